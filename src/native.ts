@@ -1,0 +1,177 @@
+/**
+ * The boundary to the C++ core: its types, and the one place that loads the addon.
+ *
+ * Everything that crosses is a plain value, bytes or a file descriptor, so that it could cross a socket as well.
+ * Addresses and sizes are bytes in JavaScript numbers (guest physical addresses have at most 52 bits).
+ * Descriptors stay the caller's: the core duplicates what it keeps.
+ */
+import { loadAddon } from './host/addon.ts';
+
+/** Opaque, type-tagged handle of one machine. */
+export type MachineHandle = { readonly __machine: unique symbol };
+
+/** What the host's hypervisor offers. */
+export interface HostInfo {
+  /** KVM_GET_API_VERSION, always 12. */
+  readonly apiVersion: number;
+  /** KVM_GET_SUPPORTED_CPUID as packed `struct kvm_cpuid_entry2` (40 bytes each). */
+  readonly supportedCpuid: Uint8Array;
+  /** Host physical address width in bits (CPUID 0x80000008, reduced for memory encryption). */
+  readonly physBits: number;
+  /** Highest vCPU count that KVM accepts for one VM. */
+  readonly maxVcpus: number;
+  /** TSC frequency in kHz, 0 when the host's is not invariant. */
+  readonly tscKhz: number;
+  /** True if guest ring-0 code runs on hardware virtualization (VMX or SVM); false on a page-table based KVM. */
+  readonly hardwareVirtualization: boolean;
+}
+
+/** What a machine is made of before anything is known of its payload: enough to start building it. */
+export interface MachineSpec {
+  readonly memory: {
+    /** Ascending, page-aligned and disjoint. */
+    readonly regions: readonly { readonly address: number; readonly size: number }[];
+    /** Map shared (another process may map the descriptor) rather than private. */
+    readonly shared: boolean;
+    /** Huge page size in bytes, 0 for ordinary pages. */
+    readonly hugepageSize: number;
+    readonly prefault: boolean;
+    readonly mergeable: boolean;
+    readonly thp: boolean;
+    readonly reserve: boolean;
+  };
+  /** One entry per boot vCPU, by index. `affinity` lists host CPUs, empty for any. */
+  readonly vcpus: readonly { readonly apicId: number; readonly affinity: readonly number[] }[];
+}
+
+/** Where bytes come from that are put into guest memory before the first run. */
+export type LoadItem =
+  | { readonly address: number; readonly bytes: Uint8Array }
+  | { readonly address: number; readonly fd: number; readonly offset: number; readonly length: number };
+
+/** How vCPU 0 starts: 32-bit protected mode, paging off, flat segments (PVH and the Linux 32-bit protocol). */
+export interface ProtectedModeEntry {
+  readonly rip: number;
+  readonly rbx: number;
+  readonly rsi: number;
+  readonly rsp: number;
+}
+
+/** The host end of a character device. `tty` reads `input` (-1 for none) and writes `output`. */
+export type CharBackendSpec =
+  | { readonly kind: 'null' }
+  | { readonly kind: 'tty'; readonly input: number; readonly output: number }
+  | { readonly kind: 'file'; readonly fd: number }
+  | { readonly kind: 'pty'; readonly fd: number }
+  | { readonly kind: 'socket'; readonly listener: number };
+
+interface PciFunctionCommon {
+  readonly id: string;
+  /** Device number on bus 0, 1 to 31. */
+  readonly slot: number;
+  readonly bar0: number;
+  readonly bar0Is64Bit: boolean;
+}
+
+export type PciFunctionSpec = PciFunctionCommon &
+  (
+    | {
+        readonly kind: 'block';
+        readonly fd: number;
+        readonly readonly: boolean;
+        readonly direct: boolean;
+        readonly numQueues: number;
+        readonly queueSize: number;
+        /** At most 20 bytes of UTF-8 (virtio 1.2 §5.2.6.1 GET_ID). */
+        readonly serial: string;
+        /** Refuse guest writes to sector 0 (autodetected raw images). */
+        readonly protectSector0: boolean;
+      }
+    | { readonly kind: 'rng'; readonly fd: number }
+    | {
+        readonly kind: 'console';
+        readonly backend: CharBackendSpec;
+        readonly columns: number;
+        readonly rows: number;
+      }
+    | { readonly kind: 'watchdog' }
+  );
+
+/** Everything else a machine needs to start. */
+export interface BootSpec {
+  /** For each vCPU packed `struct kvm_cpuid_entry2`. */
+  readonly cpuid: readonly Uint8Array[];
+  /** Packed `struct kvm_msr_entry`, the same for every vCPU. */
+  readonly msrs: Uint8Array;
+  readonly entry: ProtectedModeEntry;
+  readonly load: readonly LoadItem[];
+  readonly ioapic: { readonly address: number };
+  readonly serial?: { readonly port: number; readonly gsi: number; readonly backend: CharBackendSpec };
+  readonly debugConsole?: { readonly port: number; readonly backend: CharBackendSpec };
+  /** `port` is the index register, `port + 1` the data register. Sizes are what the CMOS reports. */
+  readonly cmos: { readonly port: number; readonly memoryBelow4G: number; readonly memoryAbove4G: number };
+  readonly acpi: { readonly sleepResetPort: number; readonly pmTimerPort: number };
+  readonly ged: { readonly address: number; readonly gsi: number };
+  readonly pci: {
+    readonly ecam: number;
+    readonly window32: { readonly start: number; readonly size: number };
+    readonly window64: { readonly start: number; readonly size: number };
+    readonly functions: readonly PciFunctionSpec[];
+  };
+}
+
+export type ResetCause = 'acpi' | 'i8042' | 'cmos' | 'triple-fault' | 'watchdog';
+
+/** What a machine tells. The first three end its run: exactly one of them is sent, at most once. */
+export type MachineEvent =
+  | { readonly type: 'power-off' }
+  | { readonly type: 'reset'; readonly cause: ResetCause }
+  | {
+      readonly type: 'vcpu-error';
+      readonly vcpu: number;
+      readonly reason: 'internal-error' | 'fail-entry' | 'unexpected-exit' | 'run-failed';
+      /** KVM suberror, hardware entry failure reason, exit reason or errno. */
+      readonly code: number;
+      /** For people: registers and instruction bytes at the failure. */
+      readonly detail: string;
+    }
+  | { readonly type: 'device-activated'; readonly id: string }
+  | { readonly type: 'device-reset'; readonly id: string }
+  /** The device went to DEVICE_NEEDS_RESET. */
+  | { readonly type: 'device-failed'; readonly id: string; readonly reason: string };
+
+/** The addon's functions. Promises reject with, and calls throw, an Error with `code` (errno name or `ERR_TSVMM_*`). */
+export interface NativeAddon {
+  hostInfo(): HostInfo;
+
+  /** Starts building (VM, memory, vCPUs) on a thread of its own and returns at once. Failures surface in machineBoot. */
+  machineCreate(spec: MachineSpec, onEvent: (event: MachineEvent) => void): MachineHandle;
+  /** Loads, adds devices and starts the vCPUs. */
+  machineBoot(machine: MachineHandle, boot: BootSpec): Promise<void>;
+  machinePause(machine: MachineHandle): Promise<void>;
+  machineResume(machine: MachineHandle): Promise<void>;
+  /** Stops everything and frees all host resources of the machine. Idempotent; no event is sent afterwards. */
+  machineDestroy(machine: MachineHandle): Promise<void>;
+  machinePowerButton(machine: MachineHandle): void;
+  machineNmi(machine: MachineHandle): void;
+  machineResizeConsole(machine: MachineHandle, columns: number, rows: number): void;
+  /** Device id to counter name to value, for devices that count (virtio-block). */
+  machineCounters(machine: MachineHandle): Record<string, Record<string, bigint>>;
+  /** Bytes that the guest wrote to the firmware debug port 0x402, and the last value and count at port 0x80. */
+  machineDebugPort(machine: MachineHandle): { readonly lastPostCode: number; readonly postCodes: number };
+
+  /** Opens a pseudo terminal, raw; `path` is the slave. The caller closes `fd`. */
+  openPty(): { readonly fd: number; readonly path: string };
+  /** Binds and listens on a UNIX stream socket; close-on-exec. The caller closes and unlinks. */
+  listenUnix(path: string): number;
+  /** Takes an open-file-description write or read lock on a byte range (length 0: to the end). False if another holds it. */
+  lockRange(fd: number, exclusive: boolean, start: number, length: number): boolean;
+  /** Puts a terminal into raw mode; returns the settings to restore, or null if `fd` is no terminal. */
+  terminalRaw(fd: number): Uint8Array | null;
+  terminalRestore(fd: number, saved: Uint8Array): void;
+  terminalSize(fd: number): { readonly columns: number; readonly rows: number } | null;
+  /** Size in bytes of a regular file or block device. */
+  imageSize(fd: number): number;
+}
+
+export const native: NativeAddon = loadAddon() as NativeAddon;
