@@ -1,0 +1,18 @@
+#include "core/error.h"
+
+#include <cerrno>
+#include <cstring>
+
+namespace tsvmm {
+
+Error Error::from_errno(const std::string& what, int error_number) {
+  const char* name = strerrorname_np(error_number);
+  return {name != nullptr ? name : "EUNKNOWN", what + ": " + strerrordesc_np(error_number)};
+}
+
+int check_errno(int result, const char* what) {
+  if (result < 0) throw Error::from_errno(what, errno);
+  return result;
+}
+
+}  // namespace tsvmm

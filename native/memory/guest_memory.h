@@ -1,0 +1,106 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "core/unique_fd.h"
+
+namespace tsvmm {
+
+using GuestAddress = uint64_t;
+
+/// One contiguous piece of guest RAM, backed by a descriptor and an offset in it, and mapped into this process.
+struct MemoryRegion {
+  GuestAddress address;
+  uint64_t size;
+  int fd;           ///< the backing descriptor, owned by GuestMemory
+  uint64_t offset;  ///< of the region's first byte in `fd`
+  uint8_t* host;    ///< where it is mapped here
+};
+
+struct MemoryOptions {
+  bool shared = false;
+  uint64_t hugepage_size = 0;  ///< bytes, 0 for ordinary pages
+  bool prefault = false;
+  bool mergeable = false;
+  bool thp = true;
+  bool reserve = false;
+};
+
+/// Hears of regions that come and go while the guest runs (KVM slots, dirty logs, DMA maps, vhost tables).
+class MemoryListener {
+ public:
+  virtual ~MemoryListener() = default;
+  virtual void region_added(const MemoryRegion& region) = 0;
+  virtual void region_removed(const MemoryRegion& region) = 0;
+};
+
+/// Guest RAM. All access by address goes through here and is checked: an access that leaves RAM, even by a byte or by
+/// overflow, fails and touches nothing. The guest may change the bytes at any time, so a value that is validated must
+/// first be copied (read<T>), and a span from slice() is only for bulk data that nobody decides on.
+class GuestMemory {
+ public:
+  struct Range {
+    GuestAddress address;
+    uint64_t size;
+  };
+
+  /// Ranges are page-aligned, ascending, disjoint. Throws Error.
+  GuestMemory(const std::vector<Range>& ranges, const MemoryOptions& options);
+  ~GuestMemory();
+  GuestMemory(const GuestMemory&) = delete;
+  GuestMemory& operator=(const GuestMemory&) = delete;
+
+  [[nodiscard]] const std::vector<MemoryRegion>& regions() const { return regions_; }
+  /// Announces every present region to `listener` at once; it must outlive this memory.
+  void add_listener(MemoryListener& listener);
+
+  /// The host bytes of [address, address + length), or nullopt unless all of it lies in one region.
+  /// Length 0 is valid anywhere inside or at the end of a region.
+  [[nodiscard]] std::optional<std::span<uint8_t>> slice(GuestAddress address,
+                                                        uint64_t length) const noexcept;
+
+  [[nodiscard]] bool read(GuestAddress address, std::span<uint8_t> into) const noexcept;
+  [[nodiscard]] bool write(GuestAddress address, std::span<const uint8_t> from) const noexcept;
+
+  template <typename T>
+    requires std::is_trivially_copyable_v<T>
+  [[nodiscard]] std::optional<T> read(GuestAddress address) const noexcept {
+    const auto bytes = slice(address, sizeof(T));
+    if (!bytes) return std::nullopt;
+    T value;
+    std::memcpy(&value, bytes->data(), sizeof value);
+    return value;
+  }
+
+  template <typename T>
+    requires std::is_trivially_copyable_v<T>
+  [[nodiscard]] bool write(GuestAddress address, const T& value) const noexcept {
+    const auto bytes = slice(address, sizeof(T));
+    if (!bytes) return false;
+    std::memcpy(bytes->data(), &value, sizeof value);
+    return true;
+  }
+
+  /// A naturally aligned field shared with the guest (ring indices), or nullptr if outside RAM or misaligned.
+  /// Access it through std::atomic_ref only.
+  template <typename T>
+  [[nodiscard]] T* aligned_pointer(GuestAddress address) const noexcept {
+    const auto bytes = slice(address, sizeof(T));
+    if (!bytes || reinterpret_cast<uintptr_t>(bytes->data()) % alignof(T) != 0) return nullptr;
+    return reinterpret_cast<T*>(bytes->data());
+  }
+
+ private:
+  std::vector<MemoryRegion> regions_;
+  std::vector<UniqueFd> files_;
+  std::vector<MemoryListener*> listeners_;
+};
+
+}  // namespace tsvmm
