@@ -1,0 +1,83 @@
+/**
+ * A schema is plain data: an object literal that says what a value may be, its default and its words for people.
+ *
+ * TypeScript types (`Infer`), JSON decoding (`decode.ts`), command-line options (`../cli/`) and the OpenAPI document
+ * (`openApi.ts`) are all read from the same literals. Nothing is built or compiled when a module that holds schemas is
+ * loaded: on the start path of a VM every microsecond counts.
+ */
+
+/** What a value is, apart from whether it must be there. */
+export type Shape =
+  | { readonly type: 'string' }
+  | { readonly type: 'boolean' }
+  /** An unsigned integer up to `max` (2^53 - 1 unless told). `size` accepts K, M and G on the command line. */
+  | { readonly type: 'integer'; readonly max?: number; readonly size?: true; readonly hex?: true }
+  /** JSON spelling to command-line spelling. */
+  | { readonly type: 'enum'; readonly values: Readonly<Record<string, string>> }
+  | { readonly type: 'array'; readonly items: Shape }
+  | ObjectShape
+  /** Known to the reference, without a meaning here yet: only `unsupported` fields are of it. */
+  | { readonly type: 'any' };
+
+export interface ObjectShape {
+  readonly type: 'object';
+  /** Name in the OpenAPI document. */
+  readonly name: string;
+  /** Refuse unknown keys; otherwise they are ignored. */
+  readonly strict?: true;
+  readonly fields: Fields;
+}
+
+export interface FieldRules {
+  /** Must be there. A field that is neither required nor has a default is optional and absent when not given. */
+  readonly required?: true;
+  readonly default?: unknown;
+  /** Not the default of an absent field, but what a reader finds when the whole object is absent. */
+  readonly help?: string;
+  /** Any value that differs from the default is refused as "not supported yet". */
+  readonly unsupported?: true;
+  /** Key in a command-line option string, if it is not the field's name; false for none. */
+  readonly cli?: string | false;
+  /** Further accepted names in JSON and on the command line. */
+  readonly alias?: string;
+}
+
+export type Field = Shape & FieldRules;
+export type Fields = Readonly<Record<string, Field>>;
+
+type EnumValues<V> = keyof V & string;
+
+/** The TypeScript type of decoded values of a shape. */
+export type Infer<S> = S extends { readonly type: 'string' }
+  ? string
+  : S extends { readonly type: 'boolean' }
+    ? boolean
+    : S extends { readonly type: 'integer' }
+      ? number
+      : S extends { readonly type: 'enum'; readonly values: infer V }
+        ? EnumValues<V>
+        : S extends { readonly type: 'array'; readonly items: infer I }
+          ? Infer<I>[]
+          : S extends { readonly type: 'object'; readonly fields: infer F }
+            ? InferFields<F>
+            : unknown;
+
+type IsPresent<F> = F extends { readonly required: true } ? true : F extends { readonly default: unknown } ? true : false;
+type PresentKeys<F> = { [K in keyof F]: IsPresent<F[K]> extends true ? K : never }[keyof F];
+type AbsentKeys<F> = Exclude<keyof F, PresentKeys<F>>;
+
+export type InferFields<F> = { -readonly [K in PresentKeys<F>]: Infer<F[K]> } & {
+  -readonly [K in AbsentKeys<F>]?: Infer<F[K]>;
+};
+
+type IsRequired<F> = F extends { readonly required: true } ? true : false;
+type RequiredKeys<F> = { [K in keyof F]: IsRequired<F[K]> extends true ? K : never }[keyof F];
+
+/** The TypeScript type of what `decode` accepts: only required fields must be there. */
+export type Input<S> = S extends { readonly type: 'array'; readonly items: infer I }
+  ? readonly Input<I>[]
+  : S extends { readonly type: 'object'; readonly fields: infer F }
+    ? { readonly [K in RequiredKeys<F>]: Input<F[K]> } & {
+        readonly [K in Exclude<keyof F, RequiredKeys<F>>]?: Input<F[K]> | null;
+      }
+    : Infer<S>;

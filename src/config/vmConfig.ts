@@ -1,0 +1,262 @@
+/**
+ * The configuration of a VM: the one description of its fields, from which types, decoding, options, help and the
+ * OpenAPI document are derived. Names are those of the REST API's JSON.
+ */
+import type { Infer, Input } from './schema.ts';
+
+const U8 = 255;
+const U16 = 65_535;
+const U32 = 4_294_967_295;
+
+export const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
+
+/** Fields that every PCI device shares, flattened into the device's own object. */
+const pciCommon = {
+  id: { type: 'string', help: 'Device identifier, unique in the VM' },
+  iommu: { type: 'boolean', default: false, unsupported: true, help: 'Put the device behind a virtual IOMMU' },
+  pci_segment: { type: 'integer', max: U16, default: 0, unsupported: true, help: 'PCI segment number' },
+  pci_device_id: { type: 'integer', max: U8, help: 'PCI slot, 1 to 31; the next free one unless given' },
+} as const;
+
+const cpuTopology = {
+  type: 'object',
+  name: 'CpuTopology',
+  fields: {
+    threads_per_core: { type: 'integer', max: U16, required: true },
+    cores_per_die: { type: 'integer', max: U16, required: true },
+    dies_per_package: { type: 'integer', max: U16, required: true },
+    packages: { type: 'integer', max: U16, required: true },
+  },
+} as const;
+
+const cpuAffinity = {
+  type: 'object',
+  name: 'CpuAffinity',
+  fields: {
+    vcpu: { type: 'integer', max: U32, required: true },
+    host_cpus: { type: 'array', items: { type: 'integer', max: U32 }, required: true },
+  },
+} as const;
+
+export const cpusConfig = {
+  type: 'object',
+  name: 'CpusConfig',
+  fields: {
+    boot_vcpus: { type: 'integer', max: U32, required: true, cli: 'boot', help: 'Number of vCPUs at boot' },
+    max_vcpus: { type: 'integer', max: U32, required: true, cli: 'max', help: 'Highest number of vCPUs' },
+    topology: { ...cpuTopology, help: 'threads_per_core:cores_per_die:dies_per_package:packages' },
+    kvm_hyperv: { type: 'boolean', default: false, unsupported: true, help: 'Hyper-V enlightenments' },
+    max_phys_bits: { type: 'integer', max: U8, default: 46, help: 'Upper bound of guest physical address bits' },
+    affinity: { type: 'array', items: cpuAffinity, help: 'Host CPUs that each vCPU thread may run on' },
+    features: {
+      type: 'object',
+      name: 'CpuFeatures',
+      fields: { amx: { type: 'boolean', default: false, unsupported: true } },
+      default: {},
+      help: 'Optional CPU features',
+    },
+    nested: { type: 'boolean', default: true, help: 'Offer hardware virtualization to the guest' },
+    core_scheduling: {
+      type: 'enum',
+      values: { Vm: 'vm', Vcpu: 'vcpu', Off: 'off' },
+      default: 'Vm',
+      help: 'Which threads may share an SMT core',
+    },
+    profile: { type: 'enum', values: { Host: 'host' }, default: 'Host', help: 'CPU model' },
+  },
+} as const;
+
+export const memoryConfig = {
+  type: 'object',
+  name: 'MemoryConfig',
+  fields: {
+    size: { type: 'integer', size: true, required: true, help: 'Memory of the guest' },
+    mergeable: { type: 'boolean', default: false, help: 'Let the host merge equal pages' },
+    shared: { type: 'boolean', default: false, help: 'Map memory shared' },
+    hugepages: { type: 'boolean', default: false, help: 'Back memory with huge pages' },
+    hugepage_size: { type: 'integer', size: true, help: 'Size of a huge page' },
+    hotplug_method: {
+      type: 'enum',
+      values: { Acpi: 'acpi', VirtioMem: 'virtio-mem' },
+      default: 'Acpi',
+      help: 'How memory is added later',
+    },
+    hotplug_size: { type: 'integer', size: true, unsupported: true, help: 'Memory that can be added later' },
+    hotplugged_size: { type: 'integer', size: true, unsupported: true, help: 'Memory added from the start' },
+    prefault: { type: 'boolean', default: false, help: 'Populate all pages at start' },
+    reserve: { type: 'boolean', default: false, help: 'Reserve swap space for the mapping' },
+    thp: { type: 'boolean', default: true, help: 'Use transparent huge pages' },
+    zones: { type: 'any', unsupported: true, cli: false },
+  },
+} as const;
+
+export const payloadConfig = {
+  type: 'object',
+  name: 'PayloadConfig',
+  fields: {
+    firmware: { type: 'string', help: 'Firmware to boot, a PVH ELF image' },
+    kernel: { type: 'string', help: 'Kernel to boot, a PVH ELF image or a bzImage' },
+    cmdline: { type: 'string', help: 'Kernel command line' },
+    initramfs: { type: 'string', help: 'Initial RAM file system' },
+    igvm: { type: 'any', unsupported: true },
+    host_data: { type: 'any', unsupported: true },
+    fw_cfg_config: { type: 'any', unsupported: true },
+  },
+} as const;
+
+export const diskConfig = {
+  type: 'object',
+  name: 'DiskConfig',
+  fields: {
+    ...pciCommon,
+    path: { type: 'string', help: 'Disk image or block device' },
+    readonly: { type: 'boolean', default: false, help: 'Refuse writes' },
+    direct: { type: 'boolean', default: false, help: 'Bypass the host page cache (O_DIRECT)' },
+    num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues, at most one per vCPU' },
+    queue_size: { type: 'integer', max: U16, default: 128, help: 'Descriptors in a queue, a power of two' },
+    vhost_user: { type: 'boolean', default: false, unsupported: true },
+    vhost_socket: { type: 'string', unsupported: true, cli: 'socket' },
+    rate_limiter_config: { type: 'any', unsupported: true, cli: false },
+    rate_limit_group: { type: 'string', unsupported: true },
+    queue_affinity: { type: 'any', unsupported: true },
+    serial: { type: 'string', help: 'Serial number, at most 20 bytes' },
+    backing_files: { type: 'boolean', default: false, help: 'Allow an image to name another one below it' },
+    sparse: { type: 'boolean', default: true, help: 'Let the guest give space back' },
+    image_type: {
+      type: 'enum',
+      values: { Raw: 'raw', Qcow2: 'qcow2', FixedVhd: 'vhd', Vhdx: 'vhdx', FlatVmdk: 'vmdk', Unknown: 'unknown' },
+      default: 'Unknown',
+      help: 'Format of the image, detected unless given',
+    },
+    lock_granularity: {
+      type: 'enum',
+      values: { ByteRange: 'byte-range', Full: 'full' },
+      default: 'ByteRange',
+      help: 'What part of the image is locked',
+    },
+    disable_io_uring: { type: 'boolean', default: false, unsupported: true, cli: '_disable_io_uring' },
+    disable_aio: { type: 'boolean', default: false, unsupported: true, cli: '_disable_aio' },
+  },
+} as const;
+
+export const rngConfig = {
+  type: 'object',
+  name: 'RngConfig',
+  fields: {
+    ...pciCommon,
+    src: { type: 'string', required: true, help: 'Source of random bytes' },
+  },
+} as const;
+
+/** How a character device meets the host. */
+const consoleMode = {
+  type: 'enum',
+  values: { Off: 'off', Pty: 'pty', Tty: 'tty', File: 'file', Socket: 'socket', Null: 'null' },
+  required: true,
+  help: 'Where the device leads to',
+} as const;
+
+export const serialConfig = {
+  type: 'object',
+  name: 'SerialConfig',
+  fields: { file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' } },
+} as const;
+
+export const consoleConfig = {
+  type: 'object',
+  name: 'ConsoleConfig',
+  fields: { ...pciCommon, file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' } },
+} as const;
+
+export const debugConsoleConfig = {
+  type: 'object',
+  name: 'DebugConsoleConfig',
+  fields: {
+    file: { type: 'string' },
+    mode: consoleMode,
+    iobase: { type: 'integer', max: U16, hex: true, help: 'I/O port, 0xe9 unless given' },
+  },
+} as const;
+
+export const platformConfig = {
+  type: 'object',
+  name: 'PlatformConfig',
+  fields: {
+    num_pci_segments: { type: 'integer', max: U16, default: 1, unsupported: true, help: 'Number of PCI segments' },
+    iommu_segments: { type: 'any', unsupported: true },
+    iommu_address_width_bits: {
+      type: 'integer',
+      max: U8,
+      default: 64,
+      unsupported: true,
+      cli: 'iommu_address_width',
+    },
+    iommufd: { type: 'boolean', default: false, unsupported: true },
+    iommufd_fd: { type: 'any', unsupported: true },
+    vfio_p2p_dma: { type: 'boolean', default: true, unsupported: true },
+    system_manufacturer: { type: 'string', help: 'SMBIOS manufacturer' },
+    system_product_name: { type: 'string', help: 'SMBIOS product name' },
+    system_version: { type: 'string', help: 'SMBIOS version' },
+    system_serial_number: { type: 'string', alias: 'serial_number', help: 'SMBIOS serial number' },
+    system_uuid: { type: 'string', alias: 'uuid', help: 'SMBIOS UUID' },
+    system_sku_number: { type: 'string', help: 'SMBIOS SKU number' },
+    system_family: { type: 'string', help: 'SMBIOS family' },
+    chassis_asset_tag: { type: 'string', help: 'SMBIOS chassis asset tag' },
+    oem_strings: { type: 'array', items: { type: 'string' }, help: 'SMBIOS OEM strings' },
+    tdx: { type: 'boolean', default: false, unsupported: true },
+    sev_snp: { type: 'boolean', default: false, unsupported: true },
+  },
+} as const;
+
+export const vmConfig = {
+  type: 'object',
+  name: 'VmConfig',
+  fields: {
+    cpus: { ...cpusConfig, default: { boot_vcpus: 1, max_vcpus: 1 } },
+    memory: { ...memoryConfig, default: { size: DEFAULT_MEMORY_SIZE } },
+    payload: payloadConfig,
+    rate_limit_groups: { type: 'any', unsupported: true },
+    disks: { type: 'array', items: diskConfig },
+    net: { type: 'any', unsupported: true },
+    rng: { ...rngConfig, default: { src: '/dev/urandom' } },
+    balloon: { type: 'any', unsupported: true },
+    generic_vhost_user: { type: 'any', unsupported: true },
+    fs: { type: 'any', unsupported: true },
+    pmem: { type: 'any', unsupported: true },
+    serial: { ...serialConfig, default: { mode: 'Null' } },
+    console: { ...consoleConfig, default: { mode: 'Tty' } },
+    debug_console: { ...debugConsoleConfig, default: { mode: 'Off', iobase: 0xe9 } },
+    devices: { type: 'any', unsupported: true },
+    user_devices: { type: 'any', unsupported: true },
+    vdpa: { type: 'any', unsupported: true },
+    vsock: { type: 'any', unsupported: true },
+    pvpanic: { type: 'boolean', default: false, unsupported: true },
+    iommu: { type: 'boolean', default: false, unsupported: true },
+    numa: { type: 'any', unsupported: true },
+    watchdog: { type: 'boolean', default: false, help: 'Add a virtio watchdog' },
+    rtc: { type: 'any', unsupported: true },
+    gdb: { type: 'boolean', unsupported: true },
+    pci_segments: { type: 'any', unsupported: true },
+    platform: platformConfig,
+    tpm: { type: 'any', unsupported: true },
+    landlock_enable: { type: 'boolean', default: false, unsupported: true },
+    landlock_rules: { type: 'any', unsupported: true },
+    ivshmem: { type: 'any', unsupported: true },
+    pvmemcontrol: { type: 'any', unsupported: true },
+  },
+} as const;
+
+export type CpusConfig = Infer<typeof cpusConfig>;
+export type MemoryConfig = Infer<typeof memoryConfig>;
+export type PayloadConfig = Infer<typeof payloadConfig>;
+export type DiskConfig = Infer<typeof diskConfig>;
+export type RngConfig = Infer<typeof rngConfig>;
+export type ConsoleMode = Infer<typeof consoleMode>;
+export type SerialConfig = Infer<typeof serialConfig>;
+export type ConsoleConfig = Infer<typeof consoleConfig>;
+export type DebugConsoleConfig = Infer<typeof debugConsoleConfig>;
+export type PlatformConfig = Infer<typeof platformConfig>;
+/** A complete configuration: every field that has a default is there. */
+export type VmConfig = Infer<typeof vmConfig>;
+/** What `vm.create` and the library accept: fields with defaults may be left out. */
+export type VmConfigInput = Input<typeof vmConfig>;
