@@ -44,19 +44,22 @@ class EventLoop {
   void pause();
   void resume();
 
-  /// Ends and joins the thread, drops all handlers. Also releases a paused loop. Idempotent.
+  /// Ends and joins the thread, drops all handlers. Also releases a paused loop. Idempotent; the loop does not start
+  /// again. Tasks not yet run are dropped, and a call() that waits for one returns. Not from the loop's own thread.
   void stop();
 
  private:
   struct Watch {
     Handler handler;
+    uint32_t generation;  ///< tells an event of this registration from one of an earlier use of the number
   };
 
-  void ensure_started();
+  void ensure_started_locked();
   void run();
   void run_tasks();
-  void wait_while_paused();
-  [[nodiscard]] bool on_loop_thread() const;
+  void dispatch(uint64_t tag, uint32_t epoll_events);
+  void hold_while_paused();
+  [[nodiscard]] bool on_loop_thread_locked() const;
 
   const std::string thread_name_;
   UniqueFd epoll_;
@@ -64,9 +67,11 @@ class EventLoop {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::unordered_map<int, std::shared_ptr<Watch>> watches_;
+  uint32_t next_generation_ = 0;
   std::vector<std::function<void()>> tasks_;
   std::thread thread_;
-  bool stopping_ = false;
+  bool stopping_ = false;  ///< asked to end
+  bool stopped_ = false;   ///< ended: no task runs any more
   bool pause_requested_ = false;
   bool paused_ = false;
 };

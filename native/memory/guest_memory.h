@@ -58,8 +58,10 @@ class GuestMemory {
   GuestMemory& operator=(const GuestMemory&) = delete;
 
   [[nodiscard]] const std::vector<MemoryRegion>& regions() const { return regions_; }
-  /// Announces every present region to `listener` at once; it must outlive this memory.
+  /// Announces every present region to `listener` at once; it must be removed before it goes.
   void add_listener(MemoryListener& listener);
+  /// No announcements of removal are made for the regions that stay.
+  void remove_listener(MemoryListener& listener);
 
   /// The host bytes of [address, address + length), or nullopt unless all of it lies in one region.
   /// Length 0 is valid anywhere inside or at the end of a region.

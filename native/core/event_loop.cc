@@ -1,0 +1,184 @@
+#include "core/event_loop.h"
+
+#include <sys/epoll.h>
+
+#include <array>
+#include <cerrno>
+
+#include "core/error.h"
+#include "core/thread.h"
+
+namespace tsvmm {
+namespace {
+
+constexpr uint64_t kWakeTag = ~uint64_t{0};
+
+uint64_t tag_of(int fd, uint32_t generation) {
+  return uint64_t{generation} << 32 | static_cast<uint32_t>(fd);
+}
+
+}  // namespace
+
+EventLoop::EventLoop(std::string thread_name) : thread_name_(std::move(thread_name)) {}
+
+EventLoop::~EventLoop() { stop(); }
+
+void EventLoop::ensure_started_locked() {
+  if (thread_.joinable() || stopping_) return;
+  epoll_.reset(check_errno(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1"));
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = kWakeTag}};
+  check_errno(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.fd(), &event), "epoll_ctl");
+  thread_ = spawn_thread(thread_name_, [this] { run(); });
+}
+
+bool EventLoop::on_loop_thread_locked() const {
+  return thread_.get_id() == std::this_thread::get_id();
+}
+
+bool EventLoop::add(int fd, uint32_t epoll_events, Handler handler) {
+  const std::lock_guard lock(mutex_);
+  ensure_started_locked();
+  if (stopping_) return false;
+  const uint32_t generation = next_generation_++ & 0x7fffffff;
+  epoll_event event{.events = epoll_events, .data = {.u64 = tag_of(fd, generation)}};
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
+    if (errno == EPERM) return false;
+    throw Error::from_errno("watching a descriptor", errno);
+  }
+  watches_[fd] = std::make_shared<Watch>(Watch{std::move(handler), generation});
+  return true;
+}
+
+void EventLoop::modify(int fd, uint32_t epoll_events) {
+  const std::lock_guard lock(mutex_);
+  const auto found = watches_.find(fd);
+  if (found == watches_.end()) return;
+  epoll_event event{.events = epoll_events,
+                    .data = {.u64 = tag_of(fd, found->second->generation)}};
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
+}
+
+void EventLoop::remove(int fd) {
+  const auto erase = [this, fd] {
+    const std::lock_guard lock(mutex_);
+    if (watches_.erase(fd) != 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+  };
+  {
+    const std::lock_guard lock(mutex_);
+    if (!watches_.contains(fd)) return;
+  }
+  // Running on the loop's thread is what makes sure that the handler is not in progress.
+  call(erase);
+}
+
+void EventLoop::post(std::function<void()> task) {
+  const std::lock_guard lock(mutex_);
+  ensure_started_locked();
+  if (stopping_) return;
+  tasks_.push_back(std::move(task));
+  wake_.signal();
+}
+
+void EventLoop::call(const std::function<void()>& task) {
+  std::unique_lock lock(mutex_);
+  if (stopping_) return;
+  if (on_loop_thread_locked()) {
+    lock.unlock();
+    task();
+    return;
+  }
+  ensure_started_locked();
+  bool done = false;
+  tasks_.push_back([this, &task, &done] {
+    task();
+    const std::lock_guard done_lock(mutex_);
+    done = true;
+    changed_.notify_all();
+  });
+  wake_.signal();
+  // `stopped_` and not `stopping_`: until the thread has ended the task may still be running on our stack.
+  changed_.wait(lock, [this, &done] { return done || stopped_; });
+}
+
+void EventLoop::pause() {
+  std::unique_lock lock(mutex_);
+  if (pause_requested_) return;
+  pause_requested_ = true;
+  if (!thread_.joinable() || stopping_) return;
+  wake_.signal();
+  changed_.wait(lock, [this] { return paused_ || stopped_ || !pause_requested_; });
+}
+
+void EventLoop::resume() {
+  const std::lock_guard lock(mutex_);
+  pause_requested_ = false;
+  changed_.notify_all();
+}
+
+void EventLoop::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return;
+    stopping_ = true;
+    pause_requested_ = false;
+    wake_.signal();
+    changed_.notify_all();
+  }
+  if (thread_.joinable()) thread_.join();
+  const std::lock_guard lock(mutex_);
+  stopped_ = true;
+  changed_.notify_all();
+  watches_.clear();
+  tasks_.clear();
+}
+
+void EventLoop::run() {
+  std::array<epoll_event, 16> events;
+  for (;;) {
+    const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), -1);
+    hold_while_paused();
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) return;
+    }
+    for (int i = 0; i < count; ++i) {
+      if (events[i].data.u64 == kWakeTag) {
+        (void)wake_.consume();
+      } else {
+        dispatch(events[i].data.u64, events[i].events);
+      }
+    }
+    run_tasks();
+  }
+}
+
+void EventLoop::dispatch(uint64_t tag, uint32_t epoll_events) {
+  std::shared_ptr<Watch> watch;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = watches_.find(static_cast<int>(tag & 0xffffffff));
+    if (found == watches_.end() || found->second->generation != tag >> 32) return;
+    watch = found->second;
+  }
+  watch->handler(epoll_events);
+}
+
+void EventLoop::run_tasks() {
+  std::vector<std::function<void()>> tasks;
+  {
+    const std::lock_guard lock(mutex_);
+    tasks.swap(tasks_);
+  }
+  for (const auto& task : tasks) task();
+}
+
+void EventLoop::hold_while_paused() {
+  std::unique_lock lock(mutex_);
+  if (!pause_requested_) return;
+  paused_ = true;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return !pause_requested_; });
+  paused_ = false;
+}
+
+}  // namespace tsvmm
