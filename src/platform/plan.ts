@@ -1,0 +1,51 @@
+/**
+ * The platform's public face: a configuration and opened descriptors in, what the core needs to build and boot a
+ * machine out. Pure apart from small reads of the payload's headers; all of it runs before the guest does.
+ */
+import type { VmConfig } from '../config/vmConfig.ts';
+import type { BootSpec, CharBackendSpec, HostInfo, MachineSpec, PciFunctionSpec } from '../native.ts';
+
+/** What a configuration names by path, opened. Descriptors stay the caller's. */
+export interface BootResources {
+  /** The kernel, or the firmware if `firmware` is true. A regular file. */
+  readonly kernel: { readonly fd: number };
+  /** The payload is firmware: command line and initramfs are not handed to it. */
+  readonly firmware?: boolean;
+  readonly initramfs?: { readonly fd: number; readonly size: number };
+  /** One for each of the configuration's disks, in order. */
+  readonly disks: readonly { readonly fd: number; readonly protectSector0: boolean }[];
+  readonly rng: { readonly fd: number };
+  /** Absent where the configuration's mode is `Off`: the guest then has no such device. */
+  readonly serial?: CharBackendSpec;
+  readonly console?: CharBackendSpec;
+  readonly debugConsole?: CharBackendSpec;
+  /** Of the virtio console, 0 by 0 if unknown. */
+  readonly consoleSize: { readonly columns: number; readonly rows: number };
+}
+
+/** Where a PCI device was put. */
+export interface Placement {
+  readonly id: string;
+  readonly kind: PciFunctionSpec['kind'];
+  /** Place in the configuration's array of such devices; 0 for devices that there is one of. */
+  readonly index: number;
+  /** Device number on bus 0 of segment 0. */
+  readonly slot: number;
+  readonly bar0: number;
+  readonly bar0Is64Bit: boolean;
+  readonly bar0Size: number;
+}
+
+export interface BootPlan {
+  readonly boot: BootSpec;
+  /** In order of creation. */
+  readonly placements: readonly Placement[];
+}
+
+/** What must be known to start building the machine, before the payload has been looked at. */
+export declare function planMachine(config: VmConfig, host: HostInfo): MachineSpec;
+
+/**
+ * Everything else, once descriptors are open. The configuration is not changed: generated ids are in the placements.
+ */
+export declare function planBoot(config: VmConfig, host: HostInfo, resources: BootResources): BootPlan;

@@ -1,0 +1,144 @@
+/**
+ * The x86_64 physical address map: every guest address that the platform chooses is written here and nowhere else.
+ * All values are bytes. Sums stay exact: a guest physical address has at most 52 bits.
+ */
+import { PlatformError } from '../platformError.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const GIB = 1024 * MIB;
+
+export const PAGE_SIZE = 4 * KIB;
+
+// Boot data in low RAM.
+export const GDT_ADDRESS = 0x500;
+export const PVH_START_INFO_ADDRESS = 0x6000;
+export const PVH_MODULES_ADDRESS = 0x6040;
+/** The PVH memory map and Linux' zero page share a page: a machine boots by one protocol or the other. */
+export const PVH_MEMORY_MAP_ADDRESS = 0x7000;
+export const ZERO_PAGE_ADDRESS = 0x7000;
+export const BOOT_STACK_ADDRESS = 0x8ff0;
+export const COMMAND_LINE_ADDRESS = 0x20000;
+/** Bytes for the command line, its terminating NUL included. */
+export const COMMAND_LINE_CAPACITY = 64 * KIB;
+/** Word in the BIOS data area that holds the segment of the EBDA. */
+export const EBDA_POINTER_ADDRESS = 0x40e;
+
+// The legacy hole: RAM underneath, but never reported as such.
+export const LOW_RAM_END = 0xa0000;
+export const ACPI_ADDRESS = 0xa0000;
+export const SMBIOS_ADDRESS = 0xf0000;
+export const HIGH_RAM_START = MIB;
+
+// The hole below 4 GiB.
+export const RAM_HOLE_START = 3 * GIB;
+export const PCI_WINDOW32_START = 0xc000_0000;
+export const PCI_WINDOW32_SIZE = 640 * MIB;
+export const ECAM_ADDRESS = 0xe800_0000;
+/** What e820 keeps free for ECAM: 1 MiB for each of up to 256 segments. */
+export const ECAM_RESERVED_SIZE = 256 * MIB;
+/** ECAM of one segment, which has one bus. */
+export const ECAM_SEGMENT_SIZE = MIB;
+export const IOAPIC_ADDRESS = 0xfec0_0000;
+export const LOCAL_APIC_ADDRESS = 0xfee0_0000;
+export const RAM_64BIT_START = 4 * GIB;
+
+// Ports and interrupt pins.
+export const CMOS_PORT = 0x70;
+export const SERIAL_PORT = 0x3f8;
+export const SERIAL_GSI = 4;
+export const GED_GSI = 13;
+export const SLEEP_RESET_PORT = 0x600;
+export const PM_TIMER_PORT = 0x608;
+export const DEFAULT_DEBUG_CONSOLE_PORT = 0xe9;
+
+/** Memory that may be plugged in later comes in such steps, so the 64-bit BAR window starts at a multiple. */
+const HOTPLUG_ALIGNMENT = 128 * MIB;
+/** Left free at the very top of the address space. */
+const TOP_RESERVED_SIZE = 64 * KIB;
+const PLATFORM_MMIO_SIZE = MIB;
+/** GED's register is one byte; each platform device has a page of its own, handed out from the top downwards. */
+export const GED_SIZE = 1;
+
+/** x86 has no more physical address bits than these (SDM vol. 3 §4.1.4). */
+const PHYS_BITS_LIMIT = 52;
+
+export interface Range {
+  readonly address: number;
+  readonly size: number;
+}
+
+/** The part of the map that depends on the size of RAM and the width of addresses. */
+export interface MemoryMap {
+  /** RAM: one region, or two around the hole. */
+  readonly ram: readonly Range[];
+  readonly ramBelow4G: number;
+  readonly ramAbove4G: number;
+  readonly physBits: number;
+  /** Window for 64-bit BARs. */
+  readonly window64: { readonly start: number; readonly size: number };
+  readonly gedAddress: number;
+}
+
+/** Guest physical address width in bits: the host's, up to the configured limit. */
+export function guestPhysBits(hostPhysBits: number, maxPhysBits: number): number {
+  return Math.min(hostPhysBits, maxPhysBits, PHYS_BITS_LIMIT);
+}
+
+/** `value` rounded down to a multiple of `alignment`, exact above 32 bits. */
+export function alignDown(value: number, alignment: number): number {
+  return value - (value % alignment);
+}
+
+/** `value` rounded up to a multiple of `alignment`, exact above 32 bits. */
+export function alignUp(value: number, alignment: number): number {
+  return alignDown(value + alignment - 1, alignment);
+}
+
+/**
+ * Lays out `ramSize` bytes of RAM in an address space of `physBits` bits.
+ * @throws PlatformError `ERR_TSVMM_MEMORY` if RAM is not a positive multiple of `alignment`, has less than the legacy
+ *   first MiB, or does not fit.
+ */
+export function planMemory(ramSize: number, physBits: number, alignment: number = PAGE_SIZE): MemoryMap {
+  if (ramSize <= HIGH_RAM_START) {
+    throw new PlatformError('ERR_TSVMM_MEMORY', `Guest memory of ${ramSize} bytes is too small: more than 1 MiB is needed`);
+  }
+  if (ramSize % alignment !== 0) {
+    throw new PlatformError(
+      'ERR_TSVMM_MEMORY',
+      `Guest memory of ${ramSize} bytes is not a multiple of its page size of ${alignment} bytes`,
+    );
+  }
+  const ramBelow4G = Math.min(ramSize, RAM_HOLE_START);
+  const ramAbove4G = ramSize - ramBelow4G;
+  const ramEnd = RAM_64BIT_START + ramAbove4G;
+  const platformEnd = 2 ** physBits - TOP_RESERVED_SIZE;
+  const windowStart = alignUp(ramEnd, HOTPLUG_ALIGNMENT);
+  const windowEnd = platformEnd - PLATFORM_MMIO_SIZE;
+  if (windowStart >= windowEnd) {
+    throw new PlatformError(
+      'ERR_TSVMM_MEMORY',
+      `Guest memory of ${ramSize} bytes does not fit a physical address space of ${physBits} bits`,
+    );
+  }
+  const low = { address: 0, size: ramBelow4G };
+  return {
+    ram: ramAbove4G === 0 ? [low] : [low, { address: RAM_64BIT_START, size: ramAbove4G }],
+    ramBelow4G,
+    ramAbove4G,
+    physBits,
+    window64: { start: windowStart, size: windowEnd - windowStart },
+    gedAddress: platformEnd - PAGE_SIZE,
+  };
+}
+
+/** True if `[address, address + size)` lies wholly in one RAM region. Both must be non-negative safe integers. */
+export function inRam(map: MemoryMap, address: number, size: number): boolean {
+  for (const region of map.ram) {
+    if (address >= region.address && size <= region.size && address - region.address <= region.size - size) {
+      return true;
+    }
+  }
+  return false;
+}
