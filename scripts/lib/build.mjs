@@ -1,0 +1,12 @@
+/** What is built from the sources, in an order that fails early. */
+
+import { buildExecutable, buildNodeBundles } from './buildJs.mjs';
+import { buildAddon } from './buildNative.mjs';
+import { ensureDebianPackages, ensureNodeModules } from './packages.mjs';
+
+/** Installs what is missing and brings dist/ up to date. */
+export async function buildAll() {
+  await ensureDebianPackages(['build']);
+  await ensureNodeModules();
+  await Promise.all([buildAddon(), buildNodeBundles().then(buildExecutable)]);
+}

@@ -1,0 +1,90 @@
+/** The TypeScript, as a Bun executable and as bundles for Node.js. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { run } from './exec.mjs';
+import { DIST, EXECUTABLE, nodeBin, ROOT } from './paths.mjs';
+import { step } from './progress.mjs';
+import { unlessFresh } from './stamp.mjs';
+
+const SOURCES = ['src', 'package.json', 'package-lock.json', 'tsconfig.json', 'scripts/lib/buildJs.mjs'];
+const JS = path.join(DIST, 'js');
+
+/** Builds dist/tsvmm: the command line in one file that needs nothing installed but the addon beside it. */
+export async function buildExecutable() {
+  await unlessFresh('executable', { inputs: SOURCES, outputs: [EXECUTABLE] }, () =>
+    step('compiling the executable', async () => {
+      const fresh = `${EXECUTABLE}.new`;
+      // Without the two autoload options, files in the working directory could change what a VMM does.
+      await run(nodeBin('bun'), [
+        'build',
+        '--compile',
+        '--bytecode',
+        '--minify',
+        '--no-compile-autoload-dotenv',
+        '--no-compile-autoload-bunfig',
+        `--outfile=${fresh}`,
+        path.join(ROOT, 'src/bin/tsvmm.ts'),
+      ]);
+      fs.renameSync(fresh, EXECUTABLE);
+    }),
+  );
+}
+
+/** Builds dist/js: the library as ESM and CommonJS with its types, and the command line as one CommonJS file. */
+export async function buildNodeBundles() {
+  const outputs = ['index.js', 'index.cjs', 'index.d.ts', 'index.d.cts', 'tsvmm.cjs'].map((name) =>
+    path.join(JS, name),
+  );
+  await unlessFresh('bundles', { inputs: SOURCES, outputs }, () =>
+    step('bundling for Node.js', async () => {
+      fs.rmSync(JS, { recursive: true, force: true });
+      fs.mkdirSync(JS, { recursive: true });
+      await Promise.all([
+        bundle('src/index.ts', 'index.js', 'esm'),
+        bundle('src/index.ts', 'index.cjs', 'cjs'),
+        bundle('src/bin/tsvmm.ts', 'tsvmm.cjs', 'cjs'),
+        buildTypes(),
+      ]);
+    }),
+  );
+}
+
+/**
+ * @param {string} entry
+ * @param {string} name
+ * @param {'esm' | 'cjs'} format
+ */
+async function bundle(entry, name, format) {
+  const args = [
+    path.join(ROOT, entry),
+    '--bundle',
+    '--platform=node',
+    '--target=node20',
+    `--format=${format}`,
+    '--minify-syntax',
+    '--log-level=warning',
+    '--external:node-gyp-build',
+    `--outfile=${path.join(JS, name)}`,
+  ];
+  if (format === 'cjs') {
+    // CommonJS has no import.meta; the file's own URL stands in.
+    args.push('--define:import.meta.url=__bundleUrl');
+    args.push("--banner:js=const __bundleUrl = require('node:url').pathToFileURL(__filename).href;");
+  }
+  await run(nodeBin('esbuild'), args);
+}
+
+/** Writes the declarations twice, as types of an ES module and of a CommonJS one. */
+async function buildTypes() {
+  const types = path.join(JS, 'types');
+  await run(nodeBin('tsc'), [
+    '-p',
+    path.join(ROOT, 'scripts/lib/tsconfig.types.json'),
+    '--outDir',
+    path.join(types, 'esm'),
+  ]);
+  fs.cpSync(path.join(types, 'esm'), path.join(types, 'cjs'), { recursive: true });
+  fs.writeFileSync(path.join(types, 'cjs/package.json'), '{ "type": "commonjs" }\n');
+  fs.writeFileSync(path.join(JS, 'index.d.ts'), "export * from './types/esm/index.js';\n");
+  fs.writeFileSync(path.join(JS, 'index.d.cts'), "export * from './types/cjs/index.js';\n");
+}

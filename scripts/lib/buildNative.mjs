@@ -1,0 +1,44 @@
+/** The native addon, by CMake. */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { run } from './exec.mjs';
+import { ADDON, BUILD, DIST, ROOT } from './paths.mjs';
+import { Failure, step } from './progress.mjs';
+import { filesBelow, unlessFresh } from './stamp.mjs';
+
+/** What a native build is made from. */
+export const NATIVE_INPUTS = ['native', 'CMakeLists.txt'];
+
+const JOBS = String(Math.max(1, os.availableParallelism?.() ?? os.cpus().length));
+
+/**
+ * Configures (again only if needed: sources are found by glob, so a new file counts) and builds one CMake tree.
+ *
+ * @param {string} name of the tree below build/
+ * @param {readonly string[]} targets
+ * @param {Record<string, string>} variables
+ */
+export async function cmakeBuild(name, targets, variables) {
+  const tree = path.join(BUILD, name);
+  const settings = Object.entries(variables).map(([key, value]) => `-D${key}=${value}`);
+  await step(`building ${targets.join(', ')} (${name})`, async (detail) => {
+    await run('cmake', ['-S', ROOT, '-B', tree, ...settings], { onLine: detail });
+    await run('cmake', ['--build', tree, '-j', JOBS, '--target', ...targets], { onLine: detail });
+  });
+  return tree;
+}
+
+/** Builds dist/tsvmm.node. */
+export async function buildAddon() {
+  await unlessFresh('addon', { inputs: NATIVE_INPUTS, outputs: [ADDON] }, async () => {
+    const tree = await cmakeBuild('release', ['tsvmm_addon'], { CMAKE_BUILD_TYPE: 'Release' });
+    const built = filesBelow([tree]).find((file) => path.basename(file) === 'tsvmm.node');
+    if (!built) throw new Failure(`the native build left no tsvmm.node below ${tree}`);
+    fs.mkdirSync(DIST, { recursive: true });
+    // A process that runs the old one keeps it: never write into a mapped file.
+    fs.rmSync(ADDON, { force: true });
+    fs.copyFileSync(built, ADDON);
+    await run('strip', ['--strip-unneeded', ADDON]);
+  });
+}
