@@ -48,4 +48,73 @@ class InterruptFabric {
   virtual std::unique_ptr<Doorbell> create_doorbell(GuestAddress address, const EventFd& event) = 0;
 };
 
+/// Where the guest's port and MMIO accesses go. Called on vCPU threads.
+class AccessHandler {
+ public:
+  virtual ~AccessHandler() = default;
+  virtual void port_read(uint16_t port, std::span<uint8_t> data) = 0;
+  virtual void port_write(uint16_t port, std::span<const uint8_t> data) = 0;
+  virtual void mmio_read(GuestAddress address, std::span<uint8_t> data) = 0;
+  virtual void mmio_write(GuestAddress address, std::span<const uint8_t> data) = 0;
+  /// A vCPU ended a level-triggered interrupt of this vector that came from an I/O APIC pin.
+  virtual void end_of_interrupt(uint8_t vector) = 0;
+};
+
+/// 32-bit protected mode, paging off, flat 4 GiB segments: what PVH and Linux's 32-bit boot protocol ask for.
+struct ProtectedModeEntry {
+  uint64_t rip = 0;
+  uint64_t rbx = 0;
+  uint64_t rsi = 0;
+  uint64_t rsp = 0;
+};
+
+/// How a vCPU is before its first run.
+struct VcpuSetup {
+  std::vector<uint8_t> cpuid;  ///< packed kvm_cpuid_entry2
+  std::vector<uint8_t> msrs;   ///< packed kvm_msr_entry
+  bool has_entry = false;      ///< vCPU 0 only; the others wait for INIT and SIPI
+  ProtectedModeEntry entry;
+};
+
+/// Why Vcpu::run returned.
+struct VcpuExit {
+  enum class Reason {
+    kKicked,         ///< kick() was called
+    kTripleFault,    ///< the processor shut down
+    kInternalError,  ///< `code` is KVM's suberror
+    kFailEntry,      ///< `code` is the hardware's reason
+    kUnexpected,     ///< `code` is the exit reason that nobody knows
+    kRunFailed,      ///< `code` is the errno of KVM_RUN
+  };
+  Reason reason;
+  uint64_t code = 0;
+  std::string detail;  ///< registers and instruction bytes, for people; empty if kKicked
+};
+
+/// A virtual processor. Created, set up, run and destroyed on one thread; kick() and inject_nmi() come from any.
+class Vcpu {
+ public:
+  virtual ~Vcpu() = default;
+  /// Throws Error.
+  virtual void set_up(const VcpuSetup& setup) = 0;
+  /// Runs the guest, serving its accesses, until something happens that is not an access.
+  virtual VcpuExit run(AccessHandler& handler) = 0;
+  /// Makes the present or the next run() return kKicked.
+  virtual void kick() noexcept = 0;
+  virtual void inject_nmi() noexcept = 0;
+  /// Tells the guest that it was stopped, so that its watchdogs do not take the time for a lock-up.
+  /// On the vCPU's own thread.
+  virtual void mark_paused() noexcept = 0;
+};
+
+/// A virtual machine: address space, interrupt controllers, clock.
+class Vm : public InterruptFabric {
+ public:
+  /// On the thread that will run it. Throws Error.
+  virtual std::unique_ptr<Vcpu> create_vcpu(uint32_t apic_id) = 0;
+  /// The guest's clock is read when it is paused and written back when it is resumed, moved on by the wall time between.
+  virtual void save_clock() noexcept = 0;
+  virtual void restore_clock() noexcept = 0;
+};
+
 }  // namespace tsvmm

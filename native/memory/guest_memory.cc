@@ -72,7 +72,7 @@ std::optional<std::span<uint8_t>> GuestMemory::slice(GuestAddress address,
   for (const MemoryRegion& region : regions_) {
     if (address < region.address) break;
     const uint64_t offset = address - region.address;
-    if (offset > region.size) continue;
+    if (offset >= region.size) continue;
     if (length > region.size - offset) return std::nullopt;
     return std::span<uint8_t>(region.host + offset, length);
   }

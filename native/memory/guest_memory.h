@@ -64,7 +64,7 @@ class GuestMemory {
   void remove_listener(MemoryListener& listener);
 
   /// The host bytes of [address, address + length), or nullopt unless all of it lies in one region.
-  /// Length 0 is valid anywhere inside or at the end of a region.
+  /// Length 0 is valid anywhere inside a region.
   [[nodiscard]] std::optional<std::span<uint8_t>> slice(GuestAddress address,
                                                         uint64_t length) const noexcept;
 

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "hypervisor/hypervisor.h"
+
+namespace tsvmm {
+
+/// The VM's table of global system interrupts (GSIs): which message each of them delivers. The first ones are the I/O
+/// APIC's pins, the rest is handed out. KVM takes only whole tables, so every change sends all of it.
+class IrqRouter {
+ public:
+  static constexpr unsigned kIoapicPins = 24;
+
+  /// `vm_fd` outlives the router; `limit` is KVM_CAP_IRQ_ROUTING, the most GSIs that KVM takes.
+  IrqRouter(int vm_fd, unsigned limit) : vm_fd_(vm_fd), limit_(limit), routes_(kIoapicPins) {}
+
+  /// Throws Error when all are taken.
+  uint32_t allocate();
+  void release(uint32_t gsi) noexcept;
+  bool set(uint32_t gsi, const MsiMessage& message) noexcept;
+  void clear(uint32_t gsi) noexcept;
+
+ private:
+  struct Route {
+    bool taken = false;
+    std::optional<MsiMessage> message;
+  };
+  bool commit_locked() noexcept;
+
+  const int vm_fd_;
+  const unsigned limit_;
+  std::mutex mutex_;
+  std::vector<Route> routes_;
+};
+
+/// An irqfd on one GSI of a router.
+class KvmInterruptLine : public InterruptLine {
+ public:
+  /// `owned` GSIs are given back at the end. Throws Error.
+  KvmInterruptLine(std::shared_ptr<IrqRouter> router, int vm_fd, uint32_t gsi, bool owned);
+  ~KvmInterruptLine() override;
+
+  void trigger() noexcept override { event_.signal(); }
+  bool set_message(const MsiMessage& message) noexcept override { return router_->set(gsi_, message); }
+  void clear() noexcept override { router_->clear(gsi_); }
+
+ private:
+  std::shared_ptr<IrqRouter> router_;
+  const int vm_fd_;
+  const uint32_t gsi_;
+  const bool owned_;
+  EventFd event_;
+};
+
+}  // namespace tsvmm

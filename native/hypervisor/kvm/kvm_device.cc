@@ -1,0 +1,122 @@
+#include "hypervisor/kvm/kvm_device.h"
+
+#include <cpuid.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "core/error.h"
+
+namespace tsvmm {
+namespace {
+
+constexpr int kApiVersion = 12;
+
+// What no machine can do without (kernel documentation, virt/kvm/api.rst).
+constexpr std::array<std::pair<unsigned long, const char*>, 12> kNeeded{{
+    {KVM_CAP_EXT_CPUID, "EXT_CPUID"},
+    {KVM_CAP_IMMEDIATE_EXIT, "IMMEDIATE_EXIT"},
+    {KVM_CAP_IOEVENTFD, "IOEVENTFD"},
+    {KVM_CAP_IOEVENTFD_ANY_LENGTH, "IOEVENTFD_ANY_LENGTH"},
+    {KVM_CAP_IRQFD, "IRQFD"},
+    {KVM_CAP_IRQ_ROUTING, "IRQ_ROUTING"},
+    {KVM_CAP_MP_STATE, "MP_STATE"},
+    {KVM_CAP_SPLIT_IRQCHIP, "SPLIT_IRQCHIP"},
+    {KVM_CAP_TSC_DEADLINE_TIMER, "TSC_DEADLINE_TIMER"},
+    {KVM_CAP_USER_MEMORY, "USER_MEMORY"},
+    {KVM_CAP_USER_NMI, "USER_NMI"},
+    {KVM_CAP_SIGNAL_MSI, "SIGNAL_MSI"},
+}};
+
+std::string open_advice(int error_number) {
+  std::string text = std::string("/dev/kvm cannot be opened: ") + strerrordesc_np(error_number);
+  if (error_number == ENOENT) text += " (is the kvm module loaded, and virtualization enabled?)";
+  if (error_number == EACCES) text += " (is this user in the group that owns it?)";
+  return text;
+}
+
+}  // namespace
+
+KvmDevice::KvmDevice() : fd_(::open("/dev/kvm", O_RDWR | O_CLOEXEC)) {
+  if (!fd_.valid()) throw Error("ERR_TSVMM_NO_KVM", open_advice(errno));
+  const int version = ::ioctl(fd_.get(), KVM_GET_API_VERSION, 0);
+  if (version != kApiVersion) {
+    throw Error("ERR_TSVMM_KVM_VERSION", "KVM API version " + std::to_string(version) +
+                                             " instead of " + std::to_string(kApiVersion));
+  }
+  for (const auto& [extension, name] : kNeeded) {
+    if (capability(extension) <= 0) {
+      throw Error("ERR_TSVMM_KVM_CAPABILITY", std::string("this KVM lacks KVM_CAP_") + name);
+    }
+  }
+}
+
+int KvmDevice::capability(unsigned long extension) const noexcept {
+  const int value = ::ioctl(fd_.get(), KVM_CHECK_EXTENSION, extension);
+  return value < 0 ? 0 : value;
+}
+
+std::vector<uint8_t> KvmDevice::supported_cpuid() const {
+  // The count that KVM will want is not known beforehand; 256 is above what any processor so far has needed.
+  for (uint32_t count = 256; count <= 4096; count *= 2) {
+    std::vector<uint8_t> buffer(sizeof(kvm_cpuid2) + count * sizeof(kvm_cpuid_entry2));
+    auto* cpuid = reinterpret_cast<kvm_cpuid2*>(buffer.data());
+    cpuid->nent = count;
+    if (::ioctl(fd_.get(), KVM_GET_SUPPORTED_CPUID, cpuid) == 0) {
+      const auto* first = buffer.data() + sizeof(kvm_cpuid2);
+      return {first, first + cpuid->nent * sizeof(kvm_cpuid_entry2)};
+    }
+    if (errno != E2BIG) break;
+  }
+  throw Error::from_errno("KVM_GET_SUPPORTED_CPUID", errno);
+}
+
+UniqueFd KvmDevice::create_vm() const {
+  int fd = -1;
+  do {
+    fd = ::ioctl(fd_.get(), KVM_CREATE_VM, 0);
+  } while (fd < 0 && errno == EINTR);
+  return UniqueFd(check_errno(fd, "KVM_CREATE_VM"));
+}
+
+bool has_hardware_virtualization() noexcept {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  const bool vmx = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & 1U << 5) != 0;
+  const bool svm = __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) != 0 && (ecx & 1U << 2) != 0;
+  return vmx || svm;
+}
+
+unsigned host_physical_address_bits() noexcept {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  if (__get_cpuid(0x80000008, &eax, &ebx, &ecx, &edx) == 0) return 36;
+  unsigned bits = eax & 0xff;
+  // AMD APM vol. 3, Fn8000_001F: EBX[11:6] is what memory encryption takes, in force if SYSCFG.MEME is set, which user
+  // space cannot read; taking the reduced width is right in both cases.
+  if (__get_cpuid(0x8000001f, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1U) != 0) bits -= ebx >> 6 & 0x3f;
+  return bits;
+}
+
+unsigned host_tsc_khz() noexcept {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  // SDM vol. 3 §18.17: CPUID.80000007H:EDX[8] tells of an invariant TSC, leaf 15H of its ratio to a known crystal.
+  if (__get_cpuid(0x80000007, &eax, &ebx, &ecx, &edx) == 0 || (edx & 1U << 8) == 0) return 0;
+  if (__get_cpuid(0x15, &eax, &ebx, &ecx, &edx) == 0 || eax == 0 || ebx == 0 || ecx == 0) return 0;
+  return static_cast<unsigned>(uint64_t{ecx} * ebx / eax / 1000);
+}
+
+}  // namespace tsvmm

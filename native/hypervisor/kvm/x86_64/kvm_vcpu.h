@@ -1,0 +1,47 @@
+#pragma once
+
+#include <linux/kvm.h>
+#include <pthread.h>
+
+#include <atomic>
+
+#include "hypervisor/hypervisor.h"
+#include "hypervisor/kvm/kvm_device.h"
+
+namespace tsvmm {
+
+/// An x86 vCPU of KVM. Its kick is SIGRTMIN, blocked outside KVM_RUN and let through inside it, so that no handler is
+/// ever needed: the signal ends KVM_RUN and is then taken off the queue.
+class KvmVcpu : public Vcpu {
+ public:
+  /// `kvm` and `vm_fd` outlive it. Throws Error.
+  KvmVcpu(const KvmDevice& kvm, int vm_fd, uint32_t apic_id);
+  ~KvmVcpu() override;
+
+  void set_up(const VcpuSetup& setup) override;
+  VcpuExit run(AccessHandler& handler) override;
+  void kick() noexcept override;
+  void inject_nmi() noexcept override;
+  void mark_paused() noexcept override;
+
+ private:
+  void let_kick_through();
+  void set_cpuid(const std::vector<uint8_t>& entries);
+  void set_msrs(const std::vector<uint8_t>& entries);
+  void set_local_apic();
+  void set_protected_mode(const ProtectedModeEntry& entry);
+  void take_kick() noexcept;
+  void serve_port(AccessHandler& handler);
+  void serve_mmio(AccessHandler& handler);
+  [[nodiscard]] VcpuExit failure(VcpuExit::Reason reason, uint64_t code) const;
+  [[nodiscard]] std::string describe_registers() const;
+
+  const uint32_t apic_id_;
+  const pthread_t thread_;
+  UniqueFd fd_;
+  kvm_run* run_ = nullptr;
+  size_t run_size_ = 0;
+  std::atomic<bool> nmi_wanted_ = false;
+};
+
+}  // namespace tsvmm
