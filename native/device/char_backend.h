@@ -8,7 +8,8 @@
 
 namespace tsvmm {
 
-/// The guest-facing side of a character device, as its host end sees it. Called on the event loop's thread.
+/// The guest-facing side of a character device, as its host end sees it. Called on the event loop's
+/// thread.
 class CharClient {
  public:
   virtual ~CharClient() = default;
@@ -36,8 +37,9 @@ class CharBackend {
 struct CharBackendSpec {
   enum class Kind { kNull, kTty, kFile, kPty, kSocket };
   Kind kind = Kind::kNull;
-  int input = -1;   ///< kTty: read from here, -1 for no input
-  int output = -1;  ///< kTty: the terminal; kFile, kPty: the descriptor; kSocket: the listening socket
+  int input = -1;  ///< kTty: read from here, -1 for no input
+  int output =
+      -1;  ///< kTty: the terminal; kFile, kPty: the descriptor; kSocket: the listening socket
 };
 
 /// Throws Error.
