@@ -32,9 +32,8 @@ export interface FieldRules {
   /** Must be there. A field that is neither required nor has a default is optional and absent when not given. */
   readonly required?: true;
   readonly default?: unknown;
-  /** Not the default of an absent field, but what a reader finds when the whole object is absent. */
   readonly help?: string;
-  /** Any value that differs from the default is refused as "not supported yet". */
+  /** Any value that differs from the default, and is not empty or false, is refused as "not supported yet". */
   readonly unsupported?: true;
   /** Key in a command-line option string, if it is not the field's name; false for none. */
   readonly cli?: string | false;
@@ -62,7 +61,11 @@ export type Infer<S> = S extends { readonly type: 'string' }
             ? InferFields<F>
             : unknown;
 
-type IsPresent<F> = F extends { readonly required: true } ? true : F extends { readonly default: unknown } ? true : false;
+type IsPresent<F> = F extends { readonly required: true }
+  ? true
+  : F extends { readonly default: unknown }
+    ? true
+    : false;
 type PresentKeys<F> = { [K in keyof F]: IsPresent<F[K]> extends true ? K : never }[keyof F];
 type AbsentKeys<F> = Exclude<keyof F, PresentKeys<F>>;
 

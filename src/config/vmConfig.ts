@@ -13,7 +13,7 @@ export const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
 /** Fields that every PCI device shares, flattened into the device's own object. */
 const pciCommon = {
   id: { type: 'string', help: 'Device identifier, unique in the VM' },
-  iommu: { type: 'boolean', default: false, unsupported: true, help: 'Put the device behind a virtual IOMMU' },
+  iommu: { type: 'boolean', unsupported: true, help: 'Put the device behind a virtual IOMMU' },
   pci_segment: { type: 'integer', max: U16, default: 0, unsupported: true, help: 'PCI segment number' },
   pci_device_id: { type: 'integer', max: U8, help: 'PCI slot, 1 to 31; the next free one unless given' },
 } as const;
@@ -46,7 +46,12 @@ export const cpusConfig = {
     max_vcpus: { type: 'integer', max: U32, required: true, cli: 'max', help: 'Highest number of vCPUs' },
     topology: { ...cpuTopology, help: 'threads_per_core:cores_per_die:dies_per_package:packages' },
     kvm_hyperv: { type: 'boolean', default: false, unsupported: true, help: 'Hyper-V enlightenments' },
-    max_phys_bits: { type: 'integer', max: U8, default: 46, help: 'Upper bound of guest physical address bits' },
+    max_phys_bits: {
+      type: 'integer',
+      max: U8,
+      default: 46,
+      help: 'Upper bound of guest physical address bits',
+    },
     affinity: { type: 'array', items: cpuAffinity, help: 'Host CPUs that each vCPU thread may run on' },
     features: {
       type: 'object',
@@ -104,6 +109,23 @@ export const payloadConfig = {
   },
 } as const;
 
+const tokenBucket = {
+  type: 'object',
+  name: 'TokenBucket',
+  fields: {
+    size: { type: 'integer', required: true },
+    one_time_burst: { type: 'integer' },
+    refill_time: { type: 'integer', required: true },
+  },
+} as const;
+
+const rateLimiterConfig = {
+  type: 'object',
+  name: 'RateLimiterConfig',
+  strict: true,
+  fields: { bandwidth: tokenBucket, ops: tokenBucket },
+} as const;
+
 export const diskConfig = {
   type: 'object',
   name: 'DiskConfig',
@@ -116,7 +138,7 @@ export const diskConfig = {
     queue_size: { type: 'integer', max: U16, default: 128, help: 'Descriptors in a queue, a power of two' },
     vhost_user: { type: 'boolean', default: false, unsupported: true },
     vhost_socket: { type: 'string', unsupported: true, cli: 'socket' },
-    rate_limiter_config: { type: 'any', unsupported: true, cli: false },
+    rate_limiter_config: { ...rateLimiterConfig, cli: false },
     rate_limit_group: { type: 'string', unsupported: true },
     queue_affinity: { type: 'any', unsupported: true },
     serial: { type: 'string', help: 'Serial number, at most 20 bytes' },
@@ -124,7 +146,14 @@ export const diskConfig = {
     sparse: { type: 'boolean', default: true, help: 'Let the guest give space back' },
     image_type: {
       type: 'enum',
-      values: { Raw: 'raw', Qcow2: 'qcow2', FixedVhd: 'vhd', Vhdx: 'vhdx', FlatVmdk: 'vmdk', Unknown: 'unknown' },
+      values: {
+        Raw: 'raw',
+        Qcow2: 'qcow2',
+        FixedVhd: 'vhd',
+        Vhdx: 'vhdx',
+        FlatVmdk: 'vmdk',
+        Unknown: 'unknown',
+      },
       default: 'Unknown',
       help: 'Format of the image, detected unless given',
     },
@@ -182,7 +211,13 @@ export const platformConfig = {
   type: 'object',
   name: 'PlatformConfig',
   fields: {
-    num_pci_segments: { type: 'integer', max: U16, default: 1, unsupported: true, help: 'Number of PCI segments' },
+    num_pci_segments: {
+      type: 'integer',
+      max: U16,
+      default: 1,
+      unsupported: true,
+      help: 'Number of PCI segments',
+    },
     iommu_segments: { type: 'any', unsupported: true },
     iommu_address_width_bits: {
       type: 'integer',
@@ -212,20 +247,20 @@ export const vmConfig = {
   type: 'object',
   name: 'VmConfig',
   fields: {
-    cpus: { ...cpusConfig, default: { boot_vcpus: 1, max_vcpus: 1 } },
-    memory: { ...memoryConfig, default: { size: DEFAULT_MEMORY_SIZE } },
-    payload: payloadConfig,
+    cpus: { ...cpusConfig, default: { boot_vcpus: 1, max_vcpus: 1 }, help: 'Virtual CPUs' },
+    memory: { ...memoryConfig, default: { size: DEFAULT_MEMORY_SIZE }, help: 'Guest memory' },
+    payload: { ...payloadConfig, help: 'What the guest boots' },
     rate_limit_groups: { type: 'any', unsupported: true },
-    disks: { type: 'array', items: diskConfig },
+    disks: { type: 'array', items: diskConfig, help: 'Disks (virtio-block)' },
     net: { type: 'any', unsupported: true },
-    rng: { ...rngConfig, default: { src: '/dev/urandom' } },
+    rng: { ...rngConfig, default: { src: '/dev/urandom' }, help: 'Entropy device (virtio-rng)' },
     balloon: { type: 'any', unsupported: true },
     generic_vhost_user: { type: 'any', unsupported: true },
     fs: { type: 'any', unsupported: true },
     pmem: { type: 'any', unsupported: true },
-    serial: { ...serialConfig, default: { mode: 'Null' } },
-    console: { ...consoleConfig, default: { mode: 'Tty' } },
-    debug_console: { ...debugConsoleConfig, default: { mode: 'Off', iobase: 0xe9 } },
+    serial: { ...serialConfig, default: { mode: 'Null' }, help: 'Serial port (16550)' },
+    console: { ...consoleConfig, default: { mode: 'Tty' }, help: 'Console (virtio-console)' },
+    debug_console: { ...debugConsoleConfig, default: { mode: 'Off', iobase: 0xe9 }, help: 'Debug port' },
     devices: { type: 'any', unsupported: true },
     user_devices: { type: 'any', unsupported: true },
     vdpa: { type: 'any', unsupported: true },
@@ -237,7 +272,7 @@ export const vmConfig = {
     rtc: { type: 'any', unsupported: true },
     gdb: { type: 'boolean', unsupported: true },
     pci_segments: { type: 'any', unsupported: true },
-    platform: platformConfig,
+    platform: { ...platformConfig, help: 'Platform and SMBIOS strings' },
     tpm: { type: 'any', unsupported: true },
     landlock_enable: { type: 'boolean', default: false, unsupported: true },
     landlock_rules: { type: 'any', unsupported: true },

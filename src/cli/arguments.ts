@@ -1,0 +1,198 @@
+/** The command line: words in, what to do out. */
+import { ConfigError } from '../config/configError.ts';
+import { decode } from '../config/decode.ts';
+import { type VmConfig, vmConfig } from '../config/vmConfig.ts';
+import { flagShape, processFlags, unsupportedFlags, type VmFlag, vmFlags } from './flags.ts';
+import { parseInteger } from './optionString.ts';
+import { consoleFromOptions, objectFromOptions, type RawObject } from './schemaOptions.ts';
+import { UsageError } from './usageError.ts';
+
+/** A file or socket by name, or one that was inherited. */
+export type PathOrFd = { readonly path: string } | { readonly fd: number };
+
+export interface RunOptions {
+  readonly apiSocket?: PathOrFd;
+  readonly eventMonitor?: PathOrFd;
+  readonly logFile?: string;
+  /** 0 for warnings, up to 3. */
+  readonly verbosity: number;
+  readonly noShutdown: boolean;
+  /** Absent if the command line names no payload. */
+  readonly vm?: VmConfig;
+}
+
+export type Invocation =
+  | { readonly action: 'help' }
+  | { readonly action: 'version' }
+  | { readonly action: 'run'; readonly options: RunOptions };
+
+/** The values that were given with each flag, by its long name; switches have an empty list. */
+type Words = Map<string, string[]>;
+
+/**
+ * @param args the words after the program's name
+ * @throws UsageError if flags are unknown, incomplete or missing (exit code 2)
+ * @throws ConfigError if a flag's value cannot be read (exit code 1)
+ */
+export function parseArguments(args: readonly string[]): Invocation {
+  const { words, verbosity } = collect(args);
+  if (words.has('help')) return { action: 'help' };
+  if (words.has('version')) return { action: 'version' };
+  const vm = vmFromWords(words);
+  const apiSocket = pathOrFd(words, 'api-socket');
+  if (vm === undefined && apiSocket === undefined) {
+    throw new UsageError('nothing to do: give --kernel, --firmware or --api-socket');
+  }
+  const seccomp = words.get('seccomp')?.[0];
+  if (seccomp !== undefined && seccomp !== 'false') {
+    throw new UsageError(`--seccomp ${seccomp} is not supported yet, only --seccomp false`);
+  }
+  const eventMonitor = pathOrFd(words, 'event-monitor');
+  const logFile = words.get('log-file')?.[0];
+  return {
+    action: 'run',
+    options: {
+      verbosity,
+      noShutdown: words.has('no-shutdown'),
+      ...(apiSocket && { apiSocket }),
+      ...(eventMonitor && { eventMonitor }),
+      ...(logFile !== undefined && { logFile }),
+      ...(vm && { vm }),
+    },
+  };
+}
+
+function collect(args: readonly string[]): { words: Words; verbosity: number } {
+  const words: Words = new Map();
+  let verbosity = 0;
+  for (let i = 0; i < args.length; i++) {
+    const word = args[i] as string;
+    if (isShort(word)) {
+      verbosity += collectShort(word, words);
+      continue;
+    }
+    if (!word.startsWith('--')) throw new UsageError(`unexpected argument '${word}'`);
+    const equals = word.indexOf('=');
+    const name = equals < 0 ? word.slice(2) : word.slice(2, equals);
+    const arity = arityOf(name);
+    if (name === 'verbose') verbosity++;
+    else if (words.has(name) && arity !== 'many') throw new UsageError(`--${name} was given more than once`);
+    const values = words.get(name) ?? [];
+    if (equals >= 0) {
+      if (arity === 'none') throw new UsageError(`--${name} takes no value`);
+      values.push(word.slice(equals + 1));
+    } else if (arity !== 'none') {
+      const last = lastValue(args, i, arity);
+      if (last === i) throw new UsageError(`--${name} needs a value`);
+      values.push(...args.slice(i + 1, last + 1));
+      i = last;
+    }
+    words.set(name, values);
+  }
+  return { words, verbosity };
+}
+
+function isShort(word: string): boolean {
+  return word.length > 1 && word[0] === '-' && word[1] !== '-';
+}
+
+/** Takes a word of short flags such as `-vv`; returns how many `v` there were. */
+function collectShort(word: string, words: Words): number {
+  let verbosity = 0;
+  for (const letter of word.slice(1)) {
+    const name = Object.keys(processFlags).find((key) => processFlags[key]?.short === letter);
+    if (name === undefined) throw new UsageError(`unknown flag '-${letter}'`);
+    if (name === 'verbose') verbosity++;
+    else words.set(name, []);
+  }
+  return verbosity;
+}
+
+function arityOf(name: string): 'none' | 'one' | 'many' {
+  if (Object.hasOwn(vmFlags, name)) {
+    const flag = vmFlags[name] as VmFlag;
+    if (flag.kind === 'switch') return 'none';
+    return flag.kind === 'list' ? 'many' : 'one';
+  }
+  if (Object.hasOwn(processFlags, name)) return processFlags[name]?.value === undefined ? 'none' : 'one';
+  if (unsupportedFlags.includes(name)) throw new UsageError(`--${name} is not supported yet`);
+  throw new UsageError(`unknown flag '--${name}'`);
+}
+
+/** The index of the last value of the flag at `index`; `index` itself if it has none. */
+function lastValue(args: readonly string[], index: number, arity: 'one' | 'many'): number {
+  const limit = arity === 'one' ? index + 1 : args.length - 1;
+  let last = index;
+  while (last < limit && last + 1 < args.length && !looksLikeFlag(args[last + 1] as string)) last++;
+  return last;
+}
+
+function looksLikeFlag(word: string): boolean {
+  return word.startsWith('-') && word.length > 1;
+}
+
+function vmFromWords(words: Words): VmConfig | undefined {
+  const raw: RawObject = {};
+  for (const [name, values] of words) {
+    const flag = vmFlags[name];
+    if (flag !== undefined) addFlag(raw, flag, `--${name}`, values);
+  }
+  const payload = raw.payload as RawObject | undefined;
+  if (payload?.kernel === undefined && payload?.firmware === undefined) {
+    const given = [...words.keys()].find((name) => Object.hasOwn(vmFlags, name));
+    if (given !== undefined) throw new UsageError(`--${given} needs --kernel or --firmware`);
+    return undefined;
+  }
+  return decode(vmConfig, raw);
+}
+
+function addFlag(raw: RawObject, flag: VmFlag, name: string, values: readonly string[]): void {
+  const text = values[0] as string;
+  switch (flag.kind) {
+    case 'payload':
+      raw.payload = { ...(raw.payload as RawObject | undefined), [flag.field]: text };
+      return;
+    case 'switch':
+      raw[flag.field] = true;
+      return;
+    case 'list':
+      raw[flag.field] = values.map((value) => objectFromOptions(flagShape(flag), name, value));
+      return;
+    case 'console':
+      raw[flag.field] = { ...defaultOf(flag.field), ...consoleFromOptions(flagShape(flag), name, text) };
+      return;
+    case 'options':
+      raw[flag.field] = completeObject(flag.field, objectFromOptions(flagShape(flag), name, text));
+  }
+}
+
+/** What is not given is as if the flag were absent; the highest number of vCPUs is the one at boot. */
+function completeObject(field: 'cpus' | 'memory' | 'rng' | 'platform', given: RawObject): RawObject {
+  const object: RawObject = { ...defaultOf(field), ...given };
+  if (field === 'cpus' && given.max_vcpus === undefined) object.max_vcpus = object.boot_vcpus;
+  return object;
+}
+
+function defaultOf(field: keyof typeof vmConfig.fields): RawObject | undefined {
+  const schema = vmConfig.fields[field];
+  return 'default' in schema ? (schema.default as unknown as RawObject) : undefined;
+}
+
+/** `path=P`, `fd=N` or a bare path. */
+function pathOrFd(words: Words, flag: string): PathOrFd | undefined {
+  const text = words.get(flag)?.[0];
+  if (text === undefined) return undefined;
+  if (text.startsWith('fd=')) return { fd: readFd(flag, text.slice('fd='.length)) };
+  const path = text.startsWith('path=') ? text.slice('path='.length) : text;
+  if (path === '') throw new UsageError(`--${flag} needs a path`);
+  return { path };
+}
+
+function readFd(flag: string, text: string): number {
+  try {
+    return parseInteger(text);
+  } catch (error) {
+    if (error instanceof ConfigError) throw new UsageError(`--${flag}: ${error.message}`);
+    throw error;
+  }
+}

@@ -1,0 +1,116 @@
+/** Turns untrusted JSON values into typed, complete configuration objects by a schema. */
+import { ConfigError } from './configError.ts';
+import type { Field, Infer, ObjectShape, Shape } from './schema.ts';
+
+/**
+ * Decodes `value` as `shape` says: defaults filled in, null taken for absent, unknown keys dropped. The result shares
+ * nothing with the input.
+ * @param path what error messages call the value, '' for the root
+ * @throws ConfigError `malformed` or `unsupported`
+ */
+export function decode<S extends Shape>(shape: S, value: unknown, path = ''): Infer<S> {
+  return decodeShape(shape, value, path) as Infer<S>;
+}
+
+function decodeShape(shape: Shape, value: unknown, path: string): unknown {
+  switch (shape.type) {
+    case 'string':
+      return typeof value === 'string' ? value : mismatch(path, value, 'a string');
+    case 'boolean':
+      return typeof value === 'boolean' ? value : mismatch(path, value, 'a boolean');
+    case 'integer':
+      return decodeInteger(value, shape.max ?? Number.MAX_SAFE_INTEGER, path);
+    case 'enum':
+      return decodeEnum(shape.values, value, path);
+    case 'array':
+      if (!Array.isArray(value)) return mismatch(path, value, 'an array');
+      return value.map((item, index) => decodeShape(shape.items, item, `${path}[${index}]`));
+    case 'object':
+      return decodeObject(shape, value, path);
+    case 'any':
+      return value;
+  }
+}
+
+function decodeInteger(value: unknown, max: number, path: string): number {
+  // A BigInt is what the JSON reader makes of integers above 2^53.
+  if (typeof value !== 'number' && typeof value !== 'bigint') return mismatch(path, value, 'an integer');
+  if (typeof value === 'bigint' || !Number.isInteger(value) || value < 0 || value > max) {
+    throw malformed(path, `invalid value ${value}, expected an integer from 0 to ${max}`);
+  }
+  return value;
+}
+
+function decodeEnum(values: Readonly<Record<string, string>>, value: unknown, path: string): string {
+  if (typeof value !== 'string') return mismatch(path, value, 'a string');
+  if (Object.hasOwn(values, value)) return value;
+  const expected = Object.keys(values)
+    .map((name) => `\`${name}\``)
+    .join(', ');
+  throw malformed(path, `unknown variant \`${value}\`, expected one of ${expected}`);
+}
+
+function decodeObject(shape: ObjectShape, value: unknown, path: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return mismatch(path, value, 'an object');
+  }
+  const input = value as Record<string, unknown>;
+  if (shape.strict) refuseUnknownKeys(shape, input, path);
+  const output: Record<string, unknown> = {};
+  for (const key in shape.fields) {
+    const field = shape.fields[key] as Field;
+    const decoded = decodeField(field, ownValue(input, key, field.alias), key, path);
+    if (decoded !== undefined) output[key] = decoded;
+  }
+  return output;
+}
+
+function ownValue(input: Record<string, unknown>, key: string, alias: string | undefined): unknown {
+  if (Object.hasOwn(input, key)) return input[key];
+  return alias !== undefined && Object.hasOwn(input, alias) ? input[alias] : undefined;
+}
+
+function decodeField(field: Field, value: unknown, key: string, parent: string): unknown {
+  const path = parent === '' ? key : `${parent}.${key}`;
+  if (value === undefined || value === null) {
+    if (field.required) throw malformed(parent, `missing field \`${key}\``);
+    return field.default === undefined ? undefined : decodeShape(field, field.default, path);
+  }
+  if (!field.unsupported) return decodeShape(field, value, path);
+  const decoded = decodeShape(field, value, path);
+  if (decoded !== field.default && !isEmpty(decoded)) {
+    throw new ConfigError('unsupported', `${path} is not supported yet`);
+  }
+  return field.default;
+}
+
+/** True for values that ask for nothing. */
+function isEmpty(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return value === false;
+  return Object.keys(value).length === 0;
+}
+
+function refuseUnknownKeys(shape: ObjectShape, input: Record<string, unknown>, path: string): void {
+  for (const key of Object.keys(input)) {
+    if (Object.hasOwn(shape.fields, key)) continue;
+    const expected = Object.keys(shape.fields)
+      .map((name) => `\`${name}\``)
+      .join(', ');
+    throw malformed(path, `unknown field \`${key}\`, expected one of ${expected}`);
+  }
+}
+
+function mismatch(path: string, value: unknown, expected: string): never {
+  throw malformed(path, `invalid type: ${describe(value)}, expected ${expected}`);
+}
+
+function describe(value: unknown): string {
+  if (value === null || value === undefined) return 'null';
+  if (Array.isArray(value)) return 'array';
+  if (typeof value === 'string') return `string ${JSON.stringify(value.slice(0, 64))}`;
+  return typeof value === 'object' ? 'object' : `${typeof value} \`${value}\``;
+}
+
+function malformed(path: string, message: string): ConfigError {
+  return new ConfigError('malformed', path === '' ? message : `${path}: ${message}`);
+}

@@ -1,0 +1,149 @@
+/** What makes a decoded configuration meaningful: rules between fields. Checked when a VM boots, as vm.create must not. */
+import { ConfigError } from './configError.ts';
+import type { CpusConfig, DiskConfig, MemoryConfig, PayloadConfig, VmConfig } from './vmConfig.ts';
+
+/** APIC ids beyond 254 need x2APIC destinations, which nothing here was tried with. */
+export const MAX_VCPUS = 254;
+const PAGE_SIZE = 4096;
+const MAX_QUEUE_SIZE = 32_768;
+const MAX_SERIAL_BYTES = 20;
+const MAX_PCI_SLOT = 31;
+
+/** @throws ConfigError `invalid`, `duplicate` or `unsupported`, with one sentence about the first rule that is broken */
+export function validateVmConfig(config: VmConfig): void {
+  validatePayload(config.payload);
+  validateCpus(config.cpus);
+  validateMemory(config.memory);
+  for (const disk of config.disks ?? []) validateDisk(disk, config.cpus.boot_vcpus);
+  validateConsoles(config);
+  validateIdentifiers(config);
+  validateSlots(config);
+}
+
+function invalid(message: string): ConfigError {
+  return new ConfigError('invalid', message);
+}
+
+function unsupported(message: string): ConfigError {
+  return new ConfigError('unsupported', `${message} is not supported yet`);
+}
+
+function validatePayload(payload: PayloadConfig | undefined): void {
+  if (payload?.firmware === undefined && payload?.kernel === undefined) {
+    throw invalid('No bootitem provided: neither firmware nor kernel');
+  }
+  if (payload.firmware !== undefined && payload.kernel !== undefined) {
+    throw invalid('Firmware and kernel are exclusive: give one of them');
+  }
+}
+
+function validateCpus(cpus: CpusConfig): void {
+  if (cpus.boot_vcpus < 1) throw invalid('The number of vCPUs must be at least 1');
+  if (cpus.boot_vcpus > cpus.max_vcpus) {
+    throw invalid(`boot_vcpus (${cpus.boot_vcpus}) is greater than max_vcpus (${cpus.max_vcpus})`);
+  }
+  if (cpus.max_vcpus > MAX_VCPUS) throw unsupported(`More than ${MAX_VCPUS} vCPUs`);
+  if (cpus.core_scheduling === 'Vcpu') throw unsupported('cpus.core_scheduling Vcpu');
+  if (cpus.topology !== undefined) validateTopology(cpus.topology, cpus.max_vcpus);
+  for (const { vcpu } of cpus.affinity ?? []) {
+    if (vcpu >= cpus.max_vcpus) throw invalid(`cpus.affinity names vCPU ${vcpu}, which does not exist`);
+  }
+}
+
+function validateTopology(topology: NonNullable<CpusConfig['topology']>, maxVcpus: number): void {
+  const { threads_per_core, cores_per_die, dies_per_package, packages } = topology;
+  const product = threads_per_core * cores_per_die * dies_per_package * packages;
+  if (product === 0) throw invalid('No part of cpus.topology may be zero');
+  if (threads_per_core > 2) throw invalid('cpus.topology allows at most 2 threads a core');
+  if (product !== maxVcpus) {
+    throw invalid(`The product of cpus.topology (${product}) is not max_vcpus (${maxVcpus})`);
+  }
+}
+
+function validateMemory(memory: MemoryConfig): void {
+  if (memory.size === 0) throw invalid('The memory size must not be 0');
+  if (memory.mergeable && memory.shared) throw invalid('Memory cannot be both mergeable and shared');
+  if (memory.hugepage_size !== undefined) {
+    if (!memory.hugepages) throw invalid('memory.hugepage_size needs memory.hugepages');
+    if (!isPowerOfTwo(memory.hugepage_size) || memory.hugepage_size < PAGE_SIZE) {
+      throw invalid(`The huge page size ${memory.hugepage_size} is not a power of two`);
+    }
+  }
+  const page = memory.hugepage_size ?? PAGE_SIZE;
+  if (memory.size % page !== 0)
+    throw invalid(`The memory size ${memory.size} is not a multiple of ${page} bytes`);
+}
+
+function validateDisk(disk: DiskConfig, bootVcpus: number): void {
+  if (disk.path === undefined || disk.path === '') throw invalid('A disk needs a path');
+  const name = `The disk ${disk.path}`;
+  if (disk.num_queues < 1) throw invalid(`${name} needs at least one queue`);
+  if (disk.num_queues > bootVcpus) {
+    throw invalid(`${name} has more queues (${disk.num_queues}) than there are vCPUs (${bootVcpus})`);
+  }
+  if (!isPowerOfTwo(disk.queue_size) || disk.queue_size <= 2 || disk.queue_size > MAX_QUEUE_SIZE) {
+    throw invalid(`${name} has queue_size ${disk.queue_size}, which is not a power of two from 4 to 32768`);
+  }
+  if (disk.serial !== undefined && new TextEncoder().encode(disk.serial).length > MAX_SERIAL_BYTES) {
+    throw invalid(`${name} has a serial number of more than ${MAX_SERIAL_BYTES} bytes`);
+  }
+  if (disk.image_type !== 'Raw' && disk.image_type !== 'Unknown') {
+    throw unsupported(`Image type ${disk.image_type} (${disk.path})`);
+  }
+  const limits = disk.rate_limiter_config;
+  for (const bucket of [limits?.bandwidth, limits?.ops]) {
+    // A bucket without size or refill time is switched off.
+    if (bucket && bucket.size > 0 && bucket.refill_time > 0) throw unsupported('disks[].rate_limiter_config');
+  }
+}
+
+function isPowerOfTwo(value: number): boolean {
+  return value > 0 && Number.isInteger(Math.log2(value));
+}
+
+/** Rules of the character devices. They are also checked by themselves at vm.create, which opens their host ends. */
+export function validateConsoles(config: VmConfig): void {
+  const { serial, console: virtioConsole, debug_console: debug } = config;
+  for (const [name, device] of [
+    ['serial', serial],
+    ['console', virtioConsole],
+    ['debug_console', debug],
+  ] as const) {
+    if (device.mode === 'File' && !device.file) throw invalid(`${name} in mode File needs a file`);
+  }
+  if (serial.mode === 'Socket' && !serial.socket) throw invalid('serial in mode Socket needs a socket');
+  if (virtioConsole.mode === 'Socket') throw unsupported('console in mode Socket');
+  if (debug.mode === 'Socket') throw unsupported('debug_console in mode Socket');
+  if (serial.mode === 'Tty' && virtioConsole.mode === 'Tty') {
+    throw invalid('serial and console cannot both use the terminal: switch one of them off');
+  }
+}
+
+/** PCI devices with what the rules of identifiers and slots need of them. */
+function pciDevices(config: VmConfig): { id?: string; pci_device_id?: number }[] {
+  return [config.console, ...(config.disks ?? []), config.rng];
+}
+
+function validateIdentifiers(config: VmConfig): void {
+  const seen = new Set<string>();
+  for (const { id } of pciDevices(config)) {
+    if (id === undefined) continue;
+    if (id.startsWith('__')) throw invalid(`Identifier ${id} must not start with __`);
+    if (seen.has(id)) throw new ConfigError('duplicate', `Identifier ${id} is not unique`);
+    seen.add(id);
+  }
+}
+
+function validateSlots(config: VmConfig): void {
+  const taken = new Set<number>();
+  for (const { pci_device_id: slot } of pciDevices(config)) {
+    if (slot === undefined) continue;
+    if (slot === 0) throw invalid('PCI slot 0 belongs to the host bridge');
+    if (slot > MAX_PCI_SLOT) throw invalid(`PCI slot ${slot} does not exist, the highest is ${MAX_PCI_SLOT}`);
+    if (taken.has(slot)) throw invalid(`PCI slot ${slot} is given to two devices`);
+    taken.add(slot);
+  }
+  const devices =
+    (config.disks?.length ?? 0) + 1 + (config.console.mode === 'Off' ? 0 : 1) + (config.watchdog ? 1 : 0);
+  if (devices > MAX_PCI_SLOT) throw invalid(`${devices} PCI devices do not fit in ${MAX_PCI_SLOT} slots`);
+}
