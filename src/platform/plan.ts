@@ -3,12 +3,14 @@
  * machine out. Pure apart from small reads of the payload's headers; all of it runs before the guest does.
  */
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { BootSpec, CharBackendSpec, HostInfo, MachineSpec, PciFunctionSpec } from '../native.ts';
+import type { BootSpec, CharBackendSpec, HostInfo, MachineSpec, NativeAddon, PciFunctionSpec } from '../native.ts';
 
 /** What a configuration names by path, opened. Descriptors stay the caller's. */
 export interface BootResources {
   /** The kernel, or the firmware if `firmware` is true. A regular file. */
   readonly kernel: { readonly fd: number };
+  /** Reads a descriptor (`native.readAt`): node:fs would cost the standalone executable 1 ms at start. */
+  readonly readAt: NativeAddon['readAt'];
   /** The payload is firmware: command line and initramfs are not handed to it. */
   readonly firmware?: boolean;
   readonly initramfs?: { readonly fd: number; readonly size: number };
