@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/unique_fd.h"
+
+namespace tsvmm {
+
+/// An open raw image: a regular file or a block device, and what its host says of it.
+class RawImage {
+ public:
+  /// Duplicates `fd`. Throws Error if it is neither a regular file nor a block device.
+  RawImage(int fd, bool direct);
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  /// Bytes.
+  [[nodiscard]] uint64_t size() const { return size_; }
+  /// What offsets and lengths must be multiples of: a power of two of bytes, 1 without O_DIRECT.
+  [[nodiscard]] uint32_t offset_alignment() const { return offset_alignment_; }
+  /// The same for buffer addresses.
+  [[nodiscard]] uint32_t memory_alignment() const { return memory_alignment_; }
+  /// The block size to tell the guest: a power of two of bytes, at least 512.
+  [[nodiscard]] uint32_t logical_block_size() const { return logical_block_size_; }
+  [[nodiscard]] uint32_t physical_block_size() const { return physical_block_size_; }
+
+ private:
+  void read_block_device();
+  void read_direct_alignment(bool is_block_device);
+
+  UniqueFd fd_;
+  uint64_t size_ = 0;
+  uint32_t offset_alignment_ = 1;
+  uint32_t memory_alignment_ = 1;
+  uint32_t logical_block_size_ = 512;
+  uint32_t physical_block_size_ = 512;
+};
+
+}  // namespace tsvmm

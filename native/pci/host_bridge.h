@@ -1,0 +1,24 @@
+#pragma once
+
+#include "pci/config_space.h"
+#include "pci/pci_function.h"
+
+namespace tsvmm {
+
+/// The host bridge in slot 0: an identity (8086:0d57) and nothing behind it.
+class HostBridge : public PciFunction {
+ public:
+  HostBridge();
+
+  void config_read(uint32_t offset, std::span<uint8_t> data) noexcept override;
+  void config_write(uint32_t offset, std::span<const uint8_t> data) noexcept override;
+  [[nodiscard]] std::optional<BarRequest> bar(unsigned index) const noexcept override;
+  BusDevice* bar_device(unsigned index) noexcept override;
+  void bar_mapped(unsigned index, uint64_t address) noexcept override;
+  void bar_unmapped(unsigned index) noexcept override;
+
+ private:
+  ConfigSpace config_;
+};
+
+}  // namespace tsvmm

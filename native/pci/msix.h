@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "hypervisor/hypervisor.h"
+
+namespace tsvmm {
+
+/// A function's MSI-X table and pending bits (PCI 3.0 §6.8.2). Thread-safe.
+///
+/// A trigger of a masked vector sets its pending bit and is delivered when the vector is unmasked. Interrupt lines are
+/// made when a vector is first unmasked, so that a function nobody drives costs none.
+class MsixTable {
+ public:
+  static constexpr uint32_t kEntrySize = 16;
+
+  MsixTable(InterruptFabric& fabric, uint16_t vectors);
+
+  [[nodiscard]] uint16_t vectors() const { return static_cast<uint16_t>(entries_.size()); }
+  /// Message Control's MSI-X Enable and Function Mask.
+  void set_control(bool enabled, bool function_masked) noexcept;
+  [[nodiscard]] bool enabled() const noexcept;
+
+  /// Interrupts the guest, or remembers to; lost while MSI-X is disabled or if there is no such vector.
+  void trigger(uint16_t vector) noexcept;
+
+  /// Offsets count from the table's start. Beyond the last entry reads give zeros and writes are dropped.
+  void read_table(uint64_t offset, std::span<uint8_t> data) const noexcept;
+  /// Aligned 4- and 8-byte writes; others are undefined by the specification and dropped here.
+  void write_table(uint64_t offset, std::span<const uint8_t> data) noexcept;
+  void read_pending(uint64_t offset, std::span<uint8_t> data) const noexcept;
+
+ private:
+  struct Entry {
+    uint32_t address_low = 0;
+    uint32_t address_high = 0;
+    uint32_t data = 0;
+    uint32_t control = 1;  ///< bit 0: masked
+    bool pending = false;
+    bool programmed = false;  ///< the line delivers `message`
+    MsiMessage message;
+    std::unique_ptr<InterruptLine> line;
+  };
+
+  [[nodiscard]] bool live(const Entry& entry) const noexcept;
+  void update(Entry& entry) noexcept;
+  void write_register(uint64_t offset, uint32_t value) noexcept;
+  [[nodiscard]] uint8_t table_byte(uint64_t offset) const noexcept;
+
+  InterruptFabric& fabric_;
+  mutable std::mutex mutex_;
+  std::vector<Entry> entries_;
+  bool enabled_ = false;
+  bool function_masked_ = false;
+};
+
+}  // namespace tsvmm

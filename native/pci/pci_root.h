@@ -1,0 +1,72 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+
+#include "bus/address_space.h"
+#include "bus/bus_device.h"
+#include "pci/pci_function.h"
+
+namespace tsvmm {
+
+/// Where BARs may lie, in guest physical addresses.
+struct PciWindow {
+  uint64_t start = 0;
+  uint64_t size = 0;
+};
+
+/// One PCI segment with one bus of 32 single-function slots, reached through ECAM and ports 0xCF8 to 0xCFF.
+///
+/// BARs follow when the guest moves them. A BAR that is outside both windows, or collides with a decoded one, is not
+/// decoded; after each change every such BAR is tried again, in slot order, so that the outcome depends on the
+/// register values and the order of the guest's writes only.
+class PciRoot {
+ public:
+  static constexpr unsigned kSlots = 32;
+
+  /// `mmio` must outlive the root.
+  PciRoot(AddressSpace& mmio, PciWindow window32, PciWindow window64);
+  ~PciRoot();
+  PciRoot(const PciRoot&) = delete;
+  PciRoot& operator=(const PciRoot&) = delete;
+
+  /// Puts a function into a free slot (0 to 31) and decodes its BARs. Throws Error if the slot is taken or out of
+  /// range, or if a BAR that asks for decoding cannot have its address.
+  void add(unsigned slot, std::shared_ptr<PciFunction> function);
+
+  /// For the 256 MiB enhanced configuration space (PCI Express 3.0 §7.2.2); bus 0 only, others read all ones.
+  [[nodiscard]] std::shared_ptr<BusDevice> ecam() const { return ecam_; }
+  /// For the eight ports from 0xCF8 (PCI 3.0 §3.2.2.3.2).
+  [[nodiscard]] std::shared_ptr<BusDevice> config_ports() const { return config_ports_; }
+
+ private:
+  class EcamDevice;
+  class ConfigPorts;
+  struct Slot {
+    std::shared_ptr<PciFunction> function;
+    std::array<std::optional<PciWindow>, PciFunction::kBarCount> decoded;
+  };
+
+  void config_read(unsigned slot, uint32_t offset, std::span<uint8_t> data);
+  void config_write(unsigned slot, uint32_t offset, std::span<const uint8_t> data);
+  void update_decoding();
+  void drop_changed_bars();
+  void decode_bar(Slot& slot, unsigned index);
+  [[nodiscard]] bool in_a_window(const PciWindow& range) const;
+
+  AddressSpace& mmio_;
+  const PciWindow window32_;
+  const PciWindow window64_;
+  std::shared_ptr<BusDevice> ecam_;
+  std::shared_ptr<BusDevice> config_ports_;
+
+  std::mutex mutex_;  ///< everything below, and every call of a PciFunction
+  std::array<Slot, kSlots> slots_;
+  uint32_t config_address_ = 0;  ///< what port 0xCF8 holds
+};
+
+}  // namespace tsvmm

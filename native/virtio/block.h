@@ -1,0 +1,64 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "disk/raw_image.h"
+#include "virtio/block_counters.h"
+#include "virtio/virtio_device.h"
+
+namespace tsvmm {
+
+class BlockQueue;
+
+/// A virtio block device (virtio 1.2 §5.2) on a raw file or block device.
+///
+/// Each queue has a thread of its own, `<id>_q<n>`, made at the first activation together with its I/O ring: a disk
+/// that the guest never uses costs neither.
+class VirtioBlock : public VirtioDevice {
+ public:
+  static constexpr size_t kSerialSize = 20;
+
+  struct Options {
+    std::string id;
+    int fd = -1;  ///< the caller's; duplicated
+    bool read_only = false;
+    bool direct = false;  ///< `fd` is open with O_DIRECT
+    uint16_t num_queues = 1;
+    uint16_t queue_size = 128;  ///< a power of two from 4 to 32768
+    std::string serial;         ///< at most 20 bytes
+    bool protect_sector0 = false;
+  };
+
+  /// Throws Error if the descriptor cannot be a disk.
+  explicit VirtioBlock(Options options);
+  ~VirtioBlock() override;
+
+  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kBlock; }
+  [[nodiscard]] uint64_t features() const noexcept override;
+  [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
+  [[nodiscard]] uint32_t config_size() const noexcept override;
+  void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
+  void write_config(uint32_t offset, std::span<const uint8_t> data) noexcept override;
+  void activate(const Activation& activation) override;
+  void reset() noexcept override;
+  void pause() override;
+  void resume() override;
+  [[nodiscard]] std::vector<Counter> counters() const override;
+
+ private:
+  const Options options_;
+  const RawImage image_;
+  std::atomic<bool> writeback_ = true;
+  bool config_wce_ = false;  ///< the driver may change `writeback`
+  std::vector<std::unique_ptr<BlockCounters>> counters_;  ///< by queue
+  std::vector<std::unique_ptr<EventLoop>> loops_;         ///< by queue, made when first needed
+  std::vector<std::unique_ptr<BlockQueue>> queues_;       ///< by queue, while active
+};
+
+}  // namespace tsvmm

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "device/char_backend.h"
+#include "virtio/virtio_device.h"
+
+namespace tsvmm {
+
+/// A virtio console (virtio 1.2 §5.3) with one port and a size.
+class VirtioConsole : public VirtioDevice {
+ public:
+  /// `loop` is the one that `backend` works on. Columns and rows may be 0 (unknown).
+  VirtioConsole(std::unique_ptr<CharBackend> backend, EventLoop& loop, uint16_t columns, uint16_t rows);
+  ~VirtioConsole() override;
+
+  /// The terminal has another size now. Any thread.
+  void resize(uint16_t columns, uint16_t rows) noexcept;
+
+  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kConsole; }
+  [[nodiscard]] uint64_t features() const noexcept override;
+  [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
+  [[nodiscard]] uint32_t config_size() const noexcept override;
+  void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
+  void activate(const Activation& activation) override;
+  void reset() noexcept override;
+
+ private:
+  class Port;
+
+  EventLoop& loop_;
+  std::unique_ptr<CharBackend> backend_;
+  std::atomic<uint32_t> size_;  ///< columns below, rows above: both change at once
+  std::shared_ptr<Port> port_;
+};
+
+}  // namespace tsvmm

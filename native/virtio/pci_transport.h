@@ -1,0 +1,92 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "bus/bus_device.h"
+#include "hypervisor/hypervisor.h"
+#include "memory/guest_memory.h"
+#include "pci/config_space.h"
+#include "pci/msix.h"
+#include "pci/pci_function.h"
+#include "virtio/common_config.h"
+#include "virtio/virtio_device.h"
+
+namespace tsvmm {
+
+/// A virtio device as a modern PCI function (virtio 1.2 §4.1): one 512 KiB memory BAR with all structures, MSI-X only.
+///
+/// Locks, outermost first: PciRoot's, `mutex_`, MsixTable's. A device's own threads take the last one only, so a
+/// reset may wait for them with the others held.
+class VirtioPciFunction final : public PciFunction, private BusDevice, private VirtioHost {
+ public:
+  struct Options {
+    std::string id;
+    uint64_t bar0 = 0;  ///< assigned and decoded from the start
+    bool bar0_is_64bit = true;
+  };
+
+  /// `memory`, `fabric` and `events` must outlive the function. Throws Error.
+  VirtioPciFunction(Options options, std::shared_ptr<VirtioDevice> device, const GuestMemory& memory,
+                    InterruptFabric& fabric, DeviceEvents& events);
+  ~VirtioPciFunction() override;
+
+  [[nodiscard]] const std::string& id() const { return options_.id; }
+  [[nodiscard]] VirtioDevice& device() const { return *device_; }
+
+  void config_read(uint32_t offset, std::span<uint8_t> data) noexcept override;
+  void config_write(uint32_t offset, std::span<const uint8_t> data) noexcept override;
+  [[nodiscard]] std::optional<BarRequest> bar(unsigned index) const noexcept override;
+  BusDevice* bar_device(unsigned index) noexcept override;
+  void bar_mapped(unsigned index, uint64_t address) noexcept override;
+  void bar_unmapped(unsigned index) noexcept override;
+
+ private:
+  /// A queue's signals: which vector announces its used buffers, and what the guest rings.
+  class QueueLine;
+
+  // BusDevice: BAR 0.
+  void read(uint64_t offset, std::span<uint8_t> data) override;
+  void write(uint64_t offset, std::span<const uint8_t> data) override;
+  // VirtioHost.
+  void config_changed() noexcept override;
+  void failed(std::string_view reason) noexcept override;
+
+  void add_capabilities();
+  void read_device_config(uint64_t offset, std::span<uint8_t> data) noexcept;
+  void write_device_config(uint64_t offset, std::span<const uint8_t> data) noexcept;
+  void read_isr(std::span<uint8_t> data) noexcept;
+  void notify(uint64_t offset) noexcept;
+  void apply(CommonConfig::Effect effect) noexcept;
+  void activate() noexcept;
+  void reset() noexcept;
+  void ring_doorbells_at(uint64_t bar_address) noexcept;
+  void interrupt_queue(uint16_t vector) noexcept;
+  void interrupt_config() noexcept;
+  bool access_window(uint32_t offset, size_t size, uint64_t& target, size_t& length) const noexcept;
+
+  const Options options_;
+  const std::shared_ptr<VirtioDevice> device_;
+  const GuestMemory& memory_;
+  InterruptFabric& fabric_;
+  DeviceEvents& events_;
+  MsixTable msix_;
+
+  ConfigSpace config_;  ///< under PciRoot's lock
+  uint32_t msix_capability_ = 0;
+  uint32_t window_capability_ = 0;  ///< VIRTIO_PCI_CAP_PCI_CFG
+
+  std::mutex mutex_;  ///< the device's configuration and life, doorbells
+  CommonConfig common_;
+  std::vector<std::unique_ptr<QueueLine>> lines_;  ///< by queue
+  std::optional<uint64_t> bar_address_;            ///< while decoded
+  bool active_ = false;
+
+  std::atomic<uint8_t> isr_ = 0;
+};
+
+}  // namespace tsvmm

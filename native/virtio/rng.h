@@ -1,0 +1,33 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "core/unique_fd.h"
+#include "virtio/virtio_device.h"
+
+namespace tsvmm {
+
+/// A virtio entropy device (virtio 1.2 §5.4) that reads its bytes from a descriptor such as /dev/urandom.
+class VirtioRng : public VirtioDevice {
+ public:
+  /// `source_fd` is the caller's and duplicated; reads of it must not block for long. Throws Error.
+  VirtioRng(int source_fd, EventLoop& loop);
+  ~VirtioRng() override;
+
+  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kEntropy; }
+  [[nodiscard]] uint64_t features() const noexcept override;
+  [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
+  void activate(const Activation& activation) override;
+  void reset() noexcept override;
+
+ private:
+  class Server;
+
+  UniqueFd source_;
+  EventLoop& loop_;
+  std::unique_ptr<Server> server_;
+};
+
+}  // namespace tsvmm

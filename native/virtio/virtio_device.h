@@ -1,0 +1,144 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/event_fd.h"
+#include "memory/guest_memory.h"
+
+namespace tsvmm {
+
+/// Virtio device ids (virtio 1.2 §5).
+enum class VirtioType : uint16_t {
+  kBlock = 2,
+  kConsole = 3,
+  kEntropy = 4,
+  kWatchdog = 35,
+};
+
+/// Feature bits that concern the transport and the rings (virtio 1.2 §6).
+namespace virtio_feature {
+inline constexpr uint64_t kIndirectDescriptors = 1ULL << 28;
+inline constexpr uint64_t kEventIndex = 1ULL << 29;
+inline constexpr uint64_t kVersion1 = 1ULL << 32;
+}  // namespace virtio_feature
+
+/// Where a split virtqueue lies: plain data, so that whoever serves it (a thread here, the kernel, another process)
+/// can take it.
+struct VirtqueueConfig {
+  uint16_t size = 0;  ///< entries, a power of two
+  GuestAddress descriptor_table = 0;
+  GuestAddress available_ring = 0;
+  GuestAddress used_ring = 0;
+};
+
+/// How a used buffer is announced to the guest. Any thread.
+class VirtqueueInterrupt {
+ public:
+  virtual ~VirtqueueInterrupt() = default;
+  virtual void trigger() noexcept = 0;
+};
+
+/// A virtqueue that the driver has enabled, with its two signals. Doorbell and interrupt are the transport's and
+/// live until after the device's reset().
+struct VirtqueueSetup {
+  uint16_t index = 0;
+  VirtqueueConfig rings;
+  const EventFd* doorbell = nullptr;
+  VirtqueueInterrupt* interrupt = nullptr;
+};
+
+/// What a device starts to work with at DRIVER_OK.
+struct Activation {
+  const GuestMemory& memory;
+  uint64_t features;  ///< negotiated, including virtio_feature::kVersion1
+  std::vector<VirtqueueSetup> queues;
+
+  /// nullptr if the driver has not enabled queue `index`.
+  [[nodiscard]] const VirtqueueSetup* queue(uint16_t index) const {
+    for (const VirtqueueSetup& setup : queues) {
+      if (setup.index == index) return &setup;
+    }
+    return nullptr;
+  }
+};
+
+/// What a device tells its transport. Any thread, also during activate() and reset().
+class VirtioHost {
+ public:
+  virtual ~VirtioHost() = default;
+  /// The device configuration has new values (virtio 1.2 §2.3).
+  virtual void config_changed() noexcept = 0;
+  /// The device cannot go on: DEVICE_NEEDS_RESET (virtio 1.2 §2.1.2).
+  virtual void failed(std::string_view reason) noexcept = 0;
+};
+
+/// What the machine hears of its virtio devices. Called on any thread, with locks held: it must return at once and
+/// call nothing back.
+class DeviceEvents {
+ public:
+  virtual ~DeviceEvents() = default;
+  virtual void activated(const std::string& id) noexcept = 0;
+  virtual void reset(const std::string& id) noexcept = 0;
+  virtual void failed(const std::string& id, std::string_view reason) noexcept = 0;
+};
+
+struct Counter {
+  const char* name;
+  uint64_t value;
+};
+
+/// A virtio device behind any transport.
+///
+/// The transport serializes read_config, write_config, activate and reset, and calls activate only after construction
+/// or reset. They run on vCPU threads.
+class VirtioDevice {
+ public:
+  virtual ~VirtioDevice() = default;
+
+  [[nodiscard]] virtual VirtioType type() const noexcept = 0;
+  /// Offered features; the transport adds virtio_feature::kVersion1.
+  [[nodiscard]] virtual uint64_t features() const noexcept = 0;
+  /// Each queue's largest size.
+  [[nodiscard]] virtual std::vector<uint16_t> queue_sizes() const = 0;
+
+  /// Bytes of device configuration, 0 if it has none.
+  [[nodiscard]] virtual uint32_t config_size() const noexcept { return 0; }
+  /// offset + data.size() is at most config_size().
+  virtual void read_config([[maybe_unused]] uint32_t offset,
+                           [[maybe_unused]] std::span<uint8_t> data) noexcept {}
+  virtual void write_config([[maybe_unused]] uint32_t offset,
+                            [[maybe_unused]] std::span<const uint8_t> data) noexcept {}
+
+  /// Starts serving. Throws Error; the device is then as if reset.
+  virtual void activate(const Activation& activation) = 0;
+  /// Stops serving: waits for what is in flight; afterwards guest memory is not touched any more.
+  virtual void reset() noexcept = 0;
+
+  /// While the machine is paused and no vCPU runs: finishes what is in flight and holds the device's own threads.
+  /// Loops that were passed in are their owner's to pause.
+  virtual void pause() {}
+  virtual void resume() {}
+
+  /// What the device has counted so far. Any thread.
+  [[nodiscard]] virtual std::vector<Counter> counters() const { return {}; }
+
+  /// Called once by the transport, which outlives every use of it.
+  void connect(VirtioHost& host) { host_ = &host; }
+
+ protected:
+  [[nodiscard]] VirtioHost& host() const { return *host_; }
+
+ private:
+  class NoHost : public VirtioHost {
+    void config_changed() noexcept override {}
+    void failed(std::string_view /*reason*/) noexcept override {}
+  };
+  static inline NoHost no_host_;
+  VirtioHost* host_ = &no_host_;
+};
+
+}  // namespace tsvmm

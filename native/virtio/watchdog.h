@@ -1,0 +1,36 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "virtio/virtio_device.h"
+
+namespace tsvmm {
+
+/// A watchdog (virtio id 35): the guest posts one-byte buffers, the device returns them with the value 1. From the
+/// first on, 20 s without one ask for a reset of the machine; checked every 15 s.
+class VirtioWatchdog : public VirtioDevice {
+ public:
+  /// `expired` runs on the loop's thread, once per activation at most.
+  VirtioWatchdog(EventLoop& loop, std::function<void()> expired);
+  ~VirtioWatchdog() override;
+
+  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kWatchdog; }
+  [[nodiscard]] uint64_t features() const noexcept override;
+  [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
+  void activate(const Activation& activation) override;
+  void reset() noexcept override;
+  /// The time spent paused does not count.
+  void resume() override;
+
+ private:
+  class Server;
+
+  EventLoop& loop_;
+  std::function<void()> expired_;
+  std::unique_ptr<Server> server_;
+};
+
+}  // namespace tsvmm
