@@ -1,0 +1,289 @@
+/**
+ * Writes ACPI Machine Language (ACPI 6.5 §20.2). Calls follow the grammar: an operator's method writes its opcode, and
+ * its operands are the calls that come next. Lengths come out minimal, as the reference compiler writes them.
+ */
+import { setU64, viewOf } from '../bytes.ts';
+
+const EXT_OP = 0x5b;
+
+/** ASCII code of the digit that follows a NameSeg when it is shorter than four characters (ACPI 6.5 §20.2.2). */
+const UNDERSCORE = 0x5f;
+const NAME_SEG_LENGTH = 4;
+
+export class AmlWriter {
+  readonly bytes: Uint8Array;
+  readonly #view: DataView;
+  /** Where the next byte goes. */
+  position: number;
+
+  /** Writes into `bytes` from `position` on; writing past the end throws a RangeError. */
+  constructor(bytes: Uint8Array, position: number) {
+    this.bytes = bytes;
+    this.#view = viewOf(bytes);
+    this.position = position;
+  }
+
+  byte(value: number): this {
+    this.#view.setUint8(this.position, value);
+    this.position += 1;
+    return this;
+  }
+
+  word(value: number): this {
+    this.#view.setUint16(this.position, value, true);
+    this.position += 2;
+    return this;
+  }
+
+  dword(value: number): this {
+    this.#view.setUint32(this.position, value, true);
+    this.position += 4;
+    return this;
+  }
+
+  qword(value: number): this {
+    setU64(this.#view, this.position, value);
+    this.position += 8;
+    return this;
+  }
+
+  /** ASCII characters, without a terminator. */
+  ascii(text: string): this {
+    for (let i = 0; i < text.length; i++) {
+      this.byte(text.charCodeAt(i));
+    }
+    return this;
+  }
+
+  /** A name string: segments of up to four characters joined by dots, `\` in front for the root. */
+  path(name: string): this {
+    let start = 0;
+    if (name.startsWith('\\')) {
+      this.byte(0x5c);
+      start = 1;
+    }
+    let segments = 1;
+    for (let dot = name.indexOf('.', start); dot >= 0; dot = name.indexOf('.', dot + 1)) {
+      segments++;
+    }
+    if (segments === 2) {
+      this.byte(0x2e);
+    } else if (segments > 2) {
+      this.byte(0x2f).byte(segments);
+    }
+    for (let i = 0; i < segments; i++) {
+      const dot = name.indexOf('.', start);
+      const end = dot < 0 ? name.length : dot;
+      this.#nameSeg(name, start, end);
+      start = end + 1;
+    }
+    return this;
+  }
+
+  #nameSeg(name: string, start: number, end: number): void {
+    for (let i = 0; i < NAME_SEG_LENGTH; i++) {
+      this.byte(start + i < end ? name.charCodeAt(start + i) : UNDERSCORE);
+    }
+  }
+
+  /** A non-negative safe integer, in the shortest encoding. */
+  integer(value: number): this {
+    if (value <= 1) {
+      return this.byte(value);
+    }
+    if (value <= 0xff) {
+      return this.byte(0x0a).byte(value);
+    }
+    if (value <= 0xffff) {
+      return this.byte(0x0b).word(value);
+    }
+    if (value <= 0xffff_ffff) {
+      return this.byte(0x0c).dword(value);
+    }
+    return this.byte(0x0e).qword(value);
+  }
+
+  string(text: string): this {
+    return this.byte(0x0d).ascii(text).byte(0);
+  }
+
+  /** EISAID macro: three letters and four hexadecimal digits packed into a DWord (ACPI 6.5 §19.6.36). */
+  eisaId(id: string): this {
+    const letters =
+      ((id.charCodeAt(0) - 0x40) << 10) | ((id.charCodeAt(1) - 0x40) << 5) | (id.charCodeAt(2) - 0x40);
+    const product = Number.parseInt(id.slice(3), 16);
+    return this.byte(0x0c)
+      .byte(letters >> 8)
+      .byte(letters & 0xff)
+      .byte(product >> 8)
+      .byte(product & 0xff);
+  }
+
+  /** `Name(name, ...)`: the value is written next. */
+  name(name: string): this {
+    return this.byte(0x08).path(name);
+  }
+
+  scope(name: string, body: () => void): this {
+    this.byte(0x10);
+    return this.#package(() => {
+      this.path(name);
+      body();
+    });
+  }
+
+  device(name: string, body: () => void): this {
+    this.byte(EXT_OP).byte(0x82);
+    return this.#package(() => {
+      this.path(name);
+      body();
+    });
+  }
+
+  /** `args` is 0 to 7. */
+  method(name: string, args: number, serialized: boolean, body: () => void): this {
+    this.byte(0x14);
+    return this.#package(() => {
+      this.path(name).byte(args | (serialized ? 0x08 : 0));
+      body();
+    });
+  }
+
+  /** A package of `count` elements, which `body` writes. */
+  package(count: number, body: () => void): this {
+    this.byte(0x12);
+    return this.#package(() => {
+      this.byte(count);
+      body();
+    });
+  }
+
+  /** A buffer of the bytes that `body` writes. */
+  buffer(body: () => void): this {
+    this.byte(0x11);
+    return this.#package(() => {
+      const start = this.position;
+      body();
+      const size = this.position - start;
+      this.#insert(start, integerLength(size));
+      const end = this.position;
+      this.position = start;
+      this.integer(size);
+      this.position = end;
+    });
+  }
+
+  /** A buffer of resource descriptors with its end tag; a checksum of 0 counts as valid (ACPI 6.5 §6.4.2.9). */
+  resourceTemplate(body: () => void): this {
+    return this.buffer(() => {
+      body();
+      this.byte(0x79).byte(0);
+    });
+  }
+
+  /** `body` writes the predicate, then the statements. */
+  if(body: () => void): this {
+    this.byte(0xa0);
+    return this.#package(body);
+  }
+
+  /** `LEqual`: two operands follow. */
+  equal(): this {
+    return this.byte(0x93);
+  }
+
+  /** `And` without a target: two operands follow. */
+  and(left: () => void, right: () => void): this {
+    this.byte(0x7b);
+    left();
+    right();
+    return this.byte(0);
+  }
+
+  /** `Store`: source and target follow. */
+  store(): this {
+    return this.byte(0x70);
+  }
+
+  /** `Notify(target, value)`. */
+  notify(target: string, value: number): this {
+    return this.byte(0x86).path(target).integer(value);
+  }
+
+  /** `Return`: the value follows. */
+  return(): this {
+    return this.byte(0xa4);
+  }
+
+  local(index: number): this {
+    return this.byte(0x60 + index);
+  }
+
+  arg(index: number): this {
+    return this.byte(0x68 + index);
+  }
+
+  /** An OperationRegion in system memory. */
+  memoryRegion(name: string, address: number, size: number): this {
+    return this.byte(EXT_OP).byte(0x80).path(name).byte(0).integer(address).integer(size);
+  }
+
+  /** A Field over `region` with byte access and no lock, whose bits not written become zero. */
+  byteField(region: string, fields: readonly { readonly name: string; readonly bits: number }[]): this {
+    this.byte(EXT_OP).byte(0x81);
+    return this.#package(() => {
+      this.path(region).byte(0x41);
+      for (const field of fields) {
+        this.#nameSeg(field.name, 0, field.name.length);
+        this.#packageLength(field.bits, packageLengthSize(field.bits, 0));
+      }
+    });
+  }
+
+  /** Writes `body` with its PkgLength in front (ACPI 6.5 §20.2.4), which counts itself. */
+  #package(body: () => void): this {
+    const start = this.position;
+    body();
+    const length = this.position - start;
+    const size = packageLengthSize(length, 1);
+    this.#insert(start, size);
+    const end = this.position;
+    this.position = start;
+    this.#packageLength(length + size, size);
+    this.position = end;
+    return this;
+  }
+
+  #packageLength(length: number, size: number): void {
+    if (size === 1) {
+      this.byte(length);
+      return;
+    }
+    this.byte(((size - 1) << 6) | (length & 0x0f));
+    for (let i = 1; i < size; i++) {
+      this.byte((length >> (8 * i - 4)) & 0xff);
+    }
+  }
+
+  /** Makes room for `count` bytes at `at` by moving what was written since. */
+  #insert(at: number, count: number): void {
+    this.bytes.copyWithin(at + count, at, this.position);
+    this.position += count;
+  }
+}
+
+/** Bytes that `integer` writes for a value below 2^32. */
+function integerLength(value: number): number {
+  return value <= 1 ? 1 : value <= 0xff ? 2 : value <= 0xffff ? 3 : 5;
+}
+
+/** Bytes of a PkgLength for `length`; `self` is 1 if the encoding counts its own bytes, 0 if not. */
+function packageLengthSize(length: number, self: 0 | 1): number {
+  if (length + self <= 0x3f) {
+    return 1;
+  }
+  if (length + 2 * self <= 0xfff) {
+    return 2;
+  }
+  return length + 3 * self <= 0xf_ffff ? 3 : 4;
+}

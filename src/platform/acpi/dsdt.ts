@@ -1,0 +1,152 @@
+/** The DSDT of the x86_64 machine: what a guest cannot find by itself. */
+import { AmlWriter } from './aml.ts';
+import {
+  busRange,
+  edgeInterrupt,
+  ioPorts,
+  ioRange,
+  memory32Fixed,
+  memory64,
+  memoryWindow32,
+  memoryWindow64,
+} from './resources.ts';
+import { finishTable, SDT_HEADER_SIZE, startTable, type TableArea } from './sdt.ts';
+
+export interface DsdtParameters {
+  readonly ecam: { readonly address: number; readonly size: number };
+  readonly window32: { readonly start: number; readonly size: number };
+  readonly window64: { readonly start: number; readonly size: number };
+  readonly ged: { readonly address: number; readonly size: number; readonly gsi: number };
+  /** Absent if the machine has no serial port. */
+  readonly serial: { readonly port: number; readonly gsi: number } | undefined;
+}
+
+/** Bits of the GED's register, cleared by reading it. */
+const GED_POWER_BUTTON = 1 << 3;
+
+/** Mechanism 1's two registers (PCI 3.0 §3.2.2.3.2). */
+const PCI_CONFIG_PORT = 0xcf8;
+const PCI_CONFIG_PORTS = 8;
+const SERIAL_PORTS = 8;
+
+/** Sleep type of S5, as written to the sleep control register. */
+const SLEEP_TYPE_S5 = 5;
+
+/** Notification that a power button was pressed (ACPI 6.5 table 5.186). */
+const POWER_BUTTON_PRESSED = 0x80;
+
+/** Writes the table and returns its guest address. */
+export function writeDsdt(area: TableArea, parameters: DsdtParameters): number {
+  const start = startTable(area, 'DSDT', 6);
+  const aml = new AmlWriter(area.bytes, start + SDT_HEADER_SIZE);
+  aml.scope('\\_SB', () => {
+    motherboard(aml, parameters);
+    hostBridge(aml, parameters);
+    powerButton(aml);
+    eventDispatch(aml, parameters);
+    serialPort(aml, parameters);
+  });
+  aml.name('\\_S5').package(4, () => {
+    aml.integer(SLEEP_TYPE_S5).integer(SLEEP_TYPE_S5).integer(0).integer(0);
+  });
+  return finishTable(area, start, aml.position);
+}
+
+/** Reserves ECAM: PCI Firmware 3.3 §4.1.2 wants it as a motherboard resource. */
+function motherboard(aml: AmlWriter, { ecam }: DsdtParameters): void {
+  aml.device('MBRD', () => {
+    aml.name('_HID').eisaId('PNP0C02');
+    aml.name('_UID').integer(0);
+    aml.name('_CRS').resourceTemplate(() => memory32Fixed(aml, ecam.address, ecam.size));
+  });
+}
+
+function hostBridge(aml: AmlWriter, { ecam, window32, window64 }: DsdtParameters): void {
+  aml.device('PC00', () => {
+    aml.name('_HID').eisaId('PNP0A08');
+    aml.name('_CID').eisaId('PNP0A03');
+    aml.name('_SEG').integer(0);
+    aml.name('_UID').integer(0);
+    aml.name('_CCA').integer(1);
+    preserveBootConfiguration(aml);
+    aml.name('_CRS').resourceTemplate(() => {
+      busRange(aml, 0, 0);
+      memory32Fixed(aml, ecam.address, ecam.size);
+      ioPorts(aml, PCI_CONFIG_PORT, PCI_CONFIG_PORTS);
+      memoryWindow32(aml, window32.start, window32.size);
+      memoryWindow64(aml, window64.start, window64.size);
+      ioRange(aml, 0, PCI_CONFIG_PORT - 1);
+      ioRange(aml, PCI_CONFIG_PORT + PCI_CONFIG_PORTS, 0xffff);
+    });
+  });
+}
+
+/** PCI Firmware 3.3 §4.6.5: function 5 returns 0, so the guest keeps the BARs that it finds. */
+function preserveBootConfiguration(aml: AmlWriter): void {
+  aml.method('_DSM', 4, false, () => {
+    aml.if(() => {
+      aml.equal().arg(0).buffer(() => {
+        // E5C937D0-3553-4D7A-9117-EA4D19C3434D, in the byte order of ToUUID.
+        aml.dword(0xe5c937d0).word(0x3553).word(0x4d7a).word(0x1791).dword(0xc3194dea).word(0x4d43);
+      });
+      aml.if(() => {
+        aml.equal().arg(2).integer(0);
+        aml.return().buffer(() => aml.byte(0x21));
+      });
+      aml.if(() => {
+        aml.equal().arg(2).integer(5);
+        aml.return().integer(0);
+      });
+    });
+    aml.return().buffer(() => aml.byte(0));
+  });
+}
+
+function powerButton(aml: AmlWriter): void {
+  aml.device('PWRB', () => {
+    aml.name('_HID').eisaId('PNP0C0C');
+    aml.name('_UID').integer(0);
+  });
+}
+
+/** The generic event device (ACPI 6.5 §5.6.9) and, apart from it, the controller whose register tells events apart. */
+function eventDispatch(aml: AmlWriter, { ged }: DsdtParameters): void {
+  aml.device('GEC', () => {
+    aml.name('_HID').eisaId('PNP0A06');
+    aml.name('_UID').string('Generic Event Controller');
+    aml.name('_CRS').resourceTemplate(() => memory64(aml, ged.address, ged.size));
+    aml.memoryRegion('GDST', ged.address, ged.size);
+    aml.byteField('GDST', [{ name: 'GDAT', bits: 8 * ged.size }]);
+    aml.method('ESCN', 0, true, () => {
+      aml.store().path('GDAT').local(0);
+      aml.if(() => {
+        aml.and(
+          () => aml.local(0),
+          () => aml.integer(GED_POWER_BUTTON),
+        );
+        aml.notify('\\_SB.PWRB', POWER_BUTTON_PRESSED);
+      });
+    });
+  });
+  aml.device('GED', () => {
+    aml.name('_HID').string('ACPI0013');
+    aml.name('_UID').integer(0);
+    aml.name('_CRS').resourceTemplate(() => edgeInterrupt(aml, ged.gsi));
+    aml.method('_EVT', 1, true, () => aml.path('\\_SB.GEC.ESCN'));
+  });
+}
+
+function serialPort(aml: AmlWriter, { serial }: DsdtParameters): void {
+  if (serial === undefined) {
+    return;
+  }
+  aml.device('COM1', () => {
+    aml.name('_HID').eisaId('PNP0501');
+    aml.name('_UID').integer(0);
+    aml.name('_DDN').string('COM1');
+    aml.name('_CRS').resourceTemplate(() => {
+      edgeInterrupt(aml, serial.gsi);
+      ioPorts(aml, serial.port, SERIAL_PORTS);
+    });
+  });
+}

@@ -1,0 +1,23 @@
+/** The kernel's command line as bytes. */
+import { PlatformError } from '../platformError.ts';
+import { COMMAND_LINE_CAPACITY } from './memoryMap.ts';
+
+/**
+ * The text in UTF-8 with its terminating NUL.
+ * @param max longest line that the kernel takes, in bytes without the NUL: it would cut a longer one without a word.
+ * @throws PlatformError `ERR_TSVMM_COMMAND_LINE`
+ */
+export function encodeCommandLine(text: string, max: number): Uint8Array {
+  if (text.includes('\0')) {
+    throw new PlatformError('ERR_TSVMM_COMMAND_LINE', 'The kernel command line contains a NUL character');
+  }
+  const bytes = new TextEncoder().encode(`${text}\0`);
+  const limit = Math.min(max, COMMAND_LINE_CAPACITY - 1);
+  if (bytes.length - 1 > limit) {
+    throw new PlatformError(
+      'ERR_TSVMM_COMMAND_LINE',
+      `The kernel command line of ${bytes.length - 1} bytes is longer than the ${limit} bytes that this kernel takes`,
+    );
+  }
+  return bytes;
+}
