@@ -16,9 +16,9 @@ namespace tsvmm {
 struct SerialState {
   static constexpr size_t kFifoSize = 16;
 
-  std::array<uint8_t, kFifoSize> receive_fifo{};
-  uint8_t receive_begin = 0;
-  uint8_t receive_count = 0;
+  std::array<uint8_t, kFifoSize> received{};
+  uint8_t received_begin = 0;
+  uint8_t received_count = 0;
   uint8_t interrupt_enable = 0;
   uint8_t fifo_control = 0;
   uint8_t line_control = 0;
@@ -27,13 +27,10 @@ struct SerialState {
   uint8_t modem_delta = 0;  ///< MSR bits 0 to 3
   uint8_t scratch = 0;
   uint16_t divisor = 12;  ///< 9600 baud
-  bool transmit_interrupt_pending =
-      false;  ///< THRE interrupt condition; cleared by an IIR read or a THR write
-  bool receive_timeout_pending =
-      false;  ///< character timeout: bytes below the trigger level are waiting
-  bool interrupt_asserted = false;        ///< INTRPT pin
+  bool transmitter_empty_pending =
+      false;                     ///< set when THR empties; cleared by an IIR read or a THR write
+  uint8_t interrupt_causes = 0;  ///< enabled conditions, as IER bits, that INTRPT stands for
   std::array<uint8_t, kFifoSize> held{};  ///< transmitted bytes that the host end has not taken yet
-  uint8_t held_begin = 0;
   uint8_t held_count = 0;
 };
 
@@ -61,21 +58,26 @@ class Serial final : public ByteDevice, private CharClient {
   void output_ready() override;
 
   // All below: with mutex_ held.
-  uint8_t take_received();
-  void push_received(uint8_t value);
-  void clear_received();
+  uint8_t read_receiver();
   uint8_t read_interrupt_identification();
-  [[nodiscard]] uint8_t pending_interrupt() const;
-  [[nodiscard]] uint8_t line_status() const;
-  [[nodiscard]] uint8_t modem_status_lines() const;
-  [[nodiscard]] bool fifo_enabled() const;
-  [[nodiscard]] size_t fifo_capacity() const;
-  [[nodiscard]] size_t trigger_level() const;
-  void transmit(uint8_t value);
-  void flush_held();
+  uint8_t read_line_status();
+  uint8_t read_modem_status();
+  void write_transmitter(uint8_t value);
+  void write_interrupt_enable(uint8_t value);
   void write_fifo_control(uint8_t value);
   void write_modem_control(uint8_t value);
-  void write_interrupt_enable(uint8_t value);
+
+  [[nodiscard]] bool divisor_latch() const;
+  [[nodiscard]] bool fifo_enabled() const;
+  [[nodiscard]] bool loopback() const;
+  [[nodiscard]] uint8_t capacity() const;
+  [[nodiscard]] uint8_t trigger_level() const;
+  [[nodiscard]] uint8_t modem_lines() const;
+  [[nodiscard]] uint8_t pending_causes() const;
+  void push_received(uint8_t value);
+  void clear_received();
+  void flush_held();
+  void ask_for_input();
   void update_interrupt();
 
   InterruptLine& interrupt_;

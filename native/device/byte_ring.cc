@@ -1,0 +1,31 @@
+#include "device/byte_ring.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace tsvmm {
+
+void ByteRing::append(std::span<const uint8_t> bytes) {
+  // Not zeroed: pages of the ring that no byte has reached yet take no memory.
+  if (!bytes_) bytes_ = std::make_unique_for_overwrite<uint8_t[]>(capacity_);
+  if (bytes.size() > capacity_) {
+    end_ += bytes.size() - capacity_;
+    bytes = bytes.last(capacity_);
+  }
+  while (!bytes.empty()) {
+    const size_t at = end_ % capacity_;
+    const size_t count = std::min(bytes.size(), capacity_ - at);
+    std::memcpy(&bytes_[at], bytes.data(), count);
+    bytes = bytes.subspan(count);
+    end_ += count;
+  }
+  if (unread() > capacity_) rewind();
+}
+
+std::span<const uint8_t> ByteRing::front() const {
+  if (unread() == 0) return {};
+  const size_t at = reader_ % capacity_;
+  return {&bytes_[at], std::min(unread(), capacity_ - at)};
+}
+
+}  // namespace tsvmm
