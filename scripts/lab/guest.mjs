@@ -1,0 +1,63 @@
+/** The stock Linux guest: Debian's kernel with a small busybox system, as an initramfs and as a disk. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { ensureDebianPackages } from '../lib/packages.mjs';
+import { CACHE, ROOT } from '../lib/paths.mjs';
+import { step } from '../lib/progress.mjs';
+import { digestOf } from '../lib/stamp.mjs';
+import { makeDisk, makeInitramfs } from './images.mjs';
+import { extractVmlinux, moduleFiles, stockKernel } from './kernel.mjs';
+
+/** Drivers that the stock kernel has as modules and our devices need, `evdev` and `button` for the power button. */
+const GUEST_MODULES = ['virtio_pci', 'virtio_blk', 'virtio_console', 'virtio_rng', 'button', 'evdev'];
+
+const GUEST_DISK_MEGABYTES = 32;
+
+/**
+ * @typedef {object} Guest
+ * @property {string} folder that holds nothing but the following four
+ * @property {string} bzImage
+ * @property {string} vmlinux the same kernel as an ELF file with a PVH entry
+ * @property {string} initramfs
+ * @property {string} disk an ext4 root file system
+ */
+
+/** @returns {Promise<Guest>} */
+export async function stockGuest() {
+  await ensureDebianPackages(['guest']);
+  const kernel = await stockKernel();
+  const init = path.join(ROOT, 'scripts/lab/guest/init');
+  const recipes = ['guest.mjs', 'images.mjs', 'cpio.mjs', 'kernel.mjs'].map((name) =>
+    path.join(ROOT, 'scripts/lab', name),
+  );
+  const digest = digestOf([init, ...recipes], kernel.release).slice(0, 16);
+  const guest = guestIn(path.join(CACHE, `guest-${kernel.release}-${digest}`));
+  if (fs.existsSync(guest.folder)) return guest;
+  return step('making the stock guest', async () => {
+    const fresh = guestIn(`${guest.folder}.${process.pid}`);
+    fs.mkdirSync(fresh.folder, { recursive: true });
+    fs.copyFileSync(kernel.bzImage, fresh.bzImage);
+    fs.writeFileSync(fresh.vmlinux, extractVmlinux(fs.readFileSync(kernel.bzImage)));
+    fs.writeFileSync(fresh.initramfs, await makeInitramfs(init, moduleFiles(kernel.modules, GUEST_MODULES)));
+    await makeDisk(fresh.disk, GUEST_DISK_MEGABYTES, init, async (root) => {
+      fs.writeFileSync(path.join(root, 'etc/motd'), 'This file is on the disk.\n');
+    });
+    fs.renameSync(fresh.folder, guest.folder);
+    return guest;
+  });
+}
+
+/**
+ * @param {string} folder
+ * @returns {Guest}
+ */
+function guestIn(folder) {
+  const file = (/** @type {string} */ name) => path.join(folder, name);
+  return {
+    folder,
+    bzImage: file('bzImage'),
+    vmlinux: file('vmlinux'),
+    initramfs: file('initramfs'),
+    disk: file('disk.img'),
+  };
+}

@@ -1,0 +1,214 @@
+/** The lab: an emulated x86_64 host with AMD's virtualization, so that stock Linux guests run on a real KVM anywhere. */
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { ROOT } from '../lib/paths.mjs';
+import { Failure } from '../lib/progress.mjs';
+import { AgentLink } from './agentLink.mjs';
+import { labHost } from './hostImage.mjs';
+import { startSharing } from './share.mjs';
+
+const BOOT_SECONDS = 120;
+const POWER_OFF_SECONDS = 15;
+
+/** Loaded in the lab host before the first command. */
+const HOST_MODULES = ['kvm_amd', 'virtio_rng', 'tun'];
+
+/**
+ * @typedef {object} LabOptions
+ * @property {string} [share] a folder of this machine that the lab sees at /share, writable
+ * @property {number} [cpus] 2 unless given
+ * @property {number} [megabytes] memory, 2048 unless given
+ * @property {boolean} [icount] one host CPU at a time, and time that counts executed instructions
+ * @property {readonly string[]} [modules] kernel modules to load besides those for KVM
+ * @property {(text: string) => void} [onConsole] hears the lab host's own console
+ */
+
+/**
+ * @typedef {object} RunOptions
+ * @property {string} [cwd] / unless given
+ * @property {Record<string, string>} [env]
+ * @property {string | Uint8Array} [input] standard input; empty unless given
+ * @property {number} [timeoutSeconds] after which the command is killed and run() fails; none unless given
+ */
+
+/**
+ * @typedef {object} Lab
+ * @property {(command: readonly string[], options?: RunOptions) =>
+ *   Promise<{code: number, stdout: string, stderr: string}>} run runs a command to its end
+ * @property {(spec: Omit<import('./agentLink.mjs').JobSpec, 'cwd' | 'env'> & {cwd?: string, env?: Record<string, string>})
+ *   => import('./agentLink.mjs').Job} start starts a command
+ * @property {() => Promise<void>} close powers the lab off
+ */
+
+/**
+ * Boots the lab. The checkout is at /tsvmm (writable), the stock guest's files are in /guest.
+ *
+ * @param {LabOptions} [options]
+ * @returns {Promise<Lab>}
+ */
+export async function openLab(options = {}) {
+  const host = await labHost();
+  const work = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-lab-'));
+  const folders = { tsvmm: ROOT, ...(options.share && { share: path.resolve(options.share) }) };
+  const shares = await startSharing(folders, work);
+  const machine = startMachine(host, shares.args, [...Object.keys(folders)], options);
+  const clean = () => {
+    machine.child.kill('SIGKILL');
+    shares.stop();
+    fs.rmSync(work, { recursive: true, force: true });
+  };
+  process.once('exit', clean);
+  machine.exited.then(() => {
+    process.off('exit', clean);
+    clean();
+  });
+  try {
+    await within(BOOT_SECONDS, Promise.race([machine.link.ready, machine.failed]), () => {
+      throw new Failure(`the lab did not come up within ${BOOT_SECONDS} s:\n${machine.console()}`);
+    });
+  } catch (error) {
+    machine.child.kill('SIGKILL');
+    await machine.exited;
+    throw error;
+  }
+  return labOver(machine);
+}
+
+/**
+ * @param {ReturnType<typeof startMachine>} machine
+ * @returns {Lab}
+ */
+function labOver(machine) {
+  const { link } = machine;
+  /** @type {Lab['start']} */
+  const start = (spec) => link.start({ cwd: '/', ...spec, env: { ...spec.env } });
+  return {
+    start,
+    run: (command, options = {}) => runToEnd(start, command, options),
+    close: async () => {
+      link.powerOff();
+      await within(POWER_OFF_SECONDS, machine.exited, () => {
+        machine.child.kill('SIGKILL');
+        return machine.exited;
+      });
+    },
+  };
+}
+
+/**
+ * @param {Lab['start']} start
+ * @param {readonly string[]} command
+ * @param {RunOptions} options
+ */
+async function runToEnd(start, command, options) {
+  /** @type {Buffer[]} */
+  const out = [];
+  /** @type {Buffer[]} */
+  const err = [];
+  const job = start({
+    command,
+    ...(options.cwd && { cwd: options.cwd }),
+    ...(options.env && { env: options.env }),
+    onStdout: (bytes) => out.push(bytes),
+    onStderr: (bytes) => err.push(bytes),
+  });
+  if (options.input !== undefined) job.write(Buffer.from(options.input));
+  job.end();
+  const printed = () => ({ stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() });
+  if (options.timeoutSeconds === undefined) return { code: await job.exited, ...printed() };
+  const code = await within(options.timeoutSeconds, job.exited, () => {
+    job.kill(os.constants.signals.SIGKILL);
+    const { stdout, stderr } = printed();
+    const end = `${stdout.slice(-4000)}${stderr.slice(-4000)}`;
+    throw new Failure(`${command.join(' ')} took more than ${options.timeoutSeconds} s; it printed\n${end}`);
+  });
+  return { code, ...printed() };
+}
+
+/**
+ * @param {import('./hostImage.mjs').LabHost} host
+ * @param {readonly string[]} shareArgs
+ * @param {readonly string[]} shareNames
+ * @param {LabOptions} options
+ */
+function startMachine(host, shareArgs, shareNames, options) {
+  const megabytes = options.megabytes ?? 2048;
+  const modules = [...HOST_MODULES, ...(options.modules ?? [])].join(',');
+  const append = [
+    'console=ttyS0 quiet panic=-1 random.trust_cpu=on',
+    `lab_modules=virtio_console,virtiofs,${modules} lab_shares=${shareNames.join(',')}`,
+  ].join(' ');
+  const accel = options.icount ? 'tcg,thread=single,tb-size=1024' : 'tcg,thread=multi,tb-size=1024';
+  const args = [
+    ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-M', 'q35,memory-backend=ram'],
+    ...[
+      '-accel',
+      accel,
+      '-cpu',
+      'EPYC-Rome,+svm',
+      '-smp',
+      String(options.cpus ?? 2),
+      '-m',
+      String(megabytes),
+    ],
+    // Shared, so that the file servers see what the lab's file systems ask of them.
+    ...['-object', `memory-backend-memfd,id=ram,size=${megabytes}M,share=on`],
+    ...(options.icount ? ['-icount', 'shift=0'] : []),
+    ...['-kernel', host.kernel, '-initrd', host.initramfs, '-append', append],
+    ...['-drive', `file=${host.disk},if=virtio,format=raw,snapshot=on`, '-device', 'virtio-rng-pci'],
+    ...['-serial', 'stdio', '-chardev', 'socket,id=agent,fd=3'],
+    ...['-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=agent,nr=1'],
+    ...shareArgs,
+  ];
+  const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'pipe', 'pipe'] });
+  let printed = '';
+  const hear = (/** @type {Buffer} */ chunk) => {
+    printed = (printed + chunk.toString()).slice(-20000);
+    options.onConsole?.(chunk.toString());
+  };
+  child.stdout?.on('data', hear);
+  child.stderr?.on('data', hear);
+  const link = new AgentLink(/** @type {import('node:stream').Duplex} */ (child.stdio[3]));
+  /** @type {Promise<void>} */
+  const exited = new Promise((resolve) => {
+    child.on('close', () => resolve());
+    child.on('error', () => resolve());
+  });
+  const gone = () => new Failure(`the lab host ended:\n${printed.slice(-4000)}`);
+  /** @type {Promise<never>} */
+  const failed = exited.then(() => {
+    link.abandon(gone());
+    throw gone();
+  });
+  failed.catch(() => {});
+  return { child, link, exited, failed, console: () => printed };
+}
+
+/**
+ * @template T
+ * @param {number} seconds
+ * @param {Promise<T>} promise
+ * @param {() => T | Promise<T>} late
+ * @returns {Promise<T>}
+ */
+async function within(seconds, promise, late) {
+  /** @type {NodeJS.Timeout | undefined} */
+  let timer;
+  /** @type {Promise<T>} */
+  const timeout = new Promise((resolve, reject) => {
+    timer = setTimeout(() => {
+      try {
+        resolve(late());
+      } catch (error) {
+        reject(error);
+      }
+    }, seconds * 1000);
+  });
+  try {
+    return await Promise.race([promise, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
