@@ -7,8 +7,8 @@ import type { BootSpec, CharBackendSpec, HostInfo, MachineSpec, NativeAddon, Pci
 
 /** What a configuration names by path, opened. Descriptors stay the caller's. */
 export interface BootResources {
-  /** The kernel, or the firmware if `firmware` is true. A regular file. */
-  readonly kernel: { readonly fd: number };
+  /** The kernel, or the firmware if `firmware` is true. `size` in bytes. */
+  readonly kernel: { readonly fd: number; readonly size: number };
   /** Reads a descriptor (`native.readAt`): node:fs would cost the standalone executable 1 ms at start. */
   readonly readAt: NativeAddon['readAt'];
   /** The payload is firmware: command line and initramfs are not handed to it. */

@@ -1,5 +1,4 @@
 /** Bounded reads of a payload's headers: never the whole of it. */
-import { fstatSync, readSync } from 'node:fs';
 import { PlatformError } from '../platformError.ts';
 
 /** A payload that can be looked into. */
@@ -13,14 +12,15 @@ export interface ImageFile {
   read(offset: number, length: number): Uint8Array;
 }
 
+/** pread(2): up to `length` bytes, fewer only at the end of the file. */
+export type ReadAt = (fd: number, offset: number, length: number) => Uint8Array;
+
 /** Enough for the headers of nearly every kernel, so that one read serves. */
 const HEAD_SIZE = 4096;
 
-/** Opens no more than the descriptor it is given, and leaves its file position alone. */
-export function openImage(fd: number): ImageFile {
-  const size = fstatSync(fd).size;
-  const head = new Uint8Array(Math.min(size, HEAD_SIZE));
-  readFully(fd, head, 0);
+/** A file of `size` bytes behind a descriptor, which stays the caller's. */
+export function openImage(fd: number, size: number, readAt: ReadAt): ImageFile {
+  const head = readFully(readAt, fd, 0, Math.min(size, HEAD_SIZE));
   return {
     size,
     read(offset, length) {
@@ -28,9 +28,7 @@ export function openImage(fd: number): ImageFile {
       if (offset + length <= head.length) {
         return head.subarray(offset, offset + length);
       }
-      const bytes = new Uint8Array(length);
-      readFully(fd, bytes, offset);
-      return bytes;
+      return readFully(readAt, fd, offset, length);
     },
   };
 }
@@ -49,13 +47,10 @@ function truncated(size: number): PlatformError {
   );
 }
 
-function readFully(fd: number, bytes: Uint8Array, offset: number): void {
-  let done = 0;
-  while (done < bytes.length) {
-    const count = readSync(fd, bytes, done, bytes.length - done, offset + done);
-    if (count === 0) {
-      throw truncated(offset + done);
-    }
-    done += count;
+function readFully(readAt: ReadAt, fd: number, offset: number, length: number): Uint8Array {
+  const bytes = readAt(fd, offset, length);
+  if (bytes.length < length) {
+    throw truncated(offset + bytes.length);
   }
+  return bytes;
 }

@@ -3,7 +3,7 @@ import type { LoadItem } from '../../native.ts';
 import { PlatformError } from '../platformError.ts';
 import { isBzImage, parseBzImage } from './bzImage.ts';
 import { isElf, parsePvhElf } from './elf.ts';
-import { type ImageFile, openImage } from './imageFile.ts';
+import type { ImageFile } from './imageFile.ts';
 import { HIGH_RAM_START, inRam, type MemoryMap } from './memoryMap.ts';
 
 interface PayloadCommon {
@@ -23,14 +23,9 @@ export type Payload = PayloadCommon &
   ({ readonly protocol: 'pvh' } | { readonly protocol: 'linux'; readonly setupHeader: Uint8Array });
 
 /**
- * Reads the headers of the kernel or firmware behind `fd`, a regular file.
+ * Reads the headers of the kernel or firmware `image`; `fd` is where the core will read its bytes.
  * @throws PlatformError `ERR_TSVMM_KERNEL_FORMAT`, `ERR_TSVMM_KERNEL_INVALID` or `ERR_TSVMM_KERNEL_FIT`
  */
-export function loadPayload(fd: number, map: MemoryMap): Payload {
-  return planPayload(openImage(fd), fd, map);
-}
-
-/** As `loadPayload`, with the file given. */
 export function planPayload(image: ImageFile, fd: number, map: MemoryMap): Payload {
   const payload = isElf(image)
     ? planPvh(image, fd, map)
@@ -72,7 +67,6 @@ function planPvh(image: ImageFile, fd: number, map: MemoryMap): Payload | undefi
 
 function planLinux(image: ImageFile, fd: number, map: MemoryMap): Payload {
   const kernel = parseBzImage(image);
-  checkFits(map, kernel.codeAddress, kernel.codeSize);
   checkFits(map, kernel.codeAddress, kernel.end - kernel.codeAddress);
   return {
     protocol: 'linux',

@@ -1,0 +1,35 @@
+/** Names of devices that were not given one. */
+
+/** Devices that a machine has one of, which the API names so. */
+export const CONSOLE_ID = '__console';
+export const RNG_ID = '__rng';
+export const WATCHDOG_ID = '__watchdog';
+export const SERIAL_ID = '__serial';
+export const DEBUG_CONSOLE_ID = '__debug_console';
+export const IOAPIC_ID = '__ioapic';
+
+export const DISK_PREFIX = '_disk';
+
+/** Hands out names with one counter for all prefixes, so that a number never comes twice. */
+export class DeviceIds {
+  readonly #used: Set<string>;
+  /** The number that the next generated name tries first; it outlives devices, and a snapshot keeps it. */
+  counter: number;
+
+  constructor(used: Iterable<string>, counter = 0) {
+    this.#used = new Set(used);
+    this.counter = counter;
+  }
+
+  /** The next free `prefix` name, which is taken from now on. */
+  generate(prefix: string): string {
+    for (;;) {
+      const name = `${prefix}${this.counter}`;
+      this.counter++;
+      if (!this.#used.has(name)) {
+        this.#used.add(name);
+        return name;
+      }
+    }
+  }
+}
