@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/unique_fd.h"
+
+namespace tsvmm {
+
+/// Binds a UNIX stream socket to `path` (at most 107 bytes) and listens; close-on-exec, non-blocking. Throws Error.
+UniqueFd listen_unix(const std::string& path);
+
+/// Takes an open-file-description lock (fcntl(2), F_OFD_SETLK) on [start, start + length), length 0 reaching to the
+/// end. False if another description holds a lock in the way. Throws Error.
+bool lock_range(int fd, bool exclusive, uint64_t start, uint64_t length);
+
+/// Bytes of a regular file or block device. Throws Error, ERR_TSVMM_NO_IMAGE for anything else.
+uint64_t image_size(int fd);
+
+}  // namespace tsvmm

@@ -1,0 +1,51 @@
+#include "host/terminal.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace tsvmm {
+
+Pty open_pty() {
+  UniqueFd master(check_errno(::open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK),
+                              "opening a pseudo terminal"));
+  check_errno(::unlockpt(master.get()), "unlocking a pseudo terminal");
+  std::array<char, 64> path{};
+  const int error = ::ptsname_r(master.get(), path.data(), path.size());
+  if (error != 0) throw Error::from_errno("naming a pseudo terminal", error);
+  // Raw, or the line discipline would echo the guest's output back to it as input.
+  (void)terminal_raw(master.get());
+  return {std::move(master), path.data()};
+}
+
+std::optional<std::vector<uint8_t>> terminal_raw(int fd) {
+  termios settings{};
+  if (::tcgetattr(fd, &settings) != 0) return std::nullopt;
+  std::vector<uint8_t> saved(sizeof settings);
+  std::memcpy(saved.data(), &settings, sizeof settings);
+  ::cfmakeraw(&settings);
+  check_errno(::tcsetattr(fd, TCSANOW, &settings), "putting the terminal into raw mode");
+  return saved;
+}
+
+void terminal_restore(int fd, const std::vector<uint8_t>& saved) {
+  termios settings{};
+  if (saved.size() != sizeof settings) throw Error("EINVAL", "these are no terminal settings");
+  std::memcpy(&settings, saved.data(), sizeof settings);
+  check_errno(::tcsetattr(fd, TCSANOW, &settings), "restoring the terminal");
+}
+
+std::optional<TerminalSize> terminal_size(int fd) {
+  winsize size{};
+  if (::ioctl(fd, TIOCGWINSZ, &size) != 0) return std::nullopt;
+  return TerminalSize{size.ws_col, size.ws_row};
+}
+
+}  // namespace tsvmm

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+namespace tsvmm {
+
+/// Runs a machine's slow operations one after the other, on a thread that exists only while there are any: an idle
+/// machine has none.
+class ControlThread {
+ public:
+  ControlThread() = default;
+  /// Waits for the operations that were submitted.
+  ~ControlThread();
+  ControlThread(const ControlThread&) = delete;
+  ControlThread& operator=(const ControlThread&) = delete;
+
+  /// `operation` must not throw. With `linger` the thread then waits for the next one, because it is known to come soon.
+  /// Throws Error if no thread can be made.
+  void submit(std::function<void()> operation, bool linger = false);
+
+ private:
+  struct Item {
+    std::function<void()> operation;
+    bool linger;
+  };
+  void run();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Item> items_;
+  std::thread thread_;
+  bool running_ = false;
+  bool closing_ = false;
+};
+
+}  // namespace tsvmm

@@ -1,0 +1,54 @@
+#include "machine/image_loader.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+
+#include "core/error.h"
+
+namespace tsvmm {
+namespace {
+
+std::span<uint8_t> target(const GuestMemory& memory, GuestAddress address, uint64_t length) {
+  const auto bytes = memory.slice(address, length);
+  if (!bytes) {
+    throw Error("ERR_TSVMM_LOAD", std::to_string(length) + " bytes do not fit into guest RAM at address " +
+                                      std::to_string(address));
+  }
+  return *bytes;
+}
+
+void read_fully(const LoadFile& item, std::span<uint8_t> into) {
+  // The kernel transfers at most 2 GiB minus a page at once.
+  constexpr size_t kMaxChunk = size_t{1} << 30;
+  size_t done = 0;
+  while (done < into.size()) {
+    const size_t chunk = std::min(into.size() - done, kMaxChunk);
+    const ssize_t count = ::pread(item.fd.get(), into.data() + done, chunk,
+                                  static_cast<off_t>(item.offset + done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw Error::from_errno("reading an image", errno);
+    if (count == 0) throw Error("ERR_TSVMM_LOAD", "an image file is shorter than its headers say");
+    done += static_cast<size_t>(count);
+  }
+}
+
+void load(const GuestMemory& memory, const LoadBytes& item) {
+  std::ranges::copy(item.bytes, target(memory, item.address, item.bytes.size()).begin());
+}
+
+void load(const GuestMemory& memory, const LoadFile& item) {
+  read_fully(item, target(memory, item.address, item.length));
+}
+
+}  // namespace
+
+void load_images(const GuestMemory& memory, const std::vector<LoadItem>& items) {
+  for (const LoadItem& item : items) {
+    std::visit([&memory](const auto& any) { load(memory, any); }, item);
+  }
+}
+
+}  // namespace tsvmm

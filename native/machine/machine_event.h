@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace tsvmm {
+
+/// What a machine tells the layer above; src/native.ts documents each. The first three end its run.
+struct MachineEvent {
+  enum class Type {
+    kPowerOff,
+    kReset,
+    kVcpuError,
+    kDeviceActivated,
+    kDeviceReset,
+    kDeviceFailed,
+    kFirmwareLog,
+  };
+  Type type;
+  std::string id;      ///< the device's
+  std::string reason;  ///< kReset: the cause; kVcpuError, kDeviceFailed: the reason; kFirmwareLog: the line
+  unsigned vcpu = 0;
+  uint64_t code = 0;
+  std::string detail;
+
+  [[nodiscard]] bool ends_run() const {
+    return type == Type::kPowerOff || type == Type::kReset || type == Type::kVcpuError;
+  }
+};
+
+/// Takes events from any of the machine's threads. Must not block: a guest decides how many come.
+class MachineEventSink {
+ public:
+  virtual ~MachineEventSink() = default;
+  virtual void emit(MachineEvent event) noexcept = 0;
+};
+
+}  // namespace tsvmm

@@ -1,0 +1,114 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/unique_fd.h"
+#include "device/char_backend.h"
+#include "hypervisor/hypervisor.h"
+#include "memory/guest_memory.h"
+
+namespace tsvmm {
+
+// What the layer above decides, as plain values. src/native.ts documents each field; the addon fills these in. All
+// descriptors belong to the specification (duplicates of the caller's), so that a boot may run after the caller closed its own.
+
+struct VcpuPlacement {
+  uint32_t apic_id = 0;
+  std::vector<int> affinity;
+};
+
+struct MachineSpec {
+  std::vector<GuestMemory::Range> memory;
+  MemoryOptions memory_options;
+  std::vector<VcpuPlacement> vcpus;
+};
+
+struct LoadBytes {
+  GuestAddress address = 0;
+  std::vector<uint8_t> bytes;
+};
+
+struct LoadFile {
+  GuestAddress address = 0;
+  UniqueFd fd;
+  uint64_t offset = 0;
+  uint64_t length = 0;
+};
+
+using LoadItem = std::variant<LoadBytes, LoadFile>;
+
+/// A character device's host end, and the descriptors that it names.
+struct CharBackendSource {
+  CharBackendSpec spec;
+  std::vector<UniqueFd> descriptors;
+};
+
+struct SerialSpec {
+  uint16_t port = 0;
+  unsigned gsi = 0;
+  CharBackendSource backend;
+};
+
+struct DebugConsoleSpec {
+  uint16_t port = 0;
+  CharBackendSource backend;
+};
+
+struct BlockSpec {
+  UniqueFd fd;
+  bool readonly = false;
+  bool direct = false;
+  uint16_t num_queues = 1;
+  uint16_t queue_size = 128;
+  std::string serial;
+  bool protect_sector0 = false;
+};
+
+struct RngSpec {
+  UniqueFd fd;
+};
+
+struct ConsoleSpec {
+  CharBackendSource backend;
+  uint16_t columns = 0;
+  uint16_t rows = 0;
+};
+
+struct WatchdogSpec {};
+
+struct PciFunctionSpec {
+  std::string id;
+  unsigned slot = 0;
+  GuestAddress bar0 = 0;
+  bool bar0_is_64bit = false;
+  std::variant<BlockSpec, RngSpec, ConsoleSpec, WatchdogSpec> device;
+};
+
+struct PciSpec {
+  GuestAddress ecam = 0;
+  GuestMemory::Range window32{};
+  GuestMemory::Range window64{};
+  std::vector<PciFunctionSpec> functions;
+};
+
+struct BootSpec {
+  std::vector<VcpuSetup> vcpus;  ///< by index
+  std::vector<LoadItem> load;
+  GuestAddress ioapic = 0;
+  std::optional<SerialSpec> serial;
+  std::optional<DebugConsoleSpec> debug_console;
+  uint16_t cmos_port = 0;
+  uint64_t cmos_memory_below_4g = 0;
+  uint64_t cmos_memory_above_4g = 0;
+  uint16_t acpi_power_port = 0;
+  uint16_t acpi_pm_timer_port = 0;
+  GuestAddress ged = 0;
+  unsigned ged_gsi = 0;
+  PciSpec pci;
+};
+
+}  // namespace tsvmm

@@ -1,0 +1,137 @@
+#include "machine/vcpu_group.h"
+
+#include <algorithm>
+#include <string>
+
+#include "core/error.h"
+#include "core/thread.h"
+
+namespace tsvmm {
+
+VcpuGroup::VcpuGroup(Vm& vm, ExitHandler on_exit) : vm_(vm), on_exit_(std::move(on_exit)) {}
+
+VcpuGroup::~VcpuGroup() { join(); }
+
+void VcpuGroup::create(const std::vector<VcpuPlacement>& placements) {
+  for (const VcpuPlacement& placement : placements) {
+    members_.push_back(std::make_unique<Member>());
+    members_.back()->placement = placement;
+  }
+  for (unsigned index = 0; index < members_.size(); ++index) {
+    members_[index]->thread =
+        spawn_thread("vcpu" + std::to_string(index), [this, index] { thread_body(index); });
+  }
+}
+
+void VcpuGroup::set_up(std::vector<VcpuSetup> setups, AccessHandler& accesses) {
+  std::unique_lock lock(mutex_);
+  if (setups.size() != members_.size()) {
+    throw Error("EINVAL", "not as many vCPU setups as vCPUs");
+  }
+  accesses_ = &accesses;
+  setups_ = std::move(setups);
+  changed_.notify_all();
+  changed_.wait(lock, [this] {
+    return failure_ || goal_ == Goal::kStop ||
+           std::ranges::all_of(members_, [](const auto& member) { return member->set_up; });
+  });
+  if (failure_) std::rethrow_exception(failure_);
+}
+
+void VcpuGroup::run() {
+  const std::lock_guard lock(mutex_);
+  if (goal_ == Goal::kStop) return;
+  goal_ = Goal::kRun;
+  changed_.notify_all();
+}
+
+void VcpuGroup::pause() {
+  std::unique_lock lock(mutex_);
+  if (goal_ != Goal::kRun) return;
+  goal_ = Goal::kPause;
+  kick_all_locked();
+  changed_.wait(lock, [this] {
+    return std::ranges::all_of(members_,
+                               [](const auto& member) { return member->parked || member->left; });
+  });
+}
+
+void VcpuGroup::stop() noexcept {
+  const std::lock_guard lock(mutex_);
+  goal_ = Goal::kStop;
+  kick_all_locked();
+  changed_.notify_all();
+}
+
+void VcpuGroup::join() {
+  stop();
+  for (const auto& member : members_) {
+    if (member->thread.joinable()) member->thread.join();
+  }
+}
+
+void VcpuGroup::inject_nmi() noexcept {
+  const std::lock_guard lock(mutex_);
+  for (const auto& member : members_) {
+    if (member->vcpu) member->vcpu->inject_nmi();
+  }
+}
+
+void VcpuGroup::kick_all_locked() noexcept {
+  for (const auto& member : members_) {
+    if (member->vcpu) member->vcpu->kick();
+  }
+}
+
+void VcpuGroup::thread_body(unsigned index) {
+  Member& member = *members_[index];
+  if (prepare(member, index)) {
+    bool resumed = false;
+    while (wait_for_goal(member)) {
+      if (resumed) member.vcpu->mark_paused();
+      const VcpuExit exit = member.vcpu->run(*accesses_);
+      resumed = exit.reason == VcpuExit::Reason::kKicked;
+      if (!resumed) on_exit_(index, exit);
+    }
+  }
+  // Under the lock, because another thread may be about to kick it.
+  const std::lock_guard lock(mutex_);
+  member.vcpu.reset();
+  member.left = true;
+  changed_.notify_all();
+}
+
+bool VcpuGroup::prepare(Member& member, unsigned index) {
+  try {
+    pin_current_thread(member.placement.affinity);
+    auto vcpu = vm_.create_vcpu(member.placement.apic_id);
+    std::unique_lock lock(mutex_);
+    member.vcpu = std::move(vcpu);
+    changed_.wait(lock, [this] { return !setups_.empty() || goal_ == Goal::kStop; });
+    if (goal_ == Goal::kStop) return false;
+    const VcpuSetup setup = std::move(setups_[index]);
+    lock.unlock();
+    member.vcpu->set_up(setup);
+    lock.lock();
+    member.set_up = true;
+    changed_.notify_all();
+    return true;
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
+    changed_.notify_all();
+    return false;
+  }
+}
+
+bool VcpuGroup::wait_for_goal(Member& member) {
+  std::unique_lock lock(mutex_);
+  if (goal_ == Goal::kRun) return true;
+  member.parked = true;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return goal_ == Goal::kRun || goal_ == Goal::kStop; });
+  member.parked = false;
+  return goal_ == Goal::kRun;
+}
+
+}  // namespace tsvmm

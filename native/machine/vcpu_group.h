@@ -1,0 +1,70 @@
+#pragma once
+
+#include <condition_variable>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "hypervisor/hypervisor.h"
+#include "machine/machine_spec.h"
+
+namespace tsvmm {
+
+/// A machine's vCPUs, each on a thread of its own named `vcpuN`, and what all of them are to do.
+class VcpuGroup {
+ public:
+  /// Called on the vCPU's thread when the guest cannot go on there. It should stop() the group.
+  using ExitHandler = std::function<void(unsigned index, const VcpuExit& exit)>;
+
+  /// `vm` outlives the group.
+  VcpuGroup(Vm& vm, ExitHandler on_exit);
+  ~VcpuGroup();
+  VcpuGroup(const VcpuGroup&) = delete;
+  VcpuGroup& operator=(const VcpuGroup&) = delete;
+
+  /// Starts the threads, each of which makes its vCPU. Does not wait for them.
+  void create(const std::vector<VcpuPlacement>& placements);
+  /// Sets every vCPU up (one setup each, by index) and waits for it. The guest's accesses will go to `accesses`, which
+  /// lives until after join(). Throws the first Error of any vCPU.
+  void set_up(std::vector<VcpuSetup> setups, AccessHandler& accesses);
+  /// Lets the guest run, first or again after pause().
+  void run();
+  /// Returns when no vCPU executes guest code any more.
+  void pause();
+  /// Makes all vCPUs leave the guest for good; does not wait. From any thread, vCPU threads included.
+  void stop() noexcept;
+  /// stop(), and waits for the threads. Not from a vCPU thread.
+  void join();
+  void inject_nmi() noexcept;
+
+ private:
+  enum class Goal { kPrepare, kRun, kPause, kStop };
+  struct Member {
+    VcpuPlacement placement;
+    std::unique_ptr<Vcpu> vcpu;
+    std::thread thread;
+    bool set_up = false;
+    bool parked = false;  ///< executes no guest code and will not before the goal changes
+    bool left = false;    ///< its thread has ended or is about to
+  };
+
+  void thread_body(unsigned index);
+  bool prepare(Member& member, unsigned index);
+  bool wait_for_goal(Member& member);
+  void kick_all_locked() noexcept;
+
+  Vm& vm_;
+  const ExitHandler on_exit_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::unique_ptr<Member>> members_;
+  std::vector<VcpuSetup> setups_;
+  AccessHandler* accesses_ = nullptr;
+  std::exception_ptr failure_;
+  Goal goal_ = Goal::kPrepare;
+};
+
+}  // namespace tsvmm

@@ -1,0 +1,181 @@
+#include "machine/x86_64/platform_devices.h"
+
+#include <utility>
+
+#include "core/error.h"
+#include "device/acpi_pm_timer.h"
+#include "device/acpi_power.h"
+#include "device/cmos_rtc.h"
+#include "device/debug_console.h"
+#include "device/firmware_debug.h"
+#include "device/i8042.h"
+#include "device/serial.h"
+#include "pci/host_bridge.h"
+#include "virtio/block.h"
+#include "virtio/pci_transport.h"
+#include "virtio/rng.h"
+#include "virtio/watchdog.h"
+
+namespace tsvmm {
+namespace {
+
+constexpr uint64_t kEcamSize = 256U << 20;  // 256 buses of 1 MiB each
+constexpr uint16_t kPciConfigPorts = 0xcf8;
+constexpr uint64_t kPciConfigPortCount = 8;
+
+MachineEvent event(MachineEvent::Type type, std::string id, std::string reason) {
+  MachineEvent made{};
+  made.type = type;
+  made.id = std::move(id);
+  made.reason = std::move(reason);
+  return made;
+}
+
+std::function<void()> reset_by(const PlatformDevices::Report& report, const char* cause) {
+  return [report, cause] { report(event(MachineEvent::Type::kReset, {}, cause)); };
+}
+
+}  // namespace
+
+/// The life of virtio devices, as events of the machine.
+class PlatformDevices::Events : public DeviceEvents {
+ public:
+  explicit Events(Report report) : report_(std::move(report)) {}
+  void activated(const std::string& id) noexcept override {
+    report_(event(MachineEvent::Type::kDeviceActivated, id, {}));
+  }
+  void reset(const std::string& id) noexcept override {
+    report_(event(MachineEvent::Type::kDeviceReset, id, {}));
+  }
+  void failed(const std::string& id, std::string_view reason) noexcept override {
+    report_(event(MachineEvent::Type::kDeviceFailed, id, std::string(reason)));
+  }
+
+ private:
+  const Report report_;
+};
+
+PlatformDevices::PlatformDevices(BootSpec& boot, const GuestMemory& memory, InterruptFabric& fabric,
+                                 const Report& report)
+    : loop_("serial-manager"),
+      events_(std::make_unique<Events>(report)),
+      ioapic_(std::make_shared<IoApic>(fabric)) {
+  if (!mmio_.map(boot.ioapic, IoApic::kSize, ioapic_)) {
+    throw Error("EINVAL", "the I/O APIC's address is taken");
+  }
+  add_legacy_devices(boot, report);
+  add_acpi_devices(boot, report);
+  add_pci(boot.pci, memory, fabric, report);
+}
+
+PlatformDevices::~PlatformDevices() {
+  pci_.reset();
+  for (const Named& named : virtio_) named.device->reset();
+}
+
+void PlatformDevices::map_ports(uint16_t base, uint64_t size, std::shared_ptr<BusDevice> device) {
+  if (!ports_.map(base, size, std::move(device))) {
+    throw Error("EINVAL", "two devices want port " + std::to_string(base));
+  }
+}
+
+void PlatformDevices::add_legacy_devices(BootSpec& boot, const Report& report) {
+  map_ports(I8042::kPort, I8042::kSize, std::make_shared<I8042>(reset_by(report, "i8042")));
+  map_ports(boot.cmos_port, CmosRtc::kSize,
+            std::make_shared<CmosRtc>(boot.cmos_memory_below_4g, boot.cmos_memory_above_4g,
+                                      reset_by(report, "cmos")));
+  post_code_ = std::make_shared<PostCode>();
+  map_ports(PostCode::kPort, PostCode::kSize, post_code_);
+  map_ports(FirmwareDebug::kPort, FirmwareDebug::kSize,
+            std::make_shared<FirmwareDebug>([report](std::string_view line) {
+              report(event(MachineEvent::Type::kFirmwareLog, {}, std::string(line)));
+            }));
+  if (boot.serial) {
+    map_ports(boot.serial->port, Serial::kSize,
+              std::make_shared<Serial>(ioapic_->pin_line(boot.serial->gsi),
+                                       make_char_backend(boot.serial->backend.spec, loop_)));
+  }
+  if (boot.debug_console) {
+    map_ports(boot.debug_console->port, DebugConsole::kSize,
+              std::make_shared<DebugConsole>(
+                  make_char_backend(boot.debug_console->backend.spec, loop_)));
+  }
+}
+
+void PlatformDevices::add_acpi_devices(const BootSpec& boot, const Report& report) {
+  map_ports(boot.acpi_power_port, AcpiPower::kSize,
+            std::make_shared<AcpiPower>(
+                [report] { report(event(MachineEvent::Type::kPowerOff, {}, {})); },
+                reset_by(report, "acpi")));
+  map_ports(boot.acpi_pm_timer_port, AcpiPmTimer::kSize, std::make_shared<AcpiPmTimer>());
+  ged_ = std::make_shared<Ged>(ioapic_->pin_line(boot.ged_gsi));
+  if (!mmio_.map(boot.ged, Ged::kSize, ged_)) throw Error("EINVAL", "the GED's address is taken");
+}
+
+void PlatformDevices::add_pci(PciSpec& pci, const GuestMemory& memory, InterruptFabric& fabric,
+                              const Report& report) {
+  pci_ = std::make_unique<PciRoot>(mmio_, PciWindow{pci.window32.address, pci.window32.size},
+                                   PciWindow{pci.window64.address, pci.window64.size});
+  if (!mmio_.map(pci.ecam, kEcamSize, pci_->ecam())) {
+    throw Error("EINVAL", "the ECAM's address is taken");
+  }
+  map_ports(kPciConfigPorts, kPciConfigPortCount, pci_->config_ports());
+  pci_->add(0, std::make_shared<HostBridge>());
+  for (PciFunctionSpec& spec : pci.functions) {
+    std::shared_ptr<VirtioDevice> device = make_virtio(spec, report);
+    virtio_.push_back({spec.id, device});
+    VirtioPciFunction::Options options{
+        .id = spec.id, .bar0 = spec.bar0, .bar0_is_64bit = spec.bar0_is_64bit};
+    pci_->add(spec.slot, std::make_shared<VirtioPciFunction>(
+                             std::move(options), std::move(device), memory, fabric, *events_));
+  }
+}
+
+std::shared_ptr<VirtioDevice> PlatformDevices::make_virtio(PciFunctionSpec& spec,
+                                                           const Report& report) {
+  if (const auto* block = std::get_if<BlockSpec>(&spec.device)) {
+    return std::make_shared<VirtioBlock>(
+        VirtioBlock::Options{.id = spec.id,
+                             .fd = block->fd.get(),
+                             .read_only = block->readonly,
+                             .direct = block->direct,
+                             .num_queues = block->num_queues,
+                             .queue_size = block->queue_size,
+                             .serial = block->serial,
+                             .protect_sector0 = block->protect_sector0});
+  }
+  if (const auto* rng = std::get_if<RngSpec>(&spec.device)) {
+    return std::make_shared<VirtioRng>(rng->fd.get(), loop_);
+  }
+  if (const auto* console = std::get_if<ConsoleSpec>(&spec.device)) {
+    console_ = std::make_shared<VirtioConsole>(make_char_backend(console->backend.spec, loop_),
+                                               loop_, console->columns, console->rows);
+    return console_;
+  }
+  return std::make_shared<VirtioWatchdog>(loop_, reset_by(report, "watchdog"));
+}
+
+void PlatformDevices::pause() {
+  for (const Named& named : virtio_) named.device->pause();
+  loop_.pause();
+}
+
+void PlatformDevices::resume() {
+  loop_.resume();
+  for (const Named& named : virtio_) named.device->resume();
+}
+
+void PlatformDevices::resize_console(uint16_t columns, uint16_t rows) noexcept {
+  if (console_) console_->resize(columns, rows);
+}
+
+std::vector<PlatformDevices::DeviceCounters> PlatformDevices::counters() const {
+  std::vector<DeviceCounters> all;
+  for (const Named& named : virtio_) {
+    std::vector<Counter> counters = named.device->counters();
+    if (!counters.empty()) all.push_back({named.id, std::move(counters)});
+  }
+  return all;
+}
+
+}  // namespace tsvmm

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bus/address_space.h"
+#include "core/event_loop.h"
+#include "device/ged.h"
+#include "device/ioapic.h"
+#include "device/post_code.h"
+#include "hypervisor/hypervisor.h"
+#include "machine/machine_event.h"
+#include "machine/machine_spec.h"
+#include "pci/pci_root.h"
+#include "virtio/console.h"
+#include "virtio/virtio_device.h"
+
+namespace tsvmm {
+
+/// All devices of an x86 machine on their buses, built from the specification.
+class PlatformDevices : public AccessHandler {
+ public:
+  /// What devices report: a guest that turns itself off or resets, and the life of virtio devices. Any thread.
+  using Report = std::function<void(MachineEvent event)>;
+
+  /// Takes the descriptors out of `boot`. `fabric` and `memory` outlive the devices. Throws Error.
+  PlatformDevices(BootSpec& boot, const GuestMemory& memory, InterruptFabric& fabric,
+                  const Report& report);
+  ~PlatformDevices() override;
+
+  void port_read(uint16_t port, std::span<uint8_t> data) override { ports_.read(port, data); }
+  void port_write(uint16_t port, std::span<const uint8_t> data) override {
+    ports_.write(port, data);
+  }
+  void mmio_read(GuestAddress address, std::span<uint8_t> data) override {
+    mmio_.read(address, data);
+  }
+  void mmio_write(GuestAddress address, std::span<const uint8_t> data) override {
+    mmio_.write(address, data);
+  }
+  void end_of_interrupt(uint8_t vector) override { ioapic_->eoi(vector); }
+
+  /// Finishes what is in flight and holds the devices' threads. While no vCPU runs.
+  void pause();
+  void resume();
+  void press_power_button() noexcept { ged_->notify(Ged::kPowerButton); }
+  /// Without effect on a machine without a console.
+  void resize_console(uint16_t columns, uint16_t rows) noexcept;
+
+  struct DeviceCounters {
+    std::string id;
+    std::vector<Counter> counters;
+  };
+  [[nodiscard]] std::vector<DeviceCounters> counters() const;
+  [[nodiscard]] PostCodeState post_code() const { return post_code_->state(); }
+
+ private:
+  struct Named {
+    std::string id;
+    std::shared_ptr<VirtioDevice> device;
+  };
+  class Events;
+
+  void add_legacy_devices(BootSpec& boot, const Report& report);
+  void add_acpi_devices(const BootSpec& boot, const Report& report);
+  void add_pci(PciSpec& pci, const GuestMemory& memory, InterruptFabric& fabric,
+               const Report& report);
+  std::shared_ptr<VirtioDevice> make_virtio(PciFunctionSpec& spec, const Report& report);
+  void map_ports(uint16_t base, uint64_t size, std::shared_ptr<BusDevice> device);
+
+  // Declared in the order in which they are needed: a device goes before the loop and the buses it uses.
+  EventLoop loop_;
+  AddressSpace ports_;
+  AddressSpace mmio_;
+  std::unique_ptr<Events> events_;
+  std::shared_ptr<IoApic> ioapic_;
+  std::shared_ptr<Ged> ged_;
+  std::shared_ptr<PostCode> post_code_;
+  std::shared_ptr<VirtioConsole> console_;
+  std::vector<Named> virtio_;
+  std::unique_ptr<PciRoot> pci_;
+};
+
+}  // namespace tsvmm
