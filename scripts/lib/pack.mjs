@@ -1,0 +1,51 @@
+/** The npm package: prebuilt addon, bundles and executable in one tarball. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { buildAll } from './build.mjs';
+import { NATIVE_INPUTS } from './buildNative.mjs';
+import { run } from './exec.mjs';
+import { ensureDebianPackages } from './packages.mjs';
+import { BUILD, nodeBin, ROOT } from './paths.mjs';
+import { Failure, step } from './progress.mjs';
+import { unlessFresh } from './stamp.mjs';
+
+const PREBUILD = path.join(ROOT, 'prebuilds/linux-x64/tsvmm.node');
+
+/** Where the tarball goes. */
+export const TARBALL = path.join(BUILD, 'tsvmm.tgz');
+
+/**
+ * Where Node.js keeps its headers, so that node-gyp need not download them: beside the binary, if they are there.
+ *
+ * @returns {string[]}
+ */
+function headersArguments() {
+  const prefix = path.resolve(fs.realpathSync(process.execPath), '../..');
+  return fs.existsSync(path.join(prefix, 'include/node/node_api.h')) ? [`--nodedir=${prefix}`] : [];
+}
+
+/** Builds prebuilds/, what node-gyp-build finds in an installed package. */
+export async function buildPrebuild() {
+  await ensureDebianPackages(['build', 'test']);
+  await unlessFresh('prebuild', { inputs: [...NATIVE_INPUTS, 'binding.gyp'], outputs: [PREBUILD] }, () =>
+    step('building the prebuilt addon', async (detail) => {
+      const nodedir = headersArguments().map((argument) => argument.slice('--nodedir='.length));
+      await run(nodeBin('prebuildify'), ['--napi', '--strip', '--name', 'tsvmm'], {
+        cwd: ROOT,
+        env: { npm_config_jobs: 'max', ...(nodedir[0] && { npm_config_nodedir: nodedir[0] }) },
+        onLine: detail,
+      });
+      if (!fs.existsSync(PREBUILD)) throw new Failure(`prebuildify left no ${PREBUILD}`);
+    }),
+  );
+}
+
+/** Builds everything and packs it. */
+export async function packageTarball() {
+  await buildAll();
+  await buildPrebuild();
+  const { stdout } = await run('npm', ['pack', '--silent', '--ignore-scripts', '--pack-destination', BUILD], {
+    cwd: ROOT,
+  });
+  fs.renameSync(path.join(BUILD, String(stdout.trim().split('\n').pop())), TARBALL);
+}

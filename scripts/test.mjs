@@ -1,0 +1,154 @@
+/** `npm test`: every tier, from a fresh clone if need be. Ends with `N passed, N failed`. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { buildAll } from './lib/build.mjs';
+import { cmakeBuild } from './lib/buildNative.mjs';
+import { run, runAttached } from './lib/exec.mjs';
+import { biome, clangFormat, clangTidy, types } from './lib/lint.mjs';
+import { packageTarball } from './lib/pack.mjs';
+import { ensureDebianPackages, ensureNodeModules } from './lib/packages.mjs';
+import { BUILD, nodeBin, ROOT } from './lib/paths.mjs';
+import { Failure, runMain, say, step } from './lib/progress.mjs';
+
+const RESULTS = path.join(BUILD, 'test-results');
+
+/** @typedef {{passed: number, failed: number, skipped: number}} Counts */
+
+/** Warnings as the compiler that the sanitizers come with gives them, and no leak check: it needs ptrace. */
+const SANITIZED = {
+  CMAKE_BUILD_TYPE: 'RelWithDebInfo',
+  CMAKE_CXX_COMPILER: 'clang++',
+  TSVMM_ADDON: 'OFF',
+  TSVMM_TESTS: 'ON',
+  TSVMM_SANITIZE: 'address,undefined',
+};
+
+/**
+ * A check that has no count of its own: passed or failed as a whole.
+ *
+ * @param {string} title
+ * @param {(detail: (text: string) => void) => Promise<unknown>} work
+ * @returns {Promise<Counts>}
+ */
+async function check(title, work) {
+  try {
+    await step(title, work);
+    return { passed: 1, failed: 0, skipped: 0 };
+  } catch (error) {
+    say(`FAILED: ${title}\n${error instanceof Failure ? error.message : /** @type {Error} */ (error).stack}`);
+    return { passed: 0, failed: 1, skipped: 0 };
+  }
+}
+
+/**
+ * The C++ tests under the address and undefined behaviour sanitizers.
+ *
+ * @returns {Promise<Counts>}
+ */
+async function nativeTests() {
+  const results = path.join(RESULTS, 'native.json');
+  const built = await check('building the C++ tests', async () => {
+    await cmakeBuild('sanitized', ['tsvmm_tests'], SANITIZED);
+  });
+  if (built.failed) return built;
+  say('> C++ tests, with sanitizers');
+  fs.rmSync(results, { force: true });
+  const code = await runAttached(
+    path.join(BUILD, 'sanitized/tsvmm_tests'),
+    ['--gtest_brief=1', `--gtest_output=json:${results}`],
+    { env: { UBSAN_OPTIONS: 'print_stacktrace=1' } },
+  );
+  if (!fs.existsSync(results)) return { passed: 0, failed: 1, skipped: 0 };
+  const { tests, failures, disabled } = JSON.parse(fs.readFileSync(results, 'utf8'));
+  const failed = Math.max(failures, code === 0 ? 0 : 1);
+  return { passed: tests - failures - disabled, failed, skipped: disabled };
+}
+
+/**
+ * One tier of vitest.
+ *
+ * @param {string} tier
+ * @param {readonly string[]} [args]
+ * @returns {Promise<Counts>}
+ */
+async function vitest(tier, args = []) {
+  const results = path.join(RESULTS, `${tier}.json`);
+  say(`> ${tier} tests`);
+  fs.rmSync(results, { force: true });
+  const code = await runAttached(
+    nodeBin('vitest'),
+    [
+      'run',
+      '--project',
+      tier,
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${results}`,
+      ...args,
+    ],
+    { cwd: ROOT },
+  );
+  if (!fs.existsSync(results)) return { passed: 0, failed: 1, skipped: 0 };
+  const found = JSON.parse(fs.readFileSync(results, 'utf8'));
+  const failed = Math.max(found.numFailedTests, code === 0 ? 0 : 1);
+  return { passed: found.numPassedTests, failed, skipped: found.numPendingTests + found.numTodoTests };
+}
+
+/** @type {readonly {name: string, run: () => Promise<Counts>}[]} */
+const TIERS = [
+  { name: 'biome', run: () => check('biome', () => biome(false)) },
+  { name: 'clang-format', run: () => check('clang-format', () => clangFormat(false)) },
+  { name: 'types', run: () => check('types', types) },
+  { name: 'unit', run: () => vitest('unit', ['--coverage']) },
+  { name: 'native', run: nativeTests },
+  {
+    name: 'clang-tidy',
+    run: () => check('clang-tidy', (detail) => clangTidy(path.join(BUILD, 'sanitized'), detail)),
+  },
+  { name: 'kvm', run: () => vitest('kvm') },
+  { name: 'package', run: async () => sum(await check('packing', packageTarball), await vitest('package')) },
+  { name: 'lab', run: () => vitest('lab') },
+];
+
+/** @param {readonly Counts[]} all */
+function sum(...all) {
+  const total = { passed: 0, failed: 0, skipped: 0 };
+  for (const one of all) {
+    total.passed += one.passed;
+    total.failed += one.failed;
+    total.skipped += one.skipped;
+  }
+  return total;
+}
+
+await runMain(async () => {
+  const names = process.argv.slice(2);
+  const unknown = names.find((name) => !TIERS.some((tier) => tier.name === name));
+  if (unknown)
+    throw new Failure(`no tier ${unknown}; there are ${TIERS.map((tier) => tier.name).join(', ')}`);
+  fs.mkdirSync(RESULTS, { recursive: true });
+  await ensureDebianPackages(['build', 'guest', 'lab', 'test']);
+  await ensureNodeModules();
+  const { output } = await run(process.execPath, ['--version']);
+  say(`Node.js ${output.trim()}, ${process.platform} ${process.arch}`);
+  /** @type {{name: string, counts: Counts, seconds: number}[]} */
+  const done = [];
+  const built = await check('build', buildAll);
+  for (const tier of TIERS) {
+    if (names.length && !names.includes(tier.name)) continue;
+    const start = Date.now();
+    const counts = await tier.run();
+    done.push({ name: tier.name, counts, seconds: (Date.now() - start) / 1000 });
+  }
+  say('');
+  for (const { name, counts, seconds } of done) {
+    const skipped = counts.skipped ? `, ${counts.skipped} skipped` : '';
+    say(
+      `${name.padEnd(14)}${counts.passed} passed, ${counts.failed} failed${skipped} in ${seconds.toFixed(0)} s`,
+    );
+  }
+  const total = sum(built, ...done.map((one) => one.counts));
+  const skipped = total.skipped ? `, ${total.skipped} skipped` : '';
+  process.stdout.write(`${total.passed} passed, ${total.failed} failed${skipped}\n`);
+  return total.failed === 0 ? 0 : 1;
+});
