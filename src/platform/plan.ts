@@ -2,8 +2,7 @@
  * The platform's public face: a configuration and opened descriptors in, what the core needs to build and boot a
  * machine out. Pure apart from small reads of the payload's headers; all of it runs before the guest does.
  */
-import type { VmConfig } from '../config/vmConfig.ts';
-import type { BootSpec, CharBackendSpec, HostInfo, MachineSpec, NativeAddon, PciFunctionSpec } from '../native.ts';
+import type { BootSpec, CharBackendSpec, NativeAddon, PciFunctionSpec } from '../native.ts';
 
 /** What a configuration names by path, opened. Descriptors stay the caller's. */
 export interface BootResources {
@@ -44,10 +43,4 @@ export interface BootPlan {
   readonly placements: readonly Placement[];
 }
 
-/** What must be known to start building the machine, before the payload has been looked at. */
-export declare function planMachine(config: VmConfig, host: HostInfo): MachineSpec;
-
-/**
- * Everything else, once descriptors are open. The configuration is not changed: generated ids are in the placements.
- */
-export declare function planBoot(config: VmConfig, host: HostInfo, resources: BootResources): BootPlan;
+export { planBoot, planMachine } from './x86_64/plan.ts';

@@ -54,7 +54,10 @@ export class BarAllocator {
     const top = this.#end - size;
     const address = top - (top % size);
     if (address < this.#start) {
-      throw new PlatformError('ERR_TSVMM_PCI_BAR', `No room is left for a device's ${size} bytes of registers`);
+      throw new PlatformError(
+        'ERR_TSVMM_PCI_BAR',
+        `No room is left for a device's ${size} bytes of registers`,
+      );
     }
     this.#end = address;
     return address;

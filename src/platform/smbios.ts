@@ -39,7 +39,11 @@ const OEM_STRINGS_MAX = 255;
  * @param capacity bytes that it may take.
  * @throws PlatformError `ERR_TSVMM_SMBIOS` for strings that do not fit, and for a malformed UUID.
  */
-export function buildSmbios(platform: PlatformConfig | undefined, address: number, capacity: number): Uint8Array {
+export function buildSmbios(
+  platform: PlatformConfig | undefined,
+  address: number,
+  capacity: number,
+): Uint8Array {
   const writer = new StructureWriter(platform, capacity);
   writeFirmware(writer);
   writeSystem(writer, platform);
@@ -138,7 +142,10 @@ function setUuid(view: DataView, offset: number, uuid: string): void {
     view.setUint8(offset + i, (high << 4) | low);
   }
   if (!valid) {
-    throw new PlatformError('ERR_TSVMM_SMBIOS', `The system UUID "${uuid}" is not 8-4-4-4-12 hexadecimal digits`);
+    throw new PlatformError(
+      'ERR_TSVMM_SMBIOS',
+      `The system UUID "${uuid}" is not 8-4-4-4-12 hexadecimal digits`,
+    );
   }
 }
 

@@ -85,10 +85,13 @@ function hostBridge(aml: AmlWriter, { ecam, window32, window64 }: DsdtParameters
 function preserveBootConfiguration(aml: AmlWriter): void {
   aml.method('_DSM', 4, false, () => {
     aml.if(() => {
-      aml.equal().arg(0).buffer(() => {
-        // E5C937D0-3553-4D7A-9117-EA4D19C3434D, in the byte order of ToUUID.
-        aml.dword(0xe5c937d0).word(0x3553).word(0x4d7a).word(0x1791).dword(0xc3194dea).word(0x4d43);
-      });
+      aml
+        .equal()
+        .arg(0)
+        .buffer(() => {
+          // E5C937D0-3553-4D7A-9117-EA4D19C3434D, in the byte order of ToUUID.
+          aml.dword(0xe5c937d0).word(0x3553).word(0x4d7a).word(0x1791).dword(0xc3194dea).word(0x4d43);
+        });
       aml.if(() => {
         aml.equal().arg(2).integer(0);
         aml.return().buffer(() => aml.byte(0x21));

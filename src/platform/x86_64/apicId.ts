@@ -39,9 +39,7 @@ export function apicId(index: number, topology: Topology): number {
   const core = Math.floor(index / threadsPerCore) % coresPerDie;
   const die = Math.floor(index / (threadsPerCore * coresPerDie)) % diesPerPackage;
   const pkg = Math.floor(index / threadsPerPackage(topology));
-  return (
-    thread | (core << topology.coreShift) | (die << topology.dieShift) | (pkg << topology.packageShift)
-  );
+  return thread | (core << topology.coreShift) | (die << topology.dieShift) | (pkg << topology.packageShift);
 }
 
 /**

@@ -58,7 +58,9 @@ export function isBzImage(image: ImageFile): boolean {
     return false;
   }
   const view = viewOf(image.read(0, HEADER + 4));
-  return view.getUint16(BOOT_FLAG_OFFSET, true) === BOOT_FLAG && view.getUint32(HEADER, true) === HEADER_MAGIC;
+  return (
+    view.getUint16(BOOT_FLAG_OFFSET, true) === BOOT_FLAG && view.getUint32(HEADER, true) === HEADER_MAGIC
+  );
 }
 
 /**

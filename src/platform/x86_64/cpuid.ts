@@ -4,7 +4,7 @@
  */
 import type { HostInfo } from '../../native.ts';
 import { setAscii } from '../bytes.ts';
-import { threadsPerPackage, type Topology } from './apicId.ts';
+import { type Topology, threadsPerPackage } from './apicId.ts';
 
 export interface CpuidPolicy {
   readonly physBits: number;

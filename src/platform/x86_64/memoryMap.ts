@@ -32,8 +32,11 @@ export const HIGH_RAM_START = MIB;
 
 // The hole below 4 GiB.
 export const RAM_HOLE_START = 3 * GIB;
-export const PCI_WINDOW32_START = 0xc000_0000;
-export const PCI_WINDOW32_SIZE = 640 * MIB;
+/** Window for 32-bit BARs. */
+export const PCI_WINDOW32: { readonly start: number; readonly size: number } = {
+  start: 0xc000_0000,
+  size: 640 * MIB,
+};
 export const ECAM_ADDRESS = 0xe800_0000;
 /** What e820 keeps free for ECAM: 1 MiB for each of up to 256 segments. */
 export const ECAM_RESERVED_SIZE = 256 * MIB;
@@ -102,7 +105,10 @@ export function alignUp(value: number, alignment: number): number {
  */
 export function planMemory(ramSize: number, physBits: number, alignment: number = PAGE_SIZE): MemoryMap {
   if (ramSize <= HIGH_RAM_START) {
-    throw new PlatformError('ERR_TSVMM_MEMORY', `Guest memory of ${ramSize} bytes is too small: more than 1 MiB is needed`);
+    throw new PlatformError(
+      'ERR_TSVMM_MEMORY',
+      `Guest memory of ${ramSize} bytes is too small: more than 1 MiB is needed`,
+    );
   }
   if (ramSize % alignment !== 0) {
     throw new PlatformError(

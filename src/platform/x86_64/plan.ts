@@ -1,0 +1,180 @@
+/** Puts an x86_64 machine together from its configuration. */
+import type { MemoryConfig, VmConfig } from '../../config/vmConfig.ts';
+import type { BootSpec, HostInfo, LoadItem, MachineSpec, ProtectedModeEntry } from '../../native.ts';
+import { planDevices } from '../devices.ts';
+import type { BootPlan, BootResources } from '../plan.ts';
+import { PlatformError } from '../platformError.ts';
+import { planApicIds, planTopology, type Topology } from './apicId.ts';
+import { encodeCommandLine } from './commandLine.ts';
+import { buildCpuid } from './cpuid.ts';
+import { buildE820 } from './e820.ts';
+import { openImage } from './imageFile.ts';
+import { placeInitramfs } from './initramfs.ts';
+import { type Payload, planPayload } from './kernel.ts';
+import { lowMemoryItems } from './lowMemory.ts';
+import {
+  BOOT_STACK_ADDRESS,
+  CMOS_PORT,
+  COMMAND_LINE_ADDRESS,
+  DEFAULT_DEBUG_CONSOLE_PORT,
+  ECAM_ADDRESS,
+  GED_GSI,
+  guestPhysBits,
+  IOAPIC_ADDRESS,
+  type MemoryMap,
+  PAGE_SIZE,
+  PCI_WINDOW32,
+  PM_TIMER_PORT,
+  PVH_MEMORY_MAP_ADDRESS,
+  PVH_START_INFO_ADDRESS,
+  planMemory,
+  type Range,
+  SERIAL_GSI,
+  SERIAL_PORT,
+  SLEEP_RESET_PORT,
+  ZERO_PAGE_ADDRESS,
+} from './memoryMap.ts';
+import { buildMsrs } from './msrs.ts';
+import { buildMemoryMap, buildStartInfo } from './pvh.ts';
+import { tableItems } from './tables.ts';
+import { buildZeroPage } from './zeroPage.ts';
+
+/** What x86_64 hosts use unless they were told otherwise when they booted. */
+const DEFAULT_HUGEPAGE_SIZE = 2 * 1024 * 1024;
+
+/**
+ * What must be known to start building the machine, before the payload has been looked at.
+ * @throws PlatformError `ERR_TSVMM_CPUS` or `ERR_TSVMM_MEMORY`
+ */
+export function planMachine(config: VmConfig, host: HostInfo): MachineSpec {
+  const { cpus, memory } = config;
+  if (cpus.boot_vcpus > host.maxVcpus) {
+    throw new PlatformError(
+      'ERR_TSVMM_CPUS',
+      `${cpus.boot_vcpus} vCPUs are more than the ${host.maxVcpus} that this host's KVM runs`,
+    );
+  }
+  return {
+    memory: {
+      regions: memoryMap(config, host).ram,
+      shared: memory.shared,
+      hugepageSize: hugepageSize(memory),
+      prefault: memory.prefault,
+      mergeable: memory.mergeable,
+      thp: memory.thp,
+      reserve: memory.reserve,
+    },
+    vcpus: planApicIds(cpus.boot_vcpus, planTopology(cpus)).map((apicId, index) => ({
+      apicId,
+      affinity: cpus.affinity?.find((entry) => entry.vcpu === index)?.host_cpus ?? [],
+    })),
+  };
+}
+
+/**
+ * Everything else, once descriptors are open. The configuration is not changed: generated ids are in the placements.
+ * @throws PlatformError for a payload or devices that do not fit this machine.
+ */
+export function planBoot(config: VmConfig, host: HostInfo, resources: BootResources): BootPlan {
+  const map = memoryMap(config, host);
+  const topology = planTopology(config.cpus);
+  const { kernel } = resources;
+  const payload = planPayload(openImage(kernel.fd, kernel.size, resources.readAt), kernel.fd, map);
+  const devices = planDevices(config, resources, PCI_WINDOW32, map.window64);
+  const load = [
+    ...lowMemoryItems(),
+    ...tableItems(config, map, topology, resources.serial !== undefined),
+    ...payloadItems(config, resources, payload, map),
+  ];
+  const boot: BootSpec = {
+    cpuid: planCpuid(config, host, map, topology),
+    msrs: buildMsrs(),
+    entry: planEntry(payload),
+    load,
+    ioapic: { address: IOAPIC_ADDRESS },
+    ...characterDevices(config, resources),
+    cmos: { port: CMOS_PORT, memoryBelow4G: map.ramBelow4G, memoryAbove4G: map.ramAbove4G },
+    acpi: { sleepResetPort: SLEEP_RESET_PORT, pmTimerPort: PM_TIMER_PORT },
+    ged: { address: map.gedAddress, gsi: GED_GSI },
+    pci: {
+      ecam: ECAM_ADDRESS,
+      window32: PCI_WINDOW32,
+      window64: map.window64,
+      functions: devices.functions,
+    },
+  };
+  return { boot, placements: devices.placements };
+}
+
+function memoryMap(config: VmConfig, host: HostInfo): MemoryMap {
+  const physBits = guestPhysBits(host.physBits, config.cpus.max_phys_bits);
+  return planMemory(config.memory.size, physBits, hugepageSize(config.memory) || PAGE_SIZE);
+}
+
+/** Bytes, 0 for ordinary pages. */
+function hugepageSize(memory: MemoryConfig): number {
+  return memory.hugepages ? (memory.hugepage_size ?? DEFAULT_HUGEPAGE_SIZE) : 0;
+}
+
+function planCpuid(config: VmConfig, host: HostInfo, map: MemoryMap, topology: Topology): Uint8Array[] {
+  const policy = { physBits: map.physBits, nested: config.cpus.nested, topology };
+  return buildCpuid(host, policy, planApicIds(config.cpus.boot_vcpus, topology));
+}
+
+function planEntry(payload: Payload): ProtectedModeEntry {
+  const isPvh = payload.protocol === 'pvh';
+  return {
+    rip: payload.entry,
+    rbx: isPvh ? PVH_START_INFO_ADDRESS : 0,
+    rsi: isPvh ? 0 : ZERO_PAGE_ADDRESS,
+    rsp: BOOT_STACK_ADDRESS,
+  };
+}
+
+/** The payload, what it is told, and its initramfs. Firmware is told of the machine only. */
+function payloadItems(
+  config: VmConfig,
+  resources: BootResources,
+  payload: Payload,
+  map: MemoryMap,
+): LoadItem[] {
+  const isFirmware = resources.firmware === true;
+  const commandLine = isFirmware ? '' : (config.payload?.cmdline ?? '');
+  const items: LoadItem[] = [
+    ...payload.load,
+    { address: COMMAND_LINE_ADDRESS, bytes: encodeCommandLine(commandLine, payload.commandLineMax) },
+  ];
+  const source = isFirmware ? undefined : resources.initramfs;
+  const initramfs = source && placeInitramfs(source.size, payload, map);
+  if (source !== undefined && initramfs !== undefined) {
+    items.push({ address: initramfs.address, fd: source.fd, offset: 0, length: initramfs.size });
+  }
+  items.push(...bootDataItems(payload, map, initramfs));
+  return items;
+}
+
+function bootDataItems(payload: Payload, map: MemoryMap, initramfs: Range | undefined): LoadItem[] {
+  const e820 = buildE820(map);
+  if (payload.protocol === 'linux') {
+    return [{ address: ZERO_PAGE_ADDRESS, bytes: buildZeroPage(payload.setupHeader, e820, initramfs) }];
+  }
+  return [
+    { address: PVH_START_INFO_ADDRESS, bytes: buildStartInfo(e820.length, initramfs) },
+    { address: PVH_MEMORY_MAP_ADDRESS, bytes: buildMemoryMap(e820) },
+  ];
+}
+
+function characterDevices(
+  config: VmConfig,
+  { serial, debugConsole }: BootResources,
+): Pick<BootSpec, 'serial' | 'debugConsole'> {
+  return {
+    ...(serial && { serial: { port: SERIAL_PORT, gsi: SERIAL_GSI, backend: serial } }),
+    ...(debugConsole && {
+      debugConsole: {
+        port: config.debug_console.iobase ?? DEFAULT_DEBUG_CONSOLE_PORT,
+        backend: debugConsole,
+      },
+    }),
+  };
+}
