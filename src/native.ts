@@ -137,6 +137,8 @@ export type MachineEvent =
     }
   | { readonly type: 'device-activated'; readonly id: string }
   | { readonly type: 'device-reset'; readonly id: string }
+  /** A line that firmware wrote to its debug port (0x402). */
+  | { readonly type: 'firmware-log'; readonly line: string }
   /** The device went to DEVICE_NEEDS_RESET. */
   | { readonly type: 'device-failed'; readonly id: string; readonly reason: string };
 
@@ -157,7 +159,7 @@ export interface NativeAddon {
   machineResizeConsole(machine: MachineHandle, columns: number, rows: number): void;
   /** Device id to counter name to value, for devices that count (virtio-block). */
   machineCounters(machine: MachineHandle): Record<string, Record<string, bigint>>;
-  /** Bytes that the guest wrote to the firmware debug port 0x402, and the last value and count at port 0x80. */
+  /** The last value written to port 0x80 and how many there were. */
   machineDebugPort(machine: MachineHandle): { readonly lastPostCode: number; readonly postCodes: number };
 
   /** Opens a pseudo terminal, raw; `path` is the slave. The caller closes `fd`. */

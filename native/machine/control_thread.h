@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -27,14 +28,18 @@ class ControlThread {
     std::function<void()> operation;
     bool linger;
   };
-  void run();
+  /// The thread's share: it may outlive the owner, whose last reference its last operation may have held.
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::deque<Item> items;
+    bool running = false;
+    bool closing = false;
+  };
+  static void run(State& state);
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Item> items_;
+  std::shared_ptr<State> state_ = std::make_shared<State>();
   std::thread thread_;
-  bool running_ = false;
-  bool closing_ = false;
 };
 
 }  // namespace tsvmm

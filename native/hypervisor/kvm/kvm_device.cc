@@ -16,8 +16,6 @@
 namespace tsvmm {
 namespace {
 
-constexpr int kApiVersion = 12;
-
 // What no machine can do without (kernel documentation, virt/kvm/api.rst).
 constexpr std::array<std::pair<unsigned long, const char*>, 12> kNeeded{{
     {KVM_CAP_EXT_CPUID, "EXT_CPUID"},
@@ -61,6 +59,8 @@ int KvmDevice::capability(unsigned long extension) const noexcept {
   const int value = ::ioctl(fd_.get(), KVM_CHECK_EXTENSION, extension);
   return value < 0 ? 0 : value;
 }
+
+int KvmDevice::max_vcpus() const noexcept { return capability(KVM_CAP_MAX_VCPUS); }
 
 std::vector<uint8_t> KvmDevice::supported_cpuid() const {
   // The count that KVM will want is not known beforehand; 256 is above what any processor so far has needed.

@@ -17,6 +17,10 @@ class KvmDevice {
   [[nodiscard]] int fd() const { return fd_.get(); }
   /// KVM_CHECK_EXTENSION, 0 if absent.
   [[nodiscard]] int capability(unsigned long extension) const noexcept;
+  /// KVM_GET_API_VERSION that the constructor insists on.
+  static constexpr int kApiVersion = 12;
+  /// The most vCPUs of one VM.
+  [[nodiscard]] int max_vcpus() const noexcept;
   /// KVM_GET_SUPPORTED_CPUID as packed kvm_cpuid_entry2. Throws Error.
   [[nodiscard]] std::vector<uint8_t> supported_cpuid() const;
   [[nodiscard]] UniqueFd create_vm() const;

@@ -1,0 +1,177 @@
+#include <napi.h>
+
+#include <array>
+
+#include "addon/convert.h"
+#include "addon/machine_handle.h"
+#include "host/files.h"
+#include "host/terminal.h"
+#include "hypervisor/kvm/kvm_device.h"
+
+// The functions of src/native.ts (NativeAddon), in its order. They convert and call; none of them decides anything.
+
+namespace tsvmm {
+namespace {
+
+using Arguments = const Napi::CallbackInfo&;
+
+Napi::Value host_info(Arguments info) {
+  const Napi::Env env = info.Env();
+  const KvmDevice kvm;
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("apiVersion", Napi::Number::New(env, KvmDevice::kApiVersion));
+  object.Set("supportedCpuid", from_bytes(env, kvm.supported_cpuid()));
+  object.Set("physBits", Napi::Number::New(env, host_physical_address_bits()));
+  object.Set("maxVcpus", Napi::Number::New(env, kvm.max_vcpus()));
+  object.Set("tscKhz", Napi::Number::New(env, host_tsc_khz()));
+  object.Set("hardwareVirtualization", Napi::Boolean::New(env, has_hardware_virtualization()));
+  return object;
+}
+
+Napi::Value machine_create(Arguments info) {
+  MachineSpec spec = to_machine_spec(info[0]);
+  if (!info[1].IsFunction()) throw Napi::TypeError::New(info.Env(), "onEvent must be a function");
+  auto channel = EventChannel::open(info.Env(), info[1].As<Napi::Function>());
+  auto handle = std::make_shared<MachineHandle>(std::move(spec), std::move(channel));
+  handle->start_building();
+  return wrap(info.Env(), handle);
+}
+
+Napi::Value machine_boot(Arguments info) {
+  return unwrap(info[0]).boot(info.Env(), to_boot_spec(info[1]));
+}
+
+Napi::Value machine_pause(Arguments info) { return unwrap(info[0]).pause(info.Env()); }
+Napi::Value machine_resume(Arguments info) { return unwrap(info[0]).resume(info.Env()); }
+Napi::Value machine_destroy(Arguments info) { return unwrap(info[0]).destroy(info.Env()); }
+
+Napi::Value machine_power_button(Arguments info) {
+  unwrap(info[0]).machine().press_power_button();
+  return info.Env().Undefined();
+}
+
+Napi::Value machine_nmi(Arguments info) {
+  unwrap(info[0]).machine().inject_nmi();
+  return info.Env().Undefined();
+}
+
+Napi::Value machine_resize_console(Arguments info) {
+  const auto columns = static_cast<uint16_t>(to_uint(info[1], "columns", UINT16_MAX));
+  const auto rows = static_cast<uint16_t>(to_uint(info[2], "rows", UINT16_MAX));
+  unwrap(info[0]).machine().resize_console(columns, rows);
+  return info.Env().Undefined();
+}
+
+Napi::Value machine_counters(Arguments info) {
+  const Napi::Env env = info.Env();
+  Napi::Object all = Napi::Object::New(env);
+  for (const auto& [id, counters] : unwrap(info[0]).machine().counters()) {
+    Napi::Object device = Napi::Object::New(env);
+    for (const Counter& counter : counters) {
+      device.Set(counter.name, Napi::BigInt::New(env, counter.value));
+    }
+    all.Set(id, device);
+  }
+  return all;
+}
+
+Napi::Value machine_debug_port(Arguments info) {
+  const PostCodeState state = unwrap(info[0]).machine().post_code();
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("lastPostCode", Napi::Number::New(info.Env(), state.last));
+  object.Set("postCodes", Napi::Number::New(info.Env(), static_cast<double>(state.count)));
+  return object;
+}
+
+/// Gives a descriptor to the caller.
+Napi::Number release_fd(Napi::Env env, UniqueFd fd) {
+  return Napi::Number::New(env, fd.release());
+}
+
+Napi::Value open_pty_function(Arguments info) {
+  Pty pty = open_pty();
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("fd", release_fd(info.Env(), std::move(pty.master)));
+  object.Set("path", pty.slave_path);
+  return object;
+}
+
+Napi::Value listen_unix_function(Arguments info) {
+  return release_fd(info.Env(), listen_unix(to_string(info[0], "path")));
+}
+
+Napi::Value lock_range_function(Arguments info) {
+  const bool locked = lock_range(fd_argument(info[0], "fd"), info[1].ToBoolean(),
+                                 to_uint(info[2], "start"), to_uint(info[3], "length"));
+  return Napi::Boolean::New(info.Env(), locked);
+}
+
+Napi::Value terminal_raw_function(Arguments info) {
+  const auto saved = terminal_raw(fd_argument(info[0], "fd"));
+  return saved ? from_bytes(info.Env(), *saved) : info.Env().Null();
+}
+
+Napi::Value terminal_restore_function(Arguments info) {
+  terminal_restore(fd_argument(info[0], "fd"), to_bytes(info[1], "saved"));
+  return info.Env().Undefined();
+}
+
+Napi::Value terminal_size_function(Arguments info) {
+  const auto size = terminal_size(fd_argument(info[0], "fd"));
+  if (!size) return info.Env().Null();
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("columns", Napi::Number::New(info.Env(), size->columns));
+  object.Set("rows", Napi::Number::New(info.Env(), size->rows));
+  return object;
+}
+
+Napi::Value image_size_function(Arguments info) {
+  const uint64_t size = image_size(fd_argument(info[0], "fd"));
+  return Napi::Number::New(info.Env(), static_cast<double>(size));
+}
+
+/// Turns the core's errors into JavaScript's: no C++ exception leaves the addon.
+template <Napi::Value (*function)(Arguments)>
+Napi::Value guarded(Arguments info) {
+  try {
+    return function(info);
+  } catch (const Error& error) {
+    throw from_error(info.Env(), error);
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw from_error(info.Env(), Error("ERR_TSVMM_INTERNAL", error.what()));
+  }
+}
+
+template <Napi::Value (*function)(Arguments)>
+void add(Napi::Object& exports, const char* name) {
+  exports.Set(name, Napi::Function::New<guarded<function>>(exports.Env(), name));
+}
+
+Napi::Object initialize(Napi::Env /*env*/, Napi::Object exports) {
+  add<host_info>(exports, "hostInfo");
+  add<machine_create>(exports, "machineCreate");
+  add<machine_boot>(exports, "machineBoot");
+  add<machine_pause>(exports, "machinePause");
+  add<machine_resume>(exports, "machineResume");
+  add<machine_destroy>(exports, "machineDestroy");
+  add<machine_power_button>(exports, "machinePowerButton");
+  add<machine_nmi>(exports, "machineNmi");
+  add<machine_resize_console>(exports, "machineResizeConsole");
+  add<machine_counters>(exports, "machineCounters");
+  add<machine_debug_port>(exports, "machineDebugPort");
+  add<open_pty_function>(exports, "openPty");
+  add<listen_unix_function>(exports, "listenUnix");
+  add<lock_range_function>(exports, "lockRange");
+  add<terminal_raw_function>(exports, "terminalRaw");
+  add<terminal_restore_function>(exports, "terminalRestore");
+  add<terminal_size_function>(exports, "terminalSize");
+  add<image_size_function>(exports, "imageSize");
+  return exports;
+}
+
+NODE_API_MODULE(tsvmm, initialize)
+
+}  // namespace
+}  // namespace tsvmm

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <napi.h>
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+
+#include "machine/machine_event.h"
+
+namespace tsvmm {
+
+/// The one stream from a machine's threads to the JavaScript thread: events, and the ends of operations.
+///
+/// What a guest can cause at will is bounded: when kMaxEvents wait, further device events are dropped (their number is
+/// not, because nobody could act on it). Events that end a run and the ends of operations always get through.
+class EventChannel : public MachineEventSink {
+ public:
+  static constexpr size_t kMaxEvents = 256;
+  /// Runs on the JavaScript thread.
+  using Task = std::function<void(Napi::Env env)>;
+
+  /// JavaScript thread. Keeps the event loop alive until close(). Throws Napi::Error.
+  static std::shared_ptr<EventChannel> open(Napi::Env env, const Napi::Function& on_event);
+  EventChannel(const EventChannel&) = delete;
+  EventChannel& operator=(const EventChannel&) = delete;
+
+  void emit(MachineEvent event) noexcept override;
+  void post(Task task) noexcept;
+  /// JavaScript thread. No event is delivered afterwards, and the event loop may end. Idempotent.
+  void close() noexcept;
+
+ private:
+  explicit EventChannel(const Napi::Function& on_event) : on_event_(Napi::Persistent(on_event)) {}
+
+  void enqueue(Task task, bool droppable) noexcept;
+  void drain(Napi::Env env);
+
+  Napi::FunctionReference on_event_;          ///< JavaScript thread only
+  napi_threadsafe_function wake_ = nullptr;   ///< keeps the channel alive until its finalizer
+  std::mutex mutex_;
+  std::deque<Task> tasks_;
+  bool woken_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace tsvmm

@@ -1,0 +1,106 @@
+#include "addon/machine_handle.h"
+
+#include <exception>
+#include <utility>
+
+#include "addon/convert.h"
+
+namespace tsvmm {
+namespace {
+
+constexpr napi_type_tag kMachineTag{0x7473766d6d2d6d61, 0x6368696e652d3031};
+
+/// What an operation ended with.
+std::optional<Error> attempt(const std::function<void()>& operation) noexcept {
+  try {
+    operation();
+    return std::nullopt;
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::bad_alloc&) {
+    return Error("ENOMEM", "out of memory");
+  } catch (const std::exception& error) {
+    return Error("ERR_TSVMM_INTERNAL", error.what());
+  }
+}
+
+}  // namespace
+
+MachineHandle::MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel)
+    : channel_(std::move(channel)), machine_(std::move(spec), *channel_) {}
+
+void MachineHandle::start_building() {
+  // The operation is at work on this object only until the control thread ends, which the destructor waits for.
+  control_.submit([this] { build_failure_ = attempt([this] { machine_.build(); }); }, true);
+}
+
+Napi::Promise MachineHandle::boot(Napi::Env env, BootSpec spec) {
+  auto shared = std::make_shared<BootSpec>(std::move(spec));
+  return run(env, [this, shared] {
+    if (build_failure_) throw *build_failure_;
+    machine_.boot(std::move(*shared));
+  });
+}
+
+Napi::Promise MachineHandle::pause(Napi::Env env) {
+  return run(env, [this] { machine_.pause(); });
+}
+
+Napi::Promise MachineHandle::resume(Napi::Env env) {
+  return run(env, [this] { machine_.resume(); });
+}
+
+Napi::Promise MachineHandle::destroy(Napi::Env env) {
+  return run(
+      env, [this] { machine_.destroy(); }, [channel = channel_] { channel->close(); });
+}
+
+void MachineHandle::abandon() noexcept {
+  channel_->close();
+  try {
+    control_.submit([this] { machine_.destroy(); });
+  } catch (const Error&) {
+    machine_.destroy();
+  }
+}
+
+Napi::Promise MachineHandle::run(Napi::Env env, std::function<void()> operation,
+                                 std::function<void()> on_settled) {
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  // The promise keeps the handle alive; the reference is dropped on the JavaScript thread, with the task.
+  control_.submit([self = shared_from_this(), operation = std::move(operation),
+                   on_settled = std::move(on_settled), deferred]() mutable {
+    std::optional<Error> failure = attempt(operation);
+    auto& channel = *self->channel_;
+    channel.post([self = std::move(self), failure = std::move(failure),
+                  on_settled = std::move(on_settled), deferred](Napi::Env task_env) {
+      if (on_settled) on_settled();
+      if (failure) {
+        deferred.Reject(from_error(task_env, *failure).Value());
+      } else {
+        deferred.Resolve(task_env.Undefined());
+      }
+    });
+  });
+  return deferred.Promise();
+}
+
+Napi::Value wrap(Napi::Env env, const std::shared_ptr<MachineHandle>& handle) {
+  using Holder = std::shared_ptr<MachineHandle>;
+  auto external = Napi::External<Holder>::New(env, new Holder(handle), [](Napi::Env, Holder* holder) {
+    (*holder)->abandon();
+    delete holder;
+  });
+  external.TypeTag(&kMachineTag);
+  return external;
+}
+
+MachineHandle& unwrap(const Napi::Value& value) {
+  if (!value.IsExternal() ||
+      !value.As<Napi::External<void>>().CheckTypeTag(&kMachineTag)) {
+    throw Napi::TypeError::New(value.Env(), "this is not a machine");
+  }
+  return **value.As<Napi::External<std::shared_ptr<MachineHandle>>>().Data();
+}
+
+}  // namespace tsvmm

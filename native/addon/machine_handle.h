@@ -1,0 +1,47 @@
+#pragma once
+
+#include <napi.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "addon/event_channel.h"
+#include "core/error.h"
+#include "machine/control_thread.h"
+#include "machine/machine.h"
+
+namespace tsvmm {
+
+/// What a MachineHandle of JavaScript holds: a machine, its event stream, and the thread for its slow operations.
+class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
+ public:
+  MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel);
+
+  /// Begins building; a failure is kept for boot().
+  void start_building();
+  Napi::Promise boot(Napi::Env env, BootSpec spec);
+  Napi::Promise pause(Napi::Env env);
+  Napi::Promise resume(Napi::Env env);
+  Napi::Promise destroy(Napi::Env env);
+  /// JavaScript thread, when the handle was collected or the environment ends.
+  void abandon() noexcept;
+
+  [[nodiscard]] Machine& machine() { return machine_; }
+
+ private:
+  Napi::Promise run(Napi::Env env, std::function<void()> operation,
+                    std::function<void()> on_settled = {});
+
+  std::shared_ptr<EventChannel> channel_;
+  Machine machine_;
+  std::optional<Error> build_failure_;  ///< control thread only
+  ControlThread control_;               ///< last, so that it ends first
+};
+
+/// Wraps a handle for JavaScript, tagged so that no other object passes for it.
+Napi::Value wrap(Napi::Env env, const std::shared_ptr<MachineHandle>& handle);
+/// Throws Napi::TypeError.
+MachineHandle& unwrap(const Napi::Value& value);
+
+}  // namespace tsvmm
