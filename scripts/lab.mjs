@@ -1,7 +1,7 @@
 /** `npm run lab -- [--arch x86_64] [--share DIR] -- CMD...`: a command inside the lab host. */
-import os from 'node:os';
+import { attach } from './lab/attach.mjs';
 import { openLab } from './lab/lab.mjs';
-import { Failure, runMain, step } from './lib/progress.mjs';
+import { exitOnSignals, Failure, runMain, step } from './lib/progress.mjs';
 
 const USAGE = 'usage: npm run lab -- [--arch x86_64] [--share DIR] [--console] -- CMD...';
 
@@ -32,6 +32,7 @@ function checkArch(arch) {
 
 await runMain(async () => {
   const options = parse(process.argv.slice(2));
+  exitOnSignals();
   const lab = await step('booting the lab host', () =>
     openLab({
       ...(options.share && { share: options.share }),
@@ -44,35 +45,3 @@ await runMain(async () => {
     await lab.close();
   }
 });
-
-/**
- * Runs a command with this process's standard streams, on a terminal if they are one.
- *
- * @param {import('./lab/lab.mjs').Lab} lab
- * @param {readonly string[]} command
- */
-async function attach(lab, command) {
-  const { stdin, stdout } = process;
-  const interactive = Boolean(stdin.isTTY && stdout.isTTY);
-  const job = lab.start({
-    command,
-    ...(interactive && { terminal: { rows: stdout.rows, columns: stdout.columns } }),
-    onStdout: (bytes) => stdout.write(bytes),
-    onStderr: (bytes) => process.stderr.write(bytes),
-  });
-  if (interactive) {
-    stdin.setRawMode(true);
-    stdout.on('resize', () => job.resize(stdout.rows, stdout.columns));
-  }
-  for (const name of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
-    process.on(name, () => job.kill(os.constants.signals[name]));
-  }
-  stdin.on('data', (bytes) => job.write(bytes));
-  stdin.on('end', () => job.end());
-  try {
-    return await job.exited;
-  } finally {
-    if (interactive) stdin.setRawMode(false);
-    stdin.destroy();
-  }
-}

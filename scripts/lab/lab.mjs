@@ -15,6 +15,9 @@ const POWER_OFF_SECONDS = 15;
 /** Loaded in the lab host before the first command. */
 const HOST_MODULES = ['kvm_amd', 'virtio_rng', 'tun'];
 
+/** QEMU's list of what this CPU model has and its emulation lacks. */
+const EMULATION_WARNINGS = /^qemu-system-x86_64: warning: TCG doesn't support.*\n/gm;
+
 /**
  * @typedef {object} LabOptions
  * @property {string} [share] a folder of this machine that the lab sees at /share, writable
@@ -51,12 +54,16 @@ const HOST_MODULES = ['kvm_amd', 'virtio_rng', 'tun'];
 export async function openLab(options = {}) {
   const host = await labHost();
   const work = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-lab-'));
-  const folders = { tsvmm: ROOT, ...(options.share && { share: path.resolve(options.share) }) };
-  const shares = await startSharing(folders, work);
-  const machine = startMachine(host, shares.args, [...Object.keys(folders)], options);
+  const checkout = { tag: 'tsvmm', folder: ROOT, steady: true };
+  const shares = options.share
+    ? [checkout, { tag: 'share', folder: path.resolve(options.share), steady: false }]
+    : [checkout];
+  const sharing = await startSharing(shares, work);
+  const tags = shares.map((share) => share.tag);
+  const machine = startMachine(host, sharing.args, tags, options);
   const clean = () => {
     machine.child.kill('SIGKILL');
-    shares.stop();
+    sharing.stop();
     fs.rmSync(work, { recursive: true, force: true });
   };
   process.once('exit', clean);
@@ -165,8 +172,9 @@ function startMachine(host, shareArgs, shareNames, options) {
   const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'pipe', 'pipe'] });
   let printed = '';
   const hear = (/** @type {Buffer} */ chunk) => {
-    printed = (printed + chunk.toString()).slice(-20000);
-    options.onConsole?.(chunk.toString());
+    const text = chunk.toString().replace(EMULATION_WARNINGS, '');
+    printed = (printed + text).slice(-20000);
+    options.onConsole?.(text);
   };
   child.stdout?.on('data', hear);
   child.stderr?.on('data', hear);

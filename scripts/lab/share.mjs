@@ -10,11 +10,18 @@ const VIRTIOFSD = '/usr/lib/qemu/virtiofsd';
 const START_SECONDS = 10;
 
 /**
- * @param {Record<string, string>} folders by mount tag
+ * @typedef {object} Share
+ * @property {string} tag name of the mount
+ * @property {string} folder
+ * @property {boolean} steady nobody changes it from outside while the lab runs, so it may be cached in there for good
+ */
+
+/**
+ * @param {readonly Share[]} shares
  * @param {string} work folder for sockets
  * @returns {Promise<{args: string[], stop: () => void}>} arguments for QEMU, and what ends the servers
  */
-export async function startSharing(folders, work) {
+export async function startSharing(shares, work) {
   if (process.getuid?.() !== 0) throw new Failure('the lab shares folders by virtiofsd, which needs root');
   /** @type {import('node:child_process').ChildProcess[]} */
   const servers = [];
@@ -22,13 +29,13 @@ export async function startSharing(folders, work) {
     for (const server of servers) server.kill('SIGKILL');
   };
   const args = [];
-  for (const [tag, folder] of Object.entries(folders)) {
+  for (const { tag, folder, steady } of shares) {
     if (!fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
       stop();
       throw new Failure(`${folder} is no folder`);
     }
     const socket = path.join(work, `${tag}.sock`);
-    servers.push(await startServer(folder, socket));
+    servers.push(await startServer(folder, socket, steady ? 'always' : 'auto'));
     args.push('-chardev', `socket,id=${tag},path=${socket}`);
     args.push('-device', `vhost-user-fs-pci,chardev=${tag},tag=${tag}`);
   }
@@ -38,10 +45,11 @@ export async function startSharing(folders, work) {
 /**
  * @param {string} folder
  * @param {string} socket
+ * @param {'always' | 'auto'} cache
  */
-async function startServer(folder, socket) {
+async function startServer(folder, socket, cache) {
   // The sandbox by chroot works inside containers, where one by mount namespaces may not.
-  const options = ['-o', 'sandbox=chroot', '-o', 'cache=auto', '-o', `source=${folder}`];
+  const options = ['-o', 'sandbox=chroot', '-o', `cache=${cache}`, '-o', `source=${folder}`];
   const server = spawn(VIRTIOFSD, [`--socket-path=${socket}`, ...options], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });

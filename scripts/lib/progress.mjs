@@ -56,3 +56,14 @@ export async function runMain(main) {
     process.exitCode = 1;
   }
 }
+
+/** Lets a signal end this process in order, so that what was started is stopped: only an ordinary exit cleans up. */
+export function exitOnSignals() {
+  const exit = () => {
+    // Whoever else listens to the signal deals with it.
+    if (SIGNALS.every((name) => process.listenerCount(name) === 1)) process.exit(130);
+  };
+  for (const name of SIGNALS) process.on(name, exit);
+}
+
+const SIGNALS = /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP']);
