@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 namespace tsvmm {
 
 void ByteRing::append(std::span<const uint8_t> bytes) {
   // Not zeroed: pages of the ring that no byte has reached yet take no memory.
-  if (!bytes_) bytes_ = std::make_unique_for_overwrite<uint8_t[]>(capacity_);
+  if (!bytes_) bytes_.reset(new (std::nothrow) uint8_t[capacity_]);
+  if (!bytes_) return;
   if (bytes.size() > capacity_) {
     end_ += bytes.size() - capacity_;
     bytes = bytes.last(capacity_);

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/unique_fd.h"
+
+namespace tsvmm {
+
+/// Writes to a descriptor that other processes may share (a terminal, a pipe, a socket, a file)
+/// without blocking and without touching the flags that they share with us.
+class HostOutput {
+ public:
+  /// `fd` stays the caller's. Throws Error.
+  explicit HostOutput(int fd);
+
+  /// How many bytes were taken; less than all of them only when the reader is slow, and then fd()
+  /// becomes writable later. What can never be written (closed pipe, full disk) counts as taken and
+  /// is lost.
+  size_t write(std::span<const uint8_t> bytes) noexcept;
+  /// For waiting.
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+ private:
+  enum class Way { kPlain, kSocket, kPolled };
+
+  [[nodiscard]] ssize_t write_some(std::span<const uint8_t> bytes) const noexcept;
+
+  UniqueFd fd_;
+  Way way_ = Way::kPlain;
+  size_t chunk_ = 0;  ///< kPolled: what fits for certain where poll says that something does
+};
+
+}  // namespace tsvmm

@@ -1,0 +1,175 @@
+#include "device/pty_backend.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+
+#include "core/error.h"
+
+namespace tsvmm {
+namespace {
+
+constexpr size_t kReadSize = 512;
+constexpr size_t kPathSize = 64;
+
+}  // namespace
+
+// How we know that somebody has the slave open without looking again and again: the master reports
+// EPOLLHUP while nobody has, which one-shot events tell once, and inotify tells of each open. A
+// master whose slave was never open reports no hang-up, hence the open and close here.
+PtyBackend::PtyBackend(int master, EventLoop& loop)
+    : loop_(loop), master_(UniqueFd::duplicate(master)) {
+  const int flags = check_errno(::fcntl(master_.get(), F_GETFL), "examining a pseudo terminal");
+  check_errno(::fcntl(master_.get(), F_SETFL, flags | O_NONBLOCK), "preparing a pseudo terminal");
+  watch_slave();
+  refresh_connection();
+  loop_.add(master_.get(), EPOLLIN | EPOLLONESHOT, [this](uint32_t events) { on_master(events); });
+  if (opened_.valid()) {
+    loop_.add(opened_.get(), EPOLLIN, [this](uint32_t) { on_slave_opened(); });
+  }
+}
+
+PtyBackend::~PtyBackend() {
+  if (opened_.valid()) loop_.remove(opened_.get());
+  loop_.remove(master_.get());
+}
+
+void PtyBackend::watch_slave() {
+  std::array<char, kPathSize> path{};
+  const int error = ::ptsname_r(master_.get(), path.data(), path.size());
+  if (error != 0) throw Error::from_errno("naming a pseudo terminal", error);
+  UniqueFd(::open(path.data(), O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK));
+  opened_.reset(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+  if (!opened_.valid()) return;
+  if (::inotify_add_watch(opened_.get(), path.data(), IN_OPEN) < 0) opened_.reset();
+}
+
+void PtyBackend::on_slave_opened() {
+  alignas(inotify_event) std::array<uint8_t, 1024> events;
+  while (::read(opened_.get(), events.data(), events.size()) > 0) {
+  }
+  const std::lock_guard lock(mutex_);
+  refresh_connection();
+  if (!connected_) return;
+  flush();
+  arm();
+}
+
+void PtyBackend::on_master(uint32_t events) {
+  {
+    const std::lock_guard lock(mutex_);
+    input_wanted_ = false;
+    output_wanted_ = false;
+    // The event may be older than an open that came since.
+    if ((events & EPOLLHUP) != 0) refresh_connection();
+    if (connected_) flush();
+  }
+  const bool progress = take_input();
+  client_.output_ready();
+
+  const std::lock_guard lock(mutex_);
+  // Without anybody at the slave each new event would be the hang-up again, at once.
+  if (connected_ || progress) arm();
+}
+
+/// True if there may be more to read.
+bool PtyBackend::take_input() {
+  std::array<uint8_t, kReadSize> buffer;
+  const size_t room = std::min(client_.input_room(), buffer.size());
+  if (room == 0) return false;
+  int available = 0;
+  ::ioctl(master_.get(), FIONREAD, &available);
+  const ssize_t count = ::read(master_.get(), buffer.data(), room);
+  if (count > 0) {
+    const std::span bytes(buffer.data(), static_cast<size_t>(count));
+    turn_lone_line_feed(bytes, static_cast<size_t>(std::max(available, 0)));
+    client_.input(bytes);
+  }
+  const std::lock_guard lock(mutex_);
+  input_wanted_ = true;
+  return count > 0;
+}
+
+/// A line feed that came alone is a key that somebody pressed on a terminal that sends one for
+/// Enter. In a longer text, even if read in pieces, it is part of the text.
+void PtyBackend::turn_lone_line_feed(std::span<uint8_t> bytes, size_t available) {
+  const bool alone = !input_continues_ && available <= 1 && bytes.size() == 1;
+  input_continues_ = available > bytes.size();
+  if (alone && bytes[0] == '\n') bytes[0] = '\r';
+}
+
+void PtyBackend::refresh_connection() noexcept {
+  pollfd state{.fd = master_.get(), .events = POLLOUT, .revents = 0};
+  ::poll(&state, 1, 0);
+  connected_ = (state.revents & POLLHUP) == 0;
+}
+
+void PtyBackend::flush() noexcept {
+  while (ring_.unread() > 0) {
+    const auto piece = ring_.front();
+    const size_t written = write_master(piece);
+    ring_.consume(written);
+    if (written < piece.size()) {
+      output_wanted_ = true;
+      return;
+    }
+  }
+}
+
+size_t PtyBackend::write_master(std::span<const uint8_t> bytes) noexcept {
+  const ssize_t written = ::write(master_.get(), bytes.data(), bytes.size());
+  return written > 0 ? static_cast<size_t>(written) : 0;
+}
+
+void PtyBackend::arm() noexcept {
+  uint32_t events = EPOLLONESHOT;
+  if (input_wanted_) events |= EPOLLIN;
+  if (output_wanted_) events |= EPOLLOUT;
+  loop_.modify(master_.get(), events);
+}
+
+void PtyBackend::attach(CharClient* client) {
+  client_.attach(client);
+  // Input that came before found no room.
+  if (client != nullptr) input_wanted();
+}
+
+size_t PtyBackend::write(std::span<const uint8_t> bytes) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (!connected_ && !opened_.valid()) {
+    refresh_connection();
+    if (connected_) flush();
+  }
+  size_t taken = 0;
+  if (connected_ && ring_.unread() == 0) {
+    taken = write_master(bytes);
+    if (taken == bytes.size()) return taken;
+    refresh_connection();
+  }
+  // What waits in the ring goes first. While somebody reads, nothing is lost: what the ring has no
+  // room for is refused.
+  const auto rest = bytes.subspan(taken);
+  const size_t kept = connected_ ? std::min(rest.size(), ring_.room()) : rest.size();
+  ring_.append(rest.first(kept));
+  if (connected_) {
+    output_wanted_ = true;
+    arm();
+  }
+  return taken + kept;
+}
+
+void PtyBackend::input_wanted() noexcept {
+  const std::lock_guard lock(mutex_);
+  input_wanted_ = true;
+  arm();
+}
+
+}  // namespace tsvmm

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <span>
+
+#include "core/event_fd.h"
+#include "core/event_loop.h"
+#include "core/unique_fd.h"
+#include "device/char_backend.h"
+#include "device/client_slot.h"
+#include "device/host_output.h"
+
+namespace tsvmm {
+
+/// A pair of descriptors, usually standard input and output; without input also a file.
+class TtyBackend final : public CharBackend {
+ public:
+  /// `input` may be -1. Throws Error.
+  TtyBackend(int input, int output, EventLoop& loop);
+  ~TtyBackend() override;
+  TtyBackend(const TtyBackend&) = delete;
+  TtyBackend& operator=(const TtyBackend&) = delete;
+
+  void attach(CharClient* client) override;
+  size_t write(std::span<const uint8_t> bytes) noexcept override;
+  void input_wanted() noexcept override;
+
+ private:
+  enum class InputMode {
+    kNone,        ///< no input, or its end was reached
+    kPolled,      ///< one event each time it is asked for
+    kBackground,  ///< a terminal that another job reads: one event for each key pressed
+    kDirect,      ///< epoll refuses it (a regular file, /dev/null): reading never waits
+  };
+
+  void watch_input();
+  void on_input();
+  void on_read_error(int error);
+  void arm_input_locked();
+  bool arm_output() noexcept;
+  [[nodiscard]] bool input_ready() const;
+
+  EventLoop& loop_;
+  ClientSlot client_;
+  HostOutput output_;
+  UniqueFd input_;
+  std::optional<EventFd> direct_input_;  ///< kDirect: asks the loop to read
+  std::mutex mutex_;
+  InputMode input_mode_ = InputMode::kNone;
+  bool input_wanted_ = true;
+  bool input_watched_ = false;
+  bool output_watched_ = false;
+};
+
+}  // namespace tsvmm
