@@ -169,7 +169,10 @@ function startMachine(host, shareArgs, shareNames, options) {
     ...['-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=agent,nr=1'],
     ...shareArgs,
   ];
-  const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'pipe', 'pipe'] });
+  // Killed along with this process, however that ends.
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...args], {
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+  });
   let printed = '';
   const hear = (/** @type {Buffer} */ chunk) => {
     const text = chunk.toString().replace(EMULATION_WARNINGS, '');

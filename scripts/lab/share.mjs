@@ -50,7 +50,7 @@ export async function startSharing(shares, work) {
 async function startServer(folder, socket, cache) {
   // The sandbox by chroot works inside containers, where one by mount namespaces may not.
   const options = ['-o', 'sandbox=chroot', '-o', `cache=${cache}`, '-o', `source=${folder}`];
-  const server = spawn(VIRTIOFSD, [`--socket-path=${socket}`, ...options], {
+  const server = spawn('setpriv', ['--pdeathsig', 'KILL', VIRTIOFSD, `--socket-path=${socket}`, ...options], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   let printed = '';
