@@ -130,6 +130,28 @@ Napi::Value image_size_function(Arguments info) {
   return Napi::Number::New(info.Env(), static_cast<double>(size));
 }
 
+Napi::Value open_file_function(Arguments info) {
+  return release_fd(info.Env(),
+                    open_file(to_string(info[0], "path"),
+                              static_cast<int>(to_uint(info[1], "flags", INT32_MAX)),
+                              static_cast<unsigned>(to_uint(info[2], "mode", 07777))));
+}
+
+Napi::Value close_file_function(Arguments info) {
+  const UniqueFd closing(fd_argument(info[0], "fd"));
+  return info.Env().Undefined();
+}
+
+Napi::Value read_at_function(Arguments info) {
+  return from_bytes(info.Env(), read_at(fd_argument(info[0], "fd"), to_uint(info[1], "offset"),
+                                        to_uint(info[2], "length", kMaxRead)));
+}
+
+Napi::Value remove_file_function(Arguments info) {
+  remove_file(to_string(info[0], "path"));
+  return info.Env().Undefined();
+}
+
 /// Turns the core's errors into JavaScript's: no C++ exception leaves the addon.
 template <Napi::Value (*function)(Arguments)>
 Napi::Value guarded(Arguments info) {
@@ -168,6 +190,10 @@ Napi::Object initialize(Napi::Env /*env*/, Napi::Object exports) {
   add<terminal_restore_function>(exports, "terminalRestore");
   add<terminal_size_function>(exports, "terminalSize");
   add<image_size_function>(exports, "imageSize");
+  add<open_file_function>(exports, "openFile");
+  add<close_file_function>(exports, "closeFile");
+  add<read_at_function>(exports, "readAt");
+  add<remove_file_function>(exports, "removeFile");
   return exports;
 }
 

@@ -14,6 +14,36 @@
 
 namespace tsvmm {
 
+UniqueFd open_file(const std::string& path, int flags, unsigned mode) {
+  // A path with a zero byte would silently name another file.
+  if (path.find('\0') != std::string::npos) throw Error("EINVAL", "a path contains a zero byte");
+  int fd = -1;
+  do {
+    fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  } while (fd < 0 && errno == EINTR);
+  return UniqueFd(check_errno(fd, ("opening " + path).c_str()));
+}
+
+std::vector<uint8_t> read_at(int fd, uint64_t offset, uint64_t length) {
+  if (length > kMaxRead) throw Error("EINVAL", "too many bytes to read at once");
+  std::vector<uint8_t> bytes(length);
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t count = ::pread(fd, bytes.data() + done, bytes.size() - done,
+                                  static_cast<off_t>(offset + done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw Error::from_errno("reading a file", errno);
+    if (count == 0) break;
+    done += static_cast<size_t>(count);
+  }
+  bytes.resize(done);
+  return bytes;
+}
+
+void remove_file(const std::string& path) {
+  check_errno(::unlink(path.c_str()), ("removing " + path).c_str());
+}
+
 UniqueFd listen_unix(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;

@@ -2,10 +2,22 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/unique_fd.h"
 
 namespace tsvmm {
+
+/// open(2) with close-on-exec; `mode` is that of a file it creates. Throws Error.
+UniqueFd open_file(const std::string& path, int flags, unsigned mode);
+
+/// The most that one read_at() returns, in bytes.
+inline constexpr uint64_t kMaxRead = 64U << 20;
+/// pread(2), repeated until `length` bytes (at most kMaxRead) or the end of the file. Throws Error.
+std::vector<uint8_t> read_at(int fd, uint64_t offset, uint64_t length);
+
+/// unlink(2). Throws Error.
+void remove_file(const std::string& path);
 
 /// Binds a UNIX stream socket to `path` (at most 107 bytes) and listens; close-on-exec, non-blocking. Throws Error.
 UniqueFd listen_unix(const std::string& path);
