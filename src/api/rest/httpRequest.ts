@@ -1,0 +1,197 @@
+/**
+ * A parser for the HTTP/1 requests of the API: lines end in CRLF, bodies have a Content-Length, and anything that two
+ * parsers could read in two ways is refused.
+ */
+export const MAX_BODY = 4 * 1024 * 1024;
+/** A request or header line with its CRLF. */
+const MAX_LINE = 1024;
+const MAX_HEADERS = 128;
+
+export type Method = 'GET' | 'PUT' | 'PATCH' | 'DELETE';
+
+export interface HttpRequest {
+  readonly method: Method;
+  /** Without scheme and host, with the query as it came. */
+  readonly path: string;
+  /** Empty if there is none. */
+  readonly body: Uint8Array;
+}
+
+/** The bytes are no acceptable request; what follows them cannot be trusted either. */
+export class HttpParseError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'HttpParseError';
+  }
+}
+
+interface Head {
+  method: Method;
+  path: string;
+  headerCount: number;
+  contentLength: number | undefined;
+  expectsContinue: boolean;
+}
+
+const CR = 0x0d;
+const LF = 0x0a;
+const EMPTY = new Uint8Array(0);
+const methods: readonly string[] = ['GET', 'PUT', 'PATCH', 'DELETE'];
+
+export class HttpParser {
+  /** Received and not consumed yet. */
+  #buffer: Uint8Array = EMPTY;
+  #head: Head | undefined;
+  #headComplete = false;
+  /** Called when a client waits for permission to send its body. */
+  readonly #onContinue: () => void;
+
+  constructor(onContinue: () => void) {
+    this.#onContinue = onContinue;
+  }
+
+  /** Bytes that wait for more of their request, or for earlier requests. */
+  get buffered(): number {
+    return this.#buffer.length;
+  }
+
+  /** True between requests. */
+  get idle(): boolean {
+    return this.#head === undefined && this.#buffer.length === 0;
+  }
+
+  push(bytes: Uint8Array): void {
+    if (this.#buffer.length === 0) {
+      // The runtime may use the chunk's memory again, so it must not be kept.
+      this.#buffer = bytes.slice();
+      return;
+    }
+    const joined = new Uint8Array(this.#buffer.length + bytes.length);
+    joined.set(this.#buffer);
+    joined.set(bytes, this.#buffer.length);
+    this.#buffer = joined;
+  }
+
+  /**
+   * The next complete request, or undefined until more bytes come.
+   * @throws HttpParseError after which the parser is of no use
+   */
+  next(): HttpRequest | undefined {
+    while (!this.#headComplete) {
+      const line = this.#takeLine();
+      if (line === undefined) return undefined;
+      this.#parseLine(line);
+    }
+    const { method, path, contentLength } = this.#head as Head;
+    const length = contentLength ?? 0;
+    if (this.#buffer.length < length) return undefined;
+    const body = this.#buffer.subarray(0, length);
+    this.#buffer = this.#buffer.length === length ? EMPTY : this.#buffer.subarray(length);
+    this.#head = undefined;
+    this.#headComplete = false;
+    return { method, path, body };
+  }
+
+  #takeLine(): string | undefined {
+    const buffer = this.#buffer;
+    const end = buffer.indexOf(LF);
+    if (end < 0 ? buffer.length >= MAX_LINE : end >= MAX_LINE) throw new HttpParseError('Line too long.');
+    if (end < 0) return undefined;
+    if (end === 0 || buffer[end - 1] !== CR) throw new HttpParseError('Line does not end in CRLF.');
+    const line = decodeUtf8(buffer.subarray(0, end - 1));
+    this.#buffer = buffer.subarray(end + 1);
+    return line;
+  }
+
+  #parseLine(line: string): void {
+    if (this.#head === undefined) {
+      this.#head = parseRequestLine(line);
+    } else if (line !== '') {
+      parseHeader(this.#head, line);
+    } else {
+      this.#headComplete = true;
+      if (this.#head.expectsContinue && this.#head.contentLength) this.#onContinue();
+    }
+  }
+}
+
+function decodeUtf8(bytes: Uint8Array): string {
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new HttpParseError('Header is not UTF-8.');
+  }
+  if (text.includes('\r') || text.includes('\0'))
+    throw new HttpParseError('Header holds a control character.');
+  return text;
+}
+
+function parseRequestLine(line: string): Head {
+  const [method, uri, version, ...more] = line.split(' ');
+  if (method === undefined || !methods.includes(method)) throw new HttpParseError('Invalid HTTP Method.');
+  if (!uri || more.length > 0) throw new HttpParseError('Invalid URI.');
+  if (version !== 'HTTP/1.1' && version !== 'HTTP/1.0') throw new HttpParseError('Unsupported HTTP version.');
+  return {
+    method: method as Method,
+    path: pathOf(uri),
+    headerCount: 0,
+    contentLength: undefined,
+    expectsContinue: false,
+  };
+}
+
+/** Origin form as it is; of the absolute form what follows the host. */
+function pathOf(uri: string): string {
+  const scheme = 'http://';
+  if (!uri.startsWith(scheme)) return uri;
+  const slash = uri.indexOf('/', scheme.length);
+  return slash < 0 ? '/' : uri.slice(slash);
+}
+
+function parseHeader(head: Head, line: string): void {
+  if (++head.headerCount > MAX_HEADERS) throw new HttpParseError('Too many headers.');
+  const colon = line.indexOf(':');
+  const name = line.slice(0, Math.max(colon, 0)).toLowerCase();
+  if (name === '' || name.includes(' ') || name.includes('\t')) throw new HttpParseError('Invalid header.');
+  const value = line.slice(colon + 1).trim();
+  switch (name) {
+    case 'content-length':
+      if (head.contentLength !== undefined) throw new HttpParseError('More than one Content-Length.');
+      head.contentLength = parseContentLength(value);
+      return;
+    case 'transfer-encoding':
+      // Nothing but Content-Length frames a body here; to ignore the header would let bodies pass for requests.
+      throw new HttpParseError('Transfer-Encoding is not supported.');
+    case 'expect':
+      head.expectsContinue = value.toLowerCase() === '100-continue';
+      return;
+    case 'accept-encoding':
+      if (forbidsIdentity(value)) throw new HttpParseError('Invalid Accept-Encoding.');
+  }
+}
+
+function parseContentLength(value: string): number {
+  for (let i = 0; i < value.length; i++) {
+    const code = value.charCodeAt(i);
+    if (code < 0x30 || code > 0x39) throw new HttpParseError('Invalid Content-Length.');
+  }
+  const length = value === '' ? Number.NaN : Number(value);
+  if (!(length <= MAX_BODY)) throw new HttpParseError(`Content-Length exceeds ${MAX_BODY} bytes.`);
+  return length;
+}
+
+/** RFC 9110 12.5.3: only identity can be sent, so it must not have weight 0, by name or by `*`. */
+function forbidsIdentity(value: string): boolean {
+  if (value === '') return true;
+  let byStar = false;
+  for (const item of value.split(',')) {
+    const [coding, ...parameters] = item.split(';').map((part) => part.trim().toLowerCase());
+    const refused = parameters.some(
+      (parameter) => parameter.startsWith('q=') && Number(parameter.slice(2)) === 0,
+    );
+    if (coding === 'identity') return refused;
+    if (coding === '*' && refused) byStar = true;
+  }
+  return byStar;
+}

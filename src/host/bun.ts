@@ -1,0 +1,37 @@
+/** What of Bun's own API is used, typed here so that the rest compiles with Node's types alone. */
+export interface BunSocket<T> {
+  data: T;
+  /** Bytes taken; the rest is the caller's to write again after `drain`. */
+  write(bytes: Uint8Array): number;
+  end(): void;
+  terminate(): void;
+  pause(): void;
+  resume(): void;
+}
+
+interface BunSocketHandlers<T> {
+  open(socket: BunSocket<T>): void;
+  data(socket: BunSocket<T>, bytes: Uint8Array): void;
+  drain(socket: BunSocket<T>): void;
+  end(socket: BunSocket<T>): void;
+  close(socket: BunSocket<T>): void;
+  error(socket: BunSocket<T>, error: Error): void;
+}
+
+interface BunListener {
+  stop(closeActiveConnections: boolean): void;
+}
+
+export interface BunRuntime {
+  /** True in an executable made by `bun build --compile`. */
+  readonly isStandaloneExecutable: boolean;
+  listen<T>(
+    options: ({ readonly unix: string } | { readonly fd: number }) & {
+      readonly allowHalfOpen: boolean;
+      readonly socket: BunSocketHandlers<T>;
+    },
+  ): BunListener;
+}
+
+/** Undefined on Node.js. */
+export const bun: BunRuntime | undefined = (globalThis as { Bun?: BunRuntime }).Bun;

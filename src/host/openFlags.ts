@@ -1,0 +1,11 @@
+/** Flags of open(2) on Linux: node:fs has them as well, but is too dear to load on the start path. */
+export const O_RDONLY = 0;
+export const O_WRONLY = 1;
+export const O_RDWR = 2;
+export const O_CREAT = 0o100;
+export const O_TRUNC = 0o1000;
+export const O_NONBLOCK = 0o4000;
+export const O_DIRECT: number = process.arch === 'arm64' ? 0o200000 : 0o40000;
+
+/** Mode of files that are created: the user's alone. */
+export const PRIVATE_FILE = 0o600;

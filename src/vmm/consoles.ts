@@ -1,0 +1,117 @@
+/** The host ends of the character devices: opened when a VM is created, and anew for each boot after that. */
+import type { ConsoleMode, VmConfig } from '../config/vmConfig.ts';
+import { O_CREAT, O_TRUNC, O_WRONLY, PRIVATE_FILE } from '../host/openFlags.ts';
+import type { CharBackendSpec, NativeAddon } from '../native.ts';
+import { VmmError } from './errors.ts';
+
+/** The terminal that mode `Tty` means. */
+export interface Terminal {
+  /** -1 for none. */
+  readonly input: number;
+  readonly output: number;
+}
+
+export interface Consoles {
+  readonly serial?: CharBackendSpec;
+  readonly console?: CharBackendSpec;
+  readonly debugConsole?: CharBackendSpec;
+  /** Closes everything, removes the socket and restores the terminal. Idempotent. */
+  close(): void;
+}
+
+/** What undoes an opening; run in reverse order. */
+type Undo = () => void;
+
+interface Device {
+  mode: ConsoleMode;
+  file?: string;
+  socket?: string;
+}
+
+/**
+ * Opens what the configuration asks for, and writes the paths of pseudo terminals into it.
+ * @throws VmmError if something cannot be opened; nothing stays open then
+ */
+export function openConsoles(native: NativeAddon, config: VmConfig, terminal: Terminal): Consoles {
+  const undo: Undo[] = [];
+  const close = () => {
+    for (let step = undo.pop(); step !== undefined; step = undo.pop()) quietly(step);
+  };
+  try {
+    const serial = openBackend(native, 'serial', config.serial, terminal, undo);
+    const console = openBackend(native, 'console', config.console, terminal, undo);
+    const outputOnly = { input: -1, output: terminal.output };
+    const debugConsole = openBackend(native, 'debug console', config.debug_console, outputOnly, undo);
+    return {
+      ...(serial && { serial }),
+      ...(console && { console }),
+      ...(debugConsole && { debugConsole }),
+      close,
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+function openBackend(
+  native: NativeAddon,
+  name: string,
+  device: Device,
+  terminal: Terminal,
+  undo: Undo[],
+): CharBackendSpec | undefined {
+  if (device.mode === 'Off') return undefined;
+  if (device.mode === 'Null') return { kind: 'null' };
+  try {
+    switch (device.mode) {
+      case 'Tty':
+        return openTerminal(native, terminal, undo);
+      case 'Pty':
+        return openPty(native, device, undo);
+      case 'File':
+        return openFile(native, device.file as string, undo);
+      case 'Socket':
+        return openSocket(native, device.socket as string, undo);
+    }
+  } catch (error) {
+    throw new VmmError(`Cannot open the ${name}'s ${device.mode.toLowerCase()}`, { cause: error });
+  }
+}
+
+function openTerminal(native: NativeAddon, terminal: Terminal, undo: Undo[]): CharBackendSpec {
+  const saved = terminal.input < 0 ? null : native.terminalRaw(terminal.input);
+  if (saved !== null) undo.push(() => native.terminalRestore(terminal.input, saved));
+  return { kind: 'tty', input: terminal.input, output: terminal.output };
+}
+
+function openPty(native: NativeAddon, device: Device, undo: Undo[]): CharBackendSpec {
+  const { fd, path } = native.openPty();
+  undo.push(() => native.closeFile(fd));
+  device.file = path;
+  return { kind: 'pty', fd };
+}
+
+function openFile(native: NativeAddon, path: string, undo: Undo[]): CharBackendSpec {
+  const fd = native.openFile(path, O_WRONLY | O_CREAT | O_TRUNC, PRIVATE_FILE);
+  undo.push(() => native.closeFile(fd));
+  return { kind: 'file', fd };
+}
+
+function openSocket(native: NativeAddon, path: string, undo: Undo[]): CharBackendSpec {
+  const listener = native.listenUnix(path);
+  undo.push(
+    () => native.removeFile(path),
+    () => native.closeFile(listener),
+  );
+  return { kind: 'socket', listener };
+}
+
+/** Nothing can be done about a failure to close or remove, and what comes after must not suffer from it. */
+function quietly(step: Undo): void {
+  try {
+    step();
+  } catch {
+    // See above.
+  }
+}

@@ -1,0 +1,14 @@
+/** What a VMM tells its listeners. Names are those of the event monitor. */
+export interface VmmEvent {
+  readonly source: 'vmm' | 'vm' | 'virtio-device' | 'firmware';
+  readonly event: string;
+  readonly properties?: Readonly<Record<string, string>>;
+}
+
+/** Why a VMM came to its end, and the exit code of a process that runs it. */
+export interface VmmExit {
+  readonly reason: 'power-off' | 'request' | 'vcpu-error' | 'reboot-failed';
+  readonly code: 0 | 1;
+  /** One sentence for people, where something went wrong. */
+  readonly message?: string;
+}

@@ -1,0 +1,85 @@
+/** What `vm.info` tells. */
+import type { VmConfig } from '../config/vmConfig.ts';
+import type { Placement } from '../platform/plan.ts';
+import type { Lifecycle } from './lifecycle.ts';
+
+export interface VmInfo {
+  readonly config: VmConfig;
+  readonly state: 'Created' | 'Running' | 'Paused';
+  /** Bytes. */
+  readonly memory_actual_size: number;
+  /** Only while there is a machine. */
+  readonly device_tree?: Readonly<Record<string, DeviceNode>>;
+}
+
+export interface DeviceNode {
+  readonly id: string;
+  readonly resources: readonly PciBarResource[];
+  readonly parent?: string;
+  readonly children: readonly string[];
+  readonly pci_bdf?: string;
+}
+
+export interface PciBarResource {
+  readonly PciBar: {
+    readonly index: number;
+    readonly base: number;
+    readonly size: number;
+    readonly type_: 'Mmio32' | 'Mmio64';
+    readonly prefetchable: boolean;
+  };
+}
+
+export function vmInfo(
+  config: VmConfig,
+  state: Lifecycle,
+  placements: readonly Placement[] | undefined,
+): VmInfo {
+  return {
+    config,
+    state: state === 'running' ? 'Running' : state === 'paused' ? 'Paused' : 'Created',
+    memory_actual_size: config.memory.size,
+    ...(placements && { device_tree: deviceTree(config, placements) }),
+  };
+}
+
+function deviceTree(config: VmConfig, placements: readonly Placement[]): Record<string, DeviceNode> {
+  const tree: Record<string, DeviceNode> = {};
+  for (const id of platformDevices(config)) tree[id] = { id, resources: [], children: [] };
+  for (const placement of placements) {
+    const { id } = placement;
+    const wrapper = `_virtio-pci-${id}`;
+    tree[id] = { id, resources: [], parent: wrapper, children: [] };
+    tree[wrapper] = {
+      id: wrapper,
+      resources: [barOf(placement)],
+      children: [id],
+      pci_bdf: bdfOf(placement.slot),
+    };
+  }
+  return tree;
+}
+
+function platformDevices(config: VmConfig): string[] {
+  const ids = ['__ioapic'];
+  if (config.serial.mode !== 'Off') ids.push('__serial');
+  if (config.debug_console.mode !== 'Off') ids.push('__debug_console');
+  return ids;
+}
+
+/** Where the BAR was at boot; a guest may have moved it since. */
+function barOf(placement: Placement): PciBarResource {
+  return {
+    PciBar: {
+      index: 0,
+      base: placement.bar0,
+      size: placement.bar0Size,
+      type_: placement.bar0Is64Bit ? 'Mmio64' : 'Mmio32',
+      prefetchable: false,
+    },
+  };
+}
+
+function bdfOf(slot: number): string {
+  return `0000:00:${slot.toString(16).padStart(2, '0')}.0`;
+}

@@ -1,0 +1,75 @@
+/** The one table of what may happen when. */
+import { VmmError } from './errors.ts';
+
+/** `none`: nothing; `created`: a configuration only; `running` and `paused`: a machine. */
+export type Lifecycle = 'none' | 'created' | 'running' | 'paused';
+
+export type Command =
+  | 'create'
+  | 'delete'
+  | 'boot'
+  | 'shutdown'
+  | 'reboot'
+  | 'pause'
+  | 'resume'
+  | 'powerButton'
+  | 'nmi'
+  | 'info'
+  | 'counters';
+
+/** Where a command leads from each state in which it is permitted. */
+export const transitions: Readonly<Record<Command, Readonly<Partial<Record<Lifecycle, Lifecycle>>>>> = {
+  create: { none: 'created' },
+  delete: { none: 'none', created: 'none', running: 'none', paused: 'none' },
+  boot: { created: 'running' },
+  shutdown: { running: 'created', paused: 'created' },
+  reboot: { running: 'running', paused: 'running' },
+  pause: { running: 'paused' },
+  resume: { paused: 'running' },
+  powerButton: { running: 'running', paused: 'paused' },
+  nmi: { running: 'running', paused: 'paused' },
+  info: { created: 'created', running: 'running', paused: 'paused' },
+  counters: { running: 'running', paused: 'paused' },
+};
+
+/** What a failing command is called. The texts are part of the REST API: clients look for them. */
+export const failureTexts: Readonly<Record<Command, string>> = {
+  create: 'The VM could not be created',
+  delete: 'The VM could not be deleted',
+  boot: 'The VM could not boot',
+  shutdown: 'The VM could not shutdown',
+  reboot: 'The VM could not reboot',
+  pause: 'The VM could not be paused',
+  resume: 'The VM could not resume',
+  powerButton: 'Error triggering power button',
+  nmi: 'Error triggering NMI',
+  info: 'The VM info is not available',
+  counters: 'The VM info is not available',
+};
+
+/** @throws VmmError why the command is not permitted in that state */
+export function nextState(command: Command, from: Lifecycle): Lifecycle {
+  const to = transitions[command][from];
+  if (to === undefined) throw refusal(command, from);
+  return to;
+}
+
+function refusal(command: Command, from: Lifecycle): VmmError {
+  if (command === 'create' || (command === 'boot' && from !== 'none')) {
+    return new VmmError('VM is already created', { kind: 'failed' });
+  }
+  if (command === 'boot' || command === 'info' || command === 'reboot') {
+    return new VmmError('VM is not created', { kind: 'missing' });
+  }
+  if (from === 'paused') return invalidTransition('pause', 'Paused');
+  if (from === 'running') return invalidTransition('resume', 'Running');
+  return new VmmError('VM is not running', { kind: 'failed' });
+}
+
+function invalidTransition(verb: string, state: string): VmmError {
+  const leaf = new VmmError(`Invalid transition: InvalidStateTransition(${state}, ${state})`, {
+    kind: 'failed',
+  });
+  const link = new VmmError(`Failed to ${verb} migratable component`, { cause: leaf });
+  return new VmmError(`Cannot ${verb} VM`, { cause: link });
+}

@@ -1,0 +1,144 @@
+/** Building one machine from a configuration, and ending it. */
+import type { VmConfig } from '../config/vmConfig.ts';
+import { O_NONBLOCK, O_RDONLY } from '../host/openFlags.ts';
+import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
+import { type BootResources, type Placement, planBoot, planMachine } from '../platform/plan.ts';
+import type { Consoles, Terminal } from './consoles.ts';
+import { type OpenDisk, openDisk } from './disks.ts';
+import { VmmError } from './errors.ts';
+import { isLinuxImage } from './linuxImage.ts';
+
+export interface Machine {
+  readonly handle: MachineHandle;
+  readonly placements: readonly Placement[];
+  /** False where the host's KVM runs the guest's kernel code in an emulator. */
+  readonly hardwareVirtualization: boolean;
+}
+
+export interface MachineContext {
+  readonly native: NativeAddon;
+  readonly config: VmConfig;
+  readonly consoles: Consoles;
+  readonly terminal: Terminal;
+  readonly onEvent: (event: MachineEvent) => void;
+  /** Hears what a person should know although the machine starts. */
+  readonly warn: (message: string) => void;
+}
+
+/** Why Linux does not run where KVM has no hardware virtualization under it. */
+export const NO_HARDWARE_VIRTUALIZATION =
+  "this host's KVM has no hardware virtualization and runs guest kernel code in an instruction emulator, " +
+  'which stock Linux kernels do not survive';
+
+/**
+ * Builds and starts a machine. The core begins with the part that takes longest (VM, memory, vCPUs) on a thread of its
+ * own, while files are opened and tables computed here.
+ * @throws VmmError with nothing left behind
+ */
+export async function startMachine(context: MachineContext): Promise<Machine> {
+  const { native, config } = context;
+  const host = hostInfo(native);
+  const handle = native.machineCreate(planMachine(config, host), context.onEvent);
+  const opened: number[] = [];
+  try {
+    const resources = openResources(context, opened);
+    if (!host.hardwareVirtualization && isLinuxImage(native, resources.kernel.fd)) {
+      context.warn(`The guest will probably fail: ${NO_HARDWARE_VIRTUALIZATION}`);
+    }
+    const { boot, placements } = planBoot(config, host, resources);
+    await native.machineBoot(handle, boot);
+    return { handle, placements, hardwareVirtualization: host.hardwareVirtualization };
+  } catch (error) {
+    await native.machineDestroy(handle);
+    throw error;
+  } finally {
+    // The core has its own duplicates of what it needs.
+    for (const fd of opened) native.closeFile(fd);
+  }
+}
+
+function hostInfo(native: NativeAddon): HostInfo {
+  try {
+    return native.hostInfo();
+  } catch (error) {
+    const { code } = error as { code?: string };
+    if (code === 'ENOENT') {
+      throw new VmmError(
+        'This host has no /dev/kvm: load the kvm module, or enable virtualization in its firmware',
+      );
+    }
+    if (code === 'EACCES' || code === 'EPERM') {
+      throw new VmmError('No permission to open /dev/kvm: this user is not allowed to use KVM');
+    }
+    throw new VmmError("Cannot use the host's KVM", { cause: error });
+  }
+}
+
+function openResources(context: MachineContext, opened: number[]): BootResources {
+  const { native, config, consoles, terminal } = context;
+  const payload = config.payload ?? {};
+  const firmware = payload.firmware !== undefined;
+  const kernel = openPayload(native, 'kernel', (payload.firmware ?? payload.kernel) as string, opened);
+  if (firmware && (payload.cmdline !== undefined || payload.initramfs !== undefined)) {
+    context.warn('The firmware is given no command line and no initramfs');
+  }
+  const initramfs =
+    payload.initramfs !== undefined && !firmware
+      ? openPayload(native, 'initramfs', payload.initramfs, opened)
+      : undefined;
+  return {
+    kernel,
+    readAt: (fd, offset, length) => native.readAt(fd, offset, length),
+    firmware,
+    ...(initramfs && { initramfs }),
+    disks: openDisks(native, config, opened),
+    rng: { fd: openRng(native, config.rng.src, opened) },
+    ...(consoles.serial && { serial: consoles.serial }),
+    ...(consoles.console && { console: consoles.console }),
+    ...(consoles.debugConsole && { debugConsole: consoles.debugConsole }),
+    consoleSize: consoleSize(native, config, terminal),
+  };
+}
+
+function openPayload(
+  native: NativeAddon,
+  name: 'kernel' | 'initramfs',
+  path: string,
+  opened: number[],
+): { fd: number; size: number } {
+  try {
+    // Without O_NONBLOCK the path of a FIFO would block for ever.
+    const fd = native.openFile(path, O_RDONLY | O_NONBLOCK, 0);
+    opened.push(fd);
+    return { fd, size: native.imageSize(fd) };
+  } catch (error) {
+    throw new VmmError(`Cannot open ${name} file ${path}`, { cause: error });
+  }
+}
+
+function openDisks(native: NativeAddon, config: VmConfig, opened: number[]): OpenDisk[] {
+  return (config.disks ?? []).map((disk) => {
+    const open = openDisk(native, disk);
+    opened.push(open.fd);
+    return open;
+  });
+}
+
+function openRng(native: NativeAddon, path: string, opened: number[]): number {
+  try {
+    const fd = native.openFile(path, O_RDONLY, 0);
+    opened.push(fd);
+    return fd;
+  } catch (error) {
+    throw new VmmError(`Cannot open the source of random bytes ${path}`, { cause: error });
+  }
+}
+
+function consoleSize(
+  native: NativeAddon,
+  config: VmConfig,
+  terminal: Terminal,
+): { readonly columns: number; readonly rows: number } {
+  const size = config.console.mode === 'Tty' ? native.terminalSize(terminal.output) : null;
+  return size ?? { columns: 0, rows: 0 };
+}

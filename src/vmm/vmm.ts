@@ -1,0 +1,314 @@
+/**
+ * The internal API. One `Vmm` holds at most one VM; the command line, the REST API and the library are front ends of
+ * it. Commands that change something are carried out one after the other, and each is answered once, in order; what a
+ * guest does to its machine (power-off, reset, failure) takes its place in the same queue.
+ */
+import { validateConsoles, validateVmConfig } from '../config/validate.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
+import type { MachineEvent, NativeAddon } from '../native.ts';
+import { type Consoles, openConsoles, type Terminal } from './consoles.ts';
+import { describeError, VmmError } from './errors.ts';
+import type { VmmEvent, VmmExit } from './events.ts';
+import { type VmInfo, vmInfo } from './info.ts';
+import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
+import { type Machine, NO_HARDWARE_VIRTUALIZATION, startMachine } from './machine.ts';
+
+export interface VmmOptions {
+  readonly native: NativeAddon;
+  /** What mode `Tty` means; the standard streams unless given. */
+  readonly terminal?: Terminal;
+  /** Keep the VM's configuration, and go on, when the guest powers off. */
+  readonly stayOnPowerOff?: boolean;
+  readonly onEvent?: (event: VmmEvent) => void;
+  /** Hears what a person should know, one sentence at a time. */
+  readonly onWarning?: (message: string) => void;
+}
+
+export type Counters = Record<string, Record<string, bigint>>;
+
+/** The standard streams' descriptors. */
+const STANDARD_STREAMS: Terminal = { input: 0, output: 1 };
+
+export class Vmm {
+  /** Resolves when the VMM has come to its end, with everything of the VM freed. */
+  readonly exited: Promise<VmmExit>;
+
+  readonly #native: NativeAddon;
+  readonly #terminal: Terminal;
+  readonly #options: VmmOptions;
+  readonly #exit: (exit: VmmExit) => void;
+  #state: Lifecycle = 'none';
+  #config: VmConfig | undefined;
+  #consoles: Consoles | undefined;
+  #machine: Machine | undefined;
+  /** Counts machines: an event of an earlier one than the present means nothing any more. */
+  #generation = 0;
+  #ended = false;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(options: VmmOptions) {
+    this.#options = options;
+    this.#native = options.native;
+    this.#terminal = options.terminal ?? STANDARD_STREAMS;
+    let resolveExit: (exit: VmmExit) => void = () => {};
+    this.exited = new Promise((resolve) => {
+      resolveExit = resolve;
+    });
+    this.#exit = resolveExit;
+  }
+
+  get state(): Lifecycle {
+    return this.#state;
+  }
+
+  /** Takes the configuration, which becomes the VMM's own, and opens the consoles. Their paths are in `info` after it. */
+  create(config: VmConfig): Promise<void> {
+    return this.#command('create', async () => {
+      validateConsoles(config);
+      this.#consoles = openConsoles(this.#native, config, this.#terminal);
+      this.#config = config;
+    });
+  }
+
+  /** Validates the configuration, builds the machine and starts its vCPUs. */
+  boot(): Promise<void> {
+    return this.#command('boot', async () => {
+      this.#emit('vm', 'booting');
+      await this.#startMachine();
+      this.#emit('vm', 'booted');
+    });
+  }
+
+  pause(): Promise<void> {
+    return this.#command('pause', async () => {
+      this.#emit('vm', 'pausing');
+      await this.#native.machinePause(this.#running().handle);
+      this.#emit('vm', 'paused');
+    });
+  }
+
+  resume(): Promise<void> {
+    return this.#command('resume', async () => {
+      this.#emit('vm', 'resuming');
+      await this.#native.machineResume(this.#running().handle);
+      this.#emit('vm', 'resumed');
+    });
+  }
+
+  /** Tells the guest that the power button was pressed; what it does then is its own affair. */
+  powerButton(): Promise<void> {
+    return this.#command('powerButton', async () => this.#native.machinePowerButton(this.#running().handle));
+  }
+
+  /** Sends a non-maskable interrupt to every vCPU. */
+  nmi(): Promise<void> {
+    return this.#command('nmi', async () => this.#native.machineNmi(this.#running().handle));
+  }
+
+  /** Ends the machine and starts a new one from the same configuration, with consoles opened anew. */
+  reboot(): Promise<void> {
+    this.#emit('vm', 'rebooting');
+    return this.#command('reboot', () => this.#rebuild());
+  }
+
+  /** Ends the machine without asking the guest; the configuration stays. */
+  shutdown(): Promise<void> {
+    return this.#command('shutdown', async () => {
+      await this.#stopMachine();
+      this.#emit('vm', 'shutdown');
+    });
+  }
+
+  /** Ends the machine, if there is one, and forgets the configuration. Succeeds with nothing there, too. */
+  delete(): Promise<void> {
+    return this.#command('delete', () => this.#deleteVm());
+  }
+
+  /** Deletes the VM and ends the VMM: `exited` resolves with code 0. */
+  async quit(): Promise<void> {
+    await this.#enqueue(() => this.#end({ reason: 'request', code: 0 }));
+  }
+
+  /** For a process that must end at once: puts the terminal back and removes sockets, and nothing else. */
+  abandon(): void {
+    this.#closeConsoles();
+  }
+
+  /** Does not wait for commands in progress. @throws VmmError `missing` without a configuration */
+  info(): VmInfo {
+    this.#permit('info');
+    return vmInfo(this.#config as VmConfig, this.#state, this.#machine?.placements);
+  }
+
+  /** Does not wait for commands in progress. @throws VmmError if there is no machine */
+  counters(): Counters {
+    this.#permit('counters');
+    return this.#native.machineCounters(this.#running().handle);
+  }
+
+  /** Passes the terminal's size on to a virtio console in mode `Tty`. */
+  resizeConsole(): void {
+    if (this.#machine === undefined || this.#config?.console.mode !== 'Tty') return;
+    const size = this.#native.terminalSize(this.#terminal.output);
+    if (size) this.#native.machineResizeConsole(this.#machine.handle, size.columns, size.rows);
+  }
+
+  /** Runs `work` in its turn if the state permits, and wraps what goes wrong in the command's own words. */
+  #command(command: Command, work: () => Promise<void>): Promise<void> {
+    return this.#enqueue(async () => {
+      try {
+        if (this.#ended) throw new VmmError('The VMM has come to its end');
+        const to = nextState(command, this.#state);
+        await work();
+        this.#state = to;
+      } catch (error) {
+        throw new VmmError(failureTexts[command], { cause: error });
+      }
+    });
+  }
+
+  #enqueue(work: () => Promise<void>): Promise<void> {
+    const turn = this.#last.then(work);
+    this.#last = turn.catch(() => {});
+    return turn;
+  }
+
+  #permit(command: Command): void {
+    try {
+      nextState(command, this.#state);
+    } catch (error) {
+      throw new VmmError(failureTexts[command], { cause: error });
+    }
+  }
+
+  #running(): Machine {
+    if (this.#machine === undefined) throw new VmmError('VM is not running');
+    return this.#machine;
+  }
+
+  async #startMachine(): Promise<void> {
+    const config = this.#config as VmConfig;
+    try {
+      validateVmConfig(config);
+    } catch (error) {
+      throw new VmmError('Failed to validate config', { cause: error });
+    }
+    this.#consoles ??= openConsoles(this.#native, config, this.#terminal);
+    const generation = ++this.#generation;
+    this.#machine = await startMachine({
+      native: this.#native,
+      config,
+      consoles: this.#consoles,
+      terminal: this.#terminal,
+      onEvent: (event) => this.#machineEvent(event, generation),
+      warn: (message) => this.#options.onWarning?.(message),
+    });
+    for (const { kind, index, id } of this.#machine.placements) {
+      const disk = kind === 'block' ? config.disks?.[index] : undefined;
+      if (disk) disk.id = id;
+    }
+  }
+
+  async #stopMachine(): Promise<void> {
+    const machine = this.#machine;
+    this.#machine = undefined;
+    this.#generation++;
+    try {
+      if (machine) await this.#native.machineDestroy(machine.handle);
+    } finally {
+      this.#closeConsoles();
+    }
+  }
+
+  #closeConsoles(): void {
+    this.#consoles?.close();
+    this.#consoles = undefined;
+  }
+
+  async #deleteVm(): Promise<void> {
+    const existed = this.#config !== undefined;
+    const ran = this.#machine !== undefined;
+    await this.#stopMachine();
+    if (ran) this.#emit('vm', 'shutdown');
+    this.#config = undefined;
+    if (existed) this.#emit('vm', 'deleted');
+  }
+
+  async #rebuild(): Promise<void> {
+    await this.#stopMachine();
+    this.#state = 'created';
+    await this.#startMachine();
+    this.#emit('vm', 'rebooted');
+  }
+
+  /** Comes from the core, at any time and also for a machine that is gone by now. */
+  #machineEvent(event: MachineEvent, generation: number): void {
+    if (generation !== this.#generation) return;
+    switch (event.type) {
+      case 'device-activated':
+        this.#emit('virtio-device', 'activated', { id: event.id });
+        return;
+      case 'device-reset':
+        this.#emit('virtio-device', 'reset', { id: event.id });
+        return;
+      case 'device-failed':
+        this.#emit('virtio-device', 'failed', { id: event.id, reason: event.reason });
+        this.#options.onWarning?.(`The device ${event.id} stopped: ${event.reason}`);
+        return;
+      case 'firmware-log':
+        this.#emit('firmware', 'log', { line: event.line });
+        return;
+      default:
+        this.#enqueue(async () => {
+          if (generation === this.#generation) await this.#machineEnded(event);
+        });
+    }
+  }
+
+  async #machineEnded(
+    event: Extract<MachineEvent, { type: 'power-off' | 'reset' | 'vcpu-error' }>,
+  ): Promise<void> {
+    switch (event.type) {
+      case 'power-off':
+        if (!this.#options.stayOnPowerOff) return this.#end({ reason: 'power-off', code: 0 });
+        await this.#stopMachine();
+        this.#state = 'created';
+        this.#emit('vm', 'shutdown');
+        return;
+      case 'reset':
+        return this.#guestReset();
+      case 'vcpu-error':
+        return this.#end({ reason: 'vcpu-error', code: 0, message: this.#describeVcpuError(event) });
+    }
+  }
+
+  async #guestReset(): Promise<void> {
+    this.#emit('vm', 'rebooting');
+    try {
+      await this.#rebuild();
+      this.#state = 'running';
+    } catch (error) {
+      const message = `${failureTexts.reboot}: ${describeError(error)}`;
+      await this.#end({ reason: 'reboot-failed', code: 1, message });
+    }
+  }
+
+  async #end(exit: VmmExit): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    await this.#deleteVm();
+    this.#state = 'none';
+    this.#emit('vmm', 'shutdown');
+    this.#exit(exit);
+  }
+
+  #describeVcpuError(event: Extract<MachineEvent, { type: 'vcpu-error' }>): string {
+    const what = `vCPU ${event.vcpu} stopped with ${event.reason} (${event.code})`;
+    const emulated = event.reason === 'internal-error' && this.#machine?.hardwareVirtualization === false;
+    return emulated ? `${what}: ${NO_HARDWARE_VIRTUALIZATION}` : `${what}: ${event.detail}`;
+  }
+
+  #emit(source: VmmEvent['source'], event: string, properties?: Record<string, string>): void {
+    this.#options.onEvent?.({ source, event, ...(properties && { properties }) });
+  }
+}
