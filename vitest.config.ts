@@ -1,8 +1,15 @@
 import { defineConfig } from 'vitest/config';
 
-const tier = (name: string, limits: { testTimeout: number; hookTimeout: number }) => ({
+interface TierOptions {
+  readonly testTimeout: number;
+  readonly hookTimeout: number;
+  readonly isolate?: boolean;
+  readonly maxWorkers?: number;
+}
+
+const tier = (name: string, options: TierOptions) => ({
   extends: true as const,
-  test: { name, include: [`test/${name}/**/*.test.ts`], ...limits },
+  test: { name, include: [`test/${name}/**/*.test.ts`], ...options },
 });
 
 export default defineConfig({
@@ -19,7 +26,8 @@ export default defineConfig({
     projects: [
       tier('unit', { testTimeout: 10_000, hookTimeout: 10_000 }),
       tier('kvm', { testTimeout: 30_000, hookTimeout: 30_000 }),
-      tier('lab', { testTimeout: 120_000, hookTimeout: 180_000 }),
+      // One worker whose modules live through all files, so that they share one booted lab.
+      tier('lab', { testTimeout: 180_000, hookTimeout: 180_000, isolate: false, maxWorkers: 1 }),
       tier('package', { testTimeout: 120_000, hookTimeout: 180_000 }),
     ],
   },

@@ -10,6 +10,7 @@ import { labSession, localSession } from './demo/session.mjs';
 import { typeScript } from './demo/typist.mjs';
 import { attach } from './lab/attach.mjs';
 import { stockGuest } from './lab/guest.mjs';
+import { labHost } from './lab/hostImage.mjs';
 import { openLab } from './lab/lab.mjs';
 import { buildAll } from './lib/build.mjs';
 import { runAttached } from './lib/exec.mjs';
@@ -77,6 +78,7 @@ async function runNatively() {
 
 /** @returns {Promise<number>} */
 async function runInLab() {
+  await labHost();
   const lab = await step('booting the lab host', () => openLab());
   try {
     const command = vmmCommand('/guest', '/guest/disk.img', '/tsvmm');

@@ -1,5 +1,6 @@
 /** `npm run lab -- [--arch x86_64] [--share DIR] -- CMD...`: a command inside the lab host. */
 import { attach } from './lab/attach.mjs';
+import { labHost } from './lab/hostImage.mjs';
 import { openLab } from './lab/lab.mjs';
 import { exitOnSignals, Failure, runMain, step } from './lib/progress.mjs';
 
@@ -33,6 +34,7 @@ function checkArch(arch) {
 await runMain(async () => {
   const options = parse(process.argv.slice(2));
   exitOnSignals();
+  await labHost();
   const lab = await step('booting the lab host', () =>
     openLab({
       ...(options.share && { share: options.share }),

@@ -15,7 +15,6 @@ const DEBIAN_PACKAGES = [
   { package: 'g++', probe: 'g++', why: 'compiles the native core', group: 'build' },
   { package: 'make', probe: 'make', why: 'runs the compiler', group: 'build' },
   { package: 'cmake', probe: 'cmake', why: 'configures the native build', group: 'build' },
-  { package: 'dpkg-dev', probe: 'dpkg-deb', why: 'unpacks the stock kernel', group: 'guest' },
   { package: 'e2fsprogs', probe: 'mke2fs', why: 'makes disk images', group: 'guest' },
   { package: 'qemu-system-x86', probe: 'qemu-system-x86_64', why: 'emulates the lab host', group: 'lab' },
   {

@@ -1,0 +1,161 @@
+/** One booted lab for all files of this tier, and a person at the console of a VM in it. */
+import os from 'node:os';
+import type { Job } from '../../scripts/lab/agentLink.mjs';
+import { type Lab, openLab } from '../../scripts/lab/lab.mjs';
+
+/** A nested guest's whole life takes some 10 s; several times that on a busy machine. */
+const PATIENCE_SECONDS = 90;
+
+let shared: Promise<Lab> | undefined;
+
+/** The lab, booted when first asked for. The files of this tier share one worker, and it ends with that. */
+export function sharedLab(): Promise<Lab> {
+  shared ??= openLab();
+  return shared;
+}
+
+/** Which program runs the VMM: the standalone executable or Node.js. */
+export type Runtime = 'executable' | 'node';
+
+export const guestFiles = {
+  bzImage: '/guest/bzImage',
+  vmlinux: '/guest/vmlinux',
+  initramfs: '/guest/initramfs',
+  disk: '/guest/disk.img',
+} as const;
+
+/** A `tsvmm` process in the lab with its standard input and output. */
+export class VmmSession {
+  #text = '';
+  #read = 0;
+  #errors = '';
+  #waiting: (() => void)[] = [];
+  readonly #job: Job;
+
+  constructor(lab: Lab, args: readonly string[], runtime: Runtime = 'executable') {
+    this.#job = lab.start({
+      command: ['/tsvmm/bin/tsvmm', ...args],
+      env: runtime === 'node' ? { TSVMM_RUNTIME: 'node' } : {},
+      onStdout: (bytes) => {
+        this.#text += bytes.toString();
+        this.#wake();
+      },
+      onStderr: (bytes) => {
+        this.#errors += bytes.toString();
+      },
+    });
+    this.#job.exited.then(
+      () => this.#wake(),
+      () => this.#wake(),
+    );
+  }
+
+  /** Everything on stdout so far. */
+  get text(): string {
+    return this.#text;
+  }
+
+  /** Everything on stderr so far. */
+  get errors(): string {
+    return this.#errors;
+  }
+
+  /** Waits until the guest prints something after what was waited for last. */
+  async expect(wanted: string): Promise<void> {
+    const end = Date.now() + PATIENCE_SECONDS * 1000;
+    let ended = false;
+    this.#job.exited.finally(() => {
+      ended = true;
+    });
+    for (;;) {
+      const at = this.#text.indexOf(wanted, this.#read);
+      if (at >= 0) {
+        this.#read = at + wanted.length;
+        return;
+      }
+      if (ended || Date.now() > end) {
+        const how = ended ? 'the VMM ended' : `${PATIENCE_SECONDS} s passed`;
+        throw new Error(
+          `${how} without "${wanted}"; stdout ends in\n${this.#text.slice(-3000)}\nstderr:\n${this.#errors}`,
+        );
+      }
+      await this.#change(500);
+    }
+  }
+
+  /** Types a line into the shell once it shows its prompt. */
+  async type(line: string): Promise<void> {
+    await this.expect('guest# ');
+    this.#job.write(Buffer.from(`${line}\n`));
+  }
+
+  signal(name: 'SIGTERM' | 'SIGINT' | 'SIGKILL'): void {
+    this.#job.kill(os.constants.signals[name]);
+  }
+
+  /** The exit code, or 128 and the signal's number. */
+  async exitCode(): Promise<number> {
+    const timer = setTimeout(() => this.signal('SIGKILL'), PATIENCE_SECONDS * 1000);
+    try {
+      return await this.#job.exited;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+
+  #change(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.#waiting.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+}
+
+export interface ApiAnswer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+/** One request to a REST socket in the lab. */
+export async function api(
+  lab: Lab,
+  socket: string,
+  method: 'GET' | 'PUT',
+  endpoint: string,
+): Promise<ApiAnswer> {
+  let answer = '';
+  const errors: Buffer[] = [];
+  const complete = new Promise<void>((resolve) => {
+    const job = lab.start({
+      command: ['/sbin/agent', 'connect', socket],
+      onStdout: (bytes) => {
+        answer += bytes.toString('latin1');
+        if (isComplete(answer)) job.kill(os.constants.signals.SIGTERM);
+      },
+      onStderr: (bytes) => errors.push(bytes),
+    });
+    job.write(
+      Buffer.from(`${method} /api/v1/${endpoint} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n`),
+    );
+    job.exited.then(() => resolve());
+  });
+  await complete;
+  const status = answer.match(/^HTTP\/1\.1 (\d{3})/);
+  if (!status) throw new Error(`no answer from ${socket}: ${answer}${Buffer.concat(errors)}`);
+  const body = answer.slice(answer.indexOf('\r\n\r\n') + 4);
+  return { status: Number(status[1]), body: body ? JSON.parse(body) : undefined };
+}
+
+function isComplete(answer: string): boolean {
+  const end = answer.indexOf('\r\n\r\n');
+  if (end < 0) return false;
+  const length = answer.slice(0, end).match(/\r\ncontent-length: *(\d+)/i);
+  return answer.length >= end + 4 + Number(length?.[1] ?? 0);
+}
