@@ -75,6 +75,8 @@ export async function openLab(options = {}) {
     await within(BOOT_SECONDS, Promise.race([machine.link.ready, machine.failed]), () => {
       throw new Failure(`the lab did not come up within ${BOOT_SECONDS} s:\n${machine.console()}`);
     });
+    // Everybody is connected: the sockets' names have done their work.
+    fs.rmSync(work, { recursive: true, force: true });
   } catch (error) {
     machine.child.kill('SIGKILL');
     await machine.exited;
