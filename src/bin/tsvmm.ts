@@ -1,0 +1,147 @@
+/**
+ * The `tsvmm` command. What a VM does not need before its guest runs (help, REST, log files) is imported when it is
+ * asked for: this file and its static imports are on the path from exec to the guest's first instruction.
+ */
+import type { RestServer } from '../api/rest/server.ts';
+import { type Invocation, parseArguments, type RunOptions } from '../cli/arguments.ts';
+import { UsageError } from '../cli/usageError.ts';
+import { ConfigError } from '../config/configError.ts';
+import type { NativeAddon } from '../native.ts';
+import { describeError } from '../vmm/errors.ts';
+import type { VmmExit } from '../vmm/events.ts';
+import { Vmm } from '../vmm/vmm.ts';
+
+const EXIT_FAILURE = 1;
+const EXIT_USAGE = 2;
+
+void main(process.argv.slice(2));
+
+async function main(args: readonly string[]): Promise<void> {
+  let code: number;
+  try {
+    code = await act(parse(args));
+  } catch (error) {
+    say(describeError(error));
+    code = EXIT_FAILURE;
+  }
+  process.exit(code);
+}
+
+/** Ends the process if the words cannot be understood. */
+function parse(args: readonly string[]): Invocation {
+  try {
+    return parseArguments(args);
+  } catch (error) {
+    if (!(error instanceof UsageError) && !(error instanceof ConfigError)) throw error;
+    say(error.message);
+    if (error instanceof ConfigError) process.exit(EXIT_FAILURE);
+    console.error("Try 'tsvmm --help'.");
+    process.exit(EXIT_USAGE);
+  }
+}
+
+/** One line for people. The carriage return is for terminals that a guest's console has put into raw mode. */
+function say(message: string): void {
+  console.error(`tsvmm: ${message}\r`);
+}
+
+async function act(invocation: Invocation): Promise<number> {
+  switch (invocation.action) {
+    case 'help': {
+      const { helpText } = await import('../cli/help.ts');
+      console.log(helpText());
+      return 0;
+    }
+    case 'version': {
+      const { packageVersion } = await import('../vmm/version.ts');
+      console.log(`tsvmm v${packageVersion}`);
+      return 0;
+    }
+    case 'run':
+      return run(invocation.options);
+  }
+}
+
+async function run(options: RunOptions): Promise<number> {
+  // Sockets and files are the user's alone.
+  process.umask(0o077);
+  const { native } = await import('../native.ts');
+  const reporter = needsReporter(options) ? await openReporter(options) : undefined;
+  const warn = reporter?.warn ?? ((message: string) => say(`warning: ${message}`));
+  const vmm = new Vmm({
+    native,
+    stayOnPowerOff: options.noShutdown,
+    onWarning: warn,
+    ...(reporter && { onEvent: reporter.event }),
+  });
+  reporter?.event({ source: 'vmm', event: 'starting' });
+  return new Session(vmm, native, options).run();
+}
+
+function needsReporter(options: RunOptions): boolean {
+  return options.verbosity > 0 || options.logFile !== undefined || options.eventMonitor !== undefined;
+}
+
+async function openReporter(options: RunOptions) {
+  const { openReporter: open } = await import('../cli/reporter.ts');
+  return open(options);
+}
+
+/** A VMM as a process: its socket, its signals and its end. */
+class Session {
+  readonly #vmm: Vmm;
+  readonly #native: NativeAddon;
+  readonly #options: RunOptions;
+  #server: RestServer | undefined;
+
+  constructor(vmm: Vmm, native: NativeAddon, options: RunOptions) {
+    this.#vmm = vmm;
+    this.#native = native;
+    this.#options = options;
+  }
+
+  /** @returns the exit code. @throws VmmError if the VM or the socket cannot be started */
+  async run(): Promise<number> {
+    this.#watchProcess();
+    try {
+      await this.#start();
+    } catch (error) {
+      await this.#vmm.quit();
+      await this.#server?.close();
+      throw error;
+    }
+    const exit: VmmExit = await this.#vmm.exited;
+    if (exit.message !== undefined) say(exit.message);
+    await this.#server?.close();
+    return exit.code;
+  }
+
+  async #start(): Promise<void> {
+    const { apiSocket, vm } = this.#options;
+    if (apiSocket) {
+      const { serveRest } = await import('../api/rest/server.ts');
+      this.#server = await serveRest(this.#native, this.#vmm, apiSocket);
+    }
+    if (vm) {
+      await this.#vmm.create(vm);
+      await this.#vmm.boot();
+    }
+  }
+
+  /** Signals end the VM in order; the terminal and the sockets are looked after however the process ends. */
+  #watchProcess(): void {
+    const quit = () => {
+      void this.#vmm.quit();
+    };
+    process.on('SIGTERM', quit);
+    process.on('SIGINT', quit);
+    process.on('SIGHUP', quit);
+    if (this.#options.apiSocket || this.#options.vm?.console.mode === 'Tty') {
+      process.on('SIGWINCH', () => this.#vmm.resizeConsole());
+    }
+    process.on('exit', () => {
+      this.#vmm.abandon();
+      this.#server?.abandon();
+    });
+  }
+}
