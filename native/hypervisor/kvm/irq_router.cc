@@ -1,12 +1,9 @@
 #include "hypervisor/kvm/irq_router.h"
 
-#include <linux/kvm.h>
 #include <sys/ioctl.h>
 
-#include <cstring>
-#include <new>
-
 #include "core/error.h"
+#include "hypervisor/kvm/kvm_abi.h"
 
 namespace tsvmm {
 
@@ -49,20 +46,18 @@ void IrqRouter::clear(uint32_t gsi) noexcept {
 }
 
 bool IrqRouter::commit_locked() noexcept {
-  std::vector<uint8_t> buffer(sizeof(kvm_irq_routing) +
-                              routes_.size() * sizeof(kvm_irq_routing_entry));
-  auto* table = reinterpret_cast<kvm_irq_routing*>(buffer.data());
+  KvmEntryList<kvm_irq_routing_entry> table(routes_.size());
   for (uint32_t gsi = 0; gsi < routes_.size(); ++gsi) {
     const auto& message = routes_[gsi].message;
     if (!message) continue;
-    kvm_irq_routing_entry& entry = table->entries[table->nr++];
+    kvm_irq_routing_entry& entry = table.entries()[table.header().count++];
     entry.gsi = gsi;
     entry.type = KVM_IRQ_ROUTING_MSI;
     entry.u.msi.address_lo = static_cast<uint32_t>(message->address);
     entry.u.msi.address_hi = static_cast<uint32_t>(message->address >> 32);
     entry.u.msi.data = message->data;
   }
-  return ::ioctl(vm_fd_, KVM_SET_GSI_ROUTING, table) == 0;
+  return ::ioctl(vm_fd_, kKvmSetGsiRouting, table.request()) == 0;
 }
 
 KvmInterruptLine::KvmInterruptLine(std::shared_ptr<IrqRouter> router, int vm_fd, uint32_t gsi,

@@ -2,7 +2,6 @@
 
 #include <cpuid.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <sys/ioctl.h>
 
 #include <array>
@@ -12,6 +11,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "hypervisor/kvm/kvm_abi.h"
 
 namespace tsvmm {
 namespace {
@@ -65,12 +65,11 @@ int KvmDevice::max_vcpus() const noexcept { return capability(KVM_CAP_MAX_VCPUS)
 std::vector<uint8_t> KvmDevice::supported_cpuid() const {
   // The count that KVM will want is not known beforehand; 256 is above what any processor so far has needed.
   for (uint32_t count = 256; count <= 4096; count *= 2) {
-    std::vector<uint8_t> buffer(sizeof(kvm_cpuid2) + count * sizeof(kvm_cpuid_entry2));
-    auto* cpuid = reinterpret_cast<kvm_cpuid2*>(buffer.data());
-    cpuid->nent = count;
-    if (::ioctl(fd_.get(), KVM_GET_SUPPORTED_CPUID, cpuid) == 0) {
-      const auto* first = buffer.data() + sizeof(kvm_cpuid2);
-      return {first, first + cpuid->nent * sizeof(kvm_cpuid_entry2)};
+    KvmEntryList<kvm_cpuid_entry2> list(count);
+    list.header().count = count;
+    if (::ioctl(fd_.get(), kKvmGetSupportedCpuid, list.request()) == 0) {
+      const auto* first = reinterpret_cast<const uint8_t*>(list.entries());
+      return {first, first + list.header().count * sizeof(kvm_cpuid_entry2)};
     }
     if (errno != E2BIG) break;
   }

@@ -11,6 +11,7 @@
 #include <ctime>
 
 #include "core/error.h"
+#include "hypervisor/kvm/kvm_abi.h"
 
 namespace tsvmm {
 namespace {
@@ -74,11 +75,12 @@ void KvmVcpu::let_kick_through() {
   sigset_t mask;
   sigfillset(&mask);
   sigdelset(&mask, SIGRTMIN);
-  std::array<uint8_t, sizeof(kvm_signal_mask) + kKernelSigsetSize> buffer{};
-  auto* request = reinterpret_cast<kvm_signal_mask*>(buffer.data());
-  request->len = kKernelSigsetSize;
-  std::memcpy(request->sigset, &mask, kKernelSigsetSize);
-  check_errno(::ioctl(fd_.get(), KVM_SET_SIGNAL_MASK, request), "KVM_SET_SIGNAL_MASK");
+  struct {
+    uint32_t length = kKernelSigsetSize;
+    uint8_t mask[kKernelSigsetSize];
+  } request;
+  std::memcpy(request.mask, &mask, kKernelSigsetSize);
+  check_errno(::ioctl(fd_.get(), kKvmSetSignalMask, &request), "KVM_SET_SIGNAL_MASK");
 }
 
 void KvmVcpu::set_up(const VcpuSetup& setup) {
@@ -89,25 +91,16 @@ void KvmVcpu::set_up(const VcpuSetup& setup) {
 }
 
 void KvmVcpu::set_cpuid(const std::vector<uint8_t>& entries) {
-  std::vector<uint8_t> buffer(sizeof(kvm_cpuid2) + entries.size());
-  auto* request = reinterpret_cast<kvm_cpuid2*>(buffer.data());
-  request->nent = static_cast<uint32_t>(entries.size() / sizeof(kvm_cpuid_entry2));
-  std::memcpy(buffer.data() + sizeof(kvm_cpuid2), entries.data(),
-              request->nent * sizeof(kvm_cpuid_entry2));
-  check_errno(::ioctl(fd_.get(), KVM_SET_CPUID2, request), "KVM_SET_CPUID2");
+  KvmEntryList<kvm_cpuid_entry2> list(entries);
+  check_errno(::ioctl(fd_.get(), kKvmSetCpuid2, list.request()), "KVM_SET_CPUID2");
 }
 
 void KvmVcpu::set_msrs(const std::vector<uint8_t>& entries) {
-  const auto count = static_cast<uint32_t>(entries.size() / sizeof(kvm_msr_entry));
-  std::vector<uint8_t> buffer(sizeof(kvm_msrs) + entries.size());
-  auto* request = reinterpret_cast<kvm_msrs*>(buffer.data());
-  request->nmsrs = count;
-  std::memcpy(buffer.data() + sizeof(kvm_msrs), entries.data(), count * sizeof(kvm_msr_entry));
-  const int done = check_errno(::ioctl(fd_.get(), KVM_SET_MSRS, request), "KVM_SET_MSRS");
-  if (static_cast<uint32_t>(done) == count) return;
+  KvmEntryList<kvm_msr_entry> list(entries);
+  const int done = check_errno(::ioctl(fd_.get(), kKvmSetMsrs, list.request()), "KVM_SET_MSRS");
+  if (static_cast<uint32_t>(done) == list.header().count) return;
   std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), "KVM refuses MSR 0x%x",
-                request->entries[done].index);
+  std::snprintf(text.data(), text.size(), "KVM refuses MSR 0x%x", list.entries()[done].index);
   throw Error("ERR_TSVMM_MSR", text.data());
 }
 
