@@ -12,22 +12,22 @@ export const DISK_PREFIX = '_disk';
 
 /** Hands out names with one counter for all prefixes, so that a number never comes twice. */
 export class DeviceIds {
-  readonly #used: Set<string>;
+  private readonly used: string[];
   /** The number that the next generated name tries first; it outlives devices, and a snapshot keeps it. */
   counter: number;
 
-  constructor(used: Iterable<string>, counter = 0) {
-    this.#used = new Set(used);
+  constructor(used: string[], counter = 0) {
+    this.used = used;
     this.counter = counter;
   }
 
   /** The next free `prefix` name, which is taken from now on. */
   generate(prefix: string): string {
     for (;;) {
-      const name = `${prefix}${this.counter}`;
+      const name = prefix + this.counter;
       this.counter++;
-      if (!this.#used.has(name)) {
-        this.#used.add(name);
+      if (!this.used.includes(name)) {
+        this.used.push(name);
         return name;
       }
     }

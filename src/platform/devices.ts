@@ -28,92 +28,106 @@ export function planDevices(
   window32: Window,
   window64: Window,
 ): DevicePlan {
-  const bus = new BusPlan(config, window32, window64);
+  const disks = config.disks ?? [];
+  const bus = createBus(window32, window64);
+  reserveNames(bus, config, disks);
   if (resources.console !== undefined) {
-    bus.addConsole(config, resources.console, resources.consoleSize);
+    addConsole(bus, config, resources.console, resources.consoleSize);
   }
-  config.disks?.forEach((disk, index) => {
-    bus.addDisk(disk, index, resources);
-  });
-  bus.addRng(config, resources.rng.fd);
+  for (let index = 0; index < disks.length; index++) {
+    addDisk(bus, disks[index] as DiskConfig, index, resources);
+  }
+  const rng = place(bus, 'rng', config.rng.id ?? RNG_ID, config.rng.pci_device_id, 0);
+  bus.functions.push({ ...rng, kind: 'rng', fd: resources.rng.fd });
   if (config.watchdog) {
-    bus.addWatchdog();
+    bus.functions.push({ ...place(bus, 'watchdog', WATCHDOG_ID, undefined, 0), kind: 'watchdog' });
   }
   return bus;
 }
 
-class BusPlan implements DevicePlan {
-  readonly functions: PciFunctionSpec[] = [];
-  readonly placements: Placement[] = [];
-  readonly #ids: DeviceIds;
-  readonly #slots = new SlotAllocator();
-  readonly #bars32: BarAllocator;
-  readonly #bars64: BarAllocator;
+interface Bus {
+  readonly functions: PciFunctionSpec[];
+  readonly placements: Placement[];
+  readonly names: string[];
+  readonly ids: DeviceIds;
+  readonly slots: SlotAllocator;
+  readonly bars32: BarAllocator;
+  readonly bars64: BarAllocator;
+}
 
-  /** Numbers that are asked for are taken before any other is handed out. */
-  constructor(config: VmConfig, window32: Window, window64: Window) {
-    const used: string[] = [];
-    for (const device of [config.console, config.rng, ...(config.disks ?? [])]) {
-      if (device.id !== undefined) {
-        used.push(device.id);
-      }
-    }
-    this.#ids = new DeviceIds(used);
-    this.#bars32 = new BarAllocator(window32);
-    this.#bars64 = new BarAllocator(window64);
-    const present = config.console.mode === 'Off' ? [config.rng] : [config.console, config.rng];
-    for (const device of [...present, ...(config.disks ?? [])]) {
-      if (device.pci_device_id !== undefined) {
-        this.#slots.reserve(device.pci_device_id);
-      }
-    }
-  }
+function createBus(window32: Window, window64: Window): Bus {
+  const names: string[] = [];
+  return {
+    functions: [],
+    placements: [],
+    names,
+    ids: new DeviceIds(names),
+    slots: new SlotAllocator(),
+    bars32: new BarAllocator(window32),
+    bars64: new BarAllocator(window64),
+  };
+}
 
-  addConsole(
-    config: VmConfig,
-    backend: CharBackendSpec,
-    size: { readonly columns: number; readonly rows: number },
-  ): void {
-    const place = this.#place('console', config.console.id ?? CONSOLE_ID, config.console.pci_device_id);
-    this.functions.push({ ...place, kind: 'console', backend, columns: size.columns, rows: size.rows });
+/** Names and numbers that are asked for are taken before any other is handed out. */
+function reserveNames(bus: Bus, config: VmConfig, disks: readonly DiskConfig[]): void {
+  if (config.console.mode !== 'Off') {
+    reserve(bus, config.console);
   }
+  reserve(bus, config.rng);
+  for (let i = 0; i < disks.length; i++) {
+    reserve(bus, disks[i] as DiskConfig);
+  }
+}
 
-  addDisk(disk: DiskConfig, index: number, resources: BootResources): void {
-    const resource = resources.disks[index];
-    if (resource === undefined) {
-      throw new RangeError(`Disk ${index} has not been opened`);
-    }
-    const id = disk.id ?? this.#ids.generate(DISK_PREFIX);
-    this.functions.push({
-      ...this.#place('block', id, disk.pci_device_id, index),
-      kind: 'block',
-      fd: resource.fd,
-      readonly: disk.readonly,
-      direct: disk.direct,
-      numQueues: disk.num_queues,
-      queueSize: disk.queue_size,
-      serial: disk.serial ?? '',
-      protectSector0: resource.protectSector0,
-    });
+function reserve(bus: Bus, device: { readonly id?: string; readonly pci_device_id?: number }): void {
+  if (device.id !== undefined) {
+    bus.names.push(device.id);
   }
+  if (device.pci_device_id !== undefined) {
+    bus.slots.reserve(device.pci_device_id);
+  }
+}
 
-  addRng(config: VmConfig, fd: number): void {
-    this.functions.push({
-      ...this.#place('rng', config.rng.id ?? RNG_ID, config.rng.pci_device_id),
-      kind: 'rng',
-      fd,
-    });
-  }
+function addConsole(
+  bus: Bus,
+  config: VmConfig,
+  backend: CharBackendSpec,
+  size: { readonly columns: number; readonly rows: number },
+): void {
+  const { id, pci_device_id } = config.console;
+  const common = place(bus, 'console', id ?? CONSOLE_ID, pci_device_id, 0);
+  bus.functions.push({ ...common, kind: 'console', backend, columns: size.columns, rows: size.rows });
+}
 
-  addWatchdog(): void {
-    this.functions.push({ ...this.#place('watchdog', WATCHDOG_ID, undefined), kind: 'watchdog' });
+function addDisk(bus: Bus, disk: DiskConfig, index: number, resources: BootResources): void {
+  const resource = resources.disks[index];
+  if (resource === undefined) {
+    throw new RangeError(`Disk ${index} has not been opened`);
   }
+  const common = place(bus, 'block', disk.id ?? bus.ids.generate(DISK_PREFIX), disk.pci_device_id, index);
+  bus.functions.push({
+    ...common,
+    kind: 'block',
+    fd: resource.fd,
+    readonly: disk.readonly,
+    direct: disk.direct,
+    numQueues: disk.num_queues,
+    queueSize: disk.queue_size,
+    serial: disk.serial ?? '',
+    protectSector0: resource.protectSector0,
+  });
+}
 
-  #place(kind: Placement['kind'], id: string, wantedSlot: number | undefined, index = 0) {
-    const slot = wantedSlot ?? this.#slots.allocate();
-    const bar0Is64Bit = kind !== 'block';
-    const bar0 = (bar0Is64Bit ? this.#bars64 : this.#bars32).allocate(VIRTIO_BAR_SIZE);
-    this.placements.push({ id, kind, index, slot, bar0, bar0Is64Bit, bar0Size: VIRTIO_BAR_SIZE });
-    return { id, slot, bar0, bar0Is64Bit };
-  }
+function place(
+  bus: Bus,
+  kind: Placement['kind'],
+  id: string,
+  wantedSlot: number | undefined,
+  index: number,
+): Pick<Placement, 'id' | 'slot' | 'bar0' | 'bar0Is64Bit'> {
+  const slot = wantedSlot ?? bus.slots.allocate();
+  const bar0Is64Bit = kind !== 'block';
+  const bar0 = (bar0Is64Bit ? bus.bars64 : bus.bars32).allocate(VIRTIO_BAR_SIZE);
+  bus.placements.push({ id, kind, index, slot, bar0, bar0Is64Bit, bar0Size: VIRTIO_BAR_SIZE });
+  return { id, slot, bar0, bar0Is64Bit };
 }

@@ -2,7 +2,7 @@
  * Writes ACPI Machine Language (ACPI 6.5 §20.2). Calls follow the grammar: an operator's method writes its opcode, and
  * its operands are the calls that come next. Lengths come out minimal, as the reference compiler writes them.
  */
-import { setU64, viewOf } from '../bytes.ts';
+import { setAscii } from '../bytes.ts';
 
 const EXT_OP = 0x5b;
 
@@ -10,48 +10,53 @@ const EXT_OP = 0x5b;
 const UNDERSCORE = 0x5f;
 const NAME_SEG_LENGTH = 4;
 
+/**
+ * It runs once, in a cold interpreter, on the start path of every machine: bytes are stored directly rather than
+ * through a DataView, whose methods cost several times as much there.
+ */
 export class AmlWriter {
   readonly bytes: Uint8Array;
-  readonly #view: DataView;
   /** Where the next byte goes. */
   position: number;
 
-  /** Writes into `bytes` from `position` on; writing past the end throws a RangeError. */
+  /** Writes into `bytes` from `position` on; what does not fit is lost, and `position` tells. */
   constructor(bytes: Uint8Array, position: number) {
     this.bytes = bytes;
-    this.#view = viewOf(bytes);
     this.position = position;
   }
 
   byte(value: number): this {
-    this.#view.setUint8(this.position, value);
-    this.position += 1;
+    this.bytes[this.position++] = value;
     return this;
   }
 
   word(value: number): this {
-    this.#view.setUint16(this.position, value, true);
-    this.position += 2;
+    const { bytes, position } = this;
+    bytes[position] = value;
+    bytes[position + 1] = value >> 8;
+    this.position = position + 2;
     return this;
   }
 
   dword(value: number): this {
-    this.#view.setUint32(this.position, value, true);
-    this.position += 4;
+    const { bytes, position } = this;
+    bytes[position] = value;
+    bytes[position + 1] = value >> 8;
+    bytes[position + 2] = value >> 16;
+    bytes[position + 3] = value >> 24;
+    this.position = position + 4;
     return this;
   }
 
+  /** A non-negative safe integer. */
   qword(value: number): this {
-    setU64(this.#view, this.position, value);
-    this.position += 8;
-    return this;
+    return this.dword(value).dword(Math.floor(value / 2 ** 32));
   }
 
   /** ASCII characters, without a terminator. */
   ascii(text: string): this {
-    for (let i = 0; i < text.length; i++) {
-      this.byte(text.charCodeAt(i));
-    }
+    setAscii(this.bytes, this.position, text);
+    this.position += text.length;
     return this;
   }
 

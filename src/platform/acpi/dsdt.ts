@@ -1,5 +1,6 @@
 /** The DSDT of the x86_64 machine: what a guest cannot find by itself. */
 import { AmlWriter } from './aml.ts';
+import { SDT_HEADER_SIZE } from './layout.ts';
 import {
   busRange,
   edgeInterrupt,
@@ -10,7 +11,7 @@ import {
   memoryWindow32,
   memoryWindow64,
 } from './resources.ts';
-import { finishTable, SDT_HEADER_SIZE, startTable, type TableArea } from './sdt.ts';
+import { finishTable, startTable, type TableArea } from './sdt.ts';
 
 export interface DsdtParameters {
   readonly ecam: { readonly address: number; readonly size: number };
@@ -35,21 +36,22 @@ const SLEEP_TYPE_S5 = 5;
 /** Notification that a power button was pressed (ACPI 6.5 table 5.186). */
 const POWER_BUTTON_PRESSED = 0x80;
 
-/** Writes the table and returns its guest address. */
-export function writeDsdt(area: TableArea, parameters: DsdtParameters): number {
-  const start = startTable(area, 'DSDT', 6);
+/** Writes the table and returns where it ends. The serial port comes last, so that leaving it out cuts the table short. */
+export function writeDsdt(area: TableArea, start: number, parameters: DsdtParameters): number {
+  startTable(area, start, 'DSDT', 6);
   const aml = new AmlWriter(area.bytes, start + SDT_HEADER_SIZE);
   aml.scope('\\_SB', () => {
     motherboard(aml, parameters);
     hostBridge(aml, parameters);
     powerButton(aml);
     eventDispatch(aml, parameters);
-    serialPort(aml, parameters);
   });
   aml.name('\\_S5').package(4, () => {
     aml.integer(SLEEP_TYPE_S5).integer(SLEEP_TYPE_S5).integer(0).integer(0);
   });
-  return finishTable(area, start, aml.position);
+  serialPort(aml, parameters);
+  finishTable(area, start, aml.position);
+  return aml.position;
 }
 
 /** Reserves ECAM: PCI Firmware 3.3 §4.1.2 wants it as a motherboard resource. */
@@ -143,7 +145,7 @@ function serialPort(aml: AmlWriter, { serial }: DsdtParameters): void {
   if (serial === undefined) {
     return;
   }
-  aml.device('COM1', () => {
+  aml.device('\\_SB.COM1', () => {
     aml.name('_HID').eisaId('PNP0501');
     aml.name('_UID').integer(0);
     aml.name('_DDN').string('COM1');

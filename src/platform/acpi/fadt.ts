@@ -39,9 +39,8 @@ export interface FadtParameters {
 /** Written to the reset register to reset the machine. */
 const RESET_VALUE_RESET = 1;
 
-/** Writes the table and returns its guest address. */
-export function writeFadt(area: TableArea, parameters: FadtParameters): number {
-  const start = startTable(area, 'FACP', FADT_REVISION);
+export function writeFadt(area: TableArea, start: number, parameters: FadtParameters): void {
+  startTable(area, start, 'FACP', FADT_REVISION);
   const { bytes, view } = area;
   view.setUint32(start + PM_TMR_BLK, parameters.pmTimerPort, true);
   view.setUint8(start + PM_TMR_LEN, 4);
@@ -55,7 +54,7 @@ export function writeFadt(area: TableArea, parameters: FadtParameters): number {
   ioRegister(view, start + SLEEP_CONTROL_REG, parameters.sleepResetPort, 8, ACCESS_BYTE);
   ioRegister(view, start + SLEEP_STATUS_REG, parameters.sleepResetPort, 8, ACCESS_BYTE);
   setAscii(bytes, start + HYPERVISOR_IDENTITY, 'TSVMM');
-  return finishTable(area, start, start + FADT_SIZE);
+  finishTable(area, start, start + FADT_SIZE);
 }
 
 /** A generic address structure in I/O space (§5.2.3.2). */

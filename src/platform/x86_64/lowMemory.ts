@@ -11,7 +11,7 @@ const TSS_HIGH = 0x0000_8b00;
 
 /** The descriptors behind the selectors of vCPU 0: Linux wants code at 0x10 and data at 0x18, the task is at 0x20. */
 function buildGdt(): Uint8Array {
-  const words = Uint32Array.of(0, 0, 0, 0, FLAT_LOW, CODE_HIGH, FLAT_LOW, DATA_HIGH, TSS_LOW, TSS_HIGH);
+  const words = new Uint32Array([0, 0, 0, 0, FLAT_LOW, CODE_HIGH, FLAT_LOW, DATA_HIGH, TSS_LOW, TSS_HIGH]);
   return new Uint8Array(words.buffer);
 }
 
@@ -20,6 +20,6 @@ export function lowMemoryItems(): LoadItem[] {
   const ebdaSegment = ACPI_ADDRESS >> 4;
   return [
     { address: GDT_ADDRESS, bytes: buildGdt() },
-    { address: EBDA_POINTER_ADDRESS, bytes: Uint8Array.of(ebdaSegment & 0xff, ebdaSegment >> 8) },
+    { address: EBDA_POINTER_ADDRESS, bytes: new Uint8Array([ebdaSegment & 0xff, ebdaSegment >> 8]) },
   ];
 }

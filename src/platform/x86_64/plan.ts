@@ -1,5 +1,5 @@
 /** Puts an x86_64 machine together from its configuration. */
-import type { MemoryConfig, VmConfig } from '../../config/vmConfig.ts';
+import type { CpusConfig, MemoryConfig, VmConfig } from '../../config/vmConfig.ts';
 import type { BootSpec, HostInfo, LoadItem, MachineSpec, ProtectedModeEntry } from '../../native.ts';
 import { planDevices } from '../devices.ts';
 import type { BootPlan, BootResources } from '../plan.ts';
@@ -64,11 +64,18 @@ export function planMachine(config: VmConfig, host: HostInfo): MachineSpec {
       thp: memory.thp,
       reserve: memory.reserve,
     },
-    vcpus: planApicIds(cpus.boot_vcpus, planTopology(cpus)).map((apicId, index) => ({
-      apicId,
-      affinity: cpus.affinity?.find((entry) => entry.vcpu === index)?.host_cpus ?? [],
-    })),
+    vcpus: planVcpus(cpus),
   };
+}
+
+function planVcpus(cpus: CpusConfig): MachineSpec['vcpus'] {
+  const apicIds = planApicIds(cpus.boot_vcpus, planTopology(cpus));
+  const vcpus: { apicId: number; affinity: readonly number[] }[] = [];
+  for (let index = 0; index < apicIds.length; index++) {
+    const affinity = cpus.affinity?.find((entry) => entry.vcpu === index)?.host_cpus ?? [];
+    vcpus.push({ apicId: apicIds[index] as number, affinity });
+  }
+  return vcpus;
 }
 
 /**
@@ -83,7 +90,7 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
   const devices = planDevices(config, resources, PCI_WINDOW32, map.window64);
   const load = [
     ...lowMemoryItems(),
-    ...tableItems(config, map, topology, resources.serial !== undefined),
+    ...planTables(config, map, topology, resources.serial !== undefined),
     ...payloadItems(config, resources, payload, map),
   ];
   const boot: BootSpec = {
@@ -114,6 +121,17 @@ function memoryMap(config: VmConfig, host: HostInfo): MemoryMap {
 /** Bytes, 0 for ordinary pages. */
 function hugepageSize(memory: MemoryConfig): number {
   return memory.hugepages ? (memory.hugepage_size ?? DEFAULT_HUGEPAGE_SIZE) : 0;
+}
+
+function planTables(config: VmConfig, map: MemoryMap, topology: Topology, hasSerial: boolean): LoadItem[] {
+  const machine = {
+    window64: map.window64,
+    gedAddress: map.gedAddress,
+    hasSerial,
+    apicIds: planApicIds(config.cpus.max_vcpus, topology),
+    bootVcpus: config.cpus.boot_vcpus,
+  };
+  return tableItems(machine, config.platform);
 }
 
 function planCpuid(config: VmConfig, host: HostInfo, map: MemoryMap, topology: Topology): Uint8Array[] {

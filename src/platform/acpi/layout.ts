@@ -1,0 +1,12 @@
+/** Where tables start in the block of ACPI tables, whatever the machine: only the last two differ in length. */
+export const XSDT_OFFSET = 64;
+export const FADT_OFFSET = 128;
+export const MCFG_OFFSET = 408;
+export const DSDT_OFFSET = 472;
+export const MADT_OFFSET = 1216;
+
+/** Fields of the header that all tables share (ACPI 6.5 §5.2.6). */
+export const SDT_HEADER_SIZE = 36;
+export const TABLE_LENGTH = 4;
+/** Makes the sum of all bytes of the table 0 modulo 256. */
+export const TABLE_CHECKSUM = 9;

@@ -1,0 +1,86 @@
+/**
+ * The ACPI tables of a machine, from those of a template machine: a handful of fields differ between machines.
+ * Written for the start path, where each loop iteration and each first call of a function counts; the unit tests
+ * hold the outcome against `render.ts`.
+ */
+
+import { DSDT_OFFSET, MADT_OFFSET, TABLE_CHECKSUM, TABLE_LENGTH } from './layout.ts';
+import { writeProcessors, X2APIC_LENGTH } from './madt.ts';
+
+/** The block of a machine with a serial port, without processors, and with zeros at the places to fill in. */
+export interface AcpiTemplate {
+  readonly bytes: readonly number[];
+  /** Places of 64-bit fields in the block. */
+  readonly window64Start: number;
+  readonly window64Last: number;
+  readonly window64Size: number;
+  readonly gedAddress: readonly number[];
+  /** Where the serial port starts in the DSDT, whose end it is, and the sum of its bytes. */
+  readonly serialStart: number;
+  readonly serialSum: number;
+}
+
+export interface AcpiMachine {
+  readonly window64: { readonly start: number; readonly size: number };
+  readonly gedAddress: number;
+  readonly hasSerial: boolean;
+  /** APIC ids by vCPU index, of all vCPUs that there may ever be; 0 to 254. */
+  readonly apicIds: readonly number[];
+  readonly bootVcpus: number;
+}
+
+/** Builds the block; the RSDP is at its start. */
+export function buildAcpi(template: AcpiTemplate, machine: AcpiMachine): Uint8Array {
+  const { window64, gedAddress, apicIds } = machine;
+  const madtEnd = template.bytes.length;
+  const bytes = new Uint8Array(madtEnd + apicIds.length * X2APIC_LENGTH);
+  bytes.set(template.bytes);
+  patch(bytes, DSDT_OFFSET, template.window64Start, window64.start);
+  patch(bytes, DSDT_OFFSET, template.window64Last, window64.start + window64.size - 1);
+  patch(bytes, DSDT_OFFSET, template.window64Size, window64.size);
+  for (let i = 0; i < template.gedAddress.length; i++) {
+    patch(bytes, DSDT_OFFSET, template.gedAddress[i] as number, gedAddress);
+  }
+  if (!machine.hasSerial) {
+    bytes.fill(0, template.serialStart, MADT_OFFSET);
+    addToSum(bytes, DSDT_OFFSET, -template.serialSum);
+    setLength(bytes, DSDT_OFFSET, template.serialStart);
+  }
+  addToSum(bytes, MADT_OFFSET, writeProcessors(bytes, madtEnd, apicIds, machine.bootVcpus));
+  setLength(bytes, MADT_OFFSET, bytes.length);
+  return bytes;
+}
+
+/** Writes a 64-bit field that holds zero so far, and keeps the sum of `table` at zero. */
+function patch(bytes: Uint8Array, table: number, at: number, value: number): void {
+  const low = value | 0;
+  const high = (value / 0x1_0000_0000) | 0;
+  bytes[at] = low;
+  bytes[at + 1] = low >> 8;
+  bytes[at + 2] = low >> 16;
+  bytes[at + 3] = low >> 24;
+  bytes[at + 4] = high;
+  bytes[at + 5] = high >> 8;
+  bytes[at + 6] = high >> 16;
+  bytes[at + 7] = high >> 24;
+  addToSum(
+    bytes,
+    table,
+    low + (low >> 8) + (low >> 16) + (low >> 24) + high + (high >> 8) + (high >> 16) + (high >> 24),
+  );
+}
+
+/** Makes up for bytes that were added to `table`, or taken away. Modulo 256 as bytes are. */
+function addToSum(bytes: Uint8Array, table: number, sum: number): void {
+  bytes[table + TABLE_CHECKSUM] = (bytes[table + TABLE_CHECKSUM] as number) - sum;
+}
+
+/** Tables are shorter than 64 KiB, so the upper half of the length is zero. */
+function setLength(bytes: Uint8Array, table: number, end: number): void {
+  const at = table + TABLE_LENGTH;
+  const length = end - table;
+  const before = (bytes[at] as number) + (bytes[at + 1] as number);
+  bytes[at] = length;
+  bytes[at + 1] = length >> 8;
+  addToSum(bytes, table, length + (length >> 8) - before);
+}

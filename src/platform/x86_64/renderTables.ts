@@ -1,0 +1,42 @@
+/**
+ * The x86_64 machine's ACPI tables from first principles. The start path takes `tables.ts` instead, whose template is
+ * made from these (see test/unit/platform/templates.test.ts).
+ */
+import { renderAcpi } from '../acpi/render.ts';
+import type { AcpiMachine } from '../acpi/tables.ts';
+import {
+  ACPI_ADDRESS,
+  ECAM_ADDRESS,
+  ECAM_SEGMENT_SIZE,
+  GED_GSI,
+  GED_SIZE,
+  IOAPIC_ADDRESS,
+  LOCAL_APIC_ADDRESS,
+  PCI_WINDOW32,
+  PM_TIMER_PORT,
+  SERIAL_GSI,
+  SERIAL_PORT,
+  SLEEP_RESET_PORT,
+} from './memoryMap.ts';
+
+/** The block for `ACPI_ADDRESS`. */
+export function renderTables(machine: AcpiMachine): Uint8Array {
+  return renderAcpi({
+    address: ACPI_ADDRESS,
+    dsdt: {
+      ecam: { address: ECAM_ADDRESS, size: ECAM_SEGMENT_SIZE },
+      window32: PCI_WINDOW32,
+      window64: machine.window64,
+      ged: { address: machine.gedAddress, size: GED_SIZE, gsi: GED_GSI },
+      serial: machine.hasSerial ? { port: SERIAL_PORT, gsi: SERIAL_GSI } : undefined,
+    },
+    fadt: { sleepResetPort: SLEEP_RESET_PORT, pmTimerPort: PM_TIMER_PORT },
+    madt: {
+      localApicAddress: LOCAL_APIC_ADDRESS,
+      ioapicAddress: IOAPIC_ADDRESS,
+      apicIds: machine.apicIds,
+      bootVcpus: machine.bootVcpus,
+      serialIrq: SERIAL_GSI,
+    },
+  });
+}
