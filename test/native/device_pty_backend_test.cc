@@ -1,0 +1,209 @@
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <ctime>
+
+#include "device/pty_backend.h"
+#include "device/serial.h"
+#include "device_test_support.h"
+
+namespace tsvmm {
+namespace {
+
+class PtyBackendTest : public testing::Test {
+ protected:
+  PtyBackendTest() : master(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)) {
+    EXPECT_EQ(::grantpt(master.get()), 0);
+    EXPECT_EQ(::unlockpt(master.get()), 0);
+    char name[64];
+    EXPECT_EQ(::ptsname_r(master.get(), name, sizeof name), 0);
+    path = name;
+    const UniqueFd slave = open_slave();
+    termios raw{};
+    ::tcgetattr(slave.get(), &raw);
+    ::cfmakeraw(&raw);
+    ::tcsetattr(slave.get(), TCSANOW, &raw);
+  }
+  ~PtyBackendTest() override { loop.stop(); }
+
+  UniqueFd open_slave() const {
+    return UniqueFd(::open(path.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC));
+  }
+  /// Reads exactly `count` bytes, or fewer if they do not come within five seconds.
+  static std::string take(const UniqueFd& slave, size_t count) {
+    std::string text;
+    while (text.size() < count) {
+      pollfd wait{.fd = slave.get(), .events = POLLIN, .revents = 0};
+      if (::poll(&wait, 1, 5000) != 1) break;
+      char buffer[4096];
+      const ssize_t got = ::read(slave.get(), buffer, std::min(sizeof buffer, count - text.size()));
+      if (got <= 0) break;
+      text.append(buffer, static_cast<size_t>(got));
+    }
+    return text;
+  }
+  static bool silent(const UniqueFd& slave) {
+    pollfd wait{.fd = slave.get(), .events = POLLIN, .revents = 0};
+    return ::poll(&wait, 1, 20) == 0;
+  }
+  void settle() {
+    for (int i = 0; i < 3; ++i) loop.call([] {});
+  }
+
+  EventLoop loop{"test-loop"};
+  RecordingClient client;
+  UniqueFd master;
+  std::string path;
+};
+
+TEST_F(PtyBackendTest, OutputWaitsForTheFirstOpen) {
+  PtyBackend backend(master.get(), loop);
+  backend.attach(&client);
+  EXPECT_EQ(backend.write(bytes_of("early ")), 6U);
+  EXPECT_EQ(backend.write(bytes_of("bird")), 4U);
+  const UniqueFd slave = open_slave();
+  EXPECT_EQ(take(slave, 10), "early bird");
+  EXPECT_EQ(backend.write(bytes_of("!")), 1U);
+  EXPECT_EQ(take(slave, 1), "!");
+  backend.attach(nullptr);
+}
+
+TEST_F(PtyBackendTest, NeverOpenedSlaveCountsAsClosed) {
+  const UniqueFd fresh(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+  ASSERT_EQ(::unlockpt(fresh.get()), 0);
+  PtyBackend backend(fresh.get(), loop);
+  const std::string block(4096, 'x');
+  for (int i = 0; i < 300; ++i) ASSERT_EQ(backend.write(bytes_of(block)), block.size());
+}
+
+TEST_F(PtyBackendTest, OpenCloseReopenCycles) {
+  PtyBackend backend(master.get(), loop);
+  backend.attach(&client);
+  for (int cycle = 0; cycle < 20; ++cycle) {
+    const std::string text = "cycle " + std::to_string(cycle);
+    EXPECT_EQ(backend.write(bytes_of(text)), text.size());
+    UniqueFd slave = open_slave();
+    EXPECT_EQ(take(slave, text.size()), text);
+    const std::string typed = "t" + std::to_string(cycle) + ";";
+    const std::string before = client.received();
+    ASSERT_EQ(::write(slave.get(), typed.data(), typed.size()), static_cast<ssize_t>(typed.size()));
+    EXPECT_TRUE(eventually([&] { return client.received() == before + typed; }));
+    slave.reset();
+    settle();
+  }
+  backend.attach(nullptr);
+}
+
+TEST_F(PtyBackendTest, InputOfAShortVisitArrives) {
+  PtyBackend backend(master.get(), loop);
+  backend.attach(&client);
+  for (int i = 1; i <= 20; ++i) {
+    UniqueFd slave = open_slave();
+    ASSERT_EQ(::write(slave.get(), "hi", 2), 2);
+    slave.reset();
+    EXPECT_TRUE(
+        eventually([&] { return client.received().size() == 2U * static_cast<size_t>(i); }));
+  }
+  backend.attach(nullptr);
+}
+
+TEST_F(PtyBackendTest, RingKeepsTheLastMebibyte) {
+  PtyBackend backend(master.get(), loop);
+  backend.attach(&client);
+  const std::string old(PtyBackend::kRingSize, 'o');
+  EXPECT_EQ(backend.write(bytes_of(old)), old.size());
+  EXPECT_EQ(backend.write(bytes_of("new")), 3U);
+  const UniqueFd slave = open_slave();
+  const std::string text = take(slave, PtyBackend::kRingSize);
+  ASSERT_EQ(text.size(), PtyBackend::kRingSize);
+  EXPECT_EQ(text.substr(text.size() - 4), "onew");
+  EXPECT_TRUE(silent(slave));
+  backend.attach(nullptr);
+}
+
+TEST_F(PtyBackendTest, SlowReaderIsRefusedOnceTheRingIsFull) {
+  PtyBackend backend(master.get(), loop);
+  backend.attach(&client);
+  const UniqueFd slave = open_slave();
+  ASSERT_EQ(backend.write(bytes_of("!")), 1U);
+  EXPECT_EQ(take(slave, 1), "!");
+  std::string expected;
+  for (size_t i = 0;; ++i) {
+    const std::string block(1000, static_cast<char>('a' + i % 26));
+    const size_t count = backend.write(bytes_of(block));
+    expected += block.substr(0, count);
+    if (count < block.size()) break;
+    ASSERT_LT(expected.size(), size_t{8} << 20);
+  }
+  const int ready = client.ready();
+  EXPECT_TRUE(take(slave, expected.size()) == expected);
+  EXPECT_TRUE(eventually([&] { return client.ready() > ready; }));
+  EXPECT_EQ(backend.write(bytes_of("z")), 1U);
+  EXPECT_EQ(take(slave, 1), "z");
+  backend.attach(nullptr);
+}
+
+TEST_F(PtyBackendTest, LoneLineFeedBecomesCarriageReturn) {
+  PtyBackend backend(master.get(), loop);
+  backend.attach(&client);
+  const UniqueFd slave = open_slave();
+  ASSERT_EQ(::write(slave.get(), "\n", 1), 1);
+  EXPECT_TRUE(eventually([&] { return client.received() == "\r"; }));
+  ASSERT_EQ(::write(slave.get(), "ls\n", 3), 3);
+  EXPECT_TRUE(eventually([&] { return client.received() == "\rls\n"; }));
+  backend.attach(nullptr);
+}
+
+TEST_F(PtyBackendTest, LineFeedAtTheEndOfALineReadInPiecesStays) {
+  PtyBackend backend(master.get(), loop);
+  client.set_room(2);
+  backend.attach(&client);
+  const UniqueFd slave = open_slave();
+  ASSERT_EQ(::write(slave.get(), "ls\n", 3), 3);
+  EXPECT_TRUE(eventually([&] { return client.received() == "ls"; }));
+  client.set_room(1);
+  backend.input_wanted();
+  EXPECT_TRUE(eventually([&] { return client.received() == "ls\n"; }));
+  backend.attach(nullptr);
+}
+
+TEST_F(PtyBackendTest, IdleWithoutAReaderCostsNothing) {
+  PtyBackend backend(master.get(), loop);
+  backend.attach(&client);
+  open_slave();
+  settle();
+  backend.write(bytes_of("unread"));
+  timespec before{};
+  timespec after{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+  EXPECT_LT((after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000, 20);
+  backend.attach(nullptr);
+}
+
+TEST_F(PtyBackendTest, ReaderThatLeavesReleasesAStalledGuest) {
+  RecordingLine line;
+  Serial serial(line, std::make_unique<PtyBackend>(master.get(), loop));
+  UniqueFd slave = open_slave();
+  // More than the ring and the terminal's own buffers hold.
+  std::atomic<bool> done = false;
+  std::thread guest([&] {
+    for (size_t i = 0; i < PtyBackend::kRingSize + 200000; ++i) {
+      while ((read8(serial, 5) & 0x20) == 0) std::this_thread::yield();
+      write8(serial, 0, 'x');
+    }
+    done = true;
+  });
+  EXPECT_TRUE(eventually([&] { return (read8(serial, 5) & 0x20) == 0; }));
+  EXPECT_FALSE(done);
+  slave.reset();
+  EXPECT_TRUE(eventually([&] { return done.load(); }));
+  guest.join();
+}
+
+}  // namespace
+}  // namespace tsvmm

@@ -1,0 +1,219 @@
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "device/serial.h"
+#include "device/socket_backend.h"
+#include "device_test_support.h"
+
+namespace tsvmm {
+namespace {
+
+class SocketBackendTest : public testing::Test {
+ protected:
+  SocketBackendTest() : listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    address.sun_family = AF_UNIX;
+    // An abstract address, chosen by the kernel: nothing to clean up.
+    EXPECT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof(sa_family_t)),
+              0);
+    length = sizeof address;
+    ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length);
+    EXPECT_EQ(::listen(listener.get(), 8), 0);
+  }
+  ~SocketBackendTest() override { loop.stop(); }
+
+  UniqueFd connect() const {
+    UniqueFd peer(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    EXPECT_EQ(::connect(peer.get(), reinterpret_cast<const sockaddr*>(&address), length), 0);
+    return peer;
+  }
+  static std::string take(const UniqueFd& peer, size_t count) {
+    std::string text;
+    while (text.size() < count) {
+      pollfd wait{.fd = peer.get(), .events = POLLIN, .revents = 0};
+      if (::poll(&wait, 1, 5000) != 1) break;
+      char buffer[4096];
+      const ssize_t got = ::read(peer.get(), buffer, std::min(sizeof buffer, count - text.size()));
+      if (got <= 0) break;
+      text.append(buffer, static_cast<size_t>(got));
+    }
+    return text;
+  }
+  static bool ended(const UniqueFd& peer) {
+    pollfd wait{.fd = peer.get(), .events = POLLIN, .revents = 0};
+    char byte;
+    return ::poll(&wait, 1, 5000) == 1 && ::read(peer.get(), &byte, 1) <= 0;
+  }
+  static void send(const UniqueFd& peer, std::string_view text) {
+    ASSERT_EQ(::send(peer.get(), text.data(), text.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(text.size()));
+  }
+  void settle() {
+    for (int i = 0; i < 3; ++i) loop.call([] {});
+  }
+
+  EventLoop loop{"test-loop"};
+  RecordingClient client;
+  UniqueFd listener;
+  sockaddr_un address{};
+  socklen_t length = 0;
+};
+
+TEST_F(SocketBackendTest, OutputIsReplayedToEachNewPeer) {
+  SocketBackend backend(listener.get(), loop);
+  backend.attach(&client);
+  EXPECT_EQ(backend.write(bytes_of("boot ")), 5U);
+  UniqueFd first = connect();
+  EXPECT_EQ(take(first, 5), "boot ");
+  EXPECT_EQ(backend.write(bytes_of("login:")), 6U);
+  EXPECT_EQ(take(first, 6), "login:");
+  first.reset();
+  settle();
+  EXPECT_EQ(backend.write(bytes_of("!")), 1U);
+  const UniqueFd second = connect();
+  EXPECT_EQ(take(second, 12), "boot login:!");
+  backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, ANewPeerReplacesTheOld) {
+  SocketBackend backend(listener.get(), loop);
+  backend.attach(&client);
+  const UniqueFd first = connect();
+  send(first, "1");
+  EXPECT_TRUE(eventually([&] { return client.received() == "1"; }));
+  const UniqueFd second = connect();
+  EXPECT_TRUE(ended(first));
+  send(second, "2");
+  EXPECT_TRUE(eventually([&] { return client.received() == "12"; }));
+  backend.write(bytes_of("x"));
+  EXPECT_EQ(take(second, 1), "x");
+  backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, ManyPeersInARow) {
+  SocketBackend backend(listener.get(), loop);
+  backend.attach(&client);
+  std::string sent;
+  for (int i = 0; i < 50; ++i) {
+    const UniqueFd peer = connect();
+    const std::string text(1, static_cast<char>('A' + i % 26));
+    sent += text;
+    send(peer, text);
+    EXPECT_TRUE(eventually([&] { return client.received() == sent; })) << i;
+    backend.write(bytes_of(text));
+  }
+  const UniqueFd last = connect();
+  EXPECT_EQ(take(last, 50), sent);
+  backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, ReplayStartsAtTheOldestByteKept) {
+  SocketBackend backend(listener.get(), loop);
+  backend.attach(&client);
+  backend.write(bytes_of(std::string(SocketBackend::kRingSize, 'o')));
+  backend.write(bytes_of("new"));
+  const UniqueFd peer = connect();
+  const std::string text = take(peer, SocketBackend::kRingSize);
+  ASSERT_EQ(text.size(), SocketBackend::kRingSize);
+  EXPECT_EQ(text.substr(text.size() - 4), "onew");
+  backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, SlowPeerIsRefusedAndLosesNothing) {
+  SocketBackend backend(listener.get(), loop);
+  backend.attach(&client);
+  const UniqueFd peer = connect();
+  send(peer, "?");
+  EXPECT_TRUE(eventually([&] { return client.received() == "?"; }));
+  std::string expected;
+  for (size_t i = 0;; ++i) {
+    const std::string block(1000, static_cast<char>('a' + i % 26));
+    const size_t count = backend.write(bytes_of(block));
+    expected += block.substr(0, count);
+    if (count < block.size()) break;
+    ASSERT_LT(expected.size(), size_t{8} << 20);
+  }
+  const int ready = client.ready();
+  EXPECT_TRUE(take(peer, expected.size()) == expected);
+  EXPECT_TRUE(eventually([&] { return client.ready() > ready; }));
+  EXPECT_EQ(backend.write(bytes_of("z")), 1U);
+  EXPECT_EQ(take(peer, 1), "z");
+  backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, PeerThatLeavesReleasesAStalledGuest) {
+  RecordingLine line;
+  Serial serial(line, std::make_unique<SocketBackend>(listener.get(), loop));
+  UniqueFd peer = connect();
+  send(peer, "?");
+  EXPECT_TRUE(eventually([&] { return (read8(serial, 5) & 1) != 0; }));
+  std::atomic<bool> done = false;
+  std::thread guest([&] {
+    for (size_t i = 0; i < SocketBackend::kRingSize + 500000; ++i) {
+      while ((read8(serial, 5) & 0x20) == 0) std::this_thread::yield();
+      write8(serial, 0, 'x');
+    }
+    done = true;
+  });
+  EXPECT_TRUE(eventually([&] { return (read8(serial, 5) & 0x20) == 0; }));
+  EXPECT_FALSE(done);
+  peer.reset();
+  EXPECT_TRUE(eventually([&] { return done.load(); }));
+  guest.join();
+}
+
+TEST_F(SocketBackendTest, HalfClosedPeerStillGetsOutput) {
+  SocketBackend backend(listener.get(), loop);
+  backend.attach(&client);
+  const UniqueFd peer = connect();
+  send(peer, "cmd");
+  ::shutdown(peer.get(), SHUT_WR);
+  EXPECT_TRUE(eventually([&] { return client.received() == "cmd"; }));
+  settle();
+  backend.write(bytes_of("answer"));
+  EXPECT_EQ(take(peer, 6), "answer");
+  backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, InputOfAPeerThatLeftIsKeptUntilThereIsRoom) {
+  SocketBackend backend(listener.get(), loop);
+  client.set_room(2);
+  backend.attach(&client);
+  {
+    const UniqueFd peer = connect();
+    send(peer, "abcdef");
+  }
+  EXPECT_TRUE(eventually([&] { return client.received() == "ab"; }));
+  settle();
+  client.set_room(3);
+  backend.input_wanted();
+  EXPECT_TRUE(eventually([&] { return client.received() == "abcde"; }));
+  client.set_room(10);
+  backend.input_wanted();
+  EXPECT_TRUE(eventually([&] { return client.received() == "abcdef"; }));
+  EXPECT_EQ(client.overruns(), 0);
+  backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, IdleAfterAHangUpCostsNothing) {
+  SocketBackend backend(listener.get(), loop);
+  client.set_room(0);
+  backend.attach(&client);
+  {
+    const UniqueFd peer = connect();
+    send(peer, "no room");
+  }
+  settle();
+  timespec before{};
+  timespec after{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+  EXPECT_LT((after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000, 20);
+  backend.attach(nullptr);
+}
+
+}  // namespace
+}  // namespace tsvmm
