@@ -4,7 +4,7 @@ import path from 'node:path';
 import { run } from './exec.mjs';
 import { DIST, EXECUTABLE, nodeBin, ROOT } from './paths.mjs';
 import { step } from './progress.mjs';
-import { unlessFresh } from './stamp.mjs';
+import { filesBelow, unlessFresh } from './stamp.mjs';
 
 const SOURCES = ['src', 'package.json', 'package-lock.json', 'tsconfig.json', 'scripts/lib/buildJs.mjs'];
 const JS = path.join(DIST, 'js');
@@ -83,6 +83,11 @@ async function buildTypes() {
     '--outDir',
     path.join(types, 'esm'),
   ]);
+  for (const file of filesBelow([path.join(types, 'esm')])) {
+    // The compiler leaves the sources' own extensions in declarations; consumers have no such files.
+    const text = fs.readFileSync(file, 'utf8').replace(/((?:from |import\()'\.[^']*)\.ts'/g, "$1.js'");
+    fs.writeFileSync(file, text);
+  }
   fs.cpSync(path.join(types, 'esm'), path.join(types, 'cjs'), { recursive: true });
   fs.writeFileSync(path.join(types, 'cjs/package.json'), '{ "type": "commonjs" }\n');
   fs.writeFileSync(path.join(JS, 'index.d.ts'), "export * from './types/esm/index.js';\n");
