@@ -1,0 +1,61 @@
+/** What the benchmarks run besides the VMMs: helpers in C, payload guests, and a runtime that does nothing. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { run } from '../../scripts/lib/exec.mjs';
+import { BUILD, nodeBin, ROOT } from '../../scripts/lib/paths.mjs';
+
+const OUT = path.join(BUILD, 'bench');
+
+/**
+ * @typedef {object} Programs
+ * @property {string} spawn times another program (spawn.c)
+ * @property {string} floor the bare KVM calls (floor.c)
+ * @property {string} hello the payload guest
+ * @property {string} bunFloor an executable of the same runtime as ours that prints a line
+ */
+
+/** @returns {Promise<Programs>} absolute paths */
+export async function buildPrograms() {
+  fs.mkdirSync(OUT, { recursive: true });
+  const [spawn, floor, bunFloor] = await Promise.all([
+    compile('spawn'),
+    compile('floor'),
+    buildBunFloor(),
+    run('make', ['-s', '-C', path.join(ROOT, 'test/guest')]),
+  ]);
+  return { spawn, floor, bunFloor, hello: path.join(BUILD, 'guest/hello') };
+}
+
+/** @param {string} name */
+async function compile(name) {
+  const source = path.join(ROOT, 'bench', `${name}.c`);
+  const output = path.join(OUT, name);
+  if (!isNewer(output, source)) {
+    await run('gcc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-o', output, source]);
+  }
+  return output;
+}
+
+async function buildBunFloor() {
+  const source = path.join(ROOT, 'bench/printLine.mjs');
+  const output = path.join(OUT, 'printLine');
+  if (!isNewer(output, source)) {
+    const flags = ['--compile', '--bytecode', '--minify', '--no-compile-autoload-dotenv'];
+    await run(nodeBin('bun'), [
+      'build',
+      ...flags,
+      '--no-compile-autoload-bunfig',
+      `--outfile=${output}`,
+      source,
+    ]);
+  }
+  return output;
+}
+
+/**
+ * @param {string} output
+ * @param {string} source
+ */
+function isNewer(output, source) {
+  return fs.existsSync(output) && fs.statSync(output).mtimeMs > fs.statSync(source).mtimeMs;
+}

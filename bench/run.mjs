@@ -1,0 +1,30 @@
+/** `npm run bench -- [names]`: runs the benchmarks named, or all of them. */
+import { Failure, runMain } from '../scripts/lib/progress.mjs';
+import { parseArguments } from './lib/arguments.mjs';
+import { writeJson } from './lib/results.mjs';
+
+/**
+ * The benchmarks by name. Each takes the arguments and returns its results.
+ *
+ * @type {Record<string, (options: import('./lib/arguments.mjs').Arguments) => Promise<import('./lib/results.mjs').Results>>}
+ */
+const BENCHMARKS = {
+  start: async (options) => (await import('./start/start.mjs')).benchStart(options),
+};
+
+await runMain(async () => {
+  const options = parseArguments(process.argv.slice(2));
+  const names = options.names.length > 0 ? options.names : Object.keys(BENCHMARKS);
+  const unknown = names.find((name) => !Object.hasOwn(BENCHMARKS, name));
+  if (unknown) {
+    throw new Failure(`no benchmark '${unknown}': there are ${Object.keys(BENCHMARKS).join(', ')}`);
+  }
+  const results = [];
+  for (const name of names) {
+    const result = await BENCHMARKS[name]?.(options);
+    if (!result) continue;
+    process.stdout.write(`${result.toText()}\n`);
+    results.push(result);
+    if (options.json) writeJson(options.json, results);
+  }
+});
