@@ -221,3 +221,15 @@ static void queues(void) {
   print("queues %u\n", count);
 }
 PROGRAM("blk-mq", queues);
+
+/* Sector 0 of an image whose format was guessed may not be written, also not as part of more. */
+static void sector_0(void) {
+  struct block b;
+  if (!open_disk(&b, BLOCK_FEATURES, NO_VECTOR)) return;
+  u8 *data = alloc(2 * SECTOR);
+  memset(data, 0x51, 2 * SECTOR);
+  u8 one = block_request(&b, BLOCK_OUT, 0, data, SECTOR);
+  u8 two = block_request(&b, BLOCK_OUT, 0, data, 2 * SECTOR);
+  check("blk-sector-0", one == BLOCK_IOERR && two == BLOCK_IOERR, "status %u and %u", one, two);
+}
+PROGRAM("blk-sector-0", sector_0);

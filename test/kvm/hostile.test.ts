@@ -1,0 +1,110 @@
+/** Guests that break every rule: the VMM lives, the device says so or ignores it, memory and time stay bounded. */
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import { expect, test } from 'vitest';
+import {
+  cpuTimeMs,
+  diskImage,
+  expectAllOk,
+  openDescriptors,
+  privateAnonymousKiB,
+  runGuest,
+  sleep,
+  startGuest,
+  temporaryFolder,
+  threadNames,
+} from './support.ts';
+
+/** The payload's programs; their files under test/guest/hostile say what each does. */
+const PROGRAMS = [
+  'hostile-ranges',
+  'hostile-cycles',
+  'hostile-indirect',
+  'hostile-lengths',
+  'hostile-overlaps',
+  'hostile-rewrite',
+  'hostile-places',
+  'hostile-avail',
+  'hostile-status',
+  'hostile-selectors',
+  'hostile-widths',
+  'hostile-msix',
+  'hostile-ports',
+  'hostile-config-ports',
+  'hostile-config',
+  'hostile-config-window',
+  'hostile-holes',
+  'hostile-platform',
+  'hostile-bars',
+  'hostile-bars-in-flight',
+  'hostile-sectors',
+  'hostile-segments',
+  'hostile-resets',
+  'hostile-appetite',
+  'hostile-rng',
+  'hostile-console',
+  'hostile-watchdog',
+] as const;
+
+const GUEST_KIB = 128 << 10;
+const MEMORY_GROWTH_KIB = 8 << 10;
+
+/** What an idle VM of the same make uses. */
+async function baseline(args: readonly string[]) {
+  const vmm = startGuest({ cmdline: 'run=blk-info then=idle', args });
+  await vmm.waitFor('done ');
+  await sleep(100);
+  const usage = {
+    threads: threadNames(vmm.pid),
+    descriptors: openDescriptors(vmm.pid),
+    memory: privateAnonymousKiB(vmm.pid, GUEST_KIB),
+  };
+  vmm.kill('SIGTERM');
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+  return usage;
+}
+
+test.each(PROGRAMS)('%s', async (program) => {
+  const folder = temporaryFolder();
+  const args = ['--disk', `path=${diskImage(folder, 'disk.img', { size: 4 << 20 })},image_type=raw`];
+  args.push('--console', 'null', '--watchdog');
+  const before = await baseline(args);
+  const vmm = startGuest({ cmdline: `run=${program} then=idle`, args });
+  await vmm.waitFor(/^done \d+\r?$/m, 25_000);
+  expectAllOk(vmm.stdout);
+  expect(vmm.stderr).toBe('');
+
+  // Nothing is left behind, and nothing goes on working.
+  await sleep(200);
+  expect(threadNames(vmm.pid)).toEqual(before.threads);
+  expect(openDescriptors(vmm.pid)).toBeLessThanOrEqual(before.descriptors + 2);
+  expect(privateAnonymousKiB(vmm.pid, GUEST_KIB)).toBeLessThan(before.memory + MEMORY_GROWTH_KIB);
+  const used = cpuTimeMs(vmm.pid);
+  await sleep(300);
+  expect(cpuTimeMs(vmm.pid) - used).toBeLessThanOrEqual(20);
+  vmm.kill('SIGTERM');
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+});
+
+test('a BAR that moves is followed', async () => {
+  const disk = diskImage(temporaryFolder(), 'disk.img');
+  await runGuest({ cmdline: 'run=bar-move', args: ['--disk', `path=${disk},image_type=raw`] });
+});
+
+test('writes to a read-only disk change nothing', async () => {
+  const disk = diskImage(temporaryFolder(), 'disk.img', { text: 'precious' });
+  const digest = () => createHash('sha256').update(fs.readFileSync(disk)).digest('hex');
+  const before = digest();
+  await runGuest({
+    cmdline: 'run=hostile-read-only',
+    args: ['--disk', `path=${disk},image_type=raw,readonly=on`],
+  });
+  expect(digest()).toBe(before);
+});
+
+test('a disk beside a hostile one is not disturbed', async () => {
+  const folder = temporaryFolder();
+  const args = ['--disk', `path=${diskImage(folder, 'a.img')},image_type=raw`];
+  args.push(`path=${diskImage(folder, 'b.img')},image_type=raw`);
+  await runGuest({ cmdline: 'run=hostile-cycles,blk-rw,hostile-ranges,blk-verify disk=1', args });
+});
