@@ -1,0 +1,84 @@
+/** The library's options: short forms of the same configuration that the REST API takes. */
+import { ConfigError } from './configError.ts';
+import { decode } from './decode.ts';
+import type { Input } from './schema.ts';
+import { type diskConfig, type VmConfig, type VmConfigInput, vmConfig } from './vmConfig.ts';
+
+/** `inherit` is this process's terminal. */
+export type ConsoleOption = 'off' | 'null' | 'inherit' | 'pty' | { readonly file: string };
+
+export interface VirtualMachineOptions {
+  /** A number of vCPUs, or the REST API's object. 1 unless given. */
+  readonly cpus?: number | VmConfigInput['cpus'];
+  /** Bytes, a size such as `'512M'` or `'2G'`, or the REST API's object. 512 MiB unless given. */
+  readonly memory?: number | string | VmConfigInput['memory'];
+  /** Path of a PVH ELF image or a bzImage. */
+  readonly kernel?: string;
+  /** Path of a firmware image, instead of a kernel. */
+  readonly firmware?: string;
+  readonly cmdline?: string;
+  /** Path of an initial RAM file system. */
+  readonly initramfs?: string;
+  /** Paths of raw images, or the REST API's objects. */
+  readonly disks?: readonly (string | Input<typeof diskConfig>)[];
+  /** `stream` makes the port a stream of this process (`vm.serial`). `null` unless given. */
+  readonly serial?: ConsoleOption | 'stream' | { readonly socket: string };
+  /** The virtio console. `off` unless given. */
+  readonly console?: ConsoleOption;
+  readonly debugConsole?: ConsoleOption;
+  readonly watchdog?: boolean;
+  readonly platform?: VmConfigInput['platform'];
+}
+
+const modes: Readonly<Record<string, string>> = { off: 'Off', null: 'Null', inherit: 'Tty', pty: 'Pty' };
+const units: Readonly<Record<string, number>> = { K: 1024, M: 1024 ** 2, G: 1024 ** 3 };
+
+/**
+ * @param streamPath where the socket of a serial port in mode `stream` is to be
+ * @throws ConfigError if an option is not what its type says, or not supported yet
+ */
+export function configFromOptions(
+  options: VirtualMachineOptions | VmConfigInput,
+  streamPath: string | undefined,
+): VmConfig {
+  return decode(vmConfig, isJsonForm(options) ? options : expand(options, streamPath));
+}
+
+function isJsonForm(options: VirtualMachineOptions | VmConfigInput): options is VmConfigInput {
+  return 'payload' in options;
+}
+
+function expand(options: VirtualMachineOptions, streamPath: string | undefined): Record<string, unknown> {
+  const { cpus, memory, kernel, firmware, cmdline, initramfs, disks, watchdog, platform } = options;
+  return {
+    cpus: typeof cpus === 'number' ? { boot_vcpus: cpus, max_vcpus: cpus } : cpus,
+    memory: typeof memory === 'number' || typeof memory === 'string' ? { size: bytesOf(memory) } : memory,
+    payload: { kernel, firmware, cmdline, initramfs },
+    disks: disks?.map((disk) => (typeof disk === 'string' ? { path: disk, image_type: 'Raw' } : disk)),
+    serial:
+      options.serial === 'stream' ? { mode: 'Socket', socket: streamPath } : device(options.serial ?? 'null'),
+    console: device(options.console ?? 'off'),
+    debug_console: options.debugConsole && device(options.debugConsole),
+    watchdog,
+    platform,
+  };
+}
+
+function device(option: ConsoleOption | 'stream' | { readonly socket: string }): Record<string, unknown> {
+  if (typeof option === 'object') {
+    return 'file' in option ? { mode: 'File', ...option } : { mode: 'Socket', ...option };
+  }
+  const mode = modes[option];
+  if (mode === undefined) throw new ConfigError('malformed', `"${option}" is no mode of this device`);
+  return { mode };
+}
+
+function bytesOf(size: number | string): number {
+  if (typeof size === 'number') return size;
+  const unit = units[size.at(-1) ?? ''];
+  const digits = unit === undefined ? size : size.slice(0, -1);
+  const bytes = digits === '' ? Number.NaN : Number(digits) * (unit ?? 1);
+  if (!Number.isSafeInteger(bytes))
+    throw new ConfigError('malformed', `"${size}" is not a size such as 512M`);
+  return bytes;
+}

@@ -1,0 +1,210 @@
+/**
+ * The library: virtual machines as objects of a Node.js or Bun program.
+ *
+ * ```ts
+ * import { VirtualMachine } from 'tsvmm';
+ *
+ * await using vm = await VirtualMachine.create({ kernel: 'vmlinuz', cmdline: 'console=ttyS0', serial: 'stream' });
+ * await vm.boot();
+ * for await (const chunk of vm.serial) process.stdout.write(chunk);
+ * const { reason } = await vm.exited;
+ * ```
+ *
+ * Each object holds one VM and nothing is shared between them; no signal handlers are installed, and the terminal is
+ * left alone unless a console is told to `inherit` it.
+ */
+import { EventEmitter } from 'node:events';
+import { configFromOptions, type VirtualMachineOptions } from './config/friendlyOptions.ts';
+import type { VmConfigInput } from './config/vmConfig.ts';
+import type { SerialPort } from './host/serialPort.ts';
+import type { NativeAddon } from './native.ts';
+import type { Terminal } from './vmm/consoles.ts';
+import type { VmmEvent, VmmExit } from './vmm/events.ts';
+import type { VmInfo } from './vmm/info.ts';
+import type { Lifecycle } from './vmm/lifecycle.ts';
+import { type Counters, Vmm } from './vmm/vmm.ts';
+
+export { ConfigError, type ConfigErrorKind } from './config/configError.ts';
+export type { ConsoleOption, VirtualMachineOptions } from './config/friendlyOptions.ts';
+export type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
+export { VmmError, type VmmErrorKind } from './vmm/errors.ts';
+export type { VmmEvent, VmmExit } from './vmm/events.ts';
+export type { VmInfo } from './vmm/info.ts';
+export type { Counters } from './vmm/vmm.ts';
+
+/** What a VM tells its listeners, with the arguments they get. */
+export interface VirtualMachineEvents {
+  booted: [];
+  paused: [];
+  resumed: [];
+  /** Also after a reset by the guest. */
+  rebooted: [];
+  /** The machine is gone; the configuration is still there. */
+  shutdown: [];
+  /** The VM is gone for good, for the reason given. */
+  exit: [VmmExit];
+  /** Something that a person should know. */
+  warning: [string];
+  /** Every event, in the form of the event monitor. */
+  event: [VmmEvent];
+}
+
+/** What the process around a VM decides rather than its configuration. */
+export interface VirtualMachineContext {
+  /** Descriptors that `inherit` means; the standard streams unless given. An input of -1 is none. */
+  readonly terminal?: Terminal;
+  /** Instead of the package's own addon. */
+  readonly native?: NativeAddon;
+}
+
+const simpleEvents = new Set(['booted', 'paused', 'resumed', 'rebooted', 'shutdown']);
+
+export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
+  /** Resolves when the VM is gone: the guest powered off, a vCPU failed, or `close` was called. Never rejects. */
+  readonly exited: Promise<VmmExit>;
+
+  readonly #vmm: Vmm;
+  readonly #stream: SerialStream | undefined;
+
+  private constructor(native: NativeAddon, terminal: Terminal | undefined, stream: SerialStream | undefined) {
+    super();
+    this.#stream = stream;
+    this.#vmm = new Vmm({
+      native,
+      ...(terminal && { terminal }),
+      onEvent: (event) => this.#forward(event),
+      onWarning: (message) => this.emit('warning', message),
+    });
+    this.exited = this.#vmm.exited.then(async (exit) => {
+      await stream?.close();
+      this.emit('exit', exit);
+      return exit;
+    });
+  }
+
+  /**
+   * Prepares a VM: consoles are opened, nothing runs yet.
+   * @param options the short form, or the object that the REST API's vm.create takes (it has a `payload`)
+   * @throws ConfigError if the options cannot be understood; VmmError if a console cannot be opened
+   */
+  static async create(
+    options: VirtualMachineOptions | VmConfigInput,
+    context: VirtualMachineContext = {},
+  ): Promise<VirtualMachine> {
+    const native = context.native ?? (await import('./native.ts')).native;
+    const stream = options.serial === 'stream' ? await openSerialStream() : undefined;
+    const vm = new VirtualMachine(native, context.terminal, stream);
+    try {
+      await vm.#vmm.create(configFromOptions(options, stream?.path));
+      stream?.port.attach();
+      return vm;
+    } catch (error) {
+      await vm.close();
+      throw error;
+    }
+  }
+
+  /** `none` once the VM is gone. */
+  get state(): Lifecycle {
+    return this.#vmm.state;
+  }
+
+  /**
+   * The serial port as a stream: read what the guest writes, write what it is to read.
+   * @throws Error unless the VM was created with `serial: 'stream'`
+   */
+  get serial(): SerialPort {
+    if (this.#stream === undefined) throw new Error("The VM was not created with serial: 'stream'");
+    return this.#stream.port;
+  }
+
+  /** Builds the machine and starts the guest. @throws VmmError with the cause below it; it may be tried again */
+  boot(): Promise<void> {
+    return this.#vmm.boot();
+  }
+
+  pause(): Promise<void> {
+    return this.#vmm.pause();
+  }
+
+  resume(): Promise<void> {
+    return this.#vmm.resume();
+  }
+
+  /** Starts the guest anew, on a new machine. */
+  reboot(): Promise<void> {
+    return this.#vmm.reboot();
+  }
+
+  /** Asks the guest to shut down. */
+  powerButton(): Promise<void> {
+    return this.#vmm.powerButton();
+  }
+
+  /** Sends a non-maskable interrupt to every vCPU. */
+  nmi(): Promise<void> {
+    return this.#vmm.nmi();
+  }
+
+  /** Ends the machine without asking the guest. The VM can be booted again. */
+  shutdown(): Promise<void> {
+    return this.#vmm.shutdown();
+  }
+
+  /** Ends the machine and frees everything. Idempotent. */
+  async close(): Promise<void> {
+    await this.#vmm.quit();
+    await this.exited;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  info(): VmInfo {
+    return this.#vmm.info();
+  }
+
+  /** By device and name. @throws VmmError if the VM is not running */
+  counters(): Counters {
+    return this.#vmm.counters();
+  }
+
+  #forward(event: VmmEvent): void {
+    if (event.source === 'vm' && simpleEvents.has(event.event)) {
+      if (this.#stream) follow(this.#stream.port, event.event);
+      this.emit(event.event as 'booted');
+    }
+    this.emit('event', event);
+  }
+}
+
+/** The device's socket goes with its machine and comes with the next one. */
+function follow(port: SerialPort, event: string): void {
+  if (event === 'shutdown' || event === 'rebooted') port.detach();
+  if (event === 'booted' || event === 'rebooted') port.attach();
+}
+
+interface SerialStream {
+  readonly path: string;
+  readonly port: SerialPort;
+  close(): Promise<void>;
+}
+
+/** A socket's name in a folder that nobody else may enter, and the stream that will connect to it. */
+async function openSerialStream(): Promise<SerialStream> {
+  const { mkdtemp, rm } = await import('node:fs/promises');
+  const { tmpdir } = await import('node:os');
+  const { SerialPort: Port } = await import('./host/serialPort.ts');
+  const folder = await mkdtemp(`${tmpdir()}/tsvmm-`);
+  const path = `${folder}/serial`;
+  const port = new Port(path);
+  return {
+    path,
+    port,
+    close: async () => {
+      port.finish();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
