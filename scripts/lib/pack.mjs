@@ -14,14 +14,20 @@ const PREBUILD = path.join(ROOT, 'prebuilds/linux-x64/tsvmm.node');
 /** Where the tarball goes. */
 export const TARBALL = path.join(BUILD, 'tsvmm.tgz');
 
-/**
- * Where Node.js keeps its headers, so that node-gyp need not download them: beside the binary, if they are there.
- *
- * @returns {string[]}
- */
-function headersArguments() {
+/** Where Node.js keeps its headers, so that node-gyp need not download them: beside the binary, if they are there. */
+function headersFolder() {
   const prefix = path.resolve(fs.realpathSync(process.execPath), '../..');
-  return fs.existsSync(path.join(prefix, 'include/node/node_api.h')) ? [`--nodedir=${prefix}`] : [];
+  return fs.existsSync(path.join(prefix, 'include/node/node_api.h')) ? prefix : undefined;
+}
+
+/** A copy of what node-gyp builds: it empties `build/` beside binding.gyp, where ours has other things. */
+function stageSources() {
+  const stage = path.join(BUILD, 'prebuild');
+  fs.rmSync(stage, { recursive: true, force: true });
+  for (const name of ['package.json', 'binding.gyp', 'native']) {
+    fs.cpSync(path.join(ROOT, name), path.join(stage, name), { recursive: true });
+  }
+  return stage;
 }
 
 /** Builds prebuilds/, what node-gyp-build finds in an installed package. */
@@ -29,10 +35,10 @@ export async function buildPrebuild() {
   await ensureDebianPackages(['build', 'test']);
   await unlessFresh('prebuild', { inputs: [...NATIVE_INPUTS, 'binding.gyp'], outputs: [PREBUILD] }, () =>
     step('building the prebuilt addon', async (detail) => {
-      const nodedir = headersArguments().map((argument) => argument.slice('--nodedir='.length));
-      await run(nodeBin('prebuildify'), ['--napi', '--strip', '--name', 'tsvmm'], {
-        cwd: ROOT,
-        env: { npm_config_jobs: 'max', ...(nodedir[0] && { npm_config_nodedir: nodedir[0] }) },
+      const headers = headersFolder();
+      await run(nodeBin('prebuildify'), ['--napi', '--strip', '--name', 'tsvmm', '--out', ROOT], {
+        cwd: stageSources(),
+        env: { npm_config_jobs: 'max', ...(headers && { npm_config_nodedir: headers }) },
         onLine: detail,
       });
       if (!fs.existsSync(PREBUILD)) throw new Failure(`prebuildify left no ${PREBUILD}`);
