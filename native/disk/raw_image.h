@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 
 #include "core/unique_fd.h"
 
@@ -22,12 +23,16 @@ class RawImage {
   /// The block size to tell the guest: a power of two of bytes, at least 512.
   [[nodiscard]] uint32_t logical_block_size() const { return logical_block_size_; }
   [[nodiscard]] uint32_t physical_block_size() const { return physical_block_size_; }
+  /// Held while a block is read, changed in part and written back, which direct I/O cannot do in
+  /// one.
+  [[nodiscard]] std::mutex& partial_blocks() const { return partial_blocks_; }
 
  private:
   void read_block_device();
-  void read_direct_alignment(bool is_block_device);
+  void read_direct_alignment();
 
   UniqueFd fd_;
+  mutable std::mutex partial_blocks_;
   uint64_t size_ = 0;
   uint32_t offset_alignment_ = 1;
   uint32_t memory_alignment_ = 1;

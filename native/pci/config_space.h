@@ -39,10 +39,11 @@ class ConfigSpace {
 
   explicit ConfigSpace(const PciIdentity& identity);
 
-  /// Adds a memory BAR of `size` bytes (a power of two, at least 16) at `address`; a 64-bit one takes index + 1, too.
+  /// Adds a memory BAR of `size` bytes (a power of two, at least 16) at `address`; a 64-bit one
+  /// takes index + 1, too.
   void add_memory_bar(unsigned index, uint64_t size, bool is_64bit, uint64_t address);
-  /// Appends a capability to the list; `body` follows the id and next bytes. `writable` are the bits of `body` that a
-  /// guest may change (empty: none). Returns its offset.
+  /// Appends a capability to the list; `body` follows the id and next bytes. `writable` are the
+  /// bits of `body` that a guest may change (empty: none). Returns its offset.
   uint32_t add_capability(uint8_t id, std::span<const uint8_t> body,
                           std::span<const uint8_t> writable = {});
   /// Sets COMMAND as firmware would.
@@ -67,8 +68,8 @@ class ConfigSpace {
   std::array<uint8_t, kSize> values_{};
   std::array<uint8_t, kSize> writable_{};
   std::array<Bar, PciFunction::kBarCount> bars_{};
-  uint32_t last_capability_ = 0;    ///< offset, 0 while there is none
-  uint32_t next_capability_ = 0x40; ///< the first free byte
+  uint32_t last_capability_ = 0;     ///< offset, 0 while there is none
+  uint32_t next_capability_ = 0x40;  ///< the first free byte
 };
 
 }  // namespace tsvmm

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -12,8 +13,9 @@ namespace tsvmm {
 
 /// A function's MSI-X table and pending bits (PCI 3.0 §6.8.2). Thread-safe.
 ///
-/// A trigger of a masked vector sets its pending bit and is delivered when the vector is unmasked. Interrupt lines are
-/// made when a vector is first unmasked, so that a function nobody drives costs none.
+/// A trigger of a masked vector sets its pending bit and is delivered when the vector is unmasked.
+/// Interrupt lines are made when a vector is first unmasked, so that a function nobody drives costs
+/// none.
 class MsixTable {
  public:
   static constexpr uint32_t kEntrySize = 16;
@@ -23,12 +25,14 @@ class MsixTable {
   [[nodiscard]] uint16_t vectors() const { return static_cast<uint16_t>(entries_.size()); }
   /// Message Control's MSI-X Enable and Function Mask.
   void set_control(bool enabled, bool function_masked) noexcept;
-  [[nodiscard]] bool enabled() const noexcept;
+  [[nodiscard]] bool enabled() const noexcept { return enabled_.load(std::memory_order_relaxed); }
 
-  /// Interrupts the guest, or remembers to; lost while MSI-X is disabled or if there is no such vector.
+  /// Interrupts the guest, or remembers to; nothing if there is no such vector or while MSI-X is
+  /// disabled.
   void trigger(uint16_t vector) noexcept;
 
-  /// Offsets count from the table's start. Beyond the last entry reads give zeros and writes are dropped.
+  /// Offsets count from the table's start. Beyond the last entry reads give zeros and writes are
+  /// dropped.
   void read_table(uint64_t offset, std::span<uint8_t> data) const noexcept;
   /// Aligned 4- and 8-byte writes; others are undefined by the specification and dropped here.
   void write_table(uint64_t offset, std::span<const uint8_t> data) noexcept;
@@ -54,7 +58,7 @@ class MsixTable {
   InterruptFabric& fabric_;
   mutable std::mutex mutex_;
   std::vector<Entry> entries_;
-  bool enabled_ = false;
+  std::atomic<bool> enabled_ = false;  ///< written under the lock
   bool function_masked_ = false;
 };
 

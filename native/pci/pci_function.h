@@ -15,15 +15,16 @@ struct BarRequest {
   bool enabled;      ///< COMMAND.memory is set
 };
 
-/// One PCI function, as its root sees it. The root serializes every call here; accesses to the BARs come
-/// concurrently through bar_device().
+/// One PCI function, as its root sees it. The root serializes every call here; accesses to the BARs
+/// come concurrently through bar_device().
 class PciFunction {
  public:
   static constexpr unsigned kBarCount = 6;
 
   virtual ~PciFunction() = default;
 
-  /// Conventional configuration space: offset + data.size() is at most 256, any alignment, 1 to 8 bytes.
+  /// Conventional configuration space: offset + data.size() is at most 256, any alignment, 1 to 8
+  /// bytes.
   virtual void config_read(uint32_t offset, std::span<uint8_t> data) noexcept = 0;
   virtual void config_write(uint32_t offset, std::span<const uint8_t> data) noexcept = 0;
 

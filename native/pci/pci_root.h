@@ -19,11 +19,12 @@ struct PciWindow {
   uint64_t size = 0;
 };
 
-/// One PCI segment with one bus of 32 single-function slots, reached through ECAM and ports 0xCF8 to 0xCFF.
+/// One PCI segment with one bus of 32 single-function slots, reached through ECAM and ports 0xCF8
+/// to 0xCFF.
 ///
-/// BARs follow when the guest moves them. A BAR that is outside both windows, or collides with a decoded one, is not
-/// decoded; after each change every such BAR is tried again, in slot order, so that the outcome depends on the
-/// register values and the order of the guest's writes only.
+/// BARs follow when the guest moves them. A BAR that is outside both windows, or collides with a
+/// decoded one, is not decoded; after each change every such BAR is tried again, in slot order, so
+/// that the outcome depends on the register values and the order of the guest's writes only.
 class PciRoot {
  public:
   static constexpr unsigned kSlots = 32;
@@ -34,11 +35,12 @@ class PciRoot {
   PciRoot(const PciRoot&) = delete;
   PciRoot& operator=(const PciRoot&) = delete;
 
-  /// Puts a function into a free slot (0 to 31) and decodes its BARs. Throws Error if the slot is taken or out of
-  /// range, or if a BAR that asks for decoding cannot have its address.
+  /// Puts a function into a free slot (0 to 31) and decodes its BARs. Throws Error if the slot is
+  /// taken or out of range, or if a BAR that asks for decoding cannot have its address.
   void add(unsigned slot, std::shared_ptr<PciFunction> function);
 
-  /// For the 256 MiB enhanced configuration space (PCI Express 3.0 §7.2.2); bus 0 only, others read all ones.
+  /// For the 256 MiB enhanced configuration space (PCI Express 3.0 §7.2.2); bus 0 only, others read
+  /// all ones.
   [[nodiscard]] std::shared_ptr<BusDevice> ecam() const { return ecam_; }
   /// For the eight ports from 0xCF8 (PCI 3.0 §3.2.2.3.2).
   [[nodiscard]] std::shared_ptr<BusDevice> config_ports() const { return config_ports_; }
@@ -53,6 +55,7 @@ class PciRoot {
 
   void config_read(unsigned slot, uint32_t offset, std::span<uint8_t> data);
   void config_write(unsigned slot, uint32_t offset, std::span<const uint8_t> data);
+  void clear(Slot& slot);
   void update_decoding();
   void drop_changed_bars();
   void decode_bar(Slot& slot, unsigned index);

@@ -18,8 +18,8 @@ class BlockQueue;
 
 /// A virtio block device (virtio 1.2 §5.2) on a raw file or block device.
 ///
-/// Each queue has a thread of its own, `<id>_q<n>`, made at the first activation together with its I/O ring: a disk
-/// that the guest never uses costs neither.
+/// Each queue has a thread of its own, `<id>_q<n>`, made at the first activation together with its
+/// I/O ring: a disk that the guest never uses costs neither.
 class VirtioBlock : public VirtioDevice {
  public:
   static constexpr size_t kSerialSize = 20;
@@ -55,10 +55,9 @@ class VirtioBlock : public VirtioDevice {
   const Options options_;
   const RawImage image_;
   std::atomic<bool> writeback_ = true;
-  bool config_wce_ = false;  ///< the driver may change `writeback`
   std::vector<std::unique_ptr<BlockCounters>> counters_;  ///< by queue
   std::vector<std::unique_ptr<EventLoop>> loops_;         ///< by queue, made when first needed
-  std::vector<std::unique_ptr<BlockQueue>> queues_;       ///< by queue, while active
+  std::vector<std::unique_ptr<BlockQueue>> queues_;       ///< the enabled ones, while active
 };
 
 }  // namespace tsvmm

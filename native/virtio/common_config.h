@@ -21,11 +21,13 @@ inline constexpr uint8_t kFailed = 128;
 
 inline constexpr uint16_t kNoVector = 0xffff;
 
-/// The common configuration structure (virtio 1.2 §4.1.4.3): feature negotiation, queue set-up and the status state
-/// machine, with no device behind it. Its owner serializes all but fail() and changed(), and carries out the effects.
+/// The common configuration structure (virtio 1.2 §4.1.4.3): feature negotiation, queue set-up and
+/// the status state machine, with no device behind it. Its owner serializes all but fail() and
+/// changed(), and carries out the effects.
 class CommonConfig {
  public:
   static constexpr uint32_t kSize = 0x38;
+  static constexpr uint64_t kQueueVector = 0x1a;  ///< offset of queue_msix_vector
 
   /// What the owner has to do after a write.
   enum class Effect { kNone, kActivate, kReset };

@@ -7,6 +7,7 @@
 
 #include "core/event_loop.h"
 #include "device/char_backend.h"
+#include "virtio/console_port.h"
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
@@ -15,7 +16,8 @@ namespace tsvmm {
 class VirtioConsole : public VirtioDevice {
  public:
   /// `loop` is the one that `backend` works on. Columns and rows may be 0 (unknown).
-  VirtioConsole(std::unique_ptr<CharBackend> backend, EventLoop& loop, uint16_t columns, uint16_t rows);
+  VirtioConsole(std::unique_ptr<CharBackend> backend, EventLoop& loop, uint16_t columns,
+                uint16_t rows);
   ~VirtioConsole() override;
 
   /// The terminal has another size now. Any thread.
@@ -30,12 +32,14 @@ class VirtioConsole : public VirtioDevice {
   void reset() noexcept override;
 
  private:
-  class Port;
+  void watch(const std::optional<ConsoleQueues::Side>& side, void (ConsolePort::*rung)());
+  void unwatch(const std::optional<ConsoleQueues::Side>& side) noexcept;
 
   EventLoop& loop_;
   std::unique_ptr<CharBackend> backend_;
   std::atomic<uint32_t> size_;  ///< columns below, rows above: both change at once
-  std::shared_ptr<Port> port_;
+  std::shared_ptr<ConsolePort> port_;
+  std::shared_ptr<ConsoleQueues> queues_;  ///< while active
 };
 
 }  // namespace tsvmm

@@ -4,7 +4,10 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bus/bus_device.h"
@@ -18,10 +21,11 @@
 
 namespace tsvmm {
 
-/// A virtio device as a modern PCI function (virtio 1.2 §4.1): one 512 KiB memory BAR with all structures, MSI-X only.
+/// A virtio device as a modern PCI function (virtio 1.2 §4.1): one 512 KiB memory BAR with all
+/// structures, MSI-X only.
 ///
-/// Locks, outermost first: PciRoot's, `mutex_`, MsixTable's. A device's own threads take the last one only, so a
-/// reset may wait for them with the others held.
+/// Locks, outermost first: PciRoot's, `mutex_`, MsixTable's. A device's own threads take the last
+/// one only, so a reset may wait for them with the others held.
 class VirtioPciFunction final : public PciFunction, private BusDevice, private VirtioHost {
  public:
   struct Options {
@@ -31,8 +35,8 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   };
 
   /// `memory`, `fabric` and `events` must outlive the function. Throws Error.
-  VirtioPciFunction(Options options, std::shared_ptr<VirtioDevice> device, const GuestMemory& memory,
-                    InterruptFabric& fabric, DeviceEvents& events);
+  VirtioPciFunction(Options options, std::shared_ptr<VirtioDevice> device,
+                    const GuestMemory& memory, InterruptFabric& fabric, DeviceEvents& events);
   ~VirtioPciFunction() override;
 
   [[nodiscard]] const std::string& id() const { return options_.id; }
@@ -46,7 +50,6 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   void bar_unmapped(unsigned index) noexcept override;
 
  private:
-  /// A queue's signals: which vector announces its used buffers, and what the guest rings.
   class QueueLine;
 
   // BusDevice: BAR 0.
@@ -57,17 +60,26 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   void failed(std::string_view reason) noexcept override;
 
   void add_capabilities();
+  uint32_t add_virtio_capability(uint8_t type, uint32_t offset, uint32_t length,
+                                 std::span<const uint8_t> tail, bool writable);
+  void write_common(uint64_t offset, std::span<const uint8_t> data) noexcept;
   void read_device_config(uint64_t offset, std::span<uint8_t> data) noexcept;
   void write_device_config(uint64_t offset, std::span<const uint8_t> data) noexcept;
-  void read_isr(std::span<uint8_t> data) noexcept;
   void notify(uint64_t offset) noexcept;
-  void apply(CommonConfig::Effect effect) noexcept;
   void activate() noexcept;
   void reset() noexcept;
-  void ring_doorbells_at(uint64_t bar_address) noexcept;
-  void interrupt_queue(uint16_t vector) noexcept;
-  void interrupt_config() noexcept;
-  bool access_window(uint32_t offset, size_t size, uint64_t& target, size_t& length) const noexcept;
+  void connect_doorbells() noexcept;
+  void update_vectors() noexcept;
+  void update_msix_control() noexcept;
+  void interrupt(uint16_t vector, uint8_t isr_bit) noexcept;
+
+  /// An access through VIRTIO_PCI_CAP_PCI_CFG: where in BAR 0 it goes, and how wide.
+  struct Window {
+    uint64_t offset;
+    uint32_t length;
+  };
+  [[nodiscard]] std::optional<Window> window() const noexcept;
+  [[nodiscard]] bool is_window_access(uint32_t offset, size_t size) const noexcept;
 
   const Options options_;
   const std::shared_ptr<VirtioDevice> device_;
@@ -78,7 +90,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
 
   ConfigSpace config_;  ///< under PciRoot's lock
   uint32_t msix_capability_ = 0;
-  uint32_t window_capability_ = 0;  ///< VIRTIO_PCI_CAP_PCI_CFG
+  uint32_t window_capability_ = 0;
 
   std::mutex mutex_;  ///< the device's configuration and life, doorbells
   CommonConfig common_;

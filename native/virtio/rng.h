@@ -1,15 +1,18 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/event_loop.h"
 #include "core/unique_fd.h"
+#include "virtio/queue_server.h"
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
 
-/// A virtio entropy device (virtio 1.2 §5.4) that reads its bytes from a descriptor such as /dev/urandom.
+/// A virtio entropy device (virtio 1.2 §5.4) that reads its bytes from a descriptor such as
+/// /dev/urandom.
 class VirtioRng : public VirtioDevice {
  public:
   /// `source_fd` is the caller's and duplicated; reads of it must not block for long. Throws Error.
@@ -23,11 +26,11 @@ class VirtioRng : public VirtioDevice {
   void reset() noexcept override;
 
  private:
-  class Server;
+  [[nodiscard]] std::optional<uint32_t> fill(const DescriptorChain& chain) noexcept;
 
   UniqueFd source_;
   EventLoop& loop_;
-  std::unique_ptr<Server> server_;
+  std::unique_ptr<QueueServer> server_;  ///< while active
 };
 
 }  // namespace tsvmm

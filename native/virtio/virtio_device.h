@@ -26,8 +26,8 @@ inline constexpr uint64_t kEventIndex = 1ULL << 29;
 inline constexpr uint64_t kVersion1 = 1ULL << 32;
 }  // namespace virtio_feature
 
-/// Where a split virtqueue lies: plain data, so that whoever serves it (a thread here, the kernel, another process)
-/// can take it.
+/// Where a split virtqueue lies: plain data, so that whoever serves it (a thread here, the kernel,
+/// another process) can take it.
 struct VirtqueueConfig {
   uint16_t size = 0;  ///< entries, a power of two
   GuestAddress descriptor_table = 0;
@@ -42,8 +42,8 @@ class VirtqueueInterrupt {
   virtual void trigger() noexcept = 0;
 };
 
-/// A virtqueue that the driver has enabled, with its two signals. Doorbell and interrupt are the transport's and
-/// live until after the device's reset().
+/// A virtqueue that the driver has enabled, with its two signals. Doorbell and interrupt are the
+/// transport's and live until after the device's reset().
 struct VirtqueueSetup {
   uint16_t index = 0;
   VirtqueueConfig rings;
@@ -76,8 +76,8 @@ class VirtioHost {
   virtual void failed(std::string_view reason) noexcept = 0;
 };
 
-/// What the machine hears of its virtio devices. Called on any thread, with locks held: it must return at once and
-/// call nothing back.
+/// What the machine hears of its virtio devices. Called on any thread, with locks held: it must
+/// return at once and call nothing back.
 class DeviceEvents {
  public:
   virtual ~DeviceEvents() = default;
@@ -93,8 +93,8 @@ struct Counter {
 
 /// A virtio device behind any transport.
 ///
-/// The transport serializes read_config, write_config, activate and reset, and calls activate only after construction
-/// or reset. They run on vCPU threads.
+/// The transport serializes read_config, write_config, activate and reset, and calls activate only
+/// after construction or reset. They run on vCPU threads.
 class VirtioDevice {
  public:
   virtual ~VirtioDevice() = default;
@@ -118,8 +118,8 @@ class VirtioDevice {
   /// Stops serving: waits for what is in flight; afterwards guest memory is not touched any more.
   virtual void reset() noexcept = 0;
 
-  /// While the machine is paused and no vCPU runs: finishes what is in flight and holds the device's own threads.
-  /// Loops that were passed in are their owner's to pause.
+  /// While the machine is paused and no vCPU runs: finishes what is in flight and holds the
+  /// device's own threads. Loops that were passed in are their owner's to pause.
   virtual void pause() {}
   virtual void resume() {}
 
@@ -128,6 +128,8 @@ class VirtioDevice {
 
   /// Called once by the transport, which outlives every use of it.
   void connect(VirtioHost& host) { host_ = &host; }
+  /// The end of that, after reset().
+  void disconnect() { host_ = &no_host_; }
 
  protected:
   [[nodiscard]] VirtioHost& host() const { return *host_; }

@@ -1,16 +1,21 @@
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/event_loop.h"
+#include "core/unique_fd.h"
+#include "virtio/queue_server.h"
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
 
-/// A watchdog (virtio id 35): the guest posts one-byte buffers, the device returns them with the value 1. From the
-/// first on, 20 s without one ask for a reset of the machine; checked every 15 s.
+/// A watchdog (virtio id 35): the guest posts one-byte buffers, the device returns them with the
+/// value 1. From the first on, 20 s without one ask for a reset of the machine; checked every 15 s.
 class VirtioWatchdog : public VirtioDevice {
  public:
   /// `expired` runs on the loop's thread, once per activation at most.
@@ -26,11 +31,15 @@ class VirtioWatchdog : public VirtioDevice {
   void resume() override;
 
  private:
-  class Server;
+  [[nodiscard]] std::optional<uint32_t> feed(const DescriptorChain& chain) noexcept;
+  void check() noexcept;
+  void set_timer(bool running) noexcept;
 
   EventLoop& loop_;
-  std::function<void()> expired_;
-  std::unique_ptr<Server> server_;
+  const std::function<void()> expired_;
+  UniqueFd timer_;
+  std::atomic<uint64_t> last_fed_ = 0;   ///< monotonic ns, 0 before the first time
+  std::unique_ptr<QueueServer> server_;  ///< while active
 };
 
 }  // namespace tsvmm

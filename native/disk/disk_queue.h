@@ -1,0 +1,50 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace tsvmm {
+
+/// One transfer between a disk and buffers, or a flush. The owner keeps it and the buffers alive
+/// until it completes.
+struct DiskOperation {
+  enum class Kind : uint8_t { kRead, kWrite, kFlush };
+
+  Kind kind = Kind::kRead;
+  bool durable = false;      ///< a write that must be on stable storage when it completes
+  uint64_t offset = 0;       ///< bytes; advances with the transfer
+  uint64_t length = 0;       ///< bytes left, the sum of the buffers; inside the disk
+  std::span<iovec> buffers;  ///< none of them empty; consumed by the transfer
+  int error = 0;             ///< an errno after completion, 0 for success
+};
+
+/// The host's side of one block queue. Belongs to one thread at a time.
+class DiskQueue {
+ public:
+  virtual ~DiskQueue() = default;
+
+  /// Queues an operation; at most as many as the queue is deep may be on the way.
+  virtual void start(DiskOperation& operation) noexcept = 0;
+  /// Hands what was queued to the host. False if some of it is left for another try.
+  [[nodiscard]] virtual bool submit() noexcept = 0;
+  /// One operation that has ended, or nullptr.
+  virtual DiskOperation* next_completed() noexcept = 0;
+  /// Submits, then blocks until something has ended. Only while something is on the way.
+  virtual void wait() noexcept = 0;
+  /// Polls readable while ended operations wait; -1 if they always have ended when submit()
+  /// returns.
+  [[nodiscard]] virtual int completion_fd() const noexcept = 0;
+};
+
+class RawImage;
+
+/// `depth` is how many operations may be on the way. By io_uring, or by plain system calls where
+/// the host refuses it. Throws Error.
+std::unique_ptr<DiskQueue> make_disk_queue(const RawImage& image, uint16_t depth);
+/// By plain system calls.
+std::unique_ptr<DiskQueue> make_sync_disk_queue(const RawImage& image, uint16_t depth);
+
+}  // namespace tsvmm

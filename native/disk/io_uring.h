@@ -1,0 +1,69 @@
+#pragma once
+
+#include <linux/io_uring.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "core/unique_fd.h"
+
+namespace tsvmm {
+
+/// One io_uring, over the bare system calls. Belongs to one thread at a time.
+///
+/// fd() polls readable while completions wait.
+class IoUring {
+ public:
+  struct Completion {
+    uint64_t user_data;
+    int32_t result;  ///< bytes, or a negative errno
+  };
+
+  /// A ring for up to `entries` operations in flight, or nullptr if the host refuses (an old
+  /// kernel, a policy, a resource limit).
+  static std::unique_ptr<IoUring> create(uint32_t entries) noexcept;
+  ~IoUring();
+  IoUring(const IoUring&) = delete;
+  IoUring& operator=(const IoUring&) = delete;
+
+  /// Makes `fd` the ring's file 0, which saves a look-up for each operation. False if the host
+  /// refuses.
+  [[nodiscard]] bool register_file(int fd) noexcept;
+
+  /// A cleared submission entry, or nullptr if as many as fit wait for submit().
+  io_uring_sqe* next_entry() noexcept;
+  /// Hands all entries to the kernel and waits until `wait_for` completions are there. False if
+  /// some are left for another try.
+  [[nodiscard]] bool submit(unsigned wait_for = 0) noexcept;
+  /// Takes one completion; false if there is none.
+  [[nodiscard]] bool next_completion(Completion& completion) noexcept;
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+ private:
+  /// A mapping of the ring's descriptor.
+  struct Mapping {
+    void* address = nullptr;
+    size_t size = 0;
+  };
+
+  IoUring() = default;
+  [[nodiscard]] bool set_up(uint32_t entries) noexcept;
+  [[nodiscard]] bool map(Mapping& mapping, size_t size, uint64_t offset) noexcept;
+
+  UniqueFd fd_;
+  Mapping rings_;
+  Mapping entries_;
+  uint32_t* submission_head_ = nullptr;
+  uint32_t* submission_tail_ = nullptr;
+  uint32_t* submission_flags_ = nullptr;
+  uint32_t submission_mask_ = 0;
+  uint32_t* completion_head_ = nullptr;
+  uint32_t* completion_tail_ = nullptr;
+  uint32_t completion_mask_ = 0;
+  const io_uring_cqe* completions_ = nullptr;
+  uint32_t tail_ = 0;  ///< of the submission ring, with entries not yet submitted
+};
+
+}  // namespace tsvmm

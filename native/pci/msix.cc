@@ -1,0 +1,111 @@
+#include "pci/msix.h"
+
+#include <algorithm>
+
+#include "core/bytes.h"
+#include "core/error.h"
+
+namespace tsvmm {
+namespace {
+
+constexpr uint32_t kVectorMasked = 1;  // PCI 3.0 §6.8.2.9
+
+}  // namespace
+
+MsixTable::MsixTable(InterruptFabric& fabric, uint16_t vectors)
+    : fabric_(fabric), entries_(vectors) {}
+
+void MsixTable::set_control(bool enabled, bool function_masked) noexcept {
+  const std::lock_guard lock(mutex_);
+  enabled_ = enabled;
+  function_masked_ = function_masked;
+  for (Entry& entry : entries_) update(entry);
+}
+
+void MsixTable::trigger(uint16_t vector) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (!enabled_ || vector >= entries_.size()) return;
+  Entry& entry = entries_[vector];
+  if (!live(entry)) {
+    entry.pending = true;
+  } else if (entry.line) {
+    entry.line->trigger();
+  }
+}
+
+bool MsixTable::live(const Entry& entry) const noexcept {
+  return enabled_ && !function_masked_ && (entry.control & kVectorMasked) == 0;
+}
+
+void MsixTable::update(Entry& entry) noexcept {
+  // A masked vector keeps its line's message: triggers stop here, so masking and unmasking costs no
+  // system call.
+  if (!live(entry)) return;
+  const uint64_t address = uint64_t{entry.address_high} << 32 | entry.address_low;
+  if (!entry.programmed || entry.message.address != address || entry.message.data != entry.data) {
+    try {
+      if (!entry.line) entry.line = fabric_.create_line();
+    } catch (const std::exception&) {
+      return;  // Out of routes: the vector delivers nothing and is tried again at the next unmask.
+    }
+    entry.message = {address, entry.data};
+    entry.programmed = entry.line->set_message(entry.message);
+  }
+  if (entry.pending && entry.programmed) {
+    entry.pending = false;
+    entry.line->trigger();
+  }
+}
+
+uint8_t MsixTable::table_byte(uint64_t offset) const noexcept {
+  const uint64_t index = offset / kEntrySize;
+  if (index >= entries_.size()) return 0;
+  const Entry& entry = entries_[index];
+  const uint32_t registers[] = {entry.address_low, entry.address_high, entry.data, entry.control};
+  return static_cast<uint8_t>(registers[offset % kEntrySize / 4] >> (offset % 4 * 8));
+}
+
+void MsixTable::read_table(uint64_t offset, std::span<uint8_t> data) const noexcept {
+  const std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < data.size(); ++i) data[i] = table_byte(offset + i);
+}
+
+void MsixTable::write_table(uint64_t offset, std::span<const uint8_t> data) noexcept {
+  if ((data.size() != 4 && data.size() != 8) || offset % data.size() != 0) return;
+  const std::lock_guard lock(mutex_);
+  if (offset / kEntrySize >= entries_.size()) return;
+  for (size_t i = 0; i < data.size(); i += 4) {
+    write_register(offset + i, load<uint32_t>(data, i));
+  }
+  update(entries_[offset / kEntrySize]);
+}
+
+void MsixTable::write_register(uint64_t offset, uint32_t value) noexcept {
+  Entry& entry = entries_[offset / kEntrySize];
+  switch (offset % kEntrySize) {
+    case 0:
+      entry.address_low = value & ~3U;
+      break;
+    case 4:
+      entry.address_high = value;
+      break;
+    case 8:
+      entry.data = value;
+      break;
+    default:
+      entry.control = value & kVectorMasked;
+  }
+}
+
+void MsixTable::read_pending(uint64_t offset, std::span<uint8_t> data) const noexcept {
+  std::ranges::fill(data, uint8_t{0});
+  const std::lock_guard lock(mutex_);
+  for (size_t bit = 0; bit < data.size() * 8; ++bit) {
+    const uint64_t vector = offset * 8 + bit;
+    if (vector < entries_.size() && entries_[vector].pending) {
+      data[bit / 8] = static_cast<uint8_t>(data[bit / 8] | 1U << bit % 8);
+    }
+  }
+}
+
+}  // namespace tsvmm

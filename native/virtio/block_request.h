@@ -1,0 +1,48 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "disk/disk_queue.h"
+#include "virtio/block_protocol.h"
+#include "virtio/queue.h"
+
+namespace tsvmm {
+
+/// A block request while it is on the way. Slots are reused; a request of ordinary size allocates
+/// nothing.
+struct BlockRequest : DiskOperation {
+  static constexpr size_t kInlineBuffers = 16;
+
+  /// Takes a chain apart, wherever the driver cut it into buffers (virtio 1.2 §2.7.4): header, data
+  /// and status. nullptr on success, else why the chain is no request and cannot even be answered.
+  [[nodiscard]] const char* parse(const DescriptorChain& chain) noexcept;
+  /// Buffers that parse() would have to allocate for this chain.
+  [[nodiscard]] static size_t extra_buffers(const DescriptorChain& chain) noexcept;
+  /// Writes the status byte and returns how many bytes the device has written in all.
+  uint32_t answer(uint8_t status) noexcept;
+
+  virtio_block::RequestHeader header{};
+  uint16_t head = 0;
+  uint64_t data_length = 0;   ///< bytes
+  uint32_t data_written = 0;  ///< bytes that the device has put into data buffers
+  size_t extra = 0;           ///< allocated buffers
+  uint64_t started = 0;       ///< monotonic ns
+  std::span<iovec> data;      ///< of the direction that `header.type` has
+
+ private:
+  [[nodiscard]] bool reserve(size_t count) noexcept;
+  void add(uint8_t* bytes, size_t size) noexcept;
+
+  uint8_t* status_ = nullptr;
+  size_t used_ = 0;
+  std::array<iovec, kInlineBuffers> inline_;
+  std::unique_ptr<iovec[]> large_;
+  iovec* buffers_ = nullptr;
+};
+
+}  // namespace tsvmm

@@ -1,0 +1,99 @@
+#include "virtio/console.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+
+#include "core/bytes.h"
+
+namespace tsvmm {
+namespace {
+
+constexpr uint16_t kQueueSize = 256;
+constexpr uint64_t kFeatureSize = 1 << 0;  // virtio 1.2 §5.3.3
+
+/// struct virtio_console_config, §5.3.4; the last two fields belong to features that are not
+/// offered.
+struct Config {
+  uint16_t columns;
+  uint16_t rows;
+  uint32_t max_ports;
+  uint32_t emergency_write;
+};
+static_assert(sizeof(Config) == 12);
+
+uint32_t pack(uint16_t columns, uint16_t rows) { return uint32_t{rows} << 16 | columns; }
+
+}  // namespace
+
+VirtioConsole::VirtioConsole(std::unique_ptr<CharBackend> backend, EventLoop& loop,
+                             uint16_t columns, uint16_t rows)
+    : loop_(loop),
+      backend_(std::move(backend)),
+      size_(pack(columns, rows)),
+      port_(std::make_shared<ConsolePort>(*backend_, loop_)) {
+  backend_->attach(port_.get());
+}
+
+VirtioConsole::~VirtioConsole() {
+  reset();
+  backend_->attach(nullptr);
+}
+
+void VirtioConsole::resize(uint16_t columns, uint16_t rows) noexcept {
+  const uint32_t size = pack(columns, rows);
+  if (size_.exchange(size) != size) host().config_changed();
+}
+
+uint64_t VirtioConsole::features() const noexcept {
+  return kFeatureSize | virtio_feature::kIndirectDescriptors | virtio_feature::kEventIndex;
+}
+
+std::vector<uint16_t> VirtioConsole::queue_sizes() const { return {kQueueSize, kQueueSize}; }
+
+uint32_t VirtioConsole::config_size() const noexcept { return sizeof(Config); }
+
+void VirtioConsole::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
+  const uint32_t size = size_.load();
+  const Config config{.columns = static_cast<uint16_t>(size),
+                      .rows = static_cast<uint16_t>(size >> 16),
+                      .max_ports = 1,
+                      .emergency_write = 0};
+  std::array<uint8_t, sizeof config> bytes{};
+  store(std::span<uint8_t>(bytes), config);
+  std::copy_n(bytes.begin() + offset, data.size(), data.begin());
+}
+
+void VirtioConsole::watch(const std::optional<ConsoleQueues::Side>& side,
+                          void (ConsolePort::*rung)()) {
+  if (!side) return;
+  loop_.add(side->doorbell.fd(), EPOLLIN, [port = port_, rung](uint32_t) { (*port.*rung)(); });
+}
+
+void VirtioConsole::unwatch(const std::optional<ConsoleQueues::Side>& side) noexcept {
+  if (side) loop_.remove(side->doorbell.fd());
+}
+
+void VirtioConsole::activate(const Activation& activation) {
+  queues_ = std::make_shared<ConsoleQueues>(activation);
+  try {
+    watch(queues_->receive, &ConsolePort::receive_rung);
+    watch(queues_->transmit, &ConsolePort::transmit_rung);
+    // The port works on the loop's thread only, which a vCPU need not wait for.
+    loop_.post([port = port_, queues = queues_, &host = host()] { port->start(queues, host); });
+  } catch (...) {
+    reset();
+    throw;
+  }
+}
+
+void VirtioConsole::reset() noexcept {
+  if (!queues_) return;
+  unwatch(queues_->receive);
+  unwatch(queues_->transmit);
+  loop_.call([this] { port_->stop(); });
+  queues_.reset();
+}
+
+}  // namespace tsvmm

@@ -1,0 +1,146 @@
+#include "virtio/console_port.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace tsvmm {
+namespace {
+
+/// What one turn of the shared loop may send, so that a chatty guest leaves the other devices their
+/// turn.
+constexpr size_t kBytesPerTurn = 64 * 1024;
+constexpr int kChainsPerTurn = 64;
+
+std::optional<ConsoleQueues::Side> make_side(const Activation& activation, uint16_t index) {
+  const VirtqueueSetup* setup = activation.queue(index);
+  if (setup == nullptr) return std::nullopt;
+  return std::optional<ConsoleQueues::Side>(std::in_place, activation, *setup);
+}
+
+uint64_t total_length(std::span<const GuestBuffer> buffers) {
+  uint64_t total = 0;
+  for (const GuestBuffer& buffer : buffers) total += buffer.length;
+  return total;
+}
+
+}  // namespace
+
+ConsoleQueues::ConsoleQueues(const Activation& activation)
+    : receive(make_side(activation, kReceive)), transmit(make_side(activation, kTransmit)) {}
+
+void ConsolePort::start(std::shared_ptr<ConsoleQueues> queues, VirtioHost& host) noexcept {
+  host_ = &host;
+  queues_ = std::move(queues);
+  transmit();
+  backend_.input_wanted();
+}
+
+void ConsolePort::fail(const char* reason) noexcept {
+  queues_->failed = true;
+  for (const auto* side : {&queues_->receive, &queues_->transmit}) {
+    if (*side) loop_.modify((*side)->doorbell.fd(), 0);
+  }
+  host_->failed(reason);
+}
+
+/// Takes the next chain; false if there is none, and then the driver will ring.
+bool ConsolePort::hold_next(ConsoleQueues::Side& side) noexcept {
+  side.queue.disable_notifications();
+  do {
+    const SplitQueue::Pop popped = side.queue.pop(side.chain);
+    if (popped == SplitQueue::Pop::kChain) return side.holding = true;
+    if (popped == SplitQueue::Pop::kBroken) {
+      fail(side.queue.error());
+      return false;
+    }
+  } while (side.queue.enable_notifications());
+  return false;
+}
+
+void ConsolePort::give_back(ConsoleQueues::Side& side, uint32_t written) noexcept {
+  side.queue.push_used(side.chain.head, written);
+  side.holding = false;
+}
+
+void ConsolePort::receive_rung() noexcept {
+  if (!queues_ || queues_->failed) return;
+  (void)queues_->receive->doorbell.consume();
+  backend_.input_wanted();
+}
+
+size_t ConsolePort::input_room() {
+  if (!queues_ || queues_->failed || !queues_->receive) return 0;
+  ConsoleQueues::Side& side = *queues_->receive;
+  // Buffers without room are handed back, at most a queue full of them.
+  for (uint32_t i = 0; i < side.queue.size(); ++i) {
+    if (!side.holding && !hold_next(side)) break;
+    const uint64_t room = total_length(side.chain.writable);
+    if (room != 0) return static_cast<size_t>(std::min<uint64_t>(room, kBytesPerTurn));
+    give_back(side, 0);
+  }
+  if (side.queue.publish()) side.interrupt.trigger();
+  return 0;
+}
+
+void ConsolePort::input(std::span<const uint8_t> bytes) {
+  if (!queues_ || queues_->failed || !queues_->receive || !queues_->receive->holding) return;
+  ConsoleQueues::Side& side = *queues_->receive;
+  size_t copied = 0;
+  for (const GuestBuffer& buffer : side.chain.writable) {
+    const size_t size = std::min<size_t>(buffer.length, bytes.size() - copied);
+    std::memcpy(buffer.host, bytes.data() + copied, size);
+    copied += size;
+  }
+  give_back(side, static_cast<uint32_t>(copied));
+  if (side.queue.publish()) side.interrupt.trigger();
+}
+
+void ConsolePort::transmit_rung() noexcept {
+  if (!queues_ || queues_->failed) return;
+  (void)queues_->transmit->doorbell.consume();
+  if (!queues_->output_blocked) transmit();
+}
+
+void ConsolePort::output_ready() {
+  if (!queues_ || queues_->failed || !queues_->output_blocked) return;
+  transmit();
+}
+
+void ConsolePort::transmit() noexcept {
+  if (!queues_->transmit) return;
+  ConsoleQueues::Side& side = *queues_->transmit;
+  queues_->output_blocked = false;
+  size_t budget = kBytesPerTurn;
+  bool more = true;
+  for (int i = 0; i < kChainsPerTurn; ++i) {
+    more = side.holding || hold_next(side);
+    if (!more || !send(side.chain, budget)) break;
+    give_back(side, 0);
+    queues_->sent = 0;
+  }
+  if (side.queue.publish()) side.interrupt.trigger();
+  if (more && !queues_->output_blocked) side.doorbell.signal();  // The next turn goes on.
+}
+
+/// Sends the rest of a chain. False if the backend or the turn's budget did not take all of it.
+bool ConsolePort::send(const DescriptorChain& chain, size_t& budget) noexcept {
+  uint64_t skip = queues_->sent;
+  for (const GuestBuffer& buffer : chain.readable) {
+    if (skip >= buffer.length) {
+      skip -= buffer.length;
+      continue;
+    }
+    const size_t rest = buffer.length - skip;
+    const size_t offered = std::min(rest, budget);
+    if (offered == 0) return false;
+    const size_t taken = backend_.write({buffer.host + skip, offered});
+    queues_->sent += taken;
+    budget -= taken;
+    queues_->output_blocked = taken < offered;
+    if (taken < rest) return false;
+    skip = 0;
+  }
+  return true;
+}
+
+}  // namespace tsvmm

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "core/event_loop.h"
+#include "device/char_backend.h"
+#include "virtio/queue.h"
+#include "virtio/virtio_device.h"
+
+namespace tsvmm {
+
+/// The two queues of a console while it is active (virtio 1.2 §5.3.2).
+struct ConsoleQueues {
+  static constexpr uint16_t kReceive = 0;
+  static constexpr uint16_t kTransmit = 1;
+
+  struct Side {
+    Side(const Activation& activation, const VirtqueueSetup& setup)
+        : queue(activation.memory, setup.rings, activation.features),
+          doorbell(*setup.doorbell),
+          interrupt(*setup.interrupt) {}
+
+    SplitQueue queue;
+    const EventFd& doorbell;
+    VirtqueueInterrupt& interrupt;
+    DescriptorChain chain;  ///< taken and not returned yet, while `holding`
+    bool holding = false;
+  };
+
+  /// Throws Error.
+  explicit ConsoleQueues(const Activation& activation);
+
+  std::optional<Side> receive;
+  std::optional<Side> transmit;
+  uint64_t sent = 0;            ///< bytes of transmit->chain that the backend has taken
+  bool output_blocked = false;  ///< the backend takes nothing for now
+  bool failed = false;
+};
+
+/// Carries bytes between a console's queues and its host end. Lives on the loop's thread.
+class ConsolePort final : public CharClient {
+ public:
+  ConsolePort(CharBackend& backend, EventLoop& loop) : backend_(backend), loop_(loop) {}
+
+  void start(std::shared_ptr<ConsoleQueues> queues, VirtioHost& host) noexcept;
+  void stop() noexcept { queues_.reset(); }
+
+  void receive_rung() noexcept;
+  void transmit_rung() noexcept;
+
+  // CharClient.
+  size_t input_room() override;
+  void input(std::span<const uint8_t> bytes) override;
+  void output_ready() override;
+
+ private:
+  [[nodiscard]] bool hold_next(ConsoleQueues::Side& side) noexcept;
+  void give_back(ConsoleQueues::Side& side, uint32_t written) noexcept;
+  void transmit() noexcept;
+  [[nodiscard]] bool send(const DescriptorChain& chain, size_t& budget) noexcept;
+  void fail(const char* reason) noexcept;
+
+  CharBackend& backend_;
+  EventLoop& loop_;
+  VirtioHost* host_ = nullptr;
+  std::shared_ptr<ConsoleQueues> queues_;
+};
+
+}  // namespace tsvmm

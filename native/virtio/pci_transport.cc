@@ -1,0 +1,324 @@
+#include "virtio/pci_transport.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/bytes.h"
+#include "virtio/pci_layout.h"
+
+namespace tsvmm {
+namespace {
+
+using namespace virtio_pci;
+
+PciIdentity identity(VirtioType type) {
+  const auto device = static_cast<uint16_t>(kDeviceIdBase + static_cast<uint16_t>(type));
+  PciIdentity result{.vendor = kVendorId,
+                     .device = device,
+                     .revision = 1,  // Not a transitional device (§4.1.2.1).
+                     .class_code = 0xff,
+                     .subclass = 0xff,
+                     .subsystem_vendor = kVendorId,
+                     .subsystem = device};
+  if (type == VirtioType::kBlock) {
+    result.class_code = 0x01;  // mass storage
+    result.subclass = 0x80;    // other
+  }
+  return result;
+}
+
+uint16_t vector_count(const VirtioDevice& device) {
+  return static_cast<uint16_t>(device.queue_sizes().size() + 1);
+}
+
+}  // namespace
+
+/// A queue's two signals: the vector that announces its used buffers, and what the guest rings.
+class VirtioPciFunction::QueueLine final : public VirtqueueInterrupt {
+ public:
+  explicit QueueLine(VirtioPciFunction& function) : function_(function) {}
+
+  void trigger() noexcept override {
+    function_.interrupt(vector.load(std::memory_order_relaxed), kIsrQueue);
+  }
+
+  std::atomic<uint16_t> vector = kNoVector;
+  std::optional<EventFd> event;  ///< from the first activation on
+  std::unique_ptr<Doorbell> doorbell;
+
+ private:
+  VirtioPciFunction& function_;
+};
+
+VirtioPciFunction::VirtioPciFunction(Options options, std::shared_ptr<VirtioDevice> device,
+                                     const GuestMemory& memory, InterruptFabric& fabric,
+                                     DeviceEvents& events)
+    : options_(std::move(options)),
+      device_(std::move(device)),
+      memory_(memory),
+      fabric_(fabric),
+      events_(events),
+      msix_(fabric, vector_count(*device_)),
+      config_(identity(device_->type())),
+      common_(device_->features() | virtio_feature::kVersion1, device_->queue_sizes(),
+              msix_.vectors()) {
+  for (size_t i = 0; i < common_.queues().size(); ++i) {
+    lines_.push_back(std::make_unique<QueueLine>(*this));
+  }
+  config_.add_memory_bar(0, kBarSize, options_.bar0_is_64bit, options_.bar0);
+  add_capabilities();
+  config_.set_command(kPciCommandMemory);
+  device_->connect(*this);
+}
+
+VirtioPciFunction::~VirtioPciFunction() {
+  if (active_) device_->reset();
+  device_->disconnect();
+}
+
+uint32_t VirtioPciFunction::add_virtio_capability(uint8_t type, uint32_t offset, uint32_t length,
+                                                  std::span<const uint8_t> tail, bool writable) {
+  // struct virtio_pci_cap without the two bytes that every capability begins with (§4.1.4).
+  std::vector<uint8_t> body(kCapabilitySize - 2);
+  body[0] = static_cast<uint8_t>(kCapabilitySize + tail.size());
+  body[1] = type;
+  store(std::span(body), offset, kCapabilityOffset - 2);
+  store(std::span(body), length, kCapabilityLength - 2);
+  body.insert(body.end(), tail.begin(), tail.end());
+  std::vector<uint8_t> mask;
+  if (writable) {
+    mask.resize(body.size(), 0xff);
+    std::fill_n(mask.begin(), 2, uint8_t{0});
+    std::fill_n(mask.begin() + kCapabilityBar - 2 + 1, 3, uint8_t{0});
+  }
+  return config_.add_capability(kCapabilityVendor, body, mask);
+}
+
+void VirtioPciFunction::add_capabilities() {
+  const auto queues = static_cast<uint32_t>(lines_.size());
+  add_virtio_capability(kCapCommon, kCommonOffset, CommonConfig::kSize, {}, false);
+  add_virtio_capability(kCapIsr, kIsrOffset, 1, {}, false);
+  if (device_->config_size() != 0) {
+    add_virtio_capability(kCapDevice, kDeviceOffset, device_->config_size(), {}, false);
+  }
+  std::array<uint8_t, 4> word{};
+  store(std::span<uint8_t>(word), kNotifyMultiplier);
+  add_virtio_capability(kCapNotify, kNotifyOffset, queues * kNotifyMultiplier, word, false);
+  word = {};
+  window_capability_ = add_virtio_capability(kCapPciConfig, 0, 0, word, true);
+
+  std::array<uint8_t, 10> msix{};
+  std::array<uint8_t, 10> writable{};
+  store(std::span<uint8_t>(msix), static_cast<uint16_t>(msix_.vectors() - 1));
+  store(std::span<uint8_t>(msix), kMsixTableOffset, 2);
+  store(std::span<uint8_t>(msix), kMsixPendingOffset, 6);
+  store(std::span<uint8_t>(writable), static_cast<uint16_t>(kMsixEnable | kMsixFunctionMask));
+  msix_capability_ = config_.add_capability(kCapabilityMsix, msix, writable);
+}
+
+// Configuration space, under the root's lock.
+
+bool VirtioPciFunction::is_window_access(uint32_t offset, size_t size) const noexcept {
+  const uint32_t data = window_capability_ + kCapabilitySize;
+  return offset < data + 4 && offset + size > data;
+}
+
+std::optional<VirtioPciFunction::Window> VirtioPciFunction::window() const noexcept {
+  // §4.1.4.9.1: offset a multiple of the length, which is 1, 2 or 4.
+  const auto bar = config_.get<uint8_t>(window_capability_ + kCapabilityBar);
+  const auto offset = config_.get<uint32_t>(window_capability_ + kCapabilityOffset);
+  const auto length = config_.get<uint32_t>(window_capability_ + kCapabilityLength);
+  if (bar != 0 || (length != 1 && length != 2 && length != 4)) return std::nullopt;
+  if (offset % length != 0 || offset >= kBarSize) return std::nullopt;
+  return Window{offset, length};
+}
+
+void VirtioPciFunction::config_read(uint32_t offset, std::span<uint8_t> data) noexcept {
+  config_.read(offset, data);
+  if (!is_window_access(offset, data.size())) return;
+  const auto target = window();
+  if (!target || offset != window_capability_ + kCapabilitySize) return;
+  std::array<uint8_t, 4> value{};
+  read(target->offset, std::span(value).first(target->length));
+  std::copy_n(value.begin(), std::min(value.size(), data.size()), data.begin());
+}
+
+void VirtioPciFunction::config_write(uint32_t offset, std::span<const uint8_t> data) noexcept {
+  config_.write(offset, data);
+  const uint32_t control = msix_capability_ + 2;
+  if (offset < control + 2 && offset + data.size() > control) update_msix_control();
+  if (!is_window_access(offset, data.size())) return;
+  const auto target = window();
+  if (!target || offset != window_capability_ + kCapabilitySize) return;
+  if (data.size() >= target->length) write(target->offset, data.first(target->length));
+}
+
+void VirtioPciFunction::update_msix_control() noexcept {
+  const auto control = config_.get<uint16_t>(msix_capability_ + 2);
+  msix_.set_control((control & kMsixEnable) != 0, (control & kMsixFunctionMask) != 0);
+}
+
+std::optional<BarRequest> VirtioPciFunction::bar(unsigned index) const noexcept {
+  return config_.bar(index);
+}
+
+BusDevice* VirtioPciFunction::bar_device(unsigned /*index*/) noexcept { return this; }
+
+void VirtioPciFunction::bar_mapped(unsigned /*index*/, uint64_t address) noexcept {
+  const std::lock_guard lock(mutex_);
+  bar_address_ = address;
+  if (active_) connect_doorbells();
+}
+
+void VirtioPciFunction::bar_unmapped(unsigned /*index*/) noexcept {
+  const std::lock_guard lock(mutex_);
+  bar_address_.reset();
+  for (const auto& line : lines_) line->doorbell.reset();
+}
+
+// BAR 0, from any vCPU.
+
+void VirtioPciFunction::read(uint64_t offset, std::span<uint8_t> data) {
+  std::ranges::fill(data, uint8_t{0});
+  if (offset >= kMsixPendingOffset) {
+    msix_.read_pending(offset - kMsixPendingOffset, data);
+  } else if (offset >= kMsixTableOffset) {
+    msix_.read_table(offset - kMsixTableOffset, data);
+  } else if (offset >= kNotifyOffset) {
+    return;
+  } else if (offset >= kDeviceOffset) {
+    read_device_config(offset - kDeviceOffset, data);
+  } else if (offset == kIsrOffset) {
+    data[0] = isr_.exchange(0);  // Reading clears (§4.1.4.5).
+  } else if (offset < kIsrOffset) {
+    const std::lock_guard lock(mutex_);
+    common_.read(offset - kCommonOffset, data);
+  }
+}
+
+void VirtioPciFunction::write(uint64_t offset, std::span<const uint8_t> data) {
+  if (offset >= kMsixPendingOffset) return;
+  if (offset >= kMsixTableOffset) {
+    msix_.write_table(offset - kMsixTableOffset, data);
+  } else if (offset >= kNotifyOffset) {
+    notify(offset - kNotifyOffset);
+  } else if (offset >= kDeviceOffset) {
+    write_device_config(offset - kDeviceOffset, data);
+  } else if (offset < kIsrOffset) {
+    write_common(offset - kCommonOffset, data);
+  }
+}
+
+void VirtioPciFunction::write_common(uint64_t offset, std::span<const uint8_t> data) noexcept {
+  const std::lock_guard lock(mutex_);
+  const CommonConfig::Effect effect = common_.write(offset, data);
+  if (offset == CommonConfig::kQueueVector) update_vectors();
+  if (effect == CommonConfig::Effect::kActivate) activate();
+  if (effect == CommonConfig::Effect::kReset) reset();
+}
+
+void VirtioPciFunction::read_device_config(uint64_t offset, std::span<uint8_t> data) noexcept {
+  const uint32_t size = device_->config_size();
+  if (offset >= size) return;
+  const std::lock_guard lock(mutex_);
+  device_->read_config(static_cast<uint32_t>(offset),
+                       data.first(std::min<size_t>(data.size(), size - offset)));
+}
+
+void VirtioPciFunction::write_device_config(uint64_t offset,
+                                            std::span<const uint8_t> data) noexcept {
+  const uint32_t size = device_->config_size();
+  if (offset >= size || data.size() > size - offset) return;
+  const std::lock_guard lock(mutex_);
+  device_->write_config(static_cast<uint32_t>(offset), data);
+}
+
+/// A doorbell that came as MMIO: no ioeventfd on this host, or one of another vCPU's stores raced
+/// its removal.
+void VirtioPciFunction::notify(uint64_t offset) noexcept {
+  const uint64_t queue = offset / kNotifyMultiplier;
+  if (queue >= lines_.size() || offset % kNotifyMultiplier != 0) return;
+  const std::lock_guard lock(mutex_);
+  if (active_ && lines_[queue]->event) lines_[queue]->event->signal();
+}
+
+// The device's life, under `mutex_`.
+
+void VirtioPciFunction::activate() noexcept {
+  try {
+    Activation activation{memory_, common_.driver_features(), {}};
+    for (uint16_t i = 0; i < lines_.size(); ++i) {
+      const CommonConfig::Queue& queue = common_.queues()[i];
+      if (!queue.enabled) continue;
+      QueueLine& line = *lines_[i];
+      if (!line.event) line.event.emplace();
+      (void)line.event->consume();  // A ring from before a reset.
+      activation.queues.push_back({i, queue.rings, &*line.event, &line});
+    }
+    device_->activate(activation);
+  } catch (const std::exception& error) {
+    failed(error.what());
+    return;
+  }
+  active_ = true;
+  connect_doorbells();
+  events_.activated(options_.id);
+}
+
+void VirtioPciFunction::reset() noexcept {
+  if (active_) {
+    device_->reset();
+    active_ = false;
+    events_.reset(options_.id);
+  }
+  common_.clear();
+  update_vectors();
+  isr_ = 0;
+}
+
+/// Doorbells stay connected over resets, until the BAR moves: they cost a system call each and ring
+/// at nobody's.
+void VirtioPciFunction::connect_doorbells() noexcept {
+  if (!bar_address_) return;
+  for (size_t i = 0; i < lines_.size(); ++i) {
+    QueueLine& line = *lines_[i];
+    if (!common_.queues()[i].enabled || line.doorbell) continue;
+    try {
+      line.doorbell = fabric_.create_doorbell(*bar_address_ + kNotifyOffset + i * kNotifyMultiplier,
+                                              *line.event);
+    } catch (const std::exception&) {
+      line.doorbell.reset();  // Its stores then come as MMIO.
+    }
+  }
+}
+
+void VirtioPciFunction::update_vectors() noexcept {
+  for (size_t i = 0; i < lines_.size(); ++i) {
+    lines_[i]->vector.store(common_.queues()[i].vector, std::memory_order_relaxed);
+  }
+}
+
+// Signals to the driver, from any thread and without `mutex_`.
+
+void VirtioPciFunction::interrupt(uint16_t vector, uint8_t isr_bit) noexcept {
+  // The ISR is for drivers without MSI-X, who poll it here as there is no INTx; the configuration
+  // bit is always set (§4.1.4.5.1).
+  if (isr_bit == kIsrConfig || !msix_.enabled()) isr_.fetch_or(isr_bit);
+  msix_.trigger(vector);
+}
+
+void VirtioPciFunction::config_changed() noexcept {
+  common_.changed();
+  if ((common_.status() & virtio_status::kDriverOk) == 0) return;
+  interrupt(common_.config_vector(), kIsrConfig);
+}
+
+void VirtioPciFunction::failed(std::string_view reason) noexcept {
+  if (!common_.fail()) return;
+  events_.failed(options_.id, reason);
+  if ((common_.status() & virtio_status::kDriverOk) != 0) {
+    interrupt(common_.config_vector(), kIsrConfig);
+  }
+}
+
+}  // namespace tsvmm

@@ -1,0 +1,107 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "memory/guest_memory.h"
+#include "virtio/virtio_device.h"
+
+namespace tsvmm {
+
+/// One buffer of a chain: bytes of guest memory, which the guest may change at any time.
+struct GuestBuffer {
+  uint8_t* host;
+  uint32_t length;  ///< never 0
+};
+
+/// A request that the driver made available.
+struct DescriptorChain {
+  uint16_t head = 0;
+  std::span<const GuestBuffer> readable;  ///< valid until the queue's next pop()
+  std::span<const GuestBuffer> writable;
+};
+
+/// What a split queue remembers between requests.
+struct SplitQueueState {
+  uint16_t next_available = 0;
+  uint16_t next_used = 0;
+};
+
+/// The device's side of a split virtqueue (virtio 1.2 §2.7), with event indexes and indirect
+/// descriptors.
+///
+/// Belongs to one thread at a time. Everything the driver wrote is copied before it is looked at;
+/// what breaks the rules makes the queue broken for good. Nothing is allocated after construction.
+class SplitQueue {
+ public:
+  /// Throws Error if the size is no power of two, or a ring is misaligned or not inside one region
+  /// of guest memory.
+  SplitQueue(const GuestMemory& memory, const VirtqueueConfig& config, uint64_t features,
+             SplitQueueState state = {});
+
+  enum class Pop { kChain, kEmpty, kBroken };
+  /// Takes the next available chain. kBroken for good once the driver broke a rule; error() says
+  /// which.
+  [[nodiscard]] Pop pop(DescriptorChain& chain) noexcept;
+  /// Gives the chain of the last pop() back, to be taken again later.
+  void undo_pop() noexcept { --state_.next_available; }
+
+  /// Returns a chain with `written` bytes in its writable buffers; the driver sees it after
+  /// publish().
+  void push_used(uint16_t head, uint32_t written) noexcept;
+  /// Shows the driver all pushed chains. True if it wants to be interrupted for them.
+  [[nodiscard]] bool publish() noexcept;
+
+  /// Asks for a doorbell at the next available chain. True if one came meanwhile: then pop() again
+  /// instead of waiting.
+  [[nodiscard]] bool enable_notifications() noexcept;
+  /// Tells the driver that no doorbell is needed while this side is looking anyway.
+  void disable_notifications() noexcept;
+
+  [[nodiscard]] uint16_t size() const noexcept { return size_; }
+  [[nodiscard]] SplitQueueState state() const noexcept { return state_; }
+  [[nodiscard]] const char* error() const noexcept { return error_; }
+
+ private:
+  struct Descriptor {
+    GuestAddress address;
+    uint32_t length;
+    uint16_t flags;
+    uint16_t next;
+  };
+  /// A table of descriptors being walked: the queue's own or an indirect one.
+  struct Table {
+    const uint8_t* host;
+    uint32_t entries;
+  };
+
+  [[nodiscard]] bool chains_available() noexcept;
+  [[nodiscard]] bool collect(uint16_t head, DescriptorChain& chain) noexcept;
+  [[nodiscard]] bool enter_indirect(const Descriptor& descriptor, Table& table) noexcept;
+  [[nodiscard]] bool add_buffer(const Descriptor& descriptor, uint32_t& readable,
+                                uint32_t& writable) noexcept;
+  [[nodiscard]] std::optional<std::span<uint8_t>> translate(GuestAddress address,
+                                                            uint32_t length) const noexcept;
+  [[nodiscard]] static Descriptor copy_descriptor(const Table& table, uint32_t index) noexcept;
+  [[nodiscard]] bool broken(const char* reason) noexcept;
+  [[nodiscard]] uint8_t* ring(GuestAddress address, uint64_t length, uint64_t alignment,
+                              const char* name) const;
+
+  const GuestMemory& memory_;
+  const uint16_t size_;
+  const bool event_index_;
+  const bool indirect_;
+  const uint8_t* descriptors_;
+  uint16_t* available_;  ///< flags, index, ring, used_event
+  uint16_t* used_;       ///< flags, index, ring of two 32-bit words, avail_event
+  SplitQueueState state_;
+  uint16_t seen_available_;  ///< the driver's index when last looked at
+  uint16_t published_used_;  ///< what the driver sees of next_used
+  const char* error_ = nullptr;
+  std::vector<GuestBuffer> buffers_;
+};
+
+}  // namespace tsvmm
