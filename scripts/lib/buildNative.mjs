@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { run } from './exec.mjs';
+import { withLock } from './lock.mjs';
 import { ADDON, BUILD, DIST, ROOT } from './paths.mjs';
 import { Failure, step } from './progress.mjs';
 import { filesBelow, unlessFresh } from './stamp.mjs';
@@ -22,10 +23,12 @@ const JOBS = String(Math.max(1, os.availableParallelism?.() ?? os.cpus().length)
 export async function cmakeBuild(name, targets, variables) {
   const tree = path.join(BUILD, name);
   const settings = Object.entries(variables).map(([key, value]) => `-D${key}=${value}`);
-  await step(`building ${targets.join(', ')} (${name})`, async (detail) => {
-    await run('cmake', ['-S', ROOT, '-B', tree, ...settings], { onLine: detail });
-    await run('cmake', ['--build', tree, '-j', JOBS, '--target', ...targets], { onLine: detail });
-  });
+  await step(`building ${targets.join(', ')} (${name})`, (detail) =>
+    withLock(`${tree}.lock`, async () => {
+      await run('cmake', ['-S', ROOT, '-B', tree, ...settings], { onLine: detail });
+      await run('cmake', ['--build', tree, '-j', JOBS, '--target', ...targets], { onLine: detail });
+    }),
+  );
   return tree;
 }
 

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
+import { withLock } from './lock.mjs';
 import { BUILD, ROOT } from './paths.mjs';
 
 /**
@@ -45,12 +46,13 @@ export function digestOf(files, extra = '') {
  */
 export async function unlessFresh(name, what, work) {
   const stamp = path.join(BUILD, 'stamps', name);
-  const digest = digestOf(filesBelow(what.inputs), what.extra);
-  const before = fs.existsSync(stamp) ? fs.readFileSync(stamp, 'utf8') : '';
-  if (before === digest && what.outputs.every((file) => fs.existsSync(file))) return false;
-  fs.rmSync(stamp, { force: true });
-  await work();
-  fs.mkdirSync(path.dirname(stamp), { recursive: true });
-  fs.writeFileSync(stamp, digest);
-  return true;
+  return withLock(`${stamp}.lock`, async () => {
+    const digest = digestOf(filesBelow(what.inputs), what.extra);
+    const before = fs.existsSync(stamp) ? fs.readFileSync(stamp, 'utf8') : '';
+    if (before === digest && what.outputs.every((file) => fs.existsSync(file))) return false;
+    fs.rmSync(stamp, { force: true });
+    await work();
+    fs.writeFileSync(stamp, digest);
+    return true;
+  });
 }
