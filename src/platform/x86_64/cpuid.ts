@@ -12,7 +12,7 @@ export interface CpuidPolicy {
   readonly topology: Topology;
 }
 
-/** `struct kvm_cpuid_entry2` in 32-bit words: function, index, flags, four registers, padding. */
+/** `struct kvm_cpuid_entry2` in signed 32-bit words, which are the engine's own small integers: function, index, flags, four registers, padding. */
 const WORDS = 10;
 const INDEX = 1;
 const FLAGS = 2;
@@ -49,7 +49,10 @@ const ADDED_ENTRIES = 8;
 
 const LEAF_TOPOLOGY = 0xb;
 const LEAF_TOPOLOGY_V2 = 0x1f;
+const HYPERVISOR_LEAVES = 0x4000_0000;
 const LEAF_TIMING = 0x4000_0010;
+/** The bit that extended leaves have; in these signed words it makes them negative. */
+const EXTENDED = 1 << 31;
 /** Local APIC timer frequency that the timing leaf tells, in kHz: KVM's bus runs at 1 GHz. */
 const APIC_BUS_KHZ = 1_000_000;
 
@@ -61,7 +64,7 @@ const BRAND_FALLBACK = 'tsvmm virtual processor';
 
 /** The entries of one machine, and where in them vCPUs differ. */
 interface Table {
-  readonly words: Uint32Array;
+  readonly words: Int32Array;
   /** Words in use. */
   end: number;
   readonly policy: CpuidPolicy;
@@ -94,7 +97,7 @@ export function buildCpuid(host: HostInfo, policy: CpuidPolicy, apicIds: readonl
 function copySupported(host: HostInfo, policy: CpuidPolicy): Table {
   const supported = host.supportedCpuid;
   const end = Math.floor(supported.length / (4 * WORDS)) * WORDS;
-  const words = new Uint32Array(end + ADDED_ENTRIES * WORDS);
+  const words = new Int32Array(end + ADDED_ENTRIES * WORDS);
   new Uint8Array(words.buffer).set(supported.subarray(0, end * 4));
   return {
     words,
@@ -109,23 +112,24 @@ function copySupported(host: HostInfo, policy: CpuidPolicy): Table {
   };
 }
 
-/** KVM lists leaf 0 first, which tells the vendor. */
+/** Leaves are told apart by small numbers, for which a cold interpreter has jump tables. KVM lists leaf 0 first. */
 function adjustEntries(table: Table): void {
   const { words } = table;
   for (let at = 0; at < table.end; at += WORDS) {
     const leaf = word(words, at);
-    // KVM's topology leaves describe the host, or nothing: ours come instead.
-    if (leaf === LEAF_TOPOLOGY || leaf === LEAF_TOPOLOGY_V2 || leaf === LEAF_TIMING) {
+    if (leaf < 0) {
+      adjustExtended(table, leaf & ~EXTENDED, at);
+    } else if (leaf >= HYPERVISOR_LEAVES) {
+      adjustHypervisor(table, leaf, at);
+    } else if (leaf === LEAF_TOPOLOGY || leaf === LEAF_TOPOLOGY_V2) {
+      // KVM's topology leaves describe the host, or nothing: ours come instead.
       table.end -= WORDS;
       words.copyWithin(at, table.end, table.end + WORDS);
       at -= WORDS;
-    } else if (leaf < 0x4000_0000) {
-      adjustBasic(table, leaf, at);
     } else {
-      adjustExtended(table, leaf, at);
+      adjustBasic(table, leaf, at);
     }
   }
-  words.fill(0, table.end);
 }
 
 function adjustBasic(table: Table, leaf: number, at: number): void {
@@ -164,32 +168,34 @@ function adjustBasic(table: Table, leaf: number, at: number): void {
   }
 }
 
+/** The first leaf, which says how many there are, and KVM's features. */
+function adjustHypervisor({ words, tscKhz }: Table, leaf: number, at: number): void {
+  if (leaf === HYPERVISOR_LEAVES && tscKhz > 0) {
+    words[at + EAX] = Math.max(word(words, at + EAX), LEAF_TIMING);
+  } else if (leaf === HYPERVISOR_LEAVES + 1) {
+    set(words, at + EAX, MSI_EXT_DEST_ID);
+  }
+}
+
+/** `leaf` counts from 0x80000000. */
 function adjustExtended(table: Table, leaf: number, at: number): void {
   const { words, policy } = table;
   switch (leaf) {
-    case 0x4000_0000:
-      if (table.tscKhz > 0) {
-        words[at + EAX] = Math.max(word(words, at + EAX), LEAF_TIMING);
-      }
-      break;
-    case 0x4000_0001:
-      set(words, at + EAX, MSI_EXT_DEST_ID);
-      break;
-    case 0x8000_0001:
+    case 0x1:
       if (!policy.nested) {
         clear(words, at + ECX, SVM);
       }
       break;
-    case 0x8000_0002:
+    case 0x2:
       fillBrand(table, at);
       break;
-    case 0x8000_0008:
+    case 0x8:
       adjustAddressSizes(table, at);
       break;
-    case 0x8000_001d:
+    case 0x1d:
       clampSharing(words, at + EAX, policy.topology);
       break;
-    case 0x8000_001e:
+    case 0x1e:
       table.extendedApicAt = table.isAmd ? at : -1;
       break;
     default:
@@ -301,6 +307,7 @@ function addEntry(
   words[end + EAX] = eax;
   words[end + EBX] = ebx;
   words[end + ECX] = ecx;
+  words[end + EDX] = 0;
   table.end = end + WORDS;
 }
 
@@ -320,7 +327,7 @@ function entriesFor(table: Table, apicId: number): Uint8Array {
 }
 
 /** Leaf 0x8000001E: extended APIC id, compute unit and node identifiers. */
-function setExtendedApic(words: Uint32Array, at: number, apicId: number, topology: Topology): void {
+function setExtendedApic(words: Int32Array, at: number, apicId: number, topology: Topology): void {
   const inPackage = apicId & ((1 << topology.packageShift) - 1);
   const core = inPackage >> topology.coreShift;
   const die = inPackage >> topology.dieShift;
@@ -332,21 +339,21 @@ function setExtendedApic(words: Uint32Array, at: number, apicId: number, topolog
 }
 
 /** Bits 25 to 14 of a cache leaf say, less one, how many logical processors share it: at most those of one die. */
-function clampSharing(words: Uint32Array, at: number, topology: Topology): void {
+function clampSharing(words: Int32Array, at: number, topology: Topology): void {
   const value = word(words, at);
   const sharing = Math.min((value >>> 14) & 0xfff, (1 << topology.dieShift) - 1);
   words[at] = (value & ~(0xfff << 14)) | (sharing << 14);
 }
 
-function set(words: Uint32Array, at: number, bits: number): void {
+function set(words: Int32Array, at: number, bits: number): void {
   words[at] = word(words, at) | bits;
 }
 
-function clear(words: Uint32Array, at: number, bits: number): void {
+function clear(words: Int32Array, at: number, bits: number): void {
   words[at] = word(words, at) & ~bits;
 }
 
 /** Positions come from the table's own length, so they are inside it. */
-function word(words: Uint32Array, at: number): number {
+function word(words: Int32Array, at: number): number {
   return words[at] as number;
 }

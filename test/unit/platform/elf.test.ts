@@ -1,0 +1,118 @@
+import { describe, expect, it } from 'vitest';
+import { isElf, parsePvhElf } from '../../../src/platform/x86_64/elf.ts';
+import { ELF_CODE, ELF_NOTE, ELF_PROGRAM_HEADERS, imageOf, MIB, makeElf, programHeader } from './support.ts';
+
+const INVALID = expect.objectContaining({ code: 'ERR_TSVMM_KERNEL_INVALID' });
+
+function parse(bytes: Uint8Array) {
+  return parsePvhElf(imageOf(bytes));
+}
+
+function changed(change: (view: DataView, bytes: Uint8Array) => void, bytes = makeElf()): Uint8Array {
+  change(new DataView(bytes.buffer), bytes);
+  return bytes;
+}
+
+describe('parsePvhElf', () => {
+  it.each([
+    { bits: 64, entrySize: 8 },
+    { bits: 64, entrySize: 4 },
+    { bits: 32, entrySize: 4, machine: 3 },
+    { bits: 64, entrySize: 8, noteAlign: 8 },
+  ] as const)('reads %o', (options) => {
+    expect(parse(makeElf({ ...options, entry: MIB + 16 }))).toEqual({
+      entry: MIB + 16,
+      segments: [
+        expect.objectContaining({ address: MIB, fileOffset: ELF_CODE, fileSize: 64, memorySize: 4096 }),
+      ],
+    });
+  });
+
+  it('finds the note behind others', () => {
+    const bytes = changed((view, all) => {
+      all.copyWithin(ELF_NOTE + 20, ELF_NOTE, ELF_NOTE + 24);
+      view.setUint32(ELF_NOTE + 4, 1, true);
+      view.setUint32(ELF_NOTE + 8, 5, true);
+      programHeader(view, true, 0, [4, ELF_NOTE, 0, 44, 44, 4]);
+    });
+    expect(parse(bytes)?.entry).toBe(MIB);
+  });
+
+  it('is undefined without a PVH note', () => {
+    expect(parse(makeElf({ noteType: 17 }))).toBeUndefined();
+    expect(parse(changed((_view, bytes) => bytes.set([0x47, 0x4e, 0x55, 0], ELF_NOTE + 12)))).toBeUndefined();
+  });
+
+  it('leaves out segments that take no memory', () => {
+    const bytes = changed((view) => programHeader(view, true, 1, [1, 0, 0, 0, 0, 0]));
+    expect(() => parse(bytes)).toThrow(/lies in none of its segments/);
+  });
+
+  it('refuses a file cut anywhere, with one clear error', () => {
+    const whole = makeElf();
+    for (let length = 0; length < whole.length; length++) {
+      const image = imageOf(whole.slice(0, length));
+      if (isElf(image)) {
+        expect(() => parsePvhElf(image), `cut at ${length}`).toThrowError(INVALID);
+      } else {
+        expect(length).toBeLessThan(4);
+      }
+    }
+  });
+
+  it.each<[string, (view: DataView, bytes: Uint8Array) => void]>([
+    ['an unknown class', (_view, bytes) => bytes.set([3], 4)],
+    ['big-endian fields', (_view, bytes) => bytes.set([2], 5)],
+    ['another processor', (view) => view.setUint16(18, 183, true)],
+    ['no program headers', (view) => view.setUint16(56, 0, true)],
+    ['65535 program headers', (view) => view.setUint16(56, 0xffff, true)],
+    ['tiny program headers', (view) => view.setUint16(54, 1, true)],
+    [
+      'program headers at the end of the address space',
+      (view) => view.setBigUint64(32, 2n ** 64n - 1n, true),
+    ],
+    ['program headers past the end', (view) => view.setBigUint64(32, 300n, true)],
+    ['a segment from beyond the file', (view) => programHeader(view, true, 1, [1, 400, MIB, 64, 64, 0])],
+    [
+      'a segment whose end wraps',
+      (view) => view.setBigUint64(ELF_PROGRAM_HEADERS + 56 + 8, 2n ** 64n - 32n, true),
+    ],
+    [
+      'a segment of 2^64 - 1 bytes',
+      (view) => view.setBigUint64(ELF_PROGRAM_HEADERS + 56 + 32, 2n ** 64n - 1n, true),
+    ],
+    [
+      'more in the file than in memory',
+      (view) => programHeader(view, true, 1, [1, ELF_CODE, MIB, 64, 63, 0]),
+    ],
+    ['notes of a gigabyte', (view) => programHeader(view, true, 0, [4, ELF_NOTE, 0, 2 ** 30, 0, 4])],
+    ['a note name of 4 GiB', (view) => view.setUint32(ELF_NOTE, 0xffff_ffff, true)],
+    ['a note description of 4 GiB', (view) => view.setUint32(ELF_NOTE + 4, 0xffff_ffff, true)],
+    ['an entry of 2 bytes', (view) => view.setUint32(ELF_NOTE + 4, 2, true)],
+    ['an entry above 4 GiB', (view) => view.setUint32(ELF_NOTE + 20, 1, true)],
+    ['an entry outside its segments', (view) => view.setUint32(ELF_NOTE + 16, MIB + 4096, true)],
+  ])('refuses %s', (_name, change) => {
+    expect(() => parse(changed(change))).toThrowError(INVALID);
+  });
+
+  it('ends on notes of no size at all', () => {
+    const bytes = changed((view, all) => {
+      all.fill(0, ELF_NOTE, ELF_CODE);
+      programHeader(view, true, 0, [4, ELF_NOTE, 0, ELF_CODE - ELF_NOTE, 0, 4]);
+    });
+    expect(parse(bytes)).toBeUndefined();
+  });
+
+  it('survives any single wrong byte', () => {
+    for (let at = 0; at < ELF_CODE; at++) {
+      for (const value of [0, 1, 0x7f, 0x80, 0xff]) {
+        const bytes = changed((_view, all) => all.set([value], at));
+        try {
+          parse(bytes);
+        } catch (error) {
+          expect(error, `byte ${at} = ${value}`).toEqual(INVALID);
+        }
+      }
+    }
+  });
+});
