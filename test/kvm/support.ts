@@ -147,6 +147,11 @@ export class Tsvmm {
     this.#child.stdin?.write(text, 'latin1');
   }
 
+  /** As when whoever reads the output goes away. */
+  closeOutput(): void {
+    this.#child.stdout?.destroy();
+  }
+
   kill(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
   }

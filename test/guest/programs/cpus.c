@@ -67,3 +67,17 @@ static void nmi(void) {
   check("nmi", nmi_count != 0, "none in ten seconds");
 }
 PROGRAM("nmi", nmi);
+
+static u64 ring0_cmpxchg16b(u64 operand, u64 b, u64 c) {
+  (void)b, (void)c;
+  __asm__ volatile("lock cmpxchg16b (%0)" ::"r"(operand), "a"(0), "b"(0), "c"(0), "d"(0) : "memory");
+  return 0;
+}
+
+/* An instruction in ring 0 that a KVM without hardware virtualization cannot run. */
+static void unemulatable(void) {
+  print("now\n");
+  ring0(ring0_cmpxchg16b, (u64)alloc(4096), 0, 0);
+  ok("unemulatable");
+}
+PROGRAM("unemulatable", unemulatable);

@@ -1,0 +1,223 @@
+/** The process around the VM: its threads, its idleness, its sockets and its last words. */
+import fs from 'node:fs';
+import net from 'node:net';
+import path from 'node:path';
+import { describe, expect, test } from 'vitest';
+import {
+  contextSwitches,
+  diskImage,
+  guestArgs,
+  HELLO,
+  PAYLOAD,
+  RUNTIMES,
+  sleep,
+  startGuest,
+  Tsvmm,
+  temporaryFolder,
+  threadNames,
+} from './support.ts';
+
+const IDLE_MS = 10_000;
+
+describe.each(RUNTIMES)('%s', (runtime) => {
+  test('threads are named as in the reference, and few', async () => {
+    const folder = temporaryFolder();
+    const idle = new Tsvmm(['--api-socket', path.join(folder, 'idle')], { runtime });
+    await idle.ready();
+    const without = threadNames(idle.pid);
+    const args = ['--api-socket', path.join(folder, 'api')];
+    args.push('--disk', `path=${diskImage(folder, 'disk.img')},image_type=raw`);
+    const vmm = startGuest({ cmdline: 'run=blk-info,rng then=idle', args, runtime });
+    await vmm.waitFor('done ');
+    await vmm.api('GET', 'vm.info');
+    const own = threadNames(vmm.pid);
+    for (const name of without) {
+      const at = own.indexOf(name);
+      if (at >= 0) own.splice(at, 1);
+    }
+    const native = own.filter((name) => /^(vcpu\d+|_disk\d+_q\d+|serial-manager)$/.test(name));
+    expect(native).toEqual(['_disk0_q0', 'serial-manager', 'vcpu0']);
+    expect(own.length, own.join(' ')).toBeLessThanOrEqual(3);
+  });
+
+  test('an idle VM with a REST socket wakes nothing up', { timeout: 40_000 }, async () => {
+    const folder = temporaryFolder();
+    const args = ['--api-socket', path.join(folder, 'api'), '--watchdog'];
+    args.push('--disk', `path=${diskImage(folder, 'disk.img')},image_type=raw`);
+    const vmm = startGuest({ cmdline: 'run=blk-rw,rng then=idle', args, runtime });
+    await vmm.waitFor('done ');
+    await vmm.api('GET', 'vm.info');
+    // The runtime tidies up for a while after it has worked.
+    await sleep(3000);
+    const before = contextSwitches(vmm.pid);
+    await sleep(IDLE_MS);
+    expect(contextSwitches(vmm.pid)).toEqual(before);
+  });
+
+  test('a killed process leaves nothing that stops the next one', async () => {
+    const folder = temporaryFolder();
+    const api = path.join(folder, 'api');
+    const serial = path.join(folder, 'serial');
+    const disk = diskImage(folder, 'disk.img');
+    const args = [
+      ...['--kernel', PAYLOAD, '--cmdline', 'run=idle', '--memory', 'size=128M', '--console', 'off'],
+      ...['--serial', `socket=${serial}`, '--api-socket', api, '--disk', `path=${disk},image_type=raw`],
+    ];
+    for (let round = 0; round < 3; round++) {
+      const vmm = new Tsvmm(args, { runtime });
+      await vmm.ready();
+      vmm.kill('SIGKILL');
+      await vmm.exit();
+      expect(fs.existsSync(api)).toBe(true);
+    }
+    const last = new Tsvmm(args, { runtime });
+    await last.ready();
+    last.kill('SIGTERM');
+    expect(await last.exit()).toEqual({ code: 0, signal: null });
+    expect(fs.readdirSync(folder).filter((name) => !name.endsWith('.lock'))).toEqual(['disk.img']);
+  });
+});
+
+describe('what is refused, in one sentence', () => {
+  const kernel = ['--kernel', PAYLOAD, '--console', 'off'];
+  const cases: readonly [string, (folder: string) => string[], number, RegExp][] = [
+    ['no such kernel', () => ['--kernel', '/nonexistent/vmlinux'], 1, /\/nonexistent\/vmlinux/],
+    ['a kernel that is a folder', (folder) => ['--kernel', folder], 1, /director|regular|read/i],
+    [
+      'an empty kernel',
+      (folder) => {
+        fs.writeFileSync(path.join(folder, 'empty'), '');
+        return ['--kernel', path.join(folder, 'empty')];
+      },
+      1,
+      /empty|PVH|kernel/i,
+    ],
+    [
+      'a truncated kernel',
+      (folder) => {
+        fs.writeFileSync(path.join(folder, 'cut'), fs.readFileSync(PAYLOAD).subarray(0, 6000));
+        return ['--kernel', path.join(folder, 'cut')];
+      },
+      1,
+      /cut|truncated|end/i,
+    ],
+    [
+      'a kernel of text',
+      (folder) => {
+        fs.writeFileSync(path.join(folder, 'text'), 'no kernel at all\n'.repeat(1000));
+        return ['--kernel', path.join(folder, 'text')];
+      },
+      1,
+      /PVH|kernel/,
+    ],
+    [
+      'no such initramfs',
+      () => [...kernel, '--initramfs', '/nonexistent/initrd'],
+      1,
+      /\/nonexistent\/initrd/,
+    ],
+    ['no such disk', () => [...kernel, '--disk', 'path=/nonexistent/disk'], 1, /\/nonexistent\/disk/],
+    ['a disk that is a folder', (folder) => [...kernel, '--disk', `path=${folder}`], 1, /director/i],
+    ['more memory than fits', () => [...kernel, '--memory', 'size=1048576G'], 1, /memory/i],
+    ['no memory', () => [...kernel, '--memory', 'size=0'], 1, /memory/i],
+    ['too many vCPUs', () => [...kernel, '--cpus', 'boot=1000'], 1, /cpu/i],
+    ['no vCPU', () => [...kernel, '--cpus', 'boot=0'], 1, /cpu/i],
+    ['an unknown flag', () => [...kernel, '--bogus'], 2, /--bogus/],
+    ['an unknown option', () => [...kernel, '--disk', 'path=x,bogus=1'], 2, /bogus/],
+    ['two disks with one id', () => [...kernel, '--disk', 'path=a,id=x', 'path=b,id=x'], 1, /x.*not unique/],
+    ['a serial file in no folder', () => [...kernel, '--serial', 'file=/nonexistent/a/b'], 1, /nonexistent/],
+    ['an API socket in no folder', () => ['--api-socket', 'path=/nonexistent/a/api'], 1, /nonexistent/],
+    [
+      'an entropy source that is not there',
+      () => [...kernel, '--rng', 'src=/nonexistent/r'],
+      1,
+      /nonexistent/,
+    ],
+    ['nothing to do', () => [], 2, /./],
+  ];
+  test.each(cases)('%s', async (_name, words, code, text) => {
+    const vmm = new Tsvmm(words(temporaryFolder()));
+    expect({ ...(await vmm.exit()), stderr: vmm.stderr }).toEqual({
+      code,
+      signal: null,
+      stderr: expect.stringMatching(text),
+    });
+    const lines = vmm.stderr.trim().split('\n');
+    expect(lines.length).toBeLessThanOrEqual(code === 2 ? 2 : 1);
+    expect(vmm.stderr).not.toMatch(/\bat .*:\d+:\d+/);
+    expect(vmm.stdout).toBe('');
+  });
+});
+
+test('a busy API socket is refused and stays whole', async () => {
+  const socket = path.join(temporaryFolder(), 'api');
+  const first = new Tsvmm(['--api-socket', socket]);
+  await first.ready();
+  const second = new Tsvmm(['--api-socket', socket]);
+  expect(await second.exit()).toEqual({ code: 1, signal: null });
+  expect(second.stderr.trim().split('\n')).toHaveLength(1);
+  expect((await first.api('GET', 'vmm.ping')).status).toBe(200);
+});
+
+test('a disk in use is refused', async () => {
+  const disk = diskImage(temporaryFolder(), 'disk.img');
+  const args = ['--disk', `path=${disk},image_type=raw`];
+  const first = startGuest({ cmdline: 'run=idle', args });
+  await first.waitFor('idle');
+  const second = startGuest({ cmdline: 'run=idle', args });
+  expect(await second.exit()).toEqual({ code: 1, signal: null });
+  expect(second.stderr).toContain(disk);
+  // Readers may share.
+  const readers = ['--disk', `path=${diskImage(temporaryFolder(), 'r.img')},image_type=raw,readonly=on`];
+  for (let i = 0; i < 2; i++) await startGuest({ cmdline: 'run=idle', args: readers }).waitFor('idle');
+});
+
+test('a KVM that gives up on an instruction is told in one sentence', async () => {
+  const vmm = startGuest({ cmdline: 'run=unemulatable' });
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+  expect(vmm.stderr.trim().split('\n')).toHaveLength(1);
+  expect(vmm.stderr).toMatch(/vCPU 0 .*(hardware virtualization|internal)/);
+});
+
+test('a guest that writes at once to a closed pipe does not take the process down unseen', async () => {
+  const vmm = startGuest({ cmdline: 'run=serial-flood size=1048576' });
+  await vmm.waitFor('0123');
+  vmm.closeOutput();
+  const exit = await vmm.exit();
+  expect(exit.signal).toBeNull();
+});
+
+test('gone within milliseconds of the power-off', async () => {
+  const times: number[] = [];
+  for (let i = 0; i < 9; i++) {
+    const vmm = new Tsvmm([
+      '--kernel',
+      HELLO,
+      '--serial',
+      'tty',
+      '--console',
+      'off',
+      '--memory',
+      'size=128M',
+    ]);
+    await vmm.waitFor('hello');
+    const start = performance.now();
+    await vmm.exit();
+    times.push(performance.now() - start);
+  }
+  times.sort((a, b) => a - b);
+  // The benchmark measures this; here only that nothing waits for a timer.
+  expect(times[4]).toBeLessThan(60);
+});
+
+test('a client that connects and says nothing keeps nobody out', async () => {
+  const socket = path.join(temporaryFolder(), 'api');
+  const vmm = new Tsvmm([...guestArgs({ cmdline: 'run=idle' }), '--api-socket', socket]);
+  await vmm.waitFor('idle');
+  const silent = Array.from({ length: 5 }, () => net.connect(socket).on('error', () => {}));
+  await sleep(50);
+  expect((await vmm.api('GET', 'vmm.ping')).status).toBe(200);
+  for (const connection of silent) connection.destroy();
+  vmm.kill('SIGTERM');
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+});
