@@ -9,6 +9,7 @@ import { writeJson } from './lib/results.mjs';
  * @type {Record<string, (options: import('./lib/arguments.mjs').Arguments) => Promise<import('./lib/results.mjs').Results>>}
  */
 const BENCHMARKS = {
+  boot: async (options) => (await import('./boot/boot.mjs')).benchBoot(options),
   start: async (options) => (await import('./start/start.mjs')).benchStart(options),
 };
 

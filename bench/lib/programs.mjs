@@ -26,12 +26,22 @@ export async function buildPrograms() {
   return { spawn, floor, bunFloor, hello: path.join(BUILD, 'guest/hello') };
 }
 
-/** @param {string} name */
-async function compile(name) {
+/** spawn.c for a machine that may lack this one's libraries. @returns {Promise<string>} absolute path */
+export async function buildStaticSpawn() {
+  fs.mkdirSync(OUT, { recursive: true });
+  return compile('spawn', 'spawn-static', ['-static']);
+}
+
+/**
+ * @param {string} name of the source, without its suffix
+ * @param {string} [outputName]
+ * @param {readonly string[]} [flags]
+ */
+async function compile(name, outputName = name, flags = []) {
   const source = path.join(ROOT, 'bench', `${name}.c`);
-  const output = path.join(OUT, name);
+  const output = path.join(OUT, outputName);
   if (!isNewer(output, source)) {
-    await run('gcc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-o', output, source]);
+    await run('gcc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', ...flags, '-o', output, source]);
   }
   return output;
 }

@@ -44,8 +44,11 @@ export async function timedRun(spawnHelper, file, args, options) {
   return { ...parseRecord(record), stderr };
 }
 
-/** @param {string} record */
-function parseRecord(record) {
+/**
+ * @param {string} record what spawn.c printed
+ * @returns {TimedRun}
+ */
+export function parseRecord(record) {
   /** @type {TimedRun} */
   const result = { exec: 0, chunks: [], exit: 0, status: -1, cpuMicroseconds: 0, stderr: '' };
   for (const line of record.split('\n')) {
