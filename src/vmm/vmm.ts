@@ -212,6 +212,7 @@ export class Vmm {
   async #stopMachine(): Promise<void> {
     const machine = this.#machine;
     this.#machine = undefined;
+    if (machine) this.#state = 'created';
     this.#generation++;
     try {
       if (machine) await this.#native.machineDestroy(machine.handle);
@@ -236,7 +237,6 @@ export class Vmm {
 
   async #rebuild(): Promise<void> {
     await this.#stopMachine();
-    this.#state = 'created';
     await this.#startMachine();
     this.#emit('vm', 'rebooted');
   }
@@ -272,7 +272,6 @@ export class Vmm {
       case 'power-off':
         if (!this.#options.stayOnPowerOff) return this.#end({ reason: 'power-off', code: 0 });
         await this.#stopMachine();
-        this.#state = 'created';
         this.#emit('vm', 'shutdown');
         return;
       case 'reset':
