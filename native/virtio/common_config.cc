@@ -20,7 +20,6 @@ constexpr uint64_t kDeviceStatus = 0x14;
 constexpr uint64_t kConfigGeneration = 0x15;
 constexpr uint64_t kQueueSelect = 0x16;
 constexpr uint64_t kQueueSize = 0x18;
-constexpr uint64_t kQueueVector = CommonConfig::kQueueVector;
 constexpr uint64_t kQueueEnable = 0x1c;
 constexpr uint64_t kQueueNotifyOffset = 0x1e;
 constexpr uint64_t kQueueDescriptors = 0x20;
