@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config';
 interface TierOptions {
   readonly testTimeout: number;
   readonly hookTimeout: number;
+  readonly globalSetup?: string;
   readonly isolate?: boolean;
   readonly maxWorkers?: number;
 }
@@ -25,7 +26,7 @@ export default defineConfig({
     },
     projects: [
       tier('unit', { testTimeout: 10_000, hookTimeout: 10_000 }),
-      tier('kvm', { testTimeout: 30_000, hookTimeout: 30_000 }),
+      tier('kvm', { testTimeout: 30_000, hookTimeout: 30_000, globalSetup: 'test/kvm/buildGuests.ts' }),
       // One worker whose modules live through all files, so that they share one booted lab.
       tier('lab', { testTimeout: 180_000, hookTimeout: 180_000, isolate: false, maxWorkers: 1 }),
       tier('package', { testTimeout: 120_000, hookTimeout: 180_000 }),

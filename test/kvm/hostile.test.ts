@@ -51,7 +51,7 @@ const MEMORY_GROWTH_KIB = 8 << 10;
 
 /** What an idle VM of the same make uses. */
 async function baseline(args: readonly string[]) {
-  const vmm = startGuest({ cmdline: 'run=blk-info then=idle', args });
+  const vmm = startGuest({ cmdline: 'run=blk-info then=idle', args, console: 'null' });
   await vmm.waitFor('done ');
   await sleep(100);
   const usage = {
@@ -67,9 +67,9 @@ async function baseline(args: readonly string[]) {
 test.each(PROGRAMS)('%s', async (program) => {
   const folder = temporaryFolder();
   const args = ['--disk', `path=${diskImage(folder, 'disk.img', { size: 4 << 20 })},image_type=raw`];
-  args.push('--console', 'null', '--watchdog');
+  args.push('--watchdog');
   const before = await baseline(args);
-  const vmm = startGuest({ cmdline: `run=${program} then=idle`, args });
+  const vmm = startGuest({ cmdline: `run=${program} then=idle`, args, console: 'null' });
   await vmm.waitFor(/^done \d+\r?$/m, 25_000);
   expectAllOk(vmm.stdout);
   expect(vmm.stderr).toBe('');

@@ -58,7 +58,8 @@ test('the PCI bus, with BARs where the reference has them', async () => {
   const disk = diskImage(temporaryFolder(), 'disk.img');
   const output = await runGuest({
     cmdline: 'run=pci',
-    args: ['--console', 'null', '--watchdog', '--disk', `path=${disk},image_type=raw`],
+    console: 'null',
+    args: ['--watchdog', '--disk', `path=${disk},image_type=raw`],
   });
   const slots = output
     .split(/\r?\n/)

@@ -171,7 +171,7 @@ describe.each(RUNTIMES)('virtio console, %s', (runtime) => {
     const file = path.join(temporaryFolder(), 'console.log');
     await runGuest({
       cmdline: 'run=console size=262144',
-      args: ['--console', `file=${file}`],
+      console: `file=${file}`,
       runtime,
     });
     const text = fs.readFileSync(file, 'latin1');

@@ -212,6 +212,8 @@ export interface GuestOptions {
   readonly cmdline: string;
   readonly args?: readonly string[];
   readonly memory?: string;
+  /** The virtio console; off unless given. */
+  readonly console?: string;
   readonly runtime?: Runtime;
   readonly timeoutMs?: number;
 }
@@ -221,7 +223,7 @@ export function guestArgs(options: GuestOptions): string[] {
   return [
     ...['--kernel', PAYLOAD, '--cmdline', options.cmdline],
     ...['--memory', `size=${options.memory ?? '128M'}`],
-    ...['--serial', 'tty', '--console', 'off'],
+    ...['--serial', 'tty', '--console', options.console ?? 'off'],
     ...(options.args ?? []),
   ];
 }
