@@ -56,6 +56,7 @@ static void add_memory(int vm, size_t size) {
       mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) check(-1, "mmap");
   memcpy(memory + kCodeAddress, code, sizeof code);
+  mark("map and write memory");
   const struct kvm_userspace_memory_region region = {.memory_size = size,
                                                      .userspace_addr = (uintptr_t)memory};
   check(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
@@ -73,6 +74,7 @@ static void set_registers(int kvm, int vcpu) {
   } cpuid;
   cpuid.head.nent = kMaxCpuidEntries;
   check(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid), "KVM_GET_SUPPORTED_CPUID");
+  mark("get supported CPUID");
   check(ioctl(vcpu, KVM_SET_CPUID2, &cpuid), "KVM_SET_CPUID2");
   struct kvm_sregs sregs;
   check(ioctl(vcpu, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
@@ -91,7 +93,7 @@ int main(int argc, char** argv) {
   const int vm = check(ioctl(kvm, KVM_CREATE_VM, 0), "KVM_CREATE_VM");
   mark("create VM");
   add_memory(vm, size);
-  mark("memory");
+  mark("register memory");
   add_split_irqchip(vm);
   mark("irqchip");
   const int vcpu = check(ioctl(vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
@@ -100,7 +102,7 @@ int main(int argc, char** argv) {
   struct kvm_run* run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
   if (run == MAP_FAILED) check(-1, "mmap of the vCPU");
   set_registers(kvm, vcpu);
-  mark("CPUID and registers");
+  mark("set CPUID and registers");
   check(ioctl(vcpu, KVM_RUN, 0), "KVM_RUN");
   if (run->exit_reason != KVM_EXIT_IO || run->io.port != kSerialPort) {
     fprintf(stderr, "floor: unexpected exit %u\n", run->exit_reason);
