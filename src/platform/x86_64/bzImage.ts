@@ -28,9 +28,12 @@ const BOOT_FLAG = 0xaa55;
 const HEADER_MAGIC = 0x5372_6448;
 const SECTOR_SIZE = 512;
 const DEFAULT_SETUP_SECTORS = 4;
+/** Unit of the size that the header tells of the code. A signature may follow the code in the file. */
+const PARAGRAPH = 16;
 
 // Offsets in the file.
 const SETUP_SECTS = 0x1f1;
+const SYSSIZE = 0x1f4;
 const BOOT_FLAG_OFFSET = 0x1fe;
 const JUMP_LENGTH = 0x201;
 const HEADER = 0x202;
@@ -81,11 +84,11 @@ export function parseBzImage(image: ImageFile): BzImage {
     throw invalid('it is a zImage, which loads below 1 MiB');
   }
   const codeOffset = ((start.getUint8(SETUP_SECTS) || DEFAULT_SETUP_SECTORS) + 1) * SECTOR_SIZE;
-  if (codeOffset >= image.size) {
-    throw invalid(`it ends at ${image.size} bytes, before its protected-mode code`);
+  const codeSize = image.size - codeOffset;
+  if (codeSize <= 0 || codeSize <= (start.getUint32(SYSSIZE, true) - 1) * PARAGRAPH) {
+    throw invalid(`it is truncated at ${image.size} bytes, before its protected-mode code ends`);
   }
   const codeAddress = start.getUint32(CODE32_START, true);
-  const codeSize = image.size - codeOffset;
   return {
     setupHeader: image.read(SETUP_HEADER_OFFSET, headerEnd - SETUP_HEADER_OFFSET),
     codeAddress,

@@ -72,6 +72,14 @@ describe('parseBzImage', () => {
     }
   });
 
+  it('refuses a file cut inside its code, and accepts a signature behind it', () => {
+    const bytes = makeBzImage(4096);
+    new DataView(bytes.buffer).setUint32(0x1f4, 4000 / 16, true);
+    expect(parseBzImage(imageOf(bytes)).codeSize).toBe(4096);
+    expect(parseBzImage(imageOf(bytes.slice(0, 1024 + 3985))).codeSize).toBe(3985);
+    expect(() => parseBzImage(imageOf(bytes.slice(0, 1024 + 3984)))).toThrow(/truncated at 5008 bytes/);
+  });
+
   it('survives any single wrong byte of the header', () => {
     for (let at = 0x1f1; at < 0x270; at++) {
       for (const value of [0, 1, 0x7f, 0x80, 0xff]) {

@@ -1,0 +1,178 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buildAcpi } from '../../../src/platform/acpi/tables.ts';
+import { getU64, viewOf } from '../../../src/platform/bytes.ts';
+import { ACPI_TEMPLATE } from '../../../src/platform/x86_64/tableTemplates.ts';
+
+const BLOCK_ADDRESS = 0xa0000;
+const MACHINE = {
+  window64: { start: 2 ** 32, size: 2 ** 46 - 2 ** 32 - 17 * 2 ** 16 },
+  gedAddress: 2 ** 46 - 2 ** 16 - 4096,
+  hasSerial: true,
+  apicIds: [0, 1, 2, 4],
+  bootVcpus: 2,
+};
+const HEADER_SIZE = 36;
+
+function sum(bytes: Uint8Array): number {
+  return bytes.reduce((total, byte) => (total + byte) & 0xff, 0);
+}
+
+function text(bytes: Uint8Array): string {
+  return String.fromCharCode(...bytes);
+}
+
+/** Follows the RSDP as a guest does. Tables by signature. */
+function walk(block: Uint8Array): Map<string, Uint8Array> {
+  const view = viewOf(block);
+  const table = (address: number) => {
+    const start = address - BLOCK_ADDRESS;
+    return block.slice(start, start + view.getUint32(start + 4, true));
+  };
+  const xsdt = table(getU64(view, 24));
+  const tables = new Map([['XSDT', xsdt]]);
+  for (let at = HEADER_SIZE; at < xsdt.length; at += 8) {
+    const found = table(getU64(viewOf(xsdt), at));
+    tables.set(text(found.subarray(0, 4)), found);
+  }
+  tables.set('DSDT', table(getU64(viewOf(tables.get('FACP') as Uint8Array), 140)));
+  return tables;
+}
+
+describe('ACPI tables', () => {
+  const block = buildAcpi(ACPI_TEMPLATE, MACHINE);
+  const tables = walk(block);
+  const tableOf = (signature: string) => {
+    const table = tables.get(signature) as Uint8Array;
+    return { table, view: viewOf(table) };
+  };
+
+  it('start with an RSDP of revision 2', () => {
+    expect(text(block.subarray(0, 8))).toBe('RSD PTR ');
+    expect(sum(block.subarray(0, 20))).toBe(0);
+    expect(sum(block.subarray(0, 36))).toBe(0);
+    expect(block[15]).toBe(2);
+  });
+
+  it('are all there, with right checksums', () => {
+    expect([...tables.keys()]).toEqual(['XSDT', 'FACP', 'APIC', 'MCFG', 'DSDT']);
+    for (const [signature, table] of tables) {
+      expect(text(table.subarray(0, 4))).toBe(signature);
+      expect(sum(table), signature).toBe(0);
+    }
+  });
+
+  it('describe a hardware-reduced machine', () => {
+    const { table, view } = tableOf('FACP');
+    expect(table).toHaveLength(276);
+    expect([table[8], table[131]]).toEqual([6, 3]);
+    expect(view.getUint32(112, true)).toBe((1 << 20) | (1 << 10) | (1 << 8));
+    const ioRegister = (at: number) => [table[at], table[at + 1], table[at + 3], getU64(view, at + 4)];
+    expect(ioRegister(116)).toEqual([1, 8, 1, 0x600]);
+    expect(table[128]).toBe(1);
+    expect(ioRegister(208)).toEqual([1, 32, 3, 0x608]);
+    expect(ioRegister(244)).toEqual([1, 8, 1, 0x600]);
+    expect(ioRegister(256)).toEqual([1, 8, 1, 0x600]);
+  });
+
+  it('list processors, those to come as well, and the I/O APIC', () => {
+    const { table, view } = tableOf('APIC');
+    expect(view.getUint32(HEADER_SIZE, true)).toBe(0xfee0_0000);
+    const entries: number[][] = [];
+    for (let at = HEADER_SIZE + 8; at < table.length; at += table[at + 1] as number) {
+      const type = table[at] as number;
+      if (type === 9) {
+        entries.push([type, ...[4, 8, 12].map((offset) => view.getUint32(at + offset, true))]);
+      } else if (type === 1) {
+        entries.push([
+          type,
+          table[at + 2] as number,
+          view.getUint32(at + 4, true),
+          view.getUint32(at + 8, true),
+        ]);
+      } else {
+        entries.push([type, table[at + 3] as number, view.getUint32(at + 4, true)]);
+      }
+    }
+    expect(entries).toEqual([
+      [1, 0, 0xfec0_0000, 0],
+      [2, 4, 4],
+      [9, 0, 1, 0],
+      [9, 1, 1, 1],
+      [9, 2, 2, 2],
+      [9, 4, 2, 3],
+    ]);
+  });
+
+  it('say where ECAM is', () => {
+    const { table, view } = tableOf('MCFG');
+    expect(table).toHaveLength(60);
+    expect(getU64(view, 44)).toBe(0xe800_0000);
+    expect([...table.subarray(52)]).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
+  });
+});
+
+const iasl = spawnSync('iasl', ['-v']);
+const noIasl = iasl.error !== undefined;
+if (noIasl) {
+  console.warn('Skipping what needs iasl: install the package acpica-tools');
+}
+
+describe.skipIf(noIasl)('ACPI tables through iasl', () => {
+  let directory = '';
+
+  beforeAll(() => {
+    directory = mkdtempSync(path.join(tmpdir(), 'tsvmm-acpi-'));
+  });
+
+  afterAll(() => {
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  function run(...args: string[]): string {
+    const { status, stdout, stderr } = spawnSync('iasl', args, { cwd: directory, encoding: 'utf8' });
+    const output = stdout + stderr;
+    expect(output).not.toMatch(/\berror\b.*[^0 ]|Error +\d+/i);
+    expect(status, output).toBe(0);
+    return output;
+  }
+
+  for (const hasSerial of [true, false]) {
+    it(`disassemble and compile to the same bytes, serial port: ${hasSerial}`, () => {
+      // Compilers of ACPI 6.2 and before drop the online-capable bit, so here all vCPUs are there at boot.
+      const tables = walk(buildAcpi(ACPI_TEMPLATE, { ...MACHINE, bootVcpus: 4, hasSerial }));
+      for (const [signature, table] of tables) {
+        writeFileSync(path.join(directory, `${signature}.aml`), table);
+        expect(run('-d', `${signature}.aml`)).toMatch(/Disassembly completed|Formatted output/);
+        const source = readFileSync(path.join(directory, `${signature}.dsl`), 'utf8');
+        expect(source).not.toMatch(/Invalid|Unknown|Incorrect checksum/);
+        // -oa: names stay as long as they are written.
+        run('-oa', '-p', 'again', `${signature}.dsl`);
+        const again = readFileSync(path.join(directory, 'again.aml'));
+        // The compiler writes its own name, and with it another checksum, into the header.
+        for (const bytes of [table, again]) {
+          bytes.fill(0, 28, HEADER_SIZE);
+          bytes[9] = 0;
+        }
+        expect(again.toString('hex'), signature).toBe(Buffer.from(table).toString('hex'));
+      }
+    });
+  }
+
+  it('name what guests look for', () => {
+    const { DSDT } = Object.fromEntries(walk(buildAcpi(ACPI_TEMPLATE, MACHINE)));
+    writeFileSync(path.join(directory, 'DSDT.aml'), DSDT as Uint8Array);
+    run('-d', 'DSDT.aml');
+    const source = readFileSync(path.join(directory, 'DSDT.dsl'), 'utf8');
+    for (const device of ['MBRD', 'PC00', 'PWRB', 'GEC', 'GED', '\\_SB.COM1']) {
+      expect(source).toContain(`Device (${device})`);
+    }
+    expect(source).toContain('Notify (\\_SB.PWRB, 0x80)');
+    expect(source).toContain('ToUUID ("e5c937d0-3553-4d7a-9117-ea4d19c3434d")');
+    expect(source).toMatch(/OperationRegion \(GDST, SystemMemory, 0x00003FFFFFFEF000, One\)/);
+    expect(source).toMatch(/0x0000000100000000, \/\/ Range Minimum\s+0x00003FFFFFEEFFFF, \/\/ Range Maximum/);
+  });
+});

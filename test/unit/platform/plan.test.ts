@@ -1,0 +1,266 @@
+import { describe, expect, it } from 'vitest';
+import { getU64, viewOf } from '../../../src/platform/bytes.ts';
+import { planBoot, planMachine } from '../../../src/platform/plan.ts';
+import {
+  configOf,
+  GIB,
+  hostOf,
+  loadedBytes,
+  MIB,
+  makeBzImage,
+  makeElf,
+  resourcesOf,
+  unpackCpuid,
+} from './support.ts';
+
+const host = hostOf();
+const disk = (fields: object = {}) => ({ path: '/disk', ...fields });
+const opened = (count: number) =>
+  Array.from({ length: count }, (_, index) => ({ fd: 20 + index, protectSector0: index === 1 }));
+
+describe('planMachine', () => {
+  it('follows the configuration', () => {
+    const config = configOf({
+      cpus: { boot_vcpus: 2, max_vcpus: 4, affinity: [{ vcpu: 1, host_cpus: [3, 4] }] },
+      memory: { size: 4 * GIB, shared: true, thp: false, prefault: true },
+    });
+    expect(planMachine(config, host)).toEqual({
+      memory: {
+        regions: [
+          { address: 0, size: 3 * GIB },
+          { address: 4 * GIB, size: GIB },
+        ],
+        shared: true,
+        hugepageSize: 0,
+        prefault: true,
+        mergeable: false,
+        thp: false,
+        reserve: false,
+      },
+      vcpus: [
+        { apicId: 0, affinity: [] },
+        { apicId: 1, affinity: [3, 4] },
+      ],
+    });
+  });
+
+  it('knows the usual huge page and takes another', () => {
+    const memory = { size: 2 * GIB, hugepages: true };
+    expect(planMachine(configOf({ memory }), host).memory.hugepageSize).toBe(2 * MIB);
+    const gigantic = { ...memory, hugepage_size: GIB };
+    expect(planMachine(configOf({ memory: gigantic }), host).memory.hugepageSize).toBe(GIB);
+  });
+
+  it('refuses more vCPUs than KVM runs', () => {
+    const config = configOf({ cpus: { boot_vcpus: 9, max_vcpus: 9 } });
+    expect(() => planMachine(config, hostOf({ maxVcpus: 8 }))).toThrow(/9 vCPUs are more than the 8/);
+  });
+});
+
+describe('planBoot: devices', () => {
+  it('places them in the order that guests rely on', () => {
+    const config = configOf({ disks: [disk(), disk({ id: 'data' }), disk()], watchdog: true });
+    const { placements } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(3) }));
+    expect(placements.map(({ id, kind, index, slot }) => [id, kind, index, slot])).toEqual([
+      ['__console', 'console', 0, 1],
+      ['_disk0', 'block', 0, 2],
+      ['data', 'block', 1, 3],
+      ['_disk1', 'block', 2, 4],
+      ['__rng', 'rng', 0, 5],
+      ['__watchdog', 'watchdog', 0, 6],
+    ]);
+  });
+
+  it('gives disks 32-bit registers and all others 64-bit ones', () => {
+    const config = configOf({ disks: [disk(), disk()] });
+    const { boot, placements } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(2) }));
+    const top64 = 2 ** 46 - 64 * 1024 - MIB;
+    expect(placements.map(({ bar0, bar0Is64Bit }) => [bar0, bar0Is64Bit])).toEqual([
+      [top64 - (top64 % 0x80000) - 0x80000, true],
+      [0xe7f8_0000, false],
+      [0xe7f0_0000, false],
+      [top64 - (top64 % 0x80000) - 0x100000, true],
+    ]);
+    for (const { bar0, bar0Size } of placements) {
+      expect(bar0 % bar0Size).toBe(0);
+    }
+    expect(boot.pci.functions.map(({ id, slot, bar0 }) => [id, slot, bar0])).toEqual(
+      placements.map(({ id, slot, bar0 }) => [id, slot, bar0]),
+    );
+  });
+
+  it('passes on what a disk is told', () => {
+    const config = configOf({
+      disks: [disk(), disk({ readonly: true, direct: true, queue_size: 256, serial: 'abc' })],
+    });
+    const { boot } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(2) }));
+    expect(boot.pci.functions[2]).toMatchObject({
+      kind: 'block',
+      fd: 21,
+      readonly: true,
+      direct: true,
+      numQueues: 1,
+      queueSize: 256,
+      serial: 'abc',
+      protectSector0: true,
+    });
+  });
+
+  it('reserves numbers that are asked for before handing others out', () => {
+    const config = configOf({
+      disks: [disk(), disk({ pci_device_id: 1 })],
+      rng: { src: '/dev/urandom', pci_device_id: 3 },
+    });
+    const { placements } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(2) }));
+    expect(placements.map(({ slot }) => slot)).toEqual([2, 4, 1, 3]);
+  });
+
+  it('refuses one number for two', () => {
+    const config = configOf({ disks: [disk({ pci_device_id: 3 }), disk({ pci_device_id: 3 })] });
+    expect(() => planBoot(config, host, resourcesOf(makeElf(), { disks: opened(2) }))).toThrow(
+      'PCI device number 3 is already taken',
+    );
+  });
+
+  it('leaves out what is off', () => {
+    const { serial: _serial, console: _console, ...resources } = resourcesOf(makeElf());
+    const config = configOf({ console: { mode: 'Off' }, serial: { mode: 'Off' } });
+    const { boot, placements } = planBoot(config, host, resources);
+    expect(placements.map(({ id, slot }) => [id, slot])).toEqual([['__rng', 1]]);
+    expect(boot.serial).toBeUndefined();
+    const tables = String.fromCharCode(...loadedBytes(boot, 0xa0000));
+    expect(tables).not.toContain('COM1');
+  });
+
+  it('has room for 29 disks beside console and rng, and no more', () => {
+    const plan = (count: number) =>
+      planBoot(
+        configOf({ disks: Array.from({ length: count }, () => disk()) }),
+        host,
+        resourcesOf(makeElf(), { disks: opened(count) }),
+      );
+    expect(plan(29).placements).toHaveLength(31);
+    expect(() => plan(30)).toThrow(/All 32 PCI device numbers are taken/);
+  });
+});
+
+describe('planBoot: boot protocols', () => {
+  it('starts a PVH image with its start info', () => {
+    const config = configOf({ payload: { kernel: '/k', cmdline: 'quiet' }, memory: { size: 4 * GIB } });
+    const resources = resourcesOf(makeElf({ entry: MIB + 8 }), { initramfs: { fd: 12, size: 10_000 } });
+    const { boot } = planBoot(config, host, resources);
+    expect(boot.entry).toEqual({ rip: MIB + 8, rbx: 0x6000, rsi: 0, rsp: 0x8ff0 });
+    const info = viewOf(loadedBytes(boot, 0x6000));
+    expect([info.getUint32(0, true), info.getUint32(4, true), info.getUint32(12, true)]).toEqual([
+      0x336e_c578, 1, 1,
+    ]);
+    expect([16, 24, 32, 40].map((at) => getU64(info, at))).toEqual([0x6040, 0x20000, 0xa0000, 0x7000]);
+    const initramfs = 3 * GIB - 12_288;
+    expect([getU64(info, 0x40), getU64(info, 0x48)]).toEqual([initramfs, 10_000]);
+    expect(boot.load).toContainEqual({ address: initramfs, fd: 12, offset: 0, length: 10_000 });
+    const map = viewOf(loadedBytes(boot, 0x7000));
+    expect(info.getUint32(48, true) * 24).toBe(map.byteLength);
+    expect([getU64(map, 72), getU64(map, 80), map.getUint32(88, true)]).toEqual([4 * GIB, GIB, 1]);
+    expect(String.fromCharCode(...loadedBytes(boot, 0x20000))).toBe('quiet\0');
+  });
+
+  it('starts a bzImage with a zero page', () => {
+    const kernel = makeBzImage();
+    const config = configOf({ payload: { kernel: '/k', cmdline: 'quiet' } });
+    const { boot } = planBoot(config, host, resourcesOf(kernel, { initramfs: { fd: 12, size: 4096 } }));
+    expect(boot.entry).toEqual({ rip: MIB, rbx: 0, rsi: 0x7000, rsp: 0x8ff0 });
+    const page = loadedBytes(boot, 0x7000);
+    const view = viewOf(page);
+    expect(page).toHaveLength(4096);
+    expect(view.getUint32(0x202, true)).toBe(0x5372_6448);
+    expect(page[0x210]).toBe(0xff);
+    expect([0x218, 0x21c, 0x228].map((at) => view.getUint32(at, true))).toEqual([
+      512 * MIB - 4096,
+      4096,
+      0x20000,
+    ]);
+    expect(getU64(view, 0x70)).toBe(0xa0000);
+    expect(page[0x1e8]).toBe(3);
+    expect([getU64(view, 0x2d0 + 20), getU64(view, 0x2d0 + 28), view.getUint32(0x2d0 + 36, true)]).toEqual([
+      MIB,
+      511 * MIB,
+      1,
+    ]);
+  });
+
+  it('tells firmware nothing but the machine', () => {
+    const config = configOf({ payload: { firmware: '/f', cmdline: 'dropped' } });
+    const resources = resourcesOf(makeElf(), { firmware: true, initramfs: { fd: 12, size: 4096 } });
+    const { boot } = planBoot(config, host, resources);
+    expect([...loadedBytes(boot, 0x20000)]).toEqual([0]);
+    expect(viewOf(loadedBytes(boot, 0x6000)).getUint32(12, true)).toBe(0);
+    expect(boot.load.filter((item) => 'fd' in item)).toHaveLength(1);
+  });
+
+  it('loads nothing over anything else', () => {
+    const config = configOf({
+      cpus: { boot_vcpus: 1, max_vcpus: 254 },
+      payload: { cmdline: 'x'.repeat(2000) },
+    });
+    const resources = resourcesOf(makeBzImage(), { initramfs: { fd: 12, size: 100 } });
+    const items = planBoot(config, host, resources)
+      .boot.load.map((item) => ({
+        start: item.address,
+        end: item.address + ('bytes' in item ? item.bytes.length : item.length),
+      }))
+      .sort((a, b) => a.start - b.start);
+    items.reduce((before, item) => {
+      expect(item.start).toBeGreaterThanOrEqual(before.end);
+      return item;
+    });
+  });
+});
+
+describe('planBoot: the machine', () => {
+  it('leaves the EBDA pointer and descriptors where they are looked for', () => {
+    const { boot } = planBoot(configOf(), host, resourcesOf(makeElf()));
+    expect([...loadedBytes(boot, 0x40e)]).toEqual([0x00, 0xa0]);
+    const gdt = viewOf(loadedBytes(boot, 0x500));
+    expect([0x10, 0x18].map((selector) => gdt.getBigUint64(selector, true))).toEqual([
+      0x00cf_9b00_0000_ffffn,
+      0x00cf_9300_0000_ffffn,
+    ]);
+    expect(String.fromCharCode(...loadedBytes(boot, 0xf0000).subarray(0, 5))).toBe('_SM3_');
+  });
+
+  it('has its platform devices at the documented places', () => {
+    const config = configOf({ memory: { size: 5 * GIB }, debug_console: { mode: 'Null' } });
+    const resources = resourcesOf(makeElf(), { debugConsole: { kind: 'null' } });
+    const { boot } = planBoot(config, hostOf({ physBits: 40 }), resources);
+    expect(boot).toMatchObject({
+      ioapic: { address: 0xfec0_0000 },
+      serial: { port: 0x3f8, gsi: 4 },
+      debugConsole: { port: 0xe9 },
+      cmos: { port: 0x70, memoryBelow4G: 3 * GIB, memoryAbove4G: 2 * GIB },
+      acpi: { sleepResetPort: 0x600, pmTimerPort: 0x608 },
+      ged: { address: 2 ** 40 - 64 * 1024 - 4096, gsi: 13 },
+    });
+    expect(boot.pci).toMatchObject({
+      ecam: 0xe800_0000,
+      window32: { start: 0xc000_0000, size: 640 * MIB },
+      window64: { start: 6 * GIB },
+    });
+  });
+
+  it('gives every vCPU at boot its own CPUID, and tables for all that may come', () => {
+    const config = configOf({ cpus: { boot_vcpus: 3, max_vcpus: 5 } });
+    const { boot } = planBoot(config, host, resourcesOf(makeElf()));
+    expect(boot.cpuid.map((entries) => unpackCpuid(entries).get('b.0')?.edx)).toEqual([0, 1, 2]);
+    const tables = loadedBytes(boot, 0xa0000);
+    expect(viewOf(tables).getUint32(tables.length - 4, true)).toBe(4);
+  });
+
+  it('changes neither the configuration nor what it was given before', () => {
+    const config = configOf({ disks: [disk()] });
+    const before = structuredClone(config);
+    const resources = resourcesOf(makeElf(), { disks: opened(1) });
+    const first = planBoot(config, host, resources);
+    expect(planBoot(config, host, resources)).toEqual(first);
+    expect(config).toEqual(before);
+  });
+});
