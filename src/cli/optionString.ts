@@ -3,8 +3,8 @@
  * inside quotes is a quote. Values stay as written until a function of this file reads them as something.
  */
 import { ConfigError } from '../config/configError.ts';
+import { parseByteSize, parseDigits } from '../config/size.ts';
 
-const KIB = 1024;
 const MAX_LIST_LENGTH = 65_536;
 
 function syntaxError(message: string): ConfigError {
@@ -76,8 +76,8 @@ export function parseToggle(text: string): boolean {
 
 /** Digits only, at most 2^53 - 1. */
 export function parseInteger(text: string): number {
-  const value = isDigits(text) ? Number(text) : Number.NaN;
-  if (!Number.isSafeInteger(value)) throw syntaxError(`"${text}" is not an unsigned integer`);
+  const value = parseDigits(text);
+  if (value === undefined) throw syntaxError(`"${text}" is not an unsigned integer`);
   return value;
 }
 
@@ -90,19 +90,9 @@ export function parseHex(text: string): number {
 
 /** Bytes: an integer with optional K, M or G (binary). */
 export function parseSize(text: string): number {
-  const exponent = ' KMG'.indexOf(text.at(-1) ?? '');
-  const digits = exponent > 0 ? text.slice(0, -1) : text;
-  const value = isDigits(digits) ? Number(digits) * KIB ** Math.max(exponent, 0) : Number.NaN;
-  if (!Number.isSafeInteger(value)) throw syntaxError(`"${text}" is not a size such as 512M`);
+  const value = parseByteSize(text);
+  if (value === undefined) throw syntaxError(`"${text}" is not a size such as 512M`);
   return value;
-}
-
-function isDigits(text: string): boolean {
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
-    if (code < 0x30 || code > 0x39) return false;
-  }
-  return text.length > 0;
 }
 
 /** The items of `[a,b]`; brackets may be left out. */

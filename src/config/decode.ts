@@ -107,6 +107,8 @@ function mismatch(path: string, value: unknown, expected: string): never {
 function describe(value: unknown): string {
   if (value === null || value === undefined) return 'null';
   if (Array.isArray(value)) return 'array';
+  // A Number object is what the JSON reader makes of numbers with a fraction or an exponent.
+  if (value instanceof Number) return `floating point \`${value}\``;
   if (typeof value === 'string') return `string ${JSON.stringify(value.slice(0, 64))}`;
   return typeof value === 'object' ? 'object' : `${typeof value} \`${value}\``;
 }

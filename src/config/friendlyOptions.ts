@@ -2,6 +2,7 @@
 import { ConfigError } from './configError.ts';
 import { decode } from './decode.ts';
 import type { Input } from './schema.ts';
+import { parseByteSize } from './size.ts';
 import { type diskConfig, type VmConfig, type VmConfigInput, vmConfig } from './vmConfig.ts';
 
 /** `inherit` is this process's terminal. */
@@ -31,7 +32,6 @@ export interface VirtualMachineOptions {
 }
 
 const modes: Readonly<Record<string, string>> = { off: 'Off', null: 'Null', inherit: 'Tty', pty: 'Pty' };
-const units: Readonly<Record<string, number>> = { K: 1024, M: 1024 ** 2, G: 1024 ** 3 };
 
 /**
  * @param streamPath where the socket of a serial port in mode `stream` is to be
@@ -75,10 +75,7 @@ function device(option: ConsoleOption | 'stream' | { readonly socket: string }):
 
 function bytesOf(size: number | string): number {
   if (typeof size === 'number') return size;
-  const unit = units[size.at(-1) ?? ''];
-  const digits = unit === undefined ? size : size.slice(0, -1);
-  const bytes = digits === '' ? Number.NaN : Number(digits) * (unit ?? 1);
-  if (!Number.isSafeInteger(bytes))
-    throw new ConfigError('malformed', `"${size}" is not a size such as 512M`);
+  const bytes = parseByteSize(size);
+  if (bytes === undefined) throw new ConfigError('malformed', `"${size}" is not a size such as 512M`);
   return bytes;
 }

@@ -1,0 +1,175 @@
+import { describe, expect, it } from 'vitest';
+import { ConfigError } from '../../../src/config/configError.ts';
+import { decode } from '../../../src/config/decode.ts';
+import { diskConfig, vmConfig } from '../../../src/config/vmConfig.ts';
+
+function refusal(value: unknown): ConfigError {
+  try {
+    decode(vmConfig, value);
+  } catch (error) {
+    if (error instanceof ConfigError) return error;
+    throw error;
+  }
+  throw new Error('was accepted');
+}
+
+describe('decoding a VmConfig', () => {
+  it('fills defaults in', () => {
+    const config = decode(vmConfig, {});
+    expect(config.cpus).toEqual({
+      boot_vcpus: 1,
+      max_vcpus: 1,
+      kvm_hyperv: false,
+      max_phys_bits: 46,
+      features: { amx: false },
+      nested: true,
+      core_scheduling: 'Vm',
+      profile: 'Host',
+    });
+    expect(config.memory.size).toBe(536_870_912);
+    expect(config.memory.thp).toBe(true);
+    expect(config.rng.src).toBe('/dev/urandom');
+    expect(config.serial).toEqual({ mode: 'Null' });
+    expect(config.console.mode).toBe('Tty');
+    expect(config.debug_console).toEqual({ mode: 'Off', iobase: 0xe9 });
+    expect(config.watchdog).toBe(false);
+    expect('payload' in config).toBe(false);
+    expect('disks' in config).toBe(false);
+  });
+
+  it('fills defaults into the objects of an array', () => {
+    const { disks } = decode(vmConfig, { disks: [{ path: '/a' }] });
+    expect(disks).toEqual([
+      {
+        pci_segment: 0,
+        path: '/a',
+        readonly: false,
+        direct: false,
+        num_queues: 1,
+        queue_size: 128,
+        vhost_user: false,
+        backing_files: false,
+        sparse: true,
+        image_type: 'Unknown',
+        lock_granularity: 'ByteRange',
+        disable_io_uring: false,
+        disable_aio: false,
+      },
+    ]);
+  });
+
+  it('ignores unknown keys and takes null for absent', () => {
+    const config = decode(vmConfig, {
+      surprise: 1,
+      payload: null,
+      memory: { size: 4096, hugepage_size: null },
+    });
+    expect('surprise' in config).toBe(false);
+    expect('payload' in config).toBe(false);
+    expect('hugepage_size' in config.memory).toBe(false);
+  });
+
+  it('takes the aliases of SMBIOS strings', () => {
+    const { platform } = decode(vmConfig, { platform: { serial_number: 'n', uuid: 'u' } });
+    expect(platform?.system_serial_number).toBe('n');
+    expect(platform?.system_uuid).toBe('u');
+  });
+
+  it('does not look at what an object inherits', () => {
+    const value = Object.create({ watchdog: true });
+    expect(decode(vmConfig, value).watchdog).toBe(false);
+    expect(decode(vmConfig, JSON.parse('{"__proto__": {"watchdog": true}}')).watchdog).toBe(false);
+  });
+
+  it.each([
+    [{ cpus: { boot_vcpus: 1 } }, 'cpus: missing field `max_vcpus`'],
+    [{ serial: {} }, 'serial: missing field `mode`'],
+    [{ serial: { mode: 'off' } }, /^serial.mode: unknown variant `off`, expected one of `Off`, `Pty`/],
+    [{ disks: {} }, 'disks: invalid type: object, expected an array'],
+    [{ disks: [{ path: 7 }] }, 'disks[0].path: invalid type: number `7`, expected a string'],
+    [{ disks: [{ readonly: 'on' }] }, 'disks[0].readonly: invalid type: string "on", expected a boolean'],
+    [{ memory: { size: -1 } }, /^memory.size: invalid value -1, expected an integer/],
+    [{ memory: { size: 1.5 } }, /^memory.size: invalid value 1.5/],
+    [
+      { disks: [{ queue_size: 65_536 }] },
+      /^disks\[0\].queue_size: invalid value 65536, expected .* 0 to 65535/,
+    ],
+    [[], 'invalid type: array, expected an object'],
+    ['x', 'invalid type: string "x", expected an object'],
+    [
+      { cpus: { boot_vcpus: 1, max_vcpus: 1, affinity: [{ vcpu: 0 }] } },
+      'cpus.affinity[0]: missing field `host_cpus`',
+    ],
+  ])('refuses %j', (value, message) => {
+    const error = refusal(value);
+    expect(error.kind).toBe('malformed');
+    expect(error.message).toMatch(message);
+  });
+
+  it.each([
+    [
+      2n ** 64n,
+      'memory.size: invalid value 18446744073709551616, expected an integer from 0 to 9007199254740991',
+    ],
+    [Object(4096), 'memory.size: invalid type: floating point `4096`, expected an integer'],
+  ])('refuses %s as the JSON reader gives it', (size, message) => {
+    expect(refusal({ memory: { size } }).message).toBe(message);
+  });
+
+  it.each([
+    ['net', { net: [{ tap: 'tap0' }] }],
+    ['fs', { fs: [{ tag: 't', socket: 's' }] }],
+    ['vsock', { vsock: { cid: 3, socket: 's' } }],
+    ['memory.zones', { memory: { size: 0, zones: [{ id: 'a', size: 1 }] } }],
+    ['memory.hotplug_size', { memory: { size: 4096, hotplug_size: 4096 } }],
+    ['pvpanic', { pvpanic: true }],
+    ['iommu', { iommu: true }],
+    ['landlock_enable', { landlock_enable: true }],
+    ['disks[0].vhost_socket', { disks: [{ vhost_socket: '/s' }] }],
+    ['disks[0].iommu', { disks: [{ path: '/a', iommu: true }] }],
+    ['rng.pci_segment', { rng: { src: '/dev/urandom', pci_segment: 1 } }],
+    ['cpus.kvm_hyperv', { cpus: { boot_vcpus: 1, max_vcpus: 1, kvm_hyperv: true } }],
+    ['cpus.features.amx', { cpus: { boot_vcpus: 1, max_vcpus: 1, features: { amx: true } } }],
+    ['platform.num_pci_segments', { platform: { num_pci_segments: 2 } }],
+  ])('says that %s is not supported', (name, value) => {
+    const error = refusal(value);
+    expect([error.kind, error.message]).toEqual(['unsupported', `${name} is not supported yet`]);
+  });
+
+  it('accepts what asks for nothing of unsupported things', () => {
+    const config = decode(vmConfig, {
+      net: [],
+      fs: null,
+      iommu: false,
+      gdb: false,
+      numa: [],
+      platform: { num_pci_segments: 1, iommufd: false, vfio_p2p_dma: true },
+      disks: [{ path: '/a', iommu: false, queue_affinity: [] }],
+    });
+    expect(config.iommu).toBe(false);
+    expect('net' in config).toBe(false);
+    expect(config.disks?.[0] && 'iommu' in config.disks[0]).toBe(false);
+  });
+
+  it('is strict inside rate limiters', () => {
+    const limiter = { bandwidth: { size: 1, refill_time: 1 }, ops: null };
+    expect(decode(diskConfig, { rate_limiter_config: limiter }).rate_limiter_config).toEqual({
+      bandwidth: { size: 1, refill_time: 1 },
+    });
+    expect(() => decode(diskConfig, { rate_limiter_config: { bandwith: {} } })).toThrow(
+      'rate_limiter_config: unknown field `bandwith`, expected one of `bandwidth`, `ops`',
+    );
+  });
+
+  it('shares nothing with its input', () => {
+    const input = {
+      payload: { kernel: '/k' },
+      cpus: { boot_vcpus: 2, max_vcpus: 2, affinity: [{ vcpu: 0, host_cpus: [1] }] },
+    };
+    const config = decode(vmConfig, input);
+    input.payload.kernel = '/other';
+    input.cpus.affinity[0]?.host_cpus.push(2);
+    expect(config.payload?.kernel).toBe('/k');
+    expect(config.cpus.affinity?.[0]?.host_cpus).toEqual([1]);
+  });
+});

@@ -1,0 +1,61 @@
+import { describe, expect, it } from 'vitest';
+import { configFromOptions } from '../../../src/config/friendlyOptions.ts';
+
+describe('the library options', () => {
+  it('are short for a configuration', () => {
+    const config = configFromOptions(
+      {
+        kernel: '/k',
+        cmdline: 'quiet',
+        cpus: 2,
+        memory: '1G',
+        disks: ['/a', { path: '/b', readonly: true }],
+        serial: 'stream',
+        debugConsole: { file: '/log' },
+        watchdog: true,
+      },
+      '/tmp/s',
+    );
+    expect(config.payload).toEqual({ kernel: '/k', cmdline: 'quiet' });
+    expect([config.cpus.boot_vcpus, config.cpus.max_vcpus]).toEqual([2, 2]);
+    expect(config.memory.size).toBe(2 ** 30);
+    expect(config.disks?.map((disk) => [disk.path, disk.readonly, disk.image_type])).toEqual([
+      ['/a', false, 'Raw'],
+      ['/b', true, 'Unknown'],
+    ]);
+    expect(config.serial).toEqual({ mode: 'Socket', socket: '/tmp/s' });
+    expect(config.debug_console).toEqual({ mode: 'File', file: '/log' });
+    expect(config.watchdog).toBe(true);
+  });
+
+  it('leave the terminal alone unless told', () => {
+    const config = configFromOptions({ kernel: '/k' }, undefined);
+    expect([config.serial.mode, config.console.mode]).toEqual(['Null', 'Off']);
+    expect(configFromOptions({ kernel: '/k', console: 'inherit' }, undefined).console.mode).toBe('Tty');
+  });
+
+  it.each([
+    [4096, 4096],
+    ['4096', 4096],
+    ['512M', 2 ** 29],
+    ['3K', 3072],
+  ])('take %s as memory', (memory, bytes) => {
+    expect(configFromOptions({ kernel: '/k', memory }, undefined).memory.size).toBe(bytes);
+  });
+
+  it.each(['', 'M', '1.5G', '1T', '-1M', '1MB'])('refuse "%s" as memory', (memory) => {
+    expect(() => configFromOptions({ kernel: '/k', memory }, undefined)).toThrow();
+  });
+
+  it('may be the object of the REST API', () => {
+    const config = configFromOptions({ payload: { kernel: '/k' }, console: { mode: 'Null' } }, undefined);
+    expect(config.console.mode).toBe('Null');
+    expect(config.serial.mode).toBe('Null');
+  });
+
+  it('refuse modes that do not exist', () => {
+    expect(() => configFromOptions({ kernel: '/k', serial: 'tty' as 'pty' }, undefined)).toThrow(
+      '"tty" is no mode of this device',
+    );
+  });
+});
