@@ -7,8 +7,8 @@
 
 namespace tsvmm {
 
-/// The last `capacity` bytes of a stream, with a reader's position in it. Allocates on the first byte; bytes for which
-/// there is no memory are lost. Not thread-safe.
+/// The last `capacity` bytes of a stream, with a reader's position in it. Allocates on the first
+/// byte; bytes for which there is no memory are lost. Not thread-safe.
 class ByteRing {
  public:
   explicit ByteRing(size_t capacity) : capacity_(capacity) {}

@@ -58,8 +58,8 @@ void PtyBackend::on_slave_opened() {
   }
   const std::lock_guard lock(mutex_);
   refresh_connection();
-  if (!connected_) return;
-  flush();
+  if (connected_) flush();
+  // Even if the visitor has left again: it may have typed something.
   arm();
 }
 
@@ -85,12 +85,10 @@ bool PtyBackend::take_input() {
   std::array<uint8_t, kReadSize> buffer;
   const size_t room = std::min(client_.input_room(), buffer.size());
   if (room == 0) return false;
-  int available = 0;
-  ::ioctl(master_.get(), FIONREAD, &available);
   const ssize_t count = ::read(master_.get(), buffer.data(), room);
   if (count > 0) {
     const std::span bytes(buffer.data(), static_cast<size_t>(count));
-    turn_lone_line_feed(bytes, static_cast<size_t>(std::max(available, 0)));
+    turn_lone_line_feed(bytes);
     client_.input(bytes);
   }
   const std::lock_guard lock(mutex_);
@@ -100,9 +98,11 @@ bool PtyBackend::take_input() {
 
 /// A line feed that came alone is a key that somebody pressed on a terminal that sends one for
 /// Enter. In a longer text, even if read in pieces, it is part of the text.
-void PtyBackend::turn_lone_line_feed(std::span<uint8_t> bytes, size_t available) {
-  const bool alone = !input_continues_ && available <= 1 && bytes.size() == 1;
-  input_continues_ = available > bytes.size();
+void PtyBackend::turn_lone_line_feed(std::span<uint8_t> bytes) {
+  int left = 0;
+  ::ioctl(master_.get(), FIONREAD, &left);
+  const bool alone = !input_continues_ && left <= 0 && bytes.size() == 1;
+  input_continues_ = left > 0;
   if (alone && bytes[0] == '\n') bytes[0] = '\r';
 }
 

@@ -33,7 +33,7 @@ class PtyBackend final : public CharBackend {
   void on_slave_opened();
   void on_master(uint32_t events);
   bool take_input();
-  void turn_lone_line_feed(std::span<uint8_t> bytes, size_t available);
+  void turn_lone_line_feed(std::span<uint8_t> bytes);
 
   // All below: with mutex_ held.
   void refresh_connection() noexcept;
