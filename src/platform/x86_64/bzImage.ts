@@ -2,7 +2,6 @@
  * The setup header of a Linux bzImage (Documentation/arch/x86/boot.rst). The image is entered where its 32-bit code
  * starts and decompresses itself, so the compression does not matter here.
  */
-import { viewOf } from '../bytes.ts';
 import { PlatformError } from '../platformError.ts';
 import type { ImageFile } from './imageFile.ts';
 import { alignUp } from './memoryMap.ts';
@@ -60,7 +59,7 @@ export function isBzImage(image: ImageFile): boolean {
   if (image.size < HEADER + 4) {
     return false;
   }
-  const view = viewOf(image.read(0, HEADER + 4));
+  const view = image.read(0, HEADER + 4);
   return (
     view.getUint16(BOOT_FLAG_OFFSET, true) === BOOT_FLAG && view.getUint32(HEADER, true) === HEADER_MAGIC
   );
@@ -71,7 +70,7 @@ export function isBzImage(image: ImageFile): boolean {
  * @throws PlatformError `ERR_TSVMM_KERNEL_INVALID`
  */
 export function parseBzImage(image: ImageFile): BzImage {
-  const start = viewOf(image.read(0, HEADER_END_MIN));
+  const start = image.read(0, HEADER_END_MIN);
   const headerEnd = HEADER + start.getUint8(JUMP_LENGTH);
   const version = start.getUint16(VERSION, true);
   if (version < PROTOCOL_MIN) {
@@ -89,8 +88,9 @@ export function parseBzImage(image: ImageFile): BzImage {
     throw invalid(`it is truncated at ${image.size} bytes, before its protected-mode code ends`);
   }
   const codeAddress = start.getUint32(CODE32_START, true);
+  const header = image.read(SETUP_HEADER_OFFSET, headerEnd - SETUP_HEADER_OFFSET);
   return {
-    setupHeader: image.read(SETUP_HEADER_OFFSET, headerEnd - SETUP_HEADER_OFFSET),
+    setupHeader: new Uint8Array(header.buffer, header.byteOffset, header.byteLength),
     codeAddress,
     codeOffset,
     codeSize,

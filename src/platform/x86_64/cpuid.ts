@@ -98,7 +98,7 @@ function copySupported(host: HostInfo, policy: CpuidPolicy): Table {
   const supported = host.supportedCpuid;
   const end = Math.floor(supported.length / (4 * WORDS)) * WORDS;
   const words = new Int32Array(end + ADDED_ENTRIES * WORDS);
-  new Uint8Array(words.buffer).set(supported.subarray(0, end * 4));
+  new Uint8Array(words.buffer).set(new Uint8Array(supported.buffer, supported.byteOffset, end * 4));
   return {
     words,
     end,

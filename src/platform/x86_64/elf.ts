@@ -2,7 +2,7 @@
  * ELF images that say where to enter them in 32-bit mode (XEN_ELFNOTE_PHYS32_ENTRY): PVH kernels and firmware.
  * Nothing in the file is trusted: counts are bounded, and offsets checked before they are added up or followed.
  */
-import { getU64, viewOf } from '../bytes.ts';
+import { getU64 } from '../bytes.ts';
 import { PlatformError } from '../platformError.ts';
 import { checkInside, type ImageFile } from './imageFile.ts';
 
@@ -48,7 +48,7 @@ interface ProgramHeader extends ElfSegment {
 }
 
 export function isElf(image: ImageFile): boolean {
-  return image.size >= 4 && viewOf(image.read(0, 4)).getUint32(0, true) === ELF_MAGIC;
+  return image.size >= 4 && image.read(0, 4).getUint32(0, true) === ELF_MAGIC;
 }
 
 /**
@@ -70,16 +70,22 @@ export function parsePvhElf(image: ImageFile): PvhElf | undefined {
   if (entry === undefined) {
     return undefined;
   }
-  const start = entry;
-  if (!segments.some((s) => start >= s.address && start - s.address < s.memorySize)) {
-    throw invalid('its PVH entry point lies in none of its segments');
-  }
+  checkEntry(entry, segments);
   return { entry, segments };
+}
+
+function checkEntry(entry: number, segments: readonly ElfSegment[]): void {
+  for (const { address, memorySize } of segments) {
+    if (entry >= address && entry - address < memorySize) {
+      return;
+    }
+  }
+  throw invalid('its PVH entry point lies in none of its segments');
 }
 
 function readProgramHeaders(image: ImageFile): ProgramHeader[] {
   const is64 = readClass(image);
-  const header = viewOf(image.read(0, is64 ? 64 : 52));
+  const header = image.read(0, is64 ? 64 : 52);
   const machine = header.getUint16(18, true);
   if (machine !== EM_X86_64 && machine !== EM_386) {
     throw invalid(`it is built for another processor (ELF machine ${machine})`);
@@ -93,7 +99,7 @@ function readProgramHeaders(image: ImageFile): ProgramHeader[] {
   if (count === 0 || count > PROGRAM_HEADERS_LIMIT) {
     throw invalid(`it has ${count} program headers, of 1 to ${PROGRAM_HEADERS_LIMIT} that are possible`);
   }
-  const table = viewOf(image.read(tableOffset, count * entrySize));
+  const table = image.read(tableOffset, count * entrySize);
   const headers: ProgramHeader[] = [];
   for (let i = 0; i < count; i++) {
     headers.push(is64 ? programHeader64(table, i * entrySize) : programHeader32(table, i * entrySize));
@@ -103,8 +109,8 @@ function readProgramHeaders(image: ImageFile): ProgramHeader[] {
 
 function readClass(image: ImageFile): boolean {
   const ident = image.read(0, 16);
-  const elfClass = ident[EI_CLASS];
-  if ((elfClass !== CLASS_32 && elfClass !== CLASS_64) || ident[EI_DATA] !== DATA_LITTLE_ENDIAN) {
+  const elfClass = ident.getUint8(EI_CLASS);
+  if ((elfClass !== CLASS_32 && elfClass !== CLASS_64) || ident.getUint8(EI_DATA) !== DATA_LITTLE_ENDIAN) {
     throw invalid('it is neither a 32-bit nor a 64-bit little-endian ELF file');
   }
   return elfClass === CLASS_64;
@@ -144,7 +150,7 @@ function findPvhEntry(image: ImageFile, header: ProgramHeader): number | undefin
   if (header.fileSize > NOTES_SIZE_LIMIT) {
     throw invalid(`its notes take ${header.fileSize} bytes, more than ${NOTES_SIZE_LIMIT}`);
   }
-  const view = viewOf(image.read(header.fileOffset, header.fileSize));
+  const view = image.read(header.fileOffset, header.fileSize);
   // Notes of 8-byte aligned segments are padded to 8 bytes, all others to 4.
   const align = header.align === 8 ? 8 : 4;
   let at = 0;

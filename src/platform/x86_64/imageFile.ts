@@ -1,4 +1,5 @@
 /** Bounded reads of a payload's headers: never the whole of it. */
+import { viewOf } from '../bytes.ts';
 import { PlatformError } from '../platformError.ts';
 
 /** A payload that can be looked into. */
@@ -9,7 +10,7 @@ export interface ImageFile {
    * `length` bytes from `offset` on.
    * @throws PlatformError `ERR_TSVMM_KERNEL_INVALID` if they are not all inside the file.
    */
-  read(offset: number, length: number): Uint8Array;
+  read(offset: number, length: number): DataView;
 }
 
 /** pread(2): up to `length` bytes, fewer only at the end of the file. */
@@ -25,8 +26,8 @@ export function openImage(fd: number, size: number, readAt: ReadAt): ImageFile {
     size,
     read(offset, length) {
       checkInside(size, offset, length);
-      if (offset + length <= head.length) {
-        return head.subarray(offset, offset + length);
+      if (offset + length <= head.byteLength) {
+        return new DataView(head.buffer, head.byteOffset + offset, length);
       }
       return readFully(readAt, fd, offset, length);
     },
@@ -47,10 +48,10 @@ function truncated(size: number): PlatformError {
   );
 }
 
-function readFully(readAt: ReadAt, fd: number, offset: number, length: number): Uint8Array {
+function readFully(readAt: ReadAt, fd: number, offset: number, length: number): DataView {
   const bytes = readAt(fd, offset, length);
   if (bytes.length < length) {
     throw truncated(offset + bytes.length);
   }
-  return bytes;
+  return viewOf(bytes);
 }
