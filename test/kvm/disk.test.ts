@@ -55,8 +55,8 @@ test('a flush that was answered survives the death of the process', async () => 
 });
 
 test('O_DIRECT', async () => {
-  // The file system of the temporary folder may not know O_DIRECT; the build folder's does.
-  const folder = fs.mkdtempSync(path.join(path.dirname(temporaryFolder()), 'tsvmm-direct-'));
+  // Not in the temporary folder, whose file system may not know O_DIRECT.
+  const folder = fs.mkdtempSync(path.join(ROOT, 'build/direct-'));
   try {
     const disk = diskImage(folder, 'disk.img');
     await runGuest({

@@ -240,3 +240,25 @@ static void overlaps(void) {
   attack("overlap-data", &b, r, OUT_OK);
 }
 PROGRAM("hostile-overlaps", overlaps);
+
+/* Breaks the disk again and again: what the VMM says of it must not be without end. */
+static void break_loop(void) {
+  struct block b;
+  victim_open(&b, 0);
+  u32 broken = 0, loops = (u32)option_number("loops", 3000);
+  for (u32 i = 0; i < loops; i++) {
+    size_t mark = alloc_mark();
+    block_reopen(&b);
+    virtqueue_push(&b.queue, b.queue.size);
+    virtqueue_notify(&b.queue);
+    for (u64 end = now_us() + 100000; now_us() < end;) {
+      if ((virtio_status(&b.device) & NEEDS_RESET) == 0) continue;
+      broken++;
+      break;
+    }
+    alloc_release(mark);
+  }
+  check("break-loop", broken == loops, "%u of %u", broken, loops);
+  judge("break-loop-after", &b, OUT_BROKEN, OUT_ANY);
+}
+PROGRAM("hostile-break-loop", break_loop);
