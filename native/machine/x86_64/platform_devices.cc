@@ -69,6 +69,8 @@ PlatformDevices::PlatformDevices(BootSpec& boot, const GuestMemory& memory, Inte
 }
 
 PlatformDevices::~PlatformDevices() {
+  // A device that goes waits for the loop, also on a machine that is deleted while it is paused.
+  loop_.resume();
   pci_.reset();
   for (const Named& named : virtio_) named.device->reset();
 }

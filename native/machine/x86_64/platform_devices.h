@@ -22,7 +22,8 @@ namespace tsvmm {
 /// All devices of an x86 machine on their buses, built from the specification.
 class PlatformDevices : public AccessHandler {
  public:
-  /// What devices report: a guest that turns itself off or resets, and the life of virtio devices. Any thread.
+  /// What devices report: a guest that turns itself off or resets, and the life of virtio devices.
+  /// Any thread.
   using Report = std::function<void(MachineEvent event)>;
 
   /// Takes the descriptors out of `boot`. `fabric` and `memory` outlive the devices. Throws Error.
@@ -70,12 +71,14 @@ class PlatformDevices : public AccessHandler {
   std::shared_ptr<VirtioDevice> make_virtio(PciFunctionSpec& spec, const Report& report);
   void map_ports(uint16_t base, uint64_t size, std::shared_ptr<BusDevice> device);
 
-  // Declared in the order in which they are needed: a device goes before the loop and the buses it uses.
+  // Declared in the order in which they are needed: a device goes before the loop and the interrupt
+  // line it uses. The buses own devices, and input from the host may reach those until they are
+  // gone.
   EventLoop loop_;
-  AddressSpace ports_;
-  AddressSpace mmio_;
   std::unique_ptr<Events> events_;
   std::shared_ptr<IoApic> ioapic_;
+  AddressSpace ports_;
+  AddressSpace mmio_;
   std::shared_ptr<Ged> ged_;
   std::shared_ptr<PostCode> post_code_;
   std::shared_ptr<VirtioConsole> console_;
