@@ -60,7 +60,10 @@ Serial::Serial(InterruptLine& interrupt, std::unique_ptr<CharBackend> backend)
   backend_->attach(this);
 }
 
-Serial::~Serial() { backend_->attach(nullptr); }
+Serial::~Serial() {
+  backend_->attach(nullptr);
+  flush_held();  // a last try: nobody will wait for the reader
+}
 
 uint8_t Serial::read_register(uint64_t offset) {
   const std::lock_guard lock(mutex_);

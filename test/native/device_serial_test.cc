@@ -279,6 +279,27 @@ TEST_F(SerialTest, WritesWithoutRoomOverwriteTheLast) {
   EXPECT_EQ(backend->output, "c" + std::string(15, 'x'));
 }
 
+TEST(DeviceSerial, TriesHeldOutputALastTimeWhenItGoes) {
+  // Outlives the device's own backend, which only passes on.
+  struct Forwarding final : CharBackend {
+    explicit Forwarding(BoundedBackend& new_target) : target(new_target) {}
+    void attach(CharClient* client) override { target.attach(client); }
+    size_t write(std::span<const uint8_t> bytes) noexcept override { return target.write(bytes); }
+    void input_wanted() noexcept override {}
+    BoundedBackend& target;
+  };
+  BoundedBackend backend;
+  backend.room = 0;
+  RecordingLine line;
+  {
+    Serial device(line, std::make_unique<Forwarding>(backend));
+    write8(device, 0, 'x');
+    backend.room = 1;
+  }
+  EXPECT_EQ(backend.output, "x");
+  EXPECT_EQ(backend.client, nullptr);
+}
+
 TEST_F(SerialTest, EveryAccess) {
   access_everything(*device, Serial::kSize);
   backend->room = 0;
