@@ -1,0 +1,215 @@
+import { describe, expect, it } from 'vitest';
+import { parseArguments, type RunOptions } from '../../../src/cli/arguments.ts';
+import { UsageError } from '../../../src/cli/usageError.ts';
+import { ConfigError } from '../../../src/config/configError.ts';
+import type { VmConfig } from '../../../src/config/vmConfig.ts';
+
+function run(...args: string[]): RunOptions {
+  const invocation = parseArguments(args);
+  if (invocation.action !== 'run') throw new Error(`action is ${invocation.action}`);
+  return invocation.options;
+}
+
+function vm(...args: string[]): VmConfig {
+  const config = run('--kernel', '/k', ...args).vm;
+  if (config === undefined) throw new Error('no VM');
+  return config;
+}
+
+function error(...args: string[]): unknown {
+  try {
+    parseArguments(args);
+  } catch (caught) {
+    return caught;
+  }
+  throw new Error('was accepted');
+}
+
+describe('flags of the VM', () => {
+  it('have the defaults of the reference', () => {
+    const config = vm();
+    expect(config.payload).toEqual({ kernel: '/k' });
+    expect([config.cpus.boot_vcpus, config.cpus.max_vcpus]).toEqual([1, 1]);
+    expect(config.memory.size).toBe(512 * 2 ** 20);
+    expect([config.serial.mode, config.console.mode, config.debug_console.mode]).toEqual([
+      'Null',
+      'Tty',
+      'Off',
+    ]);
+  });
+
+  it('--cpus', () => {
+    const { cpus } = vm(
+      '--cpus',
+      'boot=2,topology=1:2:1:1,affinity=[0@[0,2-3],1@1],nested=off,core_scheduling=off',
+    );
+    expect(cpus).toMatchObject({
+      boot_vcpus: 2,
+      max_vcpus: 2,
+      topology: { threads_per_core: 1, cores_per_die: 2, dies_per_package: 1, packages: 1 },
+      affinity: [
+        { vcpu: 0, host_cpus: [0, 2, 3] },
+        { vcpu: 1, host_cpus: [1] },
+      ],
+      nested: false,
+      core_scheduling: 'Off',
+    });
+    expect(vm('--cpus', 'max=4').cpus).toMatchObject({ boot_vcpus: 1, max_vcpus: 4 });
+    expect(vm('--cpus', 'boot=2,boot=3').cpus.boot_vcpus).toBe(3);
+    expect(vm('--cpus', 'boot=2,boot=').cpus.boot_vcpus).toBe(1);
+  });
+
+  it('--memory', () => {
+    expect(vm('--memory', 'size=1G,shared=on,hugepages=on,hugepage_size=2M,thp=off').memory).toMatchObject({
+      size: 2 ** 30,
+      shared: true,
+      hugepages: true,
+      hugepage_size: 2 ** 21,
+      thp: false,
+    });
+    expect(vm('--memory', 'prefault=on').memory).toMatchObject({ size: 2 ** 29, prefault: true });
+  });
+
+  it('--disk takes several values and may be repeated', () => {
+    const { disks } = vm(
+      '--disk',
+      'path=/a,readonly=on',
+      'path="/b,c",image_type=raw',
+      '--disk',
+      'path=/d,id=x',
+    );
+    expect(disks?.map(({ path, readonly, image_type, id }) => [path, readonly, image_type, id])).toEqual([
+      ['/a', true, 'Unknown', undefined],
+      ['/b,c', false, 'Raw', undefined],
+      ['/d', false, 'Unknown', 'x'],
+    ]);
+    expect(vm('--disk', 'path=/a,lock_granularity=full,image_type=vhd').disks?.[0]).toMatchObject({
+      lock_granularity: 'Full',
+      image_type: 'FixedVhd',
+    });
+  });
+
+  it.each([
+    ['off', { mode: 'Off' }],
+    ['null', { mode: 'Null' }],
+    ['pty', { mode: 'Pty' }],
+    ['tty', { mode: 'Tty' }],
+    ['file=/x', { mode: 'File', file: '/x' }],
+    ['file="/x,y"', { mode: 'File', file: '/x,y' }],
+    ['socket=/s', { mode: 'Socket', socket: '/s' }],
+  ])('--serial %s', (text, serial) => {
+    expect(vm('--serial', text).serial).toEqual(serial);
+  });
+
+  it('the other character devices', () => {
+    expect(vm('--console', 'pty,pci_device_id=3').console).toMatchObject({ mode: 'Pty', pci_device_id: 3 });
+    expect(vm('--debug-console', 'file=/x,iobase=0x402').debug_console).toEqual({
+      mode: 'File',
+      file: '/x',
+      iobase: 0x402,
+    });
+    expect(vm('--debug-console', 'tty').debug_console).toEqual({ mode: 'Tty', iobase: 0xe9 });
+  });
+
+  it('the rest', () => {
+    const config = vm(
+      '--rng',
+      'src=/dev/random',
+      '--watchdog',
+      '--platform',
+      'uuid=u,oem_strings=[a,"b,c"]',
+      '--cmdline=-x y',
+    );
+    expect(config.rng.src).toBe('/dev/random');
+    expect(config.watchdog).toBe(true);
+    expect(config.platform).toMatchObject({ system_uuid: 'u', oem_strings: ['a', 'b,c'] });
+    expect(config.payload?.cmdline).toBe('-x y');
+    expect(run('--firmware', '/f').vm?.payload).toEqual({ firmware: '/f' });
+  });
+
+  it.each([
+    [['--disk', 'path=/a,size=3'], '--disk: unknown option "size"'],
+    [['--disk', 'path=/a,bw_size=3'], '--disk: bw_size is not supported yet'],
+    [['--disk', 'path=/a,readonly=maybe'], '--disk: readonly: "maybe" is neither on nor off'],
+    [['--disk', 'path=/a,image_type=iso'], '--disk: image_type: "iso" is none of raw, qcow2, vhd'],
+    [['--disk', 'readonly'], '--disk: "readonly" needs a value'],
+    [['--disk', 'path="/a'], 'a quote is not closed'],
+    [['--memory', 'size=lots'], '--memory: size: "lots" is not a size'],
+    [['--memory', 'hotplug_size=1G'], 'memory.hotplug_size is not supported yet'],
+    [['--cpus', 'topology=1:2:1'], 'not four numbers'],
+    [['--cpus', 'features=amx'], 'cpus.features.amx is not supported yet'],
+    [['--cpus', 'boot=4294967296'], 'cpus.boot_vcpus: invalid value'],
+    [['--serial', 'file='], '--serial: "file=" is not a mode'],
+    [['--serial', 'tty=1'], '--serial: "tty=1" is not a mode'],
+    [['--serial', 'nope'], '--serial: unknown option "nope"'],
+    [['--console', 'socket=/s'], '--console: "socket=/s" is not a mode'],
+    [['--debug-console', 'iobase=233'], '"233" is not a number that starts with 0x'],
+  ])('refuse %j as configuration', (args, message) => {
+    const caught = error('--kernel', '/k', ...args);
+    expect((caught as Error).message).toContain(message);
+    expect(caught).toBeInstanceOf(ConfigError);
+  });
+});
+
+describe('flags of the process', () => {
+  it('are read', () => {
+    expect(
+      run(
+        '--api-socket',
+        'path=/s',
+        '--event-monitor',
+        'fd=7',
+        '--log-file',
+        '/l',
+        '--no-shutdown',
+        '-vv',
+        '-v',
+      ),
+    ).toEqual({
+      apiSocket: { path: '/s' },
+      eventMonitor: { fd: 7 },
+      logFile: '/l',
+      noShutdown: true,
+      verbosity: 3,
+    });
+    expect(run('--api-socket=/bare')).toMatchObject({
+      apiSocket: { path: '/bare' },
+      verbosity: 0,
+      noShutdown: false,
+    });
+    expect(run('--api-socket', 'what=/s').apiSocket).toEqual({ path: 'what=/s' });
+    expect(run('--api-socket', '/s', '--seccomp', 'false', '--verbose')).toMatchObject({ verbosity: 1 });
+  });
+
+  it('help and version win', () => {
+    expect(parseArguments(['-h'])).toEqual({ action: 'help' });
+    expect(parseArguments(['--help', '--kernel', '/k'])).toEqual({ action: 'help' });
+    expect(parseArguments(['-vV'])).toEqual({ action: 'version' });
+  });
+
+  it.each([
+    [[], 'nothing to do'],
+    [['-v'], 'nothing to do'],
+    [['--frobnicate'], "unknown flag '--frobnicate'"],
+    [['--toString'], "unknown flag '--toString'"],
+    [['-x'], "unknown flag '-x'"],
+    [['--'], "unknown flag '--'"],
+    [['vmlinux'], "unexpected argument 'vmlinux'"],
+    [['--kernel'], '--kernel needs a value'],
+    [['--kernel', '--disk'], '--kernel needs a value'],
+    [['--disk', '--kernel', '/k'], '--disk needs a value'],
+    [['--kernel', '/k', '/l'], "unexpected argument '/l'"],
+    [['--kernel', '/k', '--kernel', '/l'], '--kernel was given more than once'],
+    [['--watchdog=on', '--kernel', '/k'], '--watchdog takes no value'],
+    [['--memory', 'size=1G'], '--memory needs --kernel or --firmware'],
+    [['--cmdline', 'x', '--api-socket', '/s'], '--cmdline needs --kernel or --firmware'],
+    [['--net', 'tap=t'], '--net is not supported yet'],
+    [['--seccomp', 'log', '--kernel', '/k'], '--seccomp log is not supported yet'],
+    [['--api-socket', 'path='], '--api-socket needs a path'],
+    [['--api-socket', 'fd=x'], '--api-socket: "x" is not an unsigned integer'],
+  ])('refuse %j as usage', (args, message) => {
+    const caught = error(...args);
+    expect((caught as Error).message).toContain(message);
+    expect(caught).toBeInstanceOf(UsageError);
+  });
+});
