@@ -5,6 +5,8 @@ import { type BunSocket, bun } from './bun.ts';
 export interface StreamConnection {
   /** Queues bytes; they leave in order, as fast as the peer takes them. */
   write(bytes: Uint8Array): void;
+  /** True if bytes written have not left this process yet. */
+  readonly waiting: boolean;
   /** Closes after everything written has left. */
   end(): void;
   /** Stops and goes on with reading. */
@@ -83,6 +85,9 @@ function bunState(socket: BunSocket<BunState>): BunState {
 
 function bunConnection(socket: BunSocket<BunState>): StreamConnection {
   return {
+    get waiting() {
+      return bunState(socket).pending.length > 0;
+    },
     write: (bytes) => {
       const state = bunState(socket);
       if (state.pending.length > 0) state.pending.push(bytes);

@@ -28,6 +28,9 @@ export function listenOnNode(
 
 function serve(socket: Socket, accept: (connection: StreamConnection) => StreamHandlers): void {
   const handlers = accept({
+    get waiting() {
+      return socket.writableLength > 0;
+    },
     write: (bytes) => {
       socket.write(bytes);
     },

@@ -25,7 +25,7 @@ export class Connection implements StreamHandlers {
 
   /**
    * @param onClosed called once, when the connection is gone
-   * @param onIdle called whenever an answer was given and no other request waits
+   * @param onIdle called whenever an answer was given, or has left, and no other request waits
    */
   constructor(vmm: ApiVmm, stream: StreamConnection, onClosed: () => void, onIdle: () => void) {
     this.#vmm = vmm;
@@ -35,14 +35,14 @@ export class Connection implements StreamHandlers {
     this.#parser = new HttpParser(() => stream.write(encodeContinue()));
   }
 
-  /** True while a request is being carried out. */
+  /** True while a request is being carried out, or its answer has not left. */
   get busy(): boolean {
-    return this.#busy;
+    return this.#busy || this.#stream.waiting;
   }
 
   /** True if nothing was received that has not been answered. */
   get idle(): boolean {
-    return !this.#busy && this.#parser.idle;
+    return !this.busy && this.#parser.idle;
   }
 
   data(bytes: Uint8Array): void {
@@ -58,7 +58,9 @@ export class Connection implements StreamHandlers {
     if (!this.#busy) this.finish();
   }
 
-  drained(): void {}
+  drained(): void {
+    this.#onIdle();
+  }
 
   closed(): void {
     this.#finished = true;

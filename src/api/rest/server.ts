@@ -13,6 +13,8 @@ import type { ApiVmm } from './endpoints.ts';
 import { encodeTooManyConnections } from './httpResponse.ts';
 
 const MAX_CONNECTIONS = 10;
+/** Bytes of sockaddr_un's path, less the terminating zero. */
+const MAX_PATH = 107;
 /** A client that has said nothing for so long makes room for a new one. */
 const STALE_AFTER_MS = 5000;
 /** How long closing waits for clients to take their last answers. */
@@ -34,6 +36,9 @@ export interface RestServer {
  * @throws VmmError if another process serves this socket, or it cannot be bound
  */
 export async function serveRest(files: Files, vmm: ApiVmm, socket: ApiSocket): Promise<RestServer> {
+  if ('path' in socket && Buffer.byteLength(socket.path) > MAX_PATH) {
+    throw new VmmError(`The API socket's path has more than ${MAX_PATH} bytes: ${socket.path}`);
+  }
   const release = 'path' in socket ? claimPath(files, socket.path) : () => {};
   const clients = new Clients(vmm);
   try {
@@ -110,7 +115,7 @@ class Clients {
     return connection;
   }
 
-  /** Resolves when no client waits for an answer any more and all connections are closed, or after a second. */
+  /** Resolves when no client waits for an answer any more, or after a second. */
   async finish(): Promise<void> {
     if (this.#connections.size === 0) return;
     await new Promise<void>((resolve) => {
@@ -143,9 +148,9 @@ class Clients {
   #quiet(): void {
     if (this.#whenQuiet === undefined) return;
     for (const connection of this.#connections) {
-      if (!connection.busy) connection.finish();
+      if (connection.busy) return;
     }
-    if (this.#connections.size === 0) this.#whenQuiet();
+    this.#whenQuiet();
   }
 }
 

@@ -1,0 +1,189 @@
+import { describe, expect, it } from 'vitest';
+import { answerRequest, listEndpoints } from '../../../src/api/rest/endpoints.ts';
+import type { Method } from '../../../src/api/rest/httpRequest.ts';
+import { ConfigError } from '../../../src/config/configError.ts';
+import { VmmError } from '../../../src/vmm/errors.ts';
+import { fakeVmm } from './support.ts';
+
+async function ask(method: Method, path: string, body = '', vmm = fakeVmm()) {
+  const { status, body: text } = await answerRequest(vmm, {
+    method,
+    path: path.startsWith('/') ? path : `/api/v1/${path}`,
+    body: new Uint8Array(Buffer.from(body)),
+  });
+  return { status, body: text === '' ? '' : JSON.parse(text), text, vmm };
+}
+
+const actions = [
+  ['vm.boot', 'boot'],
+  ['vm.delete', 'delete'],
+  ['vm.shutdown', 'shutdown'],
+  ['vm.reboot', 'reboot'],
+  ['vm.pause', 'pause'],
+  ['vm.resume', 'resume'],
+  ['vm.power-button', 'powerButton'],
+  ['vm.nmi', 'nmi'],
+] as const;
+
+describe('actions', () => {
+  it.each(actions)('%s', async (path, method) => {
+    const answer = await ask('PUT', path);
+    expect([answer.status, answer.text]).toEqual([204, '']);
+    expect(answer.vmm[method]).toHaveBeenCalledTimes(1);
+  });
+
+  it.each(actions)('%s refuses a body and other methods', async (path, method) => {
+    const vmm = fakeVmm();
+    expect(await ask('PUT', path, '{}', vmm)).toMatchObject({ status: 400, body: ['Bad Request'] });
+    expect(await ask('GET', path, '', vmm)).toMatchObject({ status: 400, body: ['Bad Request'] });
+    expect(await ask('PATCH', path, '', vmm)).toMatchObject({ status: 400, text: '' });
+    expect(await ask('DELETE', path, '', vmm)).toMatchObject({ status: 400, text: '' });
+    expect(vmm[method]).not.toHaveBeenCalled();
+  });
+
+  it('vmm.shutdown answers 200 with nothing, with a body too', async () => {
+    expect(await ask('PUT', 'vmm.shutdown')).toMatchObject({ status: 200, text: '' });
+    expect(await ask('PUT', 'vmm.shutdown', '{}')).toMatchObject({ status: 200, text: '' });
+    expect(await ask('DELETE', 'vmm.shutdown')).toMatchObject({ status: 400, body: ['Bad Request'] });
+  });
+});
+
+describe('questions', () => {
+  it('vmm.ping', async () => {
+    const { status, body } = await ask('GET', 'vmm.ping', 'ignored');
+    expect(status).toBe(200);
+    expect(body).toEqual({
+      build_version: expect.stringMatching(/^tsvmm-v\d+\.\d+\.\d+/),
+      version: '54.0.0',
+      pid: process.pid,
+      features: ['kvm'],
+    });
+  });
+
+  it('vm.info', async () => {
+    const { status, body } = await ask('GET', 'vm.info');
+    expect([status, body.state, body.memory_actual_size]).toEqual([200, 'Created', 4096]);
+    expect(body.config.serial).toEqual({ mode: 'Null' });
+  });
+
+  it('vm.counters keeps 64 bits', async () => {
+    const { status, text } = await ask('GET', 'vm.counters');
+    expect([status, text]).toEqual([200, '{"_disk0":{"read_latency_min":18446744073709551615}}']);
+  });
+
+  it.each(['vmm.ping', 'vm.info'])('%s answers other methods with a message', async (path) => {
+    for (const method of ['PUT', 'PATCH', 'DELETE'] as const) {
+      expect(await ask(method, path)).toMatchObject({ status: 400, body: ['Bad Request'] });
+    }
+  });
+
+  it('vm.counters answers some without', async () => {
+    expect(await ask('PATCH', 'vm.counters')).toMatchObject({ status: 400, text: '' });
+    expect(await ask('PUT', 'vm.counters')).toMatchObject({ status: 400, body: ['Bad Request'] });
+  });
+});
+
+describe('paths', () => {
+  it.each([
+    '/',
+    '/api/v1/',
+    '/api/v1/vm.info?x',
+    '/api/v1/vm.info/',
+    '/api/v1/VM.info',
+    '/api/v1/vm.add-disk',
+    '/api/v1/vm.resize',
+    '/api/v1/constructor',
+    '/api/v1//api/v1/vm.info',
+    'http:/api/v1/vm.info',
+  ])('%s is unknown', async (path) => {
+    const vmm = fakeVmm();
+    const answer = await answerRequest(vmm, { method: 'GET', path, body: new Uint8Array() });
+    expect(answer).toEqual({ status: 404, body: '["Not Found"]' });
+  });
+
+  it('are listed for documentation', () => {
+    expect(listEndpoints()).toHaveLength(13);
+    expect(listEndpoints()).toContainEqual({ path: '/api/v1/vm.create', method: 'PUT', hasBody: true });
+  });
+});
+
+describe('vm.create', () => {
+  it('hands over a complete configuration', async () => {
+    const { status, vmm } = await ask('PUT', 'vm.create', '{"payload":{"kernel":"/k"},"unknown":[1]}');
+    expect(status).toBe(204);
+    const config = vmm.create.mock.calls[0]?.[0];
+    expect([config?.payload?.kernel, config?.cpus.boot_vcpus]).toEqual(['/k', 1]);
+  });
+
+  it('without a body is a silent 400', async () => {
+    expect(await ask('PUT', 'vm.create')).toMatchObject({ status: 400, text: '' });
+    expect(await ask('GET', 'vm.create')).toMatchObject({ status: 400, body: ['Bad Request'] });
+  });
+
+  it.each([
+    ['{', 'key must be a string at line 1 column 1'],
+    ['{"cpus":{"boot_vcpus":1}}', 'cpus: missing field `max_vcpus`'],
+    ['{"watchdog":1}', 'watchdog: invalid type: number `1`, expected a boolean'],
+    [
+      '{"memory":{"size":268435456.0}}',
+      'memory.size: invalid type: floating point `268435456`, expected an integer',
+    ],
+    ['{"watchdog":true,"watchdog":true}', 'duplicate field `watchdog` at line 1 column 27'],
+    ['\xff', 'expected value at line 1 column 0'],
+  ])('refuses %s', async (text, message) => {
+    const { status, body, vmm } = await ask('PUT', 'vm.create', text);
+    expect([status, body]).toEqual([400, ['Failed to deserialize JSON', message]]);
+    expect(vmm.create).not.toHaveBeenCalled();
+  });
+
+  it('refuses bytes that are not UTF-8', async () => {
+    const answer = await answerRequest(fakeVmm(), {
+      method: 'PUT',
+      path: '/api/v1/vm.create',
+      body: Uint8Array.of(0x22, 0xff, 0x22),
+    });
+    expect(answer).toEqual({
+      status: 400,
+      body: '["Failed to deserialize JSON","invalid unicode code point"]',
+    });
+  });
+
+  it('says what is not supported', async () => {
+    expect(await ask('PUT', 'vm.create', '{"net":[{"tap":"t"}]}')).toMatchObject({
+      status: 400,
+      body: ['Error from API', 'The VM could not be created', 'net is not supported yet'],
+    });
+  });
+});
+
+describe('failures', () => {
+  it.each([
+    [new VmmError('a', { kind: 'missing' }), 404],
+    [new VmmError('a', { kind: 'failed' }), 500],
+    [new VmmError('a', { cause: new VmmError('b', { kind: 'missing' }) }), 404],
+    [new VmmError('a', { cause: new VmmError('b', { cause: new ConfigError('invalid', 'c') }) }), 400],
+    [new VmmError('a', { cause: new ConfigError('unsupported', 'c') }), 400],
+    [new VmmError('a', { cause: new ConfigError('duplicate', 'c') }), 409],
+    [new VmmError('a', { cause: new Error('os') }), 500],
+    [new Error('a'), 500],
+  ])('%s has its status', async (error, status) => {
+    const vmm = fakeVmm();
+    vmm.boot.mockRejectedValue(error);
+    const answer = await ask('PUT', 'vm.boot', '', vmm);
+    expect(answer.status).toBe(status);
+    expect(answer.body.slice(0, 2)).toEqual(['Error from API', 'a']);
+  });
+
+  it('lists all causes', async () => {
+    const vmm = fakeVmm();
+    vmm.info.mockImplementation(() => {
+      throw new VmmError('outer', { cause: new VmmError('middle', { cause: new Error('leaf') }) });
+    });
+    expect((await ask('GET', 'vm.info', '', vmm)).body).toEqual([
+      'Error from API',
+      'outer',
+      'middle',
+      'leaf',
+    ]);
+  });
+});
