@@ -50,8 +50,12 @@ export async function buildPrebuild() {
 export async function packageTarball() {
   await buildAll();
   await buildPrebuild();
-  const { stdout } = await run('npm', ['pack', '--silent', '--ignore-scripts', '--pack-destination', BUILD], {
-    cwd: ROOT,
-  });
-  fs.renameSync(path.join(BUILD, String(stdout.trim().split('\n').pop())), TARBALL);
+  const inputs = ['dist', 'prebuilds', 'bin', 'package.json', 'README.md', 'CHANGELOG.md', 'LICENSE'];
+  await unlessFresh('tarball', { inputs, outputs: [TARBALL] }, () =>
+    step('packing', async () => {
+      const args = ['pack', '--silent', '--ignore-scripts', '--pack-destination', BUILD];
+      const { stdout } = await run('npm', args, { cwd: ROOT });
+      fs.renameSync(path.join(BUILD, String(stdout.trim().split('\n').pop())), TARBALL);
+    }),
+  );
 }
