@@ -1,0 +1,90 @@
+/** An addon whose machines do what a test says; files are real. */
+import { writeFileSync } from 'node:fs';
+import type {
+  BootSpec,
+  HostInfo,
+  MachineEvent,
+  MachineHandle,
+  MachineSpec,
+  NativeAddon,
+} from '../../../src/native.ts';
+import { hostOf } from '../platform/support.ts';
+import { type NodeFiles, nodeFiles } from './nodeFiles.ts';
+
+export interface FakeMachine {
+  readonly spec: MachineSpec;
+  boot?: BootSpec;
+  /** What was done to it, in order. */
+  readonly calls: string[];
+  /** Tells an event, as the core would; also after the machine's end, as the core never would. */
+  readonly emit: (event: MachineEvent) => void;
+}
+
+export interface FakeNative extends NativeAddon {
+  readonly files: NodeFiles;
+  readonly machines: FakeMachine[];
+  host: HostInfo;
+  /** Runs before machineBoot resolves: throw to let it fail. */
+  onBoot: (machine: FakeMachine) => void | Promise<void>;
+  /** What terminalRaw and terminalRestore were called with. */
+  readonly terminalCalls: string[];
+  /** Pseudo terminals are files of these names. */
+  ptys: number;
+}
+
+/** @param folder where pseudo terminals and sockets are made, as ordinary files */
+export function fakeNative(folder: string): FakeNative {
+  const files = nodeFiles();
+  const machines: FakeMachine[] = [];
+  const machineOf = (handle: MachineHandle) => handle as unknown as FakeMachine;
+  const record = (name: string) => (handle: MachineHandle) => {
+    machineOf(handle).calls.push(name);
+  };
+  const recordLater = (name: string) => async (handle: MachineHandle) => record(name)(handle);
+  const native: FakeNative = {
+    ...files,
+    files,
+    machines,
+    host: hostOf(),
+    onBoot: () => {},
+    terminalCalls: [],
+    ptys: 0,
+    hostInfo: () => native.host,
+    machineCreate: (spec, emit) => {
+      const machine: FakeMachine = { spec, calls: [], emit };
+      machines.push(machine);
+      return machine as unknown as MachineHandle;
+    },
+    machineBoot: async (handle, boot) => {
+      const machine = machineOf(handle);
+      machine.calls.push('boot');
+      machine.boot = boot;
+      await native.onBoot(machine);
+    },
+    machinePause: recordLater('pause'),
+    machineResume: recordLater('resume'),
+    machineDestroy: recordLater('destroy'),
+    machinePowerButton: record('power-button'),
+    machineNmi: record('nmi'),
+    machineResizeConsole: (handle, columns, rows) => {
+      machineOf(handle).calls.push(`resize ${columns}x${rows}`);
+    },
+    machineCounters: () => ({ _disk0: { read_ops: 1n } }),
+    machineDebugPort: () => ({ lastPostCode: 0, postCodes: 0 }),
+    openPty: () => {
+      const path = `${folder}/pty${native.ptys++}`;
+      writeFileSync(path, '');
+      return { fd: files.openFile(path, 2, 0), path };
+    },
+    listenUnix: (path) => files.openFile(path, 0o302, 0o600),
+    terminalRaw: (fd) => {
+      native.terminalCalls.push(`raw ${fd}`);
+      return Uint8Array.of(fd);
+    },
+    terminalRestore: (fd, saved) => {
+      native.terminalCalls.push(`restore ${fd} ${saved[0]}`);
+    },
+    terminalSize: () => ({ columns: 132, rows: 43 }),
+  };
+  return native;
+}

@@ -1,0 +1,543 @@
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { decode } from '../../../src/config/decode.ts';
+import { type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
+import type { MachineEvent } from '../../../src/native.ts';
+import { describeError, errorChain, type VmmError } from '../../../src/vmm/errors.ts';
+import { Vmm, type VmmOptions } from '../../../src/vmm/vmm.ts';
+import { makeElf } from '../platform/support.ts';
+import { type FakeNative, fakeNative } from '../support/fakeNative.ts';
+
+let folder: string;
+let native: FakeNative;
+let events: string[];
+let warnings: string[];
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'tsvmm-test-'));
+  native = fakeNative(folder);
+  events = [];
+  warnings = [];
+  writeFileSync(join(folder, 'kernel'), makeElf());
+});
+
+afterEach(() => {
+  expect([...native.files.open]).toEqual([]);
+  rmSync(folder, { recursive: true });
+});
+
+function newVmm(options: Partial<VmmOptions> = {}): Vmm {
+  return new Vmm({
+    native,
+    onEvent: ({ source, event, properties }) =>
+      events.push(`${source} ${event}${properties ? ` ${Object.values(properties).join(' ')}` : ''}`),
+    onWarning: (message) => warnings.push(message),
+    ...options,
+  });
+}
+
+function config(extra: VmConfigInput = {}) {
+  return decode(vmConfig, {
+    payload: { kernel: join(folder, 'kernel') },
+    console: { mode: 'Off' },
+    ...extra,
+  });
+}
+
+async function booted(options?: Partial<VmmOptions>, extra?: VmConfigInput): Promise<Vmm> {
+  const vmm = newVmm(options);
+  await vmm.create(config(extra));
+  await vmm.boot();
+  return vmm;
+}
+
+async function failure(promise: Promise<unknown>): Promise<VmmError> {
+  return promise.then(
+    () => {
+      throw new Error('succeeded');
+    },
+    (error) => error,
+  );
+}
+
+/** What the core reports of the latest machine. */
+function guest(event: MachineEvent): void {
+  native.machines.at(-1)?.emit(event);
+}
+
+const VCPU_ERROR = {
+  type: 'vcpu-error',
+  vcpu: 1,
+  reason: 'internal-error',
+  code: 1,
+  detail: 'rip=0x100',
+} as const;
+
+describe('a life', () => {
+  it('from creation to deletion', async () => {
+    const vmm = newVmm();
+    expect(() => vmm.info()).toThrow('The VM info is not available');
+    await vmm.create(config());
+    expect(vmm.info()).toMatchObject({ state: 'Created', memory_actual_size: 2 ** 29 });
+    expect(vmm.info().device_tree).toBeUndefined();
+    await vmm.boot();
+    expect(vmm.info().state).toBe('Running');
+    await vmm.pause();
+    expect(vmm.info().state).toBe('Paused');
+    await vmm.powerButton();
+    await vmm.nmi();
+    await vmm.resume();
+    expect(vmm.counters()).toEqual({ _disk0: { read_ops: 1n } });
+    await vmm.shutdown();
+    expect(vmm.info().state).toBe('Created');
+    await vmm.delete();
+    await vmm.delete();
+    expect(vmm.state).toBe('none');
+    expect(native.machines).toHaveLength(1);
+    expect(native.machines[0]?.calls).toEqual(['boot', 'pause', 'power-button', 'nmi', 'resume', 'destroy']);
+    expect(events).toEqual([
+      ...['vm booting', 'vm booted', 'vm pausing', 'vm paused', 'vm resuming', 'vm resumed'],
+      ...['vm shutdown', 'vm deleted'],
+    ]);
+  });
+
+  it('may have several machines', async () => {
+    const vmm = await booted();
+    await vmm.shutdown();
+    await vmm.boot();
+    await vmm.reboot();
+    expect(native.machines.map(({ calls }) => calls)).toEqual([
+      ['boot', 'destroy'],
+      ['boot', 'destroy'],
+      ['boot'],
+    ]);
+    await vmm.delete();
+    await vmm.create(config());
+    await vmm.quit();
+    await expect(vmm.exited).resolves.toEqual({ reason: 'request', code: 0 });
+    expect(events.slice(-3)).toEqual(['vm deleted', 'vm deleted', 'vmm shutdown']);
+  });
+
+  it('takes commands in the order in which they came', async () => {
+    const vmm = newVmm();
+    const outcomes = await Promise.allSettled([
+      vmm.pause(),
+      vmm.create(config()),
+      vmm.boot(),
+      vmm.create(config()),
+      vmm.pause(),
+      vmm.pause(),
+      vmm.resume(),
+      vmm.reboot(),
+      vmm.delete(),
+      vmm.boot(),
+      vmm.quit(),
+      vmm.create(config()),
+    ]);
+    expect(
+      outcomes.map((outcome) => (outcome.status === 'fulfilled' ? 'ok' : errorChain(outcome.reason).at(-1))),
+    ).toEqual([
+      'VM is not running',
+      'ok',
+      'ok',
+      'VM is already created',
+      'ok',
+      'Invalid transition: InvalidStateTransition(Paused, Paused)',
+      'ok',
+      'ok',
+      'ok',
+      'VM is not created',
+      'ok',
+      'The VMM has come to its end',
+    ]);
+  });
+
+  it('shows where devices are', async () => {
+    writeFileSync(join(folder, 'disk'), Buffer.alloc(4096));
+    const vmm = await booted({}, { disks: [{ path: join(folder, 'disk') }], watchdog: true });
+    const { config: shown, device_tree: tree } = vmm.info();
+    expect(shown.disks?.[0]?.id).toBe('_disk0');
+    expect(tree?._disk0).toEqual({ id: '_disk0', resources: [], parent: '_virtio-pci-_disk0', children: [] });
+    expect(tree?.['_virtio-pci-_disk0']).toMatchObject({
+      children: ['_disk0'],
+      pci_bdf: '0000:00:01.0',
+      resources: [{ PciBar: { index: 0, type_: 'Mmio32', prefetchable: false } }],
+    });
+    expect(Object.keys(tree ?? {})).toEqual(
+      expect.arrayContaining(['__serial', '__ioapic', '__rng', '__watchdog', '_virtio-pci-__rng']),
+    );
+    await vmm.quit();
+  });
+});
+
+describe('what the guest does', () => {
+  it('power-off ends everything with code 0', async () => {
+    const vmm = await booted();
+    guest({ type: 'power-off' });
+    await expect(vmm.exited).resolves.toEqual({ reason: 'power-off', code: 0 });
+    expect([vmm.state, native.machines[0]?.calls]).toEqual(['none', ['boot', 'destroy']]);
+    expect(events.slice(-3)).toEqual(['vm shutdown', 'vm deleted', 'vmm shutdown']);
+  });
+
+  it('power-off may leave the VM', async () => {
+    const vmm = await booted({ stayOnPowerOff: true });
+    guest({ type: 'power-off' });
+    await expect.poll(() => vmm.info().state).toBe('Created');
+    await vmm.boot();
+    expect(native.machines).toHaveLength(2);
+    await vmm.quit();
+  });
+
+  it('power-off before booting has been answered', async () => {
+    native.onBoot = (machine) => machine.emit({ type: 'power-off' });
+    const vmm = await booted();
+    await expect(vmm.exited).resolves.toEqual({ reason: 'power-off', code: 0 });
+    expect(events.slice(0, 2)).toEqual(['vm booting', 'vm booted']);
+  });
+
+  it('reset builds everything anew', async () => {
+    const vmm = await booted();
+    guest({ type: 'reset', cause: 'triple-fault' });
+    guest({ type: 'reset', cause: 'acpi' });
+    await expect.poll(() => events.at(-1)).toBe('vm rebooted');
+    expect(vmm.state).toBe('running');
+    expect(native.machines.map(({ calls }) => calls)).toEqual([['boot', 'destroy'], ['boot']]);
+    guest({ type: 'reset', cause: 'i8042' });
+    await expect.poll(() => native.machines.length).toBe(3);
+    await vmm.quit();
+  });
+
+  it('reset while paused runs again', async () => {
+    const vmm = await booted();
+    await vmm.pause();
+    guest({ type: 'reset', cause: 'watchdog' });
+    await expect.poll(() => vmm.state).toBe('running');
+    await vmm.quit();
+  });
+
+  it.each(['shutdown', 'delete', 'reboot', 'quit'] as const)(
+    'reset that races %s is harmless',
+    async (command) => {
+      const vmm = await booted();
+      const machine = native.machines[0];
+      const done = vmm[command]();
+      machine?.emit({ type: 'reset', cause: 'acpi' });
+      await done;
+      machine?.emit({ type: 'power-off' });
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      expect(native.machines).toHaveLength(command === 'reboot' ? 2 : 1);
+      expect(vmm.state).toBe(
+        { shutdown: 'created', delete: 'none', reboot: 'running', quit: 'none' }[command],
+      );
+      await vmm.quit();
+    },
+  );
+
+  it('reset that cannot be carried out ends with code 1', async () => {
+    const vmm = await booted();
+    rmSync(join(folder, 'kernel'));
+    guest({ type: 'reset', cause: 'acpi' });
+    const exit = await vmm.exited;
+    expect(exit).toMatchObject({ reason: 'reboot-failed', code: 1 });
+    expect(exit.message).toMatch(/^The VM could not reboot: Cannot open kernel file .*\/kernel: ENOENT/);
+  });
+
+  it('a failing vCPU ends it, saying which', async () => {
+    const vmm = await booted();
+    guest(VCPU_ERROR);
+    await expect(vmm.exited).resolves.toEqual({
+      reason: 'vcpu-error',
+      code: 0,
+      message: 'vCPU 1 stopped with internal-error (1): rip=0x100',
+    });
+  });
+
+  it('a failing vCPU on a host that emulates is explained', async () => {
+    native.host = { ...native.host, hardwareVirtualization: false };
+    const vmm = await booted();
+    expect(warnings).toEqual([]);
+    guest(VCPU_ERROR);
+    expect((await vmm.exited).message).toMatch(
+      /^vCPU 1 stopped .* no hardware virtualization .* do not survive$/,
+    );
+  });
+
+  it('Linux on a host that emulates is warned of', async () => {
+    native.host = { ...native.host, hardwareVirtualization: false };
+    const image = Buffer.alloc(4096);
+    image.write('HdrS', 0x202);
+    writeFileSync(join(folder, 'kernel'), image);
+    const vmm = newVmm();
+    await vmm.create(config());
+    await failure(vmm.boot());
+    expect(warnings).toEqual([
+      expect.stringMatching(/^The guest will probably fail: .* no hardware virtualization/),
+    ]);
+    await vmm.quit();
+  });
+
+  it('what devices report is passed on', async () => {
+    const vmm = await booted();
+    guest({ type: 'device-activated', id: '__rng' });
+    guest({ type: 'device-reset', id: '__rng' });
+    guest({ type: 'device-failed', id: '__rng', reason: 'the ring is bad' });
+    guest({ type: 'firmware-log', line: 'hello' });
+    expect(events.slice(2)).toEqual([
+      'virtio-device activated __rng',
+      'virtio-device reset __rng',
+      'virtio-device failed __rng the ring is bad',
+      'firmware log hello',
+    ]);
+    expect(warnings).toEqual(['The device __rng stopped: the ring is bad']);
+    await vmm.quit();
+    guest({ type: 'device-activated', id: '__rng' });
+    expect(events.at(-1)).toBe('vmm shutdown');
+  });
+});
+
+describe('failing to boot', () => {
+  it.each([
+    ['a missing kernel', { payload: { kernel: '/no/kernel' } }, 'Cannot open kernel file /no/kernel'],
+    ['a folder for a kernel', { payload: { kernel: '/' } }, 'Cannot open kernel file /: not a regular file'],
+    [
+      'no payload',
+      { payload: {} },
+      'Failed to validate config: No bootitem provided: neither firmware nor kernel',
+    ],
+    ['a missing disk', { disks: [{ path: '/no/disk' }] }, 'Cannot open disk path /no/disk'],
+    [
+      'a folder for a disk',
+      { disks: [{ path: '/', readonly: true }] },
+      'Cannot use the disk /: not a regular file',
+    ],
+    ['a missing source', { rng: { src: '/no/random' } }, 'Cannot open the source of random bytes /no/random'],
+  ])('%s', async (_name, extra, message) => {
+    const vmm = newVmm();
+    await vmm.create(config(extra));
+    expect(describeError(await failure(vmm.boot()))).toContain(`The VM could not boot: ${message}`);
+    expect(vmm.info().state).toBe('Created');
+    expect(native.machines.map(({ calls }) => calls)).toEqual(native.machines.length ? [['destroy']] : []);
+    expect(events).toEqual(['vm booting']);
+    await vmm.delete();
+  });
+
+  it('a missing initramfs', async () => {
+    const vmm = newVmm();
+    await vmm.create(config({ payload: { kernel: join(folder, 'kernel'), initramfs: '/no/initramfs' } }));
+    expect(describeError(await failure(vmm.boot()))).toContain('Cannot open initramfs file /no/initramfs');
+    await vmm.delete();
+  });
+
+  it('may be tried again', async () => {
+    const vmm = newVmm();
+    await vmm.create(config());
+    truncateSync(join(folder, 'kernel'), 10);
+    expect((await failure(vmm.boot())).kind).toBe('failed');
+    writeFileSync(join(folder, 'kernel'), makeElf());
+    await vmm.boot();
+    expect(vmm.state).toBe('running');
+    await vmm.quit();
+  });
+
+  it('in the core', async () => {
+    native.onBoot = () => {
+      throw new Error('no memory');
+    };
+    const vmm = newVmm();
+    await vmm.create(config());
+    expect(describeError(await failure(vmm.boot()))).toBe('The VM could not boot: no memory');
+    expect(native.machines[0]?.calls).toEqual(['boot', 'destroy']);
+    await vmm.quit();
+  });
+
+  it.each([
+    ['ENOENT', 'This host has no /dev/kvm'],
+    ['EACCES', 'No permission to open /dev/kvm'],
+    ['ENODEV', "Cannot use the host's KVM: from the core"],
+  ])('without KVM (%s)', async (code, message) => {
+    native.hostInfo = () => {
+      throw Object.assign(new Error('from the core'), { code });
+    };
+    const vmm = newVmm();
+    await vmm.create(config());
+    expect(describeError(await failure(vmm.boot()))).toContain(`The VM could not boot: ${message}`);
+    await vmm.quit();
+  });
+
+  it('is a mistake of the request where the configuration is', async () => {
+    const vmm = newVmm();
+    await vmm.create(
+      config({
+        disks: [
+          { path: '/a', id: 'd' },
+          { path: '/b', id: 'd' },
+        ],
+      }),
+    );
+    expect((await failure(vmm.boot())).kind).toBe('conflict');
+    await vmm.delete();
+    await vmm.create(config({ memory: { size: 0 } }));
+    expect((await failure(vmm.boot())).kind).toBe('invalid');
+    await vmm.quit();
+  });
+});
+
+describe('disks', () => {
+  const image = () => join(folder, 'disk');
+
+  beforeEach(() => writeFileSync(image(), Buffer.alloc(4096)));
+
+  it('are locked while used, and no longer', async () => {
+    const vmm = newVmm();
+    native.files.locked.set(image(), -1);
+    await vmm.create(config({ disks: [{ path: image() }] }));
+    expect(describeError(await failure(vmm.boot()))).toContain(
+      `Cannot lock the disk ${image()} for writing: another process uses it`,
+    );
+    native.files.locked.clear();
+    await vmm.boot();
+    await vmm.quit();
+  });
+
+  it('of a type that was guessed are guarded', async () => {
+    const vmm = await booted(
+      {},
+      { disks: [{ path: image() }, { path: image(), readonly: true, image_type: 'Raw' }] },
+    ).catch((error) => error);
+    // One file cannot be locked twice, whatever for.
+    expect(describeError(vmm)).toContain('for reading: another process uses it');
+  });
+
+  it.each([
+    ['qcow2', (bytes: Buffer) => bytes.write('QFI\xfb', 0, 'latin1')],
+    ['vhdx', (bytes: Buffer) => bytes.write('vhdxfile')],
+    ['vmdk', (bytes: Buffer) => bytes.write('KDMV')],
+    ['vmdk', (bytes: Buffer) => bytes.write('# Disk DescriptorFile\n')],
+    ['vhd', (bytes: Buffer) => bytes.write('conectix', 4096 - 512)],
+  ])('that are %s images are refused', async (format, write) => {
+    const bytes = Buffer.alloc(4096);
+    write(bytes);
+    writeFileSync(image(), bytes);
+    const vmm = newVmm();
+    await vmm.create(config({ disks: [{ path: image() }] }));
+    const error = await failure(vmm.boot());
+    expect([error.kind, describeError(error)]).toEqual([
+      'invalid',
+      `The VM could not boot: The disk ${image()} is a ${format} image, which is not supported yet`,
+    ]);
+    await vmm.delete();
+    await vmm.create(config({ disks: [{ path: image(), image_type: 'Raw' }] }));
+    await vmm.boot();
+    await vmm.quit();
+  });
+
+  it('reach the core as the configuration says', async () => {
+    const vmm = await booted(
+      {},
+      { disks: [{ path: image(), readonly: true, serial: 's1', queue_size: 64 }] },
+    );
+    const disk = native.machines[0]?.boot?.pci.functions.find(({ kind }) => kind === 'block');
+    expect(disk).toMatchObject({
+      id: '_disk0',
+      readonly: true,
+      serial: 's1',
+      queueSize: 64,
+      protectSector0: true,
+    });
+    await vmm.quit();
+  });
+});
+
+describe('consoles', () => {
+  it('are opened at creation, and anew for each machine', async () => {
+    const vmm = newVmm();
+    const log = join(folder, 'log');
+    writeFileSync(log, 'old');
+    await vmm.create(
+      config({
+        serial: { mode: 'Socket', socket: join(folder, 'serial') },
+        console: { mode: 'Pty' },
+        debug_console: { mode: 'File', file: log },
+      }),
+    );
+    expect(vmm.info().config.console.file).toBe(join(folder, 'pty0'));
+    expect(readFileSync(log, 'utf8')).toBe('');
+    expect(existsSync(join(folder, 'serial'))).toBe(true);
+    writeFileSync(log, 'from the guest');
+    await vmm.boot();
+    expect(readFileSync(log, 'utf8')).toBe('from the guest');
+    expect(native.machines[0]?.boot?.serial?.backend.kind).toBe('socket');
+    await vmm.reboot();
+    expect(vmm.info().config.console.file).toBe(join(folder, 'pty1'));
+    expect(readFileSync(log, 'utf8')).toBe('');
+    await vmm.shutdown();
+    expect(existsSync(join(folder, 'serial'))).toBe(false);
+    await vmm.boot();
+    expect(existsSync(join(folder, 'serial'))).toBe(true);
+    await vmm.quit();
+    expect(existsSync(join(folder, 'serial'))).toBe(false);
+  });
+
+  it('off are no devices', async () => {
+    const vmm = await booted({}, { serial: { mode: 'Off' }, debug_console: { mode: 'Off' } });
+    const boot = native.machines[0]?.boot;
+    expect([boot?.serial, boot?.debugConsole]).toEqual([undefined, undefined]);
+    expect(boot?.pci.functions.map(({ kind }) => kind)).toEqual(['rng']);
+    await vmm.quit();
+  });
+
+  it('put the terminal into raw mode, and back', async () => {
+    const terminal = { input: 5, output: 6 };
+    const vmm = await booted({ terminal }, { console: { mode: 'Tty' } });
+    expect(native.terminalCalls).toEqual(['raw 5']);
+    expect(native.machines[0]?.boot?.pci.functions[0]).toMatchObject({
+      backend: { kind: 'tty', input: 5, output: 6 },
+      columns: 132,
+      rows: 43,
+    });
+    vmm.resizeConsole();
+    expect(native.machines[0]?.calls).toEqual(['boot', 'resize 132x43']);
+    vmm.abandon();
+    expect(native.terminalCalls).toEqual(['raw 5', 'restore 5 5']);
+    await vmm.quit();
+    expect(native.terminalCalls).toHaveLength(2);
+    vmm.resizeConsole();
+  });
+
+  it('leave the terminal alone without an input, and for the debug console', async () => {
+    const terminal = { input: -1, output: 6 };
+    await (await booted({ terminal }, { console: { mode: 'Tty' } })).quit();
+    await (await booted({}, { debug_console: { mode: 'Tty' } })).quit();
+    expect(native.terminalCalls).toEqual([]);
+  });
+
+  it.each([
+    [{ serial: { mode: 'File' } }, 'serial in mode File needs a file'],
+    [{ serial: { mode: 'Socket' } }, 'serial in mode Socket needs a socket'],
+    [{ debug_console: { mode: 'File' } }, 'debug_console in mode File needs a file'],
+    [{ serial: { mode: 'File', file: '/no/file' } }, "Cannot open the serial's file: ENOENT"],
+    [
+      { serial: { mode: 'Pty' }, console: { mode: 'File', file: '/no/file' } },
+      "Cannot open the console's file: ENOENT",
+    ],
+  ] as const)('that cannot be opened leave nothing (%j)', async (extra, message) => {
+    const vmm = newVmm();
+    const error = await failure(vmm.create(config(extra)));
+    expect(describeError(error)).toContain(`The VM could not be created: ${message}`);
+    expect(error.kind).toBe(message.includes('needs') ? 'invalid' : 'failed');
+    expect(vmm.state).toBe('none');
+    expect(readdirSync(folder).filter((name) => name.startsWith('serial'))).toEqual([]);
+    await vmm.create(config());
+    await vmm.quit();
+  });
+});
