@@ -24,20 +24,29 @@ const SANITIZED = {
 };
 
 /**
- * A check that has no count of its own: passed or failed as a whole.
+ * Something that passes or fails as a whole and tells of its progress itself.
  *
  * @param {string} title
- * @param {(detail: (text: string) => void) => Promise<unknown>} work
+ * @param {() => Promise<unknown>} work
  * @returns {Promise<Counts>}
  */
-async function check(title, work) {
+async function attempt(title, work) {
   try {
-    await step(title, work);
+    await work();
     return { passed: 1, failed: 0, skipped: 0 };
   } catch (error) {
     say(`FAILED: ${title}\n${error instanceof Failure ? error.message : /** @type {Error} */ (error).stack}`);
     return { passed: 0, failed: 1, skipped: 0 };
   }
+}
+
+/**
+ * @param {string} title
+ * @param {(detail: (text: string) => void) => Promise<unknown>} work
+ * @returns {Promise<Counts>}
+ */
+function check(title, work) {
+  return attempt(title, () => step(title, work));
 }
 
 /**
@@ -47,9 +56,9 @@ async function check(title, work) {
  */
 async function nativeTests() {
   const results = path.join(RESULTS, 'native.json');
-  const built = await check('building the C++ tests', async () => {
-    await cmakeBuild('sanitized', ['tsvmm_tests'], SANITIZED);
-  });
+  const built = await attempt('building the C++ tests', () =>
+    cmakeBuild('sanitized', ['tsvmm_tests'], SANITIZED),
+  );
   if (built.failed) return built;
   say('> C++ tests, with sanitizers');
   fs.rmSync(results, { force: true });
@@ -106,7 +115,10 @@ const TIERS = [
     run: () => check('clang-tidy', (detail) => clangTidy(path.join(BUILD, 'sanitized'), detail)),
   },
   { name: 'kvm', run: () => vitest('kvm') },
-  { name: 'package', run: async () => sum(await check('packing', packageTarball), await vitest('package')) },
+  {
+    name: 'package',
+    run: async () => sum(await attempt('packing', packageTarball), await vitest('package')),
+  },
   { name: 'lab', run: () => vitest('lab') },
 ];
 
@@ -133,7 +145,7 @@ await runMain(async () => {
   say(`Node.js ${output.trim()}, ${process.platform} ${process.arch}`);
   /** @type {{name: string, counts: Counts, seconds: number}[]} */
   const done = [];
-  const built = await check('build', buildAll);
+  const built = await attempt('build', buildAll);
   for (const tier of TIERS) {
     if (names.length && !names.includes(tier.name)) continue;
     const start = Date.now();
