@@ -1,0 +1,234 @@
+#include "disk/disk_queue.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "disk/io_uring.h"
+#include "disk/raw_image.h"
+#include "disk/sync_io.h"
+#include "disk_test_support.h"
+
+namespace tsvmm::disk_test {
+namespace {
+
+using Kind = DiskOperation::Kind;
+
+constexpr size_t kImageSize = 1 << 20;
+constexpr uint16_t kDepth = 8;
+
+/// A buffer cut into pieces, and the operation on it.
+struct Transfer {
+  Transfer(Kind kind, uint64_t offset, const std::vector<size_t>& pieces, size_t misalign = 0) {
+    size_t total = 0;
+    for (const size_t piece : pieces) total += piece;
+    storage.resize(total + 2 * 4096);
+    const size_t pad = 4096 - reinterpret_cast<uintptr_t>(storage.data()) % 4096 + misalign;
+    bytes = {storage.data() + pad, total};
+    size_t at = 0;
+    for (const size_t piece : pieces) {
+      buffers.push_back({bytes.data() + at, piece});
+      at += piece;
+    }
+    operation.kind = kind;
+    operation.offset = offset;
+    operation.length = total;
+    operation.buffers = buffers;
+  }
+
+  std::vector<uint8_t> storage;
+  std::span<uint8_t> bytes;
+  std::vector<iovec> buffers;
+  DiskOperation operation;
+};
+
+/// Both engines do the same.
+class DiskQueueTest : public testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    if (GetParam() && !IoUring::create(1)) GTEST_SKIP() << "this host refuses io_uring";
+    queue = GetParam() ? make_disk_queue(image, kDepth) : make_sync_disk_queue(image, kDepth);
+  }
+  /// Waits for `count` operations to end.
+  std::vector<DiskOperation*> finish(size_t count) {
+    std::vector<DiskOperation*> ended;
+    EXPECT_TRUE(queue->submit());
+    for (;;) {
+      while (DiskOperation* operation = queue->next_completed()) ended.push_back(operation);
+      if (ended.size() >= count) return ended;
+      queue->wait();
+    }
+  }
+  int run(Transfer& transfer) {
+    queue->start(transfer.operation);
+    const auto ended = finish(1);
+    EXPECT_EQ(ended, std::vector<DiskOperation*>{&transfer.operation});
+    return transfer.operation.error;
+  }
+  bool same(std::span<const uint8_t> bytes, uint64_t offset) const {
+    return std::ranges::equal(bytes, std::span(file.content).subspan(offset, bytes.size()));
+  }
+
+  TempImage file{kImageSize};
+  RawImage image{file.fd(), false};
+  std::unique_ptr<DiskQueue> queue;
+};
+
+TEST_P(DiskQueueTest, Reads) {
+  Transfer transfer(Kind::kRead, 4096, {512, 1024, 8192});
+  EXPECT_EQ(run(transfer), 0);
+  EXPECT_TRUE(same(transfer.bytes, 4096));
+}
+
+TEST_P(DiskQueueTest, Writes) {
+  for (const bool durable : {false, true}) {
+    Transfer transfer(Kind::kWrite, 512, {512, 4096});
+    std::ranges::fill(transfer.bytes, durable ? 0x11 : 0x22);
+    transfer.operation.durable = durable;
+    EXPECT_EQ(run(transfer), 0);
+    EXPECT_EQ(file.read(512, 4608), std::vector<uint8_t>(4608, durable ? 0x11 : 0x22));
+    EXPECT_TRUE(same(file.read(0, 512), 0));
+    EXPECT_TRUE(same(file.read(512 + 4608, 512), 512 + 4608));
+  }
+}
+
+TEST_P(DiskQueueTest, Flushes) {
+  Transfer transfer(Kind::kFlush, 0, {});
+  EXPECT_EQ(run(transfer), 0);
+}
+
+TEST_P(DiskQueueTest, MoreBuffersThanOneCallTakes) {
+  Transfer transfer(Kind::kRead, 0, std::vector<size_t>(3000, 16));
+  EXPECT_EQ(run(transfer), 0);
+  EXPECT_TRUE(same(transfer.bytes, 0));
+}
+
+TEST_P(DiskQueueTest, ManyAtOnce) {
+  std::vector<std::unique_ptr<Transfer>> transfers;
+  for (size_t i = 0; i < kDepth; ++i) {
+    transfers.push_back(
+        std::make_unique<Transfer>(Kind::kRead, i * 65536, std::vector<size_t>{4096}));
+    queue->start(transfers.back()->operation);
+  }
+  EXPECT_EQ(finish(kDepth).size(), size_t{kDepth});
+  for (size_t i = 0; i < kDepth; ++i) EXPECT_TRUE(same(transfers[i]->bytes, i * 65536));
+}
+
+TEST_P(DiskQueueTest, TruncatedFileIsAnError) {
+  ASSERT_EQ(::ftruncate(file.fd(), 8192), 0);
+  Transfer beyond(Kind::kRead, 65536, {512});
+  EXPECT_EQ(run(beyond), EIO);
+  Transfer across(Kind::kRead, 4096, {4096, 4096});
+  EXPECT_EQ(run(across), EIO);
+}
+
+TEST_P(DiskQueueTest, ErrorsComeBack) {
+  const std::string path = "/proc/self/fd/" + std::to_string(file.fd());
+  const UniqueFd readable(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const RawImage read_only(readable.get(), false);
+  queue = GetParam() ? make_disk_queue(read_only, kDepth) : make_sync_disk_queue(read_only, kDepth);
+  Transfer transfer(Kind::kWrite, 0, {512});
+  EXPECT_EQ(run(transfer), EBADF);
+}
+
+TEST_P(DiskQueueTest, CompletionsCanBePolledFor) {
+  if (GetParam()) {
+    EXPECT_GE(queue->completion_fd(), 0);
+  } else {
+    EXPECT_EQ(queue->completion_fd(), -1);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, DiskQueueTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "IoUring" : "Synchronous"; });
+
+/// Direct I/O as far as the directory's file system has it.
+class DirectDiskTest : public DiskQueueTest {
+ protected:
+  void SetUp() override {
+    const std::string path = "/proc/self/fd/" + std::to_string(odd.fd());
+    direct_fd.reset(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_DIRECT));
+    if (!direct_fd.valid()) GTEST_SKIP() << "no direct I/O on this file system";
+    direct = std::make_unique<RawImage>(direct_fd.get(), true);
+    queue = GetParam() ? make_disk_queue(*direct, kDepth) : make_sync_disk_queue(*direct, kDepth);
+  }
+  bool same_odd(std::span<const uint8_t> bytes, uint64_t offset) const {
+    return std::ranges::equal(bytes, std::span(odd.content).subspan(offset, bytes.size()));
+  }
+
+  static constexpr size_t kOddSize = (1 << 20) + 512;
+  TempImage odd{kOddSize, "/var/tmp"};
+  UniqueFd direct_fd;
+  std::unique_ptr<RawImage> direct;
+};
+
+TEST_P(DirectDiskTest, AlignedTransfers) {
+  Transfer transfer(Kind::kRead, 8192, {4096, 8192});
+  EXPECT_EQ(run(transfer), 0);
+  EXPECT_TRUE(same_odd(transfer.bytes, 8192));
+}
+
+TEST_P(DirectDiskTest, MisalignedMemory) {
+  Transfer read(Kind::kRead, 8192, {1000, 3096, 524288}, 3);
+  EXPECT_EQ(run(read), 0);
+  EXPECT_TRUE(same_odd(read.bytes, 8192));
+  Transfer write(Kind::kWrite, 4096, {100, 3996}, 1);
+  std::ranges::fill(write.bytes, 0x77);
+  EXPECT_EQ(run(write), 0);
+  EXPECT_EQ(odd.read(4096, 4096), std::vector<uint8_t>(4096, 0x77));
+}
+
+TEST_P(DirectDiskTest, PartsOfBlocks) {
+  Transfer write(Kind::kWrite, 512 * 3, {512 * 3}, 1);
+  std::ranges::fill(write.bytes, 0x55);
+  EXPECT_EQ(run(write), 0);
+  EXPECT_EQ(odd.read(512 * 3, 512 * 3), std::vector<uint8_t>(512 * 3, 0x55));
+  EXPECT_TRUE(same_odd(odd.read(0, 512 * 3), 0));
+  EXPECT_TRUE(same_odd(odd.read(512 * 6, 4096), 512 * 6));
+}
+
+TEST_P(DirectDiskTest, TheLastPartOfAFile) {
+  Transfer read(Kind::kRead, kOddSize - 1024, {1024});
+  EXPECT_EQ(run(read), 0);
+  EXPECT_TRUE(same_odd(read.bytes, kOddSize - 1024));
+  Transfer write(Kind::kWrite, kOddSize - 512, {512});
+  std::ranges::fill(write.bytes, 0x66);
+  EXPECT_EQ(run(write), 0);
+  EXPECT_EQ(odd.read(kOddSize - 512, 512), std::vector<uint8_t>(512, 0x66));
+  EXPECT_EQ(odd.size(), static_cast<off_t>(kOddSize)) << "the file must not grow";
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, DirectDiskTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "IoUring" : "Synchronous"; });
+
+/// Alignment rules that this host's file systems may not have: the bounce path on an ordinary file.
+TEST(SyncIo, AdvanceConsumesBuffers) {
+  Transfer transfer(Kind::kRead, 100, {10, 20, 30});
+  advance(transfer.operation, 15);
+  EXPECT_EQ(transfer.operation.offset, 115u);
+  EXPECT_EQ(transfer.operation.length, 45u);
+  ASSERT_EQ(transfer.operation.buffers.size(), 2u);
+  EXPECT_EQ(transfer.operation.buffers[0].iov_len, 15u);
+  advance(transfer.operation, 45);
+  EXPECT_TRUE(transfer.operation.buffers.empty());
+}
+
+TEST(RawImage, RefusesWhatIsNoDisk) {
+  const UniqueFd directory(::open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  EXPECT_THROW(RawImage(directory.get(), false), Error);
+  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  EXPECT_THROW(RawImage(null.get(), false), Error);
+  EXPECT_THROW(RawImage(-1, false), Error);
+}
+
+TEST(RawImage, ReportsItsSize) {
+  const TempImage file(12345);
+  const RawImage image(file.fd(), false);
+  EXPECT_EQ(image.size(), 12345u);
+  EXPECT_EQ(image.offset_alignment(), 1u);
+  EXPECT_EQ(image.logical_block_size(), 512u);
+}
+
+}  // namespace
+}  // namespace tsvmm::disk_test

@@ -1,0 +1,455 @@
+#include <algorithm>
+#include <random>
+
+#include "disk_test_support.h"
+#include "virtio/block.h"
+#include "virtio/block_protocol.h"
+#include "virtio_mock_driver.h"
+
+namespace tsvmm::virtio_test {
+namespace {
+
+using disk_test::TempImage;
+using namespace virtio_block;
+
+constexpr size_t kImageSize = 1 << 20;
+constexpr uint64_t kSectors = kImageSize / kSectorSize;
+constexpr uint16_t kQueueSize = 16;
+constexpr GuestAddress kRings = 0x10000;
+constexpr GuestAddress kHeader = 0x20000;
+constexpr GuestAddress kStatus = 0x21000;
+constexpr GuestAddress kData = 0x100000;
+constexpr uint8_t kUntouched = 0xee;
+
+/// A block device with one queue and a driver, without a transport in between.
+class BlockTest : public testing::Test {
+ protected:
+  virtual VirtioBlock::Options options() {
+    return {.id = "_disk0", .fd = file.fd(), .queue_size = kQueueSize, .serial = "serial-number"};
+  }
+  void start(uint64_t features = kAllRingFeatures | kFeatureFlush) {
+    device = std::make_unique<VirtioBlock>(options());
+    device->connect(host);
+    activate(features);
+  }
+  void activate(uint64_t features = kAllRingFeatures | kFeatureFlush) {
+    device->activate({memory, features, {{0, driver.config(), &doorbell, &interrupt}}});
+  }
+  void put_header(uint32_t type, uint64_t sector) {
+    driver.put(kHeader, RequestHeader{type, 0, sector});
+    driver.put(kStatus, kUntouched);
+  }
+  uint8_t status() { return driver.get<uint8_t>(kStatus); }
+  /// Adds the chain, rings and waits; the used length.
+  uint32_t run(const std::vector<DriverQueue::Buffer>& buffers) {
+    const uint16_t before = driver.used_index();
+    driver.add(buffers);
+    doorbell.signal();
+    EXPECT_TRUE(eventually([&] { return driver.used_index() != before; })) << host.failure();
+    EXPECT_EQ(driver.used_id(before), 0u);
+    return driver.used_length(before);
+  }
+  uint8_t request(uint32_t type, uint64_t sector, uint32_t length) {
+    put_header(type, sector);
+    const uint16_t direction = type == kRequestOut ? 0 : kWrite;
+    std::vector<DriverQueue::Buffer> buffers{{kHeader, 16}};
+    if (length != 0) buffers.push_back({kData, length, direction});
+    buffers.push_back({kStatus, 1, kWrite});
+    used_length = run(buffers);
+    return status();
+  }
+  std::vector<uint8_t> guest(GuestAddress address, size_t size) {
+    const auto bytes = memory.slice(address, size).value();
+    return {bytes.begin(), bytes.end()};
+  }
+  std::vector<uint8_t> original(uint64_t sector, size_t size) const {
+    const auto begin = file.content.begin() + static_cast<ptrdiff_t>(sector * kSectorSize);
+    return {begin, begin + static_cast<ptrdiff_t>(size)};
+  }
+  void fill(GuestAddress address, size_t size, uint8_t value) {
+    std::ranges::fill(memory.slice(address, size).value(), value);
+  }
+  uint64_t counter(const std::string& name) {
+    for (const Counter& entry : device->counters()) {
+      if (name == entry.name) return entry.value;
+    }
+    ADD_FAILURE() << name;
+    return 0;
+  }
+  /// The driver does this and the device fails instead of crashing, with this reason.
+  void expect_failure(const std::function<void()>& attack, const std::string& reason) {
+    start();
+    attack();
+    doorbell.signal();
+    EXPECT_TRUE(eventually([&] { return !host.failure().empty(); }));
+    EXPECT_EQ(host.failure(), reason);
+    // After a reset all is well again.
+    device->reset();
+    driver = DriverQueue(memory, kRings + 0x4000, kQueueSize);
+    activate();
+    EXPECT_EQ(request(kRequestIn, 0, 512), kStatusOk);
+  }
+
+  TempImage file{kImageSize};
+  GuestMemory memory{{range(0, 8 << 20)}, {}};
+  DriverQueue driver{memory, kRings, kQueueSize};
+  EventFd doorbell;
+  CountingInterrupt interrupt;
+  RecordingHost host;
+  std::unique_ptr<VirtioBlock> device;
+  uint32_t used_length = 0;
+};
+
+TEST_F(BlockTest, Reads) {
+  start();
+  EXPECT_EQ(request(kRequestIn, 3, 4096), kStatusOk);
+  EXPECT_EQ(used_length, 4097u);
+  EXPECT_EQ(guest(kData, 4096), original(3, 4096));
+  EXPECT_GE(interrupt.count, 1);
+  EXPECT_EQ(counter("read_ops"), 1u);
+  EXPECT_EQ(counter("read_bytes"), 4096u);
+  EXPECT_LE(counter("read_latency_min"), counter("read_latency_max"));
+  EXPECT_EQ(counter("write_latency_min"), UINT64_MAX);
+  EXPECT_EQ(counter("write_latency_max"), 0u);
+}
+
+TEST_F(BlockTest, Writes) {
+  start();
+  fill(kData, 1024, 0x5a);
+  EXPECT_EQ(request(kRequestOut, 2, 1024), kStatusOk);
+  EXPECT_EQ(used_length, 1u);
+  EXPECT_EQ(file.read(1024, 1024), std::vector<uint8_t>(1024, 0x5a));
+  EXPECT_EQ(counter("write_bytes"), 1024u);
+  EXPECT_EQ(request(kRequestFlush, 0, 0), kStatusOk);
+  EXPECT_EQ(counter("write_ops"), 1u);
+}
+
+TEST_F(BlockTest, WriteThroughWhenTheDriverCannotFlush) {
+  start(kAllRingFeatures);
+  uint8_t writeback = 1;
+  device->read_config(kWritebackOffset, {&writeback, 1});
+  EXPECT_EQ(writeback, 0);
+  fill(kData, 512, 0x5b);
+  EXPECT_EQ(request(kRequestOut, 0, 512), kStatusOk);
+  EXPECT_EQ(file.read(0, 512), std::vector<uint8_t>(512, 0x5b));
+}
+
+TEST_F(BlockTest, HeaderDataAndStatusCutAnyhow) {
+  start();
+  put_header(kRequestIn, 1);
+  EXPECT_EQ(run({{kHeader, 1},
+                 {kHeader + 1, 14},
+                 {kHeader + 15, 1},
+                 {kData, 100, kWrite},
+                 {kData + 100, 1, kWrite},
+                 {kData + 101, 412, kWrite}}),
+            513u);
+  EXPECT_EQ(guest(kData, 512), original(1, 512));
+  EXPECT_EQ(driver.get<uint8_t>(kData + 512), kStatusOk);
+
+  put_header(kRequestOut, 7);
+  fill(kData, 512, 0x33);
+  driver.put(kData - 16, RequestHeader{kRequestOut, 0, 7});
+  EXPECT_EQ(run({{kData - 16, 528}, {kStatus, 1, kWrite}}), 1u);
+  EXPECT_EQ(status(), kStatusOk);
+  EXPECT_EQ(file.read(7 * 512, 512), std::vector<uint8_t>(512, 0x33));
+}
+
+TEST_F(BlockTest, GivesItsSerialNumber) {
+  start();
+  fill(kData, 32, kUntouched);
+  EXPECT_EQ(request(kRequestGetId, 0, 20), kStatusOk);
+  EXPECT_EQ(used_length, 21u);
+  std::vector<uint8_t> id(20);
+  std::copy_n("serial-number", 13, id.begin());
+  EXPECT_EQ(guest(kData, 20), id);
+  EXPECT_EQ(driver.get<uint8_t>(kData + 20), kUntouched);
+  EXPECT_EQ(request(kRequestGetId, 0, 4), kStatusOk);
+  EXPECT_EQ(used_length, 5u);
+}
+
+TEST_F(BlockTest, UnknownRequestsAreUnsupported) {
+  start();
+  for (const uint32_t type : {2U, 3U, 5U, 11U, 13U, 0x80000000U, 0xffffffffU}) {
+    EXPECT_EQ(request(type, 0, 512), kStatusUnsupported);
+    EXPECT_EQ(used_length, 1u);
+  }
+}
+
+TEST_F(BlockTest, SectorsPastTheEnd) {
+  start();
+  EXPECT_EQ(request(kRequestIn, kSectors - 1, 512), kStatusOk);
+  for (const uint32_t type : {kRequestIn, kRequestOut}) {
+    for (const uint64_t sector : {kSectors, kSectors + 1, uint64_t{1} << 55,
+                                  (uint64_t{1} << 55) + 1, UINT64_MAX, UINT64_MAX - 1}) {
+      EXPECT_EQ(request(type, sector, 512), kStatusIoError) << sector;
+    }
+    EXPECT_EQ(request(type, kSectors - 1, 1024), kStatusIoError);
+    EXPECT_EQ(request(type, 1, kImageSize), kStatusIoError);
+  }
+  EXPECT_EQ(file.size(), static_cast<off_t>(kImageSize));
+}
+
+TEST_F(BlockTest, OddLengthsFail) {
+  start();
+  for (const uint32_t length : {1U, 511U, 513U}) {
+    EXPECT_EQ(request(kRequestIn, 0, length), kStatusIoError);
+  }
+  EXPECT_EQ(request(kRequestIn, 0, 0), kStatusOk);
+}
+
+TEST_F(BlockTest, HugeOverlappingBuffersFailWithoutAllocation) {
+  start();
+  put_header(kRequestIn, 0);
+  std::vector<DriverQueue::Buffer> buffers{{kHeader, 16}};
+  for (int i = 0; i < 14; ++i) buffers.push_back({0x100000, 7 << 20, kWrite});
+  buffers.push_back({kStatus, 1, kWrite});
+  EXPECT_EQ(run(buffers), 1u);
+  EXPECT_EQ(status(), kStatusIoError);
+}
+
+TEST_F(BlockTest, RandomRequestsKeepTheImageIntact) {
+  start();
+  std::mt19937 random(1);
+  std::vector<uint8_t> expected = file.content;
+  for (int i = 0; i < 500; ++i) {
+    const uint32_t count = 1 + random() % 16;
+    const uint64_t sector = random() % (kSectors - count);
+    const auto begin = expected.begin() + static_cast<ptrdiff_t>(sector * kSectorSize);
+    const uint32_t length = count * kSectorSize;
+    if (random() % 2 == 0) {
+      const auto value = static_cast<uint8_t>(random());
+      fill(kData, length, value);
+      ASSERT_EQ(request(kRequestOut, sector, length), kStatusOk);
+      std::fill_n(begin, length, value);
+    } else {
+      ASSERT_EQ(request(kRequestIn, sector, length), kStatusOk);
+      ASSERT_EQ(guest(kData, length), std::vector<uint8_t>(begin, begin + length));
+    }
+  }
+  EXPECT_EQ(file.read(0, kImageSize), expected);
+}
+
+TEST_F(BlockTest, AFullQueueAtOnce) {
+  start();
+  for (uint16_t i = 0; i < kQueueSize / 4; ++i) {
+    const GuestAddress header = kHeader + 32 * i;
+    driver.put(header, RequestHeader{kRequestIn, 0, uint64_t{i} * 8});
+    driver.add({{header, 16}, {kData + 4096 * i, 4096, kWrite}, {kStatus + i, 1, kWrite}},
+               static_cast<uint16_t>(4 * i));
+  }
+  doorbell.signal();
+  ASSERT_TRUE(eventually([&] { return driver.used_index() == kQueueSize / 4; }));
+  for (uint16_t i = 0; i < kQueueSize / 4; ++i) {
+    EXPECT_EQ(guest(kData + 4096 * i, 4096), original(uint64_t{i} * 8, 4096));
+  }
+}
+
+TEST_F(BlockTest, ServesWhatWasAvailableBeforeActivation) {
+  put_header(kRequestIn, 0);
+  driver.add({{kHeader, 16}, {kData, 512, kWrite}, {kStatus, 1, kWrite}});
+  start();
+  EXPECT_TRUE(eventually([&] { return driver.used_index() == 1; }));
+}
+
+TEST_F(BlockTest, ConfigurationShowsTheDisk) {
+  start();
+  Config config{};
+  device->read_config(0, {reinterpret_cast<uint8_t*>(&config), kConfigSize});
+  EXPECT_EQ(config.capacity, kSectors);
+  EXPECT_EQ(config.seg_max, kQueueSize - 2u);
+  EXPECT_EQ(config.blk_size, 512u);
+  EXPECT_EQ(config.writeback, 1);
+  EXPECT_EQ(config.num_queues, 1);
+  const uint8_t off = 0;
+  device->write_config(kWritebackOffset, {&off, 1});
+  device->read_config(0, {reinterpret_cast<uint8_t*>(&config), kConfigSize});
+  EXPECT_EQ(config.writeback, 0);
+}
+
+TEST_F(BlockTest, PauseHoldsAndResumeGoesOn) {
+  start();
+  EXPECT_EQ(request(kRequestIn, 0, 512), kStatusOk);
+  device->pause();
+  put_header(kRequestIn, 1);
+  driver.add({{kHeader, 16}, {kData, 512, kWrite}, {kStatus, 1, kWrite}});
+  doorbell.signal();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(driver.used_index(), 1);
+  device->resume();
+  EXPECT_TRUE(eventually([&] { return driver.used_index() == 2; }));
+  EXPECT_EQ(guest(kData, 512), original(1, 512));
+}
+
+TEST_F(BlockTest, GoesAwayWhilePaused) {
+  start();
+  device->pause();
+  device.reset();
+}
+
+TEST_F(BlockTest, ResetWithRequestsInFlight) {
+  start();
+  for (int round = 0; round < 50; ++round) {
+    for (uint16_t i = 0; i < 5; ++i) {
+      driver.put(kHeader, RequestHeader{kRequestIn, 0, i});
+      driver.add({{kHeader, 16}, {kData, 65536, kWrite}, {kStatus, 1, kWrite}},
+                 static_cast<uint16_t>(3 * i));
+    }
+    doorbell.signal();
+    device->reset();
+    driver = DriverQueue(memory, kRings, kQueueSize);
+    fill(kRings, 0x1000, 0);
+    activate();
+  }
+  EXPECT_EQ(request(kRequestIn, 0, 512), kStatusOk);
+}
+
+class ReadOnlyBlockTest : public BlockTest {
+  VirtioBlock::Options options() override {
+    auto result = BlockTest::options();
+    result.read_only = true;
+    return result;
+  }
+};
+
+TEST_F(ReadOnlyBlockTest, RefusesWrites) {
+  start();
+  EXPECT_NE(device->features() & kFeatureReadOnly, 0u);
+  fill(kData, 512, 0);
+  EXPECT_EQ(request(kRequestOut, 0, 512), kStatusIoError);
+  EXPECT_EQ(request(kRequestIn, 0, 512), kStatusOk);
+  EXPECT_EQ(file.read(0, kImageSize), file.content);
+}
+
+class ProtectedBlockTest : public BlockTest {
+  VirtioBlock::Options options() override {
+    auto result = BlockTest::options();
+    result.protect_sector0 = true;
+    return result;
+  }
+};
+
+TEST_F(ProtectedBlockTest, RefusesWritesToTheFirstSector) {
+  start();
+  fill(kData, 1024, 0);
+  EXPECT_EQ(request(kRequestOut, 0, 1024), kStatusIoError);
+  EXPECT_EQ(request(kRequestOut, 1, 512), kStatusOk);
+  EXPECT_EQ(file.read(0, 512), original(0, 512));
+}
+
+class LongQueueBlockTest : public BlockTest {
+ protected:
+  static constexpr uint16_t kLong = 1024;
+  VirtioBlock::Options options() override {
+    auto result = BlockTest::options();
+    result.queue_size = kLong;
+    return result;
+  }
+};
+
+TEST_F(LongQueueBlockTest, ManyRequestsOfManyBuffersThroughIndirectTables) {
+  driver = DriverQueue(memory, kRings, kLong);
+  // Each of 200 requests has the same table of 1,024 buffers: more than may be on the way at a
+  // time.
+  const GuestAddress table = 0x200000;
+  driver.put(kHeader, RequestHeader{kRequestIn, 0, 8});
+  driver.descriptor_at(table, 0, kHeader, 16, kNext, 1);
+  for (uint16_t i = 1; i < kLong - 1; ++i) {
+    driver.descriptor_at(table, i, kData + 512 * i, 512, kWrite | kNext,
+                         static_cast<uint16_t>(i + 1));
+  }
+  driver.descriptor_at(table, kLong - 1, kStatus, 1, kWrite);
+  start();
+  constexpr uint16_t kRequests = 200;
+  for (uint16_t i = 0; i < kRequests; ++i) {
+    driver.descriptor(i, table, 16 * kLong, kIndirect);
+    driver.make_available(i);
+  }
+  doorbell.signal();
+  ASSERT_TRUE(eventually([&] { return driver.used_index() == kRequests; })) << host.failure();
+  EXPECT_EQ(status(), kStatusOk);
+  EXPECT_EQ(guest(kData + 512, 4096), original(8, 4096));
+  EXPECT_EQ(counter("read_ops"), kRequests);
+}
+
+TEST_F(BlockTest, ChainsThatAreNoRequest) {
+  expect_failure([&] { driver.add({{kHeader, 16}}); }, "block request without a status byte");
+}
+
+TEST_F(BlockTest, ChainWithoutAHeader) {
+  expect_failure(
+      [&] {
+        driver.add({{kStatus, 1, kWrite}});
+      },
+      "block request without a whole header");
+}
+
+TEST_F(BlockTest, ChainWithHalfAHeader) {
+  expect_failure(
+      [&] {
+        driver.add({{kHeader, 15}, {kStatus, 1, kWrite}});
+      },
+      "block request without a whole header");
+}
+
+TEST_F(BlockTest, BrokenRingStopsTheDeviceOnly) {
+  expect_failure([&] { driver.set_available_index(0x7000); },
+                 "available index is more than the queue size ahead");
+}
+
+TEST_F(BlockTest, RefusesRingsOutsideMemory) {
+  device = std::make_unique<VirtioBlock>(options());
+  device->connect(host);
+  VirtqueueConfig config = driver.config();
+  config.used_ring = (8 << 20) - 4;
+  EXPECT_THROW(device->activate({memory, kAllRingFeatures, {{0, config, &doorbell, &interrupt}}}),
+               Error);
+  activate();
+  EXPECT_EQ(request(kRequestIn, 0, 512), kStatusOk);
+}
+
+TEST_F(BlockTest, RefusesBadOptions) {
+  auto bad = options();
+  bad.queue_size = 100;
+  EXPECT_THROW(VirtioBlock{bad}, Error);
+  bad = options();
+  bad.serial = std::string(21, 'x');
+  EXPECT_THROW(VirtioBlock{bad}, Error);
+  bad = options();
+  bad.num_queues = 0;
+  EXPECT_THROW(VirtioBlock{bad}, Error);
+}
+
+TEST(MultiQueueBlock, EachQueueHasItsThread) {
+  TempImage file(kImageSize);
+  PciBench bench;
+  constexpr GuestAddress kBar = PciBench::kWindow;
+  VirtioBlock::Options options;
+  options.id = "_disk3";
+  options.fd = file.fd();
+  options.num_queues = 2;
+  options.queue_size = 8;
+  bench.add(1, "_disk3", std::make_shared<VirtioBlock>(options), kBar, false);
+  PciDriver driver(bench, kBar);
+  EXPECT_NE(driver.device_features() & kFeatureMultiQueue, 0u);
+  driver.negotiate(driver.device_features());
+  DriverQueue queues[] = {{bench.memory, 0x1000, 8}, {bench.memory, 0x2000, 8}};
+  driver.set_up(0, queues[0].config());
+  driver.set_up(1, queues[1].config());
+  driver.start();
+  ASSERT_EQ(driver.status(), 15);
+  for (uint16_t i = 0; i < 2; ++i) {
+    queues[i].put(kHeader, RequestHeader{kRequestIn, 0, 0});
+    queues[i].add({{kHeader, 16}, {kData, 512, kWrite}, {kStatus, 1, kWrite}});
+    driver.kick(i);
+    EXPECT_TRUE(eventually([&] { return queues[i].used_index() == 1; }));
+  }
+  queues[1].set_available_index(999);
+  driver.kick(1);
+  EXPECT_TRUE(eventually([&] { return driver.status() == (64 | 15); }));
+  driver.set_status(0);
+  EXPECT_EQ(driver.status(), 0);
+}
+
+}  // namespace
+}  // namespace tsvmm::virtio_test
