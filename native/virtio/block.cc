@@ -94,6 +94,10 @@ void VirtioBlock::activate(const Activation& activation) {
 }
 
 void VirtioBlock::reset() noexcept {
+  // A queue that ends waits for its loop, also on a machine that is deleted while it is paused.
+  for (const auto& loop : loops_) {
+    if (loop) loop->resume();
+  }
   queues_.clear();
   writeback_ = true;
 }
