@@ -68,6 +68,7 @@ async function runNatively() {
     fs.copyFileSync(guest.disk, disk);
     const command = vmmCommand(guest.folder, disk, ROOT);
     say(`$ ${command.join(' ')}`);
+    sayHowToLeave();
     return await (isInteractive()
       ? runAttached(String(command[0]), command.slice(1))
       : play(localSession(command)));
@@ -83,6 +84,7 @@ async function runInLab() {
   try {
     const command = vmmCommand('/guest', '/guest/disk.img', '/tsvmm');
     say(`lab$ ${command.join(' ')}`);
+    sayHowToLeave();
     return await (isInteractive() ? attach(lab, command) : play(labSession(lab, command)));
   } finally {
     await lab.close();
@@ -95,7 +97,13 @@ function isInteractive() {
 
 /** @param {Session} session */
 function play(session) {
-  return typeScript(session, SCRIPT, (text) => process.stdout.write(text));
+  // The guest's shell asks a terminal for its cursor; there is none.
+  const show = (/** @type {string} */ text) => process.stdout.write(text.replaceAll('\x1b[6n', ''));
+  return typeScript(session, SCRIPT, show);
+}
+
+function sayHowToLeave() {
+  if (isInteractive()) say('The shell is yours; `exit` (or `poweroff -f`) ends the guest.');
 }
 
 await runMain(async () => {
@@ -107,6 +115,8 @@ await runMain(async () => {
     return runNatively();
   }
   say(`This machine cannot run a stock kernel itself: ${obstacle}.`);
-  say('So it runs in the lab: an emulated host with AMD virtualization, where all is about 20 times slower.');
+  say(
+    'So it runs in the lab: an emulated host with AMD virtualization, where everything is many times slower.',
+  );
   return runInLab();
 });

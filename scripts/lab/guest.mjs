@@ -24,7 +24,6 @@ const GUEST_DISK_MEGABYTES = 32;
 
 /** @returns {Promise<Guest>} */
 export async function stockGuest() {
-  await ensureDebianPackages(['guest']);
   const kernel = await stockKernel();
   const init = path.join(ROOT, 'scripts/lab/guest/init');
   const recipes = ['guest.mjs', 'images.mjs', 'cpio.mjs', 'kernel.mjs'].map((name) =>
@@ -34,6 +33,7 @@ export async function stockGuest() {
   const guest = guestIn(path.join(CACHE, `guest-${kernel.release}-${digest}`));
   if (fs.existsSync(guest.folder)) return guest;
   return step('making the stock guest', async () => {
+    await ensureDebianPackages(['guest']);
     const fresh = guestIn(`${guest.folder}.${process.pid}`);
     fs.mkdirSync(fresh.folder, { recursive: true });
     fs.copyFileSync(kernel.bzImage, fresh.bzImage);

@@ -24,7 +24,7 @@ const DISK_MEGABYTES = 512;
 
 /** @returns {Promise<LabHost>} */
 export async function labHost() {
-  await ensureDebianPackages(['guest', 'lab']);
+  await ensureDebianPackages(['lab']);
   const kernel = await stockKernel();
   const guest = await stockGuest();
   const here = path.join(ROOT, 'scripts/lab');
@@ -41,8 +41,8 @@ export async function labHost() {
     disk: path.join(at, 'disk.img'),
   });
   if (fs.existsSync(folder)) return host(folder);
-  await ensureDebianPackages(['build']);
   return step('making the lab host', async () => {
+    await ensureDebianPackages(['build', 'guest']);
     const fresh = host(`${folder}.${process.pid}`);
     fs.mkdirSync(path.dirname(fresh.disk), { recursive: true });
     const archive = await makeInitramfs(

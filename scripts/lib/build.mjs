@@ -2,11 +2,10 @@
 
 import { buildExecutable, buildNodeBundles } from './buildJs.mjs';
 import { buildAddon } from './buildNative.mjs';
-import { ensureDebianPackages, ensureNodeModules } from './packages.mjs';
+import { ensureNodeModules } from './packages.mjs';
 
 /** Installs what is missing and brings dist/ up to date. */
 export async function buildAll() {
-  await ensureDebianPackages(['build']);
   await ensureNodeModules();
   await Promise.all([buildAddon(), buildNodeBundles().then(buildExecutable)]);
 }

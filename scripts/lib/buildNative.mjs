@@ -4,6 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { run } from './exec.mjs';
 import { withLock } from './lock.mjs';
+import { ensureDebianPackages } from './packages.mjs';
 import { ADDON, BUILD, DIST, ROOT } from './paths.mjs';
 import { Failure, step } from './progress.mjs';
 import { filesBelow, unlessFresh } from './stamp.mjs';
@@ -35,6 +36,7 @@ export async function cmakeBuild(name, targets, variables) {
 /** Builds dist/tsvmm.node. */
 export async function buildAddon() {
   await unlessFresh('addon', { inputs: NATIVE_INPUTS, outputs: [ADDON] }, async () => {
+    await ensureDebianPackages(['build']);
     const tree = await cmakeBuild('release', ['tsvmm_addon'], { CMAKE_BUILD_TYPE: 'Release' });
     const built = filesBelow([tree]).find((file) => path.basename(file) === 'tsvmm.node');
     if (!built) throw new Failure(`the native build left no tsvmm.node below ${tree}`);

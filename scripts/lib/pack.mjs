@@ -32,9 +32,9 @@ function stageSources() {
 
 /** Builds prebuilds/, what node-gyp-build finds in an installed package. */
 export async function buildPrebuild() {
-  await ensureDebianPackages(['build', 'test']);
   await unlessFresh('prebuild', { inputs: [...NATIVE_INPUTS, 'binding.gyp'], outputs: [PREBUILD] }, () =>
     step('building the prebuilt addon', async (detail) => {
+      await ensureDebianPackages(['build', 'test']);
       const headers = headersFolder();
       await run(nodeBin('prebuildify'), ['--napi', '--strip', '--name', 'tsvmm', '--out', ROOT], {
         cwd: stageSources(),

@@ -32,7 +32,7 @@ export function filesBelow(roots) {
  */
 export function digestOf(files, extra = '') {
   const hash = createHash('sha256').update(extra);
-  for (const file of files) hash.update(`\0${file}\0`).update(fs.readFileSync(file));
+  for (const file of files) hash.update(`\0${path.relative(ROOT, file)}\0`).update(fs.readFileSync(file));
   return hash.digest('hex');
 }
 
