@@ -12,14 +12,12 @@ namespace {
 
 constexpr uint16_t kQueueSize = 8;
 constexpr int kChainsPerTurn = kQueueSize;
-constexpr time_t kCheckSeconds = 15;
-constexpr uint64_t kTimeoutNs = 20'000'000'000;
 constexpr uint8_t kAlive = 1;
 
 }  // namespace
 
-VirtioWatchdog::VirtioWatchdog(EventLoop& loop, std::function<void()> expired)
-    : loop_(loop), expired_(std::move(expired)) {}
+VirtioWatchdog::VirtioWatchdog(EventLoop& loop, std::function<void()> expired, Timing timing)
+    : loop_(loop), expired_(std::move(expired)), timing_(timing) {}
 
 VirtioWatchdog::~VirtioWatchdog() { reset(); }
 
@@ -64,7 +62,8 @@ std::optional<uint32_t> VirtioWatchdog::feed(const DescriptorChain& chain) noexc
 }
 
 void VirtioWatchdog::set_timer(bool running) noexcept {
-  const timespec period{.tv_sec = running ? kCheckSeconds : 0, .tv_nsec = 0};
+  const int64_t milliseconds = running ? timing_.check_period.count() : 0;
+  const timespec period{.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1'000'000};
   const itimerspec setting{.it_interval = period, .it_value = period};
   ::timerfd_settime(timer_.get(), 0, &setting, nullptr);
 }
@@ -73,7 +72,8 @@ void VirtioWatchdog::check() noexcept {
   uint64_t expirations = 0;
   if (::read(timer_.get(), &expirations, sizeof expirations) < 0) return;
   const uint64_t fed = last_fed_;
-  if (monotonic_ns() - fed < kTimeoutNs) return;
+  const uint64_t timeout_ns = std::chrono::nanoseconds(timing_.timeout).count();
+  if (monotonic_ns() - fed < timeout_ns) return;
   set_timer(false);
   expired_();
 }

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/event_loop.h"
@@ -15,11 +17,18 @@
 namespace tsvmm {
 
 /// A watchdog (virtio id 35): the guest posts one-byte buffers, the device returns them with the
-/// value 1. From the first on, 20 s without one ask for a reset of the machine; checked every 15 s.
+/// value 1. From the first on, too long a time without one asks for a reset of the machine.
 class VirtioWatchdog : public VirtioDevice {
  public:
+  struct Timing {
+    std::chrono::milliseconds check_period{15'000};
+    std::chrono::milliseconds timeout{20'000};
+  };
+
   /// `expired` runs on the loop's thread, once per activation at most.
-  VirtioWatchdog(EventLoop& loop, std::function<void()> expired);
+  VirtioWatchdog(EventLoop& loop, std::function<void()> expired, Timing timing);
+  VirtioWatchdog(EventLoop& loop, std::function<void()> expired)
+      : VirtioWatchdog(loop, std::move(expired), Timing{}) {}
   ~VirtioWatchdog() override;
 
   [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kWatchdog; }
@@ -37,6 +46,7 @@ class VirtioWatchdog : public VirtioDevice {
 
   EventLoop& loop_;
   const std::function<void()> expired_;
+  const Timing timing_;
   UniqueFd timer_;
   std::atomic<uint64_t> last_fed_ = 0;   ///< monotonic ns, 0 before the first time
   std::unique_ptr<QueueServer> server_;  ///< while active

@@ -163,8 +163,8 @@ void PlatformDevices::pause() {
 }
 
 void PlatformDevices::resume() {
-  loop_.resume();
   for (const Named& named : virtio_) named.device->resume();
+  loop_.resume();
 }
 
 void PlatformDevices::resize_console(uint16_t columns, uint16_t rows) noexcept {
