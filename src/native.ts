@@ -144,7 +144,10 @@ export type MachineEvent =
 
 /** The addon's functions. Promises reject with, and calls throw, an Error with `code` (errno name or `ERR_TSVMM_*`). */
 export interface NativeAddon {
-  hostInfo(): HostInfo;
+  /** Throws if KVM cannot be used. Begins to read the CPUID table on a thread, so an early call saves time later. */
+  hostInfo(): Omit<HostInfo, 'supportedCpuid'>;
+  /** HostInfo's; waits for the thread that reads it. */
+  supportedCpuid(): Uint8Array;
 
   /** Starts building (VM, memory, vCPUs) on a thread of its own and returns at once. Failures surface in machineBoot. */
   machineCreate(spec: MachineSpec, onEvent: (event: MachineEvent) => void): MachineHandle;

@@ -1,11 +1,12 @@
 #include <napi.h>
 
-#include <array>
+#include <memory>
 
 #include "addon/convert.h"
 #include "addon/machine_handle.h"
 #include "host/files.h"
 #include "host/terminal.h"
+#include "hypervisor/kvm/host_facts.h"
 #include "hypervisor/kvm/kvm_device.h"
 
 // The functions of src/native.ts (NativeAddon), in its order. They convert and call; none of them decides anything.
@@ -15,17 +16,31 @@ namespace {
 
 using Arguments = const Napi::CallbackInfo&;
 
+/// What one JavaScript environment keeps: facts about the host, which do not change.
+struct Environment {
+  std::unique_ptr<HostFacts> host;
+};
+
+const HostFacts& host_facts(Napi::Env env) {
+  auto& host = env.GetInstanceData<Environment>()->host;
+  if (!host) host = std::make_unique<HostFacts>();
+  return *host;
+}
+
 Napi::Value host_info(Arguments info) {
   const Napi::Env env = info.Env();
-  const KvmDevice kvm;
+  const HostFacts& host = host_facts(env);
   Napi::Object object = Napi::Object::New(env);
   object.Set("apiVersion", Napi::Number::New(env, KvmDevice::kApiVersion));
-  object.Set("supportedCpuid", from_bytes(env, kvm.supported_cpuid()));
   object.Set("physBits", Napi::Number::New(env, host_physical_address_bits()));
-  object.Set("maxVcpus", Napi::Number::New(env, kvm.max_vcpus()));
+  object.Set("maxVcpus", Napi::Number::New(env, host.max_vcpus()));
   object.Set("tscKhz", Napi::Number::New(env, host_tsc_khz()));
   object.Set("hardwareVirtualization", Napi::Boolean::New(env, has_hardware_virtualization()));
   return object;
+}
+
+Napi::Value supported_cpuid(Arguments info) {
+  return from_bytes(info.Env(), host_facts(info.Env()).supported_cpuid());
 }
 
 Napi::Value machine_create(Arguments info) {
@@ -171,8 +186,10 @@ void add(Napi::Object& exports, const char* name) {
   exports.Set(name, Napi::Function::New<guarded<function>>(exports.Env(), name));
 }
 
-Napi::Object initialize(Napi::Env /*env*/, Napi::Object exports) {
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new Environment);
   add<host_info>(exports, "hostInfo");
+  add<supported_cpuid>(exports, "supportedCpuid");
   add<machine_create>(exports, "machineCreate");
   add<machine_boot>(exports, "machineBoot");
   add<machine_pause>(exports, "machinePause");

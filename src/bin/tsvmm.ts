@@ -19,12 +19,24 @@ void main(process.argv.slice(2));
 async function main(args: readonly string[]): Promise<void> {
   let code: number;
   try {
+    await headStart(args);
     code = await act(parse(args));
   } catch (error) {
     say(describeError(error));
     code = EXIT_FAILURE;
   }
   process.exit(code);
+}
+
+/** The core begins to find out about the host, on a thread of its own, while the rest is got ready here. */
+async function headStart(args: readonly string[]): Promise<void> {
+  if (!args.some((word) => word.startsWith('--kernel') || word.startsWith('--firmware'))) return;
+  try {
+    const { native } = await import('../native.ts');
+    native.hostInfo();
+  } catch {
+    // Said when the VM is started, should that be what the words ask for.
+  }
 }
 
 /** Ends the process if the words cannot be understood. */

@@ -59,7 +59,13 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
 
 function hostInfo(native: NativeAddon): HostInfo {
   try {
-    return native.hostInfo();
+    return {
+      ...native.hostInfo(),
+      // A getter, because it is wanted last, when the thread that reads it is done.
+      get supportedCpuid(): Uint8Array {
+        return native.supportedCpuid();
+      },
+    };
   } catch (error) {
     const { code } = error as { code?: string };
     if (code === 'ENOENT') {

@@ -50,6 +50,7 @@ export function fakeNative(folder: string): FakeNative {
     terminalCalls: [],
     ptys: 0,
     hostInfo: () => native.host,
+    supportedCpuid: () => native.host.supportedCpuid,
     machineCreate: (spec, emit) => {
       const machine: FakeMachine = { spec, calls: [], emit };
       machines.push(machine);

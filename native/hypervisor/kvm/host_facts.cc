@@ -1,0 +1,28 @@
+#include "hypervisor/kvm/host_facts.h"
+
+#include <exception>
+#include <memory>
+#include <utility>
+
+#include "core/thread.h"
+#include "hypervisor/kvm/kvm_device.h"
+
+namespace tsvmm {
+
+HostFacts::HostFacts() {
+  auto kvm = std::make_shared<KvmDevice>();
+  max_vcpus_ = kvm->max_vcpus();
+  auto result = std::make_shared<std::promise<std::vector<uint8_t>>>();
+  cpuid_ = result->get_future().share();
+  reader_ = spawn_thread("host-cpuid", [kvm, result] {
+    try {
+      result->set_value(kvm->supported_cpuid());
+    } catch (...) {
+      result->set_exception(std::current_exception());
+    }
+  });
+}
+
+HostFacts::~HostFacts() { reader_.join(); }
+
+}  // namespace tsvmm

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <future>
+#include <thread>
+#include <vector>
+
+namespace tsvmm {
+
+/// What the host's KVM and processor offer. Reading KVM's CPUID table takes a good part of the time that a VM needs to
+/// start (each CPUID instruction traps where the host is itself a guest), so a thread does it while the caller goes on.
+class HostFacts {
+ public:
+  /// Throws Error if KVM cannot be used.
+  HostFacts();
+  ~HostFacts();
+  HostFacts(const HostFacts&) = delete;
+  HostFacts& operator=(const HostFacts&) = delete;
+
+  [[nodiscard]] int max_vcpus() const { return max_vcpus_; }
+  /// Packed kvm_cpuid_entry2. Waits for the thread. Throws Error.
+  [[nodiscard]] const std::vector<uint8_t>& supported_cpuid() const { return cpuid_.get(); }
+
+ private:
+  int max_vcpus_ = 0;
+  std::shared_future<std::vector<uint8_t>> cpuid_;
+  std::thread reader_;
+};
+
+}  // namespace tsvmm
