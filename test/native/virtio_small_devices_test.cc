@@ -1,0 +1,393 @@
+#include <fcntl.h>
+
+#include <algorithm>
+
+#include "virtio/console.h"
+#include "virtio/rng.h"
+#include "virtio/watchdog.h"
+#include "virtio_mock_driver.h"
+
+namespace tsvmm::virtio_test {
+namespace {
+
+constexpr GuestAddress kData = 0x100000;
+
+/// A device on a shared loop, with two queues and a driver.
+class SmallDeviceTest : public testing::Test {
+ protected:
+  static constexpr uint16_t kSize = 8;
+
+  void activate(VirtioDevice& device, uint16_t queues, uint64_t features = kAllRingFeatures) {
+    device.connect(host);
+    Activation activation{memory, features, {}};
+    for (uint16_t i = 0; i < queues; ++i) {
+      activation.queues.push_back({i, drivers[i].config(), &doorbells[i], &interrupts[i]});
+    }
+    device.activate(activation);
+  }
+  bool used(uint16_t queue, uint16_t count) {
+    return eventually([&] { return drivers[queue].used_index() == count; });
+  }
+  /// Waits until the loop has done what was asked of it so far.
+  void settle() {
+    for (int i = 0; i < 3; ++i) loop.call([] {});
+  }
+  std::string guest(GuestAddress address, size_t size) {
+    const auto bytes = memory.slice(address, size).value();
+    return {bytes.begin(), bytes.end()};
+  }
+  void put(GuestAddress address, std::string_view text) {
+    ASSERT_TRUE(memory.write(address, bytes_of(text)));
+  }
+
+  GuestMemory memory{{range(0, 4 << 20)}, {}};
+  DriverQueue drivers[2]{{memory, 0x1000, kSize}, {memory, 0x2000, kSize}};
+  EventFd doorbells[2];
+  CountingInterrupt interrupts[2];
+  RecordingHost host;
+  EventLoop loop{"test-loop"};
+};
+
+class RngTest : public SmallDeviceTest {
+ protected:
+  UniqueFd urandom{::open("/dev/urandom", O_RDONLY | O_CLOEXEC)};
+};
+
+TEST_F(RngTest, FillsBuffers) {
+  VirtioRng rng(urandom.get(), loop);
+  drivers[0].add({{kData, 64, kWrite}, {kData + 0x1000, 100, kWrite}});
+  activate(rng, 1);
+  ASSERT_TRUE(used(0, 1)) << "available before activation, no doorbell";
+  EXPECT_EQ(drivers[0].used_length(0), 164u);
+  EXPECT_NE(guest(kData, 64), std::string(64, '\0'));
+  EXPECT_NE(guest(kData + 0x1000, 100), std::string(100, '\0'));
+  EXPECT_TRUE(eventually([&] { return interrupts[0].count == 1; }));
+}
+
+TEST_F(RngTest, BoundsWhatOneBufferGets) {
+  VirtioRng rng(urandom.get(), loop);
+  activate(rng, 1);
+  drivers[0].add({{kData, 1 << 20, kWrite}});
+  doorbells[0].signal();
+  ASSERT_TRUE(used(0, 1));
+  EXPECT_EQ(drivers[0].used_length(0), 4096u);
+}
+
+TEST_F(RngTest, BuffersWithoutRoomComeBackEmpty) {
+  VirtioRng rng(urandom.get(), loop);
+  activate(rng, 1);
+  drivers[0].add({{kData, 16}});
+  doorbells[0].signal();
+  ASSERT_TRUE(used(0, 1));
+  EXPECT_EQ(drivers[0].used_length(0), 0u);
+}
+
+TEST_F(RngTest, EndedSourceFailsTheDevice) {
+  const UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  VirtioRng rng(null.get(), loop);
+  activate(rng, 1);
+  drivers[0].add({{kData, 16, kWrite}});
+  doorbells[0].signal();
+  EXPECT_TRUE(eventually([&] { return host.failure() == "the entropy source has ended"; }));
+}
+
+TEST_F(RngTest, BrokenRingFailsAndResetHeals) {
+  VirtioRng rng(urandom.get(), loop);
+  activate(rng, 1);
+  drivers[0].set_available_index(1000);
+  doorbells[0].signal();
+  EXPECT_TRUE(eventually([&] { return !host.failure().empty(); }));
+  rng.reset();
+  drivers[0] = DriverQueue(memory, 0x8000, kSize);
+  drivers[0].add({{kData, 16, kWrite}});
+  activate(rng, 1);
+  EXPECT_TRUE(used(0, 1));
+}
+
+TEST_F(RngTest, ADriverThatNeverStopsLeavesTheLoopToOthers) {
+  VirtioRng rng(urandom.get(), loop);
+  activate(rng, 1);
+  std::atomic<bool> done = false;
+  std::thread driver([&] {
+    for (uint16_t added = 0; !done; ++added) {
+      while (!done && static_cast<uint16_t>(added - drivers[0].used_index()) == kSize) {
+      }
+      drivers[0].add({{kData, 4096, kWrite}});
+      doorbells[0].signal();
+    }
+  });
+  std::atomic<int> turns = 0;
+  for (int i = 0; i < 100; ++i) loop.call([&] { ++turns; });
+  done = true;
+  driver.join();
+  EXPECT_EQ(turns, 100);
+  EXPECT_EQ(host.failure(), "");
+}
+
+TEST_F(RngTest, ActivatesWithoutItsQueue) {
+  VirtioRng rng(urandom.get(), loop);
+  activate(rng, 0);
+  rng.reset();
+}
+
+class ConsoleTest : public SmallDeviceTest {
+ protected:
+  static constexpr uint16_t kRx = 0;
+  static constexpr uint16_t kTx = 1;
+
+  ConsoleTest() {
+    auto owned = std::make_unique<BoundedBackend>();
+    backend = owned.get();
+    console = std::make_unique<VirtioConsole>(std::move(owned), loop, 80, 25);
+  }
+  std::string output() {
+    std::string result;
+    loop.call([&] { result = backend->output; });
+    return result;
+  }
+  size_t room() {
+    size_t result = 0;
+    loop.call([&] { result = backend->client->input_room(); });
+    return result;
+  }
+  void type(std::string_view text) {
+    loop.call([&] { backend->client->input(bytes_of(text)); });
+  }
+  int input_requests() {
+    int result = 0;
+    loop.call([&] { result = backend->input_requests; });
+    return result;
+  }
+  void set_room(size_t bytes) {
+    loop.call([&] { backend->room = bytes; });
+  }
+
+  BoundedBackend* backend = nullptr;
+  std::unique_ptr<VirtioConsole> console;
+};
+
+TEST_F(ConsoleTest, Sends) {
+  activate(*console, 2);
+  put(kData, "hello, ");
+  put(kData + 0x100, "world");
+  drivers[kTx].add({{kData, 7}, {kData + 0x100, 5}});
+  doorbells[kTx].signal();
+  ASSERT_TRUE(used(kTx, 1));
+  EXPECT_EQ(output(), "hello, world");
+  EXPECT_EQ(drivers[kTx].used_length(0), 0u);
+}
+
+TEST_F(ConsoleTest, WaitsForASlowBackend) {
+  set_room(5);
+  activate(*console, 2);
+  put(kData, "hello, world");
+  drivers[kTx].add({{kData, 7}, {kData + 7, 5}}, 0);
+  drivers[kTx].add({{kData, 5}}, 2);
+  doorbells[kTx].signal();
+  ASSERT_TRUE(eventually([&] { return output() == "hello"; }));
+  doorbells[kTx].signal();
+  settle();
+  EXPECT_EQ(drivers[kTx].used_index(), 0) << "nothing is lost or returned early";
+  set_room(4);
+  loop.call([&] { backend->client->output_ready(); });
+  EXPECT_EQ(output(), "hello, wo");
+  set_room(SIZE_MAX);
+  loop.call([&] { backend->client->output_ready(); });
+  ASSERT_TRUE(used(kTx, 2));
+  EXPECT_EQ(output(), "hello, worldhello");
+}
+
+TEST_F(ConsoleTest, SendsLargeBuffersInTurns) {
+  constexpr size_t kLength = 1 << 20;
+  const std::string text(kLength, 'x');
+  put(kData, text);
+  activate(*console, 2);
+  drivers[kTx].add({{kData, kLength}});
+  doorbells[kTx].signal();
+  ASSERT_TRUE(used(kTx, 1));
+  EXPECT_EQ(output(), text);
+}
+
+TEST_F(ConsoleTest, Receives) {
+  EXPECT_EQ(room(), 0u) << "no driver";
+  activate(*console, 2);
+  settle();
+  EXPECT_GE(input_requests(), 1);
+  EXPECT_EQ(room(), 0u) << "no buffers";
+  const int before = input_requests();
+  drivers[kRx].add({{kData, 4, kWrite}, {kData + 0x100, 6, kWrite}});
+  doorbells[kRx].signal();
+  ASSERT_TRUE(eventually([&] { return input_requests() > before; }));
+  EXPECT_EQ(room(), 10u);
+  type("abcdefg");
+  EXPECT_TRUE(used(kRx, 1));
+  EXPECT_EQ(drivers[kRx].used_length(0), 7u);
+  EXPECT_EQ(guest(kData, 4), "abcd");
+  EXPECT_EQ(guest(kData + 0x100, 3), "efg");
+  EXPECT_EQ(interrupts[kRx].count, 1);
+  EXPECT_EQ(room(), 0u);
+}
+
+TEST_F(ConsoleTest, SkipsBuffersWithoutRoom) {
+  activate(*console, 2);
+  drivers[kRx].add({{kData, 4}}, 0);
+  drivers[kRx].add({{kData, 8, kWrite}}, 1);
+  settle();
+  EXPECT_EQ(room(), 8u);
+  type("x");
+  EXPECT_TRUE(used(kRx, 2));
+}
+
+TEST_F(ConsoleTest, InputWithoutRoomIsDropped) {
+  activate(*console, 2);
+  settle();
+  type("nobody asked");
+  EXPECT_EQ(drivers[kRx].used_index(), 0);
+}
+
+TEST_F(ConsoleTest, BrokenRingsFailTheDevice) {
+  for (const uint16_t queue : {kRx, kTx}) {
+    activate(*console, 2);
+    drivers[queue].set_available_index(500);
+    doorbells[queue].signal();
+    // The receive queue is only looked at when there is input.
+    EXPECT_TRUE(eventually([&] { return room() == 0 && !host.failure().empty(); }));
+    EXPECT_EQ(room(), 0u);
+    console->reset();
+    host.failures.clear();
+    drivers[kRx] = DriverQueue(memory, 0x10000 + 0x4000 * queue, kSize);
+    drivers[kTx] = DriverQueue(memory, 0x12000 + 0x4000 * queue, kSize);
+  }
+  activate(*console, 2);
+  put(kData, "alive");
+  drivers[kTx].add({{kData, 5}});
+  doorbells[kTx].signal();
+  EXPECT_TRUE(used(kTx, 1));
+}
+
+TEST_F(ConsoleTest, ResetForgetsWhatItHeld) {
+  set_room(2);
+  activate(*console, 2);
+  put(kData, "abcdef");
+  drivers[kTx].add({{kData, 6}});
+  drivers[kRx].add({{kData, 6, kWrite}});
+  doorbells[kTx].signal();
+  EXPECT_TRUE(eventually([&] { return output() == "ab"; }));
+  EXPECT_EQ(room(), 6u);
+  console->reset();
+  EXPECT_EQ(room(), 0u);
+  set_room(SIZE_MAX);
+  loop.call([&] { backend->client->output_ready(); });
+  EXPECT_EQ(output(), "ab");
+}
+
+TEST_F(ConsoleTest, ResizeTellsTheDriver) {
+  console->connect(host);
+  std::array<uint8_t, 4> bytes{};
+  console->read_config(0, bytes);
+  EXPECT_EQ(load<uint32_t>(bytes), 25U << 16 | 80U);
+  console->resize(132, 43);
+  console->resize(132, 43);
+  EXPECT_EQ(host.config_changes, 1);
+  console->read_config(0, bytes);
+  EXPECT_EQ(load<uint32_t>(bytes), 43U << 16 | 132U);
+}
+
+TEST_F(ConsoleTest, OneQueueIsEnoughToLive) {
+  console->connect(host);
+  console->activate({memory,
+                     kAllRingFeatures,
+                     {{kTx, drivers[kTx].config(), &doorbells[kTx], &interrupts[kTx]}}});
+  EXPECT_EQ(room(), 0u);
+  type("x");
+  console->reset();
+  console->activate({memory,
+                     kAllRingFeatures,
+                     {{kRx, drivers[kRx].config(), &doorbells[kRx], &interrupts[kRx]}}});
+  settle();
+  loop.call([&] { backend->client->output_ready(); });
+}
+
+class WatchdogTest : public SmallDeviceTest {
+ protected:
+  static constexpr VirtioWatchdog::Timing kFast{std::chrono::milliseconds(30),
+                                                std::chrono::milliseconds(200)};
+  void feed(uint16_t& count) {
+    drivers[0].add({{kData, 1, kWrite}});
+    doorbells[0].signal();
+    ASSERT_TRUE(used(0, ++count));
+  }
+
+  std::atomic<int> expirations = 0;
+  VirtioWatchdog watchdog{loop, [this] { ++expirations; }, kFast};
+};
+
+TEST_F(WatchdogTest, ReturnsTheBufferWithAOne) {
+  activate(watchdog, 1);
+  uint16_t count = 0;
+  feed(count);
+  EXPECT_EQ(drivers[0].used_length(0), 1u);
+  EXPECT_EQ(guest(kData, 1), "\1");
+}
+
+TEST_F(WatchdogTest, SleepsUntilFirstFed) {
+  activate(watchdog, 1);
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  EXPECT_EQ(expirations, 0);
+}
+
+TEST_F(WatchdogTest, ExpiresOnceWhenNotFed) {
+  activate(watchdog, 1);
+  uint16_t count = 0;
+  feed(count);
+  for (int i = 0; i < 4; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(60));
+    feed(count);
+  }
+  EXPECT_EQ(expirations, 0);
+  EXPECT_TRUE(eventually([&] { return expirations == 1; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_EQ(expirations, 1);
+}
+
+TEST_F(WatchdogTest, ResetDisarms) {
+  activate(watchdog, 1);
+  uint16_t count = 0;
+  feed(count);
+  watchdog.reset();
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  EXPECT_EQ(expirations, 0);
+}
+
+TEST_F(WatchdogTest, PausedTimeDoesNotCount) {
+  activate(watchdog, 1);
+  uint16_t count = 0;
+  feed(count);
+  watchdog.pause();
+  loop.pause();
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  watchdog.resume();
+  loop.resume();
+  settle();
+  EXPECT_EQ(expirations, 0);
+  EXPECT_TRUE(eventually([&] { return expirations == 1; }));
+}
+
+TEST_F(WatchdogTest, BuffersWithoutRoomDoNotFeed) {
+  activate(watchdog, 1);
+  drivers[0].add({{kData, 1}});
+  doorbells[0].signal();
+  ASSERT_TRUE(used(0, 1));
+  EXPECT_EQ(drivers[0].used_length(0), 0u);
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  EXPECT_EQ(expirations, 0);
+}
+
+TEST(WatchdogTiming, IsWhatGuestsExpect) {
+  const VirtioWatchdog::Timing timing;
+  EXPECT_EQ(timing.check_period, std::chrono::seconds(15));
+  EXPECT_EQ(timing.timeout, std::chrono::seconds(20));
+}
+
+}  // namespace
+}  // namespace tsvmm::virtio_test
