@@ -4,6 +4,7 @@ import path from 'node:path';
 import { buildAll } from './lib/build.mjs';
 import { cmakeBuild } from './lib/buildNative.mjs';
 import { run, runAttached } from './lib/exec.mjs';
+import { checkLayers } from './lib/layers.mjs';
 import { biome, clangFormat, clangTidy, types } from './lib/lint.mjs';
 import { packageTarball } from './lib/pack.mjs';
 import { ensureDebianPackages, ensureNodeModules } from './lib/packages.mjs';
@@ -106,6 +107,7 @@ async function vitest(tier, args = []) {
 /** @type {readonly {name: string, run: () => Promise<Counts>}[]} */
 const TIERS = [
   { name: 'biome', run: () => check('biome', () => biome(false)) },
+  { name: 'layers', run: () => check('layers', checkLayers) },
   { name: 'clang-format', run: () => check('clang-format', () => clangFormat(false)) },
   { name: 'types', run: () => check('types', types) },
   { name: 'unit', run: () => vitest('unit', ['--coverage']) },
