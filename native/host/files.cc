@@ -13,6 +13,26 @@
 #include "core/error.h"
 
 namespace tsvmm {
+namespace {
+
+UniqueFd stream_socket() {
+  return UniqueFd(check_errno(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+                              "making a socket"));
+}
+
+/// Removes what a killed process left behind: a socket that refuses connections. True if it did.
+bool remove_stale_socket(const sockaddr_un& address) {
+  const UniqueFd probe = stream_socket();
+  const int result =
+      ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  const bool stale = result != 0 && errno == ECONNREFUSED;
+  struct stat status {};
+  // A connection to what is no socket is refused as well.
+  const bool is_socket = ::lstat(address.sun_path, &status) == 0 && S_ISSOCK(status.st_mode);
+  return stale && is_socket && ::unlink(address.sun_path) == 0;
+}
+
+}  // namespace
 
 UniqueFd open_file(const std::string& path, int flags, unsigned mode) {
   // A path with a zero byte would silently name another file.
@@ -29,8 +49,8 @@ std::vector<uint8_t> read_at(int fd, uint64_t offset, uint64_t length) {
   std::vector<uint8_t> bytes(length);
   size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t count = ::pread(fd, bytes.data() + done, bytes.size() - done,
-                                  static_cast<off_t>(offset + done));
+    const ssize_t count =
+        ::pread(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) throw Error::from_errno("reading a file", errno);
     if (count == 0) break;
@@ -51,10 +71,17 @@ UniqueFd listen_unix(const std::string& path) {
     throw Error("ENAMETOOLONG", "a socket path must have 1 to 107 bytes: " + path);
   }
   std::memcpy(address.sun_path, path.data(), path.size());
-  UniqueFd listener(check_errno(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
-                                "making a socket"));
-  check_errno(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
-              ("binding " + path).c_str());
+  UniqueFd listener = stream_socket();
+  const auto* name = reinterpret_cast<const sockaddr*>(&address);
+  int result = ::bind(listener.get(), name, sizeof address);
+  if (result != 0 && errno == EADDRINUSE) {
+    if (remove_stale_socket(address)) {
+      result = ::bind(listener.get(), name, sizeof address);
+    } else {
+      errno = EADDRINUSE;
+    }
+  }
+  check_errno(result, ("binding " + path).c_str());
   check_errno(::listen(listener.get(), 16), ("listening on " + path).c_str());
   return listener;
 }
