@@ -152,6 +152,15 @@ export class Tsvmm {
     this.#child.stdout?.destroy();
   }
 
+  /** Nobody reads the output for a while. */
+  pauseOutput(): void {
+    this.#child.stdout?.pause();
+  }
+
+  resumeOutput(): void {
+    this.#child.stdout?.resume();
+  }
+
   kill(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
   }
