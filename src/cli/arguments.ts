@@ -150,7 +150,8 @@ function addFlag(raw: RawObject, flag: VmFlag, name: string, values: readonly st
   const text = values[0] as string;
   switch (flag.kind) {
     case 'payload':
-      raw.payload = { ...(raw.payload as RawObject | undefined), [flag.field]: text };
+      raw.payload ??= {};
+      (raw.payload as RawObject)[flag.field] = text;
       return;
     case 'switch':
       raw[flag.field] = true;

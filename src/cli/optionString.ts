@@ -57,13 +57,14 @@ export interface OptionPart {
 }
 
 export function parseOptionString(text: string): OptionPart[] {
-  if (text === '') return [];
-  return splitTopLevel(text, ',').map((piece) => {
+  const parts: OptionPart[] = [];
+  if (text === '') return parts;
+  for (const piece of splitTopLevel(text, ',')) {
     const equals = piece.indexOf('=');
-    return equals < 0
-      ? { key: piece, value: undefined }
-      : { key: piece.slice(0, equals), value: piece.slice(equals + 1) };
-  });
+    if (equals < 0) parts.push({ key: piece, value: undefined });
+    else parts.push({ key: piece.slice(0, equals), value: piece.slice(equals + 1) });
+  }
+  return parts;
 }
 
 /** `on`, `off`, `true` or `false` in any case. */

@@ -98,7 +98,9 @@ function validateDisk(disk: DiskConfig, bootVcpus: number): void {
 }
 
 function isPowerOfTwo(value: number): boolean {
-  return value > 0 && Number.isInteger(Math.log2(value));
+  let power = 1;
+  while (power < value) power *= 2;
+  return power === value;
 }
 
 /** Rules of the character devices. They are also checked by themselves at vm.create, which opens their host ends. */

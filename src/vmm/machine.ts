@@ -123,11 +123,13 @@ function openPayload(
 }
 
 function openDisks(native: NativeAddon, config: VmConfig, opened: number[]): OpenDisk[] {
-  return (config.disks ?? []).map((disk) => {
+  const disks: OpenDisk[] = [];
+  for (const disk of config.disks ?? []) {
     const open = openDisk(native, disk);
     opened.push(open.fd);
-    return open;
-  });
+    disks.push(open);
+  }
+  return disks;
 }
 
 function openRng(native: NativeAddon, path: string, opened: number[]): number {
