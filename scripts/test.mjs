@@ -43,7 +43,7 @@ async function attempt(title, work) {
 
 /**
  * @param {string} title
- * @param {(detail: (text: string) => void) => Promise<unknown>} work
+ * @param {(detail: (text: string) => void) => unknown} work
  * @returns {Promise<Counts>}
  */
 function check(title, work) {
