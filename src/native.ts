@@ -55,6 +55,10 @@ export interface ProtectedModeEntry {
   readonly rbx: number;
   readonly rsi: number;
   readonly rsp: number;
+  /** Where the descriptors of the selectors 0x10 (code), 0x18 (data) and 0x20 (task) were loaded. */
+  readonly gdtAddress: number;
+  /** Bytes of the table less one. */
+  readonly gdtLimit: number;
 }
 
 /** The host end of a character device. `tty` reads `input` (-1 for none) and writes `output`. */

@@ -145,7 +145,9 @@ std::vector<VcpuSetup> to_vcpus(const Napi::Object& boot) {
   setups[0].entry = {.rip = uint_field(entry, "rip"),
                      .rbx = uint_field(entry, "rbx"),
                      .rsi = uint_field(entry, "rsi"),
-                     .rsp = uint_field(entry, "rsp")};
+                     .rsp = uint_field(entry, "rsp"),
+                     .gdt_address = uint_field(entry, "gdtAddress"),
+                     .gdt_limit = narrow_field<uint16_t>(entry, "gdtLimit")};
   return setups;
 }
 

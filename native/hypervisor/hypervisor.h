@@ -66,6 +66,8 @@ struct ProtectedModeEntry {
   uint64_t rbx = 0;
   uint64_t rsi = 0;
   uint64_t rsp = 0;
+  uint64_t gdt_address = 0;  ///< its descriptors 2, 3 and 4 are code, data and task
+  uint16_t gdt_limit = 0;    ///< bytes less one
 };
 
 /// How a vCPU is before its first run.

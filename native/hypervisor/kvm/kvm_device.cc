@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -31,6 +32,15 @@ constexpr std::array<std::pair<unsigned long, const char*>, 12> kNeeded{{
     {KVM_CAP_USER_NMI, "USER_NMI"},
     {KVM_CAP_SIGNAL_MSI, "SIGNAL_MSI"},
 }};
+
+/// Leaves 80000002H to 80000006H (name, caches) tell nothing that KVM would have to emulate, and it may leave them empty.
+void fill_from_host(std::span<kvm_cpuid_entry2> entries) {
+  for (kvm_cpuid_entry2& entry : entries) {
+    const bool empty = (entry.eax | entry.ebx | entry.ecx | entry.edx) == 0;
+    if (entry.function < 0x80000002 || entry.function > 0x80000006 || !empty) continue;
+    __get_cpuid(entry.function, &entry.eax, &entry.ebx, &entry.ecx, &entry.edx);
+  }
+}
 
 std::string open_advice(int error_number) {
   std::string text = std::string("/dev/kvm cannot be opened: ") + strerrordesc_np(error_number);
@@ -68,6 +78,7 @@ std::vector<uint8_t> KvmDevice::supported_cpuid() const {
     KvmEntryList<kvm_cpuid_entry2> list(count);
     list.header().count = count;
     if (::ioctl(fd_.get(), kKvmGetSupportedCpuid, list.request()) == 0) {
+      fill_from_host({list.entries(), list.header().count});
       const auto* first = reinterpret_cast<const uint8_t*>(list.entries());
       return {first, first + list.header().count * sizeof(kvm_cpuid_entry2)};
     }

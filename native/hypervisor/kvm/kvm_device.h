@@ -21,7 +21,8 @@ class KvmDevice {
   static constexpr int kApiVersion = 12;
   /// The most vCPUs of one VM.
   [[nodiscard]] int max_vcpus() const noexcept;
-  /// KVM_GET_SUPPORTED_CPUID as packed kvm_cpuid_entry2. Throws Error.
+  /// KVM_GET_SUPPORTED_CPUID as packed kvm_cpuid_entry2, with the processor's name and cache sizes where KVM leaves them
+  /// empty. Throws Error.
   [[nodiscard]] std::vector<uint8_t> supported_cpuid() const;
   [[nodiscard]] UniqueFd create_vm() const;
 

@@ -9,6 +9,9 @@ const DATA_HIGH = 0x00cf_9300;
 const TSS_LOW = 0x0000_0067;
 const TSS_HIGH = 0x0000_8b00;
 
+/** Bytes of the GDT less one: five descriptors of 8 bytes. */
+export const GDT_LIMIT = 5 * 8 - 1;
+
 /** The descriptors behind the selectors of vCPU 0: Linux wants code at 0x10 and data at 0x18, the task is at 0x20. */
 function buildGdt(): Uint8Array {
   const words = new Uint32Array([0, 0, 0, 0, FLAT_LOW, CODE_HIGH, FLAT_LOW, DATA_HIGH, TSS_LOW, TSS_HIGH]);

@@ -11,13 +11,14 @@ import { buildE820 } from './e820.ts';
 import { openImage } from './imageFile.ts';
 import { placeInitramfs } from './initramfs.ts';
 import { type Payload, planPayload } from './kernel.ts';
-import { lowMemoryItems } from './lowMemory.ts';
+import { GDT_LIMIT, lowMemoryItems } from './lowMemory.ts';
 import {
   BOOT_STACK_ADDRESS,
   CMOS_PORT,
   COMMAND_LINE_ADDRESS,
   DEFAULT_DEBUG_CONSOLE_PORT,
   ECAM_ADDRESS,
+  GDT_ADDRESS,
   GED_GSI,
   guestPhysBits,
   IOAPIC_ADDRESS,
@@ -146,6 +147,8 @@ function planEntry(payload: Payload): ProtectedModeEntry {
     rbx: isPvh ? PVH_START_INFO_ADDRESS : 0,
     rsi: isPvh ? 0 : ZERO_PAGE_ADDRESS,
     rsp: BOOT_STACK_ADDRESS,
+    gdtAddress: GDT_ADDRESS,
+    gdtLimit: GDT_LIMIT,
   };
 }
 

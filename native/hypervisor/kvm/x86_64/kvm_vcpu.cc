@@ -133,7 +133,9 @@ void KvmVcpu::set_protected_mode(const ProtectedModeEntry& entry) {
   sregs.cs = flat_segment(0x10, kCodeExecuteRead);
   sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = flat_segment(0x18, kDataReadWrite);
   sregs.tr = task_segment();
-  sregs.cr0 = (sregs.cr0 | kCr0ProtectionEnable);
+  sregs.gdt.base = entry.gdt_address;
+  sregs.gdt.limit = entry.gdt_limit;
+  sregs.cr0 |= kCr0ProtectionEnable;
   check_errno(::ioctl(fd_.get(), KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
   kvm_regs regs{};
   regs.rip = entry.rip;
