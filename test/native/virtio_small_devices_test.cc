@@ -112,7 +112,7 @@ TEST_F(RngTest, ADriverThatNeverStopsLeavesTheLoopToOthers) {
     for (uint16_t added = 0; !done; ++added) {
       while (!done && static_cast<uint16_t>(added - drivers[0].used_index()) == kSize) {
       }
-      drivers[0].add({{kData, 4096, kWrite}});
+      drivers[0].add({{kData, 4096, kWrite}}, added % kSize);
       doorbells[0].signal();
     }
   });
