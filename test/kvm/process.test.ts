@@ -4,7 +4,6 @@ import net from 'node:net';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import {
-  contextSwitches,
   diskImage,
   guestArgs,
   HELLO,
@@ -18,9 +17,6 @@ import {
   threadNames,
 } from './support.ts';
 
-const IDLE_MS = 10_000;
-/** What the runtimes do once they have worked, and the kernel's idle workers, ends within this time. */
-const SETTLE_MS = 15_000;
 /** The JavaScript engine's helpers, which come and go, and the kernel's own threads within a process. */
 const FOREIGN_THREADS = /^(JITWorker|JSCWarmUp|HeapHelper|mi-scavenger|iou-wrk-\d+|kvm-nx-lpage-re)$/;
 
@@ -38,19 +34,6 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     expect(nativeThreads(vmm.pid)).toEqual(['_disk0_q0', 'serial-manager', 'vcpu0']);
     const others = threadNames(vmm.pid).filter((name) => !nativeThreads(vmm.pid).includes(name));
     expect(others.filter((name) => !without.includes(name) && !FOREIGN_THREADS.test(name))).toEqual([]);
-  });
-
-  test('an idle VM with a REST socket wakes nothing up', { timeout: 40_000 }, async () => {
-    const folder = temporaryFolder();
-    const args = ['--api-socket', path.join(folder, 'api'), '--watchdog'];
-    args.push('--disk', `path=${diskImage(folder, 'disk.img')},image_type=raw`);
-    const vmm = startGuest({ cmdline: 'run=blk-rw,rng then=idle', args, runtime });
-    await vmm.waitFor('done ');
-    await vmm.api('GET', 'vm.info');
-    await sleep(SETTLE_MS);
-    const before = contextSwitches(vmm.pid);
-    await sleep(IDLE_MS);
-    expect(contextSwitches(vmm.pid)).toEqual(before);
   });
 
   test('a killed process leaves nothing that stops the next one', async () => {
