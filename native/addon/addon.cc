@@ -9,7 +9,8 @@
 #include "hypervisor/kvm/host_facts.h"
 #include "hypervisor/kvm/kvm_device.h"
 
-// The functions of src/native.ts (NativeAddon), in its order. They convert and call; none of them decides anything.
+// The functions of src/native.ts (NativeAddon), in its order. They convert and call; none of them
+// decides anything.
 
 namespace tsvmm {
 namespace {
@@ -99,9 +100,7 @@ Napi::Value machine_debug_port(Arguments info) {
 }
 
 /// Gives a descriptor to the caller.
-Napi::Number release_fd(Napi::Env env, UniqueFd fd) {
-  return Napi::Number::New(env, fd.release());
-}
+Napi::Number release_fd(Napi::Env env, UniqueFd fd) { return Napi::Number::New(env, fd.release()); }
 
 Napi::Value open_pty_function(Arguments info) {
   Pty pty = open_pty();
@@ -146,10 +145,9 @@ Napi::Value image_size_function(Arguments info) {
 }
 
 Napi::Value open_file_function(Arguments info) {
-  return release_fd(info.Env(),
-                    open_file(to_string(info[0], "path"),
-                              static_cast<int>(to_uint(info[1], "flags", INT32_MAX)),
-                              static_cast<unsigned>(to_uint(info[2], "mode", 07777))));
+  return release_fd(info.Env(), open_file(to_string(info[0], "path"),
+                                          static_cast<int>(to_uint(info[1], "flags", INT32_MAX)),
+                                          static_cast<unsigned>(to_uint(info[2], "mode", 07777))));
 }
 
 Napi::Value close_file_function(Arguments info) {

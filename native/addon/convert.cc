@@ -1,6 +1,9 @@
 #include "addon/convert.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <string_view>
 #include <utility>
 
 namespace tsvmm {
@@ -52,32 +55,36 @@ GuestMemory::Range to_range(const Napi::Object& object, const char* start_name) 
   return {uint_field(object, start_name), uint_field(object, "size")};
 }
 
+/// How each kind of host end is called, and which of its fields is the descriptor that output goes
+/// to.
+struct BackendKind {
+  std::string_view name;
+  CharBackendSpec::Kind kind;
+  const char* output;
+};
+constexpr std::array<BackendKind, 5> kBackendKinds{{
+    {"null", CharBackendSpec::Kind::kNull, nullptr},
+    {"tty", CharBackendSpec::Kind::kTty, "output"},
+    {"file", CharBackendSpec::Kind::kFile, "fd"},
+    {"pty", CharBackendSpec::Kind::kPty, "fd"},
+    {"socket", CharBackendSpec::Kind::kSocket, "listener"},
+}};
+
 CharBackendSource to_backend(const Napi::Object& object) {
-  using Kind = CharBackendSpec::Kind;
+  const std::string name = string_field(object, "kind");
+  const auto* found = std::ranges::find(kBackendKinds, name, &BackendKind::name);
+  if (found == kBackendKinds.end()) wrong(object.Env(), "kind", "null, tty, file, pty or socket");
   CharBackendSource source;
-  const auto take = [&](const char* name) {
-    source.descriptors.push_back(fd_field(object, name));
+  source.spec.kind = found->kind;
+  const auto take = [&](const char* field) {
+    source.descriptors.push_back(fd_field(object, field));
     return source.descriptors.back().get();
   };
-  const std::string kind = string_field(object, "kind");
-  if (kind == "null") {
-    source.spec.kind = Kind::kNull;
-  } else if (kind == "tty") {
-    source.spec.kind = Kind::kTty;
-    if (object.Get("input").ToNumber().Int32Value() >= 0) source.spec.input = take("input");
-    source.spec.output = take("output");
-  } else if (kind == "file") {
-    source.spec.kind = Kind::kFile;
-    source.spec.output = take("fd");
-  } else if (kind == "pty") {
-    source.spec.kind = Kind::kPty;
-    source.spec.output = take("fd");
-  } else if (kind == "socket") {
-    source.spec.kind = Kind::kSocket;
-    source.spec.output = take("listener");
-  } else {
-    wrong(object.Env(), "kind", "null, tty, file, pty or socket");
-  }
+  if (found->output != nullptr) source.spec.output = take(found->output);
+  // -1 means that there is nothing to read from.
+  const bool has_input =
+      object.Get("input").IsNumber() && object.Get("input").As<Napi::Number>().Int32Value() >= 0;
+  if (found->kind == CharBackendSpec::Kind::kTty && has_input) source.spec.input = take("input");
   return source;
 }
 
@@ -137,7 +144,8 @@ std::vector<VcpuSetup> to_vcpus(const Napi::Object& boot) {
   const std::vector<uint8_t> msrs = to_bytes(boot.Get("msrs"), "msrs");
   std::vector<VcpuSetup> setups;
   for_each(boot.Get("cpuid"), "cpuid", [&](const Napi::Value& cpuid) {
-    setups.push_back({.cpuid = to_bytes(cpuid, "cpuid"), .msrs = msrs, .has_entry = false, .entry = {}});
+    setups.push_back(
+        {.cpuid = to_bytes(cpuid, "cpuid"), .msrs = msrs, .has_entry = false, .entry = {}});
   });
   if (setups.empty()) wrong(boot.Env(), "cpuid", "an array with an entry for each vCPU");
   const Napi::Object entry = object_field(boot, "entry");
@@ -175,8 +183,7 @@ std::string to_string(const Napi::Value& value, const char* name) {
 }
 
 std::vector<uint8_t> to_bytes(const Napi::Value& value, const char* name) {
-  if (!value.IsTypedArray() ||
-      value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
     wrong(value.Env(), name, "a Uint8Array");
   }
   const auto array = value.As<Napi::Uint8Array>();

@@ -12,8 +12,8 @@
 
 namespace tsvmm {
 
-// JavaScript values to the core's and back. All of these throw Napi::TypeError naming the field that is missing or of
-// the wrong type; ranges that only the core knows are checked there.
+// JavaScript values to the core's and back. All of these throw Napi::TypeError naming the field
+// that is missing or of the wrong type; ranges that only the core knows are checked there.
 
 /// A whole number from 0 to `max`.
 uint64_t to_uint(const Napi::Value& value, const char* name, uint64_t max = (1ULL << 53) - 1);

@@ -16,8 +16,8 @@ std::shared_ptr<EventChannel> EventChannel::open(Napi::Env env, const Napi::Func
   };
   auto* keeper = new Keeper(channel);
   const napi_status status = napi_create_threadsafe_function(
-      env, nullptr, nullptr, Napi::String::New(env, "tsvmm machine"), 0, 1, keeper, finalize, keeper,
-      on_wake, &channel->wake_);
+      env, nullptr, nullptr, Napi::String::New(env, "tsvmm machine"), 0, 1, keeper, finalize,
+      keeper, on_wake, &channel->wake_);
   if (status != napi_ok) {
     delete keeper;
     throw Napi::Error::New(env, "no thread-safe function can be made");

@@ -11,10 +11,12 @@
 
 namespace tsvmm {
 
-/// The one stream from a machine's threads to the JavaScript thread: events, and the ends of operations.
+/// The one stream from a machine's threads to the JavaScript thread: events, and the ends of
+/// operations.
 ///
-/// What a guest can cause at will is bounded: when kMaxEvents wait, further device events are dropped (their number is
-/// not, because nobody could act on it). Events that end a run and the ends of operations always get through.
+/// What a guest can cause at will is bounded: when kMaxEvents wait, further device events are
+/// dropped (their number is not, because nobody could act on it). Events that end a run and the
+/// ends of operations always get through.
 class EventChannel : public MachineEventSink {
  public:
   static constexpr size_t kMaxEvents = 256;
@@ -37,8 +39,8 @@ class EventChannel : public MachineEventSink {
   void enqueue(Task task, bool droppable) noexcept;
   void drain(Napi::Env env);
 
-  Napi::FunctionReference on_event_;          ///< JavaScript thread only
-  napi_threadsafe_function wake_ = nullptr;   ///< keeps the channel alive until its finalizer
+  Napi::FunctionReference on_event_;         ///< JavaScript thread only
+  napi_threadsafe_function wake_ = nullptr;  ///< keeps the channel alive until its finalizer
   std::mutex mutex_;
   std::deque<Task> tasks_;
   bool woken_ = false;

@@ -30,7 +30,8 @@ MachineHandle::MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> cha
     : channel_(std::move(channel)), machine_(std::move(spec), *channel_) {}
 
 void MachineHandle::start_building() {
-  // The operation is at work on this object only until the control thread ends, which the destructor waits for.
+  // The operation is at work on this object only until the control thread ends, which the
+  // destructor waits for.
   control_.submit([this] { build_failure_ = attempt([this] { machine_.build(); }); }, true);
 }
 
@@ -67,7 +68,8 @@ void MachineHandle::abandon() noexcept {
 Napi::Promise MachineHandle::run(Napi::Env env, std::function<void()> operation,
                                  std::function<void()> on_settled) {
   const auto deferred = Napi::Promise::Deferred::New(env);
-  // The promise keeps the handle alive; the reference is dropped on the JavaScript thread, with the task.
+  // The promise keeps the handle alive; the reference is dropped on the JavaScript thread, with the
+  // task.
   control_.submit([self = shared_from_this(), operation = std::move(operation),
                    on_settled = std::move(on_settled), deferred]() mutable {
     std::optional<Error> failure = attempt(operation);
@@ -87,17 +89,17 @@ Napi::Promise MachineHandle::run(Napi::Env env, std::function<void()> operation,
 
 Napi::Value wrap(Napi::Env env, const std::shared_ptr<MachineHandle>& handle) {
   using Holder = std::shared_ptr<MachineHandle>;
-  auto external = Napi::External<Holder>::New(env, new Holder(handle), [](Napi::Env, Holder* holder) {
-    (*holder)->abandon();
-    delete holder;
-  });
+  auto external =
+      Napi::External<Holder>::New(env, new Holder(handle), [](Napi::Env, Holder* holder) {
+        (*holder)->abandon();
+        delete holder;
+      });
   external.TypeTag(&kMachineTag);
   return external;
 }
 
 MachineHandle& unwrap(const Napi::Value& value) {
-  if (!value.IsExternal() ||
-      !value.As<Napi::External<void>>().CheckTypeTag(&kMachineTag)) {
+  if (!value.IsExternal() || !value.As<Napi::External<void>>().CheckTypeTag(&kMachineTag)) {
     throw Napi::TypeError::New(value.Env(), "this is not a machine");
   }
   return **value.As<Napi::External<std::shared_ptr<MachineHandle>>>().Data();

@@ -13,7 +13,8 @@
 
 namespace tsvmm {
 
-/// What a MachineHandle of JavaScript holds: a machine, its event stream, and the thread for its slow operations.
+/// What a MachineHandle of JavaScript holds: a machine, its event stream, and the thread for its
+/// slow operations.
 class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
  public:
   MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel);

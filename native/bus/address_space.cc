@@ -31,7 +31,8 @@ AddressSpace::Hit AddressSpace::find(uint64_t address) const {
   const Range& range = *--above;
   const uint64_t offset = address - range.base;
   if (offset >= range.size) return {nullptr, 0};
-  // A copy of the pointer keeps the device alive without the lock, under which a handler that remaps would deadlock.
+  // A copy of the pointer keeps the device alive without the lock, under which a handler that
+  // remaps would deadlock.
   return {range.device, offset};
 }
 

@@ -5,7 +5,8 @@
 
 namespace tsvmm {
 
-/// A failure on the control path (building, opening, configuring). Never thrown while serving a guest's access.
+/// A failure on the control path (building, opening, configuring). Never thrown while serving a
+/// guest's access.
 class Error : public std::runtime_error {
  public:
   /// `code` is stable and machine-readable: an errno name ("ENOENT") or "ERR_TSVMM_...".

@@ -53,8 +53,7 @@ void EventLoop::modify(int fd, uint32_t epoll_events) {
   const std::lock_guard lock(mutex_);
   const auto found = watches_.find(fd);
   if (found == watches_.end()) return;
-  epoll_event event{.events = epoll_events,
-                    .data = {.u64 = tag_of(fd, found->second->generation)}};
+  epoll_event event{.events = epoll_events, .data = {.u64 = tag_of(fd, found->second->generation)}};
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
 }
 
@@ -96,7 +95,8 @@ void EventLoop::call(const std::function<void()>& task) {
     changed_.notify_all();
   });
   wake_.signal();
-  // `stopped_` and not `stopping_`: until the thread has ended the task may still be running on our stack.
+  // `stopped_` and not `stopping_`: until the thread has ended the task may still be running on our
+  // stack.
   changed_.wait(lock, [this, &done] { return done || stopped_; });
 }
 

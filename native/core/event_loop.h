@@ -1,7 +1,7 @@
 #pragma once
 
-#include <cstdint>
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -14,7 +14,8 @@
 
 namespace tsvmm {
 
-/// An epoll loop on a named thread of its own, started by the first use. Handlers run on that thread only.
+/// An epoll loop on a named thread of its own, started by the first use. Handlers run on that
+/// thread only.
 ///
 /// add, modify, remove, post and call may be used from any thread, including the loop's own.
 class EventLoop {
@@ -26,12 +27,13 @@ class EventLoop {
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 
-  /// Watches `fd` (not owned) level-triggered. False if epoll refuses the descriptor (EPERM for a regular file).
+  /// Watches `fd` (not owned) level-triggered. False if epoll refuses the descriptor (EPERM for a
+  /// regular file).
   bool add(int fd, uint32_t epoll_events, Handler handler);
   /// Changes what is waited for; 0 keeps the registration but waits for nothing.
   void modify(int fd, uint32_t epoll_events);
-  /// After the return the handler does not run and will not run again (unless called from within itself, where it
-  /// finishes its current run). The descriptor may be closed afterwards.
+  /// After the return the handler does not run and will not run again (unless called from within
+  /// itself, where it finishes its current run). The descriptor may be closed afterwards.
   void remove(int fd);
 
   /// Runs `task` on the loop's thread, later.
@@ -39,19 +41,21 @@ class EventLoop {
   /// Runs `task` on the loop's thread and waits for its end; runs it in place if called from there.
   void call(const std::function<void()>& task);
 
-  /// Waits until the handler in progress has ended, then holds the loop. Tasks of call() and post() wait as well.
-  /// Not from the loop's own thread. Nothing happens if already paused.
+  /// Waits until the handler in progress has ended, then holds the loop. Tasks of call() and post()
+  /// wait as well. Not from the loop's own thread. Nothing happens if already paused.
   void pause();
   void resume();
 
-  /// Ends and joins the thread, drops all handlers. Also releases a paused loop. Idempotent; the loop does not start
-  /// again. Tasks not yet run are dropped, and a call() that waits for one returns. Not from the loop's own thread.
+  /// Ends and joins the thread, drops all handlers. Also releases a paused loop. Idempotent; the
+  /// loop does not start again. Tasks not yet run are dropped, and a call() that waits for one
+  /// returns. Not from the loop's own thread.
   void stop();
 
  private:
   struct Watch {
     Handler handler;
-    uint32_t generation;  ///< tells an event of this registration from one of an earlier use of the number
+    uint32_t generation;  ///< tells an event of this registration from one of an earlier use of the
+                          ///< number
   };
 
   void ensure_started_locked();

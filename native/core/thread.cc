@@ -11,7 +11,8 @@
 namespace tsvmm {
 
 std::thread spawn_thread(const std::string& name, std::function<void()> body) {
-  // A thread inherits its creator's mask: block around the creation so that no signal finds it unmasked.
+  // A thread inherits its creator's mask: block around the creation so that no signal finds it
+  // unmasked.
   sigset_t all;
   sigset_t previous;
   sigfillset(&all);

@@ -7,11 +7,13 @@
 
 namespace tsvmm {
 
-/// The one place where the core makes threads: named (15 characters are kept), every signal blocked except the
-/// vCPU kick, so that signals stay with the runtime. `body` must not throw. Throws Error if no thread can be made.
+/// The one place where the core makes threads: named (15 characters are kept), every signal blocked
+/// except the vCPU kick, so that signals stay with the runtime. `body` must not throw. Throws Error
+/// if no thread can be made.
 std::thread spawn_thread(const std::string& name, std::function<void()> body);
 
-/// Restricts the calling thread to the given host CPUs; an empty list changes nothing. Throws Error.
+/// Restricts the calling thread to the given host CPUs; an empty list changes nothing. Throws
+/// Error.
 void pin_current_thread(const std::vector<int>& cpus);
 
 }  // namespace tsvmm

@@ -19,12 +19,12 @@ std::vector<uint8_t> read_at(int fd, uint64_t offset, uint64_t length);
 /// unlink(2). Throws Error.
 void remove_file(const std::string& path);
 
-/// Binds a UNIX stream socket to `path` (at most 107 bytes) and listens; close-on-exec, non-blocking. Replaces a socket
-/// that nobody listens on any more. Throws Error.
+/// Binds a UNIX stream socket to `path` (at most 107 bytes) and listens; close-on-exec,
+/// non-blocking. Replaces a socket that nobody listens on any more. Throws Error.
 UniqueFd listen_unix(const std::string& path);
 
-/// Takes an open-file-description lock (fcntl(2), F_OFD_SETLK) on [start, start + length), length 0 reaching to the
-/// end. False if another description holds a lock in the way. Throws Error.
+/// Takes an open-file-description lock (fcntl(2), F_OFD_SETLK) on [start, start + length), length 0
+/// reaching to the end. False if another description holds a lock in the way. Throws Error.
 bool lock_range(int fd, bool exclusive, uint64_t start, uint64_t length);
 
 /// Bytes of a regular file or block device. Throws Error, ERR_TSVMM_NO_IMAGE for anything else.

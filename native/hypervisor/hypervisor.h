@@ -17,20 +17,21 @@ struct MsiMessage {
   uint32_t data = 0;
 };
 
-/// One interrupt into the guest, triggered from any thread without a vCPU exit. On KVM an irqfd with an MSI route.
-/// Until a message is set, or after clear(), triggers are lost.
+/// One interrupt into the guest, triggered from any thread without a vCPU exit. On KVM an irqfd
+/// with an MSI route. Until a message is set, or after clear(), triggers are lost.
 class InterruptLine {
  public:
   virtual ~InterruptLine() = default;
   virtual void trigger() noexcept = 0;
-  /// What a trigger delivers from now on. False if the hypervisor refuses (the line then delivers nothing).
+  /// What a trigger delivers from now on. False if the hypervisor refuses (the line then delivers
+  /// nothing).
   virtual bool set_message(const MsiMessage& message) noexcept = 0;
   virtual void clear() noexcept = 0;
 };
 
 /// A guest store of any width to `address` signals an EventFd without reaching a vCPU's user space.
-/// Lives as long as this object. Where the hypervisor has no such path, the store arrives at the device as MMIO
-/// instead, so a device must treat a notify write as a signal of the same EventFd.
+/// Lives as long as this object. Where the hypervisor has no such path, the store arrives at the
+/// device as MMIO instead, so a device must treat a notify write as a signal of the same EventFd.
 class Doorbell {
  public:
   virtual ~Doorbell() = default;
@@ -44,7 +45,8 @@ class InterruptFabric {
   virtual std::unique_ptr<InterruptLine> create_line() = 0;
   /// The line behind I/O APIC pin `pin`; the I/O APIC's emulation sets its message. Throws Error.
   virtual std::unique_ptr<InterruptLine> create_ioapic_line(unsigned pin) = 0;
-  /// nullptr if the hypervisor has no doorbells or refuses this one: the device then sees the stores as MMIO.
+  /// nullptr if the hypervisor has no doorbells or refuses this one: the device then sees the
+  /// stores as MMIO.
   virtual std::unique_ptr<Doorbell> create_doorbell(GuestAddress address, const EventFd& event) = 0;
 };
 
@@ -60,7 +62,8 @@ class AccessHandler {
   virtual void end_of_interrupt(uint8_t vector) = 0;
 };
 
-/// 32-bit protected mode, paging off, flat 4 GiB segments: what PVH and Linux's 32-bit boot protocol ask for.
+/// 32-bit protected mode, paging off, flat 4 GiB segments: what PVH and Linux's 32-bit boot
+/// protocol ask for.
 struct ProtectedModeEntry {
   uint64_t rip = 0;
   uint64_t rbx = 0;
@@ -93,7 +96,8 @@ struct VcpuExit {
   std::string detail;  ///< registers and instruction bytes, for people; empty if kKicked
 };
 
-/// A virtual processor. Created, set up, run and destroyed on one thread; kick() and inject_nmi() come from any.
+/// A virtual processor. Created, set up, run and destroyed on one thread; kick() and inject_nmi()
+/// come from any.
 class Vcpu {
  public:
   virtual ~Vcpu() = default;
@@ -114,7 +118,8 @@ class Vm : public InterruptFabric {
  public:
   /// On the thread that will run it. Throws Error.
   virtual std::unique_ptr<Vcpu> create_vcpu(uint32_t apic_id) = 0;
-  /// The guest's clock is read when it is paused and written back when it is resumed, moved on by the wall time between.
+  /// The guest's clock is read when it is paused and written back when it is resumed, moved on by
+  /// the wall time between.
   virtual void save_clock() noexcept = 0;
   virtual void restore_clock() noexcept = 0;
 };

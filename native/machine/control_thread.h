@@ -9,8 +9,8 @@
 
 namespace tsvmm {
 
-/// Runs a machine's slow operations one after the other, on a thread that exists only while there are any: an idle
-/// machine has none.
+/// Runs a machine's slow operations one after the other, on a thread that exists only while there
+/// are any: an idle machine has none.
 class ControlThread {
  public:
   ControlThread() = default;
@@ -19,8 +19,8 @@ class ControlThread {
   ControlThread(const ControlThread&) = delete;
   ControlThread& operator=(const ControlThread&) = delete;
 
-  /// `operation` must not throw. With `linger` the thread then waits for the next one, because it is known to come soon.
-  /// Throws Error if no thread can be made.
+  /// `operation` must not throw. With `linger` the thread then waits for the next one, because it
+  /// is known to come soon. Throws Error if no thread can be made.
   void submit(std::function<void()> operation, bool linger = false);
 
  private:
@@ -28,7 +28,8 @@ class ControlThread {
     std::function<void()> operation;
     bool linger;
   };
-  /// The thread's share: it may outlive the owner, whose last reference its last operation may have held.
+  /// The thread's share: it may outlive the owner, whose last reference its last operation may have
+  /// held.
   struct State {
     std::mutex mutex;
     std::condition_variable changed;

@@ -14,7 +14,8 @@ namespace {
 std::span<uint8_t> target(const GuestMemory& memory, GuestAddress address, uint64_t length) {
   const auto bytes = memory.slice(address, length);
   if (!bytes) {
-    throw Error("ERR_TSVMM_LOAD", std::to_string(length) + " bytes do not fit into guest RAM at address " +
+    throw Error("ERR_TSVMM_LOAD", std::to_string(length) +
+                                      " bytes do not fit into guest RAM at address " +
                                       std::to_string(address));
   }
   return *bytes;
@@ -26,8 +27,8 @@ void read_fully(const LoadFile& item, std::span<uint8_t> into) {
   size_t done = 0;
   while (done < into.size()) {
     const size_t chunk = std::min(into.size() - done, kMaxChunk);
-    const ssize_t count = ::pread(item.fd.get(), into.data() + done, chunk,
-                                  static_cast<off_t>(item.offset + done));
+    const ssize_t count =
+        ::pread(item.fd.get(), into.data() + done, chunk, static_cast<off_t>(item.offset + done));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) throw Error::from_errno("reading an image", errno);
     if (count == 0) throw Error("ERR_TSVMM_LOAD", "an image file is shorter than its headers say");

@@ -7,8 +7,8 @@
 
 namespace tsvmm {
 
-/// Puts the items into guest memory. Throws Error: ERR_TSVMM_LOAD if one does not fit into RAM or its file is shorter
-/// than said, an errno if reading fails.
+/// Puts the items into guest memory. Throws Error: ERR_TSVMM_LOAD if one does not fit into RAM or
+/// its file is shorter than said, an errno if reading fails.
 void load_images(const GuestMemory& memory, const std::vector<LoadItem>& items);
 
 }  // namespace tsvmm

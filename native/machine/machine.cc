@@ -72,7 +72,8 @@ void Machine::resume() {
 void Machine::destroy() {
   ended_.store(true);
   const std::lock_guard lock(mutex_);
-  // vCPUs use the devices until they are joined; a device's thread may report to the vCPUs until the devices are gone.
+  // vCPUs use the devices until they are joined; a device's thread may report to the vCPUs until
+  // the devices are gone.
   if (vcpus_) vcpus_->join();
   devices_.reset();
   vcpus_.reset();

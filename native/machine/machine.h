@@ -17,11 +17,13 @@ namespace tsvmm {
 
 /// One virtual machine: memory, vCPUs and devices, from its making to its end.
 ///
-/// build, boot, pause, resume and destroy may take long and come from one thread at a time. The rest may come from any
-/// thread at any time and returns at once: it throws Error EBUSY while one of those is at work, and ERR_TSVMM_NO_MACHINE before boot or after destroy.
+/// build, boot, pause, resume and destroy may take long and come from one thread at a time. The
+/// rest may come from any thread at any time and returns at once: it throws Error EBUSY while one
+/// of those is at work, and ERR_TSVMM_NO_MACHINE before boot or after destroy.
 class Machine {
  public:
-  /// `events` outlives the machine. At most one event that ends the run is emitted, and none after destroy().
+  /// `events` outlives the machine. At most one event that ends the run is emitted, and none after
+  /// destroy().
   Machine(MachineSpec spec, MachineEventSink& events);
   ~Machine();
   Machine(const Machine&) = delete;
@@ -49,7 +51,8 @@ class Machine {
 
   MachineSpec spec_;
   MachineEventSink& events_;
-  std::atomic<bool> ended_ = false;  ///< the event that ends the run is out, or nobody wants it any more
+  std::atomic<bool> ended_ =
+      false;  ///< the event that ends the run is out, or nobody wants it any more
 
   std::mutex mutex_;
   // In the order in which they are needed: destroyed from below.

@@ -17,8 +17,9 @@ struct MachineEvent {
     kFirmwareLog,
   };
   Type type;
-  std::string id;      ///< the device's
-  std::string reason;  ///< kReset: the cause; kVcpuError, kDeviceFailed: the reason; kFirmwareLog: the line
+  std::string id;  ///< the device's
+  std::string
+      reason;  ///< kReset: the cause; kVcpuError, kDeviceFailed: the reason; kFirmwareLog: the line
   unsigned vcpu = 0;
   uint64_t code = 0;
   std::string detail;

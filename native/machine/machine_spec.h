@@ -13,8 +13,9 @@
 
 namespace tsvmm {
 
-// What the layer above decides, as plain values. src/native.ts documents each field; the addon fills these in. All
-// descriptors belong to the specification (duplicates of the caller's), so that a boot may run after the caller closed its own.
+// What the layer above decides, as plain values. src/native.ts documents each field; the addon
+// fills these in. All descriptors belong to the specification (duplicates of the caller's), so that
+// a boot may run after the caller closed its own.
 
 struct VcpuPlacement {
   uint32_t apic_id = 0;

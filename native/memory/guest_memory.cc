@@ -23,8 +23,9 @@ UniqueFd create_backing(uint64_t size, const MemoryOptions& options) {
 }
 
 uint8_t* map_backing(int fd, uint64_t size, const MemoryOptions& options) {
-  // Always a shared mapping of the memfd: a private one would leave the descriptor without the guest's writes and cost
-  // a page-cache page beside each anonymous one. "shared" in the options only tells whether the descriptor may leave us.
+  // Always a shared mapping of the memfd: a private one would leave the descriptor without the
+  // guest's writes and cost a page-cache page beside each anonymous one. "shared" in the options
+  // only tells whether the descriptor may leave us.
   int flags = MAP_SHARED;
   if (!options.reserve) flags |= MAP_NORESERVE;
   if (options.prefault) flags |= MAP_POPULATE;

@@ -15,7 +15,8 @@ namespace tsvmm {
 
 using GuestAddress = uint64_t;
 
-/// One contiguous piece of guest RAM, backed by a descriptor and an offset in it, and mapped into this process.
+/// One contiguous piece of guest RAM, backed by a descriptor and an offset in it, and mapped into
+/// this process.
 struct MemoryRegion {
   GuestAddress address;
   uint64_t size;
@@ -33,7 +34,8 @@ struct MemoryOptions {
   bool reserve = false;
 };
 
-/// Hears of regions that come and go while the guest runs (KVM slots, dirty logs, DMA maps, vhost tables).
+/// Hears of regions that come and go while the guest runs (KVM slots, dirty logs, DMA maps, vhost
+/// tables).
 class MemoryListener {
  public:
   virtual ~MemoryListener() = default;
@@ -41,9 +43,10 @@ class MemoryListener {
   virtual void region_removed(const MemoryRegion& region) = 0;
 };
 
-/// Guest RAM. All access by address goes through here and is checked: an access that leaves RAM, even by a byte or by
-/// overflow, fails and touches nothing. The guest may change the bytes at any time, so a value that is validated must
-/// first be copied (read<T>), and a span from slice() is only for bulk data that nobody decides on.
+/// Guest RAM. All access by address goes through here and is checked: an access that leaves RAM,
+/// even by a byte or by overflow, fails and touches nothing. The guest may change the bytes at any
+/// time, so a value that is validated must first be copied (read<T>), and a span from slice() is
+/// only for bulk data that nobody decides on.
 class GuestMemory {
  public:
   struct Range {
@@ -72,7 +75,7 @@ class GuestMemory {
   [[nodiscard]] bool write(GuestAddress address, std::span<const uint8_t> from) const noexcept;
 
   template <typename T>
-    requires std::is_trivially_copyable_v<T>
+  requires std::is_trivially_copyable_v<T>
   [[nodiscard]] std::optional<T> read(GuestAddress address) const noexcept {
     const auto bytes = slice(address, sizeof(T));
     if (!bytes) return std::nullopt;
@@ -82,7 +85,7 @@ class GuestMemory {
   }
 
   template <typename T>
-    requires std::is_trivially_copyable_v<T>
+  requires std::is_trivially_copyable_v<T>
   [[nodiscard]] bool write(GuestAddress address, const T& value) const noexcept {
     const auto bytes = slice(address, sizeof(T));
     if (!bytes) return false;
@@ -90,8 +93,8 @@ class GuestMemory {
     return true;
   }
 
-  /// A naturally aligned field shared with the guest (ring indices), or nullptr if outside RAM or misaligned.
-  /// Access it through std::atomic_ref only.
+  /// A naturally aligned field shared with the guest (ring indices), or nullptr if outside RAM or
+  /// misaligned. Access it through std::atomic_ref only.
   template <typename T>
   [[nodiscard]] T* aligned_pointer(GuestAddress address) const noexcept {
     const auto bytes = slice(address, sizeof(T));

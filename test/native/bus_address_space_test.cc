@@ -1,9 +1,8 @@
-#include "bus/address_space.h"
-
 #include <gtest/gtest.h>
 
 #include <array>
 
+#include "bus/address_space.h"
 #include "core/bytes.h"
 
 namespace tsvmm {

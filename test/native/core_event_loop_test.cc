@@ -1,5 +1,3 @@
-#include "core/event_loop.h"
-
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
@@ -7,6 +5,8 @@
 #include <atomic>
 #include <cstdlib>
 #include <future>
+
+#include "core/event_loop.h"
 
 namespace tsvmm {
 namespace {

@@ -1,11 +1,11 @@
-#include "machine/control_thread.h"
-
 #include <dirent.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <future>
 #include <vector>
+
+#include "machine/control_thread.h"
 
 namespace tsvmm {
 namespace {

@@ -1,9 +1,8 @@
-#include "machine/image_loader.h"
-
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
 #include "core/error.h"
+#include "machine/image_loader.h"
 
 namespace tsvmm {
 namespace {

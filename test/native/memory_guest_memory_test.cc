@@ -1,10 +1,9 @@
-#include "memory/guest_memory.h"
-
 #include <gtest/gtest.h>
 
 #include <array>
 
 #include "core/error.h"
+#include "memory/guest_memory.h"
 
 namespace tsvmm {
 namespace {

@@ -7,8 +7,9 @@
 
 namespace tsvmm {
 
-/// What the host's KVM and processor offer. Reading KVM's CPUID table takes a good part of the time that a VM needs to
-/// start (each CPUID instruction traps where the host is itself a guest), so a thread does it while the caller goes on.
+/// What the host's KVM and processor offer. Reading KVM's CPUID table takes a good part of the time
+/// that a VM needs to start (each CPUID instruction traps where the host is itself a guest), so a
+/// thread does it while the caller goes on.
 class HostFacts {
  public:
   /// Throws Error if KVM cannot be used.

@@ -10,8 +10,9 @@
 
 namespace tsvmm {
 
-/// The VM's table of global system interrupts (GSIs): which message each of them delivers. The first ones are the I/O
-/// APIC's pins, the rest is handed out. KVM takes only whole tables, so every change sends all of it.
+/// The VM's table of global system interrupts (GSIs): which message each of them delivers. The
+/// first ones are the I/O APIC's pins, the rest is handed out. KVM takes only whole tables, so
+/// every change sends all of it.
 class IrqRouter {
  public:
   static constexpr unsigned kIoapicPins = 24;
@@ -46,7 +47,9 @@ class KvmInterruptLine : public InterruptLine {
   ~KvmInterruptLine() override;
 
   void trigger() noexcept override { event_.signal(); }
-  bool set_message(const MsiMessage& message) noexcept override { return router_->set(gsi_, message); }
+  bool set_message(const MsiMessage& message) noexcept override {
+    return router_->set(gsi_, message);
+  }
   void clear() noexcept override { router_->clear(gsi_); }
 
  private:

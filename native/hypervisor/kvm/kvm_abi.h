@@ -10,9 +10,10 @@
 
 namespace tsvmm {
 
-// The requests whose structures end in a flexible array. Compiled as C++, such structures of <linux/kvm.h> come out
-// larger than the kernel's in some releases of the header (an empty member has a size in C++), and with them the
-// request numbers, which contain the size. So both are spelled out here.
+// The requests whose structures end in a flexible array. Compiled as C++, such structures of
+// <linux/kvm.h> come out larger than the kernel's in some releases of the header (an empty member
+// has a size in C++), and with them the request numbers, which contain the size. So both are
+// spelled out here.
 
 struct KvmCountHeader {
   uint32_t count = 0;

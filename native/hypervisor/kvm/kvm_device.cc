@@ -33,7 +33,8 @@ constexpr std::array<std::pair<unsigned long, const char*>, 12> kNeeded{{
     {KVM_CAP_SIGNAL_MSI, "SIGNAL_MSI"},
 }};
 
-/// Leaves 80000002H to 80000006H (name, caches) tell nothing that KVM would have to emulate, and it may leave them empty.
+/// Leaves 80000002H to 80000006H (name, caches) tell nothing that KVM would have to emulate, and it
+/// may leave them empty.
 void fill_from_host(std::span<kvm_cpuid_entry2> entries) {
   for (kvm_cpuid_entry2& entry : entries) {
     const bool empty = (entry.eax | entry.ebx | entry.ecx | entry.edx) == 0;
@@ -73,7 +74,8 @@ int KvmDevice::capability(unsigned long extension) const noexcept {
 int KvmDevice::max_vcpus() const noexcept { return capability(KVM_CAP_MAX_VCPUS); }
 
 std::vector<uint8_t> KvmDevice::supported_cpuid() const {
-  // The count that KVM will want is not known beforehand; 256 is above what any processor so far has needed.
+  // The count that KVM will want is not known beforehand; 256 is above what any processor so far
+  // has needed.
   for (uint32_t count = 256; count <= 4096; count *= 2) {
     KvmEntryList<kvm_cpuid_entry2> list(count);
     list.header().count = count;
@@ -112,9 +114,10 @@ unsigned host_physical_address_bits() noexcept {
   unsigned edx = 0;
   if (__get_cpuid(0x80000008, &eax, &ebx, &ecx, &edx) == 0) return 36;
   unsigned bits = eax & 0xff;
-  // AMD APM vol. 3, Fn8000_001F: EBX[11:6] is what memory encryption takes, in force if SYSCFG.MEME is set, which user
-  // space cannot read; taking the reduced width is right in both cases.
-  if (__get_cpuid(0x8000001f, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1U) != 0) bits -= ebx >> 6 & 0x3f;
+  // AMD APM vol. 3, Fn8000_001F: EBX[11:6] is what memory encryption takes, in force if SYSCFG.MEME
+  // is set, which user space cannot read; taking the reduced width is right in both cases.
+  if (__get_cpuid(0x8000001f, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1U) != 0)
+    bits -= ebx >> 6 & 0x3f;
   return bits;
 }
 
@@ -123,7 +126,8 @@ unsigned host_tsc_khz() noexcept {
   unsigned ebx = 0;
   unsigned ecx = 0;
   unsigned edx = 0;
-  // SDM vol. 3 §18.17: CPUID.80000007H:EDX[8] tells of an invariant TSC, leaf 15H of its ratio to a known crystal.
+  // SDM vol. 3 §18.17: CPUID.80000007H:EDX[8] tells of an invariant TSC, leaf 15H of its ratio to a
+  // known crystal.
   if (__get_cpuid(0x80000007, &eax, &ebx, &ecx, &edx) == 0 || (edx & 1U << 8) == 0) return 0;
   if (__get_cpuid(0x15, &eax, &ebx, &ecx, &edx) == 0 || eax == 0 || ebx == 0 || ecx == 0) return 0;
   return static_cast<unsigned>(uint64_t{ecx} * ebx / eax / 1000);

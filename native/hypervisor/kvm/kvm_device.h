@@ -10,8 +10,9 @@ namespace tsvmm {
 /// /dev/kvm: what the host's hypervisor can do, and the way to a new VM.
 class KvmDevice {
  public:
-  /// Throws Error: ERR_TSVMM_NO_KVM with advice if the device cannot be opened, ERR_TSVMM_KVM_VERSION or
-  /// ERR_TSVMM_KVM_CAPABILITY if it lacks something that every machine needs.
+  /// Throws Error: ERR_TSVMM_NO_KVM with advice if the device cannot be opened,
+  /// ERR_TSVMM_KVM_VERSION or ERR_TSVMM_KVM_CAPABILITY if it lacks something that every machine
+  /// needs.
   KvmDevice();
 
   [[nodiscard]] int fd() const { return fd_.get(); }
@@ -21,8 +22,8 @@ class KvmDevice {
   static constexpr int kApiVersion = 12;
   /// The most vCPUs of one VM.
   [[nodiscard]] int max_vcpus() const noexcept;
-  /// KVM_GET_SUPPORTED_CPUID as packed kvm_cpuid_entry2, with the processor's name and cache sizes where KVM leaves them
-  /// empty. Throws Error.
+  /// KVM_GET_SUPPORTED_CPUID as packed kvm_cpuid_entry2, with the processor's name and cache sizes
+  /// where KVM leaves them empty. Throws Error.
   [[nodiscard]] std::vector<uint8_t> supported_cpuid() const;
   [[nodiscard]] UniqueFd create_vm() const;
 
@@ -34,7 +35,8 @@ class KvmDevice {
 [[nodiscard]] bool has_hardware_virtualization() noexcept;
 /// Physical address bits of the host's processor, less those taken by memory encryption.
 [[nodiscard]] unsigned host_physical_address_bits() noexcept;
-/// In kHz, 0 unless the time stamp counter is invariant and the processor tells its rate; guests then take kvm-clock's.
+/// In kHz, 0 unless the time stamp counter is invariant and the processor tells its rate; guests
+/// then take kvm-clock's.
 [[nodiscard]] unsigned host_tsc_khz() noexcept;
 
 }  // namespace tsvmm

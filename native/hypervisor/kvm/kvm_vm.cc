@@ -13,8 +13,9 @@
 namespace tsvmm {
 namespace {
 
-// Intel processors without "unrestricted guest" need three pages for a task state segment and one for an identity map.
-// They lie in the part of the 32-bit hole that the platform's memory map keeps for them.
+// Intel processors without "unrestricted guest" need three pages for a task state segment and one
+// for an identity map. They lie in the part of the 32-bit hole that the platform's memory map keeps
+// for them.
 constexpr uint64_t kTssAddress = 0xf8000000;
 constexpr uint64_t kIdentityMapAddress = 0xf8003000;
 
@@ -66,10 +67,9 @@ void KvmVm::create_interrupt_controllers(uint32_t highest_apic_id) {
   enable_capability(vm_.get(), KVM_CAP_SPLIT_IRQCHIP, IrqRouter::kIoapicPins,
                     "KVM_CAP_SPLIT_IRQCHIP");
   if (highest_apic_id > kHighestXapicId) {
-    enable_capability(
-        vm_.get(), KVM_CAP_X2APIC_API,
-        KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
-        "KVM_CAP_X2APIC_API");
+    enable_capability(vm_.get(), KVM_CAP_X2APIC_API,
+                      KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
+                      "KVM_CAP_X2APIC_API");
   }
 }
 
@@ -120,7 +120,8 @@ std::unique_ptr<InterruptLine> KvmVm::create_ioapic_line(unsigned pin) {
 std::unique_ptr<Doorbell> KvmVm::create_doorbell(GuestAddress address, const EventFd& event) {
   kvm_ioeventfd registration{};
   registration.addr = address;
-  registration.len = 0;  // any width: the value written does not matter, the address names the queue
+  registration.len =
+      0;  // any width: the value written does not matter, the address names the queue
   registration.fd = event.fd();
   if (::ioctl(vm_.get(), KVM_IOEVENTFD, &registration) != 0) return nullptr;
   return std::make_unique<KvmDoorbell>(vm_.get(), registration);

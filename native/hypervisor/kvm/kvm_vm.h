@@ -10,11 +10,13 @@
 
 namespace tsvmm {
 
-/// A KVM virtual machine with local APICs in the kernel and the I/O APIC in user space (split irqchip).
+/// A KVM virtual machine with local APICs in the kernel and the I/O APIC in user space (split
+/// irqchip).
 class KvmVm : public Vm, public MemoryListener {
  public:
-  /// Memory is registered before the interrupt controllers are made: the other order waits for a grace period for each
-  /// region. `highest_apic_id` above 254 turns 32-bit APIC ids on. Throws Error.
+  /// Memory is registered before the interrupt controllers are made: the other order waits for a
+  /// grace period for each region. `highest_apic_id` above 254 turns 32-bit APIC ids on. Throws
+  /// Error.
   KvmVm(GuestMemory& memory, uint32_t highest_apic_id);
   ~KvmVm() override;
 

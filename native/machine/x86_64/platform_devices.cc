@@ -98,9 +98,9 @@ void PlatformDevices::add_legacy_devices(BootSpec& boot, const Report& report) {
                                        make_char_backend(boot.serial->backend.spec, loop_)));
   }
   if (boot.debug_console) {
-    map_ports(boot.debug_console->port, DebugConsole::kSize,
-              std::make_shared<DebugConsole>(
-                  make_char_backend(boot.debug_console->backend.spec, loop_)));
+    map_ports(
+        boot.debug_console->port, DebugConsole::kSize,
+        std::make_shared<DebugConsole>(make_char_backend(boot.debug_console->backend.spec, loop_)));
   }
 }
 
@@ -128,8 +128,8 @@ void PlatformDevices::add_pci(PciSpec& pci, const GuestMemory& memory, Interrupt
     virtio_.push_back({spec.id, device});
     VirtioPciFunction::Options options{
         .id = spec.id, .bar0 = spec.bar0, .bar0_is_64bit = spec.bar0_is_64bit};
-    pci_->add(spec.slot, std::make_shared<VirtioPciFunction>(
-                             std::move(options), std::move(device), memory, fabric, *events_));
+    pci_->add(spec.slot, std::make_shared<VirtioPciFunction>(std::move(options), std::move(device),
+                                                             memory, fabric, *events_));
   }
 }
 

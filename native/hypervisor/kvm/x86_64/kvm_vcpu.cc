@@ -16,7 +16,8 @@
 namespace tsvmm {
 namespace {
 
-// The kernel's sigset, which is what KVM_SET_SIGNAL_MASK takes, has 64 bits; the C library's is larger.
+// The kernel's sigset, which is what KVM_SET_SIGNAL_MASK takes, has 64 bits; the C library's is
+// larger.
 constexpr size_t kKernelSigsetSize = 8;
 
 constexpr uint64_t kCr0ProtectionEnable = 1;
@@ -127,7 +128,8 @@ void KvmVcpu::set_local_apic() {
 void KvmVcpu::set_protected_mode(const ProtectedModeEntry& entry) {
   kvm_sregs sregs{};
   check_errno(::ioctl(fd_.get(), KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
-  // Linux's 32-bit boot protocol wants __BOOT_CS 0x10 and __BOOT_DS 0x18; PVH leaves the selectors open.
+  // Linux's 32-bit boot protocol wants __BOOT_CS 0x10 and __BOOT_DS 0x18; PVH leaves the selectors
+  // open.
   constexpr uint8_t kCodeExecuteRead = 0xb;
   constexpr uint8_t kDataReadWrite = 0x3;
   sregs.cs = flat_segment(0x10, kCodeExecuteRead);
@@ -225,7 +227,8 @@ void KvmVcpu::take_kick() noexcept {
 }
 
 void KvmVcpu::inject_nmi() noexcept {
-  // A vCPU's ioctls wait for the end of KVM_RUN, so it is the vCPU's own thread that makes the call.
+  // A vCPU's ioctls wait for the end of KVM_RUN, so it is the vCPU's own thread that makes the
+  // call.
   nmi_wanted_.store(true);
   kick();
 }

@@ -10,8 +10,8 @@
 
 namespace tsvmm {
 
-/// An x86 vCPU of KVM. Its kick is SIGRTMIN, blocked outside KVM_RUN and let through inside it, so that no handler is
-/// ever needed: the signal ends KVM_RUN and is then taken off the queue.
+/// An x86 vCPU of KVM. Its kick is SIGRTMIN, blocked outside KVM_RUN and let through inside it, so
+/// that no handler is ever needed: the signal ends KVM_RUN and is then taken off the queue.
 class KvmVcpu : public Vcpu {
  public:
   /// `kvm` and `vm_fd` outlive it. Throws Error.
