@@ -2,7 +2,15 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { diskImage, patternSector, RUNTIMES, runGuest, startGuest, temporaryFolder } from './support.ts';
+import {
+  diskImage,
+  patternSector,
+  ROOT,
+  RUNTIMES,
+  runGuest,
+  startGuest,
+  temporaryFolder,
+} from './support.ts';
 
 const SECTOR = 512;
 const FIRST = 8;
