@@ -88,7 +88,9 @@ export async function ensureNodeModules() {
   const wanted = fs.readFileSync(lock);
   if (fs.existsSync(installed) && fs.readFileSync(installed).equals(wanted)) return;
   await step('installing npm packages', async (detail) => {
-    await run('npm', ['ci', '--no-progress'], { cwd: ROOT, onLine: detail });
+    // `npm ci` starts by deleting everything, which whoever runs something else here would notice.
+    const command = fs.existsSync(installed) ? ['install', '--no-save'] : ['ci'];
+    await run('npm', [...command, '--no-progress'], { cwd: ROOT, onLine: detail });
   });
   fs.writeFileSync(installed, wanted);
 }

@@ -25,6 +25,13 @@ function write(name: string, text: string): void {
   fs.writeFileSync(path.join(folder, name), text);
 }
 
+function checkTypes(file: string) {
+  return run(nodeBin('tsc'), [
+    ...['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--lib', 'esnext'],
+    ...['--typeRoots', path.join(ROOT, 'node_modules/@types'), '--types', 'node', file],
+  ]);
+}
+
 /** A program that starts a VM and prints what it says and why it ended. */
 const PROGRAM = `
 async function main() {
@@ -102,10 +109,16 @@ VirtualMachine.create({ kernels: 'x' });
 declare function await0<T>(promise: Promise<T>): T;
 `;
   write(`types.${extension}`, source);
-  const types = path.join(ROOT, 'node_modules/@types');
-  const result = run(nodeBin('tsc'), [
-    ...['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--lib', 'esnext'],
-    ...['--typeRoots', types, '--types', 'node', `types.${extension}`],
-  ]);
-  expect(result).toEqual({ status: 0, stdout: '', stderr: '' });
+  expect(checkTypes(`types.${extension}`)).toEqual({ status: 0, stdout: '', stderr: '' });
+});
+
+test("the README's example is understood by the compiler, and runs", () => {
+  const readme = fs.readFileSync(path.join(ROOT, 'README.md'), 'utf8');
+  const [, example] = readme.match(/```ts\n([\s\S]*?)```/) ?? [];
+  write('example.mts', String(example));
+  fs.copyFileSync(HELLO, path.join(folder, 'vmlinuz'));
+  write('initrd.img', 'any bytes will do for this guest');
+  expect(checkTypes('example.mts')).toEqual({ status: 0, stdout: '', stderr: '' });
+  const printed = 'hello\nthe guest ended: power-off\n';
+  expect(run(nodeBin('bun'), ['example.mts'])).toEqual({ status: 0, stdout: printed, stderr: '' });
 });
