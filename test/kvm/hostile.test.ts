@@ -1,6 +1,7 @@
 /** Guests that break every rule: the VMM lives, the device says so or ignores it, memory and time stay bounded. */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
+import path from 'node:path';
 import { expect, test } from 'vitest';
 import {
   cpuTimeMs,
@@ -113,4 +114,37 @@ test('a disk beside a hostile one is not disturbed', async () => {
     args,
     hostile: true,
   });
+});
+
+test('CPUs that fight over a device', async () => {
+  const disk = diskImage(temporaryFolder(), 'disk.img');
+  await runGuest({
+    cmdline: 'run=hostile-smp',
+    args: ['--cpus', 'boot=4', '--disk', `path=${disk},image_type=raw`],
+    hostile: true,
+  });
+});
+
+test('the API answers while a guest misbehaves', async () => {
+  const folder = temporaryFolder();
+  const args = ['--disk', `path=${diskImage(folder, 'disk.img')},image_type=raw`];
+  args.push('--cpus', 'boot=4', '--api-socket', path.join(folder, 'api'));
+  const vmm = startGuest({ cmdline: 'run=hostile-smp time=4000000 then=idle', args });
+  await vmm.waitFor('ok smp-others');
+  const end = Date.now() + 2500;
+  for (let i = 0; Date.now() < end; i++) {
+    for (const command of ['vm.pause', 'vm.resume', 'vm.nmi']) {
+      const start = Date.now();
+      expect((await vmm.api('PUT', command)).status).toBe(204);
+      expect(Date.now() - start, command).toBeLessThan(2000);
+    }
+    expect((await vmm.api('GET', 'vm.counters')).status).toBe(200);
+    expect((await vmm.api('GET', 'vm.info')).json.state).toBe('Running');
+  }
+  await vmm.waitFor('done 3');
+  expectAllOk(vmm.stdout);
+  expect((await vmm.api('PUT', 'vm.reboot')).status).toBe(204);
+  await vmm.waitFor(/done 3[\s\S]*ok smp-others/);
+  expect((await vmm.api('PUT', 'vmm.shutdown')).status).toBe(200);
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
 });

@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { diskImage, RUNTIMES, runGuest, temporaryFolder } from './support.ts';
+import { diskImage, RUNTIMES, runGuest, startGuest, temporaryFolder } from './support.ts';
 
 describe.each(RUNTIMES)('%s', (runtime) => {
   test('boots, prints and powers off', async () => {
@@ -91,4 +91,33 @@ test('clocks and CMOS', async () => {
 test('firmware debug ports', async () => {
   const output = await runGuest({ cmdline: 'run=debug-ports', args: ['--debug-console', 'null'] });
   expect(output).toContain('ok debug-402');
+});
+
+test.each(['shared=on', 'mergeable=on', 'prefault=on', 'thp=off', 'reserve=on', 'shared=on,prefault=on'])(
+  'memory with %s',
+  async (options) => {
+    const output = await runGuest({ cmdline: 'run=memory,serial', memory: `64M,${options}` });
+    expect(output).toContain('memory 0x100000 size 0x3f00000 type 1');
+  },
+);
+
+test('a vCPU stays on the host CPUs that it was given', async () => {
+  const vmm = startGuest({ cmdline: 'run=idle', args: ['--cpus', 'boot=2,affinity=[0@[1],1@[0]]'] });
+  await vmm.waitFor('idle');
+  const allowed: Record<string, string | undefined> = {};
+  for (const tid of fs.readdirSync(`/proc/${vmm.pid}/task`)) {
+    const status = fs.readFileSync(`/proc/${vmm.pid}/task/${tid}/status`, 'utf8');
+    const name = /^Name:\s*(.*)$/m.exec(status)?.[1] ?? '';
+    if (name.startsWith('vcpu')) allowed[name] = /^Cpus_allowed_list:\s*(.*)$/m.exec(status)?.[1];
+  }
+  expect(allowed).toEqual({ vcpu0: '1', vcpu1: '0' });
+});
+
+test('a device in a slot of its own', async () => {
+  const disk = diskImage(temporaryFolder(), 'disk.img');
+  const output = await runGuest({
+    cmdline: 'run=blk-info',
+    args: ['--disk', `path=${disk},image_type=raw,pci_device_id=17`],
+  });
+  expect(output).toContain('slot 17 sectors');
 });

@@ -10,6 +10,7 @@ import {
   nativeThreads,
   PAYLOAD,
   RUNTIMES,
+  request,
   sleep,
   startGuest,
   Tsvmm,
@@ -202,4 +203,41 @@ test('a client that connects and says nothing keeps nobody out', async () => {
   for (const connection of silent) connection.destroy();
   vmm.kill('SIGTERM');
   expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+});
+
+test('an inherited socket serves the API', async () => {
+  const socket = path.join(temporaryFolder(), 'api');
+  const server = net.createServer().listen(socket);
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
+  const vmm = new Tsvmm(['--api-socket', 'fd=3'], { inherit: [fd] });
+  server.unref();
+  const answer = await request(socket, 'GET', 'vmm.ping');
+  expect(answer.json.pid).toBe(vmm.pid);
+  expect((await request(socket, 'PUT', 'vmm.shutdown')).status).toBe(200);
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+});
+
+test('events and log go where they are told to', async () => {
+  const folder = temporaryFolder();
+  const events = path.join(folder, 'events');
+  const log = path.join(folder, 'log');
+  const disk = diskImage(folder, 'disk.img');
+  const vmm = startGuest({
+    cmdline: 'run=hostile-lengths',
+    args: ['--event-monitor', `path=${events}`, '--log-file', log, '--disk', `path=${disk},image_type=raw`],
+  });
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+  expect(vmm.stderr).toBe('');
+  expect(fs.readFileSync(log, 'utf8')).toMatch(/_disk0 stopped/);
+  const names = fs
+    .readFileSync(events, 'utf8')
+    .split('\n\n')
+    .filter((text) => text.trim() !== '')
+    .map((text) => JSON.parse(text))
+    .map(({ source, event }) => `${source} ${event}`);
+  expect(names.slice(0, 3)).toEqual(['vmm starting', 'vm booting', 'vm booted']);
+  expect(names).toContain('virtio-device activated');
+  expect(names).toContain('virtio-device failed');
+  expect(names.slice(-3)).toEqual(['vm shutdown', 'vm deleted', 'vmm shutdown']);
 });

@@ -233,3 +233,20 @@ test('a terminal gets its settings back', async () => {
   expect(text).toContain('hello from ring 3');
   expect(fs.readFileSync(after, 'utf8')).toBe(fs.readFileSync(before, 'utf8'));
 });
+
+test('the guest hears of a new size of the terminal', async () => {
+  const folder = temporaryFolder();
+  const where = path.join(folder, 'tty');
+  const log = path.join(folder, 'serial.log');
+  const args = [...bareArgs('run=console-resize'), '--serial', `file=${log}`, '--console', 'tty'];
+  const { BIN } = await import('./support.ts');
+  const command = `stty rows 24 cols 80; tty > ${where}; exec '${BIN}' ${args.map((arg) => `'${arg}'`).join(' ')}`;
+  const script = spawn('script', ['-qec', command, '/dev/null'], { stdio: ['pipe', 'ignore', 'inherit'] });
+  onTestFinished(() => {
+    script.kill('SIGKILL');
+  });
+  const output = () => (fs.existsSync(log) ? fs.readFileSync(log, 'latin1') : '');
+  await becomes(output, 'console size 80x24');
+  spawn('stty', ['-F', fs.readFileSync(where, 'utf8').trim(), 'rows', '50', 'cols', '132']);
+  await becomes(output, /ok console-resize\r?\nconsole size 132x50/);
+});

@@ -110,13 +110,13 @@ export class Tsvmm {
   readonly #socket: string | undefined;
   #exit: Exit | undefined;
 
-  constructor(args: readonly string[], options: { runtime?: Runtime; cwd?: string } = {}) {
+  constructor(args: readonly string[], options: { runtime?: Runtime; inherit?: readonly number[] } = {}) {
     const env = { ...process.env };
     delete env.TSVMM_RUNTIME;
     if (options.runtime === 'node') env.TSVMM_RUNTIME = 'node';
     const at = args.indexOf('--api-socket');
     this.#socket = at < 0 ? undefined : args[at + 1]?.replace(/^path=/, '');
-    this.#child = spawn(BIN, args, { env, cwd: options.cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+    this.#child = spawn(BIN, args, { env, stdio: ['pipe', 'pipe', 'pipe', ...(options.inherit ?? [])] });
     this.#child.stdout?.setEncoding('latin1').on('data', (text: string) => {
       this.stdout += text;
     });
