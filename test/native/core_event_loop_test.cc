@@ -17,8 +17,7 @@ TEST(EventLoop, RunsAHandlerWhenItsDescriptorIsReady) {
   std::promise<uint64_t> seen;
   ASSERT_TRUE(loop.add(event.fd(), EPOLLIN, [&](uint32_t) { seen.set_value(event.consume()); }));
   event.signal();
-  event.signal();
-  EXPECT_GE(seen.get_future().get(), 1U);
+  EXPECT_EQ(seen.get_future().get(), 1U);
   loop.remove(event.fd());
 }
 
