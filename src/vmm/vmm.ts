@@ -29,6 +29,9 @@ export type Counters = Record<string, Record<string, bigint>>;
 /** The standard streams' descriptors. */
 const STANDARD_STREAMS: Terminal = { input: 0, output: 1 };
 
+/** Of one device. */
+const MAX_FAILURE_WARNINGS = 20;
+
 export class Vmm {
   /** Resolves when the VMM has come to its end, with everything of the VM freed. */
   readonly exited: Promise<VmmExit>;
@@ -44,6 +47,8 @@ export class Vmm {
   /** Counts machines: an event of an earlier one than the present means nothing any more. */
   #generation = 0;
   #ended = false;
+  /** How often each device has failed. */
+  readonly #failures = new Map<string, number>();
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(options: VmmOptions) {
@@ -253,7 +258,7 @@ export class Vmm {
         return;
       case 'device-failed':
         this.#emit('virtio-device', 'failed', { id: event.id, reason: event.reason });
-        this.#options.onWarning?.(`The device ${event.id} stopped: ${event.reason}`);
+        this.#warnOfFailure(event.id, event.reason);
         return;
       case 'firmware-log':
         this.#emit('firmware', 'log', { line: event.line });
@@ -263,6 +268,15 @@ export class Vmm {
           if (generation === this.#generation) await this.#machineEnded(event);
         });
     }
+  }
+
+  /** A guest can make a device fail as often as it likes: what is said of it has an end. */
+  #warnOfFailure(id: string, reason: string): void {
+    const count = (this.#failures.get(id) ?? 0) + 1;
+    this.#failures.set(id, count);
+    if (count > MAX_FAILURE_WARNINGS) return;
+    const last = count === MAX_FAILURE_WARNINGS ? ' (nothing will be said of further failures)' : '';
+    this.#options.onWarning?.(`The device ${id} stopped: ${reason}${last}`);
   }
 
   async #machineEnded(
