@@ -115,7 +115,7 @@ const TIERS = [
   { name: 'native', run: nativeTests },
   {
     name: 'clang-tidy',
-    run: () => check('clang-tidy', (detail) => clangTidy(path.join(BUILD, 'sanitized'), detail)),
+    run: () => check('clang-tidy', (detail) => clangTidy(path.join(BUILD, 'release'), detail)),
   },
   { name: 'kvm', run: () => vitest('kvm') },
   {
