@@ -3,6 +3,7 @@
 #include <sys/uio.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <vector>
 
@@ -80,7 +81,7 @@ class UringDiskQueue final : public DiskQueue {
     if (DiskOperation* operation = completed_.pop()) return operation;
     IoUring::Completion completion;
     if (!ring_->next_completion(completion)) return nullptr;
-    auto* operation = reinterpret_cast<DiskOperation*>(completion.user_data);
+    auto* operation = std::bit_cast<DiskOperation*>(completion.user_data);
     finish(*operation, completion.result);
     return operation;
   }
@@ -101,7 +102,7 @@ class UringDiskQueue final : public DiskQueue {
   void fill(io_uring_sqe& entry, DiskOperation& operation) noexcept {
     entry.fd = registered_ ? 0 : image_.fd();
     entry.flags = registered_ ? IOSQE_FIXED_FILE : 0;
-    entry.user_data = reinterpret_cast<uint64_t>(&operation);
+    entry.user_data = std::bit_cast<uint64_t>(&operation);
     if (operation.kind == DiskOperation::Kind::kFlush) {
       entry.opcode = IORING_OP_FSYNC;
       entry.fsync_flags = IORING_FSYNC_DATASYNC;

@@ -4,9 +4,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 namespace tsvmm {
 namespace {
@@ -82,7 +84,8 @@ bool IoUring::map(Mapping& mapping, size_t size, uint64_t offset) noexcept {
 }
 
 IoUring::~IoUring() {
-  // The kernel ends a ring some time after its descriptor is closed; the file, and with it the image's lock, goes now.
+  // The kernel ends a ring some time after its descriptor is closed; the file, and with it the
+  // image's lock, goes now.
   if (fd_.valid()) ::syscall(SYS_io_uring_register, fd_.get(), IORING_UNREGISTER_FILES, nullptr, 0);
   if (entries_.address != nullptr) ::munmap(entries_.address, entries_.size);
   if (rings_.address != nullptr) ::munmap(rings_.address, rings_.size);

@@ -13,7 +13,7 @@ namespace tsvmm {
 namespace {
 
 /// How much of a misaligned transfer is copied at a time.
-constexpr size_t kBounceSize = 256 * 1024;
+constexpr size_t kBounceSize = 256UL * 1024;
 
 struct Free {
   void operator()(void* memory) const { std::free(memory); }

@@ -11,7 +11,7 @@ namespace tsvmm {
 namespace {
 
 constexpr uint64_t kFunctionSize = 4096;  // of enhanced configuration space
-constexpr unsigned kFunctionsPerSlot = 8;
+constexpr uint64_t kFunctionsPerSlot = 8;
 
 constexpr uint64_t kAddressPortEnd = 4;
 constexpr uint32_t kAddressEnable = 1U << 31;

@@ -11,8 +11,6 @@
 
 namespace tsvmm {
 
-using namespace virtio_block;
-
 VirtioBlock::VirtioBlock(Options options)
     : options_(std::move(options)), image_(options_.fd, options_.direct) {
   if (!std::has_single_bit(options_.queue_size) || options_.queue_size < 4 ||
@@ -38,11 +36,12 @@ VirtioBlock::~VirtioBlock() {
 }
 
 uint64_t VirtioBlock::features() const noexcept {
-  uint64_t features = kFeatureSegMax | kFeatureBlockSize | kFeatureFlush | kFeatureTopology |
-                      kFeatureConfigWce | virtio_feature::kIndirectDescriptors |
+  uint64_t features = virtio_block::kFeatureSegMax | virtio_block::kFeatureBlockSize |
+                      virtio_block::kFeatureFlush | virtio_block::kFeatureTopology |
+                      virtio_block::kFeatureConfigWce | virtio_feature::kIndirectDescriptors |
                       virtio_feature::kEventIndex;
-  if (options_.read_only) features |= kFeatureReadOnly;
-  if (options_.num_queues > 1) features |= kFeatureMultiQueue;
+  if (options_.read_only) features |= virtio_block::kFeatureReadOnly;
+  if (options_.num_queues > 1) features |= virtio_block::kFeatureMultiQueue;
   return features;
 }
 
@@ -50,13 +49,13 @@ std::vector<uint16_t> VirtioBlock::queue_sizes() const {
   return std::vector<uint16_t>(options_.num_queues, options_.queue_size);
 }
 
-uint32_t VirtioBlock::config_size() const noexcept { return kConfigSize; }
+uint32_t VirtioBlock::config_size() const noexcept { return virtio_block::kConfigSize; }
 
 void VirtioBlock::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
   const uint32_t logical = image_.logical_block_size();
   const uint32_t blocks = image_.physical_block_size() / logical;
-  Config config{};
-  config.capacity = image_.size() / kSectorSize;
+  virtio_block::Config config{};
+  config.capacity = image_.size() / virtio_block::kSectorSize;
   // A request has two buffers besides its data: header and status.
   config.seg_max = options_.queue_size - 2U;
   config.blk_size = logical;
@@ -70,12 +69,13 @@ void VirtioBlock::read_config(uint32_t offset, std::span<uint8_t> data) noexcept
 }
 
 void VirtioBlock::write_config(uint32_t offset, std::span<const uint8_t> data) noexcept {
-  if (offset == kWritebackOffset && data.size() == 1) writeback_ = (data[0] & 1) != 0;
+  if (offset == virtio_block::kWritebackOffset && data.size() == 1) writeback_ = (data[0] & 1) != 0;
 }
 
 void VirtioBlock::activate(const Activation& activation) {
   // A driver that knows neither flushes nor the switch expects completed writes to last (§5.2.6.2).
-  if ((activation.features & (kFeatureFlush | kFeatureConfigWce)) == 0) writeback_ = false;
+  if ((activation.features & (virtio_block::kFeatureFlush | virtio_block::kFeatureConfigWce)) == 0)
+    writeback_ = false;
   const BlockContext context{
       image_, host(), writeback_, options_.serial, options_.read_only, options_.protect_sector0};
   try {

@@ -12,8 +12,6 @@
 namespace tsvmm {
 namespace {
 
-using namespace virtio_block;
-
 /// Times that the queue is looked at before the loop gets its turn (to be paused, for one).
 constexpr int kRoundsPerWake = 16;
 /// A bound for what many requests of many buffers may make us allocate: 1 MiB a queue.
@@ -117,44 +115,45 @@ void BlockQueue::begin(BlockRequest& request) noexcept {
   request.started = batch_time_;
   std::optional<uint8_t> status;
   switch (request.header.type) {
-    case kRequestIn:
+    case virtio_block::kRequestIn:
       status = begin_transfer(request, DiskOperation::Kind::kRead);
       break;
-    case kRequestOut:
+    case virtio_block::kRequestOut:
       status = begin_transfer(request, DiskOperation::Kind::kWrite);
       break;
-    case kRequestFlush:
+    case virtio_block::kRequestFlush:
       static_cast<DiskOperation&>(request) = {};
       request.kind = DiskOperation::Kind::kFlush;
       disk_->start(request);
       break;
-    case kRequestGetId:
+    case virtio_block::kRequestGetId:
       status = give_id(request);
       break;
     default:
-      status = kStatusUnsupported;
+      status = virtio_block::kStatusUnsupported;
   }
   if (status) complete(request, *status);
 }
 
 std::optional<uint8_t> BlockQueue::begin_transfer(BlockRequest& request,
                                                   DiskOperation::Kind kind) noexcept {
-  const uint64_t capacity = context_.image.size() / kSectorSize;
+  const uint64_t capacity = context_.image.size() / virtio_block::kSectorSize;
   const uint64_t sector = request.header.sector;
-  const uint64_t sectors = request.data_length / kSectorSize;
-  if (request.data_length % kSectorSize != 0 || sectors > capacity || sector > capacity - sectors) {
-    return kStatusIoError;
+  const uint64_t sectors = request.data_length / virtio_block::kSectorSize;
+  if (request.data_length % virtio_block::kSectorSize != 0 || sectors > capacity ||
+      sector > capacity - sectors) {
+    return virtio_block::kStatusIoError;
   }
   const bool is_write = kind == DiskOperation::Kind::kWrite;
   if (is_write && (context_.read_only || (context_.protect_sector0 && sector == 0))) {
-    return kStatusIoError;
+    return virtio_block::kStatusIoError;
   }
-  if (sectors == 0) return kStatusOk;
+  if (sectors == 0) return virtio_block::kStatusOk;
   static_cast<DiskOperation&>(request) = {
       .kind = kind,
       // Write-through: nothing is done before it is on the disk (virtio 1.2 §5.2.6.2).
       .durable = is_write && !context_.writeback.load(std::memory_order_relaxed),
-      .offset = sector * kSectorSize,
+      .offset = sector * virtio_block::kSectorSize,
       .length = request.data_length,
       .buffers = request.data};
   disk_->start(request);
@@ -170,7 +169,7 @@ uint8_t BlockQueue::give_id(BlockRequest& request) const noexcept {
     std::memcpy(buffer.iov_base, id.data() + request.data_written, size);
     request.data_written += static_cast<uint32_t>(size);
   }
-  return kStatusOk;
+  return virtio_block::kStatusOk;
 }
 
 void BlockQueue::reap() noexcept {
@@ -178,7 +177,7 @@ void BlockQueue::reap() noexcept {
   while (DiskOperation* operation = disk_->next_completed()) {
     auto& request = static_cast<BlockRequest&>(*operation);
     if (request.error != 0) {
-      complete(request, kStatusIoError);
+      complete(request, virtio_block::kStatusIoError);
       continue;
     }
     if (now == 0) now = monotonic_ns();
@@ -188,7 +187,7 @@ void BlockQueue::reap() noexcept {
       request.data_written =
           static_cast<uint32_t>(std::min<uint64_t>(request.data_length, UINT32_MAX - 1));
     }
-    complete(request, kStatusOk);
+    complete(request, virtio_block::kStatusOk);
   }
 }
 

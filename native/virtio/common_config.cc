@@ -167,7 +167,12 @@ void CommonConfig::write_queue_address(uint64_t offset, std::span<const uint8_t>
 }
 
 CommonConfig::Effect CommonConfig::write_status(uint8_t value) noexcept {
-  using namespace virtio_status;
+  using virtio_status::kAcknowledge;
+  using virtio_status::kDriver;
+  using virtio_status::kDriverOk;
+  using virtio_status::kFailed;
+  using virtio_status::kFeaturesOk;
+  using virtio_status::kNeedsReset;
   if (value == 0) return Effect::kReset;
   const uint8_t old = status();
   const uint8_t set = old & kDriverBits;

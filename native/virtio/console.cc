@@ -37,7 +37,7 @@ VirtioConsole::VirtioConsole(std::unique_ptr<CharBackend> backend, EventLoop& lo
 }
 
 VirtioConsole::~VirtioConsole() {
-  reset();
+  VirtioConsole::reset();
   backend_->attach(nullptr);
 }
 

@@ -8,7 +8,7 @@ namespace {
 
 /// What one turn of the shared loop may send, so that a chatty guest leaves the other devices their
 /// turn.
-constexpr size_t kBytesPerTurn = 64 * 1024;
+constexpr size_t kBytesPerTurn = 64UL * 1024;
 constexpr int kChainsPerTurn = 64;
 
 std::optional<ConsoleQueues::Side> make_side(const Activation& activation, uint16_t index) {

@@ -9,16 +9,15 @@
 namespace tsvmm {
 namespace {
 
-using namespace virtio_pci;
-
 PciIdentity identity(VirtioType type) {
-  const auto device = static_cast<uint16_t>(kDeviceIdBase + static_cast<uint16_t>(type));
-  PciIdentity result{.vendor = kVendorId,
+  const auto device =
+      static_cast<uint16_t>(virtio_pci::kDeviceIdBase + static_cast<uint16_t>(type));
+  PciIdentity result{.vendor = virtio_pci::kVendorId,
                      .device = device,
                      .revision = 1,  // Not a transitional device (§4.1.2.1).
                      .class_code = 0xff,
                      .subclass = 0xff,
-                     .subsystem_vendor = kVendorId,
+                     .subsystem_vendor = virtio_pci::kVendorId,
                      .subsystem = device};
   if (type == VirtioType::kBlock) {
     result.class_code = 0x01;  // mass storage
@@ -39,7 +38,7 @@ class VirtioPciFunction::QueueLine final : public VirtqueueInterrupt {
   explicit QueueLine(VirtioPciFunction& function) : function_(function) {}
 
   void trigger() noexcept override {
-    function_.interrupt(vector.load(std::memory_order_relaxed), kIsrQueue);
+    function_.interrupt(vector.load(std::memory_order_relaxed), virtio_pci::kIsrQueue);
   }
 
   std::atomic<uint16_t> vector = kNoVector;
@@ -65,7 +64,7 @@ VirtioPciFunction::VirtioPciFunction(Options options, std::shared_ptr<VirtioDevi
   for (size_t i = 0; i < common_.queues().size(); ++i) {
     lines_.push_back(std::make_unique<QueueLine>(*this));
   }
-  config_.add_memory_bar(0, kBarSize, options_.bar0_is_64bit, options_.bar0);
+  config_.add_memory_bar(0, virtio_pci::kBarSize, options_.bar0_is_64bit, options_.bar0);
   add_capabilities();
   config_.set_command(kPciCommandMemory);
   device_->connect(*this);
@@ -79,57 +78,61 @@ VirtioPciFunction::~VirtioPciFunction() {
 uint32_t VirtioPciFunction::add_virtio_capability(uint8_t type, uint32_t offset, uint32_t length,
                                                   std::span<const uint8_t> tail, bool writable) {
   // struct virtio_pci_cap without the two bytes that every capability begins with (§4.1.4).
-  std::vector<uint8_t> body(kCapabilitySize - 2);
-  body[0] = static_cast<uint8_t>(kCapabilitySize + tail.size());
+  std::vector<uint8_t> body(virtio_pci::kCapabilitySize - 2);
+  body[0] = static_cast<uint8_t>(virtio_pci::kCapabilitySize + tail.size());
   body[1] = type;
-  store(std::span(body), offset, kCapabilityOffset - 2);
-  store(std::span(body), length, kCapabilityLength - 2);
+  store(std::span(body), offset, virtio_pci::kCapabilityOffset - 2);
+  store(std::span(body), length, virtio_pci::kCapabilityLength - 2);
   body.insert(body.end(), tail.begin(), tail.end());
   std::vector<uint8_t> mask;
   if (writable) {
     mask.resize(body.size(), 0xff);
     std::fill_n(mask.begin(), 2, uint8_t{0});
-    std::fill_n(mask.begin() + kCapabilityBar - 2 + 1, 3, uint8_t{0});
+    std::fill_n(mask.begin() + virtio_pci::kCapabilityBar - 2 + 1, 3, uint8_t{0});
   }
-  return config_.add_capability(kCapabilityVendor, body, mask);
+  return config_.add_capability(virtio_pci::kCapabilityVendor, body, mask);
 }
 
 void VirtioPciFunction::add_capabilities() {
   const auto queues = static_cast<uint32_t>(lines_.size());
-  add_virtio_capability(kCapCommon, kCommonOffset, CommonConfig::kSize, {}, false);
-  add_virtio_capability(kCapIsr, kIsrOffset, 1, {}, false);
+  add_virtio_capability(virtio_pci::kCapCommon, virtio_pci::kCommonOffset, CommonConfig::kSize, {},
+                        false);
+  add_virtio_capability(virtio_pci::kCapIsr, virtio_pci::kIsrOffset, 1, {}, false);
   if (device_->config_size() != 0) {
-    add_virtio_capability(kCapDevice, kDeviceOffset, device_->config_size(), {}, false);
+    add_virtio_capability(virtio_pci::kCapDevice, virtio_pci::kDeviceOffset, device_->config_size(),
+                          {}, false);
   }
   std::array<uint8_t, 4> word{};
-  store(std::span<uint8_t>(word), kNotifyMultiplier);
-  add_virtio_capability(kCapNotify, kNotifyOffset, queues * kNotifyMultiplier, word, false);
+  store(std::span<uint8_t>(word), virtio_pci::kNotifyMultiplier);
+  add_virtio_capability(virtio_pci::kCapNotify, virtio_pci::kNotifyOffset,
+                        queues * virtio_pci::kNotifyMultiplier, word, false);
   word = {};
-  window_capability_ = add_virtio_capability(kCapPciConfig, 0, 0, word, true);
+  window_capability_ = add_virtio_capability(virtio_pci::kCapPciConfig, 0, 0, word, true);
 
   std::array<uint8_t, 10> msix{};
   std::array<uint8_t, 10> writable{};
   store(std::span<uint8_t>(msix), static_cast<uint16_t>(msix_.vectors() - 1));
-  store(std::span<uint8_t>(msix), kMsixTableOffset, 2);
-  store(std::span<uint8_t>(msix), kMsixPendingOffset, 6);
-  store(std::span<uint8_t>(writable), static_cast<uint16_t>(kMsixEnable | kMsixFunctionMask));
-  msix_capability_ = config_.add_capability(kCapabilityMsix, msix, writable);
+  store(std::span<uint8_t>(msix), virtio_pci::kMsixTableOffset, 2);
+  store(std::span<uint8_t>(msix), virtio_pci::kMsixPendingOffset, 6);
+  store(std::span<uint8_t>(writable),
+        static_cast<uint16_t>(virtio_pci::kMsixEnable | virtio_pci::kMsixFunctionMask));
+  msix_capability_ = config_.add_capability(virtio_pci::kCapabilityMsix, msix, writable);
 }
 
 // Configuration space, under the root's lock.
 
 bool VirtioPciFunction::is_window_access(uint32_t offset, size_t size) const noexcept {
-  const uint32_t data = window_capability_ + kCapabilitySize;
+  const uint32_t data = window_capability_ + virtio_pci::kCapabilitySize;
   return offset < data + 4 && offset + size > data;
 }
 
 std::optional<VirtioPciFunction::Window> VirtioPciFunction::window() const noexcept {
   // §4.1.4.9.1: offset a multiple of the length, which is 1, 2 or 4.
-  const auto bar = config_.get<uint8_t>(window_capability_ + kCapabilityBar);
-  const auto offset = config_.get<uint32_t>(window_capability_ + kCapabilityOffset);
-  const auto length = config_.get<uint32_t>(window_capability_ + kCapabilityLength);
+  const auto bar = config_.get<uint8_t>(window_capability_ + virtio_pci::kCapabilityBar);
+  const auto offset = config_.get<uint32_t>(window_capability_ + virtio_pci::kCapabilityOffset);
+  const auto length = config_.get<uint32_t>(window_capability_ + virtio_pci::kCapabilityLength);
   if (bar != 0 || (length != 1 && length != 2 && length != 4)) return std::nullopt;
-  if (offset % length != 0 || offset >= kBarSize) return std::nullopt;
+  if (offset % length != 0 || offset >= virtio_pci::kBarSize) return std::nullopt;
   return Window{offset, length};
 }
 
@@ -137,7 +140,7 @@ void VirtioPciFunction::config_read(uint32_t offset, std::span<uint8_t> data) no
   config_.read(offset, data);
   if (!is_window_access(offset, data.size())) return;
   const auto target = window();
-  if (!target || offset != window_capability_ + kCapabilitySize) return;
+  if (!target || offset != window_capability_ + virtio_pci::kCapabilitySize) return;
   std::array<uint8_t, 4> value{};
   read(target->offset, std::span(value).first(target->length));
   std::copy_n(value.begin(), std::min(value.size(), data.size()), data.begin());
@@ -149,13 +152,14 @@ void VirtioPciFunction::config_write(uint32_t offset, std::span<const uint8_t> d
   if (offset < control + 2 && offset + data.size() > control) update_msix_control();
   if (!is_window_access(offset, data.size())) return;
   const auto target = window();
-  if (!target || offset != window_capability_ + kCapabilitySize) return;
+  if (!target || offset != window_capability_ + virtio_pci::kCapabilitySize) return;
   if (data.size() >= target->length) write(target->offset, data.first(target->length));
 }
 
 void VirtioPciFunction::update_msix_control() noexcept {
   const auto control = config_.get<uint16_t>(msix_capability_ + 2);
-  msix_.set_control((control & kMsixEnable) != 0, (control & kMsixFunctionMask) != 0);
+  msix_.set_control((control & virtio_pci::kMsixEnable) != 0,
+                    (control & virtio_pci::kMsixFunctionMask) != 0);
 }
 
 std::optional<BarRequest> VirtioPciFunction::bar(unsigned index) const noexcept {
@@ -180,32 +184,32 @@ void VirtioPciFunction::bar_unmapped(unsigned /*index*/) noexcept {
 
 void VirtioPciFunction::read(uint64_t offset, std::span<uint8_t> data) {
   std::ranges::fill(data, uint8_t{0});
-  if (offset >= kMsixPendingOffset) {
-    msix_.read_pending(offset - kMsixPendingOffset, data);
-  } else if (offset >= kMsixTableOffset) {
-    msix_.read_table(offset - kMsixTableOffset, data);
-  } else if (offset >= kNotifyOffset) {
+  if (offset >= virtio_pci::kMsixPendingOffset) {
+    msix_.read_pending(offset - virtio_pci::kMsixPendingOffset, data);
+  } else if (offset >= virtio_pci::kMsixTableOffset) {
+    msix_.read_table(offset - virtio_pci::kMsixTableOffset, data);
+  } else if (offset >= virtio_pci::kNotifyOffset) {
     return;
-  } else if (offset >= kDeviceOffset) {
-    read_device_config(offset - kDeviceOffset, data);
-  } else if (offset == kIsrOffset) {
+  } else if (offset >= virtio_pci::kDeviceOffset) {
+    read_device_config(offset - virtio_pci::kDeviceOffset, data);
+  } else if (offset == virtio_pci::kIsrOffset) {
     data[0] = isr_.exchange(0);  // Reading clears (§4.1.4.5).
-  } else if (offset < kIsrOffset) {
+  } else if (offset < virtio_pci::kIsrOffset) {
     const std::lock_guard lock(mutex_);
-    common_.read(offset - kCommonOffset, data);
+    common_.read(offset - virtio_pci::kCommonOffset, data);
   }
 }
 
 void VirtioPciFunction::write(uint64_t offset, std::span<const uint8_t> data) {
-  if (offset >= kMsixPendingOffset) return;
-  if (offset >= kMsixTableOffset) {
-    msix_.write_table(offset - kMsixTableOffset, data);
-  } else if (offset >= kNotifyOffset) {
-    notify(offset - kNotifyOffset);
-  } else if (offset >= kDeviceOffset) {
-    write_device_config(offset - kDeviceOffset, data);
-  } else if (offset < kIsrOffset) {
-    write_common(offset - kCommonOffset, data);
+  if (offset >= virtio_pci::kMsixPendingOffset) return;
+  if (offset >= virtio_pci::kMsixTableOffset) {
+    msix_.write_table(offset - virtio_pci::kMsixTableOffset, data);
+  } else if (offset >= virtio_pci::kNotifyOffset) {
+    notify(offset - virtio_pci::kNotifyOffset);
+  } else if (offset >= virtio_pci::kDeviceOffset) {
+    write_device_config(offset - virtio_pci::kDeviceOffset, data);
+  } else if (offset < virtio_pci::kIsrOffset) {
+    write_common(offset - virtio_pci::kCommonOffset, data);
   }
 }
 
@@ -236,8 +240,8 @@ void VirtioPciFunction::write_device_config(uint64_t offset,
 /// A doorbell that came as MMIO: no ioeventfd on this host, or one of another vCPU's stores raced
 /// its removal.
 void VirtioPciFunction::notify(uint64_t offset) noexcept {
-  const uint64_t queue = offset / kNotifyMultiplier;
-  if (queue >= lines_.size() || offset % kNotifyMultiplier != 0) return;
+  const uint64_t queue = offset / virtio_pci::kNotifyMultiplier;
+  if (queue >= lines_.size() || offset % virtio_pci::kNotifyMultiplier != 0) return;
   const std::lock_guard lock(mutex_);
   if (active_ && lines_[queue]->event) lines_[queue]->event->signal();
 }
@@ -247,13 +251,13 @@ void VirtioPciFunction::notify(uint64_t offset) noexcept {
 void VirtioPciFunction::activate() noexcept {
   try {
     Activation activation{memory_, common_.driver_features(), {}};
-    for (uint16_t i = 0; i < lines_.size(); ++i) {
+    for (size_t i = 0; i < lines_.size(); ++i) {
       const CommonConfig::Queue& queue = common_.queues()[i];
       if (!queue.enabled) continue;
       QueueLine& line = *lines_[i];
       if (!line.event) line.event.emplace();
       (void)line.event->consume();  // A ring from before a reset.
-      activation.queues.push_back({i, queue.rings, &*line.event, &line});
+      activation.queues.push_back({static_cast<uint16_t>(i), queue.rings, &*line.event, &line});
     }
     device_->activate(activation);
   } catch (const std::exception& error) {
@@ -284,8 +288,9 @@ void VirtioPciFunction::connect_doorbells() noexcept {
     QueueLine& line = *lines_[i];
     if (!common_.queues()[i].enabled || line.doorbell) continue;
     try {
-      line.doorbell = fabric_.create_doorbell(*bar_address_ + kNotifyOffset + i * kNotifyMultiplier,
-                                              *line.event);
+      line.doorbell = fabric_.create_doorbell(
+          *bar_address_ + virtio_pci::kNotifyOffset + i * virtio_pci::kNotifyMultiplier,
+          *line.event);
     } catch (const std::exception&) {
       line.doorbell.reset();  // Its stores then come as MMIO.
     }
@@ -303,21 +308,21 @@ void VirtioPciFunction::update_vectors() noexcept {
 void VirtioPciFunction::interrupt(uint16_t vector, uint8_t isr_bit) noexcept {
   // The ISR is for drivers without MSI-X, who poll it here as there is no INTx; the configuration
   // bit is always set (§4.1.4.5.1).
-  if (isr_bit == kIsrConfig || !msix_.enabled()) isr_.fetch_or(isr_bit);
+  if (isr_bit == virtio_pci::kIsrConfig || !msix_.enabled()) isr_.fetch_or(isr_bit);
   msix_.trigger(vector);
 }
 
 void VirtioPciFunction::config_changed() noexcept {
   common_.changed();
   if ((common_.status() & virtio_status::kDriverOk) == 0) return;
-  interrupt(common_.config_vector(), kIsrConfig);
+  interrupt(common_.config_vector(), virtio_pci::kIsrConfig);
 }
 
 void VirtioPciFunction::failed(std::string_view reason) noexcept {
   if (!common_.fail()) return;
   events_.failed(options_.id, reason);
   if ((common_.status() & virtio_status::kDriverOk) != 0) {
-    interrupt(common_.config_vector(), kIsrConfig);
+    interrupt(common_.config_vector(), virtio_pci::kIsrConfig);
   }
 }
 

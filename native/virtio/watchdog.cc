@@ -19,7 +19,7 @@ constexpr uint8_t kAlive = 1;
 VirtioWatchdog::VirtioWatchdog(EventLoop& loop, std::function<void()> expired, Timing timing)
     : loop_(loop), expired_(std::move(expired)), timing_(timing) {}
 
-VirtioWatchdog::~VirtioWatchdog() { reset(); }
+VirtioWatchdog::~VirtioWatchdog() { VirtioWatchdog::reset(); }
 
 uint64_t VirtioWatchdog::features() const noexcept { return 0; }
 
