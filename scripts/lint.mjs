@@ -1,6 +1,11 @@
-/** `npm run lint`: the quick checks. `npm run format` (or `--write`): repair what can be repaired. */
+/**
+ * `npm run lint`: the quick checks; with `--deep` all of clang-tidy as well, which takes minutes. `npm run format` (or
+ * `--write`): repair what can be repaired.
+ */
+
+import { buildAddon } from './lib/buildNative.mjs';
 import { checkLayers } from './lib/layers.mjs';
-import { biome, clangFormat, types } from './lib/lint.mjs';
+import { biome, clangFormat, clangTidy, types } from './lib/lint.mjs';
 import { ensureNodeModules } from './lib/packages.mjs';
 import { runMain, step } from './lib/progress.mjs';
 
@@ -10,5 +15,10 @@ await runMain(async () => {
   await step('biome', () => biome(write));
   await step('layers', checkLayers);
   await step('clang-format', () => clangFormat(write));
-  if (!write) await step('types', types);
+  if (write) return;
+  await step('types', types);
+  if (process.argv.includes('--deep')) {
+    await buildAddon();
+    await step('clang-tidy', (detail) => clangTidy(detail, true));
+  }
 });

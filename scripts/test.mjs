@@ -113,10 +113,7 @@ const TIERS = [
   { name: 'types', run: () => check('types', types) },
   { name: 'unit', run: () => vitest('unit', ['--coverage']) },
   { name: 'native', run: nativeTests },
-  {
-    name: 'clang-tidy',
-    run: () => check('clang-tidy', (detail) => clangTidy(path.join(BUILD, 'release'), detail)),
-  },
+  { name: 'clang-tidy', run: () => check('clang-tidy', (detail) => clangTidy(detail, false)) },
   { name: 'kvm', run: () => vitest('kvm') },
   {
     name: 'package',
