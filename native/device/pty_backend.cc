@@ -46,7 +46,7 @@ void PtyBackend::watch_slave() {
   std::array<char, kPathSize> path{};
   const int error = ::ptsname_r(master_.get(), path.data(), path.size());
   if (error != 0) throw Error::from_errno("naming a pseudo terminal", error);
-  UniqueFd(::open(path.data(), O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK));
+  UniqueFd(::open(path.data(), O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK)).reset();
   opened_.reset(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
   if (!opened_.valid()) return;
   if (::inotify_add_watch(opened_.get(), path.data(), IN_OPEN) < 0) opened_.reset();
