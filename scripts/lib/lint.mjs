@@ -30,7 +30,7 @@ export async function types() {
 }
 
 /**
- * Runs clang-tidy over native/, two files at a time; a file that passed is not looked at again until it, a header or
+ * Runs clang-tidy over native/, a file on each core; a file that passed is not looked at again until it, a header or
  * the rules change.
  *
  * @param {(detail: string) => void} detail
@@ -53,7 +53,7 @@ export async function clangTidy(detail, analyze) {
   const worker = async () => {
     for (let next = waiting.shift(); next; next = waiting.shift()) {
       detail(`${all - waiting.length} of ${all}: ${path.relative(ROOT, next.file)}`);
-      const { code, stdout } = await run('clang-tidy', ['--quiet', '-p', tree, next.file], {
+      const { code, stdout } = await run('clang-tidy', [...args, next.file], {
         okToFail: true,
       });
       if (code === 0) fs.writeFileSync(next.stamp, '');
