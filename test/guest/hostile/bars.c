@@ -20,7 +20,8 @@ static u8 read_sector(struct block *b) {
 }
 
 static u64 free_address(u32 slot) {
-  /* A megabyte-aligned place of the 32-bit window that no BAR uses: the VMM hands out from the top. */
+  /* A megabyte-aligned place of the 32-bit window that no BAR uses: the VMM hands out from the top.
+   */
   return option_number("free", 0xc8000000) + slot * 0x100000ul;
 }
 

@@ -106,9 +106,12 @@ static void indirect(void) {
   static const struct {
     const char *name;
     u32 length;
-  } lengths[] = {{"indirect-empty", 0},          {"indirect-short", 8},
-                 {"indirect-odd", 49},           {"indirect-one", 16},
-                 {"indirect-cut", 32},           {"indirect-huge", 0xfffffff0},
+  } lengths[] = {{"indirect-empty", 0},
+                 {"indirect-short", 8},
+                 {"indirect-odd", 49},
+                 {"indirect-one", 16},
+                 {"indirect-cut", 32},
+                 {"indirect-huge", 0xfffffff0},
                  {"indirect-longest", 0xffffffff}};
   for (u32 i = 0; i < ARRAY_SIZE(lengths); i++) {
     r->status = BLOCK_UNTOUCHED;

@@ -28,17 +28,18 @@ static void sectors(void) {
       {"sector-negative", 1ul << 63, SECTOR},
   };
   for (u32 i = 0; i < ARRAY_SIZE(cases); i++) {
-    expect(cases[i].name, &b,
-           block_request(&b, BLOCK_IN, cases[i].sector, data, cases[i].length), BLOCK_IOERR);
-    expect(cases[i].name, &b,
-           block_request(&b, BLOCK_OUT, cases[i].sector, data, cases[i].length), BLOCK_IOERR);
+    expect(cases[i].name, &b, block_request(&b, BLOCK_IN, cases[i].sector, data, cases[i].length),
+           BLOCK_IOERR);
+    expect(cases[i].name, &b, block_request(&b, BLOCK_OUT, cases[i].sector, data, cases[i].length),
+           BLOCK_IOERR);
   }
   static const u32 odd[] = {1, 511, 513, 1000};
   for (u32 i = 0; i < ARRAY_SIZE(odd); i++) {
     expect("sector-odd-length", &b, block_request(&b, BLOCK_IN, 1, data, odd[i]), BLOCK_IOERR);
     expect("sector-odd-length", &b, block_request(&b, BLOCK_OUT, 1, data, odd[i]), BLOCK_IOERR);
   }
-  expect("sector-exact-end", &b, block_request(&b, BLOCK_IN, b.sectors - 1, data, SECTOR), BLOCK_OK);
+  expect("sector-exact-end", &b, block_request(&b, BLOCK_IN, b.sectors - 1, data, SECTOR),
+         BLOCK_OK);
   static const u32 types[] = {2, 3, 5, 7, 9, 12, 14, 0x7fffffff, 0x80000000, 0xffffffff};
   for (u32 i = 0; i < ARRAY_SIZE(types); i++)
     expect("type-unknown", &b, block_request(&b, types[i], 0, data, SECTOR), BLOCK_UNSUPP);
@@ -58,9 +59,14 @@ static void segments(void) {
     u64 sector;
     u32 count, flags;
   } *s = alloc(4096);
-  const struct segment cases[] = {{b.sectors, 1, 0},       {b.sectors - 1, 2, 0}, {-1ul, 1, 0},
-                                  {1ul << 55, 8, 0},       {8, 0xffffffff, 0},    {8, 1, 0xfffffffe},
-                                  {-1ul, 0xffffffff, ~0u}, {8, 0, 0}};
+  const struct segment cases[] = {{b.sectors, 1, 0},
+                                  {b.sectors - 1, 2, 0},
+                                  {-1ul, 1, 0},
+                                  {1ul << 55, 8, 0},
+                                  {8, 0xffffffff, 0},
+                                  {8, 1, 0xfffffffe},
+                                  {-1ul, 0xffffffff, ~0u},
+                                  {8, 0, 0}};
   static const u32 types[] = {BLOCK_DISCARD, BLOCK_WRITE_ZEROES};
   u64 wanted[] = {BLOCK_F_DISCARD, BLOCK_F_WRITE_ZEROES};
   for (u32 t = 0; t < ARRAY_SIZE(types); t++) {
@@ -135,7 +141,8 @@ static void resets(void) {
     memset(bulk, 0xa5, 32 * 65536);
     u64 used = sum((const u64 *)b.queue.used, 64), data = sum((u64 *)bulk, 32 * 8192);
     delay_us(500);
-    if (sum((const u64 *)b.queue.used, 64) != used || sum((u64 *)bulk, 32 * 8192) != data) touched++;
+    if (sum((const u64 *)b.queue.used, 64) != used || sum((u64 *)bulk, 32 * 8192) != data)
+      touched++;
     if (round % 10 == 0 && !recovers(&b)) dead++;
     alloc_release(mark);
   }
@@ -145,7 +152,8 @@ static void resets(void) {
 }
 PROGRAM("hostile-resets", resets);
 
-/* A megabyte-sized appetite: one request of 32 MiB, and a queue full of 1 MiB requests for the same memory. */
+/* A megabyte-sized appetite: one request of 32 MiB, and a queue full of 1 MiB requests for the same
+ * memory. */
 static void appetite(void) {
   struct block b;
   victim_open(&b, 0);

@@ -1,6 +1,6 @@
 /*
- * What hostile programs share: do something to a disk's queue, see what the device makes of it, and that it
- * works again after a reset.
+ * What hostile programs share: do something to a disk's queue, see what the device makes of it, and
+ * that it works again after a reset.
  */
 #pragma once
 #include "block.h"

@@ -1,9 +1,11 @@
-/* Ports, configuration space and addresses where nothing is. Power registers are left to the power programs. */
+/* Ports, configuration space and addresses where nothing is. Power registers are left to the power
+ * programs. */
 #include "hostile.h"
 #include "pci.h"
 
 static bool power_port(u32 port) {
-  /* Sleep and reset (also in front: wide accesses reach them), i8042, and CMOS, where index 0x8f resets. */
+  /* Sleep and reset (also in front: wide accesses reach them), i8042, and CMOS, where index 0x8f
+   * resets. */
   return (port >= 0x5f8 && port <= 0x60f) || (port >= 0x5d && port <= 0x64) ||
          (port >= 0x6c && port <= 0x71);
 }
@@ -73,7 +75,8 @@ static void config_ports(void) {
 }
 PROGRAM("hostile-config-ports", config_ports);
 
-/* The configuration space by ECAM: read-only stays, offsets beyond the capabilities are harmless. */
+/* The configuration space by ECAM: read-only stays, offsets beyond the capabilities are harmless.
+ */
 static void config_space(void) {
   struct block b;
   victim_open(&b, 0);
@@ -134,7 +137,8 @@ static void config_window(void) {
   victim_open(&b, 0);
   volatile u8 *config = pci_config(b.device.slot);
   u8 at = 0;
-  while ((at = pci_capability(b.device.slot, PCI_CAP_VENDOR, at)) != 0 && read8(config + at + 3) != 5)
+  while ((at = pci_capability(b.device.slot, PCI_CAP_VENDOR, at)) != 0 &&
+         read8(config + at + 3) != 5)
     continue;
   if (at == 0) {
     not_ok("config-window", "no capability");
@@ -167,8 +171,8 @@ PROGRAM("hostile-config-window", config_window);
 
 /* Addresses where nothing is: all ones, writes dropped. */
 static void holes(void) {
-  const u64 where[] = {hole_address(), 0xf8100000, 0xfed00000, 0xfed40800, 0xfef00000,
-                       0xfff00000,     1ul << 40,  (1ul << 45) + 0x1000};
+  const u64 where[] = {hole_address(), 0xf8100000, 0xfed00000, 0xfed40800,
+                       0xfef00000,     0xfff00000, 1ul << 40,  (1ul << 45) + 0x1000};
   u32 bad = 0;
   for (u32 i = 0; i < ARRAY_SIZE(where); i++) {
     volatile u8 *at = map_physical(where[i], 4096);

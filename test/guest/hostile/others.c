@@ -14,8 +14,7 @@ static u32 settle(struct virtqueue *q) {
 static bool revive(struct virtio *d, struct virtqueue *q, u16 queues, u16 serving) {
   if (!virtio_start(d, F_INDIRECT_DESC)) return false;
   struct virtqueue other;
-  for (u16 i = 0; i < queues; i++)
-    virtqueue_init(i == serving ? q : &other, d, i, 0, NO_VECTOR);
+  for (u16 i = 0; i < queues; i++) virtqueue_init(i == serving ? q : &other, d, i, 0, NO_VECTOR);
   virtio_driver_ok(d);
   return true;
 }

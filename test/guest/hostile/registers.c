@@ -205,17 +205,17 @@ static void msix(void) {
     u64 address;
     u32 data;
   } cases[] = {
-      {0, 0},                       /* vector 0 is reserved */
-      {0xfee00000, 0},              /* and here too */
+      {0, 0},          /* vector 0 is reserved */
+      {0xfee00000, 0}, /* and here too */
       {0xfee00000, 0x0f},
-      {0x1000000, 0x40},            /* memory, no APIC */
-      {0xfec00000, 0x40},           /* the IOAPIC */
+      {0x1000000, 0x40},  /* memory, no APIC */
+      {0xfec00000, 0x40}, /* the IOAPIC */
       {-4ul, 0x40},
       {1ul << 45, 0x40},
       {0xfee00000, 0x300 | VECTOR}, /* reserved delivery mode */
       {0xfee00000, 0x700 | VECTOR}, /* ExtINT */
       {0xfee00000, 0xffff0000 | VECTOR},
-      {0xfeeff000, VECTOR},         /* nobody, or everybody */
+      {0xfeeff000, VECTOR}, /* nobody, or everybody */
       {0xfee00000 | 0xfe << 12, VECTOR},
       {0xfee00ffc, VECTOR},
   };

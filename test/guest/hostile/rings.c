@@ -7,7 +7,8 @@ static void write_address(struct block *b, u32 field, u64 address) {
   write32(b->device.common + field + 4, (u32)(address >> 32));
 }
 
-/* After DRIVER_OK the device works on with what it has, or breaks; it never follows into nowhere. */
+/* After DRIVER_OK the device works on with what it has, or breaks; it never follows into nowhere.
+ */
 static void rewrite(void) {
   struct block b;
   u8 *data = alloc(4096);
@@ -29,9 +30,7 @@ static void rewrite(void) {
     write16(b.device.common + COMMON_QUEUE_SELECT, 0);
     write_address(&b, cases[i].field, cases[i].value);
     u8 status = block_request(&b, BLOCK_IN, 1, data, SECTOR);
-    u32 outcome = status == BLOCK_OK       ? OUT_OK
-                  : status == BLOCK_BROKEN ? OUT_BROKEN
-                                           : OUT_IGNORED;
+    u32 outcome = status == BLOCK_OK ? OUT_OK : status == BLOCK_BROKEN ? OUT_BROKEN : OUT_IGNORED;
     judge(cases[i].name, &b, outcome, OUT_OK | OUT_BROKEN);
   }
   static const u16 sizes[] = {0, 1, 2, 3, 0x7fff, 0x8000, 0xffff};
@@ -46,7 +45,10 @@ static void rewrite(void) {
       good++;
     }
     bool broken = (virtio_status(&b.device) & NEEDS_RESET) != 0;
-    judge("rewrite-size", &b, good == 300 ? OUT_OK : broken ? OUT_BROKEN : OUT_IGNORED,
+    judge("rewrite-size", &b,
+          good == 300 ? OUT_OK
+          : broken    ? OUT_BROKEN
+                      : OUT_IGNORED,
           OUT_OK | OUT_BROKEN);
   }
   /* While requests are in flight. */
@@ -72,8 +74,8 @@ static void places(void) {
     const char *name;
     u64 address;
   } where[] = {
-      {"ring-hole", hole_address()}, {"ring-across-end", end - 32},  {"ring-high", 1ul << 45},
-      {"ring-top", -64ul},           {"ring-ecam", pci_ecam()},      {"ring-misaligned", 0x1000001},
+      {"ring-hole", hole_address()}, {"ring-across-end", end - 32}, {"ring-high", 1ul << 45},
+      {"ring-top", -64ul},           {"ring-ecam", pci_ecam()},     {"ring-misaligned", 0x1000001},
       {"ring-lapic", 0xfee00000},    {"ring-52-bits", 1ul << 52},
   };
   static const u32 fields[] = {COMMON_QUEUE_DESC, COMMON_QUEUE_DRIVER, COMMON_QUEUE_DEVICE};

@@ -1,4 +1,5 @@
-/* ACPI tables by signature, and one named operation region of the DSDT without an AML interpreter. */
+/* ACPI tables by signature, and one named operation region of the DSDT without an AML interpreter.
+ */
 #include "guest.h"
 #include "pvh.h"
 

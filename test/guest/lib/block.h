@@ -13,10 +13,10 @@
 #define BLOCK_F_MQ (1ul << 12)
 #define BLOCK_F_DISCARD (1ul << 13)
 #define BLOCK_F_WRITE_ZEROES (1ul << 14)
-#define BLOCK_FEATURES                                                                    \
-  (BLOCK_F_SEG_MAX | BLOCK_F_RO | BLOCK_F_BLK_SIZE | BLOCK_F_FLUSH | BLOCK_F_TOPOLOGY |   \
-   BLOCK_F_CONFIG_WCE | BLOCK_F_MQ | BLOCK_F_DISCARD | BLOCK_F_WRITE_ZEROES |             \
-   F_INDIRECT_DESC | F_EVENT_IDX)
+#define BLOCK_FEATURES                                                                          \
+  (BLOCK_F_SEG_MAX | BLOCK_F_RO | BLOCK_F_BLK_SIZE | BLOCK_F_FLUSH | BLOCK_F_TOPOLOGY |         \
+   BLOCK_F_CONFIG_WCE | BLOCK_F_MQ | BLOCK_F_DISCARD | BLOCK_F_WRITE_ZEROES | F_INDIRECT_DESC | \
+   F_EVENT_IDX)
 
 enum {
   BLOCK_IN = 0,

@@ -102,7 +102,7 @@ void halt_forever(void) {
 }
 
 static void set_gate(u32 vector, u64 handler) {
-  idt[vector] = (struct idt_gate){(u16)handler, KERNEL_CS, 0, 0x8e, (u16)(handler >> 16),
+  idt[vector] = (struct idt_gate){(u16)handler,         KERNEL_CS, 0, 0x8e, (u16)(handler >> 16),
                                   (u32)(handler >> 32), 0};
 }
 

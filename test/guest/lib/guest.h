@@ -1,8 +1,8 @@
 /*
  * The payload's small library: what programs see of the machine.
  *
- * Everything here runs in ring 3 unless its name starts with ring0_; see boot/start.S for the way between.
- * Addresses below 4 GiB are physical and virtual alike; see map_physical for the others.
+ * Everything here runs in ring 3 unless its name starts with ring0_; see boot/start.S for the way
+ * between. Addresses below 4 GiB are physical and virtual alike; see map_physical for the others.
  */
 #pragma once
 #include <stdbool.h>
@@ -19,7 +19,7 @@ typedef uint64_t u64;
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
-#define ALIGN_UP(value, to) (((value) + (to) - 1) & ~((u64)(to) - 1))
+#define ALIGN_UP(value, to) (((value) + (to)-1) & ~((u64)(to)-1))
 #define barrier() __asm__ volatile("" ::: "memory")
 #define mb() __asm__ volatile("lock addl $0, (%%rsp)" ::: "memory", "cc")
 
@@ -32,7 +32,8 @@ int strcmp(const char *a, const char *b);
 int strncmp(const char *a, const char *b, size_t size);
 u64 parse_number(const char *s); /* decimal or 0x */
 
-/* ---- serial port and text (lib/print.c); formats: %s %c %d %u %x %lu %lx %% with a width like %04x */
+/* ---- serial port and text (lib/print.c); formats: %s %c %d %u %x %lu %lx %% with a width like
+ * %04x */
 void print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void print_bytes(const void *bytes, size_t size);
 
@@ -50,12 +51,13 @@ struct program {
   const char *name;
   void (*run)(void);
 };
-#define PROGRAM(name, function)                                              \
+#define PROGRAM(name, function)                                                       \
   static const struct program __attribute__((used, section(".programs"), aligned(8))) \
-      function##_program = {name, function}
+  function##_program = {name, function}
 
 /* ---- the command line (lib/main.c) */
-const char *option(const char *key, const char *otherwise); /* `key=value`; valid until the next call */
+const char *option(const char *key,
+                   const char *otherwise); /* `key=value`; valid until the next call */
 u64 option_number(const char *key, u64 otherwise);
 
 /* ---- ring 0 (lib/cpu.c) */
@@ -91,7 +93,8 @@ extern struct fault last_fault;
 void time_init(void);
 u64 now_us(void);
 void delay_us(u64 us);
-/* Waits (halted) until irq_counts[vector] differs from seen or time is over. The APIC timer must be free. */
+/* Waits (halted) until irq_counts[vector] differs from seen or time is over. The APIC timer must be
+ * free. */
 bool wait_irq(u8 vector, u32 seen, u64 timeout_us);
 
 /* ---- local APIC and other CPUs (lib/apic.c, lib/smp.c) */
@@ -102,7 +105,8 @@ void lapic_write(u32 reg, u32 value);
 u32 lapic_id(void);
 void lapic_send(u32 apic_id, u32 command);
 void ioapic_route(u32 pin, u8 vector, u32 apic_id);
-/* Starts every enabled CPU of the MADT, one after another; returns how many came up in time (without this one). */
+/* Starts every enabled CPU of the MADT, one after another; returns how many came up in time
+ * (without this one). */
 u32 smp_start(void (*main)(u32 index), u64 timeout_us);
 
 /* ---- memory (lib/memory.c) */

@@ -10,5 +10,6 @@
 #define TSS_SIZE 104
 
 #define STACK_SIZE 0x4000
-/* Where further CPUs start, in real mode: SIPI vector = address >> 12. Free on every VMM we boot on. */
+/* Where further CPUs start, in real mode: SIPI vector = address >> 12. Free on every VMM we boot
+ * on. */
 #define TRAMPOLINE 0x80000

@@ -44,7 +44,8 @@ static void run(const char *name, size_t length) {
 }
 
 static void list(void) {
-  for (const struct program *p = programs_start; p < programs_end; p++) print("program %s\n", p->name);
+  for (const struct program *p = programs_start; p < programs_end; p++)
+    print("program %s\n", p->name);
 }
 PROGRAM("list", list);
 

@@ -1,4 +1,5 @@
-/* The protocol with the host's test: `ok NAME [text]`, `not ok NAME: why`, and at the end `done N`. */
+/* The protocol with the host's test: `ok NAME [text]`, `not ok NAME: why`, and at the end `done N`.
+ */
 #include <stdarg.h>
 
 #include "format.h"

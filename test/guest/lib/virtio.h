@@ -100,13 +100,16 @@ void virtio_accept(struct virtio *device, u64 features);
 bool virtio_start(struct virtio *device, u64 wanted);
 void virtio_driver_ok(struct virtio *device);
 u16 virtio_queue_size(struct virtio *device, u16 index);
-/* Allocates and enables a queue of `size` entries (0: what the device has). vector: MSI-X entry or NO_VECTOR. */
-void virtqueue_init(struct virtqueue *queue, struct virtio *device, u16 index, u16 size, u16 vector);
+/* Allocates and enables a queue of `size` entries (0: what the device has). vector: MSI-X entry or
+ * NO_VECTOR. */
+void virtqueue_init(struct virtqueue *queue, struct virtio *device, u16 index, u16 size,
+                    u16 vector);
 void msix_set(struct virtio *device, u32 entry, u64 address, u32 data, bool masked);
 /* Routes entry to an interrupt vector of this CPU and turns MSI-X on. */
 void msix_route(struct virtio *device, u32 entry, u8 vector);
 
-/* Adds a chain of `out` readable and then `in` writable buffers; its head, or -1 if the queue is full. */
+/* Adds a chain of `out` readable and then `in` writable buffers; its head, or -1 if the queue is
+ * full. */
 int virtqueue_add(struct virtqueue *queue, const struct buffer *buffers, u32 out, u32 in);
 /* The same by an indirect table that the caller keeps. */
 int virtqueue_add_indirect(struct virtqueue *queue, struct vring_desc *table,
@@ -117,7 +120,8 @@ void virtqueue_notify(struct virtqueue *queue); /* always */
 /* One used element, if there is one, its chain freed. */
 bool virtqueue_poll(struct virtqueue *queue, u32 *id, u32 *length);
 bool virtqueue_wait(struct virtqueue *queue, u32 *id, u32 *length, u64 timeout_us);
-/* With EVENT_IDX: asks for an interrupt at the next used element; otherwise clears or sets NO_INTERRUPT. */
+/* With EVENT_IDX: asks for an interrupt at the next used element; otherwise clears or sets
+ * NO_INTERRUPT. */
 void virtqueue_interrupts(struct virtqueue *queue, bool on);
 /* Puts a head on the available ring as it is: for hostile guests. */
 void virtqueue_push(struct virtqueue *queue, u16 head);

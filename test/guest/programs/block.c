@@ -16,8 +16,8 @@ static void info(void) {
   struct block b;
   if (!open_disk(&b, BLOCK_FEATURES, NO_VECTOR)) return;
   print("slot %u sectors %lu features 0x%lx queue-size %u queues %u vectors %u\n", b.device.slot,
-        b.sectors, b.device.features, b.queue.size,
-        read16(b.device.common + COMMON_NUM_QUEUES), b.device.msix_vectors);
+        b.sectors, b.device.features, b.queue.size, read16(b.device.common + COMMON_NUM_QUEUES),
+        b.device.msix_vectors);
   print("seg-max %u blk-size %u wce %u mq %u\n", read32(b.device.config + 12),
         read32(b.device.config + 20), read8(b.device.config + 32), read16(b.device.config + 34));
   char *id = alloc(64);
@@ -98,8 +98,8 @@ static void depth_run(const char *name, u64 features, bool indirect, u32 request
       b.headers[slot].sector = sector;
       b.statuses[slot] = BLOCK_UNTOUCHED;
       u8 *to = data + buffer * 4096;
-      struct buffer chain[] = {{&b.headers[slot], 16}, {to, 1024}, {to + 1024, 3072},
-                               {&b.statuses[slot], 1}};
+      struct buffer chain[] = {
+          {&b.headers[slot], 16}, {to, 1024}, {to + 1024, 3072}, {&b.statuses[slot], 1}};
       int head = indirect ? virtqueue_add_indirect(&b.queue, tables + slot * 4, chain, 1, 3)
                           : virtqueue_add(&b.queue, chain, 1, 3);
       slots[head] = buffer;
@@ -121,8 +121,7 @@ static void depth_run(const char *name, u64 features, bool indirect, u32 request
   u64 us = now_us() - begin;
   check(name, completed == requests && bad == 0, "%u of %u completed, %u bad, status 0x%x",
         completed, requests, bad, virtio_status(&b.device));
-  print("%s: %lu requests/s, %u kicks\n", name, requests * 1000000ul / MAX(us, 1ul),
-        b.queue.kicks);
+  print("%s: %lu requests/s, %u kicks\n", name, requests * 1000000ul / MAX(us, 1ul), b.queue.kicks);
 }
 
 static void depth(void) {

@@ -27,7 +27,8 @@ static void smp(void) {
   check("smp-count", finished == others && total == others * 100000, "%u of %u, total %u", finished,
         others, total);
   if (others == 0) return;
-  /* An IPI to all the others, which have halted with interrupts off by now: only to ourselves then. */
+  /* An IPI to all the others, which have halted with interrupts off by now: only to ourselves then.
+   */
   u32 seen = irq_counts[IPI_VECTOR];
   lapic_send(lapic_id(), 0x4000 | IPI_VECTOR);
   check("smp-self-ipi", wait_irq(IPI_VECTOR, seen, 1000000), "lost");
@@ -70,7 +71,8 @@ PROGRAM("nmi", nmi);
 
 static u64 ring0_cmpxchg16b(u64 operand, u64 b, u64 c) {
   (void)b, (void)c;
-  __asm__ volatile("lock cmpxchg16b (%0)" ::"r"(operand), "a"(0), "b"(0), "c"(0), "d"(0) : "memory");
+  __asm__ volatile("lock cmpxchg16b (%0)" ::"r"(operand), "a"(0), "b"(0), "c"(0), "d"(0)
+                   : "memory");
   return 0;
 }
 

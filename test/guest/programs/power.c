@@ -10,8 +10,8 @@ static void off(void) { ok("power-off"); }
 PROGRAM("off", off);
 
 /*
- * Resets the machine until it has started `boots` times (2), counting in the last sector of the first disk;
- * without a disk it resets for ever. Option cause=: acpi, i8042, cmos, triple-fault.
+ * Resets the machine until it has started `boots` times (2), counting in the last sector of the
+ * first disk; without a disk it resets for ever. Option cause=: acpi, i8042, cmos, triple-fault.
  */
 static void reset_program(void) {
   struct block b;

@@ -76,7 +76,8 @@ static void echo(void) {
 }
 PROGRAM("serial-echo", echo);
 
-/* `size` bytes in lines of 64, as a driver sends them: 16 at a time, when the port can take them. */
+/* `size` bytes in lines of 64, as a driver sends them: 16 at a time, when the port can take them.
+ */
 static void flood(void) {
   u32 size = (u32)option_number("size", 65536);
   char line[64];
