@@ -149,7 +149,14 @@ describe('planBoot: boot protocols', () => {
     const config = configOf({ payload: { kernel: '/k', cmdline: 'quiet' }, memory: { size: 4 * GIB } });
     const resources = resourcesOf(makeElf({ entry: MIB + 8 }), { initramfs: { fd: 12, size: 10_000 } });
     const { boot } = planBoot(config, host, resources);
-    expect(boot.entry).toEqual({ rip: MIB + 8, rbx: 0x6000, rsi: 0, rsp: 0x8ff0, gdtAddress: 0x500, gdtLimit: 39 });
+    expect(boot.entry).toEqual({
+      rip: MIB + 8,
+      rbx: 0x6000,
+      rsi: 0,
+      rsp: 0x8ff0,
+      gdtAddress: 0x500,
+      gdtLimit: 39,
+    });
     const info = viewOf(loadedBytes(boot, 0x6000));
     expect([info.getUint32(0, true), info.getUint32(4, true), info.getUint32(12, true)]).toEqual([
       0x336e_c578, 1, 1,
@@ -168,7 +175,14 @@ describe('planBoot: boot protocols', () => {
     const kernel = makeBzImage();
     const config = configOf({ payload: { kernel: '/k', cmdline: 'quiet' } });
     const { boot } = planBoot(config, host, resourcesOf(kernel, { initramfs: { fd: 12, size: 4096 } }));
-    expect(boot.entry).toEqual({ rip: MIB, rbx: 0, rsi: 0x7000, rsp: 0x8ff0, gdtAddress: 0x500, gdtLimit: 39 });
+    expect(boot.entry).toEqual({
+      rip: MIB,
+      rbx: 0,
+      rsi: 0x7000,
+      rsp: 0x8ff0,
+      gdtAddress: 0x500,
+      gdtLimit: 39,
+    });
     const page = loadedBytes(boot, 0x7000);
     const view = viewOf(page);
     expect(page).toHaveLength(4096);
