@@ -3,13 +3,18 @@
 
 #define IPI_VECTOR 0x50
 #define STARTUP_TIMEOUT_US 2000000
+#define ICR_ALL_OTHERS 0xc4000
 
 static volatile u32 turns[MAX_CPUS];
 static volatile bool go;
 static volatile u32 total;
 
+extern volatile u32 irq_total;
+extern u64 ring0_wait(u64, u64, u64);
+
+/* Waits halted: a host with fewer CPUs has better things to do than to run us all. */
 static void worker(u32 index) {
-  while (!go) pause();
+  for (u32 seen = irq_total; !go; seen = irq_total) ring0(ring0_wait, (u64)&irq_total, seen, 0);
   for (u32 i = 0; i < 100000; i++) __asm__ volatile("lock incl %0" : "+m"(total));
   turns[index] = 1;
 }
@@ -18,8 +23,10 @@ static void smp(void) {
   u32 others = smp_start(worker, STARTUP_TIMEOUT_US);
   print("cpus %u\n", others + 1);
   go = true;
+  mb();
+  lapic_send(0, ICR_ALL_OTHERS | IPI_VECTOR);
   u32 finished = 0;
-  for (u64 end = now_us() + 5000000; finished < others && now_us() < end;) {
+  for (u64 end = now_us() + 10000000; finished < others && now_us() < end;) {
     finished = 0;
     for (u32 i = 1; i <= others; i++) finished += turns[i];
     pause();
