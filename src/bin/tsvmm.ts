@@ -47,14 +47,15 @@ function parse(args: readonly string[]): Invocation {
     if (!(error instanceof UsageError) && !(error instanceof ConfigError)) throw error;
     say(error.message);
     if (error instanceof ConfigError) process.exit(EXIT_FAILURE);
-    console.error("Try 'tsvmm --help'.");
+    process.stderr.write("Try 'tsvmm --help'.\n");
     process.exit(EXIT_USAGE);
   }
 }
 
-/** One line for people. The carriage return is for terminals that a guest's console has put into raw mode. */
+/** One line for people, on stderr. */
 function say(message: string): void {
-  console.error(`tsvmm: ${message}\r`);
+  // A guest's console may have put the terminal into raw mode. And not console.error: Bun would colour it.
+  process.stderr.write(`tsvmm: ${message}${process.stderr.isTTY ? '\r\n' : '\n'}`);
 }
 
 async function act(invocation: Invocation): Promise<number> {
@@ -105,6 +106,8 @@ class Session {
   readonly #native: NativeAddon;
   readonly #options: RunOptions;
   #server: RestServer | undefined;
+  /** The terminal is gone. */
+  #hungUp = false;
 
   constructor(vmm: Vmm, native: NativeAddon, options: RunOptions) {
     this.#vmm = vmm;
@@ -125,6 +128,7 @@ class Session {
     const exit: VmmExit = await this.#vmm.exited;
     if (exit.message !== undefined) say(exit.message);
     await this.#server?.close();
+    if (this.#hungUp) this.#leaveTerminal();
     return exit.code;
   }
 
@@ -147,7 +151,10 @@ class Session {
     };
     process.on('SIGTERM', quit);
     process.on('SIGINT', quit);
-    process.on('SIGHUP', quit);
+    process.on('SIGHUP', () => {
+      this.#hungUp = true;
+      quit();
+    });
     if (this.#options.apiSocket || this.#options.vm?.console.mode === 'Tty') {
       process.on('SIGWINCH', () => this.#vmm.resizeConsole());
     }
@@ -155,5 +162,15 @@ class Session {
       this.#vmm.abandon();
       this.#server?.abandon();
     });
+  }
+  /** Node.js aborts if it cannot set the modes of a terminal that it knew at start, unless the descriptor is closed. */
+  #leaveTerminal(): void {
+    for (const fd of [0, 1, 2]) {
+      try {
+        this.#native.closeFile(fd);
+      } catch {
+        // Closed from the start.
+      }
+    }
   }
 }
