@@ -13,6 +13,7 @@
 #include <cstdlib>
 
 #include "core/error.h"
+#include "device/last_output.h"
 
 namespace tsvmm {
 namespace {
@@ -40,6 +41,7 @@ PtyBackend::PtyBackend(int master, EventLoop& loop)
 PtyBackend::~PtyBackend() {
   if (opened_.valid()) loop_.remove(opened_.get());
   loop_.remove(master_.get());
+  if (connected_) flush_last_output(master_.get(), ring_, [this] { flush(); });
 }
 
 void PtyBackend::watch_slave() {

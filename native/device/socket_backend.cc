@@ -10,6 +10,7 @@
 #include <exception>
 
 #include "core/error.h"
+#include "device/last_output.h"
 
 namespace tsvmm {
 namespace {
@@ -29,7 +30,11 @@ SocketBackend::SocketBackend(int listener, EventLoop& loop)
 
 SocketBackend::~SocketBackend() {
   loop_.remove(listener_.get());
-  if (peer_.valid()) loop_.remove(peer_.get());
+  if (!peer_.valid()) return;
+  loop_.remove(peer_.get());
+  if (writable()) {
+    flush_last_output(peer_.get(), ring_, [this] { flush(); });
+  }
 }
 
 void SocketBackend::on_listener() {

@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <exception>
 
+#include "device/last_output.h"
+
 namespace tsvmm {
 namespace {
 
@@ -25,6 +27,7 @@ TtyBackend::~TtyBackend() {
   if (input_.valid()) loop_.remove(input_.get());
   if (direct_input_) loop_.remove(direct_input_->fd());
   loop_.remove(output_.fd());
+  flush_last_output(output_.fd(), backlog_, [this] { flush_locked(); });
 }
 
 void TtyBackend::attach(CharClient* client) {
@@ -116,25 +119,49 @@ void TtyBackend::input_wanted() noexcept {
 }
 
 size_t TtyBackend::write(std::span<const uint8_t> bytes) noexcept {
-  const size_t taken = output_.write(bytes);
-  if (taken < bytes.size() && !arm_output()) return bytes.size();
-  return taken;
+  const std::lock_guard lock(mutex_);
+  flush_locked();
+  const size_t written = backlog_.unread() == 0 ? output_.write(bytes) : 0;
+  if (written == bytes.size()) return written;
+  // Nobody would ever send the backlog: losing bytes is better than a guest that waits for ever.
+  if (!arm_output_locked()) return bytes.size();
+  const auto rest = bytes.subspan(written);
+  const size_t kept = std::min(rest.size(), backlog_.room());
+  backlog_.append(rest.first(kept));
+  return written + kept;
+}
+
+void TtyBackend::flush_locked() noexcept {
+  while (backlog_.unread() > 0) {
+    const auto piece = backlog_.front();
+    const size_t written = output_.write(piece);
+    backlog_.consume(written);
+    if (written < piece.size()) return;
+  }
+}
+
+void TtyBackend::on_writable() {
+  {
+    const std::lock_guard lock(mutex_);
+    flush_locked();
+    if (backlog_.unread() > 0) (void)arm_output_locked();
+    if (backlog_.room() == 0) return;
+  }
+  client_.output_ready();
 }
 
 /// The loop is only told of the output when a reader is slow: most never are, and then need no
 /// thread.
-bool TtyBackend::arm_output() noexcept {
-  const std::lock_guard lock(mutex_);
+bool TtyBackend::arm_output_locked() noexcept {
   if (output_watched_) {
     loop_.modify(output_.fd(), EPOLLOUT | EPOLLONESHOT);
     return true;
   }
   try {
-    output_watched_ = loop_.add(output_.fd(), EPOLLOUT | EPOLLONESHOT,
-                                [this](uint32_t) { client_.output_ready(); });
+    output_watched_ =
+        loop_.add(output_.fd(), EPOLLOUT | EPOLLONESHOT, [this](uint32_t) { on_writable(); });
   } catch (const std::exception&) {
-    return false;  // out of memory or threads: losing bytes is better than a guest that waits for
-                   // ever
+    return false;  // out of memory or threads
   }
   return output_watched_;
 }

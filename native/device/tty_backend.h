@@ -8,6 +8,7 @@
 #include "core/event_fd.h"
 #include "core/event_loop.h"
 #include "core/unique_fd.h"
+#include "device/byte_ring.h"
 #include "device/char_backend.h"
 #include "device/client_slot.h"
 #include "device/host_output.h"
@@ -15,8 +16,13 @@
 namespace tsvmm {
 
 /// A pair of descriptors, usually standard input and output; without input also a file.
+///
+/// What a slow reader does not take is kept, up to kBacklog bytes; only then is more refused, so
+/// that a guest that does not ask its UART before it writes loses nothing to a short delay.
 class TtyBackend final : public CharBackend {
  public:
+  static constexpr size_t kBacklog = 1 << 18;
+
   /// `input` may be -1. Throws Error.
   TtyBackend(int input, int output, EventLoop& loop);
   ~TtyBackend() override;
@@ -39,7 +45,9 @@ class TtyBackend final : public CharBackend {
   void on_input();
   void on_read_error(int error);
   void arm_input_locked();
-  bool arm_output() noexcept;
+  void on_writable();
+  void flush_locked() noexcept;
+  bool arm_output_locked() noexcept;
   [[nodiscard]] bool input_ready() const;
 
   EventLoop& loop_;
@@ -52,6 +60,7 @@ class TtyBackend final : public CharBackend {
   bool input_wanted_ = true;
   bool input_watched_ = false;
   bool output_watched_ = false;
+  ByteRing backlog_{kBacklog};
 };
 
 }  // namespace tsvmm

@@ -157,12 +157,39 @@ TEST_F(TtyBackendTest, FullPipeRefusesAndTellsWhenThereIsRoom) {
   EXPECT_EQ(backend.write(bytes_of("y")), 0U);
   settle();
   const int ready = client.ready();
-  EXPECT_EQ(out.drain().size(), taken);
+  EXPECT_GE(taken, TtyBackend::kBacklog);
+  size_t read = 0;
+  EXPECT_TRUE(eventually([&] { return (read += out.drain().size()) == taken; }));
   EXPECT_TRUE(eventually([&] { return client.ready() > ready; }));
   EXPECT_EQ(backend.write(bytes_of("y")), 1U);
   EXPECT_EQ(out.drain(), "y");
   EXPECT_FALSE(has_nonblock(out.writer.get()));
   backend.attach(nullptr);
+}
+
+TEST_F(TtyBackendTest, WaitsAtItsEndForAReaderThatIsSlow) {
+  Pipe out;
+  ASSERT_GT(::fcntl(out.writer.get(), F_SETPIPE_SZ, 4096), 0);
+  const std::string text(100000, 'x');
+  std::string read;
+  std::thread reader;
+  {
+    TtyBackend backend(-1, out.writer.get(), loop);
+    EXPECT_EQ(backend.write(bytes_of(text)), text.size());
+    loop.stop();
+    reader = std::thread([&] {
+      while (read.size() < text.size()) read += out.drain();
+    });
+  }
+  out.writer.reset();
+  reader.join();
+  EXPECT_EQ(read.size(), text.size());
+}
+
+TEST_F(TtyBackendTest, DoesNotWaitForEverForAReaderThatDoesNotRead) {
+  Pipe out;
+  TtyBackend backend(-1, out.writer.get(), loop);
+  EXPECT_EQ(backend.write(bytes_of(std::string(100000, 'x'))), 100000U);
 }
 
 TEST_F(TtyBackendTest, ClosedPipeTakesEverything) {
