@@ -70,6 +70,11 @@ async function act(invocation: Invocation): Promise<number> {
       console.log(`tsvmm v${packageVersion}`);
       return 0;
     }
+    case 'openapi': {
+      const { openApiDocument } = await import('../api/rest/openApi.ts');
+      console.log(JSON.stringify(openApiDocument(), undefined, 2));
+      return 0;
+    }
     case 'run':
       return run(invocation.options);
   }

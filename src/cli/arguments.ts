@@ -24,6 +24,7 @@ export interface RunOptions {
 export type Invocation =
   | { readonly action: 'help' }
   | { readonly action: 'version' }
+  | { readonly action: 'openapi' }
   | { readonly action: 'run'; readonly options: RunOptions };
 
 /** The values that were given with each flag, by its long name; switches have an empty list. */
@@ -38,6 +39,7 @@ export function parseArguments(args: readonly string[]): Invocation {
   const { words, verbosity } = collect(args);
   if (words.has('help')) return { action: 'help' };
   if (words.has('version')) return { action: 'version' };
+  if (words.has('openapi')) return { action: 'openapi' };
   const vm = vmFromWords(words);
   const apiSocket = pathOrFd(words, 'api-socket');
   if (vm === undefined && apiSocket === undefined) {

@@ -49,6 +49,7 @@ export const processFlags: Readonly<Record<string, ProcessFlag>> = {
   'no-shutdown': { help: 'Stay when the guest powers off' },
   seccomp: { value: 'false', help: 'System call filter: only "false" so far' },
   verbose: { short: 'v', help: 'Log more: -v, -vv, -vvv' },
+  openapi: { help: 'Print the OpenAPI document of the REST API' },
   version: { short: 'V', help: 'Print the version' },
   help: { short: 'h', help: 'Print this help' },
 };

@@ -185,6 +185,7 @@ describe('flags of the process', () => {
     expect(parseArguments(['-h'])).toEqual({ action: 'help' });
     expect(parseArguments(['--help', '--kernel', '/k'])).toEqual({ action: 'help' });
     expect(parseArguments(['-vV'])).toEqual({ action: 'version' });
+    expect(parseArguments(['--openapi'])).toEqual({ action: 'openapi' });
   });
 
   it.each([

@@ -1,0 +1,122 @@
+/** The API's OpenAPI document, written from the endpoints and the schema. Loaded only when asked for. */
+import type { Field, ObjectShape, Shape } from '../../config/schema.ts';
+import { vmConfig } from '../../config/vmConfig.ts';
+import { API_VERSION } from '../../vmm/version.ts';
+import { listEndpoints } from './endpoints.ts';
+
+type Json = Record<string, unknown>;
+
+/** Answers that are no configuration: their fields are few and written by hand where they are made. */
+const answers: Readonly<Record<string, Json>> = {
+  VmmPingResponse: object({
+    build_version: { type: 'string' },
+    version: { type: 'string' },
+    pid: { type: 'integer', format: 'int64' },
+    features: { type: 'array', items: { type: 'string' } },
+  }),
+  VmInfo: object({
+    config: reference(vmConfig.name),
+    state: { type: 'string', enum: ['Created', 'Running', 'Paused'] },
+    memory_actual_size: { type: 'integer', format: 'int64' },
+    device_tree: { type: 'object', additionalProperties: { type: 'object' } },
+  }),
+  VmCounters: {
+    type: 'object',
+    additionalProperties: { type: 'object', additionalProperties: { type: 'integer', format: 'uint64' } },
+  },
+  Error: { type: 'array', items: { type: 'string' }, description: 'Outermost message first' },
+};
+
+const answerOf: Readonly<Record<string, string>> = {
+  'vmm.ping': 'VmmPingResponse',
+  'vm.info': 'VmInfo',
+  'vm.counters': 'VmCounters',
+};
+
+export function openApiDocument(): Json {
+  const schemas: Json = {};
+  collect(vmConfig, schemas);
+  return {
+    openapi: '3.0.3',
+    info: { title: 'tsvmm', version: API_VERSION },
+    servers: [{ url: 'http://localhost' }],
+    paths: Object.fromEntries(listEndpoints().map(describeEndpoint)),
+    components: { schemas: { ...schemas, ...answers } },
+  };
+}
+
+function describeEndpoint({
+  path,
+  method,
+  hasBody,
+}: ReturnType<typeof listEndpoints>[number]): [string, Json] {
+  const name = path.slice(path.lastIndexOf('/') + 1);
+  const answer = answerOf[name];
+  const operation: Json = {
+    operationId: name,
+    ...(hasBody && { requestBody: { required: true, content: json(reference(vmConfig.name)) } }),
+    responses: {
+      ...(answer && { 200: { description: 'Success', content: json(reference(answer)) } }),
+      ...(!answer && { [name === 'vmm.shutdown' ? 200 : 204]: { description: 'Success' } }),
+      default: { description: 'Failure', content: json(reference('Error')) },
+    },
+  };
+  return [path, { [method.toLowerCase()]: operation }];
+}
+
+/** Adds the schema of an object, and of every object in it. */
+function collect(shape: ObjectShape, schemas: Json): void {
+  const properties: Json = {};
+  const required: string[] = [];
+  for (const [name, field] of Object.entries(shape.fields) as [string, Field][]) {
+    if (field.unsupported) continue;
+    properties[name] = describeField(field, schemas);
+    if (field.required) required.push(name);
+  }
+  schemas[shape.name] = {
+    ...object(properties),
+    ...(required.length > 0 && { required }),
+    ...(shape.strict && { additionalProperties: false }),
+  };
+}
+
+function describeField(field: Field, schemas: Json): Json {
+  const schema = describeShape(field, schemas);
+  // Beside a reference nothing else counts in OpenAPI 3.0.
+  if (field.type === 'object') return field.help ? { allOf: [schema], description: field.help } : schema;
+  return {
+    ...schema,
+    ...(field.default !== undefined && { default: field.default }),
+    ...(field.help !== undefined && { description: field.help }),
+  };
+}
+
+function describeShape(shape: Shape, schemas: Json): Json {
+  switch (shape.type) {
+    case 'integer':
+      return { type: 'integer', format: 'int64', minimum: 0, maximum: shape.max ?? Number.MAX_SAFE_INTEGER };
+    case 'enum':
+      return { type: 'string', enum: Object.keys(shape.values) };
+    case 'array':
+      return { type: 'array', items: describeShape(shape.items, schemas) };
+    case 'object':
+      collect(shape, schemas);
+      return reference(shape.name);
+    case 'any':
+      return {};
+    default:
+      return { type: shape.type };
+  }
+}
+
+function object(properties: Json): Json {
+  return { type: 'object', properties };
+}
+
+function reference(name: string): Json {
+  return { $ref: `#/components/schemas/${name}` };
+}
+
+function json(schema: Json): Json {
+  return { 'application/json': { schema } };
+}
