@@ -136,17 +136,17 @@ void EventLoop::run() {
   std::array<epoll_event, 16> events;
   for (;;) {
     const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), -1);
+    // First of all, so that what is asked for after it has been looked at below wakes us again.
+    for (int i = 0; i < count; ++i) {
+      if (events[i].data.u64 == kWakeTag) (void)wake_.consume();
+    }
     hold_while_paused();
     {
       const std::lock_guard lock(mutex_);
       if (stopping_) return;
     }
     for (int i = 0; i < count; ++i) {
-      if (events[i].data.u64 == kWakeTag) {
-        (void)wake_.consume();
-      } else {
-        dispatch(events[i].data.u64, events[i].events);
-      }
+      if (events[i].data.u64 != kWakeTag) dispatch(events[i].data.u64, events[i].events);
     }
     run_tasks();
   }

@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <future>
 
@@ -82,6 +83,23 @@ TEST(EventLoop, HoldsHandlersAndTasksWhilePaused) {
   loop.call([] {});
   loop.call([] {});
   EXPECT_EQ(runs, 2);
+}
+
+TEST(EventLoop, APauseIsNotLostBesideOtherWakeUps) {
+  EventLoop loop("test-loop");
+  std::atomic<int> runs = 0;
+  for (int i = 0; i < 20000; ++i) {
+    loop.call([] {});  // it holds no longer and waits for events
+    loop.post([&] { ++runs; });
+    // The pause comes at every moment of the loop's way through the wake-up.
+    const auto then = std::chrono::steady_clock::now() + std::chrono::nanoseconds(i * 37 % 30000);
+    while (std::chrono::steady_clock::now() < then) {
+    }
+    loop.pause();
+    loop.resume();
+  }
+  loop.call([] {});
+  EXPECT_EQ(runs, 20000);
 }
 
 TEST(EventLoop, PauseOfALoopThatNeverRanReturns) {
