@@ -15,6 +15,9 @@ const RESULTS = path.join(BUILD, 'test-results');
 
 /** @typedef {{passed: number, failed: number, skipped: number}} Counts */
 
+/** They take some 10 s; a test that hangs must not take the whole run with it. */
+const NATIVE_SECONDS = 180;
+
 /** Line tables are all that a sanitizer's report needs, and more optimization costs minutes of compiling. */
 const SANITIZED = {
   CMAKE_BUILD_TYPE: 'RelWithDebInfo',
@@ -67,9 +70,12 @@ async function nativeTests() {
   const code = await runAttached(
     path.join(BUILD, 'sanitized/tsvmm_tests'),
     ['--gtest_brief=1', `--gtest_output=json:${results}`],
-    { env: { UBSAN_OPTIONS: 'print_stacktrace=1' } },
+    { env: { UBSAN_OPTIONS: 'print_stacktrace=1' }, timeoutSeconds: NATIVE_SECONDS },
   );
-  if (!fs.existsSync(results)) return { passed: 0, failed: 1, skipped: 0 };
+  if (!fs.existsSync(results)) {
+    say('FAILED: the C++ tests did not come to their end');
+    return { passed: 0, failed: 1, skipped: 0 };
+  }
   const { tests, failures, disabled } = JSON.parse(fs.readFileSync(results, 'utf8'));
   const failed = Math.max(failures, code === 0 ? 0 : 1);
   return { passed: tests - failures - disabled, failed, skipped: disabled };

@@ -61,7 +61,7 @@ export function run(command, args, options = {}) {
  *
  * @param {string} command
  * @param {readonly string[]} args
- * @param {{cwd?: string, env?: NodeJS.ProcessEnv}} [options]
+ * @param {{cwd?: string, env?: NodeJS.ProcessEnv, timeoutSeconds?: number}} [options] killed after that time, if given
  * @returns {Promise<number>}
  */
 export function runAttached(command, args, options = {}) {
@@ -70,6 +70,7 @@ export function runAttached(command, args, options = {}) {
       cwd: options.cwd,
       env: { ...process.env, ...options.env },
       stdio: 'inherit',
+      ...(options.timeoutSeconds && { timeout: options.timeoutSeconds * 1000, killSignal: 'SIGKILL' }),
     });
     child.on('error', (error) => reject(new Failure(`cannot run ${command}: ${error.message}`)));
     child.on('close', (code) => resolve(code ?? 128));
