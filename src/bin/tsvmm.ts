@@ -3,9 +3,12 @@
  * asked for: this file and its static imports are on the path from exec to the guest's first instruction.
  */
 import type { RestServer } from '../api/rest/server.ts';
+import type { SocketClaim } from '../api/rest/socketClaim.ts';
 import { type Invocation, parseArguments, type RunOptions } from '../cli/arguments.ts';
 import { UsageError } from '../cli/usageError.ts';
 import { ConfigError } from '../config/configError.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
+import { bun } from '../host/bun.ts';
 import type { NativeAddon } from '../native.ts';
 import { describeError } from '../vmm/errors.ts';
 import type { VmmExit } from '../vmm/events.ts';
@@ -13,6 +16,9 @@ import { Vmm } from '../vmm/vmm.ts';
 
 const EXIT_FAILURE = 1;
 const EXIT_USAGE = 2;
+
+/** After a boot, until nobody minds a collection. */
+const SETTLE_MS = 200;
 
 void main(process.argv.slice(2));
 
@@ -90,10 +96,18 @@ async function run(options: RunOptions): Promise<number> {
     native,
     stayOnPowerOff: options.noShutdown,
     onWarning: warn,
-    ...(reporter && { onEvent: reporter.event }),
+    onEvent: (event) => {
+      if (event.event === 'booted') settle();
+      reporter?.event(event);
+    },
   });
   reporter?.event({ source: 'vmm', event: 'starting' });
   return new Session(vmm, native, options).run();
+}
+
+/** Collects what the boot left behind: else Bun's collector comes back for it, and wakes an idle process, seconds later. */
+function settle(): void {
+  if (bun) setTimeout(() => bun?.gc(true), SETTLE_MS);
 }
 
 function needsReporter(options: RunOptions): boolean {
@@ -110,6 +124,7 @@ class Session {
   readonly #vmm: Vmm;
   readonly #native: NativeAddon;
   readonly #options: RunOptions;
+  #claim: SocketClaim | undefined;
   #server: RestServer | undefined;
   /** The terminal is gone. */
   #hungUp = false;
@@ -137,16 +152,26 @@ class Session {
     return exit.code;
   }
 
+  /** What concerns the socket is claimed first and loaded last: the guest does not wait for it. */
   async #start(): Promise<void> {
     const { apiSocket, vm } = this.#options;
     if (apiSocket) {
-      const { serveRest } = await import('../api/rest/server.ts');
-      this.#server = await serveRest(this.#native, this.#vmm, apiSocket);
+      const { claimSocket } = await import('../api/rest/socketClaim.ts');
+      this.#claim = claimSocket(this.#native, apiSocket);
     }
-    if (vm) {
-      await this.#vmm.create(vm);
-      await this.#vmm.boot();
-    }
+    await Promise.all([vm && this.#startVm(vm), this.#claim && this.#serve(this.#claim)]);
+  }
+
+  async #startVm(vm: VmConfig): Promise<void> {
+    await this.#vmm.create(vm);
+    await this.#vmm.boot();
+  }
+
+  async #serve(claim: SocketClaim): Promise<void> {
+    // Until then the VM's start is in the core's hands.
+    await new Promise((resolve) => setImmediate(resolve));
+    const { serveRest } = await import('../api/rest/server.ts');
+    this.#server = await serveRest(this.#vmm, claim);
   }
 
   /** Signals end the VM in order; the terminal and the sockets are looked after however the process ends. */
@@ -165,7 +190,7 @@ class Session {
     }
     process.on('exit', () => {
       this.#vmm.abandon();
-      this.#server?.abandon();
+      this.#claim?.release();
     });
   }
   /** Node.js aborts if it cannot set the modes of a terminal that it knew at start, unless the descriptor is closed. */

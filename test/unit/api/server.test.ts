@@ -3,8 +3,10 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { ApiVmm } from '../../../src/api/rest/endpoints.ts';
 import { type RestServer, serveRest } from '../../../src/api/rest/server.ts';
-import { nodeFiles } from '../support/nodeFiles.ts';
+import { type ApiSocket, claimSocket } from '../../../src/api/rest/socketClaim.ts';
+import { type NodeFiles, nodeFiles } from '../support/nodeFiles.ts';
 import { Client, fakeVmm } from './support.ts';
 
 const PING = 'GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n';
@@ -32,8 +34,12 @@ afterEach(async () => {
   rmSync(folder, { recursive: true });
 });
 
+async function serve(files: NodeFiles, vmm: ApiVmm, socket: ApiSocket): Promise<RestServer> {
+  return serveRest(vmm, claimSocket(files, socket));
+}
+
 async function start(vmm = fakeVmm(), files = nodeFiles()) {
-  server = await serveRest(files, vmm, { path });
+  server = await serve(files, vmm, { path });
   return { vmm, files };
 }
 
@@ -207,7 +213,7 @@ describe('the socket', () => {
 
   it('is not taken from a process that lives', async () => {
     const { vmm, files } = await start();
-    await expect(serveRest(files, vmm, { path })).rejects.toThrow(`The API socket ${path} is in use`);
+    await expect(serve(files, vmm, { path })).rejects.toThrow(`The API socket ${path} is in use`);
     expect(existsSync(path)).toBe(true);
     const one = client();
     one.send(UNKNOWN);
@@ -216,7 +222,7 @@ describe('the socket', () => {
 
   it('in a folder that is not there is refused', async () => {
     const files = nodeFiles();
-    await expect(serveRest(files, fakeVmm(), { path: join(folder, 'no/api.sock') })).rejects.toThrow(
+    await expect(serve(files, fakeVmm(), { path: join(folder, 'no/api.sock') })).rejects.toThrow(
       'Cannot open the lock file',
     );
     expect(files.open.size).toBe(0);
@@ -225,20 +231,20 @@ describe('the socket', () => {
   it('with a name that is too long is refused, and nothing stays', async () => {
     const files = nodeFiles();
     path = join(folder, 'x'.repeat(150));
-    await expect(serveRest(files, fakeVmm(), { path })).rejects.toThrow('more than 107 bytes');
+    await expect(serve(files, fakeVmm(), { path })).rejects.toThrow('more than 107 bytes');
     expect(readdirSync(folder)).toEqual([]);
     expect(files.open.size).toBe(0);
   });
 
   it('whose place a folder has is refused', async () => {
     path = folder;
-    await expect(serveRest(nodeFiles(), fakeVmm(), { path })).rejects.toThrow('Cannot listen');
+    await expect(serve(nodeFiles(), fakeVmm(), { path })).rejects.toThrow('Cannot listen');
     rmSync(`${folder}.lock`, { force: true });
   });
 
   it('may be inherited as a descriptor', async () => {
     const files = nodeFiles();
-    await expect(serveRest(files, fakeVmm(), { fd: 9999 })).rejects.toThrow(
+    await expect(serve(files, fakeVmm(), { fd: 9999 })).rejects.toThrow(
       'Cannot listen on the API socket descriptor 9999',
     );
     writeFileSync(path, '');
