@@ -25,6 +25,8 @@ interface BunListener {
 export interface BunRuntime {
   /** True in an executable made by `bun build --compile`. */
   readonly isStandaloneExecutable: boolean;
+  /** Collects garbage; returns when that is done if `synchronous`. */
+  gc(synchronous: boolean): void;
   listen<T>(
     options: ({ readonly unix: string } | { readonly fd: number }) & {
       readonly allowHalfOpen: boolean;
