@@ -74,7 +74,7 @@ void EventChannel::drain(Napi::Env env) {
 }
 
 void EventChannel::close() noexcept {
-  on_event_.Reset();
+  mute();
   const std::lock_guard lock(mutex_);
   if (std::exchange(closed_, true)) return;
   napi_release_threadsafe_function(wake_, napi_tsfn_release);

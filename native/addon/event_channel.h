@@ -30,8 +30,12 @@ class EventChannel : public MachineEventSink {
 
   void emit(MachineEvent event) noexcept override;
   void post(Task task) noexcept;
-  /// JavaScript thread. No event is delivered afterwards, and the event loop may end. Idempotent.
+  /// JavaScript thread. No event is delivered afterwards.
+  void mute() noexcept { on_event_.Reset(); }
+  /// JavaScript thread. mute(), and the event loop may end. Idempotent.
   void close() noexcept;
+  /// JavaScript thread.
+  [[nodiscard]] bool closed() const noexcept { return closed_; }
 
  private:
   explicit EventChannel(const Napi::Function& on_event) : on_event_(Napi::Persistent(on_event)) {}

@@ -52,39 +52,57 @@ Napi::Promise MachineHandle::resume(Napi::Env env) {
 }
 
 Napi::Promise MachineHandle::destroy(Napi::Env env) {
-  return run(
-      env, [this] { machine_.destroy(); }, [channel = channel_] { channel->close(); });
+  ending_ = true;
+  return run(env, [this] { machine_.destroy(); });
 }
 
 void MachineHandle::abandon() noexcept {
-  channel_->close();
+  channel_->mute();
+  ending_ = true;
   try {
-    control_.submit([this] { machine_.destroy(); });
+    submit([this] { machine_.destroy(); }, [](Napi::Env, const std::optional<Error>&) {});
   } catch (const Error&) {
     machine_.destroy();
   }
 }
 
-Napi::Promise MachineHandle::run(Napi::Env env, std::function<void()> operation,
-                                 std::function<void()> on_settled) {
+Napi::Promise MachineHandle::run(Napi::Env env, std::function<void()> operation) {
   const auto deferred = Napi::Promise::Deferred::New(env);
-  // The promise keeps the handle alive; the reference is dropped on the JavaScript thread, with the
-  // task.
+  const auto settle = [deferred](Napi::Env settle_env, const std::optional<Error>& failure) {
+    if (failure) {
+      deferred.Reject(from_error(settle_env, *failure).Value());
+    } else {
+      deferred.Resolve(settle_env.Undefined());
+    }
+  };
+  if (channel_->closed()) {
+    // Nothing is left that could fail or take time.
+    settle(env, attempt(operation));
+  } else {
+    submit(std::move(operation), settle);
+  }
+  return deferred.Promise();
+}
+
+void MachineHandle::submit(std::function<void()> operation, Settle settle) {
+  // The operation keeps the handle alive; the reference is dropped on the JavaScript thread, with
+  // the task.
   control_.submit([self = shared_from_this(), operation = std::move(operation),
-                   on_settled = std::move(on_settled), deferred]() mutable {
+                   settle = std::move(settle)]() mutable {
     std::optional<Error> failure = attempt(operation);
     auto& channel = *self->channel_;
     channel.post([self = std::move(self), failure = std::move(failure),
-                  on_settled = std::move(on_settled), deferred](Napi::Env task_env) {
-      if (on_settled) on_settled();
-      if (failure) {
-        deferred.Reject(from_error(task_env, *failure).Value());
-      } else {
-        deferred.Resolve(task_env.Undefined());
-      }
+                  settle = std::move(settle)](Napi::Env env) {
+      --self->pending_;
+      self->close_when_done();
+      settle(env, failure);
     });
   });
-  return deferred.Promise();
+  ++pending_;
+}
+
+void MachineHandle::close_when_done() noexcept {
+  if (ending_ && pending_ == 0) channel_->close();
 }
 
 Napi::Value wrap(Napi::Env env, const std::shared_ptr<MachineHandle>& handle) {

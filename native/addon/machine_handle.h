@@ -31,13 +31,19 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
   [[nodiscard]] Machine& machine() { return machine_; }
 
  private:
-  Napi::Promise run(Napi::Env env, std::function<void()> operation,
-                    std::function<void()> on_settled = {});
+  /// What the JavaScript thread does when an operation has ended, with its failure if it has one.
+  using Settle = std::function<void(Napi::Env env, const std::optional<Error>& failure)>;
+
+  Napi::Promise run(Napi::Env env, std::function<void()> operation);
+  void submit(std::function<void()> operation, Settle settle);
+  void close_when_done() noexcept;
 
   std::shared_ptr<EventChannel> channel_;
   Machine machine_;
   std::optional<Error> build_failure_;  ///< control thread only
-  ControlThread control_;               ///< last, so that it ends first
+  unsigned pending_ = 0;   ///< JavaScript thread: operations that have not been settled
+  bool ending_ = false;    ///< JavaScript thread: destroy() was called, or nobody can
+  ControlThread control_;  ///< last, so that it ends first
 };
 
 /// Wraps a handle for JavaScript, tagged so that no other object passes for it.

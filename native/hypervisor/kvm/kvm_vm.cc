@@ -57,8 +57,14 @@ KvmVm::KvmVm(GuestMemory& memory, uint32_t highest_apic_id)
   if (kvm_.capability(KVM_CAP_SET_TSS_ADDR) > 0) {
     check_errno(::ioctl(vm_.get(), KVM_SET_TSS_ADDR, kTssAddress), "KVM_SET_TSS_ADDR");
   }
-  memory_.add_listener(*this);
-  create_interrupt_controllers(highest_apic_id);
+  try {
+    memory_.add_listener(*this);
+    create_interrupt_controllers(highest_apic_id);
+  } catch (...) {
+    // The destructor will not run, and the memory must not call what is gone.
+    memory_.remove_listener(*this);
+    throw;
+  }
 }
 
 KvmVm::~KvmVm() { memory_.remove_listener(*this); }
