@@ -106,10 +106,11 @@ test.each<[string, Partial<BootSpec>, string]>([
 
 test('a queue size out of range fails the boot', async () => {
   const fd = fs.openSync(diskImage(temporaryFolder(), 'disk'), 'r+');
-  const block = {
-    ...{ id: 'd', kind: 'block', slot: 1, bar0: 0xc000_0000, bar0Is64Bit: false, fd },
+  const block: PciFunctionSpec = {
+    ...{ id: 'd', slot: 1, bar0: 0xc000_0000, bar0Is64Bit: false, fd },
+    kind: 'block',
     ...{ readonly: false, direct: false, numQueues: 65_535, queueSize: 3, serial: '', protectSector0: false },
-  } as const;
+  };
   expect(await tryBoot(machineSpec(), bootSpec(pciWith(block)))).toMatchObject({ code: 'EINVAL' });
   fs.closeSync(fd);
 });
