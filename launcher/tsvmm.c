@@ -1,0 +1,183 @@
+/*
+ * bin/tsvmm: runs the standalone executable dist/tsvmm where it is there, else the same program
+ * under Node.js (also if TSVMM_RUNTIME=node). Freestanding, because a shell or a C library in
+ * between would cost half a millisecond, a tenth of what a VM takes to start.
+ */
+#include <stddef.h>
+
+enum {
+  kPathSize = 4096,
+  kMaxEnvironment = 4096,
+  kMaxWords = 4096,
+  kExitNotFound = 127,
+  kStandardError = 2
+};
+enum { kCurrentDirectory = -100 }; /* AT_FDCWD */
+
+#if defined(__x86_64__)
+enum { kWrite = 1, kExecve = 59, kExit = 60, kReadlinkat = 267, kFaccessat = 269 };
+
+static long system_call(long number, long a, long b, long c, long d) {
+  register long fourth __asm__("r10") = d;
+  long result;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(fourth)
+                   : "rcx", "r11", "memory");
+  return result;
+}
+
+__asm__(
+    ".globl _start\n"
+    "_start:\n"
+    "  xor %ebp, %ebp\n"
+    "  mov %rsp, %rdi\n"
+    "  and $-16, %rsp\n"
+    "  call launch\n");
+#elif defined(__aarch64__)
+enum { kWrite = 64, kExecve = 221, kExit = 93, kReadlinkat = 78, kFaccessat = 48 };
+
+static long system_call(long number, long a, long b, long c, long d) {
+  register long x8 __asm__("x8") = number;
+  register long x0 __asm__("x0") = a;
+  register long x1 __asm__("x1") = b;
+  register long x2 __asm__("x2") = c;
+  register long x3 __asm__("x3") = d;
+  __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
+  return x0;
+}
+
+__asm__(
+    ".globl _start\n"
+    "_start:\n"
+    "  mov x29, #0\n"
+    "  mov x0, sp\n"
+    "  bl launch\n");
+#else
+#error "no launcher for this processor"
+#endif
+
+/*
+ * How the executable's runtime is to behave. Its collector's timer would wake an idle VM's process
+ * 15 times a second. Compiling costs two threads and start-up time, wants memory that is writable
+ * and executable, and a VMM's TypeScript is not busy enough to gain from it. A heap of a megabyte
+ * before it is collected (half of that would be full, and cost a millisecond, before the guest
+ * runs), without helpers; and no thread that gives memory back every half minute: nothing piles up,
+ * so there is nothing to give back.
+ */
+static char *const kRuntimeSettings[] = {
+    "BUN_GC_TIMER_DISABLE=1",      "BUN_JSC_useJIT=0",        "BUN_JSC_largeHeapSize=1000000",
+    "BUN_JSC_numberOfGCMarkers=1", "MIMALLOC_PURGE_DELAY=-1",
+};
+enum { kRuntimeSettingCount = sizeof kRuntimeSettings / sizeof *kRuntimeSettings };
+
+static char *environment[kRuntimeSettingCount + kMaxEnvironment + 1];
+static char *words[kMaxWords + 1];
+
+static size_t length_of(const char *text) {
+  size_t length = 0;
+  while (text[length] != '\0') ++length;
+  return length;
+}
+
+/* The rest of `text` after `prefix`, NULL if it does not begin so. */
+static char *after(char *text, const char *prefix) {
+  while (*prefix != '\0') {
+    if (*text++ != *prefix++) return NULL;
+  }
+  return text;
+}
+
+/* Appends to a path that has `length` bytes; 0 if it gets too long. */
+static size_t append(char *path, size_t length, const char *tail, size_t count) {
+  if (length + count >= kPathSize) return 0;
+  for (size_t i = 0; i < count; ++i) path[length + i] = tail[i];
+  path[length + count] = '\0';
+  return length + count;
+}
+
+static char *find_variable(char **variables, const char *name_and_sign) {
+  for (; *variables != NULL; ++variables) {
+    char *value = after(*variables, name_and_sign);
+    if (value != NULL) return value;
+  }
+  return NULL;
+}
+
+static void complain(const char *text) {
+  system_call(kWrite, kStandardError, (long)text, (long)length_of(text), 0);
+}
+
+/* The checkout's or package's root, two steps above this program: its length with the slash, 0 if
+ * unknown. */
+static size_t find_root(char *path) {
+  const long length = system_call(kReadlinkat, kCurrentDirectory, (long)"/proc/self/exe",
+                                  (long)path, kPathSize - 1);
+  if (length <= 0) return 0;
+  size_t end = (size_t)length;
+  for (int steps = 0; steps < 2 && end > 0; ++steps) {
+    --end;
+    while (end > 0 && path[end] != '/') --end;
+  }
+  path[end] = '/';
+  path[end + 1] = '\0';
+  return end + 1;
+}
+
+static void run_executable(char *path, char **arguments, char **variables) {
+  size_t count = 0;
+  for (; count < kRuntimeSettingCount; ++count) environment[count] = kRuntimeSettings[count];
+  for (; *variables != NULL && count < kRuntimeSettingCount + kMaxEnvironment; ++variables) {
+    environment[count++] = *variables;
+  }
+  system_call(kExecve, (long)path, (long)arguments, (long)environment, 0);
+}
+
+/* Node.js from $PATH. V8 would come back seconds after the last request to collect garbage, were it
+ * not told not to. */
+static void run_node(char *script, char **arguments, char **variables) {
+  const char *search = find_variable(variables, "PATH=");
+  size_t count = 0;
+  words[count++] = "node";
+  words[count++] = "--no-memory-reducer";
+  words[count++] = script;
+  for (char **word = arguments + 1; *word != NULL; ++word) {
+    if (count == kMaxWords) return;
+    words[count++] = *word;
+  }
+  if (search == NULL) return;
+  while (*search != '\0') {
+    size_t size = 0;
+    while (search[size] != '\0' && search[size] != ':') ++size;
+    char node[kPathSize];
+    const size_t length = append(node, 0, search, size);
+    if (length != 0 && append(node, length, "/node", 5) != 0) {
+      system_call(kExecve, (long)node, (long)words, (long)variables, 0);
+    }
+    search += size;
+    if (*search == ':') ++search;
+  }
+}
+
+__attribute__((used, noreturn)) void launch(long *stack) {
+  const long argument_count = stack[0];
+  char **arguments = (char **)(stack + 1);
+  char **variables = arguments + argument_count + 1;
+  char path[kPathSize];
+  const size_t root = find_root(path);
+  const char *runtime = find_variable(variables, "TSVMM_RUNTIME=");
+  const int node_only = runtime != NULL && after((char *)runtime, "node") != NULL;
+  if (root != 0 && !node_only && append(path, root, "dist/tsvmm", 10) != 0) {
+    run_executable(path, arguments, variables);
+  }
+  if (root != 0 && append(path, root, "dist/js/tsvmm.cjs", 17) != 0 &&
+      system_call(kFaccessat, kCurrentDirectory, (long)path, 0, 0) == 0) {
+    run_node(path, arguments, variables);
+    complain("tsvmm: the standalone executable is not built, and there is no node in $PATH\n");
+  } else {
+    complain(
+        "tsvmm: nothing is built: run 'npm install' and 'npm run build' in its folder first\n");
+  }
+  system_call(kExit, kExitNotFound, 0, 0, 0);
+  __builtin_unreachable();
+}
