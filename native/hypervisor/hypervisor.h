@@ -122,6 +122,9 @@ class Vm : public InterruptFabric {
   /// the wall time between.
   virtual void save_clock() noexcept = 0;
   virtual void restore_clock() noexcept = 0;
+  /// The VM is about to go, with all lines and doorbells: none of them needs to be taken down
+  /// alone, which can mean waiting for the kernel each time. No vCPU runs any more.
+  virtual void prepare_to_go() noexcept = 0;
 };
 
 }  // namespace tsvmm

@@ -75,6 +75,7 @@ void Machine::destroy() {
   // vCPUs use the devices until they are joined; a device's thread may report to the vCPUs until
   // the devices are gone.
   if (vcpus_) vcpus_->join();
+  if (vm_) vm_->prepare_to_go();
   devices_.reset();
   vcpus_.reset();
   vm_.reset();

@@ -3,6 +3,7 @@
 #include <linux/memfd.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 
@@ -10,6 +11,8 @@
 
 namespace tsvmm {
 namespace {
+
+constexpr uint64_t kHugePage = 2U << 20;
 
 UniqueFd create_backing(uint64_t size, const MemoryOptions& options) {
   unsigned flags = MFD_CLOEXEC;
@@ -22,20 +25,61 @@ UniqueFd create_backing(uint64_t size, const MemoryOptions& options) {
   return file;
 }
 
-uint8_t* map_backing(int fd, uint64_t size, const MemoryOptions& options) {
-  // Always a shared mapping of the memfd: a private one would leave the descriptor without the
-  // guest's writes and cost a page-cache page beside each anonymous one. "shared" in the options
-  // only tells whether the descriptor may leave us.
-  int flags = MAP_SHARED;
-  if (!options.reserve) flags |= MAP_NORESERVE;
-  if (options.prefault) flags |= MAP_POPULATE;
-  void* host = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, fd, 0);
-  if (host == MAP_FAILED) throw Error::from_errno("mapping guest memory", errno);
+/// Reserves address space for `size` bytes that begins at a multiple of kHugePage: a huge page of
+/// the guest can then be one of the host.
+uint8_t* reserve_aligned(uint64_t size) {
+  const uint64_t length = size + kHugePage;
+  if (length < size) throw Error("ENOMEM", "guest memory is too large");
+  void* reserved =
+      ::mmap(nullptr, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) throw Error::from_errno("mapping guest memory", errno);
+  auto* begin = static_cast<uint8_t*>(reserved);
+  auto* aligned = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(begin) + kHugePage - 1) &
+                                             ~(kHugePage - 1));
+  uint8_t* end = begin + length;
+  uint8_t* aligned_end = aligned + size;
+  if (aligned > begin) ::munmap(begin, static_cast<size_t>(aligned - begin));
+  if (end > aligned_end) ::munmap(aligned_end, static_cast<size_t>(end - aligned_end));
+  return aligned;
+}
+
+/// `fd` is -1 for anonymous memory.
+uint8_t* map_backing(int fd, const GuestMemory::Range& range, const MemoryOptions& options) {
+  int flags = MAP_FIXED | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+  // Huge pages are always reserved: a guest must not find out by a bus error of ours that there are
+  // too few.
+  if (!options.reserve && options.hugepage_size == 0) flags |= MAP_NORESERVE;
+  uint8_t* host = reserve_aligned(range.size);
+  if (::mmap(host, range.size, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED) {
+    const int error = errno;
+    ::munmap(host, range.size);
+    throw Error::from_errno("mapping guest memory", error);
+  }
   // All three are advice: a kernel that lacks them still runs the guest correctly.
-  if (options.mergeable) ::madvise(host, size, MADV_MERGEABLE);
-  if (options.thp && options.hugepage_size == 0) ::madvise(host, size, MADV_HUGEPAGE);
-  ::madvise(host, size, MADV_DONTDUMP);
-  return static_cast<uint8_t*>(host);
+  if (options.mergeable) ::madvise(host, range.size, MADV_MERGEABLE);
+  // The boot data of the first two megabytes is a few small pages, which take less time than
+  // clearing a huge one.
+  const uint64_t small = range.address == 0 ? std::min(kHugePage, range.size) : 0;
+  if (options.thp && options.hugepage_size == 0) {
+    ::madvise(host + small, range.size - small, MADV_HUGEPAGE);
+  }
+  ::madvise(host, range.size, MADV_DONTDUMP);
+  // After the advice, so that huge pages are what it takes. Kernels before 5.14 lack this, and
+  // their guests take their pages one by one.
+  if (options.prefault && ::madvise(host, range.size, MADV_POPULATE_WRITE) != 0 &&
+      errno != EINVAL) {
+    const int error = errno;
+    ::munmap(host, range.size);
+    throw Error::from_errno("populating guest memory", error);
+  }
+  return host;
+}
+
+/// Anonymous memory is the only kind that gets transparent huge pages everywhere (for memfds an
+/// administrator has to allow them), and a guest of many small pages spends its time in page
+/// faults. What other processes are to map, and explicit huge pages, need a descriptor.
+bool needs_descriptor(const MemoryOptions& options) {
+  return options.shared || options.hugepage_size != 0;
 }
 
 }  // namespace
@@ -43,8 +87,9 @@ uint8_t* map_backing(int fd, uint64_t size, const MemoryOptions& options) {
 GuestMemory::GuestMemory(const std::vector<Range>& ranges, const MemoryOptions& options) {
   try {
     for (const Range& range : ranges) {
-      UniqueFd file = create_backing(range.size, options);
-      uint8_t* host = map_backing(file.get(), range.size, options);
+      UniqueFd file;
+      if (needs_descriptor(options)) file = create_backing(range.size, options);
+      uint8_t* host = map_backing(file.get(), range, options);
       regions_.push_back({range.address, range.size, file.get(), 0, host});
       files_.push_back(std::move(file));
     }

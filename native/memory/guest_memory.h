@@ -15,12 +15,12 @@ namespace tsvmm {
 
 using GuestAddress = uint64_t;
 
-/// One contiguous piece of guest RAM, backed by a descriptor and an offset in it, and mapped into
-/// this process.
+/// One contiguous piece of guest RAM, mapped into this process. What another process may map too is
+/// backed by a descriptor and an offset in it.
 struct MemoryRegion {
   GuestAddress address;
   uint64_t size;
-  int fd;           ///< the backing descriptor, owned by GuestMemory
+  int fd;           ///< the backing descriptor, owned by GuestMemory; -1 for anonymous memory
   uint64_t offset;  ///< of the region's first byte in `fd`
   uint8_t* host;    ///< where it is mapped here
 };

@@ -60,6 +60,26 @@ TEST(GuestMemory, FailsWithTheReasonWhenMemoryCannotBeHad) {
   EXPECT_THROW(GuestMemory({{0, 1ULL << 62}}, {}), Error);
 }
 
+TEST(GuestMemory, HasADescriptorWhereOthersAreToMapIt) {
+  const GuestMemory alone({{0, 4096}}, {});
+  EXPECT_EQ(alone.regions()[0].fd, -1);
+  const GuestMemory shared({{0, 4096}}, {.shared = true});
+  ASSERT_TRUE(shared.write<uint32_t>(8, 42));
+  uint32_t seen = 0;
+  ASSERT_EQ(::pread(shared.regions()[0].fd, &seen, sizeof seen, 8), 4);
+  EXPECT_EQ(seen, 42U);
+}
+
+TEST(GuestMemory, IsAlignedSoThatHugePagesFit) {
+  const GuestMemory memory({{0, 64 << 20}}, {.prefault = true});
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(memory.regions()[0].host) % (2 << 20), 0U);
+}
+
+TEST(GuestMemory, RefusesHugePagesThatAreNotThere) {
+  // More than any machine has set aside; to find out by a bus error would be too late.
+  EXPECT_THROW(GuestMemory({{0, 1ULL << 40}}, {.hugepage_size = 2 << 20}), Error);
+}
+
 TEST(GuestMemory, TellsAListenerOfThePresentRegions) {
   struct Listener : MemoryListener {
     void region_added(const MemoryRegion& region) override { total += region.size; }

@@ -46,6 +46,7 @@ void IrqRouter::clear(uint32_t gsi) noexcept {
 }
 
 bool IrqRouter::commit_locked() noexcept {
+  if (abandoned()) return true;
   KvmEntryList<kvm_irq_routing_entry> table(routes_.size());
   for (uint32_t gsi = 0; gsi < routes_.size(); ++gsi) {
     const auto& message = routes_[gsi].message;
@@ -70,6 +71,7 @@ KvmInterruptLine::KvmInterruptLine(std::shared_ptr<IrqRouter> router, int vm_fd,
 }
 
 KvmInterruptLine::~KvmInterruptLine() {
+  if (router_->abandoned()) return;
   kvm_irqfd irqfd{};
   irqfd.fd = static_cast<uint32_t>(event_.fd());
   irqfd.gsi = gsi_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -25,6 +26,9 @@ class IrqRouter {
   void release(uint32_t gsi) noexcept;
   bool set(uint32_t gsi, const MsiMessage& message) noexcept;
   void clear(uint32_t gsi) noexcept;
+  /// The VM's end will take the whole table and all irqfds down: changes do nothing from now on.
+  void abandon() noexcept { abandoned_.store(true); }
+  [[nodiscard]] bool abandoned() const noexcept { return abandoned_.load(); }
 
  private:
   struct Route {
@@ -35,6 +39,7 @@ class IrqRouter {
 
   const int vm_fd_;
   const unsigned limit_;
+  std::atomic<bool> abandoned_ = false;
   std::mutex mutex_;
   std::vector<Route> routes_;
 };

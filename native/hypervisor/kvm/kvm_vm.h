@@ -26,6 +26,7 @@ class KvmVm : public Vm, public MemoryListener {
   std::unique_ptr<Vcpu> create_vcpu(uint32_t apic_id) override;
   void save_clock() noexcept override;
   void restore_clock() noexcept override;
+  void prepare_to_go() noexcept override { router_->abandon(); }
 
   void region_added(const MemoryRegion& region) override;
   void region_removed(const MemoryRegion& region) override;
