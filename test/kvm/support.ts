@@ -327,7 +327,7 @@ export function cpuTimeMs(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
-/** Private anonymous memory in KiB, without mappings as large as the guest's memory. */
+/** Private anonymous memory in KiB, without mappings as large as the guest's memory or that less its first 2 MiB. */
 export function privateAnonymousKiB(pid: number, guestMemoryKiB: number): number {
   let total = 0;
   let skip = false;
@@ -335,7 +335,7 @@ export function privateAnonymousKiB(pid: number, guestMemoryKiB: number): number
     const mapping = /^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+\s*(.*)$/.exec(line);
     if (mapping) skip = /guest|memfd/.test(mapping[1] ?? '');
     const size = /^Size:\s+(\d+) kB/.exec(line);
-    if (size && Number(size[1]) === guestMemoryKiB) skip = true;
+    if (size && [guestMemoryKiB, guestMemoryKiB - 2048].includes(Number(size[1]))) skip = true;
     const anonymous = /^Anonymous:\s+(\d+) kB/.exec(line);
     if (anonymous && !skip) total += Number(anonymous[1]);
   }
