@@ -10,6 +10,9 @@ export interface OpenDisk {
   readonly protectSector0: boolean;
 }
 
+/** Somebody else has the lock, perhaps a process that was killed and is not quite gone. */
+export class DiskInUse extends VmmError {}
+
 /** Opening bytes by which formats other than raw are known (QCOW2, VHDX, VMDK). */
 const formats: readonly (readonly [magic: string, name: string])[] = [
   ['QFI\xfb', 'qcow2'],
@@ -55,7 +58,7 @@ function lock(native: NativeAddon, fd: number, disk: DiskConfig, size: number): 
   const length = disk.lock_granularity === 'ByteRange' ? size : 0;
   if (native.lockRange(fd, !disk.readonly, 0, length)) return;
   const access = disk.readonly ? 'reading' : 'writing';
-  throw new VmmError(`Cannot lock the disk ${disk.path} for ${access}: another process uses it`);
+  throw new DiskInUse(`Cannot lock the disk ${disk.path} for ${access}: another process uses it`);
 }
 
 /** Reads through a descriptor of its own: one with O_DIRECT would want aligned buffers. */

@@ -4,7 +4,7 @@ import { O_NONBLOCK, O_RDONLY } from '../host/openFlags.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
 import { type BootResources, type Placement, planBoot, planMachine } from '../platform/plan.ts';
 import type { Consoles, Terminal } from './consoles.ts';
-import { type OpenDisk, openDisk } from './disks.ts';
+import { DiskInUse, type OpenDisk, openDisk } from './disks.ts';
 import { VmmError } from './errors.ts';
 import { isLinuxImage } from './linuxImage.ts';
 
@@ -30,6 +30,9 @@ export const NO_HARDWARE_VIRTUALIZATION =
   "this host's KVM has no hardware virtualization and runs guest kernel code in an instruction emulator, " +
   'which stock Linux kernels do not survive';
 
+const LOCK_ATTEMPTS = 15;
+const LOCK_RETRY_MS = 20;
+
 /**
  * Builds and starts a machine. The core begins with the part that takes longest (VM, memory, vCPUs) on a thread of its
  * own, while files are opened and tables computed here.
@@ -41,7 +44,7 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
   const handle = native.machineCreate(planMachine(config, host), context.onEvent);
   const opened: number[] = [];
   try {
-    const resources = openResources(context, opened);
+    const resources = await openPatiently(context, opened);
     if (!host.hardwareVirtualization && isLinuxImage(native, resources.kernel.fd)) {
       context.warn(`The guest will probably fail: ${NO_HARDWARE_VIRTUALIZATION}`);
     }
@@ -77,6 +80,22 @@ function hostInfo(native: NativeAddon): HostInfo {
       throw new VmmError('No permission to open /dev/kvm: this user is not allowed to use KVM');
     }
     throw new VmmError("Cannot use the host's KVM", { cause: error });
+  }
+}
+
+/**
+ * A killed process can leave its disk's lock behind for some milliseconds, in I/O that the kernel is still ending: who
+ * starts its VM anew at once should not have to know.
+ */
+async function openPatiently(context: MachineContext, opened: number[]): Promise<BootResources> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return openResources(context, opened);
+    } catch (error) {
+      if (!(error instanceof DiskInUse) || attempt === LOCK_ATTEMPTS) throw error;
+    }
+    for (const fd of opened.splice(0)) context.native.closeFile(fd);
+    await new Promise((resolve) => setTimeout(resolve, LOCK_RETRY_MS));
   }
 }
 

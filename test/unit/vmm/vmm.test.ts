@@ -409,6 +409,18 @@ describe('disks', () => {
     await vmm.quit();
   });
 
+  it('are waited for a little, as their last user may only just have been killed', async () => {
+    const vmm = newVmm();
+    native.files.locked.set(image(), -1);
+    await vmm.create(config({ disks: [{ path: image() }] }));
+    const booting = vmm.boot();
+    setTimeout(() => native.files.locked.clear(), 50);
+    await booting;
+    expect(vmm.state).toBe('running');
+    await vmm.quit();
+    expect(native.files.open.size).toBe(0);
+  });
+
   it('of a type that was guessed are guarded', async () => {
     const vmm = await booted(
       {},
