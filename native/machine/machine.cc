@@ -49,8 +49,7 @@ void Machine::boot(BootSpec boot) {
   load_images(*memory_, boot.load);
   devices_ = std::make_unique<PlatformDevices>(
       boot, *memory_, *vm_, [this](MachineEvent event) { report(std::move(event)); });
-  vcpus_->set_up(std::move(boot.vcpus), *devices_);
-  vcpus_->run();
+  vcpus_->start(std::move(boot.vcpus), *devices_);
 }
 
 void Machine::pause() {
@@ -66,7 +65,7 @@ void Machine::resume() {
   if (!devices_) throw Error("ERR_TSVMM_NO_MACHINE", "this machine does not run");
   vm_->restore_clock();
   devices_->resume();
-  vcpus_->run();
+  vcpus_->resume();
 }
 
 void Machine::destroy() {

@@ -23,24 +23,30 @@ void VcpuGroup::create(const std::vector<VcpuPlacement>& placements) {
   }
 }
 
-void VcpuGroup::set_up(std::vector<VcpuSetup> setups, AccessHandler& accesses) {
+void VcpuGroup::start(std::vector<VcpuSetup> setups, AccessHandler& accesses) {
   std::unique_lock lock(mutex_);
   if (setups.size() != members_.size()) {
     throw Error("EINVAL", "not as many vCPU setups as vCPUs");
   }
   accesses_ = &accesses;
   setups_ = std::move(setups);
+  // A vCPU without others goes on to the guest by itself. Several wait for each other, so that none
+  // runs in a machine of which a part is missing.
+  if (members_.size() == 1 && goal_ == Goal::kPrepare) goal_ = Goal::kRun;
   changed_.notify_all();
   changed_.wait(lock, [this] {
     return failure_ || goal_ == Goal::kStop ||
            std::ranges::all_of(members_, [](const auto& member) { return member->set_up; });
   });
   if (failure_) std::rethrow_exception(failure_);
+  if (goal_ != Goal::kPrepare) return;
+  goal_ = Goal::kRun;
+  changed_.notify_all();
 }
 
-void VcpuGroup::run() {
+void VcpuGroup::resume() {
   const std::lock_guard lock(mutex_);
-  if (goal_ == Goal::kStop) return;
+  if (goal_ != Goal::kPause) return;
   goal_ = Goal::kRun;
   changed_.notify_all();
 }

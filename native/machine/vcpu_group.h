@@ -27,11 +27,12 @@ class VcpuGroup {
 
   /// Starts the threads, each of which makes its vCPU. Does not wait for them.
   void create(const std::vector<VcpuPlacement>& placements);
-  /// Sets every vCPU up (one setup each, by index) and waits for it. The guest's accesses will go
-  /// to `accesses`, which lives until after join(). Throws the first Error of any vCPU.
-  void set_up(std::vector<VcpuSetup> setups, AccessHandler& accesses);
-  /// Lets the guest run, first or again after pause().
-  void run();
+  /// Sets every vCPU up (one setup each, by index), waits for it, and lets the guest run. Its
+  /// accesses will go to `accesses`, which lives until after join(). Throws the first Error of any
+  /// vCPU.
+  void start(std::vector<VcpuSetup> setups, AccessHandler& accesses);
+  /// Lets the guest run again after pause().
+  void resume();
   /// Returns when no vCPU executes guest code any more.
   void pause();
   /// Makes all vCPUs leave the guest for good; does not wait. From any thread, vCPU threads
