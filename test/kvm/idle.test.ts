@@ -33,6 +33,7 @@ async function expectIdle(cmdline: string): Promise<void> {
   });
   for (const vmm of vmms) {
     await vmm.waitFor(/done|idle/);
+    await vmm.ready();
     expect((await vmm.api('GET', 'vm.info')).status).toBe(200);
   }
   await sleep(SETTLE_MS);

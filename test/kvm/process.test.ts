@@ -31,7 +31,7 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     args.push('--disk', `path=${diskImage(folder, 'disk.img')},image_type=raw`);
     const vmm = startGuest({ cmdline: 'run=blk-info,rng then=idle', args, runtime });
     await vmm.waitFor('done ');
-    await vmm.api('GET', 'vm.info');
+    await vmm.ready();
     expect(nativeThreads(vmm.pid)).toEqual(['_disk0_q0', 'serial-manager', 'vcpu0']);
     const others = threadNames(vmm.pid).filter((name) => !nativeThreads(vmm.pid).includes(name));
     expect(others.filter((name) => !without.includes(name) && !FOREIGN_THREADS.test(name))).toEqual([]);
@@ -196,7 +196,7 @@ test('gone within milliseconds of the power-off', async () => {
 test('a client that connects and says nothing keeps nobody out', async () => {
   const socket = path.join(temporaryFolder(), 'api');
   const vmm = new Tsvmm([...guestArgs({ cmdline: 'run=idle' }), '--api-socket', socket]);
-  await vmm.waitFor('idle');
+  await vmm.ready();
   const silent = Array.from({ length: 5 }, () => net.connect(socket).on('error', () => {}));
   await sleep(50);
   expect((await vmm.api('GET', 'vmm.ping')).status).toBe(200);

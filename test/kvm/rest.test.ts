@@ -248,6 +248,7 @@ test('a VM from the command line answers, too', async () => {
   const socket = path.join(temporaryFolder(), 'api');
   const vmm = startGuest({ cmdline: 'run=idle', args: ['--api-socket', socket] });
   await vmm.waitFor('idle');
+  await vmm.ready();
   expect((await vmm.api('GET', 'vmm.ping')).json.pid).toBe(vmm.pid);
   expect(await state(vmm)).toBe('Running');
   await expectStatus(vmm, 'vm.delete', 204);
