@@ -8,5 +8,6 @@ import { ensureNodeModules } from './packages.mjs';
 /** Installs what is missing and brings dist/ and bin/ up to date. */
 export async function buildAll() {
   await ensureNodeModules();
-  await Promise.all([buildAddon().then(buildLauncher), buildNodeBundles().then(buildExecutable)]);
+  await Promise.all([buildAddon().then(buildLauncher), buildNodeBundles()]);
+  await buildExecutable();
 }

@@ -9,8 +9,8 @@ import { digestOf, filesBelow } from './stamp.mjs';
 
 /** @param {RegExp} pattern of the file name */
 function nativeFiles(pattern) {
-  return filesBelow(['native', 'launcher', 'test/native', 'test/guest', 'scripts/lab', 'bench']).filter((file) =>
-    pattern.test(file),
+  return filesBelow(['native', 'launcher', 'test/native', 'test/guest', 'scripts/lab', 'bench']).filter(
+    (file) => pattern.test(file),
   );
 }
 
