@@ -62,16 +62,13 @@ class UringDiskQueue final : public DiskQueue {
         completed_(depth) {}
 
   void start(DiskOperation& operation) noexcept override {
-    const bool is_flush = operation.kind == DiskOperation::Kind::kFlush;
-    io_uring_sqe* entry = nullptr;
-    if (is_flush || (operation.length != 0 && is_aligned(image_, operation))) {
-      entry = next_entry();
-    }
+    io_uring_sqe* entry = suits_ring(operation) ? next_entry() : nullptr;
     if (entry == nullptr) {
       run_synchronously(image_, operation);
       completed_.push(operation);
       return;
     }
+    ++in_ring_;
     fill(*entry, operation);
   }
 
@@ -81,6 +78,7 @@ class UringDiskQueue final : public DiskQueue {
     if (DiskOperation* operation = completed_.pop()) return operation;
     IoUring::Completion completion;
     if (!ring_->next_completion(completion)) return nullptr;
+    --in_ring_;
     auto* operation = std::bit_cast<DiskOperation*>(completion.user_data);
     finish(*operation, completion.result);
     return operation;
@@ -93,6 +91,16 @@ class UringDiskQueue final : public DiskQueue {
   [[nodiscard]] int completion_fd() const noexcept override { return ring_->fd(); }
 
  private:
+  /// What would end in one of the kernel's worker threads is quicker done here, and the last of
+  /// those threads would stay and wake up every five seconds: writes through the page cache, and
+  /// their flushes, unless reads are on the way that need not wait for them.
+  [[nodiscard]] bool suits_ring(const DiskOperation& operation) const noexcept {
+    const bool cached = !image_.is_direct();
+    if (operation.kind == DiskOperation::Kind::kFlush) return !cached || in_ring_ != 0;
+    if (operation.kind == DiskOperation::Kind::kWrite && cached) return false;
+    return operation.length != 0 && is_aligned(image_, operation);
+  }
+
   io_uring_sqe* next_entry() noexcept {
     if (io_uring_sqe* entry = ring_->next_entry()) return entry;
     (void)ring_->submit();
@@ -149,6 +157,7 @@ class UringDiskQueue final : public DiskQueue {
   const RawImage& image_;
   const std::unique_ptr<IoUring> ring_;
   const bool registered_;
+  uint32_t in_ring_ = 0;  ///< operations that the kernel has not ended yet
   CompletedList completed_;
 };
 

@@ -17,7 +17,7 @@ constexpr uint32_t kSector = 512;
 
 }  // namespace
 
-RawImage::RawImage(int fd, bool direct) : fd_(UniqueFd::duplicate(fd)) {
+RawImage::RawImage(int fd, bool direct) : fd_(UniqueFd::duplicate(fd)), direct_(direct) {
   struct stat info {};
   check_errno(::fstat(fd_.get(), &info), "reading the disk image's attributes");
   if (S_ISBLK(info.st_mode)) {

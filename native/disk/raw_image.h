@@ -14,6 +14,8 @@ class RawImage {
   RawImage(int fd, bool direct);
 
   [[nodiscard]] int fd() const { return fd_.get(); }
+  /// Past the page cache (O_DIRECT).
+  [[nodiscard]] bool is_direct() const { return direct_; }
   /// Bytes.
   [[nodiscard]] uint64_t size() const { return size_; }
   /// What offsets and lengths must be multiples of: a power of two of bytes, 1 without O_DIRECT.
@@ -32,6 +34,7 @@ class RawImage {
   void read_direct_alignment();
 
   UniqueFd fd_;
+  const bool direct_;
   mutable std::mutex partial_blocks_;
   uint64_t size_ = 0;
   uint32_t offset_alignment_ = 1;

@@ -1,27 +1,11 @@
 /** An idle VM costs nothing. */
 import path from 'node:path';
 import { expect, test } from 'vitest';
-import {
-  contextSwitches,
-  diskImage,
-  RUNTIMES,
-  sleep,
-  startGuest,
-  type Tsvmm,
-  temporaryFolder,
-} from './support.ts';
+import { contextSwitches, diskImage, RUNTIMES, sleep, startGuest, temporaryFolder } from './support.ts';
 
 const IDLE_MS = 10_000;
 /** Within this time the engines' helpers have tidied up after the start. */
 const SETTLE_MS = 30_000;
-
-/** A kernel's thread, not ours: whoever wrote or flushed through io_uring keeps one, which looks up every 5 s. */
-const KERNEL_WORKER = /iou-wrk-/;
-
-function switchesOf(vmm: Tsvmm): Record<string, number> {
-  const switches = Object.entries(contextSwitches(vmm.pid));
-  return Object.fromEntries(switches.filter(([name]) => !KERNEL_WORKER.test(name)));
-}
 
 /** Idle after the guest has run this, on both runtimes at once: the settling takes its time. */
 async function expectIdle(cmdline: string): Promise<void> {
@@ -37,9 +21,10 @@ async function expectIdle(cmdline: string): Promise<void> {
     expect((await vmm.api('GET', 'vm.info')).status).toBe(200);
   }
   await sleep(SETTLE_MS);
-  const before = vmms.map(switchesOf);
+  const switches = () => vmms.map((vmm) => contextSwitches(vmm.pid));
+  const before = switches();
   await sleep(IDLE_MS);
-  expect(vmms.map(switchesOf)).toEqual(before);
+  expect(switches()).toEqual(before);
 }
 
 test('no thread wakes up, with a REST socket', { timeout: 60_000 }, () => expectIdle('run=idle'));
