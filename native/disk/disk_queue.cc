@@ -164,6 +164,10 @@ class UringDiskQueue final : public DiskQueue {
 }  // namespace
 
 std::unique_ptr<DiskQueue> make_disk_queue(const RawImage& image, uint16_t depth) {
+  // Where even cached reads may wait, the ring would hand all of them to the kernel's workers.
+  if (!image.is_direct() && !image.reads_without_waiting()) {
+    return make_sync_disk_queue(image, depth);
+  }
   if (auto ring = IoUring::create(depth)) {
     return std::make_unique<UringDiskQueue>(image, std::move(ring), depth);
   }

@@ -4,9 +4,11 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 
 #include "core/error.h"
 
@@ -57,6 +59,12 @@ void RawImage::read_direct_alignment() {
   // A file's logical block stays a sector, as partition tables inside it count in those; the guest
   // is told to prefer more.
   physical_block_size_ = std::max(physical_block_size_, offset_alignment_);
+}
+
+bool RawImage::reads_without_waiting() const noexcept {
+  uint8_t byte = 0;
+  const iovec buffer{.iov_base = &byte, .iov_len = 1};
+  return ::preadv2(fd_.get(), &buffer, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN;
 }
 
 }  // namespace tsvmm

@@ -16,6 +16,9 @@ class RawImage {
   [[nodiscard]] int fd() const { return fd_.get(); }
   /// Past the page cache (O_DIRECT).
   [[nodiscard]] bool is_direct() const { return direct_; }
+  /// Whether the file system can say at once that a read would have to wait (RWF_NOWAIT);
+  /// overlayfs, for one, cannot.
+  [[nodiscard]] bool reads_without_waiting() const noexcept;
   /// Bytes.
   [[nodiscard]] uint64_t size() const { return size_; }
   /// What offsets and lengths must be multiples of: a power of two of bytes, 1 without O_DIRECT.
