@@ -43,17 +43,10 @@ void fill_from_host(std::span<kvm_cpuid_entry2> entries) {
   }
 }
 
-std::string open_advice(int error_number) {
-  std::string text = std::string("/dev/kvm cannot be opened: ") + strerrordesc_np(error_number);
-  if (error_number == ENOENT) text += " (is the kvm module loaded, and virtualization enabled?)";
-  if (error_number == EACCES) text += " (is this user in the group that owns it?)";
-  return text;
-}
-
 }  // namespace
 
-KvmDevice::KvmDevice() : fd_(::open("/dev/kvm", O_RDWR | O_CLOEXEC)) {
-  if (!fd_.valid()) throw Error("ERR_TSVMM_NO_KVM", open_advice(errno));
+KvmDevice::KvmDevice()
+    : fd_(check_errno(::open("/dev/kvm", O_RDWR | O_CLOEXEC), "opening /dev/kvm")) {
   const int version = ::ioctl(fd_.get(), KVM_GET_API_VERSION, 0);
   if (version != kApiVersion) {
     throw Error("ERR_TSVMM_KVM_VERSION", "KVM API version " + std::to_string(version) +

@@ -10,9 +10,8 @@ namespace tsvmm {
 /// /dev/kvm: what the host's hypervisor can do, and the way to a new VM.
 class KvmDevice {
  public:
-  /// Throws Error: ERR_TSVMM_NO_KVM with advice if the device cannot be opened,
-  /// ERR_TSVMM_KVM_VERSION or ERR_TSVMM_KVM_CAPABILITY if it lacks something that every machine
-  /// needs.
+  /// Throws Error: an errno if the device cannot be opened, ERR_TSVMM_KVM_VERSION or
+  /// ERR_TSVMM_KVM_CAPABILITY if it lacks something that every machine needs.
   KvmDevice();
 
   [[nodiscard]] int fd() const { return fd_.get(); }
