@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "addon/convert.h"
+#include "addon/convert_fields.h"
 #include "addon/machine_handle.h"
 #include "host/files.h"
 #include "host/terminal.h"

@@ -1,91 +1,17 @@
 #include "addon/convert.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <string_view>
 #include <utility>
+
+#include "addon/convert_devices.h"
+#include "addon/convert_fields.h"
 
 namespace tsvmm {
 namespace {
 
-[[noreturn]] void wrong(Napi::Env env, const char* name, const char* wanted) {
-  throw Napi::TypeError::New(env, std::string(name) + " must be " + wanted);
-}
-
-Napi::Object to_object(const Napi::Value& value, const char* name) {
-  if (!value.IsObject()) wrong(value.Env(), name, "an object");
-  return value.As<Napi::Object>();
-}
-
-Napi::Object object_field(const Napi::Object& object, const char* name) {
-  return to_object(object.Get(name), name);
-}
-
-bool bool_field(const Napi::Object& object, const char* name) {
-  const Napi::Value value = object.Get(name);
-  if (!value.IsBoolean()) wrong(object.Env(), name, "a boolean");
-  return value.As<Napi::Boolean>().Value();
-}
-
-template <typename T>
-T narrow_field(const Napi::Object& object, const char* name) {
-  return static_cast<T>(uint_field(object, name, std::numeric_limits<T>::max()));
-}
-
-std::string string_field(const Napi::Object& object, const char* name) {
-  return to_string(object.Get(name), name);
-}
-
-UniqueFd fd_field(const Napi::Object& object, const char* name) {
-  return UniqueFd::duplicate(fd_argument(object.Get(name), name));
-}
-
-template <typename Each>
-void for_each(const Napi::Value& value, const char* name, const Each& each) {
-  if (!value.IsArray()) wrong(value.Env(), name, "an array");
-  const auto array = value.As<Napi::Array>();
-  for (uint32_t i = 0; i < array.Length(); ++i) {
-    const Napi::HandleScope scope(value.Env());
-    each(array.Get(i));
-  }
-}
-
 GuestMemory::Range to_range(const Napi::Object& object, const char* start_name) {
   return {uint_field(object, start_name), uint_field(object, "size")};
-}
-
-/// How each kind of host end is called, and which of its fields is the descriptor that output goes
-/// to.
-struct BackendKind {
-  std::string_view name;
-  CharBackendSpec::Kind kind;
-  const char* output;
-};
-constexpr std::array<BackendKind, 5> kBackendKinds{{
-    {"null", CharBackendSpec::Kind::kNull, nullptr},
-    {"tty", CharBackendSpec::Kind::kTty, "output"},
-    {"file", CharBackendSpec::Kind::kFile, "fd"},
-    {"pty", CharBackendSpec::Kind::kPty, "fd"},
-    {"socket", CharBackendSpec::Kind::kSocket, "listener"},
-}};
-
-CharBackendSource to_backend(const Napi::Object& object) {
-  const std::string name = string_field(object, "kind");
-  const auto* found = std::ranges::find(kBackendKinds, name, &BackendKind::name);
-  if (found == kBackendKinds.end()) wrong(object.Env(), "kind", "null, tty, file, pty or socket");
-  CharBackendSource source;
-  source.spec.kind = found->kind;
-  const auto take = [&](const char* field) {
-    source.descriptors.push_back(fd_field(object, field));
-    return source.descriptors.back().get();
-  };
-  if (found->output != nullptr) source.spec.output = take(found->output);
-  // -1 means that there is nothing to read from.
-  const bool has_input =
-      object.Get("input").IsNumber() && object.Get("input").As<Napi::Number>().Int32Value() >= 0;
-  if (found->kind == CharBackendSpec::Kind::kTty && has_input) source.spec.input = take("input");
-  return source;
 }
 
 LoadItem to_load_item(const Napi::Object& object) {
@@ -94,39 +20,6 @@ LoadItem to_load_item(const Napi::Object& object) {
   }
   return LoadFile{uint_field(object, "address"), fd_field(object, "fd"),
                   uint_field(object, "offset"), uint_field(object, "length")};
-}
-
-BlockSpec to_block(const Napi::Object& object) {
-  return {.fd = fd_field(object, "fd"),
-          .readonly = bool_field(object, "readonly"),
-          .direct = bool_field(object, "direct"),
-          .num_queues = narrow_field<uint16_t>(object, "numQueues"),
-          .queue_size = narrow_field<uint16_t>(object, "queueSize"),
-          .serial = string_field(object, "serial"),
-          .protect_sector0 = bool_field(object, "protectSector0")};
-}
-
-PciFunctionSpec to_pci_function(const Napi::Object& object) {
-  PciFunctionSpec spec;
-  spec.id = string_field(object, "id");
-  spec.slot = narrow_field<unsigned>(object, "slot");
-  spec.bar0 = uint_field(object, "bar0");
-  spec.bar0_is_64bit = bool_field(object, "bar0Is64Bit");
-  const std::string kind = string_field(object, "kind");
-  if (kind == "block") {
-    spec.device = to_block(object);
-  } else if (kind == "rng") {
-    spec.device = RngSpec{fd_field(object, "fd")};
-  } else if (kind == "console") {
-    spec.device = ConsoleSpec{to_backend(object_field(object, "backend")),
-                              narrow_field<uint16_t>(object, "columns"),
-                              narrow_field<uint16_t>(object, "rows")};
-  } else if (kind == "watchdog") {
-    spec.device = WatchdogSpec{};
-  } else {
-    wrong(object.Env(), "kind", "block, rng, console or watchdog");
-  }
-  return spec;
 }
 
 PciSpec to_pci(const Napi::Object& object) {
@@ -160,35 +53,6 @@ std::vector<VcpuSetup> to_vcpus(const Napi::Object& boot) {
 }
 
 }  // namespace
-
-uint64_t to_uint(const Napi::Value& value, const char* name, uint64_t max) {
-  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
-  if (!(number >= 0) || number != std::floor(number) || number > static_cast<double>(max)) {
-    wrong(value.Env(), name, ("a whole number from 0 to " + std::to_string(max)).c_str());
-  }
-  return static_cast<uint64_t>(number);
-}
-
-uint64_t uint_field(const Napi::Object& object, const char* name, uint64_t max) {
-  return to_uint(object.Get(name), name, max);
-}
-
-int fd_argument(const Napi::Value& value, const char* name) {
-  return static_cast<int>(to_uint(value, name, std::numeric_limits<int>::max()));
-}
-
-std::string to_string(const Napi::Value& value, const char* name) {
-  if (!value.IsString()) wrong(value.Env(), name, "a string");
-  return value.As<Napi::String>().Utf8Value();
-}
-
-std::vector<uint8_t> to_bytes(const Napi::Value& value, const char* name) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-    wrong(value.Env(), name, "a Uint8Array");
-  }
-  const auto array = value.As<Napi::Uint8Array>();
-  return {array.Data(), array.Data() + array.ByteLength()};
-}
 
 MachineSpec to_machine_spec(const Napi::Value& value) {
   const Napi::Object object = to_object(value, "machine");

@@ -15,13 +15,6 @@ namespace tsvmm {
 // JavaScript values to the core's and back. All of these throw Napi::TypeError naming the field
 // that is missing or of the wrong type; ranges that only the core knows are checked there.
 
-/// A whole number from 0 to `max`.
-uint64_t to_uint(const Napi::Value& value, const char* name, uint64_t max = (1ULL << 53) - 1);
-uint64_t uint_field(const Napi::Object& object, const char* name, uint64_t max = (1ULL << 53) - 1);
-int fd_argument(const Napi::Value& value, const char* name);
-std::string to_string(const Napi::Value& value, const char* name);
-std::vector<uint8_t> to_bytes(const Napi::Value& value, const char* name);
-
 MachineSpec to_machine_spec(const Napi::Value& value);
 /// Duplicates every descriptor.
 BootSpec to_boot_spec(const Napi::Value& value);

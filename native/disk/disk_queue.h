@@ -8,15 +8,22 @@
 
 namespace tsvmm {
 
-/// One transfer between a disk and buffers, or a flush. The owner keeps it and the buffers alive
-/// until it completes.
+/// One transfer between a disk and buffers, a flush, or a range to forget or to fill with zeros.
+/// The owner keeps it and the buffers alive until it completes.
 struct DiskOperation {
-  enum class Kind : uint8_t { kRead, kWrite, kFlush };
+  enum class Kind : uint8_t {
+    kRead,
+    kWrite,
+    kFlush,
+    kDiscard,      ///< the range's content does not matter any more
+    kWriteZeroes,  ///< the range reads as zeros from now on
+  };
 
   Kind kind = Kind::kRead;
-  bool durable = false;      ///< a write that must be on stable storage when it completes
-  uint64_t offset = 0;       ///< bytes; advances with the transfer
-  uint64_t length = 0;       ///< bytes left, the sum of the buffers; inside the disk
+  bool durable = false;    ///< a write that must be on stable storage when it completes
+  bool may_unmap = false;  ///< kWriteZeroes: space may be given back
+  uint64_t offset = 0;     ///< bytes; advances with the transfer
+  uint64_t length = 0;     ///< bytes left, the sum of the buffers if there are any; inside the disk
   std::span<iovec> buffers;  ///< none of them empty; consumed by the transfer
   int error = 0;             ///< an errno after completion, 0 for success
 };

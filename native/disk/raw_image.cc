@@ -26,6 +26,7 @@ RawImage::RawImage(int fd, bool direct) : fd_(UniqueFd::duplicate(fd)), direct_(
     read_block_device();
   } else if (S_ISREG(info.st_mode)) {
     size_ = static_cast<uint64_t>(info.st_size);
+    resizable_ = true;
   } else {
     throw Error("EINVAL", "a disk image must be a regular file or a block device");
   }
@@ -33,7 +34,9 @@ RawImage::RawImage(int fd, bool direct) : fd_(UniqueFd::duplicate(fd)), direct_(
 }
 
 void RawImage::read_block_device() {
-  check_errno(::ioctl(fd_.get(), BLKGETSIZE64, &size_), "reading the block device's size");
+  uint64_t size = 0;
+  check_errno(::ioctl(fd_.get(), BLKGETSIZE64, &size), "reading the block device's size");
+  size_ = size;
   int logical = 0;
   unsigned physical = 0;
   check_errno(::ioctl(fd_.get(), BLKSSZGET, &logical), "reading the block device's sector size");
@@ -59,6 +62,23 @@ void RawImage::read_direct_alignment() {
   // A file's logical block stays a sector, as partition tables inside it count in those; the guest
   // is told to prefer more.
   physical_block_size_ = std::max(physical_block_size_, offset_alignment_);
+}
+
+DiskLimits RawImage::limits() const noexcept {
+  return {.logical_block_size = logical_block_size_, .physical_block_size = physical_block_size_};
+}
+
+std::unique_ptr<DiskQueue> RawImage::make_queue(uint16_t depth) {
+  return make_disk_queue(*this, depth);
+}
+
+void RawImage::resize(uint64_t bytes) {
+  if (!resizable_) throw Error("ENOTSUP", "the size of a block device is its own");
+  if (bytes % kSector != 0) throw Error("EINVAL", "a disk's size must be a multiple of 512 bytes");
+  // What the guest sees must never be more than there is.
+  if (bytes < size_) size_.store(bytes, std::memory_order_release);
+  check_errno(::ftruncate(fd_.get(), static_cast<off_t>(bytes)), "resizing the disk image");
+  size_.store(bytes, std::memory_order_release);
 }
 
 bool RawImage::reads_without_waiting() const noexcept {

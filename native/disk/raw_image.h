@@ -1,14 +1,17 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 
 #include "core/unique_fd.h"
+#include "disk/disk_image.h"
 
 namespace tsvmm {
 
 /// An open raw image: a regular file or a block device, and what its host says of it.
-class RawImage {
+class RawImage : public DiskImage {
  public:
   /// Duplicates `fd`. Throws Error if it is neither a regular file nor a block device.
   RawImage(int fd, bool direct);
@@ -19,15 +22,18 @@ class RawImage {
   /// Whether the file system can say at once that a read would have to wait (RWF_NOWAIT);
   /// overlayfs, for one, cannot.
   [[nodiscard]] bool reads_without_waiting() const noexcept;
-  /// Bytes.
-  [[nodiscard]] uint64_t size() const { return size_; }
+  [[nodiscard]] uint64_t size() const noexcept override {
+    return size_.load(std::memory_order_acquire);
+  }
+  [[nodiscard]] DiskLimits limits() const noexcept override;
+  [[nodiscard]] std::unique_ptr<DiskQueue> make_queue(uint16_t depth) override;
+  /// Regular files only.
+  void resize(uint64_t bytes) override;
+
   /// What offsets and lengths must be multiples of: a power of two of bytes, 1 without O_DIRECT.
   [[nodiscard]] uint32_t offset_alignment() const { return offset_alignment_; }
   /// The same for buffer addresses.
   [[nodiscard]] uint32_t memory_alignment() const { return memory_alignment_; }
-  /// The block size to tell the guest: a power of two of bytes, at least 512.
-  [[nodiscard]] uint32_t logical_block_size() const { return logical_block_size_; }
-  [[nodiscard]] uint32_t physical_block_size() const { return physical_block_size_; }
   /// Held while a block is read, changed in part and written back, which direct I/O cannot do in
   /// one.
   [[nodiscard]] std::mutex& partial_blocks() const { return partial_blocks_; }
@@ -39,7 +45,8 @@ class RawImage {
   UniqueFd fd_;
   const bool direct_;
   mutable std::mutex partial_blocks_;
-  uint64_t size_ = 0;
+  std::atomic<uint64_t> size_ = 0;
+  bool resizable_ = false;
   uint32_t offset_alignment_ = 1;
   uint32_t memory_alignment_ = 1;
   uint32_t logical_block_size_ = 512;

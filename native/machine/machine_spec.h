@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "core/unique_fd.h"
-#include "device/char_backend.h"
 #include "hypervisor/hypervisor.h"
+#include "machine/device_specs.h"
 #include "memory/guest_memory.h"
 
 namespace tsvmm {
@@ -42,12 +42,6 @@ struct LoadFile {
 
 using LoadItem = std::variant<LoadBytes, LoadFile>;
 
-/// A character device's host end, and the descriptors that it names.
-struct CharBackendSource {
-  CharBackendSpec spec;
-  std::vector<UniqueFd> descriptors;
-};
-
 struct SerialSpec {
   uint16_t port = 0;
   unsigned gsi = 0;
@@ -57,36 +51,6 @@ struct SerialSpec {
 struct DebugConsoleSpec {
   uint16_t port = 0;
   CharBackendSource backend;
-};
-
-struct BlockSpec {
-  UniqueFd fd;
-  bool readonly = false;
-  bool direct = false;
-  uint16_t num_queues = 1;
-  uint16_t queue_size = 128;
-  std::string serial;
-  bool protect_sector0 = false;
-};
-
-struct RngSpec {
-  UniqueFd fd;
-};
-
-struct ConsoleSpec {
-  CharBackendSource backend;
-  uint16_t columns = 0;
-  uint16_t rows = 0;
-};
-
-struct WatchdogSpec {};
-
-struct PciFunctionSpec {
-  std::string id;
-  unsigned slot = 0;
-  GuestAddress bar0 = 0;
-  bool bar0_is_64bit = false;
-  std::variant<BlockSpec, RngSpec, ConsoleSpec, WatchdogSpec> device;
 };
 
 struct PciSpec {

@@ -11,8 +11,8 @@
 
 namespace tsvmm {
 
-VirtioBlock::VirtioBlock(Options options)
-    : options_(std::move(options)), image_(options_.fd, options_.direct) {
+VirtioBlock::VirtioBlock(std::unique_ptr<DiskImage> image, Options options)
+    : options_(std::move(options)), image_(std::move(image)) {
   if (!std::has_single_bit(options_.queue_size) || options_.queue_size < 4 ||
       options_.queue_size > 32768) {
     throw Error("EINVAL", options_.id + ": queue size must be a power of two from 4 to 32768");
@@ -52,10 +52,11 @@ std::vector<uint16_t> VirtioBlock::queue_sizes() const {
 uint32_t VirtioBlock::config_size() const noexcept { return virtio_block::kConfigSize; }
 
 void VirtioBlock::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
-  const uint32_t logical = image_.logical_block_size();
-  const uint32_t blocks = image_.physical_block_size() / logical;
+  const DiskLimits limits = image_->limits();
+  const uint32_t logical = limits.logical_block_size;
+  const uint32_t blocks = limits.physical_block_size / logical;
   virtio_block::Config config{};
-  config.capacity = image_.size() / virtio_block::kSectorSize;
+  config.capacity = image_->size() / virtio_block::kSectorSize;
   // A request has two buffers besides its data: header and status.
   config.seg_max = options_.queue_size - 2U;
   config.blk_size = logical;
@@ -77,7 +78,7 @@ void VirtioBlock::activate(const Activation& activation) {
   if ((activation.features & (virtio_block::kFeatureFlush | virtio_block::kFeatureConfigWce)) == 0)
     writeback_ = false;
   const BlockContext context{
-      image_, host(), writeback_, options_.serial, options_.read_only, options_.protect_sector0};
+      *image_, host(), writeback_, options_.serial, options_.read_only, options_.protect_sector0};
   try {
     for (const VirtqueueSetup& setup : activation.queues) {
       auto& loop = loops_.at(setup.index);

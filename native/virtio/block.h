@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/event_loop.h"
-#include "disk/raw_image.h"
+#include "disk/disk_image.h"
 #include "virtio/block_counters.h"
 #include "virtio/virtio_device.h"
 
@@ -16,7 +16,7 @@ namespace tsvmm {
 
 class BlockQueue;
 
-/// A virtio block device (virtio 1.2 §5.2) on a raw file or block device.
+/// A virtio block device (virtio 1.2 §5.2) on a disk image of any format.
 ///
 /// Each queue has a thread of its own, `<id>_q<n>`, made at the first activation together with its
 /// I/O ring: a disk that the guest never uses costs neither.
@@ -26,17 +26,15 @@ class VirtioBlock : public VirtioDevice {
 
   struct Options {
     std::string id;
-    int fd = -1;  ///< the caller's; duplicated
     bool read_only = false;
-    bool direct = false;  ///< `fd` is open with O_DIRECT
     uint16_t num_queues = 1;
     uint16_t queue_size = 128;  ///< a power of two from 4 to 32768
     std::string serial;         ///< at most 20 bytes
     bool protect_sector0 = false;
   };
 
-  /// Throws Error if the descriptor cannot be a disk.
-  explicit VirtioBlock(Options options);
+  /// Throws Error if the options make no sense.
+  VirtioBlock(std::unique_ptr<DiskImage> image, Options options);
   ~VirtioBlock() override;
 
   [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kBlock; }
@@ -53,7 +51,7 @@ class VirtioBlock : public VirtioDevice {
 
  private:
   const Options options_;
-  const RawImage image_;
+  const std::unique_ptr<DiskImage> image_;
   std::atomic<bool> writeback_ = true;
   std::vector<std::unique_ptr<BlockCounters>> counters_;  ///< by queue
   std::vector<std::unique_ptr<EventLoop>> loops_;         ///< by queue, made when first needed

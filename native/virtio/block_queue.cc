@@ -27,7 +27,7 @@ BlockQueue::BlockQueue(const BlockContext& context, const Activation& activation
       doorbell_(*setup.doorbell),
       interrupt_(*setup.interrupt),
       queue_(activation.memory, setup.rings, activation.features),
-      disk_(make_disk_queue(context.image, queue_.size())),
+      disk_(context.image.make_queue(queue_.size())),
       requests_(queue_.size()) {
   free_.reserve(requests_.size());
   for (size_t i = requests_.size(); i-- > 0;) free_.push_back(static_cast<uint16_t>(i));

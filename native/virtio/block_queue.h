@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "core/event_loop.h"
+#include "disk/disk_image.h"
 #include "disk/disk_queue.h"
-#include "disk/raw_image.h"
 #include "virtio/block_counters.h"
 #include "virtio/block_request.h"
 #include "virtio/queue.h"
@@ -19,7 +19,7 @@ namespace tsvmm {
 
 /// What the queues of one block device share.
 struct BlockContext {
-  const RawImage& image;
+  DiskImage& image;
   VirtioHost& host;
   const std::atomic<bool>& writeback;
   std::string_view serial;

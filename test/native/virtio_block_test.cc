@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <random>
 
+#include "disk/raw_image.h"
 #include "disk_test_support.h"
 #include "virtio/block.h"
 #include "virtio/block_protocol.h"
@@ -25,10 +26,11 @@ constexpr uint8_t kUntouched = 0xee;
 class BlockTest : public testing::Test {
  protected:
   virtual VirtioBlock::Options options() {
-    return {.id = "_disk0", .fd = file.fd(), .queue_size = kQueueSize, .serial = "serial-number"};
+    return {.id = "_disk0", .queue_size = kQueueSize, .serial = "serial-number"};
   }
+  std::unique_ptr<DiskImage> image() { return std::make_unique<RawImage>(file.fd(), false); }
   void start(uint64_t features = kAllRingFeatures | kFeatureFlush) {
-    device = std::make_unique<VirtioBlock>(options());
+    device = std::make_unique<VirtioBlock>(image(), options());
     device->connect(host);
     activate(features);
   }
@@ -398,7 +400,7 @@ TEST_F(BlockTest, BrokenRingStopsTheDeviceOnly) {
 }
 
 TEST_F(BlockTest, RefusesRingsOutsideMemory) {
-  device = std::make_unique<VirtioBlock>(options());
+  device = std::make_unique<VirtioBlock>(image(), options());
   device->connect(host);
   VirtqueueConfig config = driver.config();
   config.used_ring = (8 << 20) - 4;
@@ -411,13 +413,13 @@ TEST_F(BlockTest, RefusesRingsOutsideMemory) {
 TEST_F(BlockTest, RefusesBadOptions) {
   auto bad = options();
   bad.queue_size = 100;
-  EXPECT_THROW(VirtioBlock{bad}, Error);
+  EXPECT_THROW(VirtioBlock(image(), bad), Error);
   bad = options();
   bad.serial = std::string(21, 'x');
-  EXPECT_THROW(VirtioBlock{bad}, Error);
+  EXPECT_THROW(VirtioBlock(image(), bad), Error);
   bad = options();
   bad.num_queues = 0;
-  EXPECT_THROW(VirtioBlock{bad}, Error);
+  EXPECT_THROW(VirtioBlock(image(), bad), Error);
 }
 
 TEST(MultiQueueBlock, EachQueueHasItsThread) {
@@ -426,10 +428,11 @@ TEST(MultiQueueBlock, EachQueueHasItsThread) {
   constexpr GuestAddress kBar = PciBench::kWindow;
   VirtioBlock::Options options;
   options.id = "_disk3";
-  options.fd = file.fd();
   options.num_queues = 2;
   options.queue_size = 8;
-  bench.add(1, "_disk3", std::make_shared<VirtioBlock>(options), kBar, false);
+  bench.add(1, "_disk3",
+            std::make_shared<VirtioBlock>(std::make_unique<RawImage>(file.fd(), false), options),
+            kBar, false);
   PciDriver driver(bench, kBar);
   EXPECT_NE(driver.device_features() & kFeatureMultiQueue, 0u);
   driver.negotiate(driver.device_features());

@@ -10,11 +10,10 @@
 #include "device/firmware_debug.h"
 #include "device/i8042.h"
 #include "device/serial.h"
+#include "machine/virtio_factory.h"
 #include "pci/host_bridge.h"
-#include "virtio/block.h"
+#include "virtio/console.h"
 #include "virtio/pci_transport.h"
-#include "virtio/rng.h"
-#include "virtio/watchdog.h"
 
 namespace tsvmm {
 namespace {
@@ -123,38 +122,15 @@ void PlatformDevices::add_pci(PciSpec& pci, const GuestMemory& memory, Interrupt
   }
   map_ports(kPciConfigPorts, kPciConfigPortCount, pci_->config_ports());
   pci_->add(0, std::make_shared<HostBridge>());
+  const DeviceContext context{.loop = loop_, .watchdog_expired = reset_by(report, "watchdog")};
   for (PciFunctionSpec& spec : pci.functions) {
-    std::shared_ptr<VirtioDevice> device = make_virtio(spec, report);
+    std::shared_ptr<VirtioDevice> device = make_virtio_device(spec, context);
     virtio_.push_back({spec.id, device});
     VirtioPciFunction::Options options{
         .id = spec.id, .bar0 = spec.bar0, .bar0_is_64bit = spec.bar0_is_64bit};
     pci_->add(spec.slot, std::make_shared<VirtioPciFunction>(std::move(options), std::move(device),
                                                              memory, fabric, *events_));
   }
-}
-
-std::shared_ptr<VirtioDevice> PlatformDevices::make_virtio(PciFunctionSpec& spec,
-                                                           const Report& report) {
-  if (const auto* block = std::get_if<BlockSpec>(&spec.device)) {
-    return std::make_shared<VirtioBlock>(
-        VirtioBlock::Options{.id = spec.id,
-                             .fd = block->fd.get(),
-                             .read_only = block->readonly,
-                             .direct = block->direct,
-                             .num_queues = block->num_queues,
-                             .queue_size = block->queue_size,
-                             .serial = block->serial,
-                             .protect_sector0 = block->protect_sector0});
-  }
-  if (const auto* rng = std::get_if<RngSpec>(&spec.device)) {
-    return std::make_shared<VirtioRng>(rng->fd.get(), loop_);
-  }
-  if (const auto* console = std::get_if<ConsoleSpec>(&spec.device)) {
-    console_ = std::make_shared<VirtioConsole>(make_char_backend(console->backend.spec, loop_),
-                                               loop_, console->columns, console->rows);
-    return console_;
-  }
-  return std::make_shared<VirtioWatchdog>(loop_, reset_by(report, "watchdog"));
 }
 
 void PlatformDevices::pause() {
@@ -168,7 +144,11 @@ void PlatformDevices::resume() {
 }
 
 void PlatformDevices::resize_console(uint16_t columns, uint16_t rows) noexcept {
-  if (console_) console_->resize(columns, rows);
+  for (const Named& named : virtio_) {
+    if (auto* console = dynamic_cast<VirtioConsole*>(named.device.get())) {
+      console->resize(columns, rows);
+    }
+  }
 }
 
 std::vector<PlatformDevices::DeviceCounters> PlatformDevices::counters() const {

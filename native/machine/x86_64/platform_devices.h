@@ -14,7 +14,6 @@
 #include "machine/machine_event.h"
 #include "machine/machine_spec.h"
 #include "pci/pci_root.h"
-#include "virtio/console.h"
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
@@ -68,7 +67,6 @@ class PlatformDevices : public AccessHandler {
   void add_acpi_devices(const BootSpec& boot, const Report& report);
   void add_pci(PciSpec& pci, const GuestMemory& memory, InterruptFabric& fabric,
                const Report& report);
-  std::shared_ptr<VirtioDevice> make_virtio(PciFunctionSpec& spec, const Report& report);
   void map_ports(uint16_t base, uint64_t size, std::shared_ptr<BusDevice> device);
 
   // Declared in the order in which they are needed: a device goes before the loop and the interrupt
@@ -81,7 +79,6 @@ class PlatformDevices : public AccessHandler {
   AddressSpace mmio_;
   std::shared_ptr<Ged> ged_;
   std::shared_ptr<PostCode> post_code_;
-  std::shared_ptr<VirtioConsole> console_;
   std::vector<Named> virtio_;
   std::unique_ptr<PciRoot> pci_;
 };

@@ -1,0 +1,93 @@
+#include "addon/convert_devices.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "addon/convert_fields.h"
+
+namespace tsvmm {
+namespace {
+
+/// How each kind of host end is called, and which of its fields is the descriptor that output goes
+/// to.
+struct BackendKind {
+  std::string_view name;
+  CharBackendSpec::Kind kind;
+  const char* output;
+};
+constexpr std::array<BackendKind, 5> kBackendKinds{{
+    {"null", CharBackendSpec::Kind::kNull, nullptr},
+    {"tty", CharBackendSpec::Kind::kTty, "output"},
+    {"file", CharBackendSpec::Kind::kFile, "fd"},
+    {"pty", CharBackendSpec::Kind::kPty, "fd"},
+    {"socket", CharBackendSpec::Kind::kSocket, "listener"},
+}};
+
+using DeviceSpec = decltype(PciFunctionSpec::device);
+
+DeviceSpec to_block(const Napi::Object& object) {
+  return BlockSpec{.fd = fd_field(object, "fd"),
+                   .readonly = bool_field(object, "readonly"),
+                   .direct = bool_field(object, "direct"),
+                   .num_queues = narrow_field<uint16_t>(object, "numQueues"),
+                   .queue_size = narrow_field<uint16_t>(object, "queueSize"),
+                   .serial = string_field(object, "serial"),
+                   .protect_sector0 = bool_field(object, "protectSector0")};
+}
+
+DeviceSpec to_rng(const Napi::Object& object) { return RngSpec{fd_field(object, "fd")}; }
+
+DeviceSpec to_console(const Napi::Object& object) {
+  return ConsoleSpec{to_backend(object_field(object, "backend")),
+                     narrow_field<uint16_t>(object, "columns"),
+                     narrow_field<uint16_t>(object, "rows")};
+}
+
+DeviceSpec to_watchdog(const Napi::Object& /*object*/) { return WatchdogSpec{}; }
+
+struct DeviceKind {
+  std::string_view name;
+  DeviceSpec (*convert)(const Napi::Object& object);
+};
+constexpr std::array kDeviceKinds{
+    DeviceKind{"block", to_block},
+    DeviceKind{"rng", to_rng},
+    DeviceKind{"console", to_console},
+    DeviceKind{"watchdog", to_watchdog},
+};
+
+}  // namespace
+
+CharBackendSource to_backend(const Napi::Object& object) {
+  const std::string name = string_field(object, "kind");
+  const auto* found = std::ranges::find(kBackendKinds, name, &BackendKind::name);
+  if (found == kBackendKinds.end()) wrong(object.Env(), "kind", "null, tty, file, pty or socket");
+  CharBackendSource source;
+  source.spec.kind = found->kind;
+  const auto take = [&](const char* field) {
+    source.descriptors.push_back(fd_field(object, field));
+    return source.descriptors.back().get();
+  };
+  if (found->output != nullptr) source.spec.output = take(found->output);
+  // -1 means that there is nothing to read from.
+  const bool has_input =
+      object.Get("input").IsNumber() && object.Get("input").As<Napi::Number>().Int32Value() >= 0;
+  if (found->kind == CharBackendSpec::Kind::kTty && has_input) source.spec.input = take("input");
+  return source;
+}
+
+PciFunctionSpec to_pci_function(const Napi::Object& object) {
+  PciFunctionSpec spec;
+  spec.id = string_field(object, "id");
+  spec.slot = narrow_field<unsigned>(object, "slot");
+  spec.bar0 = uint_field(object, "bar0");
+  spec.bar0_is_64bit = bool_field(object, "bar0Is64Bit");
+  const std::string kind = string_field(object, "kind");
+  const auto* found = std::ranges::find(kDeviceKinds, kind, &DeviceKind::name);
+  if (found == kDeviceKinds.end()) wrong(object.Env(), "kind", "a kind of device");
+  spec.device = found->convert(object);
+  return spec;
+}
+
+}  // namespace tsvmm

@@ -1,0 +1,45 @@
+#include "machine/virtio_factory.h"
+
+#include "disk/raw_image.h"
+#include "virtio/block.h"
+#include "virtio/console.h"
+#include "virtio/rng.h"
+#include "virtio/watchdog.h"
+
+namespace tsvmm {
+namespace {
+
+using Device = std::shared_ptr<VirtioDevice>;
+
+Device make(const BlockSpec& spec, const std::string& id, const DeviceContext& /*context*/) {
+  auto image = std::make_unique<RawImage>(spec.fd.get(), spec.direct);
+  return std::make_shared<VirtioBlock>(
+      std::move(image), VirtioBlock::Options{.id = id,
+                                             .read_only = spec.readonly,
+                                             .num_queues = spec.num_queues,
+                                             .queue_size = spec.queue_size,
+                                             .serial = spec.serial,
+                                             .protect_sector0 = spec.protect_sector0});
+}
+
+Device make(const RngSpec& spec, const std::string& /*id*/, const DeviceContext& context) {
+  return std::make_shared<VirtioRng>(spec.fd.get(), context.loop);
+}
+
+Device make(const ConsoleSpec& spec, const std::string& /*id*/, const DeviceContext& context) {
+  return std::make_shared<VirtioConsole>(make_char_backend(spec.backend.spec, context.loop),
+                                         context.loop, spec.columns, spec.rows);
+}
+
+Device make(const WatchdogSpec& /*spec*/, const std::string& /*id*/, const DeviceContext& context) {
+  return std::make_shared<VirtioWatchdog>(context.loop, context.watchdog_expired);
+}
+
+}  // namespace
+
+std::shared_ptr<VirtioDevice> make_virtio_device(PciFunctionSpec& spec,
+                                                 const DeviceContext& context) {
+  return std::visit([&](auto& device) { return make(device, spec.id, context); }, spec.device);
+}
+
+}  // namespace tsvmm

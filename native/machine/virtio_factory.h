@@ -1,0 +1,22 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "core/event_loop.h"
+#include "machine/device_specs.h"
+#include "virtio/virtio_device.h"
+
+namespace tsvmm {
+
+/// What devices of a machine share.
+struct DeviceContext {
+  EventLoop& loop;  ///< of the devices that need no thread of their own; outlives them
+  std::function<void()> watchdog_expired;
+};
+
+/// Makes the device that `spec` describes; its descriptors may be taken. Throws Error.
+std::shared_ptr<VirtioDevice> make_virtio_device(PciFunctionSpec& spec,
+                                                 const DeviceContext& context);
+
+}  // namespace tsvmm
