@@ -227,7 +227,7 @@ TEST(RawImage, ReportsItsSize) {
   const RawImage image(file.fd(), false);
   EXPECT_EQ(image.size(), 12345u);
   EXPECT_EQ(image.offset_alignment(), 1u);
-  EXPECT_EQ(image.logical_block_size(), 512u);
+  EXPECT_EQ(image.limits().logical_block_size, 512u);
 }
 
 }  // namespace
