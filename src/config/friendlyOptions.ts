@@ -1,9 +1,10 @@
 /** The library's options: short forms of the same configuration that the REST API takes. */
 import { ConfigError } from './configError.ts';
 import { decode } from './decode.ts';
+import type { diskConfig } from './devices/disk.ts';
 import type { Input } from './schema.ts';
 import { parseByteSize } from './size.ts';
-import { type diskConfig, type VmConfig, type VmConfigInput, vmConfig } from './vmConfig.ts';
+import { type VmConfig, type VmConfigInput, vmConfig } from './vmConfig.ts';
 
 /** `inherit` is this process's terminal. */
 export type ConsoleOption = 'off' | 'null' | 'inherit' | 'pty' | { readonly file: string };

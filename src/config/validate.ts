@@ -1,12 +1,14 @@
 /** What makes a decoded configuration meaningful: rules between fields. Checked when a VM boots, as vm.create must not. */
 import { ConfigError } from './configError.ts';
-import type { CpusConfig, DiskConfig, MemoryConfig, PayloadConfig, VmConfig } from './vmConfig.ts';
+import { validateConsoles } from './devices/console.ts';
+import { validateDisk } from './devices/disk.ts';
+import { pciDevices } from './pciDevices.ts';
+import { invalid, isPowerOfTwo, unsupported } from './rules.ts';
+import type { CpusConfig, MemoryConfig, PayloadConfig, VmConfig } from './vmConfig.ts';
 
 /** APIC ids beyond 254 need x2APIC destinations, which nothing here was tried with. */
 export const MAX_VCPUS = 254;
 const PAGE_SIZE = 4096;
-const MAX_QUEUE_SIZE = 32_768;
-const MAX_SERIAL_BYTES = 20;
 const MAX_PCI_SLOT = 31;
 
 /** @throws ConfigError `invalid`, `duplicate` or `unsupported`, with one sentence about the first rule that is broken */
@@ -18,14 +20,6 @@ export function validateVmConfig(config: VmConfig): void {
   validateConsoles(config);
   validateIdentifiers(config);
   validateSlots(config);
-}
-
-function invalid(message: string): ConfigError {
-  return new ConfigError('invalid', message);
-}
-
-function unsupported(message: string): ConfigError {
-  return new ConfigError('unsupported', `${message} is not supported yet`);
 }
 
 function validatePayload(payload: PayloadConfig | undefined): void {
@@ -74,58 +68,6 @@ function validateMemory(memory: MemoryConfig): void {
     throw invalid(`The memory size ${memory.size} is not a multiple of ${page} bytes`);
 }
 
-function validateDisk(disk: DiskConfig, bootVcpus: number): void {
-  if (disk.path === undefined || disk.path === '') throw invalid('A disk needs a path');
-  const name = `The disk ${disk.path}`;
-  if (disk.num_queues < 1) throw invalid(`${name} needs at least one queue`);
-  if (disk.num_queues > bootVcpus) {
-    throw invalid(`${name} has more queues (${disk.num_queues}) than there are vCPUs (${bootVcpus})`);
-  }
-  if (!isPowerOfTwo(disk.queue_size) || disk.queue_size <= 2 || disk.queue_size > MAX_QUEUE_SIZE) {
-    throw invalid(`${name} has queue_size ${disk.queue_size}, which is not a power of two from 4 to 32768`);
-  }
-  if (disk.serial !== undefined && new TextEncoder().encode(disk.serial).length > MAX_SERIAL_BYTES) {
-    throw invalid(`${name} has a serial number of more than ${MAX_SERIAL_BYTES} bytes`);
-  }
-  if (disk.image_type !== 'Raw' && disk.image_type !== 'Unknown') {
-    throw unsupported(`Image type ${disk.image_type} (${disk.path})`);
-  }
-  const limits = disk.rate_limiter_config;
-  for (const bucket of [limits?.bandwidth, limits?.ops]) {
-    // A bucket without size or refill time is switched off.
-    if (bucket && bucket.size > 0 && bucket.refill_time > 0) throw unsupported('disks[].rate_limiter_config');
-  }
-}
-
-function isPowerOfTwo(value: number): boolean {
-  let power = 1;
-  while (power < value) power *= 2;
-  return power === value;
-}
-
-/** Rules of the character devices. They are also checked by themselves at vm.create, which opens their host ends. */
-export function validateConsoles(config: VmConfig): void {
-  const { serial, console: virtioConsole, debug_console: debug } = config;
-  for (const [name, device] of [
-    ['serial', serial],
-    ['console', virtioConsole],
-    ['debug_console', debug],
-  ] as const) {
-    if (device.mode === 'File' && !device.file) throw invalid(`${name} in mode File needs a file`);
-  }
-  if (serial.mode === 'Socket' && !serial.socket) throw invalid('serial in mode Socket needs a socket');
-  if (virtioConsole.mode === 'Socket') throw unsupported('console in mode Socket');
-  if (debug.mode === 'Socket') throw unsupported('debug_console in mode Socket');
-  if (serial.mode === 'Tty' && virtioConsole.mode === 'Tty') {
-    throw invalid('serial and console cannot both use the terminal: switch one of them off');
-  }
-}
-
-/** PCI devices with what the rules of identifiers and slots need of them. */
-function pciDevices(config: VmConfig): { id?: string; pci_device_id?: number }[] {
-  return [config.console, ...(config.disks ?? []), config.rng];
-}
-
 function validateIdentifiers(config: VmConfig): void {
   const seen = new Set<string>();
   for (const { id } of pciDevices(config)) {
@@ -145,7 +87,6 @@ function validateSlots(config: VmConfig): void {
     if (taken.has(slot)) throw invalid(`PCI slot ${slot} is given to two devices`);
     taken.add(slot);
   }
-  const devices =
-    (config.disks?.length ?? 0) + 1 + (config.console.mode === 'Off' ? 0 : 1) + (config.watchdog ? 1 : 0);
+  const devices = pciDevices(config).length;
   if (devices > MAX_PCI_SLOT) throw invalid(`${devices} PCI devices do not fit in ${MAX_PCI_SLOT} slots`);
 }

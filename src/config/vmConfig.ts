@@ -2,21 +2,13 @@
  * The configuration of a VM: the one description of its fields, from which types, decoding, options, help and the
  * OpenAPI document are derived. Names are those of the REST API's JSON.
  */
+import { consoleConfig, debugConsoleConfig, serialConfig } from './devices/console.ts';
+import { diskConfig } from './devices/disk.ts';
+import { rngConfig } from './devices/rng.ts';
+import { U8, U16, U32 } from './limits.ts';
 import type { Infer, Input } from './schema.ts';
 
-const U8 = 255;
-const U16 = 65_535;
-const U32 = 4_294_967_295;
-
 export const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
-
-/** Fields that every PCI device shares, flattened into the device's own object. */
-const pciCommon = {
-  id: { type: 'string', help: 'Device identifier, unique in the VM' },
-  iommu: { type: 'boolean', unsupported: true, help: 'Put the device behind a virtual IOMMU' },
-  pci_segment: { type: 'integer', max: U16, default: 0, unsupported: true, help: 'PCI segment number' },
-  pci_device_id: { type: 'integer', max: U8, help: 'PCI slot, 1 to 31; the next free one unless given' },
-} as const;
 
 const cpuTopology = {
   type: 'object',
@@ -109,104 +101,6 @@ export const payloadConfig = {
   },
 } as const;
 
-const tokenBucket = {
-  type: 'object',
-  name: 'TokenBucket',
-  fields: {
-    size: { type: 'integer', required: true },
-    one_time_burst: { type: 'integer' },
-    refill_time: { type: 'integer', required: true },
-  },
-} as const;
-
-const rateLimiterConfig = {
-  type: 'object',
-  name: 'RateLimiterConfig',
-  strict: true,
-  fields: { bandwidth: tokenBucket, ops: tokenBucket },
-} as const;
-
-export const diskConfig = {
-  type: 'object',
-  name: 'DiskConfig',
-  fields: {
-    ...pciCommon,
-    path: { type: 'string', help: 'Disk image or block device' },
-    readonly: { type: 'boolean', default: false, help: 'Refuse writes' },
-    direct: { type: 'boolean', default: false, help: 'Bypass the host page cache (O_DIRECT)' },
-    num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues, at most one per vCPU' },
-    queue_size: { type: 'integer', max: U16, default: 128, help: 'Descriptors in a queue, a power of two' },
-    vhost_user: { type: 'boolean', default: false, unsupported: true },
-    vhost_socket: { type: 'string', unsupported: true, cli: 'socket' },
-    rate_limiter_config: { ...rateLimiterConfig, cli: false },
-    rate_limit_group: { type: 'string', unsupported: true },
-    queue_affinity: { type: 'any', unsupported: true },
-    serial: { type: 'string', help: 'Serial number, at most 20 bytes' },
-    backing_files: { type: 'boolean', default: false, help: 'Allow an image to name another one below it' },
-    sparse: { type: 'boolean', default: true, help: 'Let the guest give space back' },
-    image_type: {
-      type: 'enum',
-      values: {
-        Raw: 'raw',
-        Qcow2: 'qcow2',
-        FixedVhd: 'vhd',
-        Vhdx: 'vhdx',
-        FlatVmdk: 'vmdk',
-        Unknown: 'unknown',
-      },
-      default: 'Unknown',
-      help: 'Format of the image, detected unless given',
-    },
-    lock_granularity: {
-      type: 'enum',
-      values: { ByteRange: 'byte-range', Full: 'full' },
-      default: 'ByteRange',
-      help: 'What part of the image is locked',
-    },
-    disable_io_uring: { type: 'boolean', default: false, unsupported: true, cli: '_disable_io_uring' },
-    disable_aio: { type: 'boolean', default: false, unsupported: true, cli: '_disable_aio' },
-  },
-} as const;
-
-export const rngConfig = {
-  type: 'object',
-  name: 'RngConfig',
-  fields: {
-    ...pciCommon,
-    src: { type: 'string', required: true, help: 'Source of random bytes' },
-  },
-} as const;
-
-/** How a character device meets the host. */
-const consoleMode = {
-  type: 'enum',
-  values: { Off: 'off', Pty: 'pty', Tty: 'tty', File: 'file', Socket: 'socket', Null: 'null' },
-  required: true,
-  help: 'Where the device leads to',
-} as const;
-
-export const serialConfig = {
-  type: 'object',
-  name: 'SerialConfig',
-  fields: { file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' } },
-} as const;
-
-export const consoleConfig = {
-  type: 'object',
-  name: 'ConsoleConfig',
-  fields: { ...pciCommon, file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' } },
-} as const;
-
-export const debugConsoleConfig = {
-  type: 'object',
-  name: 'DebugConsoleConfig',
-  fields: {
-    file: { type: 'string' },
-    mode: consoleMode,
-    iobase: { type: 'integer', max: U16, hex: true, help: 'I/O port, 0xe9 unless given' },
-  },
-} as const;
-
 export const platformConfig = {
   type: 'object',
   name: 'PlatformConfig',
@@ -284,12 +178,6 @@ export const vmConfig = {
 export type CpusConfig = Infer<typeof cpusConfig>;
 export type MemoryConfig = Infer<typeof memoryConfig>;
 export type PayloadConfig = Infer<typeof payloadConfig>;
-export type DiskConfig = Infer<typeof diskConfig>;
-export type RngConfig = Infer<typeof rngConfig>;
-export type ConsoleMode = Infer<typeof consoleMode>;
-export type SerialConfig = Infer<typeof serialConfig>;
-export type ConsoleConfig = Infer<typeof consoleConfig>;
-export type DebugConsoleConfig = Infer<typeof debugConsoleConfig>;
 export type PlatformConfig = Infer<typeof platformConfig>;
 /** A complete configuration: every field that has a default is there. */
 export type VmConfig = Infer<typeof vmConfig>;

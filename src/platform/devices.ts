@@ -1,5 +1,7 @@
 /** Gives every PCI device its name, number and addresses, in the order in which guests expect to find them. */
-import type { DiskConfig, VmConfig } from '../config/vmConfig.ts';
+import type { DiskConfig } from '../config/devices/disk.ts';
+import { pciDevices } from '../config/pciDevices.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
 import type { CharBackendSpec, PciFunctionSpec } from '../native.ts';
 import { CONSOLE_ID, DeviceIds, DISK_PREFIX, RNG_ID, WATCHDOG_ID } from './deviceIds.ts';
 import type { BootResources, Placement } from './plan.ts';
@@ -30,7 +32,7 @@ export function planDevices(
 ): DevicePlan {
   const disks = config.disks ?? [];
   const bus = createBus(window32, window64);
-  reserveNames(bus, config, disks);
+  reserveNames(bus, config);
   if (resources.console !== undefined) {
     addConsole(bus, config, resources.console, resources.consoleSize);
   }
@@ -69,22 +71,10 @@ function createBus(window32: Window, window64: Window): Bus {
 }
 
 /** Names and numbers that are asked for are taken before any other is handed out. */
-function reserveNames(bus: Bus, config: VmConfig, disks: readonly DiskConfig[]): void {
-  if (config.console.mode !== 'Off') {
-    reserve(bus, config.console);
-  }
-  reserve(bus, config.rng);
-  for (let i = 0; i < disks.length; i++) {
-    reserve(bus, disks[i] as DiskConfig);
-  }
-}
-
-function reserve(bus: Bus, device: { readonly id?: string; readonly pci_device_id?: number }): void {
-  if (device.id !== undefined) {
-    bus.names.push(device.id);
-  }
-  if (device.pci_device_id !== undefined) {
-    bus.slots.reserve(device.pci_device_id);
+function reserveNames(bus: Bus, config: VmConfig): void {
+  for (const { id, pci_device_id } of pciDevices(config)) {
+    if (id !== undefined) bus.names.push(id);
+    if (pci_device_id !== undefined) bus.slots.reserve(pci_device_id);
   }
 }
 

@@ -1,5 +1,6 @@
 /** The host ends of the character devices: opened when a VM is created, and anew for each boot after that. */
-import type { ConsoleMode, VmConfig } from '../config/vmConfig.ts';
+import type { ConsoleMode } from '../config/devices/console.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
 import { O_CREAT, O_TRUNC, O_WRONLY, PRIVATE_FILE } from '../host/openFlags.ts';
 import type { CharBackendSpec, NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';

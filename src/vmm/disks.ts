@@ -1,5 +1,5 @@
 /** Opening and locking disk images. */
-import type { DiskConfig } from '../config/vmConfig.ts';
+import type { DiskConfig } from '../config/devices/disk.ts';
 import { O_DIRECT, O_RDONLY, O_RDWR } from '../host/openFlags.ts';
 import type { NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';

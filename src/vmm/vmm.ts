@@ -3,7 +3,8 @@
  * it. Commands that change something are carried out one after the other, and each is answered once, in order; what a
  * guest does to its machine (power-off, reset, failure) takes its place in the same queue.
  */
-import { validateConsoles, validateVmConfig } from '../config/validate.ts';
+import { validateConsoles } from '../config/devices/console.ts';
+import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { MachineEvent, NativeAddon } from '../native.ts';
 import { type Consoles, openConsoles, type Terminal } from './consoles.ts';

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { ConfigError } from '../../../src/config/configError.ts';
 import { decode } from '../../../src/config/decode.ts';
-import { diskConfig, vmConfig } from '../../../src/config/vmConfig.ts';
+import { diskConfig } from '../../../src/config/devices/disk.ts';
+import { vmConfig } from '../../../src/config/vmConfig.ts';
 
 function refusal(value: unknown): ConfigError {
   try {

@@ -1,0 +1,64 @@
+/** Character devices: serial port, virtio console, debug port. */
+import { U16 } from '../limits.ts';
+import { invalid, unsupported } from '../rules.ts';
+import type { Infer } from '../schema.ts';
+import { pciCommon } from './pci.ts';
+
+/** How a character device meets the host. */
+const consoleMode = {
+  type: 'enum',
+  values: { Off: 'off', Pty: 'pty', Tty: 'tty', File: 'file', Socket: 'socket', Null: 'null' },
+  required: true,
+  help: 'Where the device leads to',
+} as const;
+
+export const serialConfig = {
+  type: 'object',
+  name: 'SerialConfig',
+  fields: { file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' } },
+} as const;
+
+export const consoleConfig = {
+  type: 'object',
+  name: 'ConsoleConfig',
+  fields: { ...pciCommon, file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' } },
+} as const;
+
+export const debugConsoleConfig = {
+  type: 'object',
+  name: 'DebugConsoleConfig',
+  fields: {
+    file: { type: 'string' },
+    mode: consoleMode,
+    iobase: { type: 'integer', max: U16, hex: true, help: 'I/O port, 0xe9 unless given' },
+  },
+} as const;
+
+export type ConsoleMode = Infer<typeof consoleMode>;
+export type SerialConfig = Infer<typeof serialConfig>;
+export type ConsoleConfig = Infer<typeof consoleConfig>;
+export type DebugConsoleConfig = Infer<typeof debugConsoleConfig>;
+
+interface Consoles {
+  readonly serial: SerialConfig;
+  readonly console: ConsoleConfig;
+  readonly debug_console: DebugConsoleConfig;
+}
+
+/** Rules of the character devices. They are also checked by themselves at vm.create, which opens their host ends. */
+export function validateConsoles(config: Consoles): void {
+  const { serial, console: virtioConsole, debug_console: debug } = config;
+  for (const [name, device] of [
+    ['serial', serial],
+    ['console', virtioConsole],
+    ['debug_console', debug],
+  ] as const) {
+    if (device.mode === 'File' && !device.file) throw invalid(`${name} in mode File needs a file`);
+  }
+  if (serial.mode === 'Socket' && !serial.socket) throw invalid('serial in mode Socket needs a socket');
+  if (virtioConsole.mode === 'Socket') throw unsupported('console in mode Socket');
+  if (debug.mode === 'Socket') throw unsupported('debug_console in mode Socket');
+  if (serial.mode === 'Tty' && virtioConsole.mode === 'Tty') {
+    throw invalid('serial and console cannot both use the terminal: switch one of them off');
+  }
+}

@@ -1,0 +1,77 @@
+/** Disks (virtio-block). */
+import { U16 } from '../limits.ts';
+import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE, unsupported } from '../rules.ts';
+import type { Infer } from '../schema.ts';
+import { pciCommon } from './pci.ts';
+import { rateLimiterConfig } from './rateLimiter.ts';
+
+/** What GET_ID has room for (virtio 1.2 §5.2.6.1). */
+const MAX_SERIAL_BYTES = 20;
+
+export const diskConfig = {
+  type: 'object',
+  name: 'DiskConfig',
+  fields: {
+    ...pciCommon,
+    path: { type: 'string', help: 'Disk image or block device' },
+    readonly: { type: 'boolean', default: false, help: 'Refuse writes' },
+    direct: { type: 'boolean', default: false, help: 'Bypass the host page cache (O_DIRECT)' },
+    num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues, at most one per vCPU' },
+    queue_size: { type: 'integer', max: U16, default: 128, help: 'Descriptors in a queue, a power of two' },
+    vhost_user: { type: 'boolean', default: false, unsupported: true },
+    vhost_socket: { type: 'string', unsupported: true, cli: 'socket' },
+    rate_limiter_config: { ...rateLimiterConfig, cli: false },
+    rate_limit_group: { type: 'string', unsupported: true },
+    queue_affinity: { type: 'any', unsupported: true },
+    serial: { type: 'string', help: 'Serial number, at most 20 bytes' },
+    backing_files: { type: 'boolean', default: false, help: 'Allow an image to name another one below it' },
+    sparse: { type: 'boolean', default: true, help: 'Let the guest give space back' },
+    image_type: {
+      type: 'enum',
+      values: {
+        Raw: 'raw',
+        Qcow2: 'qcow2',
+        FixedVhd: 'vhd',
+        Vhdx: 'vhdx',
+        FlatVmdk: 'vmdk',
+        Unknown: 'unknown',
+      },
+      default: 'Unknown',
+      help: 'Format of the image, detected unless given',
+    },
+    lock_granularity: {
+      type: 'enum',
+      values: { ByteRange: 'byte-range', Full: 'full' },
+      default: 'ByteRange',
+      help: 'What part of the image is locked',
+    },
+    disable_io_uring: { type: 'boolean', default: false, unsupported: true, cli: '_disable_io_uring' },
+    disable_aio: { type: 'boolean', default: false, unsupported: true, cli: '_disable_aio' },
+  },
+} as const;
+
+export type DiskConfig = Infer<typeof diskConfig>;
+
+/** @throws ConfigError */
+export function validateDisk(disk: DiskConfig, bootVcpus: number): void {
+  if (disk.path === undefined || disk.path === '') throw invalid('A disk needs a path');
+  const name = `The disk ${disk.path}`;
+  if (disk.num_queues < 1) throw invalid(`${name} needs at least one queue`);
+  if (disk.num_queues > bootVcpus) {
+    throw invalid(`${name} has more queues (${disk.num_queues}) than there are vCPUs (${bootVcpus})`);
+  }
+  if (!isPowerOfTwo(disk.queue_size) || disk.queue_size <= 2 || disk.queue_size > MAX_QUEUE_SIZE) {
+    throw invalid(`${name} has queue_size ${disk.queue_size}, which is not a power of two from 4 to 32768`);
+  }
+  if (disk.serial !== undefined && new TextEncoder().encode(disk.serial).length > MAX_SERIAL_BYTES) {
+    throw invalid(`${name} has a serial number of more than ${MAX_SERIAL_BYTES} bytes`);
+  }
+  if (disk.image_type !== 'Raw' && disk.image_type !== 'Unknown') {
+    throw unsupported(`Image type ${disk.image_type} (${disk.path})`);
+  }
+  const limits = disk.rate_limiter_config;
+  for (const bucket of [limits?.bandwidth, limits?.ops]) {
+    // A bucket without size or refill time is switched off.
+    if (bucket && bucket.size > 0 && bucket.refill_time > 0) throw unsupported('disks[].rate_limiter_config');
+  }
+}
