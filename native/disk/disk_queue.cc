@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <vector>
 
-#include "disk/io_uring.h"
+#include "core/io_uring.h"
 #include "disk/raw_image.h"
 #include "disk/sync_io.h"
 

@@ -12,11 +12,12 @@ const MAY_INCLUDE = {
   host: ['core'],
   bus: ['core'],
   disk: ['core'],
+  net: ['core'],
   hypervisor: ['core', 'memory'],
   pci: ['core', 'bus', 'hypervisor'],
   device: ['core', 'bus', 'hypervisor'],
-  virtio: ['core', 'memory', 'bus', 'hypervisor', 'disk', 'pci', 'device'],
-  machine: ['core', 'memory', 'bus', 'hypervisor', 'disk', 'pci', 'device', 'virtio'],
+  virtio: ['core', 'memory', 'bus', 'hypervisor', 'disk', 'net', 'pci', 'device'],
+  machine: ['core', 'memory', 'bus', 'hypervisor', 'disk', 'net', 'pci', 'device', 'virtio'],
   addon: ['core', 'host', 'hypervisor', 'machine'],
 };
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "disk/io_uring.h"
+#include "core/io_uring.h"
 #include "disk/raw_image.h"
 #include "disk/sync_io.h"
 #include "disk_test_support.h"

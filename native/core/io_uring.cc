@@ -1,4 +1,4 @@
-#include "disk/io_uring.h"
+#include "core/io_uring.h"
 
 #include <sys/mman.h>
 #include <sys/syscall.h>

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "virtio/virtio_device.h"
+
+namespace tsvmm {
+
+/// What serving one pair of a network device's queues needs.
+struct NetPairSetup {
+  uint16_t index = 0;
+  const GuestMemory& memory;
+  uint64_t features = 0;                     ///< negotiated
+  const VirtqueueSetup* receive = nullptr;   ///< nullptr if the driver does not use it
+  const VirtqueueSetup* transmit = nullptr;  ///< nullptr if the driver does not use it
+  VirtioHost& host;
+};
+
+/// Moves frames between a pair of queues and the host as long as it lives: a thread here or the
+/// kernel (vhost). When it goes nothing is in flight and guest memory is not touched any more.
+class NetPair {
+ public:
+  virtual ~NetPair() = default;
+  /// Holds, with nothing in flight. Not on the pair's own thread.
+  virtual void pause() = 0;
+  virtual void resume() = 0;
+};
+
+/// Starts to serve a pair. Throws Error.
+using MakeNetPair = std::function<std::unique_ptr<NetPair>(const NetPairSetup& setup)>;
+
+}  // namespace tsvmm
