@@ -1,9 +1,9 @@
 /*
- * The lab host's init process: runs commands for the outside over one virtio-serial port, many at a
- * time.
+ * The init process of the lab host and of its guests: runs commands for the outside over one
+ * virtio-serial port, console or serial port, many at a time.
  *
  * A frame in either direction is three little-endian 32-bit numbers (job, type, length), then
- * `length` bytes. agent.mjs holds the other end. Also a client: `agent connect PATH` joins a UNIX
+ * `length` bytes. agentLink.mjs holds the other end. Also a client: `agent connect PATH` joins a UNIX
  * socket to stdin and stdout.
  */
 #define _GNU_SOURCE
@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 enum { kMaxJobs = 32, kMaxPayload = 65536, kMaxWords = 512 };
@@ -333,6 +334,14 @@ static void serve(void) {
   }
 }
 
+/* A terminal is to pass on every byte as it is. */
+static void make_raw(int fd) {
+  struct termios settings;
+  if (tcgetattr(fd, &settings) != 0) return;
+  cfmakeraw(&settings);
+  tcsetattr(fd, TCSANOW, &settings);
+}
+
 static int connect_to(const char *path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   if (strlen(path) >= sizeof address.sun_path) return 1;
@@ -365,7 +374,8 @@ static int connect_to(const char *path) {
 int main(int argc, char **argv) {
   if (argc == 3 && strcmp(argv[1], "connect") == 0) return connect_to(argv[2]);
   if (argc == 3 && strcmp(argv[1], "serve") == 0) {
-    port = open(argv[2], O_RDWR | O_CLOEXEC);
+    port = open(argv[2], O_RDWR | O_CLOEXEC | O_NOCTTY);
+    if (port >= 0) make_raw(port);
     if (port >= 0) serve();
     perror(argv[2]);
   }

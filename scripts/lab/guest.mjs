@@ -4,21 +4,30 @@ import path from 'node:path';
 import { ensureDebianPackages } from '../lib/packages.mjs';
 import { CACHE, ROOT } from '../lib/paths.mjs';
 import { step } from '../lib/progress.mjs';
-import { digestOf } from '../lib/stamp.mjs';
+import { digestOf, filesBelow } from '../lib/stamp.mjs';
 import { makeDisk, makeInitramfs } from './images.mjs';
 import { extractVmlinux, moduleFiles, stockKernel } from './kernel.mjs';
+import { makeWorkshop } from './workshop.mjs';
 
 /** Drivers that the stock kernel has as modules and our devices need, `evdev` and `button` for the power button. */
 const GUEST_MODULES = ['virtio_pci', 'virtio_blk', 'virtio_console', 'virtio_rng', 'button', 'evdev'];
+
+/** Everything that the guest's files are made of, besides the kernel. */
+const RECIPES = [
+  'guest/',
+  'agent.c',
+  ...['cpio', 'guest', 'images', 'kernel', 'standIn', 'tools', 'workshop'].map((name) => `${name}.mjs`),
+].map((name) => `scripts/lab/${name}`);
 
 const GUEST_DISK_MEGABYTES = 32;
 
 /**
  * @typedef {object} Guest
- * @property {string} folder that holds nothing but the following four
+ * @property {string} folder that holds nothing but the following five
  * @property {string} bzImage
  * @property {string} vmlinux the same kernel as an ELF file with a PVH entry
  * @property {string} initramfs
+ * @property {string} workshop an initramfs with tools, more drivers and the agent
  * @property {string} disk an ext4 root file system
  */
 
@@ -26,10 +35,7 @@ const GUEST_DISK_MEGABYTES = 32;
 export async function stockGuest() {
   const kernel = await stockKernel();
   const init = path.join(ROOT, 'scripts/lab/guest/init');
-  const recipes = ['guest.mjs', 'images.mjs', 'cpio.mjs', 'kernel.mjs'].map((name) =>
-    path.join(ROOT, 'scripts/lab', name),
-  );
-  const digest = digestOf([init, ...recipes], kernel.release).slice(0, 16);
+  const digest = digestOf(filesBelow(RECIPES), kernel.release).slice(0, 16);
   const guest = guestIn(path.join(CACHE, `guest-${kernel.release}-${digest}`));
   if (fs.existsSync(guest.folder)) return guest;
   return step('making the stock guest', async () => {
@@ -38,7 +44,9 @@ export async function stockGuest() {
     fs.mkdirSync(fresh.folder, { recursive: true });
     fs.copyFileSync(kernel.bzImage, fresh.bzImage);
     fs.writeFileSync(fresh.vmlinux, extractVmlinux(fs.readFileSync(kernel.bzImage)));
-    fs.writeFileSync(fresh.initramfs, await makeInitramfs(init, moduleFiles(kernel.modules, GUEST_MODULES)));
+    const initramfs = await makeInitramfs(init, moduleFiles(kernel.modules, GUEST_MODULES));
+    fs.writeFileSync(fresh.initramfs, initramfs);
+    fs.writeFileSync(fresh.workshop, Buffer.concat([initramfs, await makeWorkshop(kernel)]));
     await makeDisk(fresh.disk, GUEST_DISK_MEGABYTES, init, async (root) => {
       fs.writeFileSync(path.join(root, 'etc/motd'), 'This file is on the disk.\n');
     });
@@ -58,6 +66,7 @@ function guestIn(folder) {
     bzImage: file('bzImage'),
     vmlinux: file('vmlinux'),
     initramfs: file('initramfs'),
+    workshop: file('workshop'),
     disk: file('disk.img'),
   };
 }

@@ -1,19 +1,35 @@
 /** The lab host's own system: a disk image with Node.js, the stock kernel's modules, the agent and the stock guest. */
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { run } from '../lib/exec.mjs';
 import { ensureDebianPackages } from '../lib/packages.mjs';
 import { CACHE, ROOT } from '../lib/paths.mjs';
 import { step } from '../lib/progress.mjs';
-import { digestOf } from '../lib/stamp.mjs';
+import { digestOf, filesBelow } from '../lib/stamp.mjs';
 import { stockGuest } from './guest.mjs';
 import { makeDisk, makeInitramfs } from './images.mjs';
 import { moduleFiles, stockKernel } from './kernel.mjs';
+import { HOST_TOOLS, librariesOf, toolFiles } from './tools.mjs';
+import { buildAgent } from './workshop.mjs';
 
 /** What the initramfs needs to reach the disk. */
 const BOOT_MODULES = ['virtio_pci', 'virtio_blk'];
 
 const DISK_MEGABYTES = 512;
+
+/** Everything that the host's image is made of, besides the kernel, Node.js and the guest. */
+const RECIPES = [
+  'host/',
+  'agent.c',
+  ...['cpio', 'hostImage', 'images', 'kernel', 'standIn', 'tools', 'workshop'].map((name) => `${name}.mjs`),
+].map((name) => `scripts/lab/${name}`);
+
+/** For what must work without privileges; "nobody" is who passt becomes when root starts it. */
+const USERS = [
+  'somebody:x:1000:1000:somebody:/tmp:/bin/sh\n',
+  'nobody:x:65534:65534:nobody:/:/bin/sh\n',
+].join('');
 
 /**
  * @typedef {object} LabHost
@@ -28,12 +44,8 @@ export async function labHost() {
   const kernel = await stockKernel();
   const guest = await stockGuest();
   const here = path.join(ROOT, 'scripts/lab');
-  const parts = ['host/init', 'host/initramfsInit', 'agent.c', 'hostImage.mjs', 'images.mjs', 'cpio.mjs'];
   const versions = `${kernel.release} ${process.version} ${path.basename(guest.folder)}`;
-  const digest = digestOf(
-    parts.map((part) => path.join(here, part)),
-    versions,
-  ).slice(0, 16);
+  const digest = digestOf(filesBelow(RECIPES), versions).slice(0, 16);
   const folder = path.join(CACHE, `lab-${digest}`);
   const host = (/** @type {string} */ at) => ({
     kernel: kernel.bzImage,
@@ -69,26 +81,32 @@ async function fillDisk(root, kernel, guest) {
   fs.cpSync(kernel.modules, modules, { recursive: true });
   await run(path.join(root, 'bin/busybox'), ['depmod', '-b', root, kernel.release]);
   fs.cpSync(guest.folder, path.join(root, 'guest'), { recursive: true });
-  await copyProgram(root, fs.realpathSync(process.execPath), 'usr/bin/node');
-  const agent = path.join(ROOT, 'scripts/lab/agent.c');
-  const flags = ['-O1', '-Wall', '-Wextra', '-Werror', '-static'];
-  await run('gcc', [...flags, '-o', path.join(root, 'sbin/agent'), agent, '-lutil']);
+  const node = fs.realpathSync(process.execPath);
+  const libraries = await librariesOf(node);
+  copyInto(root, [
+    { name: 'usr/bin/node', source: node },
+    ...[...libraries].map(([name, source]) => ({ name, source })),
+  ]);
+  const work = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-tools-'));
+  try {
+    copyInto(root, await toolFiles(HOST_TOOLS, work));
+  } finally {
+    fs.rmSync(work, { recursive: true });
+  }
+  fs.appendFileSync(path.join(root, 'etc/passwd'), USERS);
+  await buildAgent(path.join(root, 'sbin/agent'));
 }
 
 /**
- * Copies a program of this machine with the shared libraries that it loads.
- *
  * @param {string} root
- * @param {string} program
- * @param {string} name in the new system
+ * @param {readonly import('./tools.mjs').ImageFile[]} files
  */
-async function copyProgram(root, program, name) {
-  const { stdout } = await run('ldd', [program]);
-  const libraries = [...stdout.matchAll(/(\/\S+) \(0x/g)].map((found) => String(found[1]));
-  fs.copyFileSync(program, path.join(root, name));
-  for (const library of libraries) {
-    const copy = path.join(root, library);
+function copyInto(root, files) {
+  for (const { name, source } of files) {
+    const copy = path.join(root, name);
     fs.mkdirSync(path.dirname(copy), { recursive: true });
-    fs.copyFileSync(library, copy);
+    fs.rmSync(copy, { force: true });
+    fs.copyFileSync(source, copy);
+    fs.chmodSync(copy, 0o755);
   }
 }

@@ -78,6 +78,30 @@ export async function makeInitramfs(init, modules) {
 }
 
 /**
+ * An archive of these files, to follow an initramfs in the same file: Linux unpacks one after the other.
+ *
+ * @param {readonly {name: string, source: string}[]} files
+ * @returns {Buffer}
+ */
+export function moreFiles(files) {
+  const folders = new Set(files.flatMap(({ name }) => parents(name)));
+  return cpioArchive([
+    ...[...folders].map((name) => ({ name, mode: DIRECTORY })),
+    ...files.map(({ name, source }) => ({
+      name,
+      mode: EXECUTABLE_FILE,
+      content: fs.readFileSync(source),
+    })),
+  ]);
+}
+
+/** @param {string} name */
+function parents(name) {
+  const words = name.split('/').slice(0, -1);
+  return words.map((_, index) => words.slice(0, index + 1).join('/'));
+}
+
+/**
  * An ext4 image with busybox, `init` as /sbin/init and whatever `fill` puts into its root folder.
  *
  * @param {string} image path to write

@@ -13,7 +13,7 @@ const BOOT_SECONDS = 120;
 const POWER_OFF_SECONDS = 15;
 
 /** Loaded in the lab host before the first command. */
-const HOST_MODULES = ['kvm_amd', 'virtio_rng', 'tun'];
+const HOST_MODULES = ['kvm_amd', 'virtio_rng', 'tun', 'vhost_net'];
 
 /** QEMU's list of what this CPU model has and its emulation lacks. */
 const EMULATION_WARNINGS = /^qemu-system-x86_64: warning: TCG doesn't support.*\n/gm;

@@ -81,7 +81,7 @@ test('under Node.js it is the same', async () => {
       ...['--kernel', vmlinux, '--initramfs', initramfs, '--cmdline', 'console=ttyS0 quiet'],
       ...['--cpus', 'boot=2', '--memory', 'size=256M', ...serial],
     ],
-    'node',
+    { runtime: 'node' },
   );
   await vm.type('echo $((6 * 7)) is $(uname -s)');
   await vm.expect('42 is Linux');

@@ -21,8 +21,16 @@ export const guestFiles = {
   bzImage: '/guest/bzImage',
   vmlinux: '/guest/vmlinux',
   initramfs: '/guest/initramfs',
+  /** An initramfs with tools and an agent in it: see guest.ts. */
+  workshop: '/guest/workshop',
   disk: '/guest/disk.img',
 } as const;
+
+export interface SessionOptions {
+  readonly runtime?: Runtime;
+  /** Words that go before the VMM's path, such as `ip netns exec NAME`. */
+  readonly wrapper?: readonly string[];
+}
 
 /** A `tsvmm` process in the lab with its standard input and output. */
 export class VmmSession {
@@ -30,13 +38,20 @@ export class VmmSession {
   #read = 0;
   #errors = '';
   #waiting: (() => void)[] = [];
+  #listener: ((bytes: Uint8Array) => void) | undefined;
   readonly #job: Job;
+  /** Resolves when the process has ended, however it did. */
+  readonly ended: Promise<void>;
 
-  constructor(lab: Lab, args: readonly string[], runtime: Runtime = 'executable') {
+  constructor(lab: Lab, args: readonly string[], options: SessionOptions = {}) {
     this.#job = lab.start({
-      command: ['/tsvmm/bin/tsvmm', ...args],
-      env: runtime === 'node' ? { TSVMM_RUNTIME: 'node' } : {},
+      command: [...(options.wrapper ?? []), '/tsvmm/bin/tsvmm', ...args],
+      env: options.runtime === 'node' ? { TSVMM_RUNTIME: 'node' } : {},
       onStdout: (bytes) => {
+        if (this.#listener) {
+          this.#listener(bytes);
+          return;
+        }
         this.#text += bytes.toString();
         this.#wake();
       },
@@ -44,10 +59,20 @@ export class VmmSession {
         this.#errors += bytes.toString();
       },
     });
-    this.#job.exited.then(
+    this.ended = this.#job.exited.then(
       () => this.#wake(),
       () => this.#wake(),
     );
+  }
+
+  /** Hands stdout to a listener from now on, byte by byte, instead of keeping it as text. */
+  onStdout(listener: (bytes: Uint8Array) => void): void {
+    this.#listener = listener;
+  }
+
+  /** Standard input. */
+  write(bytes: Uint8Array): void {
+    this.#job.write(bytes);
   }
 
   /** Everything on stdout so far. */
@@ -64,7 +89,7 @@ export class VmmSession {
   async expect(wanted: string): Promise<void> {
     const end = Date.now() + PATIENCE_SECONDS * 1000;
     let ended = false;
-    this.#job.exited.finally(() => {
+    this.ended.then(() => {
       ended = true;
     });
     for (;;) {
@@ -129,6 +154,7 @@ export async function api(
   socket: string,
   method: 'GET' | 'PUT',
   endpoint: string,
+  body?: unknown,
 ): Promise<ApiAnswer> {
   let answer = '';
   const errors: Buffer[] = [];
@@ -141,16 +167,22 @@ export async function api(
       },
       onStderr: (bytes) => errors.push(bytes),
     });
-    job.write(
-      Buffer.from(`${method} /api/v1/${endpoint} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n`),
-    );
+    job.write(Buffer.from(request(method, endpoint, body)));
     job.exited.then(() => resolve());
   });
   await complete;
   const status = answer.match(/^HTTP\/1\.1 (\d{3})/);
   if (!status) throw new Error(`no answer from ${socket}: ${answer}${Buffer.concat(errors)}`);
-  const body = answer.slice(answer.indexOf('\r\n\r\n') + 4);
-  return { status: Number(status[1]), body: body ? JSON.parse(body) : undefined };
+  const json = answer.slice(answer.indexOf('\r\n\r\n') + 4);
+  return { status: Number(status[1]), body: json ? JSON.parse(json) : undefined };
+}
+
+function request(method: string, endpoint: string, body: unknown): string {
+  const json = body === undefined ? '' : JSON.stringify(body);
+  const content = json
+    ? `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(json)}\r\n`
+    : '';
+  return `${method} /api/v1/${endpoint} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n${content}\r\n${json}`;
 }
 
 function isComplete(answer: string): boolean {
