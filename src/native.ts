@@ -69,6 +69,29 @@ export type CharBackendSpec =
   | { readonly kind: 'pty'; readonly fd: number }
   | { readonly kind: 'socket'; readonly listener: number };
 
+export type ImageFormat = 'raw' | 'qcow2' | 'vhd' | 'vhdx';
+
+export interface ImageLayer {
+  readonly fd: number;
+  readonly format: ImageFormat;
+}
+
+/** Of bytes or operations; with size or refill time 0 there is no limit. */
+export interface TokenBucketSpec {
+  readonly size: number;
+  /** Tokens on top of a full bucket, which go first and never come back. */
+  readonly oneTimeBurst: number;
+  /** How long an empty bucket takes to fill. */
+  readonly refillTimeMs: number;
+}
+
+export interface RateLimiterSpec {
+  /** Devices that name the same group share its limits; '' for limits of the device's own. */
+  readonly group: string;
+  readonly bandwidth: TokenBucketSpec;
+  readonly operations: TokenBucketSpec;
+}
+
 interface PciFunctionCommon {
   readonly id: string;
   /** Device number on bus 0, 1 to 31. */
@@ -81,15 +104,22 @@ export type PciFunctionSpec = PciFunctionCommon &
   (
     | {
         readonly kind: 'block';
-        readonly fd: number;
+        /** The image; each layer is an overlay of the next, which is only read. The last stands for itself. */
+        readonly layers: readonly ImageLayer[];
         readonly readonly: boolean;
+        /** The first layer is open with O_DIRECT. */
         readonly direct: boolean;
+        /** Space that the guest discards is given back. */
+        readonly sparse: boolean;
         readonly numQueues: number;
         readonly queueSize: number;
         /** At most 20 bytes of UTF-8 (virtio 1.2 §5.2.6.1 GET_ID). */
         readonly serial: string;
         /** Refuse guest writes to sector 0 (autodetected raw images). */
         readonly protectSector0: boolean;
+        /** For each queue the host CPUs that its thread may run on, empty for any. */
+        readonly queueCpus: readonly (readonly number[])[];
+        readonly rateLimiter?: RateLimiterSpec;
       }
     | { readonly kind: 'rng'; readonly fd: number }
     | {

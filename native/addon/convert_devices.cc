@@ -26,14 +26,51 @@ constexpr std::array<BackendKind, 5> kBackendKinds{{
 
 using DeviceSpec = decltype(PciFunctionSpec::device);
 
+struct FormatName {
+  std::string_view name;
+  ImageFormat format;
+};
+constexpr std::array kFormats{
+    FormatName{"raw", ImageFormat::kRaw},
+    FormatName{"qcow2", ImageFormat::kQcow2},
+    FormatName{"vhd", ImageFormat::kFixedVhd},
+    FormatName{"vhdx", ImageFormat::kVhdx},
+};
+
+ImageLayer to_layer(const Napi::Object& object) {
+  const std::string name = string_field(object, "format");
+  const auto* found = std::ranges::find(kFormats, name, &FormatName::name);
+  if (found == kFormats.end()) wrong(object.Env(), "format", "an image format");
+  return {fd_field(object, "fd"), found->format};
+}
+
+/// The host CPUs of each queue.
+std::vector<std::vector<int>> to_queue_cpus(const Napi::Value& value) {
+  std::vector<std::vector<int>> queues;
+  for_each(value, "queueCpus", [&](const Napi::Value& cpus) {
+    std::vector<int>& queue = queues.emplace_back();
+    for_each(cpus, "queueCpus", [&](const Napi::Value& cpu) {
+      queue.push_back(static_cast<int>(to_uint(cpu, "queueCpus", INT32_MAX)));
+    });
+  });
+  return queues;
+}
+
 DeviceSpec to_block(const Napi::Object& object) {
-  return BlockSpec{.fd = fd_field(object, "fd"),
-                   .readonly = bool_field(object, "readonly"),
-                   .direct = bool_field(object, "direct"),
-                   .num_queues = narrow_field<uint16_t>(object, "numQueues"),
-                   .queue_size = narrow_field<uint16_t>(object, "queueSize"),
-                   .serial = string_field(object, "serial"),
-                   .protect_sector0 = bool_field(object, "protectSector0")};
+  BlockSpec spec{.layers = {},
+                 .image = {.read_only = bool_field(object, "readonly"),
+                           .direct = bool_field(object, "direct"),
+                           .sparse = bool_field(object, "sparse")},
+                 .num_queues = narrow_field<uint16_t>(object, "numQueues"),
+                 .queue_size = narrow_field<uint16_t>(object, "queueSize"),
+                 .serial = string_field(object, "serial"),
+                 .protect_sector0 = bool_field(object, "protectSector0"),
+                 .queue_cpus = to_queue_cpus(object.Get("queueCpus")),
+                 .rate_limiter = to_rate_limiter(object, "rateLimiter")};
+  for_each(object.Get("layers"), "layers", [&](const Napi::Value& layer) {
+    spec.layers.push_back(to_layer(to_object(layer, "layers")));
+  });
+  return spec;
 }
 
 DeviceSpec to_rng(const Napi::Object& object) { return RngSpec{fd_field(object, "fd")}; }
@@ -57,7 +94,21 @@ constexpr std::array kDeviceKinds{
     DeviceKind{"watchdog", to_watchdog},
 };
 
+TokenBucketConfig to_bucket(const Napi::Object& object) {
+  return {.size = uint_field(object, "size"),
+          .one_time_burst = uint_field(object, "oneTimeBurst"),
+          .refill_time_ms = uint_field(object, "refillTimeMs")};
+}
+
 }  // namespace
+
+RateLimiterSpec to_rate_limiter(const Napi::Object& object, const char* name) {
+  if (!object.Get(name).IsObject()) return {};
+  const Napi::Object limiter = object_field(object, name);
+  return {.group = string_field(limiter, "group"),
+          .config = {.bandwidth = to_bucket(object_field(limiter, "bandwidth")),
+                     .operations = to_bucket(object_field(limiter, "operations"))}};
+}
 
 CharBackendSource to_backend(const Napi::Object& object) {
   const std::string name = string_field(object, "kind");

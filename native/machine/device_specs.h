@@ -5,8 +5,10 @@
 #include <variant>
 #include <vector>
 
+#include "core/rate_limiter.h"
 #include "core/unique_fd.h"
 #include "device/char_backend.h"
+#include "disk/image_spec.h"
 #include "memory/guest_memory.h"
 
 namespace tsvmm {
@@ -20,14 +22,21 @@ struct CharBackendSource {
   std::vector<UniqueFd> descriptors;
 };
 
+/// Limits of one device, or of a direction of it; those of a group are shared by its members.
+struct RateLimiterSpec {
+  std::string group;  ///< empty: the device's own
+  RateLimiterConfig config;
+};
+
 struct BlockSpec {
-  UniqueFd fd;
-  bool readonly = false;
-  bool direct = false;
+  std::vector<ImageLayer> layers;
+  ImageOptions image;
   uint16_t num_queues = 1;
   uint16_t queue_size = 128;
   std::string serial;
   bool protect_sector0 = false;
+  std::vector<std::vector<int>> queue_cpus;  ///< by queue; empty: any host CPU
+  RateLimiterSpec rate_limiter;
 };
 
 struct RngSpec {

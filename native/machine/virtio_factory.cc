@@ -1,6 +1,6 @@
 #include "machine/virtio_factory.h"
 
-#include "disk/raw_image.h"
+#include "disk/open_image.h"
 #include "virtio/block.h"
 #include "virtio/console.h"
 #include "virtio/rng.h"
@@ -11,15 +11,19 @@ namespace {
 
 using Device = std::shared_ptr<VirtioDevice>;
 
-Device make(const BlockSpec& spec, const std::string& id, const DeviceContext& /*context*/) {
-  auto image = std::make_unique<RawImage>(spec.fd.get(), spec.direct);
+Device make(BlockSpec& spec, const std::string& id, const DeviceContext& context) {
+  auto image = open_image(std::move(spec.layers), spec.image);
   return std::make_shared<VirtioBlock>(
-      std::move(image), VirtioBlock::Options{.id = id,
-                                             .read_only = spec.readonly,
-                                             .num_queues = spec.num_queues,
-                                             .queue_size = spec.queue_size,
-                                             .serial = spec.serial,
-                                             .protect_sector0 = spec.protect_sector0});
+      std::move(image),
+      VirtioBlock::Options{.id = id,
+                           .read_only = spec.image.read_only,
+                           .num_queues = spec.num_queues,
+                           .queue_size = spec.queue_size,
+                           .serial = spec.serial,
+                           .protect_sector0 = spec.protect_sector0,
+                           .sparse = spec.image.sparse,
+                           .queue_cpus = std::move(spec.queue_cpus),
+                           .rate_limiter = context.rate_limiters.get(spec.rate_limiter)});
 }
 
 Device make(const RngSpec& spec, const std::string& /*id*/, const DeviceContext& context) {

@@ -5,6 +5,7 @@
 
 #include "core/event_loop.h"
 #include "machine/device_specs.h"
+#include "machine/rate_limiter_groups.h"
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
@@ -13,6 +14,7 @@ namespace tsvmm {
 struct DeviceContext {
   EventLoop& loop;  ///< of the devices that need no thread of their own; outlives them
   std::function<void()> watchdog_expired;
+  RateLimiterGroups& rate_limiters;
 };
 
 /// Makes the device that `spec` describes; its descriptors may be taken. Throws Error.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/event_loop.h"
+#include "core/rate_limiter.h"
 #include "disk/disk_image.h"
 #include "virtio/block_counters.h"
 #include "virtio/virtio_device.h"
@@ -31,6 +32,9 @@ class VirtioBlock : public VirtioDevice {
     uint16_t queue_size = 128;  ///< a power of two from 4 to 32768
     std::string serial;         ///< at most 20 bytes
     bool protect_sector0 = false;
+    bool sparse = true;                         ///< discarding is offered if the image can do it
+    std::vector<std::vector<int>> queue_cpus;   ///< host CPUs of each queue's thread; empty: any
+    std::shared_ptr<RateLimiter> rate_limiter;  ///< may be shared with other devices; nullptr: none
   };
 
   /// Throws Error if the options make no sense.

@@ -8,7 +8,7 @@ const vm = vmConfig.fields;
 export type VmFlag =
   | { readonly kind: 'payload'; readonly field: keyof typeof vm.payload.fields }
   | { readonly kind: 'options'; readonly field: 'cpus' | 'memory' | 'rng' | 'platform' }
-  | { readonly kind: 'list'; readonly field: 'disks' }
+  | { readonly kind: 'list'; readonly field: 'disks' | 'rate_limit_groups' }
   | { readonly kind: 'console'; readonly field: 'serial' | 'console' | 'debug_console' }
   | { readonly kind: 'switch'; readonly field: 'watchdog' };
 
@@ -20,6 +20,7 @@ export const vmFlags: Readonly<Record<string, VmFlag>> = {
   cpus: { kind: 'options', field: 'cpus' },
   memory: { kind: 'options', field: 'memory' },
   disk: { kind: 'list', field: 'disks' },
+  'rate-limit-group': { kind: 'list', field: 'rate_limit_groups' },
   rng: { kind: 'options', field: 'rng' },
   serial: { kind: 'console', field: 'serial' },
   console: { kind: 'console', field: 'console' },
@@ -67,16 +68,6 @@ export const unsupportedFlags: readonly string[] = [
     'gdb',
   ],
   ...['generic-vhost-user', 'host-data', 'igvm', 'ivshmem', 'landlock', 'landlock-rules', 'log-format'],
-  ...[
-    'memory-zone',
-    'net',
-    'numa',
-    'pci-segment',
-    'pmem',
-    'pvmemcontrol',
-    'pvpanic',
-    'rate-limit-group',
-    'restore',
-  ],
+  ...['memory-zone', 'net', 'numa', 'pci-segment', 'pmem', 'pvmemcontrol', 'pvpanic', 'restore'],
   ...['rtc', 'tpm', 'user-device', 'vdpa', 'vsock'],
 ];

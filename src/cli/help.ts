@@ -73,14 +73,25 @@ function describeKeys(shape: ObjectShape, isConsole: boolean): string[] {
   const lines: string[] = [];
   for (const name in shape.fields) {
     const field = shape.fields[name] as Field;
+    if (field.memberKeys) lines.push(...describeMemberKeys(field));
     const key = optionKey(name, field);
     if (key === undefined || field.unsupported) continue;
     if (isConsole && ['mode', 'file', 'socket'].includes(name)) continue;
-    lines.push(
-      `${INDENT}  ${`${key}=${valueText(field)}`.padEnd(34)} ${field.help ?? ''}${keyDefault(field)}`,
-    );
+    lines.push(describeKey(key, field, `${field.help ?? ''}${keyDefault(field)}`));
   }
   return lines;
+}
+
+function describeKey(key: string, field: Field, help: string): string {
+  return `${INDENT}  ${`${key}=${valueText(field)}`.padEnd(34)} ${help}`;
+}
+
+function describeMemberKeys(field: Field): string[] {
+  return Object.entries(field.memberKeys ?? {}).map(([key, [object, member]]) => {
+    const inner = (field as ObjectShape).fields[object] as ObjectShape & Field;
+    const leaf = inner.fields[member] as Field;
+    return describeKey(key, leaf, `${inner.help} ${leaf.help}`);
+  });
 }
 
 function valueText(field: Field): string {

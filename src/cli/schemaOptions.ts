@@ -1,6 +1,6 @@
 /** Option strings to the JSON form of a configuration object, led by its schema. */
 import { ConfigError } from '../config/configError.ts';
-import type { Field, Fields, ObjectShape, Shape } from '../config/schema.ts';
+import type { Field, ObjectShape, Shape } from '../config/schema.ts';
 import {
   parseHex,
   parseInteger,
@@ -24,18 +24,13 @@ const special: Readonly<Record<string, (text: string) => unknown>> = {
       vcpu: parseInteger(vcpu),
       host_cpus: parseIntegerList(cpus),
     })),
+  'DiskConfig.queue_affinity': (text) =>
+    parseTupleList(text).map(([queue, cpus]) => ({
+      queue_index: parseInteger(queue),
+      host_cpus: parseIntegerList(cpus),
+    })),
   'CpusConfig.features': (text) => Object.fromEntries(parseList(text).map((name) => [name, true])),
 };
-
-/** Six keys for one object, the token buckets of a rate limiter. */
-const rateLimiterKeys = [
-  'bw_size',
-  'bw_one_time_burst',
-  'bw_refill_time',
-  'ops_size',
-  'ops_one_time_burst',
-  'ops_refill_time',
-];
 
 /** The key of a field in option strings, or undefined if it has none. */
 export function optionKey(name: string, field: Field): string | undefined {
@@ -51,28 +46,38 @@ export function optionKey(name: string, field: Field): string | undefined {
 export function objectFromOptions(shape: ObjectShape, flag: string, text: string): RawObject {
   const object: RawObject = {};
   for (const { key, value } of parseOptionString(text)) {
-    const name = fieldOfKey(shape.fields, key);
-    if (name === undefined) throw unknownKey(shape, flag, key);
+    const place = placeOfKey(shape, key);
+    if (place === undefined) throw new ConfigError('malformed', `${flag}: unknown option "${key}"`);
     if (value === undefined) throw new ConfigError('malformed', `${flag}: "${key}" needs a value`);
-    if (value === '') delete object[name];
-    else object[name] = readField(shape, name, flag, key, value);
+    const target = place.path.reduce(innerObject, object);
+    if (value === '') delete target[place.name];
+    else target[place.name] = readField(place.shape, place.name, flag, key, value);
   }
   return object;
 }
 
-function fieldOfKey(fields: Fields, key: string): string | undefined {
-  for (const name in fields) {
-    const field = fields[name] as Field;
-    if (optionKey(name, field) === key || field.alias === key) return name;
+/** Where the value of a key belongs: field `name` of a `shape`, that many objects down. */
+interface Place {
+  readonly path: readonly string[];
+  readonly shape: ObjectShape;
+  readonly name: string;
+}
+
+function placeOfKey(shape: ObjectShape, key: string): Place | undefined {
+  for (const name in shape.fields) {
+    const field = shape.fields[name] as Field;
+    if (optionKey(name, field) === key || field.alias === key) return { path: [], shape, name };
+    const [object, member] = field.memberKeys?.[key] ?? [];
+    if (object === undefined || member === undefined) continue;
+    const inner = (field as ObjectShape).fields[object] as ObjectShape;
+    return { path: [name, object], shape: inner, name: member };
   }
   return undefined;
 }
 
-function unknownKey(shape: ObjectShape, flag: string, key: string): ConfigError {
-  if ('rate_limiter_config' in shape.fields && rateLimiterKeys.includes(key)) {
-    return new ConfigError('unsupported', `${flag}: ${key} is not supported yet`);
-  }
-  return new ConfigError('malformed', `${flag}: unknown option "${key}"`);
+function innerObject(object: RawObject, name: string): RawObject {
+  object[name] ??= {};
+  return object[name] as RawObject;
 }
 
 function readField(shape: ObjectShape, name: string, flag: string, key: string, value: string): unknown {

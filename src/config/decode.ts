@@ -74,7 +74,8 @@ function decodeField(field: Field, value: unknown, key: string, parent: string):
   const path = parent === '' ? key : `${parent}.${key}`;
   if (value === undefined || value === null) {
     if (field.required) throw malformed(parent, `missing field \`${key}\``);
-    return field.default === undefined ? undefined : decodeShape(field, field.default, path);
+    if (field.default === undefined) return field.nullable ? null : undefined;
+    return decodeShape(field, field.default, path);
   }
   if (!field.unsupported) return decodeShape(field, value, path);
   const decoded = decodeShape(field, value, path);

@@ -37,6 +37,10 @@ export interface FieldRules {
   readonly unsupported?: true;
   /** Key in a command-line option string, if it is not the field's name; false for none. */
   readonly cli?: string | false;
+  /** Keys in a command-line option string for members of an object of objects, instead of one for the whole. */
+  readonly memberKeys?: Readonly<Record<string, readonly [object: string, member: string]>>;
+  /** Is null where it was not given, instead of absent. */
+  readonly nullable?: true;
   /** Further accepted names in JSON and on the command line. */
   readonly alias?: string;
 }
@@ -63,13 +67,14 @@ export type Infer<S> = S extends { readonly type: 'string' }
 
 type IsPresent<F> = F extends { readonly required: true }
   ? true
-  : F extends { readonly default: unknown }
+  : F extends { readonly default: unknown } | { readonly nullable: true }
     ? true
     : false;
+type InferField<F> = F extends { readonly nullable: true } ? Infer<F> | null : Infer<F>;
 type PresentKeys<F> = { [K in keyof F]: IsPresent<F[K]> extends true ? K : never }[keyof F];
 type AbsentKeys<F> = Exclude<keyof F, PresentKeys<F>>;
 
-export type InferFields<F> = { -readonly [K in PresentKeys<F>]: Infer<F[K]> } & {
+export type InferFields<F> = { -readonly [K in PresentKeys<F>]: InferField<F[K]> } & {
   -readonly [K in AbsentKeys<F>]?: Infer<F[K]>;
 };
 

@@ -2,6 +2,7 @@
 import { ConfigError } from './configError.ts';
 import { validateConsoles } from './devices/console.ts';
 import { validateDisk } from './devices/disk.ts';
+import { validateRateLimitGroups } from './devices/rateLimiter.ts';
 import { pciDevices } from './pciDevices.ts';
 import { invalid, isPowerOfTwo, unsupported } from './rules.ts';
 import type { CpusConfig, MemoryConfig, PayloadConfig, VmConfig } from './vmConfig.ts';
@@ -17,6 +18,7 @@ export function validateVmConfig(config: VmConfig): void {
   validateCpus(config.cpus);
   validateMemory(config.memory);
   for (const disk of config.disks ?? []) validateDisk(disk, config.cpus.boot_vcpus);
+  validateRateLimitGroups(config);
   validateConsoles(config);
   validateIdentifiers(config);
   validateSlots(config);
@@ -70,7 +72,7 @@ function validateMemory(memory: MemoryConfig): void {
 
 function validateIdentifiers(config: VmConfig): void {
   const seen = new Set<string>();
-  for (const { id } of pciDevices(config)) {
+  for (const { id } of [...pciDevices(config), ...(config.rate_limit_groups ?? [])]) {
     if (id === undefined) continue;
     if (id.startsWith('__')) throw invalid(`Identifier ${id} must not start with __`);
     if (seen.has(id)) throw new ConfigError('duplicate', `Identifier ${id} is not unique`);

@@ -4,6 +4,7 @@
  */
 import { consoleConfig, debugConsoleConfig, serialConfig } from './devices/console.ts';
 import { diskConfig } from './devices/disk.ts';
+import { rateLimitGroupConfig } from './devices/rateLimiter.ts';
 import { rngConfig } from './devices/rng.ts';
 import { U8, U16, U32 } from './limits.ts';
 import type { Infer, Input } from './schema.ts';
@@ -144,7 +145,7 @@ export const vmConfig = {
     cpus: { ...cpusConfig, default: { boot_vcpus: 1, max_vcpus: 1 }, help: 'Virtual CPUs' },
     memory: { ...memoryConfig, default: { size: DEFAULT_MEMORY_SIZE }, help: 'Guest memory' },
     payload: { ...payloadConfig, help: 'What the guest boots' },
-    rate_limit_groups: { type: 'any', unsupported: true },
+    rate_limit_groups: { type: 'array', items: rateLimitGroupConfig, help: 'Limits that disks share' },
     disks: { type: 'array', items: diskConfig, help: 'Disks (virtio-block)' },
     net: { type: 'any', unsupported: true },
     rng: { ...rngConfig, default: { src: '/dev/urandom' }, help: 'Entropy device (virtio-rng)' },

@@ -5,6 +5,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import type { CharBackendSpec, PciFunctionSpec } from '../native.ts';
 import { CONSOLE_ID, DeviceIds, DISK_PREFIX, RNG_ID, WATCHDOG_ID } from './deviceIds.ts';
 import type { BootResources, Placement } from './plan.ts';
+import { rateLimiterOf } from './rateLimiters.ts';
 import { BarAllocator, SlotAllocator } from './slots.ts';
 
 /** Registers, MSI-X table and pending bits of one virtio function. */
@@ -37,7 +38,7 @@ export function planDevices(
     addConsole(bus, config, resources.console, resources.consoleSize);
   }
   for (let index = 0; index < disks.length; index++) {
-    addDisk(bus, disks[index] as DiskConfig, index, resources);
+    addDisk(bus, config, index, resources);
   }
   const rng = place(bus, 'rng', config.rng.id ?? RNG_ID, config.rng.pci_device_id, 0);
   bus.functions.push({ ...rng, kind: 'rng', fd: resources.rng.fd });
@@ -89,23 +90,35 @@ function addConsole(
   bus.functions.push({ ...common, kind: 'console', backend, columns: size.columns, rows: size.rows });
 }
 
-function addDisk(bus: Bus, disk: DiskConfig, index: number, resources: BootResources): void {
+function addDisk(bus: Bus, config: VmConfig, index: number, resources: BootResources): void {
+  const disk = config.disks?.[index] as DiskConfig;
   const resource = resources.disks[index];
   if (resource === undefined) {
     throw new RangeError(`Disk ${index} has not been opened`);
   }
+  const rateLimiter = rateLimiterOf(disk, config.rate_limit_groups);
   const common = place(bus, 'block', disk.id ?? bus.ids.generate(DISK_PREFIX), disk.pci_device_id, index);
   bus.functions.push({
     ...common,
     kind: 'block',
-    fd: resource.fd,
+    layers: resource.layers,
     readonly: disk.readonly,
     direct: disk.direct,
+    sparse: disk.sparse,
     numQueues: disk.num_queues,
     queueSize: disk.queue_size,
     serial: disk.serial ?? '',
     protectSector0: resource.protectSector0,
+    queueCpus: queueCpus(disk),
+    ...(rateLimiter && { rateLimiter }),
   });
+}
+
+/** For each queue the host CPUs that it is to run on, none for any; the last entry of a queue counts. */
+function queueCpus(disk: DiskConfig): number[][] {
+  const queues: number[][] = Array.from({ length: disk.num_queues }, () => []);
+  for (const { queue_index, host_cpus } of disk.queue_affinity ?? []) queues[queue_index] = host_cpus;
+  return queues;
 }
 
 function place(

@@ -2,7 +2,13 @@
  * The platform's public face: a configuration and opened descriptors in, what the core needs to build and boot a
  * machine out. Pure apart from small reads of the payload's headers; all of it runs before the guest does.
  */
-import type { BootSpec, CharBackendSpec, NativeAddon, PciFunctionSpec } from '../native.ts';
+import type { BootSpec, CharBackendSpec, ImageLayer, NativeAddon, PciFunctionSpec } from '../native.ts';
+
+/** A disk's image, opened, with what lies below it. */
+export interface DiskResource {
+  readonly layers: readonly ImageLayer[];
+  readonly protectSector0: boolean;
+}
 
 /** What a configuration names by path, opened. Descriptors stay the caller's. */
 export interface BootResources {
@@ -14,7 +20,7 @@ export interface BootResources {
   readonly firmware?: boolean;
   readonly initramfs?: { readonly fd: number; readonly size: number };
   /** One for each of the configuration's disks, in order. */
-  readonly disks: readonly { readonly fd: number; readonly protectSector0: boolean }[];
+  readonly disks: readonly DiskResource[];
   readonly rng: { readonly fd: number };
   /** Absent where the configuration's mode is `Off`: the guest then has no such device. */
   readonly serial?: CharBackendSpec;

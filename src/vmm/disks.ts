@@ -2,13 +2,8 @@
 import type { DiskConfig } from '../config/devices/disk.ts';
 import { O_DIRECT, O_RDONLY, O_RDWR } from '../host/openFlags.ts';
 import type { NativeAddon } from '../native.ts';
+import type { DiskResource } from '../platform/plan.ts';
 import { VmmError } from './errors.ts';
-
-export interface OpenDisk {
-  readonly fd: number;
-  /** The image's type was guessed: the guest must not be able to change what is guessed next time. */
-  readonly protectSector0: boolean;
-}
 
 /** Somebody else has the lock, perhaps a process that was killed and is not quite gone. */
 export class DiskInUse extends VmmError {}
@@ -29,7 +24,7 @@ const SECTOR = 512;
  * long as any duplicate of the descriptor.
  * @throws VmmError if it cannot be opened, is locked by somebody else, or is in a format that is not supported yet
  */
-export function openDisk(native: NativeAddon, disk: DiskConfig): OpenDisk {
+export function openDisk(native: NativeAddon, disk: DiskConfig): DiskResource {
   const path = disk.path as string;
   const fd = openImage(native, disk, path);
   try {
@@ -37,7 +32,7 @@ export function openDisk(native: NativeAddon, disk: DiskConfig): OpenDisk {
     const guessed = disk.image_type === 'Unknown';
     if (guessed) refuseOtherFormats(native, path, size);
     lock(native, fd, disk, size);
-    return { fd, protectSector0: guessed };
+    return { layers: [{ fd, format: 'raw' }], protectSector0: guessed };
   } catch (error) {
     native.closeFile(fd);
     if (error instanceof VmmError) throw error;

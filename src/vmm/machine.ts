@@ -2,9 +2,15 @@
 import type { VmConfig } from '../config/vmConfig.ts';
 import { O_NONBLOCK, O_RDONLY } from '../host/openFlags.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
-import { type BootResources, type Placement, planBoot, planMachine } from '../platform/plan.ts';
+import {
+  type BootResources,
+  type DiskResource,
+  type Placement,
+  planBoot,
+  planMachine,
+} from '../platform/plan.ts';
 import type { Consoles, Terminal } from './consoles.ts';
-import { DiskInUse, type OpenDisk, openDisk } from './disks.ts';
+import { DiskInUse, openDisk } from './disks.ts';
 import { VmmError } from './errors.ts';
 import { isLinuxImage } from './linuxImage.ts';
 
@@ -141,11 +147,11 @@ function openPayload(
   }
 }
 
-function openDisks(native: NativeAddon, config: VmConfig, opened: number[]): OpenDisk[] {
-  const disks: OpenDisk[] = [];
+function openDisks(native: NativeAddon, config: VmConfig, opened: number[]): DiskResource[] {
+  const disks: DiskResource[] = [];
   for (const disk of config.disks ?? []) {
     const open = openDisk(native, disk);
-    opened.push(open.fd);
+    for (const { fd } of open.layers) opened.push(fd);
     disks.push(open);
   }
   return disks;

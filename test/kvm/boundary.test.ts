@@ -107,9 +107,19 @@ test.each<[string, Partial<BootSpec>, string]>([
 test('a queue size out of range fails the boot', async () => {
   const fd = fs.openSync(diskImage(temporaryFolder(), 'disk'), 'r+');
   const block: PciFunctionSpec = {
-    ...{ id: 'd', slot: 1, bar0: 0xc000_0000, bar0Is64Bit: false, fd },
+    ...{ id: 'd', slot: 1, bar0: 0xc000_0000, bar0Is64Bit: false },
     kind: 'block',
-    ...{ readonly: false, direct: false, numQueues: 65_535, queueSize: 3, serial: '', protectSector0: false },
+    layers: [{ fd, format: 'raw' }],
+    ...{
+      readonly: false,
+      direct: false,
+      sparse: true,
+      queueCpus: [],
+      numQueues: 65_535,
+      queueSize: 3,
+      serial: '',
+      protectSector0: false,
+    },
   };
   expect(await tryBoot(machineSpec(), bootSpec(pciWith(block)))).toMatchObject({ code: 'EINVAL' });
   fs.closeSync(fd);

@@ -122,7 +122,9 @@ void PlatformDevices::add_pci(PciSpec& pci, const GuestMemory& memory, Interrupt
   }
   map_ports(kPciConfigPorts, kPciConfigPortCount, pci_->config_ports());
   pci_->add(0, std::make_shared<HostBridge>());
-  const DeviceContext context{.loop = loop_, .watchdog_expired = reset_by(report, "watchdog")};
+  const DeviceContext context{.loop = loop_,
+                              .watchdog_expired = reset_by(report, "watchdog"),
+                              .rate_limiters = rate_limiters_};
   for (PciFunctionSpec& spec : pci.functions) {
     std::shared_ptr<VirtioDevice> device = make_virtio_device(spec, context);
     virtio_.push_back({spec.id, device});

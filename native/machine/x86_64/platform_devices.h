@@ -13,6 +13,7 @@
 #include "hypervisor/hypervisor.h"
 #include "machine/machine_event.h"
 #include "machine/machine_spec.h"
+#include "machine/rate_limiter_groups.h"
 #include "pci/pci_root.h"
 #include "virtio/virtio_device.h"
 
@@ -79,6 +80,7 @@ class PlatformDevices : public AccessHandler {
   AddressSpace mmio_;
   std::shared_ptr<Ged> ged_;
   std::shared_ptr<PostCode> post_code_;
+  RateLimiterGroups rate_limiters_;
   std::vector<Named> virtio_;
   std::unique_ptr<PciRoot> pci_;
 };

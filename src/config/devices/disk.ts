@@ -1,12 +1,21 @@
 /** Disks (virtio-block). */
-import { U16 } from '../limits.ts';
+import { U16, U32 } from '../limits.ts';
 import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE, unsupported } from '../rules.ts';
 import type { Infer } from '../schema.ts';
 import { pciCommon } from './pci.ts';
-import { rateLimiterConfig } from './rateLimiter.ts';
+import { rateLimiterField } from './rateLimiter.ts';
 
 /** What GET_ID has room for (virtio 1.2 §5.2.6.1). */
 const MAX_SERIAL_BYTES = 20;
+
+const queueAffinity = {
+  type: 'object',
+  name: 'VirtQueueAffinity',
+  fields: {
+    queue_index: { type: 'integer', max: U16, required: true },
+    host_cpus: { type: 'array', items: { type: 'integer', max: U32 }, required: true },
+  },
+} as const;
 
 export const diskConfig = {
   type: 'object',
@@ -20,9 +29,13 @@ export const diskConfig = {
     queue_size: { type: 'integer', max: U16, default: 128, help: 'Descriptors in a queue, a power of two' },
     vhost_user: { type: 'boolean', default: false, unsupported: true },
     vhost_socket: { type: 'string', unsupported: true, cli: 'socket' },
-    rate_limiter_config: { ...rateLimiterConfig, cli: false },
-    rate_limit_group: { type: 'string', unsupported: true },
-    queue_affinity: { type: 'any', unsupported: true },
+    rate_limiter_config: rateLimiterField,
+    rate_limit_group: { type: 'string', help: 'Rate limit group to be a member of' },
+    queue_affinity: {
+      type: 'array',
+      items: queueAffinity,
+      help: 'Host CPUs of each queue, [queue@[cpus],...]',
+    },
     serial: { type: 'string', help: 'Serial number, at most 20 bytes' },
     backing_files: { type: 'boolean', default: false, help: 'Allow an image to name another one below it' },
     sparse: { type: 'boolean', default: true, help: 'Let the guest give space back' },
@@ -69,9 +82,12 @@ export function validateDisk(disk: DiskConfig, bootVcpus: number): void {
   if (disk.image_type !== 'Raw' && disk.image_type !== 'Unknown') {
     throw unsupported(`Image type ${disk.image_type} (${disk.path})`);
   }
-  const limits = disk.rate_limiter_config;
-  for (const bucket of [limits?.bandwidth, limits?.ops]) {
-    // A bucket without size or refill time is switched off.
-    if (bucket && bucket.size > 0 && bucket.refill_time > 0) throw unsupported('disks[].rate_limiter_config');
+  if (disk.rate_limiter_config !== undefined && disk.rate_limit_group !== undefined) {
+    throw invalid(`${name} cannot have both rate_limiter_config and rate_limit_group`);
+  }
+  for (const { queue_index: queue } of disk.queue_affinity ?? []) {
+    if (queue >= disk.num_queues) {
+      throw invalid(`${name} has no queue ${queue}, which queue_affinity names`);
+    }
   }
 }

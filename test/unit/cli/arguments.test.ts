@@ -38,6 +38,45 @@ describe('flags of the VM', () => {
     ]);
   });
 
+  it('--disk with limits and the CPUs of its queues', () => {
+    const limits = 'bw_size=1000,bw_refill_time=100,ops_size=5,ops_refill_time=10,ops_one_time_burst=7';
+    const { disks } = vm(
+      '--disk',
+      `path=/a,${limits}`,
+      'path=/b,rate_limit_group=g,queue_affinity=[0@[1,3-4],1@2]',
+    );
+    expect(disks?.[0]?.rate_limiter_config).toEqual({
+      bandwidth: { size: 1000, one_time_burst: null, refill_time: 100 },
+      ops: { size: 5, one_time_burst: 7, refill_time: 10 },
+    });
+    expect(disks?.[1]).toMatchObject({
+      rate_limit_group: 'g',
+      queue_affinity: [
+        { queue_index: 0, host_cpus: [1, 3, 4] },
+        { queue_index: 1, host_cpus: [2] },
+      ],
+    });
+    expect(disks?.[1]).not.toHaveProperty('rate_limiter_config');
+  });
+
+  it('--rate-limit-group', () => {
+    const { rate_limit_groups } = vm(
+      '--rate-limit-group',
+      'id=g,ops_size=1,ops_refill_time=2',
+      'id=h,bw_size=1,bw_refill_time=1',
+    );
+    expect(rate_limit_groups).toEqual([
+      {
+        id: 'g',
+        rate_limiter_config: { bandwidth: null, ops: { size: 1, one_time_burst: null, refill_time: 2 } },
+      },
+      {
+        id: 'h',
+        rate_limiter_config: { bandwidth: { size: 1, one_time_burst: null, refill_time: 1 }, ops: null },
+      },
+    ]);
+  });
+
   it('--cpus', () => {
     const { cpus } = vm(
       '--cpus',
@@ -129,7 +168,12 @@ describe('flags of the VM', () => {
 
   it.each([
     [['--disk', 'path=/a,size=3'], '--disk: unknown option "size"'],
-    [['--disk', 'path=/a,bw_size=3'], '--disk: bw_size is not supported yet'],
+    [['--disk', 'path=/a,bw_size=3'], 'rate_limiter_config.bandwidth: missing field `refill_time`'],
+    [['--disk', 'path=/a,ops_size=1K'], '--disk: ops_size: "1K" is not an unsigned integer'],
+    [['--disk', 'path=/a,bw_foo=3'], '--disk: unknown option "bw_foo"'],
+    [['--disk', 'path=/a,queue_affinity=0@1'], '--disk: queue_affinity: "0@1" is not in brackets'],
+    [['--rate-limit-group', 'bw_size=1,bw_refill_time=1'], 'rate_limit_groups[0]: missing field `id`'],
+    [['--rate-limit-group', 'id=g'], 'missing field `rate_limiter_config`'],
     [['--disk', 'path=/a,readonly=maybe'], '--disk: readonly: "maybe" is neither on nor off'],
     [['--disk', 'path=/a,image_type=iso'], '--disk: image_type: "iso" is none of raw, qcow2, vhd'],
     [['--disk', 'readonly'], '--disk: "readonly" needs a value'],

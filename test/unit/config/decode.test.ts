@@ -155,7 +155,8 @@ describe('decoding a VmConfig', () => {
   it('is strict inside rate limiters', () => {
     const limiter = { bandwidth: { size: 1, refill_time: 1 }, ops: null };
     expect(decode(diskConfig, { rate_limiter_config: limiter }).rate_limiter_config).toEqual({
-      bandwidth: { size: 1, refill_time: 1 },
+      bandwidth: { size: 1, one_time_burst: null, refill_time: 1 },
+      ops: null,
     });
     expect(() => decode(diskConfig, { rate_limiter_config: { bandwith: {} } })).toThrow(
       'rate_limiter_config: unknown field `bandwith`, expected one of `bandwidth`, `ops`',

@@ -14,6 +14,10 @@ function cpus(extra: object): object {
   return { cpus: { boot_vcpus: 1, max_vcpus: 1, ...extra } };
 }
 
+function group(id: string, size = 1): object {
+  return { id, rate_limiter_config: { bandwidth: { size, refill_time: 1 } } };
+}
+
 function disk(extra: object): object {
   return { disks: [{ path: '/d', ...extra }] };
 }
@@ -30,6 +34,9 @@ describe('validation', () => {
     disk({ queue_size: 32_768 }),
     disk({ serial: 'x'.repeat(20) }),
     disk({ rate_limiter_config: { ops: { size: 0, refill_time: 0 } } }),
+    disk({ rate_limiter_config: { ops: { size: 1, refill_time: 1 } } }),
+    disk({ queue_affinity: [{ queue_index: 0, host_cpus: [0, 1] }] }),
+    { ...disk({ rate_limit_group: 'g' }), rate_limit_groups: [group('g')] },
     { serial: { mode: 'Tty' }, console: { mode: 'Off' } },
     { memory: { size: 2 ** 30, hugepages: true, hugepage_size: 2 ** 21 } },
     { payload: { firmware: '/f', cmdline: 'x' } },
@@ -68,6 +75,13 @@ describe('validation', () => {
     [{ memory: { size: 6000, hugepages: true, hugepage_size: 6000 } }, 'not a power of two'],
     [{ disks: [{}] }, 'A disk needs a path'],
     [disk({ num_queues: 0 }), 'at least one queue'],
+    [
+      { ...disk({ rate_limit_group: 'g', rate_limiter_config: {} }), rate_limit_groups: [group('g')] },
+      'cannot have both rate_limiter_config and rate_limit_group',
+    ],
+    [disk({ rate_limit_group: 'g' }), 'rate limit group g, which does not exist'],
+    [{ rate_limit_groups: [group('g', 0)] }, 'rate limit group g limits nothing'],
+    [disk({ queue_affinity: [{ queue_index: 1, host_cpus: [0] }] }), 'has no queue 1'],
     [disk({ num_queues: 2 }), 'more queues (2) than there are vCPUs (1)'],
     [disk({ queue_size: 2 }), 'power of two from 4 to 32768'],
     [disk({ queue_size: 100 }), 'power of two from 4 to 32768'],
@@ -103,7 +117,6 @@ describe('validation', () => {
     [cpus({ boot_vcpus: 255, max_vcpus: 255 }), 'More than 254 vCPUs'],
     [cpus({ core_scheduling: 'Vcpu' }), 'cpus.core_scheduling Vcpu'],
     [disk({ image_type: 'Qcow2' }), 'Image type Qcow2 (/d)'],
-    [disk({ rate_limiter_config: { ops: { size: 1, refill_time: 1 } } }), 'disks[].rate_limiter_config'],
     [{ console: { mode: 'Socket', socket: '/s' } }, 'console in mode Socket'],
     [{ debug_console: { mode: 'Socket' } }, 'debug_console in mode Socket'],
   ])('says what is not supported in %j', (value, what) => {

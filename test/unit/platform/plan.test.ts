@@ -16,7 +16,10 @@ import {
 const host = hostOf();
 const disk = (fields: object = {}) => ({ path: '/disk', ...fields });
 const opened = (count: number) =>
-  Array.from({ length: count }, (_, index) => ({ fd: 20 + index, protectSector0: index === 1 }));
+  Array.from({ length: count }, (_, index) => ({
+    layers: [{ fd: 20 + index, format: 'raw' as const }],
+    protectSector0: index === 1,
+  }));
 
 describe('planMachine', () => {
   it('follows the configuration', () => {
@@ -96,13 +99,36 @@ describe('planBoot: devices', () => {
     const { boot } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(2) }));
     expect(boot.pci.functions[2]).toMatchObject({
       kind: 'block',
-      fd: 21,
+      layers: [{ fd: 21, format: 'raw' }],
       readonly: true,
       direct: true,
       numQueues: 1,
       queueSize: 256,
       serial: 'abc',
       protectSector0: true,
+    });
+  });
+
+  it('passes on limits, those of a group too, and the CPUs of queues', () => {
+    const limits = { bandwidth: { size: 7, one_time_burst: null, refill_time: 8 }, ops: null };
+    const config = configOf({
+      disks: [
+        disk(),
+        disk({ rate_limiter_config: limits }),
+        disk({ rate_limit_group: 'g', num_queues: 2, queue_affinity: [{ queue_index: 1, host_cpus: [3] }] }),
+      ],
+      rate_limit_groups: [{ id: 'g', rate_limiter_config: { bandwidth: null, ops: limits.bandwidth } }],
+    });
+    const { boot } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(3) }));
+    const [, free, limited, member] = boot.pci.functions;
+    const off = { size: 0, oneTimeBurst: 0, refillTimeMs: 0 };
+    const on = { size: 7, oneTimeBurst: 0, refillTimeMs: 8 };
+    expect(free).toMatchObject({ queueCpus: [[]] });
+    expect(free).not.toHaveProperty('rateLimiter');
+    expect(limited).toMatchObject({ rateLimiter: { group: '', bandwidth: on, operations: off } });
+    expect(member).toMatchObject({
+      rateLimiter: { group: 'g', bandwidth: off, operations: on },
+      queueCpus: [[], [3]],
     });
   });
 

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "disk/disk_image.h"
+#include "disk/image_spec.h"
+
+namespace tsvmm {
+
+/// Makes an image of its layers. The first is the one that is written; each is an overlay of the
+/// next, down to one that stands for itself. Only kQcow2 can be an overlay. Throws Error: what is
+/// in the file is not what its format asks for, or asks for something that is not supported.
+std::unique_ptr<DiskImage> open_image(std::vector<ImageLayer> layers, const ImageOptions& options);
+
+}  // namespace tsvmm
