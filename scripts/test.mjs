@@ -4,6 +4,7 @@ import path from 'node:path';
 import { buildAll } from './lib/build.mjs';
 import { cmakeBuild } from './lib/buildNative.mjs';
 import { run, runAttached } from './lib/exec.mjs';
+import { buildFuzzTargets, fuzz, fuzzTargets } from './lib/fuzz.mjs';
 import { checkLayers } from './lib/layers.mjs';
 import { biome, clangFormat, clangTidy, types } from './lib/lint.mjs';
 import { packageTarball } from './lib/pack.mjs';
@@ -81,6 +82,24 @@ async function nativeTests() {
   return { passed: tests - failures - disabled, failed, skipped: disabled };
 }
 
+/** Of each target: enough to notice that something broke; `npm run fuzz` searches longer. */
+const FUZZ_SECONDS = 8;
+
+/**
+ * Every fuzz target for a few seconds.
+ *
+ * @returns {Promise<Counts>}
+ */
+async function fuzzTests() {
+  const built = await attempt('building the fuzz targets', buildFuzzTargets);
+  if (built.failed) return built;
+  const counts = [];
+  for (const target of fuzzTargets()) {
+    counts.push(await attempt(target, () => fuzz(target, FUZZ_SECONDS)));
+  }
+  return sum(...counts);
+}
+
 /**
  * One tier of vitest.
  *
@@ -119,6 +138,7 @@ const TIERS = [
   { name: 'types', run: () => check('types', types) },
   { name: 'unit', run: () => vitest('unit', ['--coverage']) },
   { name: 'native', run: nativeTests },
+  { name: 'fuzz', run: fuzzTests },
   { name: 'clang-tidy', run: () => check('clang-tidy', (detail) => clangTidy(detail, false)) },
   { name: 'kvm', run: () => vitest('kvm') },
   {

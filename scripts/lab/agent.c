@@ -3,8 +3,8 @@
  * virtio-serial port, console or serial port, many at a time.
  *
  * A frame in either direction is three little-endian 32-bit numbers (job, type, length), then
- * `length` bytes. agentLink.mjs holds the other end. Also a client: `agent connect PATH` joins a UNIX
- * socket to stdin and stdout.
+ * `length` bytes. agentLink.mjs holds the other end. Also a client: `agent connect PATH` joins a
+ * UNIX socket to stdin and stdout.
  */
 #define _GNU_SOURCE
 #include <errno.h>

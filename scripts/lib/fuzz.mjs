@@ -1,0 +1,60 @@
+/** The fuzz targets of test/fuzz/: built with clang's libFuzzer and the sanitizers, and run for a while. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { cmakeBuild } from './buildNative.mjs';
+import { run } from './exec.mjs';
+import { BUILD, ROOT } from './paths.mjs';
+import { Failure, step } from './progress.mjs';
+
+/** Fast enough to get far in a few seconds, with lines in what a sanitizer reports. */
+const SETTINGS = {
+  CMAKE_BUILD_TYPE: 'RelWithDebInfo',
+  CMAKE_CXX_FLAGS_RELWITHDEBINFO: '-O1 -g1',
+  CMAKE_CXX_COMPILER: 'clang++',
+  TSVMM_ADDON: 'OFF',
+  TSVMM_FUZZ: 'ON',
+  TSVMM_SANITIZE: 'address,undefined',
+};
+
+/** One input takes milliseconds: one that takes this long is a loop without a bound. */
+const INPUT_SECONDS = 20;
+
+/** @returns {string[]} */
+export function fuzzTargets() {
+  const suffix = '_fuzz.cc';
+  const files = fs.readdirSync(path.join(ROOT, 'test/fuzz')).filter((file) => file.endsWith(suffix));
+  return files.map((file) => file.slice(0, -'.cc'.length)).sort();
+}
+
+export function buildFuzzTargets() {
+  return cmakeBuild('fuzz', ['tsvmm_fuzz'], SETTINGS);
+}
+
+/**
+ * Runs one target; what it finds of interest stays below build/ and is where the next run starts. Throws a Failure with
+ * the sanitizer's report and the name of the file that has the input.
+ *
+ * @param {string} target
+ * @param {number} seconds
+ */
+export async function fuzz(target, seconds) {
+  const corpus = path.join(BUILD, 'fuzz-corpus', target);
+  const findings = path.join(BUILD, 'fuzz-findings', target);
+  fs.mkdirSync(corpus, { recursive: true });
+  fs.mkdirSync(findings, { recursive: true });
+  await step(`fuzzing with ${target}`, (detail) =>
+    run(
+      path.join(BUILD, 'fuzz', target),
+      [
+        `-max_total_time=${seconds}`,
+        `-timeout=${INPUT_SECONDS}`,
+        `-artifact_prefix=${findings}/`,
+        '-print_final_stats=0',
+        corpus,
+      ],
+      { onLine: detail, env: { UBSAN_OPTIONS: 'print_stacktrace=1' } },
+    ),
+  ).catch((error) => {
+    throw new Failure(`${error.message}\nThe input is in ${findings}`);
+  });
+}
