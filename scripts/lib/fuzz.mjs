@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { cmakeBuild } from './buildNative.mjs';
 import { run } from './exec.mjs';
+import { fuzzImages } from './fuzzImages.mjs';
 import { BUILD, ROOT } from './paths.mjs';
 import { Failure, step } from './progress.mjs';
 
@@ -26,8 +27,10 @@ export function fuzzTargets() {
   return files.map((file) => file.slice(0, -'.cc'.length)).sort();
 }
 
-export function buildFuzzTargets() {
-  return cmakeBuild('fuzz', ['tsvmm_fuzz'], SETTINGS);
+/** Also makes what the targets start from. */
+export async function buildFuzzTargets() {
+  await fuzzImages();
+  await cmakeBuild('fuzz', ['tsvmm_fuzz'], SETTINGS);
 }
 
 /**
@@ -42,6 +45,7 @@ export async function fuzz(target, seconds) {
   const findings = path.join(BUILD, 'fuzz-findings', target);
   fs.mkdirSync(corpus, { recursive: true });
   fs.mkdirSync(findings, { recursive: true });
+  const env = { UBSAN_OPTIONS: 'print_stacktrace=1', TSVMM_FUZZ_IMAGES: await fuzzImages() };
   await step(`fuzzing with ${target}`, (detail) =>
     run(
       path.join(BUILD, 'fuzz', target),
@@ -52,7 +56,7 @@ export async function fuzz(target, seconds) {
         '-print_final_stats=0',
         corpus,
       ],
-      { onLine: detail, env: { UBSAN_OPTIONS: 'print_stacktrace=1' } },
+      { onLine: detail, env },
     ),
   ).catch((error) => {
     throw new Failure(`${error.message}\nThe input is in ${findings}`);
