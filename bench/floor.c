@@ -7,7 +7,6 @@
  *
  * Prints the byte; then, on standard error, the nanoseconds that each part took.
  */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <stdint.h>

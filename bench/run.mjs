@@ -1,20 +1,25 @@
 /** `npm run bench -- [names]`: runs the benchmarks named, or all of them. */
 import { Failure, runMain } from '../scripts/lib/progress.mjs';
-import { parseArguments } from './lib/arguments.mjs';
+import { parseArguments, USAGE } from './lib/arguments.mjs';
 import { writeJson } from './lib/results.mjs';
 
 /**
  * The benchmarks by name. Each takes the arguments and returns its results.
  *
- * @type {Record<string, (options: import('./lib/arguments.mjs').Arguments) => Promise<import('./lib/results.mjs').Results>>}
+ * @type {Record<string, (options: import('./lib/arguments.mjs').Arguments) => Promise<import('./lib/results.mjs').Report>>}
  */
 const BENCHMARKS = {
+  blk: async (options) => (await import('./io/bench.mjs')).benchIo('blk', options),
   boot: async (options) => (await import('./boot/boot.mjs')).benchBoot(options),
   start: async (options) => (await import('./start/start.mjs')).benchStart(options),
 };
 
 await runMain(async () => {
   const options = parseArguments(process.argv.slice(2));
+  if (options.help) {
+    process.stdout.write(USAGE);
+    return;
+  }
   const names = options.names.length > 0 ? options.names : Object.keys(BENCHMARKS);
   const unknown = names.find((name) => !Object.hasOwn(BENCHMARKS, name));
   if (unknown) {

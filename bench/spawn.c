@@ -17,7 +17,6 @@
  * less. A program that outlives TIMEOUT_MS is killed, which its wait status shows. Exit
  * code 2: could not run it.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

@@ -26,6 +26,30 @@ export async function buildPrograms() {
   return { spawn, floor, bunFloor, hello: path.join(BUILD, 'guest/hello') };
 }
 
+/**
+ * @typedef {object} IoPrograms
+ * @property {string} host helper beside the VMM (host/main.c)
+ * @property {string} guest the measuring guest
+ */
+
+/** @returns {Promise<IoPrograms>} absolute paths */
+export async function buildIoPrograms() {
+  fs.mkdirSync(OUT, { recursive: true });
+  const sources = path.join(ROOT, 'bench/host');
+  const files = fs.readdirSync(sources).map((name) => path.join(sources, name));
+  const host = path.join(OUT, 'host');
+  const [code] = await Promise.all([
+    files.every((file) => isNewer(host, file))
+      ? undefined
+      : compileFiles(
+          files.filter((file) => file.endsWith('.c')),
+          host,
+        ),
+    run('make', ['-s', '-C', path.join(ROOT, 'bench/guest')]),
+  ]);
+  return { host: code ?? host, guest: path.join(BUILD, 'guest/bench') };
+}
+
 /** spawn.c for a machine that may lack this one's libraries. @returns {Promise<string>} absolute path */
 export async function buildStaticSpawn() {
   fs.mkdirSync(OUT, { recursive: true });
@@ -40,9 +64,17 @@ export async function buildStaticSpawn() {
 async function compile(name, outputName = name, flags = []) {
   const source = path.join(ROOT, 'bench', `${name}.c`);
   const output = path.join(OUT, outputName);
-  if (!isNewer(output, source)) {
-    await run('gcc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', ...flags, '-o', output, source]);
-  }
+  return isNewer(output, source) ? output : compileFiles([source], output, flags);
+}
+
+/**
+ * @param {readonly string[]} sources
+ * @param {string} output
+ * @param {readonly string[]} [flags]
+ */
+async function compileFiles(sources, output, flags = []) {
+  const strict = ['-std=gnu11', '-D_GNU_SOURCE', '-O2', '-Wall', '-Wextra', '-Werror'];
+  await run('gcc', [...strict, ...flags, '-o', output, ...sources]);
   return output;
 }
 

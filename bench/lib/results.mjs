@@ -12,6 +12,15 @@ import { formatNumber, formatTable } from './table.mjs';
  * @property {readonly string[]} references subjects to give ratios against, where they were measured too
  */
 
+/**
+ * What every benchmark returns.
+ *
+ * @typedef {object} Report
+ * @property {() => string} toText
+ * @property {() => object} toJson
+ */
+
+/** @implements {Report} */
 export class Results {
   /** @param {string} benchmark */
   constructor(benchmark) {
@@ -81,7 +90,7 @@ export class Results {
 
 /**
  * @param {string} file
- * @param {readonly Results[]} results
+ * @param {readonly Report[]} results
  */
 export function writeJson(file, results) {
   fs.writeFileSync(
@@ -90,7 +99,8 @@ export function writeJson(file, results) {
   );
 }
 
-function hostSentence() {
+/** The host that measures, in a few words. */
+export function hostSentence() {
   return `${os.cpus().length} CPUs, Linux ${os.release()}, load ${os.loadavg()[0]?.toFixed(1)}`;
 }
 

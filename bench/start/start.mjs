@@ -1,10 +1,9 @@
 /** `npm run bench -- start`: starting, ending and idling, of tsvmm, QEMU and peers, interleaved in one run. */
-import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { Failure, step } from '../../scripts/lib/progress.mjs';
-import { PEERS } from '../lib/arguments.mjs';
+import { findCommand } from '../lib/findCommand.mjs';
 import { buildPrograms } from '../lib/programs.mjs';
 import { Results } from '../lib/results.mjs';
 import { versionOf } from '../lib/timedRun.mjs';
@@ -62,8 +61,8 @@ function requireKvm() {
  */
 function othersOf(options, results) {
   const vmms = [];
-  const drivers = { firecracker, 'cloud-hypervisor': cloudHypervisor };
-  for (const peer of PEERS) {
+  const drivers = /** @type {const} */ ({ firecracker, 'cloud-hypervisor': cloudHypervisor });
+  for (const peer of /** @type {const} */ (['firecracker', 'cloud-hypervisor'])) {
     const file = options.peers.get(peer);
     if (file) vmms.push(drivers[peer](file));
     else results.skip(peer, `not given (--peer ${peer}=PATH)`);
@@ -75,13 +74,4 @@ function othersOf(options, results) {
   }
   // With a page-table based KVM, firmware runs instruction by instruction in the kernel's emulator: seconds.
   return [...vmms, qemu(file, 'microvm'), qemu(file, 'q35', true)];
-}
-
-/** @param {string} name */
-function findCommand(name) {
-  try {
-    return execFileSync('which', [name], { encoding: 'utf8' }).trim();
-  } catch {
-    return undefined;
-  }
 }
