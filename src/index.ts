@@ -15,6 +15,7 @@
  */
 import { EventEmitter } from 'node:events';
 import { configFromOptions, type VirtualMachineOptions } from './config/friendlyOptions.ts';
+import type { VmResize } from './config/requests.ts';
 import type { VmConfigInput } from './config/vmConfig.ts';
 import type { SerialPort } from './host/serialPort.ts';
 import type { NativeAddon } from './native.ts';
@@ -26,6 +27,7 @@ import { type Counters, Vmm } from './vmm/vmm.ts';
 
 export { ConfigError, type ConfigErrorKind } from './config/configError.ts';
 export type { ConsoleOption, VirtualMachineOptions } from './config/friendlyOptions.ts';
+export type { VmResize } from './config/requests.ts';
 export type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
 export { VmmError, type VmmErrorKind } from './vmm/errors.ts';
 export type { VmmEvent, VmmExit } from './vmm/events.ts';
@@ -144,6 +146,14 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   /** Sends a non-maskable interrupt to every vCPU. */
   nmi(): Promise<void> {
     return this.#vmm.nmi();
+  }
+
+  /**
+   * Changes sizes: `{ desired_balloon: bytes }`. The guest takes its time; `info().memory_actual_size` shows how far it is.
+   * @throws VmmError if the VM has no such thing, or cannot change it while it runs
+   */
+  resize(sizes: VmResize): Promise<void> {
+    return this.#vmm.resize(sizes);
   }
 
   /** Ends the machine without asking the guest. The VM can be booted again. */

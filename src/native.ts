@@ -129,6 +129,13 @@ export type PciFunctionSpec = PciFunctionCommon &
         readonly rows: number;
       }
     | { readonly kind: 'watchdog' }
+    | {
+        readonly kind: 'balloon';
+        /** Bytes that the guest is to give up. */
+        readonly size: number;
+        readonly deflateOnOom: boolean;
+        readonly freePageReporting: boolean;
+      }
   );
 
 /** Everything else a machine needs to start. */
@@ -194,7 +201,11 @@ export interface NativeAddon {
   machinePowerButton(machine: MachineHandle): void;
   machineNmi(machine: MachineHandle): void;
   machineResizeConsole(machine: MachineHandle, columns: number, rows: number): void;
-  /** Device id to counter name to value, for devices that count (virtio-block). */
+  /** Wishes for a balloon of `size` bytes; the guest takes its time. */
+  machineResizeBalloon(machine: MachineHandle, size: number): void;
+  /** Bytes that are in the balloon now, 0 without one. */
+  machineBalloonSize(machine: MachineHandle): number;
+  /** Device id to counter name to value, for devices that count. */
   machineCounters(machine: MachineHandle): Record<string, Record<string, bigint>>;
   /** The last value written to port 0x80 and how many there were. */
   machineDebugPort(machine: MachineHandle): { readonly lastPostCode: number; readonly postCodes: number };

@@ -79,6 +79,16 @@ Napi::Value machine_resize_console(Arguments info) {
   return info.Env().Undefined();
 }
 
+Napi::Value machine_resize_balloon(Arguments info) {
+  unwrap(info[0]).machine().resize_balloon(to_uint(info[1], "size"));
+  return info.Env().Undefined();
+}
+
+Napi::Value machine_balloon_size(Arguments info) {
+  const uint64_t size = unwrap(info[0]).machine().balloon_size();
+  return Napi::Number::New(info.Env(), static_cast<double>(size));
+}
+
 Napi::Value machine_counters(Arguments info) {
   const Napi::Env env = info.Env();
   Napi::Object all = Napi::Object::New(env);
@@ -197,6 +207,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<machine_power_button>(exports, "machinePowerButton");
   add<machine_nmi>(exports, "machineNmi");
   add<machine_resize_console>(exports, "machineResizeConsole");
+  add<machine_resize_balloon>(exports, "machineResizeBalloon");
+  add<machine_balloon_size>(exports, "machineBalloonSize");
   add<machine_counters>(exports, "machineCounters");
   add<machine_debug_port>(exports, "machineDebugPort");
   add<open_pty_function>(exports, "openPty");

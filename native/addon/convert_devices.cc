@@ -83,15 +83,20 @@ DeviceSpec to_console(const Napi::Object& object) {
 
 DeviceSpec to_watchdog(const Napi::Object& /*object*/) { return WatchdogSpec{}; }
 
+DeviceSpec to_balloon(const Napi::Object& object) {
+  return BalloonSpec{.size = uint_field(object, "size"),
+                     .deflate_on_oom = bool_field(object, "deflateOnOom"),
+                     .free_page_reporting = bool_field(object, "freePageReporting")};
+}
+
 struct DeviceKind {
   std::string_view name;
   DeviceSpec (*convert)(const Napi::Object& object);
 };
 constexpr std::array kDeviceKinds{
-    DeviceKind{"block", to_block},
-    DeviceKind{"rng", to_rng},
-    DeviceKind{"console", to_console},
-    DeviceKind{"watchdog", to_watchdog},
+    DeviceKind{"block", to_block},     DeviceKind{"rng", to_rng},
+    DeviceKind{"console", to_console}, DeviceKind{"watchdog", to_watchdog},
+    DeviceKind{"balloon", to_balloon},
 };
 
 TokenBucketConfig to_bucket(const Napi::Object& object) {

@@ -51,12 +51,18 @@ struct ConsoleSpec {
 
 struct WatchdogSpec {};
 
+struct BalloonSpec {
+  uint64_t size = 0;
+  bool deflate_on_oom = false;
+  bool free_page_reporting = false;
+};
+
 struct PciFunctionSpec {
   std::string id;
   unsigned slot = 0;
   GuestAddress bar0 = 0;
   bool bar0_is_64bit = false;
-  std::variant<BlockSpec, RngSpec, ConsoleSpec, WatchdogSpec> device;
+  std::variant<BlockSpec, RngSpec, ConsoleSpec, WatchdogSpec, BalloonSpec> device;
 };
 
 }  // namespace tsvmm

@@ -96,6 +96,16 @@ void Machine::resize_console(uint16_t columns, uint16_t rows) {
   devices_->resize_console(columns, rows);
 }
 
+void Machine::resize_balloon(uint64_t size) {
+  const auto lock = lock_running();
+  if (!devices_->resize_balloon(size)) throw Error("ENODEV", "the machine has no balloon");
+}
+
+uint64_t Machine::balloon_size() {
+  const auto lock = lock_running();
+  return devices_->balloon_size();
+}
+
 std::vector<PlatformDevices::DeviceCounters> Machine::counters() {
   const auto lock = lock_running();
   return devices_->counters();

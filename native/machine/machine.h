@@ -41,6 +41,10 @@ class Machine {
   void press_power_button();
   void inject_nmi();
   void resize_console(uint16_t columns, uint16_t rows);
+  /// Wishes that the guest puts `size` bytes into its balloon; throws Error ENODEV if it has none.
+  void resize_balloon(uint64_t size);
+  /// Bytes that are in it now.
+  [[nodiscard]] uint64_t balloon_size();
   [[nodiscard]] std::vector<PlatformDevices::DeviceCounters> counters();
   [[nodiscard]] PostCodeState post_code();
 

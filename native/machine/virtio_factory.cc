@@ -1,6 +1,7 @@
 #include "machine/virtio_factory.h"
 
 #include "disk/open_image.h"
+#include "virtio/balloon.h"
 #include "virtio/block.h"
 #include "virtio/console.h"
 #include "virtio/rng.h"
@@ -37,6 +38,13 @@ Device make(const ConsoleSpec& spec, const std::string& /*id*/, const DeviceCont
 
 Device make(const WatchdogSpec& /*spec*/, const std::string& /*id*/, const DeviceContext& context) {
   return std::make_shared<VirtioWatchdog>(context.loop, context.watchdog_expired);
+}
+
+Device make(const BalloonSpec& spec, const std::string& /*id*/, const DeviceContext& context) {
+  return std::make_shared<VirtioBalloon>(
+      context.loop, VirtioBalloon::Options{.size = spec.size,
+                                           .deflate_on_oom = spec.deflate_on_oom,
+                                           .free_page_reporting = spec.free_page_reporting});
 }
 
 }  // namespace

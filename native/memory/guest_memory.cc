@@ -1,5 +1,6 @@
 #include "memory/guest_memory.h"
 
+#include <fcntl.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
 
@@ -12,6 +13,7 @@
 namespace tsvmm {
 namespace {
 
+constexpr uint64_t kPage = 4096;
 constexpr uint64_t kHugePage = 2U << 20;
 
 UniqueFd create_backing(uint64_t size, const MemoryOptions& options) {
@@ -90,7 +92,8 @@ GuestMemory::GuestMemory(const std::vector<Range>& ranges, const MemoryOptions& 
       UniqueFd file;
       if (needs_descriptor(options)) file = create_backing(range.size, options);
       uint8_t* host = map_backing(file.get(), range, options);
-      regions_.push_back({range.address, range.size, file.get(), 0, host});
+      const uint64_t page = options.hugepage_size != 0 ? options.hugepage_size : kPage;
+      regions_.push_back({range.address, range.size, file.get(), 0, host, page});
       files_.push_back(std::move(file));
     }
   } catch (...) {
@@ -123,6 +126,27 @@ std::optional<std::span<uint8_t>> GuestMemory::slice(GuestAddress address,
     return std::span<uint8_t>(region.host + offset, length);
   }
   return std::nullopt;
+}
+
+uint64_t GuestMemory::discard(const uint8_t* host, uint64_t length) const noexcept {
+  for (const MemoryRegion& region : regions_) {
+    if (host < region.host || host >= region.host + region.size) continue;
+    const auto offset = static_cast<uint64_t>(host - region.host);
+    const uint64_t mask = region.page_size - 1;
+    const uint64_t begin = (offset + mask) & ~mask;
+    const uint64_t end = (offset + std::min(length, region.size - offset)) & ~mask;
+    if (begin >= end) return 0;
+    const uint64_t size = end - begin;
+    // A hole in the file unmaps its pages from every process. Anonymous memory has only our
+    // mapping.
+    const int result =
+        region.fd >= 0
+            ? ::fallocate(region.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                          static_cast<off_t>(region.offset + begin), static_cast<off_t>(size))
+            : ::madvise(region.host + begin, size, MADV_DONTNEED);
+    return result == 0 ? size : 0;
+  }
+  return 0;
 }
 
 bool GuestMemory::read(GuestAddress address, std::span<uint8_t> into) const noexcept {

@@ -18,9 +18,10 @@ using GuestAddress = uint64_t;
 struct MemoryRegion {
   GuestAddress address;
   uint64_t size;
-  int fd;           ///< the backing descriptor, owned by GuestMemory; -1 for anonymous memory
-  uint64_t offset;  ///< of the region's first byte in `fd`
-  uint8_t* host;    ///< where it is mapped here
+  int fd;              ///< the backing descriptor, owned by GuestMemory; -1 for anonymous memory
+  uint64_t offset;     ///< of the region's first byte in `fd`
+  uint8_t* host;       ///< where it is mapped here
+  uint64_t page_size;  ///< of what backs it: less than this cannot be given back
 };
 
 struct MemoryOptions {
@@ -68,6 +69,11 @@ class GuestMemory {
   /// Length 0 is valid anywhere inside a region.
   [[nodiscard]] std::optional<std::span<uint8_t>> slice(GuestAddress address,
                                                         uint64_t length) const noexcept;
+
+  /// Gives the backing of `length` bytes at `host`, which is inside a region, back to the host;
+  /// they then read as zeros until somebody writes. Of pages at the ends, and of anything outside
+  /// the region, nothing happens to what was not asked for. Returns how many bytes went.
+  uint64_t discard(const uint8_t* host, uint64_t length) const noexcept;
 
   [[nodiscard]] bool read(GuestAddress address, std::span<uint8_t> into) const noexcept;
   [[nodiscard]] bool write(GuestAddress address, std::span<const uint8_t> from) const noexcept;

@@ -16,6 +16,7 @@ enum class VirtioType : uint16_t {
   kBlock = 2,
   kConsole = 3,
   kEntropy = 4,
+  kBalloon = 5,
   kWatchdog = 35,
 };
 

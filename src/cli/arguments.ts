@@ -170,7 +170,7 @@ function addFlag(raw: RawObject, flag: VmFlag, name: string, values: readonly st
 }
 
 /** What is not given is as if the flag were absent; the highest number of vCPUs is the one at boot. */
-function completeObject(field: 'cpus' | 'memory' | 'rng' | 'platform', given: RawObject): RawObject {
+function completeObject(field: Extract<VmFlag, { kind: 'options' }>['field'], given: RawObject): RawObject {
   const object: RawObject = { ...defaultOf(field), ...given };
   if (field === 'cpus' && given.max_vcpus === undefined) object.max_vcpus = object.boot_vcpus;
   return object;

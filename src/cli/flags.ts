@@ -7,7 +7,7 @@ const vm = vmConfig.fields;
 /** How the words after a flag become a field of the VM's configuration. */
 export type VmFlag =
   | { readonly kind: 'payload'; readonly field: keyof typeof vm.payload.fields }
-  | { readonly kind: 'options'; readonly field: 'cpus' | 'memory' | 'rng' | 'platform' }
+  | { readonly kind: 'options'; readonly field: 'cpus' | 'memory' | 'rng' | 'balloon' | 'platform' }
   | { readonly kind: 'list'; readonly field: 'disks' | 'rate_limit_groups' }
   | { readonly kind: 'console'; readonly field: 'serial' | 'console' | 'debug_console' }
   | { readonly kind: 'switch'; readonly field: 'watchdog' };
@@ -22,6 +22,7 @@ export const vmFlags: Readonly<Record<string, VmFlag>> = {
   disk: { kind: 'list', field: 'disks' },
   'rate-limit-group': { kind: 'list', field: 'rate_limit_groups' },
   rng: { kind: 'options', field: 'rng' },
+  balloon: { kind: 'options', field: 'balloon' },
   serial: { kind: 'console', field: 'serial' },
   console: { kind: 'console', field: 'console' },
   'debug-console': { kind: 'console', field: 'debug_console' },
@@ -57,16 +58,7 @@ export const processFlags: Readonly<Record<string, ProcessFlag>> = {
 
 /** Flags of the reference that mean nothing here yet. */
 export const unsupportedFlags: readonly string[] = [
-  ...[
-    'balloon',
-    'dbus-object-path',
-    'dbus-service-name',
-    'dbus-system-bus',
-    'device',
-    'fs',
-    'fw-cfg-config',
-    'gdb',
-  ],
+  ...['dbus-object-path', 'dbus-service-name', 'dbus-system-bus', 'device', 'fs', 'fw-cfg-config', 'gdb'],
   ...['generic-vhost-user', 'host-data', 'igvm', 'ivshmem', 'landlock', 'landlock-rules', 'log-format'],
   ...['memory-zone', 'net', 'numa', 'pci-segment', 'pmem', 'pvmemcontrol', 'pvpanic', 'restore'],
   ...['rtc', 'tpm', 'user-device', 'vdpa', 'vsock'],

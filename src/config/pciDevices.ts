@@ -13,6 +13,7 @@ export function pciDevices(config: VmConfig): PciWishes[] {
     ...(config.console.mode === 'Off' ? [] : [config.console]),
     ...(config.disks ?? []),
     config.rng,
+    ...(config.balloon ? [config.balloon] : []),
     ...(config.watchdog ? [{}] : []),
   ];
 }

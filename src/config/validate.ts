@@ -1,5 +1,6 @@
 /** What makes a decoded configuration meaningful: rules between fields. Checked when a VM boots, as vm.create must not. */
 import { ConfigError } from './configError.ts';
+import { validateBalloon } from './devices/balloon.ts';
 import { validateConsoles } from './devices/console.ts';
 import { validateDisk } from './devices/disk.ts';
 import { validateRateLimitGroups } from './devices/rateLimiter.ts';
@@ -19,6 +20,7 @@ export function validateVmConfig(config: VmConfig): void {
   validateMemory(config.memory);
   for (const disk of config.disks ?? []) validateDisk(disk, config.cpus.boot_vcpus);
   validateRateLimitGroups(config);
+  if (config.balloon) validateBalloon(config.balloon, config.memory.size);
   validateConsoles(config);
   validateIdentifiers(config);
   validateSlots(config);

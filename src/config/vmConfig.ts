@@ -2,6 +2,7 @@
  * The configuration of a VM: the one description of its fields, from which types, decoding, options, help and the
  * OpenAPI document are derived. Names are those of the REST API's JSON.
  */
+import { balloonConfig } from './devices/balloon.ts';
 import { consoleConfig, debugConsoleConfig, serialConfig } from './devices/console.ts';
 import { diskConfig } from './devices/disk.ts';
 import { rateLimitGroupConfig } from './devices/rateLimiter.ts';
@@ -149,7 +150,7 @@ export const vmConfig = {
     disks: { type: 'array', items: diskConfig, help: 'Disks (virtio-block)' },
     net: { type: 'any', unsupported: true },
     rng: { ...rngConfig, default: { src: '/dev/urandom' }, help: 'Entropy device (virtio-rng)' },
-    balloon: { type: 'any', unsupported: true },
+    balloon: { ...balloonConfig, help: 'Memory balloon (virtio-balloon)' },
     generic_vhost_user: { type: 'any', unsupported: true },
     fs: { type: 'any', unsupported: true },
     pmem: { type: 'any', unsupported: true },

@@ -3,6 +3,7 @@
 /** Devices that a machine has one of, which the API names so. */
 export const CONSOLE_ID = '__console';
 export const RNG_ID = '__rng';
+export const BALLOON_ID = '__balloon';
 export const WATCHDOG_ID = '__watchdog';
 export const SERIAL_ID = '__serial';
 export const DEBUG_CONSOLE_ID = '__debug_console';

@@ -1,20 +1,12 @@
 /** Gives every PCI device its name, number and addresses, in the order in which guests expect to find them. */
+import type { BalloonConfig } from '../config/devices/balloon.ts';
 import type { DiskConfig } from '../config/devices/disk.ts';
-import { pciDevices } from '../config/pciDevices.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { CharBackendSpec, PciFunctionSpec } from '../native.ts';
-import { CONSOLE_ID, DeviceIds, DISK_PREFIX, RNG_ID, WATCHDOG_ID } from './deviceIds.ts';
+import { type Bus, createBus, place, reserveNames, type Window } from './bus.ts';
+import { BALLOON_ID, CONSOLE_ID, DISK_PREFIX, RNG_ID, WATCHDOG_ID } from './deviceIds.ts';
 import type { BootResources, Placement } from './plan.ts';
 import { rateLimiterOf } from './rateLimiters.ts';
-import { BarAllocator, SlotAllocator } from './slots.ts';
-
-/** Registers, MSI-X table and pending bits of one virtio function. */
-const VIRTIO_BAR_SIZE = 512 * 1024;
-
-export interface Window {
-  readonly start: number;
-  readonly size: number;
-}
 
 export interface DevicePlan {
   readonly functions: readonly PciFunctionSpec[];
@@ -22,7 +14,7 @@ export interface DevicePlan {
 }
 
 /**
- * Places console, disks, rng and watchdog; disks' registers go below 4 GiB, where the oldest firmware reaches them.
+ * Places all devices; disks' registers go below 4 GiB, where the oldest firmware reaches them.
  * @throws PlatformError `ERR_TSVMM_PCI_SLOT` or `ERR_TSVMM_PCI_BAR`
  */
 export function planDevices(
@@ -42,41 +34,21 @@ export function planDevices(
   }
   const rng = place(bus, 'rng', config.rng.id ?? RNG_ID, config.rng.pci_device_id, 0);
   bus.functions.push({ ...rng, kind: 'rng', fd: resources.rng.fd });
+  if (config.balloon) addBalloon(bus, config.balloon);
   if (config.watchdog) {
     bus.functions.push({ ...place(bus, 'watchdog', WATCHDOG_ID, undefined, 0), kind: 'watchdog' });
   }
   return bus;
 }
 
-interface Bus {
-  readonly functions: PciFunctionSpec[];
-  readonly placements: Placement[];
-  readonly names: string[];
-  readonly ids: DeviceIds;
-  readonly slots: SlotAllocator;
-  readonly bars32: BarAllocator;
-  readonly bars64: BarAllocator;
-}
-
-function createBus(window32: Window, window64: Window): Bus {
-  const names: string[] = [];
-  return {
-    functions: [],
-    placements: [],
-    names,
-    ids: new DeviceIds(names),
-    slots: new SlotAllocator(),
-    bars32: new BarAllocator(window32),
-    bars64: new BarAllocator(window64),
-  };
-}
-
-/** Names and numbers that are asked for are taken before any other is handed out. */
-function reserveNames(bus: Bus, config: VmConfig): void {
-  for (const { id, pci_device_id } of pciDevices(config)) {
-    if (id !== undefined) bus.names.push(id);
-    if (pci_device_id !== undefined) bus.slots.reserve(pci_device_id);
-  }
+function addBalloon(bus: Bus, balloon: BalloonConfig): void {
+  bus.functions.push({
+    ...place(bus, 'balloon', balloon.id ?? BALLOON_ID, balloon.pci_device_id, 0),
+    kind: 'balloon',
+    size: balloon.size,
+    deflateOnOom: balloon.deflate_on_oom,
+    freePageReporting: balloon.free_page_reporting,
+  });
 }
 
 function addConsole(
@@ -119,18 +91,4 @@ function queueCpus(disk: DiskConfig): number[][] {
   const queues: number[][] = Array.from({ length: disk.num_queues }, () => []);
   for (const { queue_index, host_cpus } of disk.queue_affinity ?? []) queues[queue_index] = host_cpus;
   return queues;
-}
-
-function place(
-  bus: Bus,
-  kind: Placement['kind'],
-  id: string,
-  wantedSlot: number | undefined,
-  index: number,
-): Pick<Placement, 'id' | 'slot' | 'bar0' | 'bar0Is64Bit'> {
-  const slot = wantedSlot ?? bus.slots.allocate();
-  const bar0Is64Bit = kind !== 'block';
-  const bar0 = (bar0Is64Bit ? bus.bars64 : bus.bars32).allocate(VIRTIO_BAR_SIZE);
-  bus.placements.push({ id, kind, index, slot, bar0, bar0Is64Bit, bar0Size: VIRTIO_BAR_SIZE });
-  return { id, slot, bar0, bar0Is64Bit };
 }

@@ -34,11 +34,13 @@ export function vmInfo(
   config: VmConfig,
   state: Lifecycle,
   placements: readonly Placement[] | undefined,
+  balloonSize: number,
 ): VmInfo {
   return {
     config,
     state: state === 'running' ? 'Running' : state === 'paused' ? 'Paused' : 'Created',
-    memory_actual_size: config.memory.size,
+    // A guest can claim what it likes of its balloon.
+    memory_actual_size: Math.max(0, config.memory.size - balloonSize),
     ...(placements && { device_tree: deviceTree(config, placements) }),
   };
 }

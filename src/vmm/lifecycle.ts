@@ -14,6 +14,7 @@ export type Command =
   | 'resume'
   | 'powerButton'
   | 'nmi'
+  | 'resize'
   | 'info'
   | 'counters';
 
@@ -28,6 +29,7 @@ export const transitions: Readonly<Record<Command, Readonly<Partial<Record<Lifec
   resume: { paused: 'running' },
   powerButton: { running: 'running', paused: 'paused' },
   nmi: { running: 'running', paused: 'paused' },
+  resize: { created: 'created', running: 'running', paused: 'paused' },
   info: { created: 'created', running: 'running', paused: 'paused' },
   counters: { running: 'running', paused: 'paused' },
 };
@@ -43,6 +45,7 @@ export const failureTexts: Readonly<Record<Command, string>> = {
   resume: 'The VM could not resume',
   powerButton: 'Error triggering power button',
   nmi: 'Error triggering NMI',
+  resize: 'The VM could not be resized',
   info: 'The VM info is not available',
   counters: 'The VM info is not available',
 };
@@ -58,7 +61,7 @@ function refusal(command: Command, from: Lifecycle): VmmError {
   if (command === 'create' || (command === 'boot' && from !== 'none')) {
     return new VmmError('VM is already created', { kind: 'failed' });
   }
-  if (command === 'boot' || command === 'info' || command === 'reboot') {
+  if (command === 'boot' || command === 'info' || command === 'reboot' || command === 'resize') {
     return new VmmError('VM is not created', { kind: 'missing' });
   }
   if (from === 'paused') return invalidTransition('pause', 'Paused');

@@ -3,7 +3,9 @@
  * it. Commands that change something are carried out one after the other, and each is answered once, in order; what a
  * guest does to its machine (power-off, reset, failure) takes its place in the same queue.
  */
+
 import { validateConsoles } from '../config/devices/console.ts';
+import type { VmResize } from '../config/requests.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { MachineEvent, NativeAddon } from '../native.ts';
@@ -13,6 +15,7 @@ import type { VmmEvent, VmmExit } from './events.ts';
 import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
 import { type Machine, NO_HARDWARE_VIRTUALIZATION, startMachine } from './machine.ts';
+import { resizeConfig, resizeMachine } from './resize.ts';
 
 export interface VmmOptions {
   readonly native: NativeAddon;
@@ -48,6 +51,7 @@ export class Vmm {
   /** Counts machines: an event of an earlier one than the present means nothing any more. */
   #generation = 0;
   #ended = false;
+  #knownBalloonSize = 0;
   /** How often each device has failed. */
   readonly #failures = new Map<string, number>();
   #last: Promise<unknown> = Promise.resolve();
@@ -111,6 +115,17 @@ export class Vmm {
     return this.#command('nmi', async () => this.#native.machineNmi(this.#running().handle));
   }
 
+  /** Changes sizes: of a machine, for which the guest takes its time, or else of the configuration. */
+  resize(sizes: VmResize): Promise<void> {
+    return this.#command('resize', async () => {
+      const config = this.#config as VmConfig;
+      if (this.#machine === undefined) return resizeConfig(config, sizes);
+      this.#emit('vm', 'resizing');
+      resizeMachine(this.#native, this.#machine.handle, config, sizes);
+      this.#emit('vm', 'resized');
+    });
+  }
+
   /** Ends the machine and starts a new one from the same configuration, with consoles opened anew. */
   reboot(): Promise<void> {
     this.#emit('vm', 'rebooting');
@@ -143,7 +158,7 @@ export class Vmm {
   /** Does not wait for commands in progress. @throws VmmError `missing` without a configuration */
   info(): VmInfo {
     this.#permit('info');
-    return vmInfo(this.#config as VmConfig, this.#state, this.#machine?.placements);
+    return vmInfo(this.#config as VmConfig, this.#state, this.#machine?.placements, this.#balloonSize());
   }
 
   /** Does not wait for commands in progress. @throws VmmError if there is no machine */
@@ -157,6 +172,18 @@ export class Vmm {
     if (this.#machine === undefined || this.#config?.console.mode !== 'Tty') return;
     const size = this.#native.terminalSize(this.#terminal.output);
     if (size) this.#native.machineResizeConsole(this.#machine.handle, size.columns, size.rows);
+  }
+
+  /** Bytes in the balloon; the last that is known while a command is changing the machine. */
+  #balloonSize(): number {
+    if (this.#config?.balloon === undefined || this.#machine === undefined) return 0;
+    try {
+      this.#knownBalloonSize = this.#native.machineBalloonSize(this.#machine.handle);
+    } catch (error) {
+      const { code } = error as { code?: string };
+      if (code !== 'EBUSY' && code !== 'ERR_TSVMM_NO_MACHINE') throw error;
+    }
+    return this.#knownBalloonSize;
   }
 
   /** Runs `work` in its turn if the state permits, and wraps what goes wrong in the command's own words. */
@@ -218,6 +245,7 @@ export class Vmm {
   async #stopMachine(): Promise<void> {
     const machine = this.#machine;
     this.#machine = undefined;
+    this.#knownBalloonSize = 0;
     if (machine) this.#state = 'created';
     this.#generation++;
     try {

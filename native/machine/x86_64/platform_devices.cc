@@ -12,6 +12,7 @@
 #include "device/serial.h"
 #include "machine/virtio_factory.h"
 #include "pci/host_bridge.h"
+#include "virtio/balloon.h"
 #include "virtio/console.h"
 #include "virtio/pci_transport.h"
 
@@ -146,11 +147,18 @@ void PlatformDevices::resume() {
 }
 
 void PlatformDevices::resize_console(uint16_t columns, uint16_t rows) noexcept {
-  for (const Named& named : virtio_) {
-    if (auto* console = dynamic_cast<VirtioConsole*>(named.device.get())) {
-      console->resize(columns, rows);
-    }
-  }
+  if (auto* console = find<VirtioConsole>()) console->resize(columns, rows);
+}
+
+bool PlatformDevices::resize_balloon(uint64_t size) noexcept {
+  auto* balloon = find<VirtioBalloon>();
+  if (balloon != nullptr) balloon->resize(size);
+  return balloon != nullptr;
+}
+
+uint64_t PlatformDevices::balloon_size() const noexcept {
+  const auto* balloon = find<VirtioBalloon>();
+  return balloon != nullptr ? balloon->actual_size() : 0;
 }
 
 std::vector<PlatformDevices::DeviceCounters> PlatformDevices::counters() const {

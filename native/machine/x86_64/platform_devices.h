@@ -49,6 +49,10 @@ class PlatformDevices : public AccessHandler {
   void press_power_button() noexcept { ged_->notify(Ged::kPowerButton); }
   /// Without effect on a machine without a console.
   void resize_console(uint16_t columns, uint16_t rows) noexcept;
+  /// False on a machine without a balloon.
+  [[nodiscard]] bool resize_balloon(uint64_t size) noexcept;
+  /// Bytes that the guest has put into its balloon, 0 without one.
+  [[nodiscard]] uint64_t balloon_size() const noexcept;
 
   struct DeviceCounters {
     std::string id;
@@ -64,6 +68,14 @@ class PlatformDevices : public AccessHandler {
   };
   class Events;
 
+  /// The first of its kind, nullptr if there is none.
+  template <typename T>
+  [[nodiscard]] T* find() const noexcept {
+    for (const Named& named : virtio_) {
+      if (auto* device = dynamic_cast<T*>(named.device.get())) return device;
+    }
+    return nullptr;
+  }
   void add_legacy_devices(BootSpec& boot, const Report& report);
   void add_acpi_devices(const BootSpec& boot, const Report& report);
   void add_pci(PciSpec& pci, const GuestMemory& memory, InterruptFabric& fabric,

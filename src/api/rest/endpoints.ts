@@ -1,6 +1,7 @@
 /** Every endpoint of the API: an entry here is all that one takes. */
 import { ConfigError } from '../../config/configError.ts';
 import { decode } from '../../config/decode.ts';
+import { vmResize } from '../../config/requests.ts';
 import { type VmConfig, vmConfig } from '../../config/vmConfig.ts';
 import { errorChain, VmmError } from '../../vmm/errors.ts';
 import { failureTexts } from '../../vmm/lifecycle.ts';
@@ -22,6 +23,7 @@ export type ApiVmm = Pick<
   | 'resume'
   | 'powerButton'
   | 'nmi'
+  | 'resize'
   | 'info'
   | 'counters'
   | 'quit'
@@ -64,6 +66,7 @@ const endpoints: Readonly<Record<string, Endpoint>> = {
   'vm.resume': action((vmm) => vmm.resume()),
   'vm.power-button': action((vmm) => vmm.powerButton()),
   'vm.nmi': action((vmm) => vmm.nmi()),
+  'vm.resize': { method: 'PUT', body: 'needed', silent: true, handle: resize },
   'vm.info': { method: 'GET', body: 'ignored', handle: (vmm) => jsonAnswer(vmm.info()) },
   'vm.counters': {
     method: 'GET',
@@ -155,6 +158,10 @@ function ping(): Answer {
 
 function create(vmm: ApiVmm, body: string): Promise<Answer> {
   return vmm.create(decodeConfig(readJson(body))).then(() => noContent);
+}
+
+function resize(vmm: ApiVmm, body: string): Promise<Answer> {
+  return vmm.resize(decode(vmResize, readJson(body))).then(() => noContent);
 }
 
 function decodeConfig(value: unknown): VmConfig {

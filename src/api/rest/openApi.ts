@@ -1,4 +1,5 @@
 /** The API's OpenAPI document, written from the endpoints and the schema. Loaded only when asked for. */
+import { vmResize } from '../../config/requests.ts';
 import type { Field, ObjectShape, Shape } from '../../config/schema.ts';
 import { vmConfig } from '../../config/vmConfig.ts';
 import { API_VERSION } from '../../vmm/version.ts';
@@ -33,9 +34,12 @@ const answerOf: Readonly<Record<string, string>> = {
   'vm.counters': 'VmCounters',
 };
 
+/** What the body of a request is; the VM's configuration if not here. */
+const bodyOf: Readonly<Record<string, ObjectShape>> = { 'vm.resize': vmResize };
+
 export function openApiDocument(): Json {
   const schemas: Json = {};
-  collect(vmConfig, schemas);
+  for (const shape of [vmConfig, ...Object.values(bodyOf)]) collect(shape, schemas);
   return {
     openapi: '3.0.3',
     info: { title: 'tsvmm', version: API_VERSION },
@@ -52,9 +56,10 @@ function describeEndpoint({
 }: ReturnType<typeof listEndpoints>[number]): [string, Json] {
   const name = path.slice(path.lastIndexOf('/') + 1);
   const answer = answerOf[name];
+  const body = bodyOf[name] ?? vmConfig;
   const operation: Json = {
     operationId: name,
-    ...(hasBody && { requestBody: { required: true, content: json(reference(vmConfig.name)) } }),
+    ...(hasBody && { requestBody: { required: true, content: json(reference(body.name)) } }),
     responses: {
       ...(answer && { 200: { description: 'Success', content: json(reference(answer)) } }),
       ...(!answer && { [name === 'vmm.shutdown' ? 200 : 204]: { description: 'Success' } }),

@@ -66,6 +66,15 @@ describe('questions', () => {
     expect(body.config.serial).toEqual({ mode: 'Null' });
   });
 
+  it('vm.resize takes sizes, absent or null ones too', async () => {
+    const sizes = { desired_vcpus: 4, desired_ram: null, desired_balloon: 0 };
+    const answer = await ask('PUT', 'vm.resize', JSON.stringify(sizes));
+    expect([answer.status, answer.text]).toEqual([204, '']);
+    expect(answer.vmm.resize).toHaveBeenCalledWith({ desired_vcpus: 4, desired_balloon: 0 });
+    expect(await ask('PUT', 'vm.resize', '{"desired_balloon":-1}')).toMatchObject({ status: 400 });
+    expect(await ask('PUT', 'vm.resize')).toMatchObject({ status: 400 });
+  });
+
   it('vm.counters keeps 64 bits', async () => {
     const { status, text } = await ask('GET', 'vm.counters');
     expect([status, text]).toEqual([200, '{"_disk0":{"read_latency_min":18446744073709551615}}']);
@@ -91,7 +100,7 @@ describe('paths', () => {
     '/api/v1/vm.info/',
     '/api/v1/VM.info',
     '/api/v1/vm.add-disk',
-    '/api/v1/vm.resize',
+    '/api/v1/vm.restore',
     '/api/v1/constructor',
     '/api/v1//api/v1/vm.info',
     'http:/api/v1/vm.info',
@@ -102,7 +111,7 @@ describe('paths', () => {
   });
 
   it('are listed for documentation', () => {
-    expect(listEndpoints()).toHaveLength(13);
+    expect(listEndpoints()).toHaveLength(14);
     expect(listEndpoints()).toContainEqual({ path: '/api/v1/vm.create', method: 'PUT', hasBody: true });
   });
 });

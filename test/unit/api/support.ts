@@ -17,6 +17,7 @@ export function fakeVmm() {
     resume: vi.fn(done),
     powerButton: vi.fn(done),
     nmi: vi.fn(done),
+    resize: vi.fn<ApiVmm['resize']>(done),
     quit: vi.fn(done),
     info: vi.fn<ApiVmm['info']>(() => ({
       config: decode(vmConfig, {}),

@@ -62,7 +62,11 @@ describe('planMachine', () => {
 
 describe('planBoot: devices', () => {
   it('places them in the order that guests rely on', () => {
-    const config = configOf({ disks: [disk(), disk({ id: 'data' }), disk()], watchdog: true });
+    const config = configOf({
+      disks: [disk(), disk({ id: 'data' }), disk()],
+      watchdog: true,
+      balloon: { size: 0 },
+    });
     const { placements } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(3) }));
     expect(placements.map(({ id, kind, index, slot }) => [id, kind, index, slot])).toEqual([
       ['__console', 'console', 0, 1],
@@ -70,7 +74,8 @@ describe('planBoot: devices', () => {
       ['data', 'block', 1, 3],
       ['_disk1', 'block', 2, 4],
       ['__rng', 'rng', 0, 5],
-      ['__watchdog', 'watchdog', 0, 6],
+      ['__balloon', 'balloon', 0, 6],
+      ['__watchdog', 'watchdog', 0, 7],
     ]);
   });
 

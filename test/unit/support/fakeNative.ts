@@ -26,6 +26,7 @@ export interface FakeNative extends NativeAddon {
   host: HostInfo;
   /** Runs before machineBoot resolves: throw to let it fail. */
   onBoot: (machine: FakeMachine) => void | Promise<void>;
+  balloonSize: () => number;
   /** What terminalRaw and terminalRestore were called with. */
   readonly terminalCalls: string[];
   /** Pseudo terminals are files of these names. */
@@ -47,6 +48,7 @@ export function fakeNative(folder: string): FakeNative {
     machines,
     host: hostOf(),
     onBoot: () => {},
+    balloonSize: () => 0,
     terminalCalls: [],
     ptys: 0,
     hostInfo: () => native.host,
@@ -70,6 +72,10 @@ export function fakeNative(folder: string): FakeNative {
     machineResizeConsole: (handle, columns, rows) => {
       machineOf(handle).calls.push(`resize ${columns}x${rows}`);
     },
+    machineResizeBalloon: (handle, size) => {
+      machineOf(handle).calls.push(`resize-balloon ${size}`);
+    },
+    machineBalloonSize: () => native.balloonSize(),
     machineCounters: () => ({ _disk0: { read_ops: 1n } }),
     machineDebugPort: () => ({ lastPostCode: 0, postCodes: 0 }),
     openPty: () => {

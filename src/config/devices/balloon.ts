@@ -1,0 +1,32 @@
+/** The memory balloon (virtio-balloon). */
+import { invalid } from '../rules.ts';
+import type { Infer } from '../schema.ts';
+import { pciCommon } from './pci.ts';
+
+export const balloonConfig = {
+  type: 'object',
+  name: 'BalloonConfig',
+  fields: {
+    ...pciCommon,
+    size: { type: 'integer', size: true, required: true, help: 'Memory that the guest is to give up' },
+    deflate_on_oom: {
+      type: 'boolean',
+      default: false,
+      help: 'The guest may take memory back when it runs out',
+    },
+    free_page_reporting: {
+      type: 'boolean',
+      default: false,
+      help: 'Take memory that the guest does not use',
+    },
+  },
+} as const;
+
+export type BalloonConfig = Infer<typeof balloonConfig>;
+
+/** @throws ConfigError */
+export function validateBalloon(balloon: BalloonConfig, memorySize: number): void {
+  if (balloon.size >= memorySize) {
+    throw invalid(`The balloon's size ${balloon.size} must be below the memory's, ${memorySize} bytes`);
+  }
+}

@@ -1,0 +1,43 @@
+/** Changing a VM's sizes: its vCPUs, memory and balloon. */
+import type { VmResize } from '../config/requests.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
+import type { MachineHandle, NativeAddon } from '../native.ts';
+import { VmmError } from './errors.ts';
+
+/** Writes new sizes into a configuration that no machine has. Whether they make sense shows when the VM boots. */
+export function resizeConfig(config: VmConfig, sizes: VmResize): void {
+  if (sizes.desired_vcpus !== undefined) config.cpus.boot_vcpus = sizes.desired_vcpus;
+  if (sizes.desired_ram !== undefined) config.memory.size = sizes.desired_ram;
+  if (sizes.desired_balloon !== undefined && config.balloon) config.balloon.size = sizes.desired_balloon;
+}
+
+/**
+ * Changes a machine, and the configuration along with it. The guest takes its time to follow.
+ * @throws VmmError
+ */
+export function resizeMachine(
+  native: NativeAddon,
+  machine: MachineHandle,
+  config: VmConfig,
+  sizes: VmResize,
+): void {
+  const { desired_vcpus: vcpus, desired_ram: memory, desired_balloon: balloon } = sizes;
+  if (vcpus !== undefined && vcpus !== config.cpus.boot_vcpus) {
+    throw new VmmError('Changing the number of vCPUs of a running VM is not supported yet');
+  }
+  if (memory !== undefined && memory !== config.memory.size) {
+    throw new VmmError("Changing a running VM's memory is not supported yet");
+  }
+  if (balloon !== undefined) resizeBalloon(native, machine, config, balloon);
+}
+
+function resizeBalloon(native: NativeAddon, machine: MachineHandle, config: VmConfig, size: number): void {
+  if (config.balloon === undefined) throw new VmmError('The VM has no balloon');
+  if (size >= config.memory.size) {
+    throw new VmmError(
+      `A balloon of ${size} bytes would take all of the ${config.memory.size} bytes of memory`,
+    );
+  }
+  native.machineResizeBalloon(machine, size);
+  config.balloon.size = size;
+}
