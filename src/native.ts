@@ -214,6 +214,8 @@ export interface NativeAddon {
   openPty(): { readonly fd: number; readonly path: string };
   /** Binds and listens on a UNIX stream socket; close-on-exec. The caller closes and unlinks. */
   listenUnix(path: string): number;
+  /** Two connected UNIX stream sockets, close-on-exec. The caller closes both. */
+  streamPair(): [number, number];
   /** Takes an open-file-description write or read lock on a byte range (length 0: to the end). False if another holds it. */
   lockRange(fd: number, exclusive: boolean, start: number, length: number): boolean;
   /** Puts a terminal into raw mode; returns the settings to restore, or null if `fd` is no terminal. */

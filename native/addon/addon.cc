@@ -125,6 +125,14 @@ Napi::Value listen_unix_function(Arguments info) {
   return release_fd(info.Env(), listen_unix(to_string(info[0], "path")));
 }
 
+Napi::Value stream_pair_function(Arguments info) {
+  auto [first, second] = stream_pair();
+  Napi::Array ends = Napi::Array::New(info.Env(), 2);
+  ends.Set(0U, release_fd(info.Env(), std::move(first)));
+  ends.Set(1U, release_fd(info.Env(), std::move(second)));
+  return ends;
+}
+
 Napi::Value lock_range_function(Arguments info) {
   const bool locked = lock_range(fd_argument(info[0], "fd"), info[1].ToBoolean(),
                                  to_uint(info[2], "start"), to_uint(info[3], "length"));
@@ -213,6 +221,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<machine_debug_port>(exports, "machineDebugPort");
   add<open_pty_function>(exports, "openPty");
   add<listen_unix_function>(exports, "listenUnix");
+  add<stream_pair_function>(exports, "streamPair");
   add<lock_range_function>(exports, "lockRange");
   add<terminal_raw_function>(exports, "terminalRaw");
   add<terminal_restore_function>(exports, "terminalRestore");

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -84,6 +85,13 @@ UniqueFd listen_unix(const std::string& path) {
   check_errno(result, ("binding " + path).c_str());
   check_errno(::listen(listener.get(), 16), ("listening on " + path).c_str());
   return listener;
+}
+
+std::pair<UniqueFd, UniqueFd> stream_pair() {
+  std::array<int, 2> ends{};
+  check_errno(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()),
+              "making a pair of sockets");
+  return {UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
 bool lock_range(int fd, bool exclusive, uint64_t start, uint64_t length) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/unique_fd.h"
@@ -22,6 +23,9 @@ void remove_file(const std::string& path);
 /// Binds a UNIX stream socket to `path` (at most 107 bytes) and listens; close-on-exec,
 /// non-blocking. Replaces a socket that nobody listens on any more. Throws Error.
 UniqueFd listen_unix(const std::string& path);
+
+/// Two connected UNIX stream sockets, close-on-exec. Throws Error.
+std::pair<UniqueFd, UniqueFd> stream_pair();
 
 /// Takes an open-file-description lock (fcntl(2), F_OFD_SETLK) on [start, start + length), length 0
 /// reaching to the end. False if another description holds a lock in the way. Throws Error.

@@ -83,6 +83,7 @@ export function fakeNative(folder: string): FakeNative {
       writeFileSync(path, '');
       return { fd: files.openFile(path, 2, 0), path };
     },
+    streamPair: () => [files.openFile('/dev/null', 2, 0), files.openFile('/dev/null', 2, 0)],
     listenUnix: (path) => files.openFile(path, 0o302, 0o600),
     terminalRaw: (fd) => {
       native.terminalCalls.push(`raw ${fd}`);
