@@ -156,6 +156,16 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     return this.#vmm.resize(sizes);
   }
 
+  /**
+   * Gives a disk another size, which the guest is told.
+   * @param id as in the configuration; `_disk0` for the first disk without a name of its own
+   * @param bytes a multiple of 512; what is beyond a smaller size is lost
+   * @throws VmmError if there is no such disk, it is read-only, or its image cannot have that size
+   */
+  resizeDisk(id: string, bytes: number): Promise<void> {
+    return this.#vmm.resizeDisk(id, bytes);
+  }
+
   /** Ends the machine without asking the guest. The VM can be booted again. */
   shutdown(): Promise<void> {
     return this.#vmm.shutdown();
@@ -175,7 +185,7 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     return this.#vmm.info();
   }
 
-  /** By device and name. @throws VmmError if the VM is not running */
+  /** By device and name; while the VM is paused, resumed or rebooted, what it was just before. @throws VmmError if the VM is not running */
   counters(): Counters {
     return this.#vmm.counters();
   }

@@ -200,6 +200,8 @@ export interface NativeAddon {
   machineDestroy(machine: MachineHandle): Promise<void>;
   machinePowerButton(machine: MachineHandle): void;
   machineNmi(machine: MachineHandle): void;
+  /** Gives a disk another size in bytes, a multiple of 512, and tells the guest. */
+  machineResizeDisk(machine: MachineHandle, id: string, bytes: number): Promise<void>;
   machineResizeConsole(machine: MachineHandle, columns: number, rows: number): void;
   /** Wishes for a balloon of `size` bytes; the guest takes its time. */
   machineResizeBalloon(machine: MachineHandle, size: number): void;
@@ -222,6 +224,8 @@ export interface NativeAddon {
   terminalRaw(fd: number): Uint8Array | null;
   terminalRestore(fd: number, saved: Uint8Array): void;
   terminalSize(fd: number): { readonly columns: number; readonly rows: number } | null;
+  /** The same for two descriptors of one file, and for no others. */
+  fileId(fd: number): string;
   /** Size in bytes of a regular file or block device. */
   imageSize(fd: number): number;
 

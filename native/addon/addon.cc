@@ -72,6 +72,11 @@ Napi::Value machine_nmi(Arguments info) {
   return info.Env().Undefined();
 }
 
+Napi::Value machine_resize_disk(Arguments info) {
+  return unwrap(info[0]).resize_disk(info.Env(), to_string(info[1], "id"),
+                                     to_uint(info[2], "bytes"));
+}
+
 Napi::Value machine_resize_console(Arguments info) {
   const auto columns = static_cast<uint16_t>(to_uint(info[1], "columns", UINT16_MAX));
   const auto rows = static_cast<uint16_t>(to_uint(info[2], "rows", UINT16_MAX));
@@ -158,6 +163,10 @@ Napi::Value terminal_size_function(Arguments info) {
   return object;
 }
 
+Napi::Value file_id_function(Arguments info) {
+  return Napi::String::New(info.Env(), file_id(fd_argument(info[0], "fd")));
+}
+
 Napi::Value image_size_function(Arguments info) {
   const uint64_t size = image_size(fd_argument(info[0], "fd"));
   return Napi::Number::New(info.Env(), static_cast<double>(size));
@@ -214,6 +223,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<machine_destroy>(exports, "machineDestroy");
   add<machine_power_button>(exports, "machinePowerButton");
   add<machine_nmi>(exports, "machineNmi");
+  add<machine_resize_disk>(exports, "machineResizeDisk");
   add<machine_resize_console>(exports, "machineResizeConsole");
   add<machine_resize_balloon>(exports, "machineResizeBalloon");
   add<machine_balloon_size>(exports, "machineBalloonSize");
@@ -226,6 +236,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<terminal_raw_function>(exports, "terminalRaw");
   add<terminal_restore_function>(exports, "terminalRestore");
   add<terminal_size_function>(exports, "terminalSize");
+  add<file_id_function>(exports, "fileId");
   add<image_size_function>(exports, "imageSize");
   add<open_file_function>(exports, "openFile");
   add<close_file_function>(exports, "closeFile");

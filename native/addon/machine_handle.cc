@@ -51,6 +51,10 @@ Napi::Promise MachineHandle::resume(Napi::Env env) {
   return run(env, [this] { machine_.resume(); });
 }
 
+Napi::Promise MachineHandle::resize_disk(Napi::Env env, std::string id, uint64_t bytes) {
+  return run(env, [this, id = std::move(id), bytes] { machine_.resize_disk(id, bytes); });
+}
+
 Napi::Promise MachineHandle::destroy(Napi::Env env) {
   ending_ = true;
   return run(env, [this] { machine_.destroy(); });

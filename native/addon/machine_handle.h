@@ -24,6 +24,7 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
   Napi::Promise boot(Napi::Env env, BootSpec spec);
   Napi::Promise pause(Napi::Env env);
   Napi::Promise resume(Napi::Env env);
+  Napi::Promise resize_disk(Napi::Env env, std::string id, uint64_t bytes);
   Napi::Promise destroy(Napi::Env env);
   /// JavaScript thread, when the handle was collected or the environment ends.
   void abandon() noexcept;

@@ -105,6 +105,12 @@ bool lock_range(int fd, bool exclusive, uint64_t start, uint64_t length) {
   throw Error::from_errno("locking a file", errno);
 }
 
+std::string file_id(int fd) {
+  struct stat status {};
+  check_errno(::fstat(fd, &status), "looking at a file");
+  return std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino);
+}
+
 uint64_t image_size(int fd) {
   struct stat status {};
   check_errno(::fstat(fd, &status), "looking at an image");

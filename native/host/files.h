@@ -31,6 +31,9 @@ std::pair<UniqueFd, UniqueFd> stream_pair();
 /// reaching to the end. False if another description holds a lock in the way. Throws Error.
 bool lock_range(int fd, bool exclusive, uint64_t start, uint64_t length);
 
+/// The same for two descriptors of one file, and for no others. Throws Error.
+std::string file_id(int fd);
+
 /// Bytes of a regular file or block device. Throws Error, ERR_TSVMM_NO_IMAGE for anything else.
 uint64_t image_size(int fd);
 

@@ -68,6 +68,12 @@ void Machine::resume() {
   vcpus_->resume();
 }
 
+void Machine::resize_disk(const std::string& id, uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  if (!devices_) throw Error("ERR_TSVMM_NO_MACHINE", "this machine does not run");
+  devices_->resize_disk(id, bytes);
+}
+
 void Machine::destroy() {
   ended_.store(true);
   const std::lock_guard lock(mutex_);

@@ -17,9 +17,9 @@ namespace tsvmm {
 
 /// One virtual machine: memory, vCPUs and devices, from its making to its end.
 ///
-/// build, boot, pause, resume and destroy may take long and come from one thread at a time. The
-/// rest may come from any thread at any time and returns at once: it throws Error EBUSY while one
-/// of those is at work, and ERR_TSVMM_NO_MACHINE before boot or after destroy.
+/// build, boot, pause, resume, resize_disk and destroy may take long and come from one thread at a
+/// time. The rest may come from any thread at any time and returns at once: it throws Error EBUSY
+/// while one of those is at work, and ERR_TSVMM_NO_MACHINE before boot or after destroy.
 class Machine {
  public:
   /// `events` outlives the machine. At most one event that ends the run is emitted, and none after
@@ -35,6 +35,8 @@ class Machine {
   void boot(BootSpec boot);
   void pause();
   void resume();
+  /// Throws Error, ERR_TSVMM_NO_DEVICE if there is no such disk.
+  void resize_disk(const std::string& id, uint64_t bytes);
   /// Stops everything and frees it. Idempotent, also before boot().
   void destroy();
 

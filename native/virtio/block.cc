@@ -117,6 +117,12 @@ void VirtioBlock::resume() {
   for (const auto& queue : queues_) queue->resume();
 }
 
+void VirtioBlock::resize(uint64_t bytes) {
+  if (options_.read_only) throw Error("EROFS", options_.id + " is read-only");
+  image_->resize(bytes);
+  host().config_changed();
+}
+
 std::vector<Counter> VirtioBlock::counters() const { return summarize(counters_); }
 
 }  // namespace tsvmm

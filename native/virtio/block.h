@@ -53,6 +53,10 @@ class VirtioBlock : public VirtioDevice {
   void resume() override;
   [[nodiscard]] std::vector<Counter> counters() const override;
 
+  /// Gives the disk another size, a multiple of 512 bytes, and tells the driver. Any thread. Throws
+  /// Error if the image cannot have it.
+  void resize(uint64_t bytes);
+
  private:
   const Options options_;
   const std::unique_ptr<DiskImage> image_;

@@ -17,7 +17,12 @@ const DEBIAN_PACKAGES = [
   { package: 'cmake', probe: 'cmake', why: 'configures the native build', group: 'build' },
   { package: 'e2fsprogs', probe: 'mke2fs', why: 'makes disk images', group: 'guest' },
   { package: 'qemu-system-x86', probe: 'qemu-system-x86_64', why: 'emulates the lab host', group: 'lab' },
-  { package: 'qemu-utils', probe: 'qemu-img', why: 'makes and checks disk images of every format', group: 'test' },
+  {
+    package: 'qemu-utils',
+    probe: 'qemu-img',
+    why: 'makes and checks disk images of every format',
+    group: 'test',
+  },
   {
     package: 'python3',
     probe: 'python3',

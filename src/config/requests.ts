@@ -14,3 +14,14 @@ export const vmResize = {
 } as const;
 
 export type VmResize = Infer<typeof vmResize>;
+
+export const vmResizeDisk = {
+  type: 'object',
+  name: 'VmResizeDisk',
+  fields: {
+    id: { type: 'string', required: true, help: 'Identifier of the disk' },
+    desired_size: { type: 'integer', required: true, help: 'Bytes, a multiple of 512' },
+  },
+} as const;
+
+export type VmResizeDisk = Infer<typeof vmResizeDisk>;

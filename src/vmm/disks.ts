@@ -1,80 +1,123 @@
 /** Opening and locking disk images. */
 import type { DiskConfig } from '../config/devices/disk.ts';
 import { O_DIRECT, O_RDONLY, O_RDWR } from '../host/openFlags.ts';
-import type { NativeAddon } from '../native.ts';
+import type { ImageFormat, ImageLayer, NativeAddon } from '../native.ts';
 import type { DiskResource } from '../platform/plan.ts';
 import { VmmError } from './errors.ts';
+import { checkFormat, detectContent, supportedFormat } from './imageFormat.ts';
 
 /** Somebody else has the lock, perhaps a process that was killed and is not quite gone. */
 export class DiskInUse extends VmmError {}
 
-/** Opening bytes by which formats other than raw are known (QCOW2, VHDX, VMDK). */
-const formats: readonly (readonly [magic: string, name: string])[] = [
-  ['QFI\xfb', 'qcow2'],
-  ['vhdxfile', 'vhdx'],
-  ['KDMV', 'vmdk'],
-  ['# Disk DescriptorFile', 'vmdk'],
-];
-/** A fixed VHD is raw data with a footer of one sector. */
-const VHD_COOKIE = 'conectix';
-const SECTOR = 512;
+export interface DiskContext {
+  readonly native: NativeAddon;
+  /** Hears what a person should know. */
+  readonly warn: (message: string) => void;
+  /**
+   * Formats that were guessed, for as long as the configuration lives: a guest that makes its disk look like another
+   * format gets what it had when it starts anew.
+   */
+  readonly guessedFormats: WeakMap<DiskConfig, ImageFormat>;
+  /** Every descriptor that is opened, for the caller to close, also after a failure. */
+  readonly opened: number[];
+}
+
+/** What layers of an image have in common: who is to be able to use it at the same time. */
+export interface LockOptions {
+  readonly exclusive: boolean;
+  readonly granularity: DiskConfig['lock_granularity'];
+}
 
 /**
- * Opens an image as the configuration says and takes its lock: exclusive to write, shared to read. The lock lives as
- * long as any duplicate of the descriptor.
- * @throws VmmError if it cannot be opened, is locked by somebody else, or is in a format that is not supported yet
+ * Opens an image as the configuration says, with the images that it is an overlay of, and takes their locks: exclusive
+ * to write, shared to read. A lock lives as long as any duplicate of the descriptor.
+ * @throws VmmError if something cannot be opened, is locked by somebody else, or is in a format that is not supported
  */
-export function openDisk(native: NativeAddon, disk: DiskConfig): DiskResource {
+export async function openDisk(context: DiskContext, disk: DiskConfig): Promise<DiskResource> {
   const path = disk.path as string;
-  const fd = openImage(native, disk, path);
+  const fd = openImage(context, path, disk);
   try {
-    const size = native.imageSize(fd);
-    const guessed = disk.image_type === 'Unknown';
-    if (guessed) refuseOtherFormats(native, path, size);
-    lock(native, fd, disk, size);
-    return { layers: [{ fd, format: 'raw' }], protectSector0: guessed };
+    lock(context.native, fd, path, { exclusive: !disk.readonly, granularity: disk.lock_granularity });
+    const { format, guessed } = formatOf(context, disk, fd);
+    const layers: ImageLayer[] = [{ fd, format }];
+    if (format === 'qcow2') {
+      const { openBackingChain } = await import('./backingChain.ts');
+      layers.push(...openBackingChain(context, disk, guessed));
+    }
+    // What a qcow2 or VHDX image is does not depend on what the guest writes to it.
+    const guarded = guessed && !disk.readonly && (format === 'raw' || format === 'vhd');
+    return { layers, protectSector0: guarded };
   } catch (error) {
-    native.closeFile(fd);
     if (error instanceof VmmError) throw error;
     throw new VmmError(`Cannot use the disk ${path}`, { cause: error });
   }
 }
 
-function openImage(native: NativeAddon, disk: DiskConfig, path: string): number {
+function openImage(context: DiskContext, path: string, disk: DiskConfig): number {
   const access = disk.readonly ? O_RDONLY : O_RDWR;
+  return openFile(context, path, access | (disk.direct ? O_DIRECT : 0));
+}
+
+/** Opens one file of an image. Not with O_NONBLOCK: io_uring would give up where it ought to wait. */
+export function openFile(context: DiskContext, path: string, flags: number): number {
   try {
-    return native.openFile(path, access | (disk.direct ? O_DIRECT : 0), 0);
+    const fd = context.native.openFile(path, flags, 0);
+    context.opened.push(fd);
+    return fd;
   } catch (error) {
     throw new VmmError(`Cannot open disk path ${path}`, { cause: error });
   }
 }
 
-function lock(native: NativeAddon, fd: number, disk: DiskConfig, size: number): void {
-  const length = disk.lock_granularity === 'ByteRange' ? size : 0;
-  if (native.lockRange(fd, !disk.readonly, 0, length)) return;
-  const access = disk.readonly ? 'reading' : 'writing';
-  throw new DiskInUse(`Cannot lock the disk ${disk.path} for ${access}: another process uses it`);
+/** @throws DiskInUse */
+export function lock(native: NativeAddon, fd: number, path: string, options: LockOptions): void {
+  const length = options.granularity === 'ByteRange' ? native.imageSize(fd) : 0;
+  if (native.lockRange(fd, options.exclusive, 0, length)) return;
+  const access = options.exclusive ? 'writing' : 'reading';
+  throw new DiskInUse(`Cannot lock the disk ${path} for ${access}: another process uses it`);
 }
 
-/** Reads through a descriptor of its own: one with O_DIRECT would want aligned buffers. */
-function refuseOtherFormats(native: NativeAddon, path: string, size: number): void {
-  const fd = native.openFile(path, O_RDONLY, 0);
+/** The image's format: given, guessed before, or guessed now. */
+function formatOf(
+  context: DiskContext,
+  disk: DiskConfig,
+  fd: number,
+): { readonly format: ImageFormat; readonly guessed: boolean } {
+  const path = disk.path as string;
+  const known = context.guessedFormats.get(disk);
+  if (known !== undefined) return { format: known, guessed: true };
+  const content = contentOf(context.native, disk, fd);
+  if (disk.image_type !== 'Unknown') {
+    if (disk.image_type === 'Raw' && content !== 'raw') {
+      context.warn(`The disk ${path} is used as raw, as image_type says, but looks like a ${content} image`);
+    }
+    return { format: checkFormat(disk.image_type, content, path), guessed: false };
+  }
+  const format = supportedFormat(content, path);
+  context.guessedFormats.set(disk, format);
+  warnOfGuess(context, disk, format);
+  return { format, guessed: true };
+}
+
+/** Reads through a descriptor of its own where O_DIRECT would want aligned buffers. */
+function contentOf(native: NativeAddon, disk: DiskConfig, fd: number): string {
+  const size = native.imageSize(fd);
+  if (!disk.direct) return detectContent(native, fd, size);
+  const reader = native.openFile(disk.path as string, O_RDONLY, 0);
   try {
-    const start = ascii(native.readAt(fd, 0, Math.min(SECTOR, size)));
-    const found = formats.find(([magic]) => start.startsWith(magic))?.[1];
-    const footer = size >= SECTOR ? ascii(native.readAt(fd, size - SECTOR, SECTOR)) : '';
-    const format = found ?? (footer.startsWith(VHD_COOKIE) ? 'vhd' : undefined);
-    if (format === undefined) return;
-    throw new VmmError(`The disk ${path} is a ${format} image, which is not supported yet`, {
-      kind: 'invalid',
-    });
+    return detectContent(native, reader, size);
   } finally {
-    native.closeFile(fd);
+    native.closeFile(reader);
   }
 }
 
-function ascii(bytes: Uint8Array): string {
-  let text = '';
-  for (let i = 0; i < 32 && i < bytes.length; i++) text += String.fromCharCode(bytes[i] as number);
-  return text;
+function warnOfGuess({ warn }: DiskContext, disk: DiskConfig, format: ImageFormat): void {
+  const found = `The image type of the disk ${disk.path} was detected as ${format}`;
+  if (format === 'raw' || format === 'vhd') {
+    if (disk.readonly) return;
+    const type = format === 'raw' ? 'Raw' : 'FixedVhd';
+    warn(`${found}: its guest cannot write to sector 0 until image_type is given (${type}, or ${format})`);
+  } else if (format === 'qcow2' && disk.backing_files) {
+    warn(`${found}: backing_files is ignored until image_type is given (Qcow2, or qcow2)`);
+  }
 }

@@ -15,6 +15,7 @@ export type Command =
   | 'powerButton'
   | 'nmi'
   | 'resize'
+  | 'resizeDisk'
   | 'info'
   | 'counters';
 
@@ -30,6 +31,7 @@ export const transitions: Readonly<Record<Command, Readonly<Partial<Record<Lifec
   powerButton: { running: 'running', paused: 'paused' },
   nmi: { running: 'running', paused: 'paused' },
   resize: { created: 'created', running: 'running', paused: 'paused' },
+  resizeDisk: { running: 'running', paused: 'paused' },
   info: { created: 'created', running: 'running', paused: 'paused' },
   counters: { running: 'running', paused: 'paused' },
 };
@@ -46,6 +48,7 @@ export const failureTexts: Readonly<Record<Command, string>> = {
   powerButton: 'Error triggering power button',
   nmi: 'Error triggering NMI',
   resize: 'The VM could not be resized',
+  resizeDisk: 'The disk could not be resized',
   info: 'The VM info is not available',
   counters: 'The VM info is not available',
 };
@@ -61,7 +64,8 @@ function refusal(command: Command, from: Lifecycle): VmmError {
   if (command === 'create' || (command === 'boot' && from !== 'none')) {
     return new VmmError('VM is already created', { kind: 'failed' });
   }
-  if (command === 'boot' || command === 'info' || command === 'reboot' || command === 'resize') {
+  const missing = command === 'boot' || command === 'info' || command === 'reboot' || command === 'resize';
+  if (missing || (command === 'resizeDisk' && from === 'none')) {
     return new VmmError('VM is not created', { kind: 'missing' });
   }
   if (from === 'paused') return invalidTransition('pause', 'Paused');

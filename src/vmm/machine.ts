@@ -10,7 +10,7 @@ import {
   planMachine,
 } from '../platform/plan.ts';
 import type { Consoles, Terminal } from './consoles.ts';
-import { DiskInUse, openDisk } from './disks.ts';
+import { type DiskContext, DiskInUse, openDisk } from './disks.ts';
 import { VmmError } from './errors.ts';
 import { isLinuxImage } from './linuxImage.ts';
 
@@ -26,6 +26,8 @@ export interface MachineContext {
   readonly config: VmConfig;
   readonly consoles: Consoles;
   readonly terminal: Terminal;
+  /** Outlives the machine: its next one finds the same formats. */
+  readonly guessedFormats: DiskContext['guessedFormats'];
   readonly onEvent: (event: MachineEvent) => void;
   /** Hears what a person should know although the machine starts. */
   readonly warn: (message: string) => void;
@@ -96,7 +98,7 @@ function hostInfo(native: NativeAddon): HostInfo {
 async function openPatiently(context: MachineContext, opened: number[]): Promise<BootResources> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return openResources(context, opened);
+      return await openResources(context, opened);
     } catch (error) {
       if (!(error instanceof DiskInUse) || attempt === LOCK_ATTEMPTS) throw error;
     }
@@ -105,7 +107,7 @@ async function openPatiently(context: MachineContext, opened: number[]): Promise
   }
 }
 
-function openResources(context: MachineContext, opened: number[]): BootResources {
+async function openResources(context: MachineContext, opened: number[]): Promise<BootResources> {
   const { native, config, consoles, terminal } = context;
   const payload = config.payload ?? {};
   const firmware = payload.firmware !== undefined;
@@ -122,7 +124,7 @@ function openResources(context: MachineContext, opened: number[]): BootResources
     readAt: (fd, offset, length) => native.readAt(fd, offset, length),
     firmware,
     ...(initramfs && { initramfs }),
-    disks: openDisks(native, config, opened),
+    disks: await openDisks(context, opened),
     rng: { fd: openRng(native, config.rng.src, opened) },
     ...(consoles.serial && { serial: consoles.serial }),
     ...(consoles.console && { console: consoles.console }),
@@ -147,13 +149,9 @@ function openPayload(
   }
 }
 
-function openDisks(native: NativeAddon, config: VmConfig, opened: number[]): DiskResource[] {
+async function openDisks(context: MachineContext, opened: number[]): Promise<DiskResource[]> {
   const disks: DiskResource[] = [];
-  for (const disk of config.disks ?? []) {
-    const open = openDisk(native, disk);
-    for (const { fd } of open.layers) opened.push(fd);
-    disks.push(open);
-  }
+  for (const disk of context.config.disks ?? []) disks.push(await openDisk({ ...context, opened }, disk));
   return disks;
 }
 

@@ -14,7 +14,7 @@ import { describeError, VmmError } from './errors.ts';
 import type { VmmEvent, VmmExit } from './events.ts';
 import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
-import { type Machine, NO_HARDWARE_VIRTUALIZATION, startMachine } from './machine.ts';
+import { type Machine, type MachineContext, NO_HARDWARE_VIRTUALIZATION, startMachine } from './machine.ts';
 import { resizeConfig, resizeMachine } from './resize.ts';
 
 export interface VmmOptions {
@@ -32,6 +32,9 @@ export type Counters = Record<string, Record<string, bigint>>;
 
 /** The standard streams' descriptors. */
 const STANDARD_STREAMS: Terminal = { input: 0, output: 1 };
+
+/** What disks count in. */
+const SECTOR_SIZE = 512;
 
 /** Of one device. */
 const MAX_FAILURE_WARNINGS = 20;
@@ -54,6 +57,10 @@ export class Vmm {
   #knownBalloonSize = 0;
   /** How often each device has failed. */
   readonly #failures = new Map<string, number>();
+  /** While the machine cannot be asked. */
+  #heldCounters: Counters | undefined;
+  /** Formats of disks that were guessed. */
+  readonly #guessedFormats: MachineContext['guessedFormats'] = new WeakMap();
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(options: VmmOptions) {
@@ -92,7 +99,7 @@ export class Vmm {
   pause(): Promise<void> {
     return this.#command('pause', async () => {
       this.#emit('vm', 'pausing');
-      await this.#native.machinePause(this.#running().handle);
+      await this.#busy(({ handle }) => this.#native.machinePause(handle));
       this.#emit('vm', 'paused');
     });
   }
@@ -100,7 +107,7 @@ export class Vmm {
   resume(): Promise<void> {
     return this.#command('resume', async () => {
       this.#emit('vm', 'resuming');
-      await this.#native.machineResume(this.#running().handle);
+      await this.#busy(({ handle }) => this.#native.machineResume(handle));
       this.#emit('vm', 'resumed');
     });
   }
@@ -123,6 +130,20 @@ export class Vmm {
       this.#emit('vm', 'resizing');
       resizeMachine(this.#native, this.#machine.handle, config, sizes);
       this.#emit('vm', 'resized');
+    });
+  }
+
+  /**
+   * Gives a disk another size in bytes, a multiple of 512. The configuration says nothing of sizes and stays as it is.
+   * @throws VmmError `missing` if there is no such disk, `failed` if it cannot have that size
+   */
+  resizeDisk(id: string, bytes: number): Promise<void> {
+    return this.#command('resizeDisk', async () => {
+      try {
+        await this.#busy(() => this.#resizeDisk(id, bytes));
+      } catch (error) {
+        throw new VmmError('Failed resizing a disk image', { cause: error });
+      }
     });
   }
 
@@ -161,8 +182,9 @@ export class Vmm {
     return vmInfo(this.#config as VmConfig, this.#state, this.#machine?.placements, this.#balloonSize());
   }
 
-  /** Does not wait for commands in progress. @throws VmmError if there is no machine */
+  /** Does not wait: while a command is in progress, what they were before it. @throws VmmError if there is no machine */
   counters(): Counters {
+    if (this.#heldCounters) return this.#heldCounters;
     this.#permit('counters');
     return this.#native.machineCounters(this.#running().handle);
   }
@@ -219,6 +241,27 @@ export class Vmm {
     return this.#machine;
   }
 
+  /** Runs what keeps the machine from answering; its counters stand still meanwhile. */
+  async #busy(work: (machine: Machine) => Promise<void>): Promise<void> {
+    const machine = this.#running();
+    this.#heldCounters = this.#native.machineCounters(machine.handle);
+    try {
+      await work(machine);
+    } finally {
+      this.#heldCounters = undefined;
+    }
+  }
+
+  async #resizeDisk(id: string, bytes: number): Promise<void> {
+    if (!this.#config?.disks?.some((disk) => disk.id === id)) {
+      throw new VmmError(`There is no disk with id "${id}"`, { kind: 'missing' });
+    }
+    if (bytes === 0 || bytes % SECTOR_SIZE !== 0) {
+      throw new VmmError(`The size ${bytes} is not a positive multiple of ${SECTOR_SIZE} bytes`);
+    }
+    await this.#native.machineResizeDisk(this.#running().handle, id, bytes);
+  }
+
   async #startMachine(): Promise<void> {
     const config = this.#config as VmConfig;
     try {
@@ -234,6 +277,7 @@ export class Vmm {
       consoles: this.#consoles,
       terminal: this.#terminal,
       onEvent: (event) => this.#machineEvent(event, generation),
+      guessedFormats: this.#guessedFormats,
       warn: (message) => this.#options.onWarning?.(message),
     });
     for (const { kind, index, id } of this.#machine.placements) {
@@ -270,8 +314,10 @@ export class Vmm {
   }
 
   async #rebuild(): Promise<void> {
-    await this.#stopMachine();
-    await this.#startMachine();
+    await this.#busy(async () => {
+      await this.#stopMachine();
+      await this.#startMachine();
+    });
     this.#emit('vm', 'rebooted');
   }
 

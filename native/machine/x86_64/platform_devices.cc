@@ -13,6 +13,7 @@
 #include "machine/virtio_factory.h"
 #include "pci/host_bridge.h"
 #include "virtio/balloon.h"
+#include "virtio/block.h"
 #include "virtio/console.h"
 #include "virtio/pci_transport.h"
 
@@ -144,6 +145,14 @@ void PlatformDevices::pause() {
 void PlatformDevices::resume() {
   for (const Named& named : virtio_) named.device->resume();
   loop_.resume();
+}
+
+void PlatformDevices::resize_disk(const std::string& id, uint64_t bytes) {
+  for (const Named& named : virtio_) {
+    auto* disk = dynamic_cast<VirtioBlock*>(named.device.get());
+    if (disk != nullptr && named.id == id) return disk->resize(bytes);
+  }
+  throw Error("ERR_TSVMM_NO_DEVICE", "there is no disk " + id);
 }
 
 void PlatformDevices::resize_console(uint16_t columns, uint16_t rows) noexcept {

@@ -47,6 +47,8 @@ class PlatformDevices : public AccessHandler {
   void pause();
   void resume();
   void press_power_button() noexcept { ged_->notify(Ged::kPowerButton); }
+  /// A multiple of 512. Throws Error.
+  void resize_disk(const std::string& id, uint64_t bytes);
   /// Without effect on a machine without a console.
   void resize_console(uint16_t columns, uint16_t rows) noexcept;
   /// False on a machine without a balloon.

@@ -1,7 +1,8 @@
 /** Every endpoint of the API: an entry here is all that one takes. */
 import { ConfigError } from '../../config/configError.ts';
 import { decode } from '../../config/decode.ts';
-import { vmResize } from '../../config/requests.ts';
+import { vmResize, vmResizeDisk } from '../../config/requests.ts';
+import type { ObjectShape } from '../../config/schema.ts';
 import { type VmConfig, vmConfig } from '../../config/vmConfig.ts';
 import { errorChain, VmmError } from '../../vmm/errors.ts';
 import { failureTexts } from '../../vmm/lifecycle.ts';
@@ -24,6 +25,7 @@ export type ApiVmm = Pick<
   | 'powerButton'
   | 'nmi'
   | 'resize'
+  | 'resizeDisk'
   | 'info'
   | 'counters'
   | 'quit'
@@ -31,8 +33,8 @@ export type ApiVmm = Pick<
 
 interface Endpoint {
   readonly method: Method;
-  /** `refused`: a body is an error; `ignored`: it is not looked at; `needed`: there must be one. */
-  readonly body: 'refused' | 'ignored' | 'needed';
+  /** `refused`: a body is an error; `ignored`: it is not looked at; a shape: there must be one of that shape. */
+  readonly body: 'refused' | 'ignored' | ObjectShape;
   /** PATCH and DELETE are answered without a body, as the reference does on some paths. */
   readonly silent?: true;
   handle(vmm: ApiVmm, body: string): Answer | Promise<Answer>;
@@ -57,7 +59,7 @@ const endpoints: Readonly<Record<string, Endpoint>> = {
     body: 'ignored',
     handle: (vmm) => vmm.quit().then(() => ({ status: 200, body: '' })),
   },
-  'vm.create': { method: 'PUT', body: 'needed', handle: create },
+  'vm.create': { method: 'PUT', body: vmConfig, handle: create },
   'vm.delete': action((vmm) => vmm.delete()),
   'vm.boot': action((vmm) => vmm.boot()),
   'vm.shutdown': action((vmm) => vmm.shutdown()),
@@ -66,7 +68,8 @@ const endpoints: Readonly<Record<string, Endpoint>> = {
   'vm.resume': action((vmm) => vmm.resume()),
   'vm.power-button': action((vmm) => vmm.powerButton()),
   'vm.nmi': action((vmm) => vmm.nmi()),
-  'vm.resize': { method: 'PUT', body: 'needed', silent: true, handle: resize },
+  'vm.resize': { method: 'PUT', body: vmResize, silent: true, handle: resize },
+  'vm.resize-disk': { method: 'PUT', body: vmResizeDisk, silent: true, handle: resizeDisk },
   'vm.info': { method: 'GET', body: 'ignored', handle: (vmm) => jsonAnswer(vmm.info()) },
   'vm.counters': {
     method: 'GET',
@@ -80,12 +83,12 @@ const endpoints: Readonly<Record<string, Endpoint>> = {
 export function listEndpoints(): {
   readonly path: string;
   readonly method: Method;
-  readonly hasBody: boolean;
+  readonly body?: ObjectShape;
 }[] {
   return Object.entries(endpoints).map(([name, { method, body }]) => ({
     path: PREFIX + name,
     method,
-    hasBody: body === 'needed',
+    ...(typeof body === 'object' && { body }),
   }));
 }
 
@@ -100,7 +103,9 @@ export function answerRequest(vmm: ApiVmm, request: HttpRequest): Answer | Promi
     return silent ? { status: 400, body: '' } : badRequest();
   }
   if (endpoint.body === 'refused' && body.length > 0) return badRequest();
-  if (endpoint.body === 'needed' && body.length === 0) return { status: 400, body: '' };
+  if (typeof endpoint.body === 'object' && body.length === 0) {
+    return endpoint.body === vmConfig ? { status: 400, body: '' } : badRequest();
+  }
   return run(endpoint, vmm, body);
 }
 
@@ -110,7 +115,7 @@ function badRequest(): Answer {
 
 function run(endpoint: Endpoint, vmm: ApiVmm, body: Uint8Array): Answer | Promise<Answer> {
   try {
-    const text = endpoint.body === 'needed' ? decodeText(body) : '';
+    const text = typeof endpoint.body === 'object' ? decodeText(body) : '';
     const answer = endpoint.handle(vmm, text);
     return answer instanceof Promise ? answer.catch(answerError) : answer;
   } catch (error) {
@@ -162,6 +167,11 @@ function create(vmm: ApiVmm, body: string): Promise<Answer> {
 
 function resize(vmm: ApiVmm, body: string): Promise<Answer> {
   return vmm.resize(decode(vmResize, readJson(body))).then(() => noContent);
+}
+
+function resizeDisk(vmm: ApiVmm, body: string): Promise<Answer> {
+  const { id, desired_size } = decode(vmResizeDisk, readJson(body));
+  return vmm.resizeDisk(id, desired_size).then(() => noContent);
 }
 
 function decodeConfig(value: unknown): VmConfig {

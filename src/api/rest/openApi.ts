@@ -1,5 +1,4 @@
 /** The API's OpenAPI document, written from the endpoints and the schema. Loaded only when asked for. */
-import { vmResize } from '../../config/requests.ts';
 import type { Field, ObjectShape, Shape } from '../../config/schema.ts';
 import { vmConfig } from '../../config/vmConfig.ts';
 import { API_VERSION } from '../../vmm/version.ts';
@@ -34,12 +33,9 @@ const answerOf: Readonly<Record<string, string>> = {
   'vm.counters': 'VmCounters',
 };
 
-/** What the body of a request is; the VM's configuration if not here. */
-const bodyOf: Readonly<Record<string, ObjectShape>> = { 'vm.resize': vmResize };
-
 export function openApiDocument(): Json {
   const schemas: Json = {};
-  for (const shape of [vmConfig, ...Object.values(bodyOf)]) collect(shape, schemas);
+  for (const { body } of listEndpoints()) if (body) collect(body, schemas);
   return {
     openapi: '3.0.3',
     info: { title: 'tsvmm', version: API_VERSION },
@@ -49,17 +45,12 @@ export function openApiDocument(): Json {
   };
 }
 
-function describeEndpoint({
-  path,
-  method,
-  hasBody,
-}: ReturnType<typeof listEndpoints>[number]): [string, Json] {
+function describeEndpoint({ path, method, body }: ReturnType<typeof listEndpoints>[number]): [string, Json] {
   const name = path.slice(path.lastIndexOf('/') + 1);
   const answer = answerOf[name];
-  const body = bodyOf[name] ?? vmConfig;
   const operation: Json = {
     operationId: name,
-    ...(hasBody && { requestBody: { required: true, content: json(reference(body.name)) } }),
+    ...(body && { requestBody: { required: true, content: json(reference(body.name)) } }),
     responses: {
       ...(answer && { 200: { description: 'Success', content: json(reference(answer)) } }),
       ...(!answer && { [name === 'vmm.shutdown' ? 200 : 204]: { description: 'Success' } }),
@@ -88,9 +79,13 @@ function collect(shape: ObjectShape, schemas: Json): void {
 function describeField(field: Field, schemas: Json): Json {
   const schema = describeShape(field, schemas);
   // Beside a reference nothing else counts in OpenAPI 3.0.
-  if (field.type === 'object') return field.help ? { allOf: [schema], description: field.help } : schema;
+  if (field.type === 'object') {
+    if (field.help === undefined) return schema;
+    return { allOf: [schema], description: field.help, ...(field.nullable && { nullable: true }) };
+  }
   return {
     ...schema,
+    ...(field.nullable && { nullable: true }),
     ...(field.default !== undefined && { default: field.default }),
     ...(field.help !== undefined && { description: field.help }),
   };

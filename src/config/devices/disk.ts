@@ -79,9 +79,7 @@ export function validateDisk(disk: DiskConfig, bootVcpus: number): void {
   if (disk.serial !== undefined && new TextEncoder().encode(disk.serial).length > MAX_SERIAL_BYTES) {
     throw invalid(`${name} has a serial number of more than ${MAX_SERIAL_BYTES} bytes`);
   }
-  if (disk.image_type !== 'Raw' && disk.image_type !== 'Unknown') {
-    throw unsupported(`Image type ${disk.image_type} (${disk.path})`);
-  }
+  if (disk.image_type === 'FlatVmdk') throw unsupported(`Image type FlatVmdk (${disk.path})`);
   if (disk.rate_limiter_config !== undefined && disk.rate_limit_group !== undefined) {
     throw invalid(`${name} cannot have both rate_limiter_config and rate_limit_group`);
   }

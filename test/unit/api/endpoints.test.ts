@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { answerRequest, listEndpoints } from '../../../src/api/rest/endpoints.ts';
 import type { Method } from '../../../src/api/rest/httpRequest.ts';
 import { ConfigError } from '../../../src/config/configError.ts';
+import { vmConfig } from '../../../src/config/vmConfig.ts';
 import { VmmError } from '../../../src/vmm/errors.ts';
 import { fakeVmm } from './support.ts';
 
@@ -111,8 +112,8 @@ describe('paths', () => {
   });
 
   it('are listed for documentation', () => {
-    expect(listEndpoints()).toHaveLength(14);
-    expect(listEndpoints()).toContainEqual({ path: '/api/v1/vm.create', method: 'PUT', hasBody: true });
+    expect(listEndpoints()).toHaveLength(15);
+    expect(listEndpoints()).toContainEqual({ path: '/api/v1/vm.create', method: 'PUT', body: vmConfig });
   });
 });
 
@@ -162,6 +163,39 @@ describe('vm.create', () => {
       status: 400,
       body: ['Error from API', 'The VM could not be created', 'net is not supported yet'],
     });
+  });
+});
+
+describe('vm.resize-disk', () => {
+  it('hands over what to resize', async () => {
+    const { status, text, vmm } = await ask(
+      'PUT',
+      'vm.resize-disk',
+      '{"id":"_disk0","desired_size":1048576}',
+    );
+    expect([status, text]).toEqual([204, '']);
+    expect(vmm.resizeDisk).toHaveBeenCalledExactlyOnceWith('_disk0', 1_048_576);
+  });
+
+  it.each([
+    ['{"id":"d"}', 'missing field `desired_size`'],
+    ['{"desired_size":512}', 'missing field `id`'],
+    ['{"id":"d","desired_size":"1G"}', 'desired_size: invalid type: string "1G", expected an integer'],
+    ['{"id":"d","desired_size":-512}', 'desired_size: invalid value -512, expected an integer from 0 to'],
+  ])('refuses %s', async (text, message) => {
+    const { status, body, vmm } = await ask('PUT', 'vm.resize-disk', text);
+    expect([status, body[0], body[1]]).toEqual([
+      400,
+      'Failed to deserialize JSON',
+      expect.stringContaining(message),
+    ]);
+    expect(vmm.resizeDisk).not.toHaveBeenCalled();
+  });
+
+  it('needs a body, and PUT', async () => {
+    expect(await ask('PUT', 'vm.resize-disk')).toMatchObject({ status: 400, body: ['Bad Request'] });
+    expect(await ask('GET', 'vm.resize-disk')).toMatchObject({ status: 400, body: ['Bad Request'] });
+    expect(await ask('DELETE', 'vm.resize-disk')).toMatchObject({ status: 400, text: '' });
   });
 });
 

@@ -18,6 +18,7 @@ export function fakeVmm() {
     powerButton: vi.fn(done),
     nmi: vi.fn(done),
     resize: vi.fn<ApiVmm['resize']>(done),
+    resizeDisk: vi.fn<ApiVmm['resizeDisk']>(done),
     quit: vi.fn(done),
     info: vi.fn<ApiVmm['info']>(() => ({
       config: decode(vmConfig, {}),

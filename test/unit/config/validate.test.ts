@@ -116,7 +116,7 @@ describe('validation', () => {
   it.each([
     [cpus({ boot_vcpus: 255, max_vcpus: 255 }), 'More than 254 vCPUs'],
     [cpus({ core_scheduling: 'Vcpu' }), 'cpus.core_scheduling Vcpu'],
-    [disk({ image_type: 'Qcow2' }), 'Image type Qcow2 (/d)'],
+    [disk({ image_type: 'FlatVmdk' }), 'Image type FlatVmdk (/d)'],
     [{ console: { mode: 'Socket', socket: '/s' } }, 'console in mode Socket'],
     [{ debug_console: { mode: 'Socket' } }, 'debug_console in mode Socket'],
   ])('says what is not supported in %j', (value, what) => {

@@ -27,6 +27,8 @@ export interface FakeNative extends NativeAddon {
   /** Runs before machineBoot resolves: throw to let it fail. */
   onBoot: (machine: FakeMachine) => void | Promise<void>;
   balloonSize: () => number;
+  /** Runs before machineResizeDisk resolves: throw to let it fail. */
+  onResizeDisk: (id: string, bytes: number) => void | Promise<void>;
   /** What terminalRaw and terminalRestore were called with. */
   readonly terminalCalls: string[];
   /** Pseudo terminals are files of these names. */
@@ -49,6 +51,7 @@ export function fakeNative(folder: string): FakeNative {
     host: hostOf(),
     onBoot: () => {},
     balloonSize: () => 0,
+    onResizeDisk: () => {},
     terminalCalls: [],
     ptys: 0,
     hostInfo: () => native.host,
@@ -69,6 +72,10 @@ export function fakeNative(folder: string): FakeNative {
     machineDestroy: recordLater('destroy'),
     machinePowerButton: record('power-button'),
     machineNmi: record('nmi'),
+    machineResizeDisk: async (handle, id, bytes) => {
+      machineOf(handle).calls.push(`resize ${id} ${bytes}`);
+      await native.onResizeDisk(id, bytes);
+    },
     machineResizeConsole: (handle, columns, rows) => {
       machineOf(handle).calls.push(`resize ${columns}x${rows}`);
     },

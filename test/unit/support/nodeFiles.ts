@@ -2,18 +2,23 @@
 import { closeSync, fstatSync, openSync, readlinkSync, readSync, unlinkSync } from 'node:fs';
 import type { NativeAddon } from '../../../src/native.ts';
 
+interface FileLock {
+  readonly fd: number;
+  readonly exclusive: boolean;
+}
+
 export type NodeFiles = Pick<
   NativeAddon,
-  'openFile' | 'closeFile' | 'readAt' | 'removeFile' | 'lockRange' | 'imageSize'
+  'openFile' | 'closeFile' | 'readAt' | 'removeFile' | 'lockRange' | 'fileId' | 'imageSize'
 > & {
-  /** Paths that are locked, with who locked them. */
-  readonly locked: Map<string, number>;
+  /** Who has locked what, by path: one to write, or any number to read. */
+  readonly locked: Map<string, FileLock[]>;
   /** Descriptors that are open. */
   readonly open: Set<number>;
 };
 
 export function nodeFiles(): NodeFiles {
-  const locked = new Map<string, number>();
+  const locked = new Map<string, FileLock[]>();
   const open = new Set<number>();
   return {
     locked,
@@ -24,7 +29,12 @@ export function nodeFiles(): NodeFiles {
       return fd;
     },
     closeFile: (fd) => {
-      for (const [path, owner] of locked) if (owner === fd) locked.delete(path);
+      for (const [path, locks] of locked) {
+        locked.set(
+          path,
+          locks.filter((lock) => lock.fd !== fd),
+        );
+      }
       open.delete(fd);
       closeSync(fd);
     },
@@ -33,11 +43,16 @@ export function nodeFiles(): NodeFiles {
       return bytes.subarray(0, readSync(fd, bytes, 0, length, offset));
     },
     removeFile: unlinkSync,
-    lockRange: (fd) => {
+    lockRange: (fd, exclusive) => {
       const path = readlinkSync(`/proc/self/fd/${fd}`);
-      if (locked.has(path)) return false;
-      locked.set(path, fd);
+      const locks = locked.get(path) ?? [];
+      if (locks.some((lock) => lock.exclusive || exclusive)) return false;
+      locked.set(path, [...locks, { fd, exclusive }]);
       return true;
+    },
+    fileId: (fd) => {
+      const { dev, ino } = fstatSync(fd);
+      return `${dev}:${ino}`;
     },
     imageSize: (fd) => {
       const stat = fstatSync(fd);

@@ -44,6 +44,7 @@ describe('the lifecycle', () => {
     ['powerButton', [NOT_RUNNING, NOT_RUNNING, 'running', 'paused']],
     ['nmi', [NOT_RUNNING, NOT_RUNNING, 'running', 'paused']],
     ['resize', [MISSING, 'created', 'running', 'paused']],
+    ['resizeDisk', [MISSING, NOT_RUNNING, 'running', 'paused']],
     ['info', [MISSING, 'created', 'running', 'paused']],
     ['counters', [NOT_RUNNING, NOT_RUNNING, 'running', 'paused']],
   ] as const)('%s', (command, outcomes) => {
@@ -51,7 +52,7 @@ describe('the lifecycle', () => {
   });
 
   it('has a row for every command', () => {
-    expect(Object.keys(transitions)).toHaveLength(12);
+    expect(Object.keys(transitions)).toHaveLength(13);
   });
 
   it('links a refused transition as clients know it', () => {

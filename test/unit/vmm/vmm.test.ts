@@ -392,6 +392,43 @@ describe('failing to boot', () => {
   });
 });
 
+describe('counters', () => {
+  it.each([
+    ['pause', 'machinePause'],
+    ['reboot', 'machineDestroy'],
+    ['reboot', 'machineBoot'],
+  ] as const)('are what they were while %s is in %s', async (command, step) => {
+    const vmm = await booted();
+    const original = native[step] as (...args: unknown[]) => Promise<void>;
+    let entered = () => {};
+    let release = () => {};
+    const inStep = new Promise<void>((resolve) => {
+      entered = resolve;
+    });
+    native[step] = async (...args: unknown[]) => {
+      entered();
+      await new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      await original(...args);
+    };
+    const count = native.machineCounters;
+    native.machineCounters = () => ({ _disk0: { read_ops: 2n ** 64n - 1n } });
+    const done = vmm[command]();
+    await inStep;
+    native.machineCounters = () => {
+      throw Object.assign(new Error('the machine is being changed'), { code: 'EBUSY' });
+    };
+    expect(vmm.counters()).toEqual({ _disk0: { read_ops: 2n ** 64n - 1n } });
+    native.machineCounters = count;
+    native[step] = original;
+    release();
+    await done;
+    expect(vmm.counters()).toEqual({ _disk0: { read_ops: 1n } });
+    await vmm.quit();
+  });
+});
+
 describe('disks', () => {
   const image = () => join(folder, 'disk');
 
@@ -399,7 +436,7 @@ describe('disks', () => {
 
   it('are locked while used, and no longer', async () => {
     const vmm = newVmm();
-    native.files.locked.set(image(), -1);
+    native.files.locked.set(image(), [{ fd: -1, exclusive: true }]);
     await vmm.create(config({ disks: [{ path: image() }] }));
     expect(describeError(await failure(vmm.boot()))).toContain(
       `Cannot lock the disk ${image()} for writing: another process uses it`,
@@ -411,7 +448,7 @@ describe('disks', () => {
 
   it('are waited for a little, as their last user may only just have been killed', async () => {
     const vmm = newVmm();
-    native.files.locked.set(image(), -1);
+    native.files.locked.set(image(), [{ fd: -1, exclusive: true }]);
     await vmm.create(config({ disks: [{ path: image() }] }));
     const booting = vmm.boot();
     setTimeout(() => native.files.locked.clear(), 50);
@@ -430,38 +467,72 @@ describe('disks', () => {
     expect(describeError(vmm)).toContain('for reading: another process uses it');
   });
 
-  it.each([
-    ['qcow2', (bytes: Buffer) => bytes.write('QFI\xfb', 0, 'latin1')],
-    ['vhdx', (bytes: Buffer) => bytes.write('vhdxfile')],
-    ['vmdk', (bytes: Buffer) => bytes.write('KDMV')],
-    ['vmdk', (bytes: Buffer) => bytes.write('# Disk DescriptorFile\n')],
-    ['vhd', (bytes: Buffer) => bytes.write('conectix', 4096 - 512)],
-  ])('that are %s images are refused', async (format, write) => {
-    const bytes = Buffer.alloc(4096);
-    write(bytes);
-    writeFileSync(image(), bytes);
+  it('get another size', async () => {
     const vmm = newVmm();
-    await vmm.create(config({ disks: [{ path: image() }] }));
-    const error = await failure(vmm.boot());
-    expect([error.kind, describeError(error)]).toEqual([
-      'invalid',
-      `The VM could not boot: The disk ${image()} is a ${format} image, which is not supported yet`,
-    ]);
-    await vmm.delete();
+    expect((await failure(vmm.resizeDisk('_disk0', 512))).kind).toBe('missing');
     await vmm.create(config({ disks: [{ path: image(), image_type: 'Raw' }] }));
+    expect((await failure(vmm.resizeDisk('_disk0', 512))).kind).toBe('failed');
     await vmm.boot();
+    const before = vmm.info();
+    await vmm.resizeDisk('_disk0', 1024);
+    await vmm.pause();
+    await vmm.resizeDisk('_disk0', 2048);
+    expect(native.machines[0]?.calls).toEqual(['boot', 'resize _disk0 1024', 'pause', 'resize _disk0 2048']);
+    expect(vmm.info()).toEqual({ ...before, state: 'Paused' });
+    await vmm.quit();
+  });
+
+  it.each<[string, number, string, string]>([
+    ['_disk1', 512, 'missing', 'There is no disk with id "_disk1"'],
+    ['__rng', 512, 'missing', 'There is no disk with id "__rng"'],
+    ['_disk0', 0, 'failed', 'The size 0 is not a positive multiple of 512 bytes'],
+    ['_disk0', 513, 'failed', 'The size 513 is not a positive multiple of 512 bytes'],
+    ['_disk0', 1024, 'failed', 'no room'],
+  ])('%s of %i bytes is refused', async (id, bytes, kind, message) => {
+    const vmm = await booted({}, { disks: [{ path: image(), image_type: 'Raw' }] });
+    native.onResizeDisk = () => {
+      throw new Error('no room');
+    };
+    const error = await failure(vmm.resizeDisk(id, bytes));
+    expect([error.kind, ...errorChain(error)]).toEqual([
+      kind,
+      'The disk could not be resized',
+      'Failed resizing a disk image',
+      message,
+    ]);
+    expect(vmm.state).toBe('running');
+    await vmm.quit();
+  });
+
+  it('keep the format that was guessed first, whatever their guest makes of them', async () => {
+    const vmm = await booted({}, { disks: [{ path: image() }] });
+    expect(warnings).toEqual([
+      expect.stringContaining('was detected as raw: its guest cannot write to sector 0'),
+    ]);
+    writeFileSync(image(), 'vhdxfile'.padEnd(4096, '\0'));
+    await vmm.reboot();
+    await vmm.shutdown();
+    await vmm.boot();
+    for (const { boot } of native.machines) {
+      const disk = boot?.pci.functions.find(({ kind }) => kind === 'block');
+      expect(disk).toMatchObject({ layers: [{ format: 'raw' }], protectSector0: true });
+    }
+    expect(native.machines).toHaveLength(3);
+    expect(warnings).toHaveLength(1);
+    await vmm.delete();
+    await vmm.create(config({ disks: [{ path: image() }] }));
+    await vmm.boot();
+    const disk = native.machines[3]?.boot?.pci.functions.find(({ kind }) => kind === 'block');
+    expect(disk).toMatchObject({ layers: [{ format: 'vhdx' }], protectSector0: false });
     await vmm.quit();
   });
 
   it('reach the core as the configuration says', async () => {
-    const vmm = await booted(
-      {},
-      { disks: [{ path: image(), readonly: true, serial: 's1', queue_size: 64 }] },
-    );
+    const vmm = await booted({}, { disks: [{ path: image(), serial: 's1', queue_size: 64 }] });
     const disk = native.machines[0]?.boot?.pci.functions.find(({ kind }) => kind === 'block');
     expect(disk).toMatchObject({
       id: '_disk0',
-      readonly: true,
+      readonly: false,
       serial: 's1',
       queueSize: 64,
       protectSector0: true,

@@ -1,0 +1,72 @@
+/** Telling image formats apart by their content. */
+import type { DiskConfig } from '../config/devices/disk.ts';
+import type { ImageFormat, NativeAddon } from '../native.ts';
+import { VmmError } from './errors.ts';
+
+/** What a configuration calls the formats; the rest of its image types is not supported. */
+const configured: Readonly<Partial<Record<DiskConfig['image_type'], ImageFormat>>> = {
+  Raw: 'raw',
+  Qcow2: 'qcow2',
+  FixedVhd: 'vhd',
+  Vhdx: 'vhdx',
+};
+
+/** Opening bytes. A dynamic VHD begins with a copy of its footer, a fixed one with data. */
+const magics: readonly (readonly [magic: string, format: string])[] = [
+  ['QFI\xfb', 'qcow2'],
+  ['vhdxfile', 'vhdx'],
+  ['conectix', 'dynamic vhd'],
+  ['KDMV', 'vmdk'],
+  ['# Disk DescriptorFile', 'vmdk'],
+];
+const SECTOR = 512;
+/** VHD specification, "Hard Disk Footer Format": the last sector. */
+const VHD_COOKIE = 'conectix';
+const VHD_DISK_TYPE_OFFSET = 60;
+const VHD_FIXED = 2;
+
+/**
+ * The format that `type` asks for, after a look at whether the content agrees. Raw agrees with everything: a guest
+ * may write what it likes to its disk.
+ * @throws VmmError if it does not, or nothing here reads the format
+ */
+export function checkFormat(
+  type: Exclude<DiskConfig['image_type'], 'Unknown'>,
+  content: string,
+  path: string,
+): ImageFormat {
+  const format = configured[type];
+  if (format === undefined) throw unsupported(path, 'vmdk');
+  if (format === 'raw' || content === format) return format;
+  const found = content === 'raw' ? 'shows no sign of it' : `is a ${content} image`;
+  throw new VmmError(`The disk ${path} was given as a ${format} image, but ${found}`);
+}
+
+/** @throws VmmError if nothing here reads the format */
+export function supportedFormat(content: string, path: string): ImageFormat {
+  const format = Object.values(configured).find((name) => name === content);
+  if (format === undefined) throw unsupported(path, content);
+  return format;
+}
+
+function unsupported(path: string, format: string): VmmError {
+  return new VmmError(`The disk ${path} is a ${format} image, which is not supported`);
+}
+
+/** What an image looks like: a format's name, `raw` for what looks like nothing else. */
+export function detectContent(native: NativeAddon, fd: number, size: number): string {
+  const start = latin1(native.readAt(fd, 0, Math.min(SECTOR, size)));
+  const found = magics.find(([magic]) => start.startsWith(magic));
+  if (found !== undefined) return found[1];
+  if (size < 2 * SECTOR) return 'raw';
+  const footer = native.readAt(fd, size - SECTOR, SECTOR);
+  if (!latin1(footer).startsWith(VHD_COOKIE)) return 'raw';
+  return footer[VHD_DISK_TYPE_OFFSET + 3] === VHD_FIXED ? 'vhd' : 'dynamic vhd';
+}
+
+/** The first bytes as text, as many as the longest magic has. */
+function latin1(bytes: Uint8Array): string {
+  let text = '';
+  for (let i = 0; i < 32 && i < bytes.length; i++) text += String.fromCharCode(bytes[i] as number);
+  return text;
+}
