@@ -115,9 +115,8 @@ function warnOfGuess({ warn }: DiskContext, disk: DiskConfig, format: ImageForma
   const found = `The image type of the disk ${disk.path} was detected as ${format}`;
   if (format === 'raw' || format === 'vhd') {
     if (disk.readonly) return;
-    const type = format === 'raw' ? 'Raw' : 'FixedVhd';
-    warn(`${found}: its guest cannot write to sector 0 until image_type is given (${type}, or ${format})`);
+    warn(`${found}: its guest cannot write to sector 0 unless image_type is given`);
   } else if (format === 'qcow2' && disk.backing_files) {
-    warn(`${found}: backing_files is ignored until image_type is given (Qcow2, or qcow2)`);
+    warn(`${found}: backing_files is ignored unless image_type is given`);
   }
 }

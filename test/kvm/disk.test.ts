@@ -136,7 +136,11 @@ test('several queues', async () => {
 
 test('the first sector of an image of unknown format cannot be written', async () => {
   const disk = diskImage(temporaryFolder(), 'disk.img', { text: 'guessed' });
-  await runGuest({ cmdline: 'run=blk-rw,blk-sector-0', args: ['--disk', `path=${disk}`] });
+  await runGuest({
+    cmdline: 'run=blk-rw,blk-sector-0',
+    args: ['--disk', `path=${disk}`],
+    stderr: /was detected as raw: its guest cannot write to sector 0 unless image_type is given/,
+  });
   expect(
     fs
       .readFileSync(disk)

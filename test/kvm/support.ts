@@ -227,6 +227,8 @@ export interface GuestOptions {
   readonly timeoutMs?: number;
   /** The guest breaks devices: the VMM may warn of that. */
   readonly hostile?: boolean;
+  /** What the VMM is to say; nothing unless given. */
+  readonly stderr?: RegExp;
 }
 
 /** The words that boot the payload with its serial port on standard output. */
@@ -251,7 +253,7 @@ export async function runGuest(options: GuestOptions): Promise<string> {
   expectAllOk(vmm.stdout);
   expect(exit, vmm.stderr).toEqual({ code: 0, signal: null });
   if (options.hostile) expectOnlyDeviceWarnings(vmm.stderr);
-  else expect(vmm.stderr).toBe('');
+  else expect(vmm.stderr).toMatch(options.stderr ?? /^$/);
   return vmm.stdout;
 }
 
