@@ -6,7 +6,7 @@ import { BUILD } from './paths.mjs';
 
 const FOLDER = path.join(BUILD, 'fuzz-images');
 
-/** @type {readonly {name: string, create: readonly string[], size: string, content?: string, then?: readonly string[]}[]} */
+/** @type {readonly {name: string, create: readonly string[], size: string, content?: string, afterwards?: readonly string[]}[]} */
 const IMAGES = [
   { name: 'plain.qcow2', create: ['-f', 'qcow2', '-o', 'cluster_size=4k'], size: '2M', content: '0 64k' },
   { name: 'v2.qcow2', create: ['-f', 'qcow2', '-o', 'compat=0.10,cluster_size=512'], size: '256k' },
@@ -22,7 +22,7 @@ const IMAGES = [
     create: ['-f', 'qcow2', '-o', 'cluster_size=4k'],
     size: '1M',
     content: '0 32k',
-    then: ['snapshot', '-c', 'one'],
+    afterwards: ['snapshot', '-c', 'one'],
   },
   { name: 'dynamic.vhdx', create: ['-f', 'vhdx', '-o', 'block_size=1M'], size: '4M', content: '1M 64k' },
   { name: 'fixed.vhd', create: ['-f', 'vpc', '-o', 'subformat=fixed,force_size=on'], size: '256k' },
@@ -40,13 +40,13 @@ const COMPRESSIONS = ['zlib', 'zstd'];
 export async function fuzzImages() {
   fs.mkdirSync(FOLDER, { recursive: true });
   const at = (/** @type {string} */ name) => path.join(FOLDER, name);
-  for (const { name, create, size, content, then } of IMAGES) {
+  for (const { name, create, size, content, afterwards } of IMAGES) {
     if (fs.existsSync(at(name))) continue;
     const format = String(create[1]);
     const unfinished = at(`${name}.new`);
     await run('qemu-img', ['create', '-q', ...create, unfinished, size]);
     if (content) await run('qemu-io', ['-f', format, '-c', `write -P 0x5a ${content}`, unfinished]);
-    if (then) await run('qemu-img', [...then, unfinished]);
+    if (afterwards) await run('qemu-img', [...afterwards, unfinished]);
     fs.renameSync(unfinished, at(name));
   }
   for (const compression of COMPRESSIONS) {
