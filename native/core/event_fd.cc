@@ -1,5 +1,6 @@
 #include "core/event_fd.h"
 
+#include <poll.h>
 #include <sys/eventfd.h>
 
 #include "core/error.h"
@@ -17,6 +18,11 @@ void EventFd::signal() const noexcept {
 uint64_t EventFd::consume() const noexcept {
   uint64_t count = 0;
   return ::read(fd_.get(), &count, sizeof count) == sizeof count ? count : 0;
+}
+
+bool EventFd::signalled() const noexcept {
+  pollfd wait{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&wait, 1, 0) == 1 && (wait.revents & POLLIN) != 0;
 }
 
 }  // namespace tsvmm

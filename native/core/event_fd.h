@@ -16,6 +16,8 @@ class EventFd {
   void signal() const noexcept;
   /// Takes the count; 0 if it was not signalled.
   [[nodiscard]] uint64_t consume() const noexcept;
+  /// Whether consume() would find something.
+  [[nodiscard]] bool signalled() const noexcept;
   [[nodiscard]] int fd() const { return fd_.get(); }
 
  private:

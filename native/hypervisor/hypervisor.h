@@ -27,6 +27,12 @@ class InterruptLine {
   /// nothing).
   virtual bool set_message(const MsiMessage& message) noexcept = 0;
   virtual void clear() noexcept = 0;
+  /// Makes signals of `source` triggers, one that it has had already included, without a thread of
+  /// this process in between: for who signals from elsewhere (vhost). False where the hypervisor
+  /// has no such path.
+  virtual bool connect(const EventFd& /*source*/) noexcept { return false; }
+  /// The end of that; `source` was connected. What it is signalled afterwards stays in it.
+  virtual void disconnect(const EventFd& /*source*/) noexcept {}
 };
 
 /// A guest store of any width to `address` signals an EventFd without reaching a vCPU's user space.

@@ -1,6 +1,7 @@
 #include "pci/msix.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/bytes.h"
 #include "core/error.h"
@@ -37,10 +38,43 @@ bool MsixTable::live(const Entry& entry) const noexcept {
   return enabled_ && !function_masked_ && (entry.control & kVectorMasked) == 0;
 }
 
+bool MsixTable::add_source(uint16_t vector, const EventFd& source) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (!enabled_ || vector >= entries_.size()) return false;
+  Entry& entry = entries_[vector];
+  entry.sources.push_back({&source});
+  update(entry);
+  if (!live(entry) || entry.sources.back().connected) return true;
+  entry.sources.pop_back();
+  return false;
+}
+
+void MsixTable::remove_source(const EventFd& source) noexcept {
+  const std::lock_guard lock(mutex_);
+  for (Entry& entry : entries_) {
+    const auto found = std::ranges::find(entry.sources, &source, &Source::event);
+    if (found == entry.sources.end()) continue;
+    if (found->connected) entry.line->disconnect(source);
+    entry.sources.erase(found);
+  }
+}
+
+/// Whether a source has been signalled that is not connected.
+bool MsixTable::waiting(const Entry& entry) noexcept {
+  return std::ranges::any_of(entry.sources, [](const Source& source) {
+    return !source.connected && source.event->signalled();
+  });
+}
+
 void MsixTable::update(Entry& entry) noexcept {
   // A masked vector keeps its line's message: triggers stop here, so masking and unmasking costs no
-  // system call.
-  if (!live(entry)) return;
+  // system call. Only what triggers from outside has to be kept off the line.
+  if (!live(entry)) {
+    for (Source& source : entry.sources) {
+      if (std::exchange(source.connected, false)) entry.line->disconnect(*source.event);
+    }
+    return;
+  }
   const uint64_t address = uint64_t{entry.address_high} << 32 | entry.address_low;
   if (!entry.programmed || entry.message.address != address || entry.message.data != entry.data) {
     try {
@@ -54,6 +88,10 @@ void MsixTable::update(Entry& entry) noexcept {
   if (entry.pending && entry.programmed) {
     entry.pending = false;
     entry.line->trigger();
+  }
+  if (!entry.programmed) return;
+  for (Source& source : entry.sources) {
+    if (!source.connected) source.connected = entry.line->connect(*source.event);
   }
 }
 
@@ -102,7 +140,8 @@ void MsixTable::read_pending(uint64_t offset, std::span<uint8_t> data) const noe
   const std::lock_guard lock(mutex_);
   for (size_t bit = 0; bit < data.size() * 8; ++bit) {
     const uint64_t vector = offset * 8 + bit;
-    if (vector < entries_.size() && entries_[vector].pending) {
+    if (vector >= entries_.size()) continue;
+    if (entries_[vector].pending || waiting(entries_[vector])) {
       data[bit / 8] = static_cast<uint8_t>(data[bit / 8] | 1U << bit % 8);
     }
   }

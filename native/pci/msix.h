@@ -31,6 +31,13 @@ class MsixTable {
   /// disabled.
   void trigger(uint16_t vector) noexcept;
 
+  /// Makes signals of `source` triggers of `vector` by the hypervisor itself; while the vector is
+  /// masked they stay in `source` as its pending bit. False if there is no such vector, MSI-X is
+  /// disabled, or the hypervisor has no such path.
+  [[nodiscard]] bool add_source(uint16_t vector, const EventFd& source) noexcept;
+  /// The end of that; nothing if `source` was not added.
+  void remove_source(const EventFd& source) noexcept;
+
   /// Offsets count from the table's start. Beyond the last entry reads give zeros and writes are
   /// dropped.
   void read_table(uint64_t offset, std::span<uint8_t> data) const noexcept;
@@ -39,6 +46,10 @@ class MsixTable {
   void read_pending(uint64_t offset, std::span<uint8_t> data) const noexcept;
 
  private:
+  struct Source {
+    const EventFd* event;
+    bool connected = false;
+  };
   struct Entry {
     uint32_t address_low = 0;
     uint32_t address_high = 0;
@@ -46,11 +57,13 @@ class MsixTable {
     uint32_t control = 1;  ///< bit 0: masked
     bool pending = false;
     bool programmed = false;  ///< the line delivers `message`
+    std::vector<Source> sources;
     MsiMessage message;
     std::unique_ptr<InterruptLine> line;
   };
 
   [[nodiscard]] bool live(const Entry& entry) const noexcept;
+  [[nodiscard]] static bool waiting(const Entry& entry) noexcept;
   void update(Entry& entry) noexcept;
   void write_register(uint64_t offset, uint32_t value) noexcept;
   [[nodiscard]] uint8_t table_byte(uint64_t offset) const noexcept;

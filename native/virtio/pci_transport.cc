@@ -41,12 +41,44 @@ class VirtioPciFunction::QueueLine final : public VirtqueueInterrupt {
     function_.interrupt(vector.load(std::memory_order_relaxed), virtio_pci::kIsrQueue);
   }
 
+  const EventFd* external() noexcept override {
+    const std::lock_guard lock(mutex_);
+    if (source_) return &*source_;
+    try {
+      source_.emplace();
+    } catch (const std::exception&) {
+      return nullptr;
+    }
+    if (function_.msix_.add_source(vector.load(std::memory_order_relaxed), *source_)) {
+      return &*source_;
+    }
+    source_.reset();
+    return nullptr;
+  }
+
+  void set_vector(uint16_t value) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (vector.exchange(value, std::memory_order_relaxed) == value || !source_) return;
+    function_.msix_.remove_source(*source_);
+    (void)function_.msix_.add_source(value, *source_);
+  }
+
+  /// Nobody signals from outside any more.
+  void end_external() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (!source_) return;
+    function_.msix_.remove_source(*source_);
+    source_.reset();
+  }
+
   std::atomic<uint16_t> vector = kNoVector;
   std::optional<EventFd> event;  ///< from the first activation on
   std::unique_ptr<Doorbell> doorbell;
 
  private:
   VirtioPciFunction& function_;
+  std::mutex mutex_;  ///< after the function's, before MsixTable's
+  std::optional<EventFd> source_;
 };
 
 VirtioPciFunction::VirtioPciFunction(Options options, std::shared_ptr<VirtioDevice> device,
@@ -72,6 +104,7 @@ VirtioPciFunction::VirtioPciFunction(Options options, std::shared_ptr<VirtioDevi
 
 VirtioPciFunction::~VirtioPciFunction() {
   if (active_) device_->reset();
+  for (const auto& line : lines_) line->end_external();
   device_->disconnect();
 }
 
@@ -261,6 +294,7 @@ void VirtioPciFunction::activate() noexcept {
     }
     device_->activate(activation);
   } catch (const std::exception& error) {
+    for (const auto& line : lines_) line->end_external();
     failed(error.what());
     return;
   }
@@ -272,6 +306,7 @@ void VirtioPciFunction::activate() noexcept {
 void VirtioPciFunction::reset() noexcept {
   if (active_) {
     device_->reset();
+    for (const auto& line : lines_) line->end_external();
     active_ = false;
     events_.reset(options_.id);
   }
@@ -299,7 +334,7 @@ void VirtioPciFunction::connect_doorbells() noexcept {
 
 void VirtioPciFunction::update_vectors() noexcept {
   for (size_t i = 0; i < lines_.size(); ++i) {
-    lines_[i]->vector.store(common_.queues()[i].vector, std::memory_order_relaxed);
+    lines_[i]->set_vector(common_.queues()[i].vector);
   }
 }
 

@@ -24,8 +24,8 @@ namespace tsvmm {
 /// A virtio device as a modern PCI function (virtio 1.2 §4.1): one 512 KiB memory BAR with all
 /// structures, MSI-X only.
 ///
-/// Locks, outermost first: PciRoot's, `mutex_`, MsixTable's. A device's own threads take the last
-/// one only, so a reset may wait for them with the others held.
+/// Locks, outermost first: PciRoot's, `mutex_`, a queue line's, MsixTable's. A device's own threads
+/// take the last two only, so a reset may wait for them with the others held.
 class VirtioPciFunction final : public PciFunction, private BusDevice, private VirtioHost {
  public:
   struct Options {

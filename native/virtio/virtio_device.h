@@ -41,6 +41,11 @@ class VirtqueueInterrupt {
  public:
   virtual ~VirtqueueInterrupt() = default;
   virtual void trigger() noexcept = 0;
+  /// What a server outside of this process's threads (vhost) signals instead of trigger(): such a
+  /// signal reaches the guest without passing through here, and waits while the guest masks it.
+  /// Valid until after the device's reset(). nullptr where the hypervisor has no such path, or the
+  /// driver no vector for the queue.
+  [[nodiscard]] virtual const EventFd* external() noexcept { return nullptr; }
 };
 
 /// A virtqueue that the driver has enabled, with its two signals. Doorbell and interrupt are the

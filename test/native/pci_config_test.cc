@@ -220,6 +220,53 @@ TEST_F(MsixTest, OddAccessesAreDropped) {
   EXPECT_EQ(read32(12), 1U);
 }
 
+TEST_F(MsixTest, ConnectsSourcesOfLiveVectors) {
+  table.set_control(true, false);
+  program(1, 0xfee01000, 0x41, false);
+  const EventFd source;
+  source.signal();
+  EXPECT_TRUE(table.add_source(1, source));
+  EXPECT_EQ(fabric.lines[0]->triggers, 1) << "what it was signalled before counts";
+  EXPECT_EQ(fabric.lines[0]->sources, std::vector{&source});
+  table.remove_source(source);
+  EXPECT_TRUE(fabric.lines[0]->sources.empty());
+  table.remove_source(source);
+}
+
+TEST_F(MsixTest, SourcesOfMaskedVectorsWait) {
+  table.set_control(true, false);
+  program(1, 0xfee01000, 0x41, true);
+  const EventFd source;
+  EXPECT_TRUE(table.add_source(1, source));
+  EXPECT_EQ(pending(), 0U);
+  source.signal();
+  EXPECT_EQ(pending(), 2U);
+  write32(16 * 1 + 12, 0);
+  EXPECT_EQ(fabric.triggers(), 1);
+  EXPECT_EQ(pending(), 0U);
+  write32(16 * 1 + 12, 1);
+  EXPECT_TRUE(fabric.lines[0]->sources.empty());
+  source.signal();
+  source.signal();
+  EXPECT_EQ(pending(), 2U);
+  table.set_control(true, true);
+  write32(16 * 1 + 12, 0);
+  EXPECT_EQ(fabric.triggers(), 1) << "the whole function is masked";
+  table.set_control(true, false);
+  EXPECT_EQ(fabric.triggers(), 2);
+  EXPECT_EQ(fabric.lines[0]->sources, std::vector{&source});
+}
+
+TEST_F(MsixTest, RefusesSourcesThatNothingWouldComeOf) {
+  const EventFd source;
+  EXPECT_FALSE(table.add_source(0, source)) << "MSI-X is disabled";
+  table.set_control(true, false);
+  EXPECT_FALSE(table.add_source(kVectors, source));
+  fabric.refuse = true;
+  program(0, 0xfee00000, 0x30, false);
+  EXPECT_FALSE(table.add_source(0, source)) << "no line";
+}
+
 TEST_F(MsixTest, SurvivesAHostWithoutRoutes) {
   fabric.refuse = true;
   table.set_control(true, false);

@@ -83,6 +83,7 @@ class FakeFabric : public InterruptFabric {
     std::atomic<int> triggers = 0;
     MsiMessage message;
     int programmed = 0;
+    std::vector<const EventFd*> sources;
   };
 
   std::unique_ptr<InterruptLine> create_line() override {
@@ -128,6 +129,15 @@ class FakeFabric : public InterruptFabric {
       line_->message = message;
       ++line_->programmed;
       return true;
+    }
+    bool connect(const EventFd& source) noexcept override {
+      // As KVM does: what it was signalled before counts.
+      if (source.consume() != 0) ++line_->triggers;
+      line_->sources.push_back(&source);
+      return true;
+    }
+    void disconnect(const EventFd& source) noexcept override {
+      std::erase(line_->sources, &source);
     }
     void clear() noexcept override { line_->message = {}; }
 

@@ -278,6 +278,33 @@ TEST_F(TransportTest, QueueInterruptGoesToItsVector) {
   EXPECT_EQ(bench.fabric.triggers(), 3) << "no vector, no interrupt";
 }
 
+TEST_F(TransportTest, SignalsFromOutsideFollowTheQueuesVector) {
+  enable_msix();
+  bring_up();
+  VirtqueueInterrupt& interrupt = *device->queues[0].interrupt;
+  const EventFd* source = interrupt.external();
+  ASSERT_NE(source, nullptr);
+  EXPECT_EQ(interrupt.external(), source);
+  EXPECT_EQ(bench.fabric.lines[1]->sources, std::vector{source});
+  driver.write<uint16_t>(0x16, 0);
+  driver.write<uint16_t>(0x1a, 2);
+  EXPECT_TRUE(bench.fabric.lines[1]->sources.empty());
+  EXPECT_EQ(bench.fabric.lines[2]->sources, std::vector{source});
+  driver.set_status(0);
+  EXPECT_TRUE(bench.fabric.lines[2]->sources.empty());
+}
+
+TEST_F(TransportTest, WithoutAVectorNothingIsSignalledFromOutside) {
+  bring_up();
+  EXPECT_EQ(device->queues[0].interrupt->external(), nullptr) << "MSI-X is disabled";
+  driver.set_status(0);
+  enable_msix();
+  driver.negotiate(kGood);
+  driver.set_up(0, queue0.config(), 0xffff);
+  driver.start();
+  EXPECT_EQ(device->queues[0].interrupt->external(), nullptr);
+}
+
 TEST_F(TransportTest, WithoutMsixTheIsrTells) {
   bring_up();
   EXPECT_EQ(driver.read<uint8_t>(0x2000), 0);

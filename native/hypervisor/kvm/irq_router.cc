@@ -2,6 +2,8 @@
 
 #include <sys/ioctl.h>
 
+#include <cerrno>
+
 #include "core/error.h"
 #include "hypervisor/kvm/kvm_abi.h"
 
@@ -64,20 +66,26 @@ bool IrqRouter::commit_locked() noexcept {
 KvmInterruptLine::KvmInterruptLine(std::shared_ptr<IrqRouter> router, int vm_fd, uint32_t gsi,
                                    bool owned)
     : router_(std::move(router)), vm_fd_(vm_fd), gsi_(gsi), owned_(owned) {
-  kvm_irqfd irqfd{};
-  irqfd.fd = static_cast<uint32_t>(event_.fd());
-  irqfd.gsi = gsi_;
-  check_errno(::ioctl(vm_fd_, KVM_IRQFD, &irqfd), "KVM_IRQFD");
+  if (!change_irqfd(event_, 0)) throw Error::from_errno("KVM_IRQFD", errno);
 }
 
 KvmInterruptLine::~KvmInterruptLine() {
   if (router_->abandoned()) return;
-  kvm_irqfd irqfd{};
-  irqfd.fd = static_cast<uint32_t>(event_.fd());
-  irqfd.gsi = gsi_;
-  irqfd.flags = KVM_IRQFD_FLAG_DEASSIGN;
-  ::ioctl(vm_fd_, KVM_IRQFD, &irqfd);
+  change_irqfd(event_, KVM_IRQFD_FLAG_DEASSIGN);
   if (owned_) router_->release(gsi_);
+}
+
+void KvmInterruptLine::disconnect(const EventFd& source) noexcept {
+  if (!router_->abandoned()) change_irqfd(source, KVM_IRQFD_FLAG_DEASSIGN);
+}
+
+/// KVM delivers what an event was signalled before it was assigned.
+bool KvmInterruptLine::change_irqfd(const EventFd& event, uint32_t flags) noexcept {
+  kvm_irqfd irqfd{};
+  irqfd.fd = static_cast<uint32_t>(event.fd());
+  irqfd.gsi = gsi_;
+  irqfd.flags = flags;
+  return ::ioctl(vm_fd_, KVM_IRQFD, &irqfd) == 0;
 }
 
 }  // namespace tsvmm

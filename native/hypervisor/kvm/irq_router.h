@@ -56,8 +56,12 @@ class KvmInterruptLine : public InterruptLine {
     return router_->set(gsi_, message);
   }
   void clear() noexcept override { router_->clear(gsi_); }
+  bool connect(const EventFd& source) noexcept override { return change_irqfd(source, 0); }
+  void disconnect(const EventFd& source) noexcept override;
 
  private:
+  bool change_irqfd(const EventFd& event, uint32_t flags) noexcept;
+
   std::shared_ptr<IrqRouter> router_;
   const int vm_fd_;
   const uint32_t gsi_;
