@@ -11,7 +11,9 @@ import { writeJson } from './lib/results.mjs';
 const BENCHMARKS = {
   blk: async (options) => (await import('./io/bench.mjs')).benchIo('blk', options),
   boot: async (options) => (await import('./boot/boot.mjs')).benchBoot(options),
+  net: async (options) => (await import('./io/bench.mjs')).benchIo('net', options),
   start: async (options) => (await import('./start/start.mjs')).benchStart(options),
+  vsock: async (options) => (await import('./io/bench.mjs')).benchIo('vsock', options),
 };
 
 await runMain(async () => {

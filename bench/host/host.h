@@ -32,3 +32,5 @@ int command_image(char** argv);
 int command_repage(char** argv);
 int command_check(char** argv);
 int command_run(char** argv);
+int command_pair(char** argv);
+int command_doorbell(char** argv);

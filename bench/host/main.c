@@ -5,6 +5,8 @@
  *   repage FROM TO                      copies in such pieces that the page cache has small pages
  *   check FILE SEED                     counts whose content its 4 KiB units have
  *   run [OPTIONS] -- PROGRAM [ARG...]   runs a VMM with the measuring guest (run.c)
+ *   pair [--bytes N] [--packet N]       a UNIX socket pair's throughput (pair.c)
+ *   doorbell --guest F --cmdline TEXT   the time from doorbell to interrupt (doorbell.c)
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -41,10 +43,8 @@ static const struct {
   const char* name;
   int (*run)(char** argv);
 } commands[] = {
-    {"image", command_image},
-    {"repage", command_repage},
-    {"check", command_check},
-    {"run", command_run},
+    {"image", command_image}, {"repage", command_repage}, {"check", command_check},
+    {"run", command_run},     {"pair", command_pair},     {"doorbell", command_doorbell},
 };
 
 int main(int argc, char** argv) {

@@ -2,6 +2,7 @@
  * Runs a VMM with the measuring guest in it (bench/guest/measure.h) and reads what it costs.
  *
  *   run [--timeout MS] [--vcpu PREFIX] [--guest-cpu N] [--host-cpu N] [--exits 1] [--shell COMMAND]
+ *       [--vsock PATH]
  *       -- PROGRAM [ARGUMENT...]
  *
  * Threads named PREFIX... go to the guest's CPU, everything else to the host's. --exits counts
@@ -23,6 +24,7 @@
 
 #include "exits.h"
 #include "host.h"
+#include "peer.h"
 #include "sample.h"
 
 enum { kMaxLine = 4096, kExitGraceMs = 2000 };
@@ -155,6 +157,8 @@ int command_run(char** argv) {
     if (system(shell) != 0) fail("failed: %s", shell);
   }
   pin_thread(0, host_cpu);
+  const char* vsock = option(argv, "--vsock", NULL);
+  if (vsock != NULL) start_peer(vsock, host_cpu);
   int output[2];
   if (pipe2(output, O_CLOEXEC) != 0) fail_errno("pipe");
   const uint64_t tsc = read_tsc(), time = now_ns();

@@ -1,4 +1,4 @@
-/** `npm run bench -- blk`: every case on every VMM, in turn, round by round. */
+/** `npm run bench -- blk`, `net` and `vsock`: every case on every VMM, in turn, round by round. */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -6,11 +6,12 @@ import path from 'node:path';
 import { exitOnSignals, Failure, step } from '../../scripts/lib/progress.mjs';
 import { buildIoPrograms } from '../lib/programs.mjs';
 import { versionOf } from '../lib/timedRun.mjs';
-import { selectCases } from './cases.mjs';
+import { selectCases } from './cases/cases.mjs';
 import { findContenders } from './contenders.mjs';
 import { Images } from './images.mjs';
 import { IoResults } from './ioResults.mjs';
-import { exitsOf, failureOf, parseRecord, resultOf, sampleOf } from './record.mjs';
+import { exitsOf, failureOf, parseRecord, sampleOf } from './record.mjs';
+import { prepareResources } from './resources.mjs';
 
 const DEFAULT_ROUNDS = 5;
 const RUN_TIMEOUT_MS = 20_000;
@@ -25,7 +26,7 @@ const RUN_TIMEOUT_MS = 20_000;
  */
 
 /**
- * @param {import('./cases.mjs').Case['benchmark']} benchmark
+ * @param {import('./cases/cases.mjs').IoBenchmark} benchmark
  * @param {import('../lib/arguments.mjs').Arguments} options
  * @returns {Promise<IoResults>}
  */
@@ -45,7 +46,7 @@ export async function benchIo(benchmark, options) {
     options.folder ? fs.mkdtempSync(path.join(options.folder, 'tsvmm-bench-')) : folder,
   );
   try {
-    const contenders = findContenders(options, (name, reason) => results.skip(name, reason));
+    const contenders = findContenders(benchmark, options, (name, reason) => results.skip(name, reason));
     for (const one of contenders) results.versions[one.name] = versionOf(one.file);
     for (const one of cases) {
       await step(`${benchmark} ${one.name}`, (detail) =>
@@ -62,7 +63,7 @@ export async function benchIo(benchmark, options) {
 /**
  * @param {IoBench} bench
  * @param {readonly import('./contenders.mjs').Contender[]} contenders
- * @param {import('./cases.mjs').Case} one
+ * @param {import('./cases/cases.mjs').Case} one
  * @param {(text: string) => void} detail
  */
 async function runCase(bench, contenders, one, detail) {
@@ -81,6 +82,7 @@ async function runCase(bench, contenders, one, detail) {
   if (one.disk && one.disk.format !== 'raw' && first) {
     able.push({ ...first, name: `${first.name}, raw image`, raw: true });
   }
+  able.push(...(one.floors ?? []).map((floor) => floorContender(floor, bench.programs.host)));
   const rounds = options.rounds ?? DEFAULT_ROUNDS;
   // The round before the first warms everything up and counts exits, which would slow the others down.
   for (let round = -1; round < rounds; round++) {
@@ -95,25 +97,37 @@ async function runCase(bench, contenders, one, detail) {
 }
 
 /**
+ * @param {import('./cases/cases.mjs').Floor} floor
+ * @param {string} helper
+ * @returns {import('./contenders.mjs').Contender}
+ */
+function floorContender(floor, helper) {
+  return {
+    name: floor.name,
+    file: helper,
+    vcpu: 'vcpu',
+    args: (run) => floor.args(run.guest, run.commandLine),
+    refuses: () => undefined,
+    ...(floor.guest && { guest: floor.guest }),
+  };
+}
+
+/**
  * @param {IoBench} bench
  * @param {import('./contenders.mjs').Contender} contender
- * @param {import('./cases.mjs').Case} one
+ * @param {import('./cases/cases.mjs').Case} one
  * @param {number} round below 0: do not count it
  */
 async function runOnce(bench, contender, one, round) {
-  const { images, options, results } = bench;
+  const { options, results } = bench;
   const folder = fs.mkdtempSync(path.join(bench.folder, 'run-'));
-  const settings = new Map([...Object.entries(one.guest), ...options.set]);
-  const disk = one.disk && { ...one.disk, ...(contender.raw && { format: /** @type {const} */ ('raw') }) };
-  const image = disk && (await images.prepare(disk));
-  if (image) settings.set('seed', String(image.seed));
-  const writes = Number(settings.get('write') ?? 0) > 0;
-  if (image && writes) images.written(image.path);
+  const settings = new Map([...Object.entries(contender.guest ?? one.guest), ...options.set]);
+  const resources = await prepareResources(bench, contender, one, settings, folder);
   const args = contender.args({
     guest: bench.programs.guest,
     commandLine: [...settings].map(([key, value]) => `${key}=${value}`).join(' '),
     folder,
-    disk: disk && image && { ...disk, path: image.path, queues: Number(settings.get('queues') ?? 1) },
+    ...resources.run,
   });
   const words = [
     '--timeout',
@@ -123,22 +137,9 @@ async function runOnce(bench, contender, one, round) {
     '--exits',
     round < 0 ? '1' : '0',
   ];
-  const { record, errors } = await runHelper(bench.programs.host, [
-    'run',
-    ...words,
-    '--',
-    contender.file,
-    ...args,
-  ]);
-  let failure = failureOf(record);
-  if (!failure && disk && image && writes) {
-    failure = await images.faults(
-      image.path,
-      disk.format,
-      image.seed,
-      resultOf(record).get('distinct-units') ?? -1,
-    );
-  }
+  const command = ['run', ...words, ...resources.words, '--', contender.file, ...args];
+  const { record, errors } = await runHelper(bench.programs.host, command);
+  const failure = failureOf(record) ?? (await resources.faults(record));
   fs.rmSync(folder, { recursive: true, force: true });
   if (failure) {
     results.fail(one, contender.name, `${failure}${errors && `\n${errors.slice(-1000)}`}`);

@@ -6,6 +6,7 @@ import { PEERS } from '../lib/arguments.mjs';
 import { findCommand } from '../lib/findCommand.mjs';
 
 const MEMORY_MIB = 512;
+const GUEST_CID = 3;
 
 /** QEMU's microvm has no firmware that would place BARs: the guest does, within the machine's windows. */
 const QEMU_MICROVM_OPTIONS = 'ecam=0xe0000000 mmio=0xc0000000';
@@ -16,6 +17,8 @@ const QEMU_MICROVM_OPTIONS = 'ecam=0xe0000000 mmio=0xc0000000';
  * @property {string} commandLine
  * @property {string} folder empty, for sockets and config files
  * @property {{path: string, format: 'raw' | 'qcow2', direct: boolean, queues: number} | undefined} disk
+ * @property {string | undefined} tap name of an interface that is there
+ * @property {string | undefined} vsock path of the UNIX socket that the device makes
  */
 
 /**
@@ -24,24 +27,27 @@ const QEMU_MICROVM_OPTIONS = 'ecam=0xe0000000 mmio=0xc0000000';
  * @property {string} file absolute path
  * @property {string} vcpu how names of vCPU threads start
  * @property {(run: IoRun) => string[]} args
- * @property {(run: import('./cases.mjs').Case) => string | undefined} refuses why it cannot run a case
+ * @property {(run: import('./cases/cases.mjs').Case) => string | undefined} refuses why it cannot run a case
+ * @property {Readonly<Record<string, string | number>>} [guest] options for the measuring guest instead of the case's
  * @property {boolean} [raw] runs cases of other image formats on a raw image
  */
 
 /**
  * Everybody who is there and asked for, tsvmm first; `skip` hears of the others.
  *
+ * @param {import('./cases/cases.mjs').IoBenchmark} benchmark
  * @param {import('../lib/arguments.mjs').Arguments} options
  * @param {(name: string, reason: string) => void} skip
  * @returns {Contender[]}
  */
-export function findContenders(options, skip) {
+export function findContenders(benchmark, options, skip) {
   const present = [tsvmm('tsvmm', path.join(ROOT, 'bin/tsvmm'), options.devices)];
   const wanted = (/** @type {string} */ name) => !options.only || options.only.includes(name);
   const drivers = /** @type {const} */ ({
     baseline: (/** @type {string} */ file) => [tsvmm('baseline', file)],
     'cloud-hypervisor': (/** @type {string} */ file) => [cloudHypervisor(file)],
-    firecracker: (/** @type {string} */ file) => [firecracker(file, 'Async'), firecracker(file, 'Sync')],
+    firecracker: (/** @type {string} */ file) =>
+      benchmark === 'blk' ? [firecracker(file, 'Async'), firecracker(file, 'Sync')] : [firecracker(file)],
   });
   for (const peer of PEERS) {
     const file = options.peers.get(peer);
@@ -71,6 +77,8 @@ function commonArgs(run, extra) {
     const words = [`path=${file}`, `image_type=${format}`, `num_queues=${queues}`];
     args.push('--disk', `${[...words, ...(direct ? ['direct=on'] : [])].join(',')}${more}`);
   }
+  if (run.tap) args.push('--net', `tap=${run.tap}${more}`);
+  if (run.vsock) args.push('--vsock', `cid=${GUEST_CID},socket=${run.vsock}${more}`);
   return args;
 }
 
@@ -94,12 +102,12 @@ function cloudHypervisor(file) {
 
 /**
  * @param {string} file
- * @param {'Async' | 'Sync'} engine
+ * @param {'Async' | 'Sync'} [engine] for disks
  * @returns {Contender}
  */
 function firecracker(file, engine) {
   return {
-    name: `firecracker ${engine.toLowerCase()}`,
+    name: engine ? `firecracker ${engine.toLowerCase()}` : 'firecracker',
     file,
     vcpu: 'fc_vcpu',
     args: (run) => {
@@ -119,7 +127,7 @@ function firecracker(file, engine) {
 
 /**
  * @param {IoRun} run
- * @param {'Async' | 'Sync'} engine
+ * @param {'Async' | 'Sync'} [engine]
  */
 function firecrackerConfig(run, engine) {
   const drive = {
@@ -127,11 +135,13 @@ function firecrackerConfig(run, engine) {
     path_on_host: run.disk?.path,
     is_root_device: false,
     is_read_only: false,
-    io_engine: engine,
+    ...(engine && { io_engine: engine }),
   };
   return {
     'boot-source': { kernel_image_path: run.guest, boot_args: run.commandLine },
     drives: run.disk ? [drive] : [],
+    ...(run.tap && { 'network-interfaces': [{ iface_id: 'net', host_dev_name: run.tap }] }),
+    ...(run.vsock && { vsock: { guest_cid: GUEST_CID, uds_path: run.vsock } }),
     'machine-config': { vcpu_count: 1, mem_size_mib: MEMORY_MIB },
   };
 }
@@ -153,18 +163,22 @@ function qemu(file) {
       ...['-kernel', run.guest, '-append', `${run.commandLine} ${QEMU_MICROVM_OPTIONS}`],
       ...qemuDevices(run),
     ],
-    refuses: () => undefined,
+    refuses: ({ vsock }) => (vsock ? 'has vsock by vhost only' : undefined),
   };
 }
 
 /** @param {IoRun} run */
-function qemuDevices({ disk }) {
+function qemuDevices({ disk, tap }) {
   const args = [];
   if (disk) {
     const { path: file, format, direct, queues } = disk;
     const cache = `cache.direct=${direct ? 'on' : 'off'}`;
     args.push('-drive', `file=${file},if=none,id=disk,format=${format},aio=io_uring,${cache}`);
     args.push('-device', `virtio-blk-pci,drive=disk,iothread=io,disable-legacy=on,num-queues=${queues}`);
+  }
+  if (tap) {
+    args.push('-netdev', `tap,id=net,ifname=${tap},script=no,downscript=no,vhost=off`);
+    args.push('-device', 'virtio-net-pci,netdev=net,disable-legacy=on');
   }
   return args;
 }

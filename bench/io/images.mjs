@@ -25,7 +25,7 @@ export class Images {
   /**
    * An image that nobody has written to since it was made.
    *
-   * @param {import('./cases.mjs').Disk} disk
+   * @param {import('./cases/cases.mjs').Disk} disk
    * @returns {Promise<{path: string, seed: number}>}
    */
   async prepare({ format, direct }) {
@@ -46,6 +46,11 @@ export class Images {
     }
     this.#clean.set(file, seed);
     return { path: file, seed };
+  }
+
+  /** @param {string} file */
+  isClean(file) {
+    return this.#clean.has(file);
   }
 
   /** @param {string} file */

@@ -4,7 +4,7 @@ import { hostSentence } from '../lib/results.mjs';
 import { summarize } from '../lib/statistics.mjs';
 import { formatNumber, formatTable } from '../lib/table.mjs';
 
-/** @typedef {import('./cases.mjs').Case} Case */
+/** @typedef {import('./cases/cases.mjs').Case} Case */
 /** @typedef {import('./record.mjs').Sample} Sample */
 /** @typedef {import('../lib/results.mjs').Report} Report */
 
@@ -166,7 +166,11 @@ function caseTable(one, entries) {
       `${formatNumber(rate.min)}-${formatNumber(rate.max)}`,
       median((sample) => sample.cpu / 1000),
       median((sample) => sample.cpuOutside / 1000),
-      ...['500000', '990000', '999000'].map((ppm) => median((sample) => (sample.quantiles[ppm] ?? 0) / 1000)),
+      ...['500000', '990000', '999000'].map((ppm) =>
+        samples[0]?.quantiles[ppm] === undefined
+          ? ''
+          : median(({ quantiles }) => (quantiles[ppm] ?? 0) / 1000),
+      ),
       entry.exits ? formatNumber(entry.exits.all) : '?',
       median((sample) => sample.kicks),
       ratio ? formatNumber(ratio.median) : '',

@@ -73,7 +73,7 @@ async function compile(name, outputName = name, flags = []) {
  * @param {readonly string[]} [flags]
  */
 async function compileFiles(sources, output, flags = []) {
-  const strict = ['-std=gnu11', '-D_GNU_SOURCE', '-O2', '-Wall', '-Wextra', '-Werror'];
+  const strict = ['-std=gnu11', '-D_GNU_SOURCE', '-pthread', '-O2', '-Wall', '-Wextra', '-Werror'];
   await run('gcc', [...strict, ...flags, '-o', output, ...sources]);
   return output;
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { CASES, selectCases } from '../../../bench/io/cases.mjs';
+import { CASES, selectCases } from '../../../bench/io/cases/cases.mjs';
 import { IoResults, ratioTo } from '../../../bench/io/ioResults.mjs';
 
 const sample = (rate: number, cpu: number) => ({

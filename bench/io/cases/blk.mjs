@@ -1,20 +1,6 @@
-/** What `bench blk` measures. Guest options are those of bench/guest. */
+/** What `bench blk` measures; guest options are those of bench/guest/block.c. */
 
-/**
- * @typedef {object} Disk
- * @property {'raw' | 'qcow2'} format
- * @property {boolean} direct O_DIRECT
- */
-
-/**
- * @typedef {object} Case
- * @property {'blk'} benchmark
- * @property {string} name
- * @property {string} title
- * @property {'operations' | 'bytes'} rate what is compared, per second
- * @property {Readonly<Record<string, string | number>>} guest options of the measuring guest, `run` included
- * @property {Disk} [disk]
- */
+/** @typedef {import('./cases.mjs').Case} Case */
 
 const KIB = 1024;
 const PAGE_CACHE = /** @type {const} */ ({ format: 'raw', direct: false });
@@ -24,7 +10,7 @@ const QCOW2 = /** @type {const} */ ({ format: 'qcow2', direct: false });
 /**
  * @param {string} name
  * @param {string} title
- * @param {Disk} disk
+ * @param {import('./cases.mjs').Disk} disk
  * @param {Record<string, string | number>} guest
  * @returns {Case}
  */
@@ -38,7 +24,7 @@ const SEQUENTIAL = { order: 'sequential' };
 const LARGE = { bs: 128 * KIB, depth: 8 };
 
 /** @type {readonly Case[]} */
-export const CASES = [
+export const BLK_CASES = [
   blk('randread-4k-d32', '4 KiB random reads, depth 32, page cache', PAGE_CACHE, { depth: 32 }),
   blk('randwrite-4k-d32', '4 KiB random writes, depth 32, page cache', PAGE_CACHE, { depth: 32, ...WRITE }),
   blk('randrw-4k-d32', '4 KiB random, 70 % reads, depth 32, page cache', PAGE_CACHE, {
@@ -88,15 +74,3 @@ export const CASES = [
     ...SEQUENTIAL,
   }),
 ];
-
-/**
- * @param {Case['benchmark']} benchmark
- * @param {readonly RegExp[]} patterns all cases if there are none
- */
-export function selectCases(benchmark, patterns) {
-  return CASES.filter(
-    (one) =>
-      one.benchmark === benchmark &&
-      (patterns.length === 0 || patterns.some((pattern) => pattern.test(one.name))),
-  );
-}
