@@ -45,6 +45,8 @@ export interface VirtualMachineEvents {
   shutdown: [];
   /** The VM is gone for good, for the reason given. */
   exit: [VmmExit];
+  /** The guest's kernel failed (with `pvpanic`); `crash_loaded`: and goes on with its crash kernel. */
+  panic: ['panic' | 'crash_loaded'];
   /** Something that a person should know. */
   warning: [string];
   /** Every event, in the form of the event monitor. */
@@ -149,6 +151,14 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   /**
+   * Tells the guest, by a new VM generation id, that it is a copy or went back in time: to be called when that happened
+   * behind its back, as when its disks were cloned or reverted. Linux then draws new random seeds.
+   */
+  renewGeneration(): Promise<void> {
+    return this.#vmm.renewGeneration();
+  }
+
+  /**
    * Changes sizes: `{ desired_balloon: bytes }`. The guest takes its time; `info().memory_actual_size` shows how far it is.
    * @throws VmmError if the VM has no such thing, or cannot change it while it runs
    */
@@ -195,6 +205,7 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
       if (this.#stream) follow(this.#stream.port, event.event);
       this.emit(event.event as 'booted');
     }
+    if (event.source === 'guest') this.emit('panic', event.properties?.event as 'panic');
     this.emit('event', event);
   }
 }

@@ -153,11 +153,15 @@ export interface BootSpec {
   readonly cmos: { readonly port: number; readonly memoryBelow4G: number; readonly memoryAbove4G: number };
   readonly acpi: { readonly sleepResetPort: number; readonly pmTimerPort: number };
   readonly ged: { readonly address: number; readonly gsi: number };
+  /** The guest address of the 16 bytes that `machineSetVmGeneration` changes. */
+  readonly vmGeneration: { readonly address: number };
   readonly pci: {
     readonly ecam: number;
     readonly window32: { readonly start: number; readonly size: number };
     readonly window64: { readonly start: number; readonly size: number };
     readonly functions: readonly PciFunctionSpec[];
+    /** Where a guest tells that its kernel failed; its BAR is 4 KiB. */
+    readonly pvpanic?: { readonly slot: number; readonly bar0: number };
   };
 }
 
@@ -180,6 +184,8 @@ export type MachineEvent =
   | { readonly type: 'device-reset'; readonly id: string }
   /** A line that firmware wrote to its debug port (0x402). */
   | { readonly type: 'firmware-log'; readonly line: string }
+  /** The guest's kernel failed; `crash_loaded`: it goes on with its crash kernel. Each comes once. */
+  | { readonly type: 'guest-panic'; readonly event: 'panic' | 'crash_loaded' }
   /** The device went to DEVICE_NEEDS_RESET. */
   | { readonly type: 'device-failed'; readonly id: string; readonly reason: string };
 
@@ -203,6 +209,8 @@ export interface NativeAddon {
   /** Gives a disk another size in bytes, a multiple of 512, and tells the guest. */
   machineResizeDisk(machine: MachineHandle, id: string, bytes: number): Promise<void>;
   machineResizeConsole(machine: MachineHandle, columns: number, rows: number): void;
+  /** Tells the guest that it is a copy, or went back in time, by 16 bytes that it has not seen before. */
+  machineSetVmGeneration(machine: MachineHandle, id: Uint8Array): void;
   /** Wishes for a balloon of `size` bytes; the guest takes its time. */
   machineResizeBalloon(machine: MachineHandle, size: number): void;
   /** Bytes that are in the balloon now, 0 without one. */
@@ -237,6 +245,8 @@ export interface NativeAddon {
   readAt(fd: number, offset: number, length: number): Uint8Array;
   /** unlink(2). */
   removeFile(path: string): void;
+  /** Up to 256 bytes that nobody can guess. */
+  randomBytes(length: number): Uint8Array;
 }
 
 export const native: NativeAddon = loadAddon() as NativeAddon;

@@ -18,6 +18,8 @@ namespace {
 
 using Arguments = const Napi::CallbackInfo&;
 
+constexpr size_t kVmGenerationSize = 16;
+
 /// What one JavaScript environment keeps: facts about the host, which do not change.
 struct Environment {
   std::unique_ptr<HostFacts> host;
@@ -82,6 +84,18 @@ Napi::Value machine_resize_console(Arguments info) {
   const auto rows = static_cast<uint16_t>(to_uint(info[2], "rows", UINT16_MAX));
   unwrap(info[0]).machine().resize_console(columns, rows);
   return info.Env().Undefined();
+}
+
+Napi::Value machine_set_vm_generation(Arguments info) {
+  const std::vector<uint8_t> id = to_bytes(info[1], "id");
+  if (id.size() != kVmGenerationSize) wrong(info.Env(), "id", "16 bytes");
+  unwrap(info[0]).machine().set_vm_generation(
+      std::span<const uint8_t, kVmGenerationSize>(id.data(), kVmGenerationSize));
+  return info.Env().Undefined();
+}
+
+Napi::Value random_bytes_function(Arguments info) {
+  return from_bytes(info.Env(), random_bytes(to_uint(info[0], "length", kMaxRandom)));
 }
 
 Napi::Value machine_resize_balloon(Arguments info) {
@@ -225,6 +239,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<machine_nmi>(exports, "machineNmi");
   add<machine_resize_disk>(exports, "machineResizeDisk");
   add<machine_resize_console>(exports, "machineResizeConsole");
+  add<machine_set_vm_generation>(exports, "machineSetVmGeneration");
   add<machine_resize_balloon>(exports, "machineResizeBalloon");
   add<machine_balloon_size>(exports, "machineBalloonSize");
   add<machine_counters>(exports, "machineCounters");
@@ -242,6 +257,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<close_file_function>(exports, "closeFile");
   add<read_at_function>(exports, "readAt");
   add<remove_file_function>(exports, "removeFile");
+  add<random_bytes_function>(exports, "randomBytes");
   return exports;
 }
 

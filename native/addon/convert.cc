@@ -30,6 +30,11 @@ PciSpec to_pci(const Napi::Object& object) {
   for_each(object.Get("functions"), "functions", [&spec](const Napi::Value& function) {
     spec.functions.push_back(to_pci_function(to_object(function, "functions")));
   });
+  if (object.Get("pvpanic").IsObject()) {
+    const Napi::Object pvpanic = object_field(object, "pvpanic");
+    spec.pvpanic = PvpanicSpec{.slot = narrow_field<unsigned>(pvpanic, "slot"),
+                               .bar0 = uint_field(pvpanic, "bar0")};
+  }
   return spec;
 }
 
@@ -107,6 +112,7 @@ BootSpec to_boot_spec(const Napi::Value& value) {
   const Napi::Object ged = object_field(object, "ged");
   spec.ged = uint_field(ged, "address");
   spec.ged_gsi = narrow_field<unsigned>(ged, "gsi");
+  spec.vm_generation = uint_field(object_field(object, "vmGeneration"), "address");
   spec.pci = to_pci(object_field(object, "pci"));
   return spec;
 }
@@ -142,6 +148,10 @@ Napi::Object from_event(Napi::Env env, const MachineEvent& event) {
       set("type", "device-failed");
       set("id", event.id);
       set("reason", event.reason);
+      break;
+    case Type::kGuestPanic:
+      set("type", "guest-panic");
+      set("event", event.reason);
       break;
     case Type::kFirmwareLog:
       set("type", "firmware-log");

@@ -17,6 +17,7 @@ class Ged final : public ByteDevice {
   static constexpr uint8_t kMemory = 1U << 1;
   static constexpr uint8_t kPci = 1U << 2;
   static constexpr uint8_t kPowerButton = 1U << 3;
+  static constexpr uint8_t kVmGeneration = 1U << 4;
 
   /// `interrupt` must outlive this device.
   explicit Ged(InterruptLine& interrupt);

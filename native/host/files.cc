@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -120,6 +121,13 @@ uint64_t image_size(int fd) {
     throw Error("ERR_TSVMM_NO_IMAGE", "neither a regular file nor a block device");
   }
   return size;
+}
+
+std::vector<uint8_t> random_bytes(uint64_t length) {
+  std::vector<uint8_t> bytes(length);
+  // Up to 256 bytes come whole, and no signal interrupts them.
+  check_errno(static_cast<int>(::getrandom(bytes.data(), bytes.size(), 0)), "getrandom");
+  return bytes;
 }
 
 }  // namespace tsvmm

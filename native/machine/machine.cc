@@ -47,6 +47,7 @@ void Machine::boot(BootSpec boot) {
   const std::lock_guard lock(mutex_);
   if (!vcpus_ || devices_) throw Error("ERR_TSVMM_NO_MACHINE", "this machine cannot be booted");
   load_images(*memory_, boot.load);
+  vm_generation_ = boot.vm_generation;
   devices_ = std::make_unique<PlatformDevices>(
       boot, *memory_, *vm_, [this](MachineEvent event) { report(std::move(event)); });
   vcpus_->start(std::move(boot.vcpus), *devices_);
@@ -100,6 +101,14 @@ void Machine::inject_nmi() {
 void Machine::resize_console(uint16_t columns, uint16_t rows) {
   const auto lock = lock_running();
   devices_->resize_console(columns, rows);
+}
+
+void Machine::set_vm_generation(std::span<const uint8_t, 16> id) {
+  const auto lock = lock_running();
+  if (!memory_->write(vm_generation_, id)) {
+    throw Error("EINVAL", "the VM generation id is outside memory");
+  }
+  devices_->vm_generation_changed();
 }
 
 void Machine::resize_balloon(uint64_t size) {

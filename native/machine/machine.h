@@ -3,6 +3,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,8 @@ class Machine {
   void press_power_button();
   void inject_nmi();
   void resize_console(uint16_t columns, uint16_t rows);
+  /// Gives the VM another generation id and tells the guest.
+  void set_vm_generation(std::span<const uint8_t, 16> id);
   /// Wishes that the guest puts `size` bytes into its balloon; throws Error ENODEV if it has none.
   void resize_balloon(uint64_t size);
   /// Bytes that are in it now.
@@ -62,6 +65,7 @@ class Machine {
 
   std::mutex mutex_;
   // In the order in which they are needed: destroyed from below.
+  GuestAddress vm_generation_ = 0;
   std::unique_ptr<GuestMemory> memory_;
   std::unique_ptr<Vm> vm_;
   std::unique_ptr<PlatformDevices> devices_;

@@ -15,11 +15,12 @@ struct MachineEvent {
     kDeviceReset,
     kDeviceFailed,
     kFirmwareLog,
+    kGuestPanic,
   };
   Type type;
-  std::string id;  ///< the device's
-  std::string
-      reason;  ///< kReset: the cause; kVcpuError, kDeviceFailed: the reason; kFirmwareLog: the line
+  std::string id;      ///< the device's
+  std::string reason;  ///< kReset: the cause; kVcpuError, kDeviceFailed: the reason; kFirmwareLog:
+                       ///< the line; kGuestPanic: which event
   unsigned vcpu = 0;
   uint64_t code = 0;
   std::string detail;

@@ -53,11 +53,17 @@ struct DebugConsoleSpec {
   CharBackendSource backend;
 };
 
+struct PvpanicSpec {
+  unsigned slot = 0;
+  GuestAddress bar0 = 0;
+};
+
 struct PciSpec {
   GuestAddress ecam = 0;
   GuestMemory::Range window32{};
   GuestMemory::Range window64{};
   std::vector<PciFunctionSpec> functions;
+  std::optional<PvpanicSpec> pvpanic;
 };
 
 struct BootSpec {
@@ -73,6 +79,7 @@ struct BootSpec {
   uint16_t acpi_pm_timer_port = 0;
   GuestAddress ged = 0;
   unsigned ged_gsi = 0;
+  GuestAddress vm_generation = 0;
   PciSpec pci;
 };
 

@@ -10,7 +10,7 @@ export type VmFlag =
   | { readonly kind: 'options'; readonly field: 'cpus' | 'memory' | 'rng' | 'balloon' | 'platform' }
   | { readonly kind: 'list'; readonly field: 'disks' | 'rate_limit_groups' }
   | { readonly kind: 'console'; readonly field: 'serial' | 'console' | 'debug_console' }
-  | { readonly kind: 'switch'; readonly field: 'watchdog' };
+  | { readonly kind: 'switch'; readonly field: 'watchdog' | 'pvpanic' };
 
 export const vmFlags: Readonly<Record<string, VmFlag>> = {
   kernel: { kind: 'payload', field: 'kernel' },
@@ -27,6 +27,7 @@ export const vmFlags: Readonly<Record<string, VmFlag>> = {
   console: { kind: 'console', field: 'console' },
   'debug-console': { kind: 'console', field: 'debug_console' },
   watchdog: { kind: 'switch', field: 'watchdog' },
+  pvpanic: { kind: 'switch', field: 'pvpanic' },
   platform: { kind: 'options', field: 'platform' },
 };
 
@@ -60,6 +61,6 @@ export const processFlags: Readonly<Record<string, ProcessFlag>> = {
 export const unsupportedFlags: readonly string[] = [
   ...['dbus-object-path', 'dbus-service-name', 'dbus-system-bus', 'device', 'fs', 'fw-cfg-config', 'gdb'],
   ...['generic-vhost-user', 'host-data', 'igvm', 'ivshmem', 'landlock', 'landlock-rules', 'log-format'],
-  ...['memory-zone', 'net', 'numa', 'pci-segment', 'pmem', 'pvmemcontrol', 'pvpanic', 'restore'],
+  ...['memory-zone', 'net', 'numa', 'pci-segment', 'pmem', 'pvmemcontrol', 'restore'],
   ...['rtc', 'tpm', 'user-device', 'vdpa', 'vsock'],
 ];

@@ -29,6 +29,8 @@ export interface VirtualMachineOptions {
   readonly console?: ConsoleOption;
   readonly debugConsole?: ConsoleOption;
   readonly watchdog?: boolean;
+  /** Let the guest tell when its kernel fails: event `panic`. */
+  readonly pvpanic?: boolean;
   /** Bytes that the guest is to give up, as for `memory`, or the REST API's object. No balloon unless given. */
   readonly balloon?: number | string | VmConfigInput['balloon'];
   readonly platform?: VmConfigInput['platform'];
@@ -52,7 +54,8 @@ function isJsonForm(options: VirtualMachineOptions | VmConfigInput): options is 
 }
 
 function expand(options: VirtualMachineOptions, streamPath: string | undefined): Record<string, unknown> {
-  const { cpus, memory, kernel, firmware, cmdline, initramfs, disks, watchdog, balloon, platform } = options;
+  const { cpus, memory, kernel, firmware, cmdline, initramfs, disks, watchdog, pvpanic, balloon, platform } =
+    options;
   return {
     cpus: typeof cpus === 'number' ? { boot_vcpus: cpus, max_vcpus: cpus } : cpus,
     memory: typeof memory === 'number' || typeof memory === 'string' ? { size: bytesOf(memory) } : memory,
@@ -63,6 +66,7 @@ function expand(options: VirtualMachineOptions, streamPath: string | undefined):
     console: device(options.console ?? 'off'),
     debug_console: options.debugConsole && device(options.debugConsole),
     watchdog,
+    pvpanic,
     balloon:
       typeof balloon === 'number' || typeof balloon === 'string' ? { size: bytesOf(balloon) } : balloon,
     platform,

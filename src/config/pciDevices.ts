@@ -15,5 +15,6 @@ export function pciDevices(config: VmConfig): PciWishes[] {
     config.rng,
     ...(config.balloon ? [config.balloon] : []),
     ...(config.watchdog ? [{}] : []),
+    ...(config.pvpanic ? [{}] : []),
   ];
 }

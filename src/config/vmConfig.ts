@@ -161,7 +161,7 @@ export const vmConfig = {
     user_devices: { type: 'any', unsupported: true },
     vdpa: { type: 'any', unsupported: true },
     vsock: { type: 'any', unsupported: true },
-    pvpanic: { type: 'boolean', default: false, unsupported: true },
+    pvpanic: { type: 'boolean', default: false, help: 'Let the guest tell when its kernel fails' },
     iommu: { type: 'boolean', default: false, unsupported: true },
     numa: { type: 'any', unsupported: true },
     watchdog: { type: 'boolean', default: false, help: 'Add a virtio watchdog' },

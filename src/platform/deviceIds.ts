@@ -5,6 +5,7 @@ export const CONSOLE_ID = '__console';
 export const RNG_ID = '__rng';
 export const BALLOON_ID = '__balloon';
 export const WATCHDOG_ID = '__watchdog';
+export const PVPANIC_ID = '__pvpanic';
 export const SERIAL_ID = '__serial';
 export const DEBUG_CONSOLE_ID = '__debug_console';
 export const IOAPIC_ID = '__ioapic';

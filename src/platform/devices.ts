@@ -2,15 +2,18 @@
 import type { BalloonConfig } from '../config/devices/balloon.ts';
 import type { DiskConfig } from '../config/devices/disk.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { CharBackendSpec, PciFunctionSpec } from '../native.ts';
+import type { BootSpec, CharBackendSpec, PciFunctionSpec } from '../native.ts';
 import { type Bus, createBus, place, reserveNames, type Window } from './bus.ts';
-import { BALLOON_ID, CONSOLE_ID, DISK_PREFIX, RNG_ID, WATCHDOG_ID } from './deviceIds.ts';
+import { BALLOON_ID, CONSOLE_ID, DISK_PREFIX, PVPANIC_ID, RNG_ID, WATCHDOG_ID } from './deviceIds.ts';
 import type { BootResources, Placement } from './plan.ts';
 import { rateLimiterOf } from './rateLimiters.ts';
+
+const PVPANIC_BAR_SIZE = 4096;
 
 export interface DevicePlan {
   readonly functions: readonly PciFunctionSpec[];
   readonly placements: readonly Placement[];
+  readonly pvpanic?: BootSpec['pci']['pvpanic'];
 }
 
 /**
@@ -38,7 +41,17 @@ export function planDevices(
   if (config.watchdog) {
     bus.functions.push({ ...place(bus, 'watchdog', WATCHDOG_ID, undefined, 0), kind: 'watchdog' });
   }
-  return bus;
+  return config.pvpanic ? { ...bus, pvpanic: addPvpanic(bus) } : bus;
+}
+
+function addPvpanic(bus: Bus): { slot: number; bar0: number } {
+  const slot = bus.slots.allocate();
+  const bar0 = bus.bars32.allocate(PVPANIC_BAR_SIZE);
+  bus.placements.push({
+    ...{ id: PVPANIC_ID, kind: 'pvpanic', index: 0, slot },
+    ...{ bar0, bar0Is64Bit: false, bar0Size: PVPANIC_BAR_SIZE },
+  });
+  return { slot, bar0 };
 }
 
 function addBalloon(bus: Bus, balloon: BalloonConfig): void {

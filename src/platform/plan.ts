@@ -26,6 +26,8 @@ export interface BootResources {
   readonly serial?: CharBackendSpec;
   readonly console?: CharBackendSpec;
   readonly debugConsole?: CharBackendSpec;
+  /** 16 bytes that tell this VM, at this time, from every other. */
+  readonly vmGeneration: Uint8Array;
   /** Of the virtio console, 0 by 0 if unknown. */
   readonly consoleSize: { readonly columns: number; readonly rows: number };
 }
@@ -33,7 +35,7 @@ export interface BootResources {
 /** Where a PCI device was put. */
 export interface Placement {
   readonly id: string;
-  readonly kind: PciFunctionSpec['kind'];
+  readonly kind: PciFunctionSpec['kind'] | 'pvpanic';
   /** Place in the configuration's array of such devices; 0 for devices that there is one of. */
   readonly index: number;
   /** Device number on bus 0 of segment 0. */

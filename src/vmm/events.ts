@@ -1,6 +1,6 @@
 /** What a VMM tells its listeners. Names are those of the event monitor. */
 export interface VmmEvent {
-  readonly source: 'vmm' | 'vm' | 'virtio-device' | 'firmware';
+  readonly source: 'vmm' | 'vm' | 'virtio-device' | 'firmware' | 'guest';
   readonly event: string;
   readonly properties?: Readonly<Record<string, string>>;
 }

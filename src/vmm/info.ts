@@ -50,6 +50,10 @@ function deviceTree(config: VmConfig, placements: readonly Placement[]): Record<
   for (const id of platformDevices(config)) tree[id] = { id, resources: [], children: [] };
   for (const placement of placements) {
     const { id } = placement;
+    if (placement.kind === 'pvpanic') {
+      tree[id] = { id, resources: [barOf(placement)], children: [], pci_bdf: bdfOf(placement.slot) };
+      continue;
+    }
     const wrapper = `_virtio-pci-${id}`;
     tree[id] = { id, resources: [], parent: wrapper, children: [] };
     tree[wrapper] = {

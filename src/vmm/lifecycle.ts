@@ -14,6 +14,7 @@ export type Command =
   | 'resume'
   | 'powerButton'
   | 'nmi'
+  | 'renewGeneration'
   | 'resize'
   | 'resizeDisk'
   | 'info'
@@ -30,6 +31,7 @@ export const transitions: Readonly<Record<Command, Readonly<Partial<Record<Lifec
   resume: { paused: 'running' },
   powerButton: { running: 'running', paused: 'paused' },
   nmi: { running: 'running', paused: 'paused' },
+  renewGeneration: { running: 'running', paused: 'paused' },
   resize: { created: 'created', running: 'running', paused: 'paused' },
   resizeDisk: { running: 'running', paused: 'paused' },
   info: { created: 'created', running: 'running', paused: 'paused' },
@@ -47,6 +49,7 @@ export const failureTexts: Readonly<Record<Command, string>> = {
   resume: 'The VM could not resume',
   powerButton: 'Error triggering power button',
   nmi: 'Error triggering NMI',
+  renewGeneration: 'The VM could not be given another generation id',
   resize: 'The VM could not be resized',
   resizeDisk: 'The disk could not be resized',
   info: 'The VM info is not available',

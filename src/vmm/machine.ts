@@ -28,6 +28,8 @@ export interface MachineContext {
   readonly terminal: Terminal;
   /** Outlives the machine: its next one finds the same formats. */
   readonly guessedFormats: DiskContext['guessedFormats'];
+  /** Of the VM, which keeps it over reboots. */
+  readonly vmGeneration: Uint8Array;
   readonly onEvent: (event: MachineEvent) => void;
   /** Hears what a person should know although the machine starts. */
   readonly warn: (message: string) => void;
@@ -129,6 +131,7 @@ async function openResources(context: MachineContext, opened: number[]): Promise
     ...(consoles.serial && { serial: consoles.serial }),
     ...(consoles.console && { console: consoles.console }),
     ...(consoles.debugConsole && { debugConsole: consoles.debugConsole }),
+    vmGeneration: context.vmGeneration,
     consoleSize: consoleSize(native, config, terminal),
   };
 }

@@ -35,9 +35,16 @@ const STANDARD_STREAMS: Terminal = { input: 0, output: 1 };
 
 /** What disks count in. */
 const SECTOR_SIZE = 512;
+/** Microsoft's "Virtual Machine Generation ID": a GUID. */
+const VM_GENERATION_BYTES = 16;
 
 /** Of one device. */
 const MAX_FAILURE_WARNINGS = 20;
+
+const PANIC_TEXTS = {
+  panic: "The guest's kernel panicked",
+  crash_loaded: "The guest's kernel failed and goes on with its crash kernel",
+} as const;
 
 export class Vmm {
   /** Resolves when the VMM has come to its end, with everything of the VM freed. */
@@ -54,6 +61,8 @@ export class Vmm {
   /** Counts machines: an event of an earlier one than the present means nothing any more. */
   #generation = 0;
   #ended = false;
+  /** Tells this VM from copies of it, and from what it was before it went back in time. */
+  #vmGeneration: Uint8Array | undefined;
   #knownBalloonSize = 0;
   /** How often each device has failed. */
   readonly #failures = new Map<string, number>();
@@ -84,6 +93,7 @@ export class Vmm {
       validateConsoles(config);
       this.#consoles = openConsoles(this.#native, config, this.#terminal);
       this.#config = config;
+      this.#vmGeneration = this.#native.randomBytes(VM_GENERATION_BYTES);
     });
   }
 
@@ -120,6 +130,14 @@ export class Vmm {
   /** Sends a non-maskable interrupt to every vCPU. */
   nmi(): Promise<void> {
     return this.#command('nmi', async () => this.#native.machineNmi(this.#running().handle));
+  }
+
+  /** Tells the guest that it is a copy, or went back in time: what it thinks is unique or secret may not be. */
+  renewGeneration(): Promise<void> {
+    return this.#command('renewGeneration', async () => {
+      this.#vmGeneration = this.#native.randomBytes(VM_GENERATION_BYTES);
+      this.#native.machineSetVmGeneration(this.#running().handle, this.#vmGeneration);
+    });
   }
 
   /** Changes sizes: of a machine, for which the guest takes its time, or else of the configuration. */
@@ -276,6 +294,7 @@ export class Vmm {
       config,
       consoles: this.#consoles,
       terminal: this.#terminal,
+      vmGeneration: this.#vmGeneration as Uint8Array,
       onEvent: (event) => this.#machineEvent(event, generation),
       guessedFormats: this.#guessedFormats,
       warn: (message) => this.#options.onWarning?.(message),
@@ -334,6 +353,10 @@ export class Vmm {
       case 'device-failed':
         this.#emit('virtio-device', 'failed', { id: event.id, reason: event.reason });
         this.#warnOfFailure(event.id, event.reason);
+        return;
+      case 'guest-panic':
+        this.#emit('guest', 'panic', { event: event.event });
+        this.#options.onWarning?.(PANIC_TEXTS[event.event]);
         return;
       case 'firmware-log':
         this.#emit('firmware', 'log', { line: event.line });

@@ -39,6 +39,7 @@ function bootSpec(changes: Partial<BootSpec> = {}): BootSpec {
     cmos: { port: 0x70, memoryBelow4G: 0, memoryAbove4G: 0 },
     acpi: { sleepResetPort: 0x600, pmTimerPort: 0x608 },
     ged: { address: 0xfed0_0000, gsi: 13 },
+    vmGeneration: { address: 0xef000 },
     pci: {
       ecam: 0xe800_0000,
       window32: { start: 0xc000_0000, size: 0x2800_0000 },

@@ -10,6 +10,7 @@
 #include "device/ged.h"
 #include "device/i8042.h"
 #include "device/post_code.h"
+#include "device/pvpanic.h"
 #include "device_test_support.h"
 
 namespace tsvmm {
@@ -73,6 +74,16 @@ TEST(DeviceAcpiPmTimer, RunsAndIsReadOnly) {
   EXPECT_LT(second, 3'579'545U * 60);
   EXPECT_EQ(read32(device, 3) >> 8, 0xFFFFFFU);
   access_everything(device, AcpiPmTimer::kSize);
+}
+
+TEST(DevicePvpanic, TellsEachEventOnce) {
+  std::vector<int> told;
+  Pvpanic device([&told](uint8_t event) { told.push_back(event); });
+  EXPECT_EQ(read8(device, 0), 3);
+  for (const uint8_t value : {0, 4, 0x80, 2, 2, 1, 3, 0xff}) write8(device, 0, value);
+  EXPECT_EQ(told, (std::vector<int>{2, 1}));
+  access_everything(device, Pvpanic::kSize);
+  EXPECT_EQ(read8(device, 1), 0xff);
 }
 
 TEST(DeviceGed, BitsAccumulateAndAReadClears) {

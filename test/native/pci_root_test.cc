@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "pci/host_bridge.h"
+#include "pci/register_function.h"
 #include "virtio_mock_driver.h"
 
 namespace tsvmm::virtio_test {
@@ -220,6 +221,35 @@ TEST_F(PciRootTest, MovesWhileOthersAccess) {
   mover.join();
   done = true;
   accesses.join();
+}
+
+TEST(PciRegisterFunction, IsADeviceBehindABar) {
+  class Echo : public BusDevice {
+   public:
+    void read(uint64_t offset, std::span<uint8_t> data) override {
+      std::ranges::fill(data, static_cast<uint8_t>(offset));
+    }
+    void write(uint64_t offset, std::span<const uint8_t> data) override {
+      written = offset << 8 | data[0];
+    }
+    uint64_t written = 0;
+  };
+  PciBench bench;
+  auto echo = std::make_shared<Echo>();
+  bench.root.add(3, std::make_shared<RegisterFunction>(
+                        PciIdentity{.vendor = 0x1b36, .device = 0x11}, kBase, 4096, echo));
+  EXPECT_EQ(bench.config_read<uint32_t>(3, 0), 0x00111b36U);
+  EXPECT_EQ(bench.mmio_read<uint8_t>(kBase + 7), 7);
+  bench.mmio_write<uint8_t>(kBase + 9, 0x42);
+  EXPECT_EQ(echo->written, 0x942U);
+  // The guest finds the size, moves it, and turns it off.
+  bench.config_write<uint32_t>(3, 0x10, ~0U);
+  EXPECT_EQ(bench.config_read<uint32_t>(3, 0x10), 0xfffff000U);
+  bench.config_write<uint32_t>(3, 0x10, kBase + 0x10000);
+  EXPECT_EQ(bench.mmio_read<uint8_t>(kBase + 7), 0xff);
+  EXPECT_EQ(bench.mmio_read<uint8_t>(kBase + 0x10007), 7);
+  bench.config_write<uint16_t>(3, 4, 0);
+  EXPECT_EQ(bench.mmio_read<uint8_t>(kBase + 0x10007), 0xff);
 }
 
 }  // namespace

@@ -9,9 +9,11 @@
 #include "device/debug_console.h"
 #include "device/firmware_debug.h"
 #include "device/i8042.h"
+#include "device/pvpanic.h"
 #include "device/serial.h"
 #include "machine/virtio_factory.h"
 #include "pci/host_bridge.h"
+#include "pci/register_function.h"
 #include "virtio/balloon.h"
 #include "virtio/block.h"
 #include "virtio/console.h"
@@ -23,6 +25,14 @@ namespace {
 constexpr uint64_t kEcamSize = 256U << 20;  // 256 buses of 1 MiB each
 constexpr uint16_t kPciConfigPorts = 0xcf8;
 constexpr uint64_t kPciConfigPortCount = 8;
+
+/// QEMU's "pvpanic" specification: the ids are Red Hat's. The register has a page to itself.
+constexpr PciIdentity kPvpanicIdentity{.vendor = 0x1b36,
+                                       .device = 0x0011,
+                                       .revision = 1,
+                                       .class_code = 0x08 /* base system peripheral */,
+                                       .subclass = 0x80 /* other */};
+constexpr uint64_t kPvpanicBarSize = 4096;
 
 MachineEvent event(MachineEvent::Type type, std::string id, std::string reason) {
   MachineEvent made{};
@@ -135,6 +145,16 @@ void PlatformDevices::add_pci(PciSpec& pci, const GuestMemory& memory, Interrupt
     pci_->add(spec.slot, std::make_shared<VirtioPciFunction>(std::move(options), std::move(device),
                                                              memory, fabric, *events_));
   }
+  if (pci.pvpanic) add_pvpanic(*pci.pvpanic, report);
+}
+
+void PlatformDevices::add_pvpanic(const PvpanicSpec& spec, const Report& report) {
+  auto device = std::make_shared<Pvpanic>([report](uint8_t told) {
+    const char* name = told == Pvpanic::kPanicked ? "panic" : "crash_loaded";
+    report(event(MachineEvent::Type::kGuestPanic, {}, name));
+  });
+  pci_->add(spec.slot, std::make_shared<RegisterFunction>(kPvpanicIdentity, spec.bar0,
+                                                          kPvpanicBarSize, std::move(device)));
 }
 
 void PlatformDevices::pause() {

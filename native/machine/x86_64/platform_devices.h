@@ -49,6 +49,8 @@ class PlatformDevices : public AccessHandler {
   void press_power_button() noexcept { ged_->notify(Ged::kPowerButton); }
   /// A multiple of 512. Throws Error.
   void resize_disk(const std::string& id, uint64_t bytes);
+  /// Tells the guest that the VM generation id is another one.
+  void vm_generation_changed() noexcept { ged_->notify(Ged::kVmGeneration); }
   /// Without effect on a machine without a console.
   void resize_console(uint16_t columns, uint16_t rows) noexcept;
   /// False on a machine without a balloon.
@@ -82,6 +84,7 @@ class PlatformDevices : public AccessHandler {
   void add_acpi_devices(const BootSpec& boot, const Report& report);
   void add_pci(PciSpec& pci, const GuestMemory& memory, InterruptFabric& fabric,
                const Report& report);
+  void add_pvpanic(const PvpanicSpec& spec, const Report& report);
   void map_ports(uint16_t base, uint64_t size, std::shared_ptr<BusDevice> device);
 
   // Declared in the order in which they are needed: a device goes before the loop and the interrupt

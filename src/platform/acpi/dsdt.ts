@@ -18,23 +18,30 @@ export interface DsdtParameters {
   readonly window32: { readonly start: number; readonly size: number };
   readonly window64: { readonly start: number; readonly size: number };
   readonly ged: { readonly address: number; readonly size: number; readonly gsi: number };
+  /** Where the 16 bytes of the VM generation id are. */
+  readonly vmGeneration: { readonly address: number };
+  readonly clock: { readonly port: number };
   /** Absent if the machine has no serial port. */
   readonly serial: { readonly port: number; readonly gsi: number } | undefined;
 }
 
 /** Bits of the GED's register, cleared by reading it. */
 const GED_POWER_BUTTON = 1 << 3;
+const GED_VM_GENERATION = 1 << 4;
 
 /** Mechanism 1's two registers (PCI 3.0 §3.2.2.3.2). */
 const PCI_CONFIG_PORT = 0xcf8;
 const PCI_CONFIG_PORTS = 8;
 const SERIAL_PORTS = 8;
+const CLOCK_PORTS = 2;
 
 /** Sleep type of S5, as written to the sleep control register. */
 const SLEEP_TYPE_S5 = 5;
 
 /** Notification that a power button was pressed (ACPI 6.5 table 5.186). */
 const POWER_BUTTON_PRESSED = 0x80;
+/** That the VM generation id is another one (Microsoft's "Virtual Machine Generation ID", 2012). */
+const VM_GENERATION_CHANGED = 0x80;
 
 /** Writes the table and returns where it ends. The serial port comes last, so that leaving it out cuts the table short. */
 export function writeDsdt(area: TableArea, start: number, parameters: DsdtParameters): number {
@@ -43,7 +50,9 @@ export function writeDsdt(area: TableArea, start: number, parameters: DsdtParame
   aml.scope('\\_SB', () => {
     motherboard(aml, parameters);
     hostBridge(aml, parameters);
+    clock(aml, parameters);
     powerButton(aml);
+    vmGeneration(aml, parameters);
     eventDispatch(aml, parameters);
   });
   aml.name('\\_S5').package(4, () => {
@@ -114,6 +123,24 @@ function powerButton(aml: AmlWriter): void {
   });
 }
 
+/** The CMOS clock. It has no interrupt: whoever finds no device in ACPI supposes that there is one. */
+function clock(aml: AmlWriter, { clock: { port } }: DsdtParameters): void {
+  aml.device('RTC_', () => {
+    aml.name('_HID').eisaId('PNP0B00');
+    aml.name('_CRS').resourceTemplate(() => ioPorts(aml, port, CLOCK_PORTS));
+  });
+}
+
+/** Tells a guest that it was cloned or went back in time. Found by the compatible id; the others are ours. */
+function vmGeneration(aml: AmlWriter, { vmGeneration: { address } }: DsdtParameters): void {
+  aml.device('VGEN', () => {
+    aml.name('_HID').string('TSVM0001');
+    aml.name('_CID').string('VM_Gen_Counter');
+    aml.name('_DDN').string('VM_Gen_Counter');
+    aml.name('ADDR').package(2, () => aml.integer(address).integer(0));
+  });
+}
+
 /** The generic event device (ACPI 6.5 §5.6.9) and, apart from it, the controller whose register tells events apart. */
 function eventDispatch(aml: AmlWriter, { ged }: DsdtParameters): void {
   aml.device('GEC', () => {
@@ -130,6 +157,13 @@ function eventDispatch(aml: AmlWriter, { ged }: DsdtParameters): void {
           () => aml.integer(GED_POWER_BUTTON),
         );
         aml.notify('\\_SB.PWRB', POWER_BUTTON_PRESSED);
+      });
+      aml.if(() => {
+        aml.and(
+          () => aml.local(0),
+          () => aml.integer(GED_VM_GENERATION),
+        );
+        aml.notify('\\_SB.VGEN', VM_GENERATION_CHANGED);
       });
     });
   });

@@ -3,7 +3,7 @@ export const XSDT_OFFSET = 64;
 export const FADT_OFFSET = 128;
 export const MCFG_OFFSET = 408;
 export const DSDT_OFFSET = 472;
-export const MADT_OFFSET = 1216;
+export const MADT_OFFSET = 1472;
 
 /** Fields of the header that all tables share (ACPI 6.5 §5.2.6). */
 export const SDT_HEADER_SIZE = 36;

@@ -27,6 +27,8 @@ export const EBDA_POINTER_ADDRESS = 0x40e;
 // The legacy hole: RAM underneath, but never reported as such.
 export const LOW_RAM_END = 0xa0000;
 export const ACPI_ADDRESS = 0xa0000;
+/** The VM generation id, alone in its page. */
+export const VM_GENERATION_ADDRESS = 0xef000;
 export const SMBIOS_ADDRESS = 0xf0000;
 export const HIGH_RAM_START = MIB;
 

@@ -33,6 +33,7 @@ import {
   SERIAL_GSI,
   SERIAL_PORT,
   SLEEP_RESET_PORT,
+  VM_GENERATION_ADDRESS,
   ZERO_PAGE_ADDRESS,
 } from './memoryMap.ts';
 import { buildMsrs } from './msrs.ts';
@@ -91,6 +92,7 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
   const devices = planDevices(config, resources, PCI_WINDOW32, map.window64);
   const load = [
     ...lowMemoryItems(),
+    { address: VM_GENERATION_ADDRESS, bytes: resources.vmGeneration },
     ...planTables(config, map, topology, resources.serial !== undefined),
     ...payloadItems(config, resources, payload, map),
   ];
@@ -104,11 +106,13 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
     cmos: { port: CMOS_PORT, memoryBelow4G: map.ramBelow4G, memoryAbove4G: map.ramAbove4G },
     acpi: { sleepResetPort: SLEEP_RESET_PORT, pmTimerPort: PM_TIMER_PORT },
     ged: { address: map.gedAddress, gsi: GED_GSI },
+    vmGeneration: { address: VM_GENERATION_ADDRESS },
     pci: {
       ecam: ECAM_ADDRESS,
       window32: PCI_WINDOW32,
       window64: map.window64,
       functions: devices.functions,
+      ...(devices.pvpanic && { pvpanic: devices.pvpanic }),
     },
   };
   return { boot, placements: devices.placements };

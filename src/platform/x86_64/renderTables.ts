@@ -6,6 +6,7 @@ import { renderAcpi } from '../acpi/render.ts';
 import type { AcpiMachine } from '../acpi/tables.ts';
 import {
   ACPI_ADDRESS,
+  CMOS_PORT,
   ECAM_ADDRESS,
   ECAM_SEGMENT_SIZE,
   GED_GSI,
@@ -17,6 +18,7 @@ import {
   SERIAL_GSI,
   SERIAL_PORT,
   SLEEP_RESET_PORT,
+  VM_GENERATION_ADDRESS,
 } from './memoryMap.ts';
 
 /** The block for `ACPI_ADDRESS`. */
@@ -28,6 +30,8 @@ export function renderTables(machine: AcpiMachine): Uint8Array {
       window32: PCI_WINDOW32,
       window64: machine.window64,
       ged: { address: machine.gedAddress, size: GED_SIZE, gsi: GED_GSI },
+      vmGeneration: { address: VM_GENERATION_ADDRESS },
+      clock: { port: CMOS_PORT },
       serial: machine.hasSerial ? { port: SERIAL_PORT, gsi: SERIAL_GSI } : undefined,
     },
     fadt: { sleepResetPort: SLEEP_RESET_PORT, pmTimerPort: PM_TIMER_PORT },

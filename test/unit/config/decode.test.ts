@@ -123,7 +123,7 @@ describe('decoding a VmConfig', () => {
     ['vsock', { vsock: { cid: 3, socket: 's' } }],
     ['memory.zones', { memory: { size: 0, zones: [{ id: 'a', size: 1 }] } }],
     ['memory.hotplug_size', { memory: { size: 4096, hotplug_size: 4096 } }],
-    ['pvpanic', { pvpanic: true }],
+    ['iommu', { iommu: true }],
     ['iommu', { iommu: true }],
     ['landlock_enable', { landlock_enable: true }],
     ['disks[0].vhost_socket', { disks: [{ vhost_socket: '/s' }] }],

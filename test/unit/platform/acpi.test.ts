@@ -167,10 +167,13 @@ describe.skipIf(noIasl)('ACPI tables through iasl', () => {
     writeFileSync(path.join(directory, 'DSDT.aml'), DSDT as Uint8Array);
     run('-d', 'DSDT.aml');
     const source = readFileSync(path.join(directory, 'DSDT.dsl'), 'utf8');
-    for (const device of ['MBRD', 'PC00', 'PWRB', 'GEC', 'GED', '\\_SB.COM1']) {
+    for (const device of ['MBRD', 'PC00', 'RTC', 'PWRB', 'VGEN', 'GEC', 'GED', '\\_SB.COM1']) {
       expect(source).toContain(`Device (${device})`);
     }
     expect(source).toContain('Notify (\\_SB.PWRB, 0x80)');
+    expect(source).toContain('Notify (\\_SB.VGEN, 0x80)');
+    expect(source).toContain('"VM_Gen_Counter"');
+    expect(source).toMatch(/Name \(ADDR, Package \(0x02\)[^)]*0x000EF000,\s+Zero/);
     expect(source).toContain('ToUUID ("e5c937d0-3553-4d7a-9117-ea4d19c3434d")');
     expect(source).toMatch(/OperationRegion \(GDST, SystemMemory, 0x00003FFFFFFEF000, One\)/);
     expect(source).toMatch(/0x0000000100000000, \/\/ Range Minimum\s+0x00003FFFFFEEFFFF, \/\/ Range Maximum/);

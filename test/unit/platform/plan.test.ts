@@ -65,6 +65,7 @@ describe('planBoot: devices', () => {
     const config = configOf({
       disks: [disk(), disk({ id: 'data' }), disk()],
       watchdog: true,
+      pvpanic: true,
       balloon: { size: 0 },
     });
     const { placements } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(3) }));
@@ -76,6 +77,7 @@ describe('planBoot: devices', () => {
       ['__rng', 'rng', 0, 5],
       ['__balloon', 'balloon', 0, 6],
       ['__watchdog', 'watchdog', 0, 7],
+      ['__pvpanic', 'pvpanic', 0, 8],
     ]);
   });
 

@@ -83,6 +83,7 @@ export function resourcesOf(kernel: Uint8Array, overrides: Partial<BootResources
     rng: { fd: 11 },
     console: { kind: 'null' },
     serial: { kind: 'null' },
+    vmGeneration: new Uint8Array(16).fill(0x5a),
     consoleSize: { columns: 80, rows: 25 },
     ...overrides,
   };

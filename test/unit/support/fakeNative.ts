@@ -79,6 +79,8 @@ export function fakeNative(folder: string): FakeNative {
     machineResizeConsole: (handle, columns, rows) => {
       machineOf(handle).calls.push(`resize ${columns}x${rows}`);
     },
+    machineSetVmGeneration: record('set-vm-generation'),
+    randomBytes: (length) => new Uint8Array(length).fill(native.machines.length + 1),
     machineResizeBalloon: (handle, size) => {
       machineOf(handle).calls.push(`resize-balloon ${size}`);
     },

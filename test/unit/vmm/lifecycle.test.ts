@@ -43,6 +43,7 @@ describe('the lifecycle', () => {
     ],
     ['powerButton', [NOT_RUNNING, NOT_RUNNING, 'running', 'paused']],
     ['nmi', [NOT_RUNNING, NOT_RUNNING, 'running', 'paused']],
+    ['renewGeneration', [NOT_RUNNING, NOT_RUNNING, 'running', 'paused']],
     ['resize', [MISSING, 'created', 'running', 'paused']],
     ['resizeDisk', [MISSING, NOT_RUNNING, 'running', 'paused']],
     ['info', [MISSING, 'created', 'running', 'paused']],
@@ -52,7 +53,7 @@ describe('the lifecycle', () => {
   });
 
   it('has a row for every command', () => {
-    expect(Object.keys(transitions)).toHaveLength(13);
+    expect(Object.keys(transitions)).toHaveLength(14);
   });
 
   it('links a refused transition as clients know it', () => {

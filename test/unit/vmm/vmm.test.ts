@@ -291,14 +291,22 @@ describe('what the guest does', () => {
     guest({ type: 'device-activated', id: '__rng' });
     guest({ type: 'device-reset', id: '__rng' });
     guest({ type: 'device-failed', id: '__rng', reason: 'the ring is bad' });
+    guest({ type: 'guest-panic', event: 'crash_loaded' });
+    guest({ type: 'guest-panic', event: 'panic' });
     guest({ type: 'firmware-log', line: 'hello' });
     expect(events.slice(2)).toEqual([
       'virtio-device activated __rng',
       'virtio-device reset __rng',
       'virtio-device failed __rng the ring is bad',
+      'guest panic crash_loaded',
+      'guest panic panic',
       'firmware log hello',
     ]);
-    expect(warnings).toEqual(['The device __rng stopped: the ring is bad']);
+    expect(warnings).toEqual([
+      'The device __rng stopped: the ring is bad',
+      "The guest's kernel failed and goes on with its crash kernel",
+      "The guest's kernel panicked",
+    ]);
     await vmm.quit();
     guest({ type: 'device-activated', id: '__rng' });
     expect(events.at(-1)).toBe('vmm shutdown');
