@@ -13,6 +13,7 @@
       "cflags!": ["-fno-exceptions"],
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17"],
       "cflags_cc": ["-std=gnu++20", "-fexceptions", "-frtti", "-fvisibility=hidden", "-Wall", "-Wextra"],
+      "libraries": ["-l:libz.a", "-l:libzstd.a"],
       "ldflags": ["-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections", "-Wl,--exclude-libs,ALL"],
       "conditions": [["OS!='linux'", {"sources/": [["exclude", "native/"]]}]]
     }

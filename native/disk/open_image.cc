@@ -1,9 +1,27 @@
 #include "disk/open_image.h"
 
+#include <iterator>
+
 #include "core/error.h"
+#include "disk/qcow2/image.h"
 #include "disk/raw_image.h"
 
 namespace tsvmm {
+namespace {
+
+std::unique_ptr<DiskImage> open_qcow2(std::vector<ImageLayer> layers, const ImageOptions& options) {
+  const UniqueFd fd = std::move(layers.front().fd);
+  std::unique_ptr<DiskImage> backing;
+  if (layers.size() > 1) {
+    std::vector<ImageLayer> below(std::make_move_iterator(layers.begin() + 1),
+                                  std::make_move_iterator(layers.end()));
+    backing = open_image(std::move(below), {.read_only = true, .direct = false, .sparse = false});
+  }
+  return qcow2::open_image(fd.get(), options.direct, std::move(backing),
+                           {.read_only = options.read_only, .sparse = options.sparse});
+}
+
+}  // namespace
 
 std::unique_ptr<DiskImage> open_image(std::vector<ImageLayer> layers, const ImageOptions& options) {
   if (layers.empty()) throw Error("EINVAL", "a disk needs an image");
@@ -15,6 +33,7 @@ std::unique_ptr<DiskImage> open_image(std::vector<ImageLayer> layers, const Imag
     case ImageFormat::kRaw:
       return std::make_unique<RawImage>(layers.front().fd.get(), options.direct);
     case ImageFormat::kQcow2:
+      return open_qcow2(std::move(layers), options);
     case ImageFormat::kFixedVhd:
     case ImageFormat::kVhdx:
       break;

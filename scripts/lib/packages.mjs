@@ -15,6 +15,18 @@ const DEBIAN_PACKAGES = [
   { package: 'g++', probe: 'g++', why: 'compiles the native core', group: 'build' },
   { package: 'make', probe: 'make', why: 'runs the compiler', group: 'build' },
   { package: 'cmake', probe: 'cmake', why: 'configures the native build', group: 'build' },
+  {
+    package: 'zlib1g-dev',
+    probe: '/usr/include/zlib.h',
+    why: 'compressed clusters of qcow2 images',
+    group: 'build',
+  },
+  {
+    package: 'libzstd-dev',
+    probe: '/usr/include/zstd.h',
+    why: 'compressed clusters of qcow2 images',
+    group: 'build',
+  },
   { package: 'e2fsprogs', probe: 'mke2fs', why: 'makes disk images', group: 'guest' },
   { package: 'qemu-system-x86', probe: 'qemu-system-x86_64', why: 'emulates the lab host', group: 'lab' },
   {
