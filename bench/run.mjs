@@ -2,6 +2,7 @@
 import { Failure, runMain } from '../scripts/lib/progress.mjs';
 import { parseArguments, USAGE } from './lib/arguments.mjs';
 import { writeJson } from './lib/results.mjs';
+import { writeHtml } from './report/page.mjs';
 
 /**
  * The benchmarks by name. Each takes the arguments and returns its results.
@@ -34,5 +35,6 @@ await runMain(async () => {
     process.stdout.write(`${result.toText()}\n`);
     results.push(result);
     if (options.json) writeJson(options.json, results);
+    if (options.html) writeHtml(options.html, results);
   }
 });

@@ -44,6 +44,7 @@ export async function benchIo(benchmark, options) {
   const images = new Images(
     programs.host,
     options.folder ? fs.mkdtempSync(path.join(options.folder, 'tsvmm-bench-')) : folder,
+    options.imageMib * 2 ** 20,
   );
   try {
     const contenders = findContenders(benchmark, options, (name, reason) => results.skip(name, reason));

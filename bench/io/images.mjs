@@ -5,8 +5,6 @@ import { run } from '../../scripts/lib/exec.mjs';
 import { Failure } from '../../scripts/lib/progress.mjs';
 import { findCommand } from '../lib/findCommand.mjs';
 
-const IMAGE_BYTES = 256 << 20;
-
 export class Images {
   /** Content that nobody has written yet. */
   #seed = 1;
@@ -16,9 +14,11 @@ export class Images {
   /**
    * @param {string} helper bench/host
    * @param {string} folder
+   * @param {number} bytes size of each image
    */
-  constructor(helper, folder) {
+  constructor(helper, folder, bytes) {
     this.helper = helper;
+    this.bytes = bytes;
     this.folder = folder;
   }
 
@@ -36,7 +36,7 @@ export class Images {
     const seed = this.#seed;
     this.#seed += 2;
     const raw = `${name}.raw`;
-    await run(this.helper, ['image', raw, `${IMAGE_BYTES}`, `${seed}`, '--sync', direct ? '1' : '0']);
+    await run(this.helper, ['image', raw, `${this.bytes}`, `${seed}`, '--sync', direct ? '1' : '0']);
     if (format !== 'raw') {
       const converted = `${name}.converted`;
       await run(qemuImg(), ['convert', '-O', format, raw, converted]);

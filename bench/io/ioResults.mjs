@@ -7,6 +7,7 @@ import { formatNumber, formatTable } from '../lib/table.mjs';
 /** @typedef {import('./cases/cases.mjs').Case} Case */
 /** @typedef {import('./record.mjs').Sample} Sample */
 /** @typedef {import('../lib/results.mjs').Report} Report */
+/** @typedef {ReturnType<IoResults['toJson']>} IoJson */
 
 /**
  * @typedef {object} Entry

@@ -20,6 +20,7 @@ export const PEERS = /** @type {const} */ (['firecracker', 'cloud-hypervisor', '
  * @property {RegExp[]} cases which cases of blk, net and vsock, all of them if empty
  * @property {Map<string, string>} set options of the measuring guest that go before a case's own
  * @property {string | undefined} devices appended to tsvmm's device option in blk, net and vsock
+ * @property {number} imageMib size of disk images
  * @property {string | undefined} folder for disk images
  * @property {boolean} list
  * @property {boolean} help
@@ -38,6 +39,7 @@ options   --peer NAME=PATH   firecracker, cloud-hypervisor, or baseline (another
           --rounds N         how often every contender has its turn
           --set KEY=VALUE    blk, net, vsock: another value for an option of the measuring guest (ms=1000, depth=8)
           --device OPTIONS   blk, net, vsock: appended to tsvmm's --disk, --net or --vsock (queue_size=256)
+          --image-mib N      blk: size of disk images, 256 unless given
           --folder FOLDER    blk: where disk images go, the system's temporary folder otherwise
           --json FILE        everything, single samples included
           --html FILE        a report with plots
@@ -63,10 +65,11 @@ export function parseArguments(argv) {
     only: values.peers?.split(',').filter((name) => name !== '' && name !== 'none'),
     json: values.json,
     html: values.html,
-    rounds: parseRounds(values.rounds),
+    rounds: values.rounds === undefined ? undefined : parseCount('--rounds', values.rounds),
     cases: (values.case ?? []).flatMap((list) => list.split(',')).map(globPattern),
     set: parseSettings(values.set ?? []),
     devices: values.device,
+    imageMib: parseCount('--image-mib', values['image-mib']),
     folder: values.folder && path.resolve(values.folder),
     list: values.list,
     help: values.help,
@@ -88,6 +91,7 @@ function parse(argv) {
         case: STRINGS,
         set: STRINGS,
         device: STRING,
+        'image-mib': { ...STRING, default: '256' },
         folder: STRING,
         list: FLAG,
         help: { ...FLAG, short: 'h' },
@@ -98,12 +102,14 @@ function parse(argv) {
   }
 }
 
-/** @param {string | undefined} text */
-function parseRounds(text) {
-  if (text === undefined) return undefined;
-  const rounds = Number(text);
-  if (Number.isInteger(rounds) && rounds > 0) return rounds;
-  throw new Failure(`--rounds wants a positive whole number, not '${text}'`);
+/**
+ * @param {string} option
+ * @param {string} text
+ */
+function parseCount(option, text) {
+  const count = Number(text);
+  if (Number.isInteger(count) && count > 0) return count;
+  throw new Failure(`${option} wants a positive whole number, not '${text}'`);
 }
 
 /** @param {string} glob where * stands for anything */

@@ -17,8 +17,11 @@ import { formatNumber, formatTable } from './table.mjs';
  *
  * @typedef {object} Report
  * @property {() => string} toText
- * @property {() => object} toJson
+ * @property {() => ReportJson} toJson
  */
+
+/** @typedef {ReturnType<Results['toJson']>} MetricsJson */
+/** @typedef {MetricsJson | import('../io/ioResults.mjs').IoJson} ReportJson */
 
 /** @implements {Report} */
 export class Results {
@@ -29,6 +32,8 @@ export class Results {
     this.samples = new Map();
     /** @type {{subject: string, reason: string}[]} */
     this.skipped = [];
+    /** @type {{subject: string, reason: string}[]} runs that have no figures */
+    this.failures = [];
     /** @type {Record<string, string>} versions of what was measured, by subject */
     this.versions = {};
     /** @type {string[]} */
@@ -54,12 +59,21 @@ export class Results {
     this.skipped.push({ subject, reason });
   }
 
+  /**
+   * @param {string} subject
+   * @param {string} reason
+   */
+  fail(subject, reason) {
+    this.failures.push({ subject, reason });
+  }
+
   toText() {
     const parts = [`Benchmark: ${this.benchmark} (${hostSentence()})\n`];
     for (const [metric, bySubject] of this.samples) {
       parts.push(`\n${metric.title}, ${metric.unit}\n\n${metricTable(metric, bySubject)}`);
     }
     if (this.notes.length > 0) parts.push(`\n${this.notes.join('\n')}\n`);
+    for (const { subject, reason } of this.failures) parts.push(`\nfailed: ${subject}: ${reason}`);
     for (const { subject, reason } of this.skipped) parts.push(`\nskipped: ${subject}: ${reason}`);
     return `${parts.join('')}\n`;
   }
@@ -83,6 +97,7 @@ export class Results {
       versions: this.versions,
       metrics,
       notes: this.notes,
+      failures: this.failures,
       skipped: this.skipped,
     };
   }

@@ -1,0 +1,28 @@
+/** The benchmarks of devices run, each case for an instant, on tsvmm alone: what they measure is not looked at. */
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect, test } from 'vitest';
+import { selectCases } from '../../bench/io/cases/cases.mjs';
+import { ROOT, temporaryFolder } from './support.ts';
+
+const QUICK = ['--set', 'ms=5', '--set', 'warm=2', '--set', `bytes=${4 << 20}`, '--image-mib', '16'];
+
+test.each(['blk'] as const)('%s', { timeout: 120_000 }, (benchmark) => {
+  const folder = temporaryFolder();
+  const json = path.join(folder, 'out.json');
+  const html = path.join(folder, 'out.html');
+  const args = [benchmark, '--peers', 'none', '--rounds', '1', ...QUICK, '--json', json, '--html', html];
+  const ran = spawnSync(process.execPath, ['bench/run.mjs', ...args], { cwd: ROOT, encoding: 'utf8' });
+  expect(ran.status, ran.stderr).toBe(0);
+  const [report] = JSON.parse(fs.readFileSync(json, 'utf8')).benchmarks;
+  const names = selectCases(benchmark, []).map((one) => one.name);
+  expect(report.cases.map((one: { name: string }) => one.name)).toEqual(names);
+  for (const one of report.cases) {
+    for (const { subject, failures, samples } of one.subjects) {
+      expect(failures, `${one.name}, ${subject}`).toEqual([]);
+      expect(samples[0].rate, `${one.name}, ${subject}`).toBeGreaterThan(0);
+    }
+  }
+  expect(fs.readFileSync(html, 'utf8')).toContain('</html>');
+});
