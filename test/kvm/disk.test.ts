@@ -68,7 +68,8 @@ test('O_DIRECT', async () => {
   try {
     const disk = diskImage(folder, 'disk.img');
     await runGuest({
-      cmdline: 'run=blk-rw,blk-depth seed=3 requests=2000',
+      // A busy disk may take its time.
+      cmdline: 'run=blk-rw,blk-depth seed=3 requests=2000 block-timeout=20000000',
       args: ['--disk', `path=${disk},image_type=raw,direct=on`],
     });
   } finally {

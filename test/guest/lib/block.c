@@ -34,7 +34,7 @@ int block_submit(struct block *b, u32 type, u64 sector, volatile void *data, u32
 }
 
 bool block_wait(struct block *b, u32 *head, u32 *length) {
-  for (u64 end = now_us() + BLOCK_TIMEOUT_US;;) {
+  for (u64 end = now_us() + option_number("block-timeout", BLOCK_TIMEOUT_US);;) {
     /* A read of the status leaves the machine, so it is rare. */
     if (virtqueue_wait(&b->queue, head, length, 20000)) return true;
     if (now_us() > end || (virtio_status(&b->device) & NEEDS_RESET) != 0) return false;

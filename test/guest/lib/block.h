@@ -29,6 +29,7 @@ enum {
 /* Status byte of a request; TIMEOUT and BROKEN are ours: no answer, or DEVICE_NEEDS_RESET. */
 enum { BLOCK_OK = 0, BLOCK_IOERR = 1, BLOCK_UNSUPP = 2, BLOCK_TIMEOUT = 0xfe, BLOCK_BROKEN = 0xfd };
 #define BLOCK_UNTOUCHED 0xee
+/* Unless the option block-timeout says otherwise. */
 #define BLOCK_TIMEOUT_US 2000000
 
 struct block_header {

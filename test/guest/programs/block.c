@@ -83,7 +83,11 @@ static void depth_run(const char *name, u64 features, bool indirect, u32 request
   block_pattern(data, FIRST, 8, 7);
   for (u64 s = 0; s < span; s++) {
     block_pattern(data, FIRST + s * 8, 8, 7);
-    block_request(&b, BLOCK_OUT, FIRST + s * 8, data, 4096);
+    u8 status = block_request(&b, BLOCK_OUT, FIRST + s * 8, data, 4096);
+    if (status != BLOCK_OK) {
+      not_ok(name, "write %lu: status 0x%x", s, status);
+      return;
+    }
   }
   u32 submitted = 0, completed = 0, bad = 0, in_flight = 0;
   u8 buffers[DEPTH];
