@@ -130,6 +130,15 @@ export type PciFunctionSpec = PciFunctionCommon &
       }
     | { readonly kind: 'watchdog' }
     | {
+        readonly kind: 'vsock';
+        /** A listening UNIX stream socket, bound to `path`. */
+        readonly listener: number;
+        /** The guest's context id. */
+        readonly cid: number;
+        /** A connection of the guest to the host's port P goes to the socket `path`_P. */
+        readonly path: string;
+      }
+    | {
         readonly kind: 'balloon';
         /** Bytes that the guest is to give up. */
         readonly size: number;

@@ -89,6 +89,12 @@ DeviceSpec to_balloon(const Napi::Object& object) {
                      .free_page_reporting = bool_field(object, "freePageReporting")};
 }
 
+DeviceSpec to_vsock(const Napi::Object& object) {
+  return VsockSpec{.listener = fd_field(object, "listener"),
+                   .cid = narrow_field<uint32_t>(object, "cid"),
+                   .path = string_field(object, "path")};
+}
+
 struct DeviceKind {
   std::string_view name;
   DeviceSpec (*convert)(const Napi::Object& object);
@@ -96,7 +102,7 @@ struct DeviceKind {
 constexpr std::array kDeviceKinds{
     DeviceKind{"block", to_block},     DeviceKind{"rng", to_rng},
     DeviceKind{"console", to_console}, DeviceKind{"watchdog", to_watchdog},
-    DeviceKind{"balloon", to_balloon},
+    DeviceKind{"balloon", to_balloon}, DeviceKind{"vsock", to_vsock},
 };
 
 TokenBucketConfig to_bucket(const Napi::Object& object) {

@@ -51,6 +51,12 @@ struct ConsoleSpec {
 
 struct WatchdogSpec {};
 
+struct VsockSpec {
+  UniqueFd listener;
+  uint32_t cid = 0;
+  std::string path;
+};
+
 struct BalloonSpec {
   uint64_t size = 0;
   bool deflate_on_oom = false;
@@ -62,7 +68,7 @@ struct PciFunctionSpec {
   unsigned slot = 0;
   GuestAddress bar0 = 0;
   bool bar0_is_64bit = false;
-  std::variant<BlockSpec, RngSpec, ConsoleSpec, WatchdogSpec, BalloonSpec> device;
+  std::variant<BlockSpec, RngSpec, ConsoleSpec, WatchdogSpec, BalloonSpec, VsockSpec> device;
 };
 
 }  // namespace tsvmm

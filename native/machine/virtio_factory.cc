@@ -5,6 +5,7 @@
 #include "virtio/block.h"
 #include "virtio/console.h"
 #include "virtio/rng.h"
+#include "virtio/vsock.h"
 #include "virtio/watchdog.h"
 
 namespace tsvmm {
@@ -45,6 +46,11 @@ Device make(const BalloonSpec& spec, const std::string& /*id*/, const DeviceCont
       context.loop, VirtioBalloon::Options{.size = spec.size,
                                            .deflate_on_oom = spec.deflate_on_oom,
                                            .free_page_reporting = spec.free_page_reporting});
+}
+
+Device make(const VsockSpec& spec, const std::string& id, const DeviceContext& /*context*/) {
+  return std::make_shared<VirtioVsock>(VirtioVsock::Options{
+      .id = id, .guest_cid = spec.cid, .listener = spec.listener.get(), .path = spec.path});
 }
 
 }  // namespace

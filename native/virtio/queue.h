@@ -46,8 +46,8 @@ class SplitQueue {
   /// Takes the next available chain. kBroken for good once the driver broke a rule; error() says
   /// which.
   [[nodiscard]] Pop pop(DescriptorChain& chain) noexcept;
-  /// Gives the chain of the last pop() back, to be taken again later.
-  void undo_pop() noexcept { --state_.next_available; }
+  /// Gives the chains of the last `count` calls of pop() back, to be taken again later.
+  void undo_pop(uint16_t count = 1) noexcept { state_.next_available -= count; }
 
   /// Returns a chain with `written` bytes in its writable buffers; the driver sees it after
   /// publish().

@@ -17,6 +17,7 @@ enum class VirtioType : uint16_t {
   kConsole = 3,
   kEntropy = 4,
   kBalloon = 5,
+  kSocket = 19,
   kWatchdog = 35,
 };
 
@@ -25,6 +26,7 @@ namespace virtio_feature {
 inline constexpr uint64_t kIndirectDescriptors = 1ULL << 28;
 inline constexpr uint64_t kEventIndex = 1ULL << 29;
 inline constexpr uint64_t kVersion1 = 1ULL << 32;
+inline constexpr uint64_t kInOrder = 1ULL << 35;
 }  // namespace virtio_feature
 
 /// Where a split virtqueue lies: plain data, so that whoever serves it (a thread here, the kernel,

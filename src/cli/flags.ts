@@ -7,7 +7,7 @@ const vm = vmConfig.fields;
 /** How the words after a flag become a field of the VM's configuration. */
 export type VmFlag =
   | { readonly kind: 'payload'; readonly field: keyof typeof vm.payload.fields }
-  | { readonly kind: 'options'; readonly field: 'cpus' | 'memory' | 'rng' | 'balloon' | 'platform' }
+  | { readonly kind: 'options'; readonly field: 'cpus' | 'memory' | 'rng' | 'vsock' | 'balloon' | 'platform' }
   | { readonly kind: 'list'; readonly field: 'disks' | 'rate_limit_groups' }
   | { readonly kind: 'console'; readonly field: 'serial' | 'console' | 'debug_console' }
   | { readonly kind: 'switch'; readonly field: 'watchdog' | 'pvpanic' };
@@ -22,6 +22,7 @@ export const vmFlags: Readonly<Record<string, VmFlag>> = {
   disk: { kind: 'list', field: 'disks' },
   'rate-limit-group': { kind: 'list', field: 'rate_limit_groups' },
   rng: { kind: 'options', field: 'rng' },
+  vsock: { kind: 'options', field: 'vsock' },
   balloon: { kind: 'options', field: 'balloon' },
   serial: { kind: 'console', field: 'serial' },
   console: { kind: 'console', field: 'console' },
@@ -62,5 +63,5 @@ export const unsupportedFlags: readonly string[] = [
   ...['dbus-object-path', 'dbus-service-name', 'dbus-system-bus', 'device', 'fs', 'fw-cfg-config', 'gdb'],
   ...['generic-vhost-user', 'host-data', 'igvm', 'ivshmem', 'landlock', 'landlock-rules', 'log-format'],
   ...['memory-zone', 'net', 'numa', 'pci-segment', 'pmem', 'pvmemcontrol', 'restore'],
-  ...['rtc', 'tpm', 'user-device', 'vdpa', 'vsock'],
+  ...['rtc', 'tpm', 'user-device', 'vdpa'],
 ];

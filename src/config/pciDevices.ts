@@ -13,6 +13,7 @@ export function pciDevices(config: VmConfig): PciWishes[] {
     ...(config.console.mode === 'Off' ? [] : [config.console]),
     ...(config.disks ?? []),
     config.rng,
+    ...(config.vsock ? [config.vsock] : []),
     ...(config.balloon ? [config.balloon] : []),
     ...(config.watchdog ? [{}] : []),
     ...(config.pvpanic ? [{}] : []),

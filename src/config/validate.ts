@@ -4,6 +4,7 @@ import { validateBalloon } from './devices/balloon.ts';
 import { validateConsoles } from './devices/console.ts';
 import { validateDisk } from './devices/disk.ts';
 import { validateRateLimitGroups } from './devices/rateLimiter.ts';
+import { validateVsock } from './devices/vsock.ts';
 import { pciDevices } from './pciDevices.ts';
 import { invalid, isPowerOfTwo, unsupported } from './rules.ts';
 import type { CpusConfig, MemoryConfig, PayloadConfig, VmConfig } from './vmConfig.ts';
@@ -22,6 +23,7 @@ export function validateVmConfig(config: VmConfig): void {
   validateRateLimitGroups(config);
   if (config.balloon) validateBalloon(config.balloon, config.memory.size);
   validateConsoles(config);
+  if (config.vsock) validateVsock(config.vsock);
   validateIdentifiers(config);
   validateSlots(config);
 }

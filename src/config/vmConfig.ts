@@ -7,6 +7,7 @@ import { consoleConfig, debugConsoleConfig, serialConfig } from './devices/conso
 import { diskConfig } from './devices/disk.ts';
 import { rateLimitGroupConfig } from './devices/rateLimiter.ts';
 import { rngConfig } from './devices/rng.ts';
+import { vsockConfig } from './devices/vsock.ts';
 import { U8, U16, U32 } from './limits.ts';
 import type { Infer, Input } from './schema.ts';
 
@@ -160,7 +161,7 @@ export const vmConfig = {
     devices: { type: 'any', unsupported: true },
     user_devices: { type: 'any', unsupported: true },
     vdpa: { type: 'any', unsupported: true },
-    vsock: { type: 'any', unsupported: true },
+    vsock: { ...vsockConfig, help: 'Sockets between guest and host (virtio-vsock)' },
     pvpanic: { type: 'boolean', default: false, help: 'Let the guest tell when its kernel fails' },
     iommu: { type: 'boolean', default: false, unsupported: true },
     numa: { type: 'any', unsupported: true },

@@ -1,10 +1,19 @@
 /** Gives every PCI device its name, number and addresses, in the order in which guests expect to find them. */
 import type { BalloonConfig } from '../config/devices/balloon.ts';
 import type { DiskConfig } from '../config/devices/disk.ts';
+import type { VsockConfig } from '../config/devices/vsock.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { BootSpec, CharBackendSpec, PciFunctionSpec } from '../native.ts';
 import { type Bus, createBus, place, reserveNames, type Window } from './bus.ts';
-import { BALLOON_ID, CONSOLE_ID, DISK_PREFIX, PVPANIC_ID, RNG_ID, WATCHDOG_ID } from './deviceIds.ts';
+import {
+  BALLOON_ID,
+  CONSOLE_ID,
+  DISK_PREFIX,
+  PVPANIC_ID,
+  RNG_ID,
+  VSOCK_PREFIX,
+  WATCHDOG_ID,
+} from './deviceIds.ts';
 import type { BootResources, Placement } from './plan.ts';
 import { rateLimiterOf } from './rateLimiters.ts';
 
@@ -37,6 +46,7 @@ export function planDevices(
   }
   const rng = place(bus, 'rng', config.rng.id ?? RNG_ID, config.rng.pci_device_id, 0);
   bus.functions.push({ ...rng, kind: 'rng', fd: resources.rng.fd });
+  if (config.vsock) addVsock(bus, config.vsock, resources);
   if (config.balloon) addBalloon(bus, config.balloon);
   if (config.watchdog) {
     bus.functions.push({ ...place(bus, 'watchdog', WATCHDOG_ID, undefined, 0), kind: 'watchdog' });
@@ -104,4 +114,16 @@ function queueCpus(disk: DiskConfig): number[][] {
   const queues: number[][] = Array.from({ length: disk.num_queues }, () => []);
   for (const { queue_index, host_cpus } of disk.queue_affinity ?? []) queues[queue_index] = host_cpus;
   return queues;
+}
+
+function addVsock(bus: Bus, vsock: VsockConfig, resources: BootResources): void {
+  if (resources.vsock === undefined) throw new RangeError('The vsock has not been opened');
+  const common = place(bus, 'vsock', vsock.id ?? bus.ids.generate(VSOCK_PREFIX), vsock.pci_device_id, 0);
+  bus.functions.push({
+    ...common,
+    kind: 'vsock',
+    listener: resources.vsock.fd,
+    cid: vsock.cid,
+    path: vsock.socket,
+  });
 }

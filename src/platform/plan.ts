@@ -22,6 +22,8 @@ export interface BootResources {
   /** One for each of the configuration's disks, in order. */
   readonly disks: readonly DiskResource[];
   readonly rng: { readonly fd: number };
+  /** Listens at the configuration's path, if it has a vsock. */
+  readonly vsock?: { readonly fd: number };
   /** Absent where the configuration's mode is `Off`: the guest then has no such device. */
   readonly serial?: CharBackendSpec;
   readonly console?: CharBackendSpec;

@@ -13,6 +13,7 @@ import type { Consoles, Terminal } from './consoles.ts';
 import { type DiskContext, DiskInUse, openDisk } from './disks.ts';
 import { VmmError } from './errors.ts';
 import { isLinuxImage } from './linuxImage.ts';
+import type { VsockListener } from './vsock.ts';
 
 export interface Machine {
   readonly handle: MachineHandle;
@@ -25,6 +26,7 @@ export interface MachineContext {
   readonly native: NativeAddon;
   readonly config: VmConfig;
   readonly consoles: Consoles;
+  readonly vsock?: VsockListener;
   readonly terminal: Terminal;
   /** Outlives the machine: its next one finds the same formats. */
   readonly guessedFormats: DiskContext['guessedFormats'];
@@ -128,6 +130,7 @@ async function openResources(context: MachineContext, opened: number[]): Promise
     ...(initramfs && { initramfs }),
     disks: await openDisks(context, opened),
     rng: { fd: openRng(native, config.rng.src, opened) },
+    ...(context.vsock && { vsock: context.vsock }),
     ...(consoles.serial && { serial: consoles.serial }),
     ...(consoles.console && { console: consoles.console }),
     ...(consoles.debugConsole && { debugConsole: consoles.debugConsole }),

@@ -16,6 +16,7 @@ import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
 import { type Machine, type MachineContext, NO_HARDWARE_VIRTUALIZATION, startMachine } from './machine.ts';
 import { resizeConfig, resizeMachine } from './resize.ts';
+import { openVsock, type VsockListener } from './vsock.ts';
 
 export interface VmmOptions {
   readonly native: NativeAddon;
@@ -57,6 +58,7 @@ export class Vmm {
   #state: Lifecycle = 'none';
   #config: VmConfig | undefined;
   #consoles: Consoles | undefined;
+  #vsock: VsockListener | undefined;
   #machine: Machine | undefined;
   /** Counts machines: an event of an earlier one than the present means nothing any more. */
   #generation = 0;
@@ -192,6 +194,7 @@ export class Vmm {
   /** For a process that must end at once: puts the terminal back and removes sockets, and nothing else. */
   abandon(): void {
     this.#closeConsoles();
+    this.#closeVsock();
   }
 
   /** Does not wait for commands in progress. @throws VmmError `missing` without a configuration */
@@ -288,24 +291,41 @@ export class Vmm {
       throw new VmmError('Failed to validate config', { cause: error });
     }
     this.#consoles ??= openConsoles(this.#native, config, this.#terminal);
+    if (config.vsock) this.#vsock ??= openVsock(this.#native, config.vsock);
     const generation = ++this.#generation;
-    this.#machine = await startMachine({
-      native: this.#native,
-      config,
-      consoles: this.#consoles,
-      terminal: this.#terminal,
-      vmGeneration: this.#vmGeneration as Uint8Array,
-      onEvent: (event) => this.#machineEvent(event, generation),
-      guessedFormats: this.#guessedFormats,
-      warn: (message) => this.#options.onWarning?.(message),
-    });
+    try {
+      this.#machine = await startMachine({
+        native: this.#native,
+        config,
+        consoles: this.#consoles,
+        ...(this.#vsock && { vsock: this.#vsock }),
+        terminal: this.#terminal,
+        vmGeneration: this.#vmGeneration as Uint8Array,
+        onEvent: (event) => this.#machineEvent(event, generation),
+        guessedFormats: this.#guessedFormats,
+        warn: (message) => this.#options.onWarning?.(message),
+      });
+    } catch (error) {
+      this.#closeVsock();
+      throw error;
+    }
     for (const { kind, index, id } of this.#machine.placements) {
       const disk = kind === 'block' ? config.disks?.[index] : undefined;
       if (disk) disk.id = id;
+      if (kind === 'vsock' && config.vsock) config.vsock.id = id;
     }
   }
 
   async #stopMachine(): Promise<void> {
+    try {
+      await this.#destroyMachine();
+    } finally {
+      this.#closeVsock();
+    }
+  }
+
+  /** Leaves the vsock's clients to the next machine. */
+  async #destroyMachine(): Promise<void> {
     const machine = this.#machine;
     this.#machine = undefined;
     this.#knownBalloonSize = 0;
@@ -323,6 +343,11 @@ export class Vmm {
     this.#consoles = undefined;
   }
 
+  #closeVsock(): void {
+    this.#vsock?.close();
+    this.#vsock = undefined;
+  }
+
   async #deleteVm(): Promise<void> {
     const existed = this.#config !== undefined;
     const ran = this.#machine !== undefined;
@@ -334,7 +359,7 @@ export class Vmm {
 
   async #rebuild(): Promise<void> {
     await this.#busy(async () => {
-      await this.#stopMachine();
+      await this.#destroyMachine();
       await this.#startMachine();
     });
     this.#emit('vm', 'rebooted');

@@ -1,0 +1,89 @@
+#include "virtio/vsock.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include <array>
+
+#include "core/bytes.h"
+#include "core/error.h"
+#include "virtio/vsock/guest_link.h"
+#include "virtio/vsock/protocol.h"
+
+namespace tsvmm {
+namespace {
+
+constexpr uint16_t kQueueSize = 256;
+/// Clients that may wait to be accepted; many come at once, or before the guest's driver does.
+constexpr int kWaitingClients = 1024;
+
+}  // namespace
+
+VirtioVsock::VirtioVsock(Options options)
+    : options_(std::move(options)), listener_(UniqueFd::duplicate(options_.listener)) {
+  const int flags = check_errno(::fcntl(listener_.get(), F_GETFL), "examining the vsock's socket");
+  check_errno(::fcntl(listener_.get(), F_SETFL, flags | O_NONBLOCK),
+              "preparing the vsock's socket");
+  check_errno(::listen(listener_.get(), kWaitingClients), "listening on the vsock's socket");
+}
+
+VirtioVsock::~VirtioVsock() {
+  // A paused loop would keep the link from ending.
+  if (loop_) loop_->stop();
+  link_.reset();
+}
+
+uint64_t VirtioVsock::features() const noexcept {
+  return vsock::kFeatureStream | virtio_feature::kIndirectDescriptors |
+         virtio_feature::kEventIndex | virtio_feature::kInOrder;
+}
+
+std::vector<uint16_t> VirtioVsock::queue_sizes() const {
+  return {kQueueSize, kQueueSize, kQueueSize};
+}
+
+uint32_t VirtioVsock::config_size() const noexcept { return vsock::kConfigSize; }
+
+void VirtioVsock::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
+  std::array<uint8_t, vsock::kConfigSize> config{};
+  store<uint64_t>(config, options_.guest_cid);
+  std::copy_n(config.begin() + offset, data.size(), data.begin());
+}
+
+void VirtioVsock::activate(const Activation& activation) {
+  if (!loop_) loop_ = std::make_unique<EventLoop>(options_.id);
+  link_ = std::make_unique<vsock::GuestLink>(
+      vsock::StreamHub::Options{.guest_cid = options_.guest_cid,
+                                .listener = listener_.get(),
+                                .path = options_.path,
+                                .patience = static_cast<uint64_t>(options_.patience.count())},
+      counters_, activation, host(), *loop_);
+}
+
+void VirtioVsock::reset() noexcept {
+  if (!link_) return;
+  // The link's end waits for its loop, also on a machine that is deleted while it is paused.
+  loop_->resume();
+  link_.reset();
+  counters_.streams.set(0);
+}
+
+void VirtioVsock::pause() {
+  if (!link_) return;
+  link_->pause();
+  loop_->pause();
+}
+
+void VirtioVsock::resume() {
+  if (!link_) return;
+  loop_->resume();
+  link_->resume();
+}
+
+void VirtioVsock::reset_transport() {
+  if (link_) link_->reset_transport();
+}
+
+std::vector<Counter> VirtioVsock::counters() const { return counters_.list(); }
+
+}  // namespace tsvmm

@@ -1,0 +1,136 @@
+#include "virtio/vsock/guest_link.h"
+
+#include <sys/epoll.h>
+
+#include <cstring>
+
+#include "device/monotonic.h"
+#include "virtio/vsock/packet.h"
+
+namespace tsvmm::vsock {
+namespace {
+
+/// Turns at the queues before the loop gets its own (to be paused, for one).
+constexpr int kRoundsPerWake = 16;
+
+}  // namespace
+
+GuestLink::GuestLink(const StreamHub::Options& options, Counters& counters,
+                     const Activation& activation, VirtioHost& host, EventLoop& loop)
+    : host_(host), loop_(loop), hub_(options, counters) {
+  if (const auto* setup = activation.queue(kReceiveQueue)) {
+    receiver_.emplace(activation, *setup, hub_, counters);
+  }
+  if (const auto* setup = activation.queue(kTransmitQueue)) {
+    transmitter_.emplace(activation, *setup, hub_);
+  }
+  if (const auto* setup = activation.queue(kEventQueue)) events_.emplace(activation, *setup);
+  try {
+    // By edges: a doorbell's count need not be read then.
+    constexpr uint32_t kEdges = EPOLLIN | EPOLLET;
+    watch(again_.fd(), kEdges, &GuestLink::serve);
+    watch(hub_.fd(), EPOLLIN, &GuestLink::sockets_ready);
+    if (receiver_) watch(receiver_->doorbell().fd(), kEdges, &GuestLink::serve);
+    if (transmitter_) {
+      watch(transmitter_->doorbell().fd(), kEdges, &GuestLink::serve);
+      watch(transmitter_->hold_timer(), kEdges, &GuestLink::hold_is_over);
+    }
+    if (events_) watch(events_->doorbell.fd(), kEdges, &GuestLink::event_queue_rung);
+  } catch (...) {
+    for (const int fd : watched_) loop_.remove(fd);
+    throw;
+  }
+  // A look of our own to begin with: the driver may have made buffers available without ringing.
+  again_.signal();
+}
+
+GuestLink::~GuestLink() {
+  for (const int fd : watched_) loop_.remove(fd);
+}
+
+void GuestLink::watch(int fd, uint32_t events, void (GuestLink::*handler)()) {
+  loop_.add(fd, events, [this, handler](uint32_t /*events*/) {
+    if (!failed_) (this->*handler)();
+  });
+  watched_.push_back(fd);
+}
+
+void GuestLink::sockets_ready() {
+  hub_.poll();
+  serve();
+}
+
+void GuestLink::hold_is_over() {
+  transmitter_->stop_holding();
+  serve();
+}
+
+void GuestLink::serve() {
+  for (int round = 0; round < kRoundsPerWake; ++round) {
+    const Turn sent = transmitter_ ? transmitter_->turn() : Turn::kIdle;
+    const Turn received = receiver_ ? receiver_->turn() : Turn::kIdle;
+    if (sent == Turn::kBroken) return fail(transmitter_->error());
+    if (received == Turn::kBroken) return fail(receiver_->error());
+    // Answers that nobody took have been taken.
+    const bool unblocked = sent == Turn::kWaiting && !transmitter_->holding() && !hub_.congested();
+    if (sent != Turn::kMore && received != Turn::kMore && !unblocked) return hub_.finish_turn();
+  }
+  hub_.finish_turn();
+  again_.signal();  // There is more to do: come back after the loop's other handlers.
+}
+
+void GuestLink::event_queue_rung() {
+  if (event_owed_) send_event();
+}
+
+void GuestLink::send_event() {
+  if (!events_) return;
+  DescriptorChain chain;
+  for (;;) {
+    const SplitQueue::Pop popped = events_->queue.pop(chain);
+    if (popped == SplitQueue::Pop::kChain) break;
+    if (popped == SplitQueue::Pop::kBroken) return fail(events_->queue.error());
+    if (!events_->queue.enable_notifications()) return;
+  }
+  if (total_length(chain.writable) < kEventSize) {
+    return fail("an event buffer has no room for an event");
+  }
+  std::vector<iovec> pieces;
+  (void)append_pieces(chain.writable, 0, kEventSize, pieces);
+  // struct virtio_vsock_event: the event's number, and that of a transport reset is 0.
+  static_assert(kEventTransportReset == 0);
+  for (const iovec& piece : pieces) std::memset(piece.iov_base, 0, piece.iov_len);
+  events_->queue.push_used(chain.head, kEventSize);
+  events_->publish();
+  event_owed_ = false;
+}
+
+void GuestLink::reset_transport() {
+  loop_.call([this] {
+    if (failed_) return;
+    hub_.close_all();
+    event_owed_ = true;
+    send_event();
+  });
+}
+
+void GuestLink::pause() {
+  // What is taken from the queue has to be done with: nothing of it is left in our hands.
+  loop_.call([this] {
+    if (transmitter_) transmitter_->stop_holding();
+    paused_at_ = monotonic_ns();
+  });
+}
+
+void GuestLink::resume() {
+  loop_.call([this] { hub_.shift_deadlines(monotonic_ns() - paused_at_); });
+}
+
+void GuestLink::fail(const char* reason) noexcept {
+  failed_ = true;
+  hub_.close_all();
+  for (const int fd : watched_) loop_.modify(fd, 0);
+  host_.failed(reason);
+}
+
+}  // namespace tsvmm::vsock

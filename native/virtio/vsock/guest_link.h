@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "virtio/virtio_device.h"
+#include "virtio/vsock/queue_side.h"
+#include "virtio/vsock/receiver.h"
+#include "virtio/vsock/stream_hub.h"
+#include "virtio/vsock/transmitter.h"
+
+namespace tsvmm::vsock {
+
+/// An active socket device: its three queues (virtio 1.2 §5.10.2) and its streams, on an event
+/// loop.
+class GuestLink {
+ public:
+  /// Begins at once. Throws Error.
+  GuestLink(const StreamHub::Options& options, Counters& counters, const Activation& activation,
+            VirtioHost& host, EventLoop& loop);
+  /// Closes all streams. The loop must be running or stopped, not paused.
+  ~GuestLink();
+  GuestLink(const GuestLink&) = delete;
+  GuestLink& operator=(const GuestLink&) = delete;
+
+  /// Before the loop is held, and after. Not on its thread.
+  void pause();
+  void resume();
+  /// Closes all streams and tells the guest by an event that they are gone (§5.10.6.7).
+  void reset_transport();
+
+ private:
+  void watch(int fd, uint32_t events, void (GuestLink::*handler)());
+  void sockets_ready();
+  void serve();
+  void hold_is_over();
+  void event_queue_rung();
+  void send_event();
+  void fail(const char* reason) noexcept;
+
+  VirtioHost& host_;
+  EventLoop& loop_;
+  StreamHub hub_;
+  std::optional<Receiver> receiver_;
+  std::optional<Transmitter> transmitter_;
+  std::optional<QueueSide> events_;
+  EventFd again_;  ///< our own doorbell
+  std::vector<int> watched_;
+  bool event_owed_ = false;
+  bool failed_ = false;
+  uint64_t paused_at_ = 0;  ///< monotonic ns
+};
+
+}  // namespace tsvmm::vsock

@@ -1,0 +1,786 @@
+#include <ctime>
+
+#include "vsock_test_support.h"
+
+namespace tsvmm::virtio_test {
+namespace {
+
+constexpr uint32_t kFirstHostPort = 1U << 30;
+
+class VsockTest : public testing::Test {
+ protected:
+  void start(int buffers = 64) {
+    guest.activate();
+    if (buffers != 0) guest.post(buffers);
+  }
+  HostSocket server(uint32_t port) {
+    return HostSocket::listen(guest.path + "_" + std::to_string(port));
+  }
+
+  VsockGuest guest;
+};
+
+TEST_F(VsockTest, HasTheGuestsCidInItsConfiguration) {
+  ASSERT_EQ(guest.device->config_size(), 8u);
+  std::array<uint8_t, 8> bytes{};
+  guest.device->read_config(0, bytes);
+  EXPECT_EQ(load<uint64_t>(bytes), VsockGuest::kCid);
+  std::array<uint8_t, 3> part{};
+  guest.device->read_config(5, part);
+  EXPECT_EQ(part, (std::array<uint8_t, 3>{}));
+}
+
+TEST_F(VsockTest, AHostClientReachesTheGuest) {
+  start();
+  auto stream = guest.accept_from_host(1234);
+  EXPECT_EQ(stream.host_port, kFirstHostPort);
+  stream.host.write("hello, guest");
+  auto packet = guest.receive(Operation::kData).value();
+  EXPECT_EQ(packet.data, "hello, guest");
+  EXPECT_EQ(packet.header.src_cid, vsock::kHostCid);
+  EXPECT_EQ(packet.header.dst_cid, VsockGuest::kCid);
+  EXPECT_EQ(packet.header.src_port, stream.host_port);
+  EXPECT_EQ(packet.header.dst_port, 1234u);
+  EXPECT_EQ(packet.header.type, vsock::kTypeStream);
+  EXPECT_GE(packet.header.buf_alloc, 65536u);
+  guest.send_data(1234, stream.host_port, "hello, host");
+  EXPECT_EQ(stream.host.read(11), "hello, host");
+  EXPECT_EQ(guest.accept_from_host(1234).host_port, kFirstHostPort + 1);
+  EXPECT_EQ(guest.counter("rx_bytes"), 12u);
+  EXPECT_EQ(guest.counter("tx_bytes"), 11u);
+  EXPECT_EQ(guest.counter("streams_opened"), 2u);
+}
+
+TEST_F(VsockTest, TheGuestReachesAHostProgram) {
+  start();
+  HostSocket listener = server(99);
+  auto stream = guest.connect_to_host(listener, 5000, 99);
+  guest.send_data(5000, 99, "ping");
+  EXPECT_EQ(stream.host.read(4), "ping");
+  stream.host.write("pong");
+  EXPECT_EQ(guest.receive(Operation::kData)->data, "pong");
+  EXPECT_EQ(guest.counter("streams"), 1u);
+}
+
+TEST_F(VsockTest, NobodyListening) {
+  start();
+  guest.send(Operation::kRequest, 5000, 98);
+  const auto reset = guest.receive(Operation::kReset).value();
+  EXPECT_EQ(reset.header.src_port, 98u);
+  EXPECT_EQ(reset.header.dst_port, 5000u);
+  EXPECT_EQ(reset.header.src_cid, vsock::kHostCid);
+  EXPECT_TRUE(guest.streams(0));
+}
+
+TEST_F(VsockTest, WaitsForABusyListener) {
+  start();
+  HostSocket listener = HostSocket::listen(guest.path + "_7", 0);
+  HostSocket first = HostSocket::connect(guest.path + "_7");
+  guest.send(Operation::kRequest, 1, 7);
+  EXPECT_TRUE(guest.nothing());
+  (void)listener.accept();
+  EXPECT_TRUE(guest.receive(Operation::kResponse));
+}
+
+TEST_F(VsockTest, GivesUpOnAListenerThatStaysBusy) {
+  start();
+  HostSocket listener = HostSocket::listen(guest.path + "_7", 0);
+  HostSocket first = HostSocket::connect(guest.path + "_7");
+  guest.send(Operation::kRequest, 1, 7);
+  EXPECT_TRUE(guest.receive(Operation::kReset));
+}
+
+TEST_F(VsockTest, AGuestMayRefuse) {
+  start();
+  HostSocket client = HostSocket::connect(guest.path);
+  client.write("CONNECT 1\n");
+  const auto request = guest.receive(Operation::kRequest).value();
+  guest.send(Operation::kReset, 1, request.header.src_port);
+  EXPECT_TRUE(client.ended());
+  EXPECT_TRUE(guest.streams(0));
+  EXPECT_TRUE(guest.nothing());
+}
+
+TEST_F(VsockTest, AGuestThatDoesNotAnswer) {
+  start();
+  HostSocket client = HostSocket::connect(guest.path);
+  client.write("CONNECT 1\n");
+  EXPECT_TRUE(guest.receive(Operation::kRequest));
+  EXPECT_TRUE(client.silent(150)) << "not at once";
+  EXPECT_TRUE(client.ended());
+  EXPECT_TRUE(guest.receive(Operation::kReset));
+}
+
+TEST_F(VsockTest, ClientsWaitForTheDriver) {
+  HostSocket client = HostSocket::connect(guest.path);
+  client.write("CONNECT 1\n");
+  EXPECT_TRUE(client.silent());
+  start();
+  EXPECT_TRUE(guest.receive(Operation::kRequest));
+}
+
+TEST_F(VsockTest, DataRightBehindTheLineIsTheGuests) {
+  start();
+  HostSocket client = HostSocket::connect(guest.path);
+  client.write("CONNECT 1\nearly");
+  client.write(" bird");
+  client.stop_sending();
+  const auto request = guest.receive(Operation::kRequest).value();
+  EXPECT_TRUE(guest.nothing()) << "no data before the guest has accepted";
+  guest.send(Operation::kResponse, 1, request.header.src_port);
+  EXPECT_EQ(guest.receive(Operation::kData)->data, "early bird");
+  EXPECT_EQ(guest.receive(Operation::kShutdown)->header.flags, vsock::kWillNotSend);
+  EXPECT_EQ(client.read(14), "OK 1073741824\n");
+}
+
+TEST_F(VsockTest, ALineMayComeInPieces) {
+  start();
+  HostSocket client = HostSocket::connect(guest.path);
+  for (const char c : std::string(" connect\t77 \r")) {
+    client.write({&c, 1});
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_TRUE(guest.nothing());
+  client.write("\n");
+  EXPECT_EQ(guest.receive(Operation::kRequest)->header.dst_port, 77u);
+}
+
+TEST_F(VsockTest, WrongLinesAreClosedInSilence) {
+  start();
+  for (const char* line :
+       {"\n", "CONNECT\n", "CONNECT \n", "CONNECT x\n", "CONNECT 1 2\n", "CONNECT -1\n",
+        "CONNECT 4294967296\n", "CONNECTS 1\n", "GET / HTTP/1.1\r\n", "CONNECT 0x10\n",
+        "CONNECT 11111111111111111111111111", "\0\0\0\0\n"}) {
+    HostSocket client = HostSocket::connect(guest.path);
+    client.write(line);
+    if (line[0] == '\0') client.write({"\0\0\n", 3});
+    EXPECT_TRUE(client.ended()) << line;
+  }
+  EXPECT_TRUE(guest.nothing());
+  EXPECT_TRUE(guest.streams(0));
+}
+
+TEST_F(VsockTest, ClientsThatGoBeforeTheirLineEnds) {
+  start();
+  for (const char* text : {"", "CONN", "CONNECT 1"}) {
+    HostSocket client = HostSocket::connect(guest.path);
+    client.write(text);
+    client.close();
+    EXPECT_TRUE(guest.streams(0)) << text;
+    HostSocket half = HostSocket::connect(guest.path);
+    half.write(text);
+    half.stop_sending();
+    EXPECT_TRUE(half.ended()) << text;
+  }
+  EXPECT_TRUE(guest.nothing());
+}
+
+TEST_F(VsockTest, ASilentClientIsNotWaitedForLong) {
+  start();
+  HostSocket client = HostSocket::connect(guest.path);
+  client.write("CONNECT 1");
+  EXPECT_TRUE(client.silent(150));
+  EXPECT_TRUE(client.ended());
+}
+
+TEST_F(VsockTest, AClientThatGoesWhileTheGuestIsAsked) {
+  start();
+  {
+    HostSocket client = HostSocket::connect(guest.path);
+    client.write("CONNECT 1\n");
+    EXPECT_TRUE(guest.receive(Operation::kRequest));
+  }
+  EXPECT_TRUE(guest.receive(Operation::kReset));
+  EXPECT_TRUE(guest.streams(0));
+}
+
+TEST_F(VsockTest, TheHostMayStopSendingOnly) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  stream.host.write("last words");
+  stream.host.stop_sending();
+  EXPECT_EQ(guest.receive(Operation::kData)->data, "last words");
+  EXPECT_EQ(guest.receive(Operation::kShutdown)->header.flags, vsock::kWillNotSend);
+  guest.send_data(1, stream.host_port, "still here");
+  EXPECT_EQ(stream.host.read(10), "still here");
+  guest.send(Operation::kShutdown, 1, stream.host_port, vsock::kShutdownBoth);
+  EXPECT_TRUE(stream.host.ended());
+  EXPECT_TRUE(guest.receive(Operation::kReset));
+  EXPECT_TRUE(guest.streams(0));
+}
+
+TEST_F(VsockTest, TheGuestMayStopSendingOnly) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  guest.send_data(1, stream.host_port, "last words");
+  guest.send(Operation::kShutdown, 1, stream.host_port, vsock::kWillNotSend);
+  EXPECT_EQ(stream.host.read(11), "last words");
+  stream.host.write("still here");
+  EXPECT_EQ(guest.receive(Operation::kData)->data, "still here");
+  stream.host.close();
+  EXPECT_EQ(guest.receive(Operation::kShutdown)->header.flags, vsock::kShutdownBoth);
+  guest.send(Operation::kReset, 1, stream.host_port);
+  EXPECT_TRUE(guest.streams(0));
+}
+
+TEST_F(VsockTest, TheGuestMayStopReceivingOnly) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  guest.send(Operation::kShutdown, 1, stream.host_port, vsock::kWillNotReceive);
+  EXPECT_TRUE(eventually([&] { return stream.host.offer("x") == 0 && errno == EPIPE; }));
+  guest.send_data(1, stream.host_port, "I talk");
+  EXPECT_EQ(stream.host.read(6), "I talk");
+  EXPECT_TRUE(guest.nothing());
+}
+
+TEST_F(VsockTest, TheHostClosesAndTheGuestConfirms) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  stream.host.write("all");
+  stream.host.close();
+  EXPECT_EQ(guest.receive(Operation::kData)->data, "all");
+  // At first it may look as if only one direction had ended.
+  uint32_t flags = 0;
+  while (flags != vsock::kShutdownBoth) {
+    const auto packet = guest.receive(Operation::kShutdown);
+    ASSERT_TRUE(packet);
+    flags |= packet->header.flags;
+  }
+  guest.send_data(1, stream.host_port, "too late, but no sin");
+  guest.send(Operation::kReset, 1, stream.host_port);
+  EXPECT_TRUE(guest.streams(0));
+  EXPECT_TRUE(guest.nothing());
+}
+
+TEST_F(VsockTest, AGuestThatDoesNotConfirmIsReset) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  stream.host.close();
+  std::optional<Packet> packet;
+  do {
+    packet = guest.receive();
+  } while (packet && packet->operation() == Operation::kShutdown);
+  ASSERT_TRUE(packet);
+  EXPECT_EQ(packet->operation(), Operation::kReset);
+  EXPECT_TRUE(guest.streams(0));
+}
+
+TEST_F(VsockTest, WhatTheGuestSentBeforeClosingArrives) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  // More than the socket takes, so that a part is still here when the guest has closed.
+  std::string sent;
+  while (sent.size() < (1 << 20)) {
+    const auto before = sent.size();
+    std::string piece = pattern(1, before, 60000);
+    Header header = guest.header(Operation::kData, 1, stream.host_port);
+    header.len = 60000;
+    guest.put(header, piece);
+    guest.ring();
+    if (!guest.all_taken(300)) break;
+    sent += piece;
+    if (sent.size() - before == 0) break;
+    if (guest.counter("tx_bytes") + 100000 < sent.size()) break;
+  }
+  EXPECT_LT(guest.counter("tx_bytes"), sent.size());
+  guest.send(Operation::kShutdown, 1, stream.host_port, vsock::kShutdownBoth);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_EQ(guest.counter("streams"), 1u) << "not before the host has all";
+  EXPECT_EQ(stream.host.read(sent.size()), sent);
+  EXPECT_TRUE(stream.host.ended());
+  EXPECT_TRUE(guest.streams(0));
+}
+
+TEST_F(VsockTest, AClosedStreamThatNobodyReadsEnds) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  auto other = guest.accept_from_host(2);
+  uint64_t sent = 0;
+  while (guest.counter("tx_bytes") >= sent && sent < (4 << 20)) {
+    guest.send_data(1, stream.host_port, std::string(20000, 'x'));
+    sent += 20000;
+  }
+  guest.send(Operation::kShutdown, 1, stream.host_port, vsock::kShutdownBoth);
+  EXPECT_TRUE(guest.streams(1)) << "after a while";
+  guest.send_data(2, other.host_port, "fine");
+  EXPECT_EQ(other.host.read(4), "fine");
+}
+
+TEST_F(VsockTest, PacketsInManyPieces) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  guest.send_data(1, stream.host_port, "one two three", {1, 2, 3, 30, 6, 4, 3, 2});
+  EXPECT_EQ(stream.host.read(13), "one two three");
+  guest.send_data(1, stream.host_port, "header apart", {44});
+  EXPECT_EQ(stream.host.read(12), "header apart");
+  const std::string text = pattern(3, 0, 240);
+  guest.send_data(1, stream.host_port, text, std::vector<uint32_t>(250, 1));
+  EXPECT_EQ(stream.host.read(text.size()), text);
+  // Empty packets are nothing.
+  guest.send_data(1, stream.host_port, "");
+  guest.send_data(1, stream.host_port, "x");
+  EXPECT_EQ(stream.host.read(1), "x");
+}
+
+TEST_F(VsockTest, ReceiveBuffersInPieces) {
+  guest.activate();
+  guest.repost = false;
+  // The header in a buffer of its own, as older Linux drivers have it, or cut anywhere.
+  const GuestAddress at = VsockGuest::kReceiveData;
+  guest.queues[0].add({{at, 44, kWrite}, {at + 44, 100, kWrite}}, 0);
+  guest.queues[0].add({{at + 0x10000, 20, kWrite}, {at + 0x10000 + 20, 50, kWrite}}, 2);
+  guest.doorbells[0].signal();
+  HostSocket client = HostSocket::connect(guest.path);
+  client.write("CONNECT 1\n");
+  ASSERT_TRUE(eventually([&] { return guest.queues[0].used_index() == 1; }));
+  const auto request = guest.memory.read<Header>(at).value();
+  guest.send(Operation::kResponse, 1, request.src_port);
+  client.write(pattern(5, 0, 26));
+  ASSERT_TRUE(eventually([&] { return guest.queues[0].used_index() == 2; }));
+  const auto bytes = guest.memory.slice(at + 0x10000 + 44, 26).value();
+  EXPECT_EQ(std::string(bytes.begin(), bytes.end()), pattern(5, 0, 26));
+  EXPECT_EQ(guest.queues[0].used_length(1), 70u);
+}
+
+TEST_F(VsockTest, ALargeReadFillsManyBuffers) {
+  start(128);
+  auto stream = guest.accept_from_host(1);
+  const std::string text = pattern(9, 0, 300000);
+  std::thread writer([&] { stream.host.write(text); });
+  std::string got;
+  while (got.size() < text.size()) {
+    const auto packet = guest.receive(Operation::kData);
+    if (!packet) break;
+    got += packet->data;
+  }
+  writer.join();
+  EXPECT_EQ(got, text);
+}
+
+TEST_F(VsockTest, RespectsTheGuestsCredit) {
+  start();
+  auto stream = guest.accept_from_host(1, 1000);
+  const std::string text = pattern(2, 0, 2500);
+  stream.host.write(text);
+  EXPECT_EQ(guest.receive(Operation::kData)->data, text.substr(0, 1000));
+  EXPECT_TRUE(guest.receive(Operation::kCreditRequest)) << "once";
+  EXPECT_TRUE(guest.nothing(100));
+  Header update = guest.header(Operation::kCreditUpdate, 1, stream.host_port);
+  update.buf_alloc = 1000;
+  update.fwd_cnt = 300;
+  guest.send(update);
+  EXPECT_EQ(guest.receive(Operation::kData)->data, text.substr(1000, 300));
+  // Numbers that make no sense are no credit.
+  update.fwd_cnt = 5000;
+  guest.send(update);
+  EXPECT_TRUE(guest.receive(Operation::kCreditRequest));
+  EXPECT_TRUE(guest.nothing(100));
+  update.fwd_cnt = 1300;
+  update.buf_alloc = 4000;
+  guest.send(update);
+  EXPECT_EQ(guest.receive(Operation::kData)->data, text.substr(1300));
+}
+
+TEST_F(VsockTest, TellsItsOwnCredit) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  guest.send(Operation::kCreditRequest, 1, stream.host_port);
+  const auto update = guest.receive(Operation::kCreditUpdate).value();
+  EXPECT_EQ(update.header.fwd_cnt, 0u);
+  const uint32_t room = update.header.buf_alloc;
+  // Without being asked before half of the room is used up.
+  uint32_t sent = 0;
+  uint32_t told = 0;
+  std::thread reader([&] { EXPECT_EQ(stream.host.read(4 * room).size(), 4 * room); });
+  while (sent < 4 * room) {
+    ASSERT_LE(sent - told, room);
+    guest.send_data(1, stream.host_port, std::string(8192, 'x'));
+    sent += 8192;
+    while (const auto packet = guest.receive(sent - told >= room ? 1000 : 0)) {
+      EXPECT_EQ(packet->operation(), Operation::kCreditUpdate);
+      told = packet->header.fwd_cnt;
+      EXPECT_LE(told, sent);
+    }
+  }
+  reader.join();
+  EXPECT_EQ(guest.counter("resets_sent"), 0u);
+}
+
+TEST_F(VsockTest, MoreThanItsCreditIsTheEndOfAStream) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  auto other = guest.accept_from_host(2);
+  for (int i = 0; i < 200 && guest.counter("resets_sent") == 0; ++i) {
+    Header header = guest.header(Operation::kData, 1, stream.host_port);
+    guest.send(header, std::string(65536, 'x'));
+    ASSERT_EQ(guest.host.failure(), "");
+  }
+  EXPECT_TRUE(eventually([&] { return guest.counter("resets_sent") != 0; }));
+  EXPECT_TRUE(guest.streams(1));
+  guest.send_data(2, other.host_port, "untouched");
+  EXPECT_EQ(other.host.read(9), "untouched");
+}
+
+double cpu_seconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
+}
+
+/// Nobody computes while nothing can go on.
+void expect_idle() {
+  const double before = cpu_seconds();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_LT(cpu_seconds() - before, 0.05);
+}
+
+TEST_F(VsockTest, AHostProgramThatDoesNotRead) {
+  start();
+  auto stuck = guest.accept_from_host(1);
+  auto other = guest.accept_from_host(2);
+  guest.send(Operation::kCreditRequest, 1, stuck.host_port);
+  const uint32_t room = guest.receive(Operation::kCreditUpdate)->header.buf_alloc;
+  // Credit is told as long as the socket takes data.
+  uint32_t sent = 0;
+  uint32_t told = 0;
+  for (;;) {
+    while (const auto packet = guest.receive(20)) {
+      if (packet->operation() == Operation::kCreditUpdate) told = packet->header.fwd_cnt;
+    }
+    if (sent - told + 16384 > room) break;
+    guest.send_data(1, stuck.host_port, pattern(1, sent, 16384));
+    sent += 16384;
+  }
+  EXPECT_GT(sent, room);
+  expect_idle();
+  guest.send_data(2, other.host_port, "not held up");
+  EXPECT_EQ(other.host.read(11), "not held up");
+  other.host.write("nor here");
+  EXPECT_EQ(guest.receive(Operation::kData)->data, "nor here");
+  // At last.
+  EXPECT_EQ(stuck.host.read(sent), pattern(1, 0, sent));
+  EXPECT_TRUE(eventually([&] {
+    const auto packet = guest.receive(10);
+    return packet && packet->operation() == Operation::kCreditUpdate &&
+           packet->header.fwd_cnt == sent;
+  }));
+  guest.send_data(1, stuck.host_port, "goes on");
+  EXPECT_EQ(stuck.host.read(7), "goes on");
+}
+
+TEST_F(VsockTest, AGuestWithoutReceiveBuffers) {
+  guest.activate();
+  guest.repost = false;
+  guest.post(1);
+  HostSocket client = HostSocket::connect(guest.path);
+  client.write("CONNECT 1\n");
+  const uint32_t port = guest.receive(Operation::kRequest)->header.src_port;
+  guest.send(Operation::kResponse, 1, port);
+  EXPECT_EQ(client.read(14), "OK 1073741824\n");
+  std::string sent;
+  while (client.wait(POLLOUT, 50)) {
+    const std::string piece = pattern(4, sent.size(), 10000);
+    sent += piece.substr(0, client.offer(piece));
+  }
+  expect_idle();
+  guest.send_data(1, port, "the other way is open");
+  EXPECT_EQ(client.read(21), "the other way is open");
+  guest.repost = true;
+  guest.post(32);
+  std::string got;
+  while (got.size() < sent.size()) {
+    const auto packet = guest.receive(Operation::kData);
+    if (!packet) break;
+    got += packet->data;
+  }
+  EXPECT_EQ(got, sent);
+}
+
+TEST_F(VsockTest, AGuestWithoutCredit) {
+  start();
+  auto stream = guest.accept_from_host(1, 0);
+  while (stream.host.wait(POLLOUT, 50)) stream.host.offer(std::string(10000, 'x'));
+  EXPECT_TRUE(guest.receive(Operation::kCreditRequest));
+  EXPECT_TRUE(guest.nothing());
+  expect_idle();
+}
+
+TEST_F(VsockTest, PacketsForNobody) {
+  start();
+  for (const auto operation :
+       {Operation::kInvalid, Operation::kResponse, Operation::kShutdown, Operation::kData,
+        Operation::kCreditUpdate, Operation::kCreditRequest, static_cast<Operation>(77)}) {
+    guest.send(operation, 10, 20);
+    const auto reset = guest.receive(Operation::kReset).value();
+    EXPECT_EQ(reset.header.src_port, 20u);
+    EXPECT_EQ(reset.header.dst_port, 10u);
+  }
+  guest.send(Operation::kReset, 10, 20);
+  EXPECT_TRUE(guest.nothing());
+}
+
+TEST_F(VsockTest, PacketsWithWrongAddresses) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  Header header = guest.header(Operation::kData, 1, stream.host_port);
+  header.src_cid = 7;
+  guest.send(header, "forged");
+  EXPECT_TRUE(guest.nothing()) << "cannot be answered";
+  header = guest.header(Operation::kRequest, 1, stream.host_port);
+  header.dst_cid = 1000;
+  guest.send(header);
+  EXPECT_EQ(guest.receive(Operation::kReset)->header.src_cid, 1000u);
+  header = guest.header(Operation::kRequest, 1, 99);
+  header.type = 2;
+  guest.send(header);
+  EXPECT_EQ(guest.receive(Operation::kReset)->header.type, 2u);
+  guest.send_data(1, stream.host_port, "alive");
+  EXPECT_EQ(stream.host.read(5), "alive");
+}
+
+TEST_F(VsockTest, WhatBreaksAStreamEndsIt) {
+  start();
+  uint64_t count = 0;
+  const auto expect_reset = [&](VsockGuest::Connection& stream) {
+    EXPECT_TRUE(guest.receive(Operation::kReset)) << "case " << count;
+    EXPECT_TRUE(stream.host.ended()) << "case " << count;
+    ++count;
+    EXPECT_TRUE(guest.streams(0));
+  };
+  for (const auto operation : {Operation::kInvalid, Operation::kRequest, Operation::kResponse,
+                               static_cast<Operation>(9), static_cast<Operation>(0xffff)}) {
+    auto stream = guest.accept_from_host(1);
+    guest.send(operation, 1, stream.host_port);
+    expect_reset(stream);
+  }
+  {
+    auto stream = guest.accept_from_host(1);
+    guest.send(Operation::kShutdown, 1, stream.host_port, vsock::kWillNotSend);
+    EXPECT_TRUE(stream.host.ended());
+    guest.send_data(1, stream.host_port, "no, more");
+    expect_reset(stream);
+  }
+  for (const uint32_t length : {6U, 4096U, 0x80000000U, UINT32_MAX}) {
+    auto stream = guest.accept_from_host(1);
+    Header header = guest.header(Operation::kData, 1, stream.host_port);
+    header.len = length;
+    guest.put(header, "short");
+    guest.ring();
+    EXPECT_TRUE(guest.all_taken());
+    expect_reset(stream);
+  }
+  EXPECT_EQ(guest.host.failure(), "");
+}
+
+TEST_F(VsockTest, BytesBehindThePayloadAreNothing) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  Header header = guest.header(Operation::kData, 1, stream.host_port);
+  header.len = 4;
+  guest.put(header, "goodbad");
+  guest.ring();
+  ASSERT_TRUE(guest.all_taken());
+  guest.send_data(1, stream.host_port, " end");
+  EXPECT_EQ(stream.host.read(8), "good end");
+}
+
+TEST_F(VsockTest, BrokenRingsFailTheDevice) {
+  const std::vector<std::function<void()>> cases{
+      [&] { guest.queues[0].set_available_index(5000); },
+      [&] { guest.queues[1].set_available_index(5000); },
+      [&] {
+        guest.queues[1].add({{0x100000, 43}});
+      },
+      [&] {
+        guest.queues[1].add({{0x100000, 4096, kWrite}});
+      },
+      [&] {
+        guest.queues[0].add({{0x100000, 44, kWrite}});
+      },
+      [&] {
+        guest.queues[0].add({{0x100000, 4096}});
+      },
+      [&] {
+        guest.queues[0].add({{uint64_t{1} << 40, 4096, kWrite}});
+      },
+  };
+  for (const auto& breaks : cases) {
+    guest.host.failures.clear();
+    guest.activate();
+    HostSocket client = HostSocket::connect(guest.path);
+    client.write("CONNECT 1\n");
+    breaks();
+    guest.ring();
+    guest.doorbells[0].signal();
+    EXPECT_TRUE(eventually([&] { return !guest.host.failure().empty(); }));
+    expect_idle();
+    guest.device->reset();
+  }
+  guest.host.failures.clear();
+  start();
+  // Clients of before may still be asking.
+  while (guest.receive(50)) {
+  }
+  auto stream = guest.accept_from_host(50);
+  EXPECT_EQ(guest.host.failure(), "");
+  guest.queues[1].set_available_index(5000);
+  guest.ring();
+  EXPECT_TRUE(stream.host.ended());
+}
+
+TEST(VsockTiming, IsWhatClientsExpect) {
+  EXPECT_EQ(VirtioVsock::Options{}.patience, std::chrono::seconds(2));
+}
+
+TEST_F(VsockTest, AFloodThatNobodyAnswersIsBounded) {
+  guest.activate();
+  // Each wants a reset, for which there is no buffer.
+  for (int i = 0; i < 3000 && guest.all_taken(20); ++i) {
+    guest.put(guest.header(Operation::kData, static_cast<uint32_t>(i), 1));
+    guest.ring();
+  }
+  EXPECT_FALSE(guest.all_taken(20));
+  expect_idle();
+  guest.post(200);
+  for (int i = 0; i < 1024; ++i) ASSERT_TRUE(guest.receive(Operation::kReset)) << i;
+  EXPECT_TRUE(guest.all_taken());
+}
+
+TEST_F(VsockTest, ManyStreamsAndNotOneMore) {
+  start(200);
+  HostSocket listener = HostSocket::listen(guest.path + "_5", 2000);
+  constexpr uint32_t kMax = 1023;
+  std::vector<HostSocket> ends;
+  for (uint32_t i = 0; i < kMax; ++i) {
+    ends.push_back(guest.connect_to_host(listener, 1000 + i, 5).host);
+  }
+  EXPECT_EQ(guest.counter("streams"), kMax);
+  guest.send(Operation::kRequest, 1, 5);
+  EXPECT_TRUE(guest.receive(Operation::kReset));
+  EXPECT_TRUE(HostSocket::connect(guest.path).ended());
+  for (uint32_t i = 0; i < kMax; i += 97) {
+    guest.send_data(1000 + i, 5, pattern(i, 0, 100));
+    EXPECT_EQ(ends[i].read(100), pattern(i, 0, 100));
+    ends[i].write(pattern(i, 0, 50));
+    const auto packet = guest.receive(Operation::kData).value();
+    EXPECT_EQ(packet.header.dst_port, 1000 + i);
+    EXPECT_EQ(packet.data, pattern(i, 0, 50));
+  }
+  guest.send(Operation::kReset, 1000, 5);
+  EXPECT_TRUE(guest.streams(kMax - 1));
+  (void)guest.accept_from_host(77);
+}
+
+TEST_F(VsockTest, ResetClosesStreamsAndKeepsTheListener) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  HostSocket asking = HostSocket::connect(guest.path);
+  asking.write("CONNECT 1\n");
+  EXPECT_TRUE(guest.receive(Operation::kRequest));
+  guest.device->reset();
+  EXPECT_TRUE(stream.host.ended());
+  EXPECT_TRUE(asking.ended());
+  EXPECT_EQ(guest.counter("streams"), 0u);
+  HostSocket patient = HostSocket::connect(guest.path);
+  patient.write("CONNECT 3\n");
+  start();
+  EXPECT_EQ(guest.receive(Operation::kRequest)->header.dst_port, 3u);
+}
+
+TEST_F(VsockTest, ATransportResetIsTold) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  guest.device->reset_transport();
+  EXPECT_TRUE(stream.host.ended());
+  EXPECT_EQ(guest.queues[2].used_index(), 0u) << "no buffer for it yet";
+  const GuestAddress at = 0x80000;
+  ASSERT_TRUE(guest.memory.write<uint32_t>(at, 0xffffffff));
+  guest.queues[2].add({{at, 1, kWrite}, {at + 1, 7, kWrite}}, 0);
+  guest.doorbells[2].signal();
+  ASSERT_TRUE(eventually([&] { return guest.queues[2].used_index() == 1; }));
+  EXPECT_EQ(guest.queues[2].used_length(0), 4u);
+  EXPECT_EQ(guest.memory.read<uint32_t>(at), 0u);
+  EXPECT_TRUE(guest.nothing()) << "and no resets besides";
+  guest.queues[2].add({{at, 3, kWrite}}, 8);
+  guest.device->reset_transport();
+  EXPECT_TRUE(eventually([&] { return !guest.host.failure().empty(); }));
+}
+
+TEST_F(VsockTest, PausedNothingMovesAndNoTimePasses) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  HostSocket asking = HostSocket::connect(guest.path);
+  asking.write("CONNECT 1\n");
+  EXPECT_TRUE(guest.receive(Operation::kRequest));
+  guest.device->pause();
+  stream.host.write("later");
+  EXPECT_TRUE(guest.nothing(600));
+  guest.device->resume();
+  EXPECT_EQ(guest.receive(Operation::kData)->data, "later");
+  EXPECT_TRUE(asking.silent()) << "its time is not over";
+  guest.device->pause();
+  guest.device->reset();
+  EXPECT_TRUE(stream.host.ended());
+}
+
+TEST_F(VsockTest, PausingReturnsWhatTheSocketDidNotTake) {
+  start();
+  auto stream = guest.accept_from_host(1);
+  uint32_t sent = 0;
+  for (; guest.counter("tx_bytes") >= sent && sent < (4 << 20); sent += 32768) {
+    Header header = guest.header(Operation::kData, 1, stream.host_port);
+    header.len = 32768;
+    guest.put(header, pattern(6, sent, 32768));
+    guest.ring();
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+  guest.device->pause();
+  EXPECT_TRUE(guest.all_taken(0));
+  guest.device->resume();
+  EXPECT_EQ(stream.host.read(sent), pattern(6, 0, sent));
+}
+
+TEST_F(VsockTest, StreamsTakeTurns) {
+  start(16);
+  auto bulk = guest.accept_from_host(1, UINT32_MAX);
+  auto small = guest.accept_from_host(2);
+  std::atomic<bool> done = false;
+  std::thread flood([&] {
+    const std::string piece(64 * 1024, 'x');
+    while (!done) {
+      if (bulk.host.offer(piece) == 0) std::this_thread::yield();
+    }
+  });
+  (void)guest.receive(Operation::kData);
+  small.host.write("me too");
+  int before = 0;
+  for (;; ++before) {
+    const auto packet = guest.receive(Operation::kData);
+    if (!packet || packet->header.dst_port == 2) break;
+  }
+  done = true;
+  flood.join();
+  EXPECT_LT(before, 500);
+}
+
+TEST_F(VsockTest, LivesWithoutSomeOfItsQueues) {
+  for (int missing = 0; missing < 3; ++missing) {
+    Activation activation{guest.memory, VsockGuest::kFeatures, {}};
+    for (uint16_t i = 0; i < 3; ++i) {
+      if (i == missing) continue;
+      activation.queues.push_back(
+          {i, guest.queues[i].config(), &guest.doorbells[i], &guest.interrupts[i]});
+    }
+    guest.device->activate(activation);
+    HostSocket client = HostSocket::connect(guest.path);
+    client.write("CONNECT 1\n");
+    guest.device->reset_transport();
+    for (const auto& doorbell : guest.doorbells) doorbell.signal();
+    guest.device->pause();
+    guest.device->resume();
+    guest.device->reset();
+  }
+}
+
+}  // namespace
+}  // namespace tsvmm::virtio_test
