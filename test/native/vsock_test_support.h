@@ -112,12 +112,13 @@ class VsockGuest {
   static constexpr uint32_t kReceiveStride = 64 * 1024;
   static constexpr uint64_t kFeatures = kAllRingFeatures | virtio_feature::kInOrder;
 
-  VsockGuest() : folder_(make_folder()), path(folder_ + "/v"), listener(HostSocket::listen(path)) {
+  explicit VsockGuest(std::chrono::milliseconds patience = kPatience)
+      : folder_(make_folder()), path(folder_ + "/v"), listener(HostSocket::listen(path)) {
     device = std::make_unique<VirtioVsock>(VirtioVsock::Options{.id = "_vsock0",
                                                                 .guest_cid = kCid,
                                                                 .listener = listener.fd(),
                                                                 .path = path,
-                                                                .patience = kPatience});
+                                                                .patience = patience});
     device->connect(host);
   }
   ~VsockGuest() {

@@ -16,7 +16,7 @@ export const vsockConfig = {
     socket: {
       type: 'string',
       required: true,
-      help: "UNIX socket for the host's clients; the guest's connections go to SOCKET_PORT",
+      help: 'UNIX socket of the host end',
     },
   },
 } as const;

@@ -120,7 +120,6 @@ describe('decoding a VmConfig', () => {
   it.each([
     ['net', { net: [{ tap: 'tap0' }] }],
     ['fs', { fs: [{ tag: 't', socket: 's' }] }],
-    ['vsock', { vsock: { cid: 3, socket: 's' } }],
     ['memory.zones', { memory: { size: 0, zones: [{ id: 'a', size: 1 }] } }],
     ['memory.hotplug_size', { memory: { size: 4096, hotplug_size: 4096 } }],
     ['iommu', { iommu: true }],

@@ -37,7 +37,7 @@ describe('vsock', () => {
 
   it('is given on the command line', () => {
     const parsed = parseArguments(['--kernel', '/k', '--vsock', 'cid=3,socket=/run/vm.vsock']);
-    expect(parsed).toMatchObject({ vm: { vsock: { cid: 3, socket: '/run/vm.vsock', pci_segment: 0 } } });
+    expect(parsed).toMatchObject({ options: { vm: { vsock: { cid: 3, socket: '/run/vm.vsock' } } } });
     expect(() => parseArguments(['--kernel', '/k', '--vsock', 'cid=3'])).toThrow(/socket/);
     expect(() => parseArguments(['--kernel', '/k', '--vsock', 'cid=x,socket=/s'])).toThrow(/cid/);
   });
