@@ -85,6 +85,13 @@ export interface TokenBucketSpec {
   readonly refillTimeMs: number;
 }
 
+/** What a network device is plugged into. */
+export type NetworkSpec =
+  /** A tap by one descriptor for each pair of queues, opened with IFF_VNET_HDR. */
+  | { readonly kind: 'tap'; readonly fds: readonly number[] }
+  /** A connected stream socket with each frame behind its length, as passt has. One pair of queues. */
+  | { readonly kind: 'stream'; readonly fd: number };
+
 export interface RateLimiterSpec {
   /** Devices that name the same group share its limits; '' for limits of the device's own. */
   readonly group: string;
@@ -119,6 +126,22 @@ export type PciFunctionSpec = PciFunctionCommon &
         readonly protectSector0: boolean;
         /** For each queue the host CPUs that its thread may run on, empty for any. */
         readonly queueCpus: readonly (readonly number[])[];
+        readonly rateLimiter?: RateLimiterSpec;
+      }
+    | {
+        readonly kind: 'net';
+        readonly network: NetworkSpec;
+        /** Six bytes. */
+        readonly mac: Uint8Array;
+        /** Told to the guest, if known. */
+        readonly mtu?: number;
+        readonly queueSize: number;
+        /** Offer checksum offloads, which the next two need. */
+        readonly checksum: boolean;
+        readonly tso: boolean;
+        /** And UDP segmentation. */
+        readonly ufo: boolean;
+        /** Of each direction. */
         readonly rateLimiter?: RateLimiterSpec;
       }
     | { readonly kind: 'rng'; readonly fd: number }
@@ -245,6 +268,32 @@ export interface NativeAddon {
   fileId(fd: number): string;
   /** Size in bytes of a regular file or block device. */
   imageSize(fd: number): number;
+
+  /**
+   * Opens `queues` queues of a tap with vnet headers; makes it if it is not there. `%d` in a name stands for a number that
+   * the kernel chooses for a new one. The caller closes.
+   */
+  openTap(
+    name: string,
+    queues: number,
+  ): { readonly fds: readonly number[]; readonly name: string; readonly created: boolean };
+  /** The interface that a tap's descriptor belongs to. */
+  tapQueueInfo(fd: number): {
+    readonly name: string;
+    readonly tap: boolean;
+    readonly vnetHeader: boolean;
+    readonly multiQueue: boolean;
+  };
+  /** null if there is no such interface in this network namespace. */
+  interfaceInfo(
+    name: string,
+  ): { readonly up: boolean; readonly mtu: number; readonly mac: Uint8Array } | null;
+  // These change what is not so already, which needs CAP_NET_ADMIN.
+  bringInterfaceUp(name: string): void;
+  setInterfaceMtu(name: string, mtu: number): void;
+  setInterfaceMac(name: string, mac: Uint8Array): void;
+  /** Address and mask in their usual notation, both IPv4 or both IPv6. */
+  setInterfaceAddress(name: string, address: string, mask: string): void;
 
   // Files on the start path go through the addon: loading node:fs costs the standalone executable 1 ms.
   /** open(2), close-on-exec; `mode` is that of a file it creates. Throws with `code` an errno name. */

@@ -1,11 +1,14 @@
 #include <napi.h>
 
+#include <algorithm>
+#include <array>
 #include <memory>
 
 #include "addon/convert.h"
 #include "addon/convert_fields.h"
 #include "addon/machine_handle.h"
 #include "host/files.h"
+#include "host/network.h"
 #include "host/terminal.h"
 #include "hypervisor/kvm/host_facts.h"
 #include "hypervisor/kvm/kvm_device.h"
@@ -207,6 +210,67 @@ Napi::Value remove_file_function(Arguments info) {
   return info.Env().Undefined();
 }
 
+Napi::Value open_tap_function(Arguments info) {
+  const Napi::Env env = info.Env();
+  const auto queues = static_cast<unsigned>(to_uint(info[1], "queues", UINT16_MAX));
+  OpenTap tap = open_tap(to_string(info[0], "name"), queues);
+  Napi::Array fds = Napi::Array::New(env, tap.queues.size());
+  for (uint32_t i = 0; i < tap.queues.size(); ++i) {
+    fds.Set(i, release_fd(env, std::move(tap.queues[i])));
+  }
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("fds", fds);
+  object.Set("name", tap.name);
+  object.Set("created", tap.created);
+  return object;
+}
+
+Napi::Value tap_queue_info_function(Arguments info) {
+  const TapQueueInfo queue = tap_queue_info(fd_argument(info[0], "fd"));
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("name", queue.name);
+  object.Set("tap", queue.tap);
+  object.Set("vnetHeader", queue.vnet_header);
+  object.Set("multiQueue", queue.multi_queue);
+  return object;
+}
+
+Napi::Value interface_info_function(Arguments info) {
+  const auto interface = interface_info(to_string(info[0], "name"));
+  if (!interface) return info.Env().Null();
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("up", interface->up);
+  object.Set("mtu", interface->mtu);
+  object.Set("mac", from_bytes(info.Env(), {interface->mac.begin(), interface->mac.end()}));
+  return object;
+}
+
+Napi::Value bring_interface_up_function(Arguments info) {
+  bring_interface_up(to_string(info[0], "name"));
+  return info.Env().Undefined();
+}
+
+Napi::Value set_interface_mtu_function(Arguments info) {
+  set_interface_mtu(to_string(info[0], "name"),
+                    static_cast<uint32_t>(to_uint(info[1], "mtu", UINT16_MAX)));
+  return info.Env().Undefined();
+}
+
+Napi::Value set_interface_mac_function(Arguments info) {
+  const std::vector<uint8_t> bytes = to_bytes(info[1], "mac");
+  std::array<uint8_t, 6> mac{};
+  if (bytes.size() != mac.size()) wrong(info.Env(), "mac", "six bytes");
+  std::ranges::copy(bytes, mac.begin());
+  set_interface_mac(to_string(info[0], "name"), mac);
+  return info.Env().Undefined();
+}
+
+Napi::Value set_interface_address_function(Arguments info) {
+  set_interface_address(to_string(info[0], "name"), to_string(info[1], "address"),
+                        to_string(info[2], "mask"));
+  return info.Env().Undefined();
+}
+
 /// Turns the core's errors into JavaScript's: no C++ exception leaves the addon.
 template <Napi::Value (*function)(Arguments)>
 Napi::Value guarded(Arguments info) {
@@ -253,6 +317,13 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<terminal_size_function>(exports, "terminalSize");
   add<file_id_function>(exports, "fileId");
   add<image_size_function>(exports, "imageSize");
+  add<open_tap_function>(exports, "openTap");
+  add<tap_queue_info_function>(exports, "tapQueueInfo");
+  add<interface_info_function>(exports, "interfaceInfo");
+  add<bring_interface_up_function>(exports, "bringInterfaceUp");
+  add<set_interface_mtu_function>(exports, "setInterfaceMtu");
+  add<set_interface_mac_function>(exports, "setInterfaceMac");
+  add<set_interface_address_function>(exports, "setInterfaceAddress");
   add<open_file_function>(exports, "openFile");
   add<close_file_function>(exports, "closeFile");
   add<read_at_function>(exports, "readAt");

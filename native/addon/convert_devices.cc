@@ -73,6 +73,32 @@ DeviceSpec to_block(const Napi::Object& object) {
   return spec;
 }
 
+decltype(NetSpec::network) to_network(const Napi::Object& object) {
+  const std::string kind = string_field(object, "kind");
+  if (kind == "stream") return StreamSpec{fd_field(object, "fd")};
+  if (kind != "tap") wrong(object.Env(), "kind", "tap or stream");
+  TapSpec spec;
+  for_each(object.Get("fds"), "fds", [&spec](const Napi::Value& fd) {
+    spec.queues.push_back(UniqueFd::duplicate(fd_argument(fd, "fds")));
+  });
+  return spec;
+}
+
+DeviceSpec to_net(const Napi::Object& object) {
+  NetSpec spec;
+  spec.network = to_network(object_field(object, "network"));
+  spec.queue_size = narrow_field<uint16_t>(object, "queueSize");
+  spec.checksum = bool_field(object, "checksum");
+  spec.tso = bool_field(object, "tso");
+  spec.ufo = bool_field(object, "ufo");
+  spec.rate_limiter = to_rate_limiter(object, "rateLimiter");
+  const std::vector<uint8_t> mac = to_bytes(object.Get("mac"), "mac");
+  if (mac.size() != spec.mac.size()) wrong(object.Env(), "mac", "six bytes");
+  std::ranges::copy(mac, spec.mac.begin());
+  if (object.Has("mtu")) spec.mtu = narrow_field<uint16_t>(object, "mtu");
+  return spec;
+}
+
 DeviceSpec to_rng(const Napi::Object& object) { return RngSpec{fd_field(object, "fd")}; }
 
 DeviceSpec to_console(const Napi::Object& object) {
@@ -100,9 +126,10 @@ struct DeviceKind {
   DeviceSpec (*convert)(const Napi::Object& object);
 };
 constexpr std::array kDeviceKinds{
-    DeviceKind{"block", to_block},     DeviceKind{"rng", to_rng},
-    DeviceKind{"console", to_console}, DeviceKind{"watchdog", to_watchdog},
-    DeviceKind{"balloon", to_balloon}, DeviceKind{"vsock", to_vsock},
+    DeviceKind{"block", to_block},       DeviceKind{"net", to_net},
+    DeviceKind{"rng", to_rng},           DeviceKind{"console", to_console},
+    DeviceKind{"watchdog", to_watchdog}, DeviceKind{"balloon", to_balloon},
+    DeviceKind{"vsock", to_vsock},
 };
 
 TokenBucketConfig to_bucket(const Napi::Object& object) {

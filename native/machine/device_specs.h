@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -63,12 +65,34 @@ struct BalloonSpec {
   bool free_page_reporting = false;
 };
 
+/// A tap by one descriptor for each queue pair.
+struct TapSpec {
+  std::vector<UniqueFd> queues;
+};
+
+/// A connected stream socket, with each frame behind its length.
+struct StreamSpec {
+  UniqueFd fd;
+};
+
+struct NetSpec {
+  std::variant<TapSpec, StreamSpec> network;
+  std::array<uint8_t, 6> mac{};
+  std::optional<uint16_t> mtu;
+  uint16_t queue_size = 256;
+  bool checksum = true;
+  bool tso = true;
+  bool ufo = true;
+  RateLimiterSpec rate_limiter;  ///< of each direction
+};
+
 struct PciFunctionSpec {
   std::string id;
   unsigned slot = 0;
   GuestAddress bar0 = 0;
   bool bar0_is_64bit = false;
-  std::variant<BlockSpec, RngSpec, ConsoleSpec, WatchdogSpec, BalloonSpec, VsockSpec> device;
+  std::variant<BlockSpec, NetSpec, RngSpec, ConsoleSpec, WatchdogSpec, BalloonSpec, VsockSpec>
+      device;
 };
 
 }  // namespace tsvmm

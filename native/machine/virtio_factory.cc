@@ -1,9 +1,12 @@
 #include "machine/virtio_factory.h"
 
 #include "disk/open_image.h"
+#include "net/stream_backend.h"
+#include "net/tap.h"
 #include "virtio/balloon.h"
 #include "virtio/block.h"
 #include "virtio/console.h"
+#include "virtio/net.h"
 #include "virtio/rng.h"
 #include "virtio/vsock.h"
 #include "virtio/watchdog.h"
@@ -26,6 +29,30 @@ Device make(BlockSpec& spec, const std::string& id, const DeviceContext& context
                            .sparse = spec.image.sparse,
                            .queue_cpus = std::move(spec.queue_cpus),
                            .rate_limiter = context.rate_limiters.get(spec.rate_limiter)});
+}
+
+std::unique_ptr<NetBackend> make_network(TapSpec& spec) {
+  return std::make_unique<TapBackend>(std::move(spec.queues));
+}
+
+std::unique_ptr<NetBackend> make_network(StreamSpec& spec) {
+  return std::make_unique<StreamBackend>(std::move(spec.fd));
+}
+
+Device make(NetSpec& spec, const std::string& id, const DeviceContext& context) {
+  auto network = std::visit([](auto& kind) { return make_network(kind); }, spec.network);
+  return std::make_shared<VirtioNet>(
+      std::move(network),
+      VirtioNet::Options{.id = id,
+                         .mac = spec.mac,
+                         .mtu = spec.mtu,
+                         .queue_size = spec.queue_size,
+                         .checksum = spec.checksum,
+                         .tso = spec.tso,
+                         .ufo = spec.ufo,
+                         .receive_limiter = context.rate_limiters.get(spec.rate_limiter),
+                         .transmit_limiter = context.rate_limiters.get(spec.rate_limiter),
+                         .make_pair = {}});
 }
 
 Device make(const RngSpec& spec, const std::string& /*id*/, const DeviceContext& context) {

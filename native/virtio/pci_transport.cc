@@ -22,6 +22,9 @@ PciIdentity identity(VirtioType type) {
   if (type == VirtioType::kBlock) {
     result.class_code = 0x01;  // mass storage
     result.subclass = 0x80;    // other
+  } else if (type == VirtioType::kNet) {
+    result.class_code = 0x02;  // network
+    result.subclass = 0x00;    // Ethernet
   }
   return result;
 }

@@ -13,6 +13,7 @@ namespace tsvmm {
 
 /// Virtio device ids (virtio 1.2 §5).
 enum class VirtioType : uint16_t {
+  kNet = 1,
   kBlock = 2,
   kConsole = 3,
   kEntropy = 4,

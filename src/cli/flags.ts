@@ -8,7 +8,7 @@ const vm = vmConfig.fields;
 export type VmFlag =
   | { readonly kind: 'payload'; readonly field: keyof typeof vm.payload.fields }
   | { readonly kind: 'options'; readonly field: 'cpus' | 'memory' | 'rng' | 'vsock' | 'balloon' | 'platform' }
-  | { readonly kind: 'list'; readonly field: 'disks' | 'rate_limit_groups' }
+  | { readonly kind: 'list'; readonly field: 'disks' | 'net' | 'rate_limit_groups' }
   | { readonly kind: 'console'; readonly field: 'serial' | 'console' | 'debug_console' }
   | { readonly kind: 'switch'; readonly field: 'watchdog' | 'pvpanic' };
 
@@ -20,6 +20,7 @@ export const vmFlags: Readonly<Record<string, VmFlag>> = {
   cpus: { kind: 'options', field: 'cpus' },
   memory: { kind: 'options', field: 'memory' },
   disk: { kind: 'list', field: 'disks' },
+  net: { kind: 'list', field: 'net' },
   'rate-limit-group': { kind: 'list', field: 'rate_limit_groups' },
   rng: { kind: 'options', field: 'rng' },
   vsock: { kind: 'options', field: 'vsock' },
@@ -62,6 +63,6 @@ export const processFlags: Readonly<Record<string, ProcessFlag>> = {
 export const unsupportedFlags: readonly string[] = [
   ...['dbus-object-path', 'dbus-service-name', 'dbus-system-bus', 'device', 'fs', 'fw-cfg-config', 'gdb'],
   ...['generic-vhost-user', 'host-data', 'igvm', 'ivshmem', 'landlock', 'landlock-rules', 'log-format'],
-  ...['memory-zone', 'net', 'numa', 'pci-segment', 'pmem', 'pvmemcontrol', 'restore'],
+  ...['memory-zone', 'numa', 'pci-segment', 'pmem', 'pvmemcontrol', 'restore'],
   ...['rtc', 'tpm', 'user-device', 'vdpa'],
 ];

@@ -12,6 +12,7 @@ export function pciDevices(config: VmConfig): PciWishes[] {
   return [
     ...(config.console.mode === 'Off' ? [] : [config.console]),
     ...(config.disks ?? []),
+    ...(config.net ?? []),
     config.rng,
     ...(config.vsock ? [config.vsock] : []),
     ...(config.balloon ? [config.balloon] : []),

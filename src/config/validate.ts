@@ -3,6 +3,7 @@ import { ConfigError } from './configError.ts';
 import { validateBalloon } from './devices/balloon.ts';
 import { validateConsoles } from './devices/console.ts';
 import { validateDisk } from './devices/disk.ts';
+import { validateNet } from './devices/net.ts';
 import { validateRateLimitGroups } from './devices/rateLimiter.ts';
 import { validateVsock } from './devices/vsock.ts';
 import { pciDevices } from './pciDevices.ts';
@@ -20,6 +21,7 @@ export function validateVmConfig(config: VmConfig): void {
   validateCpus(config.cpus);
   validateMemory(config.memory);
   for (const disk of config.disks ?? []) validateDisk(disk, config.cpus.boot_vcpus);
+  for (const net of config.net ?? []) validateNet(net, config.cpus.boot_vcpus);
   validateRateLimitGroups(config);
   if (config.balloon) validateBalloon(config.balloon, config.memory.size);
   validateConsoles(config);

@@ -5,6 +5,7 @@
 import { balloonConfig } from './devices/balloon.ts';
 import { consoleConfig, debugConsoleConfig, serialConfig } from './devices/console.ts';
 import { diskConfig } from './devices/disk.ts';
+import { netConfig } from './devices/net.ts';
 import { rateLimitGroupConfig } from './devices/rateLimiter.ts';
 import { rngConfig } from './devices/rng.ts';
 import { vsockConfig } from './devices/vsock.ts';
@@ -149,7 +150,7 @@ export const vmConfig = {
     payload: { ...payloadConfig, help: 'What the guest boots' },
     rate_limit_groups: { type: 'array', items: rateLimitGroupConfig, help: 'Limits that disks share' },
     disks: { type: 'array', items: diskConfig, help: 'Disks (virtio-block)' },
-    net: { type: 'any', unsupported: true },
+    net: { type: 'array', items: netConfig, help: 'Network devices (virtio-net)' },
     rng: { ...rngConfig, default: { src: '/dev/urandom' }, help: 'Entropy device (virtio-rng)' },
     balloon: { ...balloonConfig, help: 'Memory balloon (virtio-balloon)' },
     generic_vhost_user: { type: 'any', unsupported: true },

@@ -11,6 +11,7 @@ export const DEBUG_CONSOLE_ID = '__debug_console';
 export const IOAPIC_ID = '__ioapic';
 
 export const DISK_PREFIX = '_disk';
+export const NET_PREFIX = '_net';
 export const VSOCK_PREFIX = '_vsock';
 
 /** Hands out names with one counter for all prefixes, so that a number never comes twice. */

@@ -1,6 +1,7 @@
 /** Gives every PCI device its name, number and addresses, in the order in which guests expect to find them. */
 import type { BalloonConfig } from '../config/devices/balloon.ts';
 import type { DiskConfig } from '../config/devices/disk.ts';
+import type { NetConfig } from '../config/devices/net.ts';
 import type { VsockConfig } from '../config/devices/vsock.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { BootSpec, CharBackendSpec, PciFunctionSpec } from '../native.ts';
@@ -9,6 +10,7 @@ import {
   BALLOON_ID,
   CONSOLE_ID,
   DISK_PREFIX,
+  NET_PREFIX,
   PVPANIC_ID,
   RNG_ID,
   VSOCK_PREFIX,
@@ -44,6 +46,7 @@ export function planDevices(
   for (let index = 0; index < disks.length; index++) {
     addDisk(bus, config, index, resources);
   }
+  for (const [index, net] of (config.net ?? []).entries()) addNet(bus, net, index, resources);
   const rng = place(bus, 'rng', config.rng.id ?? RNG_ID, config.rng.pci_device_id, 0);
   bus.functions.push({ ...rng, kind: 'rng', fd: resources.rng.fd });
   if (config.vsock) addVsock(bus, config.vsock, resources);
@@ -105,6 +108,25 @@ function addDisk(bus: Bus, config: VmConfig, index: number, resources: BootResou
     serial: disk.serial ?? '',
     protectSector0: resource.protectSector0,
     queueCpus: queueCpus(disk),
+    ...(rateLimiter && { rateLimiter }),
+  });
+}
+
+function addNet(bus: Bus, net: NetConfig, index: number, resources: BootResources): void {
+  const resource = resources.nets[index];
+  if (resource === undefined) {
+    throw new RangeError(`Network device ${index} has not been opened`);
+  }
+  const rateLimiter = rateLimiterOf(net);
+  const common = place(bus, 'net', net.id ?? bus.ids.generate(NET_PREFIX), net.pci_device_id, index);
+  bus.functions.push({
+    ...common,
+    kind: 'net',
+    ...resource,
+    queueSize: net.queue_size,
+    checksum: net.offload_csum,
+    tso: net.offload_tso,
+    ufo: net.offload_ufo,
     ...(rateLimiter && { rateLimiter }),
   });
 }

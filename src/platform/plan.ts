@@ -2,12 +2,28 @@
  * The platform's public face: a configuration and opened descriptors in, what the core needs to build and boot a
  * machine out. Pure apart from small reads of the payload's headers; all of it runs before the guest does.
  */
-import type { BootSpec, CharBackendSpec, ImageLayer, NativeAddon, PciFunctionSpec } from '../native.ts';
+import type {
+  BootSpec,
+  CharBackendSpec,
+  ImageLayer,
+  NativeAddon,
+  NetworkSpec,
+  PciFunctionSpec,
+} from '../native.ts';
 
 /** A disk's image, opened, with what lies below it. */
 export interface DiskResource {
   readonly layers: readonly ImageLayer[];
   readonly protectSector0: boolean;
+}
+
+/** What a network device is plugged into, opened. */
+export interface NetResource {
+  readonly network: NetworkSpec;
+  /** Six bytes. */
+  readonly mac: Uint8Array;
+  /** What the network carries, if known. */
+  readonly mtu?: number;
 }
 
 /** What a configuration names by path, opened. Descriptors stay the caller's. */
@@ -21,6 +37,8 @@ export interface BootResources {
   readonly initramfs?: { readonly fd: number; readonly size: number };
   /** One for each of the configuration's disks, in order. */
   readonly disks: readonly DiskResource[];
+  /** One for each of the configuration's network devices, in order. */
+  readonly nets: readonly NetResource[];
   readonly rng: { readonly fd: number };
   /** Listens at the configuration's path, if it has a vsock. */
   readonly vsock?: { readonly fd: number };

@@ -5,6 +5,7 @@ import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../nati
 import {
   type BootResources,
   type DiskResource,
+  type NetResource,
   type Placement,
   planBoot,
   planMachine,
@@ -42,6 +43,9 @@ export const NO_HARDWARE_VIRTUALIZATION =
   "this host's KVM has no hardware virtualization and runs guest kernel code in an instruction emulator, " +
   'which stock Linux kernels do not survive';
 
+/** All that is opened by its path. */
+type PathResources = Omit<BootResources, 'nets'>;
+
 const LOCK_ATTEMPTS = 15;
 const LOCK_RETRY_MS = 20;
 
@@ -56,7 +60,7 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
   const handle = native.machineCreate(planMachine(config, host), context.onEvent);
   const opened: number[] = [];
   try {
-    const resources = await openPatiently(context, opened);
+    const resources = { ...(await openPatiently(context, opened)), nets: await openNets(context, opened) };
     if (!host.hardwareVirtualization && isLinuxImage(native, resources.kernel.fd)) {
       context.warn(`The guest will probably fail: ${NO_HARDWARE_VIRTUALIZATION}`);
     }
@@ -99,7 +103,7 @@ function hostInfo(native: NativeAddon): HostInfo {
  * A killed process can leave its disk's lock behind for some milliseconds, in I/O that the kernel is still ending: who
  * starts its VM anew at once should not have to know.
  */
-async function openPatiently(context: MachineContext, opened: number[]): Promise<BootResources> {
+async function openPatiently(context: MachineContext, opened: number[]): Promise<PathResources> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await openResources(context, opened);
@@ -111,7 +115,13 @@ async function openPatiently(context: MachineContext, opened: number[]): Promise
   }
 }
 
-async function openResources(context: MachineContext, opened: number[]): Promise<BootResources> {
+async function openNets({ native, config }: MachineContext, opened: number[]): Promise<NetResource[]> {
+  if (!config.net?.length) return [];
+  const nets = await import('./nets.ts');
+  return nets.openNets(native, config.net, opened);
+}
+
+async function openResources(context: MachineContext, opened: number[]): Promise<PathResources> {
   const { native, config, consoles, terminal } = context;
   const payload = config.payload ?? {};
   const firmware = payload.firmware !== undefined;

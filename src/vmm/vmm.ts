@@ -93,6 +93,7 @@ export class Vmm {
   create(config: VmConfig): Promise<void> {
     return this.#command('create', async () => {
       validateConsoles(config);
+      if (config.net?.length) (await import('./nets.ts')).assignMacs(config.net);
       this.#consoles = openConsoles(this.#native, config, this.#terminal);
       this.#config = config;
       this.#vmGeneration = this.#native.randomBytes(VM_GENERATION_BYTES);
@@ -310,8 +311,9 @@ export class Vmm {
       throw error;
     }
     for (const { kind, index, id } of this.#machine.placements) {
-      const disk = kind === 'block' ? config.disks?.[index] : undefined;
-      if (disk) disk.id = id;
+      const devices = kind === 'block' ? config.disks : kind === 'net' ? config.net : undefined;
+      const device = devices?.[index];
+      if (device) device.id = id;
       if (kind === 'vsock' && config.vsock) config.vsock.id = id;
     }
   }

@@ -176,7 +176,10 @@ function resizeDisk(vmm: ApiVmm, body: string): Promise<Answer> {
 
 function decodeConfig(value: unknown): VmConfig {
   try {
-    return decode(vmConfig, value);
+    const config = decode(vmConfig, value);
+    // The numbers of descriptors mean nothing between processes.
+    for (const net of config.net ?? []) delete net.fds;
+    return config;
   } catch (error) {
     if (!(error instanceof ConfigError) || error.kind === 'malformed') throw error;
     throw new VmmError(failureTexts.create, { cause: error });

@@ -158,10 +158,17 @@ describe('vm.create', () => {
     });
   });
 
+  it('takes no descriptors by their numbers: they are of another process', async () => {
+    const { vmm } = await ask('PUT', 'vm.create', '{"net":[{"fds":[3]}]}');
+    const net = vmm.create.mock.calls[0]?.[0]?.net?.[0];
+    expect(net).toMatchObject({ num_queues: 2 });
+    expect(net).not.toHaveProperty('fds');
+  });
+
   it('says what is not supported', async () => {
-    expect(await ask('PUT', 'vm.create', '{"net":[{"tap":"t"}]}')).toMatchObject({
+    expect(await ask('PUT', 'vm.create', '{"fs":[{"tag":"t"}]}')).toMatchObject({
       status: 400,
-      body: ['Error from API', 'The VM could not be created', 'net is not supported yet'],
+      body: ['Error from API', 'The VM could not be created', 'fs is not supported yet'],
     });
   });
 });

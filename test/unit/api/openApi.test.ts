@@ -57,7 +57,7 @@ describe('the OpenAPI document', () => {
   });
 
   it('does not offer what is not supported', () => {
-    expect(document.components.schemas.VmConfig?.properties).not.toHaveProperty('net');
+    expect(document.components.schemas.VmConfig?.properties).not.toHaveProperty('fs');
     expect(document.components.schemas.DiskConfig?.properties).not.toHaveProperty('vhost_user');
   });
 });

@@ -128,6 +128,18 @@ describe('flags of the VM', () => {
     });
   });
 
+  it('--net takes several values and may be repeated', () => {
+    const { net } = vm(
+      ...['--net', 'tap=tap0,mac=2e:00:00:00:00:01,ip=192.0.2.1,mask=255.255.255.0', 'fd=[3,4],num_queues=4'],
+      ...['--net', 'mtu=9000,offload_tso=off,bw_size=1000,bw_refill_time=100'],
+    );
+    expect(net).toMatchObject([
+      { tap: 'tap0', mac: '2e:00:00:00:00:01', ip: '192.0.2.1', mask: '255.255.255.0', num_queues: 2 },
+      { fds: [3, 4], num_queues: 4, queue_size: 256, offload_tso: true },
+      { mtu: 9000, offload_tso: false, rate_limiter_config: { bandwidth: { size: 1000, refill_time: 100 } } },
+    ]);
+  });
+
   it.each([
     ['off', { mode: 'Off' }],
     ['null', { mode: 'Null' }],
@@ -248,7 +260,7 @@ describe('flags of the process', () => {
     [['--watchdog=on', '--kernel', '/k'], '--watchdog takes no value'],
     [['--memory', 'size=1G'], '--memory needs --kernel or --firmware'],
     [['--cmdline', 'x', '--api-socket', '/s'], '--cmdline needs --kernel or --firmware'],
-    [['--net', 'tap=t'], '--net is not supported yet'],
+    [['--fs', 'tag=t'], '--fs is not supported yet'],
     [['--seccomp', 'log', '--kernel', '/k'], '--seccomp log is not supported yet'],
     [['--api-socket', 'path='], '--api-socket needs a path'],
     [['--api-socket', 'fd=x'], '--api-socket: "x" is not an unsigned integer'],

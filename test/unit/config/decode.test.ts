@@ -118,7 +118,7 @@ describe('decoding a VmConfig', () => {
   });
 
   it.each([
-    ['net', { net: [{ tap: 'tap0' }] }],
+    ['net[0].vhost_user', { net: [{ vhost_user: true }] }],
     ['fs', { fs: [{ tag: 't', socket: 's' }] }],
     ['memory.zones', { memory: { size: 0, zones: [{ id: 'a', size: 1 }] } }],
     ['memory.hotplug_size', { memory: { size: 4096, hotplug_size: 4096 } }],
@@ -138,7 +138,7 @@ describe('decoding a VmConfig', () => {
 
   it('accepts what asks for nothing of unsupported things', () => {
     const config = decode(vmConfig, {
-      net: [],
+      vdpa: [],
       fs: null,
       iommu: false,
       gdb: false,
@@ -147,7 +147,7 @@ describe('decoding a VmConfig', () => {
       disks: [{ path: '/a', iommu: false, queue_affinity: [] }],
     });
     expect(config.iommu).toBe(false);
-    expect('net' in config).toBe(false);
+    expect('vdpa' in config).toBe(false);
     expect(config.disks?.[0] && 'iommu' in config.disks[0]).toBe(false);
   });
 

@@ -14,6 +14,11 @@ import {
 } from './support.ts';
 
 const host = hostOf();
+const net = (fields: object = {}) => ({
+  network: { kind: 'tap' as const, fds: [30] },
+  mac: Uint8Array.of(0x2e, 0, 0, 0, 0, 1),
+  ...fields,
+});
 const disk = (fields: object = {}) => ({ path: '/disk', ...fields });
 const opened = (count: number) =>
   Array.from({ length: count }, (_, index) => ({
@@ -64,20 +69,24 @@ describe('planBoot: devices', () => {
   it('places them in the order that guests rely on', () => {
     const config = configOf({
       disks: [disk(), disk({ id: 'data' }), disk()],
+      net: [{}, { id: 'lan' }],
       watchdog: true,
       pvpanic: true,
       balloon: { size: 0 },
     });
-    const { placements } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(3) }));
+    const resources = resourcesOf(makeElf(), { disks: opened(3), nets: [net(), net()] });
+    const { placements } = planBoot(config, host, resources);
     expect(placements.map(({ id, kind, index, slot }) => [id, kind, index, slot])).toEqual([
       ['__console', 'console', 0, 1],
       ['_disk0', 'block', 0, 2],
       ['data', 'block', 1, 3],
       ['_disk1', 'block', 2, 4],
-      ['__rng', 'rng', 0, 5],
-      ['__balloon', 'balloon', 0, 6],
-      ['__watchdog', 'watchdog', 0, 7],
-      ['__pvpanic', 'pvpanic', 0, 8],
+      ['_net2', 'net', 0, 5],
+      ['lan', 'net', 1, 6],
+      ['__rng', 'rng', 0, 7],
+      ['__balloon', 'balloon', 0, 8],
+      ['__watchdog', 'watchdog', 0, 9],
+      ['__pvpanic', 'pvpanic', 0, 10],
     ]);
   });
 
@@ -97,6 +106,26 @@ describe('planBoot: devices', () => {
     expect(boot.pci.functions.map(({ id, slot, bar0 }) => [id, slot, bar0])).toEqual(
       placements.map(({ id, slot, bar0 }) => [id, slot, bar0]),
     );
+  });
+
+  it('passes on what a network device is told', () => {
+    const limits = { bandwidth: { size: 5, refill_time: 6 } };
+    const config = configOf({
+      net: [{}, { queue_size: 512, offload_ufo: false, rate_limiter_config: limits }],
+    });
+    const resources = resourcesOf(makeElf(), { nets: [net(), net({ mtu: 9000 })] });
+    const [, first, second] = planBoot(config, host, resources).boot.pci.functions;
+    expect(first).toMatchObject({
+      kind: 'net',
+      queueSize: 256,
+      checksum: true,
+      tso: true,
+      ufo: true,
+      ...net(),
+    });
+    expect(first).not.toHaveProperty('mtu');
+    expect(second).toMatchObject({ queueSize: 512, ufo: false, mtu: 9000 });
+    expect(second).toMatchObject({ rateLimiter: { group: '', bandwidth: { size: 5, refillTimeMs: 6 } } });
   });
 
   it('passes on what a disk is told', () => {

@@ -80,6 +80,7 @@ export function resourcesOf(kernel: Uint8Array, overrides: Partial<BootResources
     kernel: { fd: 10, size: kernel.length },
     readAt: readAtOf(kernel),
     disks: [],
+    nets: [],
     rng: { fd: 11 },
     console: { kind: 'null' },
     serial: { kind: 'null' },

@@ -9,6 +9,7 @@ import type {
   NativeAddon,
 } from '../../../src/native.ts';
 import { hostOf } from '../platform/support.ts';
+import { type FakeNetwork, fakeNetwork } from './fakeNetwork.ts';
 import { type NodeFiles, nodeFiles } from './nodeFiles.ts';
 
 export interface FakeMachine {
@@ -22,6 +23,7 @@ export interface FakeMachine {
 
 export interface FakeNative extends NativeAddon {
   readonly files: NodeFiles;
+  readonly network: FakeNetwork;
   readonly machines: FakeMachine[];
   host: HostInfo;
   /** Runs before machineBoot resolves: throw to let it fail. */
@@ -46,6 +48,7 @@ export function fakeNative(folder: string): FakeNative {
   const recordLater = (name: string) => async (handle: MachineHandle) => record(name)(handle);
   const native: FakeNative = {
     ...files,
+    ...fakeNetwork(() => files.openFile('/dev/null', 0, 0)),
     files,
     machines,
     host: hostOf(),

@@ -1,0 +1,244 @@
+#include "virtio/net.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "core/bytes.h"
+#include "core/error.h"
+#include "virtio/net_protocol.h"
+#include "virtio/net_queue_pair.h"
+
+namespace tsvmm {
+namespace {
+
+using namespace virtio_net;
+
+constexpr int kCommandsPerTurn = 16;
+constexpr uint64_t kGuestOffloads = kFeatureGuestChecksum | kFeatureGuestTso4 | kFeatureGuestTso6 |
+                                    kFeatureGuestEcn | kFeatureGuestUfo | kFeatureGuestUso4 |
+                                    kFeatureGuestUso6;
+
+uint64_t pack(const MacAddress& mac) {
+  uint64_t packed = 0;
+  std::memcpy(&packed, mac.data(), mac.size());
+  return packed;
+}
+
+/// Both directions' feature bits for what a network and the options allow.
+uint64_t offload_features(const NetOffloads& offloads) {
+  if (!offloads.checksum) return 0;
+  uint64_t features = kFeatureChecksum | kFeatureGuestChecksum | kFeatureControlGuestOffloads;
+  const auto add = [&features](bool wanted, uint64_t bits) {
+    if (wanted) features |= bits;
+  };
+  add(offloads.tso4, kFeatureHostTso4 | kFeatureGuestTso4);
+  add(offloads.tso6, kFeatureHostTso6 | kFeatureGuestTso6);
+  add(offloads.ecn, kFeatureHostEcn | kFeatureGuestEcn);
+  add(offloads.ufo, kFeatureHostUfo | kFeatureGuestUfo);
+  add(offloads.uso, kFeatureHostUso | kFeatureGuestUso4 | kFeatureGuestUso6);
+  return features;
+}
+
+NetOffloads guest_offloads(uint64_t features) {
+  constexpr uint64_t kUso = kFeatureGuestUso4 | kFeatureGuestUso6;
+  return {.checksum = (features & kFeatureGuestChecksum) != 0,
+          .tso4 = (features & kFeatureGuestTso4) != 0,
+          .tso6 = (features & kFeatureGuestTso6) != 0,
+          .ecn = (features & kFeatureGuestEcn) != 0,
+          .ufo = (features & kFeatureGuestUfo) != 0,
+          .uso = (features & kUso) == kUso};
+}
+
+}  // namespace
+
+VirtioNet::VirtioNet(std::unique_ptr<NetBackend> network, Options options)
+    : options_(std::move(options)),
+      network_(std::move(network)),
+      pair_count_(network_->pairs()),
+      mac_(pack(options_.mac)),
+      status_(kStatusLinkUp) {
+  if (!std::has_single_bit(options_.queue_size) || options_.queue_size < 2 ||
+      options_.queue_size > 32768) {
+    throw Error("EINVAL", options_.id + ": queue size must be a power of two from 2 to 32768");
+  }
+  for (uint16_t i = 0; i < pair_count_; ++i) counters_.push_back(std::make_unique<NetCounters>());
+  loops_.resize(pair_count_);
+  pairs_.resize(pair_count_);
+  network_->set_active_pairs(1);
+}
+
+VirtioNet::~VirtioNet() {
+  // A paused loop would keep the pairs from ending.
+  for (const auto& loop : loops_) {
+    if (loop) loop->stop();
+  }
+  reset();
+}
+
+uint64_t VirtioNet::features() const noexcept {
+  NetOffloads offloads = network_->offloads();
+  offloads.checksum = offloads.checksum && options_.checksum;
+  offloads.tso4 = offloads.tso4 && options_.tso;
+  offloads.tso6 = offloads.tso6 && options_.tso;
+  offloads.ecn = offloads.ecn && options_.tso;
+  offloads.ufo = offloads.ufo && options_.ufo;
+  offloads.uso = offloads.uso && options_.ufo;
+  uint64_t features = offload_features(offloads) | kFeatureMac | kFeatureMergeableBuffers |
+                      kFeatureStatus | kFeatureControlQueue | kFeatureControlReceive |
+                      kFeatureControlMac | kFeatureGuestAnnounce |
+                      virtio_feature::kIndirectDescriptors | virtio_feature::kEventIndex;
+  if (options_.mtu) features |= kFeatureMtu;
+  if (pair_count_ > 1) features |= kFeatureMultiQueue;
+  return features;
+}
+
+std::vector<uint16_t> VirtioNet::queue_sizes() const {
+  return std::vector<uint16_t>(2 * size_t{pair_count_} + 1, options_.queue_size);
+}
+
+uint32_t VirtioNet::config_size() const noexcept { return kConfigSize; }
+
+void VirtioNet::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
+  Config config{};
+  const uint64_t mac = mac_.load(std::memory_order_relaxed);
+  std::memcpy(config.mac, &mac, sizeof config.mac);
+  config.status = status_.load(std::memory_order_relaxed);
+  config.max_virtqueue_pairs = pair_count_;
+  config.mtu = options_.mtu.value_or(0);
+  std::array<uint8_t, sizeof config> bytes{};
+  store(std::span<uint8_t>(bytes), config);
+  std::copy_n(bytes.begin() + offset, data.size(), data.begin());
+}
+
+/// The control queue is the last one, of those that the driver knows of (§5.1.2).
+uint16_t VirtioNet::control_index(uint64_t features) const noexcept {
+  return (features & kFeatureMultiQueue) != 0 ? 2 * pair_count_ : 2;
+}
+
+void VirtioNet::activate(const Activation& activation) {
+  active_.emplace(Active{activation.memory, activation.features, activation.queues});
+  network_->set_guest_offloads(guest_offloads(activation.features));
+  try {
+    start_pair(0);
+    start_control(activation);
+  } catch (...) {
+    reset();
+    throw;
+  }
+}
+
+void VirtioNet::start_control(const Activation& activation) {
+  if ((activation.features & kFeatureControlQueue) == 0) return;
+  const VirtqueueSetup* setup = activation.queue(control_index(activation.features));
+  if (setup == nullptr) return;
+  control_ = std::make_unique<QueueServer>(
+      loop(0), activation, *setup, host(), kCommandsPerTurn,
+      [this, features = activation.features](const DescriptorChain& chain) {
+        return run_net_command(chain, features, *this);
+      });
+}
+
+EventLoop& VirtioNet::loop(uint16_t index) {
+  auto& loop = loops_.at(index);
+  if (!loop) loop = std::make_unique<EventLoop>(options_.id + "_qp" + std::to_string(index));
+  return *loop;
+}
+
+void VirtioNet::start_pair(uint16_t index) {
+  const auto find = [&](int queue) -> const VirtqueueSetup* {
+    const auto found = std::ranges::find(active_->queues, queue, &VirtqueueSetup::index);
+    return found == active_->queues.end() ? nullptr : &*found;
+  };
+  const NetPairSetup setup{.index = index,
+                           .memory = active_->memory,
+                           .features = active_->features,
+                           .receive = find(2 * index),
+                           .transmit = find(2 * index + 1),
+                           .host = host()};
+  if (setup.receive == nullptr && setup.transmit == nullptr) return;
+  if (options_.make_pair) {
+    pairs_[index] = options_.make_pair(setup);
+    return;
+  }
+  NetQueuePair::Context context{.loop = loop(index),
+                                .receive_limiter = options_.receive_limiter.get(),
+                                .transmit_limiter = options_.transmit_limiter.get(),
+                                .counters = *counters_.at(index),
+                                .network_gone = [this] { change_status(kStatusLinkUp, 0); }};
+  pairs_[index] =
+      std::make_unique<NetQueuePair>(setup, network_->make_queue(index), std::move(context));
+}
+
+void VirtioNet::reset() noexcept {
+  // What ends waits for its loop, also on a machine that is deleted while it is paused.
+  for (const auto& loop : loops_) {
+    if (loop) loop->resume();
+  }
+  control_.reset();
+  for (auto& pair : pairs_) pair.reset();
+  active_.reset();
+  network_->set_active_pairs(1);
+  mac_ = pack(options_.mac);
+  status_.fetch_and(static_cast<uint16_t>(~kStatusAnnounce));
+}
+
+void VirtioNet::pause() {
+  // The first loop goes first: it is the one that starts and ends pairs.
+  for (const auto& loop : loops_) {
+    if (loop) loop->pause();
+  }
+  for (const auto& pair : pairs_) {
+    if (pair) pair->pause();
+  }
+}
+
+void VirtioNet::resume() {
+  for (const auto& pair : pairs_) {
+    if (pair) pair->resume();
+  }
+  for (const auto& loop : loops_) {
+    if (loop) loop->resume();
+  }
+}
+
+bool VirtioNet::set_pairs(uint16_t count) noexcept {
+  if (count == 0 || count > pair_count_) return false;
+  for (size_t i = count; i < pairs_.size(); ++i) pairs_[i].reset();
+  network_->set_active_pairs(count);
+  try {
+    for (uint16_t i = 0; i < count; ++i) {
+      if (!pairs_[i]) start_pair(i);
+    }
+  } catch (const std::exception& error) {
+    host().failed(error.what());
+    return false;
+  }
+  return true;
+}
+
+bool VirtioNet::set_guest_offloads(uint64_t features) noexcept {
+  // Only what was negotiated can be switched (§5.1.6.5.6.2).
+  if ((features & ~(active_->features & kGuestOffloads)) != 0) return false;
+  network_->set_guest_offloads(guest_offloads(features));
+  return true;
+}
+
+void VirtioNet::set_mac(const MacAddress& mac) noexcept { mac_ = pack(mac); }
+
+void VirtioNet::acknowledge_announcement() noexcept {
+  status_.fetch_and(static_cast<uint16_t>(~kStatusAnnounce));
+}
+
+void VirtioNet::announce() noexcept { change_status(0, kStatusAnnounce); }
+
+void VirtioNet::change_status(uint16_t clear, uint16_t set) noexcept {
+  status_.fetch_and(static_cast<uint16_t>(~clear));
+  status_.fetch_or(set);
+  host().config_changed();
+}
+
+std::vector<Counter> VirtioNet::counters() const { return summarize(counters_); }
+
+}  // namespace tsvmm

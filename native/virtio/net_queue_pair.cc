@@ -1,0 +1,183 @@
+#include "virtio/net_queue_pair.h"
+
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/error.h"
+
+namespace tsvmm {
+namespace {
+
+/// Batches in each direction before the loop gets its turn (to be paused, for one).
+constexpr int kRoundsPerWake = 32;
+constexpr uint64_t kNsPerSecond = 1'000'000'000;
+
+UniqueFd make_timer() {
+  return UniqueFd(
+      check_errno(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC), "timerfd_create"));
+}
+
+}  // namespace
+
+NetQueuePair::NetQueuePair(const NetPairSetup& setup, std::unique_ptr<NetQueue> network,
+                           Context context)
+    : host_(setup.host), context_(std::move(context)), network_(std::move(network)) {
+  NetCounters& counters = context_.counters;
+  if (setup.receive != nullptr) {
+    receiver_.emplace(setup.memory, *setup.receive, setup.features, *network_,
+                      context_.receive_limiter, counters.received);
+    receive_doorbell_ = setup.receive->doorbell;
+  }
+  if (setup.transmit != nullptr) {
+    transmitter_.emplace(setup.memory, *setup.transmit, setup.features, *network_,
+                         context_.transmit_limiter, counters.sent);
+    transmit_doorbell_ = setup.transmit->doorbell;
+  }
+  if (context_.receive_limiter != nullptr || context_.transmit_limiter != nullptr) {
+    timer_ = make_timer();
+  }
+  try {
+    add_watches();
+  } catch (...) {
+    remove_watches();
+    throw;
+  }
+}
+
+NetQueuePair::~NetQueuePair() { remove_watches(); }
+
+void NetQueuePair::add_watches() {
+  EventLoop& loop = context_.loop;
+  if (timer_.valid()) {
+    loop.add(timer_.get(), EPOLLIN, [this](uint32_t) {
+      uint64_t expirations;
+      if (::read(timer_.get(), &expirations, sizeof expirations) > 0) work();
+    });
+  }
+  watched_ = receiver_ ? EPOLLIN : 0U;
+  watching_network_ =
+      loop.add(network_->fd(), watched_, [this](uint32_t events) { network_ready(events); });
+  // A look of our own to begin with: the driver may have made buffers available without ringing.
+  for (const EventFd* doorbell : {receive_doorbell_, transmit_doorbell_}) {
+    if (doorbell == nullptr) continue;
+    loop.add(doorbell->fd(), EPOLLIN, [this, doorbell](uint32_t) {
+      (void)doorbell->consume();
+      work();
+    });
+    doorbell->signal();
+  }
+}
+
+void NetQueuePair::remove_watches() noexcept {
+  // In one go on the loop's thread, so that no handler runs in between. A loop that has stopped
+  // runs nothing any more.
+  context_.loop.call([this] {
+    EventLoop& loop = context_.loop;
+    for (const EventFd* doorbell : {receive_doorbell_, transmit_doorbell_}) {
+      if (doorbell != nullptr) loop.remove(doorbell->fd());
+    }
+    if (watching_network_) loop.remove(network_->fd());
+    if (timer_.valid()) loop.remove(timer_.get());
+  });
+}
+
+void NetQueuePair::network_ready(uint32_t events) noexcept {
+  work();
+  // An error that reading does not clear would bring us back here for ever.
+  if ((events & (EPOLLERR | EPOLLHUP)) != 0) lose_network();
+}
+
+/// Moves frames until there is nothing to do, then arranges to be woken.
+void NetQueuePair::work() noexcept {
+  for (int round = 0; round < kRoundsPerWake; ++round) {
+    const bool sent = transmit();
+    const bool received = receive();
+    if (stopped_) return;
+    if (!sent && !received && sleep()) return;
+  }
+  // There is more to do: come back after the loop's other handlers.
+  (transmit_doorbell_ != nullptr ? transmit_doorbell_ : receive_doorbell_)->signal();
+}
+
+/// True if it is worth another look at once.
+bool NetQueuePair::transmit() noexcept {
+  if (!transmitter_ || stopped_) return false;
+  transmitter_->queue().disable_notifications();
+  transmitted_ = transmitter_->run();
+  if (transmitted_ == NetTransmitter::Turn::kBroken) fail(transmitter_->queue().error());
+  return transmitted_ == NetTransmitter::Turn::kMore;
+}
+
+/// True if it is worth another look at once.
+bool NetQueuePair::receive() noexcept {
+  if (!receiver_ || stopped_ || received_ == NetReceiver::Turn::kGone) return false;
+  receiver_->queue().disable_notifications();
+  received_ = receiver_->run();
+  if (received_ == NetReceiver::Turn::kBroken) fail(receiver_->error());
+  if (received_ == NetReceiver::Turn::kGone) lose_network();
+  return received_ == NetReceiver::Turn::kMore;
+}
+
+/// Arranges to be woken for whatever each direction waits for. False if that is there by now.
+bool NetQueuePair::sleep() noexcept {
+  uint32_t wanted = 0;
+  uint64_t limited_ns = UINT64_MAX;
+  if (transmitter_) {
+    if (transmitted_ == NetTransmitter::Turn::kBlocked) wanted |= EPOLLOUT;
+    if (transmitted_ == NetTransmitter::Turn::kLimited) limited_ns = transmitter_->limited_ns();
+    if (transmitted_ == NetTransmitter::Turn::kEmpty &&
+        transmitter_->queue().enable_notifications()) {
+      return false;
+    }
+  }
+  if (receiver_) {
+    if (received_ == NetReceiver::Turn::kEmpty) wanted |= EPOLLIN;
+    if (received_ == NetReceiver::Turn::kLimited) {
+      limited_ns = std::min(limited_ns, receiver_->limited_ns());
+    }
+    if (received_ == NetReceiver::Turn::kNoBuffers && receiver_->queue().enable_notifications()) {
+      return false;
+    }
+  }
+  watch_network(wanted);
+  if (limited_ns != UINT64_MAX) set_timer(limited_ns);
+  return true;
+}
+
+void NetQueuePair::watch_network(uint32_t wanted) noexcept {
+  if (wanted == watched_ || !watching_network_) return;
+  watched_ = wanted;
+  context_.loop.modify(network_->fd(), wanted);
+}
+
+void NetQueuePair::set_timer(uint64_t ns) noexcept {
+  const itimerspec when{.it_interval = {},
+                        .it_value = {.tv_sec = static_cast<time_t>(ns / kNsPerSecond),
+                                     .tv_nsec = static_cast<long>(ns % kNsPerSecond)}};
+  ::timerfd_settime(timer_.get(), 0, &when, nullptr);
+}
+
+/// Frames that the guest sends are dropped from now on.
+void NetQueuePair::lose_network() noexcept {
+  received_ = NetReceiver::Turn::kGone;
+  if (!watching_network_) return;
+  watching_network_ = false;
+  context_.loop.remove(network_->fd());
+  if (context_.network_gone) context_.network_gone();
+}
+
+void NetQueuePair::fail(const char* reason) noexcept {
+  if (stopped_) return;
+  stopped_ = true;
+  for (const EventFd* doorbell : {receive_doorbell_, transmit_doorbell_}) {
+    if (doorbell != nullptr) context_.loop.modify(doorbell->fd(), 0);
+  }
+  watch_network(0);
+  host_.failed(reason);
+}
+
+}  // namespace tsvmm

@@ -1,0 +1,127 @@
+/** Network devices (virtio-net). */
+import { U16 } from '../limits.ts';
+import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../rules.ts';
+import type { Infer } from '../schema.ts';
+import { pciCommon } from './pci.ts';
+import { rateLimiterField } from './rateLimiter.ts';
+
+/** What IPv6 asks of every link. */
+const MIN_MTU = 1280;
+const LAST_STANDARD_STREAM = 2;
+/** IFNAMSIZ less the zero byte. */
+const MAX_NAME_BYTES = 15;
+
+export const netConfig = {
+  type: 'object',
+  name: 'NetConfig',
+  fields: {
+    ...pciCommon,
+    tap: { type: 'string', help: 'Tap interface, made if it is not there; a new one unless given' },
+    ip: { type: 'string', help: "Host's address on the tap" },
+    mask: { type: 'string', help: "Network mask of the host's address" },
+    mac: { type: 'string', help: "Guest's MAC address, a random one unless given" },
+    host_mac: { type: 'string', help: "Tap's MAC address" },
+    mtu: { type: 'integer', max: U16, help: 'Largest packet in bytes, set on the tap and told to the guest' },
+    num_queues: { type: 'integer', max: U16, default: 2, help: 'Number of queues, two for each pair' },
+    queue_size: { type: 'integer', max: U16, default: 256, help: 'Descriptors in a queue, a power of two' },
+    vhost_user: { type: 'boolean', default: false, unsupported: true },
+    vhost_socket: { type: 'string', unsupported: true, cli: 'socket' },
+    vhost_mode: {
+      type: 'enum',
+      values: { Client: 'client', Server: 'server' },
+      default: 'Client',
+      unsupported: true,
+    },
+    fds: {
+      type: 'array',
+      items: { type: 'integer', max: 2_147_483_647 },
+      cli: 'fd',
+      help: 'Inherited descriptors of a tap, one for each pair of queues',
+    },
+    rate_limiter_config: rateLimiterField,
+    offload_tso: { type: 'boolean', default: true, help: 'Let TCP segmentation pass through' },
+    offload_ufo: { type: 'boolean', default: true, help: 'Let UDP segmentation pass through' },
+    offload_csum: { type: 'boolean', default: true, help: 'Let checksums pass through' },
+  },
+} as const;
+
+export type NetConfig = Infer<typeof netConfig>;
+
+/** The pairs of queues that `num_queues` makes. */
+export function queuePairs(net: NetConfig): number {
+  return Math.floor(net.num_queues / 2);
+}
+
+/** The six bytes of a MAC address in the usual notation, or undefined. */
+export function parseMac(text: string): Uint8Array | undefined {
+  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) return undefined;
+  return Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16));
+}
+
+/** @throws ConfigError */
+export function validateNet(net: NetConfig, bootVcpus: number): void {
+  const name = `The network device${net.id === undefined ? '' : ` ${net.id}`}`;
+  validateQueues(net, name, bootVcpus);
+  validateDescriptors(net, name);
+  validateAddresses(net, name);
+  if (net.tap !== undefined && !/^[^\s/]+$/.test(net.tap)) {
+    throw invalid(`${name} has "${net.tap}" for a tap, which no interface can be called`);
+  }
+  if (net.tap !== undefined && new TextEncoder().encode(net.tap).length > MAX_NAME_BYTES) {
+    throw invalid(`${name} has the tap ${net.tap}: an interface's name has at most ${MAX_NAME_BYTES} bytes`);
+  }
+  if (net.mtu !== undefined && net.mtu < MIN_MTU) {
+    throw invalid(`${name} has MTU ${net.mtu}, which is below ${MIN_MTU}`);
+  }
+  if (!net.offload_csum && (net.offload_tso || net.offload_ufo)) {
+    throw invalid(`${name} cannot have offload_tso or offload_ufo without offload_csum`);
+  }
+}
+
+function validateQueues(net: NetConfig, name: string, bootVcpus: number): void {
+  if (net.num_queues < 2) throw invalid(`${name} needs at least two queues`);
+  const pairs = queuePairs(net);
+  if (pairs > bootVcpus) {
+    throw invalid(`${name} has more pairs of queues (${pairs}) than there are vCPUs (${bootVcpus})`);
+  }
+  if (!isPowerOfTwo(net.queue_size) || net.queue_size < 2 || net.queue_size > MAX_QUEUE_SIZE) {
+    throw invalid(`${name} has queue_size ${net.queue_size}, which is not a power of two from 2 to 32768`);
+  }
+}
+
+function validateDescriptors(net: NetConfig, name: string): void {
+  if (net.fds === undefined || net.fds.length === 0) return;
+  const bad = net.fds.find((fd) => fd <= LAST_STANDARD_STREAM);
+  if (bad !== undefined) throw invalid(`${name} cannot use descriptor ${bad}, a standard stream`);
+  if (new Set(net.fds).size !== net.fds.length) throw invalid(`${name} has the same descriptor twice`);
+  if (net.num_queues !== 2 * net.fds.length) {
+    throw invalid(`${name} has ${net.fds.length} descriptors, so num_queues must be ${2 * net.fds.length}`);
+  }
+  if (net.tap !== undefined) throw invalid(`${name} cannot have both a tap and descriptors of one`);
+}
+
+function validateAddresses(net: NetConfig, name: string): void {
+  for (const mac of [net.mac, net.host_mac]) {
+    if (mac !== undefined && parseMac(mac) === undefined) {
+      throw invalid(`${name} has "${mac}" for a MAC address, which is not like 12:34:56:78:90:ab`);
+    }
+  }
+  if ((net.ip === undefined) !== (net.mask === undefined)) {
+    throw invalid(`${name} needs ip and mask together, or neither`);
+  }
+  for (const address of [net.ip, net.mask]) {
+    if (address !== undefined && addressFamily(address) === undefined) {
+      throw invalid(`${name} has "${address}", which is no IP address`);
+    }
+  }
+  if (net.ip !== undefined && net.mask !== undefined && addressFamily(net.ip) !== addressFamily(net.mask)) {
+    throw invalid(`${name} has an address and a mask of different kinds`);
+  }
+}
+
+/** By its form; what is an IPv6 address exactly the system decides. */
+function addressFamily(text: string): 4 | 6 | undefined {
+  const numbers = text.split('.');
+  if (numbers.length === 4 && numbers.every((n) => /^\d{1,3}$/.test(n) && Number(n) < 256)) return 4;
+  return /^[0-9a-f:.]+$/i.test(text) && text.split(':').length > 2 ? 6 : undefined;
+}

@@ -1,0 +1,128 @@
+/** Opening networks: taps by name or by descriptors. Loaded only for VMs that have a network device. */
+import { type NetConfig, parseMac, queuePairs } from '../config/devices/net.ts';
+import type { NativeAddon, NetworkSpec } from '../native.ts';
+import type { NetResource } from '../platform/plan.ts';
+import { VmmError } from './errors.ts';
+
+/** The kernel puts a number into the name. */
+const NEW_TAP = 'vmtap%d';
+/** Of MAC addresses that are made here: a unicast address, administered locally. */
+const MAC_PREFIX = 0x2e;
+
+/** Gives every network device that has no MAC address a random one, which it then keeps over reboots. */
+export function assignMacs(nets: readonly NetConfig[]): void {
+  for (const net of nets) net.mac ??= randomMac();
+}
+
+function randomMac(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(6));
+  bytes[0] = MAC_PREFIX;
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+}
+
+/**
+ * Opens what each network device is plugged into.
+ * @param opened gets the descriptors that are to be closed when the core has its duplicates
+ * @throws VmmError
+ */
+export function openNets(native: NativeAddon, nets: readonly NetConfig[], opened: number[]): NetResource[] {
+  return nets.map((net) => openNet(native, net, opened));
+}
+
+function openNet(native: NativeAddon, net: NetConfig, opened: number[]): NetResource {
+  const { network, name } = net.fds?.length ? adoptTap(native, net.fds) : openTap(native, net, opened);
+  const info = name === undefined ? null : native.interfaceInfo(name);
+  if (name !== undefined && info !== null) setUp(native, net, name);
+  const mtu = net.mtu ?? info?.mtu;
+  return { network, mac: parseMac(net.mac as string) as Uint8Array, ...(mtu !== undefined && { mtu }) };
+}
+
+interface OpenNetwork {
+  readonly network: NetworkSpec;
+  /** The interface, if it is a tap. */
+  readonly name: string;
+}
+
+/** Descriptors that whoever started this process made. They stay open: the next machine wants them, too. */
+function adoptTap(native: NativeAddon, fds: readonly number[]): OpenNetwork {
+  const names = fds.map((fd) => {
+    try {
+      const info = native.tapQueueInfo(fd);
+      if (!info.tap) throw new VmmError(`Descriptor ${fd} is of ${info.name}, which is a tun and not a tap`);
+      if (!info.vnetHeader) {
+        throw new VmmError(`Descriptor ${fd} of the tap ${info.name} was opened without IFF_VNET_HDR`);
+      }
+      return info.name;
+    } catch (error) {
+      if (error instanceof VmmError) throw error;
+      throw new VmmError(`Descriptor ${fd} is not of a tap`, { cause: error });
+    }
+  });
+  const [name] = names as [string];
+  const other = names.find((found) => found !== name);
+  if (other !== undefined) {
+    throw new VmmError(`The descriptors are of two taps, ${name} and ${other}: a device has one`);
+  }
+  return { network: { kind: 'tap', fds }, name };
+}
+
+function openTap(native: NativeAddon, net: NetConfig, opened: number[]): OpenNetwork {
+  const wanted = net.tap ?? NEW_TAP;
+  try {
+    const { fds, name } = native.openTap(wanted, queuePairs(net));
+    opened.push(...fds);
+    return { network: { kind: 'tap', fds }, name };
+  } catch (error) {
+    throw tapFailure(wanted, queuePairs(net), error);
+  }
+}
+
+function tapFailure(name: string, pairs: number, error: unknown): VmmError {
+  const { code, message } = error as { code?: string; message: string };
+  const what = `Cannot open the tap ${name === NEW_TAP ? '' : name}`.trimEnd();
+  if (message.includes('/dev/net/tun')) {
+    if (code === 'ENOENT') return new VmmError(`${what}: this host has no /dev/net/tun (kernel module tun)`);
+    return new VmmError(`${what}: this user may not open /dev/net/tun`, { cause: error });
+  }
+  switch (code) {
+    case 'EPERM':
+      return new VmmError(
+        `${what}: that needs CAP_NET_ADMIN, or a tap that was made for this user (ip tuntap add NAME mode tap user USER)`,
+      );
+    case 'EBUSY':
+      return new VmmError(`${what}: another process uses it`);
+    case 'EINVAL':
+      return new VmmError(
+        pairs > 1
+          ? `${what}: there is an interface of that name that is no tap, or one for a single queue (multi_queue)`
+          : `${what}: there is an interface of that name that is no tap`,
+      );
+    default:
+      return new VmmError(what, { cause: error });
+  }
+}
+
+/** Applies what the configuration asks for; a tap that is so already needs no privilege. */
+function setUp(native: NativeAddon, net: NetConfig, name: string): void {
+  const { ip, mask, host_mac, mtu } = net;
+  const steps: [what: string, change: () => void][] = [];
+  if (host_mac !== undefined) {
+    const mac = parseMac(host_mac) as Uint8Array;
+    steps.push([`set the MAC address ${host_mac} on`, () => native.setInterfaceMac(name, mac)]);
+  }
+  if (mtu !== undefined) steps.push([`set MTU ${mtu} on`, () => native.setInterfaceMtu(name, mtu)]);
+  if (ip !== undefined && mask !== undefined) {
+    steps.push([`set the address ${ip} on`, () => native.setInterfaceAddress(name, ip, mask)]);
+  }
+  steps.push(['switch on', () => native.bringInterfaceUp(name)]);
+  for (const [what, change] of steps) {
+    try {
+      change();
+    } catch (error) {
+      const needs = (error as { code?: string }).code === 'EPERM';
+      const message = `Cannot ${what} the tap ${name}`;
+      if (needs) throw new VmmError(`${message}: that needs CAP_NET_ADMIN`);
+      throw new VmmError(message, { cause: error });
+    }
+  }
+}
