@@ -12,6 +12,7 @@ import { writeHtml } from './report/page.mjs';
 const BENCHMARKS = {
   blk: async (options) => (await import('./io/bench.mjs')).benchIo('blk', options),
   boot: async (options) => (await import('./boot/boot.mjs')).benchBoot(options),
+  linux: async (options) => (await import('./linux/linux.mjs')).benchLinux(options),
   net: async (options) => (await import('./io/bench.mjs')).benchIo('net', options),
   start: async (options) => (await import('./start/start.mjs')).benchStart(options),
   vsock: async (options) => (await import('./io/bench.mjs')).benchIo('vsock', options),

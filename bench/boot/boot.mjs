@@ -5,13 +5,13 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { openLab } from '../../scripts/lab/lab.mjs';
-import { exitOnSignals, Failure, step } from '../../scripts/lib/progress.mjs';
+import { exitOnSignals, Failure } from '../../scripts/lib/progress.mjs';
 import { PEERS } from '../lib/arguments.mjs';
 import { buildStaticSpawn } from '../lib/programs.mjs';
 import { Results } from '../lib/results.mjs';
 import { findMarkers, parseRecord, versionOf } from '../lib/timedRun.mjs';
 import { CONTENDERS } from './contenders.mjs';
+import { takeTurns } from './turns.mjs';
 
 const DEFAULT_ROUNDS = 3;
 
@@ -19,8 +19,6 @@ const DEFAULT_ROUNDS = 3;
 const TIMEOUT_MS = 20_000;
 /** Real time of one run, within which spawn.c has given up for sure. */
 const PATIENCE_SECONDS = 180;
-/** Real time within which a lab that is alive answers. */
-const ANSWER_SECONDS = 30;
 
 /** The stock guest's init says this once it is up. */
 const UP = ' is up: ';
@@ -58,70 +56,25 @@ const CPU = {
 export async function benchBoot(options) {
   exitOnSignals();
   const results = new Results('boot');
-  const rounds = options.rounds ?? DEFAULT_ROUNDS;
   const share = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-bench-'));
   try {
     const contenders = await prepare(options, share, results);
-    let lab = await openCountingLab(share);
-    try {
-      await step(`stock Debian guests, ${rounds} rounds`, async (detail) => {
-        // The first round fills the lab host's page cache.
-        for (let round = -1; round < rounds; round++) {
-          for (const one of contenders) {
-            const when = round < 0 ? 'warming up' : `round ${round + 1} of ${rounds}`;
-            detail(`${when}, ${one.name}`);
-            const failure = await attempt(results, one.name, when, async () => {
-              const record = await bootOnce(lab, one);
-              if (round >= 0) add(results, one.name, record);
-            });
-            if (failure && !(await answers(lab))) {
-              results.notes.push(`the lab had to be started anew after ${one.name}, ${when}`);
-              await lab.close();
-              lab = await openCountingLab(share);
-            }
-          }
-        }
-      });
-    } finally {
-      await lab.close();
-    }
+    await takeTurns({
+      share,
+      results,
+      contenders,
+      rounds: options.rounds ?? DEFAULT_ROUNDS,
+      warmUp: true,
+      title: 'stock Debian guests',
+      run: async (lab, one) => {
+        const boot = await bootOnce(lab, one);
+        return () => add(results, one.name, boot);
+      },
+    });
   } finally {
     fs.rmSync(share, { recursive: true });
   }
   return results;
-}
-
-/** @param {string} share */
-function openCountingLab(share) {
-  return step('booting the lab host, counting instructions', () => openLab({ share, icount: true, cpus: 1 }));
-}
-
-/**
- * A run that fails is a result, too: the others go on. True if it failed.
- *
- * @param {Results} results
- * @param {string} subject
- * @param {string} when
- * @param {() => Promise<void>} work
- */
-export async function attempt(results, subject, when, work) {
-  try {
-    await work();
-    return false;
-  } catch (error) {
-    if (!(error instanceof Failure)) throw error;
-    results.fail(subject, `${when}: ${error.message}`);
-    return true;
-  }
-}
-
-/** @param {import('../../scripts/lab/lab.mjs').Lab} lab */
-async function answers(lab) {
-  try {
-    return (await lab.run(['/bin/true'], { timeoutSeconds: ANSWER_SECONDS })).code === 0;
-  } catch {
-    return false;
-  }
 }
 
 /**
@@ -137,6 +90,7 @@ async function prepare(options, share, results) {
   const present = [];
   for (const one of CONTENDERS) {
     if (one.peer) {
+      if (options.only && !options.only.includes(one.peer)) continue;
       const file = options.peers.get(one.peer);
       if (!file) {
         results.skip(one.name, `not given (--peer ${one.peer}=PATH)`);

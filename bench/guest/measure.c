@@ -10,6 +10,9 @@
 
 /* The helper wakes up and reads some files of /proc. */
 #define HELPER_US 3000
+/* How long the device is left alone after the timed phase, so that it shows whether somebody still
+ * looks at it. */
+#define REST_US 30000
 
 extern volatile u32 irq_total;
 extern u64 ring0_wait(u64, u64, u64);
@@ -28,6 +31,10 @@ void measure_begin(void) {
 
 void measure_end(void) {
   print("end\n");
+  delay_us(HELPER_US);
+  print("rest\n");
+  delay_us(REST_US);
+  print("rested\n");
   delay_us(HELPER_US);
 }
 

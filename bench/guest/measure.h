@@ -20,7 +20,7 @@
 void measure_ready(void);
 /* Says `begin`, and returns when the helper has had the time to look. */
 void measure_begin(void);
-/* Says `end`. */
+/* Says `end`, and then leaves the device alone for a while. */
 void measure_end(void);
 /* TSC when the phase of this option's milliseconds that starts now is to end. */
 u64 phase_end(const char *option_name, u64 default_ms);

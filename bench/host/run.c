@@ -33,7 +33,7 @@ struct run {
   pid_t process;
   const char* vcpu_prefix;
   unsigned guest_cpu;
-  struct sample begin, end;
+  struct sample begin, end, rest, rested;
   char line[kMaxLine];
   size_t line_length;
   bool done, count_exits;
@@ -76,6 +76,8 @@ static void hear_line(struct run* run) {
     take_sample(&run->end, run->process, run->vcpu_prefix);
     print_exits();
   }
+  if (strcmp(line, "rest") == 0) take_sample(&run->rest, run->process, run->vcpu_prefix);
+  if (strcmp(line, "rested") == 0) take_sample(&run->rested, run->process, run->vcpu_prefix);
   if (strncmp(line, "done ", 5) == 0) run->done = true;
   printf("guest %s\n", line);
 }
@@ -167,6 +169,7 @@ int command_run(char** argv) {
   const int status = converse(&run, output[0], option_number(argv, "--timeout", 30000));
   printf("tsc-mhz %.3f\n", (double)(read_tsc() - tsc) * 1000 / (double)(now_ns() - time));
   if (run.end.time_ns != 0) print_usage(&run.begin, &run.end);
+  if (run.rested.time_ns != 0) print_rest(&run.rest, &run.rested);
   if (shell != NULL) print_interfaces();
   printf("status %d\n", status);
   return 0;

@@ -64,3 +64,11 @@ void print_usage(const struct sample* before, const struct sample* after) {
   }
   printf("wall %lu\ncpu %lu\ncpu-vcpu %lu\n", after->time_ns - before->time_ns, total, vcpu);
 }
+
+void print_rest(const struct sample* before, const struct sample* after) {
+  uint64_t used = 0;
+  for (size_t i = 0; i < after->thread_count; i++)
+    if (!after->threads[i].is_vcpu)
+      used += after->threads[i].ns - time_of(before, after->threads[i].thread);
+  printf("rest %lu %lu\n", after->time_ns - before->time_ns, used);
+}

@@ -21,3 +21,5 @@ struct sample {
 void take_sample(struct sample* sample, pid_t process, const char* vcpu_prefix);
 /* The difference: `thread NS NAME` for each that ran, `wall NS`, `cpu NS`, `cpu-vcpu NS`. */
 void print_usage(const struct sample* before, const struct sample* after);
+/* `rest WALL CPU`: what threads other than vCPUs used meanwhile. */
+void print_rest(const struct sample* before, const struct sample* after);

@@ -140,9 +140,11 @@ export class IoResults {
   }
 }
 
-const LEGEND =
-  "CPU: host CPU time an operation, all threads of the VMM (outside: without its vCPU's). Exits and doorbells an operation;\n" +
-  'exits in a round of its own that counts them. Ratios: median of the rounds, and the range.\n';
+const LEGEND = [
+  "CPU: host CPU time an operation, all threads of the VMM (outside: without its vCPU's). Idle: the share of a CPU that is",
+  'used outside of the vCPU while the guest leaves the device alone, right afterwards. Exits and doorbells an operation;',
+  'exits in a round of its own that counts them. Ratios: median of the rounds, and the range.\n',
+].join('\n');
 
 /**
  * @param {Case} one
@@ -151,7 +153,19 @@ const LEGEND =
 function caseTable(one, entries) {
   const [reference = ''] = entries.keys();
   const [unit, scale] = one.rate === 'bytes' ? ['MB/s', 1e6] : ['kops/s', 1e3];
-  const head = ['', unit, 'min-max', 'CPU us', 'outside', 'p50 us', 'p99', 'p99.9', 'exits', 'doorbells'];
+  const head = [
+    '',
+    unit,
+    'min-max',
+    'CPU us',
+    'outside',
+    'idle %',
+    'p50 us',
+    'p99',
+    'p99.9',
+    'exits',
+    'doorbells',
+  ];
   head.push(`${reference} / it`, 'min-max', 'CPU ratio');
   const rows = [...entries].map(([subject, entry]) => {
     const samples = [...entry.samples.values()];
@@ -167,6 +181,7 @@ function caseTable(one, entries) {
       `${formatNumber(rate.min)}-${formatNumber(rate.max)}`,
       median((sample) => sample.cpu / 1000),
       median((sample) => sample.cpuOutside / 1000),
+      median((sample) => sample.idle * 100),
       ...['500000', '990000', '999000'].map((ppm) =>
         samples[0]?.quantiles[ppm] === undefined
           ? ''

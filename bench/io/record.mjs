@@ -6,6 +6,7 @@
  * @property {number} operations
  * @property {number} cpu nanoseconds of host CPU an operation, the whole process
  * @property {number} cpuOutside the same without the vCPU threads
+ * @property {number} idle share of a CPU that threads other than vCPUs use while the guest leaves the device alone
  * @property {number} kicks doorbells an operation, as the guest counts them
  * @property {Record<string, number>} quantiles of the latency in nanoseconds, by parts in a million
  */
@@ -82,12 +83,14 @@ export function sampleOf(record, rate) {
   const cyclesPerNs = number('tsc-mhz') / 1000;
   const operations = result.get('ops') ?? 0;
   const seconds = (result.get('cycles') ?? 0) / cyclesPerNs / 1e9;
+  const [restWall = 0, restCpu = 0] = (record.values.get('rest') ?? '').split(' ').map(Number);
   const amount = rate === 'bytes' ? (result.get('bytes') ?? 0) : operations;
   return {
     rate: amount / seconds,
     operations,
     cpu: number('cpu') / operations,
     cpuOutside: (number('cpu') - number('cpu-vcpu')) / operations,
+    idle: restWall > 0 ? restCpu / restWall : 0,
     kicks: (result.get('kicks') ?? 0) / operations,
     quantiles: quantilesOf(record, cyclesPerNs),
   };

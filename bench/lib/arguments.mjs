@@ -30,7 +30,8 @@ export const USAGE = `usage: npm run bench -- [NAME...] [OPTION...]
 
 names     start   starting, ending, idling                       boot     a stock guest, counted in instructions
           blk     disks: reads, writes, latencies                net      frames through a tap device
-          vsock   streams to and from a UNIX socket on the host  all of them if none is named
+          vsock   streams to and from a UNIX socket on the host  linux    a stock guest's disk, counted in instructions
+          all of them if none is named
 
 options   --peer NAME=PATH   firecracker, cloud-hypervisor, or baseline (another checkout's bin/tsvmm)
           --peers LIST       only these take part beside tsvmm: qemu and names of --peer; none: tsvmm alone

@@ -64,9 +64,11 @@ function othersOf(options, results) {
   const drivers = /** @type {const} */ ({ firecracker, 'cloud-hypervisor': cloudHypervisor });
   for (const peer of /** @type {const} */ (['firecracker', 'cloud-hypervisor'])) {
     const file = options.peers.get(peer);
+    if (options.only && !options.only.includes(peer)) continue;
     if (file) vmms.push(drivers[peer](file));
     else results.skip(peer, `not given (--peer ${peer}=PATH)`);
   }
+  if (options.only && !options.only.includes('qemu')) return vmms;
   const file = findCommand('qemu-system-x86_64');
   if (!file) {
     results.skip('qemu', 'qemu-system-x86_64 is not installed');

@@ -7,6 +7,7 @@ const sample = (rate: number, cpu: number) => ({
   operations: 1,
   cpu,
   cpuOutside: cpu / 2,
+  idle: 0,
   kicks: 1,
   quantiles: { 500000: 1000 },
 });
@@ -37,7 +38,7 @@ test('text and JSON tell of results and failures', () => {
   const text = results.toText();
   expect(text).toContain(`${one.name}: ${one.title}`);
   expect(text).toMatch(/tsvmm +300 +200-400 /);
-  expect(text).toMatch(/qemu +100 +100-100 +2 +1 .* 0\.25 .* 2\.50 +2-3 +1/);
+  expect(text).toMatch(/qemu +100 +100-100 +2 +1 +0 .* 0\.25 .* 2\.50 +2-3 +1/);
   expect(text).toMatch(/firecracker +failed/);
   expect(text).toContain('failed: firecracker: hung');
   expect(text).toContain('skipped: cloud-hypervisor: not given');

@@ -12,6 +12,7 @@ const HELPER = [
   'wall 1000000000',
   'cpu 5000000',
   'cpu-vcpu 3000000',
+  'rest 1000 250',
   'net tap0 10 1 20 2',
   'status 0',
 ];
@@ -25,6 +26,7 @@ test('rates, CPU time and latencies of a run', () => {
     operations: 1000,
     cpu: 5000,
     cpuOutside: 2000,
+    idle: 0.25,
     kicks: 0.05,
     quantiles: { 0: 50, 500000: 1000, 990000: 4000, 1000000: 4500 },
   });

@@ -10,6 +10,7 @@ const sample = (rate: number, quantiles: Record<string, number>) => ({
   operations: 1,
   cpu: 3000,
   cpuOutside: 1000,
+  idle: 0,
   kicks: 1,
   quantiles,
 });
