@@ -49,6 +49,11 @@ void Queue::start(DiskOperation& operation) noexcept {
   free_requests_.pop_back();
   request = {.operation = &operation, .durable = operation.durable};
   operation.error = 0;
+  const uint64_t size = image_.size();
+  if (operation.length > size || operation.offset > size - operation.length) {
+    fail(request, EINVAL);
+    return finish_if_done(request);
+  }
   switch (operation.kind) {
     case Kind::kRead:
     case Kind::kWrite:
