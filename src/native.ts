@@ -105,6 +105,8 @@ interface PciFunctionCommon {
   readonly slot: number;
   readonly bar0: number;
   readonly bar0Is64Bit: boolean;
+  /** Of a device with memory of its own; always 64-bit. */
+  readonly bar2?: number;
 }
 
 export type PciFunctionSpec = PciFunctionCommon &
@@ -161,6 +163,14 @@ export type PciFunctionSpec = PciFunctionCommon &
         /** A connection of the guest to the host's port P goes to the socket `path`_P. */
         readonly path: string;
       }
+    | {
+        readonly kind: 'pmem';
+        readonly fd: number;
+        /** Bytes of the file to map, a multiple of 2 MiB. */
+        readonly size: number;
+        readonly discardWrites: boolean;
+      }
+    | { readonly kind: 'rtc' }
     | {
         readonly kind: 'balloon';
         /** Bytes that the guest is to give up. */
@@ -301,6 +311,8 @@ export interface NativeAddon {
   closeFile(fd: number): void;
   /** pread(2), repeated until `length` bytes or the end of the file. */
   readAt(fd: number, offset: number, length: number): Uint8Array;
+  /** ftruncate(2). */
+  setFileSize(fd: number, size: number): void;
   /** unlink(2). */
   removeFile(path: string): void;
   /** Up to 256 bytes that nobody can guess. */

@@ -205,6 +205,11 @@ Napi::Value read_at_function(Arguments info) {
                                         to_uint(info[2], "length", kMaxRead)));
 }
 
+Napi::Value set_file_size_function(Arguments info) {
+  set_file_size(fd_argument(info[0], "fd"), to_uint(info[1], "size"));
+  return info.Env().Undefined();
+}
+
 Napi::Value remove_file_function(Arguments info) {
   remove_file(to_string(info[0], "path"));
   return info.Env().Undefined();
@@ -327,6 +332,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<open_file_function>(exports, "openFile");
   add<close_file_function>(exports, "closeFile");
   add<read_at_function>(exports, "readAt");
+  add<set_file_size_function>(exports, "setFileSize");
   add<remove_file_function>(exports, "removeFile");
   add<random_bytes_function>(exports, "randomBytes");
   return exports;

@@ -121,6 +121,14 @@ DeviceSpec to_vsock(const Napi::Object& object) {
                    .path = string_field(object, "path")};
 }
 
+DeviceSpec to_pmem(const Napi::Object& object) {
+  return PmemSpec{.fd = fd_field(object, "fd"),
+                  .size = uint_field(object, "size"),
+                  .discard_writes = bool_field(object, "discardWrites")};
+}
+
+DeviceSpec to_clock(const Napi::Object& /*object*/) { return ClockSpec{}; }
+
 struct DeviceKind {
   std::string_view name;
   DeviceSpec (*convert)(const Napi::Object& object);
@@ -129,7 +137,8 @@ constexpr std::array kDeviceKinds{
     DeviceKind{"block", to_block},       DeviceKind{"net", to_net},
     DeviceKind{"rng", to_rng},           DeviceKind{"console", to_console},
     DeviceKind{"watchdog", to_watchdog}, DeviceKind{"balloon", to_balloon},
-    DeviceKind{"vsock", to_vsock},
+    DeviceKind{"vsock", to_vsock},       DeviceKind{"pmem", to_pmem},
+    DeviceKind{"rtc", to_clock},
 };
 
 TokenBucketConfig to_bucket(const Napi::Object& object) {
@@ -172,6 +181,7 @@ PciFunctionSpec to_pci_function(const Napi::Object& object) {
   spec.slot = narrow_field<unsigned>(object, "slot");
   spec.bar0 = uint_field(object, "bar0");
   spec.bar0_is_64bit = bool_field(object, "bar0Is64Bit");
+  if (object.Has("bar2")) spec.bar2 = uint_field(object, "bar2");
   const std::string kind = string_field(object, "kind");
   const auto* found = std::ranges::find(kDeviceKinds, kind, &DeviceKind::name);
   if (found == kDeviceKinds.end()) wrong(object.Env(), "kind", "a kind of device");

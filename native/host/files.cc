@@ -62,6 +62,10 @@ std::vector<uint8_t> read_at(int fd, uint64_t offset, uint64_t length) {
   return bytes;
 }
 
+void set_file_size(int fd, uint64_t size) {
+  check_errno(::ftruncate(fd, static_cast<off_t>(size)), "changing a file's size");
+}
+
 void remove_file(const std::string& path) {
   check_errno(::unlink(path.c_str()), ("removing " + path).c_str());
 }

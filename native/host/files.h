@@ -17,6 +17,9 @@ inline constexpr uint64_t kMaxRead = 64U << 20;
 /// pread(2), repeated until `length` bytes (at most kMaxRead) or the end of the file. Throws Error.
 std::vector<uint8_t> read_at(int fd, uint64_t offset, uint64_t length);
 
+/// ftruncate(2). Throws Error.
+void set_file_size(int fd, uint64_t size);
+
 /// unlink(2). Throws Error.
 void remove_file(const std::string& path);
 

@@ -86,12 +86,22 @@ struct NetSpec {
   RateLimiterSpec rate_limiter;  ///< of each direction
 };
 
+struct PmemSpec {
+  UniqueFd fd;
+  uint64_t size = 0;
+  bool discard_writes = false;
+};
+
+struct ClockSpec {};
+
 struct PciFunctionSpec {
   std::string id;
   unsigned slot = 0;
   GuestAddress bar0 = 0;
   bool bar0_is_64bit = false;
-  std::variant<BlockSpec, NetSpec, RngSpec, ConsoleSpec, WatchdogSpec, BalloonSpec, VsockSpec>
+  GuestAddress bar2 = 0;  ///< of a device with memory of its own
+  std::variant<BlockSpec, NetSpec, RngSpec, ConsoleSpec, WatchdogSpec, BalloonSpec, VsockSpec,
+               PmemSpec, ClockSpec>
       device;
 };
 

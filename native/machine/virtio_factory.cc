@@ -5,8 +5,10 @@
 #include "net/tap.h"
 #include "virtio/balloon.h"
 #include "virtio/block.h"
+#include "virtio/clock.h"
 #include "virtio/console.h"
 #include "virtio/net.h"
+#include "virtio/pmem.h"
 #include "virtio/rng.h"
 #include "virtio/vsock.h"
 #include "virtio/watchdog.h"
@@ -78,6 +80,16 @@ Device make(const BalloonSpec& spec, const std::string& /*id*/, const DeviceCont
 Device make(const VsockSpec& spec, const std::string& id, const DeviceContext& /*context*/) {
   return std::make_shared<VirtioVsock>(VirtioVsock::Options{
       .id = id, .guest_cid = spec.cid, .listener = spec.listener.get(), .path = spec.path});
+}
+
+Device make(PmemSpec& spec, const std::string& id, const DeviceContext& context) {
+  return std::make_shared<VirtioPmem>(
+      std::move(spec.fd), context.memory,
+      VirtioPmem::Options{.id = id, .size = spec.size, .discard_writes = spec.discard_writes});
+}
+
+Device make(const ClockSpec& /*spec*/, const std::string& /*id*/, const DeviceContext& context) {
+  return std::make_shared<VirtioClock>(context.loop);
 }
 
 }  // namespace

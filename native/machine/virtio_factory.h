@@ -12,7 +12,8 @@ namespace tsvmm {
 
 /// What devices of a machine share.
 struct DeviceContext {
-  EventLoop& loop;  ///< of the devices that need no thread of their own; outlives them
+  GuestMemory& memory;  ///< outlives them
+  EventLoop& loop;      ///< of the devices that need no thread of their own; outlives them
   std::function<void()> watchdog_expired;
   RateLimiterGroups& rate_limiters;
 };

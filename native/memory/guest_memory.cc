@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "core/error.h"
+#include "memory/reserve.h"
 
 namespace tsvmm {
 namespace {
@@ -25,24 +26,6 @@ UniqueFd create_backing(uint64_t size, const MemoryOptions& options) {
   UniqueFd file(check_errno(::memfd_create("guest-ram", flags), "memfd_create for guest memory"));
   check_errno(::ftruncate(file.get(), static_cast<off_t>(size)), "sizing guest memory");
   return file;
-}
-
-/// Reserves address space for `size` bytes that begins at a multiple of kHugePage: a huge page of
-/// the guest can then be one of the host.
-uint8_t* reserve_aligned(uint64_t size) {
-  const uint64_t length = size + kHugePage;
-  if (length < size) throw Error("ENOMEM", "guest memory is too large");
-  void* reserved =
-      ::mmap(nullptr, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (reserved == MAP_FAILED) throw Error::from_errno("mapping guest memory", errno);
-  auto* begin = static_cast<uint8_t*>(reserved);
-  auto* aligned = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(begin) + kHugePage - 1) &
-                                             ~(kHugePage - 1));
-  uint8_t* end = begin + length;
-  uint8_t* aligned_end = aligned + size;
-  if (aligned > begin) ::munmap(begin, static_cast<size_t>(aligned - begin));
-  if (end > aligned_end) ::munmap(aligned_end, static_cast<size_t>(end - aligned_end));
-  return aligned;
 }
 
 /// `fd` is -1 for anonymous memory.
@@ -125,7 +108,49 @@ std::optional<std::span<uint8_t>> GuestMemory::slice(GuestAddress address,
     if (length > region.size - offset) return std::nullopt;
     return std::span<uint8_t>(region.host + offset, length);
   }
+  for (const auto& window : windows_) {
+    if (const auto bytes = window->slice(address, length)) return bytes;
+  }
   return std::nullopt;
+}
+
+MemoryWindow& GuestMemory::add_window(uint8_t* host, uint64_t size, int fd) {
+  windows_.push_back(std::make_unique<MemoryWindow>(*this, host, size, fd));
+  return *windows_.back();
+}
+
+MemoryWindow::MemoryWindow(GuestMemory& memory, uint8_t* host, uint64_t size, int fd)
+    : memory_(memory), host_(host), size_(size), fd_(fd) {}
+
+MemoryRegion MemoryWindow::region(GuestAddress address) const {
+  return {.address = address,
+          .size = size_,
+          .fd = fd_,
+          .offset = 0,
+          .host = host_,
+          .page_size = kPage,
+          .ram = false};
+}
+
+void MemoryWindow::show(GuestAddress address) {
+  hide();
+  for (MemoryListener* listener : memory_.listeners_) listener->region_added(region(address));
+  address_.store(address, std::memory_order_release);
+}
+
+void MemoryWindow::hide() noexcept {
+  const GuestAddress address = address_.exchange(kHidden, std::memory_order_acq_rel);
+  if (address == kHidden) return;
+  for (MemoryListener* listener : memory_.listeners_) listener->region_removed(region(address));
+}
+
+std::optional<std::span<uint8_t>> MemoryWindow::slice(GuestAddress address,
+                                                      uint64_t length) const noexcept {
+  const GuestAddress begin = address_.load(std::memory_order_acquire);
+  if (begin == kHidden || address < begin || address - begin >= size_) return std::nullopt;
+  const uint64_t offset = address - begin;
+  if (length > size_ - offset) return std::nullopt;
+  return std::span<uint8_t>(host_ + offset, length);
 }
 
 uint64_t GuestMemory::discard(const uint8_t* host, uint64_t length) const noexcept {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <span>
 #include <type_traits>
@@ -22,6 +24,7 @@ struct MemoryRegion {
   uint64_t offset;     ///< of the region's first byte in `fd`
   uint8_t* host;       ///< where it is mapped here
   uint64_t page_size;  ///< of what backs it: less than this cannot be given back
+  bool ram = true;     ///< or else a device's memory
 };
 
 struct MemoryOptions {
@@ -42,6 +45,37 @@ class MemoryListener {
   virtual void region_removed(const MemoryRegion& region) = 0;
 };
 
+class GuestMemory;
+
+/// Memory of a device, which the guest finds where it maps it and not always. Whoever transfers
+/// data reaches it there like RAM. It never touches its bytes itself.
+class MemoryWindow {
+ public:
+  /// Made by GuestMemory::add_window().
+  MemoryWindow(GuestMemory& memory, uint8_t* host, uint64_t size, int fd);
+
+  [[nodiscard]] uint64_t size() const { return size_; }
+  /// From now on the guest sees the memory at `address`, which is page-aligned and overlaps
+  /// nothing, and nowhere else. Calls of show() and hide(), of all windows, are serialized by their
+  /// caller. Throws Error; the memory is then hidden.
+  void show(GuestAddress address);
+  void hide() noexcept;
+  /// As GuestMemory::slice. What it returned stays valid after hide(): a transfer that was under
+  /// way then ends in the device's memory.
+  [[nodiscard]] std::optional<std::span<uint8_t>> slice(GuestAddress address,
+                                                        uint64_t length) const noexcept;
+
+ private:
+  static constexpr GuestAddress kHidden = ~GuestAddress{0};
+  [[nodiscard]] MemoryRegion region(GuestAddress address) const;
+
+  GuestMemory& memory_;
+  uint8_t* const host_;
+  const uint64_t size_;
+  const int fd_;
+  std::atomic<GuestAddress> address_ = kHidden;
+};
+
 /// Guest RAM. All access by address goes through here and is checked: an access that leaves RAM,
 /// even by a byte or by overflow, fails and touches nothing. The guest may change the bytes at any
 /// time, so a value that is validated must first be copied (read<T>), and a span from slice() is
@@ -59,14 +93,18 @@ class GuestMemory {
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
 
+  /// RAM only.
   [[nodiscard]] const std::vector<MemoryRegion>& regions() const { return regions_; }
+  /// Adds a device's `size` bytes at `host` (backed by `fd` from its start on), hidden for now.
+  /// Before the guest runs. The bytes must stay mapped until nobody transfers data any more.
+  MemoryWindow& add_window(uint8_t* host, uint64_t size, int fd);
   /// Announces every present region to `listener` at once; it must be removed before it goes.
   void add_listener(MemoryListener& listener);
   /// No announcements of removal are made for the regions that stay.
   void remove_listener(MemoryListener& listener);
 
-  /// The host bytes of [address, address + length), or nullopt unless all of it lies in one region.
-  /// Length 0 is valid anywhere inside a region.
+  /// The host bytes of [address, address + length), or nullopt unless all of it lies in one region
+  /// or window. Length 0 is valid anywhere inside a region.
   [[nodiscard]] std::optional<std::span<uint8_t>> slice(GuestAddress address,
                                                         uint64_t length) const noexcept;
 
@@ -110,6 +148,8 @@ class GuestMemory {
   std::vector<MemoryRegion> regions_;
   std::vector<UniqueFd> files_;
   std::vector<MemoryListener*> listeners_;
+  std::vector<std::unique_ptr<MemoryWindow>> windows_;
+  friend class MemoryWindow;
 };
 
 }  // namespace tsvmm

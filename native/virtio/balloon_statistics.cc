@@ -2,11 +2,9 @@
 
 #include <sys/epoll.h>
 
-#include <algorithm>
-#include <cstring>
-
 #include "core/bytes.h"
 #include "device/monotonic.h"
+#include "virtio/chain_bytes.h"
 
 namespace tsvmm {
 namespace {
@@ -99,12 +97,7 @@ void BalloonStatisticsQueue::take_buffer() noexcept {
   }
   if (popped != SplitQueue::Pop::kChain) return;
   std::array<uint8_t, kMaxBytes> bytes;
-  size_t size = 0;
-  for (const GuestBuffer& buffer : chain.readable) {
-    const size_t part = std::min<size_t>(buffer.length, bytes.size() - size);
-    std::memcpy(bytes.data() + size, buffer.host, part);
-    size += part;
-  }
+  const size_t size = gather(chain.readable, bytes);
   // A wish from before this buffer came is fulfilled by it.
   wanted_ = false;
   statistics_.record(std::span(bytes).first(size), monotonic_ns());

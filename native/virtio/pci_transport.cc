@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 
 #include "core/bytes.h"
 #include "virtio/pci_layout.h"
@@ -28,6 +29,9 @@ PciIdentity identity(VirtioType type) {
   }
   return result;
 }
+
+/// Of a device's own memory; BAR 0 may take up two.
+constexpr unsigned kWindowBar = 2;
 
 uint16_t vector_count(const VirtioDevice& device) {
   return static_cast<uint16_t>(device.queue_sizes().size() + 1);
@@ -84,6 +88,14 @@ class VirtioPciFunction::QueueLine final : public VirtqueueInterrupt {
   std::optional<EventFd> source_;
 };
 
+class VirtioPciFunction::Beyond final : public BusDevice {
+ public:
+  void read(uint64_t /*offset*/, std::span<uint8_t> data) override {
+    std::ranges::fill(data, uint8_t{0xff});
+  }
+  void write(uint64_t /*offset*/, std::span<const uint8_t> /*data*/) override {}
+};
+
 VirtioPciFunction::VirtioPciFunction(Options options, std::shared_ptr<VirtioDevice> device,
                                      const GuestMemory& memory, InterruptFabric& fabric,
                                      DeviceEvents& events)
@@ -100,6 +112,10 @@ VirtioPciFunction::VirtioPciFunction(Options options, std::shared_ptr<VirtioDevi
     lines_.push_back(std::make_unique<QueueLine>(*this));
   }
   config_.add_memory_bar(0, virtio_pci::kBarSize, options_.bar0_is_64bit, options_.bar0);
+  if (const MemoryWindow* window = device_->window()) {
+    beyond_ = std::make_unique<Beyond>();
+    config_.add_memory_bar(kWindowBar, std::bit_ceil(window->size()), true, options_.bar2);
+  }
   add_capabilities();
   config_.set_command(kPciCommandMemory);
   device_->connect(*this);
@@ -202,16 +218,34 @@ std::optional<BarRequest> VirtioPciFunction::bar(unsigned index) const noexcept 
   return config_.bar(index);
 }
 
-BusDevice* VirtioPciFunction::bar_device(unsigned /*index*/) noexcept { return this; }
+BusDevice* VirtioPciFunction::bar_device(unsigned index) noexcept {
+  if (index == kWindowBar) return beyond_.get();
+  return this;
+}
 
-void VirtioPciFunction::bar_mapped(unsigned /*index*/, uint64_t address) noexcept {
+void VirtioPciFunction::bar_mapped(unsigned index, uint64_t address) noexcept {
   const std::lock_guard lock(mutex_);
+  if (index == kWindowBar) return show_window(address);
   bar_address_ = address;
   if (active_) connect_doorbells();
 }
 
-void VirtioPciFunction::bar_unmapped(unsigned /*index*/) noexcept {
+void VirtioPciFunction::show_window(uint64_t address) noexcept {
+  try {
+    device_->window()->show(address);
+    device_->window_moved(address);
+  } catch (const std::exception& error) {
+    failed(error.what());
+  }
+}
+
+void VirtioPciFunction::bar_unmapped(unsigned index) noexcept {
   const std::lock_guard lock(mutex_);
+  if (index == kWindowBar) {
+    device_->window()->hide();
+    device_->window_moved(std::nullopt);
+    return;
+  }
   bar_address_.reset();
   for (const auto& line : lines_) line->doorbell.reset();
 }

@@ -22,7 +22,7 @@
 namespace tsvmm {
 
 /// A virtio device as a modern PCI function (virtio 1.2 §4.1): one 512 KiB memory BAR with all
-/// structures, MSI-X only.
+/// structures, MSI-X only. BAR 2 is the memory of a device that has some.
 ///
 /// Locks, outermost first: PciRoot's, `mutex_`, a queue line's, MsixTable's. A device's own threads
 /// take the last two only, so a reset may wait for them with the others held.
@@ -32,6 +32,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
     std::string id;
     uint64_t bar0 = 0;  ///< assigned and decoded from the start
     bool bar0_is_64bit = true;
+    uint64_t bar2 = 0;  ///< of a device with a window; 64-bit, decoded from the start
   };
 
   /// `memory`, `fabric` and `events` must outlive the function. Throws Error.
@@ -51,6 +52,9 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
 
  private:
   class QueueLine;
+  /// What is left of BAR 2, a power of two, behind the device's memory: accesses to that itself do
+  /// not get here.
+  class Beyond;
 
   // BusDevice: BAR 0.
   void read(uint64_t offset, std::span<uint8_t> data) override;
@@ -69,6 +73,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   void activate() noexcept;
   void reset() noexcept;
   void connect_doorbells() noexcept;
+  void show_window(uint64_t address) noexcept;
   void update_vectors() noexcept;
   void update_msix_control() noexcept;
   void interrupt(uint16_t vector, uint8_t isr_bit) noexcept;
@@ -95,6 +100,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   std::mutex mutex_;  ///< the device's configuration and life, doorbells
   CommonConfig common_;
   std::vector<std::unique_ptr<QueueLine>> lines_;  ///< by queue
+  std::unique_ptr<Beyond> beyond_;                 ///< if the device has a window
   std::optional<uint64_t> bar_address_;            ///< while decoded
   bool active_ = false;
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,7 +19,9 @@ enum class VirtioType : uint16_t {
   kConsole = 3,
   kEntropy = 4,
   kBalloon = 5,
+  kClock = 17,
   kSocket = 19,
+  kPmem = 27,
   kWatchdog = 35,
 };
 
@@ -121,6 +124,11 @@ class VirtioDevice {
                            [[maybe_unused]] std::span<uint8_t> data) noexcept {}
   virtual void write_config([[maybe_unused]] uint32_t offset,
                             [[maybe_unused]] std::span<const uint8_t> data) noexcept {}
+
+  /// Memory that the guest maps by a BAR of its own, nullptr if there is none.
+  [[nodiscard]] virtual MemoryWindow* window() noexcept { return nullptr; }
+  /// The window is at another guest address now, or hidden.
+  virtual void window_moved([[maybe_unused]] std::optional<GuestAddress> address) noexcept {}
 
   /// Starts serving. Throws Error; the device is then as if reset.
   virtual void activate(const Activation& activation) = 0;

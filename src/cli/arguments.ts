@@ -85,7 +85,7 @@ function collect(args: readonly string[]): { words: Words; verbosity: number } {
       values.push(word.slice(equals + 1));
     } else if (arity !== 'none') {
       const last = lastValue(args, i, arity);
-      if (last === i) throw new UsageError(`--${name} needs a value`);
+      if (last === i && arity !== 'optional') throw new UsageError(`--${name} needs a value`);
       values.push(...args.slice(i + 1, last + 1));
       i = last;
     }
@@ -110,10 +110,11 @@ function collectShort(word: string, words: Words): number {
   return verbosity;
 }
 
-function arityOf(name: string): 'none' | 'one' | 'many' {
+function arityOf(name: string): 'none' | 'optional' | 'one' | 'many' {
   if (Object.hasOwn(vmFlags, name)) {
     const flag = vmFlags[name] as VmFlag;
     if (flag.kind === 'switch') return 'none';
+    if (flag.kind === 'options' && flag.bare) return 'optional';
     return flag.kind === 'list' ? 'many' : 'one';
   }
   if (Object.hasOwn(processFlags, name)) return processFlags[name]?.value === undefined ? 'none' : 'one';
@@ -122,8 +123,8 @@ function arityOf(name: string): 'none' | 'one' | 'many' {
 }
 
 /** The index of the last value of the flag at `index`; `index` itself if it has none. */
-function lastValue(args: readonly string[], index: number, arity: 'one' | 'many'): number {
-  const limit = arity === 'one' ? index + 1 : args.length - 1;
+function lastValue(args: readonly string[], index: number, arity: 'optional' | 'one' | 'many'): number {
+  const limit = arity === 'many' ? args.length - 1 : index + 1;
   let last = index;
   while (last < limit && last + 1 < args.length && !looksLikeFlag(args[last + 1] as string)) last++;
   return last;
@@ -149,7 +150,7 @@ function vmFromWords(words: Words): VmConfig | undefined {
 }
 
 function addFlag(raw: RawObject, flag: VmFlag, name: string, values: readonly string[]): void {
-  const text = values[0] as string;
+  const text = values[0] ?? '';
   switch (flag.kind) {
     case 'payload':
       raw.payload ??= {};

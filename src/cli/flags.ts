@@ -7,8 +7,13 @@ const vm = vmConfig.fields;
 /** How the words after a flag become a field of the VM's configuration. */
 export type VmFlag =
   | { readonly kind: 'payload'; readonly field: keyof typeof vm.payload.fields }
-  | { readonly kind: 'options'; readonly field: 'cpus' | 'memory' | 'rng' | 'vsock' | 'balloon' | 'platform' }
-  | { readonly kind: 'list'; readonly field: 'disks' | 'net' | 'rate_limit_groups' }
+  /** `bare`: the flag means something without any options, too. */
+  | {
+      readonly kind: 'options';
+      readonly field: 'cpus' | 'memory' | 'rng' | 'vsock' | 'balloon' | 'platform' | 'rtc';
+      readonly bare?: true;
+    }
+  | { readonly kind: 'list'; readonly field: 'disks' | 'net' | 'rate_limit_groups' | 'pmem' }
   | { readonly kind: 'console'; readonly field: 'serial' | 'console' | 'debug_console' }
   | { readonly kind: 'switch'; readonly field: 'watchdog' | 'pvpanic' };
 
@@ -23,12 +28,14 @@ export const vmFlags: Readonly<Record<string, VmFlag>> = {
   net: { kind: 'list', field: 'net' },
   'rate-limit-group': { kind: 'list', field: 'rate_limit_groups' },
   rng: { kind: 'options', field: 'rng' },
+  pmem: { kind: 'list', field: 'pmem' },
   vsock: { kind: 'options', field: 'vsock' },
   balloon: { kind: 'options', field: 'balloon' },
   serial: { kind: 'console', field: 'serial' },
   console: { kind: 'console', field: 'console' },
   'debug-console': { kind: 'console', field: 'debug_console' },
   watchdog: { kind: 'switch', field: 'watchdog' },
+  rtc: { kind: 'options', field: 'rtc', bare: true },
   pvpanic: { kind: 'switch', field: 'pvpanic' },
   platform: { kind: 'options', field: 'platform' },
 };
@@ -63,6 +70,6 @@ export const processFlags: Readonly<Record<string, ProcessFlag>> = {
 export const unsupportedFlags: readonly string[] = [
   ...['dbus-object-path', 'dbus-service-name', 'dbus-system-bus', 'device', 'fs', 'fw-cfg-config', 'gdb'],
   ...['generic-vhost-user', 'host-data', 'igvm', 'ivshmem', 'landlock', 'landlock-rules', 'log-format'],
-  ...['memory-zone', 'numa', 'pci-segment', 'pmem', 'pvmemcontrol', 'restore'],
-  ...['rtc', 'tpm', 'user-device', 'vdpa'],
+  ...['memory-zone', 'numa', 'pci-segment', 'pvmemcontrol', 'restore'],
+  ...['tpm', 'user-device', 'vdpa'],
 ];

@@ -47,7 +47,7 @@ function describeVmFlag(name: string, flag: VmFlag): string[] {
     case 'list':
       return [`  --${name} OPTIONS...`, ...describeField(name, flag)];
     case 'options':
-      return [`  --${name} OPTIONS`, ...describeField(name, flag)];
+      return [`  --${name} ${flag.bare ? '[OPTIONS]' : 'OPTIONS'}`, ...describeField(name, flag)];
   }
 }
 

@@ -2,6 +2,7 @@
 import { ConfigError } from './configError.ts';
 import { decode } from './decode.ts';
 import type { diskConfig } from './devices/disk.ts';
+import type { pmemConfig } from './devices/pmem.ts';
 import type { Input } from './schema.ts';
 import { parseByteSize } from './size.ts';
 import { type VmConfig, type VmConfigInput, vmConfig } from './vmConfig.ts';
@@ -31,6 +32,10 @@ export interface VirtualMachineOptions {
   readonly watchdog?: boolean;
   /** Let the guest tell when its kernel fails: event `panic`. */
   readonly pvpanic?: boolean;
+  /** Persistent memory: paths of files, or the REST API's objects. */
+  readonly pmem?: readonly (string | Input<typeof pmemConfig>)[];
+  /** A clock for the guest to read by virtio-rtc. */
+  readonly rtc?: boolean | VmConfigInput['rtc'];
   /** Bytes that the guest is to give up, as for `memory`, or the REST API's object. No balloon unless given. */
   readonly balloon?: number | string | VmConfigInput['balloon'];
   readonly platform?: VmConfigInput['platform'];
@@ -54,8 +59,21 @@ function isJsonForm(options: VirtualMachineOptions | VmConfigInput): options is 
 }
 
 function expand(options: VirtualMachineOptions, streamPath: string | undefined): Record<string, unknown> {
-  const { cpus, memory, kernel, firmware, cmdline, initramfs, disks, watchdog, pvpanic, balloon, platform } =
-    options;
+  const {
+    cpus,
+    memory,
+    kernel,
+    firmware,
+    cmdline,
+    initramfs,
+    disks,
+    watchdog,
+    pvpanic,
+    pmem,
+    rtc,
+    balloon,
+    platform,
+  } = options;
   return {
     cpus: typeof cpus === 'number' ? { boot_vcpus: cpus, max_vcpus: cpus } : cpus,
     memory: typeof memory === 'number' || typeof memory === 'string' ? { size: bytesOf(memory) } : memory,
@@ -67,6 +85,8 @@ function expand(options: VirtualMachineOptions, streamPath: string | undefined):
     debug_console: options.debugConsole && device(options.debugConsole),
     watchdog,
     pvpanic,
+    pmem: pmem?.map((one) => (typeof one === 'string' ? { file: one } : one)),
+    rtc: typeof rtc === 'boolean' ? (rtc ? {} : undefined) : rtc,
     balloon:
       typeof balloon === 'number' || typeof balloon === 'string' ? { size: bytesOf(balloon) } : balloon,
     platform,

@@ -15,6 +15,8 @@ export function pciDevices(config: VmConfig): PciWishes[] {
     ...(config.net ?? []),
     config.rng,
     ...(config.vsock ? [config.vsock] : []),
+    ...(config.pmem ?? []),
+    ...(config.rtc ? [config.rtc] : []),
     ...(config.balloon ? [config.balloon] : []),
     ...(config.watchdog ? [{}] : []),
     ...(config.pvpanic ? [{}] : []),

@@ -4,6 +4,7 @@ import { validateBalloon } from './devices/balloon.ts';
 import { validateConsoles } from './devices/console.ts';
 import { validateDisk } from './devices/disk.ts';
 import { validateNet } from './devices/net.ts';
+import { validatePmem } from './devices/pmem.ts';
 import { validateRateLimitGroups } from './devices/rateLimiter.ts';
 import { validateVsock } from './devices/vsock.ts';
 import { pciDevices } from './pciDevices.ts';
@@ -23,6 +24,7 @@ export function validateVmConfig(config: VmConfig): void {
   for (const disk of config.disks ?? []) validateDisk(disk, config.cpus.boot_vcpus);
   for (const net of config.net ?? []) validateNet(net, config.cpus.boot_vcpus);
   validateRateLimitGroups(config);
+  for (const pmem of config.pmem ?? []) validatePmem(pmem);
   if (config.balloon) validateBalloon(config.balloon, config.memory.size);
   validateConsoles(config);
   if (config.vsock) validateVsock(config.vsock);

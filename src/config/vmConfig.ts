@@ -6,8 +6,10 @@ import { balloonConfig } from './devices/balloon.ts';
 import { consoleConfig, debugConsoleConfig, serialConfig } from './devices/console.ts';
 import { diskConfig } from './devices/disk.ts';
 import { netConfig } from './devices/net.ts';
+import { pmemConfig } from './devices/pmem.ts';
 import { rateLimitGroupConfig } from './devices/rateLimiter.ts';
 import { rngConfig } from './devices/rng.ts';
+import { rtcConfig } from './devices/rtc.ts';
 import { vsockConfig } from './devices/vsock.ts';
 import { U8, U16, U32 } from './limits.ts';
 import type { Infer, Input } from './schema.ts';
@@ -155,7 +157,7 @@ export const vmConfig = {
     balloon: { ...balloonConfig, help: 'Memory balloon (virtio-balloon)' },
     generic_vhost_user: { type: 'any', unsupported: true },
     fs: { type: 'any', unsupported: true },
-    pmem: { type: 'any', unsupported: true },
+    pmem: { type: 'array', items: pmemConfig, help: 'Persistent memory (virtio-pmem)' },
     serial: { ...serialConfig, default: { mode: 'Null' }, help: 'Serial port (16550)' },
     console: { ...consoleConfig, default: { mode: 'Tty' }, help: 'Console (virtio-console)' },
     debug_console: { ...debugConsoleConfig, default: { mode: 'Off', iobase: 0xe9 }, help: 'Debug port' },
@@ -167,7 +169,7 @@ export const vmConfig = {
     iommu: { type: 'boolean', default: false, unsupported: true },
     numa: { type: 'any', unsupported: true },
     watchdog: { type: 'boolean', default: false, help: 'Add a virtio watchdog' },
-    rtc: { type: 'any', unsupported: true },
+    rtc: { ...rtcConfig, help: 'Clock for the guest to read (virtio-rtc)' },
     gdb: { type: 'boolean', unsupported: true },
     pci_segments: { type: 'any', unsupported: true },
     platform: { ...platformConfig, help: 'Platform and SMBIOS strings' },

@@ -5,6 +5,8 @@ export const O_RDWR = 2;
 export const O_CREAT = 0o100;
 export const O_TRUNC = 0o1000;
 export const O_NONBLOCK = 0o4000;
+/** Includes O_DIRECTORY, which is another bit on arm64. */
+export const O_TMPFILE: number = 0o20_000_000 | (process.arch === 'arm64' ? 0o40000 : 0o200000);
 export const O_DIRECT: number = process.arch === 'arm64' ? 0o200000 : 0o40000;
 
 /** Mode of files that are created: the user's alone. */

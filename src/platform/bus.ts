@@ -45,17 +45,27 @@ export function reserveNames(bus: Bus, config: VmConfig): void {
   }
 }
 
-/** Puts a virtio device into the slot that it wants, or the lowest free one. */
+/**
+ * Puts a virtio device into the slot that it wants, or the lowest free one.
+ * @param bar2Size bytes of memory of its own, a power of two, if it has any
+ */
 export function place(
   bus: Bus,
   kind: Placement['kind'],
   id: string,
   wantedSlot: number | undefined,
   index: number,
-): Pick<Placement, 'id' | 'slot' | 'bar0' | 'bar0Is64Bit'> {
+  bar2Size = 0,
+): Pick<PciFunctionSpec, 'id' | 'slot' | 'bar0' | 'bar0Is64Bit' | 'bar2'> {
   const slot = wantedSlot ?? bus.slots.allocate();
   const bar0Is64Bit = kind !== 'block';
   const bar0 = (bar0Is64Bit ? bus.bars64 : bus.bars32).allocate(VIRTIO_BAR_SIZE);
-  bus.placements.push({ id, kind, index, slot, bar0, bar0Is64Bit, bar0Size: VIRTIO_BAR_SIZE });
-  return { id, slot, bar0, bar0Is64Bit };
+  const registers = { id, kind, index, slot, bar0, bar0Is64Bit, bar0Size: VIRTIO_BAR_SIZE };
+  if (bar2Size === 0) {
+    bus.placements.push(registers);
+    return { id, slot, bar0, bar0Is64Bit };
+  }
+  const bar2 = bus.bars64.allocate(bar2Size);
+  bus.placements.push({ ...registers, bar2: { base: bar2, size: bar2Size } });
+  return { id, slot, bar0, bar0Is64Bit, bar2 };
 }

@@ -2,6 +2,7 @@
 import type { BalloonConfig } from '../config/devices/balloon.ts';
 import type { DiskConfig } from '../config/devices/disk.ts';
 import type { NetConfig } from '../config/devices/net.ts';
+import type { PmemConfig } from '../config/devices/pmem.ts';
 import type { VsockConfig } from '../config/devices/vsock.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { BootSpec, CharBackendSpec, PciFunctionSpec } from '../native.ts';
@@ -11,8 +12,10 @@ import {
   CONSOLE_ID,
   DISK_PREFIX,
   NET_PREFIX,
+  PMEM_PREFIX,
   PVPANIC_ID,
   RNG_ID,
+  RTC_ID,
   VSOCK_PREFIX,
   WATCHDOG_ID,
 } from './deviceIds.ts';
@@ -49,10 +52,17 @@ export function planDevices(
   for (const [index, net] of (config.net ?? []).entries()) addNet(bus, net, index, resources);
   const rng = place(bus, 'rng', config.rng.id ?? RNG_ID, config.rng.pci_device_id, 0);
   bus.functions.push({ ...rng, kind: 'rng', fd: resources.rng.fd });
+  config.pmem?.forEach((pmem, index) => {
+    addPmem(bus, pmem, index, resources);
+  });
   if (config.vsock) addVsock(bus, config.vsock, resources);
   if (config.balloon) addBalloon(bus, config.balloon);
   if (config.watchdog) {
     bus.functions.push({ ...place(bus, 'watchdog', WATCHDOG_ID, undefined, 0), kind: 'watchdog' });
+  }
+  if (config.rtc) {
+    const { id, pci_device_id } = config.rtc;
+    bus.functions.push({ ...place(bus, 'rtc', id ?? RTC_ID, pci_device_id, 0), kind: 'rtc' });
   }
   return config.pvpanic ? { ...bus, pvpanic: addPvpanic(bus) } : bus;
 }
@@ -75,6 +85,17 @@ function addBalloon(bus: Bus, balloon: BalloonConfig): void {
     deflateOnOom: balloon.deflate_on_oom,
     freePageReporting: balloon.free_page_reporting,
   });
+}
+
+function addPmem(bus: Bus, pmem: PmemConfig, index: number, resources: BootResources): void {
+  const resource = resources.pmem?.[index];
+  if (resource === undefined) throw new RangeError(`Persistent memory ${index} has not been opened`);
+  const { fd, size } = resource;
+  // A BAR's size is a power of two, and more than the memory needs not.
+  const barSize = 2 ** Math.ceil(Math.log2(size));
+  const id = pmem.id ?? bus.ids.generate(PMEM_PREFIX);
+  const common = place(bus, 'pmem', id, pmem.pci_device_id, index, barSize);
+  bus.functions.push({ ...common, kind: 'pmem', fd, size, discardWrites: pmem.discard_writes });
 }
 
 function addConsole(

@@ -26,6 +26,13 @@ export interface NetResource {
   readonly mtu?: number;
 }
 
+/** A file to be mapped as persistent memory. */
+export interface PmemResource {
+  readonly fd: number;
+  /** Bytes of it, a multiple of 2 MiB. */
+  readonly size: number;
+}
+
 /** What a configuration names by path, opened. Descriptors stay the caller's. */
 export interface BootResources {
   /** The kernel, or the firmware if `firmware` is true. `size` in bytes. */
@@ -42,6 +49,8 @@ export interface BootResources {
   readonly rng: { readonly fd: number };
   /** Listens at the configuration's path, if it has a vsock. */
   readonly vsock?: { readonly fd: number };
+  /** One for each of the configuration's, in order; absent if it has none. */
+  readonly pmem?: readonly PmemResource[];
   /** Absent where the configuration's mode is `Off`: the guest then has no such device. */
   readonly serial?: CharBackendSpec;
   readonly console?: CharBackendSpec;
@@ -63,6 +72,8 @@ export interface Placement {
   readonly bar0: number;
   readonly bar0Is64Bit: boolean;
   readonly bar0Size: number;
+  /** Of a device with memory of its own; always 64-bit. */
+  readonly bar2?: { readonly base: number; readonly size: number };
 }
 
 export interface BootPlan {

@@ -58,7 +58,7 @@ function deviceTree(config: VmConfig, placements: readonly Placement[]): Record<
     tree[id] = { id, resources: [], parent: wrapper, children: [] };
     tree[wrapper] = {
       id: wrapper,
-      resources: [barOf(placement)],
+      resources: barsOf(placement),
       children: [id],
       pci_bdf: bdfOf(placement.slot),
     };
@@ -84,6 +84,12 @@ function barOf(placement: Placement): PciBarResource {
       prefetchable: false,
     },
   };
+}
+
+function barsOf(placement: Placement): PciBarResource[] {
+  const { bar2 } = placement;
+  if (bar2 === undefined) return [barOf(placement)];
+  return [barOf(placement), { PciBar: { index: 2, ...bar2, type_: 'Mmio64', prefetchable: false } }];
 }
 
 function bdfOf(slot: number): string {

@@ -1,4 +1,5 @@
 /** Building one machine from a configuration, and ending it. */
+import type { PmemConfig } from '../config/devices/pmem.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { O_NONBLOCK, O_RDONLY } from '../host/openFlags.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
@@ -7,6 +8,7 @@ import {
   type DiskResource,
   type NetResource,
   type Placement,
+  type PmemResource,
   planBoot,
   planMachine,
 } from '../platform/plan.ts';
@@ -139,6 +141,7 @@ async function openResources(context: MachineContext, opened: number[]): Promise
     firmware,
     ...(initramfs && { initramfs }),
     disks: await openDisks(context, opened),
+    ...(config.pmem && { pmem: await openPmems(native, config.pmem, opened) }),
     rng: { fd: openRng(native, config.rng.src, opened) },
     ...(context.vsock && { vsock: context.vsock }),
     ...(consoles.serial && { serial: consoles.serial }),
@@ -169,6 +172,15 @@ async function openDisks(context: MachineContext, opened: number[]): Promise<Dis
   const disks: DiskResource[] = [];
   for (const disk of context.config.disks ?? []) disks.push(await openDisk({ ...context, opened }, disk));
   return disks;
+}
+
+async function openPmems(
+  native: NativeAddon,
+  pmems: PmemConfig[],
+  opened: number[],
+): Promise<PmemResource[]> {
+  const { openPmem } = await import('./pmem.ts');
+  return pmems.map((pmem) => openPmem(native, pmem, opened));
 }
 
 function openRng(native: NativeAddon, path: string, opened: number[]): number {

@@ -311,8 +311,8 @@ export class Vmm {
       throw error;
     }
     for (const { kind, index, id } of this.#machine.placements) {
-      const devices = kind === 'block' ? config.disks : kind === 'net' ? config.net : undefined;
-      const device = devices?.[index];
+      const lists = { block: config.disks, net: config.net, pmem: config.pmem };
+      const device = kind in lists ? lists[kind as keyof typeof lists]?.[index] : undefined;
       if (device) device.id = id;
       if (kind === 'vsock' && config.vsock) config.vsock.id = id;
     }

@@ -66,7 +66,7 @@ class PlatformDevices::Events : public DeviceEvents {
   const Report report_;
 };
 
-PlatformDevices::PlatformDevices(BootSpec& boot, const GuestMemory& memory, InterruptFabric& fabric,
+PlatformDevices::PlatformDevices(BootSpec& boot, GuestMemory& memory, InterruptFabric& fabric,
                                  const Report& report)
     : loop_("serial-manager"),
       events_(std::make_unique<Events>(report)),
@@ -125,7 +125,7 @@ void PlatformDevices::add_acpi_devices(const BootSpec& boot, const Report& repor
   if (!mmio_.map(boot.ged, Ged::kSize, ged_)) throw Error("EINVAL", "the GED's address is taken");
 }
 
-void PlatformDevices::add_pci(PciSpec& pci, const GuestMemory& memory, InterruptFabric& fabric,
+void PlatformDevices::add_pci(PciSpec& pci, GuestMemory& memory, InterruptFabric& fabric,
                               const Report& report) {
   pci_ = std::make_unique<PciRoot>(mmio_, PciWindow{pci.window32.address, pci.window32.size},
                                    PciWindow{pci.window64.address, pci.window64.size});
@@ -134,14 +134,15 @@ void PlatformDevices::add_pci(PciSpec& pci, const GuestMemory& memory, Interrupt
   }
   map_ports(kPciConfigPorts, kPciConfigPortCount, pci_->config_ports());
   pci_->add(0, std::make_shared<HostBridge>());
-  const DeviceContext context{.loop = loop_,
+  const DeviceContext context{.memory = memory,
+                              .loop = loop_,
                               .watchdog_expired = reset_by(report, "watchdog"),
                               .rate_limiters = rate_limiters_};
   for (PciFunctionSpec& spec : pci.functions) {
     std::shared_ptr<VirtioDevice> device = make_virtio_device(spec, context);
     virtio_.push_back({spec.id, device});
     VirtioPciFunction::Options options{
-        .id = spec.id, .bar0 = spec.bar0, .bar0_is_64bit = spec.bar0_is_64bit};
+        .id = spec.id, .bar0 = spec.bar0, .bar0_is_64bit = spec.bar0_is_64bit, .bar2 = spec.bar2};
     pci_->add(spec.slot, std::make_shared<VirtioPciFunction>(std::move(options), std::move(device),
                                                              memory, fabric, *events_));
   }

@@ -27,7 +27,7 @@ class PlatformDevices : public AccessHandler {
   using Report = std::function<void(MachineEvent event)>;
 
   /// Takes the descriptors out of `boot`. `fabric` and `memory` outlive the devices. Throws Error.
-  PlatformDevices(BootSpec& boot, const GuestMemory& memory, InterruptFabric& fabric,
+  PlatformDevices(BootSpec& boot, GuestMemory& memory, InterruptFabric& fabric,
                   const Report& report);
   ~PlatformDevices() override;
 
@@ -82,8 +82,7 @@ class PlatformDevices : public AccessHandler {
   }
   void add_legacy_devices(BootSpec& boot, const Report& report);
   void add_acpi_devices(const BootSpec& boot, const Report& report);
-  void add_pci(PciSpec& pci, const GuestMemory& memory, InterruptFabric& fabric,
-               const Report& report);
+  void add_pci(PciSpec& pci, GuestMemory& memory, InterruptFabric& fabric, const Report& report);
   void add_pvpanic(const PvpanicSpec& spec, const Report& report);
   void map_ports(uint16_t base, uint64_t size, std::shared_ptr<BusDevice> device);
 

@@ -77,3 +77,15 @@ PROGRAM("hostile-console", console);
 
 static void watchdog(void) { abuse("watchdog-abuse", VIRTIO_WATCHDOG, 1, 0, DESC_WRITE, true); }
 PROGRAM("hostile-watchdog", watchdog);
+
+static void balloon(void) {
+  abuse("balloon-inflate-abuse", VIRTIO_BALLOON, 2, 0, 0, true);
+  abuse("balloon-deflate-abuse", VIRTIO_BALLOON, 2, 1, 0, true);
+}
+PROGRAM("hostile-balloon", balloon);
+
+static void pmem(void) { abuse("pmem-abuse", VIRTIO_PMEM, 1, 0, 0, true); }
+PROGRAM("hostile-pmem", pmem);
+
+static void rtc(void) { abuse("rtc-abuse", VIRTIO_RTC, 1, 0, DESC_WRITE, true); }
+PROGRAM("hostile-rtc", rtc);

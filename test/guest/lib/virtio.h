@@ -6,6 +6,9 @@
 #define VIRTIO_BLOCK 2
 #define VIRTIO_CONSOLE 3
 #define VIRTIO_RNG 4
+#define VIRTIO_BALLOON 5
+#define VIRTIO_RTC 17
+#define VIRTIO_PMEM 27
 #define VIRTIO_WATCHDOG 35
 
 /* Device status (§2.1) */

@@ -1,5 +1,5 @@
 /** The addon's file functions by way of node:fs. Locks are kept by path, as other processes would see them. */
-import { closeSync, fstatSync, openSync, readlinkSync, readSync, unlinkSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, openSync, readlinkSync, readSync, unlinkSync } from 'node:fs';
 import type { NativeAddon } from '../../../src/native.ts';
 
 interface FileLock {
@@ -9,7 +9,7 @@ interface FileLock {
 
 export type NodeFiles = Pick<
   NativeAddon,
-  'openFile' | 'closeFile' | 'readAt' | 'removeFile' | 'lockRange' | 'fileId' | 'imageSize'
+  'openFile' | 'closeFile' | 'readAt' | 'removeFile' | 'setFileSize' | 'lockRange' | 'fileId' | 'imageSize'
 > & {
   /** Who has locked what, by path: one to write, or any number to read. */
   readonly locked: Map<string, FileLock[]>;
@@ -43,6 +43,7 @@ export function nodeFiles(): NodeFiles {
       return bytes.subarray(0, readSync(fd, bytes, 0, length, offset));
     },
     removeFile: unlinkSync,
+    setFileSize: ftruncateSync,
     lockRange: (fd, exclusive) => {
       const path = readlinkSync(`/proc/self/fd/${fd}`);
       const locks = locked.get(path) ?? [];

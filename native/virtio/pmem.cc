@@ -1,0 +1,116 @@
+#include "virtio/pmem.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "core/bytes.h"
+#include "core/error.h"
+#include "device/monotonic.h"
+#include "memory/reserve.h"
+#include "virtio/chain_bytes.h"
+
+namespace tsvmm {
+namespace {
+
+constexpr uint16_t kQueueSize = 256;
+/// Each can take long, and a pause waits for those of one turn.
+constexpr int kRequestsPerTurn = 1;
+
+// virtio 1.2 §5.19.6.
+constexpr uint32_t kRequestFlush = 0;
+constexpr uint32_t kOk = 0;
+constexpr uint32_t kIoError = 1;
+
+/// struct virtio_pmem_config, §5.19.4.
+struct Config {
+  uint64_t start;
+  uint64_t size;
+};
+static_assert(sizeof(Config) == 16);
+
+}  // namespace
+
+VirtioPmem::Mapping::Mapping(int fd, const Options& options)
+    : host_(reserve_aligned(options.size)), size_(options.size) {
+  const int flags = MAP_FIXED | MAP_NORESERVE | (options.discard_writes ? MAP_PRIVATE : MAP_SHARED);
+  if (::mmap(host_, size_, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED) {
+    const int error = errno;
+    ::munmap(host_, size_);
+    throw Error::from_errno("mapping persistent memory", error);
+  }
+  ::madvise(host_, size_, MADV_DONTDUMP);
+}
+
+VirtioPmem::Mapping::~Mapping() { ::munmap(host_, size_); }
+
+VirtioPmem::VirtioPmem(UniqueFd fd, GuestMemory& memory, const Options& options)
+    : fd_(std::move(fd)),
+      discard_writes_(options.discard_writes),
+      mapping_(fd_.get(), options),
+      window_(memory.add_window(mapping_.host(), options.size, fd_.get())),
+      loop_(options.id) {}
+
+VirtioPmem::~VirtioPmem() { VirtioPmem::reset(); }
+
+uint64_t VirtioPmem::features() const noexcept {
+  return virtio_feature::kIndirectDescriptors | virtio_feature::kEventIndex;
+}
+
+std::vector<uint16_t> VirtioPmem::queue_sizes() const { return {kQueueSize}; }
+
+uint32_t VirtioPmem::config_size() const noexcept { return sizeof(Config); }
+
+void VirtioPmem::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
+  const Config config{.start = start_, .size = window_.size()};
+  std::array<uint8_t, sizeof config> bytes{};
+  store(std::span<uint8_t>(bytes), config);
+  std::copy_n(bytes.begin() + offset, data.size(), data.begin());
+}
+
+void VirtioPmem::window_moved(std::optional<GuestAddress> address) noexcept {
+  if (address) start_ = *address;
+}
+
+void VirtioPmem::activate(const Activation& activation) {
+  const VirtqueueSetup* setup = activation.queue(0);
+  if (setup == nullptr) return;
+  server_ =
+      std::make_unique<QueueServer>(loop_, activation, *setup, host(), kRequestsPerTurn,
+                                    [this](const DescriptorChain& chain) { return answer(chain); });
+}
+
+void VirtioPmem::reset() noexcept {
+  // A machine may be deleted while it is paused.
+  loop_.resume();
+  server_.reset();
+}
+
+uint32_t VirtioPmem::answer(const DescriptorChain& chain) noexcept {
+  std::array<uint8_t, sizeof(uint32_t)> bytes{};
+  const bool whole = gather(chain.readable, bytes) == bytes.size();
+  const bool done = whole && load<uint32_t>(bytes) == kRequestFlush && flush();
+  store<uint32_t>(std::span<uint8_t>(bytes), done ? kOk : kIoError);
+  return scatter(bytes, chain.writable);
+}
+
+bool VirtioPmem::flush() noexcept {
+  const uint64_t before = monotonic_ns();
+  // The file's mapped pages are written back, too.
+  const bool done = discard_writes_ || ::fsync(fd_.get()) == 0;
+  ++flushes_;
+  if (!done) ++failed_flushes_;
+  flush_ns_ += monotonic_ns() - before;
+  return done;
+}
+
+std::vector<Counter> VirtioPmem::counters() const {
+  return {{"flushes", flushes_},
+          {"failed_flushes", failed_flushes_},
+          {"flush_time_us", flush_ns_ / 1000}};
+}
+
+}  // namespace tsvmm

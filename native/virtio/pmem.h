@@ -1,0 +1,75 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "core/unique_fd.h"
+#include "virtio/queue_server.h"
+#include "virtio/virtio_device.h"
+
+namespace tsvmm {
+
+/// Persistent memory (virtio 1.2 §5.19): a file that the guest sees as memory in a BAR, and a queue
+/// by which it asks for what it wrote to be made durable.
+class VirtioPmem : public VirtioDevice {
+ public:
+  struct Options {
+    std::string id;
+    uint64_t size = 0;            ///< bytes of the file to map, a multiple of 2 MiB
+    bool discard_writes = false;  ///< what the guest writes stays in this process's memory
+  };
+
+  /// Maps `fd`, which is open for writing unless writes are discarded. `memory` outlives the
+  /// device. Throws Error.
+  VirtioPmem(UniqueFd fd, GuestMemory& memory, const Options& options);
+  ~VirtioPmem() override;
+
+  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kPmem; }
+  [[nodiscard]] uint64_t features() const noexcept override;
+  [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
+  [[nodiscard]] uint32_t config_size() const noexcept override;
+  void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
+  [[nodiscard]] MemoryWindow* window() noexcept override { return &window_; }
+  void window_moved(std::optional<GuestAddress> address) noexcept override;
+  void activate(const Activation& activation) override;
+  void reset() noexcept override;
+  void pause() override { loop_.pause(); }
+  void resume() override { loop_.resume(); }
+  [[nodiscard]] std::vector<Counter> counters() const override;
+
+ private:
+  /// The mapping, which other devices may transfer data to until all of them are still.
+  class Mapping {
+   public:
+    Mapping(int fd, const Options& options);
+    ~Mapping();
+    Mapping(const Mapping&) = delete;
+    Mapping& operator=(const Mapping&) = delete;
+    [[nodiscard]] uint8_t* host() const { return host_; }
+
+   private:
+    uint8_t* host_;
+    const uint64_t size_;
+  };
+
+  uint32_t answer(const DescriptorChain& chain) noexcept;
+  [[nodiscard]] bool flush() noexcept;
+
+  const UniqueFd fd_;
+  const bool discard_writes_;
+  const Mapping mapping_;
+  MemoryWindow& window_;
+  std::atomic<GuestAddress> start_ = 0;
+  std::atomic<uint64_t> flushes_ = 0;
+  std::atomic<uint64_t> failed_flushes_ = 0;
+  std::atomic<uint64_t> flush_ns_ = 0;
+  EventLoop loop_;                       ///< its own: making a file durable can take seconds
+  std::unique_ptr<QueueServer> server_;  ///< while active
+};
+
+}  // namespace tsvmm

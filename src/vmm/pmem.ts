@@ -1,0 +1,57 @@
+/** Opening the files behind persistent memory. Loaded only for a machine that has some. */
+import { PMEM_ALIGNMENT, type PmemConfig } from '../config/devices/pmem.ts';
+import { O_RDONLY, O_RDWR, O_TMPFILE, PRIVATE_FILE } from '../host/openFlags.ts';
+import type { NativeAddon } from '../native.ts';
+import type { PmemResource } from '../platform/plan.ts';
+import { VmmError } from './errors.ts';
+
+/**
+ * Opens a file, or makes a temporary one in a folder.
+ * @param opened gets every descriptor, for the caller to close, also after a failure
+ * @throws VmmError
+ */
+export function openPmem(native: NativeAddon, pmem: PmemConfig, opened: number[]): PmemResource {
+  try {
+    return openTemporary(native, pmem, opened) ?? openExisting(native, pmem, opened);
+  } catch (error) {
+    if (error instanceof VmmError) throw error;
+    throw new VmmError(`Cannot use the persistent memory ${pmem.file}`, { cause: error });
+  }
+}
+
+/** A file without a name, if `file` is a folder. Only a size tells how long it is to be. */
+function openTemporary(native: NativeAddon, pmem: PmemConfig, opened: number[]): PmemResource | undefined {
+  if (pmem.size === undefined) return undefined;
+  let fd: number;
+  try {
+    fd = native.openFile(pmem.file, O_RDWR | O_TMPFILE, PRIVATE_FILE);
+  } catch (error) {
+    if ((error as { code?: string }).code === 'ENOTDIR') return undefined;
+    throw error;
+  }
+  opened.push(fd);
+  native.setFileSize(fd, pmem.size);
+  return { fd, size: pmem.size };
+}
+
+function openExisting(native: NativeAddon, pmem: PmemConfig, opened: number[]): PmemResource {
+  const fd = native.openFile(pmem.file, pmem.discard_writes ? O_RDONLY : O_RDWR, 0);
+  opened.push(fd);
+  const available = native.imageSize(fd);
+  const size = pmem.size ?? available;
+  // Memory beyond the end of the file would be a bus error for whoever touches it.
+  if (size > available) {
+    throw new VmmError(
+      `The persistent memory ${pmem.file} has ${available} bytes, fewer than its size ${size}`,
+    );
+  }
+  if (size === 0 || size % PMEM_ALIGNMENT !== 0) {
+    throw new VmmError(
+      `The persistent memory ${pmem.file} has ${size} bytes, which is not a multiple of 2 MiB`,
+      {
+        kind: 'invalid',
+      },
+    );
+  }
+  return { fd, size };
+}

@@ -1,0 +1,258 @@
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "virtio/pmem.h"
+#include "virtio_mock_driver.h"
+
+namespace tsvmm::virtio_test {
+namespace {
+
+constexpr uint64_t kSize = 2 << 20;
+constexpr GuestAddress kData = 0x100000;
+constexpr GuestAddress kBar0 = PciBench::kWindow64;
+constexpr GuestAddress kBar2 = PciBench::kWindow64 + 0x800000;
+
+UniqueFd make_file(uint64_t size) {
+  UniqueFd file(::memfd_create("pmem", MFD_CLOEXEC));
+  EXPECT_EQ(::ftruncate(file.get(), static_cast<off_t>(size)), 0);
+  return file;
+}
+
+/// Hears of memory as KVM does.
+class RecordingListener : public MemoryListener {
+ public:
+  void region_added(const MemoryRegion& region) override {
+    if (refuse && !region.ram) throw Error("EINVAL", "no more slots");
+    seen.push_back((region.ram ? "ram " : "device ") + std::to_string(region.address));
+  }
+  void region_removed(const MemoryRegion& region) override {
+    seen.push_back("gone " + std::to_string(region.address));
+  }
+  std::vector<std::string> seen;
+  bool refuse = false;
+};
+
+TEST(MemoryWindow, IsMemoryWhereItIsShown) {
+  GuestMemory memory({range(0, 1 << 20)}, {});
+  RecordingListener listener;
+  memory.add_listener(listener);
+  std::vector<uint8_t> bytes(8192, 7);
+  MemoryWindow& window = memory.add_window(bytes.data(), bytes.size(), -1);
+  EXPECT_FALSE(memory.slice(0x40000000, 1));
+  EXPECT_FALSE(memory.slice(~GuestAddress{0}, 1));
+  window.show(0x40000000);
+  EXPECT_EQ(memory.read<uint8_t>(0x40000000), 7);
+  ASSERT_TRUE(memory.write<uint32_t>(0x40001ffc, 5));
+  EXPECT_EQ(bytes[8188], 5);
+  EXPECT_FALSE(memory.slice(0x40001ffd, 4));
+  EXPECT_FALSE(memory.slice(0x40002000, 0));
+  EXPECT_FALSE(memory.slice(0x40000010, UINT64_MAX));
+  EXPECT_FALSE(memory.slice(0x3fffffff, 2));
+  window.show(0x50000000);
+  EXPECT_FALSE(memory.slice(0x40000000, 1));
+  EXPECT_TRUE(memory.slice(0x50000000, 8192));
+  window.hide();
+  window.hide();
+  EXPECT_FALSE(memory.slice(0x50000000, 1));
+  EXPECT_EQ(listener.seen,
+            (std::vector<std::string>{"ram 0", "device 1073741824", "gone 1073741824",
+                                      "device 1342177280", "gone 1342177280"}));
+  EXPECT_EQ(memory.regions().size(), 1U) << "RAM only";
+  EXPECT_EQ(memory.discard(bytes.data(), bytes.size()), 0U) << "not RAM, not given back";
+  memory.remove_listener(listener);
+}
+
+TEST(MemoryWindow, StaysHiddenIfItCannotBeMapped) {
+  GuestMemory memory({range(0, 1 << 20)}, {});
+  RecordingListener listener;
+  memory.add_listener(listener);
+  std::vector<uint8_t> bytes(4096);
+  MemoryWindow& window = memory.add_window(bytes.data(), bytes.size(), -1);
+  listener.refuse = true;
+  EXPECT_THROW(window.show(0x40000000), Error);
+  EXPECT_FALSE(memory.slice(0x40000000, 1));
+  memory.remove_listener(listener);
+}
+
+class PmemTest : public testing::Test {
+ protected:
+  PmemTest() { bench.memory.add_listener(listener); }
+  ~PmemTest() override { bench.memory.remove_listener(listener); }
+
+  /// A device with a driver that has set its queue up.
+  std::shared_ptr<VirtioPmem> add(uint64_t size = kSize, bool discard_writes = false) {
+    file = make_file(size);
+    auto device = std::make_shared<VirtioPmem>(
+        UniqueFd::duplicate(file.get()), bench.memory,
+        VirtioPmem::Options{.id = "pmem", .size = size, .discard_writes = discard_writes});
+    auto function = std::make_shared<VirtioPciFunction>(
+        VirtioPciFunction::Options{
+            .id = "pmem", .bar0 = kBar0, .bar0_is_64bit = true, .bar2 = kBar2},
+        device, bench.memory, bench.fabric, bench.events);
+    bench.root.add(1, function);
+    driver.negotiate(kAllRingFeatures);
+    driver.set_up(0, queue.config());
+    driver.start();
+    return device;
+  }
+  uint32_t request(const std::vector<DriverQueue::Buffer>& buffers) {
+    const uint16_t before = queue.used_index();
+    queue.add(buffers);
+    driver.kick(0);
+    EXPECT_TRUE(eventually([&] { return queue.used_index() != before; }));
+    return queue.used_length(before);
+  }
+  uint8_t file_byte(uint64_t offset) const {
+    uint8_t byte = 0;
+    EXPECT_EQ(::pread(file.get(), &byte, 1, static_cast<off_t>(offset)), 1);
+    return byte;
+  }
+  uint64_t config_start() { return driver.read<uint64_t>(0x4000); }
+
+  PciBench bench;
+  RecordingListener listener;
+  PciDriver driver{bench, kBar0};
+  DriverQueue queue{bench.memory, 0x1000, 8};
+  UniqueFd file;
+};
+
+TEST_F(PmemTest, ItsFileIsMemoryOfTheGuest) {
+  add();
+  EXPECT_EQ(config_start(), kBar2);
+  EXPECT_EQ(driver.read<uint64_t>(0x4008), kSize);
+  ASSERT_TRUE(bench.memory.write<uint8_t>(kBar2 + kSize - 1, 0x42));
+  EXPECT_EQ(file_byte(kSize - 1), 0x42);
+  EXPECT_EQ(listener.seen.back(), "device " + std::to_string(kBar2));
+}
+
+TEST_F(PmemTest, DiscardedWritesDoNotReachTheFile) {
+  const auto device = add(kSize, true);
+  ASSERT_TRUE(bench.memory.write<uint8_t>(kBar2, 0x42));
+  EXPECT_EQ(bench.memory.read<uint8_t>(kBar2), 0x42);
+  EXPECT_EQ(file_byte(0), 0);
+  ASSERT_TRUE(bench.memory.write<uint32_t>(kData, 0));
+  EXPECT_EQ(request({{kData, 4}, {kData + 16, 4, kWrite}}), 4U);
+  EXPECT_EQ(bench.memory.read<uint32_t>(kData + 16), 0U);
+}
+
+TEST_F(PmemTest, FollowsItsBar) {
+  add();
+  // The guest finds the size, with decoding off.
+  bench.config_write<uint16_t>(1, 4, 0);
+  EXPECT_FALSE(bench.memory.slice(kBar2, 1));
+  bench.config_write<uint32_t>(1, 0x18, ~0U);
+  EXPECT_EQ(bench.config_read<uint32_t>(1, 0x18) & ~0xfU, ~uint32_t{kSize - 1});
+  const GuestAddress moved = kBar2 + 4 * kSize;
+  bench.config_write<uint32_t>(1, 0x18, static_cast<uint32_t>(moved));
+  bench.config_write<uint16_t>(1, 4, 2);
+  EXPECT_EQ(config_start(), moved);
+  EXPECT_TRUE(bench.memory.slice(moved, kSize));
+  EXPECT_FALSE(bench.memory.slice(kBar2, 1));
+}
+
+TEST_F(PmemTest, WhatTheBarHasBeyondTheFileIsNothing) {
+  add(3 * kSize);
+  EXPECT_FALSE(bench.memory.slice(kBar2 + 3 * kSize, 1));
+  EXPECT_EQ(bench.mmio_read<uint32_t>(kBar2 + 3 * kSize), ~0U);
+  bench.mmio_write<uint32_t>(kBar2 + 4 * kSize - 4, 1);
+}
+
+TEST_F(PmemTest, FailsIfItsMemoryCannotBeMapped) {
+  listener.refuse = true;
+  add();
+  EXPECT_EQ(bench.events.take().front(), "failed pmem: no more slots");
+  EXPECT_FALSE(bench.memory.slice(kBar2, 1));
+}
+
+TEST_F(PmemTest, FlushesAndRefusesWhatItDoesNotKnow) {
+  const auto device = add();
+  const auto answer = [&] { return bench.memory.read<uint32_t>(kData + 16).value(); };
+  const auto ask = [&](uint32_t type) {
+    EXPECT_TRUE(bench.memory.write<uint32_t>(kData, type));
+    EXPECT_TRUE(bench.memory.write<uint32_t>(kData + 16, 0xdeadbeef));
+    return request({{kData, 4}, {kData + 16, 4, kWrite}});
+  };
+  EXPECT_EQ(ask(0), 4U);
+  EXPECT_EQ(answer(), 0U);
+  EXPECT_EQ(ask(1), 4U);
+  EXPECT_EQ(answer(), 1U);
+  // A request cut short, one without room for the answer, one with room for half of it, one in
+  // pieces.
+  EXPECT_EQ(request({{kData, 3}, {kData + 16, 4, kWrite}}), 4U);
+  EXPECT_EQ(answer(), 1U);
+  EXPECT_EQ(request({{kData, 4}}), 0U);
+  ASSERT_TRUE(bench.memory.write<uint32_t>(kData, 0));
+  EXPECT_EQ(request({{kData, 4}, {kData + 16, 2, kWrite}}), 2U);
+  EXPECT_EQ(request({{kData, 1}, {kData + 1, 3}, {kData + 32, 1, kWrite}, {kData + 40, 3, kWrite}}),
+            4U);
+  EXPECT_EQ(request({{kData + 16, 4, kWrite}}), 4U);
+  uint64_t flushes = 0;
+  for (const Counter& counter : device->counters()) {
+    if (std::string_view(counter.name) == "flushes") flushes = counter.value;
+  }
+  EXPECT_EQ(flushes, 3U);
+}
+
+TEST_F(PmemTest, AFailedFlushIsAnError) {
+  // A pipe cannot be synchronized: EINVAL, as an I/O error would be EIO.
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const UniqueFd reader(ends[0]);
+  const UniqueFd writer(ends[1]);
+  const auto device = add();
+  // What the device has duplicated is found by its content: replace it in place.
+  for (int fd = 3; fd < 256; ++fd) {
+    struct stat of_file {};
+    struct stat candidate {};
+    ASSERT_EQ(::fstat(file.get(), &of_file), 0);
+    if (fd == file.get() || ::fstat(fd, &candidate) != 0 || candidate.st_ino != of_file.st_ino)
+      continue;
+    ASSERT_GE(::dup3(writer.get(), fd, O_CLOEXEC), 0);
+  }
+  ASSERT_TRUE(bench.memory.write<uint32_t>(kData, 0));
+  EXPECT_EQ(request({{kData, 4}, {kData + 16, 4, kWrite}}), 4U);
+  EXPECT_EQ(bench.memory.read<uint32_t>(kData + 16), 1U);
+}
+
+TEST_F(PmemTest, OtherDevicesReachIt) {
+  add();
+  // A ring of this very device whose answers go to persistent memory.
+  ASSERT_TRUE(bench.memory.write<uint32_t>(kBar2 + 64, 0));
+  EXPECT_EQ(request({{kBar2 + 64, 4}, {kBar2 + 128, 4, kWrite}}), 4U);
+  EXPECT_EQ(bench.memory.read<uint32_t>(kBar2 + 128), 0U);
+  // Half in it, half beyond: a broken ring.
+  queue.add({{kBar2 + kSize - 2, 4}});
+  driver.kick(0);
+  EXPECT_TRUE(eventually([&] { return (driver.status() & 64) != 0; }));
+}
+
+TEST_F(PmemTest, MovesWhileOthersTransfer) {
+  add();
+  std::atomic<bool> done = false;
+  std::thread transfer([&] {
+    while (!done) {
+      if (const auto bytes = bench.memory.slice(kBar2 + 4096, 4096))
+        std::ranges::fill(*bytes, uint8_t{1});
+    }
+  });
+  for (int i = 0; i < 500; ++i) {
+    bench.config_write<uint16_t>(1, 4, 0);
+    bench.config_write<uint16_t>(1, 4, 2);
+  }
+  done = true;
+  transfer.join();
+}
+
+TEST_F(PmemTest, GoesWhilePaused) {
+  const auto device = add();
+  device->pause();
+  device->reset();
+}
+
+}  // namespace
+}  // namespace tsvmm::virtio_test
