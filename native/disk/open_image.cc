@@ -5,6 +5,8 @@
 #include "core/error.h"
 #include "disk/qcow2/image.h"
 #include "disk/raw_image.h"
+#include "disk/vhd_image.h"
+#include "disk/vhdx/image.h"
 
 namespace tsvmm {
 namespace {
@@ -35,10 +37,11 @@ std::unique_ptr<DiskImage> open_image(std::vector<ImageLayer> layers, const Imag
     case ImageFormat::kQcow2:
       return open_qcow2(std::move(layers), options);
     case ImageFormat::kFixedVhd:
+      return std::make_unique<VhdImage>(layers.front().fd.get(), options.direct);
     case ImageFormat::kVhdx:
-      break;
+      return vhdx::open_image(layers.front().fd.get(), options.direct, options.read_only);
   }
-  throw Error("ENOTSUP", "this image format is not supported yet");
+  throw Error("EINVAL", "there is no such image format");
 }
 
 }  // namespace tsvmm

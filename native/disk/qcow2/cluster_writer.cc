@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
-#include "disk/qcow2/buffers.h"
+#include "disk/buffers.h"
 
 namespace tsvmm::qcow2 {
 namespace {

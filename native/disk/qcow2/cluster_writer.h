@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "disk/container.h"
 #include "disk/disk_image.h"
-#include "disk/qcow2/container.h"
 #include "disk/qcow2/decompress.h"
 #include "disk/qcow2/metadata.h"
 

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "disk/qcow2/container.h"
+#include "disk/container.h"
 #include "disk/qcow2/header.h"
 
 namespace tsvmm::qcow2 {

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <memory>
 
+#include "disk/container.h"
 #include "disk/disk_image.h"
 #include "disk/qcow2/cluster_writer.h"
-#include "disk/qcow2/container.h"
 #include "disk/qcow2/metadata.h"
 
 namespace tsvmm::qcow2 {

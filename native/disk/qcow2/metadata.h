@@ -6,7 +6,7 @@
 #include <deque>
 #include <mutex>
 
-#include "disk/qcow2/container.h"
+#include "disk/container.h"
 #include "disk/qcow2/header.h"
 #include "disk/qcow2/in_flight.h"
 #include "disk/qcow2/mapping.h"

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "disk/qcow2/buffers.h"
+#include "disk/buffers.h"
 #include "disk/qcow2/image.h"
 #include "disk/sync_io.h"
 

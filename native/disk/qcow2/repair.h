@@ -1,6 +1,6 @@
 #pragma once
 
-#include "disk/qcow2/container.h"
+#include "disk/container.h"
 #include "disk/qcow2/header.h"
 #include "disk/qcow2/refcounts.h"
 

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "disk/qcow2/container.h"
+#include "disk/container.h"
 #include "disk/qcow2/header.h"
 
 namespace tsvmm::qcow2 {

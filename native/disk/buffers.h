@@ -11,7 +11,7 @@
 #include "disk/disk_queue.h"
 #include "disk/sync_io.h"
 
-namespace tsvmm::qcow2 {
+namespace tsvmm {
 
 /// Moves `bytes` to the operation's buffers.
 inline void fill_from(DiskOperation& operation, std::span<const uint8_t> bytes) noexcept {
@@ -49,4 +49,4 @@ inline uint64_t copy_front(const DiskOperation& operation, uint64_t bytes, size_
   return covered;
 }
 
-}  // namespace tsvmm::qcow2
+}  // namespace tsvmm

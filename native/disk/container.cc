@@ -1,4 +1,4 @@
-#include "disk/qcow2/container.h"
+#include "disk/container.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -11,7 +11,7 @@
 #include "core/error.h"
 #include "disk/sync_io.h"
 
-namespace tsvmm::qcow2 {
+namespace tsvmm {
 namespace {
 
 /// A file grows by at least this much, so that not every new cluster changes its size. The rest is
@@ -93,4 +93,4 @@ std::unique_ptr<DiskQueue> FileContainer::make_queue(uint16_t depth) {
   return make_disk_queue(image_, depth);
 }
 
-}  // namespace tsvmm::qcow2
+}  // namespace tsvmm

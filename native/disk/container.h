@@ -9,7 +9,7 @@
 #include "disk/disk_image.h"
 #include "disk/raw_image.h"
 
-namespace tsvmm::qcow2 {
+namespace tsvmm {
 
 /// The file that an image is kept in. Apart from what its queues do, calls block; they return 0 or
 /// an errno, and any thread may make them.
@@ -70,4 +70,4 @@ class FileContainer final : public Container {
   const bool is_file_;
 };
 
-}  // namespace tsvmm::qcow2
+}  // namespace tsvmm
