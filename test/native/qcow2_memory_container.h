@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "disk/qcow2/container.h"
+#include "disk/container.h"
 
 namespace tsvmm::qcow2_test {
 
