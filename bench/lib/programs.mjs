@@ -56,6 +56,12 @@ export async function buildStaticSpawn() {
   return compile('spawn', 'spawn-static', ['-static']);
 }
 
+/** The stock guest's load (linux/load.c). @returns {Promise<string>} absolute path */
+export async function buildLoad() {
+  fs.mkdirSync(OUT, { recursive: true });
+  return compile('linux/load', 'load', ['-static']);
+}
+
 /**
  * @param {string} name of the source, without its suffix
  * @param {string} [outputName]

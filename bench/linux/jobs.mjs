@@ -1,65 +1,63 @@
-/** What the stock guest of `bench linux` does with its disk: jobs of fio. */
+/** What the stock guest of `bench linux` does with its disk (load.c). */
 
 /**
  * @typedef {object} Job
  * @property {string} name
  * @property {string} title
- * @property {string} rw fio's word for it
- * @property {string} bs
+ * @property {'read' | 'write'} direction
+ * @property {'random' | 'sequential'} order
+ * @property {number} bytes of each request
  * @property {number} depth
- * @property {number} count requests that the first of three turns makes
+ * @property {number} count requests
  */
 
-/** @type {readonly Job[]} */
+const KIB = 1024;
+
+/**
+ * @param {string} name
+ * @param {string} title
+ * @param {Job['direction']} direction
+ * @param {Job['order']} order
+ * @param {Pick<Job, 'bytes' | 'depth' | 'count'>} amount
+ * @returns {Job}
+ */
+function job(name, title, direction, order, amount) {
+  return { name, title, direction, order, ...amount };
+}
+
+const LARGE = { bytes: 128 * KIB, depth: 8, count: 512 };
+const DEEP = { bytes: 4 * KIB, depth: 32, count: 4000 };
+
+/** The first one gives the whole disk the content that reads are checked against. @type {readonly Job[]} */
 export const JOBS = [
-  {
-    name: 'randread-4k-d32',
-    title: '4 KiB random reads, depth 32',
-    rw: 'randread',
-    bs: '4k',
-    depth: 32,
-    count: 500,
-  },
-  {
-    name: 'randwrite-4k-d32',
-    title: '4 KiB random writes, depth 32',
-    rw: 'randwrite',
-    bs: '4k',
-    depth: 32,
-    count: 500,
-  },
-  {
-    name: 'randread-4k-d1',
-    title: '4 KiB random reads, depth 1',
-    rw: 'randread',
-    bs: '4k',
-    depth: 1,
-    count: 200,
-  },
-  {
-    name: 'seqread-128k-d8',
-    title: '128 KiB sequential reads, depth 8',
-    rw: 'read',
-    bs: '128k',
-    depth: 8,
-    count: 100,
-  },
+  job('seqwrite-128k-d8', '128 KiB sequential writes, depth 8', 'write', 'sequential', LARGE),
+  job('randread-4k-d32', '4 KiB random reads, depth 32', 'read', 'random', DEEP),
+  job('randwrite-4k-d32', '4 KiB random writes, depth 32', 'write', 'random', DEEP),
+  job('seqread-4k-d32', '4 KiB sequential reads, depth 32', 'read', 'sequential', DEEP),
+  job('randread-4k-d1', '4 KiB random reads, depth 1', 'read', 'random', { ...DEEP, depth: 1, count: 1000 }),
+  job('seqread-128k-d8', '128 KiB sequential reads, depth 8', 'read', 'sequential', LARGE),
 ];
 
-/** How many times its count a job's second and third turn make. */
-export const TURNS = /** @type {const} */ ([1, 2, 6]);
-
-/** The lines that the guest's init reads. */
+/** The lines that the guest's load.c reads. */
 export function jobLines() {
-  return JOBS.map(({ name, rw, bs, depth, count }) => `${name} ${rw} ${bs} ${depth} ${count}\n`).join('');
+  return JOBS.map(
+    ({ name, direction, order, bytes, depth, count }) =>
+      `${name} ${direction} ${order} ${bytes} ${depth} ${count}\n`,
+  ).join('');
 }
 
 /**
- * What the guest prints when a turn is over.
+ * Thousands of instructions a request, by job, from what the guest printed.
  *
- * @param {Job} job
- * @param {number} turn
+ * @param {string} printed
+ * @returns {Map<string, number>}
  */
-export function markOf(job, turn) {
-  return `bench-mark ${job.name} ${turn}`;
+export function costsIn(printed) {
+  /** @type {Map<string, number>} */
+  const costs = new Map();
+  for (const [, name, time] of printed.matchAll(/^bench-result (\S+) (\d+)\r?$/gm)) {
+    const found = JOBS.find((one) => one.name === name);
+    if (found) costs.set(found.name, Number(time) / found.count / 1000);
+  }
+  return costs;
 }

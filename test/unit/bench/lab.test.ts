@@ -1,40 +1,26 @@
 import { expect, test } from 'vitest';
 import { attempt } from '../../../bench/boot/turns.mjs';
 import { Results } from '../../../bench/lib/results.mjs';
-import { parseRecord } from '../../../bench/lib/timedRun.mjs';
-import { JOBS, jobLines, markOf } from '../../../bench/linux/jobs.mjs';
-import { costOf } from '../../../bench/linux/linux.mjs';
+import { costsIn, JOBS, jobLines } from '../../../bench/linux/jobs.mjs';
 import { Failure } from '../../../scripts/lib/progress.mjs';
 
-const [job] = JOBS;
-if (!job) throw new Error('no jobs');
-
-/** What spawn.c prints when the marks of these turns came at these times. */
-function recordOf(times: Record<number, number>) {
-  const lines = Object.entries(times).map(([turn, time]) => {
-    const text = `${markOf(job as (typeof JOBS)[number], Number(turn))}\n`;
-    return `data ${time} ${Buffer.from(text).toString('hex')}`;
-  });
-  return parseRecord(['exec 0', ...lines, 'exit 999 0 0 0'].join('\n'));
-}
-
-test("starting fio counts for nothing in a request's cost", () => {
-  const fio = 5000;
-  const each = 30;
-  const turn = (times: number) => fio + times * job.count * each;
-  const first = turn(1);
-  const second = first + turn(2);
-  expect(costOf(job, recordOf({ 1: first, 2: second, 6: second + turn(6) }))).toBeCloseTo(each);
+test('costs are instructions a request, of the jobs that are known', () => {
+  const [one, other] = JOBS;
+  if (!one || !other) throw new Error('no jobs');
+  const printed = [
+    `bench-result ${one.name} ${one.count * 50_000}\r`,
+    `bench-failed ${other.name} a read gave something else\r`,
+    'bench-result another 7\r',
+    'bench-done\r',
+  ].join('\n');
+  expect([...costsIn(printed)]).toEqual([[one.name, 50]]);
 });
 
-test('a turn that never ended gives no cost', () => {
-  expect(costOf(job, recordOf({ 1: 10, 2: 20 }))).toBeUndefined();
-});
-
-test('the guest gets a line of five words for each job', () => {
-  const lines = jobLines().trim().split('\n');
-  expect(lines).toHaveLength(JOBS.length);
-  for (const line of lines) expect(line.split(' ')).toHaveLength(5);
+test('the first job writes whatever later ones read', () => {
+  expect(JOBS[0]).toMatchObject({ direction: 'write', order: 'sequential' });
+  for (const line of jobLines().trim().split('\n')) {
+    expect(line).toMatch(/^\S+ (read|write) (random|sequential) \d+ \d+ \d+$/);
+  }
 });
 
 test('a run that fails is told and ends nothing; a mistake of ours ends it', async () => {
