@@ -62,6 +62,11 @@ export function findContenders(benchmark, options, skip) {
   return present;
 }
 
+/** A disk may not have more queues than there are vCPUs, only the first of which runs. @param {IoRun} run */
+function cpusFor({ disk }) {
+  return disk?.queues ?? 1;
+}
+
 /**
  * tsvmm and Cloud Hypervisor have the same grammar.
  *
@@ -71,7 +76,8 @@ export function findContenders(benchmark, options, skip) {
 function commonArgs(run, extra) {
   const more = extra ? `,${extra}` : '';
   const args = ['--kernel', run.guest, '--cmdline', run.commandLine];
-  args.push('--memory', `size=${MEMORY_MIB}M`, '--cpus', 'boot=1', '--serial', 'tty', '--console', 'off');
+  args.push('--memory', `size=${MEMORY_MIB}M`, '--cpus', `boot=${cpusFor(run)}`);
+  args.push('--serial', 'tty', '--console', 'off');
   if (run.disk) {
     const { path: file, format, direct, queues } = run.disk;
     const words = [`path=${file}`, `image_type=${format}`, `num_queues=${queues}`];
@@ -116,10 +122,9 @@ function firecracker(file, engine) {
       // Its log goes to the same descriptor as the guest's serial port.
       return ['--no-api', '--enable-pci', '--level', 'Off', '--config-file', config];
     },
-    refuses: ({ disk, guest }) => {
+    refuses: ({ disk }) => {
       if (disk?.direct) return 'has no O_DIRECT';
       if (disk && disk.format !== 'raw') return `has no ${disk.format}`;
-      if (Number(guest.queues ?? 1) > 1) return 'has one queue';
       return undefined;
     },
   };
@@ -158,7 +163,16 @@ function qemu(file) {
     args: (run) => [
       ...['-name', 'bench,debug-threads=on', '-M', 'microvm,pcie=on', '-nodefaults', '-no-user-config'],
       // A page-table based KVM refuses MSR 0x10a, which this CPU feature makes QEMU set.
-      ...['-accel', 'kvm', '-cpu', 'host,-arch-capabilities', '-m', `${MEMORY_MIB}`, '-smp', '1'],
+      ...[
+        '-accel',
+        'kvm',
+        '-cpu',
+        'host,-arch-capabilities',
+        '-m',
+        `${MEMORY_MIB}`,
+        '-smp',
+        `${cpusFor(run)}`,
+      ],
       ...['-display', 'none', '-serial', 'stdio', '-no-reboot', '-object', 'iothread,id=io'],
       ...['-kernel', run.guest, '-append', `${run.commandLine} ${QEMU_MICROVM_OPTIONS}`],
       ...qemuDevices(run),
