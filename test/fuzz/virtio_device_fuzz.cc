@@ -5,17 +5,25 @@
 #include <unistd.h>
 
 #include <array>
+#include <filesystem>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "core/event_loop.h"
 #include "core/unique_fd.h"
 #include "disk/raw_image.h"
 #include "fuzz_input.h"
+#include "net/stream_backend.h"
+#include "virtio/balloon.h"
 #include "virtio/block.h"
 #include "virtio/console.h"
+#include "virtio/net.h"
 #include "virtio/rng.h"
+#include "virtio/vsock.h"
 #include "virtio/watchdog.h"
 #include "virtio_mock_driver.h"
+#include "vsock_test_support.h"
 
 using namespace tsvmm;
 using namespace tsvmm::virtio_test;
@@ -53,7 +61,49 @@ std::shared_ptr<VirtioDevice> make_watchdog() {
   return std::make_shared<VirtioWatchdog>(loop(), [] {});
 }
 
-constexpr std::array kDevices{make_block, make_rng, make_console, make_watchdog};
+std::shared_ptr<VirtioDevice> make_balloon() {
+  return std::make_shared<VirtioBalloon>(
+      loop(),
+      VirtioBalloon::Options{.size = 1 << 20, .deflate_on_oom = true, .free_page_reporting = true});
+}
+
+std::string make_folder() {
+  std::string name = "/tmp/tsvmm-fuzz-XXXXXX";
+  if (::mkdtemp(name.data()) == nullptr) std::abort();
+  return name;
+}
+
+/// Listens where the guest's streams to port 1 arrive, too; they wait there for nobody.
+std::shared_ptr<VirtioDevice> make_vsock() {
+  static const std::string folder = make_folder();
+  const std::string path = folder + "/vsock";
+  std::filesystem::remove(path);
+  std::filesystem::remove(path + "_1");
+  const HostSocket listener = HostSocket::listen(path);
+  static std::optional<HostSocket> port;
+  port = HostSocket::listen(path + "_1");
+  static std::optional<HostSocket> client;
+  client = HostSocket::connect(path);
+  (void)client->offer("CONNECT 1\n");
+  return std::make_shared<VirtioVsock>(VirtioVsock::Options{
+      .id = "_vsock0", .guest_cid = 3, .listener = listener.fd(), .path = path});
+}
+
+/// The frames' other end sends back what it gets, through one socket pair.
+std::shared_ptr<VirtioDevice> make_net() {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0) {
+    std::abort();
+  }
+  static UniqueFd other;
+  other.reset(ends[1]);
+  return std::make_shared<VirtioNet>(
+      std::make_unique<StreamBackend>(UniqueFd(ends[0])),
+      VirtioNet::Options{.id = "_net0", .mac = {0x2e, 0, 0, 0, 0, 1}, .queue_size = kQueueSize});
+}
+
+constexpr std::array kDevices{make_block,   make_rng,   make_console, make_watchdog,
+                              make_balloon, make_vsock, make_net};
 
 /// Up to DRIVER_OK as a driver should, so that the fuzzer need not find the way there.
 void bring_up(PciDriver& driver, PciBench& bench, const std::vector<uint16_t>& sizes) {
@@ -65,6 +115,21 @@ void bring_up(PciDriver& driver, PciBench& bench, const std::vector<uint16_t>& s
   driver.start();
 }
 
+/// What a socket device takes for a packet of one of its streams, most of the time.
+void put_vsock_header(fuzz::Input& input, PciBench& bench, GuestAddress address) {
+  const vsock::Header header{.src_cid = 3,
+                             .dst_cid = 2,
+                             .src_port = input.take<uint8_t>() % 4U,
+                             .dst_port = 1U + input.take<uint8_t>() % 2U,
+                             .len = input.take<uint16_t>(),
+                             .type = 1,
+                             .op = static_cast<uint16_t>(input.take<uint8_t>() % 9),
+                             .flags = input.take<uint8_t>() & 7U,
+                             .buf_alloc = input.take<uint32_t>(),
+                             .fwd_cnt = input.take<uint32_t>()};
+  (void)bench.memory.write(address, header);
+}
+
 /// One chain of up to three descriptors that begins as the fuzzer says.
 void offer(fuzz::Input& input, PciBench& bench, PciDriver& driver, size_t queue_count) {
   const uint16_t queue = static_cast<uint16_t>(input.take<uint8_t>() % queue_count);
@@ -74,6 +139,7 @@ void offer(fuzz::Input& input, PciBench& bench, PciDriver& driver, size_t queue_
     const GuestAddress address = 0x8000 + input.take<uint16_t>();
     const auto bytes = input.take_bytes(input.take<uint8_t>());
     (void)bench.memory.write(address, bytes);
+    if (i == 0 && (input.take<uint8_t>() & 1)) put_vsock_header(input, bench, address);
     const uint16_t flags =
         static_cast<uint16_t>((input.take<uint8_t>() & kWrite) | (i + 1 == count ? 0 : kNext));
     rings.descriptor(i, address, input.take<uint16_t>(), flags, static_cast<uint16_t>(i + 1));
