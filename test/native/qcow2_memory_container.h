@@ -19,7 +19,7 @@ namespace tsvmm::qcow2_test {
 
 /// A file in memory that remembers in what order it was written, so that a host's crash can be
 /// played at any point.
-class MemoryContainer final : public qcow2::Container {
+class MemoryContainer final : public Container {
  public:
   /// A write, or with no bytes a sync.
   struct Event {
