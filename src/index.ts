@@ -14,12 +14,14 @@
  * left alone unless a console is told to `inherit` it.
  */
 import { EventEmitter } from 'node:events';
+import type { Socket } from 'node:net';
 import { configFromOptions, type VirtualMachineOptions } from './config/friendlyOptions.ts';
 import type { VmResize } from './config/requests.ts';
 import type { VmConfigInput } from './config/vmConfig.ts';
 import type { SerialPort } from './host/serialPort.ts';
 import type { NativeAddon } from './native.ts';
 import type { Terminal } from './vmm/consoles.ts';
+import { VmmError } from './vmm/errors.ts';
 import type { VmmEvent, VmmExit } from './vmm/events.ts';
 import type { VmInfo } from './vmm/info.ts';
 import type { Lifecycle } from './vmm/lifecycle.ts';
@@ -174,6 +176,18 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
    */
   resizeDisk(id: string, bytes: number): Promise<void> {
     return this.#vmm.resizeDisk(id, bytes);
+  }
+
+  /**
+   * Connects to a program of the guest that listens on a vsock port. (A guest's connection to port P of the host, cid 2,
+   * goes to the UNIX socket `<vsock.socket>_P`.)
+   * @throws Error with code ECONNREFUSED if the guest does not accept; VmmError if the VM has no vsock
+   */
+  async connectVsock(port: number): Promise<Socket> {
+    const { vsock } = this.info().config;
+    if (vsock === undefined) throw new VmmError('The VM has no vsock');
+    const { connectVsock } = await import('./host/vsockClient.ts');
+    return connectVsock(vsock.socket, port);
   }
 
   /** Ends the machine without asking the guest. The VM can be booted again. */

@@ -30,6 +30,8 @@ export interface VirtualMachineOptions {
   readonly console?: ConsoleOption;
   readonly debugConsole?: ConsoleOption;
   readonly watchdog?: boolean;
+  /** Sockets between guest and host; `vm.connectVsock` uses them. */
+  readonly vsock?: VmConfigInput['vsock'];
   /** Let the guest tell when its kernel fails: event `panic`. */
   readonly pvpanic?: boolean;
   /** Persistent memory: paths of files, or the REST API's objects. */
@@ -68,6 +70,7 @@ function expand(options: VirtualMachineOptions, streamPath: string | undefined):
     initramfs,
     disks,
     watchdog,
+    vsock,
     pvpanic,
     pmem,
     rtc,
@@ -84,6 +87,7 @@ function expand(options: VirtualMachineOptions, streamPath: string | undefined):
     console: device(options.console ?? 'off'),
     debug_console: options.debugConsole && device(options.debugConsole),
     watchdog,
+    vsock,
     pvpanic,
     pmem: pmem?.map((one) => (typeof one === 'string' ? { file: one } : one)),
     rtc: typeof rtc === 'boolean' ? (rtc ? {} : undefined) : rtc,

@@ -299,7 +299,7 @@ export function threadNames(pid: number): string[] {
 
 /** Those of them that are the VMM's own making: not the JavaScript engine's, not the kernel's workers. */
 export function nativeThreads(pid: number): string[] {
-  return threadNames(pid).filter((name) => /^(vcpu\d+|_disk\d+_q\d+|serial-manager)$/.test(name));
+  return threadNames(pid).filter((name) => /^(vcpu\d+|_disk\d+_q\d+|_vsock\d+|serial-manager)$/.test(name));
 }
 
 /** How often each thread was switched to or from, by `tid name`. */
