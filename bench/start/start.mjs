@@ -2,9 +2,10 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { Failure, step } from '../../scripts/lib/progress.mjs';
+import { step } from '../../scripts/lib/progress.mjs';
 import { findCommand } from '../lib/findCommand.mjs';
 import { buildPrograms } from '../lib/programs.mjs';
+import { requireKvm } from '../lib/requireKvm.mjs';
 import { Results } from '../lib/results.mjs';
 import { versionOf } from '../lib/timedRun.mjs';
 import { cloudHypervisor, firecracker, qemu, tsvmm } from '../lib/vmms.mjs';
@@ -43,14 +44,6 @@ export async function benchStart(options) {
     fs.rmSync(folder, { recursive: true });
   }
   return results;
-}
-
-function requireKvm() {
-  try {
-    fs.accessSync('/dev/kvm', fs.constants.R_OK | fs.constants.W_OK);
-  } catch (error) {
-    throw new Failure(`/dev/kvm cannot be used: ${/** @type {Error} */ (error).message}`);
-  }
 }
 
 /**

@@ -8,7 +8,7 @@ import { ROOT, temporaryFolder } from './support.ts';
 
 const QUICK = ['--set', 'ms=5', '--set', 'warm=2', '--set', `bytes=${4 << 20}`, '--image-mib', '16'];
 
-test.each(['blk', 'vsock'] as const)('%s', { timeout: 120_000 }, (benchmark) => {
+test.each(['blk', 'net', 'vsock'] as const)('%s', { timeout: 120_000 }, (benchmark) => {
   const folder = temporaryFolder();
   const json = path.join(folder, 'out.json');
   const html = path.join(folder, 'out.html');
