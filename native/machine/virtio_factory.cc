@@ -1,5 +1,6 @@
 #include "machine/virtio_factory.h"
 
+#include "core/error.h"
 #include "disk/open_image.h"
 #include "net/stream_backend.h"
 #include "net/tap.h"
@@ -18,8 +19,17 @@ namespace {
 
 using Device = std::shared_ptr<VirtioDevice>;
 
+/// Whoever hears of a failure has to know which disk is meant.
+std::unique_ptr<DiskImage> open_named_image(BlockSpec& spec, const std::string& id) {
+  try {
+    return open_image(std::move(spec.layers), spec.image);
+  } catch (const Error& error) {
+    throw Error(error.code(), id + ": " + error.what());
+  }
+}
+
 Device make(BlockSpec& spec, const std::string& id, const DeviceContext& context) {
-  auto image = open_image(std::move(spec.layers), spec.image);
+  auto image = open_named_image(spec, id);
   return std::make_shared<VirtioBlock>(
       std::move(image),
       VirtioBlock::Options{.id = id,

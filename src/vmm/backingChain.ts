@@ -16,6 +16,8 @@ const backingFormats: Readonly<Record<string, ImageFormat>> = {
   file: 'raw',
   host_device: 'raw',
   qcow2: 'qcow2',
+  vpc: 'vhd',
+  vhdx: 'vhdx',
 };
 
 /**
@@ -118,8 +120,8 @@ function formatOf(
       `The image ${overlay} has a backing file of format ${reference.format}, which is not supported`,
     );
   }
-  if (format === 'qcow2' && content !== 'qcow2') {
-    throw new VmmError(`The backing file ${path} of ${overlay} is not the qcow2 image that it should be`);
+  if (format !== 'raw' && content !== format) {
+    throw new VmmError(`The backing file ${path} of ${overlay} is not the ${format} image that it should be`);
   }
   return format;
 }

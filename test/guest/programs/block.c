@@ -4,6 +4,7 @@
 #define FIRST 8
 #define DEPTH 32
 #define IRQ_VECTOR 0x40
+#define CONFIG_VECTOR 0x41
 
 static bool open_disk(struct block *b, u64 features, u16 vector) {
   u32 nth = (u32)option_number("disk", 0);
@@ -236,3 +237,27 @@ static void sector_0(void) {
   check("blk-sector-0", one == BLOCK_IOERR && two == BLOCK_IOERR, "status %u and %u", one, two);
 }
 PROGRAM("blk-sector-0", sector_0);
+
+/* Waits for another size, which an interrupt tells of, and uses the disk up to its new end. */
+static void resized(void) {
+  struct block b;
+  if (!open_disk(&b, BLOCK_FEATURES, NO_VECTOR)) return;
+  msix_route(&b.device, 0, CONFIG_VECTOR);
+  write16(b.device.common + COMMON_CONFIG_MSIX_VECTOR, 0);
+  u32 seen = irq_counts[CONFIG_VECTOR];
+  print("waits with %lu sectors\n", b.sectors);
+  if (!check("blk-resize-interrupt", wait_irq(CONFIG_VECTOR, seen, 20000000), "none came")) return;
+  u64 sectors = read64(b.device.config);
+  print("has %lu sectors\n", sectors);
+  u8 *data = alloc(2 * SECTOR);
+  block_pattern(data, sectors - 1, 1, 1);
+  u8 write = block_request(&b, BLOCK_OUT, sectors - 1, data, SECTOR);
+  memset(data, 0, SECTOR);
+  u8 read = block_request(&b, BLOCK_IN, sectors - 1, data, SECTOR);
+  check("blk-resize-last",
+        write == BLOCK_OK && read == BLOCK_OK && block_matches(data, sectors - 1, 1, 1),
+        "status %u and %u", write, read);
+  u8 beyond = block_request(&b, BLOCK_IN, sectors - 1, data, 2 * SECTOR);
+  check("blk-resize-beyond", beyond == BLOCK_IOERR, "status %u", beyond);
+}
+PROGRAM("blk-resize", resized);
