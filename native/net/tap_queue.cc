@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "core/io_uring.h"
+#include "net/io_vectors.h"
 
 namespace tsvmm {
 namespace {
@@ -27,22 +27,6 @@ int vector_size(const NetFrame& frame) { return static_cast<int>(frame.buffers.s
 
 /// The interface went away below the descriptor (EBADFD), or goes just now (EIO, ENODEV).
 bool means_gone(int32_t result) { return result == -EBADFD || result == -ENODEV || result == -EIO; }
-
-/// Copies the first `size` bytes of one vector into another, as far as there is room.
-void copy_frame(std::span<const iovec> from, std::span<const iovec> to, size_t size) {
-  size_t from_done = 0;
-  size_t to_done = 0;
-  while (size != 0 && !from.empty() && !to.empty()) {
-    const size_t step = std::min({size, from[0].iov_len - from_done, to[0].iov_len - to_done});
-    std::memcpy(static_cast<uint8_t*>(to[0].iov_base) + to_done,
-                static_cast<const uint8_t*>(from[0].iov_base) + from_done, step);
-    size -= step;
-    from_done += step;
-    to_done += step;
-    if (from_done == from[0].iov_len) from = from.subspan(1), from_done = 0;
-    if (to_done == to[0].iov_len) to = to.subspan(1), to_done = 0;
-  }
-}
 
 class SyncTapQueue : public NetQueue {
  public:
@@ -161,7 +145,7 @@ class UringTapQueue final : public SyncTapQueue {
       NetFrame& place = frames[count++];
       if (&place == &frame) continue;
       if (frame.result > 0) {
-        copy_frame(frame.buffers, place.buffers, static_cast<size_t>(frame.result));
+        copy_vectors(frame.buffers, place.buffers, static_cast<size_t>(frame.result));
       }
       place.result = frame.result;
     }

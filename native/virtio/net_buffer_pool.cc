@@ -54,6 +54,12 @@ NetBufferPool::Chain NetBufferPool::chain(size_t index) const noexcept {
   return {entry.head, entry.capacity, std::span(buffers_).subspan(entry.first, entry.count)};
 }
 
+std::span<const iovec> NetBufferPool::buffers(size_t index, size_t count) const noexcept {
+  const Entry& first = entries_[begin_ + index];
+  const Entry& last = entries_[begin_ + index + count - 1];
+  return std::span(buffers_).subspan(first.first, last.first + last.count - first.first);
+}
+
 void NetBufferPool::remove(size_t count) noexcept {
   begin_ += count;
   if (begin_ != end_) return;

@@ -36,6 +36,8 @@ class NetBufferPool {
   [[nodiscard]] size_t size() const noexcept { return end_ - begin_; }
   /// The chain at `index` from the oldest one on.
   [[nodiscard]] Chain chain(size_t index) const noexcept;
+  /// The buffers of `count` chains from the one at `index` on; `count` is not 0.
+  [[nodiscard]] std::span<const iovec> buffers(size_t index, size_t count) const noexcept;
   /// Drops the oldest `count` chains, which have been returned to the driver.
   void remove(size_t count) noexcept;
 

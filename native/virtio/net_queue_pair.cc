@@ -107,7 +107,8 @@ void NetQueuePair::work() noexcept {
 bool NetQueuePair::transmit() noexcept {
   if (!transmitter_ || stopped_) return false;
   transmitter_->queue().disable_notifications();
-  transmitted_ = transmitter_->run();
+  const bool both_ways = receiver_ && receiver_->received() != 0;
+  transmitted_ = transmitter_->run(both_ways ? NetQueue::kBatchBytes : SIZE_MAX);
   if (transmitted_ == NetTransmitter::Turn::kBroken) fail(transmitter_->queue().error());
   return transmitted_ == NetTransmitter::Turn::kMore;
 }

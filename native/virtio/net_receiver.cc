@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "core/error.h"
 #include "device/monotonic.h"
+#include "net/io_vectors.h"
 #include "virtio/net_protocol.h"
 
 namespace tsvmm {
@@ -19,33 +19,8 @@ constexpr size_t kSpareSize = kSpareSlot * NetQueue::kMaxBatch;
 /// readv takes 1024 (IOV_MAX), one of which is the spare memory.
 constexpr size_t kMaxVectorsPerRead = 1000;
 constexpr size_t kMaxVectors = 8192;
-/// As many small frames in a row end the time in which each is given room for the largest.
-constexpr size_t kSmallRun = 512;
-
-/// Writes `bytes` from `offset` on into buffers that have room for them.
-void scatter(std::span<const iovec> buffers, size_t offset, std::span<const uint8_t> bytes) {
-  for (const iovec& buffer : buffers) {
-    if (offset >= buffer.iov_len) {
-      offset -= buffer.iov_len;
-      continue;
-    }
-    const size_t part = std::min(bytes.size(), buffer.iov_len - offset);
-    std::memcpy(static_cast<uint8_t*>(buffer.iov_base) + offset, bytes.data(), part);
-    bytes = bytes.subspan(part);
-    if (bytes.empty()) return;
-    offset = 0;
-  }
-}
-
-/// The reverse: fills `bytes` from the start of `buffers`.
-void gather(std::span<const iovec> buffers, std::span<uint8_t> bytes) {
-  for (const iovec& buffer : buffers) {
-    const size_t part = std::min(bytes.size(), buffer.iov_len);
-    std::memcpy(bytes.data(), buffer.iov_base, part);
-    bytes = bytes.subspan(part);
-    if (bytes.empty()) return;
-  }
-}
+/// How many frames what is expected is learnt from.
+constexpr size_t kWindow = 256;
 
 }  // namespace
 
@@ -103,6 +78,7 @@ NetReceiver::Turn NetReceiver::receive() noexcept {
 /// Finds room for a batch; makes it smaller when buffers are short.
 NetReceiver::Turn NetReceiver::prepare() noexcept {
   if (limiter_ != nullptr) batch_ = 1;
+  batch_ = std::min(batch_, NetQueue::kBatchBytes / expected_ + 1);
   size_t next_chain = 0;
   size_t next_vector = 0;
   for (size_t i = 0; i < batch_; ++i) {
@@ -128,7 +104,7 @@ NetReceiver::Turn NetReceiver::prepare() noexcept {
 
 /// Takes the chains that one frame is read into from `next_chain` on.
 NetReceiver::Turn NetReceiver::prepare_one(size_t& next_chain, size_t& next_vector) noexcept {
-  const size_t wanted = large_ && mergeable_ ? NetQueue::kMaxFrameSize : 1;
+  const size_t wanted = mergeable_ ? expected_ : 1;
   const size_t first_chain = next_chain;
   size_t chain_index = next_chain;
   size_t vector = next_vector;
@@ -142,8 +118,10 @@ NetReceiver::Turn NetReceiver::prepare_one(size_t& next_chain, size_t& next_vect
     const NetBufferPool::Chain chain = pool_.chain(chain_index);
     const size_t vectors = vector - next_vector + chain.buffers.size();
     if (vectors > kMaxVectorsPerRead || vector + chain.buffers.size() >= vectors_.size()) break;
-    std::ranges::copy(chain.buffers, vectors_.begin() + static_cast<ptrdiff_t>(vector));
-    vector += chain.buffers.size();
+    for (const iovec& buffer : chain.buffers) {
+      if (vector != next_vector && extend_vector(vectors_[vector - 1], buffer)) continue;
+      vectors_[vector++] = buffer;
+    }
     capacity += chain.capacity;
     ++chain_index;
   }
@@ -177,7 +155,7 @@ NetReceiver::Turn NetReceiver::deliver() noexcept {
       continue;
     }
     if (!admitted(size)) return Turn::kLimited;
-    learn(size, pool_.chain(next_chain_).capacity);
+    learn(size);
     put(next_, size, chains);
     counters_.frame(size - virtio_net::kHeaderSize);
   }
@@ -205,18 +183,14 @@ NetReceiver::Turn NetReceiver::find_room(size_t size, size_t& chains) noexcept {
 
 /// Puts a frame that has been read into the next `chains` chains and returns these to the driver.
 void NetReceiver::put(size_t index, size_t size, size_t chains) noexcept {
-  // What a frame before this one took or left over, its own place may be another one's now.
-  if (reads_[index].chain != next_chain_) move_to_spare(index);
   for (size_t i = index + 1; i < received_ && reads_[i].chain < next_chain_ + chains; ++i) {
     move_to_spare(i);
   }
-  const Read& read = reads_[index];
-  const size_t in_place = read.is_spare ? 0 : read.capacity;
+  move_to_chains(index, size, chains);
   size_t done = 0;
   for (size_t i = 0; i < chains; ++i) {
     const NetBufferPool::Chain chain = pool_.chain(next_chain_ + i);
     const size_t part = std::min<size_t>(chain.capacity, size - done);
-    if (done >= in_place) scatter(chain.buffers, 0, {spare(index) + done, part});
     if (i == 0) complete_header(chain.buffers, static_cast<uint16_t>(chains));
     queue_.push_used(chain.head, static_cast<uint32_t>(part));
     done += part;
@@ -224,12 +198,30 @@ void NetReceiver::put(size_t index, size_t size, size_t chains) noexcept {
   next_chain_ += chains;
 }
 
+/// Copies what of a frame is not in the next `chains` chains already.
+void NetReceiver::move_to_chains(size_t index, size_t size, size_t chains) noexcept {
+  // Frames before this one may have taken chains of its own.
+  if (reads_[index].chain < next_chain_) move_to_spare(index);
+  const Read& read = reads_[index];
+  const bool in_place = !read.is_spare && read.chain == next_chain_;
+  const size_t placed = in_place ? std::min(read.capacity, size) : 0;
+  if (placed == size) return;
+  const iovec rest{spare(index) + placed, size - placed};
+  // Or they have left chains over: then this one moves towards the front.
+  const bool shift = !in_place && !read.is_spare;
+  copy_vectors(shift ? frames_[index].buffers : std::span(&rest, 1),
+               pool_.buffers(next_chain_, chains), size - placed, placed);
+}
+
 /// What the network leaves to be filled in (§5.1.6.4.1).
 void NetReceiver::complete_header(std::span<const iovec> buffers, uint16_t chains) const noexcept {
-  const std::array<uint8_t, 2> count{static_cast<uint8_t>(chains),
-                                     static_cast<uint8_t>(chains >> 8)};
-  scatter(buffers, virtio_net::kNumBuffersOffset, count);
-  if (!takes_checksums_) scatter(buffers, 0, std::array<uint8_t, 1>{});
+  std::array<uint8_t, 2> count{static_cast<uint8_t>(chains), static_cast<uint8_t>(chains >> 8)};
+  const iovec count_vector{count.data(), count.size()};
+  copy_vectors({&count_vector, 1}, buffers, count.size(), virtio_net::kNumBuffersOffset);
+  if (takes_checksums_) return;
+  uint8_t flags = 0;
+  const iovec flags_vector{&flags, 1};
+  copy_vectors({&flags_vector, 1}, buffers, 1);
 }
 
 /// Brings a whole frame together in the spare memory, out of chains that others need.
@@ -237,18 +229,18 @@ void NetReceiver::move_to_spare(size_t index) noexcept {
   Read& read = reads_[index];
   const int32_t size = frames_[index].result;
   if (read.is_spare || size <= 0) return;
-  gather(frames_[index].buffers,
-         {spare(index), std::min<size_t>(static_cast<size_t>(size), read.capacity)});
+  const iovec to{spare(index), std::min<size_t>(static_cast<size_t>(size), read.capacity)};
+  copy_vectors(frames_[index].buffers, {&to, 1}, to.iov_len);
   read.is_spare = true;
 }
 
-void NetReceiver::learn(size_t size, size_t first_capacity) noexcept {
-  if (size > first_capacity) {
-    large_ = true;
-    small_run_ = 0;
-  } else if (large_ && ++small_run_ == kSmallRun) {
-    large_ = false;
-  }
+void NetReceiver::learn(size_t size) noexcept {
+  largest_ = std::max(largest_, size);
+  expected_ = std::max(expected_, size);
+  if (++counted_ < kWindow) return;
+  expected_ = largest_;
+  largest_ = 1;
+  counted_ = 0;
 }
 
 bool NetReceiver::admitted(size_t size) noexcept {

@@ -18,10 +18,9 @@ namespace tsvmm {
 /// Puts frames from the network into a receive queue's buffers, many at a time. Belongs to one
 /// thread.
 ///
-/// A frame's size is known only when it has been read. So each is read into as many buffers as
-/// frames took lately (one, or enough for the largest), with spare memory behind them; what landed
-/// there is copied into more buffers, and drivers that let frames be spread (MRG_RXBUF) get no
-/// frame cut off.
+/// A frame's size is known only when it has been read. So each is read into as many buffers as the
+/// largest of the last frames took, with spare memory behind them; what landed there is copied into
+/// more buffers. Drivers that let frames be spread (MRG_RXBUF) get no frame cut off.
 class NetReceiver {
  public:
   /// Why no more frames come for now.
@@ -43,6 +42,8 @@ class NetReceiver {
 
   /// Receives one batch.
   [[nodiscard]] Turn run() noexcept;
+  /// How many frames the last batch had.
+  [[nodiscard]] size_t received() const noexcept { return received_; }
   [[nodiscard]] SplitQueue& queue() noexcept { return queue_; }
   [[nodiscard]] uint64_t limited_ns() const noexcept { return limited_ns_; }
   [[nodiscard]] const char* error() const noexcept { return pool_.error(); }
@@ -63,8 +64,9 @@ class NetReceiver {
   [[nodiscard]] Turn find_room(size_t size, size_t& chains) noexcept;
   void put(size_t index, size_t size, size_t chains) noexcept;
   void complete_header(std::span<const iovec> buffers, uint16_t chains) const noexcept;
+  void move_to_chains(size_t index, size_t size, size_t chains) noexcept;
   void move_to_spare(size_t index) noexcept;
-  void learn(size_t size, size_t first_capacity) noexcept;
+  void learn(size_t size) noexcept;
   [[nodiscard]] bool can_wait() const noexcept;
   [[nodiscard]] bool admitted(size_t size) noexcept;
   [[nodiscard]] uint8_t* spare(size_t index) const noexcept;
@@ -80,8 +82,9 @@ class NetReceiver {
   NetBufferPool pool_;
 
   size_t batch_ = 1;       ///< how many frames to ask for
-  bool large_ = false;     ///< give each frame room for the largest
-  size_t small_run_ = 0;   ///< frames in a row that would not have needed it
+  size_t expected_ = 1;    ///< bytes that each frame is given room for at once
+  size_t largest_ = 1;     ///< of the last few frames
+  size_t counted_ = 0;     ///< those frames
   size_t next_ = 0;        ///< of frames_, to be delivered
   size_t received_ = 0;    ///< of frames_; a later run goes on where one had to stop
   size_t next_chain_ = 0;  ///< of the pool, for the next frame

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "device/monotonic.h"
+#include "net/io_vectors.h"
 #include "virtio/net_protocol.h"
 
 namespace tsvmm {
@@ -27,10 +28,11 @@ NetTransmitter::NetTransmitter(const GuestMemory& memory, const VirtqueueSetup& 
       limiter_(limiter),
       counters_(counters) {}
 
-NetTransmitter::Turn NetTransmitter::run() noexcept {
+NetTransmitter::Turn NetTransmitter::run(size_t max_bytes) noexcept {
   count_ = 0;
+  bytes_ = 0;
   used_buffers_ = 0;
-  Turn turn = collect();
+  Turn turn = collect(max_bytes);
   if (count_ != 0) {
     const size_t taken = network_.send(std::span(frames_).first(count_));
     finish(taken);
@@ -41,7 +43,7 @@ NetTransmitter::Turn NetTransmitter::run() noexcept {
   return turn;
 }
 
-NetTransmitter::Turn NetTransmitter::collect() noexcept {
+NetTransmitter::Turn NetTransmitter::collect(size_t max_bytes) noexcept {
   DescriptorChain chain;
   // What is dropped counts as well: a turn has an end.
   for (size_t i = 0; i < NetQueue::kMaxBatch; ++i) {
@@ -57,6 +59,7 @@ NetTransmitter::Turn NetTransmitter::collect() noexcept {
     const Turn turn = add(chain);
     if (turn != Turn::kMore) return turn;
     if (count_ == before && count_ != 0) return Turn::kMore;
+    if (bytes_ >= max_bytes) return Turn::kMore;
   }
   return Turn::kMore;
 }
@@ -88,6 +91,7 @@ NetTransmitter::Turn NetTransmitter::add(const DescriptorChain& chain) noexcept 
   frames_[count_] = {.buffers = buffers};
   heads_[count_] = chain.head;
   ++count_;
+  bytes_ += size;
   return Turn::kMore;
 }
 
@@ -106,7 +110,9 @@ std::span<const iovec> NetTransmitter::gather(const DescriptorChain& chain, size
   }
   const size_t first = used_buffers_;
   for (const GuestBuffer& buffer : chain.readable) {
-    buffers_[used_buffers_++] = {buffer.host, buffer.length};
+    const iovec vector{buffer.host, buffer.length};
+    if (used_buffers_ != first && extend_vector(buffers_[used_buffers_ - 1], vector)) continue;
+    buffers_[used_buffers_++] = vector;
   }
   return std::span(buffers_).subspan(first, used_buffers_ - first);
 }

@@ -32,8 +32,8 @@ class NetTransmitter {
   NetTransmitter(const GuestMemory& memory, const VirtqueueSetup& setup, uint64_t features,
                  NetQueue& network, RateLimiter* limiter, NetCounters::Direction& counters);
 
-  /// Sends one batch.
-  [[nodiscard]] Turn run() noexcept;
+  /// Sends one batch of about `max_bytes` at most.
+  [[nodiscard]] Turn run(size_t max_bytes) noexcept;
   [[nodiscard]] SplitQueue& queue() noexcept { return queue_; }
   [[nodiscard]] uint64_t limited_ns() const noexcept { return limited_ns_; }
 
@@ -41,7 +41,7 @@ class NetTransmitter {
   /// How many buffers writev takes (IOV_MAX).
   static constexpr size_t kMaxBuffers = 1024;
 
-  [[nodiscard]] Turn collect() noexcept;
+  [[nodiscard]] Turn collect(size_t max_bytes) noexcept;
   [[nodiscard]] Turn add(const DescriptorChain& chain) noexcept;
   [[nodiscard]] std::span<const iovec> gather(const DescriptorChain& chain, size_t size) noexcept;
   void drop(const DescriptorChain& chain) noexcept;
@@ -57,6 +57,7 @@ class NetTransmitter {
   size_t count_ = 0;  ///< of frames_ and heads_ in the batch
   std::array<NetFrame, NetQueue::kMaxBatch> frames_;
   std::array<uint16_t, NetQueue::kMaxBatch> heads_;
+  size_t bytes_ = 0;  ///< in the batch
   size_t used_buffers_ = 0;
   std::array<iovec, kMaxBuffers> buffers_;
   std::unique_ptr<uint8_t[]> flat_;  ///< for a frame in more pieces than that
