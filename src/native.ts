@@ -88,7 +88,12 @@ export interface TokenBucketSpec {
 /** What a network device is plugged into. */
 export type NetworkSpec =
   /** A tap by one descriptor for each pair of queues, opened with IFF_VNET_HDR. */
-  | { readonly kind: 'tap'; readonly fds: readonly number[] }
+  | {
+      readonly kind: 'tap';
+      readonly fds: readonly number[];
+      /** /dev/vhost-net, opened for each pair of queues: the kernel is to move the frames. Empty if not. */
+      readonly vhost: readonly number[];
+    }
   /** A connected stream socket with each frame behind its length, as passt has. One pair of queues. */
   | { readonly kind: 'stream'; readonly fd: number };
 

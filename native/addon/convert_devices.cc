@@ -73,15 +73,20 @@ DeviceSpec to_block(const Napi::Object& object) {
   return spec;
 }
 
+/// Duplicates of a list of descriptors.
+std::vector<UniqueFd> to_descriptors(const Napi::Object& object, const char* name) {
+  std::vector<UniqueFd> descriptors;
+  for_each(object.Get(name), name, [&](const Napi::Value& fd) {
+    descriptors.push_back(UniqueFd::duplicate(fd_argument(fd, name)));
+  });
+  return descriptors;
+}
+
 decltype(NetSpec::network) to_network(const Napi::Object& object) {
   const std::string kind = string_field(object, "kind");
   if (kind == "stream") return StreamSpec{fd_field(object, "fd")};
   if (kind != "tap") wrong(object.Env(), "kind", "tap or stream");
-  TapSpec spec;
-  for_each(object.Get("fds"), "fds", [&spec](const Napi::Value& fd) {
-    spec.queues.push_back(UniqueFd::duplicate(fd_argument(fd, "fds")));
-  });
-  return spec;
+  return TapSpec{to_descriptors(object, "fds"), to_descriptors(object, "vhost")};
 }
 
 DeviceSpec to_net(const Napi::Object& object) {

@@ -68,6 +68,7 @@ struct BalloonSpec {
 /// A tap by one descriptor for each queue pair.
 struct TapSpec {
   std::vector<UniqueFd> queues;
+  std::vector<UniqueFd> vhost;  ///< /dev/vhost-net for each queue pair, or none
 };
 
 /// A connected stream socket, with each frame behind its length.

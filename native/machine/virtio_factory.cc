@@ -11,6 +11,7 @@
 #include "virtio/net.h"
 #include "virtio/pmem.h"
 #include "virtio/rng.h"
+#include "virtio/vhost_net.h"
 #include "virtio/vsock.h"
 #include "virtio/watchdog.h"
 
@@ -43,16 +44,30 @@ Device make(BlockSpec& spec, const std::string& id, const DeviceContext& context
                            .rate_limiter = context.rate_limiters.get(spec.rate_limiter)});
 }
 
-std::unique_ptr<NetBackend> make_network(TapSpec& spec) {
-  return std::make_unique<TapBackend>(std::move(spec.queues));
+/// A network, and who moves its frames if not the device's own threads.
+struct Network {
+  std::unique_ptr<NetBackend> backend;
+  MakeNetPair make_pair;
+};
+
+Network make_network(TapSpec& spec, const DeviceContext& context) {
+  auto tap = std::make_unique<TapBackend>(std::move(spec.queues));
+  if (spec.vhost.size() < tap->pairs()) return {std::move(tap), {}};
+  // Copied along with the function that uses them.
+  auto vhost = std::make_shared<std::vector<UniqueFd>>(std::move(spec.vhost));
+  auto make_pair = [vhost, &tap = *tap, &loop = context.loop](const NetPairSetup& setup) {
+    return VhostNetPair::make(setup, vhost->at(setup.index).get(), tap.fd(setup.index), loop);
+  };
+  return {std::move(tap), std::move(make_pair)};
 }
 
-std::unique_ptr<NetBackend> make_network(StreamSpec& spec) {
-  return std::make_unique<StreamBackend>(std::move(spec.fd));
+Network make_network(StreamSpec& spec, const DeviceContext& /*context*/) {
+  return {std::make_unique<StreamBackend>(std::move(spec.fd)), {}};
 }
 
 Device make(NetSpec& spec, const std::string& id, const DeviceContext& context) {
-  auto network = std::visit([](auto& kind) { return make_network(kind); }, spec.network);
+  auto [network, make_pair] =
+      std::visit([&](auto& kind) { return make_network(kind, context); }, spec.network);
   return std::make_shared<VirtioNet>(
       std::move(network),
       VirtioNet::Options{.id = id,
@@ -64,7 +79,7 @@ Device make(NetSpec& spec, const std::string& id, const DeviceContext& context) 
                          .ufo = spec.ufo,
                          .receive_limiter = context.rate_limiters.get(spec.rate_limiter),
                          .transmit_limiter = context.rate_limiters.get(spec.rate_limiter),
-                         .make_pair = {}});
+                         .make_pair = std::move(make_pair)});
 }
 
 Device make(const RngSpec& spec, const std::string& /*id*/, const DeviceContext& context) {

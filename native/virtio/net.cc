@@ -158,10 +158,8 @@ void VirtioNet::start_pair(uint16_t index) {
                            .transmit = find(2 * index + 1),
                            .host = host()};
   if (setup.receive == nullptr && setup.transmit == nullptr) return;
-  if (options_.make_pair) {
-    pairs_[index] = options_.make_pair(setup);
-    return;
-  }
+  if (options_.make_pair) pairs_[index] = options_.make_pair(setup);
+  if (pairs_[index]) return;
   NetQueuePair::Context context{.loop = loop(index),
                                 .receive_limiter = options_.receive_limiter.get(),
                                 .transmit_limiter = options_.transmit_limiter.get(),

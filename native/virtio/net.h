@@ -34,7 +34,7 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
     bool ufo = true;                                ///< and UDP segmentation
     std::shared_ptr<RateLimiter> receive_limiter;   ///< nullptr: none
     std::shared_ptr<RateLimiter> transmit_limiter;  ///< nullptr: none
-    /// Serves pairs instead of a thread here, if it is set.
+    /// Serves pairs instead of a thread here, if it is set and does not decline.
     MakeNetPair make_pair;
   };
 

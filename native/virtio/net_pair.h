@@ -28,7 +28,7 @@ class NetPair {
   virtual void resume() = 0;
 };
 
-/// Starts to serve a pair. Throws Error.
+/// Starts to serve a pair; nullptr if the device is to do that itself. Throws Error.
 using MakeNetPair = std::function<std::unique_ptr<NetPair>(const NetPairSetup& setup)>;
 
 }  // namespace tsvmm

@@ -26,6 +26,7 @@ export const HOST_TOOLS = {
   'iputils-ping': ['bin/ping'],
   socat: ['usr/bin/socat'],
   iproute2: ['bin/ip', 'bin/ss', 'sbin/tc', 'sbin/bridge'],
+  'util-linux': ['usr/bin/setpriv'],
   'qemu-utils': ['usr/bin/qemu-img', 'usr/bin/qemu-io'],
   e2fsprogs: ['sbin/mke2fs', 'sbin/e2fsck'],
 };

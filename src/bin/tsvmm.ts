@@ -96,6 +96,7 @@ async function run(options: RunOptions): Promise<number> {
     native,
     stayOnPowerOff: options.noShutdown,
     onWarning: warn,
+    ...(reporter && { onNote: reporter.note }),
     onEvent: (event) => {
       if (event.event === 'booted') settle();
       reporter?.event(event);

@@ -7,6 +7,8 @@ import type { PathOrFd, RunOptions } from './arguments.ts';
 export interface Reporter {
   event(event: VmmEvent): void;
   warn(message: string): void;
+  /** Shown to those who asked for more than warnings. */
+  note(message: string): void;
 }
 
 const STDERR = 2;
@@ -28,6 +30,9 @@ export function openReporter({ logFile, eventMonitor, verbosity }: RunOptions): 
       if (monitor !== undefined) writeQuietly(monitor, monitorRecord(event, process.hrtime.bigint() - start));
     },
     warn: (message) => line('warning', message),
+    note: (message) => {
+      if (verbosity > 0) line('info', message);
+    },
   };
 }
 

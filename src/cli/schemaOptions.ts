@@ -48,9 +48,13 @@ export function objectFromOptions(shape: ObjectShape, flag: string, text: string
   for (const { key, value } of parseOptionString(text)) {
     const place = placeOfKey(shape, key);
     if (place === undefined) throw new ConfigError('malformed', `${flag}: unknown option "${key}"`);
-    if (value === undefined) throw new ConfigError('malformed', `${flag}: "${key}" needs a value`);
     const target = place.path.reduce(innerObject, object);
-    if (value === '') delete target[place.name];
+    if (value === undefined) {
+      if (!place.shape.fields[place.name]?.bare) {
+        throw new ConfigError('malformed', `${flag}: "${key}" needs a value`);
+      }
+      target[place.name] = true;
+    } else if (value === '') delete target[place.name];
     else target[place.name] = readField(place.shape, place.name, flag, key, value);
   }
   return object;

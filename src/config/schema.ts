@@ -35,6 +35,8 @@ export interface FieldRules {
   readonly help?: string;
   /** Any value that differs from the default, and is not empty or false, is refused as "not supported yet". */
   readonly unsupported?: true;
+  /** On the command line the key alone means on. Booleans only. */
+  readonly bare?: true;
   /** Key in a command-line option string, if it is not the field's name; false for none. */
   readonly cli?: string | false;
   /** Keys in a command-line option string for members of an object of objects, instead of one for the whole. */

@@ -38,6 +38,8 @@ export interface MachineContext {
   readonly onEvent: (event: MachineEvent) => void;
   /** Hears what a person should know although the machine starts. */
   readonly warn: (message: string) => void;
+  /** Hears how something was done, for those who ask. */
+  readonly note: (message: string) => void;
 }
 
 /** Why Linux does not run where KVM has no hardware virtualization under it. */
@@ -117,10 +119,10 @@ async function openPatiently(context: MachineContext, opened: number[]): Promise
   }
 }
 
-async function openNets({ native, config }: MachineContext, opened: number[]): Promise<NetResource[]> {
+async function openNets({ native, config, note }: MachineContext, opened: number[]): Promise<NetResource[]> {
   if (!config.net?.length) return [];
   const nets = await import('./nets.ts');
-  return nets.openNets(native, config.net, opened);
+  return nets.openNets(native, config.net, opened, note);
 }
 
 async function openResources(context: MachineContext, opened: number[]): Promise<PathResources> {

@@ -1,8 +1,10 @@
 /** Opening networks: taps by name or by descriptors. Loaded only for VMs that have a network device. */
 import { type NetConfig, parseMac, queuePairs } from '../config/devices/net.ts';
-import type { NativeAddon, NetworkSpec } from '../native.ts';
+import { parseForward } from '../config/devices/userNetwork.ts';
+import type { NativeAddon } from '../native.ts';
 import type { NetResource } from '../platform/plan.ts';
 import { VmmError } from './errors.ts';
+import { openVhost } from './vhostNet.ts';
 
 /** The kernel puts a number into the name. */
 const NEW_TAP = 'vmtap%d';
@@ -22,29 +24,60 @@ function randomMac(): string {
 
 /**
  * Opens what each network device is plugged into.
+ * @param note hears how it was done, for those who ask
  * @param opened gets the descriptors that are to be closed when the core has its duplicates
  * @throws VmmError
  */
-export function openNets(native: NativeAddon, nets: readonly NetConfig[], opened: number[]): NetResource[] {
-  return nets.map((net) => openNet(native, net, opened));
+export async function openNets(
+  native: NativeAddon,
+  nets: readonly NetConfig[],
+  opened: number[],
+  note: (message: string) => void,
+): Promise<NetResource[]> {
+  const resources: NetResource[] = [];
+  for (const net of nets) {
+    resources.push(net.user ? await openUser(native, net, opened) : openTapped(native, net, opened, note));
+  }
+  return resources;
 }
 
-function openNet(native: NativeAddon, net: NetConfig, opened: number[]): NetResource {
-  const { network, name } = net.fds?.length ? adoptTap(native, net.fds) : openTap(native, net, opened);
+async function openUser(native: NativeAddon, net: NetConfig, opened: number[]): Promise<NetResource> {
+  const { startPasst } = await import('./passt.ts');
+  const { mac, mtu, forward } = net;
+  const mtuIfGiven = mtu === undefined ? {} : { mtu };
+  const fd = await startPasst(native, { forwards: (forward ?? []).map(parseForward), ...mtuIfGiven });
+  opened.push(fd);
+  return { network: { kind: 'stream', fd }, mac: parseMac(mac as string) as Uint8Array, ...mtuIfGiven };
+}
+
+function openTapped(
+  native: NativeAddon,
+  net: NetConfig,
+  opened: number[],
+  note: (message: string) => void,
+): NetResource {
+  const { fds, name } = net.fds?.length ? adoptTap(native, net.fds) : openTap(native, net, opened);
   const info = name === undefined ? null : native.interfaceInfo(name);
   if (name !== undefined && info !== null) setUp(native, net, name);
   const mtu = net.mtu ?? info?.mtu;
-  return { network, mac: parseMac(net.mac as string) as Uint8Array, ...(mtu !== undefined && { mtu }) };
+  const vhost = openVhost(native, net, fds.length, name, note);
+  opened.push(...vhost);
+  return {
+    network: { kind: 'tap', fds, vhost },
+    mac: parseMac(net.mac as string) as Uint8Array,
+    ...(mtu !== undefined && { mtu }),
+  };
 }
 
-interface OpenNetwork {
-  readonly network: NetworkSpec;
-  /** The interface, if it is a tap. */
+interface OpenTap {
+  /** One for each pair of queues. */
+  readonly fds: readonly number[];
+  /** The interface. */
   readonly name: string;
 }
 
 /** Descriptors that whoever started this process made. They stay open: the next machine wants them, too. */
-function adoptTap(native: NativeAddon, fds: readonly number[]): OpenNetwork {
+function adoptTap(native: NativeAddon, fds: readonly number[]): OpenTap {
   const names = fds.map((fd) => {
     try {
       const info = native.tapQueueInfo(fd);
@@ -63,15 +96,15 @@ function adoptTap(native: NativeAddon, fds: readonly number[]): OpenNetwork {
   if (other !== undefined) {
     throw new VmmError(`The descriptors are of two taps, ${name} and ${other}: a device has one`);
   }
-  return { network: { kind: 'tap', fds }, name };
+  return { fds, name };
 }
 
-function openTap(native: NativeAddon, net: NetConfig, opened: number[]): OpenNetwork {
+function openTap(native: NativeAddon, net: NetConfig, opened: number[]): OpenTap {
   const wanted = net.tap ?? NEW_TAP;
   try {
     const { fds, name } = native.openTap(wanted, queuePairs(net));
     opened.push(...fds);
-    return { network: { kind: 'tap', fds }, name };
+    return { fds, name };
   } catch (error) {
     throw tapFailure(wanted, queuePairs(net), error);
   }

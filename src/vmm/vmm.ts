@@ -27,6 +27,8 @@ export interface VmmOptions {
   readonly onEvent?: (event: VmmEvent) => void;
   /** Hears what a person should know, one sentence at a time. */
   readonly onWarning?: (message: string) => void;
+  /** Hears which of several ways was taken, and why, one sentence at a time. */
+  readonly onNote?: (message: string) => void;
 }
 
 export type Counters = Record<string, Record<string, bigint>>;
@@ -305,6 +307,7 @@ export class Vmm {
         onEvent: (event) => this.#machineEvent(event, generation),
         guessedFormats: this.#guessedFormats,
         warn: (message) => this.#options.onWarning?.(message),
+        note: (message) => this.#options.onNote?.(message),
       });
     } catch (error) {
       this.#closeVsock();

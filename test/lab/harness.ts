@@ -1,5 +1,6 @@
 /** One booted lab for all files of this tier, and a person at the console of a VM in it. */
 import os from 'node:os';
+import { onTestFailed } from 'vitest';
 import type { Job } from '../../scripts/lab/agentLink.mjs';
 import { type Lab, openLab } from '../../scripts/lab/lab.mjs';
 
@@ -59,10 +60,20 @@ export class VmmSession {
         this.#errors += bytes.toString();
       },
     });
+    this.#dieWithTest();
     this.ended = this.#job.exited.then(
       () => this.#wake(),
       () => this.#wake(),
     );
+  }
+
+  /** A VM that a failed test leaves behind would take the others' processor time. */
+  #dieWithTest(): void {
+    try {
+      onTestFailed(() => this.signal('SIGKILL'));
+    } catch {
+      // Started by no test, but for several of them.
+    }
   }
 
   /** Hands stdout to a listener from now on, byte by byte, instead of keeping it as text. */

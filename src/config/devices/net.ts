@@ -4,6 +4,7 @@ import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../rules.ts';
 import type { Infer } from '../schema.ts';
 import { pciCommon } from './pci.ts';
 import { rateLimiterField } from './rateLimiter.ts';
+import { parseForward } from './userNetwork.ts';
 
 /** What IPv6 asks of every link. */
 const MIN_MTU = 1280;
@@ -38,6 +39,21 @@ export const netConfig = {
       cli: 'fd',
       help: 'Inherited descriptors of a tap, one for each pair of queues',
     },
+    user: {
+      type: 'boolean',
+      default: false,
+      bare: true,
+      help: 'User networking, by passt, which needs no privileges',
+    },
+    forward: {
+      type: 'array',
+      items: { type: 'string' },
+      help: "Host's ports for user networking: [tcp:2222:22]",
+    },
+    vhost: {
+      type: 'boolean',
+      help: 'vhost-net for a tap; where there is one unless given',
+    },
     rate_limiter_config: rateLimiterField,
     offload_tso: { type: 'boolean', default: true, help: 'Let TCP segmentation pass through' },
     offload_ufo: { type: 'boolean', default: true, help: 'Let UDP segmentation pass through' },
@@ -64,6 +80,8 @@ export function validateNet(net: NetConfig, bootVcpus: number): void {
   validateQueues(net, name, bootVcpus);
   validateDescriptors(net, name);
   validateAddresses(net, name);
+  validateUserNetwork(net, name);
+  validateVhost(net, name);
   if (net.tap !== undefined && !/^[^\s/]+$/.test(net.tap)) {
     throw invalid(`${name} has "${net.tap}" for a tap, which no interface can be called`);
   }
@@ -98,6 +116,31 @@ function validateDescriptors(net: NetConfig, name: string): void {
     throw invalid(`${name} has ${net.fds.length} descriptors, so num_queues must be ${2 * net.fds.length}`);
   }
   if (net.tap !== undefined) throw invalid(`${name} cannot have both a tap and descriptors of one`);
+}
+
+function validateUserNetwork(net: NetConfig, name: string): void {
+  if (!net.user) {
+    if (net.forward?.length) throw invalid(`${name} has port forwards, which only user networking knows`);
+    return;
+  }
+  const { tap, fds, ip, host_mac } = net;
+  for (const [field, value] of Object.entries({ tap, ip, host_mac, fd: fds?.length || undefined })) {
+    if (value !== undefined) throw invalid(`${name} has user networking, which has no ${field}`);
+  }
+  if (net.num_queues !== 2) throw invalid(`${name} has user networking, which has one pair of queues`);
+  net.forward?.forEach(parseForward);
+}
+
+function validateVhost(net: NetConfig, name: string): void {
+  if (!net.vhost) return;
+  if (net.user) throw invalid(`${name} has user networking, which the kernel cannot serve (vhost)`);
+  if (isLimited(net)) throw invalid(`${name} has a rate limit, which the kernel does not keep (vhost)`);
+}
+
+/** Whether how much passes has a limit. */
+export function isLimited({ rate_limiter_config: limits }: NetConfig): boolean {
+  const buckets = [limits?.bandwidth, limits?.ops];
+  return buckets.some((bucket) => (bucket ? bucket.size > 0 && bucket.refill_time > 0 : false));
 }
 
 function validateAddresses(net: NetConfig, name: string): void {

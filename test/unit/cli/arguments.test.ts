@@ -128,6 +128,13 @@ describe('flags of the VM', () => {
     });
   });
 
+  it('--net user needs no value', () => {
+    expect(vm('--net', 'user', 'user,forward=[tcp:2222:22,udp:53:53]').net).toMatchObject([
+      { user: true },
+      { user: true, forward: ['tcp:2222:22', 'udp:53:53'] },
+    ]);
+  });
+
   it('--net takes several values and may be repeated', () => {
     const { net } = vm(
       ...['--net', 'tap=tap0,mac=2e:00:00:00:00:01,ip=192.0.2.1,mask=255.255.255.0', 'fd=[3,4],num_queues=4'],

@@ -15,7 +15,7 @@ import {
 
 const host = hostOf();
 const net = (fields: object = {}) => ({
-  network: { kind: 'tap' as const, fds: [30] },
+  network: { kind: 'tap' as const, fds: [30], vhost: [] },
   mac: Uint8Array.of(0x2e, 0, 0, 0, 0, 1),
   ...fields,
 });

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { decode } from '../../../src/config/decode.ts';
 import { type NetConfig, netConfig } from '../../../src/config/devices/net.ts';
@@ -8,10 +11,12 @@ import { failure } from '../support/fakeNetwork.ts';
 
 let native: FakeNative;
 let opened: number[];
+let notes: string[];
 
 beforeEach(() => {
   native = fakeNative('/nowhere');
   opened = [];
+  notes = [];
 });
 
 afterEach(() => {
@@ -20,16 +25,16 @@ afterEach(() => {
 });
 
 function net(fields: object): NetConfig {
-  return decode(netConfig, { mac: '2e:00:00:00:00:01', ...fields });
+  return decode(netConfig, { mac: '2e:00:00:00:00:01', vhost: false, ...fields });
 }
 
 function open(...nets: object[]) {
-  return openNets(native, nets.map(net), opened);
+  return openNets(native, nets.map(net), opened, (message) => notes.push(message));
 }
 
-function refusal(fields: object): string {
+async function refusal(fields: object): Promise<string> {
   try {
-    open(fields);
+    await open(fields);
   } catch (error) {
     return describeError(error);
   }
@@ -60,8 +65,8 @@ describe('MAC addresses', () => {
 });
 
 describe('taps', () => {
-  it('are made, set up and switched on', () => {
-    const [resource] = open({
+  it('are made, set up and switched on', async () => {
+    const [resource] = await open({
       num_queues: 4,
       ip: '192.0.2.1',
       mask: '255.255.255.0',
@@ -69,7 +74,7 @@ describe('taps', () => {
       mtu: 9000,
     });
     expect(resource).toEqual({
-      network: { kind: 'tap', fds: opened },
+      network: { kind: 'tap', fds: opened, vhost: [] },
       mac: Uint8Array.of(0x2e, 0, 0, 0, 0, 1),
       mtu: 9000,
     });
@@ -82,29 +87,31 @@ describe('taps', () => {
     ]);
   });
 
-  it('that are prepared need no privileges', () => {
+  it('that are prepared need no privileges', async () => {
     native.network.privileged = false;
     prepared('tap0');
-    expect(open({ tap: 'tap0', mtu: 1400, host_mac: '02:00:00:00:00:09' })).toMatchObject([{ mtu: 1400 }]);
-    expect(open({ tap: 'tap0' })).toMatchObject([{ mtu: 1400 }]);
+    expect(await open({ tap: 'tap0', mtu: 1400, host_mac: '02:00:00:00:00:09' })).toMatchObject([
+      { mtu: 1400 },
+    ]);
+    expect(await open({ tap: 'tap0' })).toMatchObject([{ mtu: 1400 }]);
     expect(native.network.changes).toEqual([]);
   });
 
-  it('that need privileges say so', () => {
+  it('that need privileges say so', async () => {
     native.network.privileged = false;
     prepared('down', { up: false });
     prepared('eth0', { tap: false });
-    expect(refusal({ tap: 'new' })).toMatch(
+    expect(await refusal({ tap: 'new' })).toMatch(
       /^Cannot open the tap new: that needs CAP_NET_ADMIN, or a tap that was made for this user/,
     );
-    expect(refusal({})).toMatch(/^Cannot open the tap: that needs CAP_NET_ADMIN/);
-    expect(refusal({ tap: 'down' })).toBe('Cannot switch on the tap down: that needs CAP_NET_ADMIN');
+    expect(await refusal({})).toMatch(/^Cannot open the tap: that needs CAP_NET_ADMIN/);
+    expect(await refusal({ tap: 'down' })).toBe('Cannot switch on the tap down: that needs CAP_NET_ADMIN');
     prepared('up');
-    expect(refusal({ tap: 'up', mtu: 1500 })).toBe(
+    expect(await refusal({ tap: 'up', mtu: 1500 })).toBe(
       'Cannot set MTU 1500 on the tap up: that needs CAP_NET_ADMIN',
     );
-    expect(refusal({ tap: 'eth0' })).toMatch(/no tap$/);
-    expect(refusal({ tap: 'eth0', num_queues: 4 })).toContain('multi_queue');
+    expect(await refusal({ tap: 'eth0' })).toMatch(/no tap$/);
+    expect(await refusal({ tap: 'eth0', num_queues: 4 })).toContain('multi_queue');
   });
 
   it.each([
@@ -112,19 +119,19 @@ describe('taps', () => {
     ['ENOENT', 'opening /dev/net/tun: no', 'this host has no /dev/net/tun (kernel module tun)'],
     ['EACCES', 'opening /dev/net/tun: denied', 'this user may not open /dev/net/tun'],
     ['ENFILE', 'too many', 'Cannot open the tap t: too many'],
-  ])('that fail with %s (%s) say why', (code, message, expected) => {
+  ])('that fail with %s (%s) say why', async (code, message, expected) => {
     native.openTap = () => {
       throw failure(code, message);
     };
-    expect(refusal({ tap: 't' })).toContain(expected);
+    expect(await refusal({ tap: 't' })).toContain(expected);
   });
 
-  it('tell what cannot be set', () => {
+  it('tell what cannot be set', async () => {
     native.setInterfaceAddress = () => {
       throw failure('EINVAL', 'not an IP address');
     };
     prepared('t');
-    expect(refusal({ tap: 't', ip: 'f::', mask: ':::' })).toBe(
+    expect(await refusal({ tap: 't', ip: 'f::', mask: ':::' })).toBe(
       'Cannot set the address f:: on the tap t: not an IP address',
     );
   });
@@ -133,18 +140,18 @@ describe('taps', () => {
 describe('descriptors', () => {
   const queue = { name: 'tap0', tap: true, vnetHeader: true, multiQueue: true };
 
-  it('are used as they are and stay open', () => {
+  it('are used as they are and stay open', async () => {
     native.network.queues.set(40, queue).set(41, queue);
     prepared('tap0');
-    expect(open({ fds: [40, 41], num_queues: 4 })).toMatchObject([
+    expect(await open({ fds: [40, 41], num_queues: 4 })).toMatchObject([
       { network: { kind: 'tap', fds: [40, 41] }, mtu: 1400 },
     ]);
     expect(opened).toEqual([]);
   });
 
-  it('may be of an interface elsewhere', () => {
+  it('may be of an interface elsewhere', async () => {
     native.network.queues.set(40, queue);
-    const [resource] = open({ fds: [40], ip: '192.0.2.1', mask: '255.0.0.0' });
+    const [resource] = await open({ fds: [40], ip: '192.0.2.1', mask: '255.0.0.0' });
     expect(resource).not.toHaveProperty('mtu');
     expect(native.network.changes).toEqual([]);
   });
@@ -154,12 +161,86 @@ describe('descriptors', () => {
     [[42], 'Descriptor 42 is of tun0, which is a tun and not a tap'],
     [[43], 'Descriptor 43 of the tap tap0 was opened without IFF_VNET_HDR'],
     [[40, 44], 'The descriptors are of two taps, tap0 and tap1'],
-  ])('%j: %s', (fds, message) => {
+  ])('%j: %s', async (fds, message) => {
     native.network.queues
       .set(40, queue)
       .set(42, { ...queue, name: 'tun0', tap: false })
       .set(43, { ...queue, vnetHeader: false })
       .set(44, { ...queue, name: 'tap1' });
-    expect(refusal({ fds, num_queues: 2 * fds.length })).toContain(message);
+    expect(await refusal({ fds, num_queues: 2 * fds.length })).toContain(message);
+  });
+});
+
+describe('user networking', () => {
+  it('is a stream to a passt of its own', async () => {
+    const path = process.env.PATH;
+    const folder = mkdtempSync(join(tmpdir(), 'tsvmm-nets-'));
+    writeFileSync(join(folder, 'passt'), '#!/bin/sh\n', { mode: 0o755 });
+    process.env.PATH = folder;
+    try {
+      const [first, second] = await open({ user: true, mtu: 1400 }, { user: true });
+      expect(opened).toHaveLength(2);
+      expect(first).toMatchObject({ network: { kind: 'stream', fd: opened[0] }, mtu: 1400 });
+      expect(second?.network).toEqual({ kind: 'stream', fd: opened[1] });
+      expect(second).not.toHaveProperty('mtu');
+    } finally {
+      process.env.PATH = path;
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
+describe('vhost-net', () => {
+  /** What /dev/vhost-net does when it is opened for the n-th time. */
+  function vhostNet(does: (count: number) => number): void {
+    const { openFile } = native;
+    let count = 0;
+    native.openFile = (path, flags, mode) =>
+      path === '/dev/vhost-net' ? does(++count) : openFile(path, flags, mode);
+  }
+  const works = () => native.files.openFile('/dev/null', 2, 0);
+
+  it('is opened for each pair of queues where the host has it', async () => {
+    vhostNet(works);
+    const [resource] = await open({ num_queues: 4, vhost: undefined });
+    expect(opened).toHaveLength(4);
+    expect(resource?.network).toEqual({ kind: 'tap', fds: opened.slice(0, 2), vhost: opened.slice(2) });
+    expect(notes).toEqual(['The tap vmtap0 is served by vhost-net']);
+  });
+
+  it('is not touched when it is not wanted', async () => {
+    vhostNet(() => {
+      throw new Error('it was opened');
+    });
+    await open({ vhost: false });
+    expect(notes).toEqual([]);
+  });
+
+  it.each([
+    ['ENOENT', 'this host has no /dev/vhost-net (kernel module vhost_net)'],
+    ['EACCES', 'this user may not open /dev/vhost-net'],
+    ['EMFILE', '/dev/vhost-net cannot be opened (EMFILE)'],
+  ])('is done without after %s, unless it was asked for', async (code, why) => {
+    const second = (count: number) => {
+      if (count % 2 === 0) throw failure(code, 'no');
+      return works();
+    };
+    vhostNet(second);
+    const [resource] = await open({ num_queues: 4, vhost: undefined });
+    expect(resource?.network).toMatchObject({ vhost: [] });
+    expect(notes).toEqual([`The tap vmtap0 is served without vhost-net: ${why}`]);
+    expect(await refusal({ num_queues: 4, vhost: true })).toContain(
+      `The tap vmtap1 cannot be served by vhost-net: ${why}`,
+    );
+  });
+
+  it('does not go with a rate limit', async () => {
+    vhostNet(works);
+    const [resource] = await open({
+      vhost: undefined,
+      rate_limiter_config: { bandwidth: { size: 1, refill_time: 1 } },
+    });
+    expect(resource?.network).toMatchObject({ vhost: [] });
+    expect(notes[0]).toContain('does not keep rate limits');
   });
 });

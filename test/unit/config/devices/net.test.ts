@@ -19,6 +19,8 @@ describe('network devices', () => {
     { fds: [] },
     { num_queues: 5, queue_size: 32_768 },
     { offload_tso: false, offload_ufo: false, offload_csum: false },
+    { user: true, forward: ['tcp:2222:22'], mtu: 1400 },
+    { vhost: true },
   ])('are accepted: %j', (net) => {
     expect(() => check(net)).not.toThrow();
   });
@@ -48,6 +50,14 @@ describe('network devices', () => {
     [{ fds: [3], num_queues: 4 }, 'has 1 descriptors, so num_queues must be 2'],
     [{ fds: [3], tap: 't' }, 'both a tap and descriptors'],
     [{ offload_csum: false }, 'without offload_csum'],
+    [{ forward: ['tcp:2222:22'] }, 'which only user networking knows'],
+    [{ user: true, forward: ['tcp:22'] }, 'The port forward "tcp:22" is not like'],
+    [{ user: true, tap: 't' }, 'has user networking, which has no tap'],
+    [{ user: true, fds: [3] }, 'has user networking, which has no fd'],
+    [{ user: true, host_mac: '02:00:00:00:00:01' }, 'has user networking, which has no host_mac'],
+    [{ user: true, num_queues: 4 }, 'one pair of queues'],
+    [{ user: true, vhost: true }, 'cannot serve (vhost)'],
+    [{ vhost: true, rate_limiter_config: { ops: { size: 1, refill_time: 1 } } }, 'does not keep (vhost)'],
   ])('%j is refused: %s', (net, message) => {
     expect(() => check(net)).toThrow(message);
   });

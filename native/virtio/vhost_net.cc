@@ -1,0 +1,140 @@
+#include "virtio/vhost_net.h"
+
+// Of <linux/virtio_ring.h>, which comes along, only the numbers are C++.
+#define VIRTIO_RING_NO_LEGACY
+#include <linux/vhost.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+
+#include <cerrno>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "virtio/net_protocol.h"
+
+namespace tsvmm {
+namespace {
+
+/// Of the negotiated features those that concern who moves frames: the rest is the tap's or the
+/// control queue's affair.
+constexpr uint64_t kServersFeatures =
+    virtio_feature::kVersion1 | virtio_feature::kIndirectDescriptors | virtio_feature::kEventIndex |
+    virtio_net::kFeatureMergeableBuffers;
+
+constexpr int kNoBackend = -1;
+
+uint64_t host_address(const GuestMemory& memory, GuestAddress address, uint64_t length) {
+  const auto bytes = memory.slice(address, length);
+  if (!bytes) throw Error("EINVAL", "a ring lies outside guest memory");
+  return reinterpret_cast<uintptr_t>(bytes->data());
+}
+
+}  // namespace
+
+std::unique_ptr<NetPair> VhostNetPair::make(const NetPairSetup& setup, int vhost, int tap,
+                                            EventLoop& loop) {
+  for (const VirtqueueSetup* queue : {setup.receive, setup.transmit}) {
+    if (queue == nullptr || queue->interrupt->external() == nullptr) return nullptr;
+  }
+  return std::make_unique<VhostNetPair>(setup, vhost, tap, loop);
+}
+
+VhostNetPair::VhostNetPair(const NetPairSetup& setup, int vhost, int tap, EventLoop& loop)
+    : vhost_(vhost), tap_(tap), loop_(loop), host_(setup.host) {
+  for (unsigned i = 0; i < rings_.size(); ++i) {
+    const VirtqueueSetup& queue = i == 0 ? *setup.receive : *setup.transmit;
+    rings_[i] = {queue.rings, queue.doorbell, queue.interrupt->external()};
+  }
+  control(VHOST_SET_OWNER, nullptr, "VHOST_SET_OWNER");
+  try {
+    set_features(setup.features);
+    set_memory(setup.memory);
+    for (unsigned i = 0; i < rings_.size(); ++i) set_ring(i, setup.memory);
+    loop_.add(broken_.fd(), EPOLLIN, [this](uint32_t) {
+      if (broken_.consume() != 0) host_.failed("the kernel found a broken ring");
+    });
+    set_backend(tap_);
+  } catch (...) {
+    ::ioctl(vhost_, VHOST_RESET_OWNER, nullptr);
+    throw;
+  }
+  // The driver may have made buffers available without ringing.
+  for (const Ring& ring : rings_) ring.doorbell->signal();
+}
+
+VhostNetPair::~VhostNetPair() {
+  loop_.remove(broken_.fd());
+  // Waits for what is in flight; the next driver begins with a new owner.
+  ::ioctl(vhost_, VHOST_RESET_OWNER, nullptr);
+}
+
+void VhostNetPair::control(unsigned long request, const void* argument, const char* what) const {
+  if (::ioctl(vhost_, request, argument) < 0) throw Error::from_errno(what, errno);
+}
+
+void VhostNetPair::set_features(uint64_t negotiated) const {
+  uint64_t offered = 0;
+  control(VHOST_GET_FEATURES, &offered, "VHOST_GET_FEATURES");
+  const uint64_t wanted = negotiated & kServersFeatures;
+  if ((wanted & ~offered) != 0) throw Error("ENOTSUP", "vhost-net lacks a negotiated feature");
+  control(VHOST_SET_FEATURES, &wanted, "VHOST_SET_FEATURES");
+}
+
+void VhostNetPair::set_memory(const GuestMemory& memory) const {
+  const auto& regions = memory.regions();
+  // struct vhost_memory ends in an array.
+  std::vector<uint64_t> table(
+      (sizeof(vhost_memory) + regions.size() * sizeof(vhost_memory_region)) / sizeof(uint64_t));
+  auto* header = reinterpret_cast<vhost_memory*>(table.data());
+  header->nregions = static_cast<uint32_t>(regions.size());
+  for (size_t i = 0; i < regions.size(); ++i) {
+    header->regions[i] = {.guest_phys_addr = regions[i].address,
+                          .memory_size = regions[i].size,
+                          .userspace_addr = reinterpret_cast<uintptr_t>(regions[i].host),
+                          .flags_padding = 0};
+  }
+  control(VHOST_SET_MEM_TABLE, table.data(), "VHOST_SET_MEM_TABLE");
+}
+
+void VhostNetPair::set_ring(unsigned index, const GuestMemory& memory) const {
+  const auto& [config, doorbell, interrupt] = rings_[index];
+  const vhost_vring_state size{index, config.size};
+  control(VHOST_SET_VRING_NUM, &size, "VHOST_SET_VRING_NUM");
+  const vhost_vring_state start{index, 0};
+  control(VHOST_SET_VRING_BASE, &start, "VHOST_SET_VRING_BASE");
+  // Lengths with the event indexes behind the rings (virtio 1.2 §2.7.6, §2.7.8).
+  const uint64_t entries = config.size;
+  const vhost_vring_addr places{
+      .index = index,
+      .flags = 0,
+      .desc_user_addr = host_address(memory, config.descriptor_table, 16 * entries),
+      .used_user_addr = host_address(memory, config.used_ring, 6 + 8 * entries),
+      .avail_user_addr = host_address(memory, config.available_ring, 6 + 2 * entries),
+      .log_guest_addr = 0};
+  control(VHOST_SET_VRING_ADDR, &places, "VHOST_SET_VRING_ADDR");
+  const vhost_vring_file kick{index, doorbell->fd()};
+  control(VHOST_SET_VRING_KICK, &kick, "VHOST_SET_VRING_KICK");
+  const vhost_vring_file call{index, interrupt->fd()};
+  control(VHOST_SET_VRING_CALL, &call, "VHOST_SET_VRING_CALL");
+  const vhost_vring_file error{index, broken_.fd()};
+  control(VHOST_SET_VRING_ERR, &error, "VHOST_SET_VRING_ERR");
+}
+
+/// With kNoBackend the kernel finishes what it has begun, and holds.
+void VhostNetPair::set_backend(int tap) const {
+  for (unsigned i = 0; i < rings_.size(); ++i) {
+    const vhost_vring_file backend{i, tap};
+    control(VHOST_NET_SET_BACKEND, &backend, "VHOST_NET_SET_BACKEND");
+  }
+}
+
+void VhostNetPair::pause() { set_backend(kNoBackend); }
+
+void VhostNetPair::resume() {
+  set_backend(tap_);
+  // What the driver made available meanwhile.
+  for (const Ring& ring : rings_) ring.doorbell->signal();
+}
+
+}  // namespace tsvmm
