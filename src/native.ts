@@ -125,6 +125,9 @@ export type PciFunctionSpec = PciFunctionCommon &
         readonly direct: boolean;
         /** Space that the guest discards is given back. */
         readonly sparse: boolean;
+        /** Engines that must not be taken although the host has them. */
+        readonly disableIoUring: boolean;
+        readonly disableAio: boolean;
         readonly numQueues: number;
         readonly queueSize: number;
         /** At most 20 bytes of UTF-8 (virtio 1.2 §5.2.6.1 GET_ID). */
@@ -234,7 +237,9 @@ export type MachineEvent =
   /** The guest's kernel failed; `crash_loaded`: it goes on with its crash kernel. Each comes once. */
   | { readonly type: 'guest-panic'; readonly event: 'panic' | 'crash_loaded' }
   /** The device went to DEVICE_NEEDS_RESET. */
-  | { readonly type: 'device-failed'; readonly id: string; readonly reason: string };
+  | { readonly type: 'device-failed'; readonly id: string; readonly reason: string }
+  /** Something that a person may want to know, such as the engine that a disk's I/O goes through. */
+  | { readonly type: 'device-note'; readonly id: string; readonly text: string };
 
 /** The addon's functions. Promises reject with, and calls throw, an Error with `code` (errno name or `ERR_TSVMM_*`). */
 export interface NativeAddon {

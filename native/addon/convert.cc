@@ -153,6 +153,11 @@ Napi::Object from_event(Napi::Env env, const MachineEvent& event) {
       set("type", "guest-panic");
       set("event", event.reason);
       break;
+    case Type::kDeviceNote:
+      set("type", "device-note");
+      set("id", event.id);
+      set("text", event.reason);
+      break;
     case Type::kFirmwareLog:
       set("type", "firmware-log");
       set("line", event.reason);

@@ -31,6 +31,11 @@ void EventLoop::ensure_started_locked() {
   thread_ = spawn_thread(thread_name_, [this] { run(); });
 }
 
+void EventLoop::wake_locked() noexcept {
+  wanted_.store(true, std::memory_order_relaxed);
+  wake_.signal();
+}
+
 bool EventLoop::on_loop_thread_locked() const {
   return thread_.get_id() == std::this_thread::get_id();
 }
@@ -75,7 +80,7 @@ void EventLoop::post(std::function<void()> task) {
   ensure_started_locked();
   if (stopping_) return;
   tasks_.push_back(std::move(task));
-  wake_.signal();
+  wake_locked();
 }
 
 void EventLoop::call(const std::function<void()>& task) {
@@ -94,7 +99,7 @@ void EventLoop::call(const std::function<void()>& task) {
     done = true;
     changed_.notify_all();
   });
-  wake_.signal();
+  wake_locked();
   // `stopped_` and not `stopping_`: until the thread has ended the task may still be running on our
   // stack.
   changed_.wait(lock, [this, &done] { return done || stopped_; });
@@ -105,7 +110,7 @@ void EventLoop::pause() {
   if (pause_requested_) return;
   pause_requested_ = true;
   if (!thread_.joinable() || stopping_) return;
-  wake_.signal();
+  wake_locked();
   changed_.wait(lock, [this] { return paused_ || stopped_ || !pause_requested_; });
 }
 
@@ -121,7 +126,7 @@ void EventLoop::stop() {
     if (stopping_) return;
     stopping_ = true;
     pause_requested_ = false;
-    wake_.signal();
+    wake_locked();
     changed_.notify_all();
   }
   if (thread_.joinable()) thread_.join();
@@ -136,7 +141,9 @@ void EventLoop::run() {
   std::array<epoll_event, 16> events;
   for (;;) {
     const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), -1);
-    // First of all, so that what is asked for after it has been looked at below wakes us again.
+    // First of all, so that what is asked for after it has been looked at below wakes us again, or
+    // ends the handler in progress.
+    wanted_.store(false, std::memory_order_relaxed);
     for (int i = 0; i < count; ++i) {
       if (events[i].data.u64 == kWakeTag) (void)wake_.consume();
     }
@@ -145,10 +152,10 @@ void EventLoop::run() {
       const std::lock_guard lock(mutex_);
       if (stopping_) return;
     }
+    run_tasks();
     for (int i = 0; i < count; ++i) {
       if (events[i].data.u64 != kWakeTag) dispatch(events[i].data.u64, events[i].events);
     }
-    run_tasks();
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -41,6 +42,10 @@ class EventLoop {
   /// Runs `task` on the loop's thread and waits for its end; runs it in place if called from there.
   void call(const std::function<void()>& task);
 
+  /// True if somebody waits for the handler in progress to end: one that could go on for long looks
+  /// at it from time to time. On the loop's thread.
+  [[nodiscard]] bool is_wanted() const noexcept { return wanted_.load(std::memory_order_relaxed); }
+
   /// Waits until the handler in progress has ended, then holds the loop. Tasks of call() and post()
   /// wait as well. Not from the loop's own thread. Nothing happens if already paused.
   void pause();
@@ -59,6 +64,7 @@ class EventLoop {
   };
 
   void ensure_started_locked();
+  void wake_locked() noexcept;
   void run();
   void run_tasks();
   void dispatch(uint64_t tag, uint32_t epoll_events);
@@ -74,6 +80,7 @@ class EventLoop {
   uint32_t next_generation_ = 0;
   std::vector<std::function<void()>> tasks_;
   std::thread thread_;
+  std::atomic<bool> wanted_ = false;
   bool stopping_ = false;  ///< asked to end
   bool stopped_ = false;   ///< ended: no task runs any more
   bool pause_requested_ = false;

@@ -29,6 +29,20 @@ void store_release(uint32_t& field, uint32_t value) {
   std::atomic_ref<uint32_t>(field).store(value, std::memory_order_release);
 }
 
+/// The ring's descriptor, or -1, with the best of the settings that this kernel knows.
+int set_up_best(uint32_t entries, io_uring_params& params) {
+  // Completions are written when the thread enters the kernel anyway, rather than by an interrupt
+  // of it, and a flag says that there are some. Kernels before 5.19 do not know that. To defer them
+  // (DEFER_TASKRUN) gains little more, and then the ring's descriptor does not poll readable.
+  for (const uint32_t flags : {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, 0U}) {
+    params = {};
+    params.flags = IORING_SETUP_CLAMP | flags;
+    const int fd = io_uring_setup(entries, &params);
+    if (fd >= 0 || errno != EINVAL) return fd;
+  }
+  return -1;
+}
+
 }  // namespace
 
 std::unique_ptr<IoUring> IoUring::create(uint32_t entries) noexcept {
@@ -38,16 +52,8 @@ std::unique_ptr<IoUring> IoUring::create(uint32_t entries) noexcept {
 }
 
 bool IoUring::set_up(uint32_t entries) noexcept {
-  // Completions run when this thread enters the kernel anyway, rather than by an interrupt of it.
-  // Kernels before 5.19 do not know that.
   io_uring_params params{};
-  params.flags = IORING_SETUP_CLAMP | IORING_SETUP_COOP_TASKRUN;
-  int fd = io_uring_setup(entries, &params);
-  if (fd < 0 && errno == EINVAL) {
-    params = {};
-    params.flags = IORING_SETUP_CLAMP;
-    fd = io_uring_setup(entries, &params);
-  }
+  const int fd = set_up_best(entries, params);
   if (fd < 0) return false;
   fd_.reset(fd);
   // Both features are as old as 5.5, before which io_uring is not worth the trouble.
@@ -107,9 +113,10 @@ bool IoUring::submit(unsigned wait_for) noexcept {
   store_release(*submission_tail_, tail_);
   for (;;) {
     const uint32_t waiting = tail_ - load_acquire(*submission_head_);
-    const bool overflow = (load_acquire(*submission_flags_) & IORING_SQ_CQ_OVERFLOW) != 0;
-    if (waiting == 0 && wait_for == 0 && !overflow) return true;
-    const unsigned flags = wait_for != 0 || overflow ? IORING_ENTER_GETEVENTS : 0;
+    const bool enter = wait_for != 0 || work_is_deferred() ||
+                       (load_acquire(*submission_flags_) & IORING_SQ_CQ_OVERFLOW) != 0;
+    if (waiting == 0 && !enter) return true;
+    const unsigned flags = enter ? IORING_ENTER_GETEVENTS : 0;
     const int result = io_uring_enter(fd_.get(), waiting, wait_for, flags);
     if (result < 0 && errno == EINTR) continue;
     // EAGAIN, EBUSY: the kernel is short of memory or wants completions to be taken first.
@@ -117,9 +124,21 @@ bool IoUring::submit(unsigned wait_for) noexcept {
   }
 }
 
+bool IoUring::work_is_deferred() const noexcept {
+  return (load_acquire(*submission_flags_) & IORING_SQ_TASKRUN) != 0;
+}
+
+bool IoUring::completions_pending() const noexcept {
+  return *completion_head_ != load_acquire(*completion_tail_) || work_is_deferred();
+}
+
 bool IoUring::next_completion(Completion& completion) noexcept {
   const uint32_t head = *completion_head_;
-  if (head == load_acquire(*completion_tail_)) return false;
+  if (head == load_acquire(*completion_tail_)) {
+    if (!work_is_deferred()) return false;
+    (void)io_uring_enter(fd_.get(), 0, 0, IORING_ENTER_GETEVENTS);
+    if (head == load_acquire(*completion_tail_)) return false;
+  }
   const io_uring_cqe& entry = completions_[head & completion_mask_];
   completion = {entry.user_data, entry.res};
   store_release(*completion_head_, head + 1);

@@ -38,6 +38,8 @@ class IoUring {
   [[nodiscard]] bool submit(unsigned wait_for = 0) noexcept;
   /// Takes one completion; false if there is none.
   [[nodiscard]] bool next_completion(Completion& completion) noexcept;
+  /// Whether next_completion() would find one, without a system call.
+  [[nodiscard]] bool completions_pending() const noexcept;
 
   [[nodiscard]] int fd() const { return fd_.get(); }
 
@@ -50,6 +52,8 @@ class IoUring {
 
   IoUring() = default;
   [[nodiscard]] bool set_up(uint32_t entries) noexcept;
+  /// The kernel has ended operations whose completions it writes when it is entered next.
+  [[nodiscard]] bool work_is_deferred() const noexcept;
   [[nodiscard]] bool map(Mapping& mapping, size_t size, uint64_t offset) noexcept;
 
   UniqueFd fd_;

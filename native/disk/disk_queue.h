@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 
 namespace tsvmm {
 
@@ -24,11 +25,12 @@ struct DiskOperation {
   bool may_unmap = false;  ///< kWriteZeroes: space may be given back
   uint64_t offset = 0;     ///< bytes; advances with the transfer
   uint64_t length = 0;     ///< bytes left, the sum of the buffers if there are any; inside the disk
-  std::span<iovec> buffers;  ///< none of them empty; consumed by the transfer
-  int error = 0;             ///< an errno after completion, 0 for success
+  std::span<iovec> buffers{};  ///< none of them empty; consumed by the transfer
+  int error = 0;               ///< an errno after completion, 0 for success
 };
 
-/// The host's side of one block queue. Belongs to one thread at a time.
+/// The host's side of one block queue. May be made on any thread; from its first operation to its
+/// destruction it belongs to one.
 class DiskQueue {
  public:
   virtual ~DiskQueue() = default;
@@ -44,14 +46,24 @@ class DiskQueue {
   /// Polls readable while ended operations wait; -1 if they always have ended when submit()
   /// returns.
   [[nodiscard]] virtual int completion_fd() const noexcept = 0;
+  /// Whether next_completed() is worth calling, without a system call: for who polls. An engine
+  /// that cannot tell says no.
+  [[nodiscard]] virtual bool completions_pending() const noexcept { return false; }
+  /// For people: by what the host moves the bytes, and why not by something better.
+  [[nodiscard]] virtual std::string_view engine() const noexcept { return {}; }
+};
+
+/// What may be used besides plain system calls.
+struct DiskEngines {
+  bool io_uring = true;
+  bool linux_aio = true;
 };
 
 class RawImage;
 
-/// `depth` is how many operations may be on the way. By io_uring, or by plain system calls where
-/// the host refuses it. Throws Error.
+/// `depth` is how many operations may be on the way. By the best engine that image and host allow:
+/// io_uring, Linux AIO (with O_DIRECT only, as it would wait without), plain system calls.
+/// Operations may be anywhere in the image's file, also beyond RawImage::size(). Throws Error.
 std::unique_ptr<DiskQueue> make_disk_queue(const RawImage& image, uint16_t depth);
-/// By plain system calls.
-std::unique_ptr<DiskQueue> make_sync_disk_queue(const RawImage& image, uint16_t depth);
 
 }  // namespace tsvmm

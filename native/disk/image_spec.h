@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/unique_fd.h"
+#include "disk/disk_queue.h"
 
 namespace tsvmm {
 
@@ -20,6 +21,7 @@ struct ImageOptions {
   bool read_only = false;
   bool direct = false;  ///< the first layer is open with O_DIRECT; those below it never are
   bool sparse = true;   ///< space that the guest discards is given back to the host
+  DiskEngines engines;  ///< what may move the bytes
 };
 
 }  // namespace tsvmm

@@ -17,7 +17,9 @@ std::unique_ptr<DiskImage> open_qcow2(std::vector<ImageLayer> layers, const Imag
   if (layers.size() > 1) {
     std::vector<ImageLayer> below(std::make_move_iterator(layers.begin() + 1),
                                   std::make_move_iterator(layers.end()));
-    backing = open_image(std::move(below), {.read_only = true, .direct = false, .sparse = false});
+    backing = open_image(
+        std::move(below),
+        {.read_only = true, .direct = false, .sparse = false, .engines = options.engines});
   }
   return qcow2::open_image(fd.get(), options.direct, std::move(backing),
                            {.read_only = options.read_only, .sparse = options.sparse});
@@ -33,7 +35,7 @@ std::unique_ptr<DiskImage> open_image(std::vector<ImageLayer> layers, const Imag
   }
   switch (format) {
     case ImageFormat::kRaw:
-      return std::make_unique<RawImage>(layers.front().fd.get(), options.direct);
+      return std::make_unique<RawImage>(layers.front().fd.get(), options.direct, options.engines);
     case ImageFormat::kQcow2:
       return open_qcow2(std::move(layers), options);
     case ImageFormat::kFixedVhd:

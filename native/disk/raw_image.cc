@@ -4,11 +4,16 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cerrno>
+#include <charconv>
+#include <string>
 
 #include "core/error.h"
 
@@ -16,17 +21,39 @@ namespace tsvmm {
 namespace {
 
 constexpr uint32_t kSector = 512;
+/// What a device asks for in vain: nobody can find a range so large and so aligned to give back.
+constexpr uint64_t kLargestGranularity = 1UL << 30;
+
+/// `value` if it is a power of two from `least` on, else `least`.
+uint32_t power_of_two_or(uint64_t value, uint32_t least) {
+  const bool fits = value >= least && value <= kLargestGranularity && std::has_single_bit(value);
+  return fits ? static_cast<uint32_t>(value) : least;
+}
+
+/// A number from a file of sysfs; 0 if there is none.
+uint64_t read_number(const std::string& path) {
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::array<char, 24> text{};
+  const ssize_t size = file.valid() ? ::read(file.get(), text.data(), text.size()) : 0;
+  uint64_t number = 0;
+  if (size > 0) std::from_chars(text.data(), text.data() + size, number);
+  return number;
+}
 
 }  // namespace
 
-RawImage::RawImage(int fd, bool direct) : fd_(UniqueFd::duplicate(fd)), direct_(direct) {
+RawImage::RawImage(int fd, bool direct, DiskEngines engines)
+    : fd_(UniqueFd::duplicate(fd)), direct_(direct), engines_(engines) {
   struct stat info {};
   check_errno(::fstat(fd_.get(), &info), "reading the disk image's attributes");
   if (S_ISBLK(info.st_mode)) {
+    block_device_ = true;
     read_block_device();
+    read_discard_limits(info.st_rdev);
   } else if (S_ISREG(info.st_mode)) {
     size_ = static_cast<uint64_t>(info.st_size);
-    resizable_ = true;
+    // A file system without holes says so when one is asked for, and nothing is lost then.
+    discard_granularity_ = power_of_two_or(static_cast<uint64_t>(info.st_blksize), kSector);
   } else {
     throw Error("EINVAL", "a disk image must be a regular file or a block device");
   }
@@ -64,8 +91,23 @@ void RawImage::read_direct_alignment() {
   physical_block_size_ = std::max(physical_block_size_, offset_alignment_);
 }
 
+void RawImage::read_discard_limits(dev_t device) {
+  const std::string folder =
+      "/sys/dev/block/" + std::to_string(major(device)) + ":" + std::to_string(minor(device));
+  // A partition's queue is its disk's.
+  for (const char* queue : {"/queue/", "/../queue/"}) {
+    if (read_number(folder + queue + "discard_max_bytes") == 0) continue;
+    const uint64_t granularity = read_number(folder + queue + "discard_granularity");
+    discard_granularity_ = power_of_two_or(granularity, logical_block_size_);
+    return;
+  }
+}
+
 DiskLimits RawImage::limits() const noexcept {
-  return {.logical_block_size = logical_block_size_, .physical_block_size = physical_block_size_};
+  return {.logical_block_size = logical_block_size_,
+          .physical_block_size = physical_block_size_,
+          .discard_granularity = discard_granularity_,
+          .can_write_zeroes = true};
 }
 
 std::unique_ptr<DiskQueue> RawImage::make_queue(uint16_t depth) {
@@ -73,8 +115,9 @@ std::unique_ptr<DiskQueue> RawImage::make_queue(uint16_t depth) {
 }
 
 void RawImage::resize(uint64_t bytes) {
-  if (!resizable_) throw Error("ENOTSUP", "the size of a block device is its own");
+  if (block_device_) throw Error("ENOTSUP", "the size of a block device is its own");
   if (bytes % kSector != 0) throw Error("EINVAL", "a disk's size must be a multiple of 512 bytes");
+  const std::lock_guard lock(partial_blocks_);
   // What the guest sees must never be more than there is.
   if (bytes < size_) size_.store(bytes, std::memory_order_release);
   check_errno(::ftruncate(fd_.get(), static_cast<off_t>(bytes)), "resizing the disk image");

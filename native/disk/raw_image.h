@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -14,9 +16,11 @@ namespace tsvmm {
 class RawImage : public DiskImage {
  public:
   /// Duplicates `fd`. Throws Error if it is neither a regular file nor a block device.
-  RawImage(int fd, bool direct);
+  RawImage(int fd, bool direct, DiskEngines engines = {});
 
   [[nodiscard]] int fd() const { return fd_.get(); }
+  [[nodiscard]] const DiskEngines& engines() const { return engines_; }
+  [[nodiscard]] bool is_block_device() const { return block_device_; }
   /// Past the page cache (O_DIRECT).
   [[nodiscard]] bool is_direct() const { return direct_; }
   /// Whether the file system can say at once that a read would have to wait (RWF_NOWAIT);
@@ -35,22 +39,25 @@ class RawImage : public DiskImage {
   /// The same for buffer addresses.
   [[nodiscard]] uint32_t memory_alignment() const { return memory_alignment_; }
   /// Held while a block is read, changed in part and written back, which direct I/O cannot do in
-  /// one.
+  /// one, and while the file's size changes.
   [[nodiscard]] std::mutex& partial_blocks() const { return partial_blocks_; }
 
  private:
   void read_block_device();
   void read_direct_alignment();
+  void read_discard_limits(dev_t device);
 
   UniqueFd fd_;
   const bool direct_;
+  const DiskEngines engines_;
   mutable std::mutex partial_blocks_;
   std::atomic<uint64_t> size_ = 0;
-  bool resizable_ = false;
+  bool block_device_ = false;
   uint32_t offset_alignment_ = 1;
   uint32_t memory_alignment_ = 1;
   uint32_t logical_block_size_ = 512;
   uint32_t physical_block_size_ = 512;
+  uint32_t discard_granularity_ = 0;
 };
 
 }  // namespace tsvmm

@@ -9,6 +9,8 @@
 #include <memory>
 #include <mutex>
 
+#include "disk/ranges.h"
+
 namespace tsvmm {
 namespace {
 
@@ -38,22 +40,50 @@ ssize_t transfer(int fd, const DiskOperation& operation) {
   return result;
 }
 
-/// Reads or writes all of an aligned range; 0 or an errno. The image may end inside the last block.
+/// The file's size, or what the image says if that cannot be had.
+uint64_t file_size(const RawImage& image) {
+  const off_t end = ::lseek(image.fd(), 0, SEEK_END);
+  return end < 0 ? image.size() : static_cast<uint64_t>(end);
+}
+
+/// Reads or writes an aligned range, as much of it as lies before `end`; 0 or an errno.
 int transfer_blocks(const RawImage& image, DiskOperation::Kind kind, bool durable, uint64_t offset,
-                    std::span<uint8_t> bytes) {
+                    std::span<uint8_t> bytes, uint64_t end) {
   iovec buffer{bytes.data(), bytes.size()};
   DiskOperation operation{.kind = kind,
                           .durable = durable,
                           .offset = offset,
                           .length = bytes.size(),
                           .buffers = {&buffer, 1}};
-  while (operation.length != 0 && operation.offset < image.size()) {
+  while (operation.length != 0 && operation.offset < end) {
     const ssize_t result = transfer(image.fd(), operation);
     if (result < 0) return errno;
     if (result == 0) return EIO;
     advance(operation, static_cast<size_t>(result));
   }
   return 0;
+}
+
+/// Reads the whole blocks that a piece lies in. Behind the end of the file, where `needed` bytes
+/// must not reach, there are zeros.
+int read_blocks(const RawImage& image, uint64_t start, std::span<uint8_t> blocks, size_t needed) {
+  const uint64_t end = file_size(image);
+  const size_t present = start < end ? std::min<uint64_t>(blocks.size(), end - start) : 0;
+  if (present < needed) return EIO;
+  std::ranges::fill(blocks.subspan(present), uint8_t{0});
+  return transfer_blocks(image, DiskOperation::Kind::kRead, false, start, blocks, end);
+}
+
+/// Writes the whole blocks that a piece of the operation lies in, up to `wanted`. What makes the
+/// file longer than that is cut off again.
+int write_blocks(const RawImage& image, bool durable, uint64_t start, std::span<uint8_t> blocks,
+                 uint64_t wanted) {
+  const uint64_t end = std::max(file_size(image), wanted);
+  const uint64_t covered = start + blocks.size();
+  const int error =
+      transfer_blocks(image, DiskOperation::Kind::kWrite, durable, start, blocks, covered);
+  if (error != 0 || covered <= end) return error;
+  return ::ftruncate(image.fd(), static_cast<off_t>(end)) == 0 ? 0 : errno;
 }
 
 /// Moves bytes between the operation's buffers and `bytes`, and takes them off the operation.
@@ -81,20 +111,20 @@ int bounce_piece(const RawImage& image, DiskOperation& operation, uint8_t* bounc
   const std::span<uint8_t> blocks(bounce, covered);
   const bool partial = covered != size;
 
+  if (is_read(operation)) {
+    const int error = read_blocks(image, start, blocks, skip + size);
+    if (error == 0) copy(operation, blocks.subspan(skip, size));
+    return error;
+  }
+  const uint64_t wanted = operation.offset + size;
   std::unique_lock<std::mutex> lock(image.partial_blocks(), std::defer_lock);
-  if (partial && !is_read(operation)) lock.lock();
-  if (is_read(operation) || partial) {
-    const int error = transfer_blocks(image, DiskOperation::Kind::kRead, false, start, blocks);
+  if (partial) {
+    lock.lock();
+    const int error = read_blocks(image, start, blocks, 0);
     if (error != 0) return error;
   }
   copy(operation, blocks.subspan(skip, size));
-  if (is_read(operation)) return 0;
-  const int error = transfer_blocks(image, operation.kind, operation.durable, start, blocks);
-  // A whole block written over the end of a file has made it longer.
-  if (error == 0 && start + covered > image.size()) {
-    return ::ftruncate(image.fd(), static_cast<off_t>(image.size())) == 0 ? 0 : errno;
-  }
-  return error;
+  return write_blocks(image, operation.durable, start, blocks, wanted);
 }
 
 int bounce_all(const RawImage& image, DiskOperation& operation) {
@@ -107,6 +137,24 @@ int bounce_all(const RawImage& image, DiskOperation& operation) {
     if (error != 0) return error;
   }
   return 0;
+}
+
+void run_transfer(const RawImage& image, DiskOperation& operation) {
+  while (operation.length != 0) {
+    if (!is_aligned(image, operation)) {
+      operation.error = bounce_all(image, operation);
+      return;
+    }
+    const ssize_t result = transfer(image.fd(), operation);
+    // The guest sees a disk of fixed size, so an end of file inside it is an error (the file was
+    // truncated).
+    if (result <= 0) {
+      operation.error = result < 0 ? errno : EIO;
+      return;
+    }
+    advance(operation, static_cast<size_t>(result));
+  }
+  operation.error = 0;
 }
 
 }  // namespace
@@ -135,26 +183,35 @@ void advance(DiskOperation& operation, size_t bytes) noexcept {
   }
 }
 
-void run_synchronously(const RawImage& image, DiskOperation& operation) noexcept {
-  if (operation.kind == DiskOperation::Kind::kFlush) {
-    operation.error = ::fdatasync(image.fd()) == 0 ? 0 : errno;
-    return;
-  }
-  while (operation.length != 0) {
-    if (!is_aligned(image, operation)) {
-      operation.error = bounce_all(image, operation);
-      return;
-    }
-    const ssize_t result = transfer(image.fd(), operation);
-    // The guest sees a disk of fixed size, so an end of file inside it is an error (the file was
-    // truncated).
-    if (result <= 0) {
-      operation.error = result < 0 ? errno : EIO;
-      return;
-    }
-    advance(operation, static_cast<size_t>(result));
-  }
+bool read_without_waiting(const RawImage& image, DiskOperation& operation) noexcept {
+  if (operation.buffers.size() > kMaxBuffersPerCall) return false;
+  const ssize_t result =
+      ::preadv2(image.fd(), operation.buffers.data(), static_cast<int>(operation.buffers.size()),
+                static_cast<off_t>(operation.offset), RWF_NOWAIT);
+  if (result < 0 || static_cast<uint64_t>(result) != operation.length) return false;
+  operation.length = 0;
   operation.error = 0;
+  return true;
+}
+
+void run_synchronously(const RawImage& image, DiskOperation& operation) noexcept {
+  switch (operation.kind) {
+    case DiskOperation::Kind::kRead:
+    case DiskOperation::Kind::kWrite:
+      return run_transfer(image, operation);
+    case DiskOperation::Kind::kFlush:
+      operation.error = ::fdatasync(image.fd()) == 0 ? 0 : errno;
+      return;
+    case DiskOperation::Kind::kDiscard:
+      operation.error = discard_range(image, operation.offset, operation.length);
+      break;
+    case DiskOperation::Kind::kWriteZeroes:
+      operation.error = zero_range(image, operation);
+      break;
+  }
+  if (operation.error == 0 && operation.durable && ::fdatasync(image.fd()) != 0) {
+    operation.error = errno;
+  }
 }
 
 }  // namespace tsvmm

@@ -18,6 +18,10 @@ inline constexpr size_t kMaxBuffersPerCall = 1024;
 /// Takes `bytes` off the front of the operation's rest.
 void advance(DiskOperation& operation, size_t bytes) noexcept;
 
+/// Reads all of the operation from the page cache. False, with the operation as it was, if that
+/// would mean waiting, or if it fails.
+[[nodiscard]] bool read_without_waiting(const RawImage& image, DiskOperation& operation) noexcept;
+
 /// Does the rest of the operation in this thread, through a buffer of our own where direct I/O
 /// needs one, and sets its error.
 void run_synchronously(const RawImage& image, DiskOperation& operation) noexcept;

@@ -58,7 +58,15 @@ void Machine::pause() {
   if (!devices_) throw Error("ERR_TSVMM_NO_MACHINE", "this machine does not run");
   vcpus_->pause();
   vm_->save_clock();
-  devices_->pause();
+  try {
+    devices_->pause();
+  } catch (...) {
+    // The guest goes on rather than staying half paused.
+    vm_->restore_clock();
+    devices_->resume();
+    vcpus_->resume();
+    throw;
+  }
 }
 
 void Machine::resume() {

@@ -14,13 +14,15 @@ struct MachineEvent {
     kDeviceActivated,
     kDeviceReset,
     kDeviceFailed,
+    kDeviceNote,
     kFirmwareLog,
     kGuestPanic,
   };
   Type type;
-  std::string id;      ///< the device's
-  std::string reason;  ///< kReset: the cause; kVcpuError, kDeviceFailed: the reason; kFirmwareLog:
-                       ///< the line; kGuestPanic: which event
+  std::string id;  ///< the device's
+  /// kReset: the cause; kVcpuError, kDeviceFailed: the reason; kDeviceNote: the text; kFirmwareLog:
+  /// the line; kGuestPanic: which event
+  std::string reason;
   unsigned vcpu = 0;
   uint64_t code = 0;
   std::string detail;

@@ -3,16 +3,51 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <utility>
 
 #include "core/bytes.h"
 #include "core/error.h"
+#include "core/thread.h"
 #include "virtio/block_protocol.h"
 #include "virtio/block_queue.h"
 
 namespace tsvmm {
 
+namespace {
+
+uint64_t offered_features(const DiskLimits& limits, const VirtioBlock::Options& options) {
+  uint64_t features = virtio_block::kFeatureSegMax | virtio_block::kFeatureBlockSize |
+                      virtio_block::kFeatureFlush | virtio_block::kFeatureTopology |
+                      virtio_block::kFeatureConfigWce | virtio_feature::kIndirectDescriptors |
+                      virtio_feature::kEventIndex;
+  if (options.num_queues > 1) features |= virtio_block::kFeatureMultiQueue;
+  if (options.read_only) return features | virtio_block::kFeatureReadOnly;
+  if (!options.sparse) return features;
+  if (limits.discard_granularity != 0) features |= virtio_block::kFeatureDiscard;
+  if (limits.can_write_zeroes) features |= virtio_block::kFeatureWriteZeroes;
+  return features;
+}
+
+/// What the driver is told of ranges that it discards or zeroes (virtio 1.2 §5.2.4).
+void fill_range_limits(virtio_block::Config& config, const DiskLimits& limits, uint64_t features) {
+  if ((features & virtio_block::kFeatureDiscard) != 0) {
+    config.max_discard_sectors = virtio_block::kMaxDiscardSectors;
+    config.max_discard_seg = virtio_block::kMaxSegments;
+    config.discard_sector_alignment = limits.discard_granularity / virtio_block::kSectorSize;
+  }
+  if ((features & virtio_block::kFeatureWriteZeroes) != 0) {
+    config.max_write_zeroes_sectors = virtio_block::kMaxWriteZeroesSectors;
+    config.max_write_zeroes_seg = virtio_block::kMaxSegments;
+    config.write_zeroes_may_unmap = 1;
+  }
+}
+
+}  // namespace
+
 VirtioBlock::VirtioBlock(std::unique_ptr<DiskImage> image, Options options)
-    : options_(std::move(options)), image_(std::move(image)) {
+    : options_(std::move(options)),
+      image_(std::move(image)),
+      features_(offered_features(image_->limits(), options_)) {
   if (!std::has_single_bit(options_.queue_size) || options_.queue_size < 4 ||
       options_.queue_size > 32768) {
     throw Error("EINVAL", options_.id + ": queue size must be a power of two from 4 to 32768");
@@ -27,23 +62,7 @@ VirtioBlock::VirtioBlock(std::unique_ptr<DiskImage> image, Options options)
   loops_.resize(options_.num_queues);
 }
 
-VirtioBlock::~VirtioBlock() {
-  // A paused loop would keep the queues from ending.
-  for (const auto& loop : loops_) {
-    if (loop) loop->stop();
-  }
-  queues_.clear();
-}
-
-uint64_t VirtioBlock::features() const noexcept {
-  uint64_t features = virtio_block::kFeatureSegMax | virtio_block::kFeatureBlockSize |
-                      virtio_block::kFeatureFlush | virtio_block::kFeatureTopology |
-                      virtio_block::kFeatureConfigWce | virtio_feature::kIndirectDescriptors |
-                      virtio_feature::kEventIndex;
-  if (options_.read_only) features |= virtio_block::kFeatureReadOnly;
-  if (options_.num_queues > 1) features |= virtio_block::kFeatureMultiQueue;
-  return features;
-}
+VirtioBlock::~VirtioBlock() { VirtioBlock::reset(); }
 
 std::vector<uint16_t> VirtioBlock::queue_sizes() const {
   return std::vector<uint16_t>(options_.num_queues, options_.queue_size);
@@ -64,6 +83,7 @@ void VirtioBlock::read_config(uint32_t offset, std::span<uint8_t> data) noexcept
   config.min_io_size = static_cast<uint16_t>(std::min(blocks, 0xffffU));
   config.writeback = writeback_.load(std::memory_order_relaxed) ? 1 : 0;
   config.num_queues = options_.num_queues;
+  fill_range_limits(config, limits, features_);
   std::array<uint8_t, sizeof config> bytes{};
   store(std::span<uint8_t>(bytes), config);
   std::copy_n(bytes.begin() + offset, data.size(), data.begin());
@@ -77,16 +97,24 @@ void VirtioBlock::activate(const Activation& activation) {
   // A driver that knows neither flushes nor the switch expects completed writes to last (§5.2.6.2).
   if ((activation.features & (virtio_block::kFeatureFlush | virtio_block::kFeatureConfigWce)) == 0)
     writeback_ = false;
-  const BlockContext context{
-      *image_, host(), writeback_, options_.serial, options_.read_only, options_.protect_sector0};
+  const BlockContext context{*image_,
+                             host(),
+                             writeback_,
+                             options_.serial,
+                             options_.read_only,
+                             options_.protect_sector0,
+                             features_,
+                             options_.rate_limiter.get(),
+                             options_.patience_ms};
   try {
+    const std::lock_guard lock(mutex_);
     for (const VirtqueueSetup& setup : activation.queues) {
-      auto& loop = loops_.at(setup.index);
-      if (!loop) {
-        loop = std::make_unique<EventLoop>(options_.id + "_q" + std::to_string(setup.index));
-      }
-      queues_.push_back(std::make_unique<BlockQueue>(context, activation, setup, *loop,
-                                                     *counters_.at(setup.index)));
+      queues_.push_back(std::make_unique<BlockQueue>(
+          context, activation, setup, loop_of(setup.index), *counters_.at(setup.index)));
+    }
+    if (!std::exchange(told_engine_, true) && !queues_.empty()) {
+      const std::string_view engine = queues_.front()->engine();
+      if (!engine.empty()) host().note("I/O by " + std::string(engine));
     }
   } catch (...) {
     reset();
@@ -94,7 +122,25 @@ void VirtioBlock::activate(const Activation& activation) {
   }
 }
 
+EventLoop& VirtioBlock::loop_of(uint16_t queue) {
+  auto& loop = loops_.at(queue);
+  if (loop) return *loop;
+  auto made = std::make_unique<EventLoop>(options_.id + "_q" + std::to_string(queue));
+  if (queue < options_.queue_cpus.size()) {
+    made->call([this, queue] {
+      try {
+        pin_current_thread(options_.queue_cpus[queue]);
+      } catch (const Error& error) {
+        host().note("queue " + std::to_string(queue) + " runs on any host CPU: " + error.what());
+      }
+    });
+  }
+  loop = std::move(made);
+  return *loop;
+}
+
 void VirtioBlock::reset() noexcept {
+  const std::lock_guard lock(mutex_);
   // A queue that ends waits for its loop, also on a machine that is deleted while it is paused.
   for (const auto& loop : loops_) {
     if (loop) loop->resume();
@@ -103,23 +149,49 @@ void VirtioBlock::reset() noexcept {
   writeback_ = true;
 }
 
+void VirtioBlock::hold_queues() {
+  for (const auto& queue : queues_) {
+    if (queue->pause()) continue;
+    release_queues();
+    throw Error("ETIMEDOUT", options_.id + ": the disk does not answer");
+  }
+}
+
+void VirtioBlock::release_queues() noexcept {
+  for (const auto& queue : queues_) queue->resume();
+}
+
 void VirtioBlock::pause() {
-  for (const auto& queue : queues_) queue->pause();
+  const std::lock_guard lock(mutex_);
+  hold_queues();
+  paused_ = true;
   for (const auto& loop : loops_) {
     if (loop) loop->pause();
   }
 }
 
 void VirtioBlock::resume() {
+  const std::lock_guard lock(mutex_);
   for (const auto& loop : loops_) {
     if (loop) loop->resume();
   }
-  for (const auto& queue : queues_) queue->resume();
+  if (std::exchange(paused_, false)) release_queues();
 }
 
 void VirtioBlock::resize(uint64_t bytes) {
   if (options_.read_only) throw Error("EROFS", options_.id + " is read-only");
-  image_->resize(bytes);
+  {
+    const std::lock_guard lock(mutex_);
+    // What was checked against the old size must not be done to the new one.
+    if (!paused_) hold_queues();
+    try {
+      image_->resize(bytes);
+    } catch (...) {
+      if (!paused_) release_queues();
+      throw;
+    }
+    if (!paused_) release_queues();
+  }
   host().config_changed();
 }
 

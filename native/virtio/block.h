@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ class VirtioBlock : public VirtioDevice {
     bool sparse = true;                         ///< discarding is offered if the image can do it
     std::vector<std::vector<int>> queue_cpus;   ///< host CPUs of each queue's thread; empty: any
     std::shared_ptr<RateLimiter> rate_limiter;  ///< may be shared with other devices; nullptr: none
+    int patience_ms = 10'000;  ///< after that time without an answer the disk counts as hung
   };
 
   /// Throws Error if the options make no sense.
@@ -42,7 +44,7 @@ class VirtioBlock : public VirtioDevice {
   ~VirtioBlock() override;
 
   [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kBlock; }
-  [[nodiscard]] uint64_t features() const noexcept override;
+  [[nodiscard]] uint64_t features() const noexcept override { return features_; }
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   [[nodiscard]] uint32_t config_size() const noexcept override;
   void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
@@ -53,14 +55,23 @@ class VirtioBlock : public VirtioDevice {
   void resume() override;
   [[nodiscard]] std::vector<Counter> counters() const override;
 
-  /// Gives the disk another size, a multiple of 512 bytes, and tells the driver. Any thread. Throws
-  /// Error if the image cannot have it.
+  /// Gives the image another size, a multiple of 512 bytes, and tells the driver. Any thread, with
+  /// the machine running or paused. Throws Error, also if the image's format cannot do it.
   void resize(uint64_t bytes);
 
  private:
+  EventLoop& loop_of(uint16_t queue);
+  /// All queues stand still afterwards. Throws Error if the disk does not answer.
+  void hold_queues();
+  void release_queues() noexcept;
+
   const Options options_;
   const std::unique_ptr<DiskImage> image_;
+  const uint64_t features_;
   std::atomic<bool> writeback_ = true;
+  std::mutex mutex_;     ///< of what follows
+  bool paused_ = false;  ///< together with the machine
+  bool told_engine_ = false;
   std::vector<std::unique_ptr<BlockCounters>> counters_;  ///< by queue
   std::vector<std::unique_ptr<EventLoop>> loops_;         ///< by queue, made when first needed
   std::vector<std::unique_ptr<BlockQueue>> queues_;       ///< the enabled ones, while active

@@ -1,21 +1,29 @@
 #include "virtio/block_queue.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 
+#include "core/error.h"
 #include "device/monotonic.h"
-#include "virtio/block.h"
 
 namespace tsvmm {
 namespace {
 
-/// Times that the queue is looked at before the loop gets its turn (to be paused, for one).
-constexpr int kRoundsPerWake = 16;
+/// What is taken from the ring before it is handed on: enough to share the cost of a system call,
+/// and few enough that the driver prepares its next requests meanwhile.
+constexpr int kOperationsPerTurn = 8;
+/// The same with adjacent requests, many of which are one operation.
+constexpr int kRequestsPerTurn = 32;
 /// A bound for what many requests of many buffers may make us allocate: 1 MiB a queue.
 constexpr size_t kMaxExtraBuffers = 65536;
+/// How long the thread looks for the driver's next request, and for the host's answers, each of
+/// which costs less time to sleep for.
+constexpr uint64_t kGuestPollNs = 32'000;
+constexpr uint64_t kDiskPollNs = 8'000;
 
 }  // namespace
 
@@ -28,16 +36,25 @@ BlockQueue::BlockQueue(const BlockContext& context, const Activation& activation
       interrupt_(*setup.interrupt),
       queue_(activation.memory, setup.rings, activation.features),
       disk_(context.image.make_queue(queue_.size())),
+      merger_(*disk_),
+      guest_poll_(kGuestPollNs),
+      disk_poll_(kDiskPollNs),
       requests_(queue_.size()) {
   free_.reserve(requests_.size());
   for (size_t i = requests_.size(); i-- > 0;) free_.push_back(static_cast<uint16_t>(i));
-  if (disk_->completion_fd() >= 0) {
-    loop_.add(disk_->completion_fd(), EPOLLIN, [this](uint32_t) { serve(); });
+  if (context_.limiter != nullptr) {
+    const int timer = ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    throttle_timer_.reset(check_errno(timer, "timerfd_create"));
   }
   try {
+    for (const int fd : {disk_->completion_fd(), throttle_timer_.get()}) {
+      if (fd >= 0) loop_.add(fd, EPOLLIN, [this](uint32_t) { serve(); });
+    }
     loop_.add(doorbell_.fd(), EPOLLIN, [this](uint32_t) { serve(); });
   } catch (...) {
-    if (disk_->completion_fd() >= 0) loop_.remove(disk_->completion_fd());
+    for (const int fd : {disk_->completion_fd(), throttle_timer_.get()}) {
+      if (fd >= 0) loop_.remove(fd);
+    }
     throw;
   }
   // A look of our own to begin with: the driver may have made requests available without ringing.
@@ -45,64 +62,124 @@ BlockQueue::BlockQueue(const BlockContext& context, const Activation& activation
 }
 
 BlockQueue::~BlockQueue() {
-  loop_.remove(doorbell_.fd());
-  if (disk_->completion_fd() >= 0) loop_.remove(disk_->completion_fd());
-  drain();
+  for (const int fd : {doorbell_.fd(), disk_->completion_fd(), throttle_timer_.get()}) {
+    if (fd >= 0) loop_.remove(fd);
+  }
+  // The disk's queue belongs to the loop's thread.
+  loop_.call([this] {
+    drain_at_end();
+    disk_.reset();
+  });
 }
 
-void BlockQueue::pause() noexcept {
-  loop_.call([this] {
+bool BlockQueue::pause() noexcept {
+  bool drained = false;
+  loop_.call([this, &drained] {
     loop_.modify(doorbell_.fd(), 0);
-    drain();
+    paused_ = true;
+    drained = drain(context_.patience_ms);
   });
+  if (!drained) resume();
+  return drained;
 }
 
 void BlockQueue::resume() noexcept {
   loop_.call([this] {
-    if (failure_ == nullptr) loop_.modify(doorbell_.fd(), EPOLLIN);
+    paused_ = false;
+    if (failure_ != nullptr) return;
+    loop_.modify(doorbell_.fd(), EPOLLIN);
+    doorbell_.signal();  // It may have been silenced when the pause came.
   });
 }
 
+/// Goes on until there is nothing to do, or somebody else wants the loop.
 void BlockQueue::serve() noexcept {
   (void)doorbell_.consume();
-  for (int round = 0; round < kRoundsPerWake; ++round) {
-    queue_.disable_notifications();
-    const Taken taken = take_requests();
-    const bool submitted = disk_->submit();
-    reap();
-    publish();
-    if (taken == Taken::kBroken) return fail(failure_);
-    if (!submitted) break;
-    // Full: the next completion brings us back, unless it has come already.
-    if (taken == Taken::kFull && free_.empty()) return;
-    if (taken == Taken::kAll && !queue_.enable_notifications()) return;
-  }
-  doorbell_.signal();  // There is more to do: come back after the loop's other handlers.
+  consume_throttle_timer();
+  guest_poll_.woken();
+  disk_poll_.woken();
+  queue_.disable_notifications();
+  do {
+    const Look look = turn();
+    if (look == Look::kBroken) return fail(failure_);
+    if (look != Look::kWorked && !sleep_or_poll(look)) return;
+  } while (!loop_.is_wanted());
+  doorbell_.signal();  // Comes back after the loop's other tasks.
 }
 
-BlockQueue::Taken BlockQueue::take_requests() noexcept {
-  if (failure_ != nullptr) return Taken::kBroken;
+BlockQueue::Look BlockQueue::turn() noexcept {
+  const Look look = paused_ ? Look::kFull : take_requests();
+  const bool submitted = disk_->submit();
+  reap();
+  publish();
+  // What the host could not take is left for another try, and that is work.
+  return submitted || look == Look::kBroken ? look : Look::kWorked;
+}
+
+/// False if the loop is to sleep.
+bool BlockQueue::sleep_or_poll(Look last) noexcept {
+  const bool takes = last == Look::kNothing;
+  const auto is_ready = [&] {
+    return (takes && queue_.has_available()) || disk_->completions_pending() || loop_.is_wanted();
+  };
+  AdaptivePoll& poll = in_flight() ? disk_poll_ : guest_poll_;
+  if (last == Look::kThrottled && !in_flight()) return false;
+  if (poll.wait(is_ready)) return true;
+  if (!takes || !queue_.enable_notifications()) return false;
+  queue_.disable_notifications();
+  return true;
+}
+
+BlockQueue::Look BlockQueue::take_requests() noexcept {
   batch_time_ = 0;
-  DescriptorChain chain;
-  while (!free_.empty()) {
-    const SplitQueue::Pop popped = queue_.pop(chain);
-    if (popped == SplitQueue::Pop::kEmpty) return Taken::kAll;
-    if (popped == SplitQueue::Pop::kBroken) {
-      failure_ = queue_.error();
-      return Taken::kBroken;
+  Look look = Look::kWorked;
+  int operations = 0;
+  for (int requests = 0; requests < kRequestsPerTurn && operations < kOperationsPerTurn;
+       ++requests) {
+    bool is_operation = false;
+    look = take_one(is_operation);
+    if (look != Look::kWorked) {
+      // Only the first look in vain counts.
+      if (requests != 0 && look != Look::kBroken) look = Look::kWorked;
+      break;
     }
-    if (!has_room(chain)) {
-      queue_.undo_pop();
-      return Taken::kFull;
-    }
-    BlockRequest& request = requests_[free_.back()];
-    failure_ = request.parse(chain);
-    if (failure_ != nullptr) return Taken::kBroken;
-    free_.pop_back();
-    extra_buffers_ += request.extra;
-    begin(request);
+    if (is_operation) ++operations;
   }
-  return Taken::kFull;
+  merger_.flush();
+  return look;
+}
+
+BlockQueue::Look BlockQueue::take_one(bool& is_operation) noexcept {
+  if (failure_ != nullptr) return Look::kBroken;
+  if (free_.empty()) return Look::kFull;
+  DescriptorChain chain;
+  const SplitQueue::Pop popped = queue_.pop(chain);
+  if (popped == SplitQueue::Pop::kEmpty) return Look::kNothing;
+  if (popped == SplitQueue::Pop::kBroken) {
+    failure_ = queue_.error();
+    return Look::kBroken;
+  }
+  if (!has_room(chain)) {
+    queue_.undo_pop();
+    return Look::kFull;
+  }
+  BlockRequest& request = requests_[free_.back()];
+  failure_ = request.parse(chain);
+  if (failure_ != nullptr) return Look::kBroken;
+  if (batch_time_ == 0) batch_time_ = monotonic_ns();
+  if (is_throttled(request)) {
+    queue_.undo_pop();
+    return Look::kThrottled;
+  }
+  free_.pop_back();
+  extra_buffers_ += request.extra;
+  request.started = batch_time_;
+  if (const auto status = prepare(context_, request)) {
+    complete(request, *status);
+  } else {
+    is_operation = merger_.add(request);
+  }
+  return Look::kWorked;
 }
 
 bool BlockQueue::has_room(const DescriptorChain& chain) const noexcept {
@@ -110,91 +187,67 @@ bool BlockQueue::has_room(const DescriptorChain& chain) const noexcept {
          extra_buffers_ + BlockRequest::extra_buffers(chain) <= kMaxExtraBuffers;
 }
 
-void BlockQueue::begin(BlockRequest& request) noexcept {
-  if (batch_time_ == 0) batch_time_ = monotonic_ns();
-  request.started = batch_time_;
-  std::optional<uint8_t> status;
-  switch (request.header.type) {
-    case virtio_block::kRequestIn:
-      status = begin_transfer(request, DiskOperation::Kind::kRead);
-      break;
-    case virtio_block::kRequestOut:
-      status = begin_transfer(request, DiskOperation::Kind::kWrite);
-      break;
-    case virtio_block::kRequestFlush:
-      static_cast<DiskOperation&>(request) = {};
-      request.kind = DiskOperation::Kind::kFlush;
-      disk_->start(request);
-      break;
-    case virtio_block::kRequestGetId:
-      status = give_id(request);
-      break;
-    default:
-      status = virtio_block::kStatusUnsupported;
-  }
-  if (status) complete(request, *status);
+bool BlockQueue::is_throttled(const BlockRequest& request) noexcept {
+  if (context_.limiter == nullptr || request.header.type == virtio_block::kRequestGetId)
+    return false;
+  const uint64_t wait_ns = context_.limiter->admit(request.transfer_size(), batch_time_);
+  if (wait_ns == 0) return false;
+  const itimerspec when{.it_interval = {},
+                        .it_value = {.tv_sec = static_cast<time_t>(wait_ns / 1'000'000'000),
+                                     .tv_nsec = static_cast<long>(wait_ns % 1'000'000'000)}};
+  ::timerfd_settime(throttle_timer_.get(), 0, &when, nullptr);
+  return true;
 }
 
-std::optional<uint8_t> BlockQueue::begin_transfer(BlockRequest& request,
-                                                  DiskOperation::Kind kind) noexcept {
-  const uint64_t capacity = context_.image.size() / virtio_block::kSectorSize;
-  const uint64_t sector = request.header.sector;
-  const uint64_t sectors = request.data_length / virtio_block::kSectorSize;
-  if (request.data_length % virtio_block::kSectorSize != 0 || sectors > capacity ||
-      sector > capacity - sectors) {
-    return virtio_block::kStatusIoError;
-  }
-  const bool is_write = kind == DiskOperation::Kind::kWrite;
-  if (is_write && (context_.read_only || (context_.protect_sector0 && sector == 0))) {
-    return virtio_block::kStatusIoError;
-  }
-  if (sectors == 0) return virtio_block::kStatusOk;
-  static_cast<DiskOperation&>(request) = {
-      .kind = kind,
-      // Write-through: nothing is done before it is on the disk (virtio 1.2 §5.2.6.2).
-      .durable = is_write && !context_.writeback.load(std::memory_order_relaxed),
-      .offset = sector * virtio_block::kSectorSize,
-      .length = request.data_length,
-      .buffers = request.data};
-  disk_->start(request);
-  return std::nullopt;
-}
-
-uint8_t BlockQueue::give_id(BlockRequest& request) const noexcept {
-  // Padded with zeros, without one at the end if all 20 bytes are used (virtio 1.2 §5.2.6.1).
-  std::array<char, VirtioBlock::kSerialSize> id{};
-  std::copy_n(context_.serial.begin(), std::min(id.size(), context_.serial.size()), id.begin());
-  for (const iovec& buffer : request.data) {
-    const size_t size = std::min(buffer.iov_len, id.size() - request.data_written);
-    std::memcpy(buffer.iov_base, id.data() + request.data_written, size);
-    request.data_written += static_cast<uint32_t>(size);
-  }
-  return virtio_block::kStatusOk;
+void BlockQueue::consume_throttle_timer() noexcept {
+  uint64_t rings;
+  if (throttle_timer_.valid()) (void)!::read(throttle_timer_.get(), &rings, sizeof rings);
 }
 
 void BlockQueue::reap() noexcept {
-  uint64_t now = 0;
-  while (DiskOperation* operation = disk_->next_completed()) {
-    auto& request = static_cast<BlockRequest&>(*operation);
-    if (request.error != 0) {
-      complete(request, virtio_block::kStatusIoError);
-      continue;
-    }
-    if (now == 0) now = monotonic_ns();
-    count(request, now);
-    if (request.kind == DiskOperation::Kind::kRead) {
-      // The used length has 32 bits, which a chain of overlapping buffers can exceed.
-      request.data_written =
-          static_cast<uint32_t>(std::min<uint64_t>(request.data_length, UINT32_MAX - 1));
-    }
-    complete(request, virtio_block::kStatusOk);
+  end_time_ = 0;
+  while (DiskOperation* operation = disk_->next_completed()) end_operation(*operation);
+  if (std::exchange(restarted_, false)) (void)disk_->submit();
+}
+
+void BlockQueue::end_operation(DiskOperation& operation) noexcept {
+  if (BlockMerge* merge = merger_.merge_of(operation)) {
+    end_merge(*merge);
+  } else {
+    end_request(static_cast<BlockRequest&>(operation));
   }
 }
 
-void BlockQueue::count(const BlockRequest& request, uint64_t now) noexcept {
-  if (request.kind == DiskOperation::Kind::kFlush) return;
-  const bool is_read = request.kind == DiskOperation::Kind::kRead;
-  (is_read ? counters_.reads : counters_.writes).count(request.data_length, now - request.started);
+void BlockQueue::end_merge(BlockMerge& merge) noexcept {
+  for (BlockRequest* request : merge.members()) {
+    if (merge.error == 0) {
+      request->error = 0;
+      end_request(*request);
+    } else {
+      // Only those that fail by themselves fail.
+      disk_->start(*request);
+      restarted_ = true;
+    }
+  }
+  merger_.release(merge);
+}
+
+void BlockQueue::end_request(BlockRequest& request) noexcept {
+  if (request.error != 0) return complete(request, virtio_block::kStatusIoError);
+  if (request.ranges && prepare_next_range(request)) {
+    disk_->start(request);
+    restarted_ = true;
+    return;
+  }
+  if (end_time_ == 0) end_time_ = monotonic_ns();
+  counters_.count(request.kind, request.ranges ? request.ranges->size : request.transfer_size(),
+                  end_time_ - request.started);
+  if (request.kind == DiskOperation::Kind::kRead) {
+    // The used length has 32 bits, which a chain of overlapping buffers can exceed.
+    request.data_written =
+        static_cast<uint32_t>(std::min<uint64_t>(request.data_length, UINT32_MAX - 1));
+  }
+  complete(request, virtio_block::kStatusOk);
 }
 
 void BlockQueue::complete(BlockRequest& request, uint8_t status) noexcept {
@@ -207,12 +260,23 @@ void BlockQueue::publish() noexcept {
   if (queue_.publish()) interrupt_.trigger();
 }
 
-void BlockQueue::drain() noexcept {
-  while (free_.size() < requests_.size()) {
-    disk_->wait();
+bool BlockQueue::drain(int patience_ms) noexcept {
+  while (in_flight()) {
+    (void)disk_->submit();
+    const size_t before = free_.size();
     reap();
+    if (free_.size() != before) continue;
+    pollfd poll_fd{.fd = disk_->completion_fd(), .events = POLLIN, .revents = 0};
+    if (poll_fd.fd >= 0 && ::poll(&poll_fd, 1, patience_ms) == 0) return false;
   }
   publish();
+  return true;
+}
+
+void BlockQueue::drain_at_end() noexcept {
+  if (drain(context_.patience_ms)) return;
+  context_.host.note("the disk does not answer: waiting for what it was asked before");
+  (void)drain(-1);
 }
 
 void BlockQueue::fail(const char* reason) noexcept {

@@ -47,8 +47,11 @@ const char* BlockRequest::parse(const DescriptorChain& chain) noexcept {
   if (header_size < bytes.size()) return "block request without a whole header";
   std::memcpy(&header, bytes.data(), sizeof header);
 
-  // The other types have their data, if any, in the writable part, all of it but the status byte.
-  if (header.type != virtio_block::kRequestOut) {
+  // The others have their data, if any, in the writable part, all of it but the status byte.
+  const bool is_readable = header.type == virtio_block::kRequestOut ||
+                           header.type == virtio_block::kRequestDiscard ||
+                           header.type == virtio_block::kRequestWriteZeroes;
+  if (!is_readable) {
     used_ = 0;
     data_length = 0;
     for (const GuestBuffer& buffer : chain.writable.first(chain.writable.size() - 1)) {
@@ -63,6 +66,7 @@ const char* BlockRequest::parse(const DescriptorChain& chain) noexcept {
 uint32_t BlockRequest::answer(uint8_t status) noexcept {
   *status_ = status;
   large_.reset();
+  ranges.reset();
   return data_written + 1;
 }
 

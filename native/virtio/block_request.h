@@ -13,8 +13,16 @@
 
 namespace tsvmm {
 
-/// A block request while it is on the way. Slots are reused; a request of ordinary size allocates
-/// nothing.
+/// The ranges of a discard or write-zeroes request, done one after the other.
+struct BlockRanges {
+  std::array<virtio_block::RangeSegment, virtio_block::kMaxSegments> segments;
+  uint32_t count = 0;
+  uint32_t next = 0;
+  uint64_t size = 0;  ///< bytes of all of them
+};
+
+/// A block request while it is on the way. Slots are reused; a read or write of ordinary size
+/// allocates nothing.
 struct BlockRequest : DiskOperation {
   static constexpr size_t kInlineBuffers = 16;
 
@@ -25,6 +33,12 @@ struct BlockRequest : DiskOperation {
   [[nodiscard]] static size_t extra_buffers(const DescriptorChain& chain) noexcept;
   /// Writes the status byte and returns how many bytes the device has written in all.
   uint32_t answer(uint8_t status) noexcept;
+  /// The bytes that it moves between the disk and memory.
+  [[nodiscard]] uint64_t transfer_size() const noexcept {
+    const bool transfers =
+        header.type == virtio_block::kRequestIn || header.type == virtio_block::kRequestOut;
+    return transfers ? data_length : 0;
+  }
 
   virtio_block::RequestHeader header{};
   uint16_t head = 0;
@@ -33,6 +47,7 @@ struct BlockRequest : DiskOperation {
   size_t extra = 0;           ///< allocated buffers
   uint64_t started = 0;       ///< monotonic ns
   std::span<iovec> data;      ///< of the direction that `header.type` has
+  std::unique_ptr<BlockRanges> ranges;
 
  private:
   [[nodiscard]] bool reserve(size_t count) noexcept;

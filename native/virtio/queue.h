@@ -46,6 +46,8 @@ class SplitQueue {
   /// Takes the next available chain. kBroken for good once the driver broke a rule; error() says
   /// which.
   [[nodiscard]] Pop pop(DescriptorChain& chain) noexcept;
+  /// Whether pop() would find something. For who looks again and again.
+  [[nodiscard]] bool has_available() noexcept { return chains_available(); }
   /// Gives the chains of the last `count` calls of pop() back, to be taken again later.
   void undo_pop(uint16_t count = 1) noexcept { state_.next_available -= count; }
 

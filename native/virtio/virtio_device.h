@@ -86,6 +86,8 @@ class VirtioHost {
   virtual void config_changed() noexcept = 0;
   /// The device cannot go on: DEVICE_NEEDS_RESET (virtio 1.2 §2.1.2).
   virtual void failed(std::string_view reason) noexcept = 0;
+  /// Something that a person may want to know of the device's work.
+  virtual void note([[maybe_unused]] std::string_view text) noexcept {}
 };
 
 /// What the machine hears of its virtio devices. Called on any thread, with locks held: it must
@@ -96,6 +98,7 @@ class DeviceEvents {
   virtual void activated(const std::string& id) noexcept = 0;
   virtual void reset(const std::string& id) noexcept = 0;
   virtual void failed(const std::string& id, std::string_view reason) noexcept = 0;
+  virtual void note(const std::string& id, std::string_view text) noexcept = 0;
 };
 
 struct Counter {
@@ -136,7 +139,8 @@ class VirtioDevice {
   virtual void reset() noexcept = 0;
 
   /// While the machine is paused and no vCPU runs: finishes what is in flight and holds the
-  /// device's own threads. Loops that were passed in are their owner's to pause.
+  /// device's own threads. Loops that were passed in are their owner's to pause. Throws Error if
+  /// what is in flight does not end; the device then runs as before.
   virtual void pause() {}
   virtual void resume() {}
 

@@ -124,6 +124,8 @@ function addDisk(bus: Bus, config: VmConfig, index: number, resources: BootResou
     readonly: disk.readonly,
     direct: disk.direct,
     sparse: disk.sparse,
+    disableIoUring: disk.disable_io_uring,
+    disableAio: disk.disable_aio,
     numQueues: disk.num_queues,
     queueSize: disk.queue_size,
     serial: disk.serial ?? '',

@@ -388,6 +388,9 @@ export class Vmm {
         this.#emit('guest', 'panic', { event: event.event });
         this.#options.onWarning?.(PANIC_TEXTS[event.event]);
         return;
+      case 'device-note':
+        this.#emit('virtio-device', 'note', { id: event.id, text: event.text });
+        return;
       case 'firmware-log':
         this.#emit('firmware', 'log', { line: event.line });
         return;

@@ -115,6 +115,8 @@ test('a queue size out of range fails the boot', async () => {
       readonly: false,
       direct: false,
       sparse: true,
+      disableIoUring: false,
+      disableAio: false,
       queueCpus: [],
       numQueues: 65_535,
       queueSize: 3,

@@ -1,8 +1,10 @@
 #include "disk/disk_queue.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "core/io_uring.h"
@@ -43,12 +45,25 @@ struct Transfer {
   DiskOperation operation;
 };
 
-/// Both engines do the same.
-class DiskQueueTest : public testing::TestWithParam<bool> {
+enum class Engine { kUring, kAio, kSync };
+
+DiskEngines allowing(Engine engine) {
+  return {.io_uring = engine == Engine::kUring, .linux_aio = engine == Engine::kAio};
+}
+
+std::string name_of(const testing::TestParamInfo<Engine>& info) {
+  static const std::array<std::string, 3> names{"IoUring", "LinuxAio", "Synchronous"};
+  return names.at(static_cast<size_t>(info.param));
+}
+
+/// All engines do the same.
+class DiskQueueTest : public testing::TestWithParam<Engine> {
  protected:
   void SetUp() override {
-    if (GetParam() && !IoUring::create(1)) GTEST_SKIP() << "this host refuses io_uring";
-    queue = GetParam() ? make_disk_queue(image, kDepth) : make_sync_disk_queue(image, kDepth);
+    if (GetParam() == Engine::kUring && !IoUring::create(1)) {
+      GTEST_SKIP() << "this host refuses io_uring";
+    }
+    queue = make_disk_queue(image, kDepth);
   }
   /// Waits for `count` operations to end.
   std::vector<DiskOperation*> finish(size_t count) {
@@ -71,7 +86,7 @@ class DiskQueueTest : public testing::TestWithParam<bool> {
   }
 
   TempImage file{kImageSize};
-  RawImage image{file.fd(), false};
+  RawImage image{file.fd(), false, allowing(GetParam())};
   std::unique_ptr<DiskQueue> queue;
 };
 
@@ -126,22 +141,84 @@ TEST_P(DiskQueueTest, TruncatedFileIsAnError) {
 TEST_P(DiskQueueTest, ErrorsComeBack) {
   const std::string path = "/proc/self/fd/" + std::to_string(file.fd());
   const UniqueFd readable(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  const RawImage read_only(readable.get(), false);
-  queue = GetParam() ? make_disk_queue(read_only, kDepth) : make_sync_disk_queue(read_only, kDepth);
+  const RawImage read_only(readable.get(), false, allowing(GetParam()));
+  queue = make_disk_queue(read_only, kDepth);
   Transfer transfer(Kind::kWrite, 0, {512});
   EXPECT_EQ(run(transfer), EBADF);
 }
 
 TEST_P(DiskQueueTest, CompletionsCanBePolledFor) {
-  if (GetParam()) {
+  if (GetParam() == Engine::kUring) {
     EXPECT_GE(queue->completion_fd(), 0);
   } else {
     EXPECT_EQ(queue->completion_fd(), -1);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, DiskQueueTest, testing::Bool(),
-                         [](const auto& info) { return info.param ? "IoUring" : "Synchronous"; });
+TEST_P(DiskQueueTest, SaysHowItWorks) {
+  if (GetParam() == Engine::kUring) {
+    EXPECT_EQ(queue->engine(), "io_uring");
+  } else {
+    EXPECT_EQ(queue->engine(), "plain system calls (io_uring is disabled)");
+  }
+}
+
+TEST_P(DiskQueueTest, DiscardsMakeHoles) {
+  Transfer discard(Kind::kDiscard, 65536, {});
+  discard.operation.length = 65536;
+  EXPECT_EQ(run(discard), 0);
+  EXPECT_EQ(file.next_hole(0), 65536);
+  EXPECT_EQ(file.next_data(65536), 131072);
+  EXPECT_EQ(file.size(), static_cast<off_t>(kImageSize));
+}
+
+TEST_P(DiskQueueTest, DiscardsOfPartsOfBlocks) {
+  Transfer discard(Kind::kDiscard, 512, {});
+  discard.operation.length = 10240;
+  EXPECT_EQ(run(discard), 0);
+  EXPECT_TRUE(same(file.read(0, 512), 0));
+  EXPECT_TRUE(same(file.read(10752, 512), 10752));
+}
+
+TEST_P(DiskQueueTest, WritesZeroes) {
+  for (const bool may_unmap : {false, true}) {
+    for (const bool durable : {false, true}) {
+      file.restore();
+      Transfer zeroes(Kind::kWriteZeroes, 512 * 3, {});
+      zeroes.operation.length = 512 * 21;
+      zeroes.operation.may_unmap = may_unmap;
+      zeroes.operation.durable = durable;
+      EXPECT_EQ(run(zeroes), 0);
+      EXPECT_EQ(file.read(512 * 3, 512 * 21), std::vector<uint8_t>(512 * 21));
+      EXPECT_TRUE(same(file.read(0, 512 * 3), 0));
+      EXPECT_TRUE(same(file.read(512 * 24, 4096), 512 * 24));
+      EXPECT_EQ(file.size(), static_cast<off_t>(kImageSize));
+    }
+  }
+}
+
+TEST_P(DiskQueueTest, WritesZeroesWhereTheFileSystemHasNoWayToThem) {
+  // A memory file punches holes and nothing else; sealed against writing it does not even that.
+  const UniqueFd memory(::memfd_create("disk", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  ASSERT_EQ(::ftruncate(memory.get(), 65536), 0);
+  ASSERT_EQ(::pwrite(memory.get(), file.content.data(), 65536, 0), 65536);
+  const RawImage shared(memory.get(), false, allowing(GetParam()));
+  queue = make_disk_queue(shared, kDepth);
+  Transfer zeroes(Kind::kWriteZeroes, 4096, {});
+  zeroes.operation.length = 8192;
+  EXPECT_EQ(run(zeroes), 0);
+  std::vector<uint8_t> bytes(8192, 1);
+  ASSERT_EQ(::pread(memory.get(), bytes.data(), bytes.size(), 4096), 8192);
+  EXPECT_EQ(bytes, std::vector<uint8_t>(8192));
+
+  ASSERT_EQ(::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_WRITE), 0);
+  Transfer refused(Kind::kWriteZeroes, 4096, {});
+  refused.operation.length = 8192;
+  EXPECT_EQ(run(refused), EPERM);
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, DiskQueueTest, testing::Values(Engine::kUring, Engine::kSync),
+                         name_of);
 
 /// Direct I/O as far as the directory's file system has it.
 class DirectDiskTest : public DiskQueueTest {
@@ -150,8 +227,8 @@ class DirectDiskTest : public DiskQueueTest {
     const std::string path = "/proc/self/fd/" + std::to_string(odd.fd());
     direct_fd.reset(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_DIRECT));
     if (!direct_fd.valid()) GTEST_SKIP() << "no direct I/O on this file system";
-    direct = std::make_unique<RawImage>(direct_fd.get(), true);
-    queue = GetParam() ? make_disk_queue(*direct, kDepth) : make_sync_disk_queue(*direct, kDepth);
+    direct = std::make_unique<RawImage>(direct_fd.get(), true, allowing(GetParam()));
+    queue = make_disk_queue(*direct, kDepth);
   }
   bool same_odd(std::span<const uint8_t> bytes, uint64_t offset) const {
     return std::ranges::equal(bytes, std::span(odd.content).subspan(offset, bytes.size()));
@@ -199,8 +276,51 @@ TEST_P(DirectDiskTest, TheLastPartOfAFile) {
   EXPECT_EQ(odd.size(), static_cast<off_t>(kOddSize)) << "the file must not grow";
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, DirectDiskTest, testing::Bool(),
-                         [](const auto& info) { return info.param ? "IoUring" : "Synchronous"; });
+TEST_P(DirectDiskTest, SaysHowItWorks) {
+  switch (GetParam()) {
+    case Engine::kUring:
+      EXPECT_EQ(queue->engine(), "io_uring");
+      break;
+    case Engine::kAio:
+      EXPECT_EQ(queue->engine(), "Linux AIO (io_uring is disabled)");
+      break;
+    case Engine::kSync:
+      EXPECT_EQ(queue->engine(),
+                "plain system calls (io_uring is disabled, Linux AIO is disabled)");
+      break;
+  }
+}
+
+TEST_P(DirectDiskTest, ManyAtOnce) {
+  std::vector<std::unique_ptr<Transfer>> transfers;
+  for (size_t i = 0; i < kDepth; ++i) {
+    transfers.push_back(
+        std::make_unique<Transfer>(Kind::kRead, i * 65536, std::vector<size_t>{4096, 4096}));
+    queue->start(transfers.back()->operation);
+  }
+  EXPECT_EQ(finish(kDepth).size(), size_t{kDepth});
+  for (size_t i = 0; i < kDepth; ++i) EXPECT_TRUE(same_odd(transfers[i]->bytes, i * 65536));
+}
+
+TEST_P(DirectDiskTest, TruncatedFileIsAnError) {
+  ASSERT_EQ(::ftruncate(odd.fd(), 8192 + 512), 0);
+  Transfer beyond(Kind::kRead, 65536, {4096});
+  EXPECT_EQ(run(beyond), EIO);
+  Transfer across(Kind::kRead, 8192, {512, 512}, 1);
+  EXPECT_EQ(run(across), EIO);
+}
+
+TEST_P(DirectDiskTest, WritesZeroesInPartsOfBlocks) {
+  Transfer zeroes(Kind::kWriteZeroes, 512, {});
+  zeroes.operation.length = 512 * 11;
+  EXPECT_EQ(run(zeroes), 0);
+  EXPECT_EQ(odd.read(512, 512 * 11), std::vector<uint8_t>(512 * 11));
+  EXPECT_TRUE(same_odd(odd.read(0, 512), 0));
+  EXPECT_TRUE(same_odd(odd.read(512 * 12, 4096), 512 * 12));
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, DirectDiskTest,
+                         testing::Values(Engine::kUring, Engine::kAio, Engine::kSync), name_of);
 
 /// Alignment rules that this host's file systems may not have: the bounce path on an ordinary file.
 TEST(SyncIo, AdvanceConsumesBuffers) {

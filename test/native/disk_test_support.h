@@ -23,10 +23,16 @@ class TempImage {
     content.resize(size);
     std::mt19937_64 random(size);
     for (auto& byte : content) byte = static_cast<uint8_t>(random());
-    if (::pwrite(fd_.get(), content.data(), size, 0) != static_cast<ssize_t>(size)) {
-      throw Error("EIO", "writing a test image");
-    }
+    restore();
   }
+
+  /// Writes the first content again.
+  void restore() {
+    const auto written = ::pwrite(fd_.get(), content.data(), content.size(), 0);
+    if (written != static_cast<ssize_t>(content.size())) throw Error("EIO", "writing a test image");
+  }
+  off_t next_hole(off_t from) const { return ::lseek(fd_.get(), from, SEEK_HOLE); }
+  off_t next_data(off_t from) const { return ::lseek(fd_.get(), from, SEEK_DATA); }
 
   int fd() const { return fd_.get(); }
   std::vector<uint8_t> read(uint64_t offset, size_t size) const {

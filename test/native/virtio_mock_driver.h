@@ -46,6 +46,25 @@ class RecordingHost : public VirtioHost {
     const std::lock_guard lock(mutex);
     failures.emplace_back(reason);
   }
+  void note(std::string_view text) noexcept override {
+    const std::lock_guard lock(mutex);
+    notes.emplace_back(text);
+  }
+  std::string last_note() {
+    const std::lock_guard lock(mutex);
+    return notes.empty() ? "" : notes.back();
+  }
+  size_t notes_count() {
+    const std::lock_guard lock(mutex);
+    return notes.size();
+  }
+  bool notes_contain(std::string_view text) {
+    const std::lock_guard lock(mutex);
+    for (const std::string& note : notes) {
+      if (note.find(text) != std::string::npos) return true;
+    }
+    return false;
+  }
   std::string failure() {
     const std::lock_guard lock(mutex);
     return failures.empty() ? "" : failures.front();
@@ -53,6 +72,7 @@ class RecordingHost : public VirtioHost {
   std::atomic<int> config_changes = 0;
   std::mutex mutex;
   std::vector<std::string> failures;
+  std::vector<std::string> notes;
 };
 
 class RecordingEvents : public DeviceEvents {
@@ -61,6 +81,9 @@ class RecordingEvents : public DeviceEvents {
   void reset(const std::string& id) noexcept override { add("reset " + id); }
   void failed(const std::string& id, std::string_view reason) noexcept override {
     add("failed " + id + ": " + std::string(reason));
+  }
+  void note(const std::string& id, std::string_view text) noexcept override {
+    add("note " + id + ": " + std::string(text));
   }
   std::vector<std::string> take() {
     const std::lock_guard lock(mutex_);

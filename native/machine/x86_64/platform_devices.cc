@@ -61,6 +61,9 @@ class PlatformDevices::Events : public DeviceEvents {
   void failed(const std::string& id, std::string_view reason) noexcept override {
     report_(event(MachineEvent::Type::kDeviceFailed, id, std::string(reason)));
   }
+  void note(const std::string& id, std::string_view text) noexcept override {
+    report_(event(MachineEvent::Type::kDeviceNote, id, std::string(text)));
+  }
 
  private:
   const Report report_;

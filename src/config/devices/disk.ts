@@ -58,8 +58,13 @@ export const diskConfig = {
       default: 'ByteRange',
       help: 'What part of the image is locked',
     },
-    disable_io_uring: { type: 'boolean', default: false, unsupported: true, cli: '_disable_io_uring' },
-    disable_aio: { type: 'boolean', default: false, unsupported: true, cli: '_disable_aio' },
+    disable_io_uring: {
+      type: 'boolean',
+      default: false,
+      cli: '_disable_io_uring',
+      help: 'Do without io_uring',
+    },
+    disable_aio: { type: 'boolean', default: false, cli: '_disable_aio', help: 'Do without Linux AIO' },
   },
 } as const;
 

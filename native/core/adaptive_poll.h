@@ -1,0 +1,78 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <ctime>
+
+namespace tsvmm {
+
+/// Decides how long a thread goes on looking for work before it sleeps and has to be woken, which
+/// costs both sides some microseconds. The time grows while sleeps turn out so short that looking
+/// would have paid, and shrinks to nothing while they do not: an idle thread sleeps.
+///
+///     if (poll.wait([&] { return queue.has_work(); })) { serve(); } else { ask_for_a_wake_up(); }
+///     ...
+///     void woken() { poll.woken(); serve(); }
+///
+/// Belongs to one thread at a time.
+class AdaptivePoll {
+ public:
+  /// `longest_ns` is the longest time that is ever spent looking in vain.
+  explicit AdaptivePoll(uint64_t longest_ns) : longest_ns_(longest_ns) {}
+
+  /// Looks until `ready()` says true, and returns true; or until that does not pay any more: the
+  /// thread is then about to sleep.
+  template <typename Ready>
+  [[nodiscard]] bool wait(Ready&& ready) noexcept {
+    const uint64_t start = now_ns();
+    if (window_ns_ != 0) {
+      do {
+        for (int i = 0; i < kLooksPerClock; ++i) {
+          if (ready()) return true;
+          relax();
+        }
+      } while (now_ns() - start < window_ns_);
+    }
+    waiting_since_ns_ = start;
+    return false;
+  }
+
+  /// The thread has been woken. Nothing happens if it did not sleep since the last call.
+  void woken() noexcept {
+    if (waiting_since_ns_ == 0) return;
+    const uint64_t waited = now_ns() - waiting_since_ns_;
+    waiting_since_ns_ = 0;
+    if (waited <= longest_ns_) {
+      window_ns_ = std::clamp(2 * window_ns_, kShortestNs, longest_ns_);
+    } else {
+      window_ns_ = window_ns_ / 2 < kShortestNs ? 0 : window_ns_ / 2;
+    }
+  }
+
+  /// How long the next wait() would look.
+  [[nodiscard]] uint64_t window_ns() const noexcept { return window_ns_; }
+
+ private:
+  /// A time below which polling is not worth its clock readings.
+  static constexpr uint64_t kShortestNs = 2000;
+  static constexpr int kLooksPerClock = 16;
+
+  static uint64_t now_ns() noexcept {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+  }
+  static void relax() noexcept {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
+
+  const uint64_t longest_ns_;
+  uint64_t window_ns_ = 0;
+  uint64_t waiting_since_ns_ = 0;
+};
+
+}  // namespace tsvmm

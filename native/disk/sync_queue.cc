@@ -1,0 +1,15 @@
+#include "disk/sync_queue.h"
+
+#include "disk/sync_io.h"
+
+namespace tsvmm {
+
+SyncDiskQueue::SyncDiskQueue(const RawImage& image, uint16_t depth, const std::string& reason)
+    : image_(image), completed_(depth), engine_("plain system calls (" + reason + ")") {}
+
+void SyncDiskQueue::start(DiskOperation& operation) noexcept {
+  run_synchronously(image_, operation);
+  completed_.push(operation);
+}
+
+}  // namespace tsvmm
