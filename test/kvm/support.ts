@@ -110,13 +110,21 @@ export class Tsvmm {
   readonly #socket: string | undefined;
   #exit: Exit | undefined;
 
-  constructor(args: readonly string[], options: { runtime?: Runtime; inherit?: readonly number[] } = {}) {
+  /** @param options.prefix words that run the command which follows them, in its own process */
+  constructor(
+    args: readonly string[],
+    options: { runtime?: Runtime; inherit?: readonly number[]; prefix?: readonly string[] } = {},
+  ) {
     const env = { ...process.env };
     delete env.TSVMM_RUNTIME;
     if (options.runtime === 'node') env.TSVMM_RUNTIME = 'node';
     const at = args.indexOf('--api-socket');
     this.#socket = at < 0 ? undefined : args[at + 1]?.replace(/^path=/, '');
-    this.#child = spawn(BIN, args, { env, stdio: ['pipe', 'pipe', 'pipe', ...(options.inherit ?? [])] });
+    const [program, ...words] = [...(options.prefix ?? []), BIN, ...args];
+    this.#child = spawn(program as string, words, {
+      env,
+      stdio: ['pipe', 'pipe', 'pipe', ...(options.inherit ?? [])],
+    });
     this.#child.stdout?.setEncoding('latin1').on('data', (text: string) => {
       this.stdout += text;
     });
@@ -224,6 +232,8 @@ export interface GuestOptions {
   /** The virtio console; off unless given. */
   readonly console?: string;
   readonly runtime?: Runtime;
+  /** Words that run the VMM, in its own process. */
+  readonly prefix?: readonly string[];
   readonly timeoutMs?: number;
   /** The guest breaks devices: the VMM may warn of that. */
   readonly hostile?: boolean;
@@ -243,7 +253,8 @@ export function guestArgs(options: GuestOptions): string[] {
 
 /** Starts the payload; the caller goes on with it. */
 export function startGuest(options: GuestOptions): Tsvmm {
-  return new Tsvmm(guestArgs(options), options.runtime === undefined ? {} : { runtime: options.runtime });
+  const { runtime, prefix } = options;
+  return new Tsvmm(guestArgs(options), { ...(runtime && { runtime }), ...(prefix && { prefix }) });
 }
 
 /** Runs the payload to its power-off and returns what it wrote; fails on any `not ok` and any other end. */
@@ -299,7 +310,9 @@ export function threadNames(pid: number): string[] {
 
 /** Those of them that are the VMM's own making: not the JavaScript engine's, not the kernel's workers. */
 export function nativeThreads(pid: number): string[] {
-  return threadNames(pid).filter((name) => /^(vcpu\d+|_disk\d+_q\d+|_vsock\d+|serial-manager)$/.test(name));
+  return threadNames(pid).filter((name) =>
+    /^(vcpu\d+|_disk\d+_q\d+|_net\d+_qp\d+|_vsock\d+|serial-manager)$/.test(name),
+  );
 }
 
 /** How often each thread was switched to or from, by `tid name`. */

@@ -1,0 +1,40 @@
+/** `node netPeer.mjs COUNT SIZE [FLOWS]`: sends datagrams to the guest's echo and ends well if all come back as they were. */
+import { createSocket } from 'node:dgram';
+
+const [count = 1, size = 1, flows = 1] = process.argv.slice(2).map(Number);
+const GUEST = '192.0.2.2';
+const ECHO_PORT = 7;
+const AT_ONCE = 16;
+const PATIENCE_MS = 500;
+
+/** @param {number} flow */
+function echo(flow) {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket({ type: 'udp4', recvBufferSize: 4 << 20 });
+    const waiting = new Map();
+    let next = 0;
+    const send = (/** @type {number} */ number) => {
+      const bytes = Buffer.alloc(size, number & 255);
+      bytes.writeUInt32LE(number);
+      const tries = (waiting.get(number)?.tries ?? 0) + 1;
+      if (tries > 10) return reject(new Error(`datagram ${number} of flow ${flow} does not come back`));
+      const timer = setTimeout(send, PATIENCE_MS, number);
+      waiting.set(number, { bytes, tries, timer });
+      socket.send(bytes, ECHO_PORT, GUEST);
+    };
+    socket.on('message', (bytes) => {
+      const number = bytes.readUInt32LE();
+      const sent = waiting.get(number);
+      if (!sent) return;
+      clearTimeout(sent.timer);
+      if (!bytes.equals(sent.bytes)) return reject(new Error(`datagram ${number} was changed on its way`));
+      waiting.delete(number);
+      if (next < count) send(next++);
+      else if (waiting.size === 0) socket.close(() => resolve(undefined));
+    });
+    socket.on('error', reject);
+    while (next < Math.min(count, AT_ONCE)) send(next++);
+  });
+}
+
+await Promise.all(Array.from({ length: flows }, (_, flow) => echo(flow)));
