@@ -76,8 +76,8 @@ void VirtioVsock::pause() {
 
 void VirtioVsock::resume() {
   if (!link_) return;
-  loop_->resume();
   link_->resume();
+  loop_->resume();
 }
 
 void VirtioVsock::reset_transport() {

@@ -12,6 +12,7 @@ async function expectIdle(cmdline: string): Promise<void> {
   const vmms = RUNTIMES.map((runtime) => {
     const folder = temporaryFolder();
     const args = ['--api-socket', path.join(folder, 'api'), '--watchdog'];
+    args.push('--vsock', `cid=3,socket=${path.join(folder, 'vsock')}`);
     args.push('--disk', `path=${diskImage(folder, 'disk.img')},image_type=raw`);
     return startGuest({ cmdline, args, runtime });
   });
@@ -29,6 +30,6 @@ async function expectIdle(cmdline: string): Promise<void> {
 
 test('no thread wakes up, with a REST socket', { timeout: 60_000 }, () => expectIdle('run=idle'));
 
-test('nor after the guest has used its disk', { timeout: 60_000 }, () =>
-  expectIdle('run=blk-rw,rng then=idle'),
+test('nor after the guest has used its devices', { timeout: 60_000 }, () =>
+  expectIdle('run=blk-rw,rng,vsock-idle then=idle'),
 );

@@ -119,6 +119,16 @@ TEST_F(VsockTest, ClientsWaitForTheDriver) {
   EXPECT_TRUE(guest.receive(Operation::kRequest));
 }
 
+TEST_F(VsockTest, ManyClientsAtOnce) {
+  std::vector<HostSocket> clients;
+  for (int i = 0; i < 300; ++i) {
+    clients.push_back(HostSocket::connect(guest.path));
+    clients.back().write("CONNECT 1\n");
+  }
+  start();
+  for (int i = 0; i < 300; ++i) ASSERT_TRUE(guest.receive(Operation::kRequest)) << i;
+}
+
 TEST_F(VsockTest, DataRightBehindTheLineIsTheGuests) {
   start();
   HostSocket client = HostSocket::connect(guest.path);

@@ -28,7 +28,7 @@ GuestLink::GuestLink(const StreamHub::Options& options, Counters& counters,
   try {
     // By edges: a doorbell's count need not be read then.
     constexpr uint32_t kEdges = EPOLLIN | EPOLLET;
-    watch(again_.fd(), kEdges, &GuestLink::serve);
+    watch(again_.fd(), kEdges, &GuestLink::sockets_ready);
     watch(hub_.fd(), EPOLLIN, &GuestLink::sockets_ready);
     if (receiver_) watch(receiver_->doorbell().fd(), kEdges, &GuestLink::serve);
     if (transmitter_) {
@@ -66,17 +66,27 @@ void GuestLink::hold_is_over() {
 }
 
 void GuestLink::serve() {
+  const bool done = take_turns();
+  if (failed_) return;
+  hub_.finish_turn();
+  // There is more to do: come back after the loop's other handlers.
+  if (!done || hub_.wants_poll()) again_.signal();
+}
+
+/// True if nothing is left to do for now.
+bool GuestLink::take_turns() {
   for (int round = 0; round < kRoundsPerWake; ++round) {
     const Turn sent = transmitter_ ? transmitter_->turn() : Turn::kIdle;
     const Turn received = receiver_ ? receiver_->turn() : Turn::kIdle;
-    if (sent == Turn::kBroken) return fail(transmitter_->error());
-    if (received == Turn::kBroken) return fail(receiver_->error());
+    if (sent == Turn::kBroken || received == Turn::kBroken) {
+      fail(sent == Turn::kBroken ? transmitter_->error() : receiver_->error());
+      return true;
+    }
     // Answers that nobody took have been taken.
     const bool unblocked = sent == Turn::kWaiting && !transmitter_->holding() && !hub_.congested();
-    if (sent != Turn::kMore && received != Turn::kMore && !unblocked) return hub_.finish_turn();
+    if (sent != Turn::kMore && received != Turn::kMore && !unblocked) return true;
   }
-  hub_.finish_turn();
-  again_.signal();  // There is more to do: come back after the loop's other handlers.
+  return false;
 }
 
 void GuestLink::event_queue_rung() {
@@ -123,7 +133,8 @@ void GuestLink::pause() {
 }
 
 void GuestLink::resume() {
-  loop_.call([this] { hub_.shift_deadlines(monotonic_ns() - paused_at_); });
+  // Runs before the loop hears of a timer that went off meanwhile.
+  loop_.post([this] { hub_.shift_deadlines(monotonic_ns() - paused_at_); });
 }
 
 void GuestLink::fail(const char* reason) noexcept {

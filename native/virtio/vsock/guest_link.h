@@ -25,8 +25,9 @@ class GuestLink {
   GuestLink(const GuestLink&) = delete;
   GuestLink& operator=(const GuestLink&) = delete;
 
-  /// Before the loop is held, and after. Not on its thread.
+  /// Before the loop is held. Not on its thread.
   void pause();
+  /// Before the loop goes on: time on hold does not count.
   void resume();
   /// Closes all streams and tells the guest by an event that they are gone (§5.10.6.7).
   void reset_transport();
@@ -35,6 +36,7 @@ class GuestLink {
   void watch(int fd, uint32_t events, void (GuestLink::*handler)());
   void sockets_ready();
   void serve();
+  [[nodiscard]] bool take_turns();
   void hold_is_over();
   void event_queue_rung();
   void send_event();

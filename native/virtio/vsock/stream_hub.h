@@ -34,6 +34,8 @@ class StreamHub {
   [[nodiscard]] int fd() const noexcept { return epoll_.get(); }
   /// Takes in what sockets, clients and time have brought.
   void poll() noexcept;
+  /// poll() is wanted although fd() is not readable: clients have been left for later.
+  [[nodiscard]] bool wants_poll() const noexcept { return accept_more_; }
   /// After a turn: sees to it that the next deadline is not missed.
   void finish_turn() noexcept { deadlines_.arm(); }
   /// Time that did not count has passed (ns).
