@@ -20,7 +20,7 @@ import type { VmResize } from './config/requests.ts';
 import type { VmConfigInput } from './config/vmConfig.ts';
 import type { SerialPort } from './host/serialPort.ts';
 import type { NativeAddon } from './native.ts';
-import type { Terminal } from './vmm/consoles.ts';
+import type { ConsoleSize, Terminal } from './vmm/consoles.ts';
 import { VmmError } from './vmm/errors.ts';
 import type { VmmEvent, VmmExit } from './vmm/events.ts';
 import type { VmInfo } from './vmm/info.ts';
@@ -31,6 +31,7 @@ export { ConfigError, type ConfigErrorKind } from './config/configError.ts';
 export type { ConsoleOption, VirtualMachineOptions } from './config/friendlyOptions.ts';
 export type { VmResize } from './config/requests.ts';
 export type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
+export type { ConsoleSize } from './vmm/consoles.ts';
 export { VmmError, type VmmErrorKind } from './vmm/errors.ts';
 export type { VmmEvent, VmmExit } from './vmm/events.ts';
 export type { VmInfo } from './vmm/info.ts';
@@ -188,6 +189,14 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     if (vsock === undefined) throw new VmmError('The VM has no vsock');
     const { connectVsock } = await import('./host/vsockClient.ts');
     return connectVsock(vsock.socket, port);
+  }
+
+  /**
+   * Tells the guest the size of its virtio console, in characters up to 65,535, now and when it starts anew. Without an
+   * argument that of the terminal which the console inherits; to be called when that changes.
+   */
+  resizeConsole(size?: ConsoleSize): Promise<void> {
+    return this.#vmm.resizeConsole(size);
   }
 
   /** Ends the machine without asking the guest. The VM can be booted again. */

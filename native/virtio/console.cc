@@ -11,6 +11,7 @@ namespace tsvmm {
 namespace {
 
 constexpr uint16_t kQueueSize = 256;
+constexpr int kSizeAnnouncements = 16;
 constexpr uint64_t kFeatureSize = 1 << 0;  // virtio 1.2 §5.3.3
 
 /// struct virtio_console_config, §5.3.4; the last two fields belong to features that are not
@@ -77,6 +78,8 @@ void VirtioConsole::unwatch(const std::optional<ConsoleQueues::Side>& side) noex
 
 void VirtioConsole::activate(const Activation& activation) {
   queues_ = std::make_shared<ConsoleQueues>(activation);
+  const bool sized = (activation.features & kFeatureSize) != 0 && size_ != 0;
+  queues_->size_announcements = sized ? kSizeAnnouncements : 0;
   try {
     watch(queues_->receive, &ConsolePort::receive_rung);
     watch(queues_->transmit, &ConsolePort::transmit_rung);
@@ -94,6 +97,10 @@ void VirtioConsole::reset() noexcept {
   unwatch(queues_->transmit);
   loop_.call([this] { port_->stop(); });
   queues_.reset();
+}
+
+std::vector<Counter> VirtioConsole::counters() const {
+  return {{"input_bytes", port_->received()}, {"output_bytes", port_->sent()}};
 }
 
 }  // namespace tsvmm

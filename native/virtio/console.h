@@ -30,6 +30,7 @@ class VirtioConsole : public VirtioDevice {
   void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
   void activate(const Activation& activation) override;
   void reset() noexcept override;
+  [[nodiscard]] std::vector<Counter> counters() const override;
 
  private:
   void watch(const std::optional<ConsoleQueues::Side>& side, void (ConsolePort::*rung)());

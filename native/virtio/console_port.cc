@@ -1,7 +1,9 @@
 #include "virtio/console_port.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "device/monotonic.h"
+#include "virtio/chain_bytes.h"
 
 namespace tsvmm {
 namespace {
@@ -10,17 +12,13 @@ namespace {
 /// turn.
 constexpr size_t kBytesPerTurn = 64UL * 1024;
 constexpr int kChainsPerTurn = 64;
+/// A kernel that writes its whole log at once is not done with setting up.
+constexpr uint64_t kAnnouncementIntervalNs = 50'000'000;
 
 std::optional<ConsoleQueues::Side> make_side(const Activation& activation, uint16_t index) {
   const VirtqueueSetup* setup = activation.queue(index);
   if (setup == nullptr) return std::nullopt;
   return std::optional<ConsoleQueues::Side>(std::in_place, activation, *setup);
-}
-
-uint64_t total_length(std::span<const GuestBuffer> buffers) {
-  uint64_t total = 0;
-  for (const GuestBuffer& buffer : buffers) total += buffer.length;
-  return total;
 }
 
 }  // namespace
@@ -85,20 +83,26 @@ size_t ConsolePort::input_room() {
 void ConsolePort::input(std::span<const uint8_t> bytes) {
   if (!queues_ || queues_->failed || !queues_->receive || !queues_->receive->holding) return;
   ConsoleQueues::Side& side = *queues_->receive;
-  size_t copied = 0;
-  for (const GuestBuffer& buffer : side.chain.writable) {
-    const size_t size = std::min<size_t>(buffer.length, bytes.size() - copied);
-    std::memcpy(buffer.host, bytes.data() + copied, size);
-    copied += size;
-  }
-  give_back(side, static_cast<uint32_t>(copied));
+  const uint32_t copied = scatter(bytes, side.chain.writable);
+  give_back(side, copied);
+  received_ += copied;
   if (side.queue.publish()) side.interrupt.trigger();
 }
 
 void ConsolePort::transmit_rung() noexcept {
   if (!queues_ || queues_->failed) return;
   (void)queues_->transmit->doorbell.consume();
+  announce_size();
   if (!queues_->output_blocked) transmit();
+}
+
+void ConsolePort::announce_size() noexcept {
+  if (queues_->size_announcements == 0) return;
+  const uint64_t now = monotonic_ns();
+  if (now < queues_->next_announcement_ns) return;
+  queues_->next_announcement_ns = now + kAnnouncementIntervalNs;
+  --queues_->size_announcements;
+  host_->config_changed();
 }
 
 void ConsolePort::output_ready() {
@@ -135,6 +139,7 @@ bool ConsolePort::send(const DescriptorChain& chain, size_t& budget) noexcept {
     if (offered == 0) return false;
     const size_t taken = backend_.write({buffer.host + skip, offered});
     queues_->sent += taken;
+    sent_ += taken;
     budget -= taken;
     queues_->output_blocked = taken < offered;
     if (taken < rest) return false;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -37,6 +38,10 @@ struct ConsoleQueues {
   uint64_t sent = 0;            ///< bytes of transmit->chain that the backend has taken
   bool output_blocked = false;  ///< the backend takes nothing for now
   bool failed = false;
+  /// How often it is still to be said, when the guest writes, that the size is new: Linux looks at
+  /// it only when told, and forgets what it is told while it still sets the console up.
+  int size_announcements = 0;
+  uint64_t next_announcement_ns = 0;
 };
 
 /// Carries bytes between a console's queues and its host end. Lives on the loop's thread.
@@ -50,6 +55,10 @@ class ConsolePort final : public CharClient {
   void receive_rung() noexcept;
   void transmit_rung() noexcept;
 
+  /// Bytes to and from the guest so far. Any thread.
+  [[nodiscard]] uint64_t received() const noexcept { return received_; }
+  [[nodiscard]] uint64_t sent() const noexcept { return sent_; }
+
   // CharClient.
   size_t input_room() override;
   void input(std::span<const uint8_t> bytes) override;
@@ -59,6 +68,7 @@ class ConsolePort final : public CharClient {
   [[nodiscard]] bool hold_next(ConsoleQueues::Side& side) noexcept;
   void give_back(ConsoleQueues::Side& side, uint32_t written) noexcept;
   void transmit() noexcept;
+  void announce_size() noexcept;
   [[nodiscard]] bool send(const DescriptorChain& chain, size_t& budget) noexcept;
   void fail(const char* reason) noexcept;
 
@@ -66,6 +76,8 @@ class ConsolePort final : public CharClient {
   EventLoop& loop_;
   VirtioHost* host_ = nullptr;
   std::shared_ptr<ConsoleQueues> queues_;
+  std::atomic<uint64_t> received_ = 0;
+  std::atomic<uint64_t> sent_ = 0;
 };
 
 }  // namespace tsvmm

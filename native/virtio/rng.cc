@@ -58,7 +58,13 @@ std::optional<uint32_t> VirtioRng::fill(const DescriptorChain& chain) noexcept {
     total += static_cast<size_t>(result);
     if (static_cast<size_t>(result) < wanted) break;
   }
+  ++requests_;
+  bytes_ += total;
   return static_cast<uint32_t>(total);
+}
+
+std::vector<Counter> VirtioRng::counters() const {
+  return {{"requests", requests_}, {"bytes", bytes_}};
 }
 
 }  // namespace tsvmm

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -24,12 +25,15 @@ class VirtioRng : public VirtioDevice {
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   void activate(const Activation& activation) override;
   void reset() noexcept override;
+  [[nodiscard]] std::vector<Counter> counters() const override;
 
  private:
   [[nodiscard]] std::optional<uint32_t> fill(const DescriptorChain& chain) noexcept;
 
   UniqueFd source_;
   EventLoop& loop_;
+  std::atomic<uint64_t> requests_ = 0;
+  std::atomic<uint64_t> bytes_ = 0;
   std::unique_ptr<QueueServer> server_;  ///< while active
 };
 

@@ -187,7 +187,7 @@ class Session {
       quit();
     });
     if (this.#options.apiSocket || this.#options.vm?.console.mode === 'Tty') {
-      process.on('SIGWINCH', () => this.#vmm.resizeConsole());
+      process.on('SIGWINCH', () => this.#vmm.resizeConsole().catch(() => {}));
     }
     process.on('exit', () => {
       this.#vmm.abandon();

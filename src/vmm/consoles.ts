@@ -5,6 +5,12 @@ import { O_CREAT, O_TRUNC, O_WRONLY, PRIVATE_FILE } from '../host/openFlags.ts';
 import type { CharBackendSpec, NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
 
+/** Of a virtio console, in characters; 0 if unknown. */
+export interface ConsoleSize {
+  readonly columns: number;
+  readonly rows: number;
+}
+
 /** The terminal that mode `Tty` means. */
 export interface Terminal {
   /** -1 for none. */

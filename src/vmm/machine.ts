@@ -12,7 +12,7 @@ import {
   planBoot,
   planMachine,
 } from '../platform/plan.ts';
-import type { Consoles, Terminal } from './consoles.ts';
+import type { ConsoleSize, Consoles, Terminal } from './consoles.ts';
 import { type DiskContext, DiskInUse, openDisk } from './disks.ts';
 import { VmmError } from './errors.ts';
 import { isLinuxImage } from './linuxImage.ts';
@@ -33,6 +33,8 @@ export interface MachineContext {
   readonly terminal: Terminal;
   /** Outlives the machine: its next one finds the same formats. */
   readonly guessedFormats: DiskContext['guessedFormats'];
+  /** The terminal's unless given. */
+  readonly consoleSize?: ConsoleSize;
   /** Of the VM, which keeps it over reboots. */
   readonly vmGeneration: Uint8Array;
   readonly onEvent: (event: MachineEvent) => void;
@@ -150,7 +152,7 @@ async function openResources(context: MachineContext, opened: number[]): Promise
     ...(consoles.console && { console: consoles.console }),
     ...(consoles.debugConsole && { debugConsole: consoles.debugConsole }),
     vmGeneration: context.vmGeneration,
-    consoleSize: consoleSize(native, config, terminal),
+    consoleSize: context.consoleSize ?? consoleSize(native, config, terminal),
   };
 }
 
@@ -195,11 +197,7 @@ function openRng(native: NativeAddon, path: string, opened: number[]): number {
   }
 }
 
-function consoleSize(
-  native: NativeAddon,
-  config: VmConfig,
-  terminal: Terminal,
-): { readonly columns: number; readonly rows: number } {
+function consoleSize(native: NativeAddon, config: VmConfig, terminal: Terminal): ConsoleSize {
   const size = config.console.mode === 'Tty' ? native.terminalSize(terminal.output) : null;
   return size ?? { columns: 0, rows: 0 };
 }

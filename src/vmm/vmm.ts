@@ -9,7 +9,7 @@ import type { VmResize } from '../config/requests.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { MachineEvent, NativeAddon } from '../native.ts';
-import { type Consoles, openConsoles, type Terminal } from './consoles.ts';
+import { type ConsoleSize, type Consoles, openConsoles, type Terminal } from './consoles.ts';
 import { describeError, VmmError } from './errors.ts';
 import type { VmmEvent, VmmExit } from './events.ts';
 import { type VmInfo, vmInfo } from './info.ts';
@@ -68,6 +68,8 @@ export class Vmm {
   /** Tells this VM from copies of it, and from what it was before it went back in time. */
   #vmGeneration: Uint8Array | undefined;
   #knownBalloonSize = 0;
+  /** What was asked for, of this VM. */
+  #consoleSize: ConsoleSize | undefined;
   /** How often each device has failed. */
   readonly #failures = new Map<string, number>();
   /** While the machine cannot be asked. */
@@ -99,6 +101,7 @@ export class Vmm {
       this.#consoles = openConsoles(this.#native, config, this.#terminal);
       this.#config = config;
       this.#vmGeneration = this.#native.randomBytes(VM_GENERATION_BYTES);
+      this.#consoleSize = undefined;
     });
   }
 
@@ -213,11 +216,19 @@ export class Vmm {
     return this.#native.machineCounters(this.#running().handle);
   }
 
-  /** Passes the terminal's size on to a virtio console in mode `Tty`. */
-  resizeConsole(): void {
-    if (this.#machine === undefined || this.#config?.console.mode !== 'Tty') return;
-    const size = this.#native.terminalSize(this.#terminal.output);
-    if (size) this.#native.machineResizeConsole(this.#machine.handle, size.columns, size.rows);
+  /**
+   * Tells the virtio console its size, which machines to come start with; without one, that of the terminal if the
+   * console is in mode `Tty`. In its turn: the machine may be busy, and people drag windows at any time.
+   */
+  resizeConsole(size?: ConsoleSize): Promise<void> {
+    return this.#enqueue(async () => {
+      if (size) this.#consoleSize = size;
+      const isTerminal = this.#config?.console.mode === 'Tty';
+      const now = size ?? (isTerminal ? this.#native.terminalSize(this.#terminal.output) : null);
+      if (now && this.#machine) {
+        this.#native.machineResizeConsole(this.#machine.handle, now.columns, now.rows);
+      }
+    });
   }
 
   /** Bytes in the balloon; the last that is known while a command is changing the machine. */
@@ -304,6 +315,7 @@ export class Vmm {
         ...(this.#vsock && { vsock: this.#vsock }),
         terminal: this.#terminal,
         vmGeneration: this.#vmGeneration as Uint8Array,
+        ...(this.#consoleSize && { consoleSize: this.#consoleSize }),
         onEvent: (event) => this.#machineEvent(event, generation),
         guessedFormats: this.#guessedFormats,
         warn: (message) => this.#options.onWarning?.(message),

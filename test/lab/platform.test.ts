@@ -1,7 +1,7 @@
 /** What a stock Linux makes of the platform's small devices. */
 import { expect, test } from 'vitest';
 import { LabGuest } from './guest.ts';
-import { sharedLab } from './harness.ts';
+import { guestFiles, sharedLab } from './harness.ts';
 
 test('clock, VM generation id and the size of the console', async () => {
   const guest = await LabGuest.boot({ agent: 'ttyS0' });
@@ -41,4 +41,40 @@ test('a panic is an event and a line for people', async () => {
   );
   guest.vmm.signal('SIGTERM');
   await guest.vmm.exitCode();
+});
+
+test('the console has the size of the terminal, and follows it', async () => {
+  const lab = await sharedLab();
+  let text = '';
+  const job = lab.start({
+    command: [
+      '/tsvmm/bin/tsvmm',
+      ...['--kernel', guestFiles.vmlinux, '--initramfs', guestFiles.initramfs],
+      ...['--cmdline', 'console=hvc0 quiet', '--console', 'tty', '--serial', 'null'],
+    ],
+    terminal: { rows: 24, columns: 80 },
+    onStdout: (bytes) => {
+      text += bytes.toString();
+    },
+    onStderr: () => {},
+  });
+  const shows = async (wanted: RegExp) => {
+    const end = Date.now() + 60_000;
+    while (!wanted.test(text)) {
+      if (Date.now() > end) throw new Error(`no ${wanted} in\n${text.slice(-2000)}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    text = '';
+  };
+  await shows(/guest# /);
+  // The guest hears of sizes by interrupts, some moments after the console is up.
+  job.write(
+    Buffer.from('while [ "$(stty size 2>/dev/null)" != "24 80" ]; do echo; usleep 50000; done; stty size\n'),
+  );
+  await shows(/\n24 80\r?\n/);
+  job.resize(50, 132);
+  job.write(Buffer.from('while [ "$(stty size)" = "24 80" ]; do usleep 10000; done; stty size\n'));
+  await shows(/\n50 132\r?\n/);
+  job.write(Buffer.from('poweroff -f\n'));
+  expect(await job.exited).toBe(0);
 });

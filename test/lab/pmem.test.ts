@@ -3,6 +3,9 @@ import { expect, test } from 'vitest';
 import { LabGuest } from './guest.ts';
 import { sharedLab } from './harness.ts';
 
+/** The block device comes by a driver of its own, once the memory's has found it. */
+const READY = 'modprobe nd_pmem && while [ ! -b /dev/pmem0 ]; do usleep 100000; done';
+
 test('an ext4 with DAX keeps what was written to it, and takes direct I/O of a disk', async () => {
   const lab = await sharedLab();
   await lab.run(['truncate', '-s', '64M', '/tmp/pmem.img']);
@@ -10,7 +13,7 @@ test('an ext4 with DAX keeps what was written to it, and takes direct I/O of a d
   const disk = ['--disk', 'path=/tmp/pmem-disk.img,image_type=raw,readonly=on'];
   const guest = await LabGuest.boot({ args: ['--pmem', 'file=/tmp/pmem.img', ...disk] });
   await guest.sh(
-    'mke2fs -q -t ext4 -b 4096 /dev/pmem0 && mkdir -p /mnt && mount -o dax=always /dev/pmem0 /mnt',
+    `${READY} && mke2fs -q -t ext4 -b 4096 /dev/pmem0 && mkdir -p /mnt && mount -o dax=always /dev/pmem0 /mnt`,
   );
   expect(await guest.sh('mount')).toMatch(/\/dev\/pmem0 .*dax=always/);
   // The disk's data goes straight into the memory behind the file.
@@ -26,7 +29,7 @@ test('an ext4 with DAX keeps what was written to it, and takes direct I/O of a d
   await guest.vmm.exitCode();
 
   const again = await LabGuest.boot({ args: ['--pmem', 'file=/tmp/pmem.img,discard_writes=on', ...disk] });
-  await again.sh('mkdir -p /mnt && mount -o dax=always /dev/pmem0 /mnt');
+  await again.sh(`${READY} && mkdir -p /mnt && mount -o dax=always /dev/pmem0 /mnt`);
   expect(await again.sh('cat /mnt/text; md5sum < /mnt/copy')).toBe(`kept\n${sums[0]}\n`);
   await again.sh('rm /mnt/copy && sync && umount /mnt');
   expect(await again.kernelMessages()).not.toContain('Call Trace');
@@ -44,7 +47,7 @@ test('a folder gives memory that nobody else has', async () => {
   const lab = await sharedLab();
   await lab.run(['mkdir', '-p', '/tmp/pmem-folder']);
   const guest = await LabGuest.boot({ args: ['--pmem', 'file=/tmp/pmem-folder,size=6M'] });
-  expect(await guest.sh('cat /sys/block/pmem0/size')).toBe(`${(6 << 20) / 512}\n`);
+  expect(await guest.sh(`${READY} && cat /sys/block/pmem0/size`)).toBe(`${(6 << 20) / 512}\n`);
   await guest.sh('mke2fs -q /dev/pmem0 && e2fsck -fn /dev/pmem0');
   expect((await lab.run(['ls', '-A', '/tmp/pmem-folder'])).stdout).toBe('');
   expect(await guest.powerOff()).toBe(0);

@@ -62,6 +62,9 @@ TEST_F(RngTest, FillsBuffers) {
   EXPECT_NE(guest(kData, 64), std::string(64, '\0'));
   EXPECT_NE(guest(kData + 0x1000, 100), std::string(100, '\0'));
   EXPECT_TRUE(eventually([&] { return interrupts[0].count == 1; }));
+  const auto counters = rng.counters();
+  EXPECT_EQ(counters[0].value, 1u);
+  EXPECT_EQ(counters[1].value, 164u);
 }
 
 TEST_F(RngTest, BoundsWhatOneBufferGets) {
@@ -175,6 +178,43 @@ TEST_F(ConsoleTest, Sends) {
   ASSERT_TRUE(used(kTx, 1));
   EXPECT_EQ(output(), "hello, world");
   EXPECT_EQ(drivers[kTx].used_length(0), 0u);
+}
+
+TEST_F(ConsoleTest, SaysItsSizeWhenTheGuestWritesAndNotForEver) {
+  activate(*console, 2, kAllRingFeatures | 1);
+  const auto writes = [&](int times) {
+    for (int i = 0; i < times; ++i) {
+      const uint16_t before = drivers[kTx].used_index();
+      drivers[kTx].add({{kData, 1}});
+      doorbells[kTx].signal();
+      ASSERT_TRUE(used(kTx, static_cast<uint16_t>(before + 1)));
+    }
+  };
+  EXPECT_EQ(host.config_changes, 0);
+  writes(1);
+  EXPECT_EQ(host.config_changes, 1);
+  ASSERT_TRUE(eventually([&] {
+    writes(1);
+    return host.config_changes == 16;
+  }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  writes(10);
+  EXPECT_EQ(host.config_changes, 16);
+}
+
+TEST_F(ConsoleTest, SaysNothingOfASizeThatNobodyKnowsOrWants) {
+  VirtioConsole unknown(std::make_unique<BoundedBackend>(), loop, 0, 0);
+  for (auto [device, features] :
+       {std::pair{console.get(), kAllRingFeatures}, std::pair{&unknown, kAllRingFeatures | 1}}) {
+    activate(*device, 2, features);
+    const uint16_t before = drivers[kTx].used_index();
+    drivers[kTx].add({{kData, 1}});
+    doorbells[kTx].signal();
+    ASSERT_TRUE(used(kTx, static_cast<uint16_t>(before + 1)));
+    EXPECT_EQ(host.config_changes, 0);
+    device->reset();
+    drivers[kTx] = DriverQueue(memory, 0x8000, kSize);
+  }
 }
 
 TEST_F(ConsoleTest, WaitsForASlowBackend) {

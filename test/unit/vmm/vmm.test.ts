@@ -596,13 +596,34 @@ describe('consoles', () => {
       columns: 132,
       rows: 43,
     });
-    vmm.resizeConsole();
+    await vmm.resizeConsole();
     expect(native.machines[0]?.calls).toEqual(['boot', 'resize 132x43']);
     vmm.abandon();
     expect(native.terminalCalls).toEqual(['raw 5', 'restore 5 5']);
     await vmm.quit();
     expect(native.terminalCalls).toHaveLength(2);
-    vmm.resizeConsole();
+    await vmm.resizeConsole();
+  });
+
+  it('have the size that they are given, also after a reboot', async () => {
+    const vmm = await booted({}, { console: { mode: 'Null' } });
+    await vmm.resizeConsole();
+    expect(native.machines[0]?.calls).toEqual(['boot']);
+    await vmm.resizeConsole({ columns: 100, rows: 30 });
+    expect(native.machines[0]?.calls).toEqual(['boot', 'resize 100x30']);
+    await vmm.reboot();
+    expect(native.machines[1]?.boot?.pci.functions[0]).toMatchObject({ columns: 100, rows: 30 });
+    await vmm.quit();
+  });
+
+  it('are resized in turn, not while the machine is being changed', async () => {
+    const vmm = await booted({ terminal: { input: -1, output: 6 } }, { console: { mode: 'Tty' } });
+    const pausing = vmm.pause();
+    const resizing = vmm.resizeConsole();
+    expect(native.machines[0]?.calls).not.toContain('resize 132x43');
+    await Promise.all([pausing, resizing]);
+    expect(native.machines[0]?.calls).toEqual(['boot', 'pause', 'resize 132x43']);
+    await vmm.quit();
   });
 
   it('leave the terminal alone without an input, and for the debug console', async () => {
