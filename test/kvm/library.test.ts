@@ -205,8 +205,12 @@ describe("a user's program", () => {
       timeout: 20_000,
     });
     expect(JSON.parse(output)).toEqual({
-      text: 'hello from ring 3\nok serial\ndone 1\n',
+      text: expect.stringMatching(
+        /^hello from ring 3\nok serial\nvsock ready.*\nok vsock-serve\nrefused 1\ndone 2\n$/,
+      ),
       reason: 'power-off',
+      echoed: 'there and back',
+      refused: 'ECONNREFUSED',
     });
   });
 });
