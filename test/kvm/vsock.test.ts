@@ -6,6 +6,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { connectVsock } from '../../src/host/vsockClient.ts';
 import {
   expectAllOk,
+  expectOnlyDeviceWarnings,
   nativeThreads,
   openDescriptors,
   RUNTIMES,
@@ -259,4 +260,28 @@ test('a path that is in use is not taken', async () => {
   expect(await second.exit()).toEqual({ code: 1, signal: null });
   expect(second.stderr).toContain("Cannot listen on the vsock's socket");
   await finish();
+});
+
+test('a guest that breaks its rings can start anew', async () => {
+  const folder = temporaryFolder();
+  const socket = path.join(folder, 'vsock');
+  const vmm = startGuest({
+    cmdline: 'run=hostile-vsock,vsock-serve',
+    args: ['--vsock', `cid=3,socket=${socket}`],
+  });
+  // Clients at all times; most meet a device that fails.
+  const clients = setInterval(() => {
+    const client = net.connect(socket).on('error', () => {});
+    client.write('CONNECT 1\n');
+    setTimeout(() => client.destroy(), 100);
+  }, 5);
+  onTestFinished(() => clearInterval(clients));
+  await vmm.waitFor('vsock ready');
+  clearInterval(clients);
+  const sent = patternBytes(1, 100_000);
+  expect(await exchange(socket, DIGEST, sent)).toEqual(digestOf(sent));
+  (await connectVsock(socket, QUIT)).destroy();
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+  expectAllOk(vmm.stdout);
+  expectOnlyDeviceWarnings(vmm.stderr);
 });

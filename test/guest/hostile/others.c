@@ -89,3 +89,10 @@ PROGRAM("hostile-pmem", pmem);
 
 static void rtc(void) { abuse("rtc-abuse", VIRTIO_RTC, 1, 0, DESC_WRITE, true); }
 PROGRAM("hostile-rtc", rtc);
+
+static void vsock(void) {
+  abuse("vsock-receive-abuse", VIRTIO_SOCKET, 3, 0, DESC_WRITE, false);
+  abuse("vsock-transmit-abuse", VIRTIO_SOCKET, 3, 1, 0, false);
+  abuse("vsock-event-abuse", VIRTIO_SOCKET, 3, 2, DESC_WRITE, false);
+}
+PROGRAM("hostile-vsock", vsock);
