@@ -210,6 +210,26 @@ test('lifecycle commands race one another and the guest', { timeout: 60_000 }, a
   expect(vmm.stderr).toBe('');
 });
 
+test('counters answer whatever is going on', async () => {
+  const { vmm, config } = await idleVmm();
+  const disk = diskImage(temporaryFolder(), 'disk.img');
+  const disks = [{ path: disk, image_type: 'Raw' }];
+  await expectStatus(vmm, 'vm.create', 204, config('run=blk-depth requests=100000000', { disks }));
+  await expectStatus(vmm, 'vm.boot', 204);
+  for (let round = 0; round < 10; round++) {
+    for (const command of ['vm.pause', 'vm.resume', 'vm.reboot']) {
+      const changed = expectStatus(vmm, command, 204);
+      const answers = await Promise.all([1, 2].map(() => vmm.api('GET', 'vm.counters')));
+      for (const { status, text } of answers) {
+        expect(`${command} ${status} ${text}`).toContain(`${command} 200 {"_disk0":{"`);
+      }
+      await changed;
+    }
+  }
+  await expectStatus(vmm, 'vmm.shutdown', 200);
+  await vmm.exit();
+});
+
 test('pausing and resuming a disk at work, many times', async () => {
   const { vmm, config, output } = await idleVmm();
   const disk = diskImage(temporaryFolder(), 'disk.img');
