@@ -161,6 +161,51 @@ INSTANTIATE_TEST_SUITE_P(
                     Kind{"FullyPreallocated", "preallocation=falloc,cluster_size=4k"}),
     [](const auto& info) { return info.param.name; });
 
+TEST(Qcow2Direct, WorksPastThePageCache) {
+  REQUIRE_QEMU_IMG();
+  // Not in memory, where there is no direct I/O.
+  std::string folder = "/var/tmp/tsvmm-qcow2-XXXXXX";
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  const std::string path = folder + "/disk.qcow2";
+  must("qemu-img create -q -f qcow2 " + path + " 4M");
+  const UniqueFd probe(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_DIRECT));
+  if (probe.valid()) {
+    Bytes model(4 << 20);
+    {
+      Disk disk = Disk::open(path, {.direct = true});
+      for (const size_t at : {0, 4096, 512, (1 << 20) - 1024, 3 << 20}) {
+        for (const size_t size : {4096, 512, 200 << 10}) {
+          const Bytes bytes = random_bytes(size, at + size);
+          ASSERT_EQ(disk.write(at, bytes, size == 512), 0);
+          std::ranges::copy(bytes, model.begin() + static_cast<ptrdiff_t>(at));
+        }
+      }
+      ASSERT_EQ(disk.write_zeroes(64 << 10, 64 << 10, true), 0);
+      std::fill_n(model.begin() + (64 << 10), 64 << 10, 0);
+      ASSERT_EQ(disk.flush(), 0);
+      EXPECT_TRUE(same(disk.content(), model));
+    }
+    expect_clean(path);
+    EXPECT_TRUE(same(content_by_qemu(path), model));
+  }
+  std::filesystem::remove_all(folder);
+  if (!probe.valid()) GTEST_SKIP() << "no direct I/O on this file system";
+}
+
+TEST(Qcow2Bitmaps, BecomeInconsistent) {
+  REQUIRE_QEMU_IMG();
+  const TempFolder folder;
+  const std::string path = folder / "disk.qcow2";
+  must("qemu-img create -q -f qcow2 " + path + " 4M && qemu-img bitmap --add " + path + " changes");
+  Disk::open(path).content();
+  std::string info;
+  ASSERT_EQ(shell("qemu-img info " + path, &info), 0);
+  EXPECT_EQ(info.find("bitmaps:"), std::string::npos) << info;
+  // What they occupied is leaked, as the specification leaves it.
+  std::string output;
+  EXPECT_NE(check(path, &output), Check::kCorrupt) << output;
+}
+
 struct Chain {
   const char* name;
   const char* base;     ///< options of the one below
