@@ -16,8 +16,9 @@ namespace {
 /// What is taken from the ring before it is handed on: enough to share the cost of a system call,
 /// and few enough that the driver prepares its next requests meanwhile.
 constexpr int kOperationsPerTurn = 8;
-/// The same with adjacent requests, many of which are one operation.
+/// The same with adjacent requests, many of which are one operation, and with large ones.
 constexpr int kRequestsPerTurn = 32;
+constexpr uint64_t kBytesPerTurn = 128UL * 1024;
 /// A bound for what many requests of many buffers may make us allocate: 1 MiB a queue.
 constexpr size_t kMaxExtraBuffers = 65536;
 /// How long the thread looks for the driver's next request, and for the host's answers, each of
@@ -133,23 +134,22 @@ bool BlockQueue::sleep_or_poll(Look last) noexcept {
 BlockQueue::Look BlockQueue::take_requests() noexcept {
   batch_time_ = 0;
   Look look = Look::kWorked;
-  int operations = 0;
-  for (int requests = 0; requests < kRequestsPerTurn && operations < kOperationsPerTurn;
+  Batch batch;
+  for (int requests = 0; requests < kRequestsPerTurn && batch.operations < kOperationsPerTurn &&
+                         batch.bytes < kBytesPerTurn;
        ++requests) {
-    bool is_operation = false;
-    look = take_one(is_operation);
+    look = take_one(batch);
     if (look != Look::kWorked) {
       // Only the first look in vain counts.
       if (requests != 0 && look != Look::kBroken) look = Look::kWorked;
       break;
     }
-    if (is_operation) ++operations;
   }
   merger_.flush();
   return look;
 }
 
-BlockQueue::Look BlockQueue::take_one(bool& is_operation) noexcept {
+BlockQueue::Look BlockQueue::take_one(Batch& batch) noexcept {
   if (failure_ != nullptr) return Look::kBroken;
   if (free_.empty()) return Look::kFull;
   DescriptorChain chain;
@@ -177,7 +177,8 @@ BlockQueue::Look BlockQueue::take_one(bool& is_operation) noexcept {
   if (const auto status = prepare(context_, request)) {
     complete(request, *status);
   } else {
-    is_operation = merger_.add(request);
+    batch.bytes += request.transfer_size();
+    if (merger_.add(request)) ++batch.operations;
   }
   return Look::kWorked;
 }

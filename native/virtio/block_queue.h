@@ -41,11 +41,17 @@ class BlockQueue {
   /// What became of a look at the queue.
   enum class Look { kWorked, kNothing, kFull, kThrottled, kBroken };
 
+  /// What one turn has taken so far.
+  struct Batch {
+    int operations = 0;
+    uint64_t bytes = 0;
+  };
+
   void serve() noexcept;
   [[nodiscard]] Look turn() noexcept;
   [[nodiscard]] Look take_requests() noexcept;
   /// One chain, if there is one and room for it.
-  [[nodiscard]] Look take_one(bool& is_operation) noexcept;
+  [[nodiscard]] Look take_one(Batch& batch) noexcept;
   [[nodiscard]] bool has_room(const DescriptorChain& chain) const noexcept;
   [[nodiscard]] bool is_throttled(const BlockRequest& request) noexcept;
   void consume_throttle_timer() noexcept;
