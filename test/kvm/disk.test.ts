@@ -149,3 +149,86 @@ test('the first sector of an image of unknown format cannot be written', async (
       .every((byte) => byte === 0),
   ).toBe(true);
 });
+
+/** Bytes of the file that are not in holes. */
+function allocatedBytes(file: string): number {
+  return fs.statSync(file).blocks * 512;
+}
+
+test('discarded ranges become holes, zeroed ones read as zeros, bad ones are refused', async () => {
+  const disk = diskImage(temporaryFolder(), 'disk.img');
+  const output = await runGuest({
+    cmdline: 'run=blk-ranges seed=11',
+    args: ['--disk', `path=${disk},image_type=raw`],
+  });
+  expect(output).toContain('discard 2097152 sectors 16 segments, aligned to 8, zeroes 131072 sectors');
+  const bytes = fs.readFileSync(disk);
+  const MIB = 1 << 20;
+  const at = (start: number) => bytes.subarray(start, start + MIB);
+  expect(at(0).every((byte) => byte === 0x77)).toBe(true);
+  expect(at(MIB).every((byte) => byte === 0)).toBe(true);
+  expect(at(2 * MIB).every((byte) => byte === 0x77)).toBe(true);
+  expect(allocatedBytes(disk)).toBe(3 * MIB);
+});
+
+test('sparse=off keeps the space', async () => {
+  const disk = diskImage(temporaryFolder(), 'disk.img');
+  await runGuest({
+    cmdline: 'run=blk-no-ranges',
+    args: ['--disk', `path=${disk},image_type=raw,sparse=off`],
+  });
+});
+
+function escaped(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+}
+
+test.each([
+  ['', false, 'io_uring'],
+  ['direct=on', true, 'io_uring'],
+  ['_disable_io_uring=on', false, 'plain system calls (io_uring is disabled)'],
+  ['direct=on,_disable_io_uring=on', true, 'Linux AIO (io_uring is disabled)'],
+  [
+    'direct=on,_disable_io_uring=on,_disable_aio=on',
+    true,
+    'plain system calls (io_uring is disabled, Linux AIO is disabled)',
+  ],
+])('engines: %s', async (options, direct, engine) => {
+  const folder = direct ? fs.mkdtempSync(path.join(ROOT, 'build/direct-')) : temporaryFolder();
+  try {
+    const disk = diskImage(folder, 'disk.img');
+    await runGuest({
+      cmdline: 'run=blk-rw,blk-ranges seed=21 block-timeout=20000000',
+      args: ['-v', '--disk', `path=${disk},image_type=raw${options && `,${options}`}`],
+      timeoutMs: 60_000,
+      stderr: new RegExp(`virtio-device note {"id":"_disk0","text":"I/O by ${escaped(engine)}"}`),
+    });
+  } finally {
+    if (direct) fs.rmSync(folder, { recursive: true });
+  }
+});
+
+test('a rate limit holds the guest back', async () => {
+  const disk = diskImage(temporaryFolder(), 'disk.img');
+  const start = Date.now();
+  await runGuest({
+    cmdline: 'run=blk-rw',
+    // 2 MiB go through at 1 MiB in 250 ms, the first of it at once.
+    args: ['--disk', `path=${disk},image_type=raw,bw_size=1048576,bw_refill_time=250`],
+  });
+  expect(Date.now() - start).toBeGreaterThan(240);
+});
+
+test('a queue runs on the host CPUs that it is given', async () => {
+  const disk = diskImage(temporaryFolder(), 'disk.img');
+  const vmm = startGuest({
+    cmdline: 'run=blk-rw then=idle',
+    args: ['--disk', `path=${disk},image_type=raw,queue_affinity=[0@[1]]`],
+  });
+  await vmm.waitFor('ok blk-read');
+  const tasks = `/proc/${vmm.pid}/task`;
+  const queue = fs
+    .readdirSync(tasks)
+    .find((task) => fs.readFileSync(`${tasks}/${task}/comm`, 'utf8').trim() === '_disk0_q0');
+  expect(fs.readFileSync(`${tasks}/${queue}/status`, 'utf8')).toMatch(/Cpus_allowed_list:\s+1\n/);
+});
