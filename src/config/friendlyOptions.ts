@@ -2,6 +2,7 @@
 import { ConfigError } from './configError.ts';
 import { decode } from './decode.ts';
 import type { diskConfig } from './devices/disk.ts';
+import type { netConfig } from './devices/net.ts';
 import type { pmemConfig } from './devices/pmem.ts';
 import type { Input } from './schema.ts';
 import { parseByteSize } from './size.ts';
@@ -24,6 +25,8 @@ export interface VirtualMachineOptions {
   readonly initramfs?: string;
   /** Paths of raw images, or the REST API's objects. */
   readonly disks?: readonly (string | Input<typeof diskConfig>)[];
+  /** `'user'` for the host's network by way of passt, or the REST API's objects. */
+  readonly networks?: readonly ('user' | Input<typeof netConfig>)[];
   /** `stream` makes the port a stream of this process (`vm.serial`). `null` unless given. */
   readonly serial?: ConsoleOption | 'stream' | { readonly socket: string };
   /** The virtio console. `off` unless given. */
@@ -69,6 +72,7 @@ function expand(options: VirtualMachineOptions, streamPath: string | undefined):
     cmdline,
     initramfs,
     disks,
+    networks,
     watchdog,
     vsock,
     pvpanic,
@@ -82,6 +86,7 @@ function expand(options: VirtualMachineOptions, streamPath: string | undefined):
     memory: typeof memory === 'number' || typeof memory === 'string' ? { size: bytesOf(memory) } : memory,
     payload: { kernel, firmware, cmdline, initramfs },
     disks: disks?.map((disk) => (typeof disk === 'string' ? { path: disk, image_type: 'Raw' } : disk)),
+    net: networks?.map((network) => (network === 'user' ? { user: true } : network)),
     serial:
       options.serial === 'stream' ? { mode: 'Socket', socket: streamPath } : device(options.serial ?? 'null'),
     console: device(options.console ?? 'off'),

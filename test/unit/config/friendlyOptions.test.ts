@@ -10,6 +10,7 @@ describe('the library options', () => {
         cpus: 2,
         memory: '1G',
         disks: ['/a', { path: '/b', readonly: true }],
+        networks: ['user', { tap: 'tap0' }, { user: true, forward: ['tcp:2222:22'] }],
         serial: 'stream',
         debugConsole: { file: '/log' },
         watchdog: true,
@@ -22,6 +23,11 @@ describe('the library options', () => {
     expect(config.disks?.map((disk) => [disk.path, disk.readonly, disk.image_type])).toEqual([
       ['/a', false, 'Raw'],
       ['/b', true, 'Unknown'],
+    ]);
+    expect(config.net?.map(({ user, tap, forward }) => [user, tap, forward])).toEqual([
+      [true, undefined, undefined],
+      [false, 'tap0', undefined],
+      [true, undefined, ['tcp:2222:22']],
     ]);
     expect(config.serial).toEqual({ mode: 'Socket', socket: '/tmp/s' });
     expect(config.debug_console).toEqual({ mode: 'File', file: '/log' });
