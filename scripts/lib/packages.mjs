@@ -51,6 +51,7 @@ const DEBIAN_PACKAGES = [
   },
   { package: 'clang-tidy', probe: 'clang-tidy', why: 'lints C++', group: 'test' },
   { package: 'clang-format', probe: 'clang-format', why: 'checks the layout of C++', group: 'test' },
+  { package: 'passt', probe: 'passt', why: 'user networking', group: 'test' },
   { package: 'libgtest-dev', probe: '/usr/include/gtest/gtest.h', why: 'the C++ unit tests', group: 'test' },
 ];
 

@@ -121,10 +121,13 @@ async function openPatiently(context: MachineContext, opened: number[]): Promise
   }
 }
 
-async function openNets({ native, config, note }: MachineContext, opened: number[]): Promise<NetResource[]> {
+async function openNets(
+  { native, config, note, warn }: MachineContext,
+  opened: number[],
+): Promise<NetResource[]> {
   if (!config.net?.length) return [];
   const nets = await import('./nets.ts');
-  return nets.openNets(native, config.net, opened, note);
+  return nets.openNets(native, config.net, opened, note, warn);
 }
 
 async function openResources(context: MachineContext, opened: number[]): Promise<PathResources> {

@@ -24,6 +24,7 @@ function randomMac(): string {
 
 /**
  * Opens what each network device is plugged into.
+ * @param warn hears what a person should know
  * @param note hears how it was done, for those who ask
  * @param opened gets the descriptors that are to be closed when the core has its duplicates
  * @throws VmmError
@@ -33,19 +34,31 @@ export async function openNets(
   nets: readonly NetConfig[],
   opened: number[],
   note: (message: string) => void,
+  warn: (message: string) => void,
 ): Promise<NetResource[]> {
   const resources: NetResource[] = [];
   for (const net of nets) {
-    resources.push(net.user ? await openUser(native, net, opened) : openTapped(native, net, opened, note));
+    resources.push(
+      net.user ? await openUser(native, net, opened, warn) : openTapped(native, net, opened, note),
+    );
   }
   return resources;
 }
 
-async function openUser(native: NativeAddon, net: NetConfig, opened: number[]): Promise<NetResource> {
-  const { startPasst } = await import('./passt.ts');
+async function openUser(
+  native: NativeAddon,
+  net: NetConfig,
+  opened: number[],
+  warn: (message: string) => void,
+): Promise<NetResource> {
+  const { reachesLoopback, startPasst } = await import('./passt.ts');
   const { mac, mtu, forward } = net;
   const mtuIfGiven = mtu === undefined ? {} : { mtu };
-  const fd = await startPasst(native, { forwards: (forward ?? []).map(parseForward), ...mtuIfGiven });
+  const network = { forwards: (forward ?? []).map(parseForward), ...mtuIfGiven };
+  if (reachesLoopback(network)) {
+    warn("With forwarded UDP ports the guest reaches this host's loopback address, at that of its gateway");
+  }
+  const fd = await startPasst(native, network);
   opened.push(fd);
   return { network: { kind: 'stream', fd }, mac: parseMac(mac as string) as Uint8Array, ...mtuIfGiven };
 }

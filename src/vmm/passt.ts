@@ -53,6 +53,14 @@ export async function startPasst(native: NativeAddon, network: UserNetwork): Pro
   }
 }
 
+/**
+ * Whether the guest can reach services on the host's loopback address, at its gateway's. They are not meant for guests; but
+ * without that, passt of 2023 cannot return the guest's answers to datagrams that the host itself sent.
+ */
+export function reachesLoopback(network: UserNetwork): boolean {
+  return network.forwards.some(({ protocol }) => protocol === 'udp');
+}
+
 /** @throws nothing: what is wrong with the words, passt says */
 function passtArguments(network: UserNetwork): string[] {
   const ports = network.forwards.flatMap(({ protocol, address, hostPort, guestPort }) => [
@@ -61,8 +69,7 @@ function passtArguments(network: UserNetwork): string[] {
   ]);
   return [
     ...['--quiet', '--fd', String(CHILD_FD)],
-    // Services that listen on the host's loopback address are not meant for guests.
-    '--no-map-gw',
+    ...(reachesLoopback(network) ? [] : ['--no-map-gw']),
     ...nameServers().flatMap((address) => ['--dns', address]),
     ...(network.mtu === undefined ? [] : ['--mtu', String(network.mtu)]),
     ...ports,

@@ -1,9 +1,11 @@
-/** `node netPeer.mjs COUNT SIZE [FLOWS]`: sends datagrams to the guest's echo and ends well if all come back as they were. */
+/**
+ * `node netPeer.mjs COUNT SIZE [FLOWS [ADDRESS PORT]]`: sends datagrams to the guest's echo, or to what leads there, and
+ * ends well if all come back as they were.
+ */
 import { createSocket } from 'node:dgram';
 
-const [count = 1, size = 1, flows = 1] = process.argv.slice(2).map(Number);
-const GUEST = '192.0.2.2';
-const ECHO_PORT = 7;
+const [count = 1, size = 1, flows = 1] = process.argv.slice(2, 5).map(Number);
+const [address = '192.0.2.2', port = '7'] = process.argv.slice(5);
 const AT_ONCE = 16;
 const PATIENCE_MS = 500;
 
@@ -20,7 +22,7 @@ function echo(flow) {
       if (tries > 10) return reject(new Error(`datagram ${number} of flow ${flow} does not come back`));
       const timer = setTimeout(send, PATIENCE_MS, number);
       waiting.set(number, { bytes, tries, timer });
-      socket.send(bytes, ECHO_PORT, GUEST);
+      socket.send(bytes, Number(port), address);
     };
     socket.on('message', (bytes) => {
       const number = bytes.readUInt32LE();

@@ -29,7 +29,8 @@ function net(fields: object): NetConfig {
 }
 
 function open(...nets: object[]) {
-  return openNets(native, nets.map(net), opened, (message) => notes.push(message));
+  const tell = (message: string) => notes.push(message);
+  return openNets(native, nets.map(net), opened, tell, tell);
 }
 
 async function refusal(fields: object): Promise<string> {

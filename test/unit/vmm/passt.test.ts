@@ -45,6 +45,7 @@ describe('startPasst', () => {
     passtDoes('exit 0');
     const forwards = ['tcp:2222:22', 'udp:0.0.0.0:53:5353'].map(parseForward);
     native.closeFile(await startPasst(native, { forwards }));
+    expect(words()[0]).not.toContain('--no-map-gw');
     expect(words()[0]).toMatch(/--tcp-ports 127\.0\.0\.1\/2222:22 --udp-ports 0\.0\.0\.0\/53:5353$/);
   });
 
