@@ -30,8 +30,8 @@ int Container::write_bytes(uint64_t offset, std::span<const uint8_t> bytes) noex
   return write(offset, {&buffer, 1});
 }
 
-FileContainer::FileContainer(int fd, bool direct)
-    : image_(fd, direct), is_file_(is_regular_file(fd)) {}
+FileContainer::FileContainer(int fd, bool direct, DiskEngines engines)
+    : image_(fd, direct, engines), is_file_(is_regular_file(fd)) {}
 
 DiskLimits FileContainer::limits() const noexcept {
   DiskLimits limits = image_.limits();

@@ -50,7 +50,7 @@ class Container {
 class FileContainer final : public Container {
  public:
   /// Duplicates `fd`. Throws Error.
-  FileContainer(int fd, bool direct);
+  FileContainer(int fd, bool direct, DiskEngines engines = {});
 
   [[nodiscard]] uint64_t size() const noexcept override { return image_.size(); }
   [[nodiscard]] DiskLimits limits() const noexcept override;

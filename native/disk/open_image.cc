@@ -11,8 +11,12 @@
 namespace tsvmm {
 namespace {
 
+std::unique_ptr<Container> open_container(const ImageLayer& layer, const ImageOptions& options) {
+  return std::make_unique<FileContainer>(layer.fd.get(), options.direct, options.engines);
+}
+
 std::unique_ptr<DiskImage> open_qcow2(std::vector<ImageLayer> layers, const ImageOptions& options) {
-  const UniqueFd fd = std::move(layers.front().fd);
+  const ImageLayer layer = std::move(layers.front());
   std::unique_ptr<DiskImage> backing;
   if (layers.size() > 1) {
     std::vector<ImageLayer> below(std::make_move_iterator(layers.begin() + 1),
@@ -21,8 +25,9 @@ std::unique_ptr<DiskImage> open_qcow2(std::vector<ImageLayer> layers, const Imag
         std::move(below),
         {.read_only = true, .direct = false, .sparse = false, .engines = options.engines});
   }
-  return qcow2::open_image(fd.get(), options.direct, std::move(backing),
-                           {.read_only = options.read_only, .sparse = options.sparse});
+  return std::make_unique<qcow2::Image>(
+      open_container(layer, options), std::move(backing),
+      qcow2::ImageSettings{.read_only = options.read_only, .sparse = options.sparse});
 }
 
 }  // namespace
@@ -39,9 +44,10 @@ std::unique_ptr<DiskImage> open_image(std::vector<ImageLayer> layers, const Imag
     case ImageFormat::kQcow2:
       return open_qcow2(std::move(layers), options);
     case ImageFormat::kFixedVhd:
-      return std::make_unique<VhdImage>(layers.front().fd.get(), options.direct);
+      return std::make_unique<VhdImage>(layers.front().fd.get(), options.direct, options.engines);
     case ImageFormat::kVhdx:
-      return vhdx::open_image(layers.front().fd.get(), options.direct, options.read_only);
+      return std::make_unique<vhdx::Image>(open_container(layers.front(), options),
+                                           options.read_only);
   }
   throw Error("EINVAL", "there is no such image format");
 }

@@ -79,7 +79,8 @@ uint64_t read_size(const RawImage& image) {
 
 }  // namespace
 
-VhdImage::VhdImage(int fd, bool direct) : data_(fd, direct), size_(read_size(data_)) {}
+VhdImage::VhdImage(int fd, bool direct, DiskEngines engines)
+    : data_(fd, direct, engines), size_(read_size(data_)) {}
 
 void VhdImage::resize(uint64_t /*bytes*/) {
   throw Error("ENOTSUP", "a VHD image cannot be resized while it is used");

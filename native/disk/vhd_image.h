@@ -13,7 +13,7 @@ namespace tsvmm {
 class VhdImage final : public DiskImage {
  public:
   /// Duplicates `fd`. Throws Error if there is no footer, or it is not that of a fixed disk.
-  VhdImage(int fd, bool direct);
+  VhdImage(int fd, bool direct, DiskEngines engines = {});
 
   [[nodiscard]] uint64_t size() const noexcept override { return size_; }
   [[nodiscard]] DiskLimits limits() const noexcept override { return data_.limits(); }

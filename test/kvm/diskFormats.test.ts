@@ -96,6 +96,20 @@ describe.runIf(hasQemuImg).each(formats)('$type', (format) => {
   });
 });
 
+test.runIf(hasQemuImg)('every format works with every engine', async () => {
+  const folder = temporaryFolder();
+  for (const format of formats) {
+    const disk = path.join(folder, format.type);
+    createImage(format, disk);
+    for (const engines of ['_disable_io_uring=on', '_disable_io_uring=on,_disable_aio=on']) {
+      await runGuest({
+        cmdline: 'run=blk-rw',
+        args: ['--disk', `path=${disk},image_type=${format.type},${engines}`],
+      });
+    }
+  }
+});
+
 test.runIf(hasQemuImg)(
   'overlays leave what is below them alone, and are refused unless allowed',
   async () => {

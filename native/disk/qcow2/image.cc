@@ -81,10 +81,4 @@ void Image::resize(uint64_t bytes) {
   size_.store(bytes, std::memory_order_release);
 }
 
-std::unique_ptr<DiskImage> open_image(int fd, bool direct, std::unique_ptr<DiskImage> backing,
-                                      ImageSettings settings) {
-  return std::make_unique<Image>(std::make_unique<FileContainer>(fd, direct), std::move(backing),
-                                 settings);
-}
-
 }  // namespace tsvmm::qcow2

@@ -54,8 +54,4 @@ class Image final : public DiskImage {
   std::atomic<uint64_t> size_ = 0;
 };
 
-/// Opens a file, which is duplicated. Throws Error.
-std::unique_ptr<DiskImage> open_image(int fd, bool direct, std::unique_ptr<DiskImage> backing,
-                                      ImageSettings settings);
-
 }  // namespace tsvmm::qcow2

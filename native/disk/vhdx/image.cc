@@ -207,8 +207,4 @@ void Image::close() noexcept {
   (void)container_->truncate(end_);
 }
 
-std::unique_ptr<DiskImage> open_image(int fd, bool direct, bool read_only) {
-  return std::make_unique<Image>(std::make_unique<FileContainer>(fd, direct), read_only);
-}
-
 }  // namespace tsvmm::vhdx

@@ -80,7 +80,4 @@ class Image final : public DiskImage {
   std::vector<uint64_t> sector_numbers_;
 };
 
-/// Opens a file, which is duplicated. Throws Error.
-std::unique_ptr<DiskImage> open_image(int fd, bool direct, bool read_only);
-
 }  // namespace tsvmm::vhdx
