@@ -167,6 +167,7 @@ describe('vm.resize-disk', () => {
   async function resizeWhileRunning(disk: string, size: number): Promise<void> {
     const vmm = start(disk);
     await vmm.waitFor(`waits with ${SIZE / SECTOR} sectors`);
+    await vmm.ready();
     const before = await vmm.api('GET', 'vm.info');
     expect(await resize(vmm, '_disk0', size)).toBe('204 ');
     await vmm.waitFor(/done \d/);
@@ -202,6 +203,7 @@ describe('vm.resize-disk', () => {
       ...['--api-socket', `path=${socket}`],
     ]);
     await vmm.waitFor('ok blk-multi');
+    await vmm.ready();
     const refusals = [
       await resize(vmm, '_disk0', SIZE * 2),
       await resize(vmm, 'ro', SIZE * 2),
