@@ -120,7 +120,7 @@ static int converse(struct run* run, int output, uint64_t timeout_ms) {
     if (polled[1].revents == 0 && now_ns() >= deadline) {
       printf("killed %s\n", run->done ? "after the guest was done" : "by the time limit");
       kill(run->process, SIGKILL);
-      deadline = ~0ul;
+      deadline = now_ns() + kExitGraceMs * 1000000ul;
     }
   }
   fcntl(output, F_SETFL, O_NONBLOCK);
@@ -153,6 +153,8 @@ int command_run(char** argv) {
   run.guest_cpu = (unsigned)option_number(argv, "--guest-cpu", 0);
   run.vcpu_prefix = option(argv, "--vcpu", "vcpu");
   run.count_exits = option_number(argv, "--exits", 0) != 0;
+  /* Whoever started this may be killed; then nobody waits for the VMM. */
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   steady_host();
   if (shell != NULL) {
     if (unshare(CLONE_NEWNET) != 0) fail_errno("a network namespace");
