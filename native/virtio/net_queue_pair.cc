@@ -15,6 +15,10 @@ namespace {
 /// Batches in each direction before the loop gets its turn (to be paused, for one).
 constexpr int kRoundsPerWake = 32;
 constexpr uint64_t kNsPerSecond = 1'000'000'000;
+/// The longest time to go on looking for frames in vain.
+constexpr uint64_t kLongestPollNs = 32'000;
+/// Looks at the transmit ring for one at the network, which takes a system call.
+constexpr unsigned kLooksForOneAtNetwork = 32;
 
 UniqueFd make_timer() {
   return UniqueFd(
@@ -25,7 +29,10 @@ UniqueFd make_timer() {
 
 NetQueuePair::NetQueuePair(const NetPairSetup& setup, std::unique_ptr<NetQueue> network,
                            Context context)
-    : host_(setup.host), context_(std::move(context)), network_(std::move(network)) {
+    : host_(setup.host),
+      context_(std::move(context)),
+      network_(std::move(network)),
+      poll_(kLongestPollNs) {
   NetCounters& counters = context_.counters;
   if (setup.receive != nullptr) {
     receiver_.emplace(setup.memory, *setup.receive, setup.features, *network_,
@@ -66,6 +73,7 @@ void NetQueuePair::add_watches() {
     if (doorbell == nullptr) continue;
     loop.add(doorbell->fd(), EPOLLIN, [this, doorbell](uint32_t) {
       (void)doorbell->consume();
+      poll_.woken();
       work();
     });
     doorbell->signal();
@@ -86,6 +94,7 @@ void NetQueuePair::remove_watches() noexcept {
 }
 
 void NetQueuePair::network_ready(uint32_t events) noexcept {
+  poll_.woken();
   work();
   // An error that reading does not clear would bring us back here for ever.
   if ((events & (EPOLLERR | EPOLLHUP)) != 0) lose_network();
@@ -97,7 +106,7 @@ void NetQueuePair::work() noexcept {
     const bool sent = transmit();
     const bool received = receive();
     if (stopped_) return;
-    if (!sent && !received && sleep()) return;
+    if (!sent && !received && !poll() && sleep()) return;
   }
   // There is more to do: come back after the loop's other handlers.
   (transmit_doorbell_ != nullptr ? transmit_doorbell_ : receive_doorbell_)->signal();
@@ -121,6 +130,18 @@ bool NetQueuePair::receive() noexcept {
   if (received_ == NetReceiver::Turn::kBroken) fail(receiver_->error());
   if (received_ == NetReceiver::Turn::kGone) lose_network();
   return received_ == NetReceiver::Turn::kMore;
+}
+
+/// Looks for frames a little longer, as long as that pays. True if there are any.
+bool NetQueuePair::poll() noexcept {
+  if (!transmitter_ || transmitted_ != NetTransmitter::Turn::kEmpty) return false;
+  const bool may_receive = receiver_ && received_ == NetReceiver::Turn::kEmpty;
+  unsigned looks = 0;
+  return poll_.wait([&] {
+    if (transmitter_->queue().has_available()) return true;
+    if (!may_receive || ++looks % kLooksForOneAtNetwork != 0) return false;
+    return receive() || stopped_ || receiver_->received() != 0;
+  });
 }
 
 /// Arranges to be woken for whatever each direction waits for. False if that is there by now.

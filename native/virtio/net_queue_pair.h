@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "core/adaptive_poll.h"
 #include "core/event_loop.h"
 #include "core/rate_limiter.h"
 #include "core/unique_fd.h"
@@ -42,6 +43,7 @@ class NetQueuePair final : public NetPair {
   void work() noexcept;
   [[nodiscard]] bool transmit() noexcept;
   [[nodiscard]] bool receive() noexcept;
+  [[nodiscard]] bool poll() noexcept;
   [[nodiscard]] bool sleep() noexcept;
   void watch_network(uint32_t wanted) noexcept;
   void set_timer(uint64_t ns) noexcept;
@@ -58,6 +60,7 @@ class NetQueuePair final : public NetPair {
   UniqueFd timer_;                                                   ///< if there are limiters
   NetTransmitter::Turn transmitted_ = NetTransmitter::Turn::kEmpty;  ///< how the last one ended
   NetReceiver::Turn received_ = NetReceiver::Turn::kEmpty;           ///< how the last one ended
+  AdaptivePoll poll_;
   uint32_t watched_ = 0;  ///< events of the network's descriptor
   bool watching_network_ = false;
   bool stopped_ = false;  ///< the driver broke a rule
