@@ -6,13 +6,15 @@ import { createSocket } from 'node:dgram';
 
 const [count = 1, size = 1, flows = 1] = process.argv.slice(2, 5).map(Number);
 const [address = '192.0.2.2', port = '7'] = process.argv.slice(5);
-const AT_ONCE = 16;
+/** What a socket has room for on any host. */
+const MAX_BYTES_ON_THE_WAY = 100_000;
+const AT_ONCE = Math.max(1, Math.min(16, Math.floor(MAX_BYTES_ON_THE_WAY / size)));
 const PATIENCE_MS = 500;
 
 /** @param {number} flow */
 function echo(flow) {
   return new Promise((resolve, reject) => {
-    const socket = createSocket({ type: 'udp4', recvBufferSize: 4 << 20 });
+    const socket = createSocket('udp4');
     const waiting = new Map();
     let next = 0;
     const send = (/** @type {number} */ number) => {
