@@ -171,6 +171,27 @@ describe.skipIf(missing)('taps', () => {
     await quit(namespace, vmm);
   });
 
+  test('one that is made is there again after a reboot, under load, with as many queues', async () => {
+    const namespace = networkNamespace();
+    const socket = path.join(temporaryFolder(), 'api');
+    const net = `tap=t0,${ADDRESS},num_queues=4`;
+    const vmm = startGuest({
+      cmdline: 'run=net-echo pairs=2',
+      args: ['--net', net, '--cpus', 'boot=2', '--api-socket', socket],
+      prefix: namespace.prefix,
+    });
+    await vmm.waitFor(/net ready: .*\n/);
+    for (let i = 2; i < 5; i++) {
+      await exchange(namespace, 200, 500, 8);
+      expect((await vmm.api('PUT', 'vm.pause')).status).toBe(204);
+      expect((await vmm.api('PUT', 'vm.resume')).status).toBe(204);
+      expect((await vmm.api('PUT', 'vm.reboot')).status).toBe(204);
+      await vmm.waitFor(new RegExp(`(net ready: [\\s\\S]*){${i}}\n`));
+    }
+    await exchange(namespace, 20, 500);
+    await quit(namespace, vmm);
+  });
+
   test('one that goes away takes the link down and nothing else', async () => {
     const namespace = networkNamespace();
     const vmm = startGuest({
