@@ -9,14 +9,17 @@ namespace tsvmm {
 namespace {
 
 /// More buffers than the largest batch has a use for.
-constexpr size_t kMaxBuffers = 4096;
+constexpr size_t kMaxBuffers = 2048;
 /// What of a chain is used: more than any driver puts into one, and few enough for readv.
 constexpr size_t kMaxBuffersPerChain = 128;
 
 }  // namespace
 
 NetBufferPool::NetBufferPool(SplitQueue& queue)
-    : queue_(queue), entries_(std::min<size_t>(queue.size(), kMaxBuffers)), buffers_(kMaxBuffers) {}
+    : queue_(queue),
+      capacity_(std::min<size_t>(queue.size(), kMaxBuffers)),
+      entries_(std::make_unique_for_overwrite<Entry[]>(capacity_)),
+      buffers_(std::make_unique_for_overwrite<iovec[]>(kMaxBuffers)) {}
 
 NetBufferPool::Take NetBufferPool::take() noexcept {
   if (!make_room()) return Take::kFull;
@@ -51,13 +54,13 @@ NetBufferPool::Take NetBufferPool::take() noexcept {
 
 NetBufferPool::Chain NetBufferPool::chain(size_t index) const noexcept {
   const Entry& entry = entries_[begin_ + index];
-  return {entry.head, entry.capacity, std::span(buffers_).subspan(entry.first, entry.count)};
+  return {entry.head, entry.capacity, std::span(&buffers_[entry.first], entry.count)};
 }
 
 std::span<const iovec> NetBufferPool::buffers(size_t index, size_t count) const noexcept {
   const Entry& first = entries_[begin_ + index];
   const Entry& last = entries_[begin_ + index + count - 1];
-  return std::span(buffers_).subspan(first.first, last.first + last.count - first.first);
+  return std::span(&buffers_[first.first], last.first + last.count - first.first);
 }
 
 void NetBufferPool::remove(size_t count) noexcept {
@@ -70,17 +73,15 @@ void NetBufferPool::remove(size_t count) noexcept {
 
 bool NetBufferPool::make_room() noexcept {
   const auto has_room = [this] {
-    return end_ < entries_.size() && buffers_end_ + kMaxBuffersPerChain <= buffers_.size();
+    return end_ < capacity_ && buffers_end_ + kMaxBuffersPerChain <= kMaxBuffers;
   };
   if (has_room()) return true;
   if (begin_ == 0) return false;
   // Everything moves to the front.
   const uint32_t gap = entries_[begin_].first;
-  std::copy(buffers_.begin() + gap, buffers_.begin() + static_cast<ptrdiff_t>(buffers_end_),
-            buffers_.begin());
+  std::copy(&buffers_[gap], buffers_.get() + buffers_end_, buffers_.get());
   buffers_end_ -= gap;
-  std::copy(entries_.begin() + static_cast<ptrdiff_t>(begin_),
-            entries_.begin() + static_cast<ptrdiff_t>(end_), entries_.begin());
+  std::copy(&entries_[begin_], entries_.get() + end_, entries_.get());
   end_ -= begin_;
   begin_ = 0;
   for (size_t i = 0; i < end_; ++i) entries_[i].first -= gap;

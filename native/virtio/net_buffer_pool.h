@@ -4,8 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
-#include <vector>
 
 #include "virtio/queue.h"
 
@@ -54,10 +54,12 @@ class NetBufferPool {
   [[nodiscard]] bool make_room() noexcept;
 
   SplitQueue& queue_;
-  std::vector<Entry> entries_;  ///< from begin_ to end_
+  // Memory that is not used is not touched.
+  const size_t capacity_;                   ///< of entries_
+  const std::unique_ptr<Entry[]> entries_;  ///< from begin_ to end_
   size_t begin_ = 0;
   size_t end_ = 0;
-  std::vector<iovec> buffers_;
+  const std::unique_ptr<iovec[]> buffers_;
   size_t buffers_end_ = 0;
   const char* error_ = nullptr;
 };

@@ -18,7 +18,7 @@ constexpr size_t kSpareSlot = (NetQueue::kMaxFrameSize + kPage - 1) / kPage * kP
 constexpr size_t kSpareSize = kSpareSlot * NetQueue::kMaxBatch;
 /// readv takes 1024 (IOV_MAX), one of which is the spare memory.
 constexpr size_t kMaxVectorsPerRead = 1000;
-constexpr size_t kMaxVectors = 8192;
+constexpr size_t kMaxVectors = 2048;
 /// How many frames what is expected is learnt from.
 constexpr size_t kWindow = 256;
 
@@ -34,7 +34,7 @@ NetReceiver::NetReceiver(const GuestMemory& memory, const VirtqueueSetup& setup,
       mergeable_((features & virtio_net::kFeatureMergeableBuffers) != 0),
       takes_checksums_((features & virtio_net::kFeatureGuestChecksum) != 0),
       pool_(queue_),
-      vectors_(kMaxVectors) {
+      vectors_(std::make_unique_for_overwrite<iovec[]>(kMaxVectors)) {
   void* spare = ::mmap(nullptr, kSpareSize, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (spare == MAP_FAILED) throw Error::from_errno("memory for received frames", errno);
@@ -95,7 +95,7 @@ NetReceiver::Turn NetReceiver::prepare() noexcept {
       vectors_[next_vector++] = {spare(i) + read.capacity, NetQueue::kMaxFrameSize - read.capacity};
     }
     reads_[i] = read;
-    frames_[i].buffers = std::span(vectors_).subspan(first_vector, next_vector - first_vector);
+    frames_[i].buffers = std::span(&vectors_[first_vector], next_vector - first_vector);
   }
   if (batch_ != 0) return Turn::kMore;
   batch_ = 1;
@@ -117,7 +117,7 @@ NetReceiver::Turn NetReceiver::prepare_one(size_t& next_chain, size_t& next_vect
     }
     const NetBufferPool::Chain chain = pool_.chain(chain_index);
     const size_t vectors = vector - next_vector + chain.buffers.size();
-    if (vectors > kMaxVectorsPerRead || vector + chain.buffers.size() >= vectors_.size()) break;
+    if (vectors > kMaxVectorsPerRead || vector + chain.buffers.size() >= kMaxVectors) break;
     for (const iovec& buffer : chain.buffers) {
       if (vector != next_vector && extend_vector(vectors_[vector - 1], buffer)) continue;
       vectors_[vector++] = buffer;

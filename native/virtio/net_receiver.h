@@ -4,7 +4,7 @@
 
 #include <array>
 #include <cstdint>
-#include <vector>
+#include <memory>
 
 #include "core/rate_limiter.h"
 #include "net/net_backend.h"
@@ -90,7 +90,7 @@ class NetReceiver {
   size_t next_chain_ = 0;  ///< of the pool, for the next frame
   std::array<NetFrame, NetQueue::kMaxBatch> frames_;
   std::array<Read, NetQueue::kMaxBatch> reads_;
-  std::vector<iovec> vectors_;
+  std::unique_ptr<iovec[]> vectors_;
   uint8_t* spare_ = nullptr;  ///< a slot for each of frames_, untouched memory most of the time
 };
 
