@@ -66,6 +66,7 @@ VirtioNet::VirtioNet(std::unique_ptr<NetBackend> network, Options options)
   for (uint16_t i = 0; i < pair_count_; ++i) counters_.push_back(std::make_unique<NetCounters>());
   loops_.resize(pair_count_);
   pairs_.resize(pair_count_);
+  states_.resize(pair_count_);
   network_->set_active_pairs(1);
 }
 
@@ -156,7 +157,8 @@ void VirtioNet::start_pair(uint16_t index) {
                            .features = active_->features,
                            .receive = find(2 * index),
                            .transmit = find(2 * index + 1),
-                           .host = host()};
+                           .host = host(),
+                           .state = states_[index]};
   if (setup.receive == nullptr && setup.transmit == nullptr) return;
   if (options_.make_pair) pairs_[index] = options_.make_pair(setup);
   if (pairs_[index]) return;
@@ -176,6 +178,7 @@ void VirtioNet::reset() noexcept {
   }
   control_.reset();
   for (auto& pair : pairs_) pair.reset();
+  std::ranges::fill(states_, NetPairState{});
   active_.reset();
   network_->set_active_pairs(1);
   mac_ = pack(options_.mac);
@@ -203,7 +206,11 @@ void VirtioNet::resume() {
 
 bool VirtioNet::set_pairs(uint16_t count) noexcept {
   if (count == 0 || count > pair_count_) return false;
-  for (size_t i = count; i < pairs_.size(); ++i) pairs_[i].reset();
+  for (size_t i = count; i < pairs_.size(); ++i) {
+    if (!pairs_[i]) continue;
+    states_[i] = pairs_[i]->stop();
+    pairs_[i].reset();
+  }
   network_->set_active_pairs(count);
   try {
     for (uint16_t i = 0; i < count; ++i) {

@@ -85,6 +85,7 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
   std::vector<std::unique_ptr<NetCounters>> counters_;  ///< by pair
   std::vector<std::unique_ptr<EventLoop>> loops_;       ///< by pair, made when first needed
   std::optional<Active> active_;
+  std::vector<NetPairState> states_;             ///< by pair, of those that were switched off
   std::vector<std::unique_ptr<NetPair>> pairs_;  ///< by pair, nullptr for those not in use
   std::unique_ptr<QueueServer> control_;
 };

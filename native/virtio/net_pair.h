@@ -4,9 +4,16 @@
 #include <functional>
 #include <memory>
 
+#include "virtio/queue.h"
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
+
+/// How far the server of a pair has come in its rings.
+struct NetPairState {
+  SplitQueueState receive;
+  SplitQueueState transmit;
+};
 
 /// What serving one pair of a network device's queues needs.
 struct NetPairSetup {
@@ -16,6 +23,7 @@ struct NetPairSetup {
   const VirtqueueSetup* receive = nullptr;   ///< nullptr if the driver does not use it
   const VirtqueueSetup* transmit = nullptr;  ///< nullptr if the driver does not use it
   VirtioHost& host;
+  NetPairState state;  ///< where to go on: a driver that switches a pair off and on keeps its rings
 };
 
 /// Moves frames between a pair of queues and the host as long as it lives: a thread here or the
@@ -26,6 +34,9 @@ class NetPair {
   /// Holds, with nothing in flight. Not on the pair's own thread.
   virtual void pause() = 0;
   virtual void resume() = 0;
+  /// Ends the service and tells how far it has come. Only the end comes after it. Not on the pair's
+  /// own thread.
+  [[nodiscard]] virtual NetPairState stop() noexcept = 0;
 };
 
 /// Starts to serve a pair; nullptr if the device is to do that itself. Throws Error.

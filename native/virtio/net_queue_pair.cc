@@ -35,13 +35,13 @@ NetQueuePair::NetQueuePair(const NetPairSetup& setup, std::unique_ptr<NetQueue> 
       poll_(kLongestPollNs) {
   NetCounters& counters = context_.counters;
   if (setup.receive != nullptr) {
-    receiver_.emplace(setup.memory, *setup.receive, setup.features, *network_,
+    receiver_.emplace(setup.memory, *setup.receive, setup.features, setup.state.receive, *network_,
                       context_.receive_limiter, counters.received);
     receive_doorbell_ = setup.receive->doorbell;
   }
   if (setup.transmit != nullptr) {
-    transmitter_.emplace(setup.memory, *setup.transmit, setup.features, *network_,
-                         context_.transmit_limiter, counters.sent);
+    transmitter_.emplace(setup.memory, *setup.transmit, setup.features, setup.state.transmit,
+                         *network_, context_.transmit_limiter, counters.sent);
     transmit_doorbell_ = setup.transmit->doorbell;
   }
   if (context_.receive_limiter != nullptr || context_.transmit_limiter != nullptr) {
@@ -56,6 +56,14 @@ NetQueuePair::NetQueuePair(const NetPairSetup& setup, std::unique_ptr<NetQueue> 
 }
 
 NetQueuePair::~NetQueuePair() { remove_watches(); }
+
+NetPairState NetQueuePair::stop() noexcept {
+  remove_watches();
+  NetPairState state;
+  if (receiver_) state.receive = receiver_->stop();
+  if (transmitter_) state.transmit = transmitter_->queue().state();
+  return state;
+}
 
 void NetQueuePair::add_watches() {
   EventLoop& loop = context_.loop;

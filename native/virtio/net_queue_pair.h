@@ -35,6 +35,7 @@ class NetQueuePair final : public NetPair {
 
   void pause() override { context_.loop.pause(); }
   void resume() override { context_.loop.resume(); }
+  [[nodiscard]] NetPairState stop() noexcept override;
 
  private:
   void add_watches();

@@ -25,8 +25,9 @@ constexpr size_t kWindow = 256;
 }  // namespace
 
 NetReceiver::NetReceiver(const GuestMemory& memory, const VirtqueueSetup& setup, uint64_t features,
-                         NetQueue& network, RateLimiter* limiter, NetCounters::Direction& counters)
-    : queue_(memory, setup.rings, features),
+                         SplitQueueState state, NetQueue& network, RateLimiter* limiter,
+                         NetCounters::Direction& counters)
+    : queue_(memory, setup.rings, features, state),
       interrupt_(*setup.interrupt),
       network_(network),
       limiter_(limiter),
@@ -44,6 +45,11 @@ NetReceiver::NetReceiver(const GuestMemory& memory, const VirtqueueSetup& setup,
 }
 
 NetReceiver::~NetReceiver() { ::munmap(spare_, kSpareSize); }
+
+SplitQueueState NetReceiver::stop() noexcept {
+  for (size_t i = next_chain_; i < pool_.size(); ++i) queue_.undo_pop();
+  return queue_.state();
+}
 
 uint8_t* NetReceiver::spare(size_t index) const noexcept { return spare_ + index * kSpareSlot; }
 
@@ -160,6 +166,7 @@ NetReceiver::Turn NetReceiver::deliver() noexcept {
     counters_.frame(size - virtio_net::kHeaderSize);
   }
   pool_.remove(next_chain_);
+  next_chain_ = 0;
   return Turn::kMore;
 }
 

@@ -35,13 +35,17 @@ class NetReceiver {
 
   /// `limiter` may be nullptr. Throws Error.
   NetReceiver(const GuestMemory& memory, const VirtqueueSetup& setup, uint64_t features,
-              NetQueue& network, RateLimiter* limiter, NetCounters::Direction& counters);
+              SplitQueueState state, NetQueue& network, RateLimiter* limiter,
+              NetCounters::Direction& counters);
   ~NetReceiver();
   NetReceiver(const NetReceiver&) = delete;
   NetReceiver& operator=(const NetReceiver&) = delete;
 
   /// Receives one batch.
   [[nodiscard]] Turn run() noexcept;
+  /// Gives buffers that no frame was delivered in back, and tells where the queue's next server
+  /// goes on. Nothing runs afterwards.
+  [[nodiscard]] SplitQueueState stop() noexcept;
   /// How many frames the last batch had.
   [[nodiscard]] size_t received() const noexcept { return received_; }
   [[nodiscard]] SplitQueue& queue() noexcept { return queue_; }

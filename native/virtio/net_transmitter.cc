@@ -20,9 +20,9 @@ uint64_t total_size(std::span<const GuestBuffer> buffers) {
 }  // namespace
 
 NetTransmitter::NetTransmitter(const GuestMemory& memory, const VirtqueueSetup& setup,
-                               uint64_t features, NetQueue& network, RateLimiter* limiter,
-                               NetCounters::Direction& counters)
-    : queue_(memory, setup.rings, features),
+                               uint64_t features, SplitQueueState state, NetQueue& network,
+                               RateLimiter* limiter, NetCounters::Direction& counters)
+    : queue_(memory, setup.rings, features, state),
       interrupt_(*setup.interrupt),
       network_(network),
       limiter_(limiter),

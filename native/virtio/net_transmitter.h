@@ -30,7 +30,8 @@ class NetTransmitter {
 
   /// `limiter` may be nullptr. Throws Error.
   NetTransmitter(const GuestMemory& memory, const VirtqueueSetup& setup, uint64_t features,
-                 NetQueue& network, RateLimiter* limiter, NetCounters::Direction& counters);
+                 SplitQueueState state, NetQueue& network, RateLimiter* limiter,
+                 NetCounters::Direction& counters);
 
   /// Sends one batch of about `max_bytes` at most.
   [[nodiscard]] Turn run(size_t max_bytes) noexcept;

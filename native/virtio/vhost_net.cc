@@ -44,7 +44,8 @@ VhostNetPair::VhostNetPair(const NetPairSetup& setup, int vhost, int tap, EventL
     : vhost_(vhost), tap_(tap), loop_(loop), host_(setup.host) {
   for (unsigned i = 0; i < rings_.size(); ++i) {
     const VirtqueueSetup& queue = i == 0 ? *setup.receive : *setup.transmit;
-    rings_[i] = {queue.rings, queue.doorbell, queue.interrupt->external()};
+    const SplitQueueState& state = i == 0 ? setup.state.receive : setup.state.transmit;
+    rings_[i] = {queue.rings, state, queue.doorbell, queue.interrupt->external()};
   }
   control(VHOST_SET_OWNER, nullptr, "VHOST_SET_OWNER");
   try {
@@ -98,10 +99,10 @@ void VhostNetPair::set_memory(const GuestMemory& memory) const {
 }
 
 void VhostNetPair::set_ring(unsigned index, const GuestMemory& memory) const {
-  const auto& [config, doorbell, interrupt] = rings_[index];
+  const auto& [config, state, doorbell, interrupt] = rings_[index];
   const vhost_vring_state size{index, config.size};
   control(VHOST_SET_VRING_NUM, &size, "VHOST_SET_VRING_NUM");
-  const vhost_vring_state start{index, 0};
+  const vhost_vring_state start{index, state.next_available};
   control(VHOST_SET_VRING_BASE, &start, "VHOST_SET_VRING_BASE");
   // Lengths with the event indexes behind the rings (virtio 1.2 §2.7.6, §2.7.8).
   const uint64_t entries = config.size;
@@ -130,6 +131,19 @@ void VhostNetPair::set_backend(int tap) const {
 }
 
 void VhostNetPair::pause() { set_backend(kNoBackend); }
+
+NetPairState VhostNetPair::stop() noexcept {
+  const auto end = [this](unsigned index) {
+    const vhost_vring_file nothing{index, kNoBackend};
+    ::ioctl(vhost_, VHOST_NET_SET_BACKEND, &nothing);
+    vhost_vring_state state{index, 0};
+    ::ioctl(vhost_, VHOST_GET_VRING_BASE, &state);
+    // The kernel returns what it takes before it holds.
+    const auto next = static_cast<uint16_t>(state.num);
+    return SplitQueueState{.next_available = next, .next_used = next};
+  };
+  return {.receive = end(0), .transmit = end(1)};
+}
 
 void VhostNetPair::resume() {
   set_backend(tap_);

@@ -28,10 +28,12 @@ class VhostNetPair final : public NetPair {
 
   void pause() override;
   void resume() override;
+  [[nodiscard]] NetPairState stop() noexcept override;
 
  private:
   struct Ring {
     VirtqueueConfig config;
+    SplitQueueState state;
     const EventFd* doorbell;
     const EventFd* interrupt;
   };

@@ -551,6 +551,31 @@ TEST_F(NetTest, ServesOnePairUntilTheDriverAsksForMore) {
   EXPECT_EQ(network->active, 1);
 }
 
+TEST_F(NetTest, APairThatIsSwitchedOffAndOnGoesOnInItsRings) {
+  start({.pairs = 2, .features = kFeatures | kFeatureMultiQueue});
+  for (uint16_t head = 0; head < 8; ++head) offer(head, 1000, 1);
+  const auto switch_to = [&](uint8_t pairs) {
+    EXPECT_EQ(command({kClassMultiQueue, kMultiQueuePairsSet, pairs, 0}), kAckOk);
+  };
+  for (uint16_t turn = 0; turn < 3; ++turn) {
+    switch_to(2);
+    const Bytes first = packet(60 + size_t{turn}, 1);
+    const Bytes second = packet(80 + size_t{turn}, 2);
+    ASSERT_TRUE(network->give(first, 1) && network->give(second, 1));
+    EXPECT_EQ(expect_received(1), first);
+    EXPECT_EQ(expect_received(1), second);
+    const Bytes sent = packet(100 + size_t{turn}, 3);
+    write(kTransmitData, sent);
+    transmit_queue(1).add({{kTransmitData, static_cast<uint32_t>(sent.size())}}, turn);
+    ring(3);
+    EXPECT_EQ(expect_sent(1), sent);
+    EXPECT_TRUE(eventually([&] { return transmit_queue(1).used_index() == turn + 1; }));
+    switch_to(1);
+  }
+  EXPECT_EQ(heads, (std::vector<uint16_t>{0, 1, 2, 3, 4, 5}));
+  EXPECT_EQ(host.failure(), "");
+}
+
 TEST_F(NetTest, ControlQueueIsTheThirdWithoutMultiQueue) {
   start({.pairs = 2, .features = kFeatures | kFeatureControlReceive});
   write(kControlData, {kClassReceive, 0, 1});
