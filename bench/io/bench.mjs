@@ -48,6 +48,12 @@ export async function benchIo(benchmark, options) {
     options.folder ? fs.mkdtempSync(path.join(options.folder, 'tsvmm-bench-')) : folder,
     options.imageMib * 2 ** 20,
   );
+  const clean = () => {
+    images.remove();
+    fs.rmSync(folder, { recursive: true, force: true });
+  };
+  // A signal ends the process without coming past here.
+  process.once('exit', clean);
   try {
     const contenders = findContenders(benchmark, options, (name, reason) => results.skip(name, reason));
     for (const one of contenders) results.versions[one.name] = versionOf(one.file);
@@ -57,8 +63,8 @@ export async function benchIo(benchmark, options) {
       );
     }
   } finally {
-    images.remove();
-    fs.rmSync(folder, { recursive: true, force: true });
+    process.off('exit', clean);
+    clean();
   }
   return results;
 }
