@@ -334,7 +334,7 @@ void Qcow2Crash::expect_model(const Bytes& content) {
 }
 
 TEST_P(Qcow2Crash, LeavesAnImageThatHoldsAllThatWasFlushed) {
-  constexpr int kBatches = 90;
+  constexpr int kBatches = 60;
   for (int i = 0; i < kBatches; ++i) {
     settle();
     batch();
@@ -347,7 +347,7 @@ TEST_P(Qcow2Crash, LeavesAnImageThatHoldsAllThatWasFlushed) {
       crash(flushed && left == 1 && i % 3 == 0);
       if (HasFatalFailure()) return;
     }
-    if (i % 30 != 29) continue;
+    if (i % 20 != 19) continue;
     close();
     write_file(path, file);
     expect_clean(path);
