@@ -24,13 +24,13 @@ test('chains, subclusters, lazy refcounts and discards keep what the guest wrote
   const lab = await sharedLab();
   await inLab(
     lab,
-    `cd /tmp && rm -f chain.* && head -c 20971520 /dev/urandom > chain.raw && truncate -s 33M chain.raw &&
+    `cd /tmp && rm -f chain.* && head -c 6291456 /dev/urandom > chain.raw && truncate -s 9M chain.raw &&
       qemu-img convert -c -f raw -O qcow2 -o compression_type=zstd,cluster_size=16k chain.raw chain.base &&
-      qemu-img create -q -f qcow2 -F qcow2 -b chain.base chain.middle 40M &&
-      qemu-io -c 'write -P 90 8M 100k' chain.middle > /dev/null &&
-      qemu-img create -q -f qcow2 -F qcow2 -b chain.middle chain.top 48M &&
-      qemu-img create -q -f qcow2 -F qcow2 -b chain.middle -o extended_l2=on,cluster_size=128k chain.sub 48M &&
-      qemu-img create -q -f qcow2 -o lazy_refcounts=on,cluster_size=4k chain.lazy 48M`,
+      qemu-img create -q -f qcow2 -F qcow2 -b chain.base chain.middle 12M &&
+      qemu-io -c 'write -P 90 2M 100k' chain.middle > /dev/null &&
+      qemu-img create -q -f qcow2 -F qcow2 -b chain.middle chain.top 16M &&
+      qemu-img create -q -f qcow2 -F qcow2 -b chain.middle -o extended_l2=on,cluster_size=128k chain.sub 16M &&
+      qemu-img create -q -f qcow2 -o lazy_refcounts=on,cluster_size=4k chain.lazy 16M`,
   );
   const below = 'md5sum /tmp/chain.base /tmp/chain.middle';
   const before = await inLab(lab, below);
@@ -45,11 +45,11 @@ test('chains, subclusters, lazy refcounts and discards keep what the guest wrote
   expect(await guest.sh('md5sum < /dev/vda')).toBe(original);
   for (const device of ['vda', 'vdb', 'vdc']) {
     // Across what the backing images have, where they end, and beyond.
-    await fio(guest, device, '--rw=randwrite --bsrange=512-64k --offset=4M --size=8M');
-    await fio(guest, device, '--rw=write --bs=256k --offset=30M --size=6M');
-    await guest.sh(`blkdiscard -o 5M -l 2M /dev/${device} && blkdiscard -z -o 31M -l 3M /dev/${device}`);
-    expect(await guest.sh(`dd if=/dev/${device} bs=1M skip=31 count=3 | tr -d '\\0' | wc -c`)).toBe('0\n');
-    await fio(guest, device, '--rw=randwrite --bs=4k --offset=5M --size=1M --numjobs=1');
+    await fio(guest, device, '--rw=randwrite --bsrange=512-64k --offset=1M --size=2M');
+    await fio(guest, device, '--rw=write --bs=256k --offset=8M --size=3M');
+    await guest.sh(`blkdiscard -o 2M -l 1M /dev/${device} && blkdiscard -z -o 8M -l 2M /dev/${device}`);
+    expect(await guest.sh(`dd if=/dev/${device} bs=1M skip=8 count=2 | tr -d '\\0' | wc -c`)).toBe('0\n');
+    await fio(guest, device, '--rw=randwrite --bs=4k --offset=2M --size=1M --numjobs=1');
   }
   await guest.sh('mke2fs -q -t ext4 -F /dev/vdc && e2fsck -fn /dev/vdc && sync');
   const md5 = 'md5sum < /dev/vda; md5sum < /dev/vdb; md5sum < /dev/vdc';
