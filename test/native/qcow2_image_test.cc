@@ -117,9 +117,10 @@ TEST_P(Qcow2Image, Grows) {
 }
 
 TEST_P(Qcow2Image, KeepsSnapshots) {
-  if (std::string(GetParam().options).find("refcount_bits=1") != std::string::npos &&
-      std::string(GetParam().options).find("refcount_bits=16") == std::string::npos) {
-    GTEST_SKIP() << "there are no snapshots with refcounts of one bit";
+  if (std::string(GetParam().name) == "OneBit") {
+    EXPECT_NE(shell("qemu-img snapshot -c one " + path), 0)
+        << "there is no room for a second count";
+    return;
   }
   {
     Disk disk = Disk::open(path);
