@@ -117,16 +117,15 @@ TEST_P(Qcow2Image, Grows) {
 }
 
 TEST_P(Qcow2Image, KeepsSnapshots) {
-  if (std::string(GetParam().name) == "OneBit") {
-    EXPECT_NE(shell("qemu-img snapshot -c one " + path), 0)
-        << "there is no room for a second count";
-    return;
-  }
   {
     Disk disk = Disk::open(path);
     write(disk, 0, kSize / 2, 1);
   }
   const Bytes before = model;
+  if (std::string(GetParam().name) == "OneBit") {
+    EXPECT_NE(shell("qemu-img snapshot -c one " + path), 0) << "a bit cannot count to two";
+    return;
+  }
   must("qemu-img snapshot -c one " + path);
   {
     Disk disk = Disk::open(path);
