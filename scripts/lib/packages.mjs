@@ -35,6 +35,7 @@ const DEBIAN_PACKAGES = [
     why: 'makes and checks disk images of every format',
     group: 'test',
   },
+  { package: 'iproute2', probe: 'ip', why: 'network namespaces and taps of the tests', group: 'test' },
   {
     package: 'python3',
     probe: 'python3',

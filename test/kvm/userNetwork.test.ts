@@ -1,5 +1,6 @@
 /** User networking: a guest at the address that passt takes from its host, a network namespace of each test's own. */
 import { execFile, execFileSync } from 'node:child_process';
+import fs from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -54,7 +55,8 @@ function passts(prefix: readonly string[]): string[] {
   const names = pids.split('\n').filter(Boolean);
   return names.filter((pid) => {
     try {
-      return execFileSync('ps', ['-o', 'stat=,comm=', '-p', pid], { encoding: 'utf8' }).match(/^[^Z].*passt/);
+      // "PID (NAME) STATE ...": proc(5). A zombie has ended.
+      return /\(passt[^)]*\) [^Z]/.test(fs.readFileSync(`/proc/${pid}/stat`, 'utf8'));
     } catch {
       return false;
     }

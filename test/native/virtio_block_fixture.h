@@ -30,7 +30,9 @@ class BlockTest : public testing::Test {
   virtual VirtioBlock::Options options() {
     return {.id = "_disk0", .queue_size = kQueueSize, .serial = "serial-number"};
   }
-  virtual std::unique_ptr<DiskImage> image() { return std::make_unique<RawImage>(file.fd(), false); }
+  virtual std::unique_ptr<DiskImage> image() {
+    return std::make_unique<RawImage>(file.fd(), false);
+  }
   void start(uint64_t features = kAllRingFeatures | kFeatureFlush) {
     device = std::make_unique<VirtioBlock>(image(), options());
     device->connect(host);
