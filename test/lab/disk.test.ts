@@ -1,0 +1,79 @@
+/** Raw disks under a stock guest: every engine with verification, and space that is given back to the host. */
+import { describe, expect, test } from 'vitest';
+import type { Lab } from '../../scripts/lab/lab.mjs';
+import { LabGuest } from './guest.ts';
+import { sharedLab } from './harness.ts';
+
+const MIB = 1 << 20;
+
+async function inLab(lab: Lab, ...command: string[]): Promise<string> {
+  const { code, stdout, stderr } = await lab.run(command);
+  if (code !== 0) throw new Error(`"${command.join(' ')}" ended with ${code}:\n${stdout}${stderr}`);
+  return stdout.toString();
+}
+
+/** fio's own checksums over 24 MiB: random sizes, sequential small ones that are merged, zeroed and trimmed ranges. */
+async function fio(guest: LabGuest, device: string, options: string): Promise<void> {
+  const { jobs } = JSON.parse(
+    await guest.sh(
+      `fio --name=t --filename=${device} --size=24M --direct=1 --ioengine=libaio --iodepth=16 --verify=crc32c --do_verify=1 --output-format=json ${options}`,
+    ),
+  );
+  expect(jobs.map(({ error }: { error: number }) => error)).toEqual([0]);
+}
+
+describe.each([
+  ['page cache', ''],
+  ['O_DIRECT', ',direct=on'],
+  ['Linux AIO', ',direct=on,_disable_io_uring=on'],
+  ['plain system calls', ',direct=on,_disable_io_uring=on,_disable_aio=on'],
+])('%s', (name, options) => {
+  test('holds what fio writes', async () => {
+    const lab = await sharedLab();
+    // On the lab's own disk: a memory file system may not know O_DIRECT.
+    const file = `/root/raw-${name.replaceAll(' ', '-')}.img`;
+    await inLab(lab, 'mkdir', '-p', '/root');
+    await inLab(lab, 'truncate', '-s', '32M', file);
+    const guest = await LabGuest.boot({
+      cpus: 2,
+      args: ['--disk', `path=${file},image_type=raw,num_queues=2${options}`],
+    });
+    await fio(guest, '/dev/vda', '--rw=randwrite --bsrange=4k-64k --fsync=64');
+    await fio(guest, '/dev/vda', '--rw=write --bs=4k');
+    const sum = await guest.sh('md5sum < /dev/vda');
+    expect(await guest.kernelMessages()).not.toMatch(/Call Trace|I\/O error/);
+    expect(await guest.powerOff()).toBe(0);
+    expect(await inLab(lab, 'sh', '-c', `md5sum < ${file}`)).toBe(sum);
+    await inLab(lab, 'rm', file);
+  });
+});
+
+test('what the guest discards and zeroes is given back', async () => {
+  const lab = await sharedLab();
+  const file = '/tmp/sparse.img';
+  const allocated = async () => 512 * Number(await inLab(lab, 'stat', '-c', '%b', file));
+  await inLab(lab, 'dd', 'if=/dev/urandom', `of=${file}`, 'bs=1M', 'count=32');
+  expect(await allocated()).toBeGreaterThanOrEqual(32 * MIB);
+  const guest = await LabGuest.boot({ args: ['--disk', `path=${file},image_type=raw`] });
+  expect(await guest.sh('cat /sys/block/vda/queue/discard_max_bytes')).toBe(`${1 << 30}\n`);
+  const before = await guest.sh('dd if=/dev/vda bs=1M count=8 | md5sum');
+  await guest.sh('blkdiscard --offset 8M --length 16M /dev/vda');
+  expect(await allocated()).toBeLessThanOrEqual(17 * MIB);
+  await guest.sh('blkdiscard --zeroout --offset 24M --length 4M /dev/vda');
+  expect(await guest.sh('dd if=/dev/vda bs=1M skip=24 count=4 iflag=direct | tr -d "\\0" | wc -c')).toBe(
+    '0\n',
+  );
+  expect(await guest.sh('dd if=/dev/vda bs=1M count=8 iflag=direct | md5sum')).toBe(before);
+  // A file system that discards what it does not use.
+  await guest.sh(
+    'mke2fs -q -F -t ext4 -E discard /dev/vda && mkdir -p /mnt && mount -o discard /dev/vda /mnt',
+  );
+  const empty = await allocated();
+  expect(empty).toBeLessThan(8 * MIB);
+  await guest.sh('dd if=/dev/urandom of=/mnt/file bs=1M count=12 && sync');
+  expect(await allocated()).toBeGreaterThan(12 * MIB);
+  await guest.sh('rm /mnt/file && sync && umount /mnt && e2fsck -fn /dev/vda');
+  expect(await allocated()).toBeLessThan(empty + 4 * MIB);
+  expect(await guest.kernelMessages()).not.toMatch(/Call Trace|I\/O error/);
+  expect(await guest.powerOff()).toBe(0);
+});
