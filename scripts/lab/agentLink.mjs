@@ -39,6 +39,8 @@ export class AgentLink extends EventEmitter {
   /** @type {Buffer} */
   #buffer = Buffer.alloc(0);
   #nextJob = 1;
+  /** @type {Error | undefined} why nothing can be run any more */
+  #gone;
   /** @type {Map<number, {spec: JobSpec, resolve: (code: number) => void, reject: (error: Error) => void}>} */
   #jobs = new Map();
   /** @type {Promise<void>} resolves when commands can be run */
@@ -64,7 +66,10 @@ export class AgentLink extends EventEmitter {
     const words = [spec.cwd, ...Object.entries(spec.env).map(([name, value]) => `${name}=${value}`), ''];
     const text = Buffer.from([...words, ...spec.command, ''].join('\0'));
     this.#send(id, RUN, Buffer.concat([numbers(spec.terminal ? 1 : 0, rows, columns), text]));
-    const exited = new Promise((resolve, reject) => this.#jobs.set(id, { spec, resolve, reject }));
+    const exited = new Promise((resolve, reject) => {
+      if (this.#gone) reject(this.#gone);
+      else this.#jobs.set(id, { spec, resolve, reject });
+    });
     return {
       write: (bytes) => {
         for (let at = 0; at < bytes.length; at += MAX_PAYLOAD) {
@@ -82,8 +87,9 @@ export class AgentLink extends EventEmitter {
     this.#send(0, POWER_OFF, Buffer.alloc(0));
   }
 
-  /** @param {Error} error what every command that still runs fails with */
+  /** @param {Error} error what every command that still runs, or is to run, fails with */
   abandon(error) {
+    this.#gone = error;
     for (const job of this.#jobs.values()) job.reject(error);
     this.#jobs.clear();
   }
