@@ -22,7 +22,7 @@ const EMULATION_WARNINGS = /^qemu-system-x86_64: warning: TCG doesn't support.*\
  * @typedef {object} LabOptions
  * @property {string} [share] a folder of this machine that the lab sees at /share, writable
  * @property {number} [cpus] 2 unless given
- * @property {number} [megabytes] memory, 2048 unless given
+ * @property {number} [megabytes] memory, 3072 unless given
  * @property {boolean} [icount] one host CPU at a time, and time that counts executed instructions
  * @property {readonly string[]} [modules] kernel modules to load besides those for KVM
  * @property {(text: string) => void} [onConsole] hears the lab host's own console
@@ -143,7 +143,7 @@ async function runToEnd(start, command, options) {
  * @param {LabOptions} options
  */
 function startMachine(host, shareArgs, shareNames, options) {
-  const megabytes = options.megabytes ?? 2048;
+  const megabytes = options.megabytes ?? 3072;
   const modules = [...HOST_MODULES, ...(options.modules ?? [])].join(',');
   const append = [
     // An emulated timer is late on a busy machine, which the kernel's check at boot takes for a broken one.
