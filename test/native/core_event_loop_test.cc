@@ -69,20 +69,27 @@ TEST(EventLoop, CallRunsInPlaceOnItsOwnThread) {
 TEST(EventLoop, HoldsHandlersAndTasksWhilePaused) {
   EventLoop loop("test-loop");
   const EventFd event;
-  std::atomic<int> runs = 0;
+  std::atomic<int> handlers = 0;
+  std::atomic<int> tasks = 0;
+  std::promise<void> handled;
   ASSERT_TRUE(loop.add(event.fd(), EPOLLIN, [&](uint32_t) {
     (void)event.consume();
-    ++runs;
+    if (++handlers == 1) {
+      handled.set_value();
+    }
   }));
   loop.pause();
   event.signal();
-  loop.post([&] { ++runs; });
+  loop.post([&] { ++tasks; });
   ::usleep(20000);
-  EXPECT_EQ(runs, 0);
+  EXPECT_EQ(handlers + tasks, 0);
   loop.resume();
   loop.call([] {});
+  EXPECT_EQ(tasks, 1);
+  // Tasks run in order, but a handler may come before or after them.
+  EXPECT_EQ(handled.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
   loop.call([] {});
-  EXPECT_EQ(runs, 2);
+  EXPECT_EQ(handlers, 1);
 }
 
 TEST(EventLoop, APauseIsNotLostBesideOtherWakeUps) {
