@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <ctime>
+
+#include "core/monotonic.h"
 
 namespace tsvmm {
 
@@ -24,14 +25,14 @@ class AdaptivePoll {
   /// thread is then about to sleep.
   template <typename Ready>
   [[nodiscard]] bool wait(Ready&& ready) noexcept {
-    const uint64_t start = now_ns();
+    const uint64_t start = monotonic_ns();
     if (window_ns_ != 0) {
       do {
         for (int i = 0; i < kLooksPerClock; ++i) {
           if (ready()) return true;
           relax();
         }
-      } while (now_ns() - start < window_ns_);
+      } while (monotonic_ns() - start < window_ns_);
     }
     waiting_since_ns_ = start;
     return false;
@@ -40,7 +41,7 @@ class AdaptivePoll {
   /// The thread has been woken. Nothing happens if it did not sleep since the last call.
   void woken() noexcept {
     if (waiting_since_ns_ == 0) return;
-    const uint64_t waited = now_ns() - waiting_since_ns_;
+    const uint64_t waited = monotonic_ns() - waiting_since_ns_;
     waiting_since_ns_ = 0;
     if (waited <= longest_ns_) {
       window_ns_ = std::clamp(2 * window_ns_, kShortestNs, longest_ns_);
@@ -57,11 +58,6 @@ class AdaptivePoll {
   static constexpr uint64_t kShortestNs = 2000;
   static constexpr int kLooksPerClock = 16;
 
-  static uint64_t now_ns() noexcept {
-    timespec now{};
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-  }
   static void relax() noexcept {
 #if defined(__x86_64__)
     __builtin_ia32_pause();

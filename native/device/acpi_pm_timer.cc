@@ -1,6 +1,6 @@
 #include "device/acpi_pm_timer.h"
 
-#include "device/monotonic.h"
+#include "core/monotonic.h"
 
 namespace tsvmm {
 namespace {

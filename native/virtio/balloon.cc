@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "core/bytes.h"
-#include "device/monotonic.h"
+#include "core/monotonic.h"
 
 namespace tsvmm {
 namespace {

@@ -3,7 +3,7 @@
 #include <sys/epoll.h>
 
 #include "core/bytes.h"
-#include "device/monotonic.h"
+#include "core/monotonic.h"
 #include "virtio/chain_bytes.h"
 
 namespace tsvmm {

@@ -8,7 +8,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "device/monotonic.h"
+#include "core/monotonic.h"
 
 namespace tsvmm {
 namespace {

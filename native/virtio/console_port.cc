@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "device/monotonic.h"
+#include "core/monotonic.h"
 #include "virtio/chain_bytes.h"
 
 namespace tsvmm {

@@ -6,7 +6,7 @@
 #include <cerrno>
 
 #include "core/error.h"
-#include "device/monotonic.h"
+#include "core/monotonic.h"
 #include "net/io_vectors.h"
 #include "virtio/net_protocol.h"
 

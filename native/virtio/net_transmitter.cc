@@ -4,7 +4,7 @@
 #include <cstring>
 #include <new>
 
-#include "device/monotonic.h"
+#include "core/monotonic.h"
 #include "net/io_vectors.h"
 #include "virtio/net_protocol.h"
 

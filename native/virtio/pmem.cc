@@ -9,7 +9,7 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
-#include "device/monotonic.h"
+#include "core/monotonic.h"
 #include "memory/reserve.h"
 #include "virtio/chain_bytes.h"
 

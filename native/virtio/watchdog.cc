@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
-#include "device/monotonic.h"
+#include "core/monotonic.h"
 
 namespace tsvmm {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-#include "device/monotonic.h"
+#include "core/monotonic.h"
 #include "virtio/vsock/packet.h"
 
 namespace tsvmm::vsock {

@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <string_view>
 
-#include "device/monotonic.h"
+#include "core/monotonic.h"
 #include "virtio/vsock/host_sockets.h"
 
 namespace tsvmm::vsock {

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "core/error.h"
-#include "device/monotonic.h"
+#include "core/monotonic.h"
 #include "virtio/vsock/handshake.h"
 #include "virtio/vsock/host_sockets.h"
 #include "virtio/vsock/stream_hub.h"
