@@ -20,14 +20,4 @@ void HostBridge::config_write(uint32_t offset, std::span<const uint8_t> data) no
   config_.write(offset, data);
 }
 
-std::optional<BarRequest> HostBridge::bar(unsigned /*index*/) const noexcept {
-  return std::nullopt;
-}
-
-BusDevice* HostBridge::bar_device(unsigned /*index*/) noexcept { return nullptr; }
-
-void HostBridge::bar_mapped(unsigned /*index*/, uint64_t /*address*/) noexcept {}
-
-void HostBridge::bar_unmapped(unsigned /*index*/) noexcept {}
-
 }  // namespace tsvmm

@@ -12,10 +12,6 @@ class HostBridge : public PciFunction {
 
   void config_read(uint32_t offset, std::span<uint8_t> data) noexcept override;
   void config_write(uint32_t offset, std::span<const uint8_t> data) noexcept override;
-  [[nodiscard]] std::optional<BarRequest> bar(unsigned index) const noexcept override;
-  BusDevice* bar_device(unsigned index) noexcept override;
-  void bar_mapped(unsigned index, uint64_t address) noexcept override;
-  void bar_unmapped(unsigned index) noexcept override;
 
  private:
   ConfigSpace config_;

@@ -28,13 +28,17 @@ class PciFunction {
   virtual void config_read(uint32_t offset, std::span<uint8_t> data) noexcept = 0;
   virtual void config_write(uint32_t offset, std::span<const uint8_t> data) noexcept = 0;
 
+  // A function has no BARs unless it says otherwise.
+
   /// nullopt if BAR `index` (0 to 5) does not exist (or is the upper half of a 64-bit one).
-  [[nodiscard]] virtual std::optional<BarRequest> bar(unsigned index) const noexcept = 0;
+  [[nodiscard]] virtual std::optional<BarRequest> bar(unsigned /*index*/) const noexcept {
+    return std::nullopt;
+  }
   /// What lies behind an existing BAR; lives as long as the function.
-  virtual BusDevice* bar_device(unsigned index) noexcept = 0;
+  virtual BusDevice* bar_device(unsigned /*index*/) noexcept { return nullptr; }
   /// The BAR is decoded at `address` from now on, or not any more: doorbells follow.
-  virtual void bar_mapped(unsigned index, uint64_t address) noexcept = 0;
-  virtual void bar_unmapped(unsigned index) noexcept = 0;
+  virtual void bar_mapped(unsigned /*index*/, uint64_t /*address*/) noexcept {}
+  virtual void bar_unmapped(unsigned /*index*/) noexcept {}
 };
 
 }  // namespace tsvmm

@@ -25,8 +25,4 @@ std::optional<BarRequest> RegisterFunction::bar(unsigned index) const noexcept {
 
 BusDevice* RegisterFunction::bar_device(unsigned /*index*/) noexcept { return device_.get(); }
 
-void RegisterFunction::bar_mapped(unsigned /*index*/, uint64_t /*address*/) noexcept {}
-
-void RegisterFunction::bar_unmapped(unsigned /*index*/) noexcept {}
-
 }  // namespace tsvmm

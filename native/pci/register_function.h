@@ -19,8 +19,6 @@ class RegisterFunction : public PciFunction {
   void config_write(uint32_t offset, std::span<const uint8_t> data) noexcept override;
   [[nodiscard]] std::optional<BarRequest> bar(unsigned index) const noexcept override;
   BusDevice* bar_device(unsigned index) noexcept override;
-  void bar_mapped(unsigned index, uint64_t address) noexcept override;
-  void bar_unmapped(unsigned index) noexcept override;
 
  private:
   ConfigSpace config_;
