@@ -41,6 +41,8 @@ PtyBackend::PtyBackend(int master, EventLoop& loop)
 PtyBackend::~PtyBackend() {
   if (opened_.valid()) loop_.remove(opened_.get());
   loop_.remove(master_.get());
+  // A guest may be at its end before the loop has heard of who opened the slave.
+  refresh_connection();
   if (connected_) flush_last_output(master_.get(), ring_, [this] { flush(); });
 }
 

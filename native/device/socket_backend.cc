@@ -30,20 +30,29 @@ SocketBackend::SocketBackend(int listener, EventLoop& loop)
 
 SocketBackend::~SocketBackend() {
   loop_.remove(listener_.get());
-  if (!peer_.valid()) return;
-  loop_.remove(peer_.get());
+  if (peer_.valid()) loop_.remove(peer_.get());
+  // A guest may be at its end before the loop has got round to who is waiting for its output.
+  for (UniqueFd peer = accept_peer(); peer.valid(); peer = accept_peer()) {
+    peer_ = std::move(peer);
+    broken_ = false;
+    ring_.rewind();
+  }
   if (writable()) {
     flush_last_output(peer_.get(), ring_, [this] { flush(); });
   }
 }
 
+/// Invalid if nobody is waiting.
+UniqueFd SocketBackend::accept_peer() const noexcept {
+  int fd = -1;
+  do {
+    fd = ::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
+  return UniqueFd(fd);
+}
+
 void SocketBackend::on_listener() {
-  for (;;) {
-    UniqueFd peer(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!peer.valid()) {
-      if (errno == EINTR || errno == ECONNABORTED) continue;
-      break;
-    }
+  for (UniqueFd peer = accept_peer(); peer.valid(); peer = accept_peer()) {
     const std::lock_guard lock(mutex_);
     replace_peer(std::move(peer));
   }

@@ -30,6 +30,7 @@ class SocketBackend final : public CharBackend {
   void input_wanted() noexcept override;
 
  private:
+  [[nodiscard]] UniqueFd accept_peer() const noexcept;
   void on_listener();
   void on_peer(uint32_t events);
   bool take_input();

@@ -71,6 +71,19 @@ TEST_F(PtyBackendTest, OutputWaitsForTheFirstOpen) {
   backend.attach(nullptr);
 }
 
+TEST_F(PtyBackendTest, AnOpenThatTheLoopHasNotHeardOfGetsTheOutputAtTheEnd) {
+  UniqueFd slave;
+  {
+    PtyBackend backend(master.get(), loop);
+    backend.attach(&client);
+    loop.stop();
+    slave = open_slave();
+    EXPECT_EQ(backend.write(bytes_of("last words")), 10U);
+    backend.attach(nullptr);
+  }
+  EXPECT_EQ(take(slave, 10), "last words");
+}
+
 TEST_F(PtyBackendTest, NeverOpenedSlaveCountsAsClosed) {
   const UniqueFd fresh(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
   ASSERT_EQ(::unlockpt(fresh.get()), 0);

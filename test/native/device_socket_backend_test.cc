@@ -77,6 +77,23 @@ TEST_F(SocketBackendTest, OutputIsReplayedToEachNewPeer) {
   backend.attach(nullptr);
 }
 
+TEST_F(SocketBackendTest, APeerThatWaitsToBeAcceptedGetsTheOutputAtTheEnd) {
+  UniqueFd first;
+  UniqueFd last;
+  {
+    SocketBackend backend(listener.get(), loop);
+    backend.attach(&client);
+    loop.stop();  // it is busy, and hears of nobody
+    first = connect();
+    last = connect();
+    EXPECT_EQ(backend.write(bytes_of("last words")), 10U);
+    backend.attach(nullptr);
+  }
+  EXPECT_TRUE(ended(first));
+  EXPECT_EQ(take(last, 10), "last words");
+  EXPECT_TRUE(ended(last));
+}
+
 TEST_F(SocketBackendTest, ANewPeerReplacesTheOld) {
   SocketBackend backend(listener.get(), loop);
   backend.attach(&client);
