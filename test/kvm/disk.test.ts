@@ -229,6 +229,21 @@ test('a rate limit holds the guest back', async () => {
   expect(Date.now() - start).toBeGreaterThan(240);
 });
 
+test('the disks of a group share its rate limit', async () => {
+  const folder = temporaryFolder();
+  const disks = ['a.img', 'b.img'].map((name) => diskImage(folder, name));
+  const start = Date.now();
+  await runGuest({
+    cmdline: 'run=blk-rw-each',
+    // 2 MiB to and from each. Two limits would let the first MiB of both through at once, and the rest in 2 s.
+    args: [
+      ...['--rate-limit-group', 'id=slow,bw_size=1048576,bw_refill_time=1000'],
+      ...['--disk', ...disks.map((path) => `path=${path},image_type=raw,rate_limit_group=slow`)],
+    ],
+  });
+  expect(Date.now() - start).toBeGreaterThan(2900);
+});
+
 test('a queue runs on the host CPUs that it is given', async () => {
   const disk = diskImage(temporaryFolder(), 'disk.img');
   const vmm = startGuest({

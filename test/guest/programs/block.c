@@ -29,33 +29,43 @@ static void info(void) {
 PROGRAM("blk-info", info);
 
 /* Writes 1 MiB sector by sector in different sizes, reads it back in others, flushes. */
-static void read_write(void) {
-  struct block b;
-  if (!open_disk(&b, BLOCK_FEATURES, NO_VECTOR)) return;
+static void write_and_read(struct block *b) {
   u64 seed = option_number("seed", 1);
-  u32 total = (u32)MIN(2048ul, b.sectors - FIRST), done, bad = 0;
+  u32 total = (u32)MIN(2048ul, b->sectors - FIRST), done, bad = 0;
   u8 *data = alloc(256 * SECTOR);
   static const u32 sizes[] = {1, 7, 8, 64, 3, 256, 128, 2};
   for (done = 0; done < total;) {
     u32 count = MIN(sizes[done % ARRAY_SIZE(sizes)], total - done);
     block_pattern(data, FIRST + done, count, seed);
-    if (block_request(&b, BLOCK_OUT, FIRST + done, data, count * SECTOR) != BLOCK_OK) bad++;
+    if (block_request(b, BLOCK_OUT, FIRST + done, data, count * SECTOR) != BLOCK_OK) bad++;
     done += count;
   }
   check("blk-write", bad == 0, "%u requests failed", bad);
-  u8 status = block_request(&b, BLOCK_FLUSH, 0, NULL, 0);
+  u8 status = block_request(b, BLOCK_FLUSH, 0, NULL, 0);
   check("blk-flush", status == BLOCK_OK, "status %u", status);
   for (bad = 0, done = 0; done < total;) {
     u32 count = MIN(sizes[(done + 5) % ARRAY_SIZE(sizes)], total - done);
     memset(data, 0x55, count * SECTOR);
-    if (block_request(&b, BLOCK_IN, FIRST + done, data, count * SECTOR) != BLOCK_OK ||
+    if (block_request(b, BLOCK_IN, FIRST + done, data, count * SECTOR) != BLOCK_OK ||
         !block_matches(data, FIRST + done, count, seed))
       bad++;
     done += count;
   }
   check("blk-read", bad == 0, "%u requests failed or differed", bad);
 }
+
+static void read_write(void) {
+  struct block b;
+  if (open_disk(&b, BLOCK_FEATURES, NO_VECTOR)) write_and_read(&b);
+}
 PROGRAM("blk-rw", read_write);
+
+/* The same on every disk there is, one after the other. */
+static void read_write_each(void) {
+  struct block b;
+  for (u32 i = 0; block_open(&b, i, BLOCK_FEATURES, NO_VECTOR); i++) write_and_read(&b);
+}
+PROGRAM("blk-rw-each", read_write_each);
 
 /* Reads what the host put there: sectors 8.. must be the pattern of seed. */
 static void verify(void) {
