@@ -19,7 +19,7 @@ import { configFromOptions, type VirtualMachineOptions } from './config/friendly
 import type { VmResize } from './config/requests.ts';
 import type { VmConfigInput } from './config/vmConfig.ts';
 import type { SerialPort } from './host/serialPort.ts';
-import type { NativeAddon } from './native.ts';
+import { loadNative, type NativeAddon } from './native.ts';
 import type { ConsoleSize, Terminal } from './vmm/consoles.ts';
 import { VmmError } from './vmm/errors.ts';
 import type { VmmEvent, VmmExit } from './vmm/events.ts';
@@ -98,7 +98,7 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     options: VirtualMachineOptions | VmConfigInput,
     context: VirtualMachineContext = {},
   ): Promise<VirtualMachine> {
-    const native = context.native ?? (await import('./native.ts')).native;
+    const native = context.native ?? loadNative();
     const stream = options.serial === 'stream' ? await openSerialStream() : undefined;
     const vm = new VirtualMachine(native, context.terminal, stream);
     try {

@@ -243,6 +243,11 @@ export type MachineEvent =
 
 /** The addon's functions. Promises reject with, and calls throw, an Error with `code` (errno name or `ERR_TSVMM_*`). */
 export interface NativeAddon {
+  /**
+   * For a process that is about to start a machine: on a thread, makes the VM that the first machineCreate then takes, and
+   * finds out about the host. Throws if KVM cannot be used.
+   */
+  expectMachine(): void;
   /** Throws if KVM cannot be used. Begins to read the CPUID table on a thread, so an early call saves time later. */
   hostInfo(): Omit<HostInfo, 'supportedCpuid'>;
   /** HostInfo's; waits for the thread that reads it. */
@@ -329,4 +334,10 @@ export interface NativeAddon {
   randomBytes(length: number): Uint8Array;
 }
 
-export const native: NativeAddon = loadAddon() as NativeAddon;
+let loaded: NativeAddon | undefined;
+
+/** Loads the addon when it is first asked for. @throws Error `ERR_TSVMM_ADDON` if there is none or it does not load */
+export function loadNative(): NativeAddon {
+  loaded ??= loadAddon() as NativeAddon;
+  return loaded;
+}

@@ -23,9 +23,10 @@ using Arguments = const Napi::CallbackInfo&;
 
 constexpr size_t kVmGenerationSize = 16;
 
-/// What one JavaScript environment keeps: facts about the host, which do not change.
+/// What one JavaScript environment keeps.
 struct Environment {
-  std::unique_ptr<HostFacts> host;
+  std::unique_ptr<HostFacts> host;  ///< they do not change
+  std::shared_ptr<SpareVm> spare;   ///< for the next machine
 };
 
 const HostFacts& host_facts(Napi::Env env) {
@@ -34,15 +35,27 @@ const HostFacts& host_facts(Napi::Env env) {
   return *host;
 }
 
+Napi::Value expect_machine(Arguments info) {
+  Environment& environment = *info.Env().GetInstanceData<Environment>();
+  if (!environment.host) {
+    auto spare = std::make_shared<SpareVm>();
+    environment.host = std::make_unique<HostFacts>(spare);
+    environment.spare = std::move(spare);
+  }
+  return info.Env().Undefined();
+}
+
 Napi::Value host_info(Arguments info) {
   const Napi::Env env = info.Env();
   const HostFacts& host = host_facts(env);
+  const ProcessorFacts& processor = host.processor();
   Napi::Object object = Napi::Object::New(env);
   object.Set("apiVersion", Napi::Number::New(env, KvmDevice::kApiVersion));
-  object.Set("physBits", Napi::Number::New(env, host_physical_address_bits()));
+  object.Set("physBits", Napi::Number::New(env, processor.physical_address_bits));
   object.Set("maxVcpus", Napi::Number::New(env, host.max_vcpus()));
-  object.Set("tscKhz", Napi::Number::New(env, host_tsc_khz()));
-  object.Set("hardwareVirtualization", Napi::Boolean::New(env, has_hardware_virtualization()));
+  object.Set("tscKhz", Napi::Number::New(env, processor.tsc_khz));
+  object.Set("hardwareVirtualization",
+             Napi::Boolean::New(env, processor.has_hardware_virtualization));
   return object;
 }
 
@@ -55,7 +68,7 @@ Napi::Value machine_create(Arguments info) {
   if (!info[1].IsFunction()) throw Napi::TypeError::New(info.Env(), "onEvent must be a function");
   auto channel = EventChannel::open(info.Env(), info[1].As<Napi::Function>());
   auto handle = std::make_shared<MachineHandle>(std::move(spec), std::move(channel));
-  handle->start_building();
+  handle->start_building(std::move(info.Env().GetInstanceData<Environment>()->spare));
   return wrap(info.Env(), handle);
 }
 
@@ -297,6 +310,7 @@ void add(Napi::Object& exports, const char* name) {
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Environment);
+  add<expect_machine>(exports, "expectMachine");
   add<host_info>(exports, "hostInfo");
   add<supported_cpuid>(exports, "supportedCpuid");
   add<machine_create>(exports, "machineCreate");

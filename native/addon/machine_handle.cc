@@ -29,10 +29,14 @@ std::optional<Error> attempt(const std::function<void()>& operation) noexcept {
 MachineHandle::MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel)
     : channel_(std::move(channel)), machine_(std::move(spec), *channel_) {}
 
-void MachineHandle::start_building() {
+void MachineHandle::start_building(std::shared_ptr<SpareVm> spare) {
   // The operation is at work on this object only until the control thread ends, which the
   // destructor waits for.
-  control_.submit([this] { build_failure_ = attempt([this] { machine_.build(); }); }, true);
+  control_.submit(
+      [this, spare = std::move(spare)] {
+        build_failure_ = attempt([&] { machine_.build(spare.get()); });
+      },
+      true);
 }
 
 Napi::Promise MachineHandle::boot(Napi::Env env, BootSpec spec) {

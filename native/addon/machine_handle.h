@@ -19,8 +19,8 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
  public:
   MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel);
 
-  /// Begins building; a failure is kept for boot().
-  void start_building();
+  /// Begins building, in `spare` if there is one; a failure is kept for boot().
+  void start_building(std::shared_ptr<SpareVm> spare);
   Napi::Promise boot(Napi::Env env, BootSpec spec);
   Napi::Promise pause(Napi::Env env);
   Napi::Promise resume(Napi::Env env);

@@ -30,14 +30,15 @@ Machine::Machine(MachineSpec spec, MachineEventSink& events)
 
 Machine::~Machine() { destroy(); }
 
-void Machine::build() {
+void Machine::build(SpareVm* spare) {
   const std::lock_guard lock(mutex_);
   uint32_t highest_apic_id = 0;
   for (const VcpuPlacement& vcpu : spec_.vcpus) {
     highest_apic_id = std::max(highest_apic_id, vcpu.apic_id);
   }
   memory_ = std::make_unique<GuestMemory>(spec_.memory, spec_.memory_options);
-  vm_ = std::make_unique<KvmVm>(*memory_, highest_apic_id);
+  vm_ = std::make_unique<KvmVm>(spare != nullptr ? spare->take() : EmptyVm{}, *memory_,
+                                highest_apic_id);
   vcpus_ = std::make_unique<VcpuGroup>(
       *vm_, [this](unsigned index, const VcpuExit& exit) { on_vcpu_exit(index, exit); });
   vcpus_->create(spec_.vcpus);
@@ -46,11 +47,12 @@ void Machine::build() {
 void Machine::boot(BootSpec boot) {
   const std::lock_guard lock(mutex_);
   if (!vcpus_ || devices_) throw Error("ERR_TSVMM_NO_MACHINE", "this machine cannot be booted");
+  vcpus_->set_up(std::move(boot.vcpus));  // on their threads, meanwhile
   load_images(*memory_, boot.load);
   vm_generation_ = boot.vm_generation;
   devices_ = std::make_unique<PlatformDevices>(
       boot, *memory_, *vm_, [this](MachineEvent event) { report(std::move(event)); });
-  vcpus_->start(std::move(boot.vcpus), *devices_);
+  vcpus_->start(*devices_);
 }
 
 void Machine::pause() {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "hypervisor/hypervisor.h"
+#include "hypervisor/kvm/empty_vm.h"
 #include "machine/machine_event.h"
 #include "machine/machine_spec.h"
 #include "machine/vcpu_group.h"
@@ -30,8 +31,8 @@ class Machine {
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 
-  /// Makes what does not depend on the payload. Throws Error.
-  void build();
+  /// Makes what does not depend on the payload, in `spare` if there is one. Throws Error.
+  void build(SpareVm* spare = nullptr);
   /// Loads the payload, makes the devices, lets the guest run. After build(), once. Throws Error.
   void boot(BootSpec boot);
   void pause();

@@ -23,13 +23,18 @@ void VcpuGroup::create(const std::vector<VcpuPlacement>& placements) {
   }
 }
 
-void VcpuGroup::start(std::vector<VcpuSetup> setups, AccessHandler& accesses) {
-  std::unique_lock lock(mutex_);
+void VcpuGroup::set_up(std::vector<VcpuSetup> setups) {
   if (setups.size() != members_.size()) {
     throw Error("EINVAL", "not as many vCPU setups as vCPUs");
   }
-  accesses_ = &accesses;
+  const std::lock_guard lock(mutex_);
   setups_ = std::move(setups);
+  changed_.notify_all();
+}
+
+void VcpuGroup::start(AccessHandler& accesses) {
+  std::unique_lock lock(mutex_);
+  accesses_ = &accesses;
   // A vCPU without others goes on to the guest by itself. Several wait for each other, so that none
   // runs in a machine of which a part is missing.
   if (members_.size() == 1 && goal_ == Goal::kPrepare) goal_ = Goal::kRun;

@@ -27,10 +27,11 @@ class VcpuGroup {
 
   /// Starts the threads, each of which makes its vCPU. Does not wait for them.
   void create(const std::vector<VcpuPlacement>& placements);
-  /// Sets every vCPU up (one setup each, by index), waits for it, and lets the guest run. Its
-  /// accesses will go to `accesses`, which lives until after join(). Throws the first Error of any
-  /// vCPU.
-  void start(std::vector<VcpuSetup> setups, AccessHandler& accesses);
+  /// Has every vCPU set up (one setup each, by index). Does not wait for it. Once. Throws Error.
+  void set_up(std::vector<VcpuSetup> setups);
+  /// Waits until that is done and lets the guest run. Its accesses will go to `accesses`, which
+  /// lives until after join(). Throws the first Error of any vCPU.
+  void start(AccessHandler& accesses);
   /// Lets the guest run again after pause().
   void resume();
   /// Returns when no vCPU executes guest code any more.

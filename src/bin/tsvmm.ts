@@ -9,7 +9,7 @@ import { UsageError } from '../cli/usageError.ts';
 import { ConfigError } from '../config/configError.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { bun } from '../host/bun.ts';
-import type { NativeAddon } from '../native.ts';
+import { loadNative, type NativeAddon } from '../native.ts';
 import { describeError } from '../vmm/errors.ts';
 import type { VmmExit } from '../vmm/events.ts';
 import { Vmm } from '../vmm/vmm.ts';
@@ -20,12 +20,10 @@ const EXIT_USAGE = 2;
 /** After a boot, until nobody minds a collection. */
 const SETTLE_MS = 200;
 
-void main(process.argv.slice(2));
-
 async function main(args: readonly string[]): Promise<void> {
   let code: number;
   try {
-    await headStart(args);
+    headStart(args);
     code = await act(parse(args));
   } catch (error) {
     say(describeError(error));
@@ -34,12 +32,11 @@ async function main(args: readonly string[]): Promise<void> {
   process.exit(code);
 }
 
-/** The core begins to find out about the host, on a thread of its own, while the rest is got ready here. */
-async function headStart(args: readonly string[]): Promise<void> {
+/** The core begins with what is the same for every VM, on a thread of its own, while the rest is got ready here. */
+function headStart(args: readonly string[]): void {
   if (!args.some((word) => word.startsWith('--kernel') || word.startsWith('--firmware'))) return;
   try {
-    const { native } = await import('../native.ts');
-    native.hostInfo();
+    loadNative().expectMachine();
   } catch {
     // Said when the VM is started, should that be what the words ask for.
   }
@@ -89,7 +86,7 @@ async function act(invocation: Invocation): Promise<number> {
 async function run(options: RunOptions): Promise<number> {
   // Sockets and files are the user's alone.
   process.umask(0o077);
-  const { native } = await import('../native.ts');
+  const native = loadNative();
   const reporter = needsReporter(options) ? await openReporter(options) : undefined;
   const warn = reporter?.warn ?? ((message: string) => say(`warning: ${message}`));
   const vmm = new Vmm({
@@ -205,3 +202,6 @@ class Session {
     }
   }
 }
+
+// Last, because it runs at once.
+void main(process.argv.slice(2));

@@ -67,11 +67,10 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
   const opened: number[] = [];
   try {
     const resources = { ...(await openPatiently(context, opened)), nets: await openNets(context, opened) };
-    if (!host.hardwareVirtualization && isLinuxImage(native, resources.kernel.fd)) {
-      context.warn(`The guest will probably fail: ${NO_HARDWARE_VIRTUALIZATION}`);
-    }
     const { boot, placements } = planBoot(config, host, resources);
-    await native.machineBoot(handle, boot);
+    const booted = native.machineBoot(handle, boot);
+    // Looked at while the core works: the guest does not wait for it.
+    await Promise.all([booted, host.hardwareVirtualization || warnOfLinux(context, resources.kernel.fd)]);
     return { handle, placements, hardwareVirtualization: host.hardwareVirtualization };
   } catch (error) {
     await native.machineDestroy(handle);
@@ -80,6 +79,10 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
     // The core has its own duplicates of what it needs.
     for (const fd of opened) native.closeFile(fd);
   }
+}
+
+async function warnOfLinux({ native, warn }: MachineContext, kernel: number): Promise<void> {
+  if (isLinuxImage(native, kernel)) warn(`The guest will probably fail: ${NO_HARDWARE_VIRTUALIZATION}`);
 }
 
 function hostInfo(native: NativeAddon): HostInfo {

@@ -105,6 +105,17 @@ test.each<[string, Partial<BootSpec>, string]>([
   expect(await tryBoot(machineSpec(), bootSpec(changes))).toMatchObject({ code });
 });
 
+test('a VM that was made ahead serves one machine, and the next makes its own', async () => {
+  native.expectMachine();
+  native.expectMachine();
+  const first = native.machineCreate(machineSpec(), () => {});
+  const second = native.machineCreate(machineSpec(), () => {});
+  await native.machineBoot(first, bootSpec());
+  await native.machineBoot(second, bootSpec());
+  await native.machineDestroy(first);
+  await native.machineDestroy(second);
+});
+
 test('a queue size out of range fails the boot', async () => {
   const fd = fs.openSync(diskImage(temporaryFolder(), 'disk'), 'r+');
   const block: PciFunctionSpec = {
@@ -133,6 +144,7 @@ test('values of any type are refused with an Error', () => {
   // What has an effect for numbers that happen to be descriptors of this process is left out.
   const left = new Set([
     'closeFile',
+    'expectMachine',
     'hostInfo',
     'supportedCpuid',
     'openPty',

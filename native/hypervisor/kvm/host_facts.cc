@@ -9,12 +9,14 @@
 
 namespace tsvmm {
 
-HostFacts::HostFacts() {
+HostFacts::HostFacts(std::shared_ptr<SpareVm> spare) {
   auto kvm = std::make_shared<KvmDevice>();
   max_vcpus_ = kvm->max_vcpus();
   auto result = std::make_shared<std::promise<std::vector<uint8_t>>>();
   cpuid_ = result->get_future().share();
-  reader_ = spawn_thread("host-cpuid", [kvm, result] {
+  reader_ = spawn_thread("host-facts", [this, kvm, result, spare = std::move(spare)] {
+    static_cast<void>(processor());
+    if (spare) spare->make();
     try {
       result->set_value(kvm->supported_cpuid());
     } catch (...) {
@@ -24,5 +26,10 @@ HostFacts::HostFacts() {
 }
 
 HostFacts::~HostFacts() { reader_.join(); }
+
+const ProcessorFacts& HostFacts::processor() const {
+  std::call_once(processor_read_, [this] { processor_ = read_processor_facts(); });
+  return processor_;
+}
 
 }  // namespace tsvmm

@@ -43,6 +43,42 @@ void fill_from_host(std::span<kvm_cpuid_entry2> entries) {
   }
 }
 
+bool has_hardware_virtualization() noexcept {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  const bool vmx = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & 1U << 5) != 0;
+  const bool svm = __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) != 0 && (ecx & 1U << 2) != 0;
+  return vmx || svm;
+}
+
+unsigned physical_address_bits() noexcept {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  if (__get_cpuid(0x80000008, &eax, &ebx, &ecx, &edx) == 0) return 36;
+  unsigned bits = eax & 0xff;
+  // AMD APM vol. 3, Fn8000_001F: EBX[11:6] is what memory encryption takes, in force if SYSCFG.MEME
+  // is set, which user space cannot read; taking the reduced width is right in both cases.
+  if (__get_cpuid(0x8000001f, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1U) != 0)
+    bits -= ebx >> 6 & 0x3f;
+  return bits;
+}
+
+unsigned tsc_khz() noexcept {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  // SDM vol. 3 §18.17: CPUID.80000007H:EDX[8] tells of an invariant TSC, leaf 15H of its ratio to a
+  // known crystal.
+  if (__get_cpuid(0x80000007, &eax, &ebx, &ecx, &edx) == 0 || (edx & 1U << 8) == 0) return 0;
+  if (__get_cpuid(0x15, &eax, &ebx, &ecx, &edx) == 0 || eax == 0 || ebx == 0 || ecx == 0) return 0;
+  return static_cast<unsigned>(uint64_t{ecx} * ebx / eax / 1000);
+}
+
 }  // namespace
 
 KvmDevice::KvmDevice()
@@ -90,40 +126,8 @@ UniqueFd KvmDevice::create_vm() const {
   return UniqueFd(check_errno(fd, "KVM_CREATE_VM"));
 }
 
-bool has_hardware_virtualization() noexcept {
-  unsigned eax = 0;
-  unsigned ebx = 0;
-  unsigned ecx = 0;
-  unsigned edx = 0;
-  const bool vmx = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & 1U << 5) != 0;
-  const bool svm = __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) != 0 && (ecx & 1U << 2) != 0;
-  return vmx || svm;
-}
-
-unsigned host_physical_address_bits() noexcept {
-  unsigned eax = 0;
-  unsigned ebx = 0;
-  unsigned ecx = 0;
-  unsigned edx = 0;
-  if (__get_cpuid(0x80000008, &eax, &ebx, &ecx, &edx) == 0) return 36;
-  unsigned bits = eax & 0xff;
-  // AMD APM vol. 3, Fn8000_001F: EBX[11:6] is what memory encryption takes, in force if SYSCFG.MEME
-  // is set, which user space cannot read; taking the reduced width is right in both cases.
-  if (__get_cpuid(0x8000001f, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1U) != 0)
-    bits -= ebx >> 6 & 0x3f;
-  return bits;
-}
-
-unsigned host_tsc_khz() noexcept {
-  unsigned eax = 0;
-  unsigned ebx = 0;
-  unsigned ecx = 0;
-  unsigned edx = 0;
-  // SDM vol. 3 §18.17: CPUID.80000007H:EDX[8] tells of an invariant TSC, leaf 15H of its ratio to a
-  // known crystal.
-  if (__get_cpuid(0x80000007, &eax, &ebx, &ecx, &edx) == 0 || (edx & 1U << 8) == 0) return 0;
-  if (__get_cpuid(0x15, &eax, &ebx, &ecx, &edx) == 0 || eax == 0 || ebx == 0 || ecx == 0) return 0;
-  return static_cast<unsigned>(uint64_t{ecx} * ebx / eax / 1000);
+ProcessorFacts read_processor_facts() noexcept {
+  return {has_hardware_virtualization(), physical_address_bits(), tsc_khz()};
 }
 
 }  // namespace tsvmm

@@ -30,12 +30,16 @@ class KvmDevice {
   UniqueFd fd_;
 };
 
-/// True if the host's processor offers VMX or SVM, so that KVM runs guest kernels on hardware.
-[[nodiscard]] bool has_hardware_virtualization() noexcept;
-/// Physical address bits of the host's processor, less those taken by memory encryption.
-[[nodiscard]] unsigned host_physical_address_bits() noexcept;
-/// In kHz, 0 unless the time stamp counter is invariant and the processor tells its rate; guests
-/// then take kvm-clock's.
-[[nodiscard]] unsigned host_tsc_khz() noexcept;
+/// What the host's processor says of itself.
+struct ProcessorFacts {
+  /// It offers VMX or SVM, so that KVM runs guest kernels on hardware.
+  bool has_hardware_virtualization;
+  /// Less those bits that memory encryption takes.
+  unsigned physical_address_bits;
+  /// 0 unless the time stamp counter is invariant and the processor tells its rate; guests then
+  /// take kvm-clock's.
+  unsigned tsc_khz;
+};
+[[nodiscard]] ProcessorFacts read_processor_facts() noexcept;
 
 }  // namespace tsvmm

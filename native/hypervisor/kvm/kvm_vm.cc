@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <ctime>
+#include <utility>
 
 #include "core/error.h"
 #include "hypervisor/kvm/x86_64/kvm_vcpu.h"
@@ -45,8 +46,8 @@ void enable_capability(int vm_fd, uint32_t capability, uint64_t argument, const 
 
 }  // namespace
 
-KvmVm::KvmVm(GuestMemory& memory, uint32_t highest_apic_id)
-    : memory_(memory), vm_(kvm_.create_vm()) {
+KvmVm::KvmVm(EmptyVm empty, GuestMemory& memory, uint32_t highest_apic_id)
+    : memory_(memory), kvm_(std::move(empty.kvm)), vm_(std::move(empty.fd)) {
   const int limit = kvm_.capability(KVM_CAP_IRQ_ROUTING);
   router_ = std::make_shared<IrqRouter>(vm_.get(), static_cast<unsigned>(limit));
   uint64_t identity_map = kIdentityMapAddress;

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "hypervisor/hypervisor.h"
+#include "hypervisor/kvm/empty_vm.h"
 #include "hypervisor/kvm/irq_router.h"
-#include "hypervisor/kvm/kvm_device.h"
 
 namespace tsvmm {
 
@@ -17,7 +17,7 @@ class KvmVm : public Vm, public MemoryListener {
   /// Memory is registered before the interrupt controllers are made: the other order waits for a
   /// grace period for each region. `highest_apic_id` above 254 turns 32-bit APIC ids on. Throws
   /// Error.
-  KvmVm(GuestMemory& memory, uint32_t highest_apic_id);
+  KvmVm(EmptyVm empty, GuestMemory& memory, uint32_t highest_apic_id);
   ~KvmVm() override;
 
   std::unique_ptr<InterruptLine> create_line() override;

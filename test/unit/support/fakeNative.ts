@@ -57,6 +57,7 @@ export function fakeNative(folder: string): FakeNative {
     onResizeDisk: () => {},
     terminalCalls: [],
     ptys: 0,
+    expectMachine: () => {},
     hostInfo: () => native.host,
     supportedCpuid: () => native.host.supportedCpuid,
     machineCreate: (spec, emit) => {

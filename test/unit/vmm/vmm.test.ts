@@ -274,12 +274,10 @@ describe('what the guest does', () => {
 
   it('Linux on a host that emulates is warned of', async () => {
     native.host = { ...native.host, hardwareVirtualization: false };
-    const image = Buffer.alloc(4096);
+    const image = Buffer.from(makeElf({ fileSize: 1024 }));
     image.write('HdrS', 0x202);
     writeFileSync(join(folder, 'kernel'), image);
-    const vmm = newVmm();
-    await vmm.create(config());
-    await failure(vmm.boot());
+    const vmm = await booted();
     expect(warnings).toEqual([
       expect.stringMatching(/^The guest will probably fail: .* no hardware virtualization/),
     ]);
