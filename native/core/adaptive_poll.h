@@ -15,24 +15,25 @@ namespace tsvmm {
 ///     ...
 ///     void woken() { poll.woken(); serve(); }
 ///
-/// Belongs to one thread at a time.
-class AdaptivePoll {
+/// Belongs to one thread at a time. `kNow` is the clock, in nanoseconds.
+template <uint64_t (*kNow)() noexcept>
+class AdaptivePollBy {
  public:
   /// `longest_ns` is the longest time that is ever spent looking in vain.
-  explicit AdaptivePoll(uint64_t longest_ns) : longest_ns_(longest_ns) {}
+  explicit AdaptivePollBy(uint64_t longest_ns) : longest_ns_(longest_ns) {}
 
   /// Looks until `ready()` says true, and returns true; or until that does not pay any more: the
   /// thread is then about to sleep.
   template <typename Ready>
   [[nodiscard]] bool wait(Ready&& ready) noexcept {
-    const uint64_t start = monotonic_ns();
+    const uint64_t start = kNow();
     if (window_ns_ != 0) {
       do {
         for (int i = 0; i < kLooksPerClock; ++i) {
           if (ready()) return true;
           relax();
         }
-      } while (monotonic_ns() - start < window_ns_);
+      } while (kNow() - start < window_ns_);
     }
     waiting_since_ns_ = start;
     return false;
@@ -41,7 +42,7 @@ class AdaptivePoll {
   /// The thread has been woken. Nothing happens if it did not sleep since the last call.
   void woken() noexcept {
     if (waiting_since_ns_ == 0) return;
-    const uint64_t waited = monotonic_ns() - waiting_since_ns_;
+    const uint64_t waited = kNow() - waiting_since_ns_;
     waiting_since_ns_ = 0;
     if (waited <= longest_ns_) {
       window_ns_ = std::clamp(2 * window_ns_, kShortestNs, longest_ns_);
@@ -70,5 +71,7 @@ class AdaptivePoll {
   uint64_t window_ns_ = 0;
   uint64_t waiting_since_ns_ = 0;
 };
+
+using AdaptivePoll = AdaptivePollBy<monotonic_ns>;
 
 }  // namespace tsvmm

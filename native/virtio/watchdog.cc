@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include "core/error.h"
-#include "core/monotonic.h"
 
 namespace tsvmm {
 namespace {
@@ -50,14 +49,14 @@ void VirtioWatchdog::reset() noexcept {
 }
 
 void VirtioWatchdog::resume() {
-  if (last_fed_ != 0) last_fed_ = monotonic_ns();
+  if (last_fed_ != 0) last_fed_ = timing_.now_ns();
 }
 
 std::optional<uint32_t> VirtioWatchdog::feed(const DescriptorChain& chain) noexcept {
   if (chain.writable.empty()) return 0;
   chain.writable.front().host[0] = kAlive;
   if (last_fed_ == 0) set_timer(true);
-  last_fed_ = monotonic_ns();
+  last_fed_ = timing_.now_ns();
   return 1;
 }
 
@@ -73,7 +72,7 @@ void VirtioWatchdog::check() noexcept {
   if (::read(timer_.get(), &expirations, sizeof expirations) < 0) return;
   const uint64_t fed = last_fed_;
   const uint64_t timeout_ns = std::chrono::nanoseconds(timing_.timeout).count();
-  if (monotonic_ns() - fed < timeout_ns) return;
+  if (timing_.now_ns() - fed < timeout_ns) return;
   set_timer(false);
   expired_();
 }

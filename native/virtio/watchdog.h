@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/event_loop.h"
+#include "core/monotonic.h"
 #include "core/unique_fd.h"
 #include "virtio/queue_server.h"
 #include "virtio/virtio_device.h"
@@ -23,6 +24,7 @@ class VirtioWatchdog : public VirtioDevice {
   struct Timing {
     std::chrono::milliseconds check_period{15'000};
     std::chrono::milliseconds timeout{20'000};
+    uint64_t (*now_ns)() noexcept = monotonic_ns;
   };
 
   /// `expired` runs on the loop's thread, once per activation at most.

@@ -1,68 +1,74 @@
 #include <gtest/gtest.h>
 
-#include <chrono>
-#include <thread>
-
 #include "core/adaptive_poll.h"
 
 namespace tsvmm {
 namespace {
 
-constexpr uint64_t kLongestNs = 20'000'000;
+constexpr uint64_t kLongestNs = 20'000;
+constexpr uint64_t kLookNs = 100;
 
-const auto kNever = [] { return false; };
+/// Time that passes when the test says so, and a little with each look at it.
+uint64_t now_ns = 0;
+uint64_t test_clock() noexcept { return now_ns += kLookNs; }
 
-void sleep_and_wake(AdaptivePoll& poll, std::chrono::milliseconds time) {
-  EXPECT_FALSE(poll.wait(kNever));
-  std::this_thread::sleep_for(time);
-  poll.woken();
-}
+class AdaptivePollTest : public testing::Test {
+ protected:
+  void sleep_and_wake(uint64_t time_ns) {
+    EXPECT_FALSE(poll.wait([] { return false; }));
+    now_ns += time_ns;
+    poll.woken();
+  }
 
-TEST(AdaptivePoll, BeginsWithoutLooking) {
-  AdaptivePoll poll(kLongestNs);
+  AdaptivePollBy<test_clock> poll{kLongestNs};
+};
+
+TEST_F(AdaptivePollTest, BeginsWithoutLooking) {
   int looks = 0;
   EXPECT_FALSE(poll.wait([&] { return ++looks > 0; }));
   EXPECT_EQ(looks, 0);
   EXPECT_EQ(poll.window_ns(), 0u);
 }
 
-TEST(AdaptivePoll, LooksLongerWhileSleepsAreShort) {
-  AdaptivePoll poll(kLongestNs);
+TEST_F(AdaptivePollTest, LooksLongerWhileSleepsAreShort) {
   uint64_t before = 0;
-  for (int i = 0; i < 5; ++i) {
-    sleep_and_wake(poll, std::chrono::milliseconds(0));
-    EXPECT_GT(poll.window_ns(), before);
+  while (before < kLongestNs) {
+    sleep_and_wake(0);
+    ASSERT_GT(poll.window_ns(), before);
     before = poll.window_ns();
   }
-  for (int i = 0; i < 20; ++i) sleep_and_wake(poll, std::chrono::milliseconds(0));
-  EXPECT_LE(poll.window_ns(), kLongestNs);
+  EXPECT_EQ(before, kLongestNs);
   EXPECT_TRUE(poll.wait([] { return true; }));
 }
 
-TEST(AdaptivePoll, LooksNoMoreOnceSleepsAreLong) {
-  AdaptivePoll poll(1'000'000);
-  for (int i = 0; i < 3; ++i) sleep_and_wake(poll, std::chrono::milliseconds(0));
+TEST_F(AdaptivePollTest, LooksNoMoreOnceSleepsAreLong) {
+  for (int i = 0; i < 3; ++i) sleep_and_wake(0);
   EXPECT_GT(poll.window_ns(), 0u);
-  for (int i = 0; i < 3; ++i) sleep_and_wake(poll, std::chrono::milliseconds(2));
+  for (int i = 0; i < 3; ++i) sleep_and_wake(kLongestNs + 1);
   EXPECT_EQ(poll.window_ns(), 0u);
 }
 
-TEST(AdaptivePoll, CountsASleepOnce) {
-  AdaptivePoll poll(kLongestNs);
+TEST_F(AdaptivePollTest, CountsASleepOnce) {
   poll.woken();
   EXPECT_EQ(poll.window_ns(), 0u) << "it had not slept";
-  sleep_and_wake(poll, std::chrono::milliseconds(0));
+  sleep_and_wake(0);
   const uint64_t once = poll.window_ns();
   poll.woken();
   EXPECT_EQ(poll.window_ns(), once);
 }
 
-TEST(AdaptivePoll, FindsWhatComesWhileItLooks) {
-  AdaptivePoll poll(kLongestNs);
-  for (int i = 0; i < 20; ++i) sleep_and_wake(poll, std::chrono::milliseconds(0));
+TEST_F(AdaptivePollTest, FindsWhatComesWhileItLooks) {
+  for (int i = 0; i < 20; ++i) sleep_and_wake(0);
   int looks = 0;
   EXPECT_TRUE(poll.wait([&] { return ++looks == 100; }));
   EXPECT_EQ(looks, 100);
+}
+
+TEST_F(AdaptivePollTest, LooksNoLongerThanPays) {
+  for (int i = 0; i < 20; ++i) sleep_and_wake(0);
+  const uint64_t begin = now_ns;
+  EXPECT_FALSE(poll.wait([] { return false; }));
+  EXPECT_LE(now_ns - begin, kLongestNs + 2 * kLookNs);
 }
 
 }  // namespace

@@ -1,9 +1,13 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <ctime>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -56,13 +60,88 @@ inline void access_everything(BusDevice& device, uint64_t size) {
   }
 }
 
-/// True as soon as `condition` holds; false after five seconds.
+/// How long a test waits for what has to happen. Only a test that fails takes this long, so it is
+/// more than the busiest machine needs.
+inline constexpr std::chrono::milliseconds kTestPatience{60'000};
+
+/// True as soon as `condition` holds; false if it does not within the tests' patience.
 inline bool eventually(const std::function<bool()>& condition) {
-  for (int i = 0; i < 5000; ++i) {
-    if (condition()) return true;
+  const auto end = std::chrono::steady_clock::now() + kTestPatience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() >= end) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  return condition();
+  return true;
+}
+
+/// Whether there is something to read, or the other side has gone, within `patience`.
+inline bool readable(int fd, std::chrono::milliseconds patience = kTestPatience) {
+  pollfd wait{.fd = fd, .events = POLLIN, .revents = 0};
+  return ::poll(&wait, 1, static_cast<int>(patience.count())) == 1;
+}
+
+/// Reads exactly `count` bytes, or fewer if no more come.
+inline std::string read_exactly(int fd, size_t count) {
+  std::string text;
+  while (text.size() < count && readable(fd)) {
+    char buffer[4096];
+    const ssize_t got = ::read(fd, buffer, std::min(sizeof buffer, count - text.size()));
+    if (got <= 0) break;
+    text.append(buffer, static_cast<size_t>(got));
+  }
+  return text;
+}
+
+/// Writes until the host end refuses; what it took.
+inline std::string fill(CharBackend& backend) {
+  std::string taken;
+  for (size_t i = 0;; ++i) {
+    const std::string block(1000, static_cast<char>('a' + i % 26));
+    const size_t count = backend.write(bytes_of(block));
+    taken += block.substr(0, count);
+    if (count < block.size()) return taken;
+    if (taken.size() > size_t{8} << 20) {
+      ADD_FAILURE() << "it takes without end";
+      return taken;
+    }
+  }
+}
+
+/// A guest that sends more than the host end takes stands still until the reader `leaves`.
+inline void expect_release_of_a_stalled_guest(BusDevice& serial, CharBackend& backend,
+                                              const std::function<void()>& leaves) {
+  constexpr size_t kMoreThanAnyFifo = 1000;
+  const auto transmitter_empty = [&serial] { return (read8(serial, 5) & 0x20) != 0; };
+  (void)fill(backend);
+  std::atomic<bool> done = false;
+  std::thread guest([&] {
+    for (size_t i = 0; i < kMoreThanAnyFifo; ++i) {
+      while (!transmitter_empty()) std::this_thread::yield();
+      write8(serial, 0, 'x');
+    }
+    done = true;
+  });
+  EXPECT_TRUE(eventually([&] { return !transmitter_empty(); }));
+  EXPECT_FALSE(done);
+  leaves();
+  EXPECT_TRUE(eventually([&] { return done.load(); }));
+  guest.join();
+}
+
+/// Whether nobody in this process computes any more, after a moment for what is on its way.
+inline bool settles_down() {
+  const auto cpu_time = [] {
+    timespec now{};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+  };
+  constexpr std::chrono::milliseconds kLook{100};
+  for (int look = 0; look < 5; ++look) {
+    const auto before = cpu_time();
+    std::this_thread::sleep_for(kLook);
+    if (cpu_time() - before < kLook / 5) return true;
+  }
+  return false;
 }
 
 class RecordingLine final : public InterruptLine {

@@ -383,9 +383,11 @@ class LimitedBlockTest : public BlockTest {
   VirtioBlock::Options options() override {
     auto result = BlockTest::options();
     result.rate_limiter = std::make_shared<RateLimiter>(RateLimiterConfig{
-        .bandwidth = {}, .operations = {.size = 4, .one_time_burst = 0, .refill_time_ms = 200}});
+        .bandwidth = {},
+        .operations = {.size = 4, .one_time_burst = 0, .refill_time_ms = refill_ms}});
     return result;
   }
+  uint64_t refill_ms = 200;
 };
 
 TEST_F(LimitedBlockTest, WaitsForTokens) {
@@ -399,6 +401,7 @@ TEST_F(LimitedBlockTest, WaitsForTokens) {
 }
 
 TEST_F(LimitedBlockTest, GoesAwayWhileItWaits) {
+  refill_ms = 3'600'000;
   start();
   for (uint16_t i = 0; i < 5; ++i) {
     put_header(kRequestIn, 0);

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <ctime>
 #include <deque>
 #include <map>
 #include <numeric>
@@ -224,8 +223,10 @@ TEST_F(NetTest, TransmitsAFrameInMorePiecesThanOneCallTakes) {
 TEST_F(NetTest, TransmitsManyFramesInOrder) {
   for (const bool one_by_one : {false, true}) {
     start({.one_by_one = one_by_one});
+    device->pause();  // it would send one by one what it sees come one by one
     for (uint16_t i = 0; i < 200; ++i) send(packet(20, static_cast<uint8_t>(i)), {}, i);
     ring(1);
+    device->resume();
     for (uint16_t i = 0; i < 200; ++i)
       EXPECT_EQ(expect_sent(), packet(20, static_cast<uint8_t>(i)));
     expect_transmitted(200);
@@ -299,7 +300,7 @@ TEST_F(NetTest, ReceivesAFrame) {
   ASSERT_TRUE(network->give(packet(60, 7)));
   EXPECT_EQ(expect_received(), packet(60, 7));
   EXPECT_EQ(used_buffers, 1);
-  EXPECT_GE(interrupts[0]->count, 1);
+  EXPECT_TRUE(eventually([&] { return interrupts[0]->count >= 1; }));
   EXPECT_EQ(counter("rx_frames"), 1u);
   EXPECT_EQ(counter("rx_bytes"), 60u);
 }
@@ -451,15 +452,7 @@ TEST_F(NetTest, SleepsWhileFramesComeThatThereAreNoBuffersFor) {
   ring(0);
   ring(1);
   for (int i = 0; i < 50; ++i) ASSERT_TRUE(network->give(packet(60, static_cast<uint8_t>(i))));
-  const auto cpu_ns = [] {
-    timespec now{};
-    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return now.tv_sec * 1'000'000'000 + now.tv_nsec;
-  };
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  const auto before = cpu_ns();
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));
-  EXPECT_LT(cpu_ns() - before, 50'000'000);
+  EXPECT_TRUE(settles_down());
   for (uint16_t i = 0; i < 50; ++i) offer(i, 200);
   ring(0);
   for (int i = 0; i < 50; ++i) EXPECT_EQ(expect_received(), packet(60, static_cast<uint8_t>(i)));
@@ -539,7 +532,7 @@ TEST_F(NetTest, ServesOnePairUntilTheDriverAsksForMore) {
   transmit_queue(1).add({{kTransmitData, 62}});
   ring(3);
   EXPECT_EQ(expect_sent(1), packet(50));
-  EXPECT_EQ(counter("tx_frames"), 1u);
+  EXPECT_TRUE(eventually([&] { return counter("tx_frames") == 1; }));
 
   for (const uint8_t count : {0, 4}) {
     EXPECT_EQ(command({kClassMultiQueue, kMultiQueuePairsSet, count, 0}), kAckError);

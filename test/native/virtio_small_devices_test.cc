@@ -190,6 +190,7 @@ TEST_F(ConsoleTest, SaysItsSizeWhenTheGuestWritesAndNotForEver) {
       ASSERT_TRUE(used(kTx, static_cast<uint16_t>(before + 1)));
     }
   };
+  settle();  // what is there at the start is sent in silence
   EXPECT_EQ(host.config_changes, 0);
   writes(1);
   EXPECT_EQ(host.config_changes, 1);
@@ -348,18 +349,34 @@ TEST_F(ConsoleTest, OneQueueIsEnoughToLive) {
   loop.call([&] { backend->client->output_ready(); });
 }
 
+/// Time for a watchdog that passes when the test says so.
+std::atomic<uint64_t> watchdog_now_ns = 1;
+
 class WatchdogTest : public SmallDeviceTest {
  protected:
-  static constexpr VirtioWatchdog::Timing kFast{std::chrono::milliseconds(30),
-                                                std::chrono::milliseconds(200)};
+  static constexpr std::chrono::milliseconds kTimeout{20'000};
+  /// In which it looks several times.
+  static constexpr std::chrono::milliseconds kSomeChecks{20};
+  static constexpr VirtioWatchdog::Timing kTiming{
+      .check_period = std::chrono::milliseconds(2),
+      .timeout = kTimeout,
+      .now_ns = []() noexcept -> uint64_t { return watchdog_now_ns; }};
+
+  static void pass(std::chrono::nanoseconds time) { watchdog_now_ns += time.count(); }
+  int expirations_after_some_checks() {
+    std::this_thread::sleep_for(kSomeChecks);
+    settle();
+    return expirations;
+  }
   void feed(uint16_t& count) {
     drivers[0].add({{kData, 1, kWrite}});
     doorbells[0].signal();
     ASSERT_TRUE(used(0, ++count));
+    settle();
   }
 
   std::atomic<int> expirations = 0;
-  VirtioWatchdog watchdog{loop, [this] { ++expirations; }, kFast};
+  VirtioWatchdog watchdog{loop, [this] { ++expirations; }, kTiming};
 };
 
 TEST_F(WatchdogTest, ReturnsTheBufferWithAOne) {
@@ -372,8 +389,8 @@ TEST_F(WatchdogTest, ReturnsTheBufferWithAOne) {
 
 TEST_F(WatchdogTest, SleepsUntilFirstFed) {
   activate(watchdog, 1);
-  std::this_thread::sleep_for(std::chrono::milliseconds(400));
-  EXPECT_EQ(expirations, 0);
+  pass(2 * kTimeout);
+  EXPECT_EQ(expirations_after_some_checks(), 0);
 }
 
 TEST_F(WatchdogTest, ExpiresOnceWhenNotFed) {
@@ -381,13 +398,14 @@ TEST_F(WatchdogTest, ExpiresOnceWhenNotFed) {
   uint16_t count = 0;
   feed(count);
   for (int i = 0; i < 4; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(60));
+    pass(kTimeout - std::chrono::nanoseconds(1));
+    EXPECT_EQ(expirations_after_some_checks(), 0);
     feed(count);
   }
-  EXPECT_EQ(expirations, 0);
+  pass(kTimeout);
   EXPECT_TRUE(eventually([&] { return expirations == 1; }));
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
-  EXPECT_EQ(expirations, 1);
+  pass(kTimeout);
+  EXPECT_EQ(expirations_after_some_checks(), 1);
 }
 
 TEST_F(WatchdogTest, ResetDisarms) {
@@ -395,8 +413,8 @@ TEST_F(WatchdogTest, ResetDisarms) {
   uint16_t count = 0;
   feed(count);
   watchdog.reset();
-  std::this_thread::sleep_for(std::chrono::milliseconds(400));
-  EXPECT_EQ(expirations, 0);
+  pass(2 * kTimeout);
+  EXPECT_EQ(expirations_after_some_checks(), 0);
 }
 
 TEST_F(WatchdogTest, PausedTimeDoesNotCount) {
@@ -405,11 +423,12 @@ TEST_F(WatchdogTest, PausedTimeDoesNotCount) {
   feed(count);
   watchdog.pause();
   loop.pause();
-  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  pass(2 * kTimeout);
+  std::this_thread::sleep_for(kSomeChecks);
   watchdog.resume();
   loop.resume();
-  settle();
-  EXPECT_EQ(expirations, 0);
+  EXPECT_EQ(expirations_after_some_checks(), 0);
+  pass(kTimeout);
   EXPECT_TRUE(eventually([&] { return expirations == 1; }));
 }
 
@@ -419,8 +438,8 @@ TEST_F(WatchdogTest, BuffersWithoutRoomDoNotFeed) {
   doorbells[0].signal();
   ASSERT_TRUE(used(0, 1));
   EXPECT_EQ(drivers[0].used_length(0), 0u);
-  std::this_thread::sleep_for(std::chrono::milliseconds(400));
-  EXPECT_EQ(expirations, 0);
+  pass(2 * kTimeout);
+  EXPECT_EQ(expirations_after_some_checks(), 0);
 }
 
 TEST(WatchdogTiming, IsWhatGuestsExpect) {
