@@ -62,8 +62,9 @@ struct DiskEngines {
 class RawImage;
 
 /// `depth` is how many operations may be on the way. By the best engine that image and host allow:
-/// io_uring, Linux AIO (with O_DIRECT only, as it would wait without), plain system calls.
-/// Operations may be anywhere in the image's file, also beyond RawImage::size(). Throws Error.
+/// io_uring, Linux AIO (with O_DIRECT only, as it would wait without), plain system calls, which
+/// are the best for a file in memory. Operations may be anywhere in the image's file, also beyond
+/// RawImage::size(). Throws Error.
 std::unique_ptr<DiskQueue> make_disk_queue(const RawImage& image, uint16_t depth);
 
 }  // namespace tsvmm

@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +25,11 @@ namespace {
 constexpr uint32_t kSector = 512;
 /// What a device asks for in vain: nobody can find a range so large and so aligned to give back.
 constexpr uint64_t kLargestGranularity = 1UL << 30;
+
+bool is_in_tmpfs(int fd) {
+  struct statfs info {};
+  return ::fstatfs(fd, &info) == 0 && info.f_type == TMPFS_MAGIC;
+}
 
 /// `value` if it is a power of two from `least` on, else `least`.
 uint32_t power_of_two_or(uint64_t value, uint32_t least) {
@@ -52,6 +59,7 @@ RawImage::RawImage(int fd, bool direct, DiskEngines engines)
     read_discard_limits(info.st_rdev);
   } else if (S_ISREG(info.st_mode)) {
     size_ = static_cast<uint64_t>(info.st_size);
+    in_memory_ = is_in_tmpfs(fd_.get());
     // A file system without holes says so when one is asked for, and nothing is lost then.
     discard_granularity_ = power_of_two_or(static_cast<uint64_t>(info.st_blksize), kSector);
   } else {

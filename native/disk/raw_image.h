@@ -23,6 +23,9 @@ class RawImage : public DiskImage {
   [[nodiscard]] bool is_block_device() const { return block_device_; }
   /// Past the page cache (O_DIRECT).
   [[nodiscard]] bool is_direct() const { return direct_; }
+  /// In a tmpfs, where everything is copied at once, with O_DIRECT too: the kernel's ways not to
+  /// wait only get in the way there.
+  [[nodiscard]] bool is_in_memory() const { return in_memory_; }
   /// Whether the file system can say at once that a read would have to wait (RWF_NOWAIT);
   /// overlayfs, for one, cannot.
   [[nodiscard]] bool reads_without_waiting() const noexcept;
@@ -53,6 +56,7 @@ class RawImage : public DiskImage {
   mutable std::mutex partial_blocks_;
   std::atomic<uint64_t> size_ = 0;
   bool block_device_ = false;
+  bool in_memory_ = false;
   uint32_t offset_alignment_ = 1;
   uint32_t memory_alignment_ = 1;
   uint32_t logical_block_size_ = 512;

@@ -56,6 +56,8 @@ std::string name_of(const testing::TestParamInfo<Engine>& info) {
   return names.at(static_cast<size_t>(info.param));
 }
 
+constexpr std::string_view kInMemory = "plain system calls (nothing waits in memory)";
+
 /// All engines do the same.
 class DiskQueueTest : public testing::TestWithParam<Engine> {
  protected:
@@ -156,7 +158,9 @@ TEST_P(DiskQueueTest, CompletionsCanBePolledFor) {
 }
 
 TEST_P(DiskQueueTest, SaysHowItWorks) {
-  if (GetParam() == Engine::kUring && !image.reads_without_waiting()) {
+  if (image.is_in_memory()) {
+    EXPECT_EQ(queue->engine(), kInMemory);
+  } else if (GetParam() == Engine::kUring && !image.reads_without_waiting()) {
     EXPECT_EQ(queue->engine(),
               "plain system calls (the file system cannot tell which reads would wait)");
   } else if (GetParam() == Engine::kUring) {
@@ -220,6 +224,20 @@ TEST_P(DiskQueueTest, WritesZeroesWhereTheFileSystemHasNoWayToThem) {
   EXPECT_EQ(run(refused), EPERM);
 }
 
+TEST_P(DiskQueueTest, FilesInMemoryNeedNoEngine) {
+  const UniqueFd memory(::memfd_create("disk", MFD_CLOEXEC));
+  ASSERT_EQ(::pwrite(memory.get(), file.content.data(), kImageSize, 0), ssize_t{kImageSize});
+  for (const bool direct : {false, true}) {
+    const RawImage in_memory(memory.get(), direct, allowing(GetParam()));
+    queue = make_disk_queue(in_memory, kDepth);
+    EXPECT_EQ(queue->engine(), kInMemory);
+    EXPECT_EQ(queue->completion_fd(), -1);
+    Transfer transfer(Kind::kRead, 4096, {4096});
+    EXPECT_EQ(run(transfer), 0);
+    EXPECT_TRUE(same(transfer.bytes, 4096));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Engines, DiskQueueTest, testing::Values(Engine::kUring, Engine::kSync),
                          name_of);
 
@@ -280,6 +298,10 @@ TEST_P(DirectDiskTest, TheLastPartOfAFile) {
 }
 
 TEST_P(DirectDiskTest, SaysHowItWorks) {
+  if (direct->is_in_memory()) {
+    EXPECT_EQ(queue->engine(), kInMemory);
+    return;
+  }
   switch (GetParam()) {
     case Engine::kUring:
       EXPECT_EQ(queue->engine(), "io_uring");
