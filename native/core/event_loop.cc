@@ -140,7 +140,11 @@ void EventLoop::stop() {
 void EventLoop::run() {
   std::array<epoll_event, 16> events;
   for (;;) {
-    const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), -1);
+    int count;
+    // Completions of an io_uring interrupt it, and are an event of the ring the next time.
+    do {
+      count = ::epoll_wait(epoll_.get(), events.data(), events.size(), -1);
+    } while (count < 0 && errno == EINTR);
     // First of all, so that what is asked for after it has been looked at below wakes us again, or
     // ends the handler in progress.
     wanted_.store(false, std::memory_order_relaxed);

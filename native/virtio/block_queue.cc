@@ -51,7 +51,10 @@ BlockQueue::BlockQueue(const BlockContext& context, const Activation& activation
     for (const int fd : {disk_->completion_fd(), throttle_timer_.get()}) {
       if (fd >= 0) loop_.add(fd, EPOLLIN, [this](uint32_t) { serve(); });
     }
-    loop_.add(doorbell_.fd(), EPOLLIN, [this](uint32_t) { serve(); });
+    loop_.add(doorbell_.fd(), EPOLLIN, [this](uint32_t) {
+      (void)doorbell_.consume();
+      serve();
+    });
   } catch (...) {
     for (const int fd : {disk_->completion_fd(), throttle_timer_.get()}) {
       if (fd >= 0) loop_.remove(fd);
@@ -95,7 +98,6 @@ void BlockQueue::resume() noexcept {
 
 /// Goes on until there is nothing to do, or somebody else wants the loop.
 void BlockQueue::serve() noexcept {
-  (void)doorbell_.consume();
   consume_throttle_timer();
   guest_poll_.woken();
   disk_poll_.woken();

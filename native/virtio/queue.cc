@@ -202,8 +202,14 @@ bool SplitQueue::enable_notifications() noexcept {
 }
 
 void SplitQueue::disable_notifications() noexcept {
-  // With event indexes the driver rings only at avail_event, which stays behind.
-  if (!event_index_) shared(used_[kFlags]).store(kUsedNoNotify, std::memory_order_relaxed);
+  if (event_index_) {
+    // The driver rings when its index passes avail_event, so the doorbell is off once that is a
+    // step behind (§2.7.10).
+    const auto passed = static_cast<uint16_t>(state_.next_available - 1);
+    shared(used_[kRing + size_t{4} * size_]).store(passed, std::memory_order_relaxed);
+  } else {
+    shared(used_[kFlags]).store(kUsedNoNotify, std::memory_order_relaxed);
+  }
 }
 
 }  // namespace tsvmm

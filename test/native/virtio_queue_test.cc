@@ -133,6 +133,25 @@ TEST_F(SplitQueueTest, EnableNotificationsTellsOfMissedChains) {
   EXPECT_EQ(driver.available_event(), 1);
 }
 
+TEST_F(SplitQueueTest, DisabledNotificationsStayOffWithEventIndexesToo) {
+  SplitQueue queue = make();
+  const auto rings = [this](uint16_t from, uint16_t to) {  // §2.7.10
+    return static_cast<uint16_t>(to - driver.available_event() - 1) <
+           static_cast<uint16_t>(to - from);
+  };
+  EXPECT_FALSE(queue.enable_notifications());
+  EXPECT_TRUE(rings(0, 1));
+  queue.disable_notifications();
+  for (uint16_t i = 0; i < 4; ++i) {
+    EXPECT_FALSE(rings(i, i + 1));
+    EXPECT_FALSE(rings(0, i + 1));
+    driver.add({{kData, 16}});
+  }
+  ASSERT_EQ(queue.pop(chain), SplitQueue::Pop::kChain);
+  queue.disable_notifications();
+  EXPECT_FALSE(rings(4, 5));
+}
+
 TEST_F(SplitQueueTest, FollowsIndirectTables) {
   const GuestAddress table = kData + 4;  // No alignment is asked of indirect tables.
   driver.descriptor_at(table, 0, kData + 256, 16, kNext, 2);
