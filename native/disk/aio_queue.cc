@@ -99,23 +99,10 @@ void AioDiskQueue::collect(long minimum) noexcept {
       free_.push_back(std::bit_cast<iocb*>(events[static_cast<size_t>(i)].obj));
       --in_kernel_;
       auto* operation = std::bit_cast<DiskOperation*>(events[static_cast<size_t>(i)].data);
-      finish(*operation, events[static_cast<size_t>(i)].res);
+      finish_transfer(image_, *operation, events[static_cast<size_t>(i)].res);
       completed_.push(*operation);
     }
     return;
-  }
-}
-
-void AioDiskQueue::finish(DiskOperation& operation, int64_t result) noexcept {
-  if (result > 0) {
-    advance(operation, static_cast<size_t>(result));
-    if (operation.length == 0) return;
-  }
-  const bool again = result > 0 || result == -EINTR || result == -EAGAIN || result == -EINVAL;
-  if (again) {
-    run_synchronously(image_, operation);
-  } else {
-    operation.error = result < 0 ? static_cast<int>(-result) : EIO;
   }
 }
 

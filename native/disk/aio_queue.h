@@ -38,7 +38,6 @@ class AioDiskQueue final : public DiskQueue {
   AioDiskQueue(const RawImage& image, aio_context_t context, uint16_t depth,
                const std::string& reason);
   void run_here(DiskOperation& operation) noexcept;
-  void finish(DiskOperation& operation, int64_t result) noexcept;
   /// Takes what has ended from the kernel, waiting for at least `minimum`.
   void collect(long minimum) noexcept;
 

@@ -214,4 +214,20 @@ void run_synchronously(const RawImage& image, DiskOperation& operation) noexcept
   }
 }
 
+void finish_transfer(const RawImage& image, DiskOperation& operation, int64_t result) noexcept {
+  if (result > 0) {
+    advance(operation, static_cast<size_t>(result));
+    if (operation.length == 0) return;
+  }
+  // EINVAL may stand for an opcode or flag that this kernel lacks; a real error repeats itself
+  // below.
+  const bool again = result > 0 || result == -EINTR || result == -EAGAIN || result == -EINVAL ||
+                     result == -EOPNOTSUPP;
+  if (again) {
+    run_synchronously(image, operation);
+  } else {
+    operation.error = result < 0 ? static_cast<int>(-result) : EIO;
+  }
+}
+
 }  // namespace tsvmm

@@ -26,4 +26,8 @@ void advance(DiskOperation& operation, size_t bytes) noexcept;
 /// needs one, and sets its error.
 void run_synchronously(const RawImage& image, DiskOperation& operation) noexcept;
 
+/// Ends a transfer that the kernel has answered with `result`, bytes or a negative errno: what it
+/// has not done, or not known how to, is done here.
+void finish_transfer(const RawImage& image, DiskOperation& operation, int64_t result) noexcept;
+
 }  // namespace tsvmm

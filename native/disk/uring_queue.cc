@@ -125,20 +125,8 @@ void UringDiskQueue::fill(io_uring_sqe& entry, DiskOperation& operation) const n
 void UringDiskQueue::finish(DiskOperation& operation, int32_t result) noexcept {
   if (operation.kind == DiskOperation::Kind::kFlush) {
     operation.error = result < 0 ? -result : 0;
-    return;
-  }
-  if (result > 0) {
-    advance(operation, static_cast<size_t>(result));
-    if (operation.length == 0) return;
-  }
-  // EINVAL may stand for an opcode or flag that this kernel lacks; a real error repeats itself
-  // below.
-  const bool again = result > 0 || result == -EINTR || result == -EAGAIN || result == -EINVAL ||
-                     result == -EOPNOTSUPP;
-  if (again) {
-    run_synchronously(image_, operation);
   } else {
-    operation.error = result < 0 ? -result : EIO;
+    finish_transfer(image_, operation, result);
   }
 }
 

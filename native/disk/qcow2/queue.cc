@@ -31,12 +31,12 @@ Queue::Queue(Image& image, uint16_t depth)
       container_(image.container().make_queue(depth)),
       compressed_(image.container(), image.metadata().header()),
       requests_(depth),
-      parts_(depth) {
+      parts_(depth),
+      completed_(depth) {
   for (Request& request : requests_) free_requests_.push_back(&request);
   for (Part& part : parts_) free_parts_.push_back(&part);
   stalled_.reserve(depth);
   uncommitted_.reserve(depth);
-  completed_.reserve(depth);
   if (image.backing() == nullptr) return;
   poll_ = UniqueFd(check_errno(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1"));
   watch(poll_, *container_);
@@ -283,7 +283,7 @@ void Queue::finish_if_done(Request& request) noexcept {
     return;
   }
   request.operation->error = request.error;
-  completed_.push_back(request.operation);
+  completed_.push(*request.operation);
   free_requests_.push_back(&request);
 }
 
@@ -326,7 +326,7 @@ bool Queue::commit() noexcept {
   }
   for (Request* request : uncommitted_) {
     request->operation->error = error;
-    completed_.push_back(request->operation);
+    completed_.push(*request->operation);
     free_requests_.push_back(request);
   }
   uncommitted_.clear();
@@ -335,21 +335,18 @@ bool Queue::commit() noexcept {
 
 DiskOperation* Queue::next_completed() noexcept {
   for (;;) {
-    if (next_completed_ < completed_.size()) return completed_[next_completed_++];
-    completed_.clear();
-    next_completed_ = 0;
+    if (DiskOperation* operation = completed_.pop()) return operation;
     // A commit last, so that it does for all that has been done.
     if (!reap() && !resume_stalled() && !commit()) return nullptr;
   }
 }
 
 void Queue::wait() noexcept {
-  while (next_completed_ == completed_.size()) {
+  while (completed_.empty()) {
     (void)submit();
-    if (reap() || resume_stalled() || !uncommitted_.empty()) {
-      if (next_completed_ < completed_.size() || !uncommitted_.empty()) return;
-      continue;
-    }
+    const bool worked = reap() || resume_stalled();
+    if (!uncommitted_.empty()) return;
+    if (worked) continue;
     if (container_parts_ != 0) {
       container_->wait();
     } else if (backing_parts_ != 0) {

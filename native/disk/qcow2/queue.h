@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/unique_fd.h"
+#include "disk/completed_list.h"
 #include "disk/disk_queue.h"
 #include "disk/qcow2/decompress.h"
 #include "disk/qcow2/mapping.h"
@@ -83,8 +84,7 @@ class Queue final : public DiskQueue {
   std::vector<Part*> free_parts_;
   std::vector<Request*> stalled_;      ///< wait for free parts
   std::vector<Request*> uncommitted_;  ///< done but for a commit
-  std::vector<DiskOperation*> completed_;
-  size_t next_completed_ = 0;
+  CompletedList completed_;
 };
 
 }  // namespace tsvmm::qcow2

@@ -17,6 +17,18 @@ constexpr size_t kMaxReusable = 65536;
 /// Reserved bits of a refcount table entry.
 constexpr uint64_t kReservedTable = 0x1ff;
 
+/// Where a count of less than a byte is (qcow2 spec, "Refcount blocks").
+struct BitField {
+  BitField(uint32_t order, uint64_t slot)
+      : byte((slot << order) / 8),
+        shift(static_cast<uint32_t>((slot << order) % 8)),
+        mask((1U << (1U << order)) - 1) {}
+
+  uint64_t byte;
+  uint32_t shift;
+  uint32_t mask;
+};
+
 }  // namespace
 
 Refcounts::Refcounts(Container& container, Header& header, MetadataMap& metadata)
@@ -67,9 +79,8 @@ uint64_t Refcounts::count_in(const Block& block, uint64_t slot) const noexcept {
     case 0:
     case 1:
     case 2: {
-      const uint32_t width = 1U << geometry_.refcount_order;
-      const uint64_t bit = slot * width;
-      return (bytes[bit / 8] >> (bit % 8)) & ((1U << width) - 1);
+      const BitField field(geometry_.refcount_order, slot);
+      return (bytes[field.byte] >> field.shift) & field.mask;
     }
     case 3:
       return bytes[slot];
@@ -88,10 +99,9 @@ void Refcounts::set_in(Block& block, uint64_t slot, uint64_t count) const noexce
     case 0:
     case 1:
     case 2: {
-      const uint32_t width = 1U << geometry_.refcount_order;
-      const uint64_t bit = slot * width;
-      const uint32_t mask = ((1U << width) - 1) << (bit % 8);
-      bytes[bit / 8] = static_cast<uint8_t>((bytes[bit / 8] & ~mask) | (count << (bit % 8)));
+      const BitField field(geometry_.refcount_order, slot);
+      const uint32_t others = bytes[field.byte] & ~(field.mask << field.shift);
+      bytes[field.byte] = static_cast<uint8_t>(others | count << field.shift);
       break;
     }
     case 3:

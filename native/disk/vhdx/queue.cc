@@ -10,9 +10,11 @@ namespace tsvmm::vhdx {
 using Kind = DiskOperation::Kind;
 
 Queue::Queue(Image& image, uint16_t depth)
-    : image_(image), container_(image.container().make_queue(depth)), parts_(depth) {
+    : image_(image),
+      container_(image.container().make_queue(depth)),
+      parts_(depth),
+      completed_(depth) {
   free_.reserve(depth);
-  completed_.reserve(depth);
   for (Part& part : parts_) free_.push_back(&part);
 }
 
@@ -20,7 +22,7 @@ void Queue::start(DiskOperation& operation) noexcept {
   Part& part = *free_.back();
   part.whole = &operation;
   if (proceed(part)) {
-    completed_.push_back(&operation);
+    completed_.push(operation);
   } else {
     free_.pop_back();
   }
@@ -32,9 +34,7 @@ bool Queue::submit() noexcept {
 }
 
 DiskOperation* Queue::next_completed() noexcept {
-  if (next_completed_ < completed_.size()) return completed_[next_completed_++];
-  completed_.clear();
-  next_completed_ = 0;
+  if (DiskOperation* operation = completed_.pop()) return operation;
   for (;;) {
     DiskOperation* done = container_->next_completed();
     if (done == nullptr) {
@@ -50,7 +50,7 @@ DiskOperation* Queue::next_completed() noexcept {
 }
 
 void Queue::wait() noexcept {
-  if (next_completed_ == completed_.size()) container_->wait();
+  if (completed_.empty()) container_->wait();
 }
 
 int Queue::completion_fd() const noexcept { return container_->completion_fd(); }

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "disk/completed_list.h"
 #include "disk/disk_queue.h"
 
 namespace tsvmm::vhdx {
@@ -50,8 +51,7 @@ class Queue final : public DiskQueue {
   const std::unique_ptr<DiskQueue> container_;
   std::vector<Part> parts_;
   std::vector<Part*> free_;
-  std::vector<DiskOperation*> completed_;  ///< in start()
-  size_t next_completed_ = 0;
+  CompletedList completed_;  ///< in start()
   bool unsubmitted_ = false;
 };
 
