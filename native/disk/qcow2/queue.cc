@@ -361,4 +361,9 @@ int Queue::completion_fd() const noexcept {
   return poll_.valid() ? poll_.get() : container_->completion_fd();
 }
 
+bool Queue::completions_pending() const noexcept {
+  return !completed_.empty() || container_->completions_pending() ||
+         (backing_ && backing_->completions_pending());
+}
+
 }  // namespace tsvmm::qcow2

@@ -28,6 +28,7 @@ class Queue final : public DiskQueue {
   DiskOperation* next_completed() noexcept override;
   void wait() noexcept override;
   [[nodiscard]] int completion_fd() const noexcept override;
+  [[nodiscard]] bool completions_pending() const noexcept override;
   [[nodiscard]] std::string_view engine() const noexcept override { return container_->engine(); }
 
  private:

@@ -55,6 +55,10 @@ void Queue::wait() noexcept {
 
 int Queue::completion_fd() const noexcept { return container_->completion_fd(); }
 
+bool Queue::completions_pending() const noexcept {
+  return !completed_.empty() || container_->completions_pending();
+}
+
 bool Queue::finish(DiskOperation& operation, int error) const noexcept {
   operation.error = error;
   return true;
