@@ -34,11 +34,14 @@ async function main(args: readonly string[]): Promise<void> {
 
 /** The core begins with what is the same for every VM, on a thread of its own, while the rest is got ready here. */
 function headStart(args: readonly string[]): void {
-  if (!args.some((word) => word.startsWith('--kernel') || word.startsWith('--firmware'))) return;
-  try {
-    loadNative().expectMachine();
-  } catch {
-    // Said when the VM is started, should that be what the words ask for.
+  for (const word of args) {
+    if (!word.startsWith('--kernel') && !word.startsWith('--firmware')) continue;
+    try {
+      loadNative().expectMachine();
+    } catch {
+      // Said when the VM is started, should that be what the words ask for.
+    }
+    return;
   }
 }
 

@@ -111,13 +111,15 @@ function collectShort(word: string, words: Words): number {
 }
 
 function arityOf(name: string): 'none' | 'optional' | 'one' | 'many' {
-  if (Object.hasOwn(vmFlags, name)) {
-    const flag = vmFlags[name] as VmFlag;
+  // What every object inherits is neither of a kind nor of any help.
+  const flag = vmFlags[name];
+  if (flag?.kind !== undefined) {
     if (flag.kind === 'switch') return 'none';
     if (flag.kind === 'options' && flag.bare) return 'optional';
     return flag.kind === 'list' ? 'many' : 'one';
   }
-  if (Object.hasOwn(processFlags, name)) return processFlags[name]?.value === undefined ? 'none' : 'one';
+  const processFlag = processFlags[name];
+  if (processFlag?.help !== undefined) return processFlag.value === undefined ? 'none' : 'one';
   if (unsupportedFlags.includes(name)) throw new UsageError(`--${name} is not supported yet`);
   throw new UsageError(`unknown flag '--${name}'`);
 }

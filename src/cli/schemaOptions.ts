@@ -48,7 +48,8 @@ export function objectFromOptions(shape: ObjectShape, flag: string, text: string
   for (const { key, value } of parseOptionString(text)) {
     const place = placeOfKey(shape, key);
     if (place === undefined) throw new ConfigError('malformed', `${flag}: unknown option "${key}"`);
-    const target = place.path.reduce(innerObject, object);
+    let target = object;
+    for (const name of place.path) target = innerObject(target, name);
     if (value === undefined) {
       if (!place.shape.fields[place.name]?.bare) {
         throw new ConfigError('malformed', `${flag}: "${key}" needs a value`);
@@ -71,8 +72,9 @@ function placeOfKey(shape: ObjectShape, key: string): Place | undefined {
   for (const name in shape.fields) {
     const field = shape.fields[name] as Field;
     if (optionKey(name, field) === key || field.alias === key) return { path: [], shape, name };
-    const [object, member] = field.memberKeys?.[key] ?? [];
-    if (object === undefined || member === undefined) continue;
+    const path = field.memberKeys?.[key];
+    if (path === undefined) continue;
+    const [object, member] = path;
     const inner = (field as ObjectShape).fields[object] as ObjectShape;
     return { path: [name, object], shape: inner, name: member };
   }

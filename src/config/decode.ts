@@ -43,7 +43,9 @@ function decodeInteger(value: unknown, max: number, path: string): number {
 
 function decodeEnum(values: Readonly<Record<string, string>>, value: unknown, path: string): string {
   if (typeof value !== 'string') return mismatch(path, value, 'a string');
-  if (Object.hasOwn(values, value)) return value;
+  for (const name in values) {
+    if (name === value) return value;
+  }
   const expected = Object.keys(values)
     .map((name) => `\`${name}\``)
     .join(', ');
@@ -54,20 +56,16 @@ function decodeObject(shape: ObjectShape, value: unknown, path: string): Record<
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return mismatch(path, value, 'an object');
   }
-  const input = value as Record<string, unknown>;
+  // The copy has what is the object's own. No field is called like something that every object inherits.
+  const input: Record<string, unknown> = { ...value };
   if (shape.strict) refuseUnknownKeys(shape, input, path);
   const output: Record<string, unknown> = {};
   for (const key in shape.fields) {
     const field = shape.fields[key] as Field;
-    const decoded = decodeField(field, ownValue(input, key, field.alias), key, path);
+    const decoded = decodeField(field, input[key] ?? (field.alias && input[field.alias]), key, path);
     if (decoded !== undefined) output[key] = decoded;
   }
   return output;
-}
-
-function ownValue(input: Record<string, unknown>, key: string, alias: string | undefined): unknown {
-  if (Object.hasOwn(input, key)) return input[key];
-  return alias !== undefined && Object.hasOwn(input, alias) ? input[alias] : undefined;
 }
 
 function decodeField(field: Field, value: unknown, key: string, parent: string): unknown {

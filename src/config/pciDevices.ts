@@ -9,16 +9,15 @@ export interface PciWishes {
 
 /** Every PCI device of the machine besides the host bridge, in no particular order. */
 export function pciDevices(config: VmConfig): PciWishes[] {
-  return [
-    ...(config.console.mode === 'Off' ? [] : [config.console]),
-    ...(config.disks ?? []),
-    ...(config.net ?? []),
-    config.rng,
-    ...(config.vsock ? [config.vsock] : []),
-    ...(config.pmem ?? []),
-    ...(config.rtc ? [config.rtc] : []),
-    ...(config.balloon ? [config.balloon] : []),
-    ...(config.watchdog ? [{}] : []),
-    ...(config.pvpanic ? [{}] : []),
-  ];
+  const devices: PciWishes[] = [config.rng];
+  if (config.console.mode !== 'Off') devices.push(config.console);
+  if (config.disks) devices.push(...config.disks);
+  if (config.net) devices.push(...config.net);
+  if (config.vsock) devices.push(config.vsock);
+  if (config.pmem) devices.push(...config.pmem);
+  if (config.rtc) devices.push(config.rtc);
+  if (config.balloon) devices.push(config.balloon);
+  if (config.watchdog) devices.push({});
+  if (config.pvpanic) devices.push({});
+  return devices;
 }

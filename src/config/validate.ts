@@ -7,7 +7,7 @@ import { validateNet } from './devices/net.ts';
 import { validatePmem } from './devices/pmem.ts';
 import { validateRateLimitGroups } from './devices/rateLimiter.ts';
 import { validateVsock } from './devices/vsock.ts';
-import { pciDevices } from './pciDevices.ts';
+import { type PciWishes, pciDevices } from './pciDevices.ts';
 import { invalid, isPowerOfTwo, unsupported } from './rules.ts';
 import type { CpusConfig, MemoryConfig, PayloadConfig, VmConfig } from './vmConfig.ts';
 
@@ -28,8 +28,9 @@ export function validateVmConfig(config: VmConfig): void {
   if (config.balloon) validateBalloon(config.balloon, config.memory.size);
   validateConsoles(config);
   if (config.vsock) validateVsock(config.vsock);
-  validateIdentifiers(config);
-  validateSlots(config);
+  const devices = pciDevices(config);
+  validateIdentifiers(config.rate_limit_groups ? [...devices, ...config.rate_limit_groups] : devices);
+  validateSlots(devices);
 }
 
 function validatePayload(payload: PayloadConfig | undefined): void {
@@ -78,9 +79,9 @@ function validateMemory(memory: MemoryConfig): void {
     throw invalid(`The memory size ${memory.size} is not a multiple of ${page} bytes`);
 }
 
-function validateIdentifiers(config: VmConfig): void {
+function validateIdentifiers(named: readonly { readonly id?: string }[]): void {
   const seen = new Set<string>();
-  for (const { id } of [...pciDevices(config), ...(config.rate_limit_groups ?? [])]) {
+  for (const { id } of named) {
     if (id === undefined) continue;
     if (id.startsWith('__')) throw invalid(`Identifier ${id} must not start with __`);
     if (seen.has(id)) throw new ConfigError('duplicate', `Identifier ${id} is not unique`);
@@ -88,15 +89,16 @@ function validateIdentifiers(config: VmConfig): void {
   }
 }
 
-function validateSlots(config: VmConfig): void {
+function validateSlots(devices: readonly PciWishes[]): void {
   const taken = new Set<number>();
-  for (const { pci_device_id: slot } of pciDevices(config)) {
+  for (const { pci_device_id: slot } of devices) {
     if (slot === undefined) continue;
     if (slot === 0) throw invalid('PCI slot 0 belongs to the host bridge');
     if (slot > MAX_PCI_SLOT) throw invalid(`PCI slot ${slot} does not exist, the highest is ${MAX_PCI_SLOT}`);
     if (taken.has(slot)) throw invalid(`PCI slot ${slot} is given to two devices`);
     taken.add(slot);
   }
-  const devices = pciDevices(config).length;
-  if (devices > MAX_PCI_SLOT) throw invalid(`${devices} PCI devices do not fit in ${MAX_PCI_SLOT} slots`);
+  if (devices.length > MAX_PCI_SLOT) {
+    throw invalid(`${devices.length} PCI devices do not fit in ${MAX_PCI_SLOT} slots`);
+  }
 }

@@ -49,7 +49,9 @@ export function planDevices(
   for (let index = 0; index < disks.length; index++) {
     addDisk(bus, config, index, resources);
   }
-  for (const [index, net] of (config.net ?? []).entries()) addNet(bus, net, index, resources);
+  config.net?.forEach((net, index) => {
+    addNet(bus, net, index, resources);
+  });
   const rng = place(bus, 'rng', config.rng.id ?? RNG_ID, config.rng.pci_device_id, 0);
   bus.functions.push({ ...rng, kind: 'rng', fd: resources.rng.fd });
   config.pmem?.forEach((pmem, index) => {

@@ -1,4 +1,6 @@
 /** Building one machine from a configuration, and ending it. */
+import type { DiskConfig } from '../config/devices/disk.ts';
+import type { NetConfig } from '../config/devices/net.ts';
 import type { PmemConfig } from '../config/devices/pmem.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { O_NONBLOCK, O_RDONLY } from '../host/openFlags.ts';
@@ -66,7 +68,11 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
   const handle = native.machineCreate(planMachine(config, host), context.onEvent);
   const opened: number[] = [];
   try {
-    const resources = { ...(await openPatiently(context, opened)), nets: await openNets(context, opened) };
+    const files = await openPatiently(context, opened);
+    const resources = {
+      ...files,
+      nets: config.net?.length ? await openNets(context, config.net, opened) : [],
+    };
     const { boot, placements } = planBoot(config, host, resources);
     const booted = native.machineBoot(handle, boot);
     // Looked at while the core works: the guest does not wait for it.
@@ -125,12 +131,12 @@ async function openPatiently(context: MachineContext, opened: number[]): Promise
 }
 
 async function openNets(
-  { native, config, note, warn }: MachineContext,
+  { native, note, warn }: MachineContext,
+  configs: readonly NetConfig[],
   opened: number[],
 ): Promise<NetResource[]> {
-  if (!config.net?.length) return [];
   const nets = await import('./nets.ts');
-  return nets.openNets(native, config.net, opened, note, warn);
+  return nets.openNets(native, configs, opened, note, warn);
 }
 
 async function openResources(context: MachineContext, opened: number[]): Promise<PathResources> {
@@ -150,7 +156,7 @@ async function openResources(context: MachineContext, opened: number[]): Promise
     readAt: (fd, offset, length) => native.readAt(fd, offset, length),
     firmware,
     ...(initramfs && { initramfs }),
-    disks: await openDisks(context, opened),
+    disks: config.disks?.length ? await openDisks(context, config.disks, opened) : [],
     ...(config.pmem && { pmem: await openPmems(native, config.pmem, opened) }),
     rng: { fd: openRng(native, config.rng.src, opened) },
     ...(context.vsock && { vsock: context.vsock }),
@@ -178,9 +184,13 @@ function openPayload(
   }
 }
 
-async function openDisks(context: MachineContext, opened: number[]): Promise<DiskResource[]> {
+async function openDisks(
+  context: MachineContext,
+  configs: readonly DiskConfig[],
+  opened: number[],
+): Promise<DiskResource[]> {
   const disks: DiskResource[] = [];
-  for (const disk of context.config.disks ?? []) disks.push(await openDisk({ ...context, opened }, disk));
+  for (const disk of configs) disks.push(await openDisk({ ...context, opened }, disk));
   return disks;
 }
 

@@ -50,13 +50,12 @@ const PANIC_TEXTS = {
 } as const;
 
 export class Vmm {
-  /** Resolves when the VMM has come to its end, with everything of the VM freed. */
-  readonly exited: Promise<VmmExit>;
-
   readonly #native: NativeAddon;
   readonly #terminal: Terminal;
   readonly #options: VmmOptions;
-  readonly #exit: (exit: VmmExit) => void;
+  #exit: VmmExit | undefined;
+  #exited: Promise<VmmExit> | undefined;
+  #resolveExited: ((exit: VmmExit) => void) | undefined;
   #state: Lifecycle = 'none';
   #config: VmConfig | undefined;
   #consoles: Consoles | undefined;
@@ -82,11 +81,15 @@ export class Vmm {
     this.#options = options;
     this.#native = options.native;
     this.#terminal = options.terminal ?? STANDARD_STREAMS;
-    let resolveExit: (exit: VmmExit) => void = () => {};
-    this.exited = new Promise((resolve) => {
-      resolveExit = resolve;
+  }
+
+  /** Resolves when the VMM has come to its end, with everything of the VM freed. Made when asked for: no VM waits for it to start. */
+  get exited(): Promise<VmmExit> {
+    this.#exited ??= new Promise((resolve) => {
+      this.#resolveExited = resolve;
+      if (this.#exit) resolve(this.#exit);
     });
-    this.#exit = resolveExit;
+    return this.#exited;
   }
 
   get state(): Lifecycle {
@@ -455,7 +458,8 @@ export class Vmm {
     await this.#deleteVm();
     this.#state = 'none';
     this.#emit('vmm', 'shutdown');
-    this.#exit(exit);
+    this.#exit = exit;
+    this.#resolveExited?.(exit);
   }
 
   #describeVcpuError(event: Extract<MachineEvent, { type: 'vcpu-error' }>): string {

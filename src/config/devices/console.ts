@@ -48,12 +48,10 @@ interface Consoles {
 /** Rules of the character devices. They are also checked by themselves at vm.create, which opens their host ends. */
 export function validateConsoles(config: Consoles): void {
   const { serial, console: virtioConsole, debug_console: debug } = config;
-  for (const [name, device] of [
-    ['serial', serial],
-    ['console', virtioConsole],
-    ['debug_console', debug],
-  ] as const) {
-    if (device.mode === 'File' && !device.file) throw invalid(`${name} in mode File needs a file`);
+  const named = { serial, console: virtioConsole, debug_console: debug };
+  for (const name in named) {
+    const { mode, file } = named[name as keyof typeof named];
+    if (mode === 'File' && !file) throw invalid(`${name} in mode File needs a file`);
   }
   if (serial.mode === 'Socket' && !serial.socket) throw invalid('serial in mode Socket needs a socket');
   if (virtioConsole.mode === 'Socket') throw unsupported('console in mode Socket');
