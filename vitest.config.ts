@@ -16,6 +16,8 @@ const tier = (name: string, options: TierOptions) => ({
 export default defineConfig({
   test: {
     maxWorkers: 2,
+    // Like the time limits below: only a test that fails waits this long, on the busiest machine, too.
+    expect: { poll: { timeout: 60_000 } },
     coverage: {
       provider: 'v8',
       include: ['src/**/*.ts'],
@@ -25,8 +27,8 @@ export default defineConfig({
       reporter: ['text-summary', 'html'],
     },
     projects: [
-      tier('unit', { testTimeout: 10_000, hookTimeout: 10_000 }),
-      tier('kvm', { testTimeout: 30_000, hookTimeout: 30_000, globalSetup: 'test/kvm/buildGuests.ts' }),
+      tier('unit', { testTimeout: 60_000, hookTimeout: 60_000 }),
+      tier('kvm', { testTimeout: 180_000, hookTimeout: 180_000, globalSetup: 'test/kvm/buildGuests.ts' }),
       // One worker whose modules live through all files, so that they share one booted lab.
       tier('lab', { testTimeout: 180_000, hookTimeout: 180_000, isolate: false, maxWorkers: 1 }),
       tier('package', { testTimeout: 120_000, hookTimeout: 180_000 }),

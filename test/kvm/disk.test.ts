@@ -213,7 +213,6 @@ test.each([
     await runGuest({
       cmdline: 'run=blk-rw,blk-ranges seed=21 block-timeout=20000000',
       args: ['-v', '--disk', `path=${disk},image_type=raw${options && `,${options}`}`],
-      timeoutMs: 60_000,
       stderr: new RegExp(`virtio-device note {"id":"_disk0","text":"I/O by ${escaped(expected)}"}`),
     });
   } finally {

@@ -59,8 +59,8 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     expect(await state(vmm)).toBe('Created');
     await expectStatus(vmm, 'vm.boot', 204);
     expect(await state(vmm)).toBe('Running');
-    await vmm.waitFor('spinning', 5000, output);
-    await vmm.waitFor('.....', 5000, output);
+    await vmm.waitFor('spinning', output);
+    await vmm.waitFor('.....', output);
 
     await expectStatus(vmm, 'vm.pause', 204);
     expect(await state(vmm)).toBe('Paused');
@@ -68,12 +68,12 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     await sleep(200);
     expect(output()).toBe(paused);
     await expectStatus(vmm, 'vm.resume', 204);
-    await vmm.waitFor(`${paused}...`, 5000, output);
+    await vmm.waitFor(`${paused}...`, output);
 
     await expectStatus(vmm, 'vm.shutdown', 204);
     expect(await state(vmm)).toBe('Created');
     await expectStatus(vmm, 'vm.boot', 204);
-    await vmm.waitFor('spinning', 5000, output);
+    await vmm.waitFor('spinning', output);
     await expectStatus(vmm, 'vm.delete', 204);
     expect((await vmm.api('GET', 'vm.info')).status).toBe(404);
     await expectStatus(vmm, 'vm.create', 204, config('run=serial'));
@@ -90,17 +90,19 @@ describe.each(RUNTIMES)('%s', (runtime) => {
   });
 
   test('reboot', async () => {
-    const { vmm, output, config } = await idleVmm(runtime);
-    await expectStatus(vmm, 'vm.create', 204, config('run=spin every=100000'));
+    const { vmm, log, output, config } = await idleVmm(runtime);
+    await expectStatus(vmm, 'vm.create', 204, config('run=spin every=10000'));
     await expectStatus(vmm, 'vm.boot', 204);
-    await vmm.waitFor('spinning', 5000, output);
-    await vmm.waitFor('...', 5000, output);
+    await vmm.waitFor('spinning', output);
+    await vmm.waitFor('...', output);
+    // A new machine begins a new file, from which this is gone.
+    fs.appendFileSync(log, 'before'.repeat(1000));
     await expectStatus(vmm, 'vm.reboot', 204);
-    await vmm.waitFor(/^spinning\r?\n\.{0,2}$/, 5000, output);
+    await vmm.waitFor(/^spinning\r?\n\.*$/, output);
     await expectStatus(vmm, 'vm.pause', 204);
     await expectStatus(vmm, 'vm.reboot', 204);
     expect(await state(vmm)).toBe('Running');
-    await vmm.waitFor('spinning', 5000, output);
+    await vmm.waitFor('spinning', output);
     await expectStatus(vmm, 'vmm.shutdown', 200);
     expect(await vmm.exit()).toEqual({ code: 0, signal: null });
   });
@@ -109,9 +111,9 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     const { vmm, output, config } = await idleVmm(runtime);
     await expectStatus(vmm, 'vm.create', 204, config('run=nmi,power-button'));
     await expectStatus(vmm, 'vm.boot', 204);
-    await vmm.waitFor('waiting\n', 5000, output);
+    await vmm.waitFor('waiting\n', output);
     await expectStatus(vmm, 'vm.nmi', 204);
-    await vmm.waitFor('waiting, event register', 5000, output);
+    await vmm.waitFor('waiting, event register', output);
     await sleep(20);
     await expectStatus(vmm, 'vm.power-button', 204);
     expect(await vmm.exit()).toEqual({ code: 0, signal: null });
@@ -125,7 +127,7 @@ test('counters count what the disk did', async () => {
   const disks = [{ path: disk, image_type: 'Raw' }];
   await expectStatus(vmm, 'vm.create', 204, config('run=blk-rw then=idle', { disks }));
   await expectStatus(vmm, 'vm.boot', 204);
-  await vmm.waitFor('done 3', 5000, output);
+  await vmm.waitFor('done 3', output);
   const { status, json } = await vmm.api('GET', 'vm.counters');
   expect(status).toBe(200);
   expect(json._disk0.write_bytes).toBe(1 << 20);
@@ -170,7 +172,7 @@ test('commands in the wrong state are refused and change nothing', async () => {
   expect(again.status).toBe(500);
   expect(again.json.at(-1)).toBe('Invalid transition: InvalidStateTransition(Paused, Paused)');
   await expectStatus(vmm, 'vm.resume', 204);
-  await vmm.waitFor('idle', 5000, output);
+  await vmm.waitFor('idle', output);
   await expectStatus(vmm, 'vmm.shutdown', 200);
   expect(await vmm.exit()).toEqual({ code: 0, signal: null });
 });
@@ -190,7 +192,7 @@ test('a VM that cannot boot leaves a VMM that works', async () => {
   expectAllOk(output());
 });
 
-test('lifecycle commands race one another and the guest', { timeout: 60_000 }, async () => {
+test('lifecycle commands race one another and the guest', async () => {
   const { vmm, config } = await idleVmm();
   const disk = diskImage(temporaryFolder(), 'disk.img');
   const disks = [{ path: disk, image_type: 'Raw' }];
@@ -240,7 +242,7 @@ test('pausing and resuming a disk at work, many times', async () => {
     await expectStatus(vmm, 'vm.pause', 204);
     await expectStatus(vmm, 'vm.resume', 204);
   }
-  await vmm.waitFor('done 4', 20_000, output);
+  await vmm.waitFor('done 4', output);
   expectAllOk(output());
   await expectStatus(vmm, 'vmm.shutdown', 200);
   await vmm.exit();
@@ -250,14 +252,13 @@ test('the clock of a paused guest goes on as the wall clock does', async () => {
   const { vmm, config, output } = await idleVmm();
   await expectStatus(vmm, 'vm.create', 204, config('run=tick every=20000'));
   await expectStatus(vmm, 'vm.boot', 204);
-  await vmm.waitFor('...', 5000, output);
+  await vmm.waitFor('...', output);
   await expectStatus(vmm, 'vm.pause', 204);
   await sleep(300);
   await expectStatus(vmm, 'vm.resume', 204);
   const before = output();
   await until(
     () => output().length > before.length + 3,
-    5000,
     () => 'the timer no longer wakes the guest',
   );
   await expectStatus(vmm, 'vmm.shutdown', 200);

@@ -51,7 +51,6 @@ function connect(socketPath: string): { socket: net.Socket; text(): string } {
 const becomes = (read: () => string, wanted: string | RegExp): Promise<void> =>
   until(
     () => (typeof wanted === 'string' ? read().includes(wanted) : wanted.test(read())),
-    10_000,
     () => `no ${wanted} in ${read()}`,
   );
 
@@ -101,7 +100,6 @@ describe.each(RUNTIMES)('serial, %s', (runtime) => {
     const vmm = new Tsvmm(args, { runtime });
     await until(
       () => fs.existsSync(socketPath),
-      5000,
       () => `no socket; ${vmm.stderr}`,
     );
     await sleep(100);
@@ -134,7 +132,7 @@ test('a reader that begins late loses nothing', async () => {
   vmm.pauseOutput();
   await sleep(500);
   vmm.resumeOutput();
-  expect(await vmm.exit(20_000)).toEqual({ code: 0, signal: null });
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
   const line = (i: number) =>
     Array.from({ length: 63 }, (_, at) => String.fromCharCode(48 + ((i + at) % 64))).join('');
   const lines = vmm.stdout.split(/\r?\n/).slice(0, size / 64);
@@ -151,7 +149,6 @@ test('a reader that never reads does not stop the guest from being ended', async
   const vmm = new Tsvmm(args);
   await until(
     () => fs.existsSync(socketPath),
-    5000,
     () => 'no socket',
   );
   const client = net.connect(socketPath);
@@ -159,7 +156,7 @@ test('a reader that never reads does not stop the guest from being ended', async
   client.pause();
   await sleep(1000);
   vmm.kill('SIGTERM');
-  expect(await vmm.exit(3000)).toEqual({ code: 0, signal: null });
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
   client.destroy();
 });
 

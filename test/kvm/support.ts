@@ -5,7 +5,7 @@ import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, onTestFinished } from 'vitest';
+import { expect, onTestFinished, vi } from 'vitest';
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 export const BIN = path.join(ROOT, 'bin/tsvmm');
@@ -16,7 +16,8 @@ export const HELLO = path.join(ROOT, 'build/guest/hello');
 export const RUNTIMES = ['standalone', 'node'] as const;
 export type Runtime = (typeof RUNTIMES)[number];
 
-const DEFAULT_TIMEOUT_MS = 15_000;
+/** How long is waited for what has to happen. Only a test that fails waits this long, on the busiest machine, too. */
+const PATIENCE_MS = 60_000;
 const SECTOR = 512;
 
 /** An empty folder that goes with the test. */
@@ -174,32 +175,26 @@ export class Tsvmm {
   }
 
   /** Waits for text on standard output (or what `read` gives). Fails when the process ends first. */
-  async waitFor(
-    wanted: string | RegExp,
-    timeoutMs: number = DEFAULT_TIMEOUT_MS,
-    read: () => string = () => this.stdout,
-  ): Promise<void> {
+  async waitFor(wanted: string | RegExp, read: () => string = () => this.stdout): Promise<void> {
     const found = () => (typeof wanted === 'string' ? read().includes(wanted) : wanted.test(read()));
     await until(
       () => found() || this.#exit !== undefined,
-      timeoutMs,
       () => this.#describe(`no ${wanted}`, read()),
     );
     if (!found()) throw new Error(this.#describe(`ended before ${wanted}`, read()));
   }
 
-  async exit(timeoutMs: number = DEFAULT_TIMEOUT_MS): Promise<Exit> {
+  async exit(): Promise<Exit> {
     await until(
       () => this.#exit !== undefined,
-      timeoutMs,
       () => this.#describe('still running', ''),
     );
     return this.exited;
   }
 
   /** Waits until the API socket answers. */
-  async ready(timeoutMs: number = DEFAULT_TIMEOUT_MS): Promise<void> {
-    const end = Date.now() + timeoutMs;
+  async ready(): Promise<void> {
+    const end = Date.now() + PATIENCE_MS;
     for (;;) {
       try {
         const answer = await this.api('GET', 'vmm.ping');
@@ -234,7 +229,6 @@ export interface GuestOptions {
   readonly runtime?: Runtime;
   /** Words that run the VMM, in its own process. */
   readonly prefix?: readonly string[];
-  readonly timeoutMs?: number;
   /** The guest breaks devices: the VMM may warn of that. */
   readonly hostile?: boolean;
   /** What the VMM is to say; nothing unless given. */
@@ -260,7 +254,7 @@ export function startGuest(options: GuestOptions): Tsvmm {
 /** Runs the payload to its power-off and returns what it wrote; fails on any `not ok` and any other end. */
 export async function runGuest(options: GuestOptions): Promise<string> {
   const vmm = startGuest(options);
-  const exit = await vmm.exit(options.timeoutMs);
+  const exit = await vmm.exit();
   expectAllOk(vmm.stdout);
   expect(exit, vmm.stderr).toEqual({ code: 0, signal: null });
   if (options.hostile) expectOnlyDeviceWarnings(vmm.stderr);
@@ -288,16 +282,26 @@ export function expectAllOk(output: string): void {
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-export async function until(
-  condition: () => boolean,
-  timeoutMs: number,
-  describe: () => string,
-): Promise<void> {
-  const end = Date.now() + timeoutMs;
+export async function until(condition: () => boolean, describe: () => string): Promise<void> {
+  const end = Date.now() + PATIENCE_MS;
   while (!condition()) {
-    if (Date.now() > end) throw new Error(`after ${timeoutMs} ms: ${describe()}`);
+    if (Date.now() > end) throw new Error(`after ${PATIENCE_MS} ms: ${describe()}`);
     await sleep(2);
   }
+}
+
+/** Waits until what `check` expects is so; fails as it does if that never happens. */
+export async function settles(check: () => void | Promise<void>): Promise<void> {
+  await vi.waitFor(check, { timeout: PATIENCE_MS, interval: 20 });
+}
+
+/** Waits until a process hardly computes any more. */
+export function calmsDown(pid: number, windowMs = 300): Promise<void> {
+  return settles(async () => {
+    const before = cpuTimeMs(pid);
+    await sleep(windowMs);
+    expect(cpuTimeMs(pid) - before).toBeLessThanOrEqual(20);
+  });
 }
 
 /** Names of a process's threads, sorted. */
