@@ -21,7 +21,7 @@ const JOBS = String(Math.max(1, os.availableParallelism?.() ?? os.cpus().length)
  * @param {readonly string[]} targets
  * @param {Record<string, string>} variables
  */
-export async function cmakeBuild(name, targets, variables) {
+async function cmakeBuild(name, targets, variables) {
   const tree = path.join(BUILD, name);
   const settings = Object.entries(variables).map(([key, value]) => `-D${key}=${value}`);
   await step(`building ${targets.join(', ')} (${name})`, (detail) =>
@@ -31,6 +31,30 @@ export async function cmakeBuild(name, targets, variables) {
     }),
   );
   return tree;
+}
+
+/**
+ * What finds faults: the C++ tests and the fuzz targets, from one tree, as they share the core. Line tables are all that
+ * a sanitizer's report needs; without optimization the fuzzers would not get far.
+ */
+const SANITIZED = {
+  CMAKE_BUILD_TYPE: 'RelWithDebInfo',
+  CMAKE_CXX_FLAGS_RELWITHDEBINFO: '-O1 -g1',
+  CMAKE_CXX_COMPILER: 'clang++',
+  TSVMM_ADDON: 'OFF',
+  TSVMM_TESTS: 'ON',
+  TSVMM_FUZZ: 'ON',
+  TSVMM_SANITIZE: 'address,undefined',
+};
+
+/**
+ * Builds with the address and undefined behaviour sanitizers.
+ *
+ * @param {'tsvmm_tests' | 'tsvmm_fuzz'} target
+ * @returns {Promise<string>} the folder with the executables
+ */
+export function buildSanitized(target) {
+  return cmakeBuild('sanitized', [target], SANITIZED);
 }
 
 /** Builds dist/tsvmm.node. */
