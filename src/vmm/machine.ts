@@ -74,9 +74,11 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
       nets: config.net?.length ? await openNets(context, config.net, opened) : [],
     };
     const { boot, placements } = planBoot(config, host, resources);
-    const booted = native.machineBoot(handle, boot);
-    // Looked at while the core works: the guest does not wait for it.
-    await Promise.all([booted, host.hardwareVirtualization || warnOfLinux(context, resources.kernel.fd)]);
+    await native.machineBoot(handle, boot);
+    // Looked at now, because the guest does not wait for it.
+    if (!host.hardwareVirtualization && isLinuxImage(native, resources.kernel.fd)) {
+      context.warn(`The guest will probably fail: ${NO_HARDWARE_VIRTUALIZATION}`);
+    }
     return { handle, placements, hardwareVirtualization: host.hardwareVirtualization };
   } catch (error) {
     await native.machineDestroy(handle);
@@ -85,10 +87,6 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
     // The core has its own duplicates of what it needs.
     for (const fd of opened) native.closeFile(fd);
   }
-}
-
-async function warnOfLinux({ native, warn }: MachineContext, kernel: number): Promise<void> {
-  if (isLinuxImage(native, kernel)) warn(`The guest will probably fail: ${NO_HARDWARE_VIRTUALIZATION}`);
 }
 
 function hostInfo(native: NativeAddon): HostInfo {
