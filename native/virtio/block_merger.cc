@@ -8,8 +8,8 @@ namespace tsvmm {
 namespace {
 
 constexpr size_t kMerges = 16;
-/// What is larger gains nothing.
-constexpr uint64_t kMaxMemberSize = 65536;
+/// What is larger gains nothing: the copying is all that counts then.
+constexpr uint64_t kMaxMemberSize = 128UL * 1024;
 constexpr uint64_t kMaxMergeSize = 1 << 20;
 constexpr size_t kMaxMemberBuffers = 8;
 

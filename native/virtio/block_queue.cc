@@ -18,7 +18,7 @@ namespace {
 constexpr int kOperationsPerTurn = 8;
 /// The same with adjacent requests, many of which are one operation, and with large ones.
 constexpr int kRequestsPerTurn = 32;
-constexpr uint64_t kBytesPerTurn = 128UL * 1024;
+constexpr uint64_t kBytesPerTurn = 512UL * 1024;
 /// A bound for what many requests of many buffers may make us allocate: 1 MiB a queue.
 constexpr size_t kMaxExtraBuffers = 65536;
 /// How long the thread looks for the driver's next request, and for the host's answers, each of
