@@ -25,7 +25,9 @@ namespace tsvmm::virtio_test {
 using vsock::Header;
 using vsock::Operation;
 
-/// A stream socket of a host program; every wait ends after five seconds.
+inline constexpr int kTestPatienceMs = static_cast<int>(kTestPatience.count());
+
+/// A stream socket of a host program.
 class HostSocket {
  public:
   explicit HostSocket(int fd) : fd_(fd) {}
@@ -48,7 +50,7 @@ class HostSocket {
     return HostSocket(::accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC));
   }
   int fd() const { return fd_.get(); }
-  bool wait(short events, int timeout_ms = 5000) const {
+  bool wait(short events, int timeout_ms = kTestPatienceMs) const {
     pollfd entry{fd(), events, 0};
     return ::poll(&entry, 1, timeout_ms) == 1;
   }
@@ -105,14 +107,13 @@ struct Packet {
 class VsockGuest {
  public:
   static constexpr uint32_t kCid = 42;
-  static constexpr std::chrono::milliseconds kPatience{300};
   static constexpr uint16_t kQueueSize = 256;
   static constexpr GuestAddress kTransmitData = 1 << 20;
   static constexpr GuestAddress kReceiveData = 32 << 20;
   static constexpr uint32_t kReceiveStride = 64 * 1024;
   static constexpr uint64_t kFeatures = kAllRingFeatures | virtio_feature::kInOrder;
 
-  explicit VsockGuest(std::chrono::milliseconds patience = kPatience)
+  explicit VsockGuest(std::chrono::milliseconds patience = kTestPatience)
       : folder_(make_folder()), path(folder_ + "/v"), listener(HostSocket::listen(path)) {
     device = std::make_unique<VirtioVsock>(VirtioVsock::Options{.id = "_vsock0",
                                                                 .guest_cid = kCid,
@@ -152,7 +153,7 @@ class VsockGuest {
     doorbells[0].signal();
   }
   /// The next packet; its buffer is posted again.
-  std::optional<Packet> receive(int timeout_ms = 5000) {
+  std::optional<Packet> receive(int timeout_ms = kTestPatienceMs) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
     while (queues[0].used_index() == received_) {
       if (std::chrono::steady_clock::now() >= end) return std::nullopt;
@@ -214,7 +215,7 @@ class VsockGuest {
     next_head_ = static_cast<uint16_t>(next_head_ + buffers.size());
     ++transmitted_;
   }
-  bool all_taken(int timeout_ms = 5000) {
+  bool all_taken(int timeout_ms = kTestPatienceMs) {
     for (int i = 0; i < timeout_ms && queues[1].used_index() != transmitted_; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
