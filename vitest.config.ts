@@ -6,6 +6,7 @@ interface TierOptions {
   readonly globalSetup?: string;
   readonly isolate?: boolean;
   readonly maxWorkers?: number;
+  readonly retry?: { readonly count: number; readonly condition: RegExp };
 }
 
 const tier = (name: string, options: TierOptions) => ({
@@ -30,7 +31,14 @@ export default defineConfig({
       tier('unit', { testTimeout: 60_000, hookTimeout: 60_000 }),
       tier('kvm', { testTimeout: 180_000, hookTimeout: 180_000, globalSetup: 'test/kvm/buildGuests.ts' }),
       // One worker whose modules live through all files, so that they share one booted lab.
-      tier('lab', { testTimeout: 180_000, hookTimeout: 180_000, isolate: false, maxWorkers: 1 }),
+      tier('lab', {
+        testTimeout: 300_000,
+        hookTimeout: 180_000,
+        isolate: false,
+        maxWorkers: 1,
+        // The death of the emulated host is no fault of a test, which is run again in a new one.
+        retry: { count: 2, condition: /the lab host is gone/ },
+      }),
       tier('package', { testTimeout: 120_000, hookTimeout: 180_000 }),
     ],
   },

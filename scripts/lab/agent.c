@@ -2,9 +2,9 @@
  * The init process of the lab host and of its guests: runs commands for the outside over one
  * virtio-serial port, console or serial port, many at a time.
  *
- * A frame in either direction is three little-endian 32-bit numbers (job, type, length), then
- * `length` bytes. agentLink.mjs holds the other end. Also a client: `agent connect PATH` joins a
- * UNIX socket to stdin and stdout.
+ * The agent begins with a greeting. A frame in either direction is three little-endian 32-bit
+ * numbers (job, type, length), then `length` bytes. agentLink.mjs holds the other end. Also a
+ * client: `agent connect PATH` joins a UNIX socket to stdin and stdout.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -34,11 +34,17 @@ enum frame_type {
   kSignal = 3,   /* to the agent: number, sent to the job's process group */
   kResize = 4,   /* to the agent: rows, columns */
   kPowerOff = 5, /* to the agent */
-  kReady = 16,   /* from the agent, once */
+  kPing = 6,     /* to the agent, which answers with the same */
   kStdout = 17,
   kStderr = 18,
   kExit = 19, /* from the agent: exit code, or 128 and the signal's number */
 };
+
+/*
+ * Tells the other end that frames begin here: a kernel may have printed before, and a guest that
+ * was reset may have died in the middle of a frame.
+ */
+static const char greeting[] = "\x7f\x01lab agent 5bb34ad7 is up\n";
 
 struct frame {
   uint32_t job, type, length;
@@ -283,6 +289,7 @@ static void handle_frame(void) {
   }
   struct job *job = find_job(frame.job);
   if (frame.type == kPowerOff) power_off();
+  if (frame.type == kPing) send_frame(0, kPing, NULL, 0);
   if (frame.type == kRun) start_job(frame.job, payload, frame.length);
   if (frame.type == kStdin && job) queue_input(job, payload, frame.length);
   if (frame.type == kSignal && job && frame.length == 4) {
@@ -309,7 +316,7 @@ static void serve(void) {
   struct sigaction action = {.sa_handler = on_child};
   sigaction(SIGCHLD, &action, NULL);
   signal(SIGPIPE, SIG_IGN);
-  send_frame(0, kReady, NULL, 0);
+  write_all(port, greeting, sizeof greeting - 1);
   for (;;) {
     struct pollfd waits[1 + 3 * kMaxJobs];
     waits[0] = (struct pollfd){.fd = port, .events = POLLIN};

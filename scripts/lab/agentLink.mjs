@@ -7,10 +7,13 @@ const STDIN = 2;
 const SIGNAL = 3;
 const RESIZE = 4;
 const POWER_OFF = 5;
-const READY = 16;
+const PING = 6;
 const STDOUT = 17;
 const STDERR = 18;
 const EXIT = 19;
+
+/** What the agent begins with. */
+const GREETING = Buffer.from('\x7f\x01lab agent 5bb34ad7 is up\n');
 
 const HEADER = 12;
 const MAX_PAYLOAD = 65536;
@@ -38,7 +41,11 @@ export class AgentLink extends EventEmitter {
   #stream;
   /** @type {Buffer} */
   #buffer = Buffer.alloc(0);
+  /** @type {Buffer} what came last, for a greeting that comes in pieces */
+  #recent = Buffer.alloc(0);
   #nextJob = 1;
+  #greeted = false;
+  #restarts;
   /** @type {Error | undefined} why nothing can be run any more */
   #gone;
   /** @type {Map<number, {spec: JobSpec, resolve: (code: number) => void, reject: (error: Error) => void}>} */
@@ -46,9 +53,13 @@ export class AgentLink extends EventEmitter {
   /** @type {Promise<void>} resolves when commands can be run */
   ready;
 
-  /** @param {import('node:stream').Duplex} stream */
-  constructor(stream) {
+  /**
+   * @param {import('node:stream').Duplex} stream
+   * @param {boolean} [restarts] the agent's machine may start anew; the lab's does not, and passes its guests' greetings on
+   */
+  constructor(stream, restarts = false) {
     super();
+    this.#restarts = restarts;
     this.#stream = stream;
     this.ready = new Promise((resolve) => this.once('ready', resolve));
     stream.on('data', (chunk) => this.#receive(chunk));
@@ -87,9 +98,20 @@ export class AgentLink extends EventEmitter {
     this.#send(0, POWER_OFF, Buffer.alloc(0));
   }
 
+  /** @returns {Promise<void>} once the agent has answered */
+  ping() {
+    this.#send(0, PING, Buffer.alloc(0));
+    return new Promise((resolve) => this.once('pong', resolve));
+  }
+
   /** @param {Error} error what every command that still runs, or is to run, fails with */
   abandon(error) {
     this.#gone = error;
+    this.#rejectAll(error);
+  }
+
+  /** @param {Error} error */
+  #rejectAll(error) {
     for (const job of this.#jobs.values()) job.reject(error);
     this.#jobs.clear();
   }
@@ -106,14 +128,39 @@ export class AgentLink extends EventEmitter {
 
   /** @param {Buffer} chunk */
   #receive(chunk) {
-    this.#buffer = this.#buffer.length ? Buffer.concat([this.#buffer, chunk]) : chunk;
+    const begin = this.#greeted && !this.#restarts ? undefined : this.#afterGreeting(chunk);
+    if (begin === undefined) {
+      this.#buffer = this.#buffer.length ? Buffer.concat([this.#buffer, chunk]) : chunk;
+    } else {
+      // Whatever came before belongs to a machine that is no more.
+      this.#rejectAll(new Error('the agent was started anew'));
+      this.#buffer = chunk.subarray(begin);
+      this.#greeted = true;
+      this.emit('ready');
+    }
+    if (this.#greeted) this.#takeFrames();
+  }
+
+  /**
+   * @param {Buffer} chunk
+   * @returns {number | undefined} where the agent's frames begin in it, if that is in it
+   */
+  #afterGreeting(chunk) {
+    const seen = Buffer.concat([this.#recent, chunk]);
+    const at = seen.lastIndexOf(GREETING);
+    const begin = at < 0 ? undefined : at + GREETING.length - this.#recent.length;
+    this.#recent = seen.subarray(at < 0 ? 0 : at + GREETING.length).subarray(1 - GREETING.length);
+    return begin;
+  }
+
+  #takeFrames() {
     while (this.#buffer.length >= HEADER) {
       const end = HEADER + this.#buffer.readUInt32LE(8);
       if (this.#buffer.length < end) return;
       const [id, type] = [this.#buffer.readUInt32LE(0), this.#buffer.readUInt32LE(4)];
       const payload = this.#buffer.subarray(HEADER, end);
       this.#buffer = this.#buffer.subarray(end);
-      if (type === READY) this.emit('ready');
+      if (type === PING) this.emit('pong');
       else this.#deliver(id, type, payload);
     }
   }

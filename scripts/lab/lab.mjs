@@ -9,8 +9,22 @@ import { AgentLink } from './agentLink.mjs';
 import { labHost } from './hostImage.mjs';
 import { startSharing } from './share.mjs';
 
+/**
+ * Linux patches its code while it runs, also whenever a VM comes or goes. QEMU before 8.1 may keep what one CPU has translated
+ * while another patched it: then a breakpoint that is no longer there stops whoever comes by, again and again. Not so
+ * with one CPU.
+ */
+const CPUS = 1;
+
 const BOOT_SECONDS = 120;
 const POWER_OFF_SECONDS = 15;
+
+/** Within which QEMU, which ends its file servers, has said itself why it ended. */
+const BLAME_MS = 500;
+
+/** How often the lab is asked whether it is alive, and how long it may take to answer. */
+const PULSE_MS = 5000;
+const SILENCE_SECONDS = 45;
 
 /** Loaded in the lab host before the first command. */
 const HOST_MODULES = ['kvm_amd', 'virtio_rng', 'tun', 'vhost_net'];
@@ -21,7 +35,7 @@ const EMULATION_WARNINGS = /^qemu-system-x86_64: warning: TCG doesn't support.*\
 /**
  * @typedef {object} LabOptions
  * @property {string} [share] a folder of this machine that the lab sees at /share, writable
- * @property {number} [cpus] 2 unless given
+ * @property {number} [cpus] 1 unless given, and more are not safe: see CPUS
  * @property {number} [megabytes] memory, 3072 unless given
  * @property {boolean} [icount] one host CPU at a time, and time that counts executed instructions
  * @property {readonly string[]} [modules] kernel modules to load besides those for KVM
@@ -43,6 +57,7 @@ const EMULATION_WARNINGS = /^qemu-system-x86_64: warning: TCG doesn't support.*\
  * @property {(spec: Omit<import('./agentLink.mjs').JobSpec, 'cwd' | 'env'> & {cwd?: string, env?: Record<string, string>})
  *   => import('./agentLink.mjs').Job} start starts a command
  * @property {() => Promise<void>} close powers the lab off
+ * @property {Promise<void>} ended settles when the lab is no more, whatever the reason
  */
 
 /**
@@ -61,6 +76,7 @@ export async function openLab(options = {}) {
   const sharing = await startSharing(shares, work);
   const tags = shares.map((share) => share.tag);
   const machine = startMachine(host, sharing.args, tags, options);
+  sharing.failed.then((why) => setTimeout(machine.end, BLAME_MS, why).unref());
   const clean = () => {
     machine.child.kill('SIGKILL');
     sharing.stop();
@@ -82,7 +98,27 @@ export async function openLab(options = {}) {
     await machine.exited;
     throw error;
   }
+  // Where time counts instructions, one CPU has too much to do.
+  if (!options.icount) void watch(machine);
   return labOver(machine);
+}
+
+/**
+ * An emulated host that hangs would have whoever waits for it wait for ever: it is ended, and its commands fail.
+ *
+ * @param {ReturnType<typeof startMachine>} machine
+ */
+async function watch(machine) {
+  let running = true;
+  const exited = machine.exited.then(() => {
+    running = false;
+  });
+  while (running) {
+    await within(SILENCE_SECONDS, Promise.race([machine.link.ping(), exited]), () =>
+      machine.end(`it did not answer for ${SILENCE_SECONDS} s`),
+    );
+    await Promise.race([new Promise((resolve) => setTimeout(resolve, PULSE_MS).unref()), exited]);
+  }
 }
 
 /**
@@ -95,6 +131,7 @@ function labOver(machine) {
   const start = (spec) => link.start({ cwd: '/', ...spec, env: { ...spec.env } });
   return {
     start,
+    ended: machine.exited,
     run: (command, options = {}) => runToEnd(start, command, options),
     close: async () => {
       link.powerOff();
@@ -146,8 +183,9 @@ function startMachine(host, shareArgs, shareNames, options) {
   const megabytes = options.megabytes ?? 3072;
   const modules = [...HOST_MODULES, ...(options.modules ?? [])].join(',');
   const append = [
-    // An emulated timer is late on a busy machine, which the kernel's check at boot takes for a broken one.
-    'console=ttyS0 quiet panic=-1 random.trust_cpu=on no_timer_check',
+    // An emulated timer is late on a busy machine, which the kernel's check at boot takes for a broken one. So is the
+    // time stamp counter, instead of which it would read the slow HPET.
+    'console=ttyS0 quiet panic=-1 random.trust_cpu=on no_timer_check tsc=reliable',
     `lab_modules=virtio_console,virtiofs,${modules} lab_shares=${shareNames.join(',')}`,
   ].join(' ');
   const accel = options.icount ? 'tcg,thread=single,tb-size=1024' : 'tcg,thread=multi,tb-size=1024';
@@ -159,7 +197,7 @@ function startMachine(host, shareArgs, shareNames, options) {
       '-cpu',
       'EPYC-Rome,+svm',
       '-smp',
-      String(options.cpus ?? 2),
+      String(options.cpus ?? CPUS),
       '-m',
       String(megabytes),
     ],
@@ -185,19 +223,31 @@ function startMachine(host, shareArgs, shareNames, options) {
   child.stdout?.on('data', hear);
   child.stderr?.on('data', hear);
   const link = new AgentLink(/** @type {import('node:stream').Duplex} */ (child.stdio[3]));
+  /** @type {string | undefined} */
+  let reason;
   /** @type {Promise<void>} */
   const exited = new Promise((resolve) => {
-    child.on('close', () => resolve());
-    child.on('error', () => resolve());
+    child.on('close', (code, signal) => {
+      reason ??= signal ? `QEMU was ended by ${signal}` : `QEMU ended with exit code ${code}`;
+      resolve();
+    });
+    child.on('error', (error) => {
+      reason ??= error.message;
+      resolve();
+    });
   });
-  const gone = () => new Failure(`the lab host ended:\n${printed.slice(-4000)}`);
   /** @type {Promise<never>} */
   const failed = exited.then(() => {
-    link.abandon(gone());
-    throw gone();
+    const gone = new Failure(`the lab host is gone: ${reason}; its console ends in\n${printed.slice(-4000)}`);
+    link.abandon(gone);
+    throw gone;
   });
   failed.catch(() => {});
-  return { child, link, exited, failed, console: () => printed };
+  const end = (/** @type {string} */ why) => {
+    reason ??= why;
+    child.kill('SIGKILL');
+  };
+  return { child, link, exited, failed, end, console: () => printed };
 }
 
 /**

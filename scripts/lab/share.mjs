@@ -19,15 +19,24 @@ const START_SECONDS = 10;
 /**
  * @param {readonly Share[]} shares
  * @param {string} work folder for sockets
- * @returns {Promise<{args: string[], stop: () => void}>} arguments for QEMU, and what ends the servers
+ * @returns {Promise<{args: string[], stop: () => void, failed: Promise<string>}>} arguments for QEMU, what ends the
+ *   servers, and why one of them ended before that
  */
 export async function startSharing(shares, work) {
   if (process.getuid?.() !== 0) throw new Failure('the lab shares folders by virtiofsd, which needs root');
   /** @type {import('node:child_process').ChildProcess[]} */
   const servers = [];
+  let stopped = false;
   const stop = () => {
+    stopped = true;
     for (const server of servers) server.kill('SIGKILL');
   };
+  /** @type {(why: string) => void} */
+  let fail = () => {};
+  /** @type {Promise<string>} */
+  const failed = new Promise((resolve) => {
+    fail = resolve;
+  });
   const args = [];
   for (const { tag, folder, steady } of shares) {
     if (!fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
@@ -35,19 +44,23 @@ export async function startSharing(shares, work) {
       throw new Failure(`${folder} is no folder`);
     }
     const socket = path.join(work, `${tag}.sock`);
-    servers.push(await startServer(folder, socket, steady ? 'always' : 'auto'));
+    const onEnd = (/** @type {string} */ why) => {
+      if (!stopped) fail(`virtiofsd for ${folder} ended: ${why}`);
+    };
+    servers.push(await startServer(folder, socket, steady ? 'always' : 'auto', onEnd));
     args.push('-chardev', `socket,id=${tag},path=${socket}`);
     args.push('-device', `vhost-user-fs-pci,chardev=${tag},tag=${tag}`);
   }
-  return { args, stop };
+  return { args, stop, failed };
 }
 
 /**
  * @param {string} folder
  * @param {string} socket
  * @param {'always' | 'auto'} cache
+ * @param {(why: string) => void} onEnd
  */
-async function startServer(folder, socket, cache) {
+async function startServer(folder, socket, cache, onEnd) {
   // The sandbox by chroot works inside containers, where one by mount namespaces may not.
   const options = ['-o', 'sandbox=chroot', '-o', `cache=${cache}`, '-o', `source=${folder}`];
   const server = spawn('setpriv', ['--pdeathsig', 'KILL', VIRTIOFSD, `--socket-path=${socket}`, ...options], {
@@ -61,6 +74,7 @@ async function startServer(folder, socket, cache) {
     server.on('error', resolve);
     server.on('exit', resolve);
   });
+  server.on('close', (code, signal) => onEnd(`${signal ?? `exit code ${code}`} ${printed}`));
   for (let turn = 0; turn < START_SECONDS * 50; turn++) {
     if (fs.existsSync(socket)) return server;
     const pause = new Promise((resolve) => setTimeout(resolve, 20, 'waiting'));
