@@ -1,16 +1,9 @@
 /** Disk images of formats other than raw under a stock guest, and disks that get another size while it runs. */
 import { expect, test } from 'vitest';
-import type { Lab } from '../../scripts/lab/lab.mjs';
 import { LabGuest } from './guest.ts';
-import { sharedLab } from './harness.ts';
+import { inLab, sharedLab } from './harness.ts';
 
 const MIB = 1 << 20;
-
-async function inLab(lab: Lab, ...command: string[]): Promise<string> {
-  const { code, stdout, stderr } = await lab.run(command);
-  if (code !== 0) throw new Error(`"${command.join(' ')}" ended with ${code}:\n${stdout}${stderr}`);
-  return stdout.toString();
-}
 
 /** Writes with checksums over the whole disk in random order, flushes now and then, and reads all of it back. */
 function fio(device: string, options: string): string {
@@ -27,22 +20,13 @@ async function expectNoErrors(guest: LabGuest, command: string): Promise<void> {
 
 test('VHD, VHDX and qcow2 hold what a guest writes', async () => {
   const lab = await sharedLab();
-  await inLab(lab, 'sh', '-c', 'rm -f /tmp/formats.*');
-  const vhd = ['-f', 'vpc', '-o', 'subformat=fixed,force_size=on', '/tmp/formats.vhd'];
-  await inLab(lab, 'qemu-img', 'create', '-q', ...vhd, '32M');
   await inLab(
     lab,
-    'qemu-img',
-    'create',
-    '-q',
-    '-f',
-    'vhdx',
-    '-o',
-    'block_size=1M',
-    '/tmp/formats.vhdx',
-    '32M',
+    `cd /tmp && rm -f formats.* &&
+      qemu-img create -q -f vpc -o subformat=fixed,force_size=on formats.vhd 32M &&
+      qemu-img create -q -f vhdx -o block_size=1M formats.vhdx 32M &&
+      qemu-img create -q -f qcow2 formats.qcow2 32M`,
   );
-  await inLab(lab, 'qemu-img', 'create', '-q', '-f', 'qcow2', '/tmp/formats.qcow2', '32M');
   const disks = ['vhd', 'vhdx', 'qcow2'].map((type) => `path=/tmp/formats.${type},image_type=${type}`);
   const guest = await LabGuest.boot({ args: ['--disk', ...disks] });
   for (const device of ['/dev/vda', '/dev/vdb', '/dev/vdc']) {
@@ -53,20 +37,24 @@ test('VHD, VHDX and qcow2 hold what a guest writes', async () => {
   const sums = (await guest.sh('md5sum < /dev/vda; md5sum < /dev/vdb; md5sum < /dev/vdc')).split('\n');
   expect(await guest.powerOff()).toBe(0);
 
-  await inLab(lab, 'qemu-img', 'check', '-q', '-f', 'vhdx', '/tmp/formats.vhdx');
-  await inLab(lab, 'qemu-img', 'check', '-q', '-f', 'qcow2', '/tmp/formats.qcow2');
+  await inLab(lab, 'cd /tmp && qemu-img check -q -f vhdx formats.vhdx && qemu-img check -q formats.qcow2');
   for (const [index, format] of ['vpc', 'vhdx', 'qcow2'].entries()) {
-    const file = `/tmp/formats.${format === 'vpc' ? 'vhd' : format}`;
-    await inLab(lab, 'qemu-img', 'convert', '-f', format, '-O', 'raw', file, '/tmp/formats.raw');
-    const sum = await inLab(lab, 'sh', '-c', 'md5sum < /tmp/formats.raw');
+    const file = `formats.${format === 'vpc' ? 'vhd' : format}`;
+    const sum = await inLab(
+      lab,
+      `cd /tmp && qemu-img convert -f ${format} -O raw ${file} formats.raw && md5sum < formats.raw`,
+    );
     expect([format, sum]).toEqual([format, `${sums[index]}\n`]);
   }
+  await inLab(lab, 'rm /tmp/formats.*');
 });
 
 test('a guest sees the new size of its disks', async () => {
   const lab = await sharedLab();
-  await inLab(lab, 'truncate', '-s', '16M', '/tmp/resized.raw');
-  await inLab(lab, 'qemu-img', 'create', '-q', '-f', 'qcow2', '/tmp/resized.qcow2', '16M');
+  await inLab(
+    lab,
+    'cd /tmp && rm -f resized.* && truncate -s 16M resized.raw && qemu-img create -q -f qcow2 resized.qcow2 16M',
+  );
   const guest = await LabGuest.boot({
     args: [
       '--disk',
@@ -90,6 +78,7 @@ test('a guest sees the new size of its disks', async () => {
   }
   expect(await guest.kernelMessages()).not.toContain('Call Trace');
   expect(await guest.powerOff()).toBe(0);
-  await inLab(lab, 'qemu-img', 'check', '-q', '/tmp/resized.qcow2');
-  expect(await inLab(lab, 'stat', '-c', '%s', '/tmp/resized.raw')).toBe(`${40 * MIB}\n`);
+  await inLab(lab, 'qemu-img check -q /tmp/resized.qcow2');
+  expect(await inLab(lab, 'stat -c %s /tmp/resized.raw')).toBe(`${40 * MIB}\n`);
+  await inLab(lab, 'rm /tmp/resized.*');
 });

@@ -63,8 +63,8 @@ export class LabGuest {
       runtime: options.runtime ?? 'executable',
       wrapper: options.wrapper ?? [],
     });
-    this.#link = new AgentLink(terminalOf(this.vmm));
-    this.vmm.ended.then(() => this.#link.abandon(new Error('the VMM ended')));
+    this.#link = new AgentLink(terminalOf(this.vmm), true);
+    this.vmm.ended.then((why) => this.#link.abandon(new Error(why)));
   }
 
   /** Boots a guest in the shared lab and waits until it can run commands. */
@@ -131,12 +131,12 @@ export class LabGuest {
 
   /** The kernel's messages on the terminal that the agent does not use. */
   async kernelMessages(): Promise<string> {
-    return (await this.lab.run(['cat', this.#messages])).stdout;
+    return (await this.lab.run(['cat', this.#messages], { timeoutSeconds: COMMAND_SECONDS })).stdout;
   }
 
   async #upWithin(ready: Promise<void>): Promise<void> {
-    const ended = this.vmm.ended.then(() => {
-      throw new Error(`the VMM ended before the guest was up:\n${this.vmm.errors}`);
+    const ended = this.vmm.ended.then((why) => {
+      throw new Error(`${why}, before the guest was up:\n${this.vmm.errors}`);
     });
     ended.catch(() => {});
     await within(BOOT_SECONDS, Promise.race([ready, ended]), async () => {

@@ -9,10 +9,25 @@ const PATIENCE_SECONDS = 90;
 
 let shared: Promise<Lab> | undefined;
 
-/** The lab, booted when first asked for. The files of this tier share one worker, and it ends with that. */
+/**
+ * The lab, booted when first asked for, and anew after it died. The files of this tier share one worker, and it ends with
+ * that.
+ */
 export function sharedLab(): Promise<Lab> {
-  shared ??= openLab();
+  shared ??= openLab().then((lab) => {
+    lab.ended.then(() => {
+      shared = undefined;
+    });
+    return lab;
+  });
   return shared;
+}
+
+/** Runs a line of shell in the lab and returns what it printed. Fails if its exit code is not 0. */
+export async function inLab(lab: Lab, line: string): Promise<string> {
+  const { code, stdout, stderr } = await lab.run(['sh', '-c', line], { timeoutSeconds: PATIENCE_SECONDS });
+  if (code !== 0) throw new Error(`in the lab: "${line}" ended with ${code}:\n${stdout}${stderr}`);
+  return stdout;
 }
 
 /** Which program runs the VMM: the standalone executable or Node.js. */
@@ -38,11 +53,12 @@ export class VmmSession {
   #text = '';
   #read = 0;
   #errors = '';
+  #end: string | undefined;
   #waiting: (() => void)[] = [];
   #listener: ((bytes: Uint8Array) => void) | undefined;
   readonly #job: Job;
-  /** Resolves when the process has ended, however it did. */
-  readonly ended: Promise<void>;
+  /** Resolves with the reason when the process has ended, however it did. */
+  readonly ended: Promise<string>;
 
   constructor(lab: Lab, args: readonly string[], options: SessionOptions = {}) {
     this.#job = lab.start({
@@ -61,10 +77,16 @@ export class VmmSession {
       },
     });
     this.#dieWithTest();
-    this.ended = this.#job.exited.then(
-      () => this.#wake(),
-      () => this.#wake(),
-    );
+    this.ended = this.#job.exited
+      .then(
+        (code) => `the VMM ended with ${code}`,
+        (error: Error) => error.message,
+      )
+      .then((why) => {
+        this.#end = why;
+        this.#wake();
+        return why;
+      });
   }
 
   /** A VM that a failed test leaves behind would take the others' processor time. */
@@ -99,18 +121,14 @@ export class VmmSession {
   /** Waits until the guest prints something after what was waited for last. */
   async expect(wanted: string): Promise<void> {
     const end = Date.now() + PATIENCE_SECONDS * 1000;
-    let ended = false;
-    this.ended.then(() => {
-      ended = true;
-    });
     for (;;) {
       const at = this.#text.indexOf(wanted, this.#read);
       if (at >= 0) {
         this.#read = at + wanted.length;
         return;
       }
-      if (ended || Date.now() > end) {
-        const how = ended ? 'the VMM ended' : `${PATIENCE_SECONDS} s passed`;
+      if (this.#end !== undefined || Date.now() > end) {
+        const how = this.#end ?? `${PATIENCE_SECONDS} s passed`;
         throw new Error(
           `${how} without "${wanted}"; stdout ends in\n${this.#text.slice(-3000)}\nstderr:\n${this.#errors}`,
         );

@@ -1,14 +1,7 @@
 /** qcow2 images of the kinds that matter, used by a stock guest, also past the VMM's sudden death. */
 import { expect, test } from 'vitest';
-import type { Lab } from '../../scripts/lab/lab.mjs';
 import { LabGuest } from './guest.ts';
-import { sharedLab } from './harness.ts';
-
-async function inLab(lab: Lab, line: string): Promise<string> {
-  const { code, stdout, stderr } = await lab.run(['sh', '-c', line]);
-  if (code !== 0) throw new Error(`"${line}" ended with ${code}:\n${stdout}${stderr}`);
-  return stdout;
-}
+import { inLab, sharedLab } from './harness.ts';
 
 async function fio(guest: LabGuest, device: string, options: string): Promise<void> {
   const { jobs } = JSON.parse(

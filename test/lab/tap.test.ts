@@ -1,24 +1,13 @@
 /** Taps that the device's own threads serve, with a stock guest: offloads, limits, and what happens to them while frames pass. */
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Lab } from '../../scripts/lab/lab.mjs';
 import { LabGuest } from './guest.ts';
-import { sharedLab } from './harness.ts';
+import { inLab, sharedLab } from './harness.ts';
+import { iperfServer, namespace, transferred } from './hostNetwork.ts';
 
 const HOST = '192.168.78.1';
 const GUEST = '192.168.78.2';
 const MIB = 1024 * 1024;
-
-const cleanups: (() => Promise<unknown>)[] = [];
-
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0)) await cleanup();
-});
-
-async function must(lab: Lab, line: string): Promise<string> {
-  const { code, stdout, stderr } = await lab.run(['sh', '-c', line], { timeoutSeconds: 60 });
-  if (code !== 0) throw new Error(`in the lab: "${line}" ended with ${code}:\n${stdout}${stderr}`);
-  return stdout;
-}
 
 interface Tapped {
   readonly lab: Lab;
@@ -30,20 +19,10 @@ interface Tapped {
 /** A guest on a tap, with an iperf3 server at the tap's other end. */
 async function tapped(name: string, options: string, cpus = 1): Promise<Tapped> {
   const lab = await sharedLab();
-  await must(lab, `ip netns add ${name} && ip -n ${name} link set lo up`);
-  const wrapper = ['ip', 'netns', 'exec', name];
-  const server = lab.start({
-    command: [...wrapper, 'iperf3', '-s'],
-    onStdout: () => {},
-    onStderr: () => {},
-  });
-  cleanups.push(async () => {
-    server.kill(9);
-    await server.exited;
-    await must(lab, `ip netns del ${name}`);
-  });
-  const net = `tap=tap0,ip=${HOST},mask=255.255.255.0,vhost=off${options}`;
-  const guest = await LabGuest.boot({ wrapper, cpus, args: ['--net', net] });
+  const wrapper = await namespace(lab, name);
+  await iperfServer(lab, wrapper);
+  const net = `tap=tap0,ip=${HOST},mask=255.255.255.0,${options}`;
+  const guest = await LabGuest.boot({ wrapper, cpus, args: ['-v', '--net', net] });
   await up(guest);
   return { lab, guest, inside: wrapper.join(' ') };
 }
@@ -57,7 +36,7 @@ async function up(guest: LabGuest): Promise<void> {
 async function transfer(guest: LabGuest, mebibytes = 2): Promise<void> {
   for (const direction of ['', '-R']) {
     const json = await guest.sh(`iperf3 -J -c ${HOST} -n ${mebibytes}M ${direction}`);
-    expect(JSON.parse(json).end.sum_sent.bytes).toBeGreaterThanOrEqual(mebibytes * MIB);
+    expect(transferred(json)).toBeGreaterThanOrEqual(mebibytes * MIB);
   }
 }
 
@@ -67,7 +46,7 @@ async function counters(guest: LabGuest): Promise<Record<string, number>> {
 }
 
 test('offloads are used, switched off and on again while TCP goes on', async () => {
-  const { guest } = await tapped('offloads', '');
+  const { guest } = await tapped('offloads', 'vhost=off');
   const features = await guest.sh('ethtool -k eth0');
   for (const name of ['tx-checksumming', 'rx-checksumming', 'tcp-segmentation-offload']) {
     expect(features).toContain(`${name}: on`);
@@ -88,18 +67,18 @@ test('offloads are used, switched off and on again while TCP goes on', async () 
 
 test('without offloads, with a small queue and jumbo frames', async () => {
   const off = 'offload_csum=off,offload_tso=off,offload_ufo=off';
-  const { guest, lab, inside } = await tapped('plain', `,${off},queue_size=64,mtu=9000`);
+  const { guest, lab, inside } = await tapped('plain', `vhost=off,${off},queue_size=64,mtu=9000`);
   expect(await guest.sh('cat /sys/class/net/eth0/mtu')).toBe('9000\n');
   expect(await guest.sh('ethtool -k eth0')).toContain('tcp-segmentation-offload: off');
   await transfer(guest);
   expect(await guest.sh(`ping -c 2 -i 0.2 -M do -s 8900 ${HOST}`)).toContain('2 received');
-  expect(await must(lab, `${inside} ping -c 2 -i 0.2 -s 30000 ${GUEST}`)).toContain('2 received');
+  expect(await inLab(lab, `${inside} ping -c 2 -i 0.2 -s 30000 ${GUEST}`)).toContain('2 received');
   expect(await guest.powerOff()).toBe(0);
 });
 
 test('a rate limit holds in both directions', async () => {
   // 1 MiB a second.
-  const { guest } = await tapped('limited', `,bw_size=${MIB},bw_refill_time=1000`);
+  const { guest } = await tapped('limited', `bw_size=${MIB},bw_refill_time=1000`);
   for (const direction of ['', '-R']) {
     // iperf3 may end while some MiB are still in the buffers of TCP.
     const times = await guest.sh(
@@ -113,13 +92,13 @@ test('a rate limit holds in both directions', async () => {
 });
 
 test('pauses, a driver that leaves, a reboot and a tap that vanishes', async () => {
-  const { guest, lab, inside } = await tapped('life', ',num_queues=4', 2);
+  const { guest, lab, inside } = await tapped('life', 'vhost=off,num_queues=4', 2);
   const load = guest.sh(`iperf3 -J -P 2 -c ${HOST} -n 8M`);
   for (let i = 0; i < 3; i++) {
     expect((await guest.api('PUT', 'vm.pause')).status).toBe(204);
     expect((await guest.api('PUT', 'vm.resume')).status).toBe(204);
   }
-  expect(JSON.parse(await load).end.sum_sent.bytes).toBeGreaterThanOrEqual(8 * MIB);
+  expect(transferred(await load)).toBeGreaterThanOrEqual(8 * MIB);
   await guest.sh('ethtool -L eth0 combined 2');
   await transfer(guest);
   guest.start(['ping', '-f', HOST]);
@@ -129,7 +108,38 @@ test('pauses, a driver that leaves, a reboot and a tap that vanishes', async () 
   await guest.rebooted(async () => guest.start(['reboot', '-f']));
   await up(guest);
   await transfer(guest);
-  await must(lab, `${inside} ip link del tap0`);
+  await inLab(lab, `${inside} ip link del tap0`);
   await guest.sh('until [ "$(cat /sys/class/net/eth0/carrier)" = 0 ]; do sleep 0.1; done');
+  expect(await guest.powerOff()).toBe(0);
+});
+
+test.each(['off', 'on'])('several pairs of queues carry frames, vhost=%s', async (vhost) => {
+  const { guest } = await tapped(`pairs-${vhost}`, `vhost=${vhost},num_queues=4`, 2);
+  if (vhost === 'on') expect(guest.vmm.errors).toContain('is served by vhost-net');
+  /** Pairs that the device has, and that are in use. */
+  const channels = async () =>
+    [...(await guest.sh('ethtool -l eth0')).matchAll(/^Combined:\s*(\d+)$/gm)].map((found) =>
+      Number(found[1]),
+    );
+  /** Packets that each queue in use has sent so far. */
+  const sent = async () => {
+    const statistics = await guest.sh('ethtool -S eth0');
+    return [...statistics.matchAll(/^\s*tx_queue_\d+_packets: (\d+)$/gm)].map((found) => Number(found[1]));
+  };
+  expect(await channels()).toEqual([2, 2]);
+  for (const pairs of [2, 1, 2]) {
+    await guest.run(['ethtool', '-L', 'eth0', 'combined', `${pairs}`]);
+    expect(await channels()).toEqual([2, pairs]);
+    for (const direction of ['', '-R']) {
+      const json = await guest.sh(`iperf3 -J -P 4 -c ${HOST} -n 8M ${direction}`);
+      expect(transferred(json)).toBeGreaterThanOrEqual(8 * MIB);
+    }
+    const before = await sent();
+    expect(before).toHaveLength(pairs);
+    // Each vCPU sends by a queue of its own.
+    await guest.sh(`for cpu in 0 1; do taskset -c $cpu ping -c 3 -i 0.2 ${HOST}; done`);
+    const after = await sent();
+    for (const [queue, count] of after.entries()) expect(count - Number(before[queue])).toBeGreaterThan(2);
+  }
   expect(await guest.powerOff()).toBe(0);
 });
