@@ -5,13 +5,12 @@
 
 #include "core/error.h"
 #include "virtio/balloon.h"
-#include "virtio_mock_driver.h"
+#include "virtio_loop_fixture.h"
 
 namespace tsvmm::virtio_test {
 namespace {
 
 constexpr uint64_t kPage = BalloonPages::kPageSize;
-constexpr uint64_t kSize = 32 << 20;
 constexpr GuestAddress kData = 0x100000;   // page numbers, statistics
 constexpr GuestAddress kPages = 0x400000;  // what goes into the balloon
 constexpr uint64_t kStatistics = 1 << 1;
@@ -19,30 +18,14 @@ constexpr uint64_t kDeflateOnOom = 1 << 2;
 constexpr uint64_t kPoison = 1 << 4;
 constexpr uint64_t kReporting = 1 << 5;
 
-class BalloonTest : public testing::Test {
+class BalloonTest : public LoopDeviceTest {
  protected:
   static constexpr uint16_t kQueues = 5;
-  static constexpr uint16_t kQueueSize = 8;
 
-  void activate(VirtioBalloon& balloon, uint64_t features, std::vector<uint16_t> queues) {
-    balloon.connect(host);
-    Activation activation{memory, features | kAllRingFeatures, {}};
-    for (const uint16_t i : queues) {
-      activation.queues.push_back({i, drivers[i].config(), &doorbells[i], &interrupts[i]});
-    }
-    balloon.activate(activation);
-  }
   void put_pages(const std::vector<uint32_t>& pages) {
     for (size_t i = 0; i < pages.size(); ++i) {
       ASSERT_TRUE(memory.write<uint32_t>(kData + 4 * i, pages[i]));
     }
-  }
-  void send(uint16_t queue, const std::vector<DriverQueue::Buffer>& buffers) {
-    const uint16_t before = drivers[queue].used_index();
-    drivers[queue].add(buffers);
-    doorbells[queue].signal();
-    ASSERT_TRUE(eventually(
-        [&] { return drivers[queue].used_index() == static_cast<uint16_t>(before + 1); }));
   }
   /// Page numbers as a driver sends them.
   void send_pages(uint16_t queue, const std::vector<uint32_t>& pages) {
@@ -62,17 +45,6 @@ class BalloonTest : public testing::Test {
     for (const Counter& counter : balloon.counters()) all[counter.name] = counter.value;
     return all;
   }
-
-  GuestMemory memory{{range(0, kSize)}, {.thp = false}};
-  DriverQueue drivers[kQueues]{{memory, 0x1000, kQueueSize},
-                               {memory, 0x2000, kQueueSize},
-                               {memory, 0x3000, kQueueSize},
-                               {memory, 0x4000, kQueueSize},
-                               {memory, 0x5000, kQueueSize}};
-  EventFd doorbells[kQueues];
-  CountingInterrupt interrupts[kQueues];
-  RecordingHost host;
-  EventLoop loop{"test-loop"};
 };
 
 TEST_F(BalloonTest, OffersWhatItWasConfiguredFor) {
@@ -115,7 +87,7 @@ TEST_F(BalloonTest, TellsItsTargetAndHearsTheActualSize) {
 
 TEST_F(BalloonTest, InflatedPagesGoBackToTheHost) {
   VirtioBalloon balloon(loop, {});
-  activate(balloon, 0, {0, 1});
+  activate(balloon, {0, 1});
   fill(kPages, 16 * kPage);
   const auto first = static_cast<uint32_t>(kPages / kPage);
   // Neighbours out of order, one twice, one alone.
@@ -133,22 +105,22 @@ TEST_F(BalloonTest, InflatedPagesGoBackToTheHost) {
 
 TEST_F(BalloonTest, PagesOutsideMemoryAreIgnored) {
   VirtioBalloon balloon(loop, {});
-  activate(balloon, 0, {0, 1});
+  activate(balloon, {0, 1});
   fill(kPages, 2 * kPage);
-  const auto last = static_cast<uint32_t>(kSize / kPage - 1);
-  fill(kSize - kPage, kPage);
+  const auto last = static_cast<uint32_t>(kMemorySize / kPage - 1);
+  fill(kMemorySize - kPage, kPage);
   send_pages(0, {UINT32_MAX, UINT32_MAX - 1, last + 1, last + 2, 0x100000, last,
                  static_cast<uint32_t>(kPages / kPage)});
   EXPECT_TRUE(is(kPages, kPage, 0));
   EXPECT_TRUE(is(kPages + kPage, kPage, 0xa5));
-  EXPECT_TRUE(is(kSize - kPage, kPage, 0));
+  EXPECT_TRUE(is(kMemorySize - kPage, kPage, 0));
   send_pages(1, {UINT32_MAX, last + 1, 0x80000000});
   EXPECT_EQ(host.failure(), "");
 }
 
 TEST_F(BalloonTest, BuffersOfOddLengthsAreTakenForWhatIsWhole) {
   VirtioBalloon balloon(loop, {});
-  activate(balloon, 0, {0, 1});
+  activate(balloon, {0, 1});
   fill(kPages, 4 * kPage);
   const auto first = static_cast<uint32_t>(kPages / kPage);
   put_pages({first, first + 1, first + 2});
@@ -164,7 +136,7 @@ TEST_F(BalloonTest, BuffersOfOddLengthsAreTakenForWhatIsWhole) {
 
 TEST_F(BalloonTest, BuffersLongerThanDriversMakeThemAreSkipped) {
   VirtioBalloon balloon(loop, {});
-  activate(balloon, 0, {0, 1});
+  activate(balloon, {0, 1});
   fill(kPages, 400 * kPage);
   std::vector<uint32_t> pages(400);
   for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<uint32_t>(kPages / kPage + i);
@@ -178,7 +150,7 @@ TEST_F(BalloonTest, BuffersLongerThanDriversMakeThemAreSkipped) {
 }
 
 TEST_F(BalloonTest, SharedMemoryIsPunchedOutOfItsFile) {
-  GuestMemory shared({range(0, kSize)}, {.shared = true});
+  GuestMemory shared({range(0, kMemorySize)}, {.shared = true});
   const auto bytes = shared.slice(kPages, 4 * kPage).value();
   std::ranges::fill(bytes, uint8_t{1});
   struct stat before {};
@@ -208,7 +180,7 @@ TEST_F(BalloonTest, ReportedRangesGoBackToTheHost) {
   VirtioBalloon balloon(loop, {.free_page_reporting = true});
   // Linux, with statistics, numbers the reporting queue 3; the specification says 4.
   for (const uint16_t queue : {3, 4}) {
-    activate(balloon, kStatistics | kReporting, {0, 1, 2, 3, 4});
+    activate(balloon, {0, 1, 2, 3, 4}, kStatistics | kReporting);
     fill(kPages, 8 * kPage);
     send(queue, {{kPages + kPage, 2 * kPage, kWrite}, {kPages + 4 * kPage, kPage, kWrite}});
     EXPECT_TRUE(is(kPages, kPage, 0xa5));
@@ -225,7 +197,7 @@ TEST_F(BalloonTest, ReportedRangesGoBackToTheHost) {
 
 TEST_F(BalloonTest, WithoutStatisticsTheReportingQueueIsTheThird) {
   VirtioBalloon balloon(loop, {.free_page_reporting = true});
-  activate(balloon, kReporting, {0, 1, 2});
+  activate(balloon, {0, 1, 2}, kReporting);
   fill(kPages, kPage);
   send(2, {{kPages, kPage, kWrite}});
   EXPECT_TRUE(is(kPages, kPage, 0));
@@ -233,7 +205,7 @@ TEST_F(BalloonTest, WithoutStatisticsTheReportingQueueIsTheThird) {
 
 TEST_F(BalloonTest, OnlyWholePagesOfAReportGo) {
   VirtioBalloon balloon(loop, {.free_page_reporting = true});
-  activate(balloon, kReporting, {2});
+  activate(balloon, {2}, kReporting);
   fill(kPages, 4 * kPage);
   send(2, {{kPages + 100, 2 * kPage, kWrite}, {kPages + 3 * kPage, 100, kWrite}});
   EXPECT_TRUE(is(kPages, kPage, 0xa5));
@@ -246,7 +218,7 @@ TEST_F(BalloonTest, OnlyWholePagesOfAReportGo) {
 
 TEST_F(BalloonTest, ReportedPagesKeepTheGuestsPoison) {
   VirtioBalloon balloon(loop, {.free_page_reporting = true});
-  activate(balloon, kReporting | kPoison, {2});
+  activate(balloon, {2}, kReporting | kPoison);
   std::array<uint8_t, 4> poison{};
   store<uint32_t>(std::span<uint8_t>(poison), 0xaaaaaaaa);
   balloon.write_config(12, poison);
@@ -273,7 +245,7 @@ TEST_F(BalloonStatisticsTest, AreCountersAndNewerOnRequest) {
   put_statistics({{4, 111}, {5, 222}, {6, 333}, {999, 1}});
   drivers[2].add({{kData, 40}});
   const auto begin = std::chrono::steady_clock::now();
-  activate(balloon, kStatistics, {0, 1, 2});
+  activate(balloon, {0, 1, 2}, kStatistics);
   ASSERT_TRUE(eventually([&] { return counters(balloon).contains("free_bytes"); }));
   auto seen = counters(balloon);
   EXPECT_EQ(seen["free_bytes"], 111U);
@@ -317,10 +289,10 @@ TEST_F(BalloonStatisticsTest, OfAnyShapeAreRead) {
 TEST_F(BalloonStatisticsTest, AGuestThatFloodsTheQueueIsHeardOnce) {
   VirtioBalloon balloon(loop, {});
   put_statistics({{4, 1}});
-  activate(balloon, kStatistics, {0, 1, 2});
+  activate(balloon, {0, 1, 2}, kStatistics);
   for (uint16_t i = 0; i < kQueueSize; ++i) drivers[2].add({{kData, 10}}, i);
   for (int i = 0; i < 1000; ++i) doorbells[2].signal();
-  for (int i = 0; i < 3; ++i) loop.call([] {});
+  settle();
   EXPECT_EQ(drivers[2].used_index(), 0);
   EXPECT_EQ(host.failure(), "");
 }
@@ -332,7 +304,7 @@ TEST_F(BalloonStatisticsTest, CountersMayBeReadWhileTheDeviceIsReset) {
     while (!done) (void)counters(balloon);
   });
   for (int i = 0; i < 200; ++i) {
-    activate(balloon, kStatistics, {0, 1, 2});
+    activate(balloon, {0, 1, 2}, kStatistics);
     balloon.reset();
   }
   done = true;
@@ -344,7 +316,7 @@ TEST_F(BalloonTest, BrokenRingsFailTheDeviceAndAResetHealsIt) {
   for (const uint16_t queue : {0, 1, 2, 3}) {
     VirtioBalloon balloon(loop, {.free_page_reporting = true});
     RecordingHost own;
-    activate(balloon, kStatistics | kReporting, {0, 1, 2, 3});
+    activate(balloon, {0, 1, 2, 3}, kStatistics | kReporting);
     balloon.connect(own);
     host.failures.clear();
     drivers[queue].set_available_index(1000);
@@ -360,22 +332,9 @@ TEST_F(BalloonTest, BrokenRingsFailTheDeviceAndAResetHealsIt) {
 
 TEST_F(BalloonTest, AFloodOfRequestsLeavesTheLoopToOthers) {
   VirtioBalloon balloon(loop, {});
-  activate(balloon, 0, {0, 1});
+  activate(balloon, {0, 1});
   put_pages({UINT32_MAX});
-  std::atomic<bool> done = false;
-  std::thread driver([&] {
-    for (uint16_t added = 0; !done; ++added) {
-      while (!done && static_cast<uint16_t>(added - drivers[0].used_index()) == kQueueSize) {
-      }
-      drivers[0].add({{kData, 4}}, added % kQueueSize);
-      doorbells[0].signal();
-    }
-  });
-  std::atomic<int> turns = 0;
-  for (int i = 0; i < 100; ++i) loop.call([&] { ++turns; });
-  done = true;
-  driver.join();
-  EXPECT_EQ(turns, 100);
+  expect_turns_beside_a_flood(0, {kData, 4});
 }
 
 TEST(HugePageTally, IsCompleteOnceEveryPartIsInside) {

@@ -27,14 +27,11 @@ inline constexpr uint8_t kUntouched = 0xee;
 /// A block device with one queue and a driver, without a transport in between.
 class BlockTest : public testing::Test {
  protected:
-  virtual VirtioBlock::Options options() {
-    return {.id = "_disk0", .queue_size = kQueueSize, .serial = "serial-number"};
-  }
   virtual std::unique_ptr<DiskImage> image() {
     return std::make_unique<RawImage>(file.fd(), false);
   }
   void start(uint64_t features = kAllRingFeatures | kFeatureFlush) {
-    device = std::make_unique<VirtioBlock>(image(), options());
+    device = std::make_unique<VirtioBlock>(image(), options);
     device->connect(host);
     activate(features);
   }
@@ -102,6 +99,8 @@ class BlockTest : public testing::Test {
   EventFd doorbell;
   CountingInterrupt interrupt;
   RecordingHost host;
+  /// Of what start() makes.
+  VirtioBlock::Options options{.id = "_disk0", .queue_size = kQueueSize, .serial = "serial-number"};
   std::unique_ptr<VirtioBlock> device;
   uint32_t used_length = 0;
 };

@@ -129,11 +129,8 @@ TEST_F(BlockRangesTest, SegmentsCutAnyhow) {
 }
 
 class ReadOnlyRangesTest : public BlockRangesTest {
-  VirtioBlock::Options options() override {
-    auto result = BlockTest::options();
-    result.read_only = true;
-    return result;
-  }
+ protected:
+  ReadOnlyRangesTest() { options.read_only = true; }
 };
 
 TEST_F(ReadOnlyRangesTest, Refuses) {
@@ -145,11 +142,8 @@ TEST_F(ReadOnlyRangesTest, Refuses) {
 }
 
 class SolidRangesTest : public BlockRangesTest {
-  VirtioBlock::Options options() override {
-    auto result = BlockTest::options();
-    result.sparse = false;
-    return result;
-  }
+ protected:
+  SolidRangesTest() { options.sparse = false; }
 };
 
 TEST_F(SolidRangesTest, OffersNothing) {
@@ -162,11 +156,8 @@ TEST_F(SolidRangesTest, OffersNothing) {
 }
 
 class ProtectedRangesTest : public BlockRangesTest {
-  VirtioBlock::Options options() override {
-    auto result = BlockTest::options();
-    result.protect_sector0 = true;
-    return result;
-  }
+ protected:
+  ProtectedRangesTest() { options.protect_sector0 = true; }
 };
 
 TEST_F(ProtectedRangesTest, LeavesTheFirstSectorAlone) {
@@ -309,11 +300,7 @@ class HungDiskTest : public BlockTest {
     disk = made.get();
     return made;
   }
-  VirtioBlock::Options options() override {
-    auto result = BlockTest::options();
-    result.patience_ms = 50;
-    return result;
-  }
+  HungDiskTest() { options.patience_ms = 50; }
   void start_reading() {
     start();
     put_header(kRequestIn, 0);
@@ -380,18 +367,17 @@ TEST_F(DirectBlockTest, AnswersComeWithoutDoorbells) {
 
 class LimitedBlockTest : public BlockTest {
  protected:
-  VirtioBlock::Options options() override {
-    auto result = BlockTest::options();
-    result.rate_limiter = std::make_shared<RateLimiter>(RateLimiterConfig{
+  /// Four operations at once, and then four each `refill_ms`.
+  void start_with(uint64_t refill_ms) {
+    options.rate_limiter = std::make_shared<RateLimiter>(RateLimiterConfig{
         .bandwidth = {},
         .operations = {.size = 4, .one_time_burst = 0, .refill_time_ms = refill_ms}});
-    return result;
+    start();
   }
-  uint64_t refill_ms = 200;
 };
 
 TEST_F(LimitedBlockTest, WaitsForTokens) {
-  start();
+  start_with(200);
   const auto begin = std::chrono::steady_clock::now();
   for (int i = 0; i < 4; ++i) EXPECT_EQ(request(kRequestIn, 0, 512), kStatusOk);
   // The serial number is no operation of the disk.
@@ -401,8 +387,7 @@ TEST_F(LimitedBlockTest, WaitsForTokens) {
 }
 
 TEST_F(LimitedBlockTest, GoesAwayWhileItWaits) {
-  refill_ms = 3'600'000;
-  start();
+  start_with(3'600'000);
   for (uint16_t i = 0; i < 5; ++i) {
     put_header(kRequestIn, 0);
     driver.add({{kHeader, 16}, {kData, 512, kWrite}, {kStatus, 1, kWrite}},
@@ -417,11 +402,7 @@ TEST_F(LimitedBlockTest, GoesAwayWhileItWaits) {
 
 class PinnedBlockTest : public BlockTest {
  protected:
-  VirtioBlock::Options options() override {
-    auto result = BlockTest::options();
-    result.queue_cpus = {{100000}};
-    return result;
-  }
+  PinnedBlockTest() { options.queue_cpus = {{100000}}; }
 };
 
 TEST_F(PinnedBlockTest, ACpuThatIsNotThereIsReported) {

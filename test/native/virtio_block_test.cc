@@ -211,11 +211,8 @@ TEST_F(BlockTest, ResetWithRequestsInFlight) {
 }
 
 class ReadOnlyBlockTest : public BlockTest {
-  VirtioBlock::Options options() override {
-    auto result = BlockTest::options();
-    result.read_only = true;
-    return result;
-  }
+ protected:
+  ReadOnlyBlockTest() { options.read_only = true; }
 };
 
 TEST_F(ReadOnlyBlockTest, RefusesWrites) {
@@ -228,11 +225,8 @@ TEST_F(ReadOnlyBlockTest, RefusesWrites) {
 }
 
 class ProtectedBlockTest : public BlockTest {
-  VirtioBlock::Options options() override {
-    auto result = BlockTest::options();
-    result.protect_sector0 = true;
-    return result;
-  }
+ protected:
+  ProtectedBlockTest() { options.protect_sector0 = true; }
 };
 
 TEST_F(ProtectedBlockTest, RefusesWritesToTheFirstSector) {
@@ -246,11 +240,7 @@ TEST_F(ProtectedBlockTest, RefusesWritesToTheFirstSector) {
 class LongQueueBlockTest : public BlockTest {
  protected:
   static constexpr uint16_t kLong = 1024;
-  VirtioBlock::Options options() override {
-    auto result = BlockTest::options();
-    result.queue_size = kLong;
-    return result;
-  }
+  LongQueueBlockTest() { options.queue_size = kLong; }
 };
 
 TEST_F(LongQueueBlockTest, ManyRequestsOfManyBuffersThroughIndirectTables) {
@@ -304,7 +294,7 @@ TEST_F(BlockTest, BrokenRingStopsTheDeviceOnly) {
 }
 
 TEST_F(BlockTest, RefusesRingsOutsideMemory) {
-  device = std::make_unique<VirtioBlock>(image(), options());
+  device = std::make_unique<VirtioBlock>(image(), options);
   device->connect(host);
   VirtqueueConfig config = driver.config();
   config.used_ring = (8 << 20) - 4;
@@ -315,13 +305,13 @@ TEST_F(BlockTest, RefusesRingsOutsideMemory) {
 }
 
 TEST_F(BlockTest, RefusesBadOptions) {
-  auto bad = options();
+  auto bad = options;
   bad.queue_size = 100;
   EXPECT_THROW(VirtioBlock(image(), bad), Error);
-  bad = options();
+  bad = options;
   bad.serial = std::string(21, 'x');
   EXPECT_THROW(VirtioBlock(image(), bad), Error);
-  bad = options();
+  bad = options;
   bad.num_queues = 0;
   EXPECT_THROW(VirtioBlock(image(), bad), Error);
 }

@@ -1,5 +1,5 @@
 #include "virtio/clock.h"
-#include "virtio_mock_driver.h"
+#include "virtio_loop_fixture.h"
 
 namespace tsvmm::virtio_test {
 namespace {
@@ -8,7 +8,7 @@ constexpr GuestAddress kRequest = 0x100000;
 constexpr GuestAddress kResponse = 0x101000;
 constexpr uint8_t kUntouched = 0xee;
 
-class ClockTest : public testing::Test {
+class ClockTest : public LoopDeviceTest {
  protected:
   ClockTest() {
     start({{VirtioClock::Type::kUtc, CLOCK_REALTIME},
@@ -17,17 +17,7 @@ class ClockTest : public testing::Test {
 
   void start(std::vector<VirtioClock::Clock> clocks) {
     clock = std::make_unique<VirtioClock>(loop, std::move(clocks));
-    clock->connect(host);
-    Activation activation{memory, kAllRingFeatures, {}};
-    activation.queues.push_back({0, queue.config(), &doorbell, &interrupt});
-    clock->activate(activation);
-  }
-  uint32_t exchange(const std::vector<DriverQueue::Buffer>& buffers) {
-    const uint16_t before = queue.used_index();
-    queue.add(buffers);
-    doorbell.signal();
-    EXPECT_TRUE(eventually([&] { return queue.used_index() != before; }));
-    return queue.used_length(before);
+    activate(*clock, {0});
   }
   /// The response to a request of this type for a clock, with the given lengths.
   std::vector<uint8_t> ask(uint16_t type, uint16_t clock_id = 0, uint32_t request = 16,
@@ -38,7 +28,7 @@ class ClockTest : public testing::Test {
     std::vector<DriverQueue::Buffer> buffers;
     if (request != 0) buffers.push_back({kRequest, request});
     if (room != 0) buffers.push_back({kResponse, room, kWrite});
-    const uint32_t length = exchange(buffers);
+    const uint32_t length = send(0, buffers);
     std::vector<uint8_t> bytes(length);
     if (length != 0) {
       EXPECT_TRUE(memory.read(kResponse, bytes));
@@ -47,12 +37,6 @@ class ClockTest : public testing::Test {
     return bytes;
   }
 
-  GuestMemory memory{{range(0, 4 << 20)}, {}};
-  DriverQueue queue{memory, 0x1000, 8};
-  EventFd doorbell;
-  CountingInterrupt interrupt;
-  RecordingHost host;
-  EventLoop loop{"test-loop"};
   std::unique_ptr<VirtioClock> clock;
 };
 
@@ -108,20 +92,20 @@ TEST_F(ClockTest, AnswersIntoWhateverRoomThereIs) {
   EXPECT_TRUE(ask(1, 0, 16, 0).empty());
   // Requests and responses in pieces of any length, and longer ones than there are.
   ASSERT_TRUE(memory.write<uint64_t>(kRequest, 0x1000));
-  EXPECT_EQ(exchange({{kRequest, 1},
-                      {kRequest + 1, 4000},
-                      {kResponse, 5, kWrite},
-                      {kResponse + 5, 4000, kWrite}}),
+  EXPECT_EQ(send(0, {{kRequest, 1},
+                     {kRequest + 1, 4000},
+                     {kResponse, 5, kWrite},
+                     {kResponse + 5, 4000, kWrite}}),
             16U);
   EXPECT_EQ(memory.read<uint16_t>(kResponse + 8), 2);
 }
 
 TEST_F(ClockTest, ABrokenRingFailsItAndAResetHealsIt) {
-  queue.set_available_index(1000);
-  doorbell.signal();
+  drivers[0].set_available_index(1000);
+  doorbells[0].signal();
   EXPECT_TRUE(eventually([&] { return !host.failure().empty(); }));
   clock->reset();
-  queue = DriverQueue(memory, 0x8000, 8);
+  drivers[0] = DriverQueue(memory, 0x8000, kQueueSize);
   start({{VirtioClock::Type::kTai, CLOCK_TAI}});
   EXPECT_EQ(ask(0x1001, 0)[8], 1);
   EXPECT_EQ(ask(1, 1)[0], 3);
