@@ -14,6 +14,7 @@
 #include "core/unique_fd.h"
 #include "disk/raw_image.h"
 #include "fuzz_input.h"
+#include "image_test_support.h"
 #include "net/stream_backend.h"
 #include "virtio/balloon.h"
 #include "virtio/block.h"
@@ -67,16 +68,10 @@ std::shared_ptr<VirtioDevice> make_balloon() {
       VirtioBalloon::Options{.size = 1 << 20, .deflate_on_oom = true, .free_page_reporting = true});
 }
 
-std::string make_folder() {
-  std::string name = "/tmp/tsvmm-fuzz-XXXXXX";
-  if (::mkdtemp(name.data()) == nullptr) std::abort();
-  return name;
-}
-
 /// Listens where the guest's streams to port 1 arrive, too; they wait there for nobody.
 std::shared_ptr<VirtioDevice> make_vsock() {
-  static const std::string folder = make_folder();
-  const std::string path = folder + "/vsock";
+  static const disk_test::TempFolder folder;
+  const std::string path = folder / "vsock";
   std::filesystem::remove(path);
   std::filesystem::remove(path + "_1");
   const HostSocket listener = HostSocket::listen(path);

@@ -110,12 +110,13 @@ inline std::string fill(CharBackend& backend) {
 /// A guest that sends more than the host end takes stands still until the reader `leaves`.
 inline void expect_release_of_a_stalled_guest(BusDevice& serial, CharBackend& backend,
                                               const std::function<void()>& leaves) {
-  constexpr size_t kMoreThanAnyFifo = 1000;
+  // A pseudo terminal makes room for some more after it has refused.
+  constexpr size_t kMoreThanAnyBuffer = 200'000;
   const auto transmitter_empty = [&serial] { return (read8(serial, 5) & 0x20) != 0; };
   (void)fill(backend);
   std::atomic<bool> done = false;
   std::thread guest([&] {
-    for (size_t i = 0; i < kMoreThanAnyFifo; ++i) {
+    for (size_t i = 0; i < kMoreThanAnyBuffer; ++i) {
       while (!transmitter_empty()) std::this_thread::yield();
       write8(serial, 0, 'x');
     }

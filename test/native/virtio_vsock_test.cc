@@ -16,6 +16,14 @@ class VsockTest : public testing::Test {
   HostSocket server(uint32_t port) {
     return HostSocket::listen(guest.path + "_" + std::to_string(port));
   }
+  /// At first it may look as if only one direction had ended.
+  void expect_close_by_the_host() {
+    for (uint32_t flags = 0; flags != vsock::kShutdownBoth;) {
+      const auto packet = guest.receive(Operation::kShutdown);
+      ASSERT_TRUE(packet);
+      flags |= packet->header.flags;
+    }
+  }
 
   VsockGuest guest;
 };
@@ -240,7 +248,7 @@ TEST_F(VsockTest, TheGuestMayStopSendingOnly) {
   stream.host.write("still here");
   EXPECT_EQ(guest.receive(Operation::kData)->data, "still here");
   stream.host.close();
-  EXPECT_EQ(guest.receive(Operation::kShutdown)->header.flags, vsock::kShutdownBoth);
+  expect_close_by_the_host();
   guest.send(Operation::kReset, 1, stream.host_port);
   EXPECT_TRUE(guest.streams(0));
 }
@@ -261,13 +269,7 @@ TEST_F(VsockTest, TheHostClosesAndTheGuestConfirms) {
   stream.host.write("all");
   stream.host.close();
   EXPECT_EQ(guest.receive(Operation::kData)->data, "all");
-  // At first it may look as if only one direction had ended.
-  uint32_t flags = 0;
-  while (flags != vsock::kShutdownBoth) {
-    const auto packet = guest.receive(Operation::kShutdown);
-    ASSERT_TRUE(packet);
-    flags |= packet->header.flags;
-  }
+  expect_close_by_the_host();
   guest.send_data(1, stream.host_port, "too late, but no sin");
   guest.send(Operation::kReset, 1, stream.host_port);
   EXPECT_TRUE(guest.streams(0));
