@@ -254,7 +254,7 @@ static void break_loop(void) {
     block_reopen(&b);
     virtqueue_push(&b.queue, b.queue.size);
     virtqueue_notify(&b.queue);
-    for (u64 end = now_us() + 100000; now_us() < end;) {
+    for (u64 end = now_us() + 10000000; now_us() < end;) {
       if ((virtio_status(&b.device) & NEEDS_RESET) == 0) continue;
       broken++;
       break;
