@@ -47,8 +47,7 @@ class VsockRandomTest : public testing::TestWithParam<int> {
     if (made) streams[port] = std::move(made);
   }
   std::unique_ptr<ModelStream> from_host(uint32_t port, uint32_t buf_alloc) {
-    HostSocket client = HostSocket::connect(guest.path);
-    client.write("CONNECT " + std::to_string(port) + "\n");
+    HostSocket client = guest.ask_for(port);
     const auto request = next(port, Operation::kRequest);
     if (!request) return nullptr;
     Header response = guest.header(Operation::kResponse, port, request->header.src_port);

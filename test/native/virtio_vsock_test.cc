@@ -28,6 +28,18 @@ class VsockTest : public testing::Test {
   VsockGuest guest;
 };
 
+/// The guest's driver has posted its buffers.
+class VsockActiveTest : public VsockTest {
+ protected:
+  VsockActiveTest() { start(); }
+};
+
+/// A host client is connected to the guest's port 1.
+class VsockStreamTest : public VsockActiveTest {
+ protected:
+  VsockGuest::Connection stream = guest.accept_from_host(1);
+};
+
 /// Of a device that soon gives up on who does not answer.
 class ImpatientVsockTest : public VsockTest {
  protected:
@@ -52,8 +64,7 @@ TEST_F(VsockTest, HasTheGuestsCidInItsConfiguration) {
   EXPECT_EQ(part, (std::array<uint8_t, 3>{}));
 }
 
-TEST_F(VsockTest, AHostClientReachesTheGuest) {
-  start();
+TEST_F(VsockActiveTest, AHostClientReachesTheGuest) {
   auto stream = guest.accept_from_host(1234);
   EXPECT_EQ(stream.host_port, kFirstHostPort);
   stream.host.write("hello, guest");
@@ -65,7 +76,7 @@ TEST_F(VsockTest, AHostClientReachesTheGuest) {
   EXPECT_EQ(packet.header.dst_port, 1234u);
   EXPECT_EQ(packet.header.type, vsock::kTypeStream);
   EXPECT_GE(packet.header.buf_alloc, 65536u);
-  guest.send_data(1234, stream.host_port, "hello, host");
+  guest.send_data(stream, "hello, host");
   EXPECT_EQ(stream.host.read(11), "hello, host");
   EXPECT_EQ(guest.accept_from_host(1234).host_port, kFirstHostPort + 1);
   EXPECT_EQ(guest.counter("rx_bytes"), 12u);
@@ -73,19 +84,17 @@ TEST_F(VsockTest, AHostClientReachesTheGuest) {
   EXPECT_EQ(guest.counter("streams_opened"), 2u);
 }
 
-TEST_F(VsockTest, TheGuestReachesAHostProgram) {
-  start();
+TEST_F(VsockActiveTest, TheGuestReachesAHostProgram) {
   HostSocket listener = server(99);
   auto stream = guest.connect_to_host(listener, 5000, 99);
-  guest.send_data(5000, 99, "ping");
+  guest.send_data(stream, "ping");
   EXPECT_EQ(stream.host.read(4), "ping");
   stream.host.write("pong");
   EXPECT_EQ(guest.receive(Operation::kData)->data, "pong");
   EXPECT_EQ(guest.counter("streams"), 1u);
 }
 
-TEST_F(VsockTest, NobodyListening) {
-  start();
+TEST_F(VsockActiveTest, NobodyListening) {
   guest.send(Operation::kRequest, 5000, 98);
   const auto reset = guest.receive(Operation::kReset).value();
   EXPECT_EQ(reset.header.src_port, 98u);
@@ -94,8 +103,7 @@ TEST_F(VsockTest, NobodyListening) {
   EXPECT_TRUE(guest.streams(0));
 }
 
-TEST_F(VsockTest, WaitsForABusyListener) {
-  start();
+TEST_F(VsockActiveTest, WaitsForABusyListener) {
   HostSocket listener = HostSocket::listen(guest.path + "_7", 0);
   HostSocket first = HostSocket::connect(guest.path + "_7");
   guest.send(Operation::kRequest, 1, 7);
@@ -112,10 +120,8 @@ TEST_F(ImpatientVsockTest, GivesUpOnAListenerThatStaysBusy) {
   EXPECT_TRUE(guest.receive(Operation::kReset));
 }
 
-TEST_F(VsockTest, AGuestMayRefuse) {
-  start();
-  HostSocket client = HostSocket::connect(guest.path);
-  client.write("CONNECT 1\n");
+TEST_F(VsockActiveTest, AGuestMayRefuse) {
+  HostSocket client = guest.ask_for(1);
   const auto request = guest.receive(Operation::kRequest).value();
   guest.send(Operation::kReset, 1, request.header.src_port);
   EXPECT_TRUE(client.ended());
@@ -125,16 +131,14 @@ TEST_F(VsockTest, AGuestMayRefuse) {
 
 TEST_F(ImpatientVsockTest, AGuestThatDoesNotAnswer) {
   start();
-  HostSocket client = HostSocket::connect(guest.path);
-  client.write("CONNECT 1\n");
+  HostSocket client = guest.ask_for(1);
   EXPECT_TRUE(guest.receive(Operation::kRequest));
   expect_end_after_a_while(client);
   EXPECT_TRUE(guest.receive(Operation::kReset));
 }
 
 TEST_F(VsockTest, ClientsWaitForTheDriver) {
-  HostSocket client = HostSocket::connect(guest.path);
-  client.write("CONNECT 1\n");
+  HostSocket client = guest.ask_for(1);
   EXPECT_TRUE(client.silent());
   start();
   EXPECT_TRUE(guest.receive(Operation::kRequest));
@@ -143,15 +147,13 @@ TEST_F(VsockTest, ClientsWaitForTheDriver) {
 TEST_F(VsockTest, ManyClientsAtOnce) {
   std::vector<HostSocket> clients;
   for (int i = 0; i < 300; ++i) {
-    clients.push_back(HostSocket::connect(guest.path));
-    clients.back().write("CONNECT 1\n");
+    clients.push_back(guest.ask_for(1));
   }
   start();
   for (int i = 0; i < 300; ++i) ASSERT_TRUE(guest.receive(Operation::kRequest)) << i;
 }
 
-TEST_F(VsockTest, DataRightBehindTheLineIsTheGuests) {
-  start();
+TEST_F(VsockActiveTest, DataRightBehindTheLineIsTheGuests) {
   HostSocket client = HostSocket::connect(guest.path);
   client.write("CONNECT 1\nearly");
   client.write(" bird");
@@ -164,8 +166,7 @@ TEST_F(VsockTest, DataRightBehindTheLineIsTheGuests) {
   EXPECT_EQ(client.read(14), "OK 1073741824\n");
 }
 
-TEST_F(VsockTest, ALineMayComeInPieces) {
-  start();
+TEST_F(VsockActiveTest, ALineMayComeInPieces) {
   HostSocket client = HostSocket::connect(guest.path);
   for (const char c : std::string(" connect\t77 \r")) {
     client.write({&c, 1});
@@ -176,8 +177,7 @@ TEST_F(VsockTest, ALineMayComeInPieces) {
   EXPECT_EQ(guest.receive(Operation::kRequest)->header.dst_port, 77u);
 }
 
-TEST_F(VsockTest, WrongLinesAreClosedInSilence) {
-  start();
+TEST_F(VsockActiveTest, WrongLinesAreClosedInSilence) {
   for (const char* line :
        {"\n", "CONNECT\n", "CONNECT \n", "CONNECT x\n", "CONNECT 1 2\n", "CONNECT -1\n",
         "CONNECT 4294967296\n", "CONNECTS 1\n", "GET / HTTP/1.1\r\n", "CONNECT 0x10\n",
@@ -191,8 +191,7 @@ TEST_F(VsockTest, WrongLinesAreClosedInSilence) {
   EXPECT_TRUE(guest.streams(0));
 }
 
-TEST_F(VsockTest, ClientsThatGoBeforeTheirLineEnds) {
-  start();
+TEST_F(VsockActiveTest, ClientsThatGoBeforeTheirLineEnds) {
   for (const char* text : {"", "CONN", "CONNECT 1"}) {
     HostSocket client = HostSocket::connect(guest.path);
     client.write(text);
@@ -213,65 +212,55 @@ TEST_F(ImpatientVsockTest, ASilentClientIsNotWaitedForLong) {
   expect_end_after_a_while(client);
 }
 
-TEST_F(VsockTest, AClientThatGoesWhileTheGuestIsAsked) {
-  start();
+TEST_F(VsockActiveTest, AClientThatGoesWhileTheGuestIsAsked) {
   {
-    HostSocket client = HostSocket::connect(guest.path);
-    client.write("CONNECT 1\n");
+    HostSocket client = guest.ask_for(1);
     EXPECT_TRUE(guest.receive(Operation::kRequest));
   }
   EXPECT_TRUE(guest.receive(Operation::kReset));
   EXPECT_TRUE(guest.streams(0));
 }
 
-TEST_F(VsockTest, TheHostMayStopSendingOnly) {
-  start();
-  auto stream = guest.accept_from_host(1);
+TEST_F(VsockStreamTest, TheHostMayStopSendingOnly) {
   stream.host.write("last words");
   stream.host.stop_sending();
   EXPECT_EQ(guest.receive(Operation::kData)->data, "last words");
   EXPECT_EQ(guest.receive(Operation::kShutdown)->header.flags, vsock::kWillNotSend);
-  guest.send_data(1, stream.host_port, "still here");
+  guest.send_data(stream, "still here");
   EXPECT_EQ(stream.host.read(10), "still here");
-  guest.send(Operation::kShutdown, 1, stream.host_port, vsock::kShutdownBoth);
+  guest.send(Operation::kShutdown, stream, vsock::kShutdownBoth);
   EXPECT_TRUE(stream.host.ended());
   EXPECT_TRUE(guest.receive(Operation::kReset));
   EXPECT_TRUE(guest.streams(0));
 }
 
-TEST_F(VsockTest, TheGuestMayStopSendingOnly) {
-  start();
-  auto stream = guest.accept_from_host(1);
-  guest.send_data(1, stream.host_port, "last words");
-  guest.send(Operation::kShutdown, 1, stream.host_port, vsock::kWillNotSend);
+TEST_F(VsockStreamTest, TheGuestMayStopSendingOnly) {
+  guest.send_data(stream, "last words");
+  guest.send(Operation::kShutdown, stream, vsock::kWillNotSend);
   EXPECT_EQ(stream.host.read(11), "last words");
   stream.host.write("still here");
   EXPECT_EQ(guest.receive(Operation::kData)->data, "still here");
   stream.host.close();
   expect_close_by_the_host();
-  guest.send(Operation::kReset, 1, stream.host_port);
+  guest.send(Operation::kReset, stream);
   EXPECT_TRUE(guest.streams(0));
 }
 
-TEST_F(VsockTest, TheGuestMayStopReceivingOnly) {
-  start();
-  auto stream = guest.accept_from_host(1);
-  guest.send(Operation::kShutdown, 1, stream.host_port, vsock::kWillNotReceive);
+TEST_F(VsockStreamTest, TheGuestMayStopReceivingOnly) {
+  guest.send(Operation::kShutdown, stream, vsock::kWillNotReceive);
   EXPECT_TRUE(eventually([&] { return stream.host.offer("x") == 0 && errno == EPIPE; }));
-  guest.send_data(1, stream.host_port, "I talk");
+  guest.send_data(stream, "I talk");
   EXPECT_EQ(stream.host.read(6), "I talk");
   EXPECT_TRUE(guest.nothing());
 }
 
-TEST_F(VsockTest, TheHostClosesAndTheGuestConfirms) {
-  start();
-  auto stream = guest.accept_from_host(1);
+TEST_F(VsockStreamTest, TheHostClosesAndTheGuestConfirms) {
   stream.host.write("all");
   stream.host.close();
   EXPECT_EQ(guest.receive(Operation::kData)->data, "all");
   expect_close_by_the_host();
-  guest.send_data(1, stream.host_port, "too late, but no sin");
-  guest.send(Operation::kReset, 1, stream.host_port);
+  guest.send_data(stream, "too late, but no sin");
+  guest.send(Operation::kReset, stream);
   EXPECT_TRUE(guest.streams(0));
   EXPECT_TRUE(guest.nothing());
 }
@@ -289,25 +278,18 @@ TEST_F(ImpatientVsockTest, AGuestThatDoesNotConfirmIsReset) {
   EXPECT_TRUE(guest.streams(0));
 }
 
-TEST_F(VsockTest, WhatTheGuestSentBeforeClosingArrives) {
-  start();
-  auto stream = guest.accept_from_host(1);
+TEST_F(VsockStreamTest, WhatTheGuestSentBeforeClosingArrives) {
   // More than the socket takes, so that a part is still here when the guest has closed.
   std::string sent;
   while (sent.size() < (1 << 20)) {
-    const auto before = sent.size();
-    std::string piece = pattern(1, before, 60000);
-    Header header = guest.header(Operation::kData, 1, stream.host_port);
-    header.len = 60000;
-    guest.put(header, piece);
-    guest.ring();
+    const std::string piece = pattern(1, sent.size(), 60000);
+    guest.begin_data(stream, piece);
     if (!guest.all_taken()) break;
     sent += piece;
-    if (sent.size() - before == 0) break;
     if (guest.counter("tx_bytes") + 100000 < sent.size()) break;
   }
   EXPECT_LT(guest.counter("tx_bytes"), sent.size());
-  guest.send(Operation::kShutdown, 1, stream.host_port, vsock::kShutdownBoth);
+  guest.send(Operation::kShutdown, stream, vsock::kShutdownBoth);
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   EXPECT_EQ(guest.counter("streams"), 1u) << "not before the host has all";
   EXPECT_EQ(stream.host.read(sent.size()), sent);
@@ -321,28 +303,26 @@ TEST_F(ImpatientVsockTest, AClosedStreamThatNobodyReadsEnds) {
   auto other = guest.accept_from_host(2);
   uint64_t sent = 0;
   while (guest.counter("tx_bytes") >= sent && sent < (4 << 20)) {
-    guest.send_data(1, stream.host_port, std::string(20000, 'x'));
+    guest.send_data(stream, std::string(20000, 'x'));
     sent += 20000;
   }
-  guest.send(Operation::kShutdown, 1, stream.host_port, vsock::kShutdownBoth);
+  guest.send(Operation::kShutdown, stream, vsock::kShutdownBoth);
   EXPECT_TRUE(guest.streams(1)) << "after a while";
-  guest.send_data(2, other.host_port, "fine");
+  guest.send_data(other, "fine");
   EXPECT_EQ(other.host.read(4), "fine");
 }
 
-TEST_F(VsockTest, PacketsInManyPieces) {
-  start();
-  auto stream = guest.accept_from_host(1);
-  guest.send_data(1, stream.host_port, "one two three", {1, 2, 3, 30, 6, 4, 3, 2});
+TEST_F(VsockStreamTest, PacketsInManyPieces) {
+  guest.send_data(stream, "one two three", {1, 2, 3, 30, 6, 4, 3, 2});
   EXPECT_EQ(stream.host.read(13), "one two three");
-  guest.send_data(1, stream.host_port, "header apart", {44});
+  guest.send_data(stream, "header apart", {44});
   EXPECT_EQ(stream.host.read(12), "header apart");
   const std::string text = pattern(3, 0, 240);
-  guest.send_data(1, stream.host_port, text, std::vector<uint32_t>(250, 1));
+  guest.send_data(stream, text, std::vector<uint32_t>(250, 1));
   EXPECT_EQ(stream.host.read(text.size()), text);
   // Empty packets are nothing.
-  guest.send_data(1, stream.host_port, "");
-  guest.send_data(1, stream.host_port, "x");
+  guest.send_data(stream, "");
+  guest.send_data(stream, "x");
   EXPECT_EQ(stream.host.read(1), "x");
 }
 
@@ -354,8 +334,7 @@ TEST_F(VsockTest, ReceiveBuffersInPieces) {
   guest.queues[0].add({{at, 44, kWrite}, {at + 44, 100, kWrite}}, 0);
   guest.queues[0].add({{at + 0x10000, 20, kWrite}, {at + 0x10000 + 20, 50, kWrite}}, 2);
   guest.doorbells[0].signal();
-  HostSocket client = HostSocket::connect(guest.path);
-  client.write("CONNECT 1\n");
+  HostSocket client = guest.ask_for(1);
   ASSERT_TRUE(eventually([&] { return guest.queues[0].used_index() == 1; }));
   const auto request = guest.memory.read<Header>(at).value();
   guest.send(Operation::kResponse, 1, request.src_port);
@@ -381,15 +360,14 @@ TEST_F(VsockTest, ALargeReadFillsManyBuffers) {
   EXPECT_EQ(got, text);
 }
 
-TEST_F(VsockTest, RespectsTheGuestsCredit) {
-  start();
+TEST_F(VsockActiveTest, RespectsTheGuestsCredit) {
   auto stream = guest.accept_from_host(1, 1000);
   const std::string text = pattern(2, 0, 2500);
   stream.host.write(text);
   EXPECT_EQ(guest.receive(Operation::kData)->data, text.substr(0, 1000));
   EXPECT_TRUE(guest.receive(Operation::kCreditRequest)) << "once";
   EXPECT_TRUE(guest.nothing(100));
-  Header update = guest.header(Operation::kCreditUpdate, 1, stream.host_port);
+  Header update = guest.header(Operation::kCreditUpdate, stream);
   update.buf_alloc = 1000;
   update.fwd_cnt = 300;
   guest.send(update);
@@ -405,10 +383,8 @@ TEST_F(VsockTest, RespectsTheGuestsCredit) {
   EXPECT_EQ(guest.receive(Operation::kData)->data, text.substr(1300));
 }
 
-TEST_F(VsockTest, TellsItsOwnCredit) {
-  start();
-  auto stream = guest.accept_from_host(1);
-  guest.send(Operation::kCreditRequest, 1, stream.host_port);
+TEST_F(VsockStreamTest, TellsItsOwnCredit) {
+  guest.send(Operation::kCreditRequest, stream);
   const auto update = guest.receive(Operation::kCreditUpdate).value();
   EXPECT_EQ(update.header.fwd_cnt, 0u);
   const uint32_t room = update.header.buf_alloc;
@@ -418,7 +394,7 @@ TEST_F(VsockTest, TellsItsOwnCredit) {
   std::thread reader([&] { EXPECT_EQ(stream.host.read(4 * room).size(), 4 * room); });
   while (sent < 4 * room) {
     ASSERT_LE(sent - told, room);
-    guest.send_data(1, stream.host_port, std::string(8192, 'x'));
+    guest.send_data(stream, std::string(8192, 'x'));
     sent += 8192;
     while (const auto packet = guest.receive(sent - told >= room ? kTestPatienceMs : 0)) {
       EXPECT_EQ(packet->operation(), Operation::kCreditUpdate);
@@ -430,26 +406,22 @@ TEST_F(VsockTest, TellsItsOwnCredit) {
   EXPECT_EQ(guest.counter("resets_sent"), 0u);
 }
 
-TEST_F(VsockTest, MoreThanItsCreditIsTheEndOfAStream) {
-  start();
-  auto stream = guest.accept_from_host(1);
+TEST_F(VsockStreamTest, MoreThanItsCreditIsTheEndOfAStream) {
   auto other = guest.accept_from_host(2);
   for (int i = 0; i < 200 && guest.counter("resets_sent") == 0; ++i) {
-    Header header = guest.header(Operation::kData, 1, stream.host_port);
-    guest.send(header, std::string(65536, 'x'));
+    guest.send_data(stream, std::string(65536, 'x'));
     ASSERT_EQ(guest.host.failure(), "");
   }
   EXPECT_TRUE(eventually([&] { return guest.counter("resets_sent") != 0; }));
   EXPECT_TRUE(guest.streams(1));
-  guest.send_data(2, other.host_port, "untouched");
+  guest.send_data(other, "untouched");
   EXPECT_EQ(other.host.read(9), "untouched");
 }
 
-TEST_F(VsockTest, AHostProgramThatDoesNotRead) {
-  start();
+TEST_F(VsockActiveTest, AHostProgramThatDoesNotRead) {
   auto stuck = guest.accept_from_host(1);
   auto other = guest.accept_from_host(2);
-  guest.send(Operation::kCreditRequest, 1, stuck.host_port);
+  guest.send(Operation::kCreditRequest, stuck);
   const uint32_t room = guest.receive(Operation::kCreditUpdate)->header.buf_alloc;
   // Credit is told as long as the socket takes data.
   uint32_t sent = 0;
@@ -460,12 +432,12 @@ TEST_F(VsockTest, AHostProgramThatDoesNotRead) {
       if (packet->operation() == Operation::kCreditUpdate) told = packet->header.fwd_cnt;
     }
     if (full()) break;
-    guest.send_data(1, stuck.host_port, pattern(1, sent, 16384));
+    guest.send_data(stuck, pattern(1, sent, 16384));
     sent += 16384;
   }
   EXPECT_GT(sent, room);
   EXPECT_TRUE(settles_down());
-  guest.send_data(2, other.host_port, "not held up");
+  guest.send_data(other, "not held up");
   EXPECT_EQ(other.host.read(11), "not held up");
   other.host.write("nor here");
   EXPECT_EQ(guest.receive(Operation::kData)->data, "nor here");
@@ -476,7 +448,7 @@ TEST_F(VsockTest, AHostProgramThatDoesNotRead) {
     return packet && packet->operation() == Operation::kCreditUpdate &&
            packet->header.fwd_cnt == sent;
   }));
-  guest.send_data(1, stuck.host_port, "goes on");
+  guest.send_data(stuck, "goes on");
   EXPECT_EQ(stuck.host.read(7), "goes on");
 }
 
@@ -484,19 +456,15 @@ TEST_F(VsockTest, AGuestWithoutReceiveBuffers) {
   guest.activate();
   guest.repost = false;
   guest.post(1);
-  HostSocket client = HostSocket::connect(guest.path);
-  client.write("CONNECT 1\n");
-  const uint32_t port = guest.receive(Operation::kRequest)->header.src_port;
-  guest.send(Operation::kResponse, 1, port);
-  EXPECT_EQ(client.read(14), "OK 1073741824\n");
+  auto stream = guest.accept_from_host(1);
   std::string sent;
-  while (client.wait(POLLOUT, 50)) {
+  while (stream.host.wait(POLLOUT, 50)) {
     const std::string piece = pattern(4, sent.size(), 10000);
-    sent += piece.substr(0, client.offer(piece));
+    sent += piece.substr(0, stream.host.offer(piece));
   }
   EXPECT_TRUE(settles_down());
-  guest.send_data(1, port, "the other way is open");
-  EXPECT_EQ(client.read(21), "the other way is open");
+  guest.send_data(stream, "the other way is open");
+  EXPECT_EQ(stream.host.read(21), "the other way is open");
   guest.repost = true;
   guest.post(32);
   std::string got;
@@ -508,8 +476,7 @@ TEST_F(VsockTest, AGuestWithoutReceiveBuffers) {
   EXPECT_EQ(got, sent);
 }
 
-TEST_F(VsockTest, AGuestWithoutCredit) {
-  start();
+TEST_F(VsockActiveTest, AGuestWithoutCredit) {
   auto stream = guest.accept_from_host(1, 0);
   while (stream.host.wait(POLLOUT, 50)) stream.host.offer(std::string(10000, 'x'));
   EXPECT_TRUE(guest.receive(Operation::kCreditRequest));
@@ -517,8 +484,7 @@ TEST_F(VsockTest, AGuestWithoutCredit) {
   EXPECT_TRUE(settles_down());
 }
 
-TEST_F(VsockTest, PacketsForNobody) {
-  start();
+TEST_F(VsockActiveTest, PacketsForNobody) {
   for (const auto operation :
        {Operation::kInvalid, Operation::kResponse, Operation::kShutdown, Operation::kData,
         Operation::kCreditUpdate, Operation::kCreditRequest, static_cast<Operation>(77)}) {
@@ -531,14 +497,12 @@ TEST_F(VsockTest, PacketsForNobody) {
   EXPECT_TRUE(guest.nothing());
 }
 
-TEST_F(VsockTest, PacketsWithWrongAddresses) {
-  start();
-  auto stream = guest.accept_from_host(1);
-  Header header = guest.header(Operation::kData, 1, stream.host_port);
+TEST_F(VsockStreamTest, PacketsWithWrongAddresses) {
+  Header header = guest.header(Operation::kData, stream);
   header.src_cid = 7;
   guest.send(header, "forged");
   EXPECT_TRUE(guest.nothing()) << "cannot be answered";
-  header = guest.header(Operation::kRequest, 1, stream.host_port);
+  header = guest.header(Operation::kRequest, stream);
   header.dst_cid = 1000;
   guest.send(header);
   EXPECT_EQ(guest.receive(Operation::kReset)->header.src_cid, 1000u);
@@ -546,12 +510,11 @@ TEST_F(VsockTest, PacketsWithWrongAddresses) {
   header.type = 2;
   guest.send(header);
   EXPECT_EQ(guest.receive(Operation::kReset)->header.type, 2u);
-  guest.send_data(1, stream.host_port, "alive");
+  guest.send_data(stream, "alive");
   EXPECT_EQ(stream.host.read(5), "alive");
 }
 
-TEST_F(VsockTest, WhatBreaksAStreamEndsIt) {
-  start();
+TEST_F(VsockActiveTest, WhatBreaksAStreamEndsIt) {
   uint64_t count = 0;
   const auto expect_reset = [&](VsockGuest::Connection& stream) {
     EXPECT_TRUE(guest.receive(Operation::kReset)) << "case " << count;
@@ -562,19 +525,19 @@ TEST_F(VsockTest, WhatBreaksAStreamEndsIt) {
   for (const auto operation : {Operation::kInvalid, Operation::kRequest, Operation::kResponse,
                                static_cast<Operation>(9), static_cast<Operation>(0xffff)}) {
     auto stream = guest.accept_from_host(1);
-    guest.send(operation, 1, stream.host_port);
+    guest.send(operation, stream);
     expect_reset(stream);
   }
   {
     auto stream = guest.accept_from_host(1);
-    guest.send(Operation::kShutdown, 1, stream.host_port, vsock::kWillNotSend);
+    guest.send(Operation::kShutdown, stream, vsock::kWillNotSend);
     EXPECT_TRUE(stream.host.ended());
-    guest.send_data(1, stream.host_port, "no, more");
+    guest.send_data(stream, "no, more");
     expect_reset(stream);
   }
   for (const uint32_t length : {6U, 4096U, 0x80000000U, UINT32_MAX}) {
     auto stream = guest.accept_from_host(1);
-    Header header = guest.header(Operation::kData, 1, stream.host_port);
+    Header header = guest.header(Operation::kData, stream);
     header.len = length;
     guest.put(header, "short");
     guest.ring();
@@ -584,15 +547,13 @@ TEST_F(VsockTest, WhatBreaksAStreamEndsIt) {
   EXPECT_EQ(guest.host.failure(), "");
 }
 
-TEST_F(VsockTest, BytesBehindThePayloadAreNothing) {
-  start();
-  auto stream = guest.accept_from_host(1);
-  Header header = guest.header(Operation::kData, 1, stream.host_port);
+TEST_F(VsockStreamTest, BytesBehindThePayloadAreNothing) {
+  Header header = guest.header(Operation::kData, stream);
   header.len = 4;
   guest.put(header, "goodbad");
   guest.ring();
   ASSERT_TRUE(guest.all_taken());
-  guest.send_data(1, stream.host_port, " end");
+  guest.send_data(stream, " end");
   EXPECT_EQ(stream.host.read(8), "good end");
 }
 
@@ -619,8 +580,7 @@ TEST_F(VsockTest, BrokenRingsFailTheDevice) {
   for (const auto& breaks : cases) {
     guest.host.failures.clear();
     guest.activate();
-    HostSocket client = HostSocket::connect(guest.path);
-    client.write("CONNECT 1\n");
+    HostSocket client = guest.ask_for(1);
     breaks();
     guest.ring();
     guest.doorbells[0].signal();
@@ -664,46 +624,40 @@ TEST_F(VsockTest, ManyStreamsAndNotOneMore) {
   start(200);
   HostSocket listener = HostSocket::listen(guest.path + "_5", 2000);
   constexpr uint32_t kMax = 1023;
-  std::vector<HostSocket> ends;
+  std::vector<VsockGuest::Connection> streams;
   for (uint32_t i = 0; i < kMax; ++i) {
-    ends.push_back(guest.connect_to_host(listener, 1000 + i, 5).host);
+    streams.push_back(guest.connect_to_host(listener, 1000 + i, 5));
   }
   EXPECT_EQ(guest.counter("streams"), kMax);
   guest.send(Operation::kRequest, 1, 5);
   EXPECT_TRUE(guest.receive(Operation::kReset));
   EXPECT_TRUE(HostSocket::connect(guest.path).ended());
   for (uint32_t i = 0; i < kMax; i += 97) {
-    guest.send_data(1000 + i, 5, pattern(i, 0, 100));
-    EXPECT_EQ(ends[i].read(100), pattern(i, 0, 100));
-    ends[i].write(pattern(i, 0, 50));
+    guest.send_data(streams[i], pattern(i, 0, 100));
+    EXPECT_EQ(streams[i].host.read(100), pattern(i, 0, 100));
+    streams[i].host.write(pattern(i, 0, 50));
     const auto packet = guest.receive(Operation::kData).value();
     EXPECT_EQ(packet.header.dst_port, 1000 + i);
     EXPECT_EQ(packet.data, pattern(i, 0, 50));
   }
-  guest.send(Operation::kReset, 1000, 5);
+  guest.send(Operation::kReset, streams[0]);
   EXPECT_TRUE(guest.streams(kMax - 1));
   (void)guest.accept_from_host(77);
 }
 
-TEST_F(VsockTest, ResetClosesStreamsAndKeepsTheListener) {
-  start();
-  auto stream = guest.accept_from_host(1);
-  HostSocket asking = HostSocket::connect(guest.path);
-  asking.write("CONNECT 1\n");
+TEST_F(VsockStreamTest, ResetClosesStreamsAndKeepsTheListener) {
+  HostSocket asking = guest.ask_for(1);
   EXPECT_TRUE(guest.receive(Operation::kRequest));
   guest.device->reset();
   EXPECT_TRUE(stream.host.ended());
   EXPECT_TRUE(asking.ended());
   EXPECT_EQ(guest.counter("streams"), 0u);
-  HostSocket patient = HostSocket::connect(guest.path);
-  patient.write("CONNECT 3\n");
+  HostSocket patient = guest.ask_for(3);
   start();
   EXPECT_EQ(guest.receive(Operation::kRequest)->header.dst_port, 3u);
 }
 
-TEST_F(VsockTest, ATransportResetIsTold) {
-  start();
-  auto stream = guest.accept_from_host(1);
+TEST_F(VsockStreamTest, ATransportResetIsTold) {
   guest.device->reset_transport();
   EXPECT_TRUE(stream.host.ended());
   EXPECT_EQ(guest.queues[2].used_index(), 0u) << "no buffer for it yet";
@@ -725,8 +679,7 @@ TEST(VsockPause, NothingMovesAndNoTimePasses) {
   guest.activate();
   guest.post(64);
   auto stream = guest.accept_from_host(1);
-  HostSocket asking = HostSocket::connect(guest.path);
-  asking.write("CONNECT 1\n");
+  HostSocket asking = guest.ask_for(1);
   EXPECT_TRUE(guest.receive(Operation::kRequest));
   guest.device->pause();
   stream.host.write("later");
@@ -739,15 +692,10 @@ TEST(VsockPause, NothingMovesAndNoTimePasses) {
   EXPECT_TRUE(stream.host.ended());
 }
 
-TEST_F(VsockTest, PausingReturnsWhatTheSocketDidNotTake) {
-  start();
-  auto stream = guest.accept_from_host(1);
+TEST_F(VsockStreamTest, PausingReturnsWhatTheSocketDidNotTake) {
   uint32_t sent = 0;
   for (; guest.counter("tx_bytes") >= sent && sent < (4 << 20); sent += 32768) {
-    Header header = guest.header(Operation::kData, 1, stream.host_port);
-    header.len = 32768;
-    guest.put(header, pattern(6, sent, 32768));
-    guest.ring();
+    guest.begin_data(stream, pattern(6, sent, 32768));
     std::this_thread::sleep_for(std::chrono::microseconds(100));
   }
   guest.device->pause();
@@ -788,8 +736,7 @@ TEST_F(VsockTest, LivesWithoutSomeOfItsQueues) {
           {i, guest.queues[i].config(), &guest.doorbells[i], &guest.interrupts[i]});
     }
     guest.device->activate(activation);
-    HostSocket client = HostSocket::connect(guest.path);
-    client.write("CONNECT 1\n");
+    HostSocket client = guest.ask_for(1);
     guest.device->reset_transport();
     for (const auto& doorbell : guest.doorbells) doorbell.signal();
     guest.device->pause();

@@ -233,22 +233,23 @@ class VsockGuest {
     made.flags = flags;
     send(made);
   }
-  void send_data(uint32_t guest_port, uint32_t host_port, std::string_view data,
-                 std::vector<uint32_t> sizes = {}) {
-    send(header(Operation::kData, guest_port, host_port), data, std::move(sizes));
-  }
 
-  // Both.
+  // Streams.
 
   struct Connection {
     HostSocket host;
     uint32_t guest_port;
     uint32_t host_port;
   };
+  /// A host client that has asked for the guest's `port`.
+  HostSocket ask_for(uint32_t port) const {
+    HostSocket client = HostSocket::connect(path);
+    client.write("CONNECT " + std::to_string(port) + "\n");
+    return client;
+  }
   /// A host client that is connected to the guest's `port`.
   Connection accept_from_host(uint32_t port, uint32_t buf_alloc = 1 << 20) {
-    Connection made{HostSocket::connect(path), port, 0};
-    made.host.write("CONNECT " + std::to_string(port) + "\n");
+    Connection made{ask_for(port), port, 0};
     const auto request = receive(Operation::kRequest);
     if (!request) return made;
     EXPECT_EQ(request->header.dst_port, port);
@@ -265,6 +266,23 @@ class VsockGuest {
     send(Operation::kRequest, guest_port, host_port);
     (void)receive(Operation::kResponse);
     return {std::move(server.accept().value()), guest_port, host_port};
+  }
+  Header header(Operation operation, const Connection& stream) const {
+    return header(operation, stream.guest_port, stream.host_port);
+  }
+  void send(Operation operation, const Connection& stream, uint32_t flags = 0) {
+    send(operation, stream.guest_port, stream.host_port, flags);
+  }
+  void send_data(const Connection& stream, std::string_view data,
+                 std::vector<uint32_t> sizes = {}) {
+    send(header(Operation::kData, stream), data, std::move(sizes));
+  }
+  /// Does not wait until the device has taken it.
+  void begin_data(const Connection& stream, std::string_view data) {
+    Header made = header(Operation::kData, stream);
+    made.len = static_cast<uint32_t>(data.size());
+    put(made, data);
+    ring();
   }
   uint64_t counter(std::string_view name) const {
     for (const Counter& counter : device->counters()) {
