@@ -29,6 +29,12 @@ uint64_t total_length(std::span<const GuestBuffer> buffers) noexcept {
   return total;
 }
 
+uint64_t total_length(std::span<const iovec> pieces) noexcept {
+  uint64_t total = 0;
+  for (const iovec& piece : pieces) total += piece.iov_len;
+  return total;
+}
+
 uint64_t append_pieces(std::span<const GuestBuffer> buffers, uint64_t skip, uint64_t length,
                        std::vector<iovec>& pieces) {
   uint64_t appended = 0;

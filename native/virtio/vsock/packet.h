@@ -19,6 +19,7 @@ std::optional<Header> read_header(std::span<const GuestBuffer> buffers) noexcept
 
 /// Bytes of all buffers together.
 uint64_t total_length(std::span<const GuestBuffer> buffers) noexcept;
+uint64_t total_length(std::span<const iovec> pieces) noexcept;
 
 /// Appends the pieces of [skip, skip + length) to `pieces`, which is not made to grow beyond its
 /// capacity as long as that has room for each buffer. Returns how many bytes they have: less than

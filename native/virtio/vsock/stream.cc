@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "virtio/vsock/packet.h"
+
 namespace tsvmm::vsock {
 
 bool Stream::owes() const noexcept {
@@ -60,8 +62,7 @@ int64_t Stream::send(std::span<const iovec> pieces) noexcept {
 }
 
 int64_t Stream::read(std::span<const iovec> pieces) noexcept {
-  uint64_t offered = 0;
-  for (const iovec& piece : pieces) offered += piece.iov_len;
+  const uint64_t offered = total_length(pieces);
   ssize_t count;
   do {
     count = ::readv(socket.get(), pieces.data(), static_cast<int>(pieces.size()));

@@ -9,6 +9,7 @@
 
 #include "core/monotonic.h"
 #include "virtio/vsock/host_sockets.h"
+#include "virtio/vsock/packet.h"
 
 namespace tsvmm::vsock {
 namespace {
@@ -80,57 +81,42 @@ Stream* StreamHub::data_target(const Header& header) {
 }
 
 uint64_t StreamHub::deliver(Stream& stream, std::span<const iovec> pieces) {
-  uint64_t offered = 0;
-  for (const iovec& piece : pieces) offered += piece.iov_len;
   if (!stream.backlog.empty()) {
     stream.backlog.append(pieces);
-    return offered;
+    return total_length(pieces);
   }
   if (stream.blocked) return 0;
-  int64_t sent = stream.write_ended ? -1 : stream.send(pieces);
-  if (sent < 0) {
-    // Nobody hears it. The guest learns that in its turn; until then it does not matter.
-    stream.write_ended = true;
-    sent = static_cast<int64_t>(offered);
-  }
-  if (static_cast<uint64_t>(sent) < offered) {
-    wait_for_room(stream);
-  }
-  forwarded(stream, static_cast<uint32_t>(sent));
+  const uint64_t sent = hand_over(stream, pieces);
   if (stream.write_ended) close_when_done(stream);
-  return static_cast<uint64_t>(sent);
+  return sent;
 }
 
 void StreamHub::keep(Stream& stream, std::span<const iovec> pieces) {
   stream.backlog.append(pieces);
 }
 
-void StreamHub::wait_for_room(Stream& stream) noexcept {
-  stream.blocked = true;
-  watch(stream, stream.watched | EPOLLOUT);
-}
-
 void StreamHub::flush(Stream& stream) {
   while (!stream.backlog.empty() && !stream.blocked) {
-    const auto pieces = stream.backlog.front();
-    const uint32_t offered = stream.backlog.size();
-    int64_t sent = stream.write_ended ? -1 : stream.send(pieces);
-    if (sent < 0) {
-      stream.write_ended = true;
-      sent = offered;
-    }
+    const uint64_t sent = hand_over(stream, stream.backlog.front());
     stream.backlog.consume(static_cast<uint32_t>(sent));
-    if (static_cast<uint64_t>(sent) < offered) {
-      wait_for_room(stream);
-    }
-    forwarded(stream, static_cast<uint32_t>(sent));
   }
 }
 
-void StreamHub::forwarded(Stream& stream, uint32_t bytes) noexcept {
-  stream.own.forward(bytes);
-  counters_.tx_bytes.add(bytes);
+/// Sends as much as the host takes. Returns the bytes that are done with.
+uint64_t StreamHub::hand_over(Stream& stream, std::span<const iovec> pieces) {
+  const uint64_t offered = total_length(pieces);
+  const int64_t result = stream.write_ended ? -1 : stream.send(pieces);
+  // Nobody hears it. The guest learns that in its turn; until then it does not matter.
+  if (result < 0) stream.write_ended = true;
+  const uint64_t sent = result < 0 ? offered : static_cast<uint64_t>(result);
+  if (sent < offered) {
+    stream.blocked = true;
+    watch(stream, stream.watched | EPOLLOUT);
+  }
+  stream.own.forward(static_cast<uint32_t>(sent));
+  counters_.tx_bytes.add(sent);
   schedule(stream);
+  return sent;
 }
 
 void StreamHub::control(const Header& header) {

@@ -91,9 +91,8 @@ class StreamHub {
   void close_when_done(Stream& stream);
   void begin_closing(Stream& stream);
   void destroy(Stream& stream) noexcept;
-  void wait_for_room(Stream& stream) noexcept;
   void flush(Stream& stream);
-  void forwarded(Stream& stream, uint32_t bytes) noexcept;
+  [[nodiscard]] uint64_t hand_over(Stream& stream, std::span<const iovec> pieces);
   void set_deadline(Stream& stream, uint64_t at);
   void expired(Stream& stream, uint64_t now);
 
