@@ -27,7 +27,7 @@ class VsockSignalsTest : public testing::Test {
     return {server.accept().value(), guest_port, kPort};
   }
 
-  VsockGuest guest{std::chrono::seconds(10)};
+  VsockGuest guest;
   HostSocket server = HostSocket::listen(guest.path + "_7");
   std::chrono::steady_clock::duration slowest{};
 };

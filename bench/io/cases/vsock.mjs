@@ -5,6 +5,8 @@
 const MIB = 1 << 20;
 const LARGE = 65536;
 const PAGE = 4096;
+/** Where bench/host puts everything but the guest. */
+const HOST_CPU = '1';
 
 /**
  * @param {string} name
@@ -23,7 +25,11 @@ function stream(name, title, guest) {
     rate: 'bytes',
     vsock: true,
     guest: { run: 'vsock', ...guest },
-    floors: [{ name: 'UNIX socket pair', args: () => pair }],
+    floors: [
+      { name: 'UNIX socket pair', args: () => pair },
+      // Where a VMM's thread and the program it talks to have their CPU together, as here.
+      { name: 'the same on one CPU', args: () => [...pair, '--guest-cpu', HOST_CPU] },
+    ],
   };
 }
 
