@@ -29,7 +29,7 @@ export default defineConfig({
     },
     projects: [
       tier('unit', { testTimeout: 60_000, hookTimeout: 60_000 }),
-      tier('kvm', { testTimeout: 180_000, hookTimeout: 180_000, globalSetup: 'test/kvm/buildGuests.ts' }),
+      tier('kvm', { testTimeout: 300_000, hookTimeout: 300_000, globalSetup: 'test/kvm/buildGuests.ts' }),
       // One worker whose modules live through all files, so that they share one booted lab.
       tier('lab', {
         testTimeout: 300_000,

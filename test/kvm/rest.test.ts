@@ -236,7 +236,7 @@ test('pausing and resuming a disk at work, many times', async () => {
   const { vmm, config, output } = await idleVmm();
   const disk = diskImage(temporaryFolder(), 'disk.img');
   const disks = [{ path: disk, image_type: 'Raw' }];
-  await expectStatus(vmm, 'vm.create', 204, config('run=blk-depth requests=200000 then=idle', { disks }));
+  await expectStatus(vmm, 'vm.create', 204, config('run=blk-depth requests=50000 then=idle', { disks }));
   await expectStatus(vmm, 'vm.boot', 204);
   for (let i = 0; i < 50; i++) {
     await expectStatus(vmm, 'vm.pause', 204);

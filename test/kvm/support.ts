@@ -17,7 +17,7 @@ export const RUNTIMES = ['standalone', 'node'] as const;
 export type Runtime = (typeof RUNTIMES)[number];
 
 /** How long is waited for what has to happen. Only a test that fails waits this long, on the busiest machine, too. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 120_000;
 const SECTOR = 512;
 
 /** An empty folder that goes with the test. */
