@@ -21,9 +21,9 @@ async function counters(guest: LabGuest): Promise<Record<string, number>> {
 }
 
 async function until(what: string, condition: () => Promise<boolean>): Promise<void> {
-  const end = Date.now() + 60_000;
+  const end = Date.now() + 120_000;
   while (!(await condition())) {
-    if (Date.now() > end) throw new Error(`60 s passed without ${what}`);
+    if (Date.now() > end) throw new Error(`120 s passed without ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 250));
   }
 }

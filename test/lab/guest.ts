@@ -5,10 +5,10 @@ import type { Lab } from '../../scripts/lab/lab.mjs';
 import { type ApiAnswer, api, guestFiles, sharedLab, VmmSession } from './harness.ts';
 
 /** A nested guest boots in some 8 s; several times that on a busy machine. */
-const BOOT_SECONDS = 90;
+const BOOT_SECONDS = 120;
 
 /** What a command takes at most unless told otherwise. */
-const COMMAND_SECONDS = 60;
+const COMMAND_SECONDS = 120;
 
 /** The terminals that the agent in the guest can use: virtio-console or the first serial port. */
 export type AgentTerminal = 'hvc0' | 'ttyS0';
@@ -38,7 +38,7 @@ export interface CommandResult {
 export interface CommandOptions {
   /** Standard input; empty unless given. */
   readonly input?: string;
-  /** After which the command is killed and the test fails; 60 unless given. */
+  /** After which the command is killed and the test fails; 120 unless given. */
   readonly timeoutSeconds?: number;
 }
 

@@ -5,7 +5,7 @@ import type { Job } from '../../scripts/lab/agentLink.mjs';
 import { type Lab, openLab } from '../../scripts/lab/lab.mjs';
 
 /** A nested guest's whole life takes some 10 s; several times that on a busy machine. */
-const PATIENCE_SECONDS = 90;
+const PATIENCE_SECONDS = 120;
 
 let shared: Promise<Lab> | undefined;
 

@@ -13,9 +13,6 @@ const UNPRIVILEGED = ['setpriv', '--reuid=1000', '--regid=1000', '--clear-groups
 
 const MIB = 1024 * 1024;
 
-/** For what other commands share the guest with. */
-const PATIENT = { timeoutSeconds: 120 };
-
 /** Frames of all sizes both ways, TCP both ways. */
 async function exercise(lab: Lab, wrapper: readonly string[], guest: LabGuest): Promise<void> {
   await guest.sh(`ip addr add ${GUEST}/24 dev eth0 && ip link set eth0 up`);
@@ -60,7 +57,7 @@ test('a tap that the kernel serves, over pauses, masked interrupts and reboots',
   expect(await guest.sh('cat /sys/class/net/eth0/mtu')).toBe('9000\n');
 
   // Moving an interrupt to another vCPU masks and unmasks its vector, under load.
-  const load = guest.sh(`iperf3 -J -c ${HOST} -n 8M -R`, PATIENT);
+  const load = guest.sh(`iperf3 -J -c ${HOST} -n 8M -R`);
   for (const cpu of [1, 2, 1, 2, 1, 2]) {
     await guest.sh(`for i in $(awk '/virtio.*put|input|output/{sub(":","");print $1}' /proc/interrupts); do
       echo ${cpu} >/proc/irq/$i/smp_affinity; done`);
@@ -68,7 +65,7 @@ test('a tap that the kernel serves, over pauses, masked interrupts and reboots',
   expect(transferred(await load)).toBeGreaterThanOrEqual(8 * MIB);
 
   // Held in the middle of it.
-  const held = guest.sh(`iperf3 -J -c ${HOST} -n 8M`, PATIENT);
+  const held = guest.sh(`iperf3 -J -c ${HOST} -n 8M`);
   expect((await guest.api('PUT', 'vm.pause')).status).toBe(204);
   const before = await inLab(lab, `${wrapper.join(' ')} cat /sys/class/net/tap0/statistics/rx_packets`);
   await new Promise((resolve) => setTimeout(resolve, 1000));

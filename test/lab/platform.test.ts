@@ -59,7 +59,7 @@ test('the console has the size of the terminal, and follows it', async () => {
     onStderr: () => {},
   });
   const shows = async (wanted: RegExp) => {
-    const end = Date.now() + 60_000;
+    const end = Date.now() + 120_000;
     while (!wanted.test(text)) {
       if (Date.now() > end) throw new Error(`no ${wanted} in\n${text.slice(-2000)}`);
       await new Promise((resolve) => setTimeout(resolve, 100));

@@ -1,7 +1,7 @@
 /** socat in a stock guest, and on the host, over the socket device. */
 import { expect, test } from 'vitest';
 import { LabGuest } from './guest.ts';
-import { sharedLab } from './harness.ts';
+import { inLab, sharedLab } from './harness.ts';
 
 /** Half a second after one direction has ended socat would end the other, which here takes its time. */
 const SOCAT = ['socat', '-t', '60'];
@@ -23,11 +23,6 @@ const count = (line: string) => new RegExp(`^ *${STREAMS} ${line.trim()}\\n$`);
 
 test('socat, many streams in both directions, also after a reboot', async () => {
   const lab = await sharedLab();
-  const hostShell = async (line: string) => {
-    const { code, stdout, stderr } = await lab.run(['sh', '-c', line]);
-    if (code !== 0) throw new Error(`in the lab: "${line}" ended with ${code}:\n${stdout}${stderr}`);
-    return stdout;
-  };
   const server = lab.start({
     command: [...SOCAT, `UNIX-LISTEN:${SOCKET}_7001,fork,backlog=64`, 'SYSTEM:sha256sum'],
     cwd: '/tmp',
@@ -44,17 +39,17 @@ test('socat, many streams in both directions, also after a reboot', async () => 
       `socat -t 60 - VSOCK-CONNECT:2:7001 < ${FILE} > /tmp/sum.$i 2> /tmp/err.$i`,
       "grep -q 'Connection timed out' /tmp/err.$i",
     );
-    expect(await guest.sh(eachStream(send), { timeoutSeconds: 120 })).toMatch(count(sum));
+    expect(await guest.sh(eachStream(send))).toMatch(count(sum));
   };
   const fromHost = async () => {
     guest.start([...SOCAT, 'VSOCK-LISTEN:7000,fork,backlog=64', 'SYSTEM:sha256sum']);
     await guest.sh('sleep 1');
-    const sum = await hostShell(MAKE_FILE);
+    const sum = await inLab(lab, MAKE_FILE);
     const send = untilConnected(
       `(echo CONNECT 7000; cat ${FILE}) | socat -t 60 - UNIX-CONNECT:${SOCKET} > /tmp/all.$i 2> /tmp/err.$i`,
       '! grep -q OK /tmp/all.$i',
     );
-    expect(await hostShell(eachStream(`${send}; tail -n +2 /tmp/all.$i > /tmp/sum.$i`))).toMatch(count(sum));
+    expect(await inLab(lab, eachStream(`${send}; tail -n +2 /tmp/all.$i > /tmp/sum.$i`))).toMatch(count(sum));
   };
 
   expect(await guest.sh('cat /sys/class/vsock/vsock 2>/dev/null; ls /dev/vsock')).toContain('/dev/vsock');
