@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { run } from '../../scripts/lib/exec.mjs';
+import { moveInOnePiece } from '../../scripts/lib/onePiece.mjs';
 import { BUILD, nodeBin, ROOT } from '../../scripts/lib/paths.mjs';
 
 const OUT = path.join(BUILD, 'bench');
@@ -93,9 +94,10 @@ async function buildBunFloor() {
       'build',
       ...flags,
       '--no-compile-autoload-bunfig',
-      `--outfile=${output}`,
+      `--outfile=${output}.new`,
       source,
     ]);
+    moveInOnePiece(`${output}.new`, output);
   }
   return output;
 }

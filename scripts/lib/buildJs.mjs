@@ -3,11 +3,19 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { recordBytecodeOrder } from './bytecodeOrder.mjs';
 import { run } from './exec.mjs';
+import { moveInOnePiece } from './onePiece.mjs';
 import { BUILD, DIST, EXECUTABLE, nodeBin, ROOT } from './paths.mjs';
 import { step } from './progress.mjs';
 import { filesBelow, unlessFresh } from './stamp.mjs';
 
-const SOURCES = ['src', 'package.json', 'package-lock.json', 'tsconfig.json', 'scripts/lib/buildJs.mjs'];
+const SOURCES = [
+  'src',
+  'package.json',
+  'package-lock.json',
+  'tsconfig.json',
+  'scripts/lib/buildJs.mjs',
+  'scripts/lib/onePiece.mjs',
+];
 const JS = path.join(DIST, 'js');
 
 /** Builds dist/tsvmm: the command line in one file that needs nothing installed but the addon beside it, built before. */
@@ -18,7 +26,7 @@ export async function buildExecutable() {
       await compile(fresh);
       const order = recordBytecodeOrder(fresh, BUILD);
       if (order !== undefined) await compile(fresh, [`--bytecode-order=${order}`]);
-      fs.renameSync(fresh, EXECUTABLE);
+      moveInOnePiece(fresh, EXECUTABLE);
     }),
   );
 }

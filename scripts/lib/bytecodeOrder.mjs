@@ -5,6 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import { say } from './progress.mjs';
 
 /** 32-bit code: write sleep type 5 and the enable bit to ACPI's sleep register at port 0x600, then halt. */
 const POWER_OFF = [0xb0, 0x34, 0x66, 0xba, 0x00, 0x06, 0xee, 0xf4, 0xeb, 0xfd];
@@ -66,5 +67,8 @@ export function recordBytecodeOrder(executable, folder) {
   const args = ['--kernel', kernel, '--serial', 'tty', '--console', 'off'];
   const env = { ...process.env, BUN_BYTECODE_ORDER_OUT: order, BUN_JSC_useJIT: '0' };
   const { status } = spawnSync(executable, args, { env, stdio: 'ignore', timeout: 20_000 });
-  return status === 0 && fs.existsSync(order) ? order : undefined;
+  if (status === 0 && fs.existsSync(order)) return order;
+  if (fs.existsSync('/dev/kvm'))
+    say('the order of the bytecode is not known: the executable did not start a VM');
+  return undefined;
 }
