@@ -189,11 +189,13 @@ bool SplitQueue::publish() noexcept {
   return static_cast<uint16_t>(now - used_event - 1) < static_cast<uint16_t>(now - old);
 }
 
+/// Behind the used ring (§2.7.8).
+uint16_t& SplitQueue::avail_event() const noexcept { return used_[kRing + size_t{4} * size_]; }
+
 bool SplitQueue::enable_notifications() noexcept {
   if (error_ != nullptr) return false;
   if (event_index_) {
-    uint16_t& avail_event = used_[kRing + size_t{4} * size_];
-    shared(avail_event).store(state_.next_available, std::memory_order_relaxed);
+    shared(avail_event()).store(state_.next_available, std::memory_order_relaxed);
   } else {
     shared(used_[kFlags]).store(uint16_t{0}, std::memory_order_relaxed);
   }
@@ -206,7 +208,7 @@ void SplitQueue::disable_notifications() noexcept {
     // The driver rings when its index passes avail_event, so the doorbell is off once that is a
     // step behind (§2.7.10).
     const auto passed = static_cast<uint16_t>(state_.next_available - 1);
-    shared(used_[kRing + size_t{4} * size_]).store(passed, std::memory_order_relaxed);
+    shared(avail_event()).store(passed, std::memory_order_relaxed);
   } else {
     shared(used_[kFlags]).store(kUsedNoNotify, std::memory_order_relaxed);
   }

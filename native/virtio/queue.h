@@ -81,6 +81,7 @@ class SplitQueue {
   };
 
   [[nodiscard]] bool chains_available() noexcept;
+  [[nodiscard]] uint16_t& avail_event() const noexcept;
   [[nodiscard]] bool collect(uint16_t head, DescriptorChain& chain) noexcept;
   [[nodiscard]] bool enter_indirect(const Descriptor& descriptor, Table& table) noexcept;
   [[nodiscard]] bool add_buffer(const Descriptor& descriptor, uint32_t& readable,
