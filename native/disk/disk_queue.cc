@@ -13,7 +13,6 @@ namespace {
 
 /// Why io_uring is out of question, or "".
 std::string objection(const RawImage& image) {
-  if (image.is_in_memory()) return "nothing waits in memory";
   if (!image.engines().io_uring) return "io_uring is disabled";
   // The ring would hand every read to the kernel's workers.
   if (!image.is_direct() && !image.reads_without_waiting()) {
@@ -25,6 +24,9 @@ std::string objection(const RawImage& image) {
 }  // namespace
 
 std::unique_ptr<DiskQueue> make_disk_queue(const RawImage& image, uint16_t depth) {
+  if (image.is_in_memory()) {
+    return std::make_unique<SyncDiskQueue>(image, depth, "nothing waits in memory");
+  }
   std::string reason = objection(image);
   if (reason.empty()) {
     if (auto ring = IoUring::create(depth)) {
@@ -32,7 +34,7 @@ std::unique_ptr<DiskQueue> make_disk_queue(const RawImage& image, uint16_t depth
     }
     reason = "the host refuses io_uring";
   }
-  if (image.is_direct() && !image.is_in_memory()) {
+  if (image.is_direct()) {
     if (!image.engines().linux_aio) {
       reason += ", Linux AIO is disabled";
     } else if (auto queue = AioDiskQueue::create(image, depth, reason)) {
