@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { buildAll } from './lib/build.mjs';
-import { buildSanitized } from './lib/buildNative.mjs';
+import { buildSanitized, sanitizedProgram } from './lib/buildNative.mjs';
 import { run, runAttached } from './lib/exec.mjs';
 import { buildFuzzTargets, fuzz, fuzzTargets } from './lib/fuzz.mjs';
 import { checkLayers } from './lib/layers.mjs';
@@ -73,7 +73,7 @@ async function nativeTestsPart(part) {
     GTEST_SHARD_INDEX: String(part),
   };
   const code = await runAttached(
-    path.join(BUILD, 'sanitized/tsvmm_tests'),
+    sanitizedProgram('tsvmm_tests'),
     ['--gtest_brief=1', `--gtest_output=json:${results}`],
     { env, timeoutSeconds: NATIVE_SECONDS },
   );

@@ -68,7 +68,7 @@ export async function attempt(results, subject, work) {
 
 /** @param {string} share */
 function openCountingLab(share) {
-  return step('booting the lab host, counting instructions', () => openLab({ share, icount: true, cpus: 1 }));
+  return step('booting the lab host, counting instructions', () => openLab({ share, icount: true }));
 }
 
 /** @param {Lab} lab */

@@ -35,7 +35,6 @@ const EMULATION_WARNINGS = /^qemu-system-x86_64: warning: TCG doesn't support.*\
 /**
  * @typedef {object} LabOptions
  * @property {string} [share] a folder of this machine that the lab sees at /share, writable
- * @property {number} [cpus] 1 unless given, and more are not safe: see CPUS
  * @property {number} [megabytes] memory, 3072 unless given
  * @property {boolean} [icount] one host CPU at a time, and time that counts executed instructions
  * @property {readonly string[]} [modules] kernel modules to load besides those for KVM
@@ -191,16 +190,7 @@ function startMachine(host, shareArgs, shareNames, options) {
   const accel = options.icount ? 'tcg,thread=single,tb-size=1024' : 'tcg,thread=multi,tb-size=1024';
   const args = [
     ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-M', 'q35,memory-backend=ram'],
-    ...[
-      '-accel',
-      accel,
-      '-cpu',
-      'EPYC-Rome,+svm',
-      '-smp',
-      String(options.cpus ?? CPUS),
-      '-m',
-      String(megabytes),
-    ],
+    ...['-accel', accel, '-cpu', 'EPYC-Rome,+svm', '-smp', String(CPUS), '-m', String(megabytes)],
     // Shared, so that the file servers see what the lab's file systems ask of them.
     ...['-object', `memory-backend-memfd,id=ram,size=${megabytes}M,share=on`],
     ...(options.icount ? ['-icount', 'shift=0'] : []),

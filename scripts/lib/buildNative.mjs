@@ -47,14 +47,20 @@ const SANITIZED = {
   TSVMM_SANITIZE: 'address,undefined',
 };
 
+const SANITIZED_TREE = 'sanitized';
+
 /**
  * Builds with the address and undefined behaviour sanitizers.
  *
  * @param {'tsvmm_tests' | 'tsvmm_fuzz'} target
- * @returns {Promise<string>} the folder with the executables
  */
-export function buildSanitized(target) {
-  return cmakeBuild('sanitized', [target], SANITIZED);
+export async function buildSanitized(target) {
+  await cmakeBuild(SANITIZED_TREE, [target], SANITIZED);
+}
+
+/** An executable of that build. @param {string} name */
+export function sanitizedProgram(name) {
+  return path.join(BUILD, SANITIZED_TREE, name);
 }
 
 /** Builds dist/tsvmm.node. */

@@ -1,7 +1,7 @@
 /** The fuzz targets of test/fuzz/: built with clang's libFuzzer and the sanitizers, and run for a while. */
 import fs from 'node:fs';
 import path from 'node:path';
-import { buildSanitized } from './buildNative.mjs';
+import { buildSanitized, sanitizedProgram } from './buildNative.mjs';
 import { run } from './exec.mjs';
 import { fuzzImages } from './fuzzImages.mjs';
 import { BUILD, ROOT } from './paths.mjs';
@@ -20,7 +20,7 @@ export function fuzzTargets() {
 /** Also makes what the targets start from. */
 export async function buildFuzzTargets() {
   await fuzzImages();
-  return buildSanitized('tsvmm_fuzz');
+  await buildSanitized('tsvmm_fuzz');
 }
 
 /**
@@ -38,7 +38,7 @@ export async function fuzz(target, seconds) {
   const env = { UBSAN_OPTIONS: 'print_stacktrace=1', TSVMM_FUZZ_IMAGES: await fuzzImages() };
   await step(`fuzzing with ${target}`, (detail) =>
     run(
-      path.join(BUILD, 'sanitized', target),
+      sanitizedProgram(target),
       [
         `-max_total_time=${seconds}`,
         `-timeout=${INPUT_SECONDS}`,
