@@ -62,7 +62,8 @@ function decodeObject(shape: ObjectShape, value: unknown, path: string): Record<
   const output: Record<string, unknown> = {};
   for (const key in shape.fields) {
     const field = shape.fields[key] as Field;
-    const decoded = decodeField(field, input[key] ?? (field.alias && input[field.alias]), key, path);
+    const name = input[key] === undefined && field.alias ? field.alias : key;
+    const decoded = decodeField(field, input[name], key, path);
     if (decoded !== undefined) output[key] = decoded;
   }
   return output;
