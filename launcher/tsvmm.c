@@ -1,9 +1,17 @@
 /*
- * bin/tsvmm: runs the standalone executable dist/tsvmm where it is there, else the same program
- * under Node.js (also if TSVMM_RUNTIME=node). Freestanding, because a shell or a C library in
- * between would cost half a millisecond, a tenth of what a VM takes to start.
+ * bin/tsvmm: runs the standalone executable where it is there, else the same program under Node.js
+ * (also if TSVMM_RUNTIME=node). Freestanding, because a shell or a C library in between would cost
+ * half a millisecond, a tenth of what a VM takes to start.
  */
 #include <stddef.h>
+
+/* What the npm package of the executable is called, within node_modules. */
+#if defined(__x86_64__)
+#define EXECUTABLE_PACKAGE "@tsvmm/linux-x64/"
+#else
+#define EXECUTABLE_PACKAGE "@tsvmm/linux-arm64/"
+#endif
+#define LIBRARY_PACKAGE "/node_modules/tsvmm/"
 
 enum {
   kPathSize = 4096,
@@ -88,12 +96,26 @@ static char *after(char *text, const char *prefix) {
   return text;
 }
 
+/* Whether the first `length` bytes of `text` end so. */
+static int ends_with(const char *text, size_t length, const char *tail) {
+  const size_t count = length_of(tail);
+  if (length < count) return 0;
+  for (size_t i = 0; i < count; ++i) {
+    if (text[length - count + i] != tail[i]) return 0;
+  }
+  return 1;
+}
+
 /* Appends to a path that has `length` bytes; 0 if it gets too long. */
-static size_t append(char *path, size_t length, const char *tail, size_t count) {
+static size_t append_bytes(char *path, size_t length, const char *tail, size_t count) {
   if (length + count >= kPathSize) return 0;
   for (size_t i = 0; i < count; ++i) path[length + i] = tail[i];
   path[length + count] = '\0';
   return length + count;
+}
+
+static size_t append(char *path, size_t length, const char *tail) {
+  return append_bytes(path, length, tail, length_of(tail));
 }
 
 static char *find_variable(char **variables, const char *name_and_sign) {
@@ -124,13 +146,27 @@ static size_t find_root(char *path) {
   return end + 1;
 }
 
-static void run_executable(char *path, char **arguments, char **variables) {
+/* Tries the places where the executable may be, below the first `root` bytes of the path and beside
+ * that folder; returns if it is in none. */
+static void run_executable(char *path, size_t root, char **arguments, char **variables) {
   size_t count = 0;
   for (; count < kRuntimeSettingCount; ++count) environment[count] = kRuntimeSettings[count];
   for (; *variables != NULL && count < kRuntimeSettingCount + kMaxEnvironment; ++variables) {
     environment[count++] = *variables;
   }
-  system_call(kExecve, (long)path, (long)arguments, (long)environment, 0);
+  /* A checkout, an installed package of a distribution, an npm package that has its own. */
+  static const char *const below_root[] = {"dist/tsvmm", "lib/tsvmm/tsvmm",
+                                           "node_modules/" EXECUTABLE_PACKAGE "tsvmm"};
+  for (size_t i = 0; i < sizeof below_root / sizeof *below_root; ++i) {
+    if (append(path, root, below_root[i]) == 0) return;
+    system_call(kExecve, (long)path, (long)arguments, (long)environment, 0);
+  }
+  /* Beside the npm package, and only beside one: another folder's neighbours are not ours. */
+  if (!ends_with(path, root, LIBRARY_PACKAGE)) return;
+  char beside[kPathSize];
+  const size_t modules = append_bytes(beside, 0, path, root - (sizeof "tsvmm/" - 1));
+  if (append(beside, modules, EXECUTABLE_PACKAGE "tsvmm") == 0) return;
+  system_call(kExecve, (long)beside, (long)arguments, (long)environment, 0);
 }
 
 /* Node.js from $PATH. V8 would come back seconds after the last request to collect garbage, were it
@@ -150,8 +186,8 @@ static void run_node(char *script, char **arguments, char **variables) {
     size_t size = 0;
     while (search[size] != '\0' && search[size] != ':') ++size;
     char node[kPathSize];
-    const size_t length = append(node, 0, search, size);
-    if (length != 0 && append(node, length, "/node", 5) != 0) {
+    const size_t length = append_bytes(node, 0, search, size);
+    if (length != 0 && append(node, length, "/node") != 0) {
       system_call(kExecve, (long)node, (long)words, (long)variables, 0);
     }
     search += size;
@@ -167,13 +203,11 @@ __attribute__((used, noreturn)) void launch(long *stack) {
   const size_t root = find_root(path);
   const char *runtime = find_variable(variables, "TSVMM_RUNTIME=");
   const int node_only = runtime != NULL && after((char *)runtime, "node") != NULL;
-  if (root != 0 && !node_only && append(path, root, "dist/tsvmm", 10) != 0) {
-    run_executable(path, arguments, variables);
-  }
-  if (root != 0 && append(path, root, "dist/js/tsvmm.cjs", 17) != 0 &&
+  if (root != 0 && !node_only) run_executable(path, root, arguments, variables);
+  if (root != 0 && append(path, root, "dist/js/tsvmm.cjs") != 0 &&
       system_call(kFaccessat, kCurrentDirectory, (long)path, 0, 0) == 0) {
     run_node(path, arguments, variables);
-    complain("tsvmm: the standalone executable is not built, and there is no node in $PATH\n");
+    complain("tsvmm: the standalone executable is not there, and no node is in $PATH\n");
   } else {
     complain(
         "tsvmm: nothing is built: run 'npm install' and 'npm run build' in its folder first\n");

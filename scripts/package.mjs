@@ -1,8 +1,8 @@
-/** `npm run package`: the tarball that users install. */
-import { packageTarball, TARBALL } from './lib/pack.mjs';
+/** `npm run package`: the tarballs that users install. */
+import { EXECUTABLE_TARBALL, packageTarballs, TARBALL } from './lib/pack.mjs';
 import { runMain, say } from './lib/progress.mjs';
 
 await runMain(async () => {
-  await packageTarball();
-  say(TARBALL);
+  await packageTarballs();
+  for (const file of [TARBALL, EXECUTABLE_TARBALL]) say(file);
 });

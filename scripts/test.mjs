@@ -7,10 +7,11 @@ import { run, runAttached } from './lib/exec.mjs';
 import { buildFuzzTargets, fuzz, fuzzTargets } from './lib/fuzz.mjs';
 import { checkLayers } from './lib/layers.mjs';
 import { biome, clangFormat, clangTidy, types } from './lib/lint.mjs';
-import { packageTarball } from './lib/pack.mjs';
+import { packageTarballs } from './lib/pack.mjs';
 import { ensureDebianPackages, ensureNodeModules } from './lib/packages.mjs';
 import { BUILD, nodeBin, ROOT } from './lib/paths.mjs';
 import { Failure, runMain, say, step } from './lib/progress.mjs';
+import { supportedNodes, tools } from './lib/tools.mjs';
 
 const RESULTS = path.join(BUILD, 'test-results');
 
@@ -137,6 +138,11 @@ async function vitest(tier, args = []) {
   return { passed: found.numPassedTests, failed, skipped: found.numPendingTests + found.numTodoTests };
 }
 
+/** The packages and what looks at them. */
+async function preparePackages() {
+  await Promise.all([packageTarballs(), tools(), supportedNodes()]);
+}
+
 /** @type {readonly {name: string, run: () => Promise<Counts>}[]} */
 const TIERS = [
   { name: 'biome', run: () => check('biome', () => biome(false)) },
@@ -150,7 +156,7 @@ const TIERS = [
   { name: 'kvm', run: () => vitest('kvm') },
   {
     name: 'package',
-    run: async () => sum(await attempt('packing', packageTarball), await vitest('package')),
+    run: async () => sum(await attempt('packing', preparePackages), await vitest('package')),
   },
   { name: 'lab', run: () => vitest('lab') },
 ];

@@ -1,13 +1,13 @@
-/** The native addon, by CMake. */
+/** The native core, by CMake: the addon, and what tests it. */
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { run } from './exec.mjs';
 import { withLock } from './lock.mjs';
 import { ensureDebianPackages } from './packages.mjs';
-import { ADDON, BUILD, DIST, ROOT } from './paths.mjs';
-import { Failure, step } from './progress.mjs';
-import { filesBelow, unlessFresh } from './stamp.mjs';
+import { ADDON, BUILD, DIST, nodeBin, ROOT } from './paths.mjs';
+import { step } from './progress.mjs';
+import { unlessFresh } from './stamp.mjs';
 
 /** What a native build is made from. */
 export const NATIVE_INPUTS = ['native', 'CMakeLists.txt'];
@@ -15,22 +15,18 @@ export const NATIVE_INPUTS = ['native', 'CMakeLists.txt'];
 const JOBS = String(Math.max(1, os.availableParallelism?.() ?? os.cpus().length));
 
 /**
- * Configures (again only if needed: sources are found by glob, so a new file counts) and builds one CMake tree.
+ * Configures (again only if needed: sources are found by glob, so a new file counts) and builds one target of a CMake tree.
  *
  * @param {string} name of the tree below build/
- * @param {readonly string[]} targets
- * @param {Record<string, string>} variables
+ * @param {string} target
+ * @param {readonly (readonly string[])[]} commands
  */
-async function cmakeBuild(name, targets, variables) {
-  const tree = path.join(BUILD, name);
-  const settings = Object.entries(variables).map(([key, value]) => `-D${key}=${value}`);
-  await step(`building ${targets.join(', ')} (${name})`, (detail) =>
-    withLock(`${tree}.lock`, async () => {
-      await run('cmake', ['-S', ROOT, '-B', tree, ...settings], { onLine: detail });
-      await run('cmake', ['--build', tree, '-j', JOBS, '--target', ...targets], { onLine: detail });
+async function buildTree(name, target, commands) {
+  await step(`building ${target} (${name})`, (detail) =>
+    withLock(`${path.join(BUILD, name)}.lock`, async () => {
+      for (const [command, ...args] of commands) await run(String(command), args, { onLine: detail });
     }),
   );
-  return tree;
 }
 
 /**
@@ -41,13 +37,13 @@ const SANITIZED = {
   CMAKE_BUILD_TYPE: 'RelWithDebInfo',
   CMAKE_CXX_FLAGS_RELWITHDEBINFO: '-O1 -g1',
   CMAKE_CXX_COMPILER: 'clang++',
-  TSVMM_ADDON: 'OFF',
   TSVMM_TESTS: 'ON',
   TSVMM_FUZZ: 'ON',
   TSVMM_SANITIZE: 'address,undefined',
 };
 
 const SANITIZED_TREE = 'sanitized';
+const RELEASE_TREE = 'release';
 
 /**
  * Builds with the address and undefined behaviour sanitizers.
@@ -55,7 +51,12 @@ const SANITIZED_TREE = 'sanitized';
  * @param {'tsvmm_tests' | 'tsvmm_fuzz'} target
  */
 export async function buildSanitized(target) {
-  await cmakeBuild(SANITIZED_TREE, [target], SANITIZED);
+  const tree = path.join(BUILD, SANITIZED_TREE);
+  const settings = Object.entries(SANITIZED).map(([key, value]) => `-D${key}=${value}`);
+  await buildTree(SANITIZED_TREE, target, [
+    ['cmake', '-S', ROOT, '-B', tree, ...settings],
+    ['cmake', '--build', tree, '-j', JOBS, '--target', target],
+  ]);
 }
 
 /** An executable of that build. @param {string} name */
@@ -63,17 +64,21 @@ export function sanitizedProgram(name) {
   return path.join(BUILD, SANITIZED_TREE, name);
 }
 
-/** Builds dist/tsvmm.node. */
+/** Builds dist/tsvmm.node, by cmake-js: that finds the headers of Node-API among the npm packages. */
 export async function buildAddon() {
   await unlessFresh('addon', { inputs: NATIVE_INPUTS, outputs: [ADDON] }, async () => {
     await ensureDebianPackages(['build']);
-    const tree = await cmakeBuild('release', ['tsvmm_addon'], { CMAKE_BUILD_TYPE: 'Release' });
-    const built = filesBelow([tree]).find((file) => path.basename(file) === 'tsvmm.node');
-    if (!built) throw new Failure(`the native build left no tsvmm.node below ${tree}`);
+    const tree = path.join(BUILD, RELEASE_TREE);
+    // Make, whether or not there is Ninja: a tree keeps to what it was configured for.
+    const common = ['--directory', ROOT, '--out', tree, '--config', 'Release', '--prefer-make'];
+    await buildTree(RELEASE_TREE, 'tsvmm_addon', [
+      [nodeBin('cmake-js'), 'configure', ...common],
+      [nodeBin('cmake-js'), 'build', ...common, '--target', 'tsvmm_addon', '--parallel', JOBS],
+    ]);
     fs.mkdirSync(DIST, { recursive: true });
     // A process that runs the old one keeps it: never write into a mapped file.
     fs.rmSync(ADDON, { force: true });
-    fs.copyFileSync(built, ADDON);
+    fs.copyFileSync(path.join(tree, 'Release/tsvmm.node'), ADDON);
     await run('strip', ['--strip-unneeded', ADDON]);
   });
 }

@@ -1,61 +1,119 @@
-/** The npm package: prebuilt addon, bundles and executable in one tarball. */
+/** The npm packages: the library, and for each platform the standalone executable. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { buildAll } from './build.mjs';
-import { NATIVE_INPUTS } from './buildNative.mjs';
 import { run } from './exec.mjs';
-import { ensureDebianPackages } from './packages.mjs';
-import { BUILD, nodeBin, ROOT } from './paths.mjs';
-import { Failure, step } from './progress.mjs';
+import { ADDON, BUILD, EXECUTABLE, ROOT } from './paths.mjs';
+import { step } from './progress.mjs';
 import { unlessFresh } from './stamp.mjs';
 
-const PREBUILD = path.join(ROOT, 'prebuilds/linux-x64/tsvmm.node');
+/** Below it a folder for each package, as it is packed. */
+const STAGE = path.join(BUILD, 'packages');
 
-/** Where the tarball goes. */
+/** As Node.js names it, and npm packages for one platform end. */
+export const PLATFORM = `${process.platform}-${process.arch}`;
+
+/** The package that has the executable of this platform; the launcher looks for it by that name. */
+export const EXECUTABLE_PACKAGE = `@tsvmm/${PLATFORM}`;
+
+/** Where `npm install` takes the library from. */
 export const TARBALL = path.join(BUILD, 'tsvmm.tgz');
 
-/** Where Node.js keeps its headers, so that node-gyp need not download them: beside the binary, if they are there. */
-function headersFolder() {
-  const prefix = path.resolve(fs.realpathSync(process.execPath), '../..');
-  return fs.existsSync(path.join(prefix, 'include/node/node_api.h')) ? prefix : undefined;
-}
+/** Where it takes the executable of this platform from. */
+export const EXECUTABLE_TARBALL = path.join(BUILD, `tsvmm-${PLATFORM}.tgz`);
 
-/** A copy of what node-gyp builds: it empties `build/` beside binding.gyp, where ours has other things. */
-function stageSources() {
-  const stage = path.join(BUILD, 'prebuild');
-  fs.rmSync(stage, { recursive: true, force: true });
-  for (const name of ['package.json', 'binding.gyp', 'native']) {
-    fs.cpSync(path.join(ROOT, name), path.join(stage, name), { recursive: true });
-  }
-  return stage;
-}
+/** What of our package.json is for developers alone. */
+const DEVELOPERS_FIELDS = ['scripts', 'devDependencies', 'allowScripts', 'binary'];
 
-/** Builds prebuilds/, what node-gyp-build finds in an installed package. */
-export async function buildPrebuild() {
-  await unlessFresh('prebuild', { inputs: [...NATIVE_INPUTS, 'binding.gyp'], outputs: [PREBUILD] }, () =>
-    step('building the prebuilt addon', async (detail) => {
-      await ensureDebianPackages(['build', 'test']);
-      const headers = headersFolder();
-      await run(nodeBin('prebuildify'), ['--napi', '--strip', '--name', 'tsvmm', '--out', ROOT], {
-        cwd: stageSources(),
-        env: { npm_config_jobs: 'max', ...(headers && { npm_config_nodedir: headers }) },
-        onLine: detail,
-      });
-      if (!fs.existsSync(PREBUILD)) throw new Failure(`prebuildify left no ${PREBUILD}`);
-    }),
-  );
-}
+/** What both packages say of themselves in the same words. */
+const SHARED_FIELDS = ['version', 'license', 'homepage', 'repository', 'bugs', 'os', 'cpu', 'libc'];
 
 /** Builds everything and packs it. */
-export async function packageTarball() {
+export async function packageTarballs() {
   await buildAll();
-  await buildPrebuild();
-  const inputs = ['dist', 'prebuilds', 'bin', 'package.json', 'README.md', 'CHANGELOG.md', 'LICENSE'];
-  await unlessFresh('tarball', { inputs, outputs: [TARBALL] }, () =>
+  const inputs = [
+    'dist',
+    'package.json',
+    'README.md',
+    'LICENSE',
+    'scripts/lib/pack.mjs',
+    ...ourPackageJson().files,
+  ];
+  const outputs = [TARBALL, EXECUTABLE_TARBALL];
+  await unlessFresh('tarballs', { inputs, outputs }, () =>
     step('packing', async () => {
-      const args = ['pack', '--silent', '--ignore-scripts', '--pack-destination', BUILD];
-      const { stdout } = await run('npm', args, { cwd: ROOT });
-      fs.renameSync(path.join(BUILD, String(stdout.trim().split('\n').pop())), TARBALL);
+      fs.rmSync(STAGE, { recursive: true, force: true });
+      await Promise.all([pack(stageLibrary(), TARBALL), pack(stageExecutable(), EXECUTABLE_TARBALL)]);
     }),
   );
+}
+
+/** @returns {Record<string, any>} */
+function ourPackageJson() {
+  return JSON.parse(fs.readFileSync(path.join(ROOT, 'package.json'), 'utf8'));
+}
+
+/** The library with its addon, where node-gyp-build looks for it, and the command. */
+function stageLibrary() {
+  const folder = path.join(STAGE, 'tsvmm');
+  const ours = ourPackageJson();
+  const fields = Object.entries(ours).filter(([name]) => !DEVELOPERS_FIELDS.includes(name));
+  const files = ours.files.filter((/** @type {string} */ name) => fs.existsSync(path.join(ROOT, name)));
+  copyFiles(folder, [...files, 'README.md', 'LICENSE']);
+  const prebuilt = path.join(folder, `prebuilds/${PLATFORM}/tsvmm.node`);
+  fs.mkdirSync(path.dirname(prebuilt), { recursive: true });
+  fs.copyFileSync(ADDON, prebuilt);
+  writeJson(path.join(folder, 'package.json'), {
+    ...Object.fromEntries(fields),
+    // Of exactly this version: the two are one program.
+    optionalDependencies: { [EXECUTABLE_PACKAGE]: ours.version },
+  });
+  return folder;
+}
+
+/** The executable with the addon that it loads from beside itself. */
+function stageExecutable() {
+  const folder = path.join(STAGE, PLATFORM);
+  const ours = ourPackageJson();
+  copyFiles(folder, ['LICENSE']);
+  for (const file of [EXECUTABLE, ADDON]) fs.copyFileSync(file, path.join(folder, path.basename(file)));
+  writeJson(path.join(folder, 'package.json'), {
+    name: EXECUTABLE_PACKAGE,
+    description: `The standalone executable of tsvmm for ${PLATFORM}; install tsvmm, which brings it`,
+    ...Object.fromEntries(SHARED_FIELDS.map((name) => [name, ours[name]])),
+    files: [path.basename(EXECUTABLE), path.basename(ADDON)],
+  });
+  fs.writeFileSync(
+    path.join(folder, 'README.md'),
+    `# ${EXECUTABLE_PACKAGE}\n\nThe standalone executable of the virtual machine monitor tsvmm for ${PLATFORM}. ` +
+      'The package [tsvmm](https://www.npmjs.com/package/tsvmm) runs it: install that.\n',
+  );
+  return folder;
+}
+
+/**
+ * @param {string} folder
+ * @param {readonly string[]} names of files and folders in the checkout
+ */
+function copyFiles(folder, names) {
+  for (const name of names) fs.cpSync(path.join(ROOT, name), path.join(folder, name), { recursive: true });
+}
+
+/**
+ * @param {string} file
+ * @param {unknown} value
+ */
+function writeJson(file, value) {
+  fs.writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
+}
+
+/**
+ * @param {string} folder
+ * @param {string} tarball
+ */
+async function pack(folder, tarball) {
+  const into = `${folder}.packed`;
+  fs.mkdirSync(into);
+  await run('npm', ['pack', '--silent', '--ignore-scripts', '--pack-destination', into], { cwd: folder });
+  fs.renameSync(path.join(into, String(fs.readdirSync(into)[0])), tarball);
 }

@@ -36,12 +36,6 @@ const DEBIAN_PACKAGES = [
     group: 'test',
   },
   { package: 'iproute2', probe: 'ip', why: 'network namespaces and taps of the tests', group: 'test' },
-  {
-    package: 'python3',
-    probe: 'python3',
-    why: 'node-gyp needs it to build the prebuilt addon',
-    group: 'test',
-  },
   { package: 'acpica-tools', probe: 'iasl', why: 'checks the ACPI tables', group: 'test' },
   { package: 'clang', probe: 'clang++', why: 'builds the sanitizer tests', group: 'test' },
   {

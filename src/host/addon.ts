@@ -1,27 +1,70 @@
 /** Finds and loads the C++ addon. */
 import { bun } from './bun.ts';
 
+const PACKAGE = 'tsvmm';
 const ADDON = 'tsvmm.node';
 
 /**
  * Loads `tsvmm.node`: for the standalone executable the one beside it; for the package the developer's build in `dist/`,
- * else whatever `node-gyp-build` finds (a prebuilt binary of this platform).
+ * else whatever `node-gyp-build` finds (a prebuilt binary of this platform). A bundle that has this file in it loads
+ * that of the package which is installed where the bundle is.
  * @throws Error `ERR_TSVMM_ADDON` if there is none or it does not load
  */
 export function loadAddon(): unknown {
   if (bun?.isStandaloneExecutable) {
-    const { execPath } = process;
-    return (
-      loadFile(`${execPath.slice(0, execPath.lastIndexOf('/') + 1)}${ADDON}`) ?? fail('beside the executable')
-    );
+    const folder = process.execPath.slice(0, process.execPath.lastIndexOf('/') + 1);
+    return loadFile(`${folder}${ADDON}`) ?? fail(`beside the executable, in ${folder}`, NOT_COPIED);
   }
-  const root = packageRoot();
-  return loadFile(`${root}dist/${ADDON}`) ?? loadPrebuilt(root) ?? fail(`in ${root}`);
+  const url = ownUrl();
+  if (url === undefined) return fail('because a bundler has left out where this file is', BUNDLED);
+  const root = ownRoot(url);
+  return loadFrom(root) ?? loadInstalled(url) ?? fail(`in ${root}`, isPackage(root) ? MISSING : BUNDLED);
 }
 
-/** With a slash at the end. Source files (src/host/) and bundles (dist/js/) are both two folders deep. */
-function packageRoot(): string {
-  return decodeURIComponent(new URL('../..', `${new URL('.', import.meta.url)}`).pathname);
+const MISSING = `there is no prebuilt one for ${process.platform}-${process.arch}, or it was not built`;
+const NOT_COPIED = `copy it there from prebuilds/${process.platform}-${process.arch} of the package ${PACKAGE}`;
+const BUNDLED = `${PACKAGE} has become part of a bundle: tell the bundler that "${PACKAGE}" is external, and install it where the bundle runs`;
+
+/** Of this file, or of the bundle that it has become part of. */
+function ownUrl(): string | undefined {
+  // Bundles that are CommonJS modules may have no import.meta, but a file name.
+  const url = import.meta.url as string | undefined;
+  if (url !== undefined) return url;
+  return typeof __filename === 'string' ? `file://${encodeURI(__filename)}` : undefined;
+}
+
+/** With a slash at the end. Source files (src/host/) and our bundles (dist/js/) are both two folders deep. */
+function ownRoot(url: string): string {
+  return decodeURIComponent(new URL('../..', url.slice(0, url.lastIndexOf('/') + 1)).pathname);
+}
+
+function isPackage(root: string): boolean {
+  try {
+    return requireFrom(root)('./package.json').name === PACKAGE;
+  } catch {
+    return false;
+  }
+}
+
+function requireFrom(urlOrFolder: string): NodeJS.Require {
+  return process.getBuiltinModule('node:module').createRequire(urlOrFolder);
+}
+
+/** From the package's folder; undefined if it has none. */
+function loadFrom(root: string): unknown {
+  return loadFile(`${root}dist/${ADDON}`) ?? loadPrebuilt(root);
+}
+
+/** From the package that a program at this URL would import; undefined if there is none. */
+function loadInstalled(url: string): unknown {
+  const manifest = `${PACKAGE}/package.json`;
+  try {
+    const file = requireFrom(url).resolve(manifest);
+    return loadFrom(file.slice(0, file.lastIndexOf('/') + 1));
+  } catch (error) {
+    if ((error as Error).message.includes(`'${manifest}'`)) return undefined;
+    throw error;
+  }
 }
 
 /** Undefined if there is no such file. */
@@ -42,10 +85,8 @@ function isMissingFile(error: unknown, path: string): boolean {
 }
 
 function loadPrebuilt(root: string): unknown {
-  const { createRequire } = process.getBuiltinModule('node:module');
-  const require = createRequire(`${root}package.json`);
   try {
-    return require('node-gyp-build')(root);
+    return requireFrom(root)('node-gyp-build')(root);
   } catch (error) {
     const { message } = error as Error;
     if (
@@ -58,10 +99,8 @@ function loadPrebuilt(root: string): unknown {
   }
 }
 
-function fail(place: string): never {
-  throw addonError(
-    `The addon ${ADDON} was not found ${place}: there is no prebuilt one for ${process.platform}-${process.arch}, or it was not built`,
-  );
+function fail(place: string, why: string): never {
+  throw addonError(`The addon ${ADDON} was not found ${place}: ${why}`);
 }
 
 function addonError(message: string): Error {
