@@ -24,7 +24,7 @@ async function main(args: readonly string[]): Promise<void> {
   let code: number;
   try {
     headStart(args);
-    code = await act(parse(args));
+    code = args[0] === 'vmhost' ? await vmhost(args.slice(1)) : await act(parse(args));
   } catch (error) {
     say(describeError(error));
     code = EXIT_FAILURE;
@@ -42,6 +42,19 @@ function headStart(args: readonly string[]): void {
       // Said when the VM is started, should that be what the words ask for.
     }
     return;
+  }
+}
+
+/** The process of one VM below a supervisor's folder. */
+async function vmhost(args: readonly string[]): Promise<number> {
+  const { vmhostCommand } = await import('../api/vmhost/command.ts');
+  try {
+    return await vmhostCommand(args);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    say(error.message);
+    process.stderr.write("Try 'tsvmm vmhost --help'.\n");
+    return EXIT_USAGE;
   }
 }
 

@@ -9,6 +9,8 @@ export interface StreamConnection {
   readonly waiting: boolean;
   /** Closes after everything written has left. */
   end(): void;
+  /** Closes at once; what has not left is lost. */
+  terminate(): void;
   /** Stops and goes on with reading. */
   pause(): void;
   resume(): void;
@@ -98,6 +100,7 @@ function bunConnection(socket: BunSocket<BunState>): StreamConnection {
       state.ending = true;
       if (state.pending.length === 0) socket.end();
     },
+    terminate: () => socket.terminate(),
     pause: () => socket.pause(),
     resume: () => socket.resume(),
   };

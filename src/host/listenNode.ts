@@ -37,6 +37,9 @@ function serve(socket: Socket, accept: (connection: StreamConnection) => StreamH
     end: () => {
       socket.end();
     },
+    terminate: () => {
+      socket.destroy();
+    },
     pause: () => {
       socket.pause();
     },

@@ -1,0 +1,16 @@
+/** What the vmhost protocol needs of a VM. */
+import type { VmhostState } from './protocol.ts';
+
+export interface VmController {
+  readonly state: Exclude<VmhostState, 'stopping'>;
+  /** A port of the host's loopback address that leads to the guest's port 22; 0 where there is none. */
+  readonly sshPort: number;
+  /** What runs the VM. */
+  readonly backend: string;
+  /** Resolves when the VM is gone, however that came about. */
+  readonly exited: Promise<unknown>;
+  /** Ends the VM in order within that time, by force when it is over. Resolves when the VM is gone. */
+  stop(timeoutMs: number): Promise<void>;
+  /** Ends the VM at once, also while `stop` waits. */
+  forceStop(): Promise<void>;
+}

@@ -1,0 +1,40 @@
+/**
+ * The vmhost protocol: a supervisor asks a VM's own process for its state, or to stop it. Over a UNIX stream socket, one JSON
+ * object each way and a newline behind it; then the connection is closed.
+ */
+
+/** What a supervisor may ask. */
+export const VMHOST_METHODS = ['status', 'info', 'stop', 'force_stop'] as const;
+export type VmhostMethod = (typeof VMHOST_METHODS)[number];
+
+export interface VmhostRequest {
+  readonly method: VmhostMethod;
+  /** Of `stop`: seconds until the VM is ended by force. 30 where absent or not positive. */
+  readonly timeout_seconds?: number;
+}
+
+/** The VM's, and what is answered to a stop that goes on in the background. */
+export type VmhostState = 'running' | 'stopped' | 'error' | 'stopping';
+
+export interface VmhostResponse {
+  readonly ok: boolean;
+  readonly error?: string;
+  readonly state?: VmhostState;
+  /** A port of the host's loopback address that leads to the guest's port 22; absent where there is none. */
+  readonly ssh_port?: number;
+  /** What runs the VM. */
+  readonly backend?: string;
+}
+
+/** Bytes of a request or an answer, white space around it included. */
+export const MAX_VMHOST_MESSAGE = 65_536;
+/** How long connecting may take, and the whole exchange. */
+export const CONNECT_TIMEOUT_MS = 5_000;
+export const EXCHANGE_TIMEOUT_MS = 30_000;
+/** Of a stop that names none. */
+export const DEFAULT_STOP_SECONDS = 30;
+
+/** A message as it goes over the socket. */
+export function encodeVmhost(message: VmhostRequest | VmhostResponse): Uint8Array {
+  return new TextEncoder().encode(`${JSON.stringify(message)}\n`);
+}

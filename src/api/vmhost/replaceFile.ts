@@ -1,0 +1,21 @@
+/** Writes a file so that a reader, also one after a crash, finds either what was there or all of the new content. */
+import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+
+/** @param mode of the new file, whatever the umask @throws Error with nothing left behind */
+export function replaceFile(path: string, content: string, mode: number): void {
+  const unfinished = `${path}.${process.pid}.new`;
+  try {
+    const fd = openSync(unfinished, 'wx', mode);
+    try {
+      fchmodSync(fd, mode);
+      writeFileSync(fd, content);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(unfinished, path);
+  } catch (error) {
+    rmSync(unfinished, { force: true });
+    throw error;
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * The folder of a VM below a supervisor's: `vms/NAME`, with the VM's configuration and what its process leaves there while it
+ * runs. `vm.json` or `vm.toml` have the schema of the REST API's `vm.create`; without them, masterblaster's files say what
+ * the VM is.
+ */
+import { readFileSync, statSync } from 'node:fs';
+import { ConfigError } from '../../config/configError.ts';
+import { decode } from '../../config/decode.ts';
+import { type VmConfig, vmConfig } from '../../config/vmConfig.ts';
+import type { DaemonState, Jcard } from './jcard.ts';
+
+/** Of state.json, as its daemon makes it. */
+const STATE_MODE = 0o644;
+/** Larger files are refused. */
+const MAX_FILE = 1 << 20;
+
+export interface VmFolder {
+  readonly path: string;
+  readonly config: VmConfig;
+  /** What the VM's daemon made of it; absent for VMs of our own. */
+  readonly daemon?: { readonly card: Jcard; readonly cardText: string; readonly state: DaemonState };
+}
+
+/** @returns `DIR/vms/NAME` @throws ConfigError if that is no name of a folder */
+export function vmFolderPath(configDir: string, name: string): string {
+  if (!/^[A-Za-z0-9_][\w.+-]*$/.test(name) || name.length > 200) {
+    throw new ConfigError('invalid', `"${name}" is no name of a VM: letters, digits and _ . + - only`);
+  }
+  return `${configDir}/vms/${name}`;
+}
+
+/** @throws ConfigError saying which file is missing, or what is wrong in which */
+export async function readVmFolder(configDir: string, path: string): Promise<VmFolder> {
+  const json = read(`${path}/vm.json`);
+  if (json !== undefined) return { path, config: ownConfig('vm.json', parseJson('vm.json', json), path) };
+  const toml = read(`${path}/vm.toml`);
+  if (toml !== undefined)
+    return { path, config: ownConfig('vm.toml', await parseToml('vm.toml', toml), path) };
+  return readDaemonFolder(configDir, path);
+}
+
+/** Without a word about the consoles, what the guest prints goes into `serial.log`: the process has no terminal. */
+function ownConfig(file: string, value: unknown, path: string): VmConfig {
+  const defaults = { serial: { mode: 'File', file: `${path}/serial.log` }, console: { mode: 'Off' } };
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
+  try {
+    return decode(vmConfig, isObject ? { ...defaults, ...value } : value);
+  } catch (error) {
+    if (error instanceof ConfigError) throw new ConfigError(error.kind, `${file}: ${error.message}`);
+    throw error;
+  }
+}
+
+async function readDaemonFolder(configDir: string, path: string): Promise<VmFolder> {
+  const cardText = read(`${path}/jcard.toml`);
+  const stateText = read(`${path}/state.json`);
+  if (cardText === undefined || stateText === undefined) {
+    throw new ConfigError(
+      'invalid',
+      `${path} has no vm.json, no vm.toml, and not both of jcard.toml and state.json`,
+    );
+  }
+  const { readDaemonState, readJcard } = await import('./jcard.ts');
+  const { jcardVmConfig } = await import('./jcardVm.ts');
+  const card = readJcard(await parseToml('jcard.toml', cardText), process.env);
+  const state = await withSshPort(card, readDaemonState(parseJson('state.json', stateText)), path, stateText);
+  return {
+    path,
+    config: decode(vmConfig, jcardVmConfig(card, state, configDir, path)),
+    daemon: { card, cardText, state },
+  };
+}
+
+/** Where the daemon chose no port for SSH, one that is free is chosen and written down. */
+async function withSshPort(
+  card: Jcard,
+  state: DaemonState,
+  path: string,
+  text: string,
+): Promise<DaemonState> {
+  if (card.network === 'none') return { ...state, sshPort: 0, vsockPort: 0 };
+  if (state.sshPort !== 0) return state;
+  const { freeLoopbackPort } = await import('./freeLoopbackPort.ts');
+  const { replaceFile } = await import('./replaceFile.ts');
+  const sshPort = await freeLoopbackPort();
+  const whole = { ...(JSON.parse(text) as object), ssh_port: sshPort };
+  replaceFile(`${path}/state.json`, `${JSON.stringify(whole, undefined, 2)}\n`, STATE_MODE);
+  return { ...state, sshPort };
+}
+
+/** Undefined if there is no such file. */
+function read(path: string): string | undefined {
+  try {
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (found === undefined) return undefined;
+    if (!found.isFile()) throw new Error('it is no regular file');
+    if (found.size > MAX_FILE) throw new Error(`it has more than ${MAX_FILE} bytes`);
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new ConfigError('invalid', `Cannot read ${path}: ${(error as Error).message}`);
+  }
+}
+
+function parseJson(file: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new ConfigError('malformed', `${file}: ${(error as Error).message}`);
+  }
+}
+
+async function parseToml(file: string, text: string): Promise<unknown> {
+  const { parse } = await import('smol-toml');
+  try {
+    return parse(text);
+  } catch (error) {
+    throw new ConfigError('malformed', `${file}: ${(error as Error).message}`);
+  }
+}
