@@ -27,6 +27,15 @@ import type { VmInfo } from './vmm/info.ts';
 import type { Lifecycle } from './vmm/lifecycle.ts';
 import { type Counters, Vmm } from './vmm/vmm.ts';
 
+export {
+  type ServeVmhostOptions,
+  serveVmhost,
+  VmhostClient,
+  VmhostError,
+  type VmhostResponse,
+  type VmhostService,
+  type VmhostState,
+} from './api/vmhost/library.ts';
 export { ConfigError, type ConfigErrorKind } from './config/configError.ts';
 export type { ConsoleOption, VirtualMachineOptions } from './config/friendlyOptions.ts';
 export type { VmResize } from './config/requests.ts';

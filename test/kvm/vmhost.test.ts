@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { VmhostClient } from '../../src/api/vmhost/client.ts';
+import { serveVmhost, VirtualMachine, VmhostClient } from '../../src/index.ts';
 import { BIN, PAYLOAD, RUNTIMES, type Runtime, request, Tsvmm, temporaryFolder, until } from './support.ts';
 
 interface Child {
@@ -88,7 +88,7 @@ test.each(RUNTIMES)(
     expect(child.log()).toMatch(
       /^\[vmhost:one\] .* stop: pressed the ACPI power button \(after \d+\.\d s\)$/m,
     );
-    expect(child.log()).toMatch(/the VM ended: power-off\n$/);
+    expect(child.log()).toMatch(/the VM ended: power-off$/m);
   },
 );
 
@@ -187,4 +187,32 @@ test.each<[readonly string[], number, RegExp]>([
   expect((await vmm.exit()).code).toBe(code);
   expect(vmm.stderr).toMatch(stderr);
   if (code === 0) expect(vmm.stdout).toMatch(/^Usage: tsvmm vmhost/);
+});
+
+test('the library serves any VM of its own, and removes what it made when the VM is gone', async () => {
+  const folder = temporaryFolder();
+  const paths = { socketPath: path.join(folder, 'v.sock'), pidPath: path.join(folder, 'v.pid') };
+  const vm = await VirtualMachine.create({
+    kernel: PAYLOAD,
+    cmdline: 'run=power-button',
+    memory: '128M',
+    serial: 'stream',
+  });
+  onTestFinished(() => vm.close());
+  let output = '';
+  vm.serial.on('data', (chunk: Buffer) => {
+    output += chunk;
+  });
+  await vm.boot();
+  const lines: string[] = [];
+  await serveVmhost(vm, { ...paths, sshPort: 2222, log: (line) => lines.push(line) });
+  await expect.poll(() => output).toContain('waiting, event register');
+  const client = new VmhostClient(paths.socketPath);
+  expect(await client.info()).toEqual({ ok: true, state: 'running', ssh_port: 2222, backend: 'tsvmm' });
+  expect(fs.readFileSync(paths.pidPath, 'utf8')).toBe(String(process.pid));
+  await vm.pause();
+  await client.stop(100);
+  expect((await vm.exited).reason).toBe('power-off');
+  await expect.poll(() => fs.readdirSync(folder)).toEqual([]);
+  expect(lines.join('\n')).toMatch(/stopping the VM within 100 s\nstop: pressed the ACPI power button/);
 });

@@ -1,5 +1,4 @@
 /** The supervisor's end of the vmhost protocol. */
-import { connect } from 'node:net';
 import { JsonObjectReader } from './jsonObjectReader.ts';
 import {
   CONNECT_TIMEOUT_MS,
@@ -69,7 +68,8 @@ export class VmhostClient {
   }
 }
 
-function exchange(path: string, request: Uint8Array): Promise<VmhostResponse> {
+async function exchange(path: string, request: Uint8Array): Promise<VmhostResponse> {
+  const { connect } = await import('node:net');
   return new Promise((resolve, reject) => {
     const socket = connect({ path });
     const reader = new JsonObjectReader(MAX_VMHOST_MESSAGE);

@@ -11,8 +11,8 @@ import { claimSocket, type SocketClaim } from '../rest/socketClaim.ts';
 import { type Log, openVmhostLog } from './log.ts';
 import { provisionGuest } from './provision.ts';
 import { serveClaimed } from './serve.ts';
+import { BACKEND, vmController } from './vmController.ts';
 import { readVmFolder, type VmFolder, vmFolderPath } from './vmFolder.ts';
-import { BACKEND, VmmController } from './vmmController.ts';
 
 const HELP = `Usage: tsvmm vmhost --name NAME --backend ${BACKEND} --config-dir DIR [--api-socket PATH]
 
@@ -128,7 +128,18 @@ class VmhostProcess {
     await this.#provision(folder);
     if (this.#vmm.state === 'none') return;
     const sshPort = folder.daemon?.state.sshPort ?? 0;
-    const controller = new VmmController(this.#vmm, { sshPort, log: this.#log });
+    const vmm = this.#vmm;
+    const vm = {
+      get state() {
+        return vmm.state;
+      },
+      exited: vmm.exited,
+      info: () => vmm.info(),
+      resume: () => vmm.resume(),
+      powerButton: () => vmm.powerButton(),
+      close: () => vmm.quit(),
+    };
+    const controller = vmController(vm, { sshPort, log: this.#log });
     await serveClaimed(claim, controller, `${this.#path}/vmhost.pid`, { log: this.#log });
     this.#log(`serving ${this.#path}/vmhost.sock`);
   }

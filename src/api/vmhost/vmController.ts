@@ -1,0 +1,62 @@
+/** A VM of this process as the vmhost protocol sees it. */
+import type { Lifecycle } from '../../vmm/lifecycle.ts';
+import type { VmController } from './controller.ts';
+import { GUEST_AGENT_PORT } from './guestAgent.ts';
+import { StopLadder, type StoppableVm } from './stopLadder.ts';
+
+/** What runs VMs here. */
+export const BACKEND = 'tsvmm';
+
+/** What the library's VirtualMachine has, and what a Vmm is made into. */
+export interface ControllableVm {
+  readonly state: Lifecycle;
+  readonly exited: Promise<unknown>;
+  info(): { readonly config: { readonly vsock?: { readonly socket: string } } };
+  resume(): Promise<void>;
+  powerButton(): Promise<void>;
+  /** Ends the machine without asking the guest, and forgets it. */
+  close(): Promise<void>;
+}
+
+export interface VmControllerOptions {
+  /** A port of the host's loopback address that leads to the guest's port 22; 0 unless given. */
+  readonly sshPort?: number;
+  /** Hears the steps of a stop, a line at a time. */
+  readonly log?: (line: string) => void;
+}
+
+export function vmController(
+  vm: ControllableVm,
+  { sshPort = 0, log = () => {} }: VmControllerOptions = {},
+): VmController {
+  return {
+    get state() {
+      return vm.state === 'running' || vm.state === 'paused' ? 'running' : 'stopped';
+    },
+    sshPort,
+    backend: BACKEND,
+    exited: vm.exited,
+    stop: (timeoutMs) => new StopLadder(stoppable(vm), timeoutMs, log).run(),
+    forceStop: async () => {
+      await vm.close();
+      await vm.exited;
+    },
+  };
+}
+
+function stoppable(vm: ControllableVm): StoppableVm {
+  const vsock = vm.state === 'none' ? undefined : vm.info().config.vsock;
+  const connectAgent = async (socket: string) => {
+    const { connectVsock } = await import('../../host/vsockClient.ts');
+    return connectVsock(socket, GUEST_AGENT_PORT);
+  };
+  return {
+    exited: vm.exited,
+    ...(vsock && { connectAgent: () => connectAgent(vsock.socket) }),
+    resumeIfPaused: async () => {
+      if (vm.state === 'paused') await vm.resume();
+    },
+    powerButton: () => vm.powerButton(),
+    end: () => vm.close(),
+  };
+}
