@@ -24,12 +24,28 @@ async function main(args: readonly string[]): Promise<void> {
   let code: number;
   try {
     headStart(args);
-    code = args[0] === 'vmhost' ? await vmhost(args.slice(1)) : await act(parse(args));
+    code = args[0] === 'vmhost' ? await vmhost(args.slice(1)) : await act(parseArguments(args));
   } catch (error) {
-    say(describeError(error));
-    code = EXIT_FAILURE;
+    code = await fail(error, args[0] === 'vmhost' ? 'tsvmm vmhost --help' : 'tsvmm --help');
   }
   process.exit(code);
+}
+
+/**
+ * Says why, and what to write instead where that is known.
+ * @param help the command that explains the options
+ * @returns the exit code
+ */
+async function fail(error: unknown, help: string): Promise<number> {
+  if (!(error instanceof UsageError) && !(error instanceof ConfigError)) {
+    say(describeError(error));
+    return EXIT_FAILURE;
+  }
+  const { advice } = await import('../cli/advice.ts');
+  say(error.message + advice(error.subject));
+  if (error instanceof ConfigError) return EXIT_FAILURE;
+  say(`try '${help}'`);
+  return EXIT_USAGE;
 }
 
 /** The core begins with what is the same for every VM, on a thread of its own, while the rest is got ready here. */
@@ -48,27 +64,7 @@ function headStart(args: readonly string[]): void {
 /** The process of one VM below a supervisor's folder. */
 async function vmhost(args: readonly string[]): Promise<number> {
   const { vmhostCommand } = await import('../api/vmhost/command.ts');
-  try {
-    return await vmhostCommand(args);
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    say(error.message);
-    process.stderr.write("Try 'tsvmm vmhost --help'.\n");
-    return EXIT_USAGE;
-  }
-}
-
-/** Ends the process if the words cannot be understood. */
-function parse(args: readonly string[]): Invocation {
-  try {
-    return parseArguments(args);
-  } catch (error) {
-    if (!(error instanceof UsageError) && !(error instanceof ConfigError)) throw error;
-    say(error.message);
-    if (error instanceof ConfigError) process.exit(EXIT_FAILURE);
-    process.stderr.write("Try 'tsvmm --help'.\n");
-    process.exit(EXIT_USAGE);
-  }
+  return vmhostCommand(args);
 }
 
 /** One line for people, on stderr. */
@@ -77,22 +73,37 @@ function say(message: string): void {
   process.stderr.write(`tsvmm: ${message}${process.stderr.isTTY ? '\r\n' : '\n'}`);
 }
 
+/** Returns when all of it is written: the process ends then. */
+async function print(text: string): Promise<number> {
+  await new Promise((resolve) => process.stdout.write(text, resolve));
+  return 0;
+}
+
 async function act(invocation: Invocation): Promise<number> {
   switch (invocation.action) {
     case 'help': {
       const { helpText } = await import('../cli/help.ts');
-      console.log(helpText());
-      return 0;
+      return print(helpText(invocation.option));
+    }
+    case 'man': {
+      const { manPage } = await import('../cli/manPage.ts');
+      return print(manPage());
+    }
+    case 'completions': {
+      const { completions } = await import('../cli/completions.ts');
+      return print(completions(invocation.shell));
+    }
+    case 'restore': {
+      const { refuseRestore } = await import('../cli/restore.ts');
+      return refuseRestore(invocation.text);
     }
     case 'version': {
-      const { packageVersion } = await import('../vmm/version.ts');
-      console.log(`tsvmm v${packageVersion}`);
-      return 0;
+      const { commit, packageVersion } = await import('../vmm/version.ts');
+      return print(`tsvmm v${packageVersion}${commit === undefined ? '' : ` (${commit})`}\n`);
     }
     case 'openapi': {
       const { openApiDocument } = await import('../api/rest/openApi.ts');
-      console.log(JSON.stringify(openApiDocument(), undefined, 2));
-      return 0;
+      return print(`${JSON.stringify(openApiDocument(), undefined, 2)}\n`);
     }
     case 'run':
       return run(invocation.options);

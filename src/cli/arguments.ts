@@ -1,6 +1,7 @@
 /** The command line: words in, what to do out. */
 import { ConfigError } from '../config/configError.ts';
 import { decode } from '../config/decode.ts';
+import type { Field, Fields } from '../config/schema.ts';
 import { type VmConfig, vmConfig } from '../config/vmConfig.ts';
 import { flagShape, processFlags, unsupportedFlags, type VmFlag, vmFlags } from './flags.ts';
 import { parseInteger } from './optionString.ts';
@@ -14,6 +15,7 @@ export interface RunOptions {
   readonly apiSocket?: PathOrFd;
   readonly eventMonitor?: PathOrFd;
   readonly logFile?: string;
+  readonly logFormat?: string;
   /** 0 for warnings, up to 3. */
   readonly verbosity: number;
   readonly noShutdown: boolean;
@@ -22,9 +24,12 @@ export interface RunOptions {
 }
 
 export type Invocation =
-  | { readonly action: 'help' }
-  | { readonly action: 'version' }
-  | { readonly action: 'openapi' }
+  /** Help with one option, if one is named. */
+  | { readonly action: 'help'; readonly option?: string }
+  | { readonly action: 'version' | 'openapi' | 'man' }
+  | { readonly action: 'completions'; readonly shell: string }
+  /** An option string: its schema is loaded only then. */
+  | { readonly action: 'restore'; readonly text: string }
   | { readonly action: 'run'; readonly options: RunOptions };
 
 /** The values that were given with each flag, by its long name; switches have an empty list. */
@@ -37,20 +42,17 @@ type Words = Map<string, string[]>;
  */
 export function parseArguments(args: readonly string[]): Invocation {
   const { words, verbosity } = collect(args);
-  if (words.has('help')) return { action: 'help' };
-  if (words.has('version')) return { action: 'version' };
-  if (words.has('openapi')) return { action: 'openapi' };
+  const other = otherAction(words);
+  if (other) return other;
   const vm = vmFromWords(words);
   const apiSocket = pathOrFd(words, 'api-socket');
   if (vm === undefined && apiSocket === undefined) {
     throw new UsageError('nothing to do: give --kernel, --firmware or --api-socket');
   }
-  const seccomp = words.get('seccomp')?.[0];
-  if (seccomp !== undefined && seccomp !== 'false') {
-    throw new UsageError(`--seccomp ${seccomp} is not supported yet, only --seccomp false`);
-  }
+  checkSeccomp(words.get('seccomp')?.[0]);
   const eventMonitor = pathOrFd(words, 'event-monitor');
   const logFile = words.get('log-file')?.[0];
+  const logFormat = words.get('log-format')?.[0];
   return {
     action: 'run',
     options: {
@@ -59,9 +61,31 @@ export function parseArguments(args: readonly string[]): Invocation {
       ...(apiSocket && { apiSocket }),
       ...(eventMonitor && { eventMonitor }),
       ...(logFile !== undefined && { logFile }),
+      ...(logFormat !== undefined && { logFormat }),
       ...(vm && { vm }),
     },
   };
+}
+
+/** What is asked for instead of running anything. */
+function otherAction(words: Words): Invocation | undefined {
+  const option = words.get('help')?.[0];
+  if (words.has('help')) return { action: 'help', ...(option !== undefined && { option }) };
+  for (const action of ['version', 'openapi', 'man'] as const) if (words.has(action)) return { action };
+  const shell = words.get('completions')?.[0];
+  if (shell !== undefined) return { action: 'completions', shell };
+  const text = words.get('restore')?.[0];
+  return text === undefined ? undefined : { action: 'restore', text };
+}
+
+/** @throws UsageError for what is no value of the flag; ConfigError for a filter, as there is none yet */
+function checkSeccomp(value: string | undefined): void {
+  if (value === undefined || value === 'false') return;
+  const known = ['true', 'false', 'log', 'errno'];
+  if (!known.includes(value)) {
+    throw new UsageError(`--seccomp: "${value}" is none of ${known.join(', ')}`);
+  }
+  throw new ConfigError('unsupported', `--seccomp ${value} is not supported yet, only --seccomp false`);
 }
 
 function collect(args: readonly string[]): { words: Words; verbosity: number } {
@@ -103,7 +127,7 @@ function collectShort(word: string, words: Words): number {
   let verbosity = 0;
   for (const letter of word.slice(1)) {
     const name = Object.keys(processFlags).find((key) => processFlags[key]?.short === letter);
-    if (name === undefined) throw new UsageError(`unknown flag '-${letter}'`);
+    if (name === undefined) throw unknownFlag(`-${word.length > 2 ? word.slice(1) : letter}`);
     if (name === 'verbose') verbosity++;
     else words.set(name, []);
   }
@@ -114,14 +138,21 @@ function arityOf(name: string): 'none' | 'optional' | 'one' | 'many' {
   // What every object inherits is neither of a kind nor of any help.
   const flag = vmFlags[name];
   if (flag?.kind !== undefined) {
-    if (flag.kind === 'switch') return 'none';
+    if (flag.kind === 'switch') return flag.value === undefined ? 'none' : 'one';
     if (flag.kind === 'options' && flag.bare) return 'optional';
     return flag.kind === 'list' ? 'many' : 'one';
   }
   const processFlag = processFlags[name];
-  if (processFlag?.help !== undefined) return processFlag.value === undefined ? 'none' : 'one';
-  if (unsupportedFlags.includes(name)) throw new UsageError(`--${name} is not supported yet`);
-  throw new UsageError(`unknown flag '--${name}'`);
+  if (processFlag?.help !== undefined) {
+    if (processFlag.optional) return 'optional';
+    return processFlag.value === undefined ? 'none' : 'one';
+  }
+  if (unsupportedFlags.includes(name)) throw new UsageError(`--${name} is not supported`);
+  throw unknownFlag(`--${name}`);
+}
+
+function unknownFlag(given: string): UsageError {
+  return new UsageError(`unknown flag '${given}'`, { kind: 'flag', given });
 }
 
 /** The index of the last value of the flag at `index`; `index` itself if it has none. */
@@ -143,7 +174,7 @@ function vmFromWords(words: Words): VmConfig | undefined {
     if (flag !== undefined) addFlag(raw, flag, `--${name}`, values);
   }
   const payload = raw.payload as RawObject | undefined;
-  if (payload?.kernel === undefined && payload?.firmware === undefined) {
+  if (payload?.kernel === undefined && payload?.firmware === undefined && payload?.igvm === undefined) {
     const given = [...words.keys()].find((name) => Object.hasOwn(vmFlags, name));
     if (given !== undefined) throw new UsageError(`--${given} needs --kernel or --firmware`);
     return undefined;
@@ -153,35 +184,40 @@ function vmFromWords(words: Words): VmConfig | undefined {
 
 function addFlag(raw: RawObject, flag: VmFlag, name: string, values: readonly string[]): void {
   const text = values[0] ?? '';
+  const target = flag.parent ? innerObject(raw, flag.parent) : raw;
   switch (flag.kind) {
-    case 'payload':
-      raw.payload ??= {};
-      (raw.payload as RawObject)[flag.field] = text;
+    case 'text':
+      target[flag.field] = text;
       return;
     case 'switch':
-      raw[flag.field] = true;
+      target[flag.field] = true;
       return;
     case 'list':
-      raw[flag.field] = values.map((value) => objectFromOptions(flagShape(flag), name, value));
+      target[flag.field] = values.map((value) => objectFromOptions(flagShape(flag), name, value));
       return;
     case 'console':
-      raw[flag.field] = { ...defaultOf(flag.field), ...consoleFromOptions(flagShape(flag), name, text) };
+      Object.assign(innerObject(target, flag.field), consoleFromOptions(flagShape(flag), name, text));
       return;
-    case 'options':
-      raw[flag.field] = completeObject(flag.field, objectFromOptions(flagShape(flag), name, text));
+    case 'options': {
+      const object = Object.assign(
+        innerObject(target, flag.field),
+        objectFromOptions(flagShape(flag), name, text),
+      );
+      if (flag.field === 'cpus') object.max_vcpus ??= object.boot_vcpus;
+      if (flag.field === 'balloon') object.size ??= 0;
+    }
   }
 }
 
-/** What is not given is as if the flag were absent; the highest number of vCPUs is the one at boot. */
-function completeObject(field: Extract<VmFlag, { kind: 'options' }>['field'], given: RawObject): RawObject {
-  const object: RawObject = { ...defaultOf(field), ...given };
-  if (field === 'cpus' && given.max_vcpus === undefined) object.max_vcpus = object.boot_vcpus;
-  return object;
+/** What is not given is as if the flag were absent. But the highest number of vCPUs is the one at boot. */
+function innerObject(object: RawObject, field: string): RawObject {
+  object[field] ??= { ...defaultOf(field), ...(field === 'cpus' && { max_vcpus: undefined }) };
+  return object[field] as RawObject;
 }
 
-function defaultOf(field: keyof typeof vmConfig.fields): RawObject | undefined {
-  const schema = vmConfig.fields[field];
-  return 'default' in schema ? (schema.default as unknown as RawObject) : undefined;
+function defaultOf(field: string): RawObject | undefined {
+  const schema: Field | undefined = (vmConfig.fields as Fields)[field];
+  return schema?.default as RawObject | undefined;
 }
 
 /** `path=P`, `fd=N` or a bare path. */
@@ -190,7 +226,7 @@ function pathOrFd(words: Words, flag: string): PathOrFd | undefined {
   if (text === undefined) return undefined;
   if (text.startsWith('fd=')) return { fd: readFd(flag, text.slice('fd='.length)) };
   const path = text.startsWith('path=') ? text.slice('path='.length) : text;
-  if (path === '') throw new UsageError(`--${flag} needs a path`);
+  if (path === '') throw new ConfigError('malformed', `--${flag} needs a path`);
   return { path };
 }
 
@@ -198,7 +234,6 @@ function readFd(flag: string, text: string): number {
   try {
     return parseInteger(text);
   } catch (error) {
-    if (error instanceof ConfigError) throw new UsageError(`--${flag}: ${error.message}`);
-    throw error;
+    throw new ConfigError('malformed', `--${flag}: ${(error as Error).message}`);
   }
 }

@@ -1,34 +1,43 @@
-/** Every flag of the command line, in the order in which help lists them. */
-import type { ObjectShape } from '../config/schema.ts';
+/** Every flag of the command line. */
+import type { Field, ObjectShape } from '../config/schema.ts';
 import { vmConfig } from '../config/vmConfig.ts';
 
 const vm = vmConfig.fields;
 
-/** How the words after a flag become a field of the VM's configuration. */
+/** How the words after a flag become a field of the VM's configuration, or of an object in it. */
 export type VmFlag =
-  | { readonly kind: 'payload'; readonly field: keyof typeof vm.payload.fields }
-  /** `bare`: the flag means something without any options, too. */
+  /** The word as it is. */
+  | { readonly kind: 'text'; readonly parent: 'payload'; readonly field: keyof typeof vm.payload.fields }
+  /** An option string. `bare`: the flag means something without any options, too. */
+  | { readonly kind: 'options'; readonly parent?: 'payload'; readonly field: string; readonly bare?: true }
+  /** Several option strings. */
+  | { readonly kind: 'list'; readonly parent?: 'memory'; readonly field: string }
   | {
-      readonly kind: 'options';
-      readonly field: 'cpus' | 'memory' | 'rng' | 'vsock' | 'balloon' | 'platform' | 'rtc';
-      readonly bare?: true;
+      readonly kind: 'console';
+      readonly parent?: undefined;
+      readonly field: 'serial' | 'console' | 'debug_console';
     }
-  | { readonly kind: 'list'; readonly field: 'disks' | 'net' | 'rate_limit_groups' | 'pmem' }
-  | { readonly kind: 'console'; readonly field: 'serial' | 'console' | 'debug_console' }
-  | { readonly kind: 'switch'; readonly field: 'watchdog' | 'pvpanic' };
+  /** On by being there; `value` stands for a word that follows. */
+  | { readonly kind: 'switch'; readonly parent?: undefined; readonly field: string; readonly value?: string };
 
 export const vmFlags: Readonly<Record<string, VmFlag>> = {
-  kernel: { kind: 'payload', field: 'kernel' },
-  firmware: { kind: 'payload', field: 'firmware' },
-  initramfs: { kind: 'payload', field: 'initramfs' },
-  cmdline: { kind: 'payload', field: 'cmdline' },
+  kernel: { kind: 'text', parent: 'payload', field: 'kernel' },
+  firmware: { kind: 'text', parent: 'payload', field: 'firmware' },
+  initramfs: { kind: 'text', parent: 'payload', field: 'initramfs' },
+  cmdline: { kind: 'text', parent: 'payload', field: 'cmdline' },
+  igvm: { kind: 'text', parent: 'payload', field: 'igvm' },
+  'host-data': { kind: 'text', parent: 'payload', field: 'host_data' },
+  'fw-cfg-config': { kind: 'options', parent: 'payload', field: 'fw_cfg_config' },
   cpus: { kind: 'options', field: 'cpus' },
   memory: { kind: 'options', field: 'memory' },
+  'memory-zone': { kind: 'list', parent: 'memory', field: 'zones' },
+  numa: { kind: 'list', field: 'numa' },
   disk: { kind: 'list', field: 'disks' },
   net: { kind: 'list', field: 'net' },
   'rate-limit-group': { kind: 'list', field: 'rate_limit_groups' },
   rng: { kind: 'options', field: 'rng' },
   pmem: { kind: 'list', field: 'pmem' },
+  fs: { kind: 'list', field: 'fs' },
   vsock: { kind: 'options', field: 'vsock' },
   balloon: { kind: 'options', field: 'balloon' },
   serial: { kind: 'console', field: 'serial' },
@@ -37,19 +46,37 @@ export const vmFlags: Readonly<Record<string, VmFlag>> = {
   watchdog: { kind: 'switch', field: 'watchdog' },
   rtc: { kind: 'options', field: 'rtc', bare: true },
   pvpanic: { kind: 'switch', field: 'pvpanic' },
+  tpm: { kind: 'options', field: 'tpm' },
+  device: { kind: 'list', field: 'devices' },
+  'user-device': { kind: 'list', field: 'user_devices' },
+  vdpa: { kind: 'list', field: 'vdpa' },
+  'generic-vhost-user': { kind: 'list', field: 'generic_vhost_user' },
+  ivshmem: { kind: 'options', field: 'ivshmem' },
+  pvmemcontrol: { kind: 'options', field: 'pvmemcontrol', bare: true },
+  'pci-segment': { kind: 'list', field: 'pci_segments' },
   platform: { kind: 'options', field: 'platform' },
+  landlock: { kind: 'switch', field: 'landlock_enable' },
+  'landlock-rules': { kind: 'list', field: 'landlock_rules' },
+  gdb: { kind: 'switch', field: 'gdb', value: 'path=PATH' },
 };
+
+/** What the schema says of a flag's field. */
+export function flagField({ parent, field }: VmFlag): Field {
+  const fields: Readonly<Record<string, Field>> = parent ? vm[parent].fields : vm;
+  return fields[field] as Field;
+}
 
 /** The shape of the object, or of each object, that an option-string flag describes. */
 export function flagShape(flag: VmFlag): ObjectShape {
-  if (flag.kind === 'list') return vm[flag.field].items;
-  if (flag.kind === 'options' || flag.kind === 'console') return vm[flag.field];
-  return vm.payload;
+  const field = flagField(flag);
+  return (field.type === 'array' ? field.items : field) as ObjectShape;
 }
 
 export interface ProcessFlag {
   /** What stands for the value in help; absent for flags without one. */
   readonly value?: string;
+  /** The value may be left out. */
+  readonly optional?: true;
   readonly short?: string;
   readonly help: string;
 }
@@ -58,18 +85,29 @@ export const processFlags: Readonly<Record<string, ProcessFlag>> = {
   'api-socket': { value: 'path=PATH|fd=N', help: 'Serve the REST API on a UNIX socket' },
   'event-monitor': { value: 'path=PATH|fd=N', help: 'Write events as JSON' },
   'log-file': { value: 'PATH', help: 'Write the log to a file, not to stderr' },
+  'log-format': {
+    value: 'TEMPLATE',
+    help: 'What a line of the log is, with {level}, {msg} and other tokens',
+  },
   'no-shutdown': { help: 'Stay when the guest powers off' },
+  restore: { value: 'source_url=URL,...', help: 'Go on from a snapshot (not supported yet)' },
   seccomp: { value: 'false', help: 'System call filter: only "false" so far' },
   verbose: { short: 'v', help: 'Log more: -v, -vv, -vvv' },
   openapi: { help: 'Print the OpenAPI document of the REST API' },
+  completions: { value: 'bash|zsh|fish', help: 'Print completions for a shell' },
+  man: { help: 'Print the manual page' },
   version: { short: 'V', help: 'Print the version' },
-  help: { short: 'h', help: 'Print this help' },
+  help: {
+    short: 'h',
+    value: 'OPTION',
+    optional: true,
+    help: 'Print this help, or one option with an example',
+  },
 };
 
-/** Flags of the reference that mean nothing here yet. */
+/** Flags of the reference that builds without D-Bus refuse. */
 export const unsupportedFlags: readonly string[] = [
-  ...['dbus-object-path', 'dbus-service-name', 'dbus-system-bus', 'device', 'fs', 'fw-cfg-config', 'gdb'],
-  ...['generic-vhost-user', 'host-data', 'igvm', 'ivshmem', 'landlock', 'landlock-rules', 'log-format'],
-  ...['memory-zone', 'numa', 'pci-segment', 'pvmemcontrol', 'restore'],
-  ...['tpm', 'user-device', 'vdpa'],
+  'dbus-object-path',
+  'dbus-service-name',
+  'dbus-system-bus',
 ];

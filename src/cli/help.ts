@@ -1,109 +1,113 @@
-/** The text of `--help`, written from the tables of flags and the schema. Loaded only when asked for. */
-import type { Field, ObjectShape } from '../config/schema.ts';
-import { vmConfig } from '../config/vmConfig.ts';
-import { flagShape, processFlags, type VmFlag, vmFlags } from './flags.ts';
-import { optionKey } from './schemaOptions.ts';
+/** The texts of `--help`, written from the manual. Loaded only when asked for. */
 
-const INDENT = '      ';
+import { nearest } from '../config/nearest.ts';
+import { type ManualKey, type ManualOption, manual } from './manual.ts';
+import { UsageError } from './usageError.ts';
 
-export function helpText(): string {
-  const lines = [
-    'tsvmm runs a virtual machine.',
-    '',
-    'Usage: tsvmm --kernel PATH [flags]',
-    '       tsvmm --firmware PATH [flags]',
-    '       tsvmm --api-socket path=PATH [flags]',
-    '',
-    'The virtual machine:',
-  ];
-  for (const name in vmFlags) lines.push(...describeVmFlag(name, vmFlags[name] as VmFlag));
-  lines.push('', 'The process:');
-  for (const name in processFlags) {
-    const { value, short, help } = processFlags[name] as (typeof processFlags)[string];
-    lines.push(`  --${name}${value ? ` ${value}` : ''}${short ? `, -${short}` : ''}`, `${INDENT}${help}`);
-  }
-  lines.push(
-    '',
-    'Sizes take K, M or G. Quotes protect commas. Exit codes: 0 for an orderly end, 1 for a failure, 2 for',
-    'a command line that cannot be understood.',
-    '',
+const WIDTH = 110;
+/** Where sentences begin. */
+const COLUMN = 30;
+const ALL = 'all';
+
+/**
+ * @param option with or without dashes; `all` for everything; the overview unless given
+ * @throws UsageError if there is no such option
+ */
+export function helpText(option?: string): string {
+  if (option === undefined) return overview();
+  if (option === ALL) return everything();
+  const name = option.replace(/^--?/, '');
+  const options = manual().flatMap((group) => group.options);
+  const found = options.find((one) => one.name === name || (one.short !== undefined && one.short === name));
+  if (found) return `${describeOption(found).join('\n')}\n`;
+  const near = nearest(
+    name,
+    options.map((one) => one.name),
   );
+  throw new UsageError(`there is no option --${name}${near ? `; did you mean --${near}?` : ''}`);
+}
+
+function overview(): string {
+  const lines = [...introduction(), ''];
+  for (const { title, options } of manual()) {
+    lines.push(`${title}:`, ...options.flatMap(summary), '');
+  }
+  lines.push(...conclusion(), '');
   return lines.join('\n');
 }
 
-function describeVmFlag(name: string, flag: VmFlag): string[] {
-  switch (flag.kind) {
-    case 'payload':
-      return [
-        `  --${name} ${flag.field === 'cmdline' ? 'TEXT' : 'PATH'}`,
-        `${INDENT}${fieldHelp(flag.field)}`,
-      ];
-    case 'switch':
-      return [`  --${name}`, `${INDENT}${vmConfig.fields[flag.field].help}`];
-    case 'console': {
-      const socket = flag.field === 'serial' ? '|socket=PATH' : '';
-      return [`  --${name} off|null|pty|tty|file=PATH${socket}`, ...describeField(name, flag)];
-    }
-    case 'list':
-      return [`  --${name} OPTIONS...`, ...describeField(name, flag)];
-    case 'options':
-      return [`  --${name} ${flag.bare ? '[OPTIONS]' : 'OPTIONS'}`, ...describeField(name, flag)];
+function everything(): string {
+  const lines = [...introduction(), ''];
+  for (const { title, options } of manual()) {
+    lines.push(`${title}:`, '');
+    for (const option of options)
+      lines.push(...describeOption(option).map((line) => (line ? `  ${line}` : '')), '');
   }
+  lines.push(...conclusion(), '');
+  return lines.join('\n');
 }
 
-function fieldHelp(field: keyof typeof vmConfig.fields.payload.fields): string {
-  const definition: Field = vmConfig.fields.payload.fields[field];
-  return definition.help ?? '';
+function introduction(): string[] {
+  return [
+    'tsvmm runs a virtual machine.',
+    '',
+    'Usage: tsvmm --kernel PATH [--initramfs PATH] [--cmdline TEXT] [--disk path=PATH] [--net user] ...',
+    '       tsvmm --api-socket path=PATH',
+    '',
+    'For example:',
+    '  tsvmm --kernel vmlinuz --initramfs initrd.img --cmdline "console=hvc0 root=/dev/vda1" \\',
+    '    --cpus boot=2 --memory size=1G --disk path=root.img,image_type=raw --net user,forward=[tcp:2222:22]',
+  ];
 }
 
-function describeField(name: string, flag: Exclude<VmFlag, { kind: 'payload' }>): string[] {
-  const field: Field = vmConfig.fields[flag.field];
-  const lines = [`${INDENT}${field.help ?? name}${defaultText(field)}`];
-  lines.push(...describeKeys(flagShape(flag), flag.kind === 'console'));
+function conclusion(): string[] {
+  return [
+    "'tsvmm --help disk' explains --disk and its keys, 'tsvmm --help all' everything; 'man tsvmm' is the same.",
+    'OPTIONS are key=value,key=value; OPTIONS... may be several. Sizes are bytes, or take K, M or G. Quotes protect',
+    'commas. Where a terminal is the console, Ctrl-A x ends the VM, and Ctrl-A Ctrl-A is a Ctrl-A for the guest.',
+    'Exit codes: 0 for an orderly end; 1 if a value is refused, the VM cannot start or a vCPU fails; 2 if an option',
+    'is unknown, incomplete or missing.',
+  ];
+}
+
+function heading({ name, short, value }: ManualOption): string {
+  return `--${name}${short ? `, -${short}` : ''}${value ? ` ${value}` : ''}`;
+}
+
+function summary(option: ManualOption): string[] {
+  return entry(`  ${heading(option)}`, option.help);
+}
+
+function describeOption(option: ManualOption): string[] {
+  const lines = [heading(option), `    ${option.help}`];
+  if (!option.supported) lines.push('    Not supported yet: a VM that asks for it is refused when it boots.');
+  if (option.keys.length > 0) lines.push('', ...option.keys.flatMap(describeKey));
+  if (option.example) lines.push('', `    Example: --${option.name} ${option.example}`);
   return lines;
 }
 
-function defaultText(field: Field): string {
-  const mode = (field.default as { mode?: string } | undefined)?.mode;
-  return mode === undefined ? '' : ` (${mode.toLowerCase()})`;
+function describeKey({ key, value, help, supported }: ManualKey): string[] {
+  return entry(`    ${key}=${value}`, supported ? help : `${help}; not supported yet`);
 }
 
-/** One line for each key that means something; those of a console are its modes, listed already. */
-function describeKeys(shape: ObjectShape, isConsole: boolean): string[] {
+/** A name and a sentence beside it, or below it if the name is long; long sentences go on below. */
+function entry(name: string, sentence: string): string[] {
+  const [first = '', ...more] = wrap(sentence, WIDTH - COLUMN - 2);
+  const indent = ' '.repeat(COLUMN);
+  const rest = more.map((line) => indent + line);
+  if (name.length + 1 >= COLUMN) return [name, indent + first, ...rest];
+  return [`${name.padEnd(COLUMN)}${first}`, ...rest];
+}
+
+function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
-  for (const name in shape.fields) {
-    const field = shape.fields[name] as Field;
-    if (field.memberKeys) lines.push(...describeMemberKeys(field));
-    const key = optionKey(name, field);
-    if (key === undefined || field.unsupported) continue;
-    if (isConsole && ['mode', 'file', 'socket'].includes(name)) continue;
-    lines.push(describeKey(key, field, `${field.help ?? ''}${keyDefault(field)}`));
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + word.length >= width) {
+      lines.push(line);
+      line = '';
+    }
+    line += `${line === '' ? '' : ' '}${word}`;
   }
-  return lines;
-}
-
-function describeKey(key: string, field: Field, help: string): string {
-  return `${INDENT}  ${`${key}=${valueText(field)}`.padEnd(34)} ${help}`;
-}
-
-function describeMemberKeys(field: Field): string[] {
-  return Object.entries(field.memberKeys ?? {}).map(([key, [object, member]]) => {
-    const inner = (field as ObjectShape).fields[object] as ObjectShape & Field;
-    const leaf = inner.fields[member] as Field;
-    return describeKey(key, leaf, `${inner.help} ${leaf.help}`);
-  });
-}
-
-function valueText(field: Field): string {
-  if (field.type === 'boolean') return 'on|off';
-  if (field.type === 'enum') return Object.values(field.values).join('|');
-  if (field.type === 'integer') return field.size ? 'SIZE' : field.hex ? '0xN' : 'N';
-  return field.type === 'array' ? '[LIST]' : 'TEXT';
-}
-
-function keyDefault(field: Field): string {
-  const { default: value } = field;
-  if (typeof value === 'boolean') return ` (${value ? 'on' : 'off'})`;
-  if (typeof value === 'number') return ` (${value})`;
-  return field.type === 'enum' && typeof value === 'string' ? ` (${field.values[value]})` : '';
+  return [...lines, line];
 }

@@ -2,13 +2,13 @@
  * The grammar of option values: `key=value,key=value`, where double quotes and square brackets protect commas and `""`
  * inside quotes is a quote. Values stay as written until a function of this file reads them as something.
  */
-import { ConfigError } from '../config/configError.ts';
+import { ConfigError, type Subject } from '../config/configError.ts';
 import { parseByteSize, parseDigits } from '../config/size.ts';
 
 const MAX_LIST_LENGTH = 65_536;
 
-function syntaxError(message: string): ConfigError {
-  return new ConfigError('malformed', message);
+function syntaxError(message: string, subject?: Subject): ConfigError {
+  return new ConfigError('malformed', message, subject);
 }
 
 /**
@@ -92,7 +92,9 @@ export function parseHex(text: string): number {
 /** Bytes: an integer with optional K, M or G (binary). */
 export function parseSize(text: string): number {
   const value = parseByteSize(text);
-  if (value === undefined) throw syntaxError(`"${text}" is not a size such as 512M`);
+  if (value === undefined) {
+    throw syntaxError(`"${text}" is not a size such as 512M`, { kind: 'size', given: text });
+  }
   return value;
 }
 

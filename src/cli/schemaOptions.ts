@@ -1,5 +1,5 @@
 /** Option strings to the JSON form of a configuration object, led by its schema. */
-import { ConfigError } from '../config/configError.ts';
+import { ConfigError, type Subject } from '../config/configError.ts';
 import type { Field, ObjectShape, Shape } from '../config/schema.ts';
 import {
   parseHex,
@@ -16,20 +16,14 @@ import {
 
 export type RawObject = Record<string, unknown>;
 
-/** Fields whose command-line form is not that of their type, as `<shape name>.<field>`. */
+/** Fields whose command-line form does not follow from their type, as `<shape name>.<field>`. */
 const special: Readonly<Record<string, (text: string) => unknown>> = {
-  'CpusConfig.topology': parseTopology,
-  'CpusConfig.affinity': (text) =>
-    parseTupleList(text).map(([vcpu, cpus]) => ({
-      vcpu: parseInteger(vcpu),
-      host_cpus: parseIntegerList(cpus),
-    })),
-  'DiskConfig.queue_affinity': (text) =>
-    parseTupleList(text).map(([queue, cpus]) => ({
-      queue_index: parseInteger(queue),
-      host_cpus: parseIntegerList(cpus),
-    })),
-  'CpusConfig.features': (text) => Object.fromEntries(parseList(text).map((name) => [name, true])),
+  'FwCfgConfig.items': parseFwCfgItems,
+  'RestoreConfig.net_fds': (text) =>
+    parseTupleList(text).map(([id, list]) => {
+      const fds = parseIntegerList(list);
+      return { id, num_fds: fds.length, fds };
+    }),
 };
 
 /** The key of a field in option strings, or undefined if it has none. */
@@ -47,18 +41,56 @@ export function objectFromOptions(shape: ObjectShape, flag: string, text: string
   const object: RawObject = {};
   for (const { key, value } of parseOptionString(text)) {
     const place = placeOfKey(shape, key);
-    if (place === undefined) throw new ConfigError('malformed', `${flag}: unknown option "${key}"`);
+    if (place === undefined) {
+      if (shape.legacyKeys?.includes(key)) continue;
+      throw unknownKey(shape, flag, text, key, value);
+    }
     let target = object;
     for (const name of place.path) target = innerObject(target, name);
     if (value === undefined) {
-      if (!place.shape.fields[place.name]?.bare) {
-        throw new ConfigError('malformed', `${flag}: "${key}" needs a value`);
-      }
+      if (!place.shape.fields[place.name]?.bare)
+        throw malformed(`${flag}: "${key}" needs a value: ${key}=...`);
       target[place.name] = true;
     } else if (value === '') delete target[place.name];
     else target[place.name] = readField(place.shape, place.name, flag, key, value);
   }
   return object;
+}
+
+function unknownKey(
+  shape: ObjectShape,
+  flag: string,
+  text: string,
+  key: string,
+  value: string | undefined,
+): ConfigError {
+  if (key === '')
+    return malformed(`${flag}: there is an option without a name in "${text}", at a comma or an =`);
+  const { mainKey } = shape;
+  if (value === undefined && mainKey !== undefined) {
+    return malformed(`${flag}: unknown option "${key}": write ${mainKey}=${key} if that is what is meant`);
+  }
+  return malformed(`${flag}: unknown option "${key}"`, {
+    kind: 'name',
+    given: key,
+    known: optionKeys(shape),
+  });
+}
+
+/** All keys that an option string of a shape can have. */
+export function optionKeys(shape: ObjectShape): string[] {
+  const keys: string[] = [];
+  for (const name in shape.fields) {
+    const field = shape.fields[name] as Field;
+    const key = optionKey(name, field);
+    if (key !== undefined) keys.push(key);
+    if (field.memberKeys) keys.push(...Object.keys(field.memberKeys));
+  }
+  return keys;
+}
+
+function malformed(message: string, subject?: Subject): ConfigError {
+  return new ConfigError('malformed', message, subject);
 }
 
 /** Where the value of a key belongs: field `name` of a `shape`, that many objects down. */
@@ -92,7 +124,7 @@ function readField(shape: ObjectShape, name: string, flag: string, key: string, 
     return read ? read(value) : readValue(shape.fields[name] as Field, value);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    throw new ConfigError(error.kind, `${flag}: ${key}: ${error.message}`);
+    throw new ConfigError(error.kind, `${flag}: ${key}: ${error.message}`, error.subject);
   }
 }
 
@@ -102,15 +134,46 @@ function readValue(shape: Shape, value: string): unknown {
       return parseToggle(value);
     case 'integer':
       if (shape.hex) return parseHex(value);
+      if (shape.names && Object.hasOwn(shape.names, value)) return shape.names[value];
       return shape.size ? parseSize(value) : parseInteger(value);
     case 'enum':
       return readEnum(shape.values, value);
     case 'array':
-      if (shape.items.type === 'integer') return parseIntegerList(value);
-      return parseList(value).map(unquote);
+      return readArray(shape.items, value);
+    case 'object':
+      return readObject(shape, value);
     default:
       return unquote(value);
   }
+}
+
+/** `[0,2-4]`, `[a,b]`, or `[key@value,...]` for objects of two fields. */
+function readArray(items: Shape, value: string): unknown[] {
+  if (items.type === 'integer') return parseIntegerList(value);
+  if (items.type !== 'object') return parseList(value).map(unquote);
+  const [first, second] = Object.keys(items.fields) as [string, string];
+  return parseTupleList(value).map(([key, member]) => ({
+    [first]: readValue(items.fields[first] as Field, key),
+    [second]: readValue(items.fields[second] as Field, member),
+  }));
+}
+
+/** `a:b:c` for an object of numbers; a list of those that are on for one of switches. */
+function readObject({ fields }: ObjectShape, value: string): RawObject {
+  const names = Object.keys(fields);
+  if (names.some((name) => fields[name]?.type !== 'integer')) {
+    return Object.fromEntries(parseList(value).map((name) => [knownName(name, names), true]));
+  }
+  const parts = splitTopLevel(value, ':').map(parseInteger);
+  if (parts.length !== names.length) {
+    throw malformed(`"${value}" is not ${names.length} numbers with colons between: ${names.join(':')}`);
+  }
+  return Object.fromEntries(names.map((name, index) => [name, parts[index]]));
+}
+
+function knownName(given: string, known: readonly string[]): string {
+  if (known.includes(given)) return given;
+  throw malformed(`"${given}" is none of ${known.join(', ')}`, { kind: 'name', given, known });
 }
 
 function readEnum(values: Readonly<Record<string, string>>, value: string): string {
@@ -118,15 +181,21 @@ function readEnum(values: Readonly<Record<string, string>>, value: string): stri
   for (const name in values) {
     if (values[name] === lower) return name;
   }
-  throw new ConfigError('malformed', `"${value}" is none of ${Object.values(values).join(', ')}`);
+  const known = Object.values(values);
+  throw malformed(`"${value}" is none of ${known.join(', ')}`, { kind: 'name', given: value, known });
 }
 
-function parseTopology(text: string): RawObject {
-  const parts = splitTopLevel(text, ':').map(parseInteger);
-  if (parts.length !== 4)
-    throw new ConfigError('malformed', `"${text}" is not four numbers with colons between`);
-  const [threads_per_core, cores_per_die, dies_per_package, packages] = parts;
-  return { threads_per_core, cores_per_die, dies_per_package, packages };
+/** `[name=N,file=PATH:name=N,string=TEXT]`. */
+function parseFwCfgItems(text: string): RawObject {
+  const inner = text.startsWith('[') && text.endsWith(']') ? text.slice(1, -1) : text;
+  const items = splitTopLevel(inner, ':').map((item) => {
+    const parts = parseOptionString(item).map(({ key, value }) => [
+      knownName(key, ['name', 'file', 'string']),
+      unquote(value ?? ''),
+    ]);
+    return Object.fromEntries(parts) as RawObject;
+  });
+  return { item_list: items };
 }
 
 /**
@@ -143,16 +212,22 @@ export function consoleFromOptions(shape: ObjectShape, flag: string, text: strin
     } else if (mode !== undefined && takesPath && value) {
       object.mode = mode;
       object[key] = unquote(value);
+    } else if (mode === undefined && value === undefined) {
+      throw malformed(`${flag}: "${key}" is none of ${modesOf(shape)}`);
     } else if (mode === undefined) {
-      Object.assign(object, objectFromOptions(shape, flag, value === undefined ? key : `${key}=${value}`));
+      Object.assign(object, objectFromOptions(shape, flag, `${key}=${value}`));
     } else {
-      throw new ConfigError(
-        'malformed',
-        `${flag}: "${value === undefined ? key : `${key}=${value}`}" is not a mode`,
+      throw malformed(
+        `${flag}: "${value === undefined ? key : `${key}=${value}`}" is none of ${modesOf(shape)}`,
       );
     }
   }
   return object;
+}
+
+/** As they are written. */
+export function modesOf({ name }: ObjectShape): string {
+  return `off, null, pty, tty, file=PATH${name === 'SerialConfig' ? ', socket=PATH' : ''}`;
 }
 
 const consoleModes: Readonly<Record<string, string>> = {

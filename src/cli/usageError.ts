@@ -1,7 +1,12 @@
+import type { Subject } from '../config/configError.ts';
+
 /** The command line cannot be understood: exit code 2. */
 export class UsageError extends Error {
-  constructor(message: string) {
+  readonly subject: Subject | undefined;
+
+  constructor(message: string, subject?: Subject) {
     super(message);
     this.name = 'UsageError';
+    this.subject = subject;
   }
 }

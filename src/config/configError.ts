@@ -9,12 +9,33 @@ export type ConfigErrorKind =
   /** Two devices with one identifier. */
   | 'duplicate';
 
+/** For programs: it stays what it is whatever the message says. */
+export type ConfigErrorCode = 'ERR_TSVMM_CONFIG' | 'ERR_TSVMM_UNSUPPORTED' | 'ERR_TSVMM_DUPLICATE_ID';
+
+/** What was written and refused, for advice on what to write instead. */
+export type Subject =
+  /** A name that is not known, and those that are. */
+  | { readonly kind: 'name'; readonly given: string; readonly known: readonly string[] }
+  | { readonly kind: 'flag'; readonly given: string }
+  | { readonly kind: 'size'; readonly given: string };
+
 export class ConfigError extends Error {
   readonly kind: ConfigErrorKind;
+  readonly code: ConfigErrorCode;
+  readonly subject: Subject | undefined;
 
-  constructor(kind: ConfigErrorKind, message: string) {
+  constructor(kind: ConfigErrorKind, message: string, subject?: Subject) {
     super(message);
     this.name = 'ConfigError';
     this.kind = kind;
+    this.code = codes[kind];
+    this.subject = subject;
   }
 }
+
+const codes: Readonly<Record<ConfigErrorKind, ConfigErrorCode>> = {
+  malformed: 'ERR_TSVMM_CONFIG',
+  invalid: 'ERR_TSVMM_CONFIG',
+  unsupported: 'ERR_TSVMM_UNSUPPORTED',
+  duplicate: 'ERR_TSVMM_DUPLICATE_ID',
+};

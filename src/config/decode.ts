@@ -6,7 +6,7 @@ import type { Field, Infer, ObjectShape, Shape } from './schema.ts';
  * Decodes `value` as `shape` says: defaults filled in, null taken for absent, unknown keys dropped. The result shares
  * nothing with the input.
  * @param path what error messages call the value, '' for the root
- * @throws ConfigError `malformed` or `unsupported`
+ * @throws ConfigError `malformed`
  */
 export function decode<S extends Shape>(shape: S, value: unknown, path = ''): Infer<S> {
   return decodeShape(shape, value, path) as Infer<S>;
@@ -27,8 +27,6 @@ function decodeShape(shape: Shape, value: unknown, path: string): unknown {
       return value.map((item, index) => decodeShape(shape.items, item, `${path}[${index}]`));
     case 'object':
       return decodeObject(shape, value, path);
-    case 'any':
-      return value;
   }
 }
 
@@ -76,18 +74,8 @@ function decodeField(field: Field, value: unknown, key: string, parent: string):
     if (field.default === undefined) return field.nullable ? null : undefined;
     return decodeShape(field, field.default, path);
   }
-  if (!field.unsupported) return decodeShape(field, value, path);
   const decoded = decodeShape(field, value, path);
-  if (decoded !== field.default && !isEmpty(decoded)) {
-    throw new ConfigError('unsupported', `${path} is not supported yet`);
-  }
-  return field.default;
-}
-
-/** True for values that ask for nothing. */
-function isEmpty(value: unknown): boolean {
-  if (typeof value !== 'object' || value === null) return value === false;
-  return Object.keys(value).length === 0;
+  return decoded === false && field.falseIsAbsent ? undefined : decoded;
 }
 
 function refuseUnknownKeys(shape: ObjectShape, input: Record<string, unknown>, path: string): void {

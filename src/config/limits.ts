@@ -2,3 +2,5 @@
 export const U8 = 255;
 export const U16 = 65_535;
 export const U32 = 4_294_967_295;
+/** Of a descriptor: an int. */
+export const MAX_FD = 2_147_483_647;

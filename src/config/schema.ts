@@ -10,14 +10,21 @@
 export type Shape =
   | { readonly type: 'string' }
   | { readonly type: 'boolean' }
-  /** An unsigned integer up to `max` (2^53 - 1 unless told). `size` accepts K, M and G on the command line. */
-  | { readonly type: 'integer'; readonly max?: number; readonly size?: true; readonly hex?: true }
+  /**
+   * An unsigned integer up to `max` (2^53 - 1 unless told). On the command line `size` accepts K, M and G, `hex` wants
+   * 0x, and `names` stand for numbers.
+   */
+  | {
+      readonly type: 'integer';
+      readonly max?: number;
+      readonly size?: true;
+      readonly hex?: true;
+      readonly names?: Readonly<Record<string, number>>;
+    }
   /** JSON spelling to command-line spelling. */
   | { readonly type: 'enum'; readonly values: Readonly<Record<string, string>> }
   | { readonly type: 'array'; readonly items: Shape }
-  | ObjectShape
-  /** Known to the reference, without a meaning here yet: only `unsupported` fields are of it. */
-  | { readonly type: 'any' };
+  | ObjectShape;
 
 export interface ObjectShape {
   readonly type: 'object';
@@ -25,6 +32,10 @@ export interface ObjectShape {
   readonly name: string;
   /** Refuse unknown keys; otherwise they are ignored. */
   readonly strict?: true;
+  /** Keys that earlier releases of the reference knew: option strings may have them, and nothing comes of it. */
+  readonly legacyKeys?: readonly string[];
+  /** The key that an option without one probably has. */
+  readonly mainKey?: string;
   readonly fields: Fields;
 }
 
@@ -33,7 +44,7 @@ export interface FieldRules {
   readonly required?: true;
   readonly default?: unknown;
   readonly help?: string;
-  /** Any value that differs from the default, and is not empty or false, is refused as "not supported yet". */
+  /** No machine has it yet: a boot is refused (`bootable.ts`) where the field asks for something. */
   readonly unsupported?: true;
   /** On the command line the key alone means on. Booleans only. */
   readonly bare?: true;
@@ -41,6 +52,8 @@ export interface FieldRules {
   readonly cli?: string | false;
   /** Keys in a command-line option string for members of an object of objects, instead of one for the whole. */
   readonly memberKeys?: Readonly<Record<string, readonly [object: string, member: string]>>;
+  /** Is absent instead of false. */
+  readonly falseIsAbsent?: true;
   /** Is null where it was not given, instead of absent. */
   readonly nullable?: true;
   /** Further accepted names in JSON and on the command line. */

@@ -1,45 +1,50 @@
-/** What makes a decoded configuration meaningful: rules between fields. Checked when a VM boots, as vm.create must not. */
+/**
+ * What makes a decoded configuration meaningful: rules between fields. Checked when a VM boots, as vm.create must not,
+ * and whenever something is added to a configuration.
+ */
 import { ConfigError } from './configError.ts';
+import { validateDevices, validateUserDevice } from './devices/assigned.ts';
 import { validateBalloon } from './devices/balloon.ts';
 import { validateConsoles } from './devices/console.ts';
 import { validateDisk } from './devices/disk.ts';
 import { validateNet } from './devices/net.ts';
 import { validatePmem } from './devices/pmem.ts';
 import { validateRateLimitGroups } from './devices/rateLimiter.ts';
+import { validateFs, validateGenericVhostUser } from './devices/vhostUser.ts';
 import { validateVsock } from './devices/vsock.ts';
-import { type PciWishes, pciDevices } from './pciDevices.ts';
-import { invalid, isPowerOfTwo, unsupported } from './rules.ts';
-import type { CpusConfig, MemoryConfig, PayloadConfig, VmConfig } from './vmConfig.ts';
+import { validateLandlockRule } from './landlock.ts';
+import { isShared, memorySize, validateMemory } from './memory.ts';
+import { validateNuma } from './numa.ts';
+import { validatePayload } from './payload.ts';
+import { type PciRequest, pciDevices } from './pciDevices.ts';
+import { validatePciSegment, validatePlatform } from './platform.ts';
+import { invalid } from './rules.ts';
+import type { CpusConfig, VmConfig } from './vmConfig.ts';
 
-/** APIC ids beyond 254 need x2APIC destinations, which nothing here was tried with. */
-export const MAX_VCPUS = 254;
-const PAGE_SIZE = 4096;
+/** Of the reference on KVM. What a machine can have is another question (`bootable.ts`). */
+const MAX_VCPUS = 8192;
 const MAX_PCI_SLOT = 31;
 
-/** @throws ConfigError `invalid`, `duplicate` or `unsupported`, with one sentence about the first rule that is broken */
+/** @throws ConfigError `invalid` or `duplicate`, with one sentence about the first rule that is broken */
 export function validateVmConfig(config: VmConfig): void {
   validatePayload(config.payload);
   validateCpus(config.cpus);
   validateMemory(config.memory);
-  for (const disk of config.disks ?? []) validateDisk(disk, config.cpus.boot_vcpus);
-  for (const net of config.net ?? []) validateNet(net, config.cpus.boot_vcpus);
+  const shared = isShared(config.memory);
+  const { boot_vcpus: vcpus } = config.cpus;
+  for (const disk of config.disks ?? []) validateDisk(disk, vcpus, shared);
+  for (const net of config.net ?? []) validateNet(net, vcpus, shared);
+  for (const fs of config.fs ?? []) validateFs(fs, vcpus, shared);
+  for (const device of config.generic_vhost_user ?? []) validateGenericVhostUser(device, shared);
   validateRateLimitGroups(config);
   for (const pmem of config.pmem ?? []) validatePmem(pmem);
-  if (config.balloon) validateBalloon(config.balloon, config.memory.size);
+  if (config.balloon) validateBalloon(config.balloon, memorySize(config.memory));
   validateConsoles(config);
   if (config.vsock) validateVsock(config.vsock);
-  const devices = pciDevices(config);
-  validateIdentifiers(config.rate_limit_groups ? [...devices, ...config.rate_limit_groups] : devices);
-  validateSlots(devices);
-}
-
-function validatePayload(payload: PayloadConfig | undefined): void {
-  if (payload?.firmware === undefined && payload?.kernel === undefined) {
-    throw invalid('No bootitem provided: neither firmware nor kernel');
-  }
-  if (payload.firmware !== undefined && payload.kernel !== undefined) {
-    throw invalid('Firmware and kernel are exclusive: give one of them');
-  }
+  validateDevices(config.devices ?? [], config.platform?.vfio_p2p_dma ?? true);
+  for (const device of config.user_devices ?? []) validateUserDevice(device);
+  for (const rule of config.landlock_rules ?? []) validateLandlockRule(rule);
+  validatePlacement(config);
 }
 
 function validateCpus(cpus: CpusConfig): void {
@@ -47,8 +52,7 @@ function validateCpus(cpus: CpusConfig): void {
   if (cpus.boot_vcpus > cpus.max_vcpus) {
     throw invalid(`boot_vcpus (${cpus.boot_vcpus}) is greater than max_vcpus (${cpus.max_vcpus})`);
   }
-  if (cpus.max_vcpus > MAX_VCPUS) throw unsupported(`More than ${MAX_VCPUS} vCPUs`);
-  if (cpus.core_scheduling === 'Vcpu') throw unsupported('cpus.core_scheduling Vcpu');
+  if (cpus.max_vcpus > MAX_VCPUS) throw invalid(`max_vcpus (${cpus.max_vcpus}) is greater than ${MAX_VCPUS}`);
   if (cpus.topology !== undefined) validateTopology(cpus.topology, cpus.max_vcpus);
   for (const { vcpu } of cpus.affinity ?? []) {
     if (vcpu >= cpus.max_vcpus) throw invalid(`cpus.affinity names vCPU ${vcpu}, which does not exist`);
@@ -65,18 +69,21 @@ function validateTopology(topology: NonNullable<CpusConfig['topology']>, maxVcpu
   }
 }
 
-function validateMemory(memory: MemoryConfig): void {
-  if (memory.size === 0) throw invalid('The memory size must not be 0');
-  if (memory.mergeable && memory.shared) throw invalid('Memory cannot be both mergeable and shared');
-  if (memory.hugepage_size !== undefined) {
-    if (!memory.hugepages) throw invalid('memory.hugepage_size needs memory.hugepages');
-    if (!isPowerOfTwo(memory.hugepage_size) || memory.hugepage_size < PAGE_SIZE) {
-      throw invalid(`The huge page size ${memory.hugepage_size} is not a power of two`);
-    }
+/** Names, PCI segments and slots: what devices could take from one another. */
+function validatePlacement(config: VmConfig): void {
+  const { platform, rate_limit_groups: groups = [], pci_segments = [], numa } = config;
+  const { zones = [] } = config.memory;
+  const segments = platform?.num_pci_segments ?? 1;
+  if (platform) validatePlatform(platform);
+  for (const segment of pci_segments) validatePciSegment(segment, segments);
+  if (numa) {
+    const zoneIds = zones.map(({ id }) => id);
+    validateNuma(numa, zoneIds, segments);
   }
-  const page = memory.hugepage_size ?? PAGE_SIZE;
-  if (memory.size % page !== 0)
-    throw invalid(`The memory size ${memory.size} is not a multiple of ${page} bytes`);
+  const devices = pciDevices(config);
+  validateIdentifiers(groups.length > 0 || zones.length > 0 ? [...devices, ...groups, ...zones] : devices);
+  for (const device of devices) validateSegment(device, segments, platform?.iommu_segments ?? []);
+  validateSlots(devices);
 }
 
 function validateIdentifiers(named: readonly { readonly id?: string }[]): void {
@@ -89,16 +96,30 @@ function validateIdentifiers(named: readonly { readonly id?: string }[]): void {
   }
 }
 
-function validateSlots(devices: readonly PciWishes[]): void {
-  const taken = new Set<number>();
-  for (const { pci_device_id: slot } of devices) {
-    if (slot === undefined) continue;
-    if (slot === 0) throw invalid('PCI slot 0 belongs to the host bridge');
-    if (slot > MAX_PCI_SLOT) throw invalid(`PCI slot ${slot} does not exist, the highest is ${MAX_PCI_SLOT}`);
-    if (taken.has(slot)) throw invalid(`PCI slot ${slot} is given to two devices`);
-    taken.add(slot);
+function validateSegment(
+  { pci_segment: segment = 0, iommu }: PciRequest,
+  count: number,
+  iommus: number[],
+): void {
+  if (segment >= count)
+    throw invalid(`PCI segment ${segment} does not exist: platform.num_pci_segments is ${count}`);
+  if (iommus.includes(segment) && !iommu) {
+    throw invalid(`A device in PCI segment ${segment}, which is behind an IOMMU, needs iommu=on`);
   }
-  if (devices.length > MAX_PCI_SLOT) {
-    throw invalid(`${devices.length} PCI devices do not fit in ${MAX_PCI_SLOT} slots`);
+}
+
+function validateSlots(devices: readonly PciRequest[]): void {
+  const taken = new Set<string>();
+  const counts = new Map<number, number>();
+  for (const { pci_device_id: slot, pci_segment: segment = 0 } of devices) {
+    const count = (counts.get(segment) ?? 0) + 1;
+    counts.set(segment, count);
+    if (count > MAX_PCI_SLOT) throw invalid(`${count} PCI devices do not fit in ${MAX_PCI_SLOT} slots`);
+    if (slot === undefined) continue;
+    if (slot === 0 && segment === 0) throw invalid('PCI slot 0 belongs to the host bridge');
+    if (slot > MAX_PCI_SLOT) throw invalid(`PCI slot ${slot} does not exist, the highest is ${MAX_PCI_SLOT}`);
+    const place = `${segment}:${slot}`;
+    if (taken.has(place)) throw invalid(`PCI slot ${slot} is given to two devices`);
+    taken.add(place);
   }
 }

@@ -2,6 +2,7 @@
  * The configuration of a VM: the one description of its fields, from which types, decoding, options, help and the
  * OpenAPI document are derived. Names are those of the REST API's JSON.
  */
+import { deviceConfig, userDeviceConfig } from './devices/assigned.ts';
 import { balloonConfig } from './devices/balloon.ts';
 import { consoleConfig, debugConsoleConfig, serialConfig } from './devices/console.ts';
 import { diskConfig } from './devices/disk.ts';
@@ -10,11 +11,17 @@ import { pmemConfig } from './devices/pmem.ts';
 import { rateLimitGroupConfig } from './devices/rateLimiter.ts';
 import { rngConfig } from './devices/rng.ts';
 import { rtcConfig } from './devices/rtc.ts';
+import { ivshmemConfig, pvmemcontrolConfig } from './devices/sharedMemory.ts';
+import { tpmConfig } from './devices/tpm.ts';
+import { fsConfig, genericVhostUserConfig, vdpaConfig } from './devices/vhostUser.ts';
 import { vsockConfig } from './devices/vsock.ts';
+import { landlockConfig } from './landlock.ts';
 import { U8, U16, U32 } from './limits.ts';
+import { DEFAULT_MEMORY_SIZE, memoryConfig } from './memory.ts';
+import { numaConfig } from './numa.ts';
+import { payloadConfig } from './payload.ts';
+import { pciSegmentConfig, platformConfig } from './platform.ts';
 import type { Infer, Input } from './schema.ts';
-
-export const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
 
 const cpuTopology = {
   type: 'object',
@@ -39,6 +46,7 @@ const cpuAffinity = {
 export const cpusConfig = {
   type: 'object',
   name: 'CpusConfig',
+  mainKey: 'boot',
   fields: {
     boot_vcpus: { type: 'integer', max: U32, required: true, cli: 'boot', help: 'Number of vCPUs at boot' },
     max_vcpus: { type: 'integer', max: U32, required: true, cli: 'max', help: 'Highest number of vCPUs' },
@@ -54,7 +62,7 @@ export const cpusConfig = {
     features: {
       type: 'object',
       name: 'CpuFeatures',
-      fields: { amx: { type: 'boolean', default: false, unsupported: true } },
+      fields: { amx: { type: 'boolean', default: false, unsupported: true, help: 'Intel AMX' } },
       default: {},
       help: 'Optional CPU features',
     },
@@ -66,80 +74,6 @@ export const cpusConfig = {
       help: 'Which threads may share an SMT core',
     },
     profile: { type: 'enum', values: { Host: 'host' }, default: 'Host', help: 'CPU model' },
-  },
-} as const;
-
-export const memoryConfig = {
-  type: 'object',
-  name: 'MemoryConfig',
-  fields: {
-    size: { type: 'integer', size: true, required: true, help: 'Memory of the guest' },
-    mergeable: { type: 'boolean', default: false, help: 'Let the host merge equal pages' },
-    shared: { type: 'boolean', default: false, help: 'Map memory shared' },
-    hugepages: { type: 'boolean', default: false, help: 'Back memory with huge pages' },
-    hugepage_size: { type: 'integer', size: true, help: 'Size of a huge page' },
-    hotplug_method: {
-      type: 'enum',
-      values: { Acpi: 'acpi', VirtioMem: 'virtio-mem' },
-      default: 'Acpi',
-      help: 'How memory is added later',
-    },
-    hotplug_size: { type: 'integer', size: true, unsupported: true, help: 'Memory that can be added later' },
-    hotplugged_size: { type: 'integer', size: true, unsupported: true, help: 'Memory added from the start' },
-    prefault: { type: 'boolean', default: false, help: 'Populate all pages at start' },
-    reserve: { type: 'boolean', default: false, help: 'Reserve swap space for the mapping' },
-    thp: { type: 'boolean', default: true, help: 'Use transparent huge pages' },
-    zones: { type: 'any', unsupported: true, cli: false },
-  },
-} as const;
-
-export const payloadConfig = {
-  type: 'object',
-  name: 'PayloadConfig',
-  fields: {
-    firmware: { type: 'string', help: 'Firmware to boot, a PVH ELF image' },
-    kernel: { type: 'string', help: 'Kernel to boot, a PVH ELF image or a bzImage' },
-    cmdline: { type: 'string', help: 'Kernel command line' },
-    initramfs: { type: 'string', help: 'Initial RAM file system' },
-    igvm: { type: 'any', unsupported: true },
-    host_data: { type: 'any', unsupported: true },
-    fw_cfg_config: { type: 'any', unsupported: true },
-  },
-} as const;
-
-export const platformConfig = {
-  type: 'object',
-  name: 'PlatformConfig',
-  fields: {
-    num_pci_segments: {
-      type: 'integer',
-      max: U16,
-      default: 1,
-      unsupported: true,
-      help: 'Number of PCI segments',
-    },
-    iommu_segments: { type: 'any', unsupported: true },
-    iommu_address_width_bits: {
-      type: 'integer',
-      max: U8,
-      default: 64,
-      unsupported: true,
-      cli: 'iommu_address_width',
-    },
-    iommufd: { type: 'boolean', default: false, unsupported: true },
-    iommufd_fd: { type: 'any', unsupported: true },
-    vfio_p2p_dma: { type: 'boolean', default: true, unsupported: true },
-    system_manufacturer: { type: 'string', help: 'SMBIOS manufacturer' },
-    system_product_name: { type: 'string', help: 'SMBIOS product name' },
-    system_version: { type: 'string', help: 'SMBIOS version' },
-    system_serial_number: { type: 'string', alias: 'serial_number', help: 'SMBIOS serial number' },
-    system_uuid: { type: 'string', alias: 'uuid', help: 'SMBIOS UUID' },
-    system_sku_number: { type: 'string', help: 'SMBIOS SKU number' },
-    system_family: { type: 'string', help: 'SMBIOS family' },
-    chassis_asset_tag: { type: 'string', help: 'SMBIOS chassis asset tag' },
-    oem_strings: { type: 'array', items: { type: 'string' }, help: 'SMBIOS OEM strings' },
-    tdx: { type: 'boolean', default: false, unsupported: true },
-    sev_snp: { type: 'boolean', default: false, unsupported: true },
   },
 } as const;
 
@@ -155,36 +89,50 @@ export const vmConfig = {
     net: { type: 'array', items: netConfig, help: 'Network devices (virtio-net)' },
     rng: { ...rngConfig, default: { src: '/dev/urandom' }, help: 'Entropy device (virtio-rng)' },
     balloon: { ...balloonConfig, help: 'Memory balloon (virtio-balloon)' },
-    generic_vhost_user: { type: 'any', unsupported: true },
-    fs: { type: 'any', unsupported: true },
+    generic_vhost_user: {
+      type: 'array',
+      items: genericVhostUserConfig,
+      unsupported: true,
+      help: 'Devices that other processes serve (vhost-user)',
+    },
+    fs: { type: 'array', items: fsConfig, unsupported: true, help: 'Shared folders (virtio-fs)' },
     pmem: { type: 'array', items: pmemConfig, help: 'Persistent memory (virtio-pmem)' },
     serial: { ...serialConfig, default: { mode: 'Null' }, help: 'Serial port (16550)' },
     console: { ...consoleConfig, default: { mode: 'Tty' }, help: 'Console (virtio-console)' },
     debug_console: { ...debugConsoleConfig, default: { mode: 'Off', iobase: 0xe9 }, help: 'Debug port' },
-    devices: { type: 'any', unsupported: true },
-    user_devices: { type: 'any', unsupported: true },
-    vdpa: { type: 'any', unsupported: true },
+    devices: { type: 'array', items: deviceConfig, unsupported: true, help: 'Devices of the host (VFIO)' },
+    user_devices: {
+      type: 'array',
+      items: userDeviceConfig,
+      unsupported: true,
+      help: 'Devices that other processes are (vfio-user)',
+    },
+    vdpa: { type: 'array', items: vdpaConfig, unsupported: true, help: 'vDPA devices of the host' },
     vsock: { ...vsockConfig, help: 'Sockets between guest and host (virtio-vsock)' },
     pvpanic: { type: 'boolean', default: false, help: 'Let the guest tell when its kernel fails' },
-    iommu: { type: 'boolean', default: false, unsupported: true },
-    numa: { type: 'any', unsupported: true },
+    iommu: { type: 'boolean', default: false, help: 'Add a virtual IOMMU' },
+    numa: { type: 'array', items: numaConfig, help: 'NUMA nodes of the guest' },
     watchdog: { type: 'boolean', default: false, help: 'Add a virtio watchdog' },
     rtc: { ...rtcConfig, help: 'Clock for the guest to read (virtio-rtc)' },
-    gdb: { type: 'boolean', unsupported: true },
-    pci_segments: { type: 'any', unsupported: true },
+    gdb: { type: 'boolean', default: false, unsupported: true, help: 'Wait for a debugger' },
+    pci_segments: { type: 'array', items: pciSegmentConfig, help: 'Address space of PCI segments' },
     platform: { ...platformConfig, help: 'Platform and SMBIOS strings' },
-    tpm: { type: 'any', unsupported: true },
-    landlock_enable: { type: 'boolean', default: false, unsupported: true },
-    landlock_rules: { type: 'any', unsupported: true },
-    ivshmem: { type: 'any', unsupported: true },
-    pvmemcontrol: { type: 'any', unsupported: true },
+    tpm: { ...tpmConfig, unsupported: true, help: 'TPM, served by swtpm' },
+    landlock_enable: { type: 'boolean', default: false, unsupported: true, help: 'Sandbox for files' },
+    landlock_rules: {
+      type: 'array',
+      items: landlockConfig,
+      help: 'More files that the sandbox lets through',
+    },
+    ivshmem: { ...ivshmemConfig, unsupported: true, help: 'Memory shared with other VMs (ivshmem)' },
+    pvmemcontrol: { ...pvmemcontrolConfig, unsupported: true, help: 'Let the guest control its memory' },
   },
 } as const;
 
 export type CpusConfig = Infer<typeof cpusConfig>;
-export type MemoryConfig = Infer<typeof memoryConfig>;
-export type PayloadConfig = Infer<typeof payloadConfig>;
-export type PlatformConfig = Infer<typeof platformConfig>;
+export type { MemoryConfig } from './memory.ts';
+export type { PayloadConfig } from './payload.ts';
+export type { PlatformConfig } from './platform.ts';
 /** A complete configuration: every field that has a default is there. */
 export type VmConfig = Infer<typeof vmConfig>;
 /** What `vm.create` and the library accept: fields with defaults may be left out. */

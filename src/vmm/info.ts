@@ -1,4 +1,5 @@
 /** What `vm.info` tells. */
+import { memorySize } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { Placement } from '../platform/plan.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -40,7 +41,7 @@ export function vmInfo(
     config,
     state: state === 'running' ? 'Running' : state === 'paused' ? 'Paused' : 'Created',
     // A guest can claim what it likes of its balloon.
-    memory_actual_size: Math.max(0, config.memory.size - balloonSize),
+    memory_actual_size: Math.max(0, memorySize(config.memory) - balloonSize),
     ...(placements && { device_tree: deviceTree(config, placements) }),
   };
 }

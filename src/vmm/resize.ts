@@ -1,4 +1,5 @@
 /** Changing a VM's sizes: its vCPUs, memory and balloon. */
+import { memorySize } from '../config/memory.ts';
 import type { VmResize } from '../config/requests.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { MachineHandle, NativeAddon } from '../native.ts';
@@ -25,7 +26,7 @@ export function resizeMachine(
   if (vcpus !== undefined && vcpus !== config.cpus.boot_vcpus) {
     throw new VmmError('Changing the number of vCPUs of a running VM is not supported yet');
   }
-  if (memory !== undefined && memory !== config.memory.size) {
+  if (memory !== undefined && memory !== memorySize(config.memory)) {
     throw new VmmError("Changing a running VM's memory is not supported yet");
   }
   if (balloon !== undefined) resizeBalloon(native, machine, config, balloon);
@@ -33,10 +34,9 @@ export function resizeMachine(
 
 function resizeBalloon(native: NativeAddon, machine: MachineHandle, config: VmConfig, size: number): void {
   if (config.balloon === undefined) throw new VmmError('The VM has no balloon');
-  if (size >= config.memory.size) {
-    throw new VmmError(
-      `A balloon of ${size} bytes would take all of the ${config.memory.size} bytes of memory`,
-    );
+  const memory = memorySize(config.memory);
+  if (size >= memory) {
+    throw new VmmError(`A balloon of ${size} bytes would take all of the ${memory} bytes of memory`);
   }
   native.machineResizeBalloon(machine, size);
   config.balloon.size = size;

@@ -4,6 +4,7 @@
  * guest does to its machine (power-off, reset, failure) takes its place in the same queue.
  */
 
+import { checkBootable } from '../config/bootable.ts';
 import { validateConsoles } from '../config/devices/console.ts';
 import type { VmResize } from '../config/requests.ts';
 import { validateVmConfig } from '../config/validate.ts';
@@ -304,6 +305,7 @@ export class Vmm {
     const config = this.#config as VmConfig;
     try {
       validateVmConfig(config);
+      checkBootable(config);
     } catch (error) {
       throw new VmmError('Failed to validate config', { cause: error });
     }

@@ -5,7 +5,6 @@ import { vmResize, vmResizeDisk } from '../../config/requests.ts';
 import type { ObjectShape } from '../../config/schema.ts';
 import { type VmConfig, vmConfig } from '../../config/vmConfig.ts';
 import { errorChain, VmmError } from '../../vmm/errors.ts';
-import { failureTexts } from '../../vmm/lifecycle.ts';
 import { API_VERSION, FEATURES, packageVersion } from '../../vmm/version.ts';
 import type { Vmm } from '../../vmm/vmm.ts';
 import type { HttpRequest, Method } from './httpRequest.ts';
@@ -175,13 +174,8 @@ function resizeDisk(vmm: ApiVmm, body: string): Promise<Answer> {
 }
 
 function decodeConfig(value: unknown): VmConfig {
-  try {
-    const config = decode(vmConfig, value);
-    // The numbers of descriptors mean nothing between processes.
-    for (const net of config.net ?? []) delete net.fds;
-    return config;
-  } catch (error) {
-    if (!(error instanceof ConfigError) || error.kind === 'malformed') throw error;
-    throw new VmmError(failureTexts.create, { cause: error });
-  }
+  const config = decode(vmConfig, value);
+  // The numbers of descriptors mean nothing between processes.
+  for (const net of config.net ?? []) delete net.fds;
+  return config;
 }

@@ -65,7 +65,6 @@ function collect(shape: ObjectShape, schemas: Json): void {
   const properties: Json = {};
   const required: string[] = [];
   for (const [name, field] of Object.entries(shape.fields) as [string, Field][]) {
-    if (field.unsupported) continue;
     properties[name] = describeField(field, schemas);
     if (field.required) required.push(name);
   }
@@ -102,8 +101,6 @@ function describeShape(shape: Shape, schemas: Json): Json {
     case 'object':
       collect(shape, schemas);
       return reference(shape.name);
-    case 'any':
-      return {};
     default:
       return { type: shape.type };
   }

@@ -6,6 +6,7 @@ import { pciCommon } from './pci.ts';
 export const balloonConfig = {
   type: 'object',
   name: 'BalloonConfig',
+  mainKey: 'size',
   fields: {
     ...pciCommon,
     size: { type: 'integer', size: true, required: true, help: 'Memory that the guest is to give up' },

@@ -1,9 +1,10 @@
 /** Disks (virtio-block). */
 import { U16, U32 } from '../limits.ts';
-import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE, unsupported } from '../rules.ts';
+import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../rules.ts';
 import type { Infer } from '../schema.ts';
 import { pciCommon } from './pci.ts';
 import { rateLimiterField } from './rateLimiter.ts';
+import { validateVhostUser } from './vhostUser.ts';
 
 /** What GET_ID has room for (virtio 1.2 §5.2.6.1). */
 const MAX_SERIAL_BYTES = 20;
@@ -20,6 +21,7 @@ const queueAffinity = {
 export const diskConfig = {
   type: 'object',
   name: 'DiskConfig',
+  mainKey: 'path',
   fields: {
     ...pciCommon,
     path: { type: 'string', help: 'Disk image or block device' },
@@ -27,8 +29,8 @@ export const diskConfig = {
     direct: { type: 'boolean', default: false, help: 'Bypass the host page cache (O_DIRECT)' },
     num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues, at most one per vCPU' },
     queue_size: { type: 'integer', max: U16, default: 128, help: 'Descriptors in a queue, a power of two' },
-    vhost_user: { type: 'boolean', default: false, unsupported: true },
-    vhost_socket: { type: 'string', unsupported: true, cli: 'socket' },
+    vhost_user: { type: 'boolean', default: false, unsupported: true, help: 'Served by vhost-user' },
+    vhost_socket: { type: 'string', cli: 'socket', help: 'UNIX socket of a vhost-user back end' },
     rate_limiter_config: rateLimiterField,
     rate_limit_group: { type: 'string', help: 'Rate limit group to be a member of' },
     queue_affinity: {
@@ -71,9 +73,11 @@ export const diskConfig = {
 export type DiskConfig = Infer<typeof diskConfig>;
 
 /** @throws ConfigError */
-export function validateDisk(disk: DiskConfig, bootVcpus: number): void {
-  if (disk.path === undefined || disk.path === '') throw invalid('A disk needs a path');
-  const name = `The disk ${disk.path}`;
+export function validateDisk(disk: DiskConfig, bootVcpus: number, sharedMemory: boolean): void {
+  if (disk.path !== undefined && disk.vhost_socket !== undefined) {
+    throw invalid(`The disk ${disk.path} cannot have both a path and a vhost-user socket`);
+  }
+  const name = `The disk ${disk.path ?? disk.vhost_socket ?? disk.id ?? ''}`.trimEnd();
   if (disk.num_queues < 1) throw invalid(`${name} needs at least one queue`);
   if (disk.num_queues > bootVcpus) {
     throw invalid(`${name} has more queues (${disk.num_queues}) than there are vCPUs (${bootVcpus})`);
@@ -84,7 +88,6 @@ export function validateDisk(disk: DiskConfig, bootVcpus: number): void {
   if (disk.serial !== undefined && new TextEncoder().encode(disk.serial).length > MAX_SERIAL_BYTES) {
     throw invalid(`${name} has a serial number of more than ${MAX_SERIAL_BYTES} bytes`);
   }
-  if (disk.image_type === 'FlatVmdk') throw unsupported(`Image type FlatVmdk (${disk.path})`);
   if (disk.rate_limiter_config !== undefined && disk.rate_limit_group !== undefined) {
     throw invalid(`${name} cannot have both rate_limiter_config and rate_limit_group`);
   }
@@ -93,4 +96,10 @@ export function validateDisk(disk: DiskConfig, bootVcpus: number): void {
       throw invalid(`${name} has no queue ${queue}, which queue_affinity names`);
     }
   }
+  if (!disk.vhost_user) return;
+  if (disk.vhost_socket === undefined) throw invalid(`${name} is served by vhost-user, which needs a socket`);
+  if (disk.rate_limiter_config !== undefined || disk.rate_limit_group !== undefined) {
+    throw invalid(`${name} is served by vhost-user and cannot have a rate limit`);
+  }
+  validateVhostUser(name, disk, sharedMemory);
 }

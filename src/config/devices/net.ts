@@ -1,10 +1,11 @@
 /** Network devices (virtio-net). */
-import { U16 } from '../limits.ts';
+import { MAX_FD, U16 } from '../limits.ts';
 import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../rules.ts';
 import type { Infer } from '../schema.ts';
 import { pciCommon } from './pci.ts';
 import { rateLimiterField } from './rateLimiter.ts';
 import { parseForward } from './userNetwork.ts';
+import { validateVhostUser } from './vhostUser.ts';
 
 /** What IPv6 asks of every link. */
 const MIN_MTU = 1280;
@@ -15,6 +16,7 @@ const MAX_NAME_BYTES = 15;
 export const netConfig = {
   type: 'object',
   name: 'NetConfig',
+  mainKey: 'tap',
   fields: {
     ...pciCommon,
     tap: { type: 'string', help: 'Tap interface, made if it is not there; a new one unless given' },
@@ -25,17 +27,17 @@ export const netConfig = {
     mtu: { type: 'integer', max: U16, help: 'Largest packet in bytes, set on the tap and told to the guest' },
     num_queues: { type: 'integer', max: U16, default: 2, help: 'Number of queues, two for each pair' },
     queue_size: { type: 'integer', max: U16, default: 256, help: 'Descriptors in a queue, a power of two' },
-    vhost_user: { type: 'boolean', default: false, unsupported: true },
-    vhost_socket: { type: 'string', unsupported: true, cli: 'socket' },
+    vhost_user: { type: 'boolean', default: false, unsupported: true, help: 'Served by vhost-user' },
+    vhost_socket: { type: 'string', cli: 'socket', help: 'UNIX socket of a vhost-user back end' },
     vhost_mode: {
       type: 'enum',
       values: { Client: 'client', Server: 'server' },
       default: 'Client',
-      unsupported: true,
+      help: 'Whether the back end listens on the socket, or this process',
     },
     fds: {
       type: 'array',
-      items: { type: 'integer', max: 2_147_483_647 },
+      items: { type: 'integer', max: MAX_FD },
       cli: 'fd',
       help: 'Inherited descriptors of a tap, one for each pair of queues',
     },
@@ -75,13 +77,14 @@ export function parseMac(text: string): Uint8Array | undefined {
 }
 
 /** @throws ConfigError */
-export function validateNet(net: NetConfig, bootVcpus: number): void {
+export function validateNet(net: NetConfig, bootVcpus: number, sharedMemory: boolean): void {
   const name = `The network device${net.id === undefined ? '' : ` ${net.id}`}`;
   validateQueues(net, name, bootVcpus);
   validateDescriptors(net, name);
   validateAddresses(net, name);
   validateUserNetwork(net, name);
   validateVhost(net, name);
+  if (net.vhost_user) validateBackEnd(net, name, sharedMemory);
   if (net.tap !== undefined && !/^[^\s/]+$/.test(net.tap)) {
     throw invalid(`${name} has "${net.tap}" for a tap, which no interface can be called`);
   }
@@ -135,6 +138,12 @@ function validateVhost(net: NetConfig, name: string): void {
   if (!net.vhost) return;
   if (net.user) throw invalid(`${name} has user networking, which the kernel cannot serve (vhost)`);
   if (isLimited(net)) throw invalid(`${name} has a rate limit, which the kernel does not keep (vhost)`);
+}
+
+function validateBackEnd(net: NetConfig, name: string, sharedMemory: boolean): void {
+  if (net.vhost_socket === undefined) throw invalid(`${name} is served by vhost-user, which needs a socket`);
+  if (isLimited(net)) throw invalid(`${name} is served by vhost-user and cannot have a rate limit`);
+  validateVhostUser(name, net, sharedMemory);
 }
 
 /** Whether how much passes has a limit. */

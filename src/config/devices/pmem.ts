@@ -9,6 +9,7 @@ export const PMEM_ALIGNMENT: number = 2 * 1024 * 1024;
 export const pmemConfig = {
   type: 'object',
   name: 'PmemConfig',
+  mainKey: 'file',
   fields: {
     ...pciCommon,
     file: { type: 'string', required: true, help: 'File or block device, or a folder for a temporary file' },

@@ -5,6 +5,7 @@ import { pciCommon } from './pci.ts';
 export const rngConfig = {
   type: 'object',
   name: 'RngConfig',
+  mainKey: 'src',
   fields: {
     ...pciCommon,
     src: { type: 'string', required: true, help: 'Source of random bytes' },

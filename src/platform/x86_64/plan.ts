@@ -1,5 +1,6 @@
 /** Puts an x86_64 machine together from its configuration. */
-import type { CpusConfig, MemoryConfig, VmConfig } from '../../config/vmConfig.ts';
+import { type GuestMemoryConfig, guestMemory } from '../../config/memory.ts';
+import type { CpusConfig, VmConfig } from '../../config/vmConfig.ts';
 import type { BootSpec, HostInfo, LoadItem, MachineSpec, ProtectedModeEntry } from '../../native.ts';
 import { planDevices } from '../devices.ts';
 import type { BootPlan, BootResources } from '../plan.ts';
@@ -49,7 +50,8 @@ const DEFAULT_HUGEPAGE_SIZE = 2 * 1024 * 1024;
  * @throws PlatformError `ERR_TSVMM_CPUS` or `ERR_TSVMM_MEMORY`
  */
 export function planMachine(config: VmConfig, host: HostInfo): MachineSpec {
-  const { cpus, memory } = config;
+  const { cpus } = config;
+  const memory = guestMemory(config.memory);
   if (cpus.boot_vcpus > host.maxVcpus) {
     throw new PlatformError(
       'ERR_TSVMM_CPUS',
@@ -120,11 +122,12 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
 
 function memoryMap(config: VmConfig, host: HostInfo): MemoryMap {
   const physBits = guestPhysBits(host.physBits, config.cpus.max_phys_bits);
-  return planMemory(config.memory.size, physBits, hugepageSize(config.memory) || PAGE_SIZE);
+  const memory = guestMemory(config.memory);
+  return planMemory(memory.size, physBits, hugepageSize(memory) || PAGE_SIZE);
 }
 
 /** Bytes, 0 for ordinary pages. */
-function hugepageSize(memory: MemoryConfig): number {
+function hugepageSize(memory: GuestMemoryConfig): number {
   return memory.hugepages ? (memory.hugepage_size ?? DEFAULT_HUGEPAGE_SIZE) : 0;
 }
 

@@ -165,11 +165,10 @@ describe('vm.create', () => {
     expect(net).not.toHaveProperty('fds');
   });
 
-  it('says what is not supported', async () => {
-    expect(await ask('PUT', 'vm.create', '{"fs":[{"tag":"t"}]}')).toMatchObject({
-      status: 400,
-      body: ['Error from API', 'The VM could not be created', 'fs is not supported yet'],
-    });
+  it('takes what no machine has yet: that is refused at boot', async () => {
+    const { status, vmm } = await ask('PUT', 'vm.create', '{"fs":[{"tag":"t","socket":"/s"}]}');
+    expect(status).toBe(204);
+    expect(vmm.create.mock.calls[0]?.[0]?.fs).toMatchObject([{ tag: 't', socket: '/s', queue_size: 1024 }]);
   });
 });
 

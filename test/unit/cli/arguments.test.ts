@@ -185,6 +185,90 @@ describe('flags of the VM', () => {
     expect(run('--firmware', '/f').vm?.payload).toEqual({ firmware: '/f' });
   });
 
+  it('what the reference has besides', () => {
+    const config = vm(
+      ...[
+        '--memory',
+        'size=0,file=/legacy,hotplug_method=virtio-mem',
+        '--memory-zone',
+        'id=a,size=1G',
+        'id=b,size=2G',
+      ],
+      ...['--numa', 'guest_numa_id=0,cpus=[0,2-3],distances=[1@20,2@30],memory_zones=[a,b],pci_segments=[0]'],
+      ...[
+        '--pci-segment',
+        'pci_segment=0,mmio32_aperture_weight=2',
+        '--platform',
+        'num_pci_segments=2,iommufd=on',
+      ],
+      ...['--fs', 'tag=t,socket=/s', '--generic-vhost-user', 'socket=/g,queue_sizes=[8,16],device_type=scsi'],
+      ...[
+        '--device',
+        'path=/sys/d,x_exclude_mmap_bars=[0-1]',
+        '--user-device',
+        'socket=/u',
+        '--vdpa',
+        'path=/v',
+      ],
+      ...['--tpm', 'socket=/t', '--ivshmem', 'path=/i', '--pvmemcontrol', '--landlock', '--gdb', 'path=/g'],
+      ...['--landlock-rules', 'path=/l,access=rw', '--host-data', 'ff', '--igvm', '/igvm'],
+      ...['--fw-cfg-config', 'acpi_table=off,items=[name=a,file=/f:name=b,string="x:y,z"]'],
+    );
+    expect(config).toMatchObject({
+      memory: {
+        size: 0,
+        hotplug_method: 'VirtioMem',
+        zones: [
+          { id: 'a', size: 2 ** 30 },
+          { id: 'b', size: 2 ** 31 },
+        ],
+      },
+      numa: [
+        {
+          guest_numa_id: 0,
+          cpus: [0, 2, 3],
+          distances: [
+            { destination: 1, distance: 20 },
+            { destination: 2, distance: 30 },
+          ],
+          memory_zones: ['a', 'b'],
+          pci_segments: [0],
+        },
+      ],
+      pci_segments: [{ pci_segment: 0, mmio32_aperture_weight: 2, mmio64_aperture_weight: 1 }],
+      platform: { num_pci_segments: 2, iommufd: true },
+      fs: [{ tag: 't', socket: '/s', num_queues: 1, queue_size: 1024 }],
+      generic_vhost_user: [{ socket: '/g', queue_sizes: [8, 16], device_type: 8 }],
+      devices: [{ path: '/sys/d', x_exclude_mmap_bars: [0, 1] }],
+      user_devices: [{ socket: '/u' }],
+      vdpa: [{ path: '/v', num_queues: 1 }],
+      tpm: { socket: '/t' },
+      ivshmem: { path: '/i', size: 2 ** 27 },
+      pvmemcontrol: {},
+      landlock_enable: true,
+      landlock_rules: [{ path: '/l', access: 'rw' }],
+      gdb: true,
+      payload: {
+        igvm: '/igvm',
+        host_data: 'ff',
+        fw_cfg_config: {
+          acpi_tables: false,
+          e820: true,
+          items: {
+            item_list: [
+              { name: 'a', file: '/f' },
+              { name: 'b', string: 'x:y,z' },
+            ],
+          },
+        },
+      },
+    });
+    expect(config.memory).not.toHaveProperty('file');
+    expect(vm('--balloon', 'deflate_on_oom=on').balloon).toMatchObject({ size: 0, deflate_on_oom: true });
+    expect(vm('--memory-zone', 'id=a,size=1G').memory).toMatchObject({ size: 2 ** 29, zones: [{ id: 'a' }] });
+    expect(run('--api-socket', '/s', '--log-format', '{msg}').logFormat).toBe('{msg}');
+  });
+
   it.each([
     [['--disk', 'path=/a,size=3'], '--disk: unknown option "size"'],
     [['--disk', 'path=/a,bw_size=3'], 'rate_limiter_config.bandwidth: missing field `refill_time`'],
@@ -198,15 +282,17 @@ describe('flags of the VM', () => {
     [['--disk', 'readonly'], '--disk: "readonly" needs a value'],
     [['--disk', 'path="/a'], 'a quote is not closed'],
     [['--memory', 'size=lots'], '--memory: size: "lots" is not a size'],
-    [['--memory', 'hotplug_size=1G'], 'memory.hotplug_size is not supported yet'],
-    [['--cpus', 'topology=1:2:1'], 'not four numbers'],
-    [['--cpus', 'features=amx'], 'cpus.features.amx is not supported yet'],
+    [['--cpus', 'topology=1:2:1'], 'not 4 numbers'],
+    [['--cpus', 'features=amy'], '"amy" is none of amx'],
     [['--cpus', 'boot=4294967296'], 'cpus.boot_vcpus: invalid value'],
-    [['--serial', 'file='], '--serial: "file=" is not a mode'],
-    [['--serial', 'tty=1'], '--serial: "tty=1" is not a mode'],
-    [['--serial', 'nope'], '--serial: unknown option "nope"'],
-    [['--console', 'socket=/s'], '--console: "socket=/s" is not a mode'],
+    [['--serial', 'file='], '--serial: "file=" is none of off'],
+    [['--serial', 'tty=1'], '--serial: "tty=1" is none of off'],
+    [['--serial', 'nope'], '--serial: "nope" is none of off, null, pty, tty, file=PATH, socket=PATH'],
+    [['--console', 'socket=/s'], '--console: "socket=/s" is none of off, null, pty, tty, file=PATH'],
     [['--debug-console', 'iobase=233'], '"233" is not a number that starts with 0x'],
+    [['--seccomp', 'log'], '--seccomp log is not supported yet'],
+    [['--api-socket', 'path='], '--api-socket needs a path'],
+    [['--api-socket', 'fd=x'], '--api-socket: "x" is not an unsigned integer'],
   ])('refuse %j as configuration', (args, message) => {
     const caught = error('--kernel', '/k', ...args);
     expect((caught as Error).message).toContain(message);
@@ -249,6 +335,13 @@ describe('flags of the process', () => {
     expect(parseArguments(['--help', '--kernel', '/k'])).toEqual({ action: 'help' });
     expect(parseArguments(['-vV'])).toEqual({ action: 'version' });
     expect(parseArguments(['--openapi'])).toEqual({ action: 'openapi' });
+    expect(parseArguments(['--man'])).toEqual({ action: 'man' });
+    expect(parseArguments(['--help', 'disk'])).toEqual({ action: 'help', option: 'disk' });
+    expect(parseArguments(['--completions', 'fish'])).toEqual({ action: 'completions', shell: 'fish' });
+    expect(parseArguments(['--restore', 'source_url=file:///s'])).toEqual({
+      action: 'restore',
+      text: 'source_url=file:///s',
+    });
   });
 
   it.each([
@@ -267,10 +360,10 @@ describe('flags of the process', () => {
     [['--watchdog=on', '--kernel', '/k'], '--watchdog takes no value'],
     [['--memory', 'size=1G'], '--memory needs --kernel or --firmware'],
     [['--cmdline', 'x', '--api-socket', '/s'], '--cmdline needs --kernel or --firmware'],
-    [['--fs', 'tag=t'], '--fs is not supported yet'],
-    [['--seccomp', 'log', '--kernel', '/k'], '--seccomp log is not supported yet'],
-    [['--api-socket', 'path='], '--api-socket needs a path'],
-    [['--api-socket', 'fd=x'], '--api-socket: "x" is not an unsigned integer'],
+    [['--fs', 'tag=t'], '--fs needs --kernel or --firmware'],
+    [['--landlock', '--api-socket', '/s'], '--landlock needs --kernel or --firmware'],
+    [['--dbus-service-name', 'x'], '--dbus-service-name is not supported'],
+    [['--seccomp', 'maybe', '--kernel', '/k'], '"maybe" is none of true, false, log, errno'],
   ])('refuse %j as usage', (args, message) => {
     const caught = error(...args);
     expect((caught as Error).message).toContain(message);

@@ -1,0 +1,11 @@
+/** `--restore`: read as the reference reads it, and refused as long as nothing here restores. */
+import { ConfigError } from '../config/configError.ts';
+import { decode } from '../config/decode.ts';
+import { restoreConfig } from '../config/restore.ts';
+import { objectFromOptions } from './schemaOptions.ts';
+
+/** @throws ConfigError */
+export function refuseRestore(text: string): never {
+  decode(restoreConfig, objectFromOptions(restoreConfig, '--restore', text), '--restore');
+  throw new ConfigError('unsupported', '--restore is not supported yet: there are no snapshots');
+}

@@ -1,0 +1,54 @@
+/** What a valid configuration must be besides, so that a machine can be made of it: asked for nothing that no machine has yet. */
+import { isUniform, type MemoryConfig } from './memory.ts';
+import { invalid, unsupported } from './rules.ts';
+import type { Field, ObjectShape, Shape } from './schema.ts';
+import { type CpusConfig, type VmConfig, vmConfig } from './vmConfig.ts';
+
+/** APIC ids beyond 254 need x2APIC destinations, which nothing here was tried with. */
+export const MAX_VCPUS = 254;
+
+/** @throws ConfigError `unsupported` or `invalid` */
+export function checkBootable(config: VmConfig): void {
+  checkObject(vmConfig, config, '');
+  checkCpus(config.cpus);
+  checkZones(config.memory);
+  if ((config.numa?.length ?? 0) > 1) throw unsupported('More than one NUMA node');
+  for (const { path, image_type: type } of config.disks ?? []) {
+    if (path === undefined || path === '') throw invalid('A disk needs a path');
+    if (type === 'FlatVmdk') throw unsupported(`Image type FlatVmdk (${path})`);
+  }
+}
+
+function checkObject(shape: ObjectShape, object: object, parent: string): void {
+  for (const key in object) {
+    const value: unknown = object[key as keyof typeof object];
+    if (value === undefined || value === null) continue;
+    const field = shape.fields[key] as Field;
+    const path = parent === '' ? key : `${parent}.${key}`;
+    if (!field.unsupported) checkValue(field, value, path);
+    else if (asks(field, value)) throw unsupported(path);
+  }
+}
+
+function checkValue(shape: Shape, value: unknown, path: string): void {
+  if (shape.type === 'object') checkObject(shape, value as object, path);
+  if (shape.type !== 'array' || shape.items.type !== 'object') return;
+  const items = value as readonly object[];
+  for (let i = 0; i < items.length; i++) checkObject(shape.items, items[i] as object, `${path}[${i}]`);
+}
+
+/** False for what a machine without the field does anyway. */
+function asks(field: Field, value: unknown): boolean {
+  if (Array.isArray(value)) return value.length > 0;
+  return value !== field.default && value !== false && value !== 0;
+}
+
+function checkCpus(cpus: CpusConfig): void {
+  if (cpus.max_vcpus > MAX_VCPUS) throw unsupported(`More than ${MAX_VCPUS} vCPUs`);
+  if (cpus.core_scheduling === 'Vcpu') throw unsupported('cpus.core_scheduling Vcpu');
+}
+
+/** Zones that are alike are no different from plain memory. */
+function checkZones({ zones = [] }: MemoryConfig): void {
+  if (!isUniform(zones)) throw unsupported('Memory zones that differ');
+}

@@ -1,0 +1,143 @@
+/** Guest memory: one piece, or zones that together are all of it. */
+import { U32 } from './limits.ts';
+import { invalid, isPowerOfTwo } from './rules.ts';
+import type { Infer } from './schema.ts';
+
+export const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
+const PAGE_SIZE = 4096;
+
+/** What plain memory and each zone can have. */
+const backing = {
+  mergeable: { type: 'boolean', default: false, help: 'Let the host merge equal pages' },
+  shared: { type: 'boolean', default: false, help: 'Map memory shared' },
+  hugepages: { type: 'boolean', default: false, help: 'Back memory with huge pages' },
+  hugepage_size: { type: 'integer', size: true, help: 'Size of a huge page' },
+  prefault: { type: 'boolean', default: false, help: 'Populate all pages at start' },
+  reserve: { type: 'boolean', default: false, help: 'Reserve swap space for the mapping' },
+} as const;
+
+export const memoryZoneConfig = {
+  type: 'object',
+  name: 'MemoryZoneConfig',
+  fields: {
+    id: { type: 'string', required: true, help: 'What NUMA nodes and resizing call the zone' },
+    size: { type: 'integer', size: true, required: true, help: 'Memory in the zone' },
+    file: { type: 'string', unsupported: true, help: 'File or folder that backs the zone' },
+    ...backing,
+    host_numa_node: { type: 'integer', max: U32, unsupported: true, help: 'NUMA node of the host' },
+    hotplug_size: { type: 'integer', size: true, help: 'Memory that can be added later' },
+    hotplugged_size: { type: 'integer', size: true, unsupported: true, help: 'Memory added from the start' },
+  },
+} as const;
+
+export const memoryConfig = {
+  type: 'object',
+  name: 'MemoryConfig',
+  mainKey: 'size',
+  legacyKeys: ['file'],
+  fields: {
+    size: { type: 'integer', size: true, required: true, help: 'Memory of the guest' },
+    ...backing,
+    hotplug_method: {
+      type: 'enum',
+      values: { Acpi: 'acpi', VirtioMem: 'virtio-mem' },
+      default: 'Acpi',
+      help: 'How memory is added later',
+    },
+    hotplug_size: { type: 'integer', size: true, help: 'Memory that can be added later' },
+    hotplugged_size: { type: 'integer', size: true, unsupported: true, help: 'Memory added from the start' },
+    thp: { type: 'boolean', default: true, help: 'Use transparent huge pages' },
+    zones: { type: 'array', items: memoryZoneConfig, cli: false, help: 'Parts of the memory, with size 0' },
+  },
+} as const;
+
+export type MemoryConfig = Infer<typeof memoryConfig>;
+export type MemoryZoneConfig = Infer<typeof memoryZoneConfig>;
+type Backing = Pick<MemoryConfig, keyof typeof backing>;
+
+/** What the guest has at boot: zones that do not differ are plain memory of their sizes together. */
+export interface GuestMemoryConfig extends Backing {
+  readonly size: number;
+  readonly thp: boolean;
+}
+
+export function guestMemory(memory: MemoryConfig): GuestMemoryConfig {
+  const [first] = memory.zones ?? [];
+  return first ? { ...memory, ...backingOf(first), size: memorySize(memory) } : memory;
+}
+
+/** Bytes at boot. */
+export function memorySize({ size, zones = [] }: MemoryConfig): number {
+  let sum = size;
+  for (const zone of zones) sum += zone.size;
+  return sum;
+}
+
+/** Whether other processes can map the guest's memory. */
+export function isShared(memory: MemoryConfig): boolean {
+  const parts: readonly Backing[] = memory.zones?.length ? memory.zones : [memory];
+  return parts.every(({ shared, hugepages }) => shared || hugepages);
+}
+
+export function isUniform(zones: readonly MemoryZoneConfig[]): boolean {
+  const names = Object.keys(backing) as (keyof Backing)[];
+  return zones.every((zone) => names.every((name) => zone[name] === zones[0]?.[name]));
+}
+
+function backingOf({ mergeable, shared, hugepages, hugepage_size, prefault, reserve }: Backing): Backing {
+  const size = hugepage_size === undefined ? {} : { hugepage_size };
+  return { mergeable, shared, hugepages, prefault, reserve, ...size };
+}
+
+/** @throws ConfigError */
+export function validateMemory(memory: MemoryConfig): void {
+  if (!memory.zones?.length) {
+    if (memory.size === 0) throw invalid('The memory size must not be 0');
+    validateBacking('The memory', memory, memory.size);
+  } else {
+    if (memory.size !== 0)
+      throw invalid('With memory zones, the memory size must be 0: the zones have sizes');
+    for (const zone of memory.zones) validateZone(zone, memory.hotplug_method);
+  }
+  if (memory.hotplug_size === 0) throw invalid('memory.hotplug_size must not be 0');
+  validateHotplugged('The memory', memory, memory.hotplug_method);
+}
+
+function validateZone(zone: MemoryZoneConfig, method: MemoryConfig['hotplug_method']): void {
+  const name = `The memory zone ${zone.id}`;
+  if (zone.size === 0) throw invalid(`${name} has size 0`);
+  validateBacking(name, zone, zone.size);
+  if (zone.hotplug_size === undefined && zone.hotplugged_size === undefined) return;
+  if (zone.hotplug_size === 0) throw invalid(`${name} has hotplug_size 0`);
+  if (method === 'Acpi') throw invalid(`${name} has hotplug_size, which needs hotplug_method=virtio-mem`);
+  validateHotplugged(name, zone, method);
+}
+
+function validateHotplugged(
+  name: string,
+  part: Pick<MemoryConfig, 'hotplug_size' | 'hotplugged_size'>,
+  method: MemoryConfig['hotplug_method'],
+): void {
+  const { hotplug_size: limit = 0, hotplugged_size: added } = part;
+  if (added === undefined) return;
+  if (method === 'Acpi') throw invalid(`${name}: hotplugged_size needs hotplug_method=virtio-mem`);
+  if (added > limit) throw invalid(`${name}: hotplugged_size (${added}) is above hotplug_size (${limit})`);
+}
+
+function validateBacking(name: string, part: Backing, size: number): void {
+  const { hugepage_size: page } = part;
+  if (part.mergeable && part.shared) throw invalid(`${name} cannot be both mergeable and shared`);
+  if (page !== undefined) {
+    if (!part.hugepages) throw invalid(`${name}: hugepage_size needs hugepages=on`);
+    if (!isPowerOfTwo(page) || page < PAGE_SIZE) {
+      throw invalid(`${name}: the huge page size ${page} is not a power of two of at least ${PAGE_SIZE}`);
+    }
+  }
+  const unit = page ?? PAGE_SIZE;
+  if (size % unit !== 0) throw invalid(sizeMessage(name, size, unit));
+}
+
+function sizeMessage(name: string, size: number, unit: number): string {
+  const text = `${name}: the size ${size} is not a multiple of ${unit} bytes`;
+  return size < PAGE_SIZE ? `${text}; sizes are in bytes unless a K, M or G follows: ${size}M` : text;
+}

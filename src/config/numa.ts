@@ -1,0 +1,54 @@
+/** NUMA nodes that the guest is to see. */
+import { U8, U16, U32 } from './limits.ts';
+import { invalid } from './rules.ts';
+import type { Infer } from './schema.ts';
+
+const numaDistance = {
+  type: 'object',
+  name: 'NumaDistance',
+  fields: {
+    destination: { type: 'integer', max: U32, required: true, help: 'Another node' },
+    distance: { type: 'integer', max: U8, required: true, help: 'How far it is; 10 is the node itself' },
+  },
+} as const;
+
+export const numaConfig = {
+  type: 'object',
+  name: 'NumaConfig',
+  fields: {
+    guest_numa_id: { type: 'integer', max: U32, required: true, help: 'Number of the node' },
+    cpus: { type: 'array', items: { type: 'integer', max: U32 }, help: 'vCPUs in the node' },
+    distances: { type: 'array', items: numaDistance, help: 'Distances to others, [node@distance,...]' },
+    memory_zones: { type: 'array', items: { type: 'string' }, help: 'Memory zones in the node' },
+    pci_segments: { type: 'array', items: { type: 'integer', max: U16 }, help: 'PCI segments in the node' },
+    device_id: { type: 'string', help: 'Device that is a node without memory and vCPUs' },
+  },
+} as const;
+
+export type NumaConfig = Infer<typeof numaConfig>;
+
+/** @throws ConfigError */
+export function validateNuma(nodes: readonly NumaConfig[], zones: readonly string[], segments: number): void {
+  const ids = new Set<number>();
+  const owners = new Map<string, number>();
+  const take = (what: string, node: number) => {
+    const owner = owners.get(what);
+    if (owner !== undefined) throw invalid(`The ${what} is in two NUMA nodes, ${owner} and ${node}`);
+    owners.set(what, node);
+  };
+  for (const { guest_numa_id: id, memory_zones = [], pci_segments = [] } of nodes) {
+    if (ids.has(id)) throw invalid(`The NUMA node ${id} is there twice`);
+    ids.add(id);
+    for (const zone of memory_zones) {
+      if (!zones.includes(zone))
+        throw invalid(`The NUMA node ${id} names a memory zone "${zone}" that does not exist`);
+      take(`memory zone ${zone}`, id);
+    }
+    for (const segment of pci_segments) {
+      if (segment >= segments)
+        throw invalid(`The NUMA node ${id} names PCI segment ${segment}, which does not exist`);
+      if (segment === 0 && id !== 0) throw invalid(`PCI segment 0 can only be in NUMA node 0, not in ${id}`);
+      take(`PCI segment ${segment}`, id);
+    }
+  }
+}

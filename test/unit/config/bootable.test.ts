@@ -1,0 +1,88 @@
+import { describe, expect, it } from 'vitest';
+import { checkBootable } from '../../../src/config/bootable.ts';
+import { decode } from '../../../src/config/decode.ts';
+import { guestMemory } from '../../../src/config/memory.ts';
+import { validateVmConfig } from '../../../src/config/validate.ts';
+import { type VmConfig, vmConfig } from '../../../src/config/vmConfig.ts';
+
+const payload = { kernel: '/k' };
+const shared = { memory: { size: 4096, shared: true } };
+
+function config(value: object): VmConfig {
+  const decoded = decode(vmConfig, { payload, ...value });
+  validateVmConfig(decoded);
+  return decoded;
+}
+
+function zone(id: string, extra: object = {}): object {
+  return { id, size: 4096, ...extra };
+}
+
+describe('what a machine can be made of', () => {
+  it.each([
+    {},
+    { memory: { size: 4096, hotplug_size: 4096, hotplug_method: 'VirtioMem', hotplugged_size: 0 } },
+    { memory: { size: 0, zones: [zone('a'), zone('b')] } },
+    { memory: { size: 0, hotplug_method: 'VirtioMem', zones: [zone('a', { hotplug_size: 4096 })] } },
+    { memory: { size: 4096, prefault: true, reserve: true, shared: true } },
+    { cpus: { boot_vcpus: 1, max_vcpus: 254 } },
+    { numa: [{ guest_numa_id: 0, cpus: [0] }] },
+    { platform: { num_pci_segments: 96, iommufd: true, vfio_p2p_dma: false, iommu_segments: [] } },
+    { pci_segments: [{ pci_segment: 0, mmio64_aperture_weight: 3 }] },
+    { landlock_rules: [{ path: '/srv', access: 'rw' }], iommu: true, gdb: false },
+    { fs: [], vdpa: [], devices: [], user_devices: [], generic_vhost_user: [] },
+    { disks: [{ path: '/a', vhost_user: false, iommu: false, pci_segment: 0 }] },
+  ])('accepts %j', (value) => {
+    expect(() => checkBootable(config(value))).not.toThrow();
+  });
+
+  it.each([
+    ['net[0].vhost_user', { ...shared, net: [{ vhost_user: true, vhost_socket: '/s' }] }],
+    ['disks[1].vhost_user', { ...shared, disks: [{ path: '/d' }, { vhost_user: true, vhost_socket: '/s' }] }],
+    ['fs', { ...shared, fs: [{ tag: 't', socket: 's' }] }],
+    [
+      'generic_vhost_user',
+      { ...shared, generic_vhost_user: [{ socket: 's', queue_sizes: [8], device_type: 1 }] },
+    ],
+    ['devices', { devices: [{ path: '/sys/d' }] }],
+    ['user_devices', { user_devices: [{ socket: '/s' }] }],
+    ['vdpa', { vdpa: [{ path: '/dev/vhost-vdpa-0' }] }],
+    ['tpm', { tpm: { socket: '/s' } }],
+    ['ivshmem', { ivshmem: { path: '/m' } }],
+    ['pvmemcontrol', { pvmemcontrol: {} }],
+    ['gdb', { gdb: true }],
+    ['landlock_enable', { landlock_enable: true }],
+    ['payload.igvm', { payload: { igvm: '/i' } }],
+    ['payload.fw_cfg_config', { payload: { kernel: '/k', fw_cfg_config: {} } }],
+    ['Memory zones that differ', { memory: { size: 0, zones: [zone('a'), zone('b', { shared: true })] } }],
+    ['memory.zones[0].file', { memory: { size: 0, zones: [zone('a', { file: '/f' })] } }],
+    [
+      'memory.hotplugged_size',
+      { memory: { size: 4096, hotplug_method: 'VirtioMem', hotplug_size: 8192, hotplugged_size: 4096 } },
+    ],
+    ['More than one NUMA node', { numa: [{ guest_numa_id: 0 }, { guest_numa_id: 1 }] }],
+    ['disks[0].iommu', { disks: [{ path: '/a', iommu: true }] }],
+    ['rng.pci_segment', { platform: { num_pci_segments: 2 }, rng: { src: '/dev/urandom', pci_segment: 1 } }],
+    ['platform.iommu_segments', { platform: { num_pci_segments: 2, iommu_segments: [1] } }],
+    ['cpus.kvm_hyperv', { cpus: { boot_vcpus: 1, max_vcpus: 1, kvm_hyperv: true } }],
+    ['cpus.features.amx', { cpus: { boot_vcpus: 1, max_vcpus: 1, features: { amx: true } } }],
+    ['More than 254 vCPUs', { cpus: { boot_vcpus: 255, max_vcpus: 255 } }],
+    ['cpus.core_scheduling Vcpu', { cpus: { boot_vcpus: 1, max_vcpus: 1, core_scheduling: 'Vcpu' } }],
+    ['Image type FlatVmdk (/d)', { disks: [{ path: '/d', image_type: 'FlatVmdk' }] }],
+  ])('says that %s is not supported', (what, value) => {
+    expect(() => checkBootable(config(value))).toThrow(
+      expect.objectContaining({ kind: 'unsupported', message: `${what} is not supported yet` }),
+    );
+  });
+
+  it('wants a path for each disk, which a configuration alone may do without', () => {
+    expect(() => checkBootable(config({ disks: [{ id: 'x' }] }))).toThrow('A disk needs a path');
+  });
+
+  it('takes zones that are alike for plain memory', () => {
+    const { memory } = config({
+      memory: { size: 0, zones: [zone('a', { shared: true }), zone('b', { shared: true })] },
+    });
+    expect(guestMemory(memory)).toMatchObject({ size: 8192, shared: true, hugepages: false, thp: true });
+  });
+});
