@@ -2,15 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <memory>
 
 #include "addon/convert.h"
 #include "addon/convert_fields.h"
+#include "addon/environment.h"
 #include "addon/machine_handle.h"
 #include "host/files.h"
 #include "host/network.h"
 #include "host/terminal.h"
-#include "hypervisor/kvm/host_facts.h"
 #include "hypervisor/kvm/kvm_device.h"
 
 // The functions of src/native.ts (NativeAddon), in its order. They convert and call; none of them
@@ -23,31 +22,14 @@ using Arguments = const Napi::CallbackInfo&;
 
 constexpr size_t kVmGenerationSize = 16;
 
-/// What one JavaScript environment keeps.
-struct Environment {
-  std::unique_ptr<HostFacts> host;  ///< they do not change
-  std::shared_ptr<SpareVm> spare;   ///< for the next machine
-};
-
-const HostFacts& host_facts(Napi::Env env) {
-  auto& host = env.GetInstanceData<Environment>()->host;
-  if (!host) host = std::make_unique<HostFacts>();
-  return *host;
-}
-
 Napi::Value expect_machine(Arguments info) {
-  Environment& environment = *info.Env().GetInstanceData<Environment>();
-  if (!environment.host) {
-    auto spare = std::make_shared<SpareVm>();
-    environment.host = std::make_unique<HostFacts>(spare);
-    environment.spare = std::move(spare);
-  }
+  Environment::of(info.Env()).expect_machine();
   return info.Env().Undefined();
 }
 
 Napi::Value host_info(Arguments info) {
   const Napi::Env env = info.Env();
-  const HostFacts& host = host_facts(env);
+  const HostFacts& host = Environment::of(env).host();
   const ProcessorFacts& processor = host.processor();
   Napi::Object object = Napi::Object::New(env);
   object.Set("apiVersion", Napi::Number::New(env, KvmDevice::kApiVersion));
@@ -60,7 +42,7 @@ Napi::Value host_info(Arguments info) {
 }
 
 Napi::Value supported_cpuid(Arguments info) {
-  return from_bytes(info.Env(), host_facts(info.Env()).supported_cpuid());
+  return from_bytes(info.Env(), Environment::of(info.Env()).host().supported_cpuid());
 }
 
 Napi::Value machine_create(Arguments info) {
@@ -68,7 +50,9 @@ Napi::Value machine_create(Arguments info) {
   if (!info[1].IsFunction()) throw Napi::TypeError::New(info.Env(), "onEvent must be a function");
   auto channel = EventChannel::open(info.Env(), info[1].As<Napi::Function>());
   auto handle = std::make_shared<MachineHandle>(std::move(spec), std::move(channel));
-  handle->start_building(std::move(info.Env().GetInstanceData<Environment>()->spare));
+  Environment& environment = Environment::of(info.Env());
+  environment.add(handle);
+  handle->start_building(environment.take_spare());
   return wrap(info.Env(), handle);
 }
 
@@ -146,7 +130,9 @@ Napi::Value machine_debug_port(Arguments info) {
 }
 
 /// Gives a descriptor to the caller.
-Napi::Number release_fd(Napi::Env env, UniqueFd fd) { return Napi::Number::New(env, fd.release()); }
+Napi::Number release_fd(Napi::Env env, UniqueFd fd) {
+  return Napi::Number::New(env, Environment::of(env).give(std::move(fd)));
+}
 
 Napi::Value open_pty_function(Arguments info) {
   Pty pty = open_pty();
@@ -209,7 +195,7 @@ Napi::Value open_file_function(Arguments info) {
 }
 
 Napi::Value close_file_function(Arguments info) {
-  const UniqueFd closing(fd_argument(info[0], "fd"));
+  const UniqueFd closing = Environment::of(info.Env()).take_back(fd_argument(info[0], "fd"));
   return info.Env().Undefined();
 }
 
@@ -309,7 +295,7 @@ void add(Napi::Object& exports, const char* name) {
 }
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
-  env.SetInstanceData(new Environment);
+  Environment::attach(env);
   add<expect_machine>(exports, "expectMachine");
   add<host_info>(exports, "hostInfo");
   add<supported_cpuid>(exports, "supportedCpuid");

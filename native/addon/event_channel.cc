@@ -9,7 +9,13 @@ namespace tsvmm {
 std::shared_ptr<EventChannel> EventChannel::open(Napi::Env env, const Napi::Function& on_event) {
   std::shared_ptr<EventChannel> channel(new EventChannel(on_event));
   using Keeper = std::shared_ptr<EventChannel>;
-  const auto finalize = [](napi_env, void* keeper, void*) { delete static_cast<Keeper*>(keeper); };
+  const auto finalize = [](napi_env, void* data, void*) {
+    const std::unique_ptr<Keeper> keeper(static_cast<Keeper*>(data));
+    // Unless the channel was closed the environment ends, and has freed the function itself.
+    const std::lock_guard lock((*keeper)->mutex_);
+    (*keeper)->closed_ = true;
+    (*keeper)->wake_ = nullptr;
+  };
   const auto on_wake = [](napi_env wake_env, napi_value, void* context, void*) {
     // No environment: it is being torn down, and nobody is left to tell.
     if (wake_env != nullptr) (*static_cast<Keeper*>(context))->drain(wake_env);
@@ -53,22 +59,15 @@ void EventChannel::drain(Napi::Env env) {
     tasks.swap(tasks_);
     woken_ = false;
   }
-  while (!tasks.empty()) {
+  for (const Task& task : tasks) {
     const Napi::HandleScope scope(env);
-    const Task task = std::move(tasks.front());
-    tasks.pop_front();
     try {
       task(env);
     } catch (const Napi::Error& error) {
-      // A listener threw. What comes after it is still delivered, in a turn of its own.
-      const std::lock_guard lock(mutex_);
-      tasks_.insert(tasks_.begin(), std::make_move_iterator(tasks.begin()),
-                    std::make_move_iterator(tasks.end()));
-      if (!tasks_.empty() && !closed_ && !std::exchange(woken_, true)) {
-        napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
-      }
-      error.ThrowAsJavaScriptException();
-      return;
+      // A listener threw: that is an uncaught exception, as from any other callback of the event
+      // loop, and what comes after it is still delivered. Where the environment is ending both do
+      // nothing.
+      napi_fatal_exception(env, error.Value());
     }
   }
 }
@@ -76,8 +75,16 @@ void EventChannel::drain(Napi::Env env) {
 void EventChannel::close() noexcept {
   mute();
   const std::lock_guard lock(mutex_);
-  if (std::exchange(closed_, true)) return;
-  napi_release_threadsafe_function(wake_, napi_tsfn_release);
+  closed_ = true;
+  if (wake_ == nullptr) return;
+  napi_release_threadsafe_function(std::exchange(wake_, nullptr), napi_tsfn_release);
+}
+
+void EventChannel::cut() noexcept {
+  close();
+  std::deque<Task> dropped;  // without the lock: a task may hold the last reference to this
+  const std::lock_guard lock(mutex_);
+  dropped.swap(tasks_);
 }
 
 }  // namespace tsvmm

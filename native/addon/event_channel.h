@@ -34,6 +34,9 @@ class EventChannel : public MachineEventSink {
   void mute() noexcept { on_event_.Reset(); }
   /// JavaScript thread. mute(), and the event loop may end. Idempotent.
   void close() noexcept;
+  /// JavaScript thread, when its environment ends: close(), and what waits is dropped. From now on
+  /// no thread calls into the runtime.
+  void cut() noexcept;
   /// JavaScript thread.
   [[nodiscard]] bool closed() const noexcept { return closed_; }
 
@@ -43,8 +46,10 @@ class EventChannel : public MachineEventSink {
   void enqueue(Task task, bool droppable) noexcept;
   void drain(Napi::Env env);
 
-  Napi::FunctionReference on_event_;         ///< JavaScript thread only
-  napi_threadsafe_function wake_ = nullptr;  ///< keeps the channel alive until its finalizer
+  Napi::FunctionReference on_event_;  ///< JavaScript thread only
+  /// Keeps the channel alive until its finalizer; with mutex_ held. nullptr once it is released: it
+  /// may be freed then.
+  napi_threadsafe_function wake_ = nullptr;
   std::mutex mutex_;
   std::deque<Task> tasks_;
   bool woken_ = false;

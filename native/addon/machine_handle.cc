@@ -32,7 +32,7 @@ MachineHandle::MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> cha
 void MachineHandle::start_building(std::shared_ptr<SpareVm> spare) {
   // The operation is at work on this object only until the control thread ends, which the
   // destructor waits for.
-  control_.submit(
+  control_->submit(
       [this, spare = std::move(spare)] {
         build_failure_ = attempt([&] { machine_.build(spare.get()); });
       },
@@ -66,12 +66,29 @@ Napi::Promise MachineHandle::destroy(Napi::Env env) {
 
 void MachineHandle::abandon() noexcept {
   channel_->mute();
-  ending_ = true;
+  if (std::exchange(ending_, true)) return;
   try {
     submit([this] { machine_.destroy(); }, [](Napi::Env, const std::optional<Error>&) {});
   } catch (const Error&) {
     machine_.destroy();
   }
+}
+
+std::future<void> MachineHandle::leave() noexcept {
+  channel_->cut();
+  ending_ = true;
+  auto ended = std::make_shared<std::promise<void>>();
+  std::future<void> future = ended->get_future();
+  try {
+    control_->submit([self = shared_from_this(), ended] {
+      self->machine_.destroy();
+      ended->set_value();
+    });
+  } catch (const Error&) {
+    machine_.destroy();
+    ended->set_value();
+  }
+  return future;
 }
 
 Napi::Promise MachineHandle::run(Napi::Env env, std::function<void()> operation) {
@@ -95,8 +112,8 @@ Napi::Promise MachineHandle::run(Napi::Env env, std::function<void()> operation)
 void MachineHandle::submit(std::function<void()> operation, Settle settle) {
   // The operation keeps the handle alive; the reference is dropped on the JavaScript thread, with
   // the task.
-  control_.submit([self = shared_from_this(), operation = std::move(operation),
-                   settle = std::move(settle)]() mutable {
+  control_->submit([self = shared_from_this(), operation = std::move(operation),
+                    settle = std::move(settle)]() mutable {
     std::optional<Error> failure = attempt(operation);
     auto& channel = *self->channel_;
     channel.post([self = std::move(self), failure = std::move(failure),

@@ -3,6 +3,7 @@
 #include <napi.h>
 
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 
@@ -26,8 +27,13 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
   Napi::Promise resume(Napi::Env env);
   Napi::Promise resize_disk(Napi::Env env, std::string id, uint64_t bytes);
   Napi::Promise destroy(Napi::Env env);
-  /// JavaScript thread, when the handle was collected or the environment ends.
+  /// JavaScript thread, when the handle was collected: nobody can call destroy() any more.
   void abandon() noexcept;
+  /// JavaScript thread, when its environment ends: like destroy(), but nothing reaches JavaScript
+  /// any more and no promise is settled. The future is ready once the machine is gone.
+  std::future<void> leave() noexcept;
+  /// After leave(), when its future is ready: waits for the last moments of the handle's thread.
+  void join() noexcept { control_.reset(); }
 
   [[nodiscard]] Machine& machine() { return machine_; }
 
@@ -42,9 +48,10 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
   std::shared_ptr<EventChannel> channel_;
   Machine machine_;
   std::optional<Error> build_failure_;  ///< control thread only
-  unsigned pending_ = 0;   ///< JavaScript thread: operations that have not been settled
-  bool ending_ = false;    ///< JavaScript thread: destroy() was called, or nobody can
-  ControlThread control_;  ///< last, so that it ends first
+  unsigned pending_ = 0;  ///< JavaScript thread: operations that have not been settled
+  bool ending_ = false;   ///< JavaScript thread: destroy() was called, or nobody can
+  /// Last, so that it ends first. JavaScript thread; gone after join().
+  std::unique_ptr<ControlThread> control_ = std::make_unique<ControlThread>();
 };
 
 /// Wraps a handle for JavaScript, tagged so that no other object passes for it.

@@ -1,0 +1,73 @@
+#include "addon/environment.h"
+
+#include <chrono>
+#include <future>
+#include <utility>
+
+namespace tsvmm {
+namespace {
+
+/// How long the ends of all machines may take together. A disk that does not answer keeps its
+/// machine alive for longer: its threads then stay, which is why the library is never unloaded.
+constexpr std::chrono::seconds kCloseLimit{10};
+
+}  // namespace
+
+void Environment::attach(Napi::Env env) {
+  auto* environment = new Environment;
+  env.SetInstanceData(environment);
+  // The runtime calls these hooks, the latest first, before it drops references, thread-safe
+  // functions and instance data; Bun never finalizes externals of a worker thread.
+  const auto close = [](void* data) { static_cast<Environment*>(data)->close(); };
+  if (napi_add_env_cleanup_hook(env, close, environment) != napi_ok) {
+    throw Napi::Error::New(env, "no cleanup hook can be added");
+  }
+}
+
+void Environment::expect_machine() {
+  if (host_) return;
+  auto spare = std::make_shared<SpareVm>();
+  host_ = std::make_unique<HostFacts>(spare);
+  spare_ = std::move(spare);
+}
+
+const HostFacts& Environment::host() {
+  if (!host_) host_ = std::make_unique<HostFacts>();
+  return *host_;
+}
+
+void Environment::add(const std::shared_ptr<MachineHandle>& machine) {
+  std::erase_if(machines_, [](const auto& known) { return known.expired(); });
+  machines_.push_back(machine);
+}
+
+int Environment::give(UniqueFd fd) {
+  descriptors_.insert(fd.get());
+  return fd.release();
+}
+
+UniqueFd Environment::take_back(int fd) {
+  descriptors_.erase(fd);
+  return UniqueFd(fd);
+}
+
+void Environment::close() noexcept {
+  // All begin to end before the first is waited for.
+  std::vector<std::pair<std::shared_ptr<MachineHandle>, std::future<void>>> ending;
+  for (const auto& known : std::exchange(machines_, {})) {
+    if (auto machine = known.lock()) {
+      std::future<void> ended = machine->leave();
+      ending.emplace_back(std::move(machine), std::move(ended));
+    }
+  }
+  const auto deadline = std::chrono::steady_clock::now() + kCloseLimit;
+  for (const auto& [machine, ended] : ending) {
+    if (ended.wait_until(deadline) == std::future_status::ready) machine->join();
+  }
+  ending.clear();
+  spare_.reset();
+  host_.reset();
+  for (const int fd : std::exchange(descriptors_, {})) const UniqueFd closing(fd);
+}
+
+}  // namespace tsvmm

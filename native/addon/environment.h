@@ -1,0 +1,54 @@
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "addon/machine_handle.h"
+#include "core/unique_fd.h"
+#include "hypervisor/kvm/host_facts.h"
+
+namespace tsvmm {
+
+/// What one JavaScript environment (the main thread's, or a worker thread's) has of the core.
+///
+/// An environment can end at any moment, whatever its JavaScript was about: a worker thread is
+/// terminated, throws, or exits. close() then ends what is left, on the environment's own thread,
+/// while calls into the runtime are still safe. On the JavaScript thread only.
+class Environment {
+ public:
+  /// Makes the environment's own, which close() is called for when it ends.
+  static void attach(Napi::Env env);
+  static Environment& of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
+
+  ~Environment() { close(); }
+  Environment() = default;
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+
+  /// Has the host looked at, and a VM made for the next machine, while the caller goes on.
+  void expect_machine();
+  const HostFacts& host();
+  /// Of expect_machine(), once.
+  std::shared_ptr<SpareVm> take_spare() { return std::move(spare_); }
+
+  void add(const std::shared_ptr<MachineHandle>& machine);
+
+  /// Hands a descriptor to JavaScript, which is to close() it; close() does what it does not get
+  /// round to.
+  int give(UniqueFd fd);
+  /// Takes one back; any other is just wrapped.
+  UniqueFd take_back(int fd);
+
+ private:
+  void close() noexcept;
+
+  std::unique_ptr<HostFacts> host_;  ///< they do not change
+  std::shared_ptr<SpareVm> spare_;
+  std::vector<std::weak_ptr<MachineHandle>> machines_;
+  std::set<int> descriptors_;
+};
+
+}  // namespace tsvmm

@@ -1,0 +1,50 @@
+/** Threads of a JavaScript program that use the library, and processes that end without having ended their VMs. */
+import { execFile, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, test } from 'vitest';
+import { PAYLOAD, ROOT, temporaryFolder } from './support.ts';
+
+const LIBRARY = path.join(ROOT, 'dist/js/index.js');
+const RUNTIMES = [
+  ['Node.js', process.execPath],
+  ['Bun', path.join(ROOT, 'node_modules/.bin/bun')],
+] as const;
+
+describe.each(RUNTIMES)('%s', (_name, runtime) => {
+  test('worker threads end in every way, at any moment, and leave nothing', async () => {
+    const rounds = 6;
+    const program = path.join(ROOT, 'test/kvm/workerProgram.mjs');
+    const { stdout } = await promisify(execFile)(runtime, [program, LIBRARY, PAYLOAD, String(rounds)]);
+    expect(JSON.parse(stdout)).toEqual({ workers: rounds * 9, moreDescriptors: 0, threads: [] });
+  });
+
+  test('a process exits at any moment, with machines and workers of its own', () => {
+    const program = `
+      import { Worker, isMainThread } from 'node:worker_threads';
+      const { VirtualMachine } = await import(${JSON.stringify(LIBRARY)});
+      const options = { kernel: ${JSON.stringify(PAYLOAD)}, memory: '64M', cmdline: 'run=spin every=1000', serial: 'stream' };
+      const start = async () => {
+        const vm = await VirtualMachine.create(options);
+        vm.serial.resume();
+        await vm.boot();
+        vm.pause().then(() => vm.reboot());
+        return vm;
+      };
+      if (isMainThread) {
+        new Worker(new URL(import.meta.url)).on('error', () => {});
+        setTimeout(() => process.exit(7), Number(process.argv[2]));
+        for (;;) await Promise.all([start(), start()]);
+      }
+      await start();
+      setInterval(() => {}, 1000);
+    `;
+    const file = path.join(temporaryFolder(), 'program.mjs');
+    fs.writeFileSync(file, program);
+    for (let round = 0; round < 12; round++) {
+      const { status, signal, stderr } = spawnSync(runtime, [file, String(round * 15)], { encoding: 'utf8' });
+      expect({ status, signal, stderr }).toEqual({ status: 7, signal: null, stderr: '' });
+    }
+  });
+});
