@@ -23,7 +23,7 @@ enum {
 enum { kCurrentDirectory = -100 }; /* AT_FDCWD */
 
 #if defined(__x86_64__)
-enum { kWrite = 1, kExecve = 59, kExit = 60, kReadlinkat = 267, kFaccessat = 269 };
+enum { kWrite = 1, kSigaction = 13, kExecve = 59, kExit = 60, kReadlinkat = 267, kFaccessat = 269 };
 
 static long system_call(long number, long a, long b, long c, long d) {
   register long fourth __asm__("r10") = d;
@@ -43,7 +43,14 @@ __asm__(
     "  and $-16, %rsp\n"
     "  call launch\n");
 #elif defined(__aarch64__)
-enum { kWrite = 64, kExecve = 221, kExit = 93, kReadlinkat = 78, kFaccessat = 48 };
+enum {
+  kWrite = 64,
+  kSigaction = 134,
+  kExecve = 221,
+  kExit = 93,
+  kReadlinkat = 78,
+  kFaccessat = 48
+};
 
 static long system_call(long number, long a, long b, long c, long d) {
   register long x8 __asm__("x8") = number;
@@ -79,7 +86,29 @@ static char *const kRuntimeSettings[] = {
 };
 enum { kRuntimeSettingCount = sizeof kRuntimeSettings / sizeof *kRuntimeSettings };
 
-static char *environment[kRuntimeSettingCount + kMaxEnvironment + 1];
+/*
+ * Signals that were ignored when the process started stay ignored: nohup does that, and a script's
+ * shell for its background jobs. Node.js forgets it at its start, so the program is told by name.
+ */
+#define IGNORED_SIGNALS "TSVMM_IGNORED_SIGNALS="
+static const struct {
+  int number;
+  const char *name;
+} kSignals[] = {{1, "SIGHUP"},   {2, "SIGINT"},   {3, "SIGQUIT"},
+                {12, "SIGUSR2"}, {15, "SIGTERM"}, {28, "SIGWINCH"}};
+enum { kSignalCount = sizeof kSignals / sizeof *kSignals, kIgnoredSize = 80 };
+enum { kIgnored = 1 }; /* SIG_IGN */
+
+/* The kernel's struct sigaction. */
+struct signal_action {
+  unsigned long handler;
+  unsigned long flags;
+  unsigned long restorer;
+  unsigned long mask;
+};
+
+static char ignored_signals[kIgnoredSize];
+static char *environment[kRuntimeSettingCount + 1 + kMaxEnvironment + 1];
 static char *words[kMaxWords + 1];
 
 static size_t length_of(const char *text) {
@@ -126,6 +155,30 @@ static char *find_variable(char **variables, const char *name_and_sign) {
   return NULL;
 }
 
+/* Writes the variable that names the ignored signals; 0 if there are none. */
+static int name_ignored_signals(void) {
+  size_t length = 0;
+  for (int i = 0; i < kSignalCount; ++i) {
+    struct signal_action action = {0};
+    const long failed =
+        system_call(kSigaction, kSignals[i].number, 0, (long)&action, sizeof action.mask);
+    if (failed || action.handler != kIgnored) continue;
+    const char *word = length == 0 ? IGNORED_SIGNALS : " ";
+    for (; *word != '\0'; ++word) ignored_signals[length++] = *word;
+    for (word = kSignals[i].name; *word != '\0'; ++word) ignored_signals[length++] = *word;
+  }
+  return length != 0;
+}
+
+/* Behind the first `count` variables of the environment to come. */
+static void fill_environment(size_t count, char **variables) {
+  if (name_ignored_signals()) environment[count++] = ignored_signals;
+  for (; *variables != NULL && count < kRuntimeSettingCount + 1 + kMaxEnvironment; ++variables) {
+    if (after(*variables, IGNORED_SIGNALS) == NULL) environment[count++] = *variables;
+  }
+  environment[count] = NULL;
+}
+
 static void complain(const char *text) {
   system_call(kWrite, kStandardError, (long)text, (long)length_of(text), 0);
 }
@@ -151,9 +204,7 @@ static size_t find_root(char *path) {
 static void run_executable(char *path, size_t root, char **arguments, char **variables) {
   size_t count = 0;
   for (; count < kRuntimeSettingCount; ++count) environment[count] = kRuntimeSettings[count];
-  for (; *variables != NULL && count < kRuntimeSettingCount + kMaxEnvironment; ++variables) {
-    environment[count++] = *variables;
-  }
+  fill_environment(count, variables);
   /* A checkout, an installed package of a distribution, an npm package that has its own. */
   static const char *const below_root[] = {"dist/tsvmm", "lib/tsvmm/tsvmm",
                                            "node_modules/" EXECUTABLE_PACKAGE "tsvmm"};
@@ -182,13 +233,14 @@ static void run_node(char *script, char **arguments, char **variables) {
     words[count++] = *word;
   }
   if (search == NULL) return;
+  fill_environment(0, variables);
   while (*search != '\0') {
     size_t size = 0;
     while (search[size] != '\0' && search[size] != ':') ++size;
     char node[kPathSize];
     const size_t length = append_bytes(node, 0, search, size);
     if (length != 0 && append(node, length, "/node") != 0) {
-      system_call(kExecve, (long)node, (long)words, (long)variables, 0);
+      system_call(kExecve, (long)node, (long)words, (long)environment, 0);
     }
     search += size;
     if (*search == ':') ++search;

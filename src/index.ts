@@ -18,13 +18,14 @@ import type { Socket } from 'node:net';
 import { configFromOptions, type VirtualMachineOptions } from './config/friendlyOptions.ts';
 import type { VmResize } from './config/requests.ts';
 import type { VmConfigInput } from './config/vmConfig.ts';
-import type { SerialPort } from './host/serialPort.ts';
+import type { GuestStream } from './host/guestStream.ts';
 import { loadNative, type NativeAddon } from './native.ts';
 import type { ConsoleSize, Terminal } from './vmm/consoles.ts';
 import { VmmError } from './vmm/errors.ts';
 import type { VmmEvent, VmmExit } from './vmm/events.ts';
 import type { VmInfo } from './vmm/info.ts';
 import type { Lifecycle } from './vmm/lifecycle.ts';
+import { tell } from './vmm/listener.ts';
 import { type Counters, Vmm } from './vmm/vmm.ts';
 
 export {
@@ -40,6 +41,7 @@ export { ConfigError, type ConfigErrorKind } from './config/configError.ts';
 export type { ConsoleOption, VirtualMachineOptions } from './config/friendlyOptions.ts';
 export type { VmResize } from './config/requests.ts';
 export type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
+export type { GuestStream } from './host/guestStream.ts';
 export type { ConsoleSize } from './vmm/consoles.ts';
 export { VmmError, type VmmErrorKind } from './vmm/errors.ts';
 export type { VmmEvent, VmmExit } from './vmm/events.ts';
@@ -80,20 +82,22 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   readonly exited: Promise<VmmExit>;
 
   readonly #vmm: Vmm;
-  readonly #stream: SerialStream | undefined;
+  readonly #streams: Streams;
 
-  private constructor(native: NativeAddon, terminal: Terminal | undefined, stream: SerialStream | undefined) {
+  private constructor(native: NativeAddon, terminal: Terminal | undefined, streams: Streams) {
     super();
-    this.#stream = stream;
+    this.#streams = streams;
     this.#vmm = new Vmm({
       native,
+      streams,
       ...(terminal && { terminal }),
       onEvent: (event) => this.#forward(event),
       onWarning: (message) => this.emit('warning', message),
     });
-    this.exited = this.#vmm.exited.then(async (exit) => {
-      await stream?.close();
-      this.emit('exit', exit);
+    this.exited = this.#vmm.exited.then((exit) => {
+      streams.serial?.finish();
+      streams.console?.finish();
+      tell(() => this.emit('exit', exit));
       return exit;
     });
   }
@@ -108,11 +112,9 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     context: VirtualMachineContext = {},
   ): Promise<VirtualMachine> {
     const native = context.native ?? loadNative();
-    const stream = options.serial === 'stream' ? await openSerialStream() : undefined;
-    const vm = new VirtualMachine(native, context.terminal, stream);
+    const vm = new VirtualMachine(native, context.terminal, await makeStreams(options));
     try {
-      await vm.#vmm.create(configFromOptions(options, stream?.path));
-      stream?.port.attach();
+      await vm.#vmm.create(configFromOptions(options));
       return vm;
     } catch (error) {
       await vm.close();
@@ -129,9 +131,20 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
    * The serial port as a stream: read what the guest writes, write what it is to read.
    * @throws Error unless the VM was created with `serial: 'stream'`
    */
-  get serial(): SerialPort {
-    if (this.#stream === undefined) throw new Error("The VM was not created with serial: 'stream'");
-    return this.#stream.port;
+  get serial(): GuestStream {
+    const { serial } = this.#streams;
+    if (serial === undefined) throw new Error("The VM was not created with serial: 'stream'");
+    return serial;
+  }
+
+  /**
+   * The virtio console as a stream.
+   * @throws Error unless the VM was created with `console: 'stream'`
+   */
+  get console(): GuestStream {
+    const stream = this.#streams.console;
+    if (stream === undefined) throw new Error("The VM was not created with console: 'stream'");
+    return stream;
   }
 
   /** Builds the machine and starts the guest. @throws VmmError with the cause below it; it may be tried again */
@@ -234,40 +247,28 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
 
   #forward(event: VmmEvent): void {
     if (event.source === 'vm' && simpleEvents.has(event.event)) {
-      if (this.#stream) follow(this.#stream.port, event.event);
-      this.emit(event.event as 'booted');
+      tell(() => this.emit(event.event as 'booted'));
     }
-    if (event.source === 'guest') this.emit('panic', event.properties?.event as 'panic');
+    if (event.source === 'guest') {
+      tell(() => this.emit('panic', event.properties?.event as 'panic'));
+    }
     this.emit('event', event);
   }
 }
 
-/** The device's socket goes with its machine and comes with the next one. */
-function follow(port: SerialPort, event: string): void {
-  if (event === 'shutdown' || event === 'rebooted') port.detach();
-  if (event === 'booted' || event === 'rebooted') port.attach();
+interface Streams {
+  readonly serial?: GuestStream;
+  readonly console?: GuestStream;
 }
 
-interface SerialStream {
-  readonly path: string;
-  readonly port: SerialPort;
-  close(): Promise<void>;
-}
-
-/** A socket's name in a folder that nobody else may enter, and the stream that will connect to it. */
-async function openSerialStream(): Promise<SerialStream> {
-  const { mkdtemp, rm } = await import('node:fs/promises');
-  const { tmpdir } = await import('node:os');
-  const { SerialPort: Port } = await import('./host/serialPort.ts');
-  const folder = await mkdtemp(`${tmpdir()}/tsvmm-`);
-  const path = `${folder}/serial`;
-  const port = new Port(path);
+/** Those that the options ask for. */
+async function makeStreams(options: VirtualMachineOptions | VmConfigInput): Promise<Streams> {
+  if (options.serial !== 'stream' && options.console !== 'stream') return {};
+  const { GuestStream: Stream } = await import('./host/guestStream.ts');
+  const { streamAdopter } = await import('./host/listen.ts');
+  const adopt = await streamAdopter();
   return {
-    path,
-    port,
-    close: async () => {
-      port.finish();
-      await rm(folder, { recursive: true, force: true });
-    },
+    ...(options.serial === 'stream' && { serial: new Stream(adopt) }),
+    ...(options.console === 'stream' && { console: new Stream(adopt) }),
   };
 }

@@ -324,6 +324,8 @@ export interface NativeAddon {
   /** open(2), close-on-exec; `mode` is that of a file it creates. Throws with `code` an errno name. */
   openFile(path: string, flags: number, mode: number): number;
   closeFile(fd: number): void;
+  /** The runtime closes this descriptor from now on. Others that the addon gave are closed when a worker thread ends. */
+  disownFile(fd: number): void;
   /** pread(2), repeated until `length` bytes or the end of the file. */
   readAt(fd: number, offset: number, length: number): Uint8Array;
   /** ftruncate(2). */

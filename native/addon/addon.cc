@@ -199,6 +199,11 @@ Napi::Value close_file_function(Arguments info) {
   return info.Env().Undefined();
 }
 
+Napi::Value disown_file_function(Arguments info) {
+  (void)Environment::of(info.Env()).take_back(fd_argument(info[0], "fd")).release();
+  return info.Env().Undefined();
+}
+
 Napi::Value read_at_function(Arguments info) {
   return from_bytes(info.Env(), read_at(fd_argument(info[0], "fd"), to_uint(info[1], "offset"),
                                         to_uint(info[2], "length", kMaxRead)));
@@ -331,6 +336,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<set_interface_address_function>(exports, "setInterfaceAddress");
   add<open_file_function>(exports, "openFile");
   add<close_file_function>(exports, "closeFile");
+  add<disown_file_function>(exports, "disownFile");
   add<read_at_function>(exports, "readAt");
   add<set_file_size_function>(exports, "setFileSize");
   add<remove_file_function>(exports, "removeFile");

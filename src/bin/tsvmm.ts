@@ -9,6 +9,7 @@ import { UsageError } from '../cli/usageError.ts';
 import { ConfigError } from '../config/configError.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { bun } from '../host/bun.ts';
+import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { describeError } from '../vmm/errors.ts';
 import type { VmmExit } from '../vmm/events.ts';
@@ -204,14 +205,15 @@ class Session {
     const quit = () => {
       void this.#vmm.quit();
     };
-    process.on('SIGTERM', quit);
-    process.on('SIGINT', quit);
-    process.on('SIGHUP', () => {
+    keepIgnoredSignals();
+    onSignal('SIGTERM', quit);
+    onSignal('SIGINT', quit);
+    onSignal('SIGHUP', () => {
       this.#hungUp = true;
       quit();
     });
     if (this.#options.apiSocket || this.#options.vm?.console.mode === 'Tty') {
-      process.on('SIGWINCH', () => this.#vmm.resizeConsole().catch(() => {}));
+      onSignal('SIGWINCH', () => this.#vmm.resizeConsole().catch(() => {}));
     }
     process.on('exit', () => {
       this.#vmm.abandon();

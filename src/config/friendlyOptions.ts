@@ -29,8 +29,8 @@ export interface VirtualMachineOptions {
   readonly networks?: readonly ('user' | Input<typeof netConfig>)[];
   /** `stream` makes the port a stream of this process (`vm.serial`). `null` unless given. */
   readonly serial?: ConsoleOption | 'stream' | { readonly socket: string };
-  /** The virtio console. `off` unless given. */
-  readonly console?: ConsoleOption;
+  /** The virtio console. `stream` makes it a stream of this process (`vm.console`). `off` unless given. */
+  readonly console?: ConsoleOption | 'stream';
   readonly debugConsole?: ConsoleOption;
   readonly watchdog?: boolean;
   /** Sockets between guest and host; `vm.connectVsock` uses them. */
@@ -48,22 +48,16 @@ export interface VirtualMachineOptions {
 
 const modes: Readonly<Record<string, string>> = { off: 'Off', null: 'Null', inherit: 'Tty', pty: 'Pty' };
 
-/**
- * @param streamPath where the socket of a serial port in mode `stream` is to be
- * @throws ConfigError if an option is not what its type says, or not supported yet
- */
-export function configFromOptions(
-  options: VirtualMachineOptions | VmConfigInput,
-  streamPath: string | undefined,
-): VmConfig {
-  return decode(vmConfig, isJsonForm(options) ? options : expand(options, streamPath));
+/** @throws ConfigError if an option is not what its type says, or not supported yet */
+export function configFromOptions(options: VirtualMachineOptions | VmConfigInput): VmConfig {
+  return decode(vmConfig, isJsonForm(options) ? options : expand(options));
 }
 
 function isJsonForm(options: VirtualMachineOptions | VmConfigInput): options is VmConfigInput {
   return 'payload' in options;
 }
 
-function expand(options: VirtualMachineOptions, streamPath: string | undefined): Record<string, unknown> {
+function expand(options: VirtualMachineOptions): Record<string, unknown> {
   const {
     cpus,
     memory,
@@ -87,9 +81,8 @@ function expand(options: VirtualMachineOptions, streamPath: string | undefined):
     payload: { kernel, firmware, cmdline, initramfs },
     disks: disks?.map((disk) => (typeof disk === 'string' ? { path: disk, image_type: 'Raw' } : disk)),
     net: networks?.map((network) => (network === 'user' ? { user: true } : network)),
-    serial:
-      options.serial === 'stream' ? { mode: 'Socket', socket: streamPath } : device(options.serial ?? 'null'),
-    console: device(options.console ?? 'off'),
+    serial: streamOrDevice(options.serial ?? 'null'),
+    console: streamOrDevice(options.console ?? 'off'),
     debug_console: options.debugConsole && device(options.debugConsole),
     watchdog,
     vsock,
@@ -102,7 +95,12 @@ function expand(options: VirtualMachineOptions, streamPath: string | undefined):
   };
 }
 
-function device(option: ConsoleOption | 'stream' | { readonly socket: string }): Record<string, unknown> {
+/** A stream of this process is nothing of the host's that a configuration could name. */
+function streamOrDevice(option: ConsoleOption | 'stream' | { readonly socket: string }) {
+  return option === 'stream' ? { mode: 'Null' } : device(option);
+}
+
+function device(option: ConsoleOption | { readonly socket: string }): Record<string, unknown> {
   if (typeof option === 'object') {
     return 'file' in option ? { mode: 'File', ...option } : { mode: 'Socket', ...option };
   }

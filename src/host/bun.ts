@@ -7,9 +7,11 @@ export interface BunSocket<T> {
   terminate(): void;
   pause(): void;
   resume(): void;
+  ref(): void;
+  unref(): void;
 }
 
-interface BunSocketHandlers<T> {
+export interface BunSocketHandlers<T> {
   open(socket: BunSocket<T>): void;
   data(socket: BunSocket<T>, bytes: Uint8Array): void;
   drain(socket: BunSocket<T>): void;
@@ -33,6 +35,12 @@ export interface BunRuntime {
       readonly socket: BunSocketHandlers<T>;
     },
   ): BunListener;
+  /** Of a connected socket's descriptor. `open` is called before this returns. */
+  connect<T>(options: {
+    readonly fd: number;
+    readonly allowHalfOpen: boolean;
+    readonly socket: BunSocketHandlers<T>;
+  }): Promise<BunSocket<T>>;
 }
 
 /** Undefined on Node.js. */

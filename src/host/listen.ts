@@ -1,5 +1,5 @@
 /** Stream sockets on a listening UNIX socket, in the same way on Bun and on Node.js. */
-import { type BunSocket, bun } from './bun.ts';
+import { type BunSocket, type BunSocketHandlers, bun } from './bun.ts';
 
 /** One accepted connection. */
 export interface StreamConnection {
@@ -14,6 +14,9 @@ export interface StreamConnection {
   /** Stops and goes on with reading. */
   pause(): void;
   resume(): void;
+  /** Whether the connection keeps the process alive; it does at first. */
+  ref(): void;
+  unref(): void;
 }
 
 /** What a connection's owner hears. Nothing comes after `closed`. */
@@ -31,20 +34,55 @@ export interface StreamListener {
   close(connectionsToo: boolean): void;
 }
 
+/** Says who serves a new connection. Only the connection itself may be used before it has returned. */
+export type Accept = (connection: StreamConnection) => StreamHandlers;
+
 export type ListenTarget = { readonly path: string } | { readonly fd: number };
 
 /**
  * Accepts connections until closed. A path is bound and must not exist.
  * @throws Error with `code` an errno name if the address cannot be listened on
  */
-export async function listenStream(
-  target: ListenTarget,
-  accept: (connection: StreamConnection) => StreamHandlers,
-): Promise<StreamListener> {
+export async function listenStream(target: ListenTarget, accept: Accept): Promise<StreamListener> {
   if (bun) return listenOnBun(bun, target, accept);
   const { listenOnNode } = await import('./listenNode.ts');
   return listenOnNode(target, accept);
 }
+
+/**
+ * Makes a connection of a connected stream socket's descriptor, which is the connection's from then on. A descriptor that
+ * is none is a connection that closes.
+ */
+export type AdoptStream = (fd: number, accept: Accept) => void;
+
+/** How that is done on this runtime. */
+export async function streamAdopter(): Promise<AdoptStream> {
+  if (!bun) return (await import('./listenNode.ts')).adoptOnNode;
+  const runtime = bun;
+  return (fd, accept) => adoptOnBun(runtime, fd, accept);
+}
+
+function adoptOnBun(runtime: NonNullable<typeof bun>, fd: number, accept: Accept): void {
+  let opened = false;
+  const socket = bunHandlers((connection) => {
+    opened = true;
+    return accept(connection);
+  });
+  runtime.connect<BunState>({ fd, allowHalfOpen: true, socket }).catch(() => {
+    if (!opened) accept(noConnection).closed();
+  });
+}
+
+const noConnection: StreamConnection = {
+  waiting: false,
+  write: () => {},
+  end: () => {},
+  terminate: () => {},
+  pause: () => {},
+  resume: () => {},
+  ref: () => {},
+  unref: () => {},
+};
 
 interface BunState {
   handlers: StreamHandlers;
@@ -52,30 +90,30 @@ interface BunState {
   ending: boolean;
 }
 
-function listenOnBun(
-  runtime: NonNullable<typeof bun>,
-  target: ListenTarget,
-  accept: (connection: StreamConnection) => StreamHandlers,
-): StreamListener {
+function listenOnBun(runtime: NonNullable<typeof bun>, target: ListenTarget, accept: Accept): StreamListener {
   const address = 'path' in target ? { unix: target.path } : { fd: target.fd };
   const listener = runtime.listen<BunState>({
     ...address,
     // A client may shut its sending side down and still wait for the answer.
     allowHalfOpen: true,
-    socket: {
-      open: (socket) => {
-        const handlers = accept(bunConnection(socket));
-        // `accept` may write at once, and has then made the state.
-        bunState(socket).handlers = handlers;
-      },
-      data: (socket, bytes) => socket.data.handlers.data(bytes),
-      drain: flush,
-      end: (socket) => socket.data.handlers.ended(),
-      close: (socket) => socket.data.handlers.closed(),
-      error: (socket) => socket.terminate(),
-    },
+    socket: bunHandlers(accept),
   });
   return { close: (connectionsToo) => listener.stop(connectionsToo) };
+}
+
+function bunHandlers(accept: Accept): BunSocketHandlers<BunState> {
+  return {
+    open: (socket) => {
+      const handlers = accept(bunConnection(socket));
+      // `accept` may write at once, and has then made the state.
+      bunState(socket).handlers = handlers;
+    },
+    data: (socket, bytes) => socket.data.handlers.data(bytes),
+    drain: flush,
+    end: (socket) => socket.data.handlers.ended(),
+    close: (socket) => socket.data.handlers.closed(),
+    error: (socket) => socket.terminate(),
+  };
 }
 
 const noHandlers: StreamHandlers = { data: () => {}, ended: () => {}, drained: () => {}, closed: () => {} };
@@ -103,6 +141,8 @@ function bunConnection(socket: BunSocket<BunState>): StreamConnection {
     terminate: () => socket.terminate(),
     pause: () => socket.pause(),
     resume: () => socket.resume(),
+    ref: () => socket.ref(),
+    unref: () => socket.unref(),
   };
 }
 

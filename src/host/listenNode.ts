@@ -1,11 +1,8 @@
 /** `listenStream` on Node.js. A file of its own: Bun would pay 3 ms and 2 MB for loading node:net. */
-import { createServer, type Socket } from 'node:net';
-import type { ListenTarget, StreamConnection, StreamHandlers, StreamListener } from './listen.ts';
+import { createServer, Socket } from 'node:net';
+import type { Accept, ListenTarget, StreamListener } from './listen.ts';
 
-export function listenOnNode(
-  target: ListenTarget,
-  accept: (connection: StreamConnection) => StreamHandlers,
-): Promise<StreamListener> {
+export function listenOnNode(target: ListenTarget, accept: Accept): Promise<StreamListener> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
@@ -26,7 +23,12 @@ export function listenOnNode(
   });
 }
 
-function serve(socket: Socket, accept: (connection: StreamConnection) => StreamHandlers): void {
+/** `AdoptStream`. */
+export function adoptOnNode(fd: number, accept: Accept): void {
+  serve(new Socket({ fd, allowHalfOpen: true }), accept);
+}
+
+function serve(socket: Socket, accept: Accept): void {
   const handlers = accept({
     get waiting() {
       return socket.writableLength > 0;
@@ -45,6 +47,12 @@ function serve(socket: Socket, accept: (connection: StreamConnection) => StreamH
     },
     resume: () => {
       socket.resume();
+    },
+    ref: () => {
+      socket.ref();
+    },
+    unref: () => {
+      socket.unref();
     },
   });
   socket.on('data', (bytes) => handlers.data(bytes));

@@ -18,6 +18,19 @@ export interface Terminal {
   readonly output: number;
 }
 
+/** A stream of this process that is the host end of a device, in the place of what its mode says. */
+export interface HostStream {
+  /** Takes a connected stream socket over, at whose other end the next machine will be. */
+  adopt(fd: number): void;
+  /** The machine is about to end, and waits a moment for what it has written to be taken. */
+  drain(): void;
+}
+
+export interface HostStreams {
+  readonly serial?: HostStream;
+  readonly console?: HostStream;
+}
+
 export interface Consoles {
   readonly serial?: CharBackendSpec;
   readonly console?: CharBackendSpec;
@@ -39,14 +52,23 @@ interface Device {
  * Opens what the configuration asks for, and writes the paths of pseudo terminals into it.
  * @throws VmmError if something cannot be opened; nothing stays open then
  */
-export function openConsoles(native: NativeAddon, config: VmConfig, terminal: Terminal): Consoles {
+export function openConsoles(
+  native: NativeAddon,
+  config: VmConfig,
+  terminal: Terminal,
+  streams: HostStreams = {},
+): Consoles {
   const undo: Undo[] = [];
   const close = () => {
     for (let step = undo.pop(); step !== undefined; step = undo.pop()) quietly(step);
   };
   try {
-    const serial = openBackend(native, 'serial', config.serial, terminal, undo);
-    const console = openBackend(native, 'console', config.console, terminal, undo);
+    const serial = streams.serial
+      ? openStream(native, streams.serial, undo)
+      : openBackend(native, 'serial', config.serial, terminal, undo);
+    const console = streams.console
+      ? openStream(native, streams.console, undo)
+      : openBackend(native, 'console', config.console, terminal, undo);
     const outputOnly = { input: -1, output: terminal.output };
     const debugConsole = openBackend(native, 'debug console', config.debug_console, outputOnly, undo);
     return {
@@ -84,6 +106,14 @@ function openBackend(
   } catch (error) {
     throw new VmmError(`Cannot open the ${name}'s ${device.mode.toLowerCase()}`, { cause: error });
   }
+}
+
+function openStream(native: NativeAddon, stream: HostStream, undo: Undo[]): CharBackendSpec {
+  const [ours, theirs] = native.streamPair();
+  undo.push(() => native.closeFile(theirs));
+  native.disownFile(ours);
+  stream.adopt(ours);
+  return { kind: 'tty', input: theirs, output: theirs };
 }
 
 function openTerminal(native: NativeAddon, terminal: Terminal, undo: Undo[]): CharBackendSpec {

@@ -10,11 +10,18 @@ import type { VmResize } from '../config/requests.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { MachineEvent, NativeAddon } from '../native.ts';
-import { type ConsoleSize, type Consoles, openConsoles, type Terminal } from './consoles.ts';
+import {
+  type ConsoleSize,
+  type Consoles,
+  type HostStreams,
+  openConsoles,
+  type Terminal,
+} from './consoles.ts';
 import { describeError, VmmError } from './errors.ts';
 import type { VmmEvent, VmmExit } from './events.ts';
 import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
+import { tell } from './listener.ts';
 import { type Machine, type MachineContext, NO_HARDWARE_VIRTUALIZATION, startMachine } from './machine.ts';
 import { resizeConfig, resizeMachine } from './resize.ts';
 import { openVsock, type VsockListener } from './vsock.ts';
@@ -23,6 +30,8 @@ export interface VmmOptions {
   readonly native: NativeAddon;
   /** What mode `Tty` means; the standard streams unless given. */
   readonly terminal?: Terminal;
+  /** Streams of this process that are devices' host ends. */
+  readonly streams?: HostStreams;
   /** Keep the VM's configuration, and go on, when the guest powers off. */
   readonly stayOnPowerOff?: boolean;
   readonly onEvent?: (event: VmmEvent) => void;
@@ -102,36 +111,45 @@ export class Vmm {
     return this.#command('create', async () => {
       validateConsoles(config);
       if (config.net?.length) (await import('./nets.ts')).assignMacs(config.net);
-      this.#consoles = openConsoles(this.#native, config, this.#terminal);
-      this.#config = config;
       this.#vmGeneration = this.#native.randomBytes(VM_GENERATION_BYTES);
+      this.#consoles = openConsoles(this.#native, config, this.#terminal, this.#options.streams);
+      this.#config = config;
       this.#consoleSize = undefined;
     });
   }
 
   /** Validates the configuration, builds the machine and starts its vCPUs. */
   boot(): Promise<void> {
-    return this.#command('boot', async () => {
-      this.#emit('vm', 'booting');
-      await this.#startMachine();
-      this.#emit('vm', 'booted');
-    });
+    return this.#command(
+      'boot',
+      async () => {
+        this.#emit('vm', 'booting');
+        await this.#startMachine();
+      },
+      'booted',
+    );
   }
 
   pause(): Promise<void> {
-    return this.#command('pause', async () => {
-      this.#emit('vm', 'pausing');
-      await this.#busy(({ handle }) => this.#native.machinePause(handle));
-      this.#emit('vm', 'paused');
-    });
+    return this.#command(
+      'pause',
+      async () => {
+        this.#emit('vm', 'pausing');
+        await this.#busy(({ handle }) => this.#native.machinePause(handle));
+      },
+      'paused',
+    );
   }
 
   resume(): Promise<void> {
-    return this.#command('resume', async () => {
-      this.#emit('vm', 'resuming');
-      await this.#busy(({ handle }) => this.#native.machineResume(handle));
-      this.#emit('vm', 'resumed');
-    });
+    return this.#command(
+      'resume',
+      async () => {
+        this.#emit('vm', 'resuming');
+        await this.#busy(({ handle }) => this.#native.machineResume(handle));
+      },
+      'resumed',
+    );
   }
 
   /** Tells the guest that the power button was pressed; what it does then is its own affair. */
@@ -180,15 +198,12 @@ export class Vmm {
   /** Ends the machine and starts a new one from the same configuration, with consoles opened anew. */
   reboot(): Promise<void> {
     this.#emit('vm', 'rebooting');
-    return this.#command('reboot', () => this.#rebuild());
+    return this.#command('reboot', () => this.#rebuild(), 'rebooted');
   }
 
   /** Ends the machine without asking the guest; the configuration stays. */
   shutdown(): Promise<void> {
-    return this.#command('shutdown', async () => {
-      await this.#stopMachine();
-      this.#emit('vm', 'shutdown');
-    });
+    return this.#command('shutdown', () => this.#stopMachine(), 'shutdown');
   }
 
   /** Ends the machine, if there is one, and forgets the configuration. Succeeds with nothing there, too. */
@@ -247,14 +262,18 @@ export class Vmm {
     return this.#knownBalloonSize;
   }
 
-  /** Runs `work` in its turn if the state permits, and wraps what goes wrong in the command's own words. */
-  #command(command: Command, work: () => Promise<void>): Promise<void> {
+  /**
+   * Runs `work` in its turn if the state permits, and wraps what goes wrong in the command's own words. Listeners hear
+   * `done` when the state is the new one.
+   */
+  #command(command: Command, work: () => Promise<void>, done?: string): Promise<void> {
     return this.#enqueue(async () => {
       try {
         if (this.#ended) throw new VmmError('The VMM has come to its end');
         const to = nextState(command, this.#state);
         await work();
         this.#state = to;
+        if (done !== undefined) this.#emit('vm', done);
       } catch (error) {
         throw new VmmError(failureTexts[command], { cause: error });
       }
@@ -309,7 +328,7 @@ export class Vmm {
     } catch (error) {
       throw new VmmError('Failed to validate config', { cause: error });
     }
-    this.#consoles ??= openConsoles(this.#native, config, this.#terminal);
+    this.#consoles ??= openConsoles(this.#native, config, this.#terminal, this.#options.streams);
     if (config.vsock) this.#vsock ??= openVsock(this.#native, config.vsock);
     const generation = ++this.#generation;
     try {
@@ -323,8 +342,8 @@ export class Vmm {
         ...(this.#consoleSize && { consoleSize: this.#consoleSize }),
         onEvent: (event) => this.#machineEvent(event, generation),
         guessedFormats: this.#guessedFormats,
-        warn: (message) => this.#options.onWarning?.(message),
-        note: (message) => this.#options.onNote?.(message),
+        warn: (message) => this.#warn(message),
+        note: (message) => tell(this.#options.onNote, message),
       });
     } catch (error) {
       this.#closeVsock();
@@ -353,6 +372,8 @@ export class Vmm {
     this.#knownBalloonSize = 0;
     if (machine) this.#state = 'created';
     this.#generation++;
+    this.#options.streams?.serial?.drain();
+    this.#options.streams?.console?.drain();
     try {
       if (machine) await this.#native.machineDestroy(machine.handle);
     } finally {
@@ -376,15 +397,15 @@ export class Vmm {
     await this.#stopMachine();
     if (ran) this.#emit('vm', 'shutdown');
     this.#config = undefined;
+    this.#state = 'none';
     if (existed) this.#emit('vm', 'deleted');
   }
 
-  async #rebuild(): Promise<void> {
-    await this.#busy(async () => {
+  #rebuild(): Promise<void> {
+    return this.#busy(async () => {
       await this.#destroyMachine();
       await this.#startMachine();
     });
-    this.#emit('vm', 'rebooted');
   }
 
   /** Comes from the core, at any time and also for a machine that is gone by now. */
@@ -403,7 +424,7 @@ export class Vmm {
         return;
       case 'guest-panic':
         this.#emit('guest', 'panic', { event: event.event });
-        this.#options.onWarning?.(PANIC_TEXTS[event.event]);
+        this.#warn(PANIC_TEXTS[event.event]);
         return;
       case 'device-note':
         this.#emit('virtio-device', 'note', { id: event.id, text: event.text });
@@ -424,7 +445,7 @@ export class Vmm {
     this.#failures.set(id, count);
     if (count > MAX_FAILURE_WARNINGS) return;
     const last = count === MAX_FAILURE_WARNINGS ? ' (nothing will be said of further failures)' : '';
-    this.#options.onWarning?.(`The device ${id} stopped: ${reason}${last}`);
+    this.#warn(`The device ${id} stopped: ${reason}${last}`);
   }
 
   async #machineEnded(
@@ -448,6 +469,7 @@ export class Vmm {
     try {
       await this.#rebuild();
       this.#state = 'running';
+      this.#emit('vm', 'rebooted');
     } catch (error) {
       const message = `${failureTexts.reboot}: ${describeError(error)}`;
       await this.#end({ reason: 'reboot-failed', code: 1, message });
@@ -457,11 +479,14 @@ export class Vmm {
   async #end(exit: VmmExit): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
-    await this.#deleteVm();
-    this.#state = 'none';
-    this.#emit('vmm', 'shutdown');
-    this.#exit = exit;
-    this.#resolveExited?.(exit);
+    try {
+      await this.#deleteVm();
+    } finally {
+      this.#state = 'none';
+      this.#exit = exit;
+      this.#emit('vmm', 'shutdown');
+      this.#resolveExited?.(exit);
+    }
   }
 
   #describeVcpuError(event: Extract<MachineEvent, { type: 'vcpu-error' }>): string {
@@ -471,6 +496,10 @@ export class Vmm {
   }
 
   #emit(source: VmmEvent['source'], event: string, properties?: Record<string, string>): void {
-    this.#options.onEvent?.({ source, event, ...(properties && { properties }) });
+    tell(this.#options.onEvent, { source, event, ...(properties && { properties }) });
+  }
+
+  #warn(message: string): void {
+    tell(this.#options.onWarning, message);
   }
 }

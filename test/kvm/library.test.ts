@@ -59,6 +59,50 @@ test('talks to the guest', async () => {
   await vm.exited;
 });
 
+/** What the guest's serial-flood writes (test/guest/programs/serial.c). */
+function flood(size: number): string {
+  let text = '';
+  for (let line = 0; line < size / 64; line++) {
+    for (let i = 0; i < 63; i++) text += String.fromCharCode('0'.charCodeAt(0) + ((line + i) % 64));
+    text += '\n';
+  }
+  return text;
+}
+
+test('a slow reader gets every byte, also of a guest that is gone by then', async () => {
+  const size = 384 * 1024;
+  const vm = await create(`run=serial-flood size=${size}`, { serial: 'stream' });
+  await vm.boot();
+  let text = '';
+  for await (const chunk of vm.serial) {
+    text += chunk;
+    // Leaving the loop leaves the stream.
+    if (text.length > size / 2) break;
+    await sleep(1);
+  }
+  await vm.exited;
+  for await (const chunk of vm.serial) {
+    text += chunk;
+    await sleep(20);
+  }
+  expect(text.startsWith(flood(size))).toBe(true);
+  expect(text.slice(size)).toBe('ok serial-flood\ndone 1\n');
+});
+
+test('the virtio console is a stream, too', async () => {
+  const vm = await create('run=console-echo', { serial: 'stream', console: 'stream' });
+  const output = collect(vm);
+  await vm.boot();
+  let text = '';
+  for await (const chunk of vm.console) {
+    text += chunk;
+    if (text === 'ready\n') vm.console.write('hello, console!');
+  }
+  expect(text).toBe('ready\nHELLO, CONSOLE!');
+  expect((await vm.exited).reason).toBe('power-off');
+  expectAllOk(output.text);
+});
+
 test('pause, resume, reboot, shutdown and boot again', async () => {
   const vm = await create('run=spin every=10000', { serial: 'stream' });
   const seen: string[] = [];

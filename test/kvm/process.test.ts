@@ -37,6 +37,26 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     expect(others.filter((name) => !without.includes(name) && !FOREIGN_THREADS.test(name))).toEqual([]);
   });
 
+  test('signals that were ignored when it started stay ignored: nohup, a script in the background', async () => {
+    const prefix = ['sh', '-c', 'trap "" HUP INT QUIT USR2; exec "$@"', 'sh'];
+    const vmm = new Tsvmm(guestArgs({ cmdline: 'run=idle' }), { runtime, prefix });
+    await vmm.waitFor('idle');
+    for (const signal of ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR2', 'SIGWINCH'] as const) vmm.kill(signal);
+    await sleep(300);
+    expect(nativeThreads(vmm.pid)).toContain('vcpu0');
+    vmm.kill('SIGTERM');
+    expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+
+    const not = new Tsvmm(guestArgs({ cmdline: 'run=idle' }), {
+      runtime,
+      // What an outer one found ignored does not count.
+      prefix: ['env', 'TSVMM_IGNORED_SIGNALS=SIGINT SIGTERM'],
+    });
+    await not.waitFor('idle');
+    not.kill('SIGINT');
+    expect(await not.exit()).toEqual({ code: 0, signal: null });
+  });
+
   test('a killed process leaves nothing that stops the next one', async () => {
     const folder = temporaryFolder();
     const api = path.join(folder, 'api');

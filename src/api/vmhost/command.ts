@@ -3,6 +3,7 @@ import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { UsageError } from '../../cli/usageError.ts';
+import { keepIgnoredSignals, onSignal } from '../../host/signals.ts';
 import { loadNative, type NativeAddon } from '../../native.ts';
 import { describeError, VmmError } from '../../vmm/errors.ts';
 import { Vmm } from '../../vmm/vmm.ts';
@@ -100,7 +101,9 @@ class VmhostProcess {
     // Only one process at a time may start this VM.
     const claim = claimSocket(this.#native, { path: `${this.#path}/vmhost.sock` });
     const quit = () => void this.#vmm.quit();
-    process.on('SIGTERM', quit).on('SIGINT', quit);
+    keepIgnoredSignals();
+    onSignal('SIGTERM', quit);
+    onSignal('SIGINT', quit);
     process.on('exit', () => {
       this.#vmm.abandon();
       claim.release();

@@ -96,6 +96,9 @@ export function fakeNative(folder: string): FakeNative {
       writeFileSync(path, '');
       return { fd: files.openFile(path, 2, 0), path };
     },
+    disownFile: (fd) => {
+      files.open.delete(fd);
+    },
     streamPair: () => [files.openFile('/dev/null', 2, 0), files.openFile('/dev/null', 2, 0)],
     listenUnix: (path) => files.openFile(path, 0o302, 0o600),
     terminalRaw: (fd) => {

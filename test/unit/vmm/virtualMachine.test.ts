@@ -1,9 +1,10 @@
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { configFromOptions } from '../../../src/config/friendlyOptions.ts';
 import { ConfigError, VirtualMachine, VmmError } from '../../../src/index.ts';
+import { Vmm } from '../../../src/vmm/vmm.ts';
 import { makeElf } from '../platform/support.ts';
 import { type FakeNative, fakeNative } from '../support/fakeNative.ts';
 
@@ -121,111 +122,38 @@ describe('a virtual machine', () => {
   });
 });
 
-describe('the serial stream', () => {
-  let servers: Server[];
-  let sockets: Socket[];
-  let paths: string[];
-
-  beforeEach(() => {
-    servers = [];
-    sockets = [];
-    paths = [];
-    // The device's side, as the core has it: a listener that goes away with its connections.
-    native.listenUnix = (path) => {
-      const server = createServer((socket) => {
-        sockets.push(socket);
-        socket.on('error', () => {});
-      }).listen(path);
-      servers.push(server);
-      paths.push(path);
-      return 1000 + servers.length - 1;
-    };
-    const { closeFile } = native;
-    native.closeFile = (fd) => {
-      if (fd < 1000) return closeFile(fd);
-      servers[fd - 1000]?.close();
-      for (const socket of sockets.splice(0)) socket.end();
-    };
+describe('streams of the process', () => {
+  it('are handed to each machine, and asked to take what an ending one has left', async () => {
+    const calls: string[] = [];
+    const streams = (['serial', 'console'] as const).map((name) => [
+      name,
+      {
+        adopt: (fd: number) => calls.push(`${name} adopts ${fd >= 0}`),
+        drain: () => calls.push(`${name} drains`),
+      },
+    ]);
+    const vmm = new Vmm({ native, streams: Object.fromEntries(streams) });
+    const options = { kernel, serial: 'stream', console: 'stream' } as const;
+    await vmm.create(configFromOptions(options));
+    await vmm.boot();
+    const { boot } = native.machines[0] ?? {};
+    const console = boot?.pci.functions.find((device) => device.kind === 'console');
+    expect([boot?.serial?.backend, console?.backend]).toEqual([
+      { kind: 'tty', input: expect.any(Number), output: expect.any(Number) },
+      { kind: 'tty', input: expect.any(Number), output: expect.any(Number) },
+    ]);
+    await vmm.reboot();
+    await vmm.shutdown();
+    await vmm.quit();
+    const adopted = ['serial adopts true', 'console adopts true'];
+    const drained = ['serial drains', 'console drains'];
+    expect(calls).toEqual([...adopted, ...drained, ...adopted, ...drained, ...drained]);
   });
 
-  async function start(): Promise<VirtualMachine> {
-    const vm = await VirtualMachine.create({ kernel, serial: 'stream' }, { native });
-    await expect.poll(() => sockets.length).toBe(1);
-    await vm.boot();
-    return vm;
-  }
-
-  it('reads what the guest writes until the VM is gone', async () => {
-    const vm = await start();
-    sockets[0]?.write('hello ');
-    sockets[0]?.write('world');
-    await expect.poll(() => vm.serial.readableLength).toBe(11);
-    native.machines[0]?.emit({ type: 'power-off' });
-    let text = '';
-    for await (const chunk of vm.serial) text += chunk;
-    expect(text).toBe('hello world');
-    await vm.exited;
-    expect(existsSync(dirname(paths[0] as string))).toBe(false);
-  });
-
-  it('writes what the guest reads', async () => {
-    const vm = await start();
-    let received = '';
-    sockets[0]?.on('data', (bytes) => {
-      received += bytes;
-    });
-    vm.serial.write('ls\n');
-    await expect.poll(() => received).toBe('ls\n');
-    await vm.close();
-  });
-
-  it('goes on after a reboot, and after a pause between machines', async () => {
-    const vm = await start();
-    let text = '';
-    vm.serial.setEncoding('utf8').on('data', (chunk) => {
-      text += chunk;
-    });
-    sockets[0]?.write('one ');
-    await vm.reboot();
-    await expect.poll(() => sockets.length).toBe(1);
-    sockets[0]?.write('two ');
-    await expect.poll(() => text).toBe('one two ');
-    await vm.shutdown();
-    await vm.boot();
-    await expect.poll(() => sockets.length).toBe(1);
-    sockets[0]?.write('three');
-    await expect.poll(() => text).toBe('one two three');
-    await vm.close();
-    expect(servers).toHaveLength(3);
-  });
-
-  it('holds the guest back when nobody reads', async () => {
-    const vm = await start();
-    const chunk = Buffer.alloc(64 * 1024, 'x');
-    let written = 0;
-    while (sockets[0]?.write(chunk)) written += chunk.length;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    expect(vm.serial.readableLength).toBeLessThan(1024 * 1024);
-    let read = 0;
-    vm.serial.on('data', (bytes) => {
-      read += bytes.length;
-    });
-    await expect.poll(() => read).toBe(written + chunk.length);
-    await vm.close();
-  });
-
-  it('loses what is written to nobody, and goes on', async () => {
-    const vm = await start();
-    await vm.shutdown();
-    await new Promise((resolve) => vm.serial.write('lost', resolve));
-    await vm.boot();
-    await expect.poll(() => sockets.length).toBe(1);
-    let received = '';
-    sockets[0]?.on('data', (bytes) => {
-      received += bytes;
-    });
-    vm.serial.write('found');
-    await expect.poll(() => received).toBe('found');
+  it('are there only if the VM was created with them', async () => {
+    const vm = await VirtualMachine.create({ kernel }, { native });
+    expect(() => vm.serial).toThrow("serial: 'stream'");
+    expect(() => vm.console).toThrow("console: 'stream'");
     await vm.close();
   });
 });

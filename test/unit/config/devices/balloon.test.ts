@@ -25,10 +25,10 @@ describe('the balloon', () => {
   });
 
   it('is a size in the library', () => {
-    expect(configFromOptions({ kernel: '/k', balloon: '1M' }, undefined).balloon?.size).toBe(1 << 20);
-    expect(configFromOptions({ kernel: '/k', balloon: 4096 }, undefined).balloon?.size).toBe(4096);
+    expect(configFromOptions({ kernel: '/k', balloon: '1M' }).balloon?.size).toBe(1 << 20);
+    expect(configFromOptions({ kernel: '/k', balloon: 4096 }).balloon?.size).toBe(4096);
     const options = { kernel: '/k', balloon: { size: 0, free_page_reporting: true } };
-    expect(configFromOptions(options, undefined).balloon).toMatchObject({ free_page_reporting: true });
+    expect(configFromOptions(options).balloon).toMatchObject({ free_page_reporting: true });
   });
 
   it('leaves some memory', () => {

@@ -27,7 +27,7 @@ describe('options', () => {
       { file: '/b', size: 4 * MIB, discard_writes: true, id: 'b', pci_segment: 0 },
     ]);
     expect(() => configOf('--pmem', 'size=2M')).toThrow('file');
-    const library = configFromOptions({ kernel: '/k', pmem: ['/a', { file: '/b' }] }, undefined);
+    const library = configFromOptions({ kernel: '/k', pmem: ['/a', { file: '/b' }] });
     expect(library.pmem?.map(({ file }) => file)).toEqual(['/a', '/b']);
   });
 
@@ -39,8 +39,8 @@ describe('options', () => {
       pci_device_id: 9,
     });
     expect(configOf()?.rtc).toBeUndefined();
-    expect(configFromOptions({ kernel: '/k', rtc: true }, undefined).rtc).toEqual({ pci_segment: 0 });
-    expect(configFromOptions({ kernel: '/k', rtc: false }, undefined).rtc).toBeUndefined();
+    expect(configFromOptions({ kernel: '/k', rtc: true }).rtc).toEqual({ pci_segment: 0 });
+    expect(configFromOptions({ kernel: '/k', rtc: false }).rtc).toBeUndefined();
   });
 });
 
