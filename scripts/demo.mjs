@@ -4,8 +4,8 @@
  */
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
-import os from 'node:os';
 import path from 'node:path';
+import { demoScript, shellLine, vmmCommand } from './demo/command.mjs';
 import { labSession, localSession } from './demo/session.mjs';
 import { typeScript } from './demo/typist.mjs';
 import { attach } from './lab/attach.mjs';
@@ -14,18 +14,9 @@ import { labHost } from './lab/hostImage.mjs';
 import { openLab } from './lab/lab.mjs';
 import { buildAll } from './lib/build.mjs';
 import { runAttached } from './lib/exec.mjs';
-import { ADDON, ROOT } from './lib/paths.mjs';
+import { hasCommand } from './lib/packages.mjs';
+import { ADDON, BUILD, ROOT } from './lib/paths.mjs';
 import { exitOnSignals, runMain, say, step } from './lib/progress.mjs';
-
-/** What is typed when nobody sits at a terminal. The last one ends the guest. */
-const SCRIPT = [
-  'uname -a',
-  'nproc',
-  'ls /sys/bus/virtio/drivers/*/ | grep virtio[0-9]',
-  'cat /etc/motd',
-  'dd if=/dev/vda of=/dev/null bs=1M count=16 2>&1 | tail -n 1',
-  'poweroff -f',
-];
 
 /** Why this machine cannot run a stock guest by itself, or nothing if it can. */
 function whyNotNative() {
@@ -42,39 +33,33 @@ function whyNotNative() {
   return 'its KVM has no hardware virtualization behind it, which a stock kernel needs';
 }
 
-/**
- * @param {string} files folder with the stock guest's files
- * @param {string} disk
- * @param {string} root folder of the checkout
- */
-function vmmCommand(files, disk, root) {
-  return [
-    path.join(root, 'bin/tsvmm'),
-    ...['--kernel', path.join(files, 'bzImage'), '--initramfs', path.join(files, 'initramfs')],
-    ...['--cmdline', 'console=ttyS0 root=/dev/vda', '--disk', `path=${disk},image_type=raw`],
-    ...['--cpus', 'boot=2', '--memory', 'size=512M', '--rng', 'src=/dev/urandom'],
-    ...['--serial', 'tty', '--console', 'off'],
-  ];
-}
-
 /** @typedef {import('./demo/session.mjs').Session} Session */
 
 /** @returns {Promise<number>} */
 async function runNatively() {
   const guest = await stockGuest();
-  const work = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-demo-'));
-  try {
-    const disk = path.join(work, 'disk.img');
-    fs.copyFileSync(guest.disk, disk);
-    const command = vmmCommand(guest.folder, disk, ROOT);
-    say(`$ ${command.join(' ')}`);
-    sayHowToLeave();
-    return await (isInteractive()
-      ? runAttached(String(command[0]), command.slice(1))
-      : play(localSession(command)));
-  } finally {
-    fs.rmSync(work, { recursive: true, force: true });
-  }
+  const network = hasCommand('passt');
+  if (!network) say("The guest gets no network: passt is not installed (Debian's package `passt`).");
+  const command = vmmCommand({ root: ROOT, files: guest.folder, disk: freshDisk(guest.disk), network });
+  say(`$ ${shellLine(command)}`);
+  sayHowToLeave();
+  return isInteractive()
+    ? runAttached(String(command[0]), command.slice(1))
+    : play(localSession(command), demoScript(network));
+}
+
+/**
+ * A disk for the guest to write to, which stays, so that the printed command can be run again.
+ *
+ * @param {string} disk
+ */
+function freshDisk(disk) {
+  const copy = path.join(BUILD, 'demo/disk.img');
+  fs.mkdirSync(path.dirname(copy), { recursive: true });
+  // Another file each time: the guest of another demo may still use the last one.
+  fs.copyFileSync(disk, `${copy}.new`);
+  fs.renameSync(`${copy}.new`, copy);
+  return copy;
 }
 
 /** @returns {Promise<number>} */
@@ -82,10 +67,13 @@ async function runInLab() {
   await labHost();
   const lab = await step('booting the lab host', () => openLab());
   try {
-    const command = vmmCommand('/guest', '/guest/disk.img', '/tsvmm');
-    say(`lab$ ${command.join(' ')}`);
+    const where = { root: '/tsvmm', files: '/guest', disk: '/guest/disk.img', network: true };
+    const command = vmmCommand(where);
+    say(`$ npm run lab -- -- ${shellLine(command)}`);
     sayHowToLeave();
-    return await (isInteractive() ? attach(lab, command) : play(labSession(lab, command)));
+    return await (isInteractive()
+      ? attach(lab, command)
+      : play(labSession(lab, command), demoScript(where.network)));
   } finally {
     await lab.close();
   }
@@ -95,15 +83,18 @@ function isInteractive() {
   return Boolean(process.stdin.isTTY && process.stdout.isTTY);
 }
 
-/** @param {Session} session */
-function play(session) {
+/**
+ * @param {Session} session
+ * @param {readonly string[]} script
+ */
+function play(session, script) {
   // The guest's shell asks a terminal for its cursor; there is none.
   const show = (/** @type {string} */ text) => process.stdout.write(text.replaceAll('\x1b[6n', ''));
-  return typeScript(session, SCRIPT, show);
+  return typeScript(session, script, show);
 }
 
 function sayHowToLeave() {
-  if (isInteractive()) say('The shell is yours; `exit` (or `poweroff -f`) ends the guest.');
+  if (isInteractive()) say('The shell is yours; `poweroff` ends the guest.');
 }
 
 await runMain(async () => {

@@ -12,6 +12,9 @@ import { makeWorkshop } from './workshop.mjs';
 /** Drivers that the stock kernel has as modules and our devices need, `evdev` and `button` for the power button. */
 const GUEST_MODULES = ['virtio_pci', 'virtio_blk', 'virtio_console', 'virtio_rng', 'button', 'evdev'];
 
+/** Drivers that the system on the disk loads: the initramfs, whose start is measured, has no network. */
+const NETWORK_MODULES = ['virtio_net'];
+
 /** Everything that the guest's files are made of, besides the kernel. */
 const RECIPES = [
   'guest/',
@@ -49,10 +52,24 @@ export async function stockGuest() {
     fs.writeFileSync(fresh.workshop, Buffer.concat([initramfs, await makeWorkshop(kernel)]));
     await makeDisk(fresh.disk, GUEST_DISK_MEGABYTES, init, async (root) => {
       fs.writeFileSync(path.join(root, 'etc/motd'), 'This file is on the disk.\n');
+      addNetwork(root, moduleFiles(kernel.modules, NETWORK_MODULES));
     });
     fs.renameSync(fresh.folder, guest.folder);
     return guest;
   });
+}
+
+/**
+ * @param {string} root
+ * @param {readonly string[]} modules in the order in which they are loaded
+ */
+function addNetwork(root, modules) {
+  const folder = path.join(root, 'lib/network');
+  fs.mkdirSync(folder);
+  for (const file of modules) fs.copyFileSync(file, path.join(folder, path.basename(file)));
+  fs.writeFileSync(path.join(folder, 'order'), modules.map((file) => `${path.basename(file)}\n`).join(''));
+  fs.copyFileSync(path.join(ROOT, 'scripts/lab/guest/dhcp.sh'), path.join(root, 'etc/dhcp.sh'));
+  fs.chmodSync(path.join(root, 'etc/dhcp.sh'), 0o755);
 }
 
 /**

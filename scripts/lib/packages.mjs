@@ -52,11 +52,15 @@ const DEBIAN_PACKAGES = [
 
 /** @typedef {'build' | 'guest' | 'lab' | 'test'} Group */
 
+/** @param {string} name */
+export function hasCommand(name) {
+  const folders = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin'];
+  return folders.some((folder) => fs.existsSync(path.join(folder, name)));
+}
+
 /** @param {string} probe a command's name or an absolute path */
 function isThere(probe) {
-  if (probe.startsWith('/')) return fs.existsSync(probe);
-  const folders = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin'];
-  return folders.some((folder) => fs.existsSync(path.join(folder, probe)));
+  return probe.startsWith('/') ? fs.existsSync(probe) : hasCommand(probe);
 }
 
 /**
