@@ -1,6 +1,7 @@
 /** `npm run bench -- [names]`: runs the benchmarks named, or all of them. */
 import { Failure, runMain } from '../scripts/lib/progress.mjs';
 import { parseArguments, USAGE } from './lib/arguments.mjs';
+import { observeConditions } from './lib/conditions.mjs';
 import { writeJson } from './lib/results.mjs';
 import { writeHtml } from './report/page.mjs';
 
@@ -31,8 +32,10 @@ await runMain(async () => {
   }
   const results = [];
   for (const name of names) {
+    const conditions = observeConditions();
     const result = await BENCHMARKS[name]?.(options);
     if (!result) continue;
+    if (!options.list) result.conditions = conditions();
     process.stdout.write(`${result.toText()}\n`);
     results.push(result);
     if (options.json) writeJson(options.json, results);

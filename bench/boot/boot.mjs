@@ -56,6 +56,8 @@ const CPU = {
 export async function benchBoot(options) {
   exitOnSignals();
   const results = new Results('boot');
+  const rounds = options.rounds ?? DEFAULT_ROUNDS;
+  results.rounds = rounds;
   const share = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-bench-'));
   try {
     const contenders = await prepare(options, share, results);
@@ -63,7 +65,7 @@ export async function benchBoot(options) {
       share,
       results,
       contenders,
-      rounds: options.rounds ?? DEFAULT_ROUNDS,
+      rounds,
       warmUp: true,
       title: 'stock Debian guests',
       run: async (lab, one) => {

@@ -34,6 +34,7 @@ const RUN_TIMEOUT_MS = 20_000;
 export async function benchIo(benchmark, options) {
   const cases = selectCases(benchmark, options.cases);
   const results = new IoResults(benchmark);
+  results.rounds = roundsOf(options);
   if (options.list) {
     results.notes.push(...cases.map((one) => `${one.name.padEnd(26)}${one.title}`));
     return results;
@@ -69,6 +70,11 @@ export async function benchIo(benchmark, options) {
   return results;
 }
 
+/** @param {import('../lib/arguments.mjs').Arguments} options */
+function roundsOf({ rounds }) {
+  return rounds ?? DEFAULT_ROUNDS;
+}
+
 /**
  * @param {IoBench} bench
  * @param {readonly import('./contenders.mjs').Contender[]} contenders
@@ -92,7 +98,7 @@ async function runCase(bench, contenders, one, detail) {
     able.push({ ...first, name: `${first.name}, raw image`, raw: true });
   }
   able.push(...(one.floors ?? []).map((floor) => floorContender(floor, bench.programs.host)));
-  const rounds = options.rounds ?? DEFAULT_ROUNDS;
+  const rounds = roundsOf(options);
   // The round before the first warms everything up and counts exits, which would slow the others down.
   for (let round = -1; round < rounds; round++) {
     for (let turn = 0; turn < able.length; turn++) {

@@ -1,6 +1,5 @@
 /** What blk, net and vsock find: for each case and VMM the samples of all rounds, told as text and as JSON. */
-import os from 'node:os';
-import { hostSentence } from '../lib/results.mjs';
+import { conditionsText, hostSentence, reportHead } from '../lib/results.mjs';
 import { summarize } from '../lib/statistics.mjs';
 import { formatNumber, formatTable } from '../lib/table.mjs';
 
@@ -37,6 +36,10 @@ export class IoResults {
     this.versions = {};
     /** @type {string[]} */
     this.notes = [];
+    /** @type {number | undefined} how often every contender has its turn */
+    this.rounds = undefined;
+    /** @type {import('../lib/conditions.mjs').Conditions | undefined} */
+    this.conditions = undefined;
   }
 
   /**
@@ -102,7 +105,7 @@ export class IoResults {
   }
 
   toText() {
-    const parts = [`Benchmark: ${this.benchmark} (${hostSentence()})\n`];
+    const parts = [`Benchmark: ${this.benchmark} (${hostSentence()})\n${conditionsText(this)}`];
     for (const [one, entries] of this.cases) {
       parts.push(`\n${one.name}: ${one.title}\n\n${caseTable(one, entries)}`);
       for (const [subject, { failures }] of entries)
@@ -116,10 +119,7 @@ export class IoResults {
 
   toJson() {
     return {
-      benchmark: this.benchmark,
-      date: new Date().toISOString(),
-      host: { kernel: os.release(), cpus: os.cpus().length, memory: os.totalmem() },
-      versions: this.versions,
+      ...reportHead(this),
       cases: [...this.cases].map(([one, entries]) => ({
         name: one.name,
         title: one.title,

@@ -1,6 +1,7 @@
 /** What a benchmark finds: samples by subject and metric, told as text and as JSON. */
 import fs from 'node:fs';
 import os from 'node:os';
+import { caution, conditionsSentence } from './conditions.mjs';
 import { summarize } from './statistics.mjs';
 import { formatNumber, formatTable } from './table.mjs';
 
@@ -16,6 +17,7 @@ import { formatNumber, formatTable } from './table.mjs';
  * What every benchmark returns.
  *
  * @typedef {object} Report
+ * @property {import('./conditions.mjs').Conditions | undefined} conditions set when it is complete
  * @property {() => string} toText
  * @property {() => ReportJson} toJson
  */
@@ -38,6 +40,10 @@ export class Results {
     this.versions = {};
     /** @type {string[]} */
     this.notes = [];
+    /** @type {number | undefined} how often every contender has its turn */
+    this.rounds = undefined;
+    /** @type {import('./conditions.mjs').Conditions | undefined} */
+    this.conditions = undefined;
   }
 
   /**
@@ -68,7 +74,7 @@ export class Results {
   }
 
   toText() {
-    const parts = [`Benchmark: ${this.benchmark} (${hostSentence()})\n`];
+    const parts = [`Benchmark: ${this.benchmark} (${hostSentence()})\n${conditionsText(this)}`];
     for (const [metric, bySubject] of this.samples) {
       parts.push(`\n${metric.title}, ${metric.unit}\n\n${metricTable(metric, bySubject)}`);
     }
@@ -91,10 +97,7 @@ export class Results {
       })),
     }));
     return {
-      benchmark: this.benchmark,
-      date: new Date().toISOString(),
-      host: { kernel: os.release(), cpus: os.cpus().length, memory: os.totalmem() },
-      versions: this.versions,
+      ...reportHead(this),
       metrics,
       notes: this.notes,
       failures: this.failures,
@@ -116,7 +119,34 @@ export function writeJson(file, results) {
 
 /** The host that measures, in a few words. */
 export function hostSentence() {
-  return `${os.cpus().length} CPUs, Linux ${os.release()}, load ${os.loadavg()[0]?.toFixed(1)}`;
+  return `${os.cpus().length} CPUs, Linux ${os.release()}`;
+}
+
+/**
+ * What every report says of itself.
+ *
+ * @param {Pick<Results, 'benchmark' | 'versions' | 'rounds' | 'conditions'>} results
+ */
+export function reportHead({ benchmark, versions, rounds, conditions }) {
+  return {
+    benchmark,
+    date: new Date().toISOString(),
+    host: { kernel: os.release(), cpus: os.cpus().length, memory: os.totalmem() },
+    versions,
+    rounds,
+    conditions,
+  };
+}
+
+/**
+ * Lines of text, each ended; none before the benchmark is complete.
+ *
+ * @param {Pick<Results, 'rounds' | 'conditions'>} results
+ */
+export function conditionsText({ rounds, conditions }) {
+  if (conditions === undefined) return '';
+  const warning = caution(conditions);
+  return `${conditionsSentence(rounds, conditions)}\n${warning === undefined ? '' : `${warning}\n`}`;
 }
 
 /**

@@ -43,6 +43,8 @@ const METRICS = new Map(
 export async function benchLinux(options) {
   exitOnSignals();
   const results = new Results('linux');
+  const rounds = options.rounds ?? DEFAULT_ROUNDS;
+  results.rounds = rounds;
   const share = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-bench-'));
   try {
     const contenders = await step('gathering what the lab needs', () => prepare(options, share, results));
@@ -50,7 +52,7 @@ export async function benchLinux(options) {
       share,
       results,
       contenders,
-      rounds: options.rounds ?? DEFAULT_ROUNDS,
+      rounds,
       // The guest takes the times itself, after a warm-up of its own.
       warmUp: false,
       title: 'stock Debian guests with a disk',

@@ -1,15 +1,17 @@
 /** Horizontal bars, one for each subject: what was measured, and its spread. */
 import { formatNumber } from '../lib/table.mjs';
 import { classOf } from './subjects.mjs';
-import { line, plot, scale, tag, text, ticks } from './svg.mjs';
+import { line, plot, scale, tag, text, ticks, widthOf } from './svg.mjs';
 
 const WIDTH = 360;
-/** A letter of a name is about this wide. */
-const LETTER = 6.1;
-const ROW = 24;
+/** Each row has its name above its bar, so that no name is too long. */
+const NAME = 16;
 const BAR = 13;
+const ROW = NAME + BAR + 7;
 const FOOT = 20;
-const VALUES = 48;
+/** Half of the first tick's label is left of the axis. */
+const LEFT = 6;
+const VALUE_GAP = 6;
 
 /**
  * @typedef {object} Bar
@@ -26,31 +28,30 @@ const VALUES = 48;
 export function barChart(label, bars) {
   const marks = ticks(Math.max(...bars.flatMap((bar) => [bar.value, ...bar.samples])) || 1);
   const end = marks.at(-1) ?? 1;
-  const left = Math.max(...bars.map((bar) => bar.subject.length)) * LETTER + 14;
-  const x = scale([0, end], [left, WIDTH - VALUES]);
+  const values = Math.max(...bars.map((bar) => widthOf(formatNumber(bar.value)))) + VALUE_GAP;
+  const x = scale([0, end], [LEFT, WIDTH - Math.max(values, widthOf(formatNumber(end)) / 2)]);
   const bottom = bars.length * ROW + 4;
   const grid = marks.flatMap((mark) => [
     line(x(mark), 0, x(mark), bottom, 'grid'),
     text(x(mark), bottom + 14, formatNumber(mark), { class: 'tick', 'text-anchor': 'middle' }),
   ]);
-  const rows = bars.flatMap((bar, index) => row(bar, index * ROW + 4, left, x));
+  const rows = bars.flatMap((bar, index) => row(bar, index * ROW + NAME, x));
   return plot(WIDTH, bottom + FOOT, label, [...grid, ...rows]);
 }
 
 /**
  * @param {Bar} bar
- * @param {number} top
- * @param {number} left
+ * @param {number} top of the bar
  * @param {(value: number) => number} x
  */
-function row({ subject, value, part, samples }, top, left, x) {
+function row({ subject, value, part, samples }, top, x) {
   const name = classOf(subject);
   const middle = top + BAR / 2;
   const box = (/** @type {number} */ to, /** @type {string} */ kind) =>
     tag('rect', {
-      x: left,
+      x: LEFT,
       y: top,
-      width: Math.max(x(to) - left, 1),
+      width: Math.max(x(to) - LEFT, 1),
       height: BAR,
       rx: 2,
       class: `${kind} ${name}`,
@@ -58,11 +59,11 @@ function row({ subject, value, part, samples }, top, left, x) {
   const spread = samples.length > 1 ? [Math.min(...samples), Math.max(...samples)] : [];
   const [low, high] = spread;
   return [
-    text(left - 8, middle + 4, subject, { class: 'name', 'text-anchor': 'end' }),
+    text(LEFT, top - 4, subject, { class: 'name' }),
     ...(part === undefined ? [box(value, 'bar')] : [box(value, 'bar light'), box(part, 'bar')]),
     ...(low !== undefined && high !== undefined ? [line(x(low), middle, x(high), middle, 'spread')] : []),
     ...samples.map((sample) => tag('circle', { cx: x(sample), cy: middle, r: 1.8, class: 'sample' })),
-    text(Math.max(x(value), high === undefined ? 0 : x(high)) + 6, middle + 4, formatNumber(value), {
+    text(Math.max(x(value), high === undefined ? 0 : x(high)) + VALUE_GAP, middle + 4, formatNumber(value), {
       class: 'value',
     }),
   ];

@@ -1,11 +1,12 @@
 /** Latencies by percentile, a curve for each subject; both axes stretch what is rare. */
 import { formatNumber } from '../lib/table.mjs';
 import { classOf } from './subjects.mjs';
-import { line, logTicks, plot, scale, tag, text } from './svg.mjs';
+import { line, logTicks, plot, scale, tag, text, widthOf } from './svg.mjs';
 
 const WIDTH = 360;
 const HEIGHT = 190;
-const LEFT = 44;
+/** Between the labels of the vertical axis and the axis. */
+const LABEL_GAP = 6;
 const RIGHT = 10;
 const BOTTOM = 24;
 const TOP = 8;
@@ -13,11 +14,11 @@ const TOP = 8;
 /** Where the horizontal axis ends: 99.99 %. The single fastest request (0) says nothing. */
 const NINES = 4;
 const MARKS = /** @type {const} */ ([
-  [500_000, '50 %'],
-  [900_000, '90 %'],
-  [990_000, '99 %'],
-  [999_000, '99.9 %'],
-  [999_900, '99.99 %'],
+  [500_000, '50'],
+  [900_000, '90'],
+  [990_000, '99'],
+  [999_000, '99.9'],
+  [999_900, '99.99'],
 ]);
 
 /**
@@ -35,11 +36,12 @@ export function latencyChart(label, curves) {
   const times = shown.flatMap(({ points }) => points.map((point) => point.microseconds));
   const marks = logTicks(Math.min(...times), Math.max(...times));
   const y = scale([marks[0] ?? 1, marks.at(-1) ?? 10], [HEIGHT - BOTTOM, TOP], 'log');
-  const x = scale([0, NINES], [LEFT, WIDTH - RIGHT]);
+  const left = Math.max(...marks.map((mark) => widthOf(formatNumber(mark)))) + LABEL_GAP;
+  const x = scale([0, NINES], [left, WIDTH - RIGHT]);
   const grid = [
     ...thinned(marks).flatMap((mark) => [
-      line(LEFT, y(mark), WIDTH - RIGHT, y(mark), 'grid'),
-      text(LEFT - 6, y(mark) + 4, formatNumber(mark), { class: 'tick', 'text-anchor': 'end' }),
+      line(left, y(mark), WIDTH - RIGHT, y(mark), 'grid'),
+      text(left - LABEL_GAP, y(mark) + 4, formatNumber(mark), { class: 'tick', 'text-anchor': 'end' }),
     ]),
     ...MARKS.flatMap(([ppm, name]) => [
       line(x(nines(ppm)), TOP, x(nines(ppm)), HEIGHT - BOTTOM, 'grid'),

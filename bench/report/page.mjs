@@ -1,5 +1,6 @@
 /** The HTML report: one file that needs nothing else, made of what the benchmarks' JSON says. */
 import fs from 'node:fs';
+import { caution, conditionsSentence } from '../lib/conditions.mjs';
 import { ioSection } from './ioSection.mjs';
 import { metricSection } from './metricSection.mjs';
 import { STYLE } from './style.mjs';
@@ -50,6 +51,15 @@ function section(report) {
     ),
     ...report.skipped.map(({ subject, reason }) => `skipped: ${subject}: ${reason}`),
   ];
+  const head = conditionsHead(report);
   const list = remarks.map((remark) => `<li>${escaped(remark)}</li>`).join('');
-  return `<section><h2>${escaped(report.benchmark)}</h2>\n${body}${list && `<details><summary>remarks</summary><ul>${list}</ul></details>`}</section>`;
+  return `<section><h2>${escaped(report.benchmark)}</h2>\n${head}${body}${list && `<details><summary>remarks</summary><ul>${list}</ul></details>`}</section>`;
+}
+
+/** @param {import('../lib/results.mjs').ReportJson} report */
+function conditionsHead({ rounds, conditions }) {
+  if (conditions === undefined) return '';
+  const warning = caution(conditions);
+  const box = warning === undefined ? '' : `<p class="caution">${escaped(warning)}</p>\n`;
+  return `<p>${escaped(conditionsSentence(rounds, conditions))}</p>\n${box}`;
 }

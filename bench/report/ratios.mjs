@@ -3,15 +3,18 @@ import { formatNumber } from '../lib/table.mjs';
 import { classOf } from './subjects.mjs';
 import { line, plot, scale, tag, text } from './svg.mjs';
 
-const WIDTH = 1060;
-const NAMES = 220;
-const RIGHT = 44;
-const LANE = 14;
-const GAP = 10;
+/** One for each width of a screen; style.mjs shows the one that fits. */
+const LAYOUTS = /** @type {const} */ ([
+  { className: 'wide-screen', width: 1060, labels: [0.25, 0.5, 0.8, 1, 1.25, 2, 4] },
+  { className: 'narrow-screen', width: 360, labels: [0.25, 0.5, 1, 2, 4] },
+]);
+/** Left and right of the axis there is room for a bar's figure. */
+const MARGIN = 44;
+const NAME = 18;
+const LANE = 15;
+const GAP = 8;
 const HEAD = 18;
 const MARKS = [0.25, 0.5, 0.8, 1, 1.25, 2, 4];
-/** Names end this far left of the axis, so that the longest bar's figure has room. */
-const NAME_GAP = 44;
 
 /**
  * @typedef {object} RatioRow
@@ -24,24 +27,36 @@ const NAME_GAP = 44;
  * @param {readonly RatioRow[]} rows
  */
 export function ratioChart(label, rows) {
+  return LAYOUTS.map((layout) => ratioChartOf(layout, label, rows)).join('\n');
+}
+
+/**
+ * @param {typeof LAYOUTS[number]} layout
+ * @param {string} label
+ * @param {readonly RatioRow[]} rows
+ */
+function ratioChartOf({ className, width, labels }, label, rows) {
   const low = MARKS[0] ?? 0.25;
   const high = MARKS.at(-1) ?? 4;
-  const place = scale([low, high], [NAMES, WIDTH - RIGHT], 'log');
+  const right = width - MARGIN;
+  const place = scale([low, high], [MARGIN, right], 'log');
   const x = (/** @type {number} */ value) => place(Math.min(Math.max(value, low), high));
   let top = HEAD;
   const marks = [];
   for (const { name, ratios } of rows) {
-    const height = ratios.length * LANE;
-    marks.push(text(NAMES - NAME_GAP, top + height / 2 + 4, name, { class: 'name', 'text-anchor': 'end' }));
+    marks.push(text(0, top + NAME - 5, name, { class: 'name' }));
+    top += NAME;
     for (const [index, ratio] of ratios.entries()) marks.push(mark(ratio, top + index * LANE + LANE / 2, x));
-    top += height + GAP;
-    marks.push(line(NAMES, top - GAP / 2, WIDTH - RIGHT, top - GAP / 2, 'grid'));
+    top += ratios.length * LANE + GAP;
+    marks.push(line(0, top - GAP / 2, width, top - GAP / 2, 'grid'));
   }
-  const axis = MARKS.flatMap((value) => [
-    line(x(value), HEAD - 4, x(value), top - GAP / 2, value === 1 ? 'one' : 'grid'),
-    text(x(value), HEAD - 8, `${formatNumber(value)} x`, { class: 'tick', 'text-anchor': 'middle' }),
-  ]);
-  return plot(WIDTH, top, label, [...axis, ...marks]);
+  const axis = [
+    ...MARKS.map((value) => line(x(value), HEAD - 4, x(value), top - GAP / 2, value === 1 ? 'one' : 'grid')),
+    ...labels.map((value) =>
+      text(x(value), HEAD - 8, `${formatNumber(value)} x`, { class: 'tick', 'text-anchor': 'middle' }),
+    ),
+  ];
+  return plot(width, top, label, [...axis, ...marks], className);
 }
 
 /**

@@ -17,6 +17,18 @@ export function tag(name, attributes, ...children) {
   return `<${[name, ...words].join(' ')}>${children.join('')}</${name}>`;
 }
 
+/** The height of letters, as style.mjs has it, in the units of a plot. */
+export const LETTER_HEIGHT = 12;
+
+/**
+ * How wide a text is at most: fonts differ, and nothing here can measure one.
+ *
+ * @param {string} content
+ */
+export function widthOf(content) {
+  return content.length * LETTER_HEIGHT * 0.6;
+}
+
 /**
  * A plot that takes the width of its place.
  *
@@ -24,11 +36,13 @@ export function tag(name, attributes, ...children) {
  * @param {number} height
  * @param {string} label for those who do not see it
  * @param {readonly string[]} children markup
+ * @param {string} [className]
  */
-export function plot(width, height, label, children) {
+export function plot(width, height, label, children, className) {
+  const place = className === undefined ? {} : { class: className };
   return tag(
     'svg',
-    { viewBox: `0 0 ${width} ${round(height)}`, role: 'img', 'aria-label': label },
+    { viewBox: `0 0 ${width} ${round(height)}`, role: 'img', 'aria-label': label, ...place },
     ...children,
   );
 }

@@ -24,6 +24,7 @@ export async function benchStart(options) {
   const results = new Results('start');
   requireKvm();
   const rounds = options.rounds ?? DEFAULT_ROUNDS;
+  results.rounds = rounds;
   const programs = await step('building the helpers', buildPrograms);
   const vmms = [tsvmm('tsvmm'), tsvmm('tsvmm on Node.js', { TSVMM_RUNTIME: 'node' })];
   vmms.push(...othersOf(options, results));
