@@ -11,6 +11,7 @@ import { writeHtml } from './report/page.mjs';
  * @type {Record<string, (options: import('./lib/arguments.mjs').Arguments) => Promise<import('./lib/results.mjs').Report>>}
  */
 const BENCHMARKS = {
+  api: async (options) => (await import('./api/api.mjs')).benchApi(options),
   blk: async (options) => (await import('./io/bench.mjs')).benchIo('blk', options),
   boot: async (options) => (await import('./boot/boot.mjs')).benchBoot(options),
   linux: async (options) => (await import('./linux/linux.mjs')).benchLinux(options),

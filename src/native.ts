@@ -241,6 +241,27 @@ export type MachineEvent =
   /** Something that a person may want to know, such as the engine that a disk's I/O goes through. */
   | { readonly type: 'device-note'; readonly id: string; readonly text: string };
 
+/** Opaque, type-tagged handle of a stream server. */
+export type StreamServerHandle = { readonly __streamServer: unique symbol };
+
+/**
+ * What happens to a connection of a stream server. `received`: streamTake has something; said again once it has nothing more.
+ * `drained`: everything written has left, after some of it had to wait. `closed`: nothing more comes of it.
+ */
+export type StreamEvent = 'opened' | 'received' | 'drained' | 'closed';
+
+export interface StreamReceived {
+  readonly bytes: Uint8Array;
+  /** Came along with the last of these bytes (SCM_RIGHTS). The caller closes them. */
+  readonly descriptors: readonly number[];
+  /** There is something to be taken still. */
+  readonly more: boolean;
+  /** The peer will send no more; it may still read. */
+  readonly ended: boolean;
+  /** The peer is gone: nothing that is written reaches it. */
+  readonly gone: boolean;
+}
+
 /** The addon's functions. Promises reject with, and calls throw, an Error with `code` (errno name or `ERR_TSVMM_*`). */
 export interface NativeAddon {
   /**
@@ -281,6 +302,30 @@ export interface NativeAddon {
   openPty(): { readonly fd: number; readonly path: string };
   /** Binds and listens on a UNIX stream socket; close-on-exec. The caller closes and unlinks. */
   listenUnix(path: string): number;
+  /**
+   * Serves a listening stream socket (a duplicate of `fd`) on a thread of its own, until `closeStreams`.
+   * Throws `ERR_TSVMM_NO_LISTENER` for any other descriptor. Numbers of connections that are gone do no harm.
+   */
+  serveStreams(fd: number, onEvent: (connection: number, event: StreamEvent) => void): StreamServerHandle;
+  /** At most 64 KiB are received and not taken. */
+  streamTake(server: StreamServerHandle, connection: number): StreamReceived;
+  /** Bytes leave in order. False if some wait for the peer to read: `drained` comes when they have left. */
+  streamWrite(server: StreamServerHandle, connection: number, bytes: Uint8Array): boolean;
+  /** Says that everything received is answered: what comes next may be answered by what is remembered. */
+  streamRest(server: StreamServerHandle, connection: number): void;
+  /** Takes no more of this connection, and closes it when everything written has left. */
+  streamEnd(server: StreamServerHandle, connection: number): void;
+  streamAbort(server: StreamServerHandle, connection: number): void;
+  /** The connection that has had nothing to answer, and nothing on its way, for the longest time. */
+  streamLongestIdle(server: StreamServerHandle): number | null;
+  /** Answers `request`, wherever a resting connection sends just these bytes, without asking again. A few can be kept. */
+  streamRemember(server: StreamServerHandle, request: Uint8Array, answer: Uint8Array): void;
+  /** From the return on, no remembered answer is given. */
+  streamForgetAll(server: StreamServerHandle): void;
+  /** Accepts no more connections. */
+  stopListening(server: StreamServerHandle): void;
+  /** Closes all connections; no event comes any more. Idempotent. */
+  closeStreams(server: StreamServerHandle): void;
   /** Two connected UNIX stream sockets, close-on-exec. The caller closes both. */
   streamPair(): [number, number];
   /** Takes an open-file-description write or read lock on a byte range (length 0: to the end). False if another holds it. */

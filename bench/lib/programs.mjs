@@ -51,6 +51,14 @@ export async function buildIoPrograms() {
   return { host: code ?? host, guest: path.join(BUILD, 'guest/bench') };
 }
 
+/** @returns {Promise<{apiLoad: string, hello: string}>} absolute paths: api/load.c, and the payload guest */
+export async function buildApiPrograms() {
+  fs.mkdirSync(OUT, { recursive: true });
+  const guests = run('make', ['-s', '-C', path.join(ROOT, 'test/guest')]);
+  const [apiLoad] = await Promise.all([compile('api/load', 'api-load'), guests]);
+  return { apiLoad, hello: path.join(BUILD, 'guest/hello') };
+}
+
 /** spawn.c for a machine that may lack this one's libraries. @returns {Promise<string>} absolute path */
 export async function buildStaticSpawn() {
   fs.mkdirSync(OUT, { recursive: true });

@@ -4,6 +4,8 @@
  *   libraryChild.mjs latency LIBRARY PAYLOAD MEBIBYTES COUNT   prints MARK before each call; guests power off
  *   libraryChild.mjs memory LIBRARY PAYLOAD MEBIBYTES COUNT    starts one idle VM, prints a line, waits for input;
  *                                                              starts COUNT more, prints a line, waits again
+ *   libraryChild.mjs durations LIBRARY PAYLOAD MEBIBYTES COUNT prints how long COUNT starts took, `N ms` each, after a few
+ *                                                              that do not count
  *
  * Guests write to this process's standard output.
  */
@@ -33,6 +35,20 @@ async function latency() {
   }
 }
 
+/** The first calls compile and load what later ones use. */
+const WARM_UP_CALLS = 3;
+
+async function durations() {
+  for (let turn = -WARM_UP_CALLS; turn < Number(count); turn++) {
+    const start = performance.now();
+    const vm = await create('i');
+    await vm.boot();
+    const duration = performance.now() - start;
+    await vm.close();
+    if (turn >= 0) writeSync(1, `\n${duration.toFixed(3)} ms\n`);
+  }
+}
+
 async function memory() {
   const vms = [];
   for (const wanted of [1, 1 + Number(count)]) {
@@ -47,5 +63,5 @@ async function memory() {
   for (const vm of vms) await vm.close();
 }
 
-await (mode === 'latency' ? latency() : memory());
+await { latency, durations, memory }[/** @type {'latency' | 'durations' | 'memory'} */ (mode)]();
 process.exit(0);

@@ -7,6 +7,7 @@
 #include "addon/convert_fields.h"
 #include "addon/environment.h"
 #include "addon/machine_handle.h"
+#include "addon/stream_server_handle.h"
 #include "host/files.h"
 #include "host/network.h"
 #include "host/terminal.h"
@@ -152,6 +153,69 @@ Napi::Value stream_pair_function(Arguments info) {
   ends.Set(0U, release_fd(info.Env(), std::move(first)));
   ends.Set(1U, release_fd(info.Env(), std::move(second)));
   return ends;
+}
+
+Napi::Value serve_streams(Arguments info) {
+  if (!info[1].IsFunction()) throw Napi::TypeError::New(info.Env(), "onEvent must be a function");
+  UniqueFd listener = UniqueFd::duplicate(fd_argument(info[0], "fd"));
+  return wrap(info.Env(), StreamServerHandle::open(info.Env(), std::move(listener),
+                                                   info[1].As<Napi::Function>()));
+}
+
+StreamServer& server_argument(Arguments info) { return unwrap_stream_server(info[0]).server(); }
+
+StreamServer::ConnectionId connection_argument(Arguments info) {
+  return static_cast<StreamServer::ConnectionId>(to_uint(info[1], "connection", UINT32_MAX));
+}
+
+Napi::Value stream_take(Arguments info) {
+  return unwrap_stream_server(info[0]).take(info.Env(), connection_argument(info));
+}
+
+Napi::Value stream_write(Arguments info) {
+  const bool left =
+      server_argument(info).write(connection_argument(info), to_bytes(info[2], "bytes"));
+  return Napi::Boolean::New(info.Env(), left);
+}
+
+Napi::Value stream_rest(Arguments info) {
+  server_argument(info).rest(connection_argument(info));
+  return info.Env().Undefined();
+}
+
+Napi::Value stream_end(Arguments info) {
+  server_argument(info).end(connection_argument(info));
+  return info.Env().Undefined();
+}
+
+Napi::Value stream_abort(Arguments info) {
+  server_argument(info).abort(connection_argument(info));
+  return info.Env().Undefined();
+}
+
+Napi::Value stream_longest_idle(Arguments info) {
+  const auto id = server_argument(info).longest_idle();
+  return id ? Napi::Number::New(info.Env(), *id) : info.Env().Null();
+}
+
+Napi::Value stream_remember(Arguments info) {
+  server_argument(info).remember(to_bytes(info[1], "request"), to_bytes(info[2], "answer"));
+  return info.Env().Undefined();
+}
+
+Napi::Value stream_forget_all(Arguments info) {
+  server_argument(info).forget_all();
+  return info.Env().Undefined();
+}
+
+Napi::Value stop_listening(Arguments info) {
+  server_argument(info).stop_listening();
+  return info.Env().Undefined();
+}
+
+Napi::Value close_streams(Arguments info) {
+  unwrap_stream_server(info[0]).close();
+  return info.Env().Undefined();
 }
 
 Napi::Value lock_range_function(Arguments info) {
@@ -321,6 +385,17 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<open_pty_function>(exports, "openPty");
   add<listen_unix_function>(exports, "listenUnix");
   add<stream_pair_function>(exports, "streamPair");
+  add<serve_streams>(exports, "serveStreams");
+  add<stream_take>(exports, "streamTake");
+  add<stream_write>(exports, "streamWrite");
+  add<stream_rest>(exports, "streamRest");
+  add<stream_end>(exports, "streamEnd");
+  add<stream_abort>(exports, "streamAbort");
+  add<stream_longest_idle>(exports, "streamLongestIdle");
+  add<stream_remember>(exports, "streamRemember");
+  add<stream_forget_all>(exports, "streamForgetAll");
+  add<stop_listening>(exports, "stopListening");
+  add<close_streams>(exports, "closeStreams");
   add<lock_range_function>(exports, "lockRange");
   add<terminal_raw_function>(exports, "terminalRaw");
   add<terminal_restore_function>(exports, "terminalRestore");

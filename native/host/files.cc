@@ -88,7 +88,7 @@ UniqueFd listen_unix(const std::string& path) {
     }
   }
   check_errno(result, ("binding " + path).c_str());
-  check_errno(::listen(listener.get(), 16), ("listening on " + path).c_str());
+  check_errno(::listen(listener.get(), SOMAXCONN), ("listening on " + path).c_str());
   return listener;
 }
 

@@ -197,7 +197,7 @@ class Session {
     // Until then the VM's start is in the core's hands.
     await new Promise((resolve) => setImmediate(resolve));
     const { serveRest } = await import('../api/rest/server.ts');
-    this.#server = await serveRest(this.#vmm, claim);
+    this.#server = serveRest(this.#vmm, claim, this.#native);
   }
 
   /** Signals end the VM in order; the terminal and the sockets are looked after however the process ends. */

@@ -66,7 +66,7 @@ export class Vmm {
   #exit: VmmExit | undefined;
   #exited: Promise<VmmExit> | undefined;
   #resolveExited: ((exit: VmmExit) => void) | undefined;
-  #state: Lifecycle = 'none';
+  #lifecycle: Lifecycle = 'none';
   #config: VmConfig | undefined;
   #consoles: Consoles | undefined;
   #vsock: VsockListener | undefined;
@@ -86,6 +86,7 @@ export class Vmm {
   /** Formats of disks that were guessed. */
   readonly #guessedFormats: MachineContext['guessedFormats'] = new WeakMap();
   #last: Promise<unknown> = Promise.resolve();
+  #infoChanged: (() => void) | undefined;
 
   constructor(options: VmmOptions) {
     this.#options = options;
@@ -104,6 +105,15 @@ export class Vmm {
 
   get state(): Lifecycle {
     return this.#state;
+  }
+
+  get #state(): Lifecycle {
+    return this.#lifecycle;
+  }
+
+  set #state(state: Lifecycle) {
+    this.#lifecycle = state;
+    this.#infoChanged?.();
   }
 
   /** Takes the configuration, which becomes the VMM's own, and opens the consoles. Their paths are in `info` after it. */
@@ -228,6 +238,11 @@ export class Vmm {
     return vmInfo(this.#config as VmConfig, this.#state, this.#machine?.placements, this.#balloonSize());
   }
 
+  /** Calls `changed` whenever `info` may have another answer than before, but for the size of the balloon. */
+  watchInfo(changed: (() => void) | undefined): void {
+    this.#infoChanged = changed;
+  }
+
   /** Does not wait: while a command is in progress, what they were before it. @throws VmmError if there is no machine */
   counters(): Counters {
     if (this.#heldCounters) return this.#heldCounters;
@@ -329,6 +344,7 @@ export class Vmm {
       throw new VmmError('Failed to validate config', { cause: error });
     }
     this.#consoles ??= openConsoles(this.#native, config, this.#terminal, this.#options.streams);
+    this.#infoChanged?.();
     if (config.vsock) this.#vsock ??= openVsock(this.#native, config.vsock);
     const generation = ++this.#generation;
     try {
@@ -355,6 +371,7 @@ export class Vmm {
       if (device) device.id = id;
       if (kind === 'vsock' && config.vsock) config.vsock.id = id;
     }
+    this.#infoChanged?.();
   }
 
   async #stopMachine(): Promise<void> {

@@ -26,3 +26,16 @@ test.each(['blk', 'net', 'vsock'] as const)('%s', { timeout: 120_000 }, (benchma
   }
   expect(fs.readFileSync(html, 'utf8')).toContain('</html>');
 });
+
+test('api', { timeout: 120_000 }, () => {
+  const json = path.join(temporaryFolder(), 'out.json');
+  const args = ['api', '--peers', 'none', '--rounds', '1', '--set', 'ms=20', '--json', json];
+  const ran = spawnSync(process.execPath, ['bench/run.mjs', ...args], { cwd: ROOT, encoding: 'utf8' });
+  expect(ran.status, ran.stderr).toBe(0);
+  const [report] = JSON.parse(fs.readFileSync(json, 'utf8')).benchmarks;
+  expect(report.failures).toEqual([]);
+  expect(report.metrics).toHaveLength(17);
+  for (const { id, subjects } of report.metrics) {
+    for (const { samples } of subjects) expect(samples[0], id).toBeGreaterThan(0);
+  }
+});

@@ -1,122 +1,239 @@
 /** One client: requests in, answers out, in order and one at a time. */
-import type { StreamConnection, StreamHandlers } from '../../host/listen.ts';
+import type { NativeAddon, StreamServerHandle } from '../../native.ts';
+import { Descriptors } from './descriptors.ts';
 import { type ApiVmm, answerRequest } from './endpoints.ts';
 import { HttpParseError, HttpParser, type HttpRequest } from './httpRequest.ts';
 import { type Answer, encodeAnswer, encodeContinue, encodeParseError } from './httpResponse.ts';
+import type { MemoryBudget } from './memoryBudget.ts';
 
-/** Pipelined bytes that may wait behind a slow request before reading stops. */
-const MAX_WAITING = 64 * 1024;
+/** How long a request may take to arrive, and answers to be taken. */
+const DEADLINE_MS = 10_000;
+/** Requests of one connection that are answered before others have their turn. */
+const TURN = 16;
+/** Longer requests are not worth remembering. */
+const MAX_REMEMBERED = 1024;
 
-export class Connection implements StreamHandlers {
-  /** Milliseconds on the monotonic clock when the client last sent something. */
-  lastActive: number = performance.now();
+export type Streams = Pick<
+  NativeAddon,
+  'streamTake' | 'streamWrite' | 'streamRest' | 'streamEnd' | 'streamAbort' | 'streamRemember' | 'closeFile'
+>;
 
-  readonly #vmm: ApiVmm;
-  readonly #stream: StreamConnection;
+/** What all connections of a server have in common. */
+export interface ConnectionContext {
+  readonly vmm: ApiVmm;
+  readonly streams: Streams;
+  readonly server: StreamServerHandle;
+  /** Of bodies that are on their way. */
+  readonly bodies: MemoryBudget;
+  /** Called whenever an answer was given, or has left, and no other request waits. */
+  readonly onQuiet: () => void;
+}
+
+export class Connection {
+  readonly #context: ConnectionContext;
+  readonly #id: number;
   readonly #parser: HttpParser;
-  readonly #onClosed: () => void;
-  readonly #onIdle: () => void;
+  /** Came with a part of the request that is arriving. */
+  readonly #descriptors: Descriptors;
+  /** Came with what was taken last: they are of the request that its last byte belongs to. */
+  readonly #lastDescriptors: Descriptors;
+  /** A request is being carried out. */
   #busy = false;
-  #paused = false;
+  /** Bytes that were written wait for the client to read. */
+  #waiting = false;
+  /** The core has more for the parser. */
+  #readable = false;
+  /** Goes on in a turn of its own. */
+  #scheduled = false;
+  /** The client will send no more. */
+  #ended = false;
   /** No more requests are taken. */
   #finished = false;
-  /** The peer will send no more. */
-  #peerEnded = false;
+  #deadline: NodeJS.Timeout | undefined;
+  /** What was taken last, if that was all that the parser has. */
+  #wholeInput: Uint8Array | undefined;
 
-  /**
-   * @param onClosed called once, when the connection is gone
-   * @param onIdle called whenever an answer was given, or has left, and no other request waits
-   */
-  constructor(vmm: ApiVmm, stream: StreamConnection, onClosed: () => void, onIdle: () => void) {
-    this.#vmm = vmm;
-    this.#stream = stream;
-    this.#onClosed = onClosed;
-    this.#onIdle = onIdle;
-    this.#parser = new HttpParser(() => stream.write(encodeContinue()));
+  constructor(context: ConnectionContext, id: number) {
+    this.#context = context;
+    this.#id = id;
+    this.#descriptors = new Descriptors(context.streams);
+    this.#lastDescriptors = new Descriptors(context.streams);
+    this.#parser = new HttpParser(context.bodies, () => this.#write(encodeContinue()));
   }
 
   /** True while a request is being carried out, or its answer has not left. */
   get busy(): boolean {
-    return this.#busy || this.#stream.waiting;
+    return this.#busy || this.#waiting;
   }
 
-  /** True if nothing was received that has not been answered. */
-  get idle(): boolean {
-    return !this.busy && this.#parser.idle;
-  }
-
-  data(bytes: Uint8Array): void {
-    if (this.#finished) return;
-    this.lastActive = performance.now();
-    this.#parser.push(bytes);
-    if (!this.#busy) this.#work();
-    else if (this.#parser.buffered > MAX_WAITING) this.#pause();
-  }
-
-  ended(): void {
-    this.#peerEnded = true;
-    if (!this.#busy) this.finish();
+  received(): void {
+    this.#readable = true;
+    this.#work();
   }
 
   drained(): void {
-    this.#onIdle();
+    this.#waiting = false;
+    this.#work();
   }
 
   closed(): void {
     this.#finished = true;
-    this.#onClosed();
+    this.#dispose();
   }
 
-  /** Closes once everything written has left. */
+  /** Takes no further request, and closes once everything written has left. */
   finish(): void {
     if (this.#finished) return;
     this.#finished = true;
-    this.#stream.end();
+    this.#dispose();
+    this.#context.streams.streamEnd(this.#context.server, this.#id);
+    // Whoever does not read is not waited for without end.
+    if (this.#waiting) this.#startDeadline();
+  }
+
+  /** Writes and closes. */
+  refuse(bytes: Uint8Array): void {
+    if (this.#finished) return;
+    this.#write(bytes);
+    this.finish();
   }
 
   #work(): void {
-    while (!this.#finished && !this.#busy) {
+    for (let count = 0; this.#mayGoOn(); count++) {
+      if (count === TURN) {
+        this.#scheduleWork();
+        return;
+      }
       const request = this.#nextRequest();
       if (request === undefined) break;
-      const answer = answerRequest(this.#vmm, request);
-      if (answer instanceof Promise) this.#wait(answer);
-      else this.#stream.write(encodeAnswer(answer));
+      this.#answer(request);
     }
-    if (this.#busy) return;
-    this.#resume();
-    if (this.#peerEnded) this.finish();
-    this.#onIdle();
+    this.#settle();
   }
 
-  #nextRequest(): HttpRequest | undefined {
-    try {
-      return this.#parser.next();
-    } catch (error) {
-      if (!(error instanceof HttpParseError)) throw error;
-      this.#stream.write(encodeParseError(error.message));
-      this.finish();
-      return undefined;
-    }
+  #mayGoOn(): boolean {
+    return !this.#finished && !this.#busy && !this.#waiting && !this.#scheduled;
   }
 
-  #wait(answer: Promise<Answer>): void {
-    this.#busy = true;
-    answer.then((value) => {
-      this.#busy = false;
-      if (!this.#finished) this.#stream.write(encodeAnswer(value));
+  #scheduleWork(): void {
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
       this.#work();
     });
   }
 
-  #pause(): void {
-    if (this.#paused) return;
-    this.#paused = true;
-    this.#stream.pause();
+  #nextRequest(): HttpRequest | undefined {
+    try {
+      for (;;) {
+        const request = this.#parser.next();
+        if (request !== undefined || !this.#take()) return request;
+      }
+    } catch (error) {
+      if (!(error instanceof HttpParseError)) throw error;
+      this.refuse(encodeParseError(error.message, error.status));
+      return undefined;
+    }
   }
 
-  #resume(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    this.#stream.resume();
+  /** Hands the parser what has come meanwhile. False if nothing has. */
+  #take(): boolean {
+    if (!this.#readable) return false;
+    const { streams, server } = this.#context;
+    const { bytes, descriptors, more, ended, gone } = streams.streamTake(server, this.#id);
+    this.#readable = more;
+    this.#descriptors.add(this.#lastDescriptors.take());
+    this.#lastDescriptors.add(descriptors);
+    if (ended) this.#ended = true;
+    if (gone) {
+      this.finish();
+      return false;
+    }
+    const isWhole = this.#parser.idle && descriptors.length === 0 && bytes.length <= MAX_REMEMBERED;
+    this.#wholeInput = isWhole ? bytes : undefined;
+    this.#parser.push(bytes);
+    return bytes.length > 0;
+  }
+
+  #answer(request: HttpRequest): void {
+    const input = this.#parser.idle ? this.#wholeInput : undefined;
+    this.#wholeInput = undefined;
+    const descriptors = this.#descriptors.split();
+    if (this.#parser.idle) descriptors.add(this.#lastDescriptors.take());
+    const answer = answerRequest(this.#context.vmm, request, descriptors);
+    if (answer instanceof Promise) {
+      this.#wait(answer, descriptors);
+      return;
+    }
+    descriptors.close();
+    const bytes = encodeAnswer(answer);
+    const { streams, server } = this.#context;
+    if (answer.lasting && input) streams.streamRemember(server, input, bytes);
+    this.#write(bytes);
+  }
+
+  #wait(answer: Promise<Answer>, descriptors: Descriptors): void {
+    this.#busy = true;
+    answer.then((value) => {
+      descriptors.close();
+      this.#busy = false;
+      if (!this.#finished) this.#write(encodeAnswer(value));
+      this.#work();
+    });
+  }
+
+  #write(bytes: Uint8Array): void {
+    const { streams, server } = this.#context;
+    if (!streams.streamWrite(server, this.#id, bytes)) this.#waiting = true;
+  }
+
+  /** After as much as can be done for now. */
+  #settle(): void {
+    if (this.#scheduled) return;
+    if (!this.#finished) this.#watchClient();
+    if (!this.busy) this.#context.onQuiet();
+  }
+
+  #watchClient(): void {
+    if (this.#busy) {
+      this.#stopDeadline();
+    } else if (this.#waiting) {
+      this.#startDeadline();
+    } else if (this.#ended) {
+      this.finish();
+    } else if (!this.#parser.idle) {
+      this.#startDeadline();
+    } else {
+      this.#stopDeadline();
+      this.#context.streams.streamRest(this.#context.server, this.#id);
+    }
+  }
+
+  #startDeadline(): void {
+    this.#deadline ??= setTimeout(() => this.#late(), DEADLINE_MS);
+  }
+
+  #stopDeadline(): void {
+    clearTimeout(this.#deadline);
+    this.#deadline = undefined;
+  }
+
+  #late(): void {
+    this.#deadline = undefined;
+    if (this.#waiting) {
+      this.#finished = true;
+      this.#dispose();
+      this.#context.streams.streamAbort(this.#context.server, this.#id);
+      return;
+    }
+    const seconds = DEADLINE_MS / 1000;
+    this.refuse(encodeParseError(`The request did not arrive within ${seconds} s.`));
+  }
+
+  #dispose(): void {
+    this.#stopDeadline();
+    this.#parser.release();
+    this.#descriptors.close();
+    this.#lastDescriptors.close();
   }
 }

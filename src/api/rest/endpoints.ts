@@ -7,6 +7,7 @@ import { type VmConfig, vmConfig } from '../../config/vmConfig.ts';
 import { errorChain, VmmError } from '../../vmm/errors.ts';
 import { API_VERSION, FEATURES, packageVersion } from '../../vmm/version.ts';
 import type { Vmm } from '../../vmm/vmm.ts';
+import type { Descriptors } from './descriptors.ts';
 import type { HttpRequest, Method } from './httpRequest.ts';
 import { type Answer, errorAnswer, jsonAnswer, noContent } from './httpResponse.ts';
 import { JsonError, readJson } from './jsonReader.ts';
@@ -28,6 +29,7 @@ export type ApiVmm = Pick<
   | 'info'
   | 'counters'
   | 'quit'
+  | 'watchInfo'
 >;
 
 interface Endpoint {
@@ -69,7 +71,7 @@ const endpoints: Readonly<Record<string, Endpoint>> = {
   'vm.nmi': action((vmm) => vmm.nmi()),
   'vm.resize': { method: 'PUT', body: vmResize, silent: true, handle: resize },
   'vm.resize-disk': { method: 'PUT', body: vmResizeDisk, silent: true, handle: resizeDisk },
-  'vm.info': { method: 'GET', body: 'ignored', handle: (vmm) => jsonAnswer(vmm.info()) },
+  'vm.info': { method: 'GET', body: 'ignored', handle: info },
   'vm.counters': {
     method: 'GET',
     body: 'ignored',
@@ -92,7 +94,11 @@ export function listEndpoints(): {
 }
 
 /** Carries one request out. Never throws or rejects: whatever goes wrong is an answer. */
-export function answerRequest(vmm: ApiVmm, request: HttpRequest): Answer | Promise<Answer> {
+export function answerRequest(
+  vmm: ApiVmm,
+  request: HttpRequest,
+  _descriptors: Descriptors,
+): Answer | Promise<Answer> {
   const { method, path, body } = request;
   const name = path.startsWith(PREFIX) ? path.slice(PREFIX.length) : '';
   if (!Object.hasOwn(endpoints, name)) return errorAnswer(404, ['Not Found']);
@@ -152,12 +158,20 @@ function statusOf(error: unknown): Answer['status'] {
 }
 
 function ping(): Answer {
-  return jsonAnswer({
+  const answer = jsonAnswer({
     build_version: `tsvmm-v${packageVersion}`,
     version: API_VERSION,
     pid: process.pid,
     features: FEATURES,
   });
+  return { ...answer, lasting: true };
+}
+
+function info(vmm: ApiVmm): Answer {
+  const value = vmm.info();
+  const answer = jsonAnswer(value);
+  // A guest changes the size of its balloon at any time.
+  return value.config.balloon ? answer : { ...answer, lasting: true };
 }
 
 function create(vmm: ApiVmm, body: string): Promise<Answer> {

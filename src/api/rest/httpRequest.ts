@@ -2,6 +2,8 @@
  * A parser for the HTTP/1 requests of the API: lines end in CRLF, bodies have a Content-Length, and anything that two
  * parsers could read in two ways is refused.
  */
+import type { MemoryBudget } from './memoryBudget.ts';
+
 export const MAX_BODY = 4 * 1024 * 1024;
 /** A request or header line with its CRLF. */
 const MAX_LINE = 1024;
@@ -19,9 +21,13 @@ export interface HttpRequest {
 
 /** The bytes are no acceptable request; what follows them cannot be trusted either. */
 export class HttpParseError extends Error {
-  constructor(message: string) {
+  /** What the client is told. */
+  readonly status: 400 | 503;
+
+  constructor(message: string, status: 400 | 503 = 400) {
     super(message);
     this.name = 'HttpParseError';
+    this.status = status;
   }
 }
 
@@ -33,43 +39,43 @@ interface Head {
   expectsContinue: boolean;
 }
 
+/** A body that is not complete yet. */
+interface PartialBody {
+  readonly head: Head;
+  readonly bytes: Uint8Array;
+  received: number;
+}
+
 const CR = 0x0d;
 const LF = 0x0a;
 const EMPTY = new Uint8Array(0);
 const methods: readonly string[] = ['GET', 'PUT', 'PATCH', 'DELETE'];
+const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 export class HttpParser {
   /** Received and not consumed yet. */
   #buffer: Uint8Array = EMPTY;
   #head: Head | undefined;
-  #headComplete = false;
+  #body: PartialBody | undefined;
+  readonly #budget: MemoryBudget;
   /** Called when a client waits for permission to send its body. */
   readonly #onContinue: () => void;
 
-  constructor(onContinue: () => void) {
+  /** @param budget of bodies that are on their way, of all connections together */
+  constructor(budget: MemoryBudget, onContinue: () => void) {
+    this.#budget = budget;
     this.#onContinue = onContinue;
-  }
-
-  /** Bytes that wait for more of their request, or for earlier requests. */
-  get buffered(): number {
-    return this.#buffer.length;
   }
 
   /** True between requests. */
   get idle(): boolean {
-    return this.#head === undefined && this.#buffer.length === 0;
+    return this.#head === undefined && this.#body === undefined && this.#buffer.length === 0;
   }
 
+  /** @param bytes become the parser's own */
   push(bytes: Uint8Array): void {
-    if (this.#buffer.length === 0) {
-      // The runtime may use the chunk's memory again, so it must not be kept.
-      this.#buffer = bytes.slice();
-      return;
-    }
-    const joined = new Uint8Array(this.#buffer.length + bytes.length);
-    joined.set(this.#buffer);
-    joined.set(bytes, this.#buffer.length);
-    this.#buffer = joined;
+    const rest = this.#body ? fill(this.#body, bytes) : bytes;
+    if (rest.length > 0) this.#buffer = this.#buffer.length === 0 ? rest : join(this.#buffer, rest);
   }
 
   /**
@@ -77,48 +83,73 @@ export class HttpParser {
    * @throws HttpParseError after which the parser is of no use
    */
   next(): HttpRequest | undefined {
-    while (!this.#headComplete) {
+    while (this.#body === undefined) {
       const line = this.#takeLine();
       if (line === undefined) return undefined;
-      this.#parseLine(line);
+      if (this.#head === undefined) this.#head = parseRequestLine(line);
+      else if (line !== '') parseHeader(this.#head, line);
+      else this.#beginBody(this.#head);
     }
-    const { method, path, contentLength } = this.#head as Head;
-    const length = contentLength ?? 0;
-    if (this.#buffer.length < length) return undefined;
-    const body = this.#buffer.subarray(0, length);
-    this.#buffer = this.#buffer.length === length ? EMPTY : this.#buffer.subarray(length);
+    const { head, bytes, received } = this.#body;
+    if (received < bytes.length) return undefined;
+    this.release();
+    return { method: head.method, path: head.path, body: bytes };
+  }
+
+  /** Gives back what a request that is not complete has of the budget. */
+  release(): void {
+    if (this.#body) this.#budget.give(this.#body.bytes.length);
+    this.#body = undefined;
+  }
+
+  #beginBody(head: Head): void {
+    const length = head.contentLength ?? 0;
+    if (!this.#budget.take(length)) throw new HttpParseError('Too many requests are on their way.', 503);
     this.#head = undefined;
-    this.#headComplete = false;
-    return { method, path, body };
+    this.#body = { head, bytes: length === 0 ? EMPTY : new Uint8Array(length), received: 0 };
+    this.#buffer = compact(fill(this.#body, this.#buffer));
+    if (head.expectsContinue && length > 0) this.#onContinue();
   }
 
   #takeLine(): string | undefined {
     const buffer = this.#buffer;
     const end = buffer.indexOf(LF);
     if (end < 0 ? buffer.length >= MAX_LINE : end >= MAX_LINE) throw new HttpParseError('Line too long.');
-    if (end < 0) return undefined;
+    if (end < 0) {
+      this.#buffer = compact(buffer);
+      return undefined;
+    }
     if (end === 0 || buffer[end - 1] !== CR) throw new HttpParseError('Line does not end in CRLF.');
-    const line = decodeUtf8(buffer.subarray(0, end - 1));
+    const line = decodeLine(buffer.subarray(0, end - 1));
     this.#buffer = buffer.subarray(end + 1);
     return line;
   }
-
-  #parseLine(line: string): void {
-    if (this.#head === undefined) {
-      this.#head = parseRequestLine(line);
-    } else if (line !== '') {
-      parseHeader(this.#head, line);
-    } else {
-      this.#headComplete = true;
-      if (this.#head.expectsContinue && this.#head.contentLength) this.#onContinue();
-    }
-  }
 }
 
-function decodeUtf8(bytes: Uint8Array): string {
+/** Moves what belongs to the body there. @returns the rest */
+function fill(body: PartialBody, bytes: Uint8Array): Uint8Array {
+  const part = bytes.subarray(0, body.bytes.length - body.received);
+  body.bytes.set(part, body.received);
+  body.received += part.length;
+  return bytes.subarray(part.length);
+}
+
+function join(first: Uint8Array, second: Uint8Array): Uint8Array {
+  const joined = new Uint8Array(first.length + second.length);
+  joined.set(first);
+  joined.set(second, first.length);
+  return joined;
+}
+
+/** A few bytes that wait for more must not keep all those that came with them. */
+function compact(bytes: Uint8Array): Uint8Array {
+  return bytes.length < bytes.buffer.byteLength ? bytes.slice() : bytes;
+}
+
+function decodeLine(bytes: Uint8Array): string {
   let text: string;
   try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    text = utf8.decode(bytes);
   } catch {
     throw new HttpParseError('Header is not UTF-8.');
   }

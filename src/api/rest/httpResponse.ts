@@ -6,10 +6,15 @@ const SERVER = 'Server: Cloud Hypervisor API\r\n';
 const LIBRARY_SERVER = 'Server: Firecracker API\r\n';
 const KEEP_ALIVE = 'Connection: keep-alive\r\n';
 
+/** Of one message of an error: enough for every path, and no body is sent back whole. */
+const MAX_MESSAGE = 8192;
+
 export interface Answer {
-  readonly status: 200 | 204 | 400 | 404 | 409 | 500;
+  readonly status: 200 | 204 | 400 | 404 | 409 | 429 | 500;
   /** JSON text, '' for an empty body. Has no meaning with 204, which never has a body. */
   readonly body: string;
+  /** The same request has the same answer until `watchInfo` tells of a change. */
+  readonly lasting?: true;
 }
 
 export const noContent: Answer = { status: 204, body: '' };
@@ -20,7 +25,11 @@ export function jsonAnswer(value: unknown): Answer {
 
 /** @param messages outermost first */
 export function errorAnswer(status: Answer['status'], messages: readonly string[]): Answer {
-  return { status, body: JSON.stringify(messages) };
+  return { status, body: JSON.stringify(messages.map(shorten)) };
+}
+
+function shorten(message: string): string {
+  return message.length <= MAX_MESSAGE ? message : `${message.slice(0, MAX_MESSAGE)}...`;
 }
 
 export function encodeAnswer({ status, body }: Answer): Uint8Array {
@@ -35,8 +44,8 @@ export function encodeContinue(): Uint8Array {
 }
 
 /** For bytes that are no request; the connection is closed after it. */
-export function encodeParseError(message: string): Uint8Array {
-  return encodeLast(400, `{ "error": ${JSON.stringify(message)} }`, 'Content-Type: application/json\r\n');
+export function encodeParseError(message: string, status: 400 | 503 = 400): Uint8Array {
+  return encodeLast(status, `{ "error": ${JSON.stringify(message)} }`, 'Content-Type: application/json\r\n');
 }
 
 export function encodeTooManyConnections(): Uint8Array {

@@ -1,9 +1,23 @@
 /**
- * A JSON reader as strict as the API's clients know it: duplicate keys are refused, a number with a fraction or an
+ * A JSON reader for bodies, as strict as the API's clients know it: duplicate keys are refused, a number with a fraction or an
  * exponent is no integer (it comes back boxed, as a Number object), and integers above 2^53 come back as BigInt instead
  * of being rounded. Objects have no prototype, so that no key has a special meaning.
+ *
+ * The time that a text takes depends on its number of values, which is limited, and not on its length: strings, numbers
+ * and space are found by the runtime's own functions.
  */
 const MAX_DEPTH = 128;
+/** A configuration has some hundred. */
+const MAX_VALUES = 65_536;
+/** Of 2^64 - 1. Integers that have more are no integers of the API's. */
+const MAX_INTEGER_DIGITS = 20;
+/** Of a key in a message. */
+const MAX_SHOWN = 64;
+
+const SPACE = /[ \n\r\t]*/y;
+const NUMBER = /-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
+/** Up to the next quote or escape in a string. */
+const PLAIN = /[^"\\]*/y;
 
 export class JsonError extends Error {
   constructor(message: string) {
@@ -23,6 +37,7 @@ export function readJson(text: string): unknown {
 class Reader {
   readonly #text: string;
   #at = 0;
+  #values = 0;
 
   constructor(text: string) {
     this.#text = text;
@@ -35,6 +50,7 @@ class Reader {
 
   value(depth: number): unknown {
     if (depth > MAX_DEPTH) this.#fail('recursion limit exceeded');
+    this.#count();
     this.#skipSpace();
     switch (this.#text[this.#at]) {
       case '{':
@@ -56,6 +72,11 @@ class Reader {
     }
   }
 
+  /** Of values and of escapes in strings. */
+  #count(): void {
+    if (++this.#values > MAX_VALUES) this.#fail(`more than ${MAX_VALUES} values`);
+  }
+
   #object(depth: number): Record<string, unknown> {
     const object: Record<string, unknown> = Object.create(null);
     this.#at++;
@@ -65,7 +86,7 @@ class Reader {
       this.#skipSpace();
       if (this.#text[this.#at] !== '"') this.#fail('key must be a string');
       const key = this.#string();
-      if (key in object) this.#fail(`duplicate field \`${key}\``);
+      if (key in object) this.#fail(`duplicate field \`${key.slice(0, MAX_SHOWN)}\``);
       this.#skipSpace();
       if (!this.#take(':')) this.#fail('expected `:`');
       object[key] = this.value(depth + 1);
@@ -91,12 +112,11 @@ class Reader {
   /** Finds the end of the string; what is inside is left to the runtime's own parser. */
   #string(): string {
     const start = this.#at++;
-    for (;;) {
-      const char = this.#text[this.#at++];
-      if (char === '"') break;
-      if (char === '\\') this.#at++;
-      if (char === undefined) this.#fail('EOF while parsing a string');
+    for (this.#skip(PLAIN); this.#text[this.#at] === '\\'; this.#skip(PLAIN)) {
+      this.#count();
+      this.#at += 2;
     }
+    if (!this.#take('"')) this.#fail('EOF while parsing a string');
     let value: string;
     try {
       value = JSON.parse(this.#text.slice(start, this.#at)) as string;
@@ -116,31 +136,15 @@ class Reader {
 
   #number(): unknown {
     const start = this.#at;
-    this.#take('-');
-    const digitsAt = this.#at;
-    const digits = this.#digits();
-    if (digits === 0) this.#fail('expected value');
-    if (digits > 1 && this.#text[digitsAt] === '0') this.#fail('invalid number');
-    let isInteger = true;
-    if (this.#take('.')) {
-      isInteger = false;
-      if (this.#digits() === 0) this.#fail('invalid number');
-    }
-    if (this.#take('e') || this.#take('E')) {
-      isInteger = false;
-      if (!this.#take('+')) this.#take('-');
-      if (this.#digits() === 0) this.#fail('invalid number');
-    }
+    if (!this.#skip(NUMBER)) this.#fail('expected value');
     const literal = this.#text.slice(start, this.#at);
+    // What a number goes on with, and may not: 01, 1., 1e.
+    if (/[\d.eE]/.test(this.#text[this.#at] ?? '')) this.#fail('invalid number');
     const value = Number(literal);
-    if (!isInteger) return Object(value);
+    if (!Number.isFinite(value)) this.#fail('number out of range');
+    const digits = literal.startsWith('-') ? literal.length - 1 : literal.length;
+    if (/[.eE]/.test(literal) || digits > MAX_INTEGER_DIGITS) return Object(value);
     return Number.isSafeInteger(value) ? value : BigInt(literal);
-  }
-
-  #digits(): number {
-    const start = this.#at;
-    while (isDigit(this.#text.charCodeAt(this.#at))) this.#at++;
-    return this.#at - start;
   }
 
   #take(char: string): boolean {
@@ -150,7 +154,15 @@ class Reader {
   }
 
   #skipSpace(): void {
-    while (isSpace(this.#text.charCodeAt(this.#at))) this.#at++;
+    this.#skip(SPACE);
+  }
+
+  /** Goes behind what `pattern`, a sticky one, finds here. False if it finds nothing. */
+  #skip(pattern: RegExp): boolean {
+    pattern.lastIndex = this.#at;
+    if (!pattern.test(this.#text)) return false;
+    this.#at = pattern.lastIndex;
+    return true;
   }
 
   #fail(message: string): never {
@@ -161,21 +173,6 @@ class Reader {
   }
 }
 
-function isDigit(code: number): boolean {
-  return code >= 0x30 && code <= 0x39;
-}
-
-function isSpace(code: number): boolean {
-  return code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;
-}
-
 function hasLoneSurrogate(text: string): boolean {
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
-    if (code < 0xd800 || code > 0xdfff) continue;
-    const next = text.charCodeAt(i + 1);
-    if (code > 0xdbff || !(next >= 0xdc00 && next <= 0xdfff)) return true;
-    i++;
-  }
-  return false;
+  return /\p{Surrogate}/u.test(text);
 }

@@ -1,19 +1,15 @@
 /** The API's socket: who may connect, and what is left when it closes. */
-import {
-  listenStream,
-  type StreamConnection,
-  type StreamHandlers,
-  type StreamListener,
-} from '../../host/listen.ts';
+import type { NativeAddon, StreamEvent, StreamServerHandle } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
-import { Connection } from './connection.ts';
+import { Connection, type ConnectionContext, type Streams } from './connection.ts';
 import type { ApiVmm } from './endpoints.ts';
 import { encodeTooManyConnections } from './httpResponse.ts';
+import { MemoryBudget } from './memoryBudget.ts';
 import type { SocketClaim } from './socketClaim.ts';
 
-const MAX_CONNECTIONS = 10;
-/** A client that has said nothing for so long makes room for a new one. */
-const STALE_AFTER_MS = 5000;
+const MAX_CONNECTIONS = 512;
+/** Of bodies that are on their way, of all clients together: four of the largest. */
+const MAX_BODIES = 16 * 1024 * 1024;
 /** How long closing waits for clients to take their last answers. */
 const CLOSE_TIMEOUT_MS = 1000;
 
@@ -22,15 +18,20 @@ export interface RestServer {
   close(): Promise<void>;
 }
 
+export type ServerStreams = Streams &
+  Pick<
+    NativeAddon,
+    'listenUnix' | 'serveStreams' | 'streamLongestIdle' | 'streamForgetAll' | 'stopListening' | 'closeStreams'
+  >;
+
 /**
  * Serves the API of `vmm` until closed.
  * @throws VmmError if the socket cannot be bound; the claim is given back then
  */
-export async function serveRest(vmm: ApiVmm, { socket, release }: SocketClaim): Promise<RestServer> {
-  const clients = new Clients(vmm);
+export function serveRest(vmm: ApiVmm, claim: SocketClaim, streams: ServerStreams): RestServer {
+  const { socket, release } = claim;
   try {
-    const listener = await listenStream(socket, (stream) => clients.accept(stream));
-    return { close: () => close(listener, clients, release) };
+    return new Server(vmm, streams, openSocket(streams, socket), release);
   } catch (error) {
     release();
     const name = 'path' in socket ? socket.path : `descriptor ${socket.fd}`;
@@ -38,34 +39,76 @@ export async function serveRest(vmm: ApiVmm, { socket, release }: SocketClaim): 
   }
 }
 
-class Clients {
+function openSocket(streams: ServerStreams, socket: SocketClaim['socket']): number {
+  return 'path' in socket ? streams.listenUnix(socket.path) : socket.fd;
+}
+
+class Server implements RestServer {
   readonly #vmm: ApiVmm;
-  readonly #connections = new Set<Connection>();
+  readonly #streams: ServerStreams;
+  readonly #handle: StreamServerHandle;
+  readonly #context: ConnectionContext;
+  readonly #release: () => void;
+  readonly #connections = new Map<number, Connection>();
   #whenQuiet: (() => void) | undefined;
 
-  constructor(vmm: ApiVmm) {
+  /** @param fd of the listening socket; the server's own */
+  constructor(vmm: ApiVmm, streams: ServerStreams, fd: number, release: () => void) {
     this.#vmm = vmm;
+    this.#streams = streams;
+    this.#release = release;
+    try {
+      this.#handle = streams.serveStreams(fd, (id, event) => this.#event(id, event));
+    } finally {
+      streams.closeFile(fd);
+    }
+    this.#context = {
+      vmm,
+      streams,
+      server: this.#handle,
+      bodies: new MemoryBudget(MAX_BODIES),
+      onQuiet: () => this.#quiet(),
+    };
+    vmm.watchInfo(() => streams.streamForgetAll(this.#handle));
   }
 
-  accept(stream: StreamConnection): StreamHandlers {
-    if (this.#connections.size >= MAX_CONNECTIONS && !this.#makeRoom()) {
-      stream.write(encodeTooManyConnections());
-      stream.end();
-      return { data: () => {}, ended: () => {}, drained: () => {}, closed: () => {} };
+  async close(): Promise<void> {
+    this.#vmm.watchInfo(undefined);
+    this.#streams.stopListening(this.#handle);
+    this.#release();
+    await this.#answered();
+    this.#streams.closeStreams(this.#handle);
+  }
+
+  #event(id: number, event: StreamEvent): void {
+    if (event === 'opened') {
+      this.#accept(id);
+      return;
     }
-    const connection: Connection = new Connection(
-      this.#vmm,
-      stream,
-      () => this.#gone(connection),
-      () => this.#quiet(),
-    );
-    this.#connections.add(connection);
-    return connection;
+    this.#connections.get(id)?.[event]();
+    if (event !== 'closed') return;
+    this.#connections.delete(id);
+    this.#quiet();
+  }
+
+  #accept(id: number): void {
+    const full = this.#connections.size >= MAX_CONNECTIONS && !this.#makeRoom(id);
+    const connection = new Connection(this.#context, id);
+    this.#connections.set(id, connection);
+    if (full) connection.refuse(encodeTooManyConnections());
+  }
+
+  /** Clients that say nothing must not lock everybody else out. */
+  #makeRoom(newest: number): boolean {
+    const id = this.#streams.streamLongestIdle(this.#handle);
+    if (id === null || id === newest) return false;
+    this.#connections.get(id)?.finish();
+    this.#connections.delete(id);
+    return true;
   }
 
   /** Resolves when no client waits for an answer any more, or after a second. */
-  async finish(): Promise<void> {
-    if (this.#connections.size === 0) return;
+  async #answered(): Promise<void> {
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
       this.#whenQuiet = () => {
@@ -76,35 +119,11 @@ class Clients {
     });
   }
 
-  /** Ten silent clients must not lock everybody else out. */
-  #makeRoom(): boolean {
-    const oldest = performance.now() - STALE_AFTER_MS;
-    for (const connection of this.#connections) {
-      if (!connection.idle || connection.lastActive > oldest) continue;
-      connection.finish();
-      this.#connections.delete(connection);
-      return true;
-    }
-    return false;
-  }
-
-  #gone(connection: Connection): void {
-    this.#connections.delete(connection);
-    this.#quiet();
-  }
-
   #quiet(): void {
     if (this.#whenQuiet === undefined) return;
-    for (const connection of this.#connections) {
+    for (const connection of this.#connections.values()) {
       if (connection.busy) return;
     }
     this.#whenQuiet();
   }
-}
-
-async function close(listener: StreamListener, clients: Clients, release: () => void): Promise<void> {
-  listener.close(false);
-  release();
-  await clients.finish();
-  listener.close(true);
 }

@@ -153,7 +153,7 @@ class VmhostProcess {
     const { serveRest } = await import('../rest/server.ts');
     const claim = claimSocket(this.#native, { path: apiSocket });
     process.on('exit', () => claim.release());
-    this.#server = await serveRest(this.#vmm, claim);
+    this.#server = serveRest(this.#vmm, claim, this.#native);
   }
 
   /** A guest that cannot be set up runs on: whoever looks for the reason can reach it. */

@@ -1,17 +1,23 @@
 import { describe, expect, it } from 'vitest';
+import { Descriptors } from '../../../src/api/rest/descriptors.ts';
 import { answerRequest, listEndpoints } from '../../../src/api/rest/endpoints.ts';
 import type { Method } from '../../../src/api/rest/httpRequest.ts';
 import { ConfigError } from '../../../src/config/configError.ts';
 import { vmConfig } from '../../../src/config/vmConfig.ts';
 import { VmmError } from '../../../src/vmm/errors.ts';
+import { nodeFiles } from '../support/nodeFiles.ts';
 import { fakeVmm } from './support.ts';
 
 async function ask(method: Method, path: string, body = '', vmm = fakeVmm()) {
-  const { status, body: text } = await answerRequest(vmm, {
-    method,
-    path: path.startsWith('/') ? path : `/api/v1/${path}`,
-    body: new Uint8Array(Buffer.from(body)),
-  });
+  const { status, body: text } = await answerRequest(
+    vmm,
+    {
+      method,
+      path: path.startsWith('/') ? path : `/api/v1/${path}`,
+      body: new Uint8Array(Buffer.from(body)),
+    },
+    new Descriptors(nodeFiles()),
+  );
   return { status, body: text === '' ? '' : JSON.parse(text), text, vmm };
 }
 
@@ -107,7 +113,8 @@ describe('paths', () => {
     'http:/api/v1/vm.info',
   ])('%s is unknown', async (path) => {
     const vmm = fakeVmm();
-    const answer = await answerRequest(vmm, { method: 'GET', path, body: new Uint8Array() });
+    const request = { method: 'GET', path, body: new Uint8Array() } as const;
+    const answer = await answerRequest(vmm, request, new Descriptors(nodeFiles()));
     expect(answer).toEqual({ status: 404, body: '["Not Found"]' });
   });
 
@@ -147,11 +154,15 @@ describe('vm.create', () => {
   });
 
   it('refuses bytes that are not UTF-8', async () => {
-    const answer = await answerRequest(fakeVmm(), {
-      method: 'PUT',
-      path: '/api/v1/vm.create',
-      body: Uint8Array.of(0x22, 0xff, 0x22),
-    });
+    const answer = await answerRequest(
+      fakeVmm(),
+      {
+        method: 'PUT',
+        path: '/api/v1/vm.create',
+        body: Uint8Array.of(0x22, 0xff, 0x22),
+      },
+      new Descriptors(nodeFiles()),
+    );
     expect(answer).toEqual({
       status: 400,
       body: '["Failed to deserialize JSON","invalid unicode code point"]',

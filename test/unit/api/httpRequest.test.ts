@@ -1,12 +1,17 @@
 import { describe, expect, it, vi } from 'vitest';
 import { HttpParseError, HttpParser, MAX_BODY } from '../../../src/api/rest/httpRequest.ts';
+import { MemoryBudget } from '../../../src/api/rest/memoryBudget.ts';
+
+function newParser(onContinue = () => {}, budget = new MemoryBudget(MAX_BODY)): HttpParser {
+  return new HttpParser(budget, onContinue);
+}
 
 function bytes(text: string): Uint8Array {
   return new Uint8Array(Buffer.from(text, 'latin1'));
 }
 
 function parseAll(text: string, chunk = text.length): [string, string, string][] {
-  const parser = new HttpParser(() => {});
+  const parser = newParser();
   const requests: [string, string, string][] = [];
   const all = bytes(text);
   for (let at = 0; at < all.length; at += chunk) {
@@ -45,20 +50,48 @@ describe('requests', () => {
     }
   });
 
-  it('do not keep memory that the caller uses again', () => {
-    const parser = new HttpParser(() => {});
-    const chunk = bytes('PUT /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nh');
+  it('do not keep a large chunk for the few bytes at its end', () => {
+    const parser = newParser();
+    const chunk = bytes(`${'GET /a HTTP/1.1\r\n\r\n'.repeat(1000)}GET`);
     parser.push(chunk);
+    for (let i = 0; i < 1000; i++) expect(parser.next()?.path).toBe('/a');
     expect(parser.next()).toBeUndefined();
     chunk.fill(0);
-    parser.push(bytes('i'));
-    expect(Buffer.from(parser.next()?.body ?? []).toString()).toBe('hi');
+    parser.push(bytes(' /b HTTP/1.1\r\n\r\n'));
+    expect(parser.next()?.path).toBe('/b');
     expect(parser.idle).toBe(true);
+  });
+
+  it('take of the budget while their bodies are on the way, and give it back', () => {
+    const budget = new MemoryBudget(10);
+    const head = 'PUT /a HTTP/1.1\r\nContent-Length: 6\r\n\r\n';
+    const [one, two] = [newParser(() => {}, budget), newParser(() => {}, budget)];
+    one.push(bytes(`${head}12345`));
+    expect(one.next()).toBeUndefined();
+    two.push(bytes(head));
+    expect(() => two.next()).toThrow('Too many requests are on their way.');
+    one.push(bytes('6'));
+    expect(one.next()?.body.length).toBe(6);
+    expect(budget.take(10)).toBe(true);
+    budget.give(10);
+    const three = newParser(() => {}, budget);
+    three.push(bytes(head));
+    expect(three.next()).toBeUndefined();
+    three.release();
+    expect(budget.take(10)).toBe(true);
+  });
+
+  it('arrive in small pieces as fast as in large ones', () => {
+    const parser = newParser();
+    parser.push(bytes(`PUT /a HTTP/1.1\r\nContent-Length: ${MAX_BODY}\r\n\r\n`));
+    expect(parser.next()).toBeUndefined();
+    for (let left = MAX_BODY; left > 0; left -= 8) parser.push(new Uint8Array(8).fill(1));
+    expect(parser.next()?.body.every((byte) => byte === 1)).toBe(true);
   });
 
   it('are asked for their bodies once, if they want to be', () => {
     const onContinue = vi.fn();
-    const parser = new HttpParser(onContinue);
+    const parser = newParser(onContinue);
     parser.push(bytes('PUT /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n'));
     expect(parser.next()).toBeUndefined();
     expect(onContinue).not.toHaveBeenCalled();
@@ -72,7 +105,7 @@ describe('requests', () => {
   });
 
   it('may have a body of exactly the limit', () => {
-    const parser = new HttpParser(() => {});
+    const parser = newParser();
     parser.push(bytes(`PUT /a HTTP/1.1\r\nContent-Length: ${MAX_BODY}\r\n\r\n`));
     parser.push(new Uint8Array(MAX_BODY));
     expect(parser.next()?.body.length).toBe(MAX_BODY);

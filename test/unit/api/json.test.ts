@@ -72,6 +72,25 @@ describe('reading JSON', () => {
     expect(() => readJson(text)).toThrow(message);
   });
 
+  it.each([
+    ['an integer', '9'.repeat(4 << 20), 'number out of range'],
+    ['a fraction', `1.${'9'.repeat(4 << 20)}x`, 'trailing characters'],
+    ['values', `[${'1,'.repeat(2 << 20)}1]`, 'more than 65536 values'],
+    ['keys', `{${Array.from({ length: 70_000 }, (_, i) => `"${i}":0`).join(',')}}`, 'more than 65536 values'],
+    ['escapes', `"${'\\"'.repeat(2 << 20)}"`, 'more than 65536 values'],
+    ['a string without an end', `"${'a'.repeat(4 << 20)}`, 'EOF while parsing a string'],
+    ['space', `${' '.repeat(4 << 20)}x`, 'expected value'],
+    ['a key twice', `{"${'k'.repeat(1 << 20)}":1,"${'k'.repeat(1 << 20)}":1}`, 'duplicate field'],
+  ])('says little of a body of 4 MiB that is one: %s', (_, text, message) => {
+    expect(() => readJson(text)).toThrow(message);
+    expect(() => readJson(text)).toThrow(/^.{1,200}$/);
+  });
+
+  it('takes numbers that are too long for integers as fractions', () => {
+    expect(readJson('184467440737095516150')).toBeInstanceOf(Number);
+    expect(readJson('-18446744073709551615')).toBe(-18_446_744_073_709_551_615n);
+  });
+
   it('bounds nesting', () => {
     const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth);
     expect(() => readJson(nested(128))).not.toThrow();

@@ -1,15 +1,17 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ApiVmm } from '../../../src/api/rest/endpoints.ts';
 import { type RestServer, serveRest } from '../../../src/api/rest/server.ts';
 import { type ApiSocket, claimSocket } from '../../../src/api/rest/socketClaim.ts';
+import { type FakeClient, type FakeStreams, fakeStreams } from '../support/fakeStreams.ts';
 import { type NodeFiles, nodeFiles } from '../support/nodeFiles.ts';
-import { Client, fakeVmm } from './support.ts';
+import { fakeVmm } from './support.ts';
 
 const PING = 'GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n';
+const INFO = 'GET /api/v1/vm.info HTTP/1.1\r\n\r\n';
 const BOOT = 'PUT /api/v1/vm.boot HTTP/1.1\r\n\r\n';
 const UNKNOWN = 'GET /nowhere HTTP/1.1\r\n\r\n';
 const NOT_FOUND =
@@ -17,44 +19,61 @@ const NOT_FOUND =
   'Content-Type: application/json\r\nContent-Length: 13\r\n\r\n["Not Found"]';
 const NO_CONTENT = 'HTTP/1.1 204 \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n\r\n';
 
+function parseError(text: string, status = 400): string {
+  const body = `{ "error": "${text}" }`;
+  return (
+    `HTTP/1.1 ${status} \r\nServer: Firecracker API\r\nConnection: close\r\n` +
+    `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+  );
+}
+
 let folder: string;
 let path: string;
+let files: NodeFiles;
+let streams: FakeStreams;
 let server: RestServer | undefined;
-const clients: Client[] = [];
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'tsvmm-test-'));
   path = join(folder, 'api.sock');
+  files = nodeFiles();
+  streams = fakeStreams(files);
 });
 
 afterEach(async () => {
-  for (const client of clients.splice(0)) client.socket.destroy();
+  vi.useRealTimers();
   await server?.close();
   server = undefined;
   rmSync(folder, { recursive: true });
+  expect([...files.open]).toEqual([]);
 });
 
-async function serve(files: NodeFiles, vmm: ApiVmm, socket: ApiSocket): Promise<RestServer> {
-  return serveRest(vmm, claimSocket(files, socket));
+function serve(vmm: ApiVmm, socket: ApiSocket): RestServer {
+  return serveRest(vmm, claimSocket(files, socket), { ...files, ...streams });
 }
 
-async function start(vmm = fakeVmm(), files = nodeFiles()) {
-  server = await serve(files, vmm, { path });
-  return { vmm, files };
+function start(vmm = fakeVmm()) {
+  server = serve(vmm, { path });
+  return vmm;
 }
 
-function client(): Client {
-  const fresh = new Client(path);
-  clients.push(fresh);
-  return fresh;
+/** A promise and how to fulfil it. */
+function later() {
+  let finish: () => void = () => {};
+  const promise = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+  return { promise, finish };
 }
+
+/** What has been promised by now has come. */
+const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 describe('a connection', () => {
-  it('is answered with exactly these bytes', async () => {
-    await start();
-    const one = client();
+  it('is answered with exactly these bytes', () => {
+    start();
+    const one = streams.connect();
     one.send(PING);
-    await one.until(({ text }) => text.endsWith('}'));
     const [head, body] = one.text.split('\r\n\r\n') as [string, string];
     expect(head).toBe(
       'HTTP/1.1 200 \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n' +
@@ -63,192 +82,353 @@ describe('a connection', () => {
     expect(JSON.parse(body)).toMatchObject({ pid: process.pid });
   });
 
-  it('is kept, whatever the client says', async () => {
-    await start();
-    const one = client();
+  it('is kept, whatever the client says', () => {
+    start();
+    const one = streams.connect();
     one.send('GET /nowhere HTTP/1.0\r\nConnection: close\r\n\r\n');
-    await one.responses(1);
     one.send(UNKNOWN);
-    await one.until(({ text }) => text === NOT_FOUND + NOT_FOUND);
+    expect(one.text).toBe(NOT_FOUND + NOT_FOUND);
     expect(one.closed).toBe(false);
   });
 
   it('has its requests answered in order, though the first takes long', async () => {
+    const { promise, finish } = later();
     const vmm = fakeVmm();
-    let boot: () => void = () => {};
-    vmm.boot.mockReturnValue(
-      new Promise<void>((resolve) => {
-        boot = resolve;
-      }),
-    );
-    await start(vmm);
-    const one = client();
-    one.send(BOOT + UNKNOWN + UNKNOWN);
-    const other = client();
+    vmm.boot.mockReturnValue(promise);
+    start(vmm);
+    const one = streams.connect();
+    one.send(BOOT + UNKNOWN);
+    one.send(UNKNOWN);
+    const other = streams.connect();
     other.send(UNKNOWN);
-    await other.until(({ text }) => text === NOT_FOUND);
-    expect(one.text).toBe('');
-    boot();
-    await one.until(({ text }) => text === NO_CONTENT + NOT_FOUND + NOT_FOUND);
+    expect([one.text, other.text]).toEqual(['', NOT_FOUND]);
+    finish();
+    await settled();
+    expect(one.text).toBe(NO_CONTENT + NOT_FOUND + NOT_FOUND);
   });
 
   it('is answered after the client has shut its side down', async () => {
+    const { promise, finish } = later();
     const vmm = fakeVmm();
-    vmm.boot.mockImplementation(() => new Promise((resolve) => setTimeout(resolve, 20)));
-    await start(vmm);
-    const one = client();
-    one.socket.end(BOOT + UNKNOWN);
-    await one.until(({ closed }) => closed);
-    expect(one.text).toBe(NO_CONTENT + NOT_FOUND);
+    vmm.boot.mockReturnValue(promise);
+    start(vmm);
+    const one = streams.connect();
+    one.send(BOOT + UNKNOWN);
+    one.endInput();
+    expect(one.closed).toBe(false);
+    finish();
+    await settled();
+    expect([one.text, one.closed]).toEqual([NO_CONTENT + NOT_FOUND, true]);
   });
 
-  it('takes a flood of requests behind a slow one', async () => {
-    const vmm = fakeVmm();
-    vmm.boot.mockImplementation(() => new Promise((resolve) => setTimeout(resolve, 50)));
-    await start(vmm);
-    const one = client();
-    one.send(BOOT + UNKNOWN.repeat(10_000));
-    await one.until(({ text }) => text.length === NO_CONTENT.length + 10_000 * NOT_FOUND.length);
+  it('is closed when the client shuts its side down in the middle of a request', () => {
+    start();
+    const one = streams.connect();
+    one.send('GET /a HTTP/1.1\r\n');
+    one.endInput();
+    expect([one.text, one.closed]).toEqual(['', true]);
+  });
+
+  it('lets others have their turn between many requests', async () => {
+    start();
+    const one = streams.connect();
+    one.send(UNKNOWN.repeat(1000));
+    const other = streams.connect();
+    other.send(UNKNOWN);
+    expect(other.text).toBe(NOT_FOUND);
+    expect(one.text.length).toBeLessThan(100 * NOT_FOUND.length);
+    await expect.poll(() => one.text.length).toBe(1000 * NOT_FOUND.length);
   });
 
   it('says 100 before it takes a body that waits for it', async () => {
-    const { vmm } = await start();
-    const one = client();
+    const vmm = start();
+    const one = streams.connect();
     one.send('PUT /api/v1/vm.create HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n');
-    await one.until(({ text }) => text.endsWith('\r\n\r\n'));
     expect(one.text).toBe('HTTP/1.1 100 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\r\n');
     one.send('{}');
-    await one.until(({ text }) => text.endsWith(NO_CONTENT));
+    await settled();
+    expect(one.text.endsWith(NO_CONTENT)).toBe(true);
     expect(vmm.create).toHaveBeenCalledTimes(1);
   });
 
-  it('gets one 400 for nonsense, after the answers to what came before, and is closed', async () => {
-    const { vmm } = await start();
-    const one = client();
+  it('gets one 400 for nonsense, after the answers to what came before, and is closed', () => {
+    const vmm = start();
+    const one = streams.connect();
     one.send(`${UNKNOWN}POST / HTTP/1.1\r\n\r\n${BOOT}`);
-    await one.until(({ closed }) => closed);
-    const body = '{ "error": "Invalid HTTP Method." }';
-    expect(one.text).toBe(
-      `${NOT_FOUND}HTTP/1.1 400 \r\nServer: Firecracker API\r\nConnection: close\r\n` +
-        `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
-    );
+    expect([one.text, one.closed]).toEqual([NOT_FOUND + parseError('Invalid HTTP Method.'), true]);
     expect(vmm.boot).not.toHaveBeenCalled();
   });
 
-  it('survives 900 headers', async () => {
-    await start();
-    const one = client();
-    one.send(`GET / HTTP/1.1\r\n${'A: b\r\n'.repeat(900)}\r\n`);
-    await one.until(({ closed }) => closed);
-    expect(one.text.split('HTTP/1.1 ')).toHaveLength(2);
-    const two = client();
+  it('may go away in the middle', async () => {
+    const { promise, finish } = later();
+    const vmm = fakeVmm();
+    vmm.boot.mockReturnValue(promise);
+    start(vmm);
+    const one = streams.connect();
+    one.send(BOOT + BOOT);
+    one.leave();
+    finish();
+    await settled();
+    expect(one.closed).toBe(true);
+    const two = streams.connect();
     two.send(UNKNOWN);
-    await two.until(({ text }) => text === NOT_FOUND);
+    expect(two.text).toBe(NOT_FOUND);
+  });
+});
+
+describe('a client that does not read', () => {
+  it('gets no further answers until it does', () => {
+    start();
+    const one = streams.connect();
+    one.reading = false;
+    for (let i = 0; i < 5; i++) one.send(UNKNOWN);
+    one.read();
+    expect(one.text).toBe(NOT_FOUND.repeat(5));
   });
 
-  it('may go away in the middle', async () => {
+  it('is closed after 10 s, and before that nobody is kept waiting', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    start();
+    const one = streams.connect();
+    one.reading = false;
+    one.send(UNKNOWN);
+    const other = streams.connect();
+    other.send(UNKNOWN);
+    expect(other.text).toBe(NOT_FOUND);
+    await vi.advanceTimersByTimeAsync(9_999);
+    expect(one.closed).toBe(false);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(one.closed).toBe(true);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(other.closed).toBe(false);
+  });
+
+  it('is not waited for after its last answer either', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    start();
+    const one = streams.connect();
+    one.reading = false;
+    one.send('POST / HTTP/1.1\r\n\r\n');
+    expect(one.closed).toBe(false);
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(one.closed).toBe(true);
+  });
+});
+
+describe('a slow request', () => {
+  it.each(['GET', 'GET /a HTTP/1.1\r\nHost: h\r\n', 'PUT /a HTTP/1.1\r\nContent-Length: 2\r\n\r\n1'])(
+    'has 10 s to arrive: %j',
+    async (text) => {
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+      start();
+      const one = streams.connect();
+      one.send(UNKNOWN);
+      await vi.advanceTimersByTimeAsync(60_000);
+      for (const char of text) one.send(char);
+      await vi.advanceTimersByTimeAsync(9_999);
+      expect(one.closed).toBe(false);
+      await vi.advanceTimersByTimeAsync(1);
+      expect(one.text).toBe(NOT_FOUND + parseError('The request did not arrive within 10 s.'));
+      expect(one.closed).toBe(true);
+    },
+  );
+
+  it('may arrive byte by byte, and takes no time from the next', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    start();
+    const one = streams.connect();
+    for (let round = 0; round < 3; round++) {
+      for (const char of UNKNOWN) {
+        one.send(char);
+        await vi.advanceTimersByTimeAsync(200);
+      }
+      expect(one.text).toBe(NOT_FOUND.repeat(round + 1));
+    }
+  });
+
+  it('that is carried out for long is waited for', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     const vmm = fakeVmm();
-    vmm.boot.mockImplementation(() => new Promise((resolve) => setTimeout(resolve, 20)));
-    await start(vmm);
-    const one = client();
-    one.send(BOOT);
-    await expect.poll(() => vmm.boot.mock.calls.length).toBe(1);
-    one.socket.destroy();
-    await new Promise((resolve) => setTimeout(resolve, 30));
-    const two = client();
-    two.send(UNKNOWN);
-    await two.until(({ text }) => text === NOT_FOUND);
+    vmm.boot.mockImplementation(() => new Promise((resolve) => setTimeout(resolve, 3_600_000)));
+    start(vmm);
+    const one = streams.connect();
+    one.send(BOOT + UNKNOWN.slice(0, 10));
+    await vi.advanceTimersByTimeAsync(3_600_000);
+    expect(one.text).toBe(NO_CONTENT);
+    one.send(UNKNOWN.slice(10));
+    expect(one.text).toBe(NO_CONTENT + NOT_FOUND);
+  });
+
+  it('takes no more memory than there is for all of them', () => {
+    start();
+    const body = `PUT /a HTTP/1.1\r\nContent-Length: ${4 << 20}\r\n\r\n`;
+    const four = Array.from({ length: 4 }, () => streams.connect());
+    for (const one of four) one.send(body);
+    const fifth = streams.connect();
+    fifth.send(body);
+    expect(fifth.text).toBe(parseError('Too many requests are on their way.', 503));
+    const small = streams.connect();
+    small.send(UNKNOWN);
+    expect(small.text).toBe(NOT_FOUND);
+    four[0]?.leave();
+    const sixth = streams.connect();
+    sixth.send(body + 'x'.repeat(4 << 20));
+    expect(sixth.text).toBe(NOT_FOUND);
   });
 });
 
 describe('the number of connections', () => {
-  it('is ten: the next one hears why', async () => {
-    await start();
-    const ten = Array.from({ length: 10 }, client);
-    for (const one of ten) one.send(UNKNOWN);
-    await Promise.all(ten.map((one) => one.responses(1)));
-    const eleventh = client();
-    await eleventh.until(({ closed }) => closed);
-    expect(eleventh.text).toBe(
+  it('is 512: the one that was idle for the longest time makes room', () => {
+    start();
+    const all = Array.from({ length: 512 }, () => streams.connect());
+    const next = streams.connect();
+    next.send(UNKNOWN);
+    expect(next.text).toBe(NOT_FOUND);
+    expect(all.map(({ closed }) => closed)).toEqual([true, ...Array(511).fill(false)]);
+  });
+
+  it('is a limit where all are at work: the next one hears why', async () => {
+    const { promise, finish } = later();
+    const vmm = fakeVmm();
+    vmm.boot.mockReturnValue(promise);
+    start(vmm);
+    const all = Array.from({ length: 512 }, () => streams.connect());
+    for (const one of all) one.send(BOOT);
+    const next = streams.connect();
+    expect([next.text, next.closed]).toEqual([
       'HTTP/1.1 503 \r\nServer: Firecracker API\r\nConnection: close\r\nContent-Length: 40\r\n\r\n' +
         '{ "error": "Too many open connections" }',
-    );
-    ten[0]?.socket.destroy();
-    await expect
-      .poll(async () => {
-        const next = client();
-        next.send(UNKNOWN);
-        await next.until(({ text, closed }) => closed || text === NOT_FOUND);
-        return next.text;
-      })
-      .toBe(NOT_FOUND);
+      true,
+    ]);
+    finish();
+    await settled();
+    const after = streams.connect();
+    after.send(UNKNOWN);
+    expect(after.text).toBe(NOT_FOUND);
+  });
+});
+
+describe('an answer that lasts', () => {
+  it('is given without asking, to those who ask with the same bytes', () => {
+    const vmm = start();
+    const one = streams.connect();
+    for (let i = 0; i < 3; i++) one.send(INFO);
+    expect(vmm.info).toHaveBeenCalledTimes(1);
+    expect(one.text.split('HTTP/1.1 200')).toHaveLength(4);
+    streams.connect().send(INFO.replace('\r\n', '\r\nHost: other\r\n'));
+    expect(vmm.info).toHaveBeenCalledTimes(2);
+  });
+
+  it('lasts until something changes', () => {
+    const vmm = start();
+    const one = streams.connect();
+    one.send(INFO);
+    const info = vmm.info();
+    vmm.info.mockReturnValue({ ...info, state: 'Running' });
+    vmm.watchInfo.mock.calls[0]?.[0]?.();
+    one.send(INFO);
+    expect(one.text.match(/"state":"\w+"/g)).toEqual(['"state":"Created"', '"state":"Running"']);
+  });
+
+  it('is none that a guest can change, and none of a request that is not alone', () => {
+    const vmm = start();
+    const info = vmm.info();
+    const balloon = { size: 4096, deflate_on_oom: false, free_page_reporting: false, pci_segment: 0 };
+    vmm.info.mockReturnValue({ ...info, config: { ...info.config, balloon } });
+    const one = streams.connect();
+    one.send(INFO);
+    one.send('GET /api/v1/vm.counters HTTP/1.1\r\n\r\n');
+    vmm.info.mockReturnValue(info);
+    one.send(INFO + INFO);
+    one.send(INFO.slice(0, 5));
+    one.send(INFO.slice(5));
+    one.send(UNKNOWN);
+    expect([...streams.remembered]).toEqual([]);
+  });
+});
+
+describe('descriptors', () => {
+  const open = (count: number) => Array.from({ length: count }, () => files.openFile('/dev/null', 0, 0));
+
+  it.each([
+    ['with the whole request', (client: FakeClient) => client.send(UNKNOWN, open(2))],
+    [
+      'with its first bytes',
+      (client: FakeClient) => {
+        client.send('GET', open(2));
+        client.send(UNKNOWN.slice(3));
+      },
+    ],
+    ['with nonsense', (client: FakeClient) => client.send('nonsense\r\n\r\n', open(2))],
+    ['to a path that takes none', (client: FakeClient) => client.send(PING, open(2))],
+  ])('that nobody takes are closed: %s', async (_, send) => {
+    start();
+    const before = files.open.size;
+    send(streams.connect());
+    await settled();
+    expect(files.open.size).toBe(before);
+  });
+
+  it('of a request that never comes are closed when its client leaves', () => {
+    start();
+    const before = files.open.size;
+    const one = streams.connect();
+    one.send('GET /a', open(3));
+    expect(files.open.size).toBe(before + 3);
+    one.leave();
+    expect(files.open.size).toBe(before);
   });
 });
 
 describe('the socket', () => {
-  it('is the user alone, and gone after closing', async () => {
-    const mask = process.umask(0o077);
-    try {
-      const { files } = await start();
-      expect(statSync(path).isSocket()).toBe(true);
-      expect(statSync(path).mode & 0o777).toBe(0o700);
-      expect(statSync(`${path}.lock`).mode & 0o777).toBe(0o600);
-      await server?.close();
-      expect(readdirSync(folder)).toEqual([]);
-      expect(files.open.size).toBe(0);
-    } finally {
-      process.umask(mask);
-    }
+  it('and its lock are gone after closing', async () => {
+    start();
+    expect(readdirSync(folder)).toEqual(['api.sock', 'api.sock.lock']);
+    await server?.close();
+    expect(readdirSync(folder)).toEqual([]);
   });
 
   it('replaces one that an earlier process left', async () => {
     const stale = createServer().listen(path);
     await new Promise((resolve) => stale.once('listening', resolve));
-    await start();
-    const one = client();
+    start();
+    const one = streams.connect();
     one.send(UNKNOWN);
-    await one.until(({ text }) => text === NOT_FOUND);
+    expect(one.text).toBe(NOT_FOUND);
     stale.close();
   });
 
-  it('is not taken from a process that lives', async () => {
-    const { vmm, files } = await start();
-    await expect(serve(files, vmm, { path })).rejects.toThrow(`The API socket ${path} is in use`);
+  it('is not taken from a process that lives', () => {
+    const vmm = start();
+    expect(() => serve(vmm, { path })).toThrow(`The API socket ${path} is in use`);
     expect(existsSync(path)).toBe(true);
-    const one = client();
-    one.send(UNKNOWN);
-    await one.until(({ text }) => text === NOT_FOUND);
   });
 
-  it('in a folder that is not there is refused', async () => {
-    const files = nodeFiles();
-    await expect(serve(files, fakeVmm(), { path: join(folder, 'no/api.sock') })).rejects.toThrow(
+  it('in a folder that is not there is refused', () => {
+    expect(() => serve(fakeVmm(), { path: join(folder, 'no/api.sock') })).toThrow(
       'Cannot open the lock file',
     );
-    expect(files.open.size).toBe(0);
   });
 
-  it('with a name that is too long is refused, and nothing stays', async () => {
-    const files = nodeFiles();
+  it('with a name that is too long is refused, and nothing stays', () => {
     path = join(folder, 'x'.repeat(150));
-    await expect(serve(files, fakeVmm(), { path })).rejects.toThrow('more than 107 bytes');
+    expect(() => serve(fakeVmm(), { path })).toThrow('more than 107 bytes');
     expect(readdirSync(folder)).toEqual([]);
-    expect(files.open.size).toBe(0);
   });
 
-  it('whose place a folder has is refused', async () => {
+  it('whose place a folder has is refused', () => {
     path = folder;
-    await expect(serve(nodeFiles(), fakeVmm(), { path })).rejects.toThrow('Cannot listen');
+    expect(() => serve(fakeVmm(), { path })).toThrow('Cannot listen');
     rmSync(`${folder}.lock`, { force: true });
   });
 
-  it('may be inherited as a descriptor', async () => {
-    const files = nodeFiles();
-    await expect(serve(files, fakeVmm(), { fd: 9999 })).rejects.toThrow(
-      'Cannot listen on the API socket descriptor 9999',
-    );
+  it('may be inherited as a descriptor, if there is one', () => {
     writeFileSync(path, '');
-    expect(files.open.size).toBe(0);
+    server = serve(fakeVmm(), { fd: files.openFile(path, 0, 0) });
+    const one = streams.connect();
+    one.send(UNKNOWN);
+    expect(one.text).toBe(NOT_FOUND);
+    expect(() => serve(fakeVmm(), { fd: 9999 })).toThrow('Cannot listen on the API socket descriptor 9999');
   });
 });
 
@@ -256,26 +436,30 @@ describe('closing', () => {
   it('waits for the answer to be taken', async () => {
     const vmm = fakeVmm();
     vmm.quit.mockImplementation(() => new Promise((resolve) => setTimeout(resolve, 30)));
-    await start(vmm);
-    const one = client();
+    start(vmm);
+    const one = streams.connect();
     one.send('PUT /api/v1/vmm.shutdown HTTP/1.1\r\n\r\n');
-    await expect.poll(() => vmm.quit.mock.calls.length).toBe(1);
     await server?.close();
-    await one.until(({ closed }) => closed);
-    expect(one.text).toBe(
+    expect([one.text, one.closed]).toEqual([
       'HTTP/1.1 200 \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n' +
         'Content-Type: application/json\r\nContent-Length: 0\r\n\r\n',
-    );
+      true,
+    ]);
   });
 
-  it('does not wait for idle clients', async () => {
-    await start();
-    const one = client();
+  it('waits a second for those who do not take it, and not for idle clients', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    start();
+    const idle = streams.connect();
+    idle.send(UNKNOWN);
+    const one = streams.connect();
+    one.reading = false;
     one.send(UNKNOWN);
-    await one.responses(1);
-    const before = performance.now();
-    await server?.close();
-    expect(performance.now() - before).toBeLessThan(500);
-    await one.until(({ closed }) => closed);
+    const closed = server?.close();
+    await vi.advanceTimersByTimeAsync(999);
+    expect([idle.closed, one.closed]).toEqual([false, false]);
+    await vi.advanceTimersByTimeAsync(1);
+    await closed;
+    expect([idle.closed, one.closed]).toEqual([true, true]);
   });
 });

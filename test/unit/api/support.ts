@@ -1,5 +1,4 @@
-/** A VMM that does what a test says, and a client that sees every byte. */
-import { connect, type Socket } from 'node:net';
+/** A VMM that does what a test says. */
 import { vi } from 'vitest';
 import type { ApiVmm } from '../../../src/api/rest/endpoints.ts';
 import { decode } from '../../../src/config/decode.ts';
@@ -20,6 +19,7 @@ export function fakeVmm() {
     resize: vi.fn<ApiVmm['resize']>(done),
     resizeDisk: vi.fn<ApiVmm['resizeDisk']>(done),
     quit: vi.fn(done),
+    watchInfo: vi.fn<ApiVmm['watchInfo']>(),
     info: vi.fn<ApiVmm['info']>(() => ({
       config: decode(vmConfig, {}),
       state: 'Created',
@@ -29,44 +29,4 @@ export function fakeVmm() {
       _disk0: { read_latency_min: 18_446_744_073_709_551_615n },
     })),
   } satisfies ApiVmm;
-}
-
-export class Client {
-  /** Everything received. */
-  text = '';
-  closed = false;
-  readonly socket: Socket;
-  #changed: () => void = () => {};
-
-  constructor(path: string) {
-    this.socket = connect({ path, allowHalfOpen: true });
-    this.socket.on('data', (bytes) => {
-      this.text += bytes.toString('latin1');
-      this.#changed();
-    });
-    const close = () => {
-      this.closed = true;
-      this.#changed();
-    };
-    this.socket.on('end', close);
-    this.socket.on('close', close);
-    this.socket.on('error', close);
-  }
-
-  send(text: string): void {
-    this.socket.write(Buffer.from(text, 'latin1'));
-  }
-
-  async until(condition: (client: this) => boolean): Promise<this> {
-    while (!condition(this)) {
-      await new Promise<void>((resolve) => {
-        this.#changed = resolve;
-      });
-    }
-    return this;
-  }
-
-  responses(count: number): Promise<this> {
-    return this.until(() => this.text.split('HTTP/1.1 ').length > count);
-  }
 }

@@ -10,6 +10,7 @@ import type {
 } from '../../../src/native.ts';
 import { hostOf } from '../platform/support.ts';
 import { type FakeNetwork, fakeNetwork } from './fakeNetwork.ts';
+import { fakeStreams } from './fakeStreams.ts';
 import { type NodeFiles, nodeFiles } from './nodeFiles.ts';
 
 export interface FakeMachine {
@@ -48,6 +49,7 @@ export function fakeNative(folder: string): FakeNative {
   const recordLater = (name: string) => async (handle: MachineHandle) => record(name)(handle);
   const native: FakeNative = {
     ...files,
+    ...fakeStreams(files),
     ...fakeNetwork(() => files.openFile('/dev/null', 0, 0)),
     files,
     machines,

@@ -83,6 +83,50 @@ const VCPU_ERROR = {
   detail: 'rip=0x100',
 } as const;
 
+describe('whoever watches vm.info', () => {
+  const shown = (vmm: Vmm) => (vmm.state === 'none' ? 'none' : JSON.stringify(vmm.info()));
+
+  it('hears of every change, before anything else happens', async () => {
+    const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+    native.onBoot = turn;
+    const vmm = newVmm({ stayOnPowerOff: true });
+    let known = shown(vmm);
+    vmm.watchInfo(() => {
+      known = shown(vmm);
+    });
+    let done = false;
+    const watching = (async () => {
+      while (!done) {
+        expect(shown(vmm)).toBe(known);
+        await turn();
+      }
+    })();
+    const disks = [{ path: join(folder, 'kernel'), image_type: 'Raw' as const }];
+    await vmm.create(config({ disks, serial: { mode: 'Pty' }, balloon: { size: 4096 } }));
+    await vmm.resize({ desired_balloon: 8192, desired_ram: 1 << 30 });
+    await vmm.boot();
+    await vmm.pause();
+    await vmm.resume();
+    await vmm.resize({ desired_balloon: 0 });
+    await vmm.reboot();
+    await vmm.shutdown();
+    await vmm.boot();
+    guest({ type: 'reset', cause: 'i8042' });
+    await vmm.resizeConsole();
+    expect(shown(vmm)).toBe(known);
+    guest({ type: 'power-off' });
+    await vmm.resizeConsole();
+    expect(shown(vmm)).toBe(known);
+    expect(vmm.state).toBe('created');
+    await vmm.delete();
+    await vmm.create(config());
+    await vmm.quit();
+    expect(known).toBe('none');
+    done = true;
+    await watching;
+  });
+});
+
 describe('a life', () => {
   it('from creation to deletion', async () => {
     const vmm = newVmm();

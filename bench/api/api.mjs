@@ -1,0 +1,194 @@
+/** `npm run bench -- api`: how fast the control socket answers, of tsvmm and of Cloud Hypervisor. */
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { run } from '../../scripts/lib/exec.mjs';
+import { DIST, ROOT } from '../../scripts/lib/paths.mjs';
+import { Failure, step } from '../../scripts/lib/progress.mjs';
+import { buildApiPrograms } from '../lib/programs.mjs';
+import { requireKvm } from '../lib/requireKvm.mjs';
+import { Results } from '../lib/results.mjs';
+import { versionOf } from '../lib/timedRun.mjs';
+import { BEHAVIOUR, cloudHypervisor, MEMORY_MIB, tsvmm } from '../lib/vmms.mjs';
+import { end } from '../start/footprint.mjs';
+import { ApiClient } from './client.mjs';
+import { CREATE_AND_BOOT, LOADS } from './metrics.mjs';
+
+const DEFAULT_ROUNDS = 5;
+/** How long each load lasts unless `--set ms=` says otherwise. */
+const DEFAULT_MS = '1000';
+const START_TIMEOUT_MS = 30_000;
+const SLOW_CHANGES = ['vm.pause', 'vm.resume', 'vm.reboot'];
+const LIBRARY = 'tsvmm library, Node.js';
+
+/**
+ * @typedef {object} Contender
+ * @property {string} name
+ * @property {string} file
+ */
+
+/**
+ * @typedef {object} Bench
+ * @property {Awaited<ReturnType<typeof buildApiPrograms>>} programs
+ * @property {Results} results
+ * @property {string} folder for sockets
+ * @property {string} milliseconds of each load
+ */
+
+/**
+ * @param {import('../lib/arguments.mjs').Arguments} options
+ * @returns {Promise<Results>}
+ */
+export async function benchApi(options) {
+  const results = new Results('api');
+  requireKvm();
+  const rounds = options.rounds ?? DEFAULT_ROUNDS;
+  const programs = await step('building the helpers', buildApiPrograms);
+  const contenders = contendersOf(options, results);
+  for (const { name, file } of contenders) results.versions[name] = versionOf(file);
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-bench-'));
+  const bench = { programs, results, folder, milliseconds: options.set.get('ms') ?? DEFAULT_MS };
+  try {
+    await step(`answers, ${rounds} rounds`, async (detail) => {
+      for (let round = 0; round < rounds; round++) {
+        detail(`round ${round + 1} of ${rounds}`);
+        for (let turn = 0; turn < contenders.length; turn++) {
+          // Another one goes first in each round.
+          const contender = contenders[(turn + round) % contenders.length];
+          if (contender) await measure(bench, contender);
+        }
+      }
+    });
+    await step('library calls', () => measureLibrary(bench, rounds));
+  } finally {
+    fs.rmSync(folder, { recursive: true });
+  }
+  return results;
+}
+
+/**
+ * @param {import('../lib/arguments.mjs').Arguments} options
+ * @param {Results} results
+ * @returns {Contender[]}
+ */
+function contendersOf(options, results) {
+  const contenders = [tsvmm('tsvmm')];
+  for (const peer of /** @type {const} */ (['cloud-hypervisor', 'baseline'])) {
+    const file = options.peers.get(peer);
+    if (options.only && !options.only.includes(peer)) continue;
+    if (!file) results.skip(peer, `not given (--peer ${peer}=PATH)`);
+    else contenders.push(peer === 'baseline' ? { ...tsvmm(peer), file } : cloudHypervisor(file));
+  }
+  return contenders;
+}
+
+/**
+ * Starts a VMM with nothing in it, gives it a VM by its socket, and asks.
+ *
+ * @param {Bench} bench
+ * @param {Contender} contender
+ */
+async function measure(bench, { name, file }) {
+  const { programs, results, folder, milliseconds } = bench;
+  const socket = path.join(fs.mkdtempSync(path.join(folder, 'api-')), 'api.sock');
+  const child = spawn(file, ['--api-socket', `path=${socket}`], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let errors = '';
+  child.stderr.on('data', (bytes) => {
+    errors += bytes;
+  });
+  const client = new ApiClient(socket);
+  try {
+    await ready(client, name, () => errors);
+    results.add(CREATE_AND_BOOT, name, await timed(() => createAndBoot(client, programs.hello)));
+    for (const { endpoint, clients, state, metrics } of LOADS) {
+      const words = [socket, `/api/v1/${endpoint}`, String(clients), milliseconds];
+      const load = () => run(programs.apiLoad, words);
+      const { stdout } = state === 'running' ? await load() : await whileChanging(client, load);
+      const { rate, p99 } = JSON.parse(stdout);
+      results.add(metrics.rate, name, rate);
+      results.add(metrics.late, name, p99);
+    }
+  } catch (error) {
+    throw new Failure(`${name}: ${/** @type {Error} */ (error).message} ${errors.trim()}`);
+  } finally {
+    client.close();
+    await end(child);
+  }
+}
+
+/**
+ * @param {ApiClient} client
+ * @param {string} name
+ * @param {() => string} errors
+ */
+async function ready(client, name, errors) {
+  const last = Date.now() + START_TIMEOUT_MS;
+  for (;;) {
+    try {
+      return await client.ask('GET', 'vmm.ping');
+    } catch (error) {
+      if (Date.now() > last) throw new Failure(`${name} does not answer: ${errors()}`, { cause: error });
+      await sleep(5);
+    }
+  }
+}
+
+/**
+ * @param {ApiClient} client
+ * @param {string} kernel
+ */
+async function createAndBoot(client, kernel) {
+  await client.ask('PUT', 'vm.create', {
+    payload: { kernel, cmdline: BEHAVIOUR.idle },
+    memory: { size: MEMORY_MIB << 20 },
+    serial: { mode: 'Null' },
+    console: { mode: 'Off' },
+  });
+  await client.ask('PUT', 'vm.boot');
+}
+
+/**
+ * Runs `work` while the VM is changed all the time.
+ *
+ * @template T
+ * @param {ApiClient} client
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T>}
+ */
+async function whileChanging(client, work) {
+  let done = false;
+  const changes = (async () => {
+    while (!done) for (const change of SLOW_CHANGES) await client.ask('PUT', change);
+  })();
+  try {
+    return await work();
+  } finally {
+    done = true;
+    await changes;
+  }
+}
+
+/**
+ * @param {() => Promise<void>} work
+ * @returns {Promise<number>} milliseconds
+ */
+async function timed(work) {
+  const start = performance.now();
+  await work();
+  return performance.now() - start;
+}
+
+/**
+ * @param {Bench} bench
+ * @param {number} rounds
+ */
+async function measureLibrary({ programs, results }, rounds) {
+  const child = path.join(ROOT, 'bench/start/libraryChild.mjs');
+  const library = path.join(DIST, 'js/index.js');
+  const words = [child, 'durations', library, programs.hello, String(MEMORY_MIB), String(rounds)];
+  const { stdout } = await run(process.execPath, words);
+  const lines = stdout.match(/^\d+(\.\d+)? ms$/gm) ?? [];
+  for (const line of lines) results.add(CREATE_AND_BOOT, LIBRARY, Number.parseFloat(line));
+}

@@ -1,0 +1,63 @@
+/** What `bench api` measures. */
+
+const VMMS = ['cloud-hypervisor', 'baseline'];
+
+/** Clients at once in the second figure of each endpoint. */
+export const MANY = 64;
+
+/** @typedef {import('../lib/results.mjs').Metric} Metric */
+
+/**
+ * @typedef {object} LoadMetrics
+ * @property {Metric} rate
+ * @property {Metric} late 99 of 100 answers came sooner
+ */
+
+/**
+ * @param {string} endpoint
+ * @param {number} clients
+ * @param {'running' | 'changing'} state of the VM
+ * @returns {LoadMetrics}
+ */
+function loadMetrics(endpoint, clients, state) {
+  const who = clients === 1 ? 'one client' : `${clients} clients at once`;
+  const when = state === 'running' ? '' : ', while the VM is paused, resumed and rebooted';
+  const id = `${endpoint}-${clients}-${state}`;
+  return {
+    rate: {
+      id: `${id}-rate`,
+      title: `GET ${endpoint}, ${who}${when}`,
+      unit: 'answers a second',
+      references: VMMS,
+    },
+    late: {
+      id: `${id}-p99`,
+      title: `GET ${endpoint}, ${who}${when}: 99 of 100 answers within`,
+      unit: 'us',
+      references: VMMS,
+    },
+  };
+}
+
+/** @typedef {{endpoint: string, clients: number, state: 'running' | 'changing', metrics: LoadMetrics}} Load */
+
+/** @type {readonly Load[]} */
+export const LOADS = ['vmm.ping', 'vm.info'].flatMap((endpoint) =>
+  [1, MANY].flatMap((clients) =>
+    /** @type {const} */ (['running', 'changing']).map((state) => ({
+      endpoint,
+      clients,
+      state,
+      metrics: loadMetrics(endpoint, clients, state),
+    })),
+  ),
+);
+
+/** @type {Metric} */
+export const CREATE_AND_BOOT = {
+  id: 'create-and-boot',
+  title:
+    'From vm.create to the answer to vm.boot, and the same by the library in a process that has done it before',
+  unit: 'ms',
+  references: [...VMMS, 'tsvmm library, Node.js'],
+};

@@ -1,0 +1,75 @@
+#include "addon/stream_server_handle.h"
+
+#include <utility>
+
+#include "addon/convert.h"
+
+namespace tsvmm {
+namespace {
+
+constexpr napi_type_tag kStreamServerTag{0x7473766d6d2d7374, 0x7265616d732d3031};
+
+}  // namespace
+
+std::shared_ptr<StreamServerHandle> StreamServerHandle::open(Napi::Env env, UniqueFd listener,
+                                                             const Napi::Function& on_event) {
+  auto channel = EventChannel::open(env, on_event);
+  try {
+    std::shared_ptr<StreamServerHandle> handle(
+        new StreamServerHandle(std::move(listener), channel, on_event));
+    handle->server_.start();
+    return handle;
+  } catch (const Error&) {
+    channel->close();
+    throw;
+  }
+}
+
+void StreamServerHandle::post(ConnectionId id, const char* type) noexcept {
+  channel_->post([weak = weak_from_this(), id, type](Napi::Env env) {
+    const auto self = weak.lock();
+    if (!self || self->on_event_.IsEmpty()) return;
+    self->on_event_.Call({Napi::Number::New(env, id), Napi::String::New(env, type)});
+  });
+}
+
+Napi::Value StreamServerHandle::take(Napi::Env env, ConnectionId id) {
+  StreamServer::Received received = server_.take(id);
+  Napi::Array descriptors = Napi::Array::New(env);
+  for (UniqueFd& fd : received.segment.descriptors) {
+    descriptors.Set(descriptors.Length(), Napi::Number::New(env, fd.release()));
+  }
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("bytes", from_bytes(env, received.segment.bytes));
+  object.Set("descriptors", descriptors);
+  object.Set("more", Napi::Boolean::New(env, received.more));
+  object.Set("ended", Napi::Boolean::New(env, received.ended));
+  object.Set("gone", Napi::Boolean::New(env, received.gone));
+  return object;
+}
+
+void StreamServerHandle::close() noexcept {
+  server_.stop();
+  on_event_.Reset();
+  channel_->close();
+}
+
+Napi::Value wrap(Napi::Env env, const std::shared_ptr<StreamServerHandle>& handle) {
+  using Holder = std::shared_ptr<StreamServerHandle>;
+  auto external =
+      Napi::External<Holder>::New(env, new Holder(handle), [](Napi::Env, Holder* holder) {
+        (*holder)->close();
+        delete holder;
+      });
+  external.TypeTag(&kStreamServerTag);
+  return external;
+}
+
+StreamServerHandle& unwrap_stream_server(const Napi::Value& value) {
+  if (!value.IsExternal() || !value.As<Napi::External<void>>().CheckTypeTag(&kStreamServerTag)) {
+    throw Napi::TypeError::New(value.Env(), "this is not a stream server");
+  }
+  return **value.As<Napi::External<std::shared_ptr<StreamServerHandle>>>().Data();
+}
+
+}  // namespace tsvmm

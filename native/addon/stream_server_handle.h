@@ -1,0 +1,55 @@
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "addon/event_channel.h"
+#include "host/stream_server.h"
+
+namespace tsvmm {
+
+/// What a StreamServerHandle of JavaScript holds: a server, and the way of its events.
+class StreamServerHandle : public StreamServer::Sink,
+                           public std::enable_shared_from_this<StreamServerHandle> {
+ public:
+  using ConnectionId = StreamServer::ConnectionId;
+
+  /// JavaScript thread. Throws Error if `listener` does not listen.
+  static std::shared_ptr<StreamServerHandle> open(Napi::Env env, UniqueFd listener,
+                                                  const Napi::Function& on_event);
+  StreamServerHandle(const StreamServerHandle&) = delete;
+  StreamServerHandle& operator=(const StreamServerHandle&) = delete;
+
+  void opened(ConnectionId id) noexcept override { post(id, "opened"); }
+  void received(ConnectionId id) noexcept override { post(id, "received"); }
+  void drained(ConnectionId id) noexcept override { post(id, "drained"); }
+  void closed(ConnectionId id) noexcept override { post(id, "closed"); }
+
+  /// JavaScript thread.
+  Napi::Value take(Napi::Env env, ConnectionId id);
+  /// JavaScript thread. Closes everything; no event is delivered afterwards. Idempotent.
+  void close() noexcept;
+
+  [[nodiscard]] StreamServer& server() { return server_; }
+
+ private:
+  StreamServerHandle(UniqueFd listener, std::shared_ptr<EventChannel> channel,
+                     const Napi::Function& on_event)
+      : channel_(std::move(channel)),
+        on_event_(Napi::Persistent(on_event)),
+        server_(std::move(listener), *this) {}
+
+  void post(ConnectionId id, const char* type) noexcept;
+
+  std::shared_ptr<EventChannel> channel_;
+  Napi::FunctionReference on_event_;  ///< JavaScript thread only
+  StreamServer server_;
+};
+
+/// Wraps a handle for JavaScript, tagged so that no other object passes for it.
+Napi::Value wrap(Napi::Env env, const std::shared_ptr<StreamServerHandle>& handle);
+/// Throws Napi::TypeError.
+StreamServerHandle& unwrap_stream_server(const Napi::Value& value);
+
+}  // namespace tsvmm

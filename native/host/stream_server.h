@@ -1,0 +1,148 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "core/unique_fd.h"
+
+namespace tsvmm {
+
+/// Accepts connections on a UNIX stream socket and moves bytes, and the descriptors that come with
+/// them (SCM_RIGHTS, unix(7)), between them and whoever understands them: what the runtimes' own
+/// sockets cannot receive. It knows nothing of the protocol.
+///
+/// What a peer can make the process keep is bounded: a window of bytes and a number of descriptors
+/// that were not taken yet; whoever writes looks at write()'s result before it writes more.
+///
+/// A request that comes over and over again, byte for byte, is answered on the server's own thread
+/// as long as its answer is remembered.
+///
+/// All functions may be called from any thread, with numbers of connections that are gone as well.
+class StreamServer {
+ public:
+  using ConnectionId = uint32_t;
+
+  /// Bytes of one connection that wait for take(); reading stops there.
+  static constexpr size_t kWindow = size_t{64} << 10;
+  /// Descriptors of one connection that wait for take(). A connection that sends more is closed.
+  static constexpr size_t kMaxDescriptors = 512;
+  /// Requests that are remembered; one more makes the first be forgotten.
+  static constexpr size_t kMaxRemembered = 8;
+  /// Connections at once. More are closed as they come: whoever wants to say why has a lower limit.
+  static constexpr size_t kMaxConnections = 1024;
+
+  /// Hears of connections, on the server's thread. Must not call the server.
+  class Sink {
+   public:
+    virtual void opened(ConnectionId id) noexcept = 0;
+    /// take() has something. Not told again until everything was taken.
+    virtual void received(ConnectionId id) noexcept = 0;
+    /// Everything written has left, after some of it had to wait.
+    virtual void drained(ConnectionId id) noexcept = 0;
+    /// Nothing more comes of it.
+    virtual void closed(ConnectionId id) noexcept = 0;
+
+   protected:
+    ~Sink() = default;
+  };
+
+  /// What came with one or more messages: descriptors came with the last of these bytes.
+  struct Segment {
+    std::vector<uint8_t> bytes;
+    std::vector<UniqueFd> descriptors;
+  };
+  struct Received {
+    Segment segment;
+    /// There is another segment.
+    bool more = false;
+    /// The peer will send no more; it may still read.
+    bool ended = false;
+    /// The peer is gone, or broke the rules: nothing that is written reaches it.
+    bool gone = false;
+  };
+
+  /// `listener` is a stream socket that listens. Throws Error for any other descriptor.
+  StreamServer(UniqueFd listener, Sink& sink);
+  ~StreamServer();
+  StreamServer(const StreamServer&) = delete;
+  StreamServer& operator=(const StreamServer&) = delete;
+
+  void start();
+  /// The first of what was received and not taken. With the last of it, reading goes on, and
+  /// received() tells of what comes then.
+  Received take(ConnectionId id);
+  /// Sends bytes, or keeps those that the peer has no room for. False if some wait.
+  bool write(ConnectionId id, std::span<const uint8_t> bytes);
+  /// Says that all that was taken is answered: the next request may be one that is remembered.
+  void rest(ConnectionId id);
+  /// Takes nothing any more, and closes when everything written has left.
+  void end(ConnectionId id);
+  /// Closes at once.
+  void abort(ConnectionId id);
+  /// The connection of which nothing is to be answered, nor on its way, for the longest time.
+  std::optional<ConnectionId> longest_idle();
+
+  /// Answers such bytes with `answer` until forget_all(), wherever they begin a request.
+  void remember(std::span<const uint8_t> request, std::span<const uint8_t> answer);
+  void forget_all();
+
+  /// Accepts no more; connections live on.
+  void stop_listening();
+  /// Closes everything; the sink hears nothing after it. Idempotent.
+  void stop();
+
+ private:
+  struct Connection {
+    UniqueFd fd;
+    std::deque<Segment> input;
+    size_t input_size = 0;            ///< bytes in it
+    size_t input_descriptors = 0;     ///< descriptors in it
+    std::deque<std::vector<uint8_t>> output;
+    size_t output_done = 0;   ///< bytes of output's first that have left
+    uint64_t last_active = 0; ///< when something was received last
+    uint32_t events = 0;      ///< what is waited for
+    bool told = false;        ///< received() was called, take() was not yet
+    bool resting = true;      ///< whoever takes has nothing of it to answer
+    bool ended = false;       ///< the peer sends no more
+    bool gone = false;        ///< the peer reads no more either, or broke the rules
+    bool ending = false;      ///< end() was called
+    bool watched = true;
+  };
+  struct Remembered {
+    std::vector<uint8_t> request;
+    std::vector<uint8_t> answer;
+  };
+
+  void accept_some();
+  void accept_and_refuse();
+  void add_locked(UniqueFd fd);
+  void serve(ConnectionId id, uint32_t epoll_events);
+  void receive_locked(ConnectionId id, Connection& connection);
+  bool receive_once_locked(Connection& connection);
+  void answer_remembered_locked(Connection& connection);
+  void tell_locked(ConnectionId id, Connection& connection);
+  void send_locked(Connection& connection, std::span<const uint8_t> bytes);
+  void flush_locked(Connection& connection);
+  void watch_locked(ConnectionId id, Connection& connection);
+  void close_later_locked(ConnectionId id);
+  void close(ConnectionId id);
+
+  Sink& sink_;
+  std::mutex mutex_;
+  UniqueFd listener_;
+  /// Let go to accept, and refuse, a connection for which no other descriptor is left.
+  UniqueFd spare_;
+  std::unordered_map<ConnectionId, std::unique_ptr<Connection>> connections_;
+  std::deque<Remembered> remembered_;
+  ConnectionId next_id_ = 1;
+  EventLoop loop_{"http-server"};  ///< last, so that it ends first
+};
+
+}  // namespace tsvmm

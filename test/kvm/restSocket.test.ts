@@ -1,0 +1,258 @@
+/** The REST socket itself, with clients of every kind at once: silent, slow, greedy, gone, and many. */
+import fs from 'node:fs';
+import net from 'node:net';
+import path from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import {
+  openDescriptors,
+  PAYLOAD,
+  privateAnonymousKiB,
+  RUNTIMES,
+  type Runtime,
+  settles,
+  startGuest,
+  Tsvmm,
+  temporaryFolder,
+  threadNames,
+  until,
+} from './support.ts';
+
+const PING = 'GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\n\r\n';
+const NOT_FOUND =
+  'HTTP/1.1 404 \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n' +
+  'Content-Type: application/json\r\nContent-Length: 13\r\n\r\n["Not Found"]';
+
+interface Client {
+  readonly socket: net.Socket;
+  text(): string;
+  isClosed(): boolean;
+}
+
+function client(address: string): Client {
+  const socket = net.connect({ path: address, allowHalfOpen: true });
+  let text = '';
+  let closed = false;
+  socket.on('data', (bytes) => {
+    text += bytes.toString('latin1');
+  });
+  for (const event of ['end', 'close', 'error']) {
+    socket.on(event, () => {
+      closed = true;
+    });
+  }
+  onTestFinished(() => {
+    socket.destroy();
+  });
+  return { socket, text: () => text, isClosed: () => closed };
+}
+
+const count = (text: string) => text.split('HTTP/1.1 200 ').length - 1;
+
+async function idle(runtime: Runtime): Promise<{ vmm: Tsvmm; socket: string }> {
+  const socket = path.join(temporaryFolder(), 'api');
+  const vmm = new Tsvmm(['--api-socket', `path=${socket}`], { runtime });
+  await vmm.ready();
+  return { vmm, socket };
+}
+
+async function quit(vmm: Tsvmm): Promise<void> {
+  expect((await vmm.api('PUT', 'vmm.shutdown')).status).toBe(200);
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+  expect(vmm.stderr).toBe('');
+}
+
+describe.each(RUNTIMES)('%s', (runtime) => {
+  test('300 connections that say nothing, and 600 clients that left, lock nobody out', async () => {
+    const { vmm, socket } = await idle(runtime);
+    const silent = Array.from({ length: 300 }, () => client(socket));
+    for (let i = 0; i < 600; i++) {
+      const leaving = client(socket);
+      leaving.socket.write(PING, () => leaving.socket.destroy());
+    }
+    expect((await vmm.api('GET', 'vmm.ping')).status).toBe(200);
+    // Each of them can still ask.
+    for (const one of silent) one.socket.write(PING);
+    await settles(() => expect(silent.map((one) => count(one.text()))).toEqual(Array(300).fill(1)));
+    for (const one of silent) one.socket.destroy();
+    await settles(() => expect(openDescriptors(vmm.pid)).toBeLessThan(100));
+    await quit(vmm);
+  });
+
+  test('a client that sends and never reads costs next to nothing, and is closed', async () => {
+    const { vmm, socket } = await idle(runtime);
+    for (let i = 0; i < 3; i++) await vmm.api('GET', 'vmm.ping');
+    const before = privateAnonymousKiB(vmm.pid, 0);
+    const greedy = client(socket);
+    greedy.socket.pause();
+    const requests = Buffer.from(`${PING}GET /nowhere HTTP/1.1\r\n\r\n`.repeat(1000));
+    for (let i = 0; i < 20; i++) greedy.socket.write(requests);
+    for (let i = 0; i < 100; i++) expect((await vmm.api('GET', 'vmm.ping')).status).toBe(200);
+    expect(privateAnonymousKiB(vmm.pid, 0) - before).toBeLessThan(8192);
+    // It notices by an error, since it does not read.
+    await settles(() => expect(greedy.isClosed()).toBe(true));
+    expect((await vmm.api('GET', 'vmm.ping')).status).toBe(200);
+    await quit(vmm);
+  });
+
+  test('requests in pieces, in one piece, and half-closed ones are answered in order', async () => {
+    const { vmm, socket } = await idle(runtime);
+    const one = client(socket);
+    one.socket.write('GET /now');
+    await vmm.api('GET', 'vmm.ping');
+    one.socket.write(`here HTTP/1.1\r\n\r\n${PING}GET /nowhere HTTP/1.1\r\n\r\n`);
+    one.socket.end('GET /nowhere HTTP/1.1\r\n\r\n');
+    await settles(() => expect(one.isClosed()).toBe(true));
+    expect(one.text().startsWith(`${NOT_FOUND}HTTP/1.1 200 `)).toBe(true);
+    expect(one.text().endsWith(NOT_FOUND + NOT_FOUND)).toBe(true);
+    await quit(vmm);
+  });
+
+  test('nonsense is answered once, and closed', async () => {
+    const { vmm, socket } = await idle(runtime);
+    for (const nonsense of [
+      `GET / HTTP/1.1\r\n${'A: b\r\n'.repeat(900)}\r\n`,
+      `PUT /api/v1/vm.boot HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n${PING}`,
+      `PUT /api/v1/vm.boot HTTP/1.1\r\nContent-Length: +2\r\n\r\n{}${PING}`,
+      `PUT /api/v1/vm.create HTTP/1.1\r\nContent-Length: 4194305\r\n\r\n${PING}`,
+    ]) {
+      const one = client(socket);
+      one.socket.write(nonsense);
+      await settles(() => expect(one.isClosed()).toBe(true));
+      expect(one.text()).toMatch(/^HTTP\/1\.1 400 \r\nServer: Firecracker API\r\nConnection: close\r\n/);
+      expect(one.text().split('HTTP/1.1 ')).toHaveLength(2);
+    }
+    await quit(vmm);
+  });
+
+  test.each([
+    ['an integer', '9'.repeat(4_000_000)],
+    ['a string', `"${'a'.repeat(4_000_000)}"`],
+    ['a list', `[${'1,'.repeat(1_900_000)}1]`],
+  ])('a body of 4 MB that is %s neither stops the API nor comes back', async (_, value) => {
+    const { vmm, socket } = await idle(runtime);
+    const body = `{"memory":{"size":${value}},"serial":{"mode":${value}}}`.slice(0, 4 << 20);
+    const one = client(socket);
+    one.socket.write(`PUT /api/v1/vm.create HTTP/1.1\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    const started = performance.now();
+    await until(
+      () => one.text() !== '',
+      () => 'no answer',
+    );
+    expect(one.text()).toMatch(/^HTTP\/1\.1 400 /);
+    expect(one.text().length).toBeLessThan(1000);
+    // Where it was five seconds and more.
+    expect(performance.now() - started).toBeLessThan(4000);
+    await quit(vmm);
+  });
+
+  test('a listener may be inherited, and is not removed', async () => {
+    const folder = temporaryFolder();
+    const socket = path.join(folder, 'inherited');
+    const listener = net.createServer().listen(socket);
+    onTestFinished(() => {
+      listener.close();
+    });
+    await new Promise((resolve) => listener.once('listening', resolve));
+    // biome-ignore lint/suspicious/noExplicitAny: a server's descriptor has no public name
+    const fd = (listener as any)._handle.fd as number;
+    const vmm = new Tsvmm(['--api-socket', 'fd=3'], { runtime, inherit: [fd] });
+    const one = client(socket);
+    one.socket.write('GET /nowhere HTTP/1.1\r\n\r\n');
+    // The listener is shared with this process, which has taken the connection if it was faster.
+    listener.on('connection', (stolen) => stolen.destroy());
+    await settles(async () => {
+      const next = client(socket);
+      next.socket.write('PUT /api/v1/vmm.shutdown HTTP/1.1\r\n\r\n');
+      await until(
+        () => next.text() !== '' || next.isClosed(),
+        () => 'neither answered nor closed',
+      );
+      expect(next.text()).toMatch(/^HTTP\/1\.1 200 /);
+    });
+    expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+    expect(fs.existsSync(socket)).toBe(true);
+  });
+
+  test('a descriptor that is no listener is refused', async () => {
+    for (const fd of [0, 99]) {
+      const vmm = new Tsvmm(['--api-socket', `fd=${fd}`], { runtime });
+      expect(await vmm.exit()).toEqual({ code: 1, signal: null });
+      expect(vmm.stderr).toContain(`Cannot listen on the API socket descriptor ${fd}`);
+    }
+  });
+
+  test('the socket is its user alone, and gone with the process', async () => {
+    const { vmm, socket } = await idle(runtime);
+    expect(fs.statSync(socket).isSocket()).toBe(true);
+    expect(fs.statSync(socket).mode & 0o077).toBe(0);
+    expect(fs.statSync(`${socket}.lock`).mode & 0o777).toBe(0o600);
+    expect(threadNames(vmm.pid)).toContain('http-server');
+    await quit(vmm);
+    expect(fs.readdirSync(path.dirname(socket))).toEqual([]);
+  });
+});
+
+test('reading is answered while the VM is changed', async () => {
+  const socket = path.join(temporaryFolder(), 'api');
+  const vmm = startGuest({ cmdline: 'run=idle', args: ['--api-socket', socket] });
+  await vmm.waitFor('idle');
+  await vmm.ready();
+  const states = new Set<string>();
+  for (const change of ['vm.pause', 'vm.resume', 'vm.reboot', 'vm.shutdown', 'vm.boot', 'vm.delete']) {
+    let done = false;
+    const changed = vmm.api('PUT', change).then(({ status }) => {
+      done = true;
+      expect(`${change} ${status}`).toBe(`${change} 204`);
+    });
+    do {
+      for (const question of ['vmm.ping', 'vm.info']) {
+        const { status, json } = await vmm.api('GET', question);
+        expect([200, change === 'vm.delete' ? 404 : 200]).toContain(status);
+        if (question === 'vm.info') states.add(json.state);
+      }
+    } while (!done);
+    await changed;
+    const after = await vmm.api('GET', 'vm.info');
+    const expected = {
+      'vm.pause': 'Paused',
+      'vm.resume': 'Running',
+      'vm.reboot': 'Running',
+      'vm.shutdown': 'Created',
+      'vm.boot': 'Running',
+    }[change];
+    expect(`${change} ${after.json.state}`).toBe(`${change} ${expected}`);
+  }
+  expect([...states].sort()).toEqual(expect.arrayContaining(['Paused', 'Running']));
+  await quit(vmm);
+});
+
+test('what vm.info tells is of this moment, though the same was asked before', async () => {
+  const { vmm, socket } = await idle('standalone');
+  const config = { payload: { kernel: PAYLOAD, cmdline: 'run=idle' }, serial: { mode: 'Null' } };
+  const one = client(socket);
+  const ask = async (request: string) => {
+    const before = one.text().length;
+    one.socket.write(request);
+    await until(
+      () => one.text().length > before && !one.text().endsWith('\r\n\r\n\r\n'),
+      () => `no answer to ${request}`,
+    );
+    return one.text().slice(before);
+  };
+  const info = () => ask('GET /api/v1/vm.info HTTP/1.1\r\n\r\n');
+  expect(await info()).toMatch(/^HTTP\/1\.1 404 /);
+  const body = JSON.stringify({ ...config, console: { mode: 'Off' } });
+  await ask(`PUT /api/v1/vm.create HTTP/1.1\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+  for (let round = 0; round < 20; round++) {
+    for (const [command, state] of [
+      ['boot', 'Running'],
+      ['pause', 'Paused'],
+      ['resume', 'Running'],
+      ['shutdown', 'Created'],
+    ] as const) {
+      await ask(`PUT /api/v1/vm.${command} HTTP/1.1\r\n\r\n`);
+      for (let i = 0; i < 3; i++) expect(await info()).toContain(`"state":"${state}"`);
+    }
+  }
+  await quit(vmm);
+});

@@ -1,0 +1,216 @@
+/** The addon's stream server without sockets: clients are objects, and all that happens is told at once. */
+import type { NativeAddon, StreamEvent, StreamServerHandle } from '../../../src/native.ts';
+import type { NodeFiles } from './nodeFiles.ts';
+
+type StreamFunctions = Pick<
+  NativeAddon,
+  | 'listenUnix'
+  | 'serveStreams'
+  | 'streamTake'
+  | 'streamWrite'
+  | 'streamRest'
+  | 'streamEnd'
+  | 'streamAbort'
+  | 'streamLongestIdle'
+  | 'streamRemember'
+  | 'streamForgetAll'
+  | 'stopListening'
+  | 'closeStreams'
+>;
+
+export interface FakeStreams extends StreamFunctions {
+  /** A new client. It is refused (closed at once) if nobody listens. */
+  connect(): FakeClient;
+  /** Answers that are given without asking, by request. */
+  readonly remembered: Map<string, string>;
+}
+
+export class FakeClient {
+  /** Everything received. */
+  text = '';
+  /** The server has closed the connection. */
+  closed = false;
+  /** If false, what is written stays with the server. */
+  reading = true;
+  readonly #server: Server;
+  readonly #id: number;
+
+  constructor(server: Server, id: number) {
+    this.#server = server;
+    this.#id = id;
+  }
+
+  /** @param descriptors come along, as the server's own */
+  send(text: string, descriptors: readonly number[] = []): void {
+    this.#server.received(this.#id, Buffer.from(text, 'latin1'), descriptors);
+  }
+
+  /** Sends no more, and still reads. */
+  endInput(): void {
+    this.#server.changed(this.#id, (connection) => {
+      connection.ended = true;
+    });
+  }
+
+  /** Closes without a word. */
+  leave(): void {
+    this.#server.changed(this.#id, (connection) => {
+      connection.ended = true;
+      connection.gone = true;
+    });
+  }
+
+  read(): void {
+    this.reading = true;
+    this.#server.flush(this.#id);
+  }
+}
+
+interface FakeConnection {
+  readonly client: FakeClient;
+  input: { bytes: Uint8Array; descriptors: readonly number[] }[];
+  output: string;
+  told: boolean;
+  resting: boolean;
+  ended: boolean;
+  gone: boolean;
+  ending: boolean;
+}
+
+class Server {
+  readonly connections = new Map<number, FakeConnection>();
+  readonly remembered = new Map<string, string>();
+  readonly onEvent: (connection: number, event: StreamEvent) => void;
+  listening = true;
+  #lastId = 0;
+
+  constructor(onEvent: (connection: number, event: StreamEvent) => void) {
+    this.onEvent = onEvent;
+  }
+
+  connect(): FakeClient {
+    const id = ++this.#lastId;
+    const client = new FakeClient(this, id);
+    if (!this.listening) {
+      client.closed = true;
+      return client;
+    }
+    const state = { told: false, resting: true, ended: false, gone: false, ending: false };
+    this.connections.set(id, { client, input: [], output: '', ...state });
+    this.onEvent(id, 'opened');
+    return client;
+  }
+
+  received(id: number, bytes: Uint8Array, descriptors: readonly number[]): void {
+    this.changed(id, (connection) => {
+      const known = this.remembered.get(Buffer.from(bytes).toString('latin1'));
+      if (known !== undefined && connection.resting && descriptors.length === 0) {
+        connection.output += known;
+        this.flush(id);
+      } else {
+        connection.input.push({ bytes, descriptors });
+      }
+    });
+  }
+
+  changed(id: number, change: (connection: FakeConnection) => void): void {
+    const connection = this.connections.get(id);
+    if (connection === undefined || connection.ending) return;
+    change(connection);
+    const news = connection.input.length > 0 || connection.ended || connection.gone;
+    if (connection.told || !news) return;
+    connection.told = true;
+    connection.resting = false;
+    this.onEvent(id, 'received');
+  }
+
+  flush(id: number): void {
+    const connection = this.connections.get(id);
+    if (connection === undefined) return;
+    if (connection.gone) connection.output = '';
+    if (connection.output !== '' && connection.client.reading) {
+      connection.client.text += connection.output;
+      connection.output = '';
+      if (!connection.ending) this.onEvent(id, 'drained');
+    }
+    if (!connection.ending || connection.output !== '') return;
+    this.connections.delete(id);
+    connection.client.closed = true;
+    this.onEvent(id, 'closed');
+  }
+}
+
+export function fakeStreams(files: NodeFiles): FakeStreams {
+  let latest: Server | undefined;
+  const remembered = new Map<string, string>();
+  const serverOf = (handle: StreamServerHandle) => handle as unknown as Server;
+  return {
+    remembered,
+    connect: () => {
+      if (latest === undefined) throw new Error('nobody serves');
+      return latest.connect();
+    },
+    listenUnix: (path) => files.openFile(path, 0o102 /* O_RDWR | O_CREAT */, 0o600),
+    serveStreams: (fd, onEvent) => {
+      if (!files.open.has(fd)) throw Object.assign(new Error('no socket'), { code: 'EBADF' });
+      latest = new Server(onEvent);
+      return latest as unknown as StreamServerHandle;
+    },
+    streamTake: (handle, id) => {
+      const connection = serverOf(handle).connections.get(id);
+      const segment = connection?.input.shift() ?? { bytes: new Uint8Array(), descriptors: [] };
+      const more = (connection?.input.length ?? 0) > 0;
+      if (connection && !more) connection.told = false;
+      return {
+        ...segment,
+        more,
+        ended: !more && (connection?.ended ?? true),
+        gone: connection?.gone ?? true,
+      };
+    },
+    streamWrite: (handle, id, bytes) => {
+      const connection = serverOf(handle).connections.get(id);
+      if (connection === undefined || connection.gone) return true;
+      if (connection.client.reading) connection.client.text += Buffer.from(bytes).toString('latin1');
+      else connection.output += Buffer.from(bytes).toString('latin1');
+      return connection.output === '';
+    },
+    streamRest: (handle, id) => {
+      const connection = serverOf(handle).connections.get(id);
+      if (connection && !connection.told) connection.resting = true;
+    },
+    streamEnd: (handle, id) => {
+      const connection = serverOf(handle).connections.get(id);
+      if (connection) connection.ending = true;
+      serverOf(handle).flush(id);
+    },
+    streamAbort: (handle, id) => {
+      const connection = serverOf(handle).connections.get(id);
+      if (connection) connection.ending = connection.gone = true;
+      serverOf(handle).flush(id);
+    },
+    // In the order in which they came: tests let no other go by.
+    streamLongestIdle: (handle) => {
+      for (const [id, { resting, told, ending, output }] of serverOf(handle).connections) {
+        if (resting && !told && !ending && output === '') return id;
+      }
+      return null;
+    },
+    streamRemember: (handle, request, answer) => {
+      const text = Buffer.from(answer).toString('latin1');
+      serverOf(handle).remembered.set(Buffer.from(request).toString('latin1'), text);
+      remembered.set(Buffer.from(request).toString('latin1'), text);
+    },
+    streamForgetAll: (handle) => {
+      serverOf(handle).remembered.clear();
+      remembered.clear();
+    },
+    stopListening: (handle) => {
+      serverOf(handle).listening = false;
+    },
+    closeStreams: (handle) => {
+      for (const { client } of serverOf(handle).connections.values()) client.closed = true;
+      serverOf(handle).connections.clear();
+    },
+  };
+}
