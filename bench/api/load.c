@@ -1,7 +1,9 @@
 /*
- * Asks one endpoint of a VMM's API over and over again, on kept connections, each of which has one request under way.
+ * Asks one endpoint of a VMM's API over and over again, on kept connections, each of which has one
+ * request under way.
  *
- *   load SOCKET PATH CLIENTS MILLISECONDS   prints {"requests":N,"rate":N,"p50":N,"p99":N,"max":N}, times in microseconds
+ *   load SOCKET PATH CLIENTS MILLISECONDS   prints {"requests":N,"rate":N,"p50":N,"p99":N,"max":N},
+ * times in microseconds
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -112,8 +114,9 @@ int main(int argc, char **argv) {
   samples = malloc(kMaxSamples * sizeof *samples);
   const int epoll = epoll_create1(EPOLL_CLOEXEC);
   if (clients == NULL || samples == NULL || epoll < 0) fail("setting up");
-  request_length = (size_t)snprintf(request, sizeof request,
-                                    "GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n", argv[2]);
+  request_length =
+      (size_t)snprintf(request, sizeof request,
+                       "GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n", argv[2]);
   if (request_length >= sizeof request) fail("the path");
   for (int i = 0; i < count; ++i) {
     clients[i].fd = open_connection(argv[1]);

@@ -156,10 +156,12 @@ Napi::Value stream_pair_function(Arguments info) {
 }
 
 Napi::Value serve_streams(Arguments info) {
-  if (!info[1].IsFunction()) throw Napi::TypeError::New(info.Env(), "onEvent must be a function");
+  const Napi::Env env = info.Env();
+  if (!info[1].IsFunction()) throw Napi::TypeError::New(env, "onEvent must be a function");
   UniqueFd listener = UniqueFd::duplicate(fd_argument(info[0], "fd"));
-  return wrap(info.Env(), StreamServerHandle::open(info.Env(), std::move(listener),
-                                                   info[1].As<Napi::Function>()));
+  auto handle = StreamServerHandle::open(env, std::move(listener), info[1].As<Napi::Function>());
+  Environment::of(env).add(handle);
+  return wrap(env, handle);
 }
 
 StreamServer& server_argument(Arguments info) { return unwrap_stream_server(info[0]).server(); }
@@ -169,7 +171,19 @@ StreamServer::ConnectionId connection_argument(Arguments info) {
 }
 
 Napi::Value stream_take(Arguments info) {
-  return unwrap_stream_server(info[0]).take(info.Env(), connection_argument(info));
+  const Napi::Env env = info.Env();
+  StreamServer::Received received = server_argument(info).take(connection_argument(info));
+  Napi::Array descriptors = Napi::Array::New(env);
+  for (UniqueFd& fd : received.segment.descriptors) {
+    descriptors.Set(descriptors.Length(), release_fd(env, std::move(fd)));
+  }
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("bytes", from_bytes(env, received.segment.bytes));
+  object.Set("descriptors", descriptors);
+  object.Set("more", Napi::Boolean::New(env, received.more));
+  object.Set("ended", Napi::Boolean::New(env, received.ended));
+  object.Set("gone", Napi::Boolean::New(env, received.gone));
+  return object;
 }
 
 Napi::Value stream_write(Arguments info) {

@@ -41,6 +41,11 @@ void Environment::add(const std::shared_ptr<MachineHandle>& machine) {
   machines_.push_back(machine);
 }
 
+void Environment::add(const std::shared_ptr<StreamServerHandle>& server) {
+  std::erase_if(stream_servers_, [](const auto& known) { return known.expired(); });
+  stream_servers_.push_back(server);
+}
+
 int Environment::give(UniqueFd fd) {
   descriptors_.insert(fd.get());
   return fd.release();
@@ -59,6 +64,9 @@ void Environment::close() noexcept {
       std::future<void> ended = machine->leave();
       ending.emplace_back(std::move(machine), std::move(ended));
     }
+  }
+  for (const auto& known : std::exchange(stream_servers_, {})) {
+    if (const auto server = known.lock()) server->cut();
   }
   const auto deadline = std::chrono::steady_clock::now() + kCloseLimit;
   for (const auto& [machine, ended] : ending) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "addon/machine_handle.h"
+#include "addon/stream_server_handle.h"
 #include "core/unique_fd.h"
 #include "hypervisor/kvm/host_facts.h"
 
@@ -35,6 +36,7 @@ class Environment {
   std::shared_ptr<SpareVm> take_spare() { return std::move(spare_); }
 
   void add(const std::shared_ptr<MachineHandle>& machine);
+  void add(const std::shared_ptr<StreamServerHandle>& server);
 
   /// Hands a descriptor to JavaScript, which is to close() it; close() does what it does not get
   /// round to.
@@ -48,6 +50,7 @@ class Environment {
   std::unique_ptr<HostFacts> host_;  ///< they do not change
   std::shared_ptr<SpareVm> spare_;
   std::vector<std::weak_ptr<MachineHandle>> machines_;
+  std::vector<std::weak_ptr<StreamServerHandle>> stream_servers_;
   std::set<int> descriptors_;
 };
 

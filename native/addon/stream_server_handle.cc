@@ -33,25 +33,15 @@ void StreamServerHandle::post(ConnectionId id, const char* type) noexcept {
   });
 }
 
-Napi::Value StreamServerHandle::take(Napi::Env env, ConnectionId id) {
-  StreamServer::Received received = server_.take(id);
-  Napi::Array descriptors = Napi::Array::New(env);
-  for (UniqueFd& fd : received.segment.descriptors) {
-    descriptors.Set(descriptors.Length(), Napi::Number::New(env, fd.release()));
-  }
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("bytes", from_bytes(env, received.segment.bytes));
-  object.Set("descriptors", descriptors);
-  object.Set("more", Napi::Boolean::New(env, received.more));
-  object.Set("ended", Napi::Boolean::New(env, received.ended));
-  object.Set("gone", Napi::Boolean::New(env, received.gone));
-  return object;
-}
-
 void StreamServerHandle::close() noexcept {
   server_.stop();
   on_event_.Reset();
   channel_->close();
+}
+
+void StreamServerHandle::cut() noexcept {
+  close();
+  channel_->cut();
 }
 
 Napi::Value wrap(Napi::Env env, const std::shared_ptr<StreamServerHandle>& handle) {

@@ -10,8 +10,8 @@
 namespace tsvmm {
 
 /// What a StreamServerHandle of JavaScript holds: a server, and the way of its events.
-class StreamServerHandle : public StreamServer::Sink,
-                           public std::enable_shared_from_this<StreamServerHandle> {
+class StreamServerHandle final : public StreamServer::Sink,
+                                 public std::enable_shared_from_this<StreamServerHandle> {
  public:
   using ConnectionId = StreamServer::ConnectionId;
 
@@ -26,10 +26,10 @@ class StreamServerHandle : public StreamServer::Sink,
   void drained(ConnectionId id) noexcept override { post(id, "drained"); }
   void closed(ConnectionId id) noexcept override { post(id, "closed"); }
 
-  /// JavaScript thread.
-  Napi::Value take(Napi::Env env, ConnectionId id);
   /// JavaScript thread. Closes everything; no event is delivered afterwards. Idempotent.
   void close() noexcept;
+  /// JavaScript thread, when its environment ends: close(), and what waits is dropped.
+  void cut() noexcept;
 
   [[nodiscard]] StreamServer& server() { return server_; }
 

@@ -182,7 +182,8 @@ void StreamServer::answer_remembered_locked(Connection& connection) {
   if (done == segment.bytes.size()) {
     connection.input.pop_front();
   } else {
-    segment.bytes.erase(segment.bytes.begin(), segment.bytes.begin() + static_cast<ptrdiff_t>(done));
+    segment.bytes.erase(segment.bytes.begin(),
+                        segment.bytes.begin() + static_cast<ptrdiff_t>(done));
   }
 }
 
@@ -250,8 +251,9 @@ void StreamServer::send_locked(Connection& connection, std::span<const uint8_t> 
 void StreamServer::flush_locked(Connection& connection) {
   while (!connection.output.empty() && !connection.gone) {
     const auto& first = connection.output.front();
-    const ssize_t count = ::send(connection.fd.get(), first.data() + connection.output_done,
-                                 first.size() - connection.output_done, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t count =
+        ::send(connection.fd.get(), first.data() + connection.output_done,
+               first.size() - connection.output_done, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (count < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN && errno != ENOBUFS) connection.gone = true;
@@ -330,12 +332,11 @@ void StreamServer::close(ConnectionId id) {
 void StreamServer::remember(std::span<const uint8_t> request, std::span<const uint8_t> answer) {
   const std::lock_guard lock(mutex_);
   if (request.empty()) return;
-  std::erase_if(remembered_, [&](const Remembered& one) {
-    return std::ranges::equal(one.request, request);
-  });
+  std::erase_if(remembered_,
+                [&](const Remembered& one) { return std::ranges::equal(one.request, request); });
   if (remembered_.size() >= kMaxRemembered) remembered_.pop_front();
-  remembered_.push_back({.request = {request.begin(), request.end()},
-                         .answer = {answer.begin(), answer.end()}});
+  remembered_.push_back(
+      {.request = {request.begin(), request.end()}, .answer = {answer.begin(), answer.end()}});
 }
 
 void StreamServer::forget_all() {

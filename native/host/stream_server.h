@@ -102,17 +102,17 @@ class StreamServer {
   struct Connection {
     UniqueFd fd;
     std::deque<Segment> input;
-    size_t input_size = 0;            ///< bytes in it
-    size_t input_descriptors = 0;     ///< descriptors in it
+    size_t input_size = 0;         ///< bytes in it
+    size_t input_descriptors = 0;  ///< descriptors in it
     std::deque<std::vector<uint8_t>> output;
-    size_t output_done = 0;   ///< bytes of output's first that have left
-    uint64_t last_active = 0; ///< when something was received last
-    uint32_t events = 0;      ///< what is waited for
-    bool told = false;        ///< received() was called, take() was not yet
-    bool resting = true;      ///< whoever takes has nothing of it to answer
-    bool ended = false;       ///< the peer sends no more
-    bool gone = false;        ///< the peer reads no more either, or broke the rules
-    bool ending = false;      ///< end() was called
+    size_t output_done = 0;    ///< bytes of output's first that have left
+    uint64_t last_active = 0;  ///< when something was received last
+    uint32_t events = 0;       ///< what is waited for
+    bool told = false;         ///< received() was called, take() was not yet
+    bool resting = true;       ///< whoever takes has nothing of it to answer
+    bool ended = false;        ///< the peer sends no more
+    bool gone = false;         ///< the peer reads no more either, or broke the rules
+    bool ending = false;       ///< end() was called
     bool watched = true;
   };
   struct Remembered {

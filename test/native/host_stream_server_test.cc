@@ -1,5 +1,3 @@
-#include "host/stream_server.h"
-
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -15,6 +13,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "host/stream_server.h"
 
 namespace tsvmm {
 namespace {
