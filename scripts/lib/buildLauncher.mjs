@@ -1,4 +1,4 @@
-/** bin/tsvmm: what users run, in front of the executable or Node.js. */
+/** bin/tsvmm and bin/tsvmmd: what users run, in front of the executable or Node.js. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { run } from './exec.mjs';
@@ -8,6 +8,8 @@ import { unlessFresh } from './stamp.mjs';
 
 const SOURCE = 'launcher/tsvmm.c';
 const LAUNCHER = path.join(ROOT, 'bin/tsvmm');
+const SUPERVISOR_SOURCE = 'launcher/tsvmmd.sh';
+const SUPERVISOR = path.join(ROOT, 'bin/tsvmmd');
 
 /** No C library in it: that is what makes it fast. */
 const FLAGS = [
@@ -18,12 +20,14 @@ const FLAGS = [
 ];
 
 export async function buildLauncher() {
-  const inputs = [SOURCE, 'scripts/lib/buildLauncher.mjs'];
-  await unlessFresh('launcher', { inputs, outputs: [LAUNCHER] }, () =>
+  const inputs = [SOURCE, SUPERVISOR_SOURCE, 'scripts/lib/buildLauncher.mjs'];
+  await unlessFresh('launcher', { inputs, outputs: [LAUNCHER, SUPERVISOR] }, () =>
     step('compiling the launcher', async () => {
       fs.mkdirSync(path.dirname(LAUNCHER), { recursive: true });
       await run('gcc', [...FLAGS, path.join(ROOT, SOURCE), '-o', `${LAUNCHER}.new`]);
       fs.renameSync(`${LAUNCHER}.new`, LAUNCHER);
+      fs.copyFileSync(path.join(ROOT, SUPERVISOR_SOURCE), SUPERVISOR);
+      fs.chmodSync(SUPERVISOR, 0o755);
     }),
   );
 }

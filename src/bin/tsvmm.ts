@@ -24,10 +24,10 @@ const SETTLE_MS = 200;
 async function main(args: readonly string[]): Promise<void> {
   let code: number;
   try {
-    headStart(args);
-    code = args[0] === 'vmhost' ? await vmhost(args.slice(1)) : await act(parseArguments(args));
+    code = (await subcommand(args)) ?? (await machine(args));
   } catch (error) {
-    code = await fail(error, args[0] === 'vmhost' ? 'tsvmm vmhost --help' : 'tsvmm --help');
+    const [word = ''] = args;
+    code = await fail(error, /^\w/.test(word) ? `tsvmm ${word} --help` : 'tsvmm --help');
   }
   process.exit(code);
 }
@@ -62,10 +62,16 @@ function headStart(args: readonly string[]): void {
   }
 }
 
-/** The process of one VM below a supervisor's folder. */
-async function vmhost(args: readonly string[]): Promise<number> {
-  const { vmhostCommand } = await import('../api/vmhost/command.ts');
-  return vmhostCommand(args);
+/** Undefined if the first word names none. */
+async function subcommand([name = '-', ...args]: readonly string[]): Promise<number | undefined> {
+  if (name.startsWith('-')) return undefined;
+  const { findSubcommand } = await import('../cli/subcommands.ts');
+  return findSubcommand(name)?.(args);
+}
+
+async function machine(args: readonly string[]): Promise<number> {
+  headStart(args);
+  return act(parseArguments(args));
 }
 
 /** One line for people, on stderr. */

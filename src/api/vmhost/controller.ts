@@ -1,4 +1,5 @@
 /** What the vmhost protocol needs of a VM. */
+import type { VmmEvent, VmmExit } from '../../vmm/events.ts';
 import type { VmhostState } from './protocol.ts';
 
 export interface VmController {
@@ -8,7 +9,9 @@ export interface VmController {
   /** What runs the VM. */
   readonly backend: string;
   /** Resolves when the VM is gone, however that came about. */
-  readonly exited: Promise<unknown>;
+  readonly exited: Promise<VmmExit>;
+  /** Tells of what happens to the VM from now on. @returns ends that */
+  watch(listener: (event: VmmEvent) => void): () => void;
   /** Ends the VM in order within that time, by force when it is over. Resolves when the VM is gone. */
   stop(timeoutMs: number): Promise<void>;
   /** Ends the VM at once, also while `stop` waits. */

@@ -3,8 +3,10 @@
  * object each way and a newline behind it; then the connection is closed.
  */
 
+import type { VmmEvent, VmmExit } from '../../vmm/events.ts';
+
 /** What a supervisor may ask. */
-export const VMHOST_METHODS = ['status', 'info', 'stop', 'force_stop'] as const;
+export const VMHOST_METHODS = ['status', 'info', 'stop', 'force_stop', 'watch'] as const;
 export type VmhostMethod = (typeof VMHOST_METHODS)[number];
 
 export interface VmhostRequest {
@@ -26,6 +28,12 @@ export interface VmhostResponse {
   readonly backend?: string;
 }
 
+/**
+ * What follows the answer to `watch`, a line each, until the VM is gone: its events, and at last how it ended. A watcher that
+ * does not read is disconnected.
+ */
+export type VmhostReport = { readonly event: VmmEvent } | { readonly exit: VmmExit };
+
 /** Bytes of a request or an answer, white space around it included. */
 export const MAX_VMHOST_MESSAGE = 65_536;
 /** How long connecting may take, and the whole exchange. */
@@ -35,6 +43,22 @@ export const EXCHANGE_TIMEOUT_MS = 30_000;
 export const DEFAULT_STOP_SECONDS = 30;
 
 /** A message as it goes over the socket. */
-export function encodeVmhost(message: VmhostRequest | VmhostResponse): Uint8Array {
+export function encodeVmhost(message: VmhostRequest | VmhostResponse | VmhostReport): Uint8Array {
   return new TextEncoder().encode(`${JSON.stringify(message)}\n`);
+}
+
+/**
+ * Between a supervisor of ours and a process that it started: the process connects, says who it is, and, if it has no VM
+ * yet, is told which to run. After that it sends what a watcher gets.
+ */
+export interface ChildHello {
+  readonly hello: { readonly pid: number; readonly name?: string };
+}
+export interface ChildAssignment {
+  readonly start: { readonly name: string };
+}
+
+/** Any message as a line. */
+export function encodeLine(message: ChildHello | ChildAssignment): string {
+  return `${JSON.stringify(message)}\n`;
 }

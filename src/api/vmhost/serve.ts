@@ -1,5 +1,6 @@
 /** A VM's socket and PID file, from the moment when it is up until it is gone. */
 import type { NativeAddon } from '../../native.ts';
+import type { VmmExit } from '../../vmm/events.ts';
 import { claimSocket, type SocketClaim } from '../rest/socketClaim.ts';
 import type { VmController } from './controller.ts';
 import { writePidFile } from './pidFile.ts';
@@ -12,7 +13,7 @@ export interface VmhostPaths {
 
 export interface VmhostService {
   /** Closes the connections and removes both files. Idempotent; also done when the VM is gone or the process ends. */
-  close(): void;
+  close(): Promise<void>;
 }
 
 /**
@@ -44,13 +45,15 @@ export async function serveClaimed(
   try {
     removePid = writePidFile(pidPath);
     const listener = await listenVmhost(controller, claim, options);
-    const close = () => {
-      listener.close();
+    let closed: Promise<void> | undefined;
+    const close = (exit?: VmmExit) => {
       release();
       process.off('exit', release);
+      closed ??= listener.close(exit);
+      return closed;
     };
     void controller.exited.then(close);
-    return { close };
+    return { close: () => close() };
   } catch (error) {
     release();
     process.off('exit', release);

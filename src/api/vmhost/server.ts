@@ -1,6 +1,7 @@
 /** The VM's end of the vmhost protocol: answers a supervisor on a socket for as long as the VM lives. */
 
 import { listenStream, type StreamConnection, type StreamHandlers } from '../../host/listen.ts';
+import type { VmmExit } from '../../vmm/events.ts';
 import type { SocketClaim } from '../rest/socketClaim.ts';
 import type { VmController } from './controller.ts';
 import { JsonObjectReader } from './jsonObjectReader.ts';
@@ -9,12 +10,17 @@ import {
   EXCHANGE_TIMEOUT_MS,
   encodeVmhost,
   MAX_VMHOST_MESSAGE,
-  type VmhostRequest,
+  type VmhostMethod,
+  type VmhostReport,
   type VmhostResponse,
 } from './protocol.ts';
 
 /** At once; whoever has been silent longest makes room for one more. */
 const MAX_CONNECTIONS = 256;
+/** To a watcher that is slow, before it is disconnected. */
+const MAX_UNREAD_REPORTS = 1_000;
+/** How long the last report to a watcher may take. */
+const FAREWELL_MS = 1_000;
 /** What a timer can wait for (2^31 - 1 ms), in seconds. */
 const MAX_STOP_SECONDS = 2_147_483;
 
@@ -37,27 +43,45 @@ export class VmhostServer {
   }
 
   accept(connection: StreamConnection): StreamHandlers {
-    if (this.#connections.size >= MAX_CONNECTIONS) {
-      const [oldest] = this.#connections;
-      oldest?.close();
-    }
-    const served = new VmhostConnection(
-      connection,
-      (text) => this.#answer(text),
-      () => this.#connections.delete(served),
-    );
+    if (this.#connections.size >= MAX_CONNECTIONS) this.#closeOldest();
+    const served = new VmhostConnection(connection, {
+      request: (text) => this.#serve(text, served),
+      gone: () => this.#connections.delete(served),
+    });
     this.#connections.add(served);
     return served;
   }
 
-  closeAll(): void {
+  /** Tells watchers how the VM ended, and closes every connection once that has left, or after a second. */
+  async finish(exit?: VmmExit): Promise<void> {
+    const closed = [...this.#connections].map((connection) => connection.finish(exit));
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, FAREWELL_MS);
+    });
+    await Promise.race([Promise.all(closed), late]);
+    clearTimeout(timer);
     for (const connection of this.#connections) connection.close();
   }
 
+  /** Watchers stay: they are not waited for. */
+  #closeOldest(): void {
+    for (const connection of this.#connections) {
+      if (connection.watching) continue;
+      connection.close();
+      return;
+    }
+  }
+
   /** @throws Error if the text is no request */
-  #answer(text: string): VmhostResponse {
+  #serve(text: string, connection: VmhostConnection): void {
     const { method, timeoutSeconds } = parseRequest(text);
-    switch (method as VmhostRequest['method']) {
+    if (method === 'watch') connection.watch(this.#controller);
+    else connection.respond(this.#answer(method, timeoutSeconds));
+  }
+
+  #answer(method: string, timeoutSeconds: number): VmhostResponse {
+    switch (method as Exclude<VmhostMethod, 'watch'>) {
       case 'status':
         return { ok: true, state: this.#controller.state };
       case 'info':
@@ -103,41 +127,63 @@ export class VmhostServer {
   }
 }
 
-/** One request, one answer, within the time of an exchange. */
+interface ConnectionOwner {
+  /** @throws Error if the text is no request */
+  request(text: string): void;
+  gone(): void;
+}
+
+/** One request and its answer, within the time of an exchange; a watcher stays until the VM is gone. */
 class VmhostConnection implements StreamHandlers {
   readonly #connection: StreamConnection;
-  readonly #answer: (text: string) => VmhostResponse;
-  readonly #gone: () => void;
+  readonly #owner: ConnectionOwner;
   readonly #timer: ReturnType<typeof setTimeout>;
   readonly #reader = new JsonObjectReader(MAX_VMHOST_MESSAGE);
+  readonly #whenClosed: Promise<void>;
+  #resolveClosed: () => void = () => {};
   #answered = false;
+  #unwatch: (() => void) | undefined;
+  /** Reports since the peer began to be slow. */
+  #unread = 0;
 
-  constructor(connection: StreamConnection, answer: (text: string) => VmhostResponse, gone: () => void) {
+  constructor(connection: StreamConnection, owner: ConnectionOwner) {
     this.#connection = connection;
-    this.#answer = answer;
-    this.#gone = gone;
+    this.#owner = owner;
     this.#timer = setTimeout(() => this.close(), EXCHANGE_TIMEOUT_MS);
+    this.#whenClosed = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
+  }
+
+  get watching(): boolean {
+    return this.#unwatch !== undefined;
   }
 
   data(bytes: Uint8Array): void {
     if (this.#answered) return;
     try {
       const text = this.#reader.add(bytes);
-      if (text !== undefined) this.#respond(this.#answer(text));
+      if (text !== undefined) this.#owner.request(text);
     } catch (error) {
       this.#refuse((error as Error).message);
     }
   }
 
   ended(): void {
-    if (!this.#answered) this.#refuse('it ends before it is complete');
+    // Whoever watches keeps its side open: its end is the only sign that it has gone.
+    if (this.watching) this.close();
+    else if (!this.#answered) this.#refuse('it ends before it is complete');
   }
 
-  drained(): void {}
+  drained(): void {
+    this.#unread = 0;
+  }
 
   closed(): void {
     clearTimeout(this.#timer);
-    this.#gone();
+    this.#unwatch?.();
+    this.#owner.gone();
+    this.#resolveClosed();
   }
 
   close(): void {
@@ -145,14 +191,34 @@ class VmhostConnection implements StreamHandlers {
     this.#connection.terminate();
   }
 
-  #refuse(reason: string): void {
-    this.#respond({ ok: false, error: `invalid request: ${reason}` });
-  }
-
-  #respond(response: VmhostResponse): void {
+  respond(response: VmhostResponse): void {
     this.#answered = true;
     this.#connection.write(encodeVmhost(response));
     this.#connection.end();
+  }
+
+  watch(controller: VmController): void {
+    this.#answered = true;
+    clearTimeout(this.#timer);
+    this.#connection.write(encodeVmhost({ ok: true, state: controller.state }));
+    this.#unwatch = controller.watch((event) => this.#report({ event }));
+  }
+
+  /** Resolves when the connection is closed. */
+  finish(exit: VmmExit | undefined): Promise<void> {
+    if (!this.watching) this.close();
+    else if (exit) this.#report({ exit });
+    this.#connection.end();
+    return this.#whenClosed;
+  }
+
+  #report(report: VmhostReport): void {
+    if (this.#connection.waiting && ++this.#unread > MAX_UNREAD_REPORTS) this.close();
+    else this.#connection.write(encodeVmhost(report));
+  }
+
+  #refuse(reason: string): void {
+    this.respond({ ok: false, error: `invalid request: ${reason}` });
   }
 }
 
@@ -168,8 +234,8 @@ function parseRequest(text: string): { method: string; timeoutSeconds: number } 
 }
 
 export interface ServedVmhost {
-  /** Closes every connection and stops listening. Removes nothing. */
-  close(): void;
+  /** Stops listening, tells watchers how the VM ended if it did, and closes every connection. Removes nothing. */
+  close(exit?: VmmExit): Promise<void>;
 }
 
 /** Listens where the claim allows it. @throws Error if the address cannot be listened on */
@@ -181,9 +247,9 @@ export async function listenVmhost(
   const server = new VmhostServer(controller, options);
   const listener = await listenStream(claim.socket, (connection) => server.accept(connection));
   return {
-    close: () => {
-      listener.close(true);
-      server.closeAll();
+    close: (exit) => {
+      listener.close(false);
+      return server.finish(exit);
     },
   };
 }

@@ -1,4 +1,5 @@
 /** A VM of this process as the vmhost protocol sees it. */
+import type { VmmEvent, VmmExit } from '../../vmm/events.ts';
 import type { Lifecycle } from '../../vmm/lifecycle.ts';
 import type { VmController } from './controller.ts';
 import { GUEST_AGENT_PORT } from './guestAgent.ts';
@@ -10,7 +11,9 @@ export const BACKEND = 'tsvmm';
 /** What the library's VirtualMachine has, and what a Vmm is made into. */
 export interface ControllableVm {
   readonly state: Lifecycle;
-  readonly exited: Promise<unknown>;
+  readonly exited: Promise<VmmExit>;
+  on(name: 'event', listener: (event: VmmEvent) => void): unknown;
+  off(name: 'event', listener: (event: VmmEvent) => void): unknown;
   info(): { readonly config: { readonly vsock?: { readonly socket: string } } };
   resume(): Promise<void>;
   powerButton(): Promise<void>;
@@ -36,6 +39,10 @@ export function vmController(
     sshPort,
     backend: BACKEND,
     exited: vm.exited,
+    watch: (listener) => {
+      vm.on('event', listener);
+      return () => vm.off('event', listener);
+    },
     stop: (timeoutMs) => new StopLadder(stoppable(vm), timeoutMs, log).run(),
     forceStop: async () => {
       await vm.close();

@@ -102,3 +102,54 @@ test('many clients at once are all answered', async () => {
   const answers = await Promise.all(Array.from({ length: 100 }, () => ask(socketPath, { method: 'status' })));
   expect(new Set(answers)).toEqual(new Set(['{"ok":true,"state":"running"}\n']));
 });
+
+/** Lines of a watcher as they come, until the connection is closed. */
+function watch(socketPath: string): { lines: unknown[]; socket: net.Socket; closed: Promise<unknown> } {
+  const lines: unknown[] = [];
+  const socket = net.connect({ path: socketPath }).setEncoding('utf8');
+  let rest = '';
+  socket.on('data', (text: string) => {
+    const parts = (rest + text).split('\n');
+    rest = parts.pop() as string;
+    for (const part of parts) lines.push(JSON.parse(part));
+  });
+  socket.write('{"method":"watch"}\n');
+  return { lines, socket, closed: new Promise((resolve) => socket.once('close', resolve)) };
+}
+
+test('a watcher hears what happens to the VM, and at last how it ended', async () => {
+  const { socketPath, controller } = await serve();
+  const { lines, closed } = watch(socketPath);
+  await vi.waitFor(() => expect(lines).toEqual([{ ok: true, state: 'running' }]));
+  for (const tell of controller.watchers) tell({ source: 'vm', event: 'paused' });
+  await vi.waitFor(() => expect(lines[1]).toEqual({ event: { source: 'vm', event: 'paused' } }));
+  controller.end();
+  await closed;
+  expect(lines[2]).toEqual({ exit: { reason: 'request', code: 0 } });
+  await vi.waitFor(() => expect(controller.watchers.size).toBe(0));
+});
+
+test('a watcher that has gone, or does not read, is forgotten', async () => {
+  const { socketPath, controller } = await serve();
+  const gone = watch(socketPath);
+  const deaf = watch(socketPath);
+  await vi.waitFor(() => expect(controller.watchers.size).toBe(2));
+  deaf.socket.pause();
+  gone.socket.destroy();
+  await vi.waitFor(() => expect(controller.watchers.size).toBe(1));
+  const event = { source: 'vm', event: 'x'.repeat(10_000) } as const;
+  for (let i = 0; i < 3_000; i++) for (const tell of controller.watchers) tell(event);
+  await vi.waitFor(() => expect(controller.watchers.size).toBe(0));
+});
+
+test('watchers are not pushed out by clients that say nothing', async () => {
+  const { socketPath, controller } = await serve();
+  const { lines } = watch(socketPath);
+  await vi.waitFor(() => expect(controller.watchers.size).toBe(1));
+  const silent = Array.from({ length: 300 }, () => net.connect({ path: socketPath }).on('error', () => {}));
+  await Promise.all(silent.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
+  await ask(socketPath, { method: 'status' });
+  for (const tell of controller.watchers) tell({ source: 'vm', event: 'paused' });
+  await vi.waitFor(() => expect(lines).toHaveLength(2));
+  for (const socket of silent) socket.destroy();
+});

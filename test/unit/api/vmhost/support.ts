@@ -6,6 +6,7 @@ import path from 'node:path';
 import { onTestFinished } from 'vitest';
 import type { VmController } from '../../../../src/api/vmhost/controller.ts';
 import { listenVmhost } from '../../../../src/api/vmhost/server.ts';
+import type { VmmEvent, VmmExit } from '../../../../src/vmm/events.ts';
 
 export function temporaryFolder(): string {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-vmhost-'));
@@ -19,14 +20,20 @@ export class FakeController implements VmController {
   sshPort = 0;
   backend = 'tsvmm';
   readonly stops: (number | 'force')[] = [];
-  readonly exited: Promise<void>;
+  readonly exited: Promise<VmmExit>;
   end: () => void = () => {};
+  readonly watchers = new Set<(event: VmmEvent) => void>();
   failure: Error | undefined;
 
   constructor() {
     this.exited = new Promise((resolve) => {
-      this.end = resolve;
+      this.end = () => resolve({ reason: 'request', code: 0 });
     });
+  }
+
+  watch(listener: (event: VmmEvent) => void): () => void {
+    this.watchers.add(listener);
+    return () => this.watchers.delete(listener);
   }
 
   async stop(timeoutMs: number): Promise<void> {
@@ -37,7 +44,7 @@ export class FakeController implements VmController {
 
   async forceStop(): Promise<void> {
     this.stops.push('force');
-    this.end();
+    await this.exited;
   }
 }
 
@@ -53,6 +60,7 @@ export async function serve(): Promise<Served> {
   const lines: string[] = [];
   const claim = { socket: { path: socketPath }, release: () => {} };
   const service = await listenVmhost(controller, claim, { log: (line) => lines.push(line) });
+  void controller.exited.then((exit) => service.close(exit));
   onTestFinished(() => service.close());
   return { socketPath, controller, lines };
 }

@@ -1,0 +1,133 @@
+/** One VM below a supervisor's folder, from its start to its end. */
+import { EventEmitter } from 'node:events';
+import { keepIgnoredSignals, onSignal } from '../../host/signals.ts';
+import type { NativeAddon } from '../../native.ts';
+import { describeError } from '../../vmm/errors.ts';
+import type { VmmEvent } from '../../vmm/events.ts';
+import { Vmm } from '../../vmm/vmm.ts';
+import type { RestServer } from '../rest/server.ts';
+import { claimSocket, type SocketClaim } from '../rest/socketClaim.ts';
+import type { Log } from './log.ts';
+import { provisionGuest } from './provision.ts';
+import { serveClaimed, type VmhostService } from './serve.ts';
+import type { SupervisorLink } from './supervisorLink.ts';
+import { type ControllableVm, vmController } from './vmController.ts';
+import { readVmFolder, type VmFolder } from './vmFolder.ts';
+
+export interface VmhostProcessOptions {
+  /** The supervisor's folder, and the VM's below it. */
+  readonly configDir: string;
+  readonly vmDir: string;
+  readonly apiSocket?: string;
+  readonly log: Log;
+  readonly link?: SupervisorLink;
+}
+
+export class VmhostProcess {
+  readonly #native: NativeAddon;
+  readonly #options: VmhostProcessOptions;
+  readonly #log: Log;
+  readonly #vmm: Vmm;
+  readonly #events = new EventEmitter<{ event: [VmmEvent] }>();
+  #rest: RestServer | undefined;
+  #service: VmhostService | undefined;
+
+  constructor(native: NativeAddon, options: VmhostProcessOptions) {
+    this.#native = native;
+    this.#options = options;
+    this.#log = options.log;
+    const { link } = options;
+    // Any number of supervisors may watch.
+    this.#events.setMaxListeners(0);
+    if (link) this.#events.on('event', (event) => link.send({ event }));
+    this.#vmm = new Vmm({
+      native,
+      onWarning: (message) => this.#log(`warning: ${message}`),
+      onNote: (message) => this.#log(message),
+      onEvent: (event) => this.#events.emit('event', event),
+    });
+  }
+
+  /** @returns the exit code. @throws VmmError or ConfigError if the VM cannot be started */
+  async run(): Promise<number> {
+    // Only one process at a time may start this VM.
+    const claim = claimSocket(this.#native, { path: `${this.#options.vmDir}/vmhost.sock` });
+    const quit = () => void this.#vmm.quit();
+    keepIgnoredSignals();
+    onSignal('SIGTERM', quit);
+    onSignal('SIGINT', quit);
+    process.on('exit', () => {
+      this.#vmm.abandon();
+      claim.release();
+    });
+    try {
+      await this.#start(claim);
+    } catch (error) {
+      await this.#vmm.quit();
+      await this.#rest?.close();
+      throw error;
+    }
+    const exit = await this.#vmm.exited;
+    this.#log(`the VM ended: ${exit.reason}${exit.message === undefined ? '' : `: ${exit.message}`}`);
+    this.#options.link?.send({ exit });
+    await Promise.all([this.#rest?.close(), this.#service?.close(), this.#options.link?.close()]);
+    return exit.code;
+  }
+
+  async #start(claim: SocketClaim): Promise<void> {
+    const { configDir, vmDir, link, log } = this.#options;
+    const folder = await readVmFolder(configDir, vmDir);
+    // Relative paths of the configuration begin there.
+    process.chdir(vmDir);
+    await this.#vmm.create(folder.config);
+    await this.#vmm.boot();
+    log('the VM runs');
+    link?.send({ ok: true, state: 'running' });
+    await this.#serveRest();
+    await this.#provision(folder);
+    if (this.#vmm.state === 'none') return;
+    const sshPort = folder.daemon?.state.sshPort ?? 0;
+    const controller = vmController(this.#controllable(), { sshPort, log });
+    this.#service = await serveClaimed(claim, controller, `${vmDir}/vmhost.pid`, { log });
+    log(`serving ${vmDir}/vmhost.sock`);
+  }
+
+  #controllable(): ControllableVm {
+    const vmm = this.#vmm;
+    const events = this.#events;
+    return {
+      get state() {
+        return vmm.state;
+      },
+      exited: vmm.exited,
+      on: (name, listener) => events.on(name, listener),
+      off: (name, listener) => events.off(name, listener),
+      info: () => vmm.info(),
+      resume: () => vmm.resume(),
+      powerButton: () => vmm.powerButton(),
+      close: () => vmm.quit(),
+    };
+  }
+
+  async #serveRest(): Promise<void> {
+    const { apiSocket } = this.#options;
+    if (apiSocket === undefined) return;
+    const { serveRest } = await import('../rest/server.ts');
+    const claim = claimSocket(this.#native, { path: apiSocket });
+    process.on('exit', () => claim.release());
+    this.#rest = serveRest(this.#vmm, claim, this.#native);
+  }
+
+  /** A guest that cannot be set up runs on: whoever looks for the reason can reach it. */
+  async #provision(folder: VmFolder): Promise<void> {
+    if (folder.daemon === undefined) return;
+    const gone = new AbortController();
+    void this.#vmm.exited.then(() => gone.abort());
+    try {
+      await provisionGuest(folder, folder.config.vsock?.socket as string, gone.signal);
+      this.#log("the guest's agent has its configuration");
+    } catch (error) {
+      this.#log(`the guest could not be set up: ${describeError(error)}`);
+    }
+  }
+}

@@ -1,0 +1,49 @@
+/** What a VM's process tells a supervisor, over whichever connection: lines of JSON, bounded, and not trusted. */
+import type { Socket } from 'node:net';
+import { StringDecoder } from 'node:string_decoder';
+import { MAX_VMHOST_MESSAGE } from '../api/vmhost/protocol.ts';
+import type { VmmEvent, VmmExit } from '../vmm/events.ts';
+
+/** One line: an answer, an event, or the end. */
+export interface ChildMessage {
+  readonly hello?: { readonly pid: number; readonly name?: string };
+  readonly ok?: boolean;
+  readonly error?: string;
+  readonly state?: string;
+  readonly event?: VmmEvent;
+  readonly exit?: VmmExit;
+}
+
+/**
+ * Hears a connection line by line until it is closed. One that sends what is no message is closed.
+ * @param closed comes last, once
+ */
+export function hearChild(
+  socket: Socket,
+  message: (message: ChildMessage) => void,
+  closed: () => void,
+): void {
+  const decoder = new StringDecoder('utf8');
+  let rest = '';
+  socket.on('data', (bytes) => {
+    const lines = (rest + decoder.write(bytes)).split('\n');
+    rest = lines.pop() as string;
+    if (rest.length > MAX_VMHOST_MESSAGE) socket.destroy();
+    for (const line of lines) {
+      const parsed = parse(line);
+      if (parsed === undefined) return void socket.destroy();
+      message(parsed);
+    }
+  });
+  socket.on('error', () => {});
+  socket.once('close', closed);
+}
+
+function parse(line: string): ChildMessage | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === 'object' && value !== null ? (value as ChildMessage) : undefined;
+  } catch {
+    return undefined;
+  }
+}

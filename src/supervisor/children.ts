@@ -1,0 +1,205 @@
+/** The processes of VMs that this supervisor starts, and a pool of some that have no VM yet and so start one at once. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chmodSync, rmSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { encodeLine } from '../api/vmhost/protocol.ts';
+import { BACKEND } from '../api/vmhost/vmController.ts';
+import { type ChildMessage, hearChild } from './childLink.ts';
+import type { Places } from './places.ts';
+
+/** How long a process may take until it reports. */
+const HELLO_MS = 20_000;
+/** After one of the pool was taken, or could not be made: others start meanwhile. */
+const REFILL_MS = 20;
+const REFILL_AFTER_FAILURE_MS = 5_000;
+
+/** A connected process. Its messages come from the moment of `hear`. */
+export class Child {
+  readonly pid: number;
+  readonly #socket: Socket;
+  #message: (message: ChildMessage) => void = (message) => this.#early.push(message);
+  #closed: () => void = () => {
+    this.#isClosed = true;
+  };
+  #early: ChildMessage[] = [];
+  #isClosed = false;
+
+  constructor(pid: number, socket: Socket) {
+    this.pid = pid;
+    this.#socket = socket;
+  }
+
+  get connected(): boolean {
+    return !this.#isClosed;
+  }
+
+  hear(message: (message: ChildMessage) => void, closed: () => void): void {
+    const early = this.#early.splice(0);
+    this.#message = message;
+    this.#closed = closed;
+    early.forEach(message);
+    if (this.#isClosed) closed();
+  }
+
+  assign(name: string): void {
+    this.#socket.write(encodeLine({ start: { name } }));
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  /** For who reads the connection. */
+  deliver(message: ChildMessage): void {
+    this.#message(message);
+  }
+  lost(): void {
+    this.#isClosed = true;
+    this.#closed();
+  }
+}
+
+export interface ChildrenOptions {
+  readonly places: Places;
+  readonly launcher: string;
+  /** Processes that wait for a VM. */
+  readonly poolSize: number;
+}
+
+export class Children {
+  readonly #options: ChildrenOptions;
+  readonly #server: Server;
+  /** Started and not heard of yet, by process id. */
+  readonly #expected = new Map<number, { resolve: (child: Child) => void; reject: (error: Error) => void }>();
+  readonly #pool = new Set<Child>();
+  #filling = 0;
+  #refill: ReturnType<typeof setTimeout> | undefined;
+  #ended = false;
+
+  constructor(options: ChildrenOptions) {
+    this.#options = options;
+    this.#server = createServer((socket) => this.#greet(socket));
+  }
+
+  /** The socket is this supervisor's, which holds the lock of its folder. @throws Error */
+  async listen(): Promise<void> {
+    const { childSocket } = this.#options.places;
+    rmSync(childSocket, { force: true });
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen(childSocket, resolve);
+    });
+    chmodSync(childSocket, 0o600);
+    this.#fillPool();
+  }
+
+  /** Ends those that have no VM; the others live on. */
+  close(): void {
+    this.#ended = true;
+    clearTimeout(this.#refill);
+    for (const child of this.#pool) child.close();
+    this.#server.close();
+    rmSync(this.#options.places.childSocket, { force: true });
+  }
+
+  /** A process that starts the VM. @throws Error if it cannot be started or does not report */
+  async start(name: string): Promise<Child> {
+    const [ready] = this.#pool;
+    if (ready === undefined) return this.#launch(name);
+    this.#pool.delete(ready);
+    ready.assign(name);
+    this.#refillSoon(REFILL_MS);
+    return ready;
+  }
+
+  #launch(name: string | undefined): Promise<Child> {
+    const { places, launcher } = this.#options;
+    const words = [
+      ...(name === undefined ? [] : ['--name', name]),
+      ...['--backend', BACKEND, '--config-dir', places.root],
+      ...['--api-socket', 'api.sock', '--supervisor', places.childSocket],
+    ];
+    // A session of its own: what ends the supervisor, or its terminal, does not end VMs.
+    const process = spawn(launcher, ['vmhost', ...words], { stdio: 'ignore', detached: true, cwd: '/' });
+    process.unref();
+    return this.#expect(process);
+  }
+
+  #expect(process: ChildProcess): Promise<Child> {
+    const { pid } = process;
+    return new Promise((resolve, reject) => {
+      const fail = (reason: string) => {
+        if (pid !== undefined) this.#expected.delete(pid);
+        clearTimeout(timer);
+        reject(new Error(`The process of a VM ${reason}`));
+      };
+      const timer = setTimeout(() => {
+        process.kill('SIGKILL');
+        fail(`did not report within ${HELLO_MS / 1000} s`);
+      }, HELLO_MS);
+      process.once('error', (error) => fail(`cannot be started: ${error.message}`));
+      process.once('exit', (code, signal) => fail(`ended at once (${signal ?? `exit code ${code}`})`));
+      if (pid === undefined) return;
+      const done = (child: Child) => {
+        clearTimeout(timer);
+        resolve(child);
+      };
+      this.#expected.set(pid, { resolve: done, reject });
+    });
+  }
+
+  /** Only a process that was started here is listened to. */
+  #greet(socket: Socket): void {
+    let child: Child | undefined;
+    const timer = setTimeout(() => socket.destroy(), HELLO_MS);
+    const first = (message: ChildMessage) => {
+      clearTimeout(timer);
+      const pid = message.hello?.pid;
+      const expected = pid === undefined ? undefined : this.#expected.get(pid);
+      if (pid === undefined || expected === undefined) return void socket.destroy();
+      this.#expected.delete(pid);
+      child = new Child(pid, socket);
+      expected.resolve(child);
+    };
+    hearChild(
+      socket,
+      (message) => (child === undefined ? first(message) : child.deliver(message)),
+      () => {
+        clearTimeout(timer);
+        child?.lost();
+      },
+    );
+  }
+
+  #refillSoon(ms: number): void {
+    if (this.#ended) return;
+    clearTimeout(this.#refill);
+    this.#refill = setTimeout(() => this.#fillPool(), ms);
+  }
+
+  #fillPool(): void {
+    while (!this.#ended && this.#pool.size + this.#filling < this.#options.poolSize) {
+      this.#filling++;
+      this.#launch(undefined)
+        .then(
+          (child) => this.#addToPool(child),
+          () => this.#refillSoon(REFILL_AFTER_FAILURE_MS),
+        )
+        .finally(() => {
+          this.#filling--;
+        });
+    }
+  }
+
+  #addToPool(child: Child): void {
+    if (this.#ended) {
+      child.close();
+      return;
+    }
+    this.#pool.add(child);
+    const gone = () => {
+      if (this.#pool.delete(child)) this.#refillSoon(REFILL_AFTER_FAILURE_MS);
+    };
+    child.hear(() => {}, gone);
+  }
+}

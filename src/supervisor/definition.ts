@@ -1,0 +1,92 @@
+/** What a supervisor is told of a VM, apart from the machine itself. */
+import { ConfigError } from '../config/configError.ts';
+import { decode } from '../config/decode.ts';
+import { U32 } from '../config/limits.ts';
+import type { Infer, Input } from '../config/schema.ts';
+import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
+
+export const restartPolicy = {
+  type: 'object',
+  name: 'RestartPolicy',
+  strict: true,
+  fields: {
+    when: {
+      type: 'enum',
+      values: { Never: 'no', OnFailure: 'on-failure', Always: 'always' },
+      default: 'Never',
+      help: 'Whether a VM that ended of its own accord is started again',
+    },
+    max_retries: {
+      type: 'integer',
+      max: U32,
+      default: 0,
+      help: 'Starts in a row that may fail before it is given up, 0 for any number',
+    },
+  },
+} as const;
+
+export const limitsConfig = {
+  type: 'object',
+  name: 'VmLimits',
+  strict: true,
+  fields: {
+    cpus: { type: 'integer', max: 1_000_000, help: 'Processors that the process may use, in thousandths' },
+    memory: { type: 'integer', size: true, help: 'Bytes that the process may use, guest memory included' },
+  },
+} as const;
+
+export const vmPolicy = {
+  type: 'object',
+  name: 'VmPolicy',
+  strict: true,
+  fields: {
+    autostart: { type: 'boolean', default: false, help: 'Start the VM when the supervisor starts' },
+    restart: { ...restartPolicy, default: {}, help: 'What to do when the VM ends' },
+    limits: {
+      ...limitsConfig,
+      default: {},
+      help: 'Limits by a control group, where the supervisor may make one',
+    },
+    start_timeout: { type: 'integer', max: 86_400, default: 60, help: 'Seconds that a start may take' },
+    stop_timeout: {
+      type: 'integer',
+      max: 86_400,
+      default: 30,
+      help: 'Seconds that the guest may take to shut down before it is ended by force',
+    },
+  },
+} as const;
+
+export type VmPolicy = Infer<typeof vmPolicy>;
+export type VmPolicyInput = Input<typeof vmPolicy>;
+
+export interface Definition {
+  readonly name: string;
+  /** As it was given: defaults are filled in when the VM starts. */
+  readonly config: VmConfigInput;
+  readonly policy: VmPolicy;
+}
+
+/** Letters and digits first; what a path, a shell and a table have no trouble with. */
+const NAME = /^[A-Za-z0-9][\w.+-]{0,62}$/;
+
+/** @throws ConfigError */
+export function checkName(name: unknown): string {
+  if (typeof name === 'string' && NAME.test(name)) return name;
+  throw new ConfigError(
+    'invalid',
+    `${JSON.stringify(name)?.slice(0, 80)} is no name of a VM: 1 to 63 letters, digits and _ . + -, a letter or digit first`,
+  );
+}
+
+/** @param value `{ name, config, policy? }` @throws ConfigError */
+export function readDefinition(value: unknown): Definition {
+  const { name, config, policy } = (value ?? {}) as Record<string, unknown>;
+  // Says now what a start would say.
+  decode(vmConfig, config, 'config');
+  return {
+    name: checkName(name),
+    config: config as VmConfigInput,
+    policy: decode(vmPolicy, policy ?? {}, 'policy'),
+  };
+}

@@ -1,0 +1,47 @@
+/** The processes of VMs that an earlier supervisor, or somebody else, started: found by what they left in the VM's folder. */
+import { readFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { CONNECT_TIMEOUT_MS, encodeVmhost } from '../api/vmhost/protocol.ts';
+import { hearChild } from './childLink.ts';
+import { Child } from './children.ts';
+
+/** The process that a VM's folder names, if it is there and is one of ours. */
+export function processOf(folder: string): number | undefined {
+  try {
+    const pid = Number(readFileSync(`${folder}/vmhost.pid`, 'utf8').trim());
+    if (!Number.isSafeInteger(pid) || pid <= 1) return undefined;
+    // Ids are used again: whoever has this one now must be what it was.
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes('vmhost') ? pid : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Watches that process. @throws Error if it does not answer */
+export function watchFound(folder: string, pid: number): Promise<Child> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path: `${folder}/vmhost.sock` });
+    let child: Child | undefined;
+    const fail = (reason: string) => {
+      clearTimeout(timer);
+      socket.destroy();
+      reject(new Error(`The process ${pid} of the VM ${reason}`));
+    };
+    const timer = setTimeout(
+      () => fail(`did not answer within ${CONNECT_TIMEOUT_MS / 1000} s`),
+      CONNECT_TIMEOUT_MS,
+    );
+    socket.once('connect', () => socket.write(encodeVmhost({ method: 'watch' })));
+    hearChild(
+      socket,
+      (message) => {
+        if (child) return child.deliver(message);
+        if (!message.ok) return fail(`refused to be watched: ${message.error ?? 'no reason given'}`);
+        clearTimeout(timer);
+        child = new Child(pid, socket);
+        resolve(child);
+      },
+      () => (child ? child.lost() : fail('closed the connection')),
+    );
+  });
+}

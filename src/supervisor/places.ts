@@ -1,0 +1,28 @@
+/** Where a supervisor keeps what it knows. */
+import { homedir } from 'node:os';
+import { resolve } from 'node:path';
+
+export interface Places {
+  /** Everything else is below it; a VM's folder is `vms/NAME`. */
+  readonly root: string;
+  /** For programs and the command line. */
+  readonly apiSocket: string;
+  /** For the processes of VMs, which report here. */
+  readonly childSocket: string;
+}
+
+/**
+ * @param dir everything below it; unless given, where a system service (root) or a user's own is expected to keep its state
+ * and sockets (XDG Base Directory Specification)
+ */
+export function supervisorPlaces(dir: string | undefined, environment: NodeJS.ProcessEnv): Places {
+  if (dir !== undefined) return below(resolve(dir), resolve(dir));
+  if (process.getuid?.() === 0) return below('/var/lib/tsvmm', '/run/tsvmm');
+  const home = environment.HOME ?? homedir();
+  const state = `${environment.XDG_STATE_HOME ?? `${home}/.local/state`}/tsvmm`;
+  return below(state, environment.XDG_RUNTIME_DIR ? `${environment.XDG_RUNTIME_DIR}/tsvmm` : state);
+}
+
+function below(root: string, runtime: string): Places {
+  return { root, apiSocket: `${runtime}/tsvmmd.sock`, childSocket: `${runtime}/children.sock` };
+}

@@ -1,0 +1,197 @@
+/** Every call of the supervisor's API, and what it does. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { ConfigError } from '../config/configError.ts';
+import { decode } from '../config/decode.ts';
+import type { Infer } from '../config/schema.ts';
+import { packageVersion } from '../vmm/version.ts';
+import { forwardToVm } from './forward.ts';
+import { metricsText } from './metrics.ts';
+import { vmStats } from './stats.ts';
+import { streamEvents, streamLog } from './streams.ts';
+import type { Supervisor } from './supervisor.ts';
+
+export interface Answer {
+  /** 200 with JSON and 204 without, unless given. */
+  readonly status?: number;
+  readonly json?: unknown;
+}
+
+export interface RouteRequest {
+  readonly route: Route;
+  /** From the path, by place. */
+  readonly parameters: readonly string[];
+  readonly supervisor: Supervisor;
+  readonly url: URL;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  /** The body as JSON; undefined if there is none. */
+  body(): Promise<unknown>;
+}
+
+export interface Route {
+  readonly method: string;
+  /** `*` is one part of a path, `**` at the end is all the rest. */
+  readonly path: string;
+  readonly help: string;
+  /** Nothing is answered by who has answered already. */
+  handle(call: RouteRequest): Answer | undefined | Promise<Answer | undefined>;
+}
+
+const stopRequest = {
+  type: 'object',
+  name: 'StopRequest',
+  strict: true,
+  fields: {
+    timeout_seconds: {
+      type: 'integer',
+      max: 86_400,
+      help: "Until the VM is ended by force; the policy's unless given",
+    },
+    force: { type: 'boolean', default: false, help: 'End it at once' },
+  },
+} as const;
+
+type StopRequest = Infer<typeof stopRequest>;
+
+export const routes: readonly Route[] = [
+  {
+    method: 'GET',
+    path: '/v1/ping',
+    help: 'Version and process of the supervisor',
+    handle: () => ({ json: { version: packageVersion, pid: process.pid } }),
+  },
+  {
+    method: 'GET',
+    path: '/v1/vms',
+    help: 'All VMs',
+    handle: ({ supervisor }) => ({ json: supervisor.list() }),
+  },
+  {
+    method: 'POST',
+    path: '/v1/vms',
+    help: 'Define a VM: { name, config, policy }',
+    handle: async ({ supervisor, body }) => ({ status: 201, json: supervisor.define(await body()) }),
+  },
+  {
+    method: 'GET',
+    path: '/v1/vms/*',
+    help: 'One VM',
+    handle: ({ supervisor, parameters }) => ({ json: vmOf(supervisor, parameters).describe() }),
+  },
+  {
+    method: 'PUT',
+    path: '/v1/vms/*',
+    help: 'Replace a definition; it takes effect when the VM starts the next time',
+    handle: async ({ supervisor, parameters, body }) => ({
+      json: supervisor.redefine(parameters[0] as string, await body()),
+    }),
+  },
+  {
+    method: 'DELETE',
+    path: '/v1/vms/*',
+    help: 'Remove a VM and its folder; ?force=true ends it first',
+    handle: async ({ supervisor, parameters, url }) => {
+      await supervisor.remove(parameters[0] as string, url.searchParams.get('force') === 'true');
+      return {};
+    },
+  },
+  {
+    method: 'POST',
+    path: '/v1/vms/*/start',
+    help: 'Start a VM; answered when its guest runs',
+    handle: async ({ supervisor, parameters }) => {
+      await vmOf(supervisor, parameters).start();
+      return {};
+    },
+  },
+  {
+    method: 'POST',
+    path: '/v1/vms/*/stop',
+    help: 'Stop a VM: { timeout_seconds, force }; answered when it is gone',
+    handle: async (call) => {
+      await stop(call);
+      return {};
+    },
+  },
+  {
+    method: 'POST',
+    path: '/v1/vms/*/restart',
+    help: 'Stop and start a VM',
+    handle: async (call) => {
+      await stop(call);
+      await vmOf(call.supervisor, call.parameters).start();
+      return {};
+    },
+  },
+  {
+    method: 'GET',
+    path: '/v1/vms/*/log',
+    help: '?file=serial|vmhost&tail=LINES&follow=true',
+    handle: streamLog,
+  },
+  {
+    method: 'GET',
+    path: '/v1/vms/*/stats',
+    help: "Processor time and memory of the VM's process, and its devices' counters",
+    handle: async ({ supervisor, parameters }) => ({ json: await vmStats(vmOf(supervisor, parameters)) }),
+  },
+  { method: '*', path: '/v1/vms/*/api/**', help: "The VM's own REST API, below it", handle: forwardToVm },
+  {
+    method: 'GET',
+    path: '/v1/events',
+    help: 'Events of all VMs as Server-Sent Events; ?after=ID begins there',
+    handle: streamEvents,
+  },
+  {
+    method: 'GET',
+    path: '/metrics',
+    help: "All VMs in Prometheus' text format",
+    handle: async ({ supervisor, response }) => {
+      const text = await metricsText(supervisor);
+      response.writeHead(200, { 'Content-Type': 'text/plain; version=0.0.4' }).end(text);
+      return undefined;
+    },
+  },
+];
+
+export function findRoute(
+  method: string,
+  path: string,
+): { readonly route: Route; readonly parameters: readonly string[] } | undefined {
+  const parts = path.split('/');
+  for (const route of routes) {
+    if (route.method !== '*' && route.method !== method) continue;
+    const parameters = match(route.path.split('/'), parts);
+    if (parameters) return { route, parameters };
+  }
+  return undefined;
+}
+
+function match(pattern: readonly string[], parts: readonly string[]): string[] | undefined {
+  const parameters: string[] = [];
+  for (const [index, expected] of pattern.entries()) {
+    if (expected === '**') return [...parameters, parts.slice(index).join('/')];
+    const part = parts[index];
+    if (part === undefined || (expected !== '*' && expected !== part)) return undefined;
+    if (expected === '*') parameters.push(decodePart(part));
+  }
+  return parts.length === pattern.length ? parameters : undefined;
+}
+
+function decodePart(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw new ConfigError('malformed', `The path has "${part}", which is not encoded as a URL's`);
+  }
+}
+
+export function vmOf(supervisor: Supervisor, parameters: readonly string[]) {
+  return supervisor.get(parameters[0] as string);
+}
+
+async function stop({ supervisor, parameters, body }: RouteRequest): Promise<void> {
+  const vm = vmOf(supervisor, parameters);
+  const { timeout_seconds, force }: StopRequest = decode(stopRequest, (await body()) ?? {});
+  await vm.stop(timeout_seconds ?? vm.definition.policy.stop_timeout, force);
+}

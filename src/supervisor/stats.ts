@@ -1,0 +1,69 @@
+/** What a VM's process uses, and what its devices count. */
+import { readFileSync } from 'node:fs';
+import { request as httpRequest } from 'node:http';
+import { VM_API_SOCKET } from './forward.ts';
+import type { SupervisedVm } from './supervisedVm.ts';
+
+export interface ProcessUse {
+  /** Seconds of processor time so far. */
+  readonly cpu_seconds: number;
+  /** Bytes of memory in use, guest memory included. */
+  readonly memory_bytes: number;
+}
+
+export interface VmStats extends Partial<ProcessUse> {
+  readonly state: string;
+  /** By device and name; absent where the VM does not answer. */
+  readonly counters?: unknown;
+}
+
+/** How long the VM's process may take. */
+const ANSWER_MS = 2_000;
+const MAX_ANSWER = 1 << 20;
+/** What /proc counts processor time in, on every Linux (USER_HZ). */
+const TICKS_PER_SECOND = 100;
+const PAGE = 4096;
+
+export async function vmStats(vm: SupervisedVm): Promise<VmStats> {
+  const { state, pid, folder } = vm.describe();
+  if (pid === undefined) return { state };
+  const counters = await vmCounters(folder).catch(() => undefined);
+  return { state, ...processUse(pid), ...(counters !== undefined && { counters }) };
+}
+
+/** Undefined if the process has gone. */
+export function processUse(pid: number): ProcessUse | undefined {
+  try {
+    // Fields are counted behind the command's name, which may have anything in it (proc(5)).
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? [];
+    const pages = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]);
+    return {
+      cpu_seconds: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND,
+      memory_bytes: pages * PAGE,
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+function vmCounters(folder: string): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const path = '/api/v1/vm.counters';
+    const sent = httpRequest({ socketPath: `${folder}/${VM_API_SOCKET}`, path, agent: false }, (answer) => {
+      let text = '';
+      answer.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk;
+        if (text.length > MAX_ANSWER) sent.destroy(new Error('an answer without end'));
+      });
+      answer.on('error', reject).on('end', () => {
+        try {
+          resolve(answer.statusCode === 200 ? JSON.parse(text) : undefined);
+        } catch (error) {
+          reject(error);
+        }
+      });
+    });
+    sent.setTimeout(ANSWER_MS, () => sent.destroy(new Error('no answer')));
+    sent.on('error', reject).end();
+  });
+}

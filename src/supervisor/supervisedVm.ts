@@ -1,0 +1,357 @@
+/** One VM under a supervisor: its definition, its process, and what is done when that ends. */
+import { readFileSync } from 'node:fs';
+import { VmhostClient } from '../api/vmhost/client.ts';
+import { describeError, VmmError } from '../vmm/errors.ts';
+import type { VmmExit } from '../vmm/events.ts';
+import type { ChildMessage } from './childLink.ts';
+import type { Child } from './children.ts';
+import type { Definition } from './definition.ts';
+import type { SupervisorEvent } from './eventHistory.ts';
+import { processOf, watchFound } from './foundChild.ts';
+
+export type VmState =
+  | 'stopped'
+  | 'starting'
+  | 'running'
+  | 'stopping'
+  /** Ended by itself, and about to be started again. */
+  | 'waiting'
+  /** Ended by itself, and not started again. */
+  | 'failed'
+  /** Its process is there and does not answer. */
+  | 'unresponsive';
+
+export interface SupervisedVmContext {
+  readonly folder: string;
+  /** A process that starts the VM. */
+  startChild(): Promise<Child>;
+  /** Puts the process under the VM's limits. @returns what could not be done */
+  limit(pid: number): string | undefined;
+  setWanted(wanted: boolean): void;
+  report(event: Pick<SupervisorEvent, 'source' | 'event' | 'properties'>): void;
+}
+
+/** Between starts of a VM that ends again and again. */
+const BACK_OFF = { firstMs: 1_000, maxMs: 60_000 };
+/** A VM that ran this long is taken for well: what follows begins anew. */
+const WELL_MS = 60_000;
+/** Between attempts to reach a process that does not answer. */
+const RECONNECT_MS = 5_000;
+/** How long a process may take to end once its VM has, or once it was killed. */
+const END_MS = 15_000;
+
+export class SupervisedVm {
+  readonly #context: SupervisedVmContext;
+  #definition: Definition;
+  #state: VmState = 'stopped';
+  #child: Child | undefined;
+  #pid: number | undefined;
+  #startedAt: number | undefined;
+  #lastExit: VmmExit | { readonly reason: 'killed' } | undefined;
+  #lastError: string | undefined;
+  #failures = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Somebody asked for the end. */
+  #stopping = false;
+  #ended: (() => void)[] = [];
+  #detached = false;
+
+  constructor(definition: Definition, context: SupervisedVmContext) {
+    this.#definition = definition;
+    this.#context = context;
+  }
+
+  get definition(): Definition {
+    return this.#definition;
+  }
+
+  get state(): VmState {
+    return this.#state;
+  }
+
+  /** Whether there is a process. */
+  get alive(): boolean {
+    return !['stopped', 'failed', 'waiting'].includes(this.#state);
+  }
+
+  describe(): VmDescription {
+    const { name, config, policy } = this.#definition;
+    return {
+      name,
+      state: this.#state,
+      ...(this.#pid !== undefined && { pid: this.#pid }),
+      ...(this.#startedAt !== undefined &&
+        this.alive && { started_at: new Date(this.#startedAt).toISOString() }),
+      ...(this.#lastExit && { last_exit: this.#lastExit }),
+      ...(this.#lastError !== undefined && { error: this.#lastError }),
+      restarts: this.#failures,
+      folder: this.#context.folder,
+      config,
+      policy,
+    };
+  }
+
+  /** Takes effect at the next start. */
+  redefine(definition: Definition): void {
+    this.#definition = definition;
+  }
+
+  /** Resolves when the guest runs. @throws VmmError why it does not */
+  async start(): Promise<void> {
+    if (this.alive)
+      throw new VmmError(`The VM ${this.#definition.name} is ${this.#state}`, { kind: 'conflict' });
+    clearTimeout(this.#timer);
+    this.#failures = 0;
+    this.#context.setWanted(true);
+    await this.#start();
+  }
+
+  /**
+   * Ends the VM: in order within the time, else by force. Resolves when its process is gone; at once if there is none.
+   * @throws VmmError if it does not go
+   */
+  async stop(seconds: number, force = false): Promise<void> {
+    this.#context.setWanted(false);
+    clearTimeout(this.#timer);
+    if (!this.alive) {
+      this.#state = 'stopped';
+      return;
+    }
+    this.#stopping = true;
+    this.#state = 'stopping';
+    const gone = this.#gone((seconds + END_MS / 1000) * 1000);
+    const client = new VmhostClient(`${this.#context.folder}/vmhost.sock`);
+    try {
+      await (force ? client.forceStop() : client.stop(seconds));
+    } catch (error) {
+      this.#kill(describeError(error));
+    }
+    if (await gone) return;
+    this.#kill('it did not end in time');
+    if (!(await this.#gone(END_MS))) {
+      throw new VmmError(
+        `The process ${this.#pid} of ${this.#definition.name} does not end, though it was killed`,
+      );
+    }
+  }
+
+  /** Takes a process over that is there already. Resolves when that is decided. */
+  async adopt(): Promise<void> {
+    const pid = processOf(this.#context.folder);
+    if (pid === undefined) return;
+    this.#pid = pid;
+    this.#startedAt ??= Date.now();
+    await this.#reconnect();
+  }
+
+  /** Lets go of the process, which lives on. */
+  detach(): void {
+    this.#detached = true;
+    clearTimeout(this.#timer);
+    this.#child?.close();
+  }
+
+  async #start(): Promise<void> {
+    this.#state = 'starting';
+    this.#stopping = false;
+    this.#lastError = undefined;
+    this.#lastExit = undefined;
+    this.#startedAt = Date.now();
+    try {
+      await this.#attachStarting(await this.#launch());
+    } catch (error) {
+      this.#lastError = describeError(error);
+      this.#tell('start-failed', { reason: this.#lastError });
+      throw new VmmError(`The VM ${this.#definition.name} could not start`, { cause: error });
+    }
+  }
+
+  async #launch(): Promise<Child> {
+    try {
+      const child = await this.#context.startChild();
+      this.#pid = child.pid;
+      const problem = this.#context.limit(child.pid);
+      if (problem !== undefined) this.#tell('warning', { message: problem });
+      return child;
+    } catch (error) {
+      this.#afterEnd(true, 0);
+      throw error;
+    }
+  }
+
+  /** Waits for the process's verdict. */
+  #attachStarting(child: Child): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const seconds = this.#definition.policy.start_timeout;
+      const timer = setTimeout(() => {
+        this.#kill(`it was not up after ${seconds} s`);
+        reject(new Error(`It was not up after ${seconds} s`));
+      }, seconds * 1000);
+      const decide = (settle: () => void) => {
+        clearTimeout(timer);
+        settle();
+      };
+      this.#child = child;
+      child.hear(
+        (message) => {
+          if (message.ok === true) {
+            this.#running();
+            decide(resolve);
+          } else if (message.ok === false) {
+            const { error = 'no reason given' } = message;
+            // What comes next is decided when the process is gone.
+            decide(() => void this.#gone(END_MS).then(() => reject(new Error(error))));
+          } else {
+            this.#hear(message);
+          }
+        },
+        () => {
+          void this.#lost(child).then(() =>
+            decide(() => reject(new Error('Its process ended; vmhost.log in its folder says why'))),
+          );
+        },
+      );
+    });
+  }
+
+  #running(): void {
+    if (!this.#stopping) this.#state = 'running';
+    this.#tell('started', { pid: String(this.#pid) });
+  }
+
+  #hear({ event, exit }: ChildMessage): void {
+    if (event) this.#context.report(event);
+    if (exit) this.#lastExit = exit;
+  }
+
+  /** The connection is gone: so is the process, usually. */
+  async #lost(child: Child): Promise<void> {
+    if (this.#detached || this.#child !== child) return;
+    this.#child = undefined;
+    const { pid } = this;
+    if (await this.#processGone(pid)) return this.#hasEnded();
+    await this.#reconnect();
+  }
+
+  private get pid(): number {
+    return this.#pid as number;
+  }
+
+  /** A process whose VM has ended needs a moment to go. */
+  async #processGone(pid: number): Promise<boolean> {
+    for (let waited = 0; waited < 1_000; waited += 20) {
+      if (!isAlive(pid)) return true;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    return !isAlive(pid);
+  }
+
+  async #reconnect(): Promise<void> {
+    try {
+      const child = await watchFound(this.#context.folder, this.pid);
+      if (this.#detached) return child.close();
+      this.#child = child;
+      if (!this.#stopping) this.#state = 'running';
+      child.hear(
+        (message) => this.#hear(message),
+        () => void this.#lost(child),
+      );
+      this.#tell('adopted', { pid: String(this.#pid) });
+    } catch (error) {
+      if (this.#detached) return;
+      if (!isAlive(this.pid)) return this.#hasEnded();
+      if (this.#state !== 'stopping') this.#state = 'unresponsive';
+      this.#lastError = describeError(error);
+      this.#timer = setTimeout(() => void this.#reconnect(), RECONNECT_MS);
+    }
+  }
+
+  #hasEnded(): void {
+    const wasStarting = this.#state === 'starting';
+    const ranMs = Date.now() - (this.#startedAt ?? Date.now());
+    const exit = this.#lastExit ?? { reason: 'killed' as const };
+    this.#lastExit = exit;
+    this.#pid = undefined;
+    for (const resolve of this.#ended.splice(0)) resolve();
+    this.#tell('stopped', {
+      reason: exit.reason,
+      ...('message' in exit && exit.message ? { message: exit.message } : {}),
+    });
+    if (this.#stopping) {
+      this.#stopping = false;
+      this.#state = 'stopped';
+      return;
+    }
+    const failed = wasStarting || !('code' in exit) || exit.code !== 0;
+    this.#afterEnd(failed, ranMs);
+  }
+
+  #afterEnd(failed: boolean, ranMs: number): void {
+    const { when, max_retries: most } = this.#definition.policy.restart;
+    if (ranMs >= WELL_MS) this.#failures = 0;
+    const again = when === 'Always' || (when === 'OnFailure' && failed);
+    if (!again || (most > 0 && this.#failures >= most)) {
+      this.#state = failed ? 'failed' : 'stopped';
+      this.#context.setWanted(false);
+      return;
+    }
+    const delay = Math.min(BACK_OFF.firstMs * 2 ** this.#failures++, BACK_OFF.maxMs);
+    this.#state = 'waiting';
+    this.#tell('restarting', { after_ms: String(delay) });
+    this.#timer = setTimeout(() => {
+      // Told as an event; its end decides what comes next.
+      this.#start().catch(() => {});
+    }, delay);
+  }
+
+  #kill(reason: string): void {
+    if (this.#pid === undefined) return;
+    this.#tell('killed', { reason });
+    try {
+      process.kill(this.#pid, 'SIGKILL');
+    } catch {
+      // It has gone meanwhile.
+    }
+  }
+
+  /** True once there is no process, false after that time. */
+  #gone(ms: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      if (!this.alive) return resolve(true);
+      const timer = setTimeout(() => resolve(false), ms);
+      this.#ended.push(() => {
+        clearTimeout(timer);
+        resolve(true);
+      });
+    });
+  }
+
+  #tell(event: string, properties?: Readonly<Record<string, string>>): void {
+    this.#context.report({ source: 'supervisor', event, ...(properties && { properties }) });
+  }
+}
+
+export interface VmDescription {
+  readonly name: string;
+  readonly state: VmState;
+  readonly pid?: number;
+  readonly started_at?: string;
+  readonly last_exit?: VmmExit | { readonly reason: 'killed' };
+  /** Why it could not start, or does not answer. */
+  readonly error?: string;
+  readonly restarts: number;
+  readonly folder: string;
+  readonly config: Definition['config'];
+  readonly policy: Definition['policy'];
+}
+
+/** A process that has ended and whose parent has not asked for its exit code (a zombie) counts as gone. */
+function isAlive(pid: number): boolean {
+  try {
+    // The state is behind the command's name, which may have anything in it (proc(5)).
+    const state = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.[0];
+    return state !== 'Z' && state !== 'X';
+  } catch {
+    return false;
+  }
+}

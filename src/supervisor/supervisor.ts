@@ -1,0 +1,151 @@
+/** All VMs of one folder: what is defined, what runs, and the one stream of what happens. */
+import { VmmError } from '../vmm/errors.ts';
+import { Children } from './children.ts';
+import { ControlGroups } from './controlGroups.ts';
+import { type Definition, readDefinition } from './definition.ts';
+import { DefinitionStore } from './definitionStore.ts';
+import { EventHistory } from './eventHistory.ts';
+import { rotateLogs } from './logRotation.ts';
+import type { Places } from './places.ts';
+import { SupervisedVm, type VmDescription } from './supervisedVm.ts';
+
+export interface SupervisorOptions {
+  readonly places: Places;
+  readonly launcher: string;
+  /** Processes that wait for a VM to start. */
+  readonly poolSize: number;
+  /** Hears what a person should know, one sentence at a time. */
+  readonly warn: (message: string) => void;
+}
+
+const ROTATE_MS = 60_000;
+/** Starts at once, when the supervisor starts. */
+const STARTS_AT_ONCE = 4;
+
+export class Supervisor {
+  readonly events = new EventHistory();
+  readonly #options: SupervisorOptions;
+  readonly #store: DefinitionStore;
+  readonly #children: Children;
+  readonly #groups = new ControlGroups();
+  readonly #vms = new Map<string, SupervisedVm>();
+  #rotation: ReturnType<typeof setInterval> | undefined;
+
+  /** The folder's lock is the caller's. @throws Error if the folder cannot be used */
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.#store = new DefinitionStore(options.places.root);
+    this.#children = new Children(options);
+  }
+
+  /** Finds what runs already, and starts what is to run. Returns when everything is known, before the starts. @throws Error */
+  async open(): Promise<void> {
+    const { definitions, broken } = this.#store.load();
+    for (const { name, reason } of broken) this.#options.warn(`The VM ${name} is left alone: ${reason}`);
+    for (const definition of definitions) this.#add(definition);
+    await Promise.all([...this.#vms.values()].map((vm) => vm.adopt()));
+    await this.#children.listen();
+    this.#rotation = setInterval(() => this.#rotate(), ROTATE_MS);
+    void this.#startWanted();
+  }
+
+  /** Lets go of everything: VMs live on. */
+  close(): void {
+    clearInterval(this.#rotation);
+    for (const vm of this.#vms.values()) vm.detach();
+    this.#children.close();
+  }
+
+  /** Ends every VM in order. Rejections are warned of. */
+  async stopAll(): Promise<void> {
+    const alive = [...this.#vms.values()].filter((vm) => vm.alive);
+    await Promise.all(
+      alive.map((vm) =>
+        vm.stop(vm.definition.policy.stop_timeout).catch((error: Error) => this.#options.warn(error.message)),
+      ),
+    );
+  }
+
+  list(): VmDescription[] {
+    return [...this.#vms.values()].map((vm) => vm.describe()).sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** @throws VmmError `missing` */
+  get(name: string): SupervisedVm {
+    const vm = this.#vms.get(name);
+    if (vm === undefined) throw new VmmError(`There is no VM ${JSON.stringify(name)}`, { kind: 'missing' });
+    return vm;
+  }
+
+  folderOf(name: string): string {
+    return this.#store.folderOf(name);
+  }
+
+  /** On the disk when it returns. @throws ConfigError, VmmError `conflict` */
+  define(value: unknown): VmDescription {
+    const definition = readDefinition(value);
+    if (this.#vms.has(definition.name)) {
+      throw new VmmError(`There is a VM ${definition.name} already`, { kind: 'conflict' });
+    }
+    this.#store.add(definition);
+    const vm = this.#add(definition);
+    this.events.add(definition.name, { source: 'supervisor', event: 'defined' });
+    return vm.describe();
+  }
+
+  /** Takes effect when the VM starts the next time. @throws ConfigError, VmmError */
+  redefine(name: string, value: unknown): VmDescription {
+    const vm = this.get(name);
+    const definition = readDefinition({ ...(value as object), name });
+    this.#store.replace(definition);
+    vm.redefine(definition);
+    this.events.add(name, { source: 'supervisor', event: 'redefined' });
+    return vm.describe();
+  }
+
+  /** Removes the VM's folder, and all that is in it. @param force ends it first @throws VmmError */
+  async remove(name: string, force: boolean): Promise<void> {
+    const vm = this.get(name);
+    if (vm.alive && !force) {
+      throw new VmmError(`The VM ${name} is ${vm.state}: stop it first`, { kind: 'conflict' });
+    }
+    await vm.stop(0, true);
+    this.#store.remove(name);
+    this.#vms.delete(name);
+    this.#groups.remove(name);
+    this.events.add(name, { source: 'supervisor', event: 'removed' });
+  }
+
+  #add(definition: Definition): SupervisedVm {
+    const { name } = definition;
+    const vm: SupervisedVm = new SupervisedVm(definition, {
+      folder: this.#store.folderOf(name),
+      startChild: () => this.#children.start(name),
+      limit: (pid) => this.#groups.apply(name, pid, vm.definition.policy.limits),
+      setWanted: (wanted) => this.#store.setWanted(name, wanted),
+      report: (event) => this.events.add(name, event),
+    });
+    this.#vms.set(name, vm);
+    return vm;
+  }
+
+  /** Those that start with the supervisor, and those that ran when it ended and are to be started again. */
+  async #startWanted(): Promise<void> {
+    const wanted = [...this.#vms.values()].filter((vm) => !vm.alive && this.#isWanted(vm));
+    const next = async (): Promise<void> => {
+      for (let vm = wanted.shift(); vm !== undefined; vm = wanted.shift()) {
+        // Told as an event, and tried again if its policy says so.
+        await vm.start().catch(() => {});
+      }
+    };
+    await Promise.all(Array.from({ length: STARTS_AT_ONCE }, next));
+  }
+
+  #isWanted({ definition: { name, policy } }: SupervisedVm): boolean {
+    return policy.autostart || (policy.restart.when !== 'Never' && this.#store.wanted(name));
+  }
+
+  #rotate(): void {
+    for (const [name, vm] of this.#vms) if (vm.alive) rotateLogs(this.#store.folderOf(name));
+  }
+}

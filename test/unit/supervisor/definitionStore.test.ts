@@ -1,0 +1,97 @@
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { beforeEach, expect, onTestFinished, test } from 'vitest';
+import { readDefinition } from '../../../src/supervisor/definition.ts';
+import { DefinitionStore } from '../../../src/supervisor/definitionStore.ts';
+
+let root: string;
+beforeEach(() => {
+  root = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-store-'));
+  onTestFinished(() => fs.rmSync(root, { recursive: true, force: true }));
+});
+
+const definition = (name: string, policy: object = {}) =>
+  readDefinition({ name, config: { payload: { kernel: '/k' } }, policy });
+const names = () => new DefinitionStore(root).load().definitions.map(({ name }) => name);
+
+test('what is added is there for the next process, private to the user', () => {
+  const store = new DefinitionStore(root);
+  const one = definition('one', { autostart: true, restart: { when: 'OnFailure', max_retries: 3 } });
+  store.add(one);
+  const { definitions, broken } = new DefinitionStore(root).load();
+  expect(broken).toEqual([]);
+  expect(definitions).toEqual([one]);
+  expect(fs.statSync(store.folderOf('one')).mode & 0o777).toBe(0o700);
+  expect(fs.statSync(`${store.folderOf('one')}/vm.json`).mode & 0o777).toBe(0o600);
+});
+
+test('a folder that somebody made by hand is a definition with the default policy', () => {
+  fs.mkdirSync(`${root}/vms/hand`, { recursive: true });
+  fs.writeFileSync(`${root}/vms/hand/vm.json`, '{"payload":{"kernel":"/k"}}');
+  fs.mkdirSync(`${root}/vms/other`);
+  expect(new DefinitionStore(root).load().definitions).toEqual([definition('hand')]);
+});
+
+test('a definition that cannot be read is named, left alone, and hides no other', () => {
+  const store = new DefinitionStore(root);
+  store.add(definition('good'));
+  store.add(definition('bad'));
+  fs.writeFileSync(`${store.folderOf('bad')}/vm.json`, '{"payload"');
+  store.add(definition('policy'));
+  fs.writeFileSync(`${store.folderOf('policy')}/policy.json`, '{"autostart":"maybe"}');
+  const { definitions, broken } = new DefinitionStore(root).load();
+  expect(definitions.map(({ name }) => name)).toEqual(['good']);
+  expect(broken).toEqual([
+    { name: 'bad', reason: expect.stringMatching(/Cannot read .*bad\/vm.json: /) },
+    { name: 'policy', reason: expect.stringMatching(/policy.json.autostart: invalid type/) },
+  ]);
+  expect(fs.readFileSync(`${store.folderOf('bad')}/vm.json`, 'utf8')).toBe('{"payload"');
+});
+
+test('what a killed process had not finished adding or removing is gone', () => {
+  const store = new DefinitionStore(root);
+  store.add(definition('kept'));
+  fs.mkdirSync(`${root}/vms/.new-half`);
+  fs.writeFileSync(`${root}/vms/.new-half/vm.json`, '{"payl');
+  fs.mkdirSync(`${root}/vms/.removed-old`);
+  expect(names()).toEqual(['kept']);
+  expect(fs.readdirSync(`${root}/vms`)).toEqual(['kept']);
+});
+
+test('a definition is replaced and removed', () => {
+  const store = new DefinitionStore(root);
+  store.add(definition('one'));
+  const changed = readDefinition({
+    name: 'one',
+    config: { payload: { kernel: '/other' } },
+    policy: { autostart: true },
+  });
+  store.replace(changed);
+  expect(new DefinitionStore(root).load().definitions).toEqual([changed]);
+  store.remove('one');
+  expect(names()).toEqual([]);
+  expect(fs.readdirSync(`${root}/vms`)).toEqual([]);
+});
+
+test('adding fails with nothing added where a folder is in the way', () => {
+  const store = new DefinitionStore(root);
+  fs.mkdirSync(`${root}/vms/one`);
+  fs.writeFileSync(`${root}/vms/one/precious`, 'x');
+  expect(() => store.add(definition('one'))).toThrow(/ENOTEMPTY|EEXIST/);
+  expect(fs.readdirSync(`${root}/vms`)).toEqual(['one']);
+  expect(fs.readFileSync(`${root}/vms/one/precious`, 'utf8')).toBe('x');
+});
+
+test.each(['', '.x', '-x', '_x', 'a/b', '..', 'a b', 'x'.repeat(64), 5, null])('%j is no name', (name) => {
+  expect(() => readDefinition({ name, config: {} })).toThrow(/is no name of a VM/);
+});
+
+test.each([
+  [{ config: 5 }, /config: invalid type/],
+  [{ config: { cpus: { boot_vcpus: 'x', max_vcpus: 1 } } }, /config.cpus.boot_vcpus/],
+  [{ config: {}, policy: { restrat: {} } }, /policy: unknown field `restrat`/],
+  [{ config: {}, policy: { restart: { when: 'Sometimes' } } }, /policy.restart.when: unknown variant/],
+])('%j is no definition', (value, message) => {
+  expect(() => readDefinition({ name: 'a', ...value })).toThrow(message);
+});

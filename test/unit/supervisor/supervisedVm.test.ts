@@ -1,0 +1,145 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { Child } from '../../../src/supervisor/children.ts';
+import { readDefinition } from '../../../src/supervisor/definition.ts';
+import { SupervisedVm } from '../../../src/supervisor/supervisedVm.ts';
+
+interface Fake {
+  readonly vm: SupervisedVm;
+  readonly events: string[];
+  readonly processes: ChildProcess[];
+  readonly children: Child[];
+  /** Answers the start of the newest process, or lets it end. */
+  up(): void;
+  end(exit?: object): Promise<void>;
+}
+
+/** VMs whose processes are `sleep`, and say what the test lets them say. */
+function fake(policy: object = {}): Fake {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-supervised-'));
+  const events: string[] = [];
+  const processes: ChildProcess[] = [];
+  const children: Child[] = [];
+  const vm = new SupervisedVm(readDefinition({ name: 'one', config: {}, policy }), {
+    folder,
+    startChild: async () => {
+      const process = spawn('sleep', ['600'], { stdio: 'ignore' });
+      processes.push(process);
+      const child = new Child(process.pid as number, new net.Socket());
+      process.once('exit', () => child.lost());
+      children.push(child);
+      return child;
+    },
+    limit: () => undefined,
+    setWanted: (wanted) => events.push(`wanted ${wanted}`),
+    report: ({ event, properties }) => events.push([event, properties?.reason].filter(Boolean).join(' ')),
+  });
+  onTestFinished(() => {
+    vm.detach();
+    for (const process of processes) process.kill('SIGKILL');
+    fs.rmSync(folder, { recursive: true, force: true });
+  });
+  return {
+    vm,
+    events,
+    processes,
+    children,
+    up: () => children.at(-1)?.deliver({ ok: true, state: 'running' }),
+    end: async (exit) => {
+      if (exit) children.at(-1)?.deliver({ exit } as never);
+      const last = processes.at(-1) as ChildProcess;
+      const gone = new Promise((resolve) => last.once('exit', resolve));
+      last.kill('SIGKILL');
+      await gone;
+    },
+  };
+}
+
+async function started(policy: object = {}): Promise<Fake> {
+  const one = fake(policy);
+  const starting = one.vm.start();
+  await vi.waitFor(() => expect(one.children).toHaveLength(1));
+  one.up();
+  await starting;
+  return one;
+}
+
+test('a start is answered when the guest runs', async () => {
+  const { vm, events, processes } = await started();
+  expect(vm.describe()).toMatchObject({ name: 'one', state: 'running', pid: processes[0]?.pid, restarts: 0 });
+  expect(events).toEqual(['wanted true', 'started']);
+  await expect(vm.start()).rejects.toMatchObject({ kind: 'conflict', message: 'The VM one is running' });
+});
+
+test('a start that the process refuses is answered with its reason, once the process is gone', async () => {
+  const one = fake();
+  const starting = one.vm.start();
+  starting.catch(() => {});
+  await vi.waitFor(() => expect(one.children).toHaveLength(1));
+  one.children[0]?.deliver({ ok: false, error: 'no such kernel' });
+  await one.end();
+  await expect(starting).rejects.toMatchObject({ cause: { message: 'no such kernel' } });
+  expect(one.vm.describe()).toMatchObject({ state: 'failed', error: 'no such kernel' });
+});
+
+test('a start takes no longer than its policy says', async () => {
+  const one = fake({ start_timeout: 1 });
+  await expect(one.vm.start()).rejects.toMatchObject({ cause: { message: 'It was not up after 1 s' } });
+  await vi.waitFor(() => expect(one.vm.state).toBe('failed'));
+  expect(one.processes[0]?.signalCode).toBe('SIGKILL');
+});
+
+test('a guest that powers off is a VM that has stopped', async () => {
+  const one = await started({ restart: { when: 'OnFailure' } });
+  await one.end({ reason: 'power-off', code: 0 });
+  await vi.waitFor(() =>
+    expect(one.vm.describe()).toMatchObject({ state: 'stopped', last_exit: { reason: 'power-off' } }),
+  );
+});
+
+test.each([
+  ['Never', 'failed'],
+  ['OnFailure', 'waiting'],
+  ['Always', 'waiting'],
+])('a process that is killed: restart %s makes it %s', async (when, state) => {
+  const one = await started({ restart: { when } });
+  await one.end();
+  await vi.waitFor(() => expect(one.vm.describe()).toMatchObject({ state, last_exit: { reason: 'killed' } }));
+});
+
+test('it is started again, later each time, and given up after its retries', async () => {
+  const one = await started({ restart: { when: 'Always', max_retries: 2 } });
+  for (let run = 1; run <= 2; run++) {
+    await one.end({ reason: 'power-off', code: 0 });
+    await vi.waitFor(() => expect(one.vm.state).toBe('waiting'));
+    expect(one.vm.describe().restarts).toBe(run);
+    await vi.waitFor(() => expect(one.children).toHaveLength(run + 1), { timeout: 30_000 });
+    one.up();
+    await vi.waitFor(() => expect(one.vm.state).toBe('running'));
+  }
+  await one.end();
+  await vi.waitFor(() => expect(one.vm.state).toBe('failed'));
+  expect(one.events.at(-1)).toBe('wanted false');
+});
+
+test('a stop while it waits for its next start ends that', async () => {
+  const one = await started({ restart: { when: 'Always' } });
+  await one.end();
+  await vi.waitFor(() => expect(one.vm.state).toBe('waiting'));
+  await one.vm.stop(30);
+  expect(one.vm.state).toBe('stopped');
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  expect(one.children).toHaveLength(1);
+});
+
+test('a process that cannot be asked to stop is killed, and not started again', async () => {
+  const one = await started({ restart: { when: 'Always' } });
+  await one.vm.stop(30);
+  expect(one.vm.describe()).toMatchObject({ state: 'stopped', last_exit: { reason: 'killed' } });
+  expect(one.vm.describe().pid).toBeUndefined();
+  expect(one.processes).toHaveLength(1);
+});
