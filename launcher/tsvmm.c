@@ -20,10 +20,19 @@ enum {
   kExitNotFound = 127,
   kStandardError = 2
 };
-enum { kCurrentDirectory = -100 }; /* AT_FDCWD */
+enum { kCurrentDirectory = -100 /* AT_FDCWD */, kNoSuchEntry = -2 /* -ENOENT */ };
 
 #if defined(__x86_64__)
-enum { kWrite = 1, kSigaction = 13, kExecve = 59, kExit = 60, kReadlinkat = 267, kFaccessat = 269 };
+enum {
+  kWrite = 1,
+  kSigaction = 13,
+  kExecve = 59,
+  kExit = 60,
+  kGetcwd = 79,
+  kChdir = 80,
+  kReadlinkat = 267,
+  kFaccessat = 269
+};
 
 static long system_call(long number, long a, long b, long c, long d) {
   register long fourth __asm__("r10") = d;
@@ -44,12 +53,14 @@ __asm__(
     "  call launch\n");
 #elif defined(__aarch64__)
 enum {
+  kGetcwd = 17,
+  kFaccessat = 48,
+  kChdir = 49,
   kWrite = 64,
-  kSigaction = 134,
-  kExecve = 221,
-  kExit = 93,
   kReadlinkat = 78,
-  kFaccessat = 48
+  kExit = 93,
+  kSigaction = 134,
+  kExecve = 221
 };
 
 static long system_call(long number, long a, long b, long c, long d) {
@@ -201,6 +212,16 @@ static size_t find_root(char *path) {
 
 /* Tries the places where the executable may be, below the first `root` bytes of the path and beside
  * that folder; returns if it is in none. */
+/*
+ * The executable's runtime does not start in a folder that is gone. It gets one in which relative
+ * paths lead nowhere either, and nothing can be made: its names are ranges of addresses.
+ */
+static void leave_lost_directory(char *path) {
+  if (system_call(kGetcwd, (long)path, kPathSize, 0, 0) == kNoSuchEntry) {
+    system_call(kChdir, (long)"/proc/self/map_files", 0, 0, 0);
+  }
+}
+
 static void run_executable(char *path, size_t root, char **arguments, char **variables) {
   size_t count = 0;
   for (; count < kRuntimeSettingCount; ++count) environment[count] = kRuntimeSettings[count];
@@ -252,6 +273,7 @@ __attribute__((used, noreturn)) void launch(long *stack) {
   char **arguments = (char **)(stack + 1);
   char **variables = arguments + argument_count + 1;
   char path[kPathSize];
+  leave_lost_directory(path);
   const size_t root = find_root(path);
   const char *runtime = find_variable(variables, "TSVMM_RUNTIME=");
   const int node_only = runtime != NULL && after((char *)runtime, "node") != NULL;

@@ -37,13 +37,14 @@ export {
   type VmhostService,
   type VmhostState,
 } from './api/vmhost/library.ts';
-export { ConfigError, type ConfigErrorKind } from './config/configError.ts';
+export { ConfigError, type ConfigErrorCode, type ConfigErrorKind } from './config/configError.ts';
 export type { ConsoleOption, VirtualMachineOptions } from './config/friendlyOptions.ts';
 export type { VmResize } from './config/requests.ts';
 export type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
 export type { GuestStream } from './host/guestStream.ts';
+export { PlatformError, type PlatformErrorCode } from './platform/platformError.ts';
 export type { ConsoleSize } from './vmm/consoles.ts';
-export { VmmError, type VmmErrorKind } from './vmm/errors.ts';
+export { errorChain, VmmError, type VmmErrorKind } from './vmm/errors.ts';
 export type { VmmEvent, VmmExit } from './vmm/events.ts';
 export type { VmInfo } from './vmm/info.ts';
 export type { Counters } from './vmm/vmm.ts';
@@ -61,7 +62,7 @@ export interface VirtualMachineEvents {
   exit: [VmmExit];
   /** The guest's kernel failed (with `pvpanic`); `crash_loaded`: and goes on with its crash kernel. */
   panic: ['panic' | 'crash_loaded'];
-  /** Something that a person should know. */
+  /** Something that a person should know; without a listener it is passed to `process.emitWarning`. */
   warning: [string];
   /** Every event, in the form of the event monitor. */
   event: [VmmEvent];
@@ -92,7 +93,7 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
       streams,
       ...(terminal && { terminal }),
       onEvent: (event) => this.#forward(event),
-      onWarning: (message) => this.emit('warning', message),
+      onWarning: (message) => this.#warn(message),
     });
     this.exited = this.#vmm.exited.then((exit) => {
       streams.serial?.finish();
@@ -243,6 +244,11 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   /** By device and name; while the VM is paused, resumed or rebooted, what it was just before. @throws VmmError if the VM is not running */
   counters(): Counters {
     return this.#vmm.counters();
+  }
+
+  /** Heard by nobody, a warning goes where those of the runtime go. */
+  #warn(message: string): void {
+    if (!this.emit('warning', message)) process.emitWarning(message, 'TsvmmWarning');
   }
 
   #forward(event: VmmEvent): void {

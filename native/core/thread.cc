@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <csignal>
+#include <string>
 #include <system_error>
 
 #include "core/error.h"
@@ -39,6 +40,13 @@ void pin_current_thread(const std::vector<int>& cpus) {
     CPU_SET(cpu, &set);
   }
   const int error = pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+  if (error == EINVAL) {
+    std::string list;
+    for (const int cpu : cpus) list += (list.empty() ? "" : ", ") + std::to_string(cpu);
+    throw Error("EINVAL", "none of the host CPUs " + list +
+                              " (affinity) is there and allowed for this process: nproc and "
+                              "/proc/self/status (Cpus_allowed_list) say which are");
+  }
   if (error != 0) throw Error::from_errno("setting CPU affinity", error);
 }
 

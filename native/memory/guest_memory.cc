@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <string>
 
 #include "core/error.h"
 #include "memory/reserve.h"
@@ -17,13 +18,30 @@ namespace {
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kHugePage = 2U << 20;
 
+std::string huge_page_size(const MemoryOptions& options) {
+  return std::to_string(options.hugepage_size >> 10) + " KiB";
+}
+
+Error too_few_huge_pages(const GuestMemory::Range& range, const MemoryOptions& options) {
+  return {"ENOMEM", "the host has fewer than " +
+                        std::to_string(range.size / options.hugepage_size) +
+                        " free huge pages of " + huge_page_size(options) +
+                        ": reserve them (/sys/kernel/mm/hugepages, /proc/sys/vm/nr_hugepages), or "
+                        "leave hugepages out"};
+}
+
 UniqueFd create_backing(uint64_t size, const MemoryOptions& options) {
   unsigned flags = MFD_CLOEXEC;
   if (options.hugepage_size != 0) {
     const auto log2 = static_cast<unsigned>(std::countr_zero(options.hugepage_size));
     flags |= MFD_HUGETLB | log2 << MFD_HUGE_SHIFT;
   }
-  UniqueFd file(check_errno(::memfd_create("guest-ram", flags), "memfd_create for guest memory"));
+  const int created = ::memfd_create("guest-ram", flags);
+  if (created < 0 && options.hugepage_size != 0 && (errno == ENODEV || errno == EINVAL)) {
+    throw Error("ENODEV", "the host has no huge pages of " + huge_page_size(options) +
+                              ": /sys/kernel/mm/hugepages lists those that it has");
+  }
+  UniqueFd file(check_errno(created, "memfd_create for guest memory"));
   check_errno(::ftruncate(file.get(), static_cast<off_t>(size)), "sizing guest memory");
   return file;
 }
@@ -38,6 +56,7 @@ uint8_t* map_backing(int fd, const GuestMemory::Range& range, const MemoryOption
   if (::mmap(host, range.size, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED) {
     const int error = errno;
     ::munmap(host, range.size);
+    if (options.hugepage_size != 0 && error == ENOMEM) throw too_few_huge_pages(range, options);
     throw Error::from_errno("mapping guest memory", error);
   }
   // All three are advice: a kernel that lacks them still runs the guest correctly.

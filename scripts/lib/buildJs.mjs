@@ -1,4 +1,5 @@
 /** The TypeScript, as a Bun executable and as bundles for Node.js. */
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { recordBytecodeOrder } from './bytecodeOrder.mjs';
@@ -18,24 +19,36 @@ const SOURCES = [
 ];
 const JS = path.join(DIST, 'js');
 
+/**
+ * What tells the program its commit: the last one that changed its sources, so that others need no new build. Nothing
+ * where there is no repository, as in an unpacked tarball.
+ */
+function commitDefinition() {
+  /** @param {string[]} args */
+  const git = (...args) => spawnSync('git', ['-C', ROOT, ...args, '--', ...SOURCES], { encoding: 'utf8' });
+  const { status, stdout } = git('log', '-1', '--format=%h');
+  if (status !== 0 || stdout === '') return undefined;
+  const suffix = git('status', '--porcelain').stdout === '' ? '' : '-dirty';
+  return `TSVMM_COMMIT="${stdout.trim()}${suffix}"`;
+}
+
 /** Builds dist/tsvmm: the command line in one file that needs nothing installed but the addon beside it, built before. */
 export async function buildExecutable() {
-  await unlessFresh('executable', { inputs: SOURCES, outputs: [EXECUTABLE] }, () =>
+  const commit = commitDefinition();
+  await unlessFresh('executable', { inputs: SOURCES, outputs: [EXECUTABLE], extra: commit ?? '' }, () =>
     step('compiling the executable', async () => {
       const fresh = `${EXECUTABLE}.new`;
-      await compile(fresh);
+      const define = commit ? ['--define', commit] : [];
+      await compile(fresh, define);
       const order = recordBytecodeOrder(fresh, BUILD);
-      if (order !== undefined) await compile(fresh, [`--bytecode-order=${order}`]);
+      if (order !== undefined) await compile(fresh, [...define, `--bytecode-order=${order}`]);
       moveInOnePiece(fresh, EXECUTABLE);
     }),
   );
 }
 
-/**
- * @param {string} outfile
- * @param {readonly string[]} [more]
- */
-async function compile(outfile, more = []) {
+/** @param {string} outfile @param {readonly string[]} more */
+async function compile(outfile, more) {
   // Without the two autoload options, files in the working directory could change what a VMM does.
   await run(nodeBin('bun'), [
     'build',
@@ -58,14 +71,16 @@ export async function buildNodeBundles() {
   const outputs = ['index.js', 'index.cjs', 'index.d.ts', 'index.d.cts', 'tsvmm.cjs'].map((name) =>
     path.join(JS, name),
   );
-  await unlessFresh('bundles', { inputs: SOURCES, outputs }, () =>
+  const commit = commitDefinition();
+  await unlessFresh('bundles', { inputs: SOURCES, outputs, extra: commit ?? '' }, () =>
     step('bundling for Node.js', async () => {
       fs.rmSync(JS, { recursive: true, force: true });
       fs.mkdirSync(JS, { recursive: true });
+      const define = commit ? [`--define:${commit}`] : [];
       await Promise.all([
-        bundle('src/index.ts', 'index.js', 'esm'),
-        bundle('src/index.ts', 'index.cjs', 'cjs'),
-        bundle('src/bin/tsvmm.ts', 'tsvmm.cjs', 'cjs'),
+        bundle('src/index.ts', 'index.js', 'esm', define),
+        bundle('src/index.ts', 'index.cjs', 'cjs', define),
+        bundle('src/bin/tsvmm.ts', 'tsvmm.cjs', 'cjs', define),
         buildTypes(),
       ]);
     }),
@@ -76,10 +91,12 @@ export async function buildNodeBundles() {
  * @param {string} entry
  * @param {string} name
  * @param {'esm' | 'cjs'} format
+ * @param {readonly string[]} definitions
  */
-async function bundle(entry, name, format) {
+async function bundle(entry, name, format, definitions) {
   const args = [
     path.join(ROOT, entry),
+    ...definitions,
     '--bundle',
     '--platform=node',
     '--target=node20',

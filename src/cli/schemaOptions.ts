@@ -2,6 +2,7 @@
 import { ConfigError, type Subject } from '../config/configError.ts';
 import type { Field, ObjectShape, Shape } from '../config/schema.ts';
 import {
+  type OptionPart,
   parseHex,
   parseInteger,
   parseIntegerList,
@@ -39,7 +40,7 @@ export function optionKey(name: string, field: Field): string | undefined {
  */
 export function objectFromOptions(shape: ObjectShape, flag: string, text: string): RawObject {
   const object: RawObject = {};
-  for (const { key, value } of parseOptionString(text)) {
+  for (const { key, value } of readOptions(flag, text)) {
     const place = placeOfKey(shape, key);
     if (place === undefined) {
       if (shape.legacyKeys?.includes(key)) continue;
@@ -55,6 +56,14 @@ export function objectFromOptions(shape: ObjectShape, flag: string, text: string
     else target[place.name] = readField(place.shape, place.name, flag, key, value);
   }
   return object;
+}
+
+function readOptions(flag: string, text: string): OptionPart[] {
+  try {
+    return parseOptionString(text);
+  } catch (error) {
+    throw malformed(`${flag}: ${(error as Error).message}`);
+  }
 }
 
 function unknownKey(
@@ -204,7 +213,7 @@ function parseFwCfgItems(text: string): RawObject {
  */
 export function consoleFromOptions(shape: ObjectShape, flag: string, text: string): RawObject {
   const object: RawObject = {};
-  for (const { key, value } of parseOptionString(text)) {
+  for (const { key, value } of readOptions(flag, text)) {
     const mode = consoleModes[key];
     const takesPath = mode === 'File' || (mode === 'Socket' && shape.name === 'SerialConfig');
     if (mode !== undefined && value === undefined && mode !== 'File' && mode !== 'Socket') {

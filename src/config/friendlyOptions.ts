@@ -6,6 +6,7 @@ import type { netConfig } from './devices/net.ts';
 import type { pmemConfig } from './devices/pmem.ts';
 import type { Input } from './schema.ts';
 import { parseByteSize } from './size.ts';
+import { refuseUnknownFields, refuseUnknownNames } from './unknownFields.ts';
 import { type VmConfig, type VmConfigInput, vmConfig } from './vmConfig.ts';
 
 /** `inherit` is this process's terminal. */
@@ -46,11 +47,40 @@ export interface VirtualMachineOptions {
   readonly platform?: VmConfigInput['platform'];
 }
 
+/** Every option: the compiler sees to it that none is missing. */
+const optionNames: Readonly<Record<keyof VirtualMachineOptions, true>> = {
+  cpus: true,
+  memory: true,
+  kernel: true,
+  firmware: true,
+  cmdline: true,
+  initramfs: true,
+  disks: true,
+  networks: true,
+  serial: true,
+  console: true,
+  debugConsole: true,
+  watchdog: true,
+  vsock: true,
+  pvpanic: true,
+  pmem: true,
+  rtc: true,
+  balloon: true,
+  platform: true,
+};
+
 const modes: Readonly<Record<string, string>> = { off: 'Off', null: 'Null', inherit: 'Tty', pty: 'Pty' };
 
-/** @throws ConfigError if an option is not what its type says, or not supported yet */
+/** @throws ConfigError if an option is not known, or not what its type says */
 export function configFromOptions(options: VirtualMachineOptions | VmConfigInput): VmConfig {
-  return decode(vmConfig, isJsonForm(options) ? options : expand(options));
+  if (isJsonForm(options)) {
+    refuseUnknownFields(vmConfig, options, '');
+    return decode(vmConfig, options);
+  }
+  refuseUnknownNames(options, Object.keys(optionNames), '');
+  const expanded = expand(options);
+  refuseUnknownFields(vmConfig, expanded, '');
+  return decode(vmConfig, expanded);
 }
 
 function isJsonForm(options: VirtualMachineOptions | VmConfigInput): options is VmConfigInput {

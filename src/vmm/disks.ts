@@ -4,10 +4,13 @@ import { O_DIRECT, O_RDONLY, O_RDWR } from '../host/openFlags.ts';
 import type { ImageFormat, ImageLayer, NativeAddon } from '../native.ts';
 import type { DiskResource } from '../platform/plan.ts';
 import { VmmError } from './errors.ts';
-import { checkFormat, detectContent, supportedFormat } from './imageFormat.ts';
+import { checkFormat, detectContent, LUKS, supportedFormat } from './imageFormat.ts';
 
 /** Somebody else has the lock, perhaps a process that was killed and is not quite gone. */
 export class DiskInUse extends VmmError {}
+
+/** What disks count in (virtio 1.2 §5.2.4). */
+const SECTOR_SIZE = 512;
 
 export interface DiskContext {
   readonly native: NativeAddon;
@@ -39,6 +42,7 @@ export async function openDisk(context: DiskContext, disk: DiskConfig): Promise<
   try {
     lock(context.native, fd, path, { exclusive: !disk.readonly, granularity: disk.lock_granularity });
     const { format, guessed } = formatOf(context, disk, fd);
+    if (format === 'raw') warnOfRest(context, path, fd);
     const layers: ImageLayer[] = [{ fd, format }];
     if (format === 'qcow2') {
       const { openBackingChain } = await import('./backingChain.ts');
@@ -65,7 +69,9 @@ export function openFile(context: DiskContext, path: string, flags: number): num
     context.opened.push(fd);
     return fd;
   } catch (error) {
-    throw new VmmError(`Cannot open disk path ${path}`, { cause: error });
+    const direct = (flags & O_DIRECT) !== 0 && (error as { code?: string }).code === 'EINVAL';
+    const advice = direct ? ': its file system has no direct I/O, leave direct=on out' : '';
+    throw new VmmError(`Cannot open disk path ${path}${advice}`, { cause: error });
   }
 }
 
@@ -88,7 +94,7 @@ function formatOf(
   if (known !== undefined) return { format: known, guessed: true };
   const content = contentOf(context.native, disk, fd);
   if (disk.image_type !== 'Unknown') {
-    if (disk.image_type === 'Raw' && content !== 'raw') {
+    if (disk.image_type === 'Raw' && content !== 'raw' && content !== LUKS) {
       context.warn(`The disk ${path} is used as raw, as image_type says, but looks like a ${content} image`);
     }
     return { format: checkFormat(disk.image_type, content, path), guessed: false };
@@ -109,6 +115,17 @@ function contentOf(native: NativeAddon, disk: DiskConfig, fd: number): string {
   } finally {
     native.closeFile(reader);
   }
+}
+
+/** A disk has whole sectors. */
+function warnOfRest({ native, warn }: DiskContext, path: string, fd: number): void {
+  const size = native.imageSize(fd);
+  const rest = size % SECTOR_SIZE;
+  if (rest === 0) return;
+  warn(
+    `The disk ${path} has ${size} bytes, which is no multiple of ${SECTOR_SIZE}: ` +
+      `its guest does not see the last ${rest} (truncate -s %${SECTOR_SIZE} makes it longer)`,
+  );
 }
 
 function warnOfGuess({ warn }: DiskContext, disk: DiskConfig, format: ImageFormat): void {

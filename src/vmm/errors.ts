@@ -11,15 +11,46 @@ export type VmmErrorKind =
   /** The VM is in the wrong state, or the host refused. */
   | 'failed';
 
-export class VmmError extends Error {
-  readonly kind: VmmErrorKind;
+export interface VmmErrorOptions {
+  /** Taken from the cause where not given. */
+  readonly kind?: VmmErrorKind;
+  /** Taken from the cause where not given. */
+  readonly code?: string;
+  readonly cause?: unknown;
+}
 
-  /** @param kind taken from the cause where not given */
-  constructor(message: string, options: { readonly kind?: VmmErrorKind; readonly cause?: unknown } = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+/** The message is the whole chain, so that its first line names the reason; `title` is this error's own sentence. */
+export class VmmError extends Error {
+  readonly title: string;
+  readonly kind: VmmErrorKind;
+  /** For programs: the name of an errno (`ENOENT`) where the host refused, else `ERR_TSVMM_*`. */
+  readonly code: string;
+
+  constructor(title: string, options: VmmErrorOptions = {}) {
+    const { cause } = options;
+    super(
+      cause === undefined ? title : `${title}: ${describeError(cause)}`,
+      cause === undefined ? undefined : { cause },
+    );
     this.name = 'VmmError';
-    this.kind = options.kind ?? kindOf(options.cause);
+    this.title = title;
+    this.kind = options.kind ?? kindOf(cause);
+    this.code = options.code ?? codeOf(cause) ?? codes[this.kind];
   }
+}
+
+const codes: Readonly<Record<VmmErrorKind, string>> = {
+  missing: 'ERR_TSVMM_MISSING',
+  invalid: 'ERR_TSVMM_CONFIG',
+  conflict: 'ERR_TSVMM_DUPLICATE_ID',
+  failed: 'ERR_TSVMM_FAILED',
+};
+
+/** Of the error itself, else of what caused it. */
+function codeOf(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const { code } = error as { readonly code?: unknown };
+  return typeof code === 'string' ? code : codeOf(error.cause);
 }
 
 function kindOf(error: unknown): VmmErrorKind {
@@ -34,10 +65,15 @@ export function errorChain(error: unknown): string[] {
   const seen = new Set<unknown>();
   for (let link = error; link !== undefined && link !== null && !seen.has(link); ) {
     seen.add(link);
-    messages.push(link instanceof Error ? link.message : String(link));
+    messages.push(sentenceOf(link));
     link = link instanceof Error ? link.cause : undefined;
   }
   return messages;
+}
+
+function sentenceOf(link: unknown): string {
+  if (link instanceof VmmError) return link.title;
+  return link instanceof Error ? link.message : String(link);
 }
 
 /** The chain as one sentence for people. */

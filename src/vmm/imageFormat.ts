@@ -11,6 +11,9 @@ const configured: Readonly<Partial<Record<DiskConfig['image_type'], ImageFormat>
   Vhdx: 'vhdx',
 };
 
+/** An encrypted disk: one of the host's, or what a guest has made of its own. */
+export const LUKS = 'LUKS';
+
 /** Opening bytes. A dynamic VHD begins with a copy of its footer, a fixed one with data. */
 const magics: readonly (readonly [magic: string, format: string])[] = [
   ['QFI\xfb', 'qcow2'],
@@ -18,7 +21,15 @@ const magics: readonly (readonly [magic: string, format: string])[] = [
   ['conectix', 'dynamic vhd'],
   ['KDMV', 'vmdk'],
   ['# Disk DescriptorFile', 'vmdk'],
+  ['QED\0', 'QED'],
+  ['WithoutFreeSpace', 'Parallels'],
+  ['WithouFreSpacExt', 'Parallels'],
+  ['LUKS\xba\xbe', LUKS],
 ];
+/** VirtualBox's VDI has its magic behind a line of text. */
+const VDI_MAGIC = '\x7f\x10\xda\xbe';
+const VDI_MAGIC_OFFSET = 64;
+const MAGIC_BYTES = VDI_MAGIC_OFFSET + VDI_MAGIC.length;
 const SECTOR = 512;
 /** VHD specification, "Hard Disk Footer Format": the last sector. */
 const VHD_COOKIE = 'conectix';
@@ -50,7 +61,13 @@ export function supportedFormat(content: string, path: string): ImageFormat {
 }
 
 function unsupported(path: string, format: string): VmmError {
-  return new VmmError(`The disk ${path} is a ${format} image, which is not supported`);
+  const advice =
+    format === LUKS
+      ? 'open it on the host (cryptsetup), or give image_type=raw if it is the guest that encrypts it'
+      : 'convert it, as by "qemu-img convert -O qcow2"';
+  return new VmmError(`The disk ${path} is a ${format} image, which is not supported: ${advice}`, {
+    code: 'ERR_TSVMM_IMAGE_FORMAT',
+  });
 }
 
 /** What an image looks like: a format's name, `raw` for what looks like nothing else. */
@@ -58,15 +75,16 @@ export function detectContent(native: NativeAddon, fd: number, size: number): st
   const start = latin1(native.readAt(fd, 0, Math.min(SECTOR, size)));
   const found = magics.find(([magic]) => start.startsWith(magic));
   if (found !== undefined) return found[1];
+  if (start.startsWith(VDI_MAGIC, VDI_MAGIC_OFFSET)) return 'VDI';
   if (size < 2 * SECTOR) return 'raw';
   const footer = native.readAt(fd, size - SECTOR, SECTOR);
   if (!latin1(footer).startsWith(VHD_COOKIE)) return 'raw';
   return footer[VHD_DISK_TYPE_OFFSET + 3] === VHD_FIXED ? 'vhd' : 'dynamic vhd';
 }
 
-/** The first bytes as text, as many as the longest magic has. */
+/** The first bytes as text, as many as there are magics in. */
 function latin1(bytes: Uint8Array): string {
   let text = '';
-  for (let i = 0; i < 32 && i < bytes.length; i++) text += String.fromCharCode(bytes[i] as number);
+  for (let i = 0; i < MAGIC_BYTES && i < bytes.length; i++) text += String.fromCharCode(bytes[i] as number);
   return text;
 }

@@ -63,9 +63,11 @@ export function nextState(command: Command, from: Lifecycle): Lifecycle {
   return to;
 }
 
+const STATE_CODE = 'ERR_TSVMM_STATE';
+
 function refusal(command: Command, from: Lifecycle): VmmError {
   if (command === 'create' || (command === 'boot' && from !== 'none')) {
-    return new VmmError('VM is already created', { kind: 'failed' });
+    return new VmmError('VM is already created', { kind: 'failed', code: STATE_CODE });
   }
   const missing = command === 'boot' || command === 'info' || command === 'reboot' || command === 'resize';
   if (missing || (command === 'resizeDisk' && from === 'none')) {
@@ -73,12 +75,13 @@ function refusal(command: Command, from: Lifecycle): VmmError {
   }
   if (from === 'paused') return invalidTransition('pause', 'Paused');
   if (from === 'running') return invalidTransition('resume', 'Running');
-  return new VmmError('VM is not running', { kind: 'failed' });
+  return new VmmError('VM is not running', { kind: 'failed', code: STATE_CODE });
 }
 
 function invalidTransition(verb: string, state: string): VmmError {
   const leaf = new VmmError(`Invalid transition: InvalidStateTransition(${state}, ${state})`, {
     kind: 'failed',
+    code: STATE_CODE,
   });
   const link = new VmmError(`Failed to ${verb} migratable component`, { cause: leaf });
   return new VmmError(`Cannot ${verb} VM`, { cause: link });

@@ -18,6 +18,7 @@ import type { ConsoleSize, Consoles, Terminal } from './consoles.ts';
 import { type DiskContext, DiskInUse, openDisk } from './disks.ts';
 import { VmmError } from './errors.ts';
 import { isLinuxImage } from './linuxImage.ts';
+import { consoleAdvice } from './shownConsole.ts';
 import type { VsockListener } from './vsock.ts';
 
 export interface Machine {
@@ -73,12 +74,10 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
       ...files,
       nets: config.net?.length ? await openNets(context, config.net, opened) : [],
     };
-    const { boot, placements } = planBoot(config, host, resources);
+    const { boot, placements } = await plan(context, host, resources);
     await native.machineBoot(handle, boot);
     // Looked at now, because the guest does not wait for it.
-    if (!host.hardwareVirtualization && isLinuxImage(native, resources.kernel.fd)) {
-      context.warn(`The guest will probably fail: ${NO_HARDWARE_VIRTUALIZATION}`);
-    }
+    adviseLinux(context, host, resources.kernel.fd);
     return { handle, placements, hardwareVirtualization: host.hardwareVirtualization };
   } catch (error) {
     await native.machineDestroy(handle);
@@ -86,6 +85,28 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
   } finally {
     // The core has its own duplicates of what it needs.
     for (const fd of opened) native.closeFile(fd);
+  }
+}
+
+/** Says what a Linux guest is going to suffer from. */
+function adviseLinux({ native, config, warn }: MachineContext, host: HostInfo, kernel: number): void {
+  const advice = consoleAdvice(config);
+  if ((advice === undefined && host.hardwareVirtualization) || !isLinuxImage(native, kernel)) return;
+  if (!host.hardwareVirtualization) warn(`The guest will probably fail: ${NO_HARDWARE_VIRTUALIZATION}`);
+  if (advice !== undefined && config.payload?.firmware === undefined) warn(advice);
+}
+
+async function plan(
+  { native, config }: MachineContext,
+  host: HostInfo,
+  resources: BootResources,
+): Promise<ReturnType<typeof planBoot>> {
+  try {
+    return planBoot(config, host, resources);
+  } catch (error) {
+    const { explainPayload } = await import('./payloadKind.ts');
+    const path = config.payload?.firmware ?? config.payload?.kernel ?? '';
+    throw explainPayload(native, path, resources.kernel.fd, error);
   }
 }
 
@@ -103,10 +124,13 @@ function hostInfo(native: NativeAddon): HostInfo {
     if (code === 'ENOENT') {
       throw new VmmError(
         'This host has no /dev/kvm: load the kvm module, or enable virtualization in its firmware',
+        { code: 'ERR_TSVMM_NO_KVM' },
       );
     }
     if (code === 'EACCES' || code === 'EPERM') {
-      throw new VmmError('No permission to open /dev/kvm: this user is not allowed to use KVM');
+      throw new VmmError('No permission to open /dev/kvm: this user is not allowed to use KVM', {
+        code: 'ERR_TSVMM_NO_KVM',
+      });
     }
     throw new VmmError("Cannot use the host's KVM", { cause: error });
   }

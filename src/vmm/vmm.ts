@@ -9,7 +9,7 @@ import { validateConsoles } from '../config/devices/console.ts';
 import type { VmResize } from '../config/requests.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { MachineEvent, NativeAddon } from '../native.ts';
+import type { MachineEvent, NativeAddon, ResetCause } from '../native.ts';
 import {
   type ConsoleSize,
   type Consoles,
@@ -23,6 +23,7 @@ import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
 import { tell } from './listener.ts';
 import { type Machine, type MachineContext, NO_HARDWARE_VIRTUALIZATION, startMachine } from './machine.ts';
+import { ResetLoop } from './resetLoop.ts';
 import { resizeConfig, resizeMachine } from './resize.ts';
 import { openVsock, type VsockListener } from './vsock.ts';
 
@@ -81,6 +82,7 @@ export class Vmm {
   #consoleSize: ConsoleSize | undefined;
   /** How often each device has failed. */
   readonly #failures = new Map<string, number>();
+  readonly #resets = new ResetLoop();
   /** While the machine cannot be asked. */
   #heldCounters: Counters | undefined;
   /** Formats of disks that were guessed. */
@@ -475,14 +477,16 @@ export class Vmm {
         this.#emit('vm', 'shutdown');
         return;
       case 'reset':
-        return this.#guestReset();
+        return this.#guestReset(event.cause);
       case 'vcpu-error':
-        return this.#end({ reason: 'vcpu-error', code: 0, message: this.#describeVcpuError(event) });
+        return this.#end({ reason: 'vcpu-error', code: 1, message: this.#describeVcpuError(event) });
     }
   }
 
-  async #guestReset(): Promise<void> {
+  async #guestReset(cause: ResetCause): Promise<void> {
     this.#emit('vm', 'rebooting');
+    const warning = this.#resets.count(cause, performance.now());
+    if (warning !== undefined) this.#options.onWarning?.(warning);
     try {
       await this.#rebuild();
       this.#state = 'running';

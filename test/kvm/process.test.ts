@@ -1,9 +1,11 @@
 /** The process around the VM: its threads, its idleness, its sockets and its last words. */
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import {
+  BIN,
   diskImage,
   guestArgs,
   HELLO,
@@ -78,6 +80,23 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     last.kill('SIGTERM');
     expect(await last.exit()).toEqual({ code: 0, signal: null });
     expect(fs.readdirSync(folder).filter((name) => !name.endsWith('.lock'))).toEqual(['disk.img']);
+  });
+});
+
+describe.each(RUNTIMES)('%s in a working directory that is gone', (runtime) => {
+  test('starts with absolute paths, and has no relative ones', async () => {
+    const folder = temporaryFolder();
+    const inGone = (words: string[]) => {
+      const gone = fs.mkdtempSync(path.join(folder, 'gone-'));
+      const script = `cd "$0" && rmdir "$0" && exec "$@"`;
+      const env = { ...process.env, TSVMM_RUNTIME: runtime === 'node' ? 'node' : '' };
+      return spawnSync('sh', ['-c', script, gone, BIN, ...words], { encoding: 'utf8', env });
+    };
+    expect(inGone(['--version'])).toMatchObject({ status: 0, stdout: expect.stringMatching(/^tsvmm v\d/) });
+    const relative = inGone(['--kernel', 'vmlinux', '--console', 'off']);
+    expect(relative).toMatchObject({ status: 1, stderr: expect.stringContaining('No such file') });
+    const vm = inGone(guestArgs({ cmdline: 'run=off' }));
+    expect(vm).toMatchObject({ status: 0 });
   });
 });
 

@@ -10,6 +10,8 @@ import { validateVhostUser } from './vhostUser.ts';
 /** What IPv6 asks of every link. */
 const MIN_MTU = 1280;
 const LAST_STANDARD_STREAM = 2;
+/** Of the first byte of a MAC address (IEEE 802). */
+const MULTICAST = 1;
 /** IFNAMSIZ less the zero byte. */
 const MAX_NAME_BYTES = 15;
 
@@ -154,9 +156,15 @@ export function isLimited({ rate_limiter_config: limits }: NetConfig): boolean {
 
 function validateAddresses(net: NetConfig, name: string): void {
   for (const mac of [net.mac, net.host_mac]) {
-    if (mac !== undefined && parseMac(mac) === undefined) {
+    if (mac === undefined) continue;
+    const bytes = parseMac(mac);
+    if (bytes === undefined) {
       throw invalid(`${name} has "${mac}" for a MAC address, which is not like 12:34:56:78:90:ab`);
     }
+    const first = bytes[0] as number;
+    if ((first & MULTICAST) === 0) continue;
+    const unicast = (first - MULTICAST).toString(16).padStart(2, '0') + mac.slice(2);
+    throw invalid(`${name} has ${mac} for a MAC address, which is one of a group: write ${unicast}`);
   }
   if ((net.ip === undefined) !== (net.mask === undefined)) {
     throw invalid(`${name} needs ip and mask together, or neither`);

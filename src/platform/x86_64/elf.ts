@@ -18,6 +18,8 @@ export interface PvhElf {
   readonly entry: number;
   /** Only those that occupy memory. */
   readonly segments: readonly ElfSegment[];
+  /** It has a note of Linux, as every Linux since 4.19 has. */
+  readonly isLinux: boolean;
 }
 
 /** `\x7fELF`, read as a little-endian word. */
@@ -41,6 +43,10 @@ const NOTE_HEADER_SIZE = 12;
 const XEN_NAME = 0x006e_6558;
 const XEN_NAME_SIZE = 4;
 const XEN_ELFNOTE_PHYS32_ENTRY = 18;
+/** `Linux\0` as a little-endian word and a half of one. */
+const LINUX_NAME_START = 0x756e_694c;
+const LINUX_NAME_END = 0x0078;
+const LINUX_NAME_SIZE = 6;
 
 interface ProgramHeader extends ElfSegment {
   readonly type: number;
@@ -58,10 +64,13 @@ export function isElf(image: ImageFile): boolean {
 export function parsePvhElf(image: ImageFile): PvhElf | undefined {
   const headers = readProgramHeaders(image);
   let entry: number | undefined;
+  let isLinux = false;
   const segments: ElfSegment[] = [];
   for (const header of headers) {
-    if (header.type === PT_NOTE && entry === undefined) {
-      entry = findPvhEntry(image, header);
+    if (header.type === PT_NOTE) {
+      const notes = readNotes(image, header, entry !== undefined);
+      entry ??= notes.entry;
+      isLinux ||= notes.isLinux;
     } else if (header.type === PT_LOAD && header.memorySize > 0) {
       checkSegment(image, header);
       segments.push(header);
@@ -71,7 +80,7 @@ export function parsePvhElf(image: ImageFile): PvhElf | undefined {
     return undefined;
   }
   checkEntry(entry, segments);
-  return { entry, segments };
+  return { entry, segments, isLinux };
 }
 
 function checkEntry(entry: number, segments: readonly ElfSegment[]): void {
@@ -145,9 +154,19 @@ function checkSegment(image: ImageFile, segment: ElfSegment): void {
   }
 }
 
-/** Walks a note segment (ELF-64 §7); each note takes at least its header, so the walk ends. */
-function findPvhEntry(image: ImageFile, header: ProgramHeader): number | undefined {
+interface Notes {
+  entry?: number;
+  isLinux: boolean;
+}
+
+/**
+ * Walks a note segment (ELF-64 §7); each note takes at least its header, so the walk ends.
+ * @param hasEntry another segment has the entry: then nothing that is wrong here matters
+ */
+function readNotes(image: ImageFile, header: ProgramHeader, hasEntry: boolean): Notes {
+  const notes: Notes = { isLinux: false };
   if (header.fileSize > NOTES_SIZE_LIMIT) {
+    if (hasEntry) return notes;
     throw invalid(`its notes take ${header.fileSize} bytes, more than ${NOTES_SIZE_LIMIT}`);
   }
   const view = image.read(header.fileOffset, header.fileSize);
@@ -161,15 +180,21 @@ function findPvhEntry(image: ImageFile, header: ProgramHeader): number | undefin
     const name = at + NOTE_HEADER_SIZE;
     const description = padded(name + nameSize, align);
     if (description + descriptionSize > view.byteLength) {
+      if (hasEntry || notes.entry !== undefined) return notes;
       throw invalid('one of its notes is longer than the segment that holds it');
     }
     const isXen = nameSize === XEN_NAME_SIZE && view.getUint32(name, true) === XEN_NAME;
     if (isXen && type === XEN_ELFNOTE_PHYS32_ENTRY) {
-      return readEntry(view, description, descriptionSize);
+      notes.entry ??= readEntry(view, description, descriptionSize);
     }
+    notes.isLinux ||= nameSize === LINUX_NAME_SIZE && isLinuxName(view, name);
     at = padded(description + descriptionSize, align);
   }
-  return undefined;
+  return notes;
+}
+
+function isLinuxName(view: DataView, at: number): boolean {
+  return view.getUint32(at, true) === LINUX_NAME_START && view.getUint16(at + 4, true) === LINUX_NAME_END;
 }
 
 /** Kernels of 64 bits write the entry with 8 bytes; the address has 32 bits all the same. */

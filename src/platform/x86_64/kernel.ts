@@ -6,6 +6,9 @@ import { isElf, parsePvhElf } from './elf.ts';
 import type { ImageFile } from './imageFile.ts';
 import { HIGH_RAM_START, inRam, type MemoryMap } from './memoryMap.ts';
 
+/** COMMAND_LINE_SIZE of Linux on x86, less the NUL. A bzImage says so itself. */
+const LINUX_COMMAND_LINE_MAX = 2047;
+
 interface PayloadCommon {
   /** 32-bit entry point. */
   readonly entry: number;
@@ -61,7 +64,7 @@ function planPvh(image: ImageFile, fd: number, map: MemoryMap): Payload | undefi
     load,
     end,
     initramfsMax: MAX_SAFE_INTEGER,
-    commandLineMax: MAX_SAFE_INTEGER,
+    commandLineMax: elf.isLinux ? LINUX_COMMAND_LINE_MAX : MAX_SAFE_INTEGER,
   };
 }
 

@@ -61,4 +61,33 @@ describe('the library options', () => {
       '"tty" is no mode of this device',
     );
   });
+
+  it.each([
+    [{ kernal: '/k' }, 'unknown field "kernal"; did you mean "kernel"?'],
+    [{ kernel: '/k', frobnicate: 1 }, 'unknown field "frobnicate"'],
+    [
+      { kernel: '/k', disks: [{ path: '/d' }, { path: '/d', readOnly: true }] },
+      'disks[1]: unknown field "readOnly"; did you mean "readonly"?',
+    ],
+    [
+      { kernel: '/k', cpus: { boot_vcpus: 1, max_vcpus: 1, affinity: [{ vcpus: 0 }] } },
+      'cpus.affinity[0]: unknown field "vcpus"; did you mean "vcpu"?',
+    ],
+    [{ kernel: '/k', console: { file: '/f', append: true } }, 'console: unknown field "append"'],
+    [
+      { payload: { kernel: '/k', cmd_line: '' } },
+      'payload: unknown field "cmd_line"; did you mean "cmdline"?',
+    ],
+    [{ payload: { kernel: '/k' }, network: [] }, 'unknown field "network"'],
+  ])('refuse what is not known: %j', (options, message) => {
+    expect(() => configFromOptions(options as object)).toThrow(
+      expect.objectContaining({ message, kind: 'malformed', code: 'ERR_TSVMM_CONFIG' }),
+    );
+  });
+
+  it('may have aliases', () => {
+    expect(configFromOptions({ kernel: '/k', platform: { uuid: 'u' } as object }).platform).toMatchObject({
+      system_uuid: 'u',
+    });
+  });
 });

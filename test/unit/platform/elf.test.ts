@@ -25,6 +25,7 @@ describe('parsePvhElf', () => {
       segments: [
         expect.objectContaining({ address: MIB, fileOffset: ELF_CODE, fileSize: 64, memorySize: 4096 }),
       ],
+      isLinux: false,
     });
   });
 
@@ -36,6 +37,20 @@ describe('parsePvhElf', () => {
       programHeader(view, true, 0, [4, ELF_NOTE, 0, 44, 44, 4]);
     });
     expect(parse(bytes)?.entry).toBe(MIB);
+  });
+
+  it('knows Linux by its note, before or behind that of the entry', () => {
+    // Name size 6, no description, type 257 (LINUX_ELFNOTE_LTO_INFO), the name padded to 8 bytes.
+    const linux = Buffer.from('0600000000000000010100000000000000000000', 'hex');
+    linux.write('Linux\0', 12, 'latin1');
+    for (const before of [true, false]) {
+      const bytes = changed((view, all) => {
+        const entry = all.slice(ELF_NOTE, ELF_NOTE + 24);
+        all.set(before ? [...linux, ...entry] : [...entry, ...linux], ELF_NOTE);
+        programHeader(view, true, 0, [4, ELF_NOTE, 0, 44, 44, 4]);
+      });
+      expect(parse(bytes)).toMatchObject({ entry: MIB, isLinux: true });
+    }
   });
 
   it('is undefined without a PVH note', () => {

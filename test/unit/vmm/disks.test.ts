@@ -104,6 +104,7 @@ function vhd(name: string, type: number): void {
   writeFileSync(path(name), bytes);
 }
 
+const NOT_SUPPORTED = 'which is not supported: convert it, as by "qemu-img convert -O qcow2"';
 const backed = { image_type: 'Qcow2', backing_files: true } as const;
 
 describe('the format of an image', () => {
@@ -116,6 +117,37 @@ describe('the format of an image', () => {
     writeFileSync(path('vmdk'), '# Disk DescriptorFile\n');
     writeFileSync(path('sparse.vmdk'), 'KDMV'.padEnd(512, '\0'));
     writeFileSync(path('empty'), '');
+    const vdi = `${'<<< Oracle VM VirtualBox Disk Image >>>\n'.padEnd(64, '\0')}\x7f\x10\xda\xbe`;
+    const others = { vdi, qed: 'QED\0', parallels: 'WithoutFreeSpace', parallels2: 'WithouFreSpacExt' };
+    for (const [name, magic] of Object.entries({ ...others, luks: 'LUKS\xba\xbe' })) {
+      writeFileSync(path(name), magic.padEnd(4096, '\0'), 'latin1');
+    }
+    writeFileSync(path('odd'), Buffer.alloc(4096 + 100));
+  });
+
+  it('may be raw although a guest has encrypted all of it', async () => {
+    expect((await open('luks', { image_type: 'Raw' })).layers).toMatchObject([{ format: 'raw' }]);
+    expect(warnings).toEqual([]);
+  });
+
+  it('says what a guest does not see of a file that ends within a sector', async () => {
+    await open('odd', { image_type: 'Raw' });
+    expect(warnings).toEqual([
+      expect.stringMatching(
+        /odd has 4196 bytes, which is no multiple of 512: its guest does not see the last 100 /,
+      ),
+    ]);
+  });
+
+  it('says where there is no direct I/O', async () => {
+    const { openFile } = files;
+    files.openFile = () => {
+      throw Object.assign(new Error('opening: Invalid argument'), { code: 'EINVAL' });
+    };
+    expect(await refusal('raw', { direct: true })).toMatch(
+      /^Cannot open disk path raw: its file system has no direct I\/O, leave direct=on out: opening/,
+    );
+    files.openFile = openFile;
   });
 
   it.each([
@@ -163,9 +195,18 @@ describe('the format of an image', () => {
     ['vhdx', 'Qcow2', 'The disk vhdx was given as a qcow2 image, but is a vhdx image'],
     ['dynamic', 'FixedVhd', 'The disk dynamic was given as a vhd image, but is a dynamic vhd image'],
     ['raw', 'Vhdx', 'The disk raw was given as a vhdx image, but shows no sign of it'],
-    ['dynamic', 'Unknown', 'The disk dynamic is a dynamic vhd image, which is not supported'],
-    ['vmdk', 'Unknown', 'The disk vmdk is a vmdk image, which is not supported'],
-    ['sparse.vmdk', 'Unknown', 'The disk sparse.vmdk is a vmdk image, which is not supported'],
+    ['dynamic', 'Unknown', `The disk dynamic is a dynamic vhd image, ${NOT_SUPPORTED}`],
+    ['vmdk', 'Unknown', `The disk vmdk is a vmdk image, ${NOT_SUPPORTED}`],
+    ['sparse.vmdk', 'Unknown', `The disk sparse.vmdk is a vmdk image, ${NOT_SUPPORTED}`],
+    ['vdi', 'Unknown', `The disk vdi is a VDI image, ${NOT_SUPPORTED}`],
+    ['qed', 'Unknown', `The disk qed is a QED image, ${NOT_SUPPORTED}`],
+    ['parallels', 'Unknown', `The disk parallels is a Parallels image, ${NOT_SUPPORTED}`],
+    ['parallels2', 'Unknown', `The disk parallels2 is a Parallels image, ${NOT_SUPPORTED}`],
+    [
+      'luks',
+      'Unknown',
+      'The disk luks is a LUKS image, which is not supported: open it on the host (cryptsetup), or give image_type=raw if it is the guest that encrypts it',
+    ],
   ] as const)('of %s is not %s', async (name, image_type, message) => {
     expect(await refusal(name, { image_type })).toBe(message);
   });

@@ -115,10 +115,39 @@ describe('a virtual machine', () => {
     const vm = await VirtualMachine.create({ kernel: '/no/kernel' }, { native });
     expect(() => vm.serial).toThrow("serial: 'stream'");
     await expect(vm.boot()).rejects.toMatchObject({
-      message: 'The VM could not boot',
-      cause: { message: 'Cannot open kernel file /no/kernel' },
+      message: expect.stringMatching(/^The VM could not boot: Cannot open kernel file \/no\/kernel: /),
+      title: 'The VM could not boot',
+      code: 'ENOENT',
+      cause: { title: 'Cannot open kernel file /no/kernel' },
+    });
+    await expect(
+      VirtualMachine.create({ kernel, disks: [{ path: '/d', readOnly: true } as object] }, { native }),
+    ).rejects.toMatchObject({
+      message: 'disks[0]: unknown field "readOnly"; did you mean "readonly"?',
+      code: 'ERR_TSVMM_CONFIG',
     });
     await vm.close();
+  });
+});
+
+describe('a warning', () => {
+  it('goes to those who listen, else to process.emitWarning', async () => {
+    const disk = join(folder, 'disk');
+    writeFileSync(disk, Buffer.alloc(4096));
+    const emitted: unknown[] = [];
+    const spy = vi.spyOn(process, 'emitWarning').mockImplementation((...args: unknown[]) => {
+      emitted.push(args);
+    });
+    const heard: string[] = [];
+    for (const listen of [false, true]) {
+      const vm = await VirtualMachine.create({ kernel, disks: [{ path: disk }] }, { native });
+      if (listen) vm.on('warning', (message) => heard.push(message));
+      await vm.boot();
+      await vm.close();
+    }
+    spy.mockRestore();
+    const text = expect.stringMatching(/disk was detected as raw: its guest cannot write to sector 0/);
+    expect([emitted, heard]).toEqual([[[text, 'TsvmmWarning']], [text]]);
   });
 });
 

@@ -301,7 +301,7 @@ describe('what the guest does', () => {
     guest(VCPU_ERROR);
     await expect(vmm.exited).resolves.toEqual({
       reason: 'vcpu-error',
-      code: 0,
+      code: 1,
       message: 'vCPU 1 stopped with internal-error (1): rip=0x100',
     });
   });

@@ -1,0 +1,42 @@
+/** Whether a Linux guest is told to write to a console that somebody sees. */
+import type { VmConfig } from '../config/vmConfig.ts';
+
+/** What to say if it is not; undefined also where nothing is shown, as was asked for. */
+export function consoleAdvice(config: VmConfig): string | undefined {
+  const shown = shownConsoles(config);
+  const [first] = shown;
+  if (first === undefined) return undefined;
+  const words = (config.payload?.cmdline ?? '').split(/\s+/);
+  const names = words
+    .filter((word) => word.startsWith('console='))
+    .map((word) => word.slice('console='.length));
+  if (
+    names.some((name) => shown.some((one) => name.startsWith(one.kernelName) || name.startsWith(one.alias)))
+  ) {
+    return undefined;
+  }
+  const given =
+    names.length === 0 ? 'no console' : `console=${names.join(' and console=')}, which is not shown`;
+  return (
+    `The kernel command line names ${given}: nothing will be seen of the kernel on ${first.option} ` +
+    `without console=${first.kernelName} in --cmdline`
+  );
+}
+
+interface ShownConsole {
+  readonly option: string;
+  readonly kernelName: string;
+  /** Another way to name it (Linux: Documentation/admin-guide/kernel-parameters.txt, "console="). */
+  readonly alias: string;
+}
+
+function shownConsoles({ console, serial }: VmConfig): ShownConsole[] {
+  const shown: ShownConsole[] = [];
+  if (isShown(console.mode)) shown.push({ option: '--console', kernelName: 'hvc0', alias: 'hvc' });
+  if (isShown(serial.mode)) shown.push({ option: '--serial', kernelName: 'ttyS0', alias: 'uart' });
+  return shown;
+}
+
+function isShown(mode: string): boolean {
+  return mode !== 'Off' && mode !== 'Null';
+}
