@@ -70,7 +70,7 @@ function flood(size: number): string {
 }
 
 test('a slow reader gets every byte, also of a guest that is gone by then', async () => {
-  const size = 384 * 1024;
+  const size = 320 * 1024;
   const vm = await create(`run=serial-flood size=${size}`, { serial: 'stream' });
   await vm.boot();
   let text = '';

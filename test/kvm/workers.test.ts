@@ -20,6 +20,32 @@ describe.each(RUNTIMES)('%s', (_name, runtime) => {
     expect(JSON.parse(stdout)).toEqual({ workers: rounds * 9, moreDescriptors: 0, threads: [] });
   });
 
+  test('an exception of what hears the events of the core is an uncaught one, and loses no event', () => {
+    const program = `
+      const { VirtualMachine } = await import(${JSON.stringify(LIBRARY)});
+      const module = { exports: {} };
+      process.dlopen(module, ${JSON.stringify(path.join(ROOT, 'dist/tsvmm.node'))});
+      const native = { ...module.exports };
+      const uncaught = [];
+      process.on('uncaughtException', (error) => uncaught.push(error.message));
+      native.machineCreate = (spec, onEvent) =>
+        module.exports.machineCreate(spec, (event) => {
+          onEvent(event);
+          throw new Error(event.type);
+        });
+      const options = { kernel: ${JSON.stringify(PAYLOAD)}, memory: '64M', cmdline: 'run=console', console: 'null' };
+      const vm = await VirtualMachine.create(options, { native });
+      await vm.boot();
+      const { reason } = await vm.exited;
+      console.log(JSON.stringify({ uncaught, reason }));
+    `;
+    const file = path.join(temporaryFolder(), 'program.mjs');
+    fs.writeFileSync(file, program);
+    const { status, stdout, stderr } = spawnSync(runtime, [file], { encoding: 'utf8' });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(JSON.parse(stdout)).toEqual({ uncaught: ['device-activated', 'power-off'], reason: 'power-off' });
+  });
+
   test('a process exits at any moment, with machines and workers of its own', () => {
     const program = `
       import { Worker, isMainThread } from 'node:worker_threads';
