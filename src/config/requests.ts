@@ -25,3 +25,34 @@ export const vmResizeDisk = {
 } as const;
 
 export type VmResizeDisk = Infer<typeof vmResizeDisk>;
+
+export const vmResizeZone = {
+  type: 'object',
+  name: 'VmResizeZone',
+  fields: {
+    id: { type: 'string', required: true, help: 'Identifier of the memory zone' },
+    desired_ram: { type: 'integer', required: true, help: 'Bytes, with what the zone has at boot' },
+  },
+} as const;
+
+export const vmRemoveDevice = {
+  type: 'object',
+  name: 'VmRemoveDevice',
+  fields: { id: { type: 'string', required: true, help: 'Identifier of the device' } },
+} as const;
+
+export const vmSnapshotConfig = {
+  type: 'object',
+  name: 'VmSnapshotConfig',
+  fields: {
+    destination_url: { type: 'string', required: true, help: 'An existing folder, file:///path' },
+  },
+} as const;
+
+export const vmCoredumpData = {
+  type: 'object',
+  name: 'VmCoredumpData',
+  fields: {
+    destination_url: { type: 'string', required: true, help: 'A file that is not there yet, file:///path' },
+  },
+} as const;

@@ -1,5 +1,6 @@
 /** A VM that goes on from a snapshot. */
 import { MAX_FD, U32 } from './limits.ts';
+import { invalid } from './rules.ts';
 import type { Infer } from './schema.ts';
 
 const restoredNet = {
@@ -12,7 +13,7 @@ const restoredNet = {
   },
 } as const;
 
-const restoredVfio = {
+export const restoredVfio = {
   type: 'object',
   name: 'RestoredVfioConfig',
   fields: {
@@ -21,9 +22,9 @@ const restoredVfio = {
   },
 } as const;
 
-const zoneUpdate = {
+export const zoneUpdate = {
   type: 'object',
-  name: 'MemoryZoneUpdate',
+  name: 'VmMemoryZoneUpdateData',
   fields: {
     id: { type: 'string', required: true, help: 'Identifier of the memory zone' },
     host_numa_node: { type: 'integer', max: U32, help: 'NUMA node of the host' },
@@ -52,3 +53,16 @@ export const restoreConfig = {
 } as const;
 
 export type RestoreConfig = Infer<typeof restoreConfig>;
+
+/** @throws ConfigError */
+export function validateRestore(restore: RestoreConfig): void {
+  if (restore.prefault && restore.memory_restore_mode === 'OnDemand') {
+    throw invalid('prefault contradicts memory_restore_mode OnDemand');
+  }
+  const seen = new Set<string>();
+  for (const { id } of restore.zone_updates ?? []) {
+    if (id === '') throw invalid('A zone update needs the identifier of a memory zone');
+    if (seen.has(id)) throw invalid(`The memory zone ${id} is updated twice`);
+    seen.add(id);
+  }
+}

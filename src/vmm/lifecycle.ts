@@ -17,6 +17,14 @@ export type Command =
   | 'renewGeneration'
   | 'resize'
   | 'resizeDisk'
+  | 'resizeZone'
+  | 'addDevice'
+  | 'removeDevice'
+  | 'snapshot'
+  | 'coredump'
+  | 'sendMigration'
+  | 'restore'
+  | 'receiveMigration'
   | 'info'
   | 'counters';
 
@@ -34,6 +42,14 @@ export const transitions: Readonly<Record<Command, Readonly<Partial<Record<Lifec
   renewGeneration: { running: 'running', paused: 'paused' },
   resize: { created: 'created', running: 'running', paused: 'paused' },
   resizeDisk: { running: 'running', paused: 'paused' },
+  resizeZone: { created: 'created', running: 'running', paused: 'paused' },
+  addDevice: { created: 'created', running: 'running', paused: 'paused' },
+  removeDevice: { created: 'created', running: 'running', paused: 'paused' },
+  snapshot: { paused: 'paused' },
+  coredump: { running: 'running', paused: 'paused' },
+  sendMigration: { running: 'running', paused: 'paused' },
+  restore: { none: 'paused' },
+  receiveMigration: { none: 'paused' },
   info: { created: 'created', running: 'running', paused: 'paused' },
   counters: { running: 'running', paused: 'paused' },
 };
@@ -52,6 +68,14 @@ export const failureTexts: Readonly<Record<Command, string>> = {
   renewGeneration: 'The VM could not be given another generation id',
   resize: 'The VM could not be resized',
   resizeDisk: 'The disk could not be resized',
+  resizeZone: 'The memory zone could not be resized',
+  addDevice: 'The device could not be added to the VM',
+  removeDevice: 'The device could not be removed from the VM',
+  snapshot: 'The VM could not be snapshotted',
+  coredump: 'The VM could not be coredumped',
+  sendMigration: 'Error dispatching the migration worker',
+  restore: 'The VM could not be restored',
+  receiveMigration: 'Error receiving migration',
   info: 'The VM info is not available',
   counters: 'The VM info is not available',
 };
@@ -65,13 +89,28 @@ export function nextState(command: Command, from: Lifecycle): Lifecycle {
 
 const STATE_CODE = 'ERR_TSVMM_STATE';
 
+/** Commands that need no machine, but a configuration. */
+const needConfiguration: readonly Command[] = [
+  'boot',
+  'info',
+  'reboot',
+  'resize',
+  'resizeZone',
+  'addDevice',
+  'removeDevice',
+];
+/** Commands that make a VM. */
+const needNothing: readonly Command[] = ['create', 'restore', 'receiveMigration'];
+
 function refusal(command: Command, from: Lifecycle): VmmError {
-  if (command === 'create' || (command === 'boot' && from !== 'none')) {
+  if (needNothing.includes(command) || (command === 'boot' && from !== 'none')) {
     return new VmmError('VM is already created', { kind: 'failed', code: STATE_CODE });
   }
-  const missing = command === 'boot' || command === 'info' || command === 'reboot' || command === 'resize';
-  if (missing || (command === 'resizeDisk' && from === 'none')) {
+  if (needConfiguration.includes(command) || (command === 'resizeDisk' && from === 'none')) {
     return new VmmError('VM is not created', { kind: 'missing' });
+  }
+  if (command === 'snapshot' && from === 'running') {
+    return new VmmError('Trying to snapshot while VM is running', { kind: 'failed', code: STATE_CODE });
   }
   if (from === 'paused') return invalidTransition('pause', 'Paused');
   if (from === 'running') return invalidTransition('resume', 'Running');

@@ -12,6 +12,13 @@ export function resizeConfig(config: VmConfig, sizes: VmResize): void {
   if (sizes.desired_balloon !== undefined && config.balloon) config.balloon.size = sizes.desired_balloon;
 }
 
+/** @throws VmmError if there is no such zone */
+export function resizeConfigZone(config: VmConfig, id: string, size: number): void {
+  const zone = config.memory.zones?.find((one) => one.id === id);
+  if (zone === undefined) throw new VmmError(`There is no memory zone with id "${id}"`);
+  zone.size = size;
+}
+
 /**
  * Changes a machine, and the configuration along with it. The guest takes its time to follow.
  * @throws VmmError

@@ -5,8 +5,11 @@
  */
 
 import { checkBootable } from '../config/bootable.ts';
+import type { DeviceKind } from '../config/deviceLists.ts';
 import { validateConsoles } from '../config/devices/console.ts';
+import type { ReceiveMigrationData, SendMigrationData } from '../config/migration.ts';
 import type { VmResize } from '../config/requests.ts';
+import type { RestoreConfig } from '../config/restore.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { MachineEvent, NativeAddon, ResetCause } from '../native.ts';
@@ -24,7 +27,7 @@ import { type Command, failureTexts, type Lifecycle, nextState } from './lifecyc
 import { tell } from './listener.ts';
 import { type Machine, type MachineContext, NO_HARDWARE_VIRTUALIZATION, startMachine } from './machine.ts';
 import { ResetLoop } from './resetLoop.ts';
-import { resizeConfig, resizeMachine } from './resize.ts';
+import { resizeConfig, resizeConfigZone, resizeMachine } from './resize.ts';
 import { openVsock, type VsockListener } from './vsock.ts';
 
 export interface VmmOptions {
@@ -89,6 +92,8 @@ export class Vmm {
   readonly #guessedFormats: MachineContext['guessedFormats'] = new WeakMap();
   #last: Promise<unknown> = Promise.resolve();
   #infoChanged: (() => void) | undefined;
+  /** Of devices, for as long as the configuration has them. */
+  readonly #descriptors = new Set<number>();
 
   constructor(options: VmmOptions) {
     this.#options = options;
@@ -205,6 +210,74 @@ export class Vmm {
         throw new VmmError('Failed resizing a disk image', { cause: error });
       }
     });
+  }
+
+  /** Gives a memory zone another size in bytes. @throws VmmError */
+  resizeZone(id: string, bytes: number): Promise<void> {
+    return this.#command('resizeZone', async () => {
+      try {
+        if (this.#machine) throw new VmmError("Changing a running VM's memory is not supported yet");
+        resizeConfigZone(this.#config as VmConfig, id, bytes);
+      } catch (error) {
+        throw new VmmError('Failed resizing a memory zone', { cause: error });
+      }
+    });
+  }
+
+  /**
+   * Adds a device to a VM that has no machine yet, if its configuration is valid with it.
+   * @param descriptors that the device has; they are the VMM's from now on, also if the device is refused
+   * @throws VmmError
+   */
+  addDevice(kind: DeviceKind, device: object, descriptors: readonly number[] = []): Promise<void> {
+    for (const fd of descriptors) this.#descriptors.add(fd);
+    return this.#command('addDevice', () => this.#addDevice(kind, device)).catch(async (error: VmmError) => {
+      this.#closeDescriptors(descriptors);
+      const { addFailureText } = await import('./deviceChanges.ts');
+      throw new VmmError(addFailureText(kind), { cause: error.cause });
+    });
+  }
+
+  /** Removes a device from a VM that has no machine yet. @throws VmmError */
+  removeDevice(id: string): Promise<void> {
+    return this.#command('removeDevice', async () => {
+      const { configWithoutDevice, refuseRemoval } = await import('./deviceChanges.ts');
+      const config = this.#config as VmConfig;
+      if (this.#machine)
+        refuseRemoval(
+          config,
+          id,
+          this.#machine.placements.map((one) => one.id),
+        );
+      const { config: rest, device } = configWithoutDevice(config, id);
+      this.#config = rest;
+      this.#closeDescriptors(device.fd === undefined ? (device.fds ?? []) : [device.fd]);
+    });
+  }
+
+  /** Refused for now, as the four below, after what is wrong with the request. @throws VmmError */
+  snapshot(url: string): Promise<void> {
+    return this.#command('snapshot', async () => (await import('./notYet.ts')).refuseSnapshot(url));
+  }
+
+  coredump(url: string): Promise<void> {
+    return this.#command('coredump', async () => (await import('./notYet.ts')).refuseCoredump(url));
+  }
+
+  restore(config: RestoreConfig): Promise<void> {
+    return this.#command('restore', async () => (await import('./notYet.ts')).refuseRestore(config));
+  }
+
+  sendMigration(data: SendMigrationData): Promise<void> {
+    return this.#command('sendMigration', async () =>
+      (await import('./notYet.ts')).refuseSendMigration(data),
+    );
+  }
+
+  receiveMigration(data: ReceiveMigrationData): Promise<void> {
+    return this.#command('receiveMigration', async () =>
+      (await import('./notYet.ts')).refuseReceiveMigration(data),
+    );
   }
 
   /** Ends the machine and starts a new one from the same configuration, with consoles opened anew. */
@@ -327,6 +400,19 @@ export class Vmm {
     }
   }
 
+  async #addDevice(kind: DeviceKind, device: object): Promise<void> {
+    const { configWithDevice } = await import('./deviceChanges.ts');
+    const wanted = configWithDevice(this.#config as VmConfig, kind, device);
+    if (this.#machine) throw new VmmError('Adding a device to a running VM is not supported yet');
+    if (wanted.net?.length) (await import('./nets.ts')).assignMacs(wanted.net);
+    this.#config = wanted;
+  }
+
+  /** Those of them that are the VMM's own. */
+  #closeDescriptors(descriptors: Iterable<number>): void {
+    for (const fd of descriptors) if (this.#descriptors.delete(fd)) this.#native.closeFile(fd);
+  }
+
   async #resizeDisk(id: string, bytes: number): Promise<void> {
     if (!this.#config?.disks?.some((disk) => disk.id === id)) {
       throw new VmmError(`There is no disk with id "${id}"`, { kind: 'missing' });
@@ -416,6 +502,7 @@ export class Vmm {
     await this.#stopMachine();
     if (ran) this.#emit('vm', 'shutdown');
     this.#config = undefined;
+    this.#closeDescriptors(this.#descriptors);
     this.#state = 'none';
     if (existed) this.#emit('vm', 'deleted');
   }

@@ -1,7 +1,8 @@
 /** One client: requests in, answers out, in order and one at a time. */
 import type { NativeAddon, StreamServerHandle } from '../../native.ts';
 import { Descriptors } from './descriptors.ts';
-import { type ApiVmm, answerRequest } from './endpoints.ts';
+import type { ApiVmm } from './endpoint.ts';
+import { answerRequest } from './endpoints.ts';
 import { HttpParseError, HttpParser, type HttpRequest } from './httpRequest.ts';
 import { type Answer, encodeAnswer, encodeContinue, encodeParseError } from './httpResponse.ts';
 import type { MemoryBudget } from './memoryBudget.ts';

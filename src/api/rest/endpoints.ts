@@ -3,62 +3,35 @@ import { ConfigError } from '../../config/configError.ts';
 import { decode } from '../../config/decode.ts';
 import { vmResize, vmResizeDisk } from '../../config/requests.ts';
 import type { ObjectShape } from '../../config/schema.ts';
-import { type VmConfig, vmConfig } from '../../config/vmConfig.ts';
+import { vmConfig } from '../../config/vmConfig.ts';
 import { errorChain, VmmError } from '../../vmm/errors.ts';
 import { API_VERSION, FEATURES, packageVersion } from '../../vmm/version.ts';
-import type { Vmm } from '../../vmm/vmm.ts';
 import type { Descriptors } from './descriptors.ts';
+import { deviceEndpoints } from './deviceEndpoints.ts';
+import {
+  type ApiVmm,
+  action,
+  badRequest,
+  type Call,
+  dropDescriptorNumbers,
+  type Endpoint,
+  type Endpoints,
+  order,
+} from './endpoint.ts';
 import type { HttpRequest, Method } from './httpRequest.ts';
 import { type Answer, errorAnswer, jsonAnswer, noContent } from './httpResponse.ts';
 import { JsonError, readJson } from './jsonReader.ts';
-
-/** The part of the internal API that this front end uses. */
-export type ApiVmm = Pick<
-  Vmm,
-  | 'create'
-  | 'delete'
-  | 'boot'
-  | 'shutdown'
-  | 'reboot'
-  | 'pause'
-  | 'resume'
-  | 'powerButton'
-  | 'nmi'
-  | 'resize'
-  | 'resizeDisk'
-  | 'info'
-  | 'counters'
-  | 'quit'
-  | 'watchInfo'
->;
-
-interface Endpoint {
-  readonly method: Method;
-  /** `refused`: a body is an error; `ignored`: it is not looked at; a shape: there must be one of that shape. */
-  readonly body: 'refused' | 'ignored' | ObjectShape;
-  /** PATCH and DELETE are answered without a body, as the reference does on some paths. */
-  readonly silent?: true;
-  handle(vmm: ApiVmm, body: string): Answer | Promise<Answer>;
-}
+import { stateEndpoints } from './stateEndpoints.ts';
 
 const PREFIX = '/api/v1/';
 
-/** An endpoint that takes nothing and answers nothing. */
-function action(run: (vmm: ApiVmm) => Promise<void>): Endpoint {
-  return {
-    method: 'PUT',
-    body: 'refused',
-    silent: true,
-    handle: (vmm) => run(vmm).then(() => noContent),
-  };
-}
-
-const endpoints: Readonly<Record<string, Endpoint>> = {
+const endpoints: Endpoints = {
+  'openapi.json': { method: 'GET', body: 'ignored', handle: openApi },
   'vmm.ping': { method: 'GET', body: 'ignored', handle: ping },
   'vmm.shutdown': {
     method: 'PUT',
     body: 'ignored',
-    handle: (vmm) => vmm.quit().then(() => ({ status: 200, body: '' })),
+    handle: ({ vmm }) => vmm.quit().then(() => ({ status: 200, body: '' })),
   },
   'vm.create': { method: 'PUT', body: vmConfig, handle: create },
   'vm.delete': action((vmm) => vmm.delete()),
@@ -69,14 +42,19 @@ const endpoints: Readonly<Record<string, Endpoint>> = {
   'vm.resume': action((vmm) => vmm.resume()),
   'vm.power-button': action((vmm) => vmm.powerButton()),
   'vm.nmi': action((vmm) => vmm.nmi()),
-  'vm.resize': { method: 'PUT', body: vmResize, silent: true, handle: resize },
-  'vm.resize-disk': { method: 'PUT', body: vmResizeDisk, silent: true, handle: resizeDisk },
+  'vm.resize': order(vmResize, ({ vmm, json }) => vmm.resize(decode(vmResize, json))),
+  'vm.resize-disk': order(vmResizeDisk, async ({ vmm, json }) => {
+    const { id, desired_size } = decode(vmResizeDisk, json);
+    await vmm.resizeDisk(id, desired_size);
+  }),
+  ...deviceEndpoints,
+  ...stateEndpoints,
   'vm.info': { method: 'GET', body: 'ignored', handle: info },
   'vm.counters': {
     method: 'GET',
     body: 'ignored',
     silent: true,
-    handle: (vmm) => jsonAnswer(vmm.counters()),
+    handle: ({ vmm }) => jsonAnswer(vmm.counters()),
   },
 };
 
@@ -97,7 +75,7 @@ export function listEndpoints(): {
 export function answerRequest(
   vmm: ApiVmm,
   request: HttpRequest,
-  _descriptors: Descriptors,
+  descriptors: Descriptors,
 ): Answer | Promise<Answer> {
   const { method, path, body } = request;
   const name = path.startsWith(PREFIX) ? path.slice(PREFIX.length) : '';
@@ -111,17 +89,17 @@ export function answerRequest(
   if (typeof endpoint.body === 'object' && body.length === 0) {
     return endpoint.body === vmConfig ? { status: 400, body: '' } : badRequest();
   }
-  return run(endpoint, vmm, body);
+  return run(endpoint, { vmm, descriptors }, body);
 }
 
-function badRequest(): Answer {
-  return errorAnswer(400, ['Bad Request']);
-}
-
-function run(endpoint: Endpoint, vmm: ApiVmm, body: Uint8Array): Answer | Promise<Answer> {
+function run(
+  endpoint: Endpoint,
+  call: Pick<Call, 'vmm' | 'descriptors'>,
+  body: Uint8Array,
+): Answer | Promise<Answer> {
   try {
-    const text = typeof endpoint.body === 'object' ? decodeText(body) : '';
-    const answer = endpoint.handle(vmm, text);
+    const json = typeof endpoint.body === 'object' ? readJson(decodeText(body)) : undefined;
+    const answer = endpoint.handle({ ...call, json });
     return answer instanceof Promise ? answer.catch(answerError) : answer;
   } catch (error) {
     return answerError(error);
@@ -157,6 +135,11 @@ function statusOf(error: unknown): Answer['status'] {
   }
 }
 
+async function openApi(): Promise<Answer> {
+  const { openApiDocument } = await import('./openApi.ts');
+  return jsonAnswer(openApiDocument());
+}
+
 function ping(): Answer {
   const answer = jsonAnswer({
     build_version: `tsvmm-v${packageVersion}`,
@@ -167,29 +150,16 @@ function ping(): Answer {
   return { ...answer, lasting: true };
 }
 
-function info(vmm: ApiVmm): Answer {
+function info({ vmm }: Call): Answer {
   const value = vmm.info();
   const answer = jsonAnswer(value);
   // A guest changes the size of its balloon at any time.
   return value.config.balloon ? answer : { ...answer, lasting: true };
 }
 
-function create(vmm: ApiVmm, body: string): Promise<Answer> {
-  return vmm.create(decodeConfig(readJson(body))).then(() => noContent);
-}
-
-function resize(vmm: ApiVmm, body: string): Promise<Answer> {
-  return vmm.resize(decode(vmResize, readJson(body))).then(() => noContent);
-}
-
-function resizeDisk(vmm: ApiVmm, body: string): Promise<Answer> {
-  const { id, desired_size } = decode(vmResizeDisk, readJson(body));
-  return vmm.resizeDisk(id, desired_size).then(() => noContent);
-}
-
-function decodeConfig(value: unknown): VmConfig {
-  const config = decode(vmConfig, value);
-  // The numbers of descriptors mean nothing between processes.
-  for (const net of config.net ?? []) delete net.fds;
-  return config;
+function create({ vmm, json }: Call): Promise<Answer> {
+  const { net, devices } = (json ?? {}) as { net?: unknown; devices?: unknown };
+  if (Array.isArray(net)) for (const one of net) dropDescriptorNumbers(one, 'fds');
+  if (Array.isArray(devices)) for (const one of devices) dropDescriptorNumbers(one, 'fd');
+  return vmm.create(decode(vmConfig, json)).then(() => noContent);
 }

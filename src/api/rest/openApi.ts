@@ -18,16 +18,26 @@ const answers: Readonly<Record<string, Json>> = {
     config: reference(vmConfig.name),
     state: { type: 'string', enum: ['Created', 'Running', 'Paused'] },
     memory_actual_size: { type: 'integer', format: 'int64' },
-    device_tree: { type: 'object', additionalProperties: { type: 'object' } },
+    device_tree: { type: 'object', additionalProperties: reference('DeviceNode') },
   }),
+  DeviceNode: object({
+    id: { type: 'string' },
+    resources: { type: 'array', items: { type: 'object' } },
+    parent: { type: 'string' },
+    children: { type: 'array', items: { type: 'string' } },
+    pci_bdf: { type: 'string' },
+  }),
+  PciDeviceInfo: object({ id: { type: 'string' }, bdf: { type: 'string' } }),
   VmCounters: {
     type: 'object',
     additionalProperties: { type: 'object', additionalProperties: { type: 'integer', format: 'uint64' } },
   },
+  OpenApiDocument: { type: 'object', description: 'OpenAPI 3.0' },
   Error: { type: 'array', items: { type: 'string' }, description: 'Outermost message first' },
 };
 
 const answerOf: Readonly<Record<string, string>> = {
+  'openapi.json': 'OpenApiDocument',
   'vmm.ping': 'VmmPingResponse',
   'vm.info': 'VmInfo',
   'vm.counters': 'VmCounters',
@@ -47,12 +57,13 @@ export function openApiDocument(): Json {
 
 function describeEndpoint({ path, method, body }: ReturnType<typeof listEndpoints>[number]): [string, Json] {
   const name = path.slice(path.lastIndexOf('/') + 1);
-  const answer = answerOf[name];
+  const answer = name.startsWith('vm.add-') ? 'PciDeviceInfo' : answerOf[name];
   const operation: Json = {
     operationId: name,
     ...(body && { requestBody: { required: true, content: json(reference(body.name)) } }),
     responses: {
       ...(answer && { 200: { description: 'Success', content: json(reference(answer)) } }),
+      ...(answer === 'PciDeviceInfo' && { 204: { description: 'Added to a VM that is only configured' } }),
       ...(!answer && { [name === 'vmm.shutdown' ? 200 : 204]: { description: 'Success' } }),
       default: { description: 'Failure', content: json(reference('Error')) },
     },
@@ -66,6 +77,7 @@ function collect(shape: ObjectShape, schemas: Json): void {
   const required: string[] = [];
   for (const [name, field] of Object.entries(shape.fields) as [string, Field][]) {
     properties[name] = describeField(field, schemas);
+    if (field.alias) properties[field.alias] = { ...describeShape(field, schemas), deprecated: true };
     if (field.required) required.push(name);
   }
   schemas[shape.name] = {

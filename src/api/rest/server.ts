@@ -2,7 +2,7 @@
 import type { NativeAddon, StreamEvent, StreamServerHandle } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { Connection, type ConnectionContext, type Streams } from './connection.ts';
-import type { ApiVmm } from './endpoints.ts';
+import type { ApiVmm } from './endpoint.ts';
 import { encodeTooManyConnections } from './httpResponse.ts';
 import { MemoryBudget } from './memoryBudget.ts';
 import type { SocketClaim } from './socketClaim.ts';

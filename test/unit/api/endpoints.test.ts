@@ -67,6 +67,12 @@ describe('questions', () => {
     });
   });
 
+  it('openapi.json is the document of this very API', async () => {
+    const { status, body } = await ask('GET', 'openapi.json');
+    expect([status, body.openapi]).toEqual([200, '3.0.3']);
+    expect(Object.keys(body.paths)).toEqual(listEndpoints().map(({ path }) => path));
+  });
+
   it('vm.info', async () => {
     const { status, body } = await ask('GET', 'vm.info');
     expect([status, body.state, body.memory_actual_size]).toEqual([200, 'Created', 4096]);
@@ -106,8 +112,8 @@ describe('paths', () => {
     '/api/v1/vm.info?x',
     '/api/v1/vm.info/',
     '/api/v1/VM.info',
-    '/api/v1/vm.add-disk',
-    '/api/v1/vm.restore',
+    '/api/v1/vm.add-disks',
+    '/api/v1/vm.add-',
     '/api/v1/constructor',
     '/api/v1//api/v1/vm.info',
     'http:/api/v1/vm.info',
@@ -119,7 +125,7 @@ describe('paths', () => {
   });
 
   it('are listed for documentation', () => {
-    expect(listEndpoints()).toHaveLength(15);
+    expect(listEndpoints()).toHaveLength(32);
     expect(listEndpoints()).toContainEqual({ path: '/api/v1/vm.create', method: 'PUT', body: vmConfig });
   });
 });
@@ -213,6 +219,136 @@ describe('vm.resize-disk', () => {
     expect(await ask('PUT', 'vm.resize-disk')).toMatchObject({ status: 400, body: ['Bad Request'] });
     expect(await ask('GET', 'vm.resize-disk')).toMatchObject({ status: 400, body: ['Bad Request'] });
     expect(await ask('DELETE', 'vm.resize-disk')).toMatchObject({ status: 400, text: '' });
+  });
+});
+
+describe('adding devices', () => {
+  it.each([
+    ['device', { path: '/sys/d' }, { path: '/sys/d' }],
+    ['user-device', { socket: '/s' }, { socket: '/s' }],
+    ['disk', { path: '/d', readonly: true }, { path: '/d', readonly: true, num_queues: 1 }],
+    ['fs', { tag: 't', socket: '/s' }, { tag: 't', queue_size: 1024 }],
+    ['generic-vhost-user', { socket: '/s', queue_sizes: [64], virtio_id: 4 }, { device_type: 4 }],
+    ['pmem', { file: '/p' }, { file: '/p', discard_writes: false }],
+    ['net', { tap: 'tap0' }, { tap: 'tap0', num_queues: 2 }],
+    ['vdpa', { path: '/v' }, { path: '/v', num_queues: 1 }],
+    ['vsock', { cid: 3, socket: '/s' }, { cid: 3, socket: '/s' }],
+  ] as const)('vm.add-%s hands over a complete device', async (kind, body, device) => {
+    const { status, text, vmm } = await ask('PUT', `vm.add-${kind}`, JSON.stringify(body));
+    expect([status, text]).toEqual([204, '']);
+    expect(vmm.addDevice).toHaveBeenCalledExactlyOnceWith(kind, expect.objectContaining(device), []);
+    expect(await ask('PUT', `vm.add-${kind}`)).toMatchObject({ status: 400, body: ['Bad Request'] });
+    expect(await ask('GET', `vm.add-${kind}`)).toMatchObject({ status: 400, body: ['Bad Request'] });
+    expect(await ask('DELETE', `vm.add-${kind}`)).toMatchObject({ status: 400, text: '' });
+    const wrong = await ask('PUT', `vm.add-${kind}`, '{"id":7}');
+    expect([wrong.status, wrong.body[0]]).toEqual([400, 'Failed to deserialize JSON']);
+  });
+
+  async function send(path: string, body: string, count: number) {
+    const files = nodeFiles();
+    const descriptors = new Descriptors(files);
+    const fds = Array.from({ length: count }, () => files.openFile('/dev/null', 0, 0));
+    descriptors.add(fds);
+    const vmm = fakeVmm();
+    const bytes = new Uint8Array(Buffer.from(body));
+    const request = { method: 'PUT', path: `/api/v1/${path}`, body: bytes } as const;
+    const { status } = await answerRequest(vmm, request, descriptors);
+    descriptors.close();
+    return { status, vmm, fds, left: [...files.open] };
+  }
+
+  it.each(['[-1,-1]', '[3,4]', 'null', '[]'])(
+    'a network takes the descriptors that came, whatever %s says',
+    async (text) => {
+      const { status, vmm, fds, left } = await send('vm.add-net', `{"num_queues":4,"fds":${text}}`, 2);
+      expect([status, left]).toEqual([204, fds]);
+      const device = expect.objectContaining({ num_queues: 4, fds });
+      expect(vmm.addDevice).toHaveBeenCalledExactlyOnceWith('net', device, fds);
+    },
+  );
+
+  it('a network without any has none', async () => {
+    const { vmm } = await send('vm.add-net', '{"fds":[7]}', 0);
+    expect(vmm.addDevice.mock.calls[0]?.[1]).not.toHaveProperty('fds');
+  });
+
+  it('a device takes one descriptor at most', async () => {
+    const one = await send('vm.add-device', '{"fd":-1}', 1);
+    const device = expect.objectContaining({ fd: one.fds[0] });
+    expect(one.vmm.addDevice).toHaveBeenCalledExactlyOnceWith('device', device, one.fds);
+    const two = await send('vm.add-device', '{}', 2);
+    expect([two.status, two.left]).toEqual([400, []]);
+  });
+
+  it.each([
+    ['vm.add-disk', '{"path":"/d"}'],
+    ['vm.add-net', '{"num_queues":"2"}'],
+    ['vm.create', '{}'],
+    ['vm.boot', ''],
+  ])('%s with descriptors that it does not take leaves none open', async (path, body) => {
+    expect((await send(path, body, 3)).left).toEqual([]);
+  });
+});
+
+describe('orders', () => {
+  it.each([
+    ['vm.remove-device', '{"id":"d"}', 'removeDevice', ['d']],
+    ['vm.resize-zone', '{"id":"z","desired_ram":4096}', 'resizeZone', ['z', 4096]],
+    ['vm.snapshot', '{"destination_url":"file:///s"}', 'snapshot', ['file:///s']],
+    ['vm.coredump', '{"destination_url":"file:///c"}', 'coredump', ['file:///c']],
+    [
+      'vm.restore',
+      '{"source_url":"file:///s","resume":true}',
+      'restore',
+      [{ source_url: 'file:///s', prefault: false, memory_restore_mode: 'Copy', resume: true }],
+    ],
+    [
+      'vm.send-migration',
+      '{"destination_url":"unix:/m","local":true}',
+      'sendMigration',
+      [
+        {
+          destination_url: 'unix:/m',
+          local: true,
+          preserve_source: false,
+          downtime_ms: 300,
+          timeout_s: 3600,
+          timeout_strategy: 'Cancel',
+          connections: 1,
+          memory_mode: 'Precopy',
+        },
+      ],
+    ],
+    [
+      'vm.receive-migration',
+      '{"receiver_url":"tcp:0.0.0.0:7","zone_updates":[{"id":"z","host_numa_node":1}]}',
+      'receiveMigration',
+      [
+        {
+          receiver_url: 'tcp:0.0.0.0:7',
+          memory_mode: 'Precopy',
+          zone_updates: [{ id: 'z', host_numa_node: 1 }],
+        },
+      ],
+    ],
+  ] as const)('%s', async (path, body, method, parameters) => {
+    const { status, text, vmm } = await ask('PUT', path, body);
+    expect([status, text]).toEqual([204, '']);
+    expect(vmm[method]).toHaveBeenCalledExactlyOnceWith(...parameters);
+    expect(await ask('PUT', path)).toMatchObject({ status: 400, body: ['Bad Request'] });
+    expect(await ask('PATCH', path)).toMatchObject({ status: 400, text: '' });
+    const wrong = await ask('PUT', path, '{}');
+    expect([wrong.status, wrong.body[0]]).toEqual([400, 'Failed to deserialize JSON']);
+  });
+
+  it.each([
+    ['vm.restore', '{"source_url":"file:///s","net_fds":[{"id":"n","num_fds":2}]}'],
+    ['vm.restore', '{"source_url":"file:///s","vfio_fds":[{"id":"v"}]}'],
+    ['vm.receive-migration', '{"receiver_url":"unix:/m","vfio_fds":[{"id":"v"}]}'],
+  ])('%s wants the descriptors that it names: %s', async (path, body) => {
+    const { status, body: answer, vmm } = await ask('PUT', path, body);
+    expect([status, answer]).toEqual([400, ['Bad Request']]);
+    expect([...vmm.restore.mock.calls, ...vmm.receiveMigration.mock.calls]).toEqual([]);
   });
 });
 

@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { ApiVmm } from '../../../src/api/rest/endpoints.ts';
+import type { ApiVmm } from '../../../src/api/rest/endpoint.ts';
 import { type RestServer, serveRest } from '../../../src/api/rest/server.ts';
 import { type ApiSocket, claimSocket } from '../../../src/api/rest/socketClaim.ts';
 import { type FakeClient, type FakeStreams, fakeStreams } from '../support/fakeStreams.ts';

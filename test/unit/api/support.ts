@@ -1,6 +1,6 @@
 /** A VMM that does what a test says. */
 import { vi } from 'vitest';
-import type { ApiVmm } from '../../../src/api/rest/endpoints.ts';
+import type { ApiVmm } from '../../../src/api/rest/endpoint.ts';
 import { decode } from '../../../src/config/decode.ts';
 import { vmConfig } from '../../../src/config/vmConfig.ts';
 
@@ -18,6 +18,14 @@ export function fakeVmm() {
     nmi: vi.fn(done),
     resize: vi.fn<ApiVmm['resize']>(done),
     resizeDisk: vi.fn<ApiVmm['resizeDisk']>(done),
+    resizeZone: vi.fn<ApiVmm['resizeZone']>(done),
+    addDevice: vi.fn<ApiVmm['addDevice']>(done),
+    removeDevice: vi.fn<ApiVmm['removeDevice']>(done),
+    snapshot: vi.fn<ApiVmm['snapshot']>(done),
+    coredump: vi.fn<ApiVmm['coredump']>(done),
+    restore: vi.fn<ApiVmm['restore']>(done),
+    sendMigration: vi.fn<ApiVmm['sendMigration']>(done),
+    receiveMigration: vi.fn<ApiVmm['receiveMigration']>(done),
     quit: vi.fn(done),
     watchInfo: vi.fn<ApiVmm['watchInfo']>(),
     info: vi.fn<ApiVmm['info']>(() => ({

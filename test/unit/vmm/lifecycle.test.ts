@@ -46,6 +46,14 @@ describe('the lifecycle', () => {
     ['renewGeneration', [NOT_RUNNING, NOT_RUNNING, 'running', 'paused']],
     ['resize', [MISSING, 'created', 'running', 'paused']],
     ['resizeDisk', [MISSING, NOT_RUNNING, 'running', 'paused']],
+    ['resizeZone', [MISSING, 'created', 'running', 'paused']],
+    ['addDevice', [MISSING, 'created', 'running', 'paused']],
+    ['removeDevice', [MISSING, 'created', 'running', 'paused']],
+    ['snapshot', [NOT_RUNNING, NOT_RUNNING, 'failed: Trying to snapshot while VM is running', 'paused']],
+    ['coredump', [NOT_RUNNING, NOT_RUNNING, 'running', 'paused']],
+    ['sendMigration', [NOT_RUNNING, NOT_RUNNING, 'running', 'paused']],
+    ['restore', ['paused', EXISTS, EXISTS, EXISTS]],
+    ['receiveMigration', ['paused', EXISTS, EXISTS, EXISTS]],
     ['info', [MISSING, 'created', 'running', 'paused']],
     ['counters', [NOT_RUNNING, NOT_RUNNING, 'running', 'paused']],
   ] as const)('%s', (command, outcomes) => {
@@ -53,7 +61,7 @@ describe('the lifecycle', () => {
   });
 
   it('has a row for every command', () => {
-    expect(Object.keys(transitions)).toHaveLength(14);
+    expect(Object.keys(transitions)).toHaveLength(22);
   });
 
   it('links a refused transition as clients know it', () => {

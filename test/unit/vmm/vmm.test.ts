@@ -11,6 +11,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { decode } from '../../../src/config/decode.ts';
+import { receiveMigrationData, sendMigrationData } from '../../../src/config/migration.ts';
+import { restoreConfig } from '../../../src/config/restore.ts';
 import { type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
 import type { MachineEvent } from '../../../src/native.ts';
 import { describeError, errorChain, type VmmError } from '../../../src/vmm/errors.ts';
@@ -82,6 +84,234 @@ const VCPU_ERROR = {
   code: 1,
   detail: 'rip=0x100',
 } as const;
+
+describe('devices of a VM that was only configured', () => {
+  const disk = (extra: object = {}) =>
+    decode(vmConfig, { disks: [{ path: '/d', image_type: 'Raw', ...extra }] }).disks?.[0] as object;
+
+  it('are added and removed', async () => {
+    const vmm = newVmm();
+    await vmm.create(config());
+    await vmm.addDevice('disk', disk({ id: 'a' }));
+    await vmm.addDevice('disk', disk({ id: 'b' }));
+    const [net] = decode(vmConfig, { net: [{ id: 'n', tap: 't' }] }).net ?? [];
+    await vmm.addDevice('net', net as object);
+    await vmm.addDevice('vsock', { id: 'v', cid: 3, socket: '/s' });
+    const shown = () => {
+      const { disks, net: nets, vsock } = vmm.info().config;
+      return [disks?.map(({ id }) => id), nets?.map(({ id }) => id), vsock?.id];
+    };
+    expect(shown()).toEqual([['a', 'b'], ['n'], 'v']);
+    expect(vmm.info().config.net?.[0]?.mac).toMatch(/^2e:/);
+    await vmm.removeDevice('a');
+    await vmm.removeDevice('n');
+    await vmm.removeDevice('v');
+    expect(shown()).toEqual([['b'], [], undefined]);
+    await vmm.quit();
+  });
+
+  it.each([
+    [{ id: 'a' }, 'conflict', ['Failed to validate config', 'Identifier a is not unique']],
+    [{ id: '__a' }, 'invalid', ['Failed to validate config', 'Identifier __a must not start with __']],
+  ] as const)('are refused where the whole is not valid: %j', async (extra, kind, causes) => {
+    const vmm = newVmm();
+    await vmm.create(config());
+    await vmm.addDevice('disk', disk({ id: 'a' }));
+    const before = vmm.info().config;
+    const error = await failure(vmm.addDevice('disk', disk(extra)));
+    expect([error.kind, errorChain(error)]).toEqual([
+      kind,
+      ['The disk could not be added to the VM', ...causes],
+    ]);
+    expect(vmm.info().config).toEqual(before);
+    await vmm.quit();
+  });
+
+  it('need a payload beside them, and a VM', async () => {
+    const vmm = newVmm();
+    const missing = await failure(vmm.addDevice('pmem', { file: '/p' }));
+    expect([missing.kind, errorChain(missing)]).toEqual([
+      'missing',
+      ['The pmem device could not be added to the VM', 'VM is not created'],
+    ]);
+    await vmm.create(decode(vmConfig, { console: { mode: 'Off' } }));
+    const error = await failure(vmm.addDevice('disk', disk()));
+    expect([error.kind, errorChain(error).at(-1)]).toEqual([
+      'invalid',
+      'No bootitem provided: neither firmware nor kernel',
+    ]);
+    await vmm.quit();
+  });
+
+  it('are one vsock at most, and one user device for a socket', async () => {
+    const vmm = newVmm();
+    await vmm.create(config({ memory: { size: 1 << 29, shared: true } }));
+    await vmm.addDevice('vsock', { cid: 3, socket: '/s' });
+    const second = await failure(vmm.addDevice('vsock', { cid: 4, socket: '/t' }));
+    expect([second.kind, errorChain(second)]).toEqual([
+      'failed',
+      ['The vsock device could not be added to the VM', 'Too many virtio-vsock devices'],
+    ]);
+    await vmm.addDevice('user-device', { socket: '/u' });
+    const same = await failure(vmm.addDevice('user-device', { socket: '/u' }));
+    expect([same.kind, errorChain(same).at(-1)]).toEqual([
+      'failed',
+      'The socket /u is used by another user device',
+    ]);
+    await vmm.quit();
+  });
+
+  it('that are not there cannot be removed', async () => {
+    const vmm = newVmm();
+    await vmm.create(config());
+    const error = await failure(vmm.removeDevice('nope'));
+    expect([error.kind, errorChain(error)]).toEqual([
+      'missing',
+      ['The device could not be removed from the VM', 'No device with id "nope" to remove'],
+    ]);
+    await vmm.quit();
+  });
+
+  it('have their descriptors closed once: refused, removed, deleted', async () => {
+    const vmm = newVmm();
+    const open = () => native.openFile('/dev/null', 0, 0);
+    const net = (id: string, fds: number[], more: object = {}) =>
+      ({
+        ...decode(vmConfig, { net: [{ id, num_queues: 2 * fds.length, ...more }] }).net?.[0],
+        fds,
+      }) as object;
+    const refused = [open()];
+    await failure(vmm.addDevice('net', net('n', refused), refused));
+    expect([...native.files.open]).toEqual([]);
+    await vmm.create(config({ cpus: { boot_vcpus: 2, max_vcpus: 2 } }));
+    const pair = [open(), open()];
+    await vmm.addDevice('net', net('n', pair), pair);
+    const wrong = [open()];
+    await failure(vmm.addDevice('net', net('m', wrong, { num_queues: 8 }), wrong));
+    expect([...native.files.open]).toEqual(pair);
+    const removed = [open()];
+    await vmm.addDevice('net', net('r', removed), removed);
+    await vmm.removeDevice('r');
+    expect([...native.files.open]).toEqual(pair);
+    await vmm.delete();
+    expect([...native.files.open]).toEqual([]);
+    await vmm.quit();
+  });
+});
+
+describe('a running VM', () => {
+  it.each([
+    [
+      'a disk',
+      (vmm: Vmm) => vmm.addDevice('disk', { path: '/d', num_queues: 1, queue_size: 128 }),
+      'Adding a device to a running VM is not supported yet',
+    ],
+    [
+      'its disk',
+      (vmm: Vmm) => vmm.removeDevice('_disk0'),
+      'Removing a device from a running VM is not supported yet',
+    ],
+    [
+      'its disk by the other name',
+      (vmm: Vmm) => vmm.removeDevice('_virtio-pci-_disk0'),
+      'Removing a device from a running VM is not supported yet',
+    ],
+    ['its entropy device', (vmm: Vmm) => vmm.removeDevice('__rng'), 'The device __rng cannot be removed'],
+    ['nothing', (vmm: Vmm) => vmm.removeDevice('x'), 'No device with id "x" to remove'],
+    [
+      'a zone',
+      (vmm: Vmm) => vmm.resizeZone('z', 4096),
+      "Changing a running VM's memory is not supported yet",
+    ],
+    ['a core dump', (vmm: Vmm) => vmm.coredump('file:///c'), 'Core dumps are not supported yet'],
+    [
+      'a core dump elsewhere',
+      (vmm: Vmm) => vmm.coredump('/c'),
+      'The core dump destination "/c" does not begin with file://',
+    ],
+    ['a snapshot', (vmm: Vmm) => vmm.snapshot('file:///s'), 'Trying to snapshot while VM is running'],
+    [
+      'a restore',
+      (vmm: Vmm) => vmm.restore(decode(restoreConfig, { source_url: 'file:///s' })),
+      'VM is already created',
+    ],
+    [
+      'a migration',
+      (vmm: Vmm) => vmm.sendMigration(decode(sendMigrationData, { destination_url: 'tcp:h:1' })),
+      'Migration is not supported yet',
+    ],
+    [
+      'a migration to nowhere',
+      (vmm: Vmm) => vmm.sendMigration(decode(sendMigrationData, { destination_url: 'h:1' })),
+      'The migration URL "h:1" is not like tcp:host:port or unix:/path',
+    ],
+  ])('refuses %s, and goes on', async (_, ask, reason) => {
+    writeFileSync(join(folder, 'disk'), Buffer.alloc(1 << 20));
+    const vmm = await booted({}, { disks: [{ path: join(folder, 'disk'), image_type: 'Raw' }] });
+    expect(errorChain(await failure(ask(vmm))).at(-1)).toBe(reason);
+    expect(vmm.state).toBe('running');
+    await vmm.quit();
+  });
+});
+
+describe('what no VM does yet', () => {
+  const restore = (more: object = {}) => decode(restoreConfig, { source_url: 'file:///s', ...more });
+
+  it.each([
+    [restore(), 'failed', ['Restoring a snapshot is not supported yet']],
+    [
+      restore({ source_url: '/s' }),
+      'failed',
+      ['Invalid restore source URL', '"/s" does not begin with file://'],
+    ],
+    [
+      restore({ prefault: true, memory_restore_mode: 'OnDemand' }),
+      'invalid',
+      ['Failed to validate config', 'prefault contradicts memory_restore_mode OnDemand'],
+    ],
+    [
+      restore({ zone_updates: [{ id: 'z' }, { id: 'z' }] }),
+      'invalid',
+      ['Failed to validate config', 'The memory zone z is updated twice'],
+    ],
+  ] as const)('restoring %j', async (given, kind, causes) => {
+    const vmm = newVmm();
+    const error = await failure(vmm.restore(given));
+    expect([error.kind, errorChain(error)]).toEqual([kind, ['The VM could not be restored', ...causes]]);
+    expect(vmm.state).toBe('none');
+    await vmm.quit();
+  });
+
+  it('receiving a migration, and a snapshot of a paused VM', async () => {
+    const vmm = newVmm();
+    const data = decode(receiveMigrationData, { receiver_url: 'unix:/m' });
+    expect(errorChain(await failure(vmm.receiveMigration(data)))).toEqual([
+      'Error receiving migration',
+      'Migration is not supported yet',
+    ]);
+    await vmm.create(config());
+    await vmm.boot();
+    await vmm.pause();
+    expect(errorChain(await failure(vmm.snapshot('file:///s')))).toEqual([
+      'The VM could not be snapshotted',
+      'Snapshots are not supported yet',
+    ]);
+    await vmm.quit();
+  });
+
+  it('resizing the zone of a configuration', async () => {
+    const vmm = newVmm();
+    await vmm.create(config({ memory: { size: 0, zones: [{ id: 'z', size: 1 << 29 }] } }));
+    await vmm.resizeZone('z', 1 << 30);
+    expect(vmm.info().config.memory.zones?.[0]?.size).toBe(1 << 30);
+    expect(errorChain(await failure(vmm.resizeZone('y', 1 << 30)))).toEqual([
+      'The memory zone could not be resized',
+      'Failed resizing a memory zone',
+      'There is no memory zone with id "y"',
+    ]);
+    await vmm.quit();
+  });
+});
 
 describe('whoever watches vm.info', () => {
   const shown = (vmm: Vmm) => (vmm.state === 'none' ? 'none' : JSON.stringify(vmm.info()));

@@ -1,0 +1,61 @@
+/** Commands that the reference has and no machine here carries out: what is wrong with them is said first. */
+import {
+  type ReceiveMigrationData,
+  type SendMigrationData,
+  validateReceiveMigration,
+  validateSendMigration,
+} from '../config/migration.ts';
+import { type RestoreConfig, validateRestore } from '../config/restore.ts';
+import { VmmError } from './errors.ts';
+
+const FILE_URL = 'file://';
+
+/** @throws VmmError */
+export function refuseSnapshot(url: string): never {
+  checkFileUrl(url, 'snapshot destination');
+  throw new VmmError('Snapshots are not supported yet');
+}
+
+/** @throws VmmError */
+export function refuseCoredump(url: string): never {
+  checkFileUrl(url, 'core dump destination');
+  throw new VmmError('Core dumps are not supported yet');
+}
+
+/** @throws VmmError */
+export function refuseRestore(restore: RestoreConfig): never {
+  try {
+    validateRestore(restore);
+  } catch (error) {
+    throw new VmmError('Failed to validate config', { cause: error });
+  }
+  if (!restore.source_url.startsWith(FILE_URL)) {
+    const cause = new VmmError(`"${restore.source_url}" does not begin with ${FILE_URL}`);
+    throw new VmmError('Invalid restore source URL', { cause });
+  }
+  throw new VmmError('Restoring a snapshot is not supported yet');
+}
+
+/** @throws VmmError */
+export function refuseSendMigration(data: SendMigrationData): never {
+  refuseMigration(() => validateSendMigration(data));
+}
+
+/** @throws VmmError */
+export function refuseReceiveMigration(data: ReceiveMigrationData): never {
+  refuseMigration(() => validateReceiveMigration(data));
+}
+
+/** The reference answers 500 to wrong parameters as well. */
+function refuseMigration(validate: () => void): never {
+  try {
+    validate();
+  } catch (error) {
+    throw new VmmError('Invalid migration parameters', { kind: 'failed', cause: error });
+  }
+  throw new VmmError('Migration is not supported yet');
+}
+
+function checkFileUrl(url: string, what: string): void {
+  if (!url.startsWith(FILE_URL)) throw new VmmError(`The ${what} "${url}" does not begin with ${FILE_URL}`);
+}
