@@ -3,7 +3,7 @@ import { type DeviceKind, type ListedDevice, withDevice, withoutDevice } from '.
 import type { UserDeviceConfig } from '../config/devices/assigned.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import { VmmError } from './errors.ts';
+import { notSupportedYet, VmmError } from './errors.ts';
 
 /** What a device that is not added is called; the texts are part of the REST API. */
 const names: Readonly<Record<DeviceKind, string>> = {
@@ -60,7 +60,7 @@ export function configWithoutDevice(
 export function refuseRemoval(config: VmConfig, id: string, machineIds: readonly string[]): never {
   const plain = id.replace(/^_virtio-pci-/, '');
   if (withoutDevice(config, plain)) {
-    throw new VmmError('Removing a device from a running VM is not supported yet');
+    throw notSupportedYet('Removing a device from a running VM');
   }
   if (machineIds.includes(plain)) throw new VmmError(`The device ${plain} cannot be removed`);
   throw new VmmError(`No device with id "${id}" to remove`, { kind: 'missing' });

@@ -39,6 +39,11 @@ export class VmmError extends Error {
   }
 }
 
+/** For what is asked of a VM in the right state, and no machine does yet. @param what such as `Taking a snapshot` */
+export function notSupportedYet(what: string): VmmError {
+  return new VmmError(`${what} is not supported yet`, { kind: 'failed', code: 'ERR_TSVMM_UNSUPPORTED' });
+}
+
 const codes: Readonly<Record<VmmErrorKind, string>> = {
   missing: 'ERR_TSVMM_MISSING',
   invalid: 'ERR_TSVMM_CONFIG',

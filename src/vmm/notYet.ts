@@ -6,20 +6,20 @@ import {
   validateSendMigration,
 } from '../config/migration.ts';
 import { type RestoreConfig, validateRestore } from '../config/restore.ts';
-import { VmmError } from './errors.ts';
+import { notSupportedYet, VmmError } from './errors.ts';
 
 const FILE_URL = 'file://';
 
 /** @throws VmmError */
 export function refuseSnapshot(url: string): never {
   checkFileUrl(url, 'snapshot destination');
-  throw new VmmError('Snapshots are not supported yet');
+  throw notSupportedYet('Taking a snapshot');
 }
 
 /** @throws VmmError */
 export function refuseCoredump(url: string): never {
   checkFileUrl(url, 'core dump destination');
-  throw new VmmError('Core dumps are not supported yet');
+  throw notSupportedYet('Writing a core dump');
 }
 
 /** @throws VmmError */
@@ -33,7 +33,7 @@ export function refuseRestore(restore: RestoreConfig): never {
     const cause = new VmmError(`"${restore.source_url}" does not begin with ${FILE_URL}`);
     throw new VmmError('Invalid restore source URL', { cause });
   }
-  throw new VmmError('Restoring a snapshot is not supported yet');
+  throw notSupportedYet('Restoring a snapshot');
 }
 
 /** @throws VmmError */
@@ -53,7 +53,7 @@ function refuseMigration(validate: () => void): never {
   } catch (error) {
     throw new VmmError('Invalid migration parameters', { kind: 'failed', cause: error });
   }
-  throw new VmmError('Migration is not supported yet');
+  throw notSupportedYet('Migrating a VM');
 }
 
 function checkFileUrl(url: string, what: string): void {

@@ -3,7 +3,7 @@ import { memorySize } from '../config/memory.ts';
 import type { VmResize } from '../config/requests.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { MachineHandle, NativeAddon } from '../native.ts';
-import { VmmError } from './errors.ts';
+import { notSupportedYet, VmmError } from './errors.ts';
 
 /** Writes new sizes into a configuration that no machine has. Whether they make sense shows when the VM boots. */
 export function resizeConfig(config: VmConfig, sizes: VmResize): void {
@@ -31,10 +31,10 @@ export function resizeMachine(
 ): void {
   const { desired_vcpus: vcpus, desired_ram: memory, desired_balloon: balloon } = sizes;
   if (vcpus !== undefined && vcpus !== config.cpus.boot_vcpus) {
-    throw new VmmError('Changing the number of vCPUs of a running VM is not supported yet');
+    throw notSupportedYet('Changing the number of vCPUs of a running VM');
   }
   if (memory !== undefined && memory !== memorySize(config.memory)) {
-    throw new VmmError("Changing a running VM's memory is not supported yet");
+    throw notSupportedYet("Changing a running VM's memory");
   }
   if (balloon !== undefined) resizeBalloon(native, machine, config, balloon);
 }

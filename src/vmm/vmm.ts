@@ -20,7 +20,7 @@ import {
   openConsoles,
   type Terminal,
 } from './consoles.ts';
-import { describeError, VmmError } from './errors.ts';
+import { describeError, notSupportedYet, VmmError } from './errors.ts';
 import type { VmmEvent, VmmExit } from './events.ts';
 import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
@@ -216,7 +216,7 @@ export class Vmm {
   resizeZone(id: string, bytes: number): Promise<void> {
     return this.#command('resizeZone', async () => {
       try {
-        if (this.#machine) throw new VmmError("Changing a running VM's memory is not supported yet");
+        if (this.#machine) throw notSupportedYet("Changing a running VM's memory");
         resizeConfigZone(this.#config as VmConfig, id, bytes);
       } catch (error) {
         throw new VmmError('Failed resizing a memory zone', { cause: error });
@@ -403,7 +403,7 @@ export class Vmm {
   async #addDevice(kind: DeviceKind, device: object): Promise<void> {
     const { configWithDevice } = await import('./deviceChanges.ts');
     const wanted = configWithDevice(this.#config as VmConfig, kind, device);
-    if (this.#machine) throw new VmmError('Adding a device to a running VM is not supported yet');
+    if (this.#machine) throw notSupportedYet('Adding a device to a running VM');
     if (wanted.net?.length) (await import('./nets.ts')).assignMacs(wanted.net);
     this.#config = wanted;
   }

@@ -223,7 +223,7 @@ describe('a running VM', () => {
       (vmm: Vmm) => vmm.resizeZone('z', 4096),
       "Changing a running VM's memory is not supported yet",
     ],
-    ['a core dump', (vmm: Vmm) => vmm.coredump('file:///c'), 'Core dumps are not supported yet'],
+    ['a core dump', (vmm: Vmm) => vmm.coredump('file:///c'), 'Writing a core dump is not supported yet'],
     [
       'a core dump elsewhere',
       (vmm: Vmm) => vmm.coredump('/c'),
@@ -238,7 +238,7 @@ describe('a running VM', () => {
     [
       'a migration',
       (vmm: Vmm) => vmm.sendMigration(decode(sendMigrationData, { destination_url: 'tcp:h:1' })),
-      'Migration is not supported yet',
+      'Migrating a VM is not supported yet',
     ],
     [
       'a migration to nowhere',
@@ -287,14 +287,14 @@ describe('what no VM does yet', () => {
     const data = decode(receiveMigrationData, { receiver_url: 'unix:/m' });
     expect(errorChain(await failure(vmm.receiveMigration(data)))).toEqual([
       'Error receiving migration',
-      'Migration is not supported yet',
+      'Migrating a VM is not supported yet',
     ]);
     await vmm.create(config());
     await vmm.boot();
     await vmm.pause();
     expect(errorChain(await failure(vmm.snapshot('file:///s')))).toEqual([
       'The VM could not be snapshotted',
-      'Snapshots are not supported yet',
+      'Taking a snapshot is not supported yet',
     ]);
     await vmm.quit();
   });
