@@ -15,9 +15,11 @@
  */
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
+import type { InspectOptions } from 'node:util';
 import { configFromOptions, type VirtualMachineOptions } from './config/friendlyOptions.ts';
 import type { VmResize } from './config/requests.ts';
 import type { VmConfigInput } from './config/vmConfig.ts';
+import { type Abortable, unlessAborted } from './host/abort.ts';
 import type { GuestStream } from './host/guestStream.ts';
 import { loadNative, type NativeAddon } from './native.ts';
 import type { ConsoleSize, Terminal } from './vmm/consoles.ts';
@@ -26,7 +28,7 @@ import type { VmmEvent, VmmExit } from './vmm/events.ts';
 import type { VmInfo } from './vmm/info.ts';
 import type { Lifecycle } from './vmm/lifecycle.ts';
 import { tell } from './vmm/listener.ts';
-import { type Counters, Vmm } from './vmm/vmm.ts';
+import { Vmm } from './vmm/vmm.ts';
 
 export {
   type ServeVmhostOptions,
@@ -41,13 +43,13 @@ export { ConfigError, type ConfigErrorCode, type ConfigErrorKind } from './confi
 export type { ConsoleOption, VirtualMachineOptions } from './config/friendlyOptions.ts';
 export type { VmResize } from './config/requests.ts';
 export type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
-export type { GuestStream } from './host/guestStream.ts';
+export type { Abortable } from './host/abort.ts';
+export type { GuestStream, WaitForOptions } from './host/guestStream.ts';
 export { PlatformError, type PlatformErrorCode } from './platform/platformError.ts';
 export type { ConsoleSize } from './vmm/consoles.ts';
 export { errorChain, VmmError, type VmmErrorKind } from './vmm/errors.ts';
 export type { VmmEvent, VmmExit } from './vmm/events.ts';
 export type { VmInfo } from './vmm/info.ts';
-export type { Counters } from './vmm/vmm.ts';
 
 /** What a VM tells its listeners, with the arguments they get. */
 export interface VirtualMachineEvents {
@@ -68,6 +70,14 @@ export interface VirtualMachineEvents {
   event: [VmmEvent];
 }
 
+/** By device and name. Plain numbers: they can be printed, compared and written as JSON. */
+export type Counters = Record<string, Record<string, number>>;
+
+export interface StopOptions extends Abortable {
+  /** How long the guest may take before it is ended by force; 30,000 unless given. */
+  readonly timeoutMs?: number;
+}
+
 /** What the process around a VM decides rather than its configuration. */
 export interface VirtualMachineContext {
   /** Descriptors that `inherit` means; the standard streams unless given. An input of -1 is none. */
@@ -75,6 +85,10 @@ export interface VirtualMachineContext {
   /** Instead of the package's own addon. */
   readonly native?: NativeAddon;
 }
+
+const STOP_MS = 30_000;
+/** VMADDR_PORT_ANY is the highest number, and no port. */
+const MAX_VSOCK_PORT = 2 ** 32 - 2;
 
 const simpleEvents = new Set(['booted', 'paused', 'resumed', 'rebooted', 'shutdown']);
 
@@ -148,22 +162,29 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     return stream;
   }
 
-  /** Builds the machine and starts the guest. @throws VmmError with the cause below it; it may be tried again */
-  boot(): Promise<void> {
-    return this.#vmm.boot();
+  /**
+   * Builds the machine and starts the guest. A boot that is aborted is undone.
+   * @throws VmmError with the cause below it; it may be tried again
+   */
+  boot(options: Abortable = {}): Promise<void> {
+    return unlessAborted(options, async () => {
+      await this.#vmm.boot();
+      if (options.signal?.aborted) await this.#vmm.shutdown();
+    });
   }
 
-  pause(): Promise<void> {
-    return this.#vmm.pause();
+  /** An abort ends the waiting; the pause itself goes on. The same goes for the calls below. */
+  pause(options: Abortable = {}): Promise<void> {
+    return unlessAborted(options, () => this.#vmm.pause());
   }
 
-  resume(): Promise<void> {
-    return this.#vmm.resume();
+  resume(options: Abortable = {}): Promise<void> {
+    return unlessAborted(options, () => this.#vmm.resume());
   }
 
   /** Starts the guest anew, on a new machine. */
-  reboot(): Promise<void> {
-    return this.#vmm.reboot();
+  reboot(options: Abortable = {}): Promise<void> {
+    return unlessAborted(options, () => this.#vmm.reboot());
   }
 
   /** Asks the guest to shut down. */
@@ -198,20 +219,30 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
    * @param bytes a multiple of 512; what is beyond a smaller size is lost
    * @throws VmmError if there is no such disk, it is read-only, or its image cannot have that size
    */
-  resizeDisk(id: string, bytes: number): Promise<void> {
-    return this.#vmm.resizeDisk(id, bytes);
+  resizeDisk(id: string, bytes: number, options: Abortable = {}): Promise<void> {
+    return unlessAborted(options, () => this.#vmm.resizeDisk(id, bytes));
   }
 
   /**
    * Connects to a program of the guest that listens on a vsock port. (A guest's connection to port P of the host, cid 2,
    * goes to the UNIX socket `<vsock.socket>_P`.)
-   * @throws Error with code ECONNREFUSED if the guest does not accept; VmmError if the VM has no vsock
+   * @param port from 0 to 4,294,967,294
+   * @throws Error with code ECONNREFUSED if the guest does not accept; RangeError if that is no port; VmmError if the VM
+   * has no vsock
    */
-  async connectVsock(port: number): Promise<Socket> {
+  async connectVsock(port: number, { signal }: Abortable = {}): Promise<Socket> {
+    if (!Number.isInteger(port) || port < 0 || port > MAX_VSOCK_PORT) {
+      throw new RangeError(`A vsock port is a whole number from 0 to ${MAX_VSOCK_PORT}, and not ${port}`);
+    }
     const { vsock } = this.info().config;
     if (vsock === undefined) throw new VmmError('The VM has no vsock');
     const { connectVsock } = await import('./host/vsockClient.ts');
-    return connectVsock(vsock.socket, port);
+    signal?.throwIfAborted();
+    const connecting = connectVsock(vsock.socket, port);
+    return unlessAborted({ signal }, () => connecting).catch((error) => {
+      connecting.then((socket) => socket.destroy()).catch(() => {});
+      throw error;
+    });
   }
 
   /**
@@ -223,14 +254,53 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   /** Ends the machine without asking the guest. The VM can be booted again. */
-  shutdown(): Promise<void> {
-    return this.#vmm.shutdown();
+  shutdown(options: Abortable = {}): Promise<void> {
+    return unlessAborted(options, () => this.#vmm.shutdown());
+  }
+
+  /**
+   * Asks the guest to shut down by its power button, and ends it by force if it has not within the time given. A guest that
+   * is paused goes on first. An abort ends the waiting; neither is the button taken back nor force used then.
+   * @returns what `exited` resolves with: the VM is gone
+   */
+  async stop({ timeoutMs = STOP_MS, signal }: StopOptions = {}): Promise<VmmExit> {
+    signal?.throwIfAborted();
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, timeoutMs);
+    });
+    try {
+      if (this.state === 'paused') await this.#vmm.resume();
+      if (this.state === 'running') {
+        await this.#vmm.powerButton();
+        await unlessAborted({ signal }, () => Promise.race([this.exited, late]));
+      }
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      // It ended, or was changed by others, meanwhile.
+    } finally {
+      clearTimeout(timer);
+    }
+    await this.close();
+    return this.exited;
   }
 
   /** Ends the machine and frees everything. Idempotent. */
   async close(): Promise<void> {
     await this.#vmm.quit();
     await this.exited;
+  }
+
+  /** Lets the process end although the VM runs, which ends the VM. Of `ref` and `unref` the last one counts. */
+  unref(): this {
+    this.#vmm.keepAlive(false);
+    return this;
+  }
+
+  /** While the VM runs the process does not end by itself; so it is at first. */
+  ref(): this {
+    this.#vmm.keepAlive(true);
+    return this;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -243,7 +313,33 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
 
   /** By device and name; while the VM is paused, resumed or rebooted, what it was just before. @throws VmmError if the VM is not running */
   counters(): Counters {
-    return this.#vmm.counters();
+    const devices = Object.entries(this.#vmm.counters()).map(([id, counters]) => [
+      id,
+      Object.fromEntries(Object.entries(counters).map(([name, value]) => [name, Number(value)])),
+    ]);
+    return Object.fromEntries(devices);
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](
+    _depth: number,
+    options: InspectOptions,
+    inspect: (value: unknown, options: InspectOptions) => string,
+  ): string {
+    return `VirtualMachine ${inspect({ state: this.state, ...this.#summary() }, options)}`;
+  }
+
+  #summary(): object {
+    if (this.state === 'none') return {};
+    const { payload, cpus, disks = [], net = [] } = this.info().config;
+    return {
+      ...(payload?.kernel !== undefined && { kernel: payload.kernel }),
+      ...(payload?.firmware !== undefined && { firmware: payload.firmware }),
+      cpus: cpus.boot_vcpus,
+      memoryBytes: this.info().memory_actual_size,
+      disks: disks.map(({ path }) => path),
+      networks: net.length,
+    };
   }
 
   /** Heard by nobody, a warning goes where those of the runtime go. */

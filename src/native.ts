@@ -282,6 +282,8 @@ export interface NativeAddon {
   machineResume(machine: MachineHandle): Promise<void>;
   /** Stops everything and frees all host resources of the machine. Idempotent; no event is sent afterwards. */
   machineDestroy(machine: MachineHandle): Promise<void>;
+  /** Whether the machine keeps the process's event loop alive, which it does at first. */
+  machineKeepAlive(handle: MachineHandle, alive: boolean): void;
   machinePowerButton(machine: MachineHandle): void;
   machineNmi(machine: MachineHandle): void;
   /** Gives a disk another size in bytes, a multiple of 512, and tells the guest. */

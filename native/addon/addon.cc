@@ -65,6 +65,11 @@ Napi::Value machine_pause(Arguments info) { return unwrap(info[0]).pause(info.En
 Napi::Value machine_resume(Arguments info) { return unwrap(info[0]).resume(info.Env()); }
 Napi::Value machine_destroy(Arguments info) { return unwrap(info[0]).destroy(info.Env()); }
 
+Napi::Value machine_keep_alive(Arguments info) {
+  unwrap(info[0]).keep_alive(info.Env(), info[1].ToBoolean());
+  return info.Env().Undefined();
+}
+
 Napi::Value machine_power_button(Arguments info) {
   unwrap(info[0]).machine().press_power_button();
   return info.Env().Undefined();
@@ -387,6 +392,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<machine_pause>(exports, "machinePause");
   add<machine_resume>(exports, "machineResume");
   add<machine_destroy>(exports, "machineDestroy");
+  add<machine_keep_alive>(exports, "machineKeepAlive");
   add<machine_power_button>(exports, "machinePowerButton");
   add<machine_nmi>(exports, "machineNmi");
   add<machine_resize_disk>(exports, "machineResizeDisk");

@@ -72,6 +72,16 @@ void EventChannel::drain(Napi::Env env) {
   }
 }
 
+void EventChannel::keep_alive(Napi::Env env, bool alive) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (wake_ == nullptr) return;
+  if (alive) {
+    napi_ref_threadsafe_function(env, wake_);
+  } else {
+    napi_unref_threadsafe_function(env, wake_);
+  }
+}
+
 void EventChannel::close() noexcept {
   mute();
   const std::lock_guard lock(mutex_);

@@ -30,6 +30,8 @@ class EventChannel : public MachineEventSink {
 
   void emit(MachineEvent event) noexcept override;
   void post(Task task) noexcept;
+  /// JavaScript thread. Whether the channel keeps the event loop alive.
+  void keep_alive(Napi::Env env, bool alive) noexcept;
   /// JavaScript thread. No event is delivered afterwards.
   void mute() noexcept { on_event_.Reset(); }
   /// JavaScript thread. mute(), and the event loop may end. Idempotent.

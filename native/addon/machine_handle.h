@@ -27,6 +27,8 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
   Napi::Promise resume(Napi::Env env);
   Napi::Promise resize_disk(Napi::Env env, std::string id, uint64_t bytes);
   Napi::Promise destroy(Napi::Env env);
+  /// Whether the machine keeps the event loop alive; it does at first.
+  void keep_alive(Napi::Env env, bool alive) noexcept { channel_->keep_alive(env, alive); }
   /// JavaScript thread, when the handle was collected: nobody can call destroy() any more.
   void abandon() noexcept;
   /// JavaScript thread, when its environment ends: like destroy(), but nothing reaches JavaScript

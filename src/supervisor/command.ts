@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 import { claimSocket } from '../api/rest/socketClaim.ts';
 import { UsageError } from '../cli/usageError.ts';
+import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
 import { loadNative } from '../native.ts';
 import { createApiServer } from './httpApi.ts';
 import { findLauncher } from './launcher.ts';
@@ -52,7 +53,9 @@ async function runSupervisor(places: Places, { pool, stopVms }: SupervisorComman
   const say = (message: string) => void process.stderr.write(`tsvmmd: ${message}\n`);
   const supervisor = new Supervisor({ places, launcher: findLauncher(), poolSize: pool, warn: say });
   const asked = new Promise<void>((resolve) => {
-    process.on('SIGTERM', () => resolve()).on('SIGINT', () => resolve());
+    keepIgnoredSignals();
+    onSignal('SIGTERM', resolve);
+    onSignal('SIGINT', resolve);
   });
   await supervisor.open();
   const server = createApiServer(supervisor);

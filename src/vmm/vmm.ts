@@ -78,6 +78,7 @@ export class Vmm {
   /** Counts machines: an event of an earlier one than the present means nothing any more. */
   #generation = 0;
   #ended = false;
+  #keepAlive = true;
   /** Tells this VM from copies of it, and from what it was before it went back in time. */
   #vmGeneration: Uint8Array | undefined;
   #knownBalloonSize = 0;
@@ -307,6 +308,12 @@ export class Vmm {
     this.#closeVsock();
   }
 
+  /** Whether a machine keeps the process alive, as it does at first. */
+  keepAlive(alive: boolean): void {
+    this.#keepAlive = alive;
+    if (this.#machine) this.#native.machineKeepAlive(this.#machine.handle, alive);
+  }
+
   /** Does not wait for commands in progress. @throws VmmError `missing` without a configuration */
   info(): VmInfo {
     this.#permit('info');
@@ -453,6 +460,7 @@ export class Vmm {
       this.#closeVsock();
       throw error;
     }
+    if (!this.#keepAlive) this.#native.machineKeepAlive(this.#machine.handle, false);
     for (const { kind, index, id } of this.#machine.placements) {
       const lists = { block: config.disks, net: config.net, pmem: config.pmem };
       const device = kind in lists ? lists[kind as keyof typeof lists]?.[index] : undefined;

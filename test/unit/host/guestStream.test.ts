@@ -171,6 +171,46 @@ describe('the stream of a guest', () => {
     expect([first.written, second.written]).toEqual(['ab', 'found']);
   });
 
+  it('is waited at for a text or a pattern, and leaves the rest to the next reader', async () => {
+    const { stream, machines } = make();
+    const [machine] = machines as [Machine];
+    const login = stream.waitFor('login: ');
+    machine.send('Welcome\nlog');
+    await Promise.resolve();
+    machine.send('in: \x1b[0m päss');
+    expect(await login).toBe('Welcome\nlogin: ');
+    machine.send('word: \xff 42 rest');
+    expect(await stream.waitFor(/päss(word)?: /u)).toBe('\x1b[0m pässword: ');
+    expect(await stream.waitFor(/\d+/g)).toBe('\xff 42');
+    machine.end();
+    stream.finish();
+    expect(await read(stream)).toBe(' rest');
+    await expect(stream.waitFor('more')).rejects.toMatchObject({ code: 'ERR_TSVMM_STREAM_ENDED' });
+  });
+
+  it('gives back what was read in vain', async () => {
+    const { stream, machines } = make();
+    const [machine] = machines as [Machine];
+    machine.send('booting');
+    await expect(stream.waitFor('login', { timeoutMs: 20 })).rejects.toMatchObject({
+      code: 'ETIMEDOUT',
+      message: 'After 20 ms there was no login; the last that came is "booting"',
+    });
+    const abort = new AbortController();
+    const waiting = stream.waitFor(/login/, { signal: abort.signal });
+    machine.send(' ...');
+    abort.abort(new Error('not any more'));
+    await expect(waiting).rejects.toThrow('not any more');
+    await expect(stream.waitFor('x', { signal: abort.signal })).rejects.toThrow('not any more');
+    machine.send(' login');
+    expect(await stream.waitFor('login')).toBe('booting ... login');
+    const ended = stream.waitFor('more');
+    machine.send('no');
+    machine.end();
+    stream.finish();
+    await expect(ended).rejects.toThrow('The stream ended there was no more; the last that came is "no"');
+  });
+
   it('keeps the process alive only for what an ended machine left', () => {
     const { stream, machines } = make();
     expect(machines[0]?.keepsAlive).toBe(false);

@@ -76,6 +76,9 @@ export function fakeNative(folder: string): FakeNative {
     machinePause: recordLater('pause'),
     machineResume: recordLater('resume'),
     machineDestroy: recordLater('destroy'),
+    machineKeepAlive: (handle, alive) => {
+      machineOf(handle).calls.push(alive ? 'ref' : 'unref');
+    },
     machinePowerButton: record('power-button'),
     machineNmi: record('nmi'),
     machineResizeDisk: async (handle, id, bytes) => {

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { configFromOptions } from '../../../src/config/friendlyOptions.ts';
 import { ConfigError, VirtualMachine, VmmError } from '../../../src/index.ts';
@@ -148,6 +149,80 @@ describe('a warning', () => {
     spy.mockRestore();
     const text = expect.stringMatching(/disk was detected as raw: its guest cannot write to sector 0/);
     expect([emitted, heard]).toEqual([[[text, 'TsvmmWarning']], [text]]);
+  });
+});
+
+describe('what a developer expects', () => {
+  const vmWith = (options = {}) => VirtualMachine.create({ kernel, memory: '64M', ...options }, { native });
+
+  it('stops: by the power button, and by force where the guest does not listen', async () => {
+    const obedient = await vmWith();
+    await obedient.boot();
+    const { machinePowerButton } = native;
+    native.machinePowerButton = (handle) => {
+      machinePowerButton(handle);
+      native.machines[0]?.emit({ type: 'power-off' });
+    };
+    await obedient.pause();
+    expect(await obedient.stop()).toEqual({ reason: 'power-off', code: 0 });
+    expect(native.machines[0]?.calls).toEqual(['boot', 'pause', 'resume', 'power-button', 'destroy']);
+    native.machinePowerButton = machinePowerButton;
+
+    const deaf = await vmWith();
+    await deaf.boot();
+    const abort = new AbortController();
+    const stopping = deaf.stop({ signal: abort.signal });
+    setTimeout(() => abort.abort(new Error('not now')), 20);
+    await expect(stopping).rejects.toThrow('not now');
+    expect(deaf.state).toBe('running');
+    expect(await deaf.stop({ timeoutMs: 20 })).toEqual({ reason: 'request', code: 0 });
+    expect(await deaf.stop()).toEqual({ reason: 'request', code: 0 });
+    expect(await (await vmWith()).stop()).toEqual({ reason: 'request', code: 0 });
+  });
+
+  it('aborts: the waiting, and all of a boot', async () => {
+    const vm = await vmWith();
+    const abort = new AbortController();
+    native.onBoot = () => abort.abort(new Error('enough'));
+    await expect(vm.boot({ signal: abort.signal })).rejects.toThrow('enough');
+    await expect.poll(() => vm.state).toBe('created');
+    await expect.poll(() => native.machines[0]?.calls).toEqual(['boot', 'destroy']);
+    native.onBoot = () => {};
+    await expect(vm.boot({ signal: abort.signal })).rejects.toThrow('enough');
+    expect(native.machines).toHaveLength(1);
+    await vm.boot({ signal: new AbortController().signal });
+    await expect(vm.pause({ signal: AbortSignal.abort(new Error('no')) })).rejects.toThrow('no');
+    expect(vm.state).toBe('running');
+    await vm.close();
+  });
+
+  it('keeps the process alive or not', async () => {
+    const vm = (await vmWith()).unref();
+    await vm.boot();
+    await vm.reboot();
+    vm.ref();
+    await vm.close();
+    expect(native.machines.map(({ calls }) => calls)).toEqual([
+      ['boot', 'unref', 'destroy'],
+      ['boot', 'unref', 'ref', 'destroy'],
+    ]);
+  });
+
+  it('prints, and counts in numbers', async () => {
+    const vm = await vmWith({ cpus: 2 });
+    await vm.boot();
+    expect(inspect(vm, { breakLength: Number.POSITIVE_INFINITY })).toBe(
+      `VirtualMachine { state: 'running', kernel: '${kernel}', cpus: 2, memoryBytes: 67108864, disks: [], networks: 0 }`,
+    );
+    expect(JSON.stringify(vm.counters())).toBe('{"_disk0":{"read_ops":1}}');
+    await vm.close();
+    expect(inspect(vm)).toBe("VirtualMachine { state: 'none' }");
+  });
+
+  it.each([-1, 1.5, 2 ** 32 - 1, Number.NaN, '1\nCONNECT 2'])('refuses %s as a vsock port', async (port) => {
+    const vm = await vmWith({ vsock: { cid: 3, socket: join(folder, 'vsock') } });
+    await expect(vm.connectVsock(port as number)).rejects.toThrow(RangeError);
+    await vm.close();
   });
 });
 
