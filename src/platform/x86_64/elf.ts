@@ -80,7 +80,18 @@ export function parsePvhElf(image: ImageFile): PvhElf | undefined {
     return undefined;
   }
   checkEntry(entry, segments);
+  checkApart(segments);
   return { entry, segments, isLinux };
+}
+
+/** What is loaded then is never more than the memory that it goes to, however many segments there are. */
+function checkApart(segments: readonly ElfSegment[]): void {
+  const sorted = [...segments].sort((a, b) => a.address - b.address);
+  let end = 0;
+  for (const { address, memorySize } of sorted) {
+    if (address < end) throw invalid('its segments overlap in memory');
+    end = address + memorySize;
+  }
 }
 
 function checkEntry(entry: number, segments: readonly ElfSegment[]): void {

@@ -63,6 +63,28 @@ describe('parsePvhElf', () => {
     expect(() => parse(bytes)).toThrow(/lies in none of its segments/);
   });
 
+  it.each([
+    { address: MIB + 4096, size: 64, apart: true },
+    { address: MIB - 64, size: 64, apart: true },
+    { address: MIB + 4095, size: 64, apart: false },
+    { address: MIB - 64, size: 65, apart: false },
+    { address: MIB, size: 4096, apart: false },
+  ])('takes segments that lie apart, and only those: %o', ({ address, size, apart }) => {
+    const whole = makeElf();
+    const bytes = new Uint8Array(whole.length + 168);
+    bytes.set(whole);
+    // The program headers move behind the code, where there is room for a third one.
+    bytes.copyWithin(whole.length, ELF_PROGRAM_HEADERS, ELF_PROGRAM_HEADERS + 112);
+    const extra = makeElf();
+    programHeader(new DataView(extra.buffer), true, 0, [1, ELF_CODE, address, 8, size, 0]);
+    bytes.set(extra.subarray(ELF_PROGRAM_HEADERS, ELF_PROGRAM_HEADERS + 56), whole.length + 112);
+    const view = new DataView(bytes.buffer);
+    view.setBigUint64(32, BigInt(whole.length), true);
+    view.setUint16(56, 3, true);
+    if (apart) expect(parse(bytes)?.segments).toHaveLength(2);
+    else expect(() => parse(bytes)).toThrow(/overlap in memory/);
+  });
+
   it('refuses a file cut anywhere, with one clear error', () => {
     const whole = makeElf();
     for (let length = 0; length < whole.length; length++) {
