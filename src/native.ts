@@ -239,7 +239,9 @@ export type MachineEvent =
   /** The device went to DEVICE_NEEDS_RESET. */
   | { readonly type: 'device-failed'; readonly id: string; readonly reason: string }
   /** Something that a person may want to know, such as the engine that a disk's I/O goes through. */
-  | { readonly type: 'device-note'; readonly id: string; readonly text: string };
+  | { readonly type: 'device-note'; readonly id: string; readonly text: string }
+  /** Something that a person should be told of, such as an I/O error of the host. Each text comes once for a device. */
+  | { readonly type: 'device-warning'; readonly id: string; readonly text: string };
 
 /** Opaque, type-tagged handle of a stream server. */
 export type StreamServerHandle = { readonly __streamServer: unique symbol };
@@ -280,7 +282,10 @@ export interface NativeAddon {
   machineBoot(machine: MachineHandle, boot: BootSpec): Promise<void>;
   machinePause(machine: MachineHandle): Promise<void>;
   machineResume(machine: MachineHandle): Promise<void>;
-  /** Stops everything and frees all host resources of the machine. Idempotent; no event is sent afterwards. */
+  /**
+   * Stops everything and frees all host resources of the machine. Idempotent; no event is sent afterwards. A boot that is
+   * in progress fails soon, with ECANCELED where it takes long.
+   */
   machineDestroy(machine: MachineHandle): Promise<void>;
   /** Whether the machine keeps the process's event loop alive, which it does at first. */
   machineKeepAlive(handle: MachineHandle, alive: boolean): void;
@@ -332,6 +337,12 @@ export interface NativeAddon {
   streamPair(): [number, number];
   /** Takes an open-file-description write or read lock on a byte range (length 0: to the end). False if another holds it. */
   lockRange(fd: number, exclusive: boolean, start: number, length: number): boolean;
+  /** A lock of another description in a byte range, or null if there is none. */
+  lockHolder(
+    fd: number,
+    start: number,
+    length: number,
+  ): { readonly start: number; readonly exclusive: boolean } | null;
   /** Puts a terminal into raw mode; returns the settings to restore, or null if `fd` is no terminal. */
   terminalRaw(fd: number): Uint8Array | null;
   terminalRestore(fd: number, saved: Uint8Array): void;

@@ -243,6 +243,16 @@ Napi::Value lock_range_function(Arguments info) {
   return Napi::Boolean::New(info.Env(), locked);
 }
 
+Napi::Value lock_holder_function(Arguments info) {
+  const auto lock = lock_holder(fd_argument(info[0], "fd"), to_uint(info[1], "start"),
+                                to_uint(info[2], "length"));
+  if (!lock) return info.Env().Null();
+  auto object = Napi::Object::New(info.Env());
+  object.Set("start", static_cast<double>(lock->start));
+  object.Set("exclusive", lock->exclusive);
+  return object;
+}
+
 Napi::Value terminal_raw_function(Arguments info) {
   const auto saved = terminal_raw(fd_argument(info[0], "fd"));
   return saved ? from_bytes(info.Env(), *saved) : info.Env().Null();
@@ -417,6 +427,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<stop_listening>(exports, "stopListening");
   add<close_streams>(exports, "closeStreams");
   add<lock_range_function>(exports, "lockRange");
+  add<lock_holder_function>(exports, "lockHolder");
   add<terminal_raw_function>(exports, "terminalRaw");
   add<terminal_restore_function>(exports, "terminalRestore");
   add<terminal_size_function>(exports, "terminalSize");

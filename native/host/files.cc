@@ -110,6 +110,17 @@ bool lock_range(int fd, bool exclusive, uint64_t start, uint64_t length) {
   throw Error::from_errno("locking a file", errno);
 }
 
+std::optional<FileLock> lock_holder(int fd, uint64_t start, uint64_t length) {
+  struct flock request {};
+  request.l_type = F_WRLCK;
+  request.l_whence = SEEK_SET;
+  request.l_start = static_cast<off_t>(start);
+  request.l_len = static_cast<off_t>(length);
+  check_errno(::fcntl(fd, F_OFD_GETLK, &request), "looking for a file's locks");
+  if (request.l_type == F_UNLCK) return std::nullopt;
+  return FileLock{static_cast<uint64_t>(request.l_start), request.l_type == F_WRLCK};
+}
+
 std::string file_id(int fd) {
   struct stat status {};
   check_errno(::fstat(fd, &status), "looking at a file");

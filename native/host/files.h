@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,6 +34,13 @@ std::pair<UniqueFd, UniqueFd> stream_pair();
 /// Takes an open-file-description lock (fcntl(2), F_OFD_SETLK) on [start, start + length), length 0
 /// reaching to the end. False if another description holds a lock in the way. Throws Error.
 bool lock_range(int fd, bool exclusive, uint64_t start, uint64_t length);
+
+struct FileLock {
+  uint64_t start = 0;
+  bool exclusive = false;
+};
+/// A lock of another description in [start, start + length), if there is any. Throws Error.
+std::optional<FileLock> lock_holder(int fd, uint64_t start, uint64_t length);
 
 /// The same for two descriptors of one file, and for no others. Throws Error.
 std::string file_id(int fd);

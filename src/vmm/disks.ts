@@ -5,6 +5,7 @@ import type { ImageFormat, ImageLayer, NativeAddon } from '../native.ts';
 import type { DiskResource } from '../platform/plan.ts';
 import { VmmError } from './errors.ts';
 import { checkFormat, detectContent, LUKS, supportedFormat } from './imageFormat.ts';
+import { lockToRead, lockToWrite } from './imageLock.ts';
 
 /** Somebody else has the lock, perhaps a process that was killed and is not quite gone. */
 export class DiskInUse extends VmmError {}
@@ -77,8 +78,10 @@ export function openFile(context: DiskContext, path: string, flags: number): num
 
 /** @throws DiskInUse */
 export function lock(native: NativeAddon, fd: number, path: string, options: LockOptions): void {
-  const length = options.granularity === 'ByteRange' ? native.imageSize(fd) : 0;
-  if (native.lockRange(fd, options.exclusive, 0, length)) return;
+  const locked = options.exclusive
+    ? lockToWrite(native, fd, options.granularity === 'Full')
+    : lockToRead(native, fd);
+  if (locked) return;
   const access = options.exclusive ? 'writing' : 'reading';
   throw new DiskInUse(`Cannot lock the disk ${path} for ${access}: another process uses it`);
 }

@@ -9,7 +9,15 @@ interface FileLock {
 
 export type NodeFiles = Pick<
   NativeAddon,
-  'openFile' | 'closeFile' | 'readAt' | 'removeFile' | 'setFileSize' | 'lockRange' | 'fileId' | 'imageSize'
+  | 'openFile'
+  | 'closeFile'
+  | 'readAt'
+  | 'removeFile'
+  | 'setFileSize'
+  | 'lockRange'
+  | 'lockHolder'
+  | 'fileId'
+  | 'imageSize'
 > & {
   /** Who has locked what, by path: one to write, or any number to read. */
   readonly locked: Map<string, FileLock[]>;
@@ -51,6 +59,7 @@ export function nodeFiles(): NodeFiles {
       locked.set(path, [...locks, { fd, exclusive }]);
       return true;
     },
+    lockHolder: () => null,
     fileId: (fd) => {
       const { dev, ino } = fstatSync(fd);
       return `${dev}:${ino}`;
