@@ -158,6 +158,11 @@ Napi::Object from_event(Napi::Env env, const MachineEvent& event) {
       set("id", event.id);
       set("text", event.reason);
       break;
+    case Type::kDeviceWarning:
+      set("type", "device-warning");
+      set("id", event.id);
+      set("text", event.reason);
+      break;
     case Type::kFirmwareLog:
       set("type", "firmware-log");
       set("line", event.reason);

@@ -61,12 +61,14 @@ Napi::Promise MachineHandle::resize_disk(Napi::Env env, std::string id, uint64_t
 
 Napi::Promise MachineHandle::destroy(Napi::Env env) {
   ending_ = true;
+  machine_.cancel();
   return run(env, [this] { machine_.destroy(); });
 }
 
 void MachineHandle::abandon() noexcept {
   channel_->mute();
   if (std::exchange(ending_, true)) return;
+  machine_.cancel();
   try {
     submit([this] { machine_.destroy(); }, [](Napi::Env, const std::optional<Error>&) {});
   } catch (const Error&) {
@@ -77,6 +79,7 @@ void MachineHandle::abandon() noexcept {
 std::future<void> MachineHandle::leave() noexcept {
   channel_->cut();
   ending_ = true;
+  machine_.cancel();
   auto ended = std::make_shared<std::promise<void>>();
   std::future<void> future = ended->get_future();
   try {

@@ -17,6 +17,8 @@ std::thread spawn_thread(const std::string& name, std::function<void()> body) {
   sigset_t all;
   sigset_t previous;
   sigfillset(&all);
+  // Of a thread's own doing: it could not be handled (memory/lost_pages.h) if it were blocked.
+  sigdelset(&all, SIGBUS);
   pthread_sigmask(SIG_SETMASK, &all, &previous);
   try {
     std::thread thread([short_name = name.substr(0, 15), body = std::move(body)] {

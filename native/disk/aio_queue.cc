@@ -32,7 +32,7 @@ std::unique_ptr<AioDiskQueue> AioDiskQueue::create(const RawImage& image, uint16
 
 AioDiskQueue::AioDiskQueue(const RawImage& image, aio_context_t context, uint16_t depth,
                            const std::string& reason)
-    : image_(image),
+    : file_(image),
       context_(context),
       engine_("Linux AIO (" + reason + ")"),
       blocks_(depth),
@@ -46,7 +46,9 @@ AioDiskQueue::~AioDiskQueue() { ::syscall(SYS_io_destroy, context_); }
 void AioDiskQueue::start(DiskOperation& operation) noexcept {
   const bool is_read = operation.kind == DiskOperation::Kind::kRead;
   const bool transfers = is_read || operation.kind == DiskOperation::Kind::kWrite;
-  if (!transfers || operation.length == 0 || free_.empty() || !is_aligned(image_, operation)) {
+  const bool is_in_vain = operation.durable && file_.image().syncs().failure() != 0;
+  if (!transfers || is_in_vain || operation.length == 0 || free_.empty() ||
+      !is_aligned(file_, operation)) {
     return run_here(operation);
   }
   iocb* block = free_.back();
@@ -55,7 +57,7 @@ void AioDiskQueue::start(DiskOperation& operation) noexcept {
   block->aio_data = address_of(&operation);
   block->aio_lio_opcode = is_read ? IOCB_CMD_PREADV : IOCB_CMD_PWRITEV;
   block->aio_rw_flags = operation.durable ? RWF_DSYNC : 0;
-  block->aio_fildes = static_cast<uint32_t>(image_.fd());
+  block->aio_fildes = static_cast<uint32_t>(file_.fd());
   block->aio_buf = address_of(operation.buffers.data());
   block->aio_nbytes = std::min(operation.buffers.size(), kMaxBuffersPerCall);
   block->aio_offset = static_cast<int64_t>(operation.offset);
@@ -65,7 +67,7 @@ void AioDiskQueue::start(DiskOperation& operation) noexcept {
 }
 
 void AioDiskQueue::run_here(DiskOperation& operation) noexcept {
-  run_synchronously(image_, operation);
+  run_synchronously(file_, operation);
   completed_.push(operation);
 }
 
@@ -99,7 +101,7 @@ void AioDiskQueue::collect(long minimum) noexcept {
       free_.push_back(std::bit_cast<iocb*>(events[static_cast<size_t>(i)].obj));
       --in_kernel_;
       auto* operation = std::bit_cast<DiskOperation*>(events[static_cast<size_t>(i)].data);
-      finish_transfer(image_, *operation, events[static_cast<size_t>(i)].res);
+      finish_transfer(file_, *operation, events[static_cast<size_t>(i)].res);
       completed_.push(*operation);
     }
     return;

@@ -11,7 +11,7 @@
 #include "core/event_fd.h"
 #include "disk/completed_list.h"
 #include "disk/disk_queue.h"
-#include "disk/raw_image.h"
+#include "disk/image_file.h"
 
 namespace tsvmm {
 
@@ -41,7 +41,7 @@ class AioDiskQueue final : public DiskQueue {
   /// Takes what has ended from the kernel, waiting for at least `minimum`.
   void collect(long minimum) noexcept;
 
-  const RawImage& image_;
+  const ImageFile file_;
   const aio_context_t context_;
   const EventFd event_;
   const std::string engine_;

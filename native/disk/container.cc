@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "core/error.h"
 #include "disk/sync_io.h"
 
 namespace tsvmm {
@@ -25,13 +24,18 @@ bool is_regular_file(int fd) {
 
 }  // namespace
 
+int Container::barrier() noexcept {
+  if (const int error = syncs_.failure()) return error;
+  return syncs_.judge(sync());
+}
+
 int Container::write_bytes(uint64_t offset, std::span<const uint8_t> bytes) noexcept {
   iovec buffer{const_cast<uint8_t*>(bytes.data()), bytes.size()};
   return write(offset, {&buffer, 1});
 }
 
 FileContainer::FileContainer(int fd, bool direct, DiskEngines engines)
-    : image_(fd, direct, engines), is_file_(is_regular_file(fd)) {}
+    : image_(fd, direct, engines), file_(image_), is_file_(is_regular_file(fd)) {}
 
 DiskLimits FileContainer::limits() const noexcept {
   DiskLimits limits = image_.limits();
@@ -49,7 +53,7 @@ int FileContainer::read(uint64_t offset, std::span<uint8_t> bytes) noexcept {
                           .offset = offset,
                           .length = there,
                           .buffers = {&buffer, 1}};
-  run_synchronously(image_, operation);
+  run_synchronously(file_, operation);
   return operation.error;
 }
 
@@ -57,35 +61,26 @@ int FileContainer::write(uint64_t offset, std::span<iovec> buffers) noexcept {
   DiskOperation operation{
       .kind = DiskOperation::Kind::kWrite, .offset = offset, .buffers = buffers};
   for (const iovec& buffer : buffers) operation.length += buffer.iov_len;
-  run_synchronously(image_, operation);
+  run_synchronously(file_, operation);
   return operation.error;
 }
 
-int FileContainer::sync() noexcept { return ::fdatasync(image_.fd()) == 0 ? 0 : errno; }
-
-int FileContainer::resize(uint64_t bytes) noexcept {
-  try {
-    image_.resize(bytes);
-    return 0;
-  } catch (const Error&) {
-    return errno != 0 ? errno : EIO;
-  }
-}
+int FileContainer::sync() noexcept { return sync_file(file_); }
 
 int FileContainer::grow(uint64_t bytes) noexcept {
   if (bytes <= image_.size()) return 0;
   if (!is_file_) return ENOSPC;
-  return resize((bytes + kGrowth - 1) & ~(kGrowth - 1));
+  return image_.set_size((bytes + kGrowth - 1) & ~(kGrowth - 1));
 }
 
 int FileContainer::truncate(uint64_t bytes) noexcept {
   if (!is_file_ || bytes >= image_.size()) return 0;
-  return resize(bytes);
+  return image_.set_size(bytes);
 }
 
 void FileContainer::discard(uint64_t offset, uint64_t length) noexcept {
   // A host that cannot do it keeps the space.
-  (void)::fallocate(image_.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+  (void)::fallocate(file_.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                     static_cast<off_t>(offset), static_cast<off_t>(length));
 }
 

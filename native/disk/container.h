@@ -7,7 +7,9 @@
 #include <span>
 
 #include "disk/disk_image.h"
+#include "disk/image_file.h"
 #include "disk/raw_image.h"
+#include "disk/sync_record.h"
 
 namespace tsvmm {
 
@@ -31,7 +33,7 @@ class Container {
   [[nodiscard]] virtual int read(uint64_t offset, std::span<uint8_t> bytes) noexcept = 0;
   /// Inside the size. The buffers are consumed.
   [[nodiscard]] virtual int write(uint64_t offset, std::span<iovec> buffers) noexcept = 0;
-  /// What has been written so far is on stable storage afterwards.
+  /// Tries to put on stable storage what has been written so far. Formats use barrier().
   [[nodiscard]] virtual int sync() noexcept = 0;
   /// Makes it at least so large.
   [[nodiscard]] virtual int grow(uint64_t bytes) noexcept = 0;
@@ -43,7 +45,14 @@ class Container {
   /// For data, at offsets inside the size. Throws Error.
   [[nodiscard]] virtual std::unique_ptr<DiskQueue> make_queue(uint16_t depth) = 0;
 
+  /// What has been written so far is on stable storage afterwards, or the call fails, for good.
+  [[nodiscard]] int barrier() noexcept;
+  /// Of barrier(), and of what a format did in vain to put its metadata on stable storage.
+  [[nodiscard]] SyncRecord& syncs() noexcept { return syncs_; }
   [[nodiscard]] int write_bytes(uint64_t offset, std::span<const uint8_t> bytes) noexcept;
+
+ private:
+  SyncRecord syncs_;
 };
 
 /// A regular file or a block device.
@@ -64,9 +73,8 @@ class FileContainer final : public Container {
   [[nodiscard]] std::unique_ptr<DiskQueue> make_queue(uint16_t depth) override;
 
  private:
-  [[nodiscard]] int resize(uint64_t bytes) noexcept;
-
   RawImage image_;
+  const ImageFile file_;
   const bool is_file_;
 };
 

@@ -15,7 +15,8 @@ std::unique_ptr<Container> open_container(const ImageLayer& layer, const ImageOp
   return std::make_unique<FileContainer>(layer.fd.get(), options.direct, options.engines);
 }
 
-std::unique_ptr<DiskImage> open_qcow2(std::vector<ImageLayer> layers, const ImageOptions& options) {
+std::unique_ptr<DiskImage> open_qcow2(std::vector<ImageLayer> layers, const ImageOptions& options,
+                                      const Cancellation& cancellation) {
   const ImageLayer layer = std::move(layers.front());
   std::unique_ptr<DiskImage> backing;
   if (layers.size() > 1) {
@@ -23,16 +24,18 @@ std::unique_ptr<DiskImage> open_qcow2(std::vector<ImageLayer> layers, const Imag
                                   std::make_move_iterator(layers.end()));
     backing = open_image(
         std::move(below),
-        {.read_only = true, .direct = false, .sparse = false, .engines = options.engines});
+        {.read_only = true, .direct = false, .sparse = false, .engines = options.engines},
+        cancellation);
   }
   return std::make_unique<qcow2::Image>(
       open_container(layer, options), std::move(backing),
-      qcow2::ImageSettings{.read_only = options.read_only, .sparse = options.sparse});
+      qcow2::ImageSettings{.read_only = options.read_only, .sparse = options.sparse}, cancellation);
 }
 
 }  // namespace
 
-std::unique_ptr<DiskImage> open_image(std::vector<ImageLayer> layers, const ImageOptions& options) {
+std::unique_ptr<DiskImage> open_image(std::vector<ImageLayer> layers, const ImageOptions& options,
+                                      const Cancellation& cancellation) {
   if (layers.empty()) throw Error("EINVAL", "a disk needs an image");
   const ImageFormat format = layers.front().format;
   if (format != ImageFormat::kQcow2 && layers.size() > 1) {
@@ -42,12 +45,12 @@ std::unique_ptr<DiskImage> open_image(std::vector<ImageLayer> layers, const Imag
     case ImageFormat::kRaw:
       return std::make_unique<RawImage>(layers.front().fd.get(), options.direct, options.engines);
     case ImageFormat::kQcow2:
-      return open_qcow2(std::move(layers), options);
+      return open_qcow2(std::move(layers), options, cancellation);
     case ImageFormat::kFixedVhd:
       return std::make_unique<VhdImage>(layers.front().fd.get(), options.direct, options.engines);
     case ImageFormat::kVhdx:
       return std::make_unique<vhdx::Image>(open_container(layers.front(), options),
-                                           options.read_only);
+                                           options.read_only, cancellation);
   }
   throw Error("EINVAL", "there is no such image format");
 }

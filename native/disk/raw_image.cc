@@ -49,6 +49,14 @@ uint64_t read_number(const std::string& path) {
 
 }  // namespace
 
+int change_file_size(int fd, uint64_t bytes) noexcept {
+  int result;
+  do {
+    result = ::ftruncate(fd, static_cast<off_t>(bytes));
+  } while (result != 0 && errno == EINTR);
+  return result == 0 ? 0 : errno;
+}
+
 RawImage::RawImage(int fd, bool direct, DiskEngines engines)
     : fd_(UniqueFd::duplicate(fd)), direct_(direct), engines_(engines) {
   struct stat info {};
@@ -125,11 +133,17 @@ std::unique_ptr<DiskQueue> RawImage::make_queue(uint16_t depth) {
 void RawImage::resize(uint64_t bytes) {
   if (block_device_) throw Error("ENOTSUP", "the size of a block device is its own");
   if (bytes % kSector != 0) throw Error("EINVAL", "a disk's size must be a multiple of 512 bytes");
+  if (const int error = set_size(bytes)) throw Error::from_errno("resizing the disk image", error);
+}
+
+int RawImage::set_size(uint64_t bytes) noexcept {
   const std::lock_guard lock(partial_blocks_);
+  const uint64_t before = size_;
   // What the guest sees must never be more than there is.
-  if (bytes < size_) size_.store(bytes, std::memory_order_release);
-  check_errno(::ftruncate(fd_.get(), static_cast<off_t>(bytes)), "resizing the disk image");
-  size_.store(bytes, std::memory_order_release);
+  if (bytes < before) size_.store(bytes, std::memory_order_release);
+  const int error = change_file_size(fd_.get(), bytes);
+  size_.store(error == 0 ? bytes : before, std::memory_order_release);
+  return error;
 }
 
 bool RawImage::reads_without_waiting() const noexcept {

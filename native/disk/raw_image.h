@@ -9,8 +9,12 @@
 
 #include "core/unique_fd.h"
 #include "disk/disk_image.h"
+#include "disk/sync_record.h"
 
 namespace tsvmm {
+
+/// ftruncate(2), also if a signal comes: 0 or an errno.
+[[nodiscard]] int change_file_size(int fd, uint64_t bytes) noexcept;
 
 /// An open raw image: a regular file or a block device, and what its host says of it.
 class RawImage : public DiskImage {
@@ -42,8 +46,12 @@ class RawImage : public DiskImage {
   /// The same for buffer addresses.
   [[nodiscard]] uint32_t memory_alignment() const { return memory_alignment_; }
   /// Held while a block is read, changed in part and written back, which direct I/O cannot do in
-  /// one, and while the file's size changes.
+  /// one, while a part of a block is zeroed or given back, and while the file's size changes.
   [[nodiscard]] std::mutex& partial_blocks() const { return partial_blocks_; }
+  /// What became of the syncs of all its users.
+  [[nodiscard]] SyncRecord& syncs() const { return syncs_; }
+  /// As resize(): 0 or an errno.
+  [[nodiscard]] int set_size(uint64_t bytes) noexcept;
 
  private:
   void read_block_device();
@@ -54,6 +62,7 @@ class RawImage : public DiskImage {
   const bool direct_;
   const DiskEngines engines_;
   mutable std::mutex partial_blocks_;
+  mutable SyncRecord syncs_;
   std::atomic<uint64_t> size_ = 0;
   bool block_device_ = false;
   bool in_memory_ = false;

@@ -5,10 +5,10 @@
 namespace tsvmm {
 
 SyncDiskQueue::SyncDiskQueue(const RawImage& image, uint16_t depth, const std::string& reason)
-    : image_(image), completed_(depth), engine_("plain system calls (" + reason + ")") {}
+    : file_(image), completed_(depth), engine_("plain system calls (" + reason + ")") {}
 
 void SyncDiskQueue::start(DiskOperation& operation) noexcept {
-  run_synchronously(image_, operation);
+  run_synchronously(file_, operation);
   completed_.push(operation);
 }
 

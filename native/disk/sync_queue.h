@@ -5,7 +5,7 @@
 
 #include "disk/completed_list.h"
 #include "disk/disk_queue.h"
-#include "disk/raw_image.h"
+#include "disk/image_file.h"
 
 namespace tsvmm {
 
@@ -23,7 +23,7 @@ class SyncDiskQueue final : public DiskQueue {
   [[nodiscard]] std::string_view engine() const noexcept override { return engine_; }
 
  private:
-  const RawImage& image_;
+  const ImageFile file_;
   CompletedList completed_;
   const std::string engine_;
 };

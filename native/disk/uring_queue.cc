@@ -15,10 +15,10 @@ constexpr uint64_t kMaxSingle = 0x7ffff000;
 }  // namespace
 
 UringDiskQueue::UringDiskQueue(const RawImage& image, std::unique_ptr<IoUring> ring, uint16_t depth)
-    : image_(image),
+    : file_(image),
       ring_(std::move(ring)),
       cached_(!image.is_direct()),
-      registered_(ring_->register_file(image.fd())),
+      registered_(ring_->register_file(file_.fd())),
       completed_(depth) {}
 
 void UringDiskQueue::start(DiskOperation& operation) noexcept {
@@ -38,12 +38,12 @@ void UringDiskQueue::start(DiskOperation& operation) noexcept {
 bool UringDiskQueue::suits_ring(const DiskOperation& operation) const noexcept {
   switch (operation.kind) {
     case DiskOperation::Kind::kFlush:
-      return !cached_ || in_ring_ != 0;
+      return (!cached_ || in_ring_ != 0) && file_.image().syncs().failure() == 0;
     case DiskOperation::Kind::kWrite:
-      if (cached_) return false;
+      if (cached_ || (operation.durable && file_.image().syncs().failure() != 0)) return false;
       [[fallthrough]];
     case DiskOperation::Kind::kRead:
-      return operation.length != 0 && is_aligned(image_, operation);
+      return operation.length != 0 && is_aligned(file_, operation);
     default:
       return false;
   }
@@ -57,14 +57,14 @@ void UringDiskQueue::start_in_ring(DiskOperation& operation) noexcept {
 }
 
 void UringDiskQueue::run_here(DiskOperation& operation) noexcept {
-  run_synchronously(image_, operation);
+  run_synchronously(file_, operation);
   completed_.push(operation);
 }
 
 bool UringDiskQueue::submit() noexcept {
   // One read of what the page cache has costs less as a call of its own.
   if (DiskOperation* operation = std::exchange(alone_, nullptr)) {
-    if (read_without_waiting(image_, *operation)) {
+    if (read_without_waiting(file_, *operation)) {
       completed_.push(*operation);
       return true;
     }
@@ -99,7 +99,7 @@ io_uring_sqe* UringDiskQueue::next_entry() noexcept {
 }
 
 void UringDiskQueue::fill(io_uring_sqe& entry, DiskOperation& operation) const noexcept {
-  entry.fd = registered_ ? 0 : image_.fd();
+  entry.fd = registered_ ? 0 : file_.fd();
   entry.flags = registered_ ? IOSQE_FIXED_FILE : 0;
   entry.user_data = std::bit_cast<uint64_t>(&operation);
   if (operation.kind == DiskOperation::Kind::kFlush) {
@@ -124,9 +124,9 @@ void UringDiskQueue::fill(io_uring_sqe& entry, DiskOperation& operation) const n
 
 void UringDiskQueue::finish(DiskOperation& operation, int32_t result) noexcept {
   if (operation.kind == DiskOperation::Kind::kFlush) {
-    operation.error = result < 0 ? -result : 0;
+    finish_flush(file_, operation, result);
   } else {
-    finish_transfer(image_, operation, result);
+    finish_transfer(file_, operation, result);
   }
 }
 

@@ -6,7 +6,7 @@
 #include "core/io_uring.h"
 #include "disk/completed_list.h"
 #include "disk/disk_queue.h"
-#include "disk/raw_image.h"
+#include "disk/image_file.h"
 
 namespace tsvmm {
 
@@ -32,7 +32,7 @@ class UringDiskQueue final : public DiskQueue {
   void fill(io_uring_sqe& entry, DiskOperation& operation) const noexcept;
   void finish(DiskOperation& operation, int32_t result) noexcept;
 
-  const RawImage& image_;
+  const ImageFile file_;
   const std::unique_ptr<IoUring> ring_;
   const bool cached_;
   const bool registered_;

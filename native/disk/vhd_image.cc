@@ -47,7 +47,7 @@ Footer read_footer(const RawImage& image) {
                           .offset = image.size() - kSector,
                           .length = kSector,
                           .buffers = {&buffer, 1}};
-  run_synchronously(image, operation);
+  run_synchronously(ImageFile(image), operation);
   if (operation.error != 0) throw Error::from_errno("reading the VHD footer", operation.error);
   return footer;
 }
@@ -81,6 +81,12 @@ uint64_t read_size(const RawImage& image) {
 
 VhdImage::VhdImage(int fd, bool direct, DiskEngines engines)
     : data_(fd, direct, engines), size_(read_size(data_)) {}
+
+DiskLimits VhdImage::limits() const noexcept {
+  DiskLimits limits = data_.limits();
+  limits.logical_block_size = kSector;
+  return limits;
+}
 
 void VhdImage::resize(uint64_t /*bytes*/) {
   throw Error("ENOTSUP", "a VHD image cannot be resized while it is used");

@@ -16,7 +16,8 @@ class VhdImage final : public DiskImage {
   VhdImage(int fd, bool direct, DiskEngines engines = {});
 
   [[nodiscard]] uint64_t size() const noexcept override { return size_; }
-  [[nodiscard]] DiskLimits limits() const noexcept override { return data_.limits(); }
+  /// Sectors of 512 bytes, as the format has them, whatever the image lies on.
+  [[nodiscard]] DiskLimits limits() const noexcept override;
   /// Users stay inside size().
   [[nodiscard]] std::unique_ptr<DiskQueue> make_queue(uint16_t depth) override {
     return data_.make_queue(depth);

@@ -21,11 +21,12 @@ std::span<uint8_t> target(const GuestMemory& memory, GuestAddress address, uint6
   return *bytes;
 }
 
-void read_fully(const LoadFile& item, std::span<uint8_t> into) {
-  // The kernel transfers at most 2 GiB minus a page at once.
-  constexpr size_t kMaxChunk = size_t{1} << 30;
+void read_fully(const LoadFile& item, std::span<uint8_t> into, const Cancellation& cancellation) {
+  // After which it is looked whether to go on.
+  constexpr size_t kMaxChunk = size_t{64} << 20;
   size_t done = 0;
   while (done < into.size()) {
+    cancellation.check();
     const size_t chunk = std::min(into.size() - done, kMaxChunk);
     const ssize_t count =
         ::pread(item.fd.get(), into.data() + done, chunk, static_cast<off_t>(item.offset + done));
@@ -36,19 +37,20 @@ void read_fully(const LoadFile& item, std::span<uint8_t> into) {
   }
 }
 
-void load(const GuestMemory& memory, const LoadBytes& item) {
+void load(const GuestMemory& memory, const LoadBytes& item, const Cancellation& /*unused*/) {
   std::ranges::copy(item.bytes, target(memory, item.address, item.bytes.size()).begin());
 }
 
-void load(const GuestMemory& memory, const LoadFile& item) {
-  read_fully(item, target(memory, item.address, item.length));
+void load(const GuestMemory& memory, const LoadFile& item, const Cancellation& cancellation) {
+  read_fully(item, target(memory, item.address, item.length), cancellation);
 }
 
 }  // namespace
 
-void load_images(const GuestMemory& memory, const std::vector<LoadItem>& items) {
+void load_images(const GuestMemory& memory, const std::vector<LoadItem>& items,
+                 const Cancellation& cancellation) {
   for (const LoadItem& item : items) {
-    std::visit([&memory](const auto& any) { load(memory, any); }, item);
+    std::visit([&](const auto& any) { load(memory, any, cancellation); }, item);
   }
 }
 

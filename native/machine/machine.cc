@@ -1,6 +1,7 @@
 #include "machine/machine.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "core/error.h"
@@ -48,10 +49,11 @@ void Machine::boot(BootSpec boot) {
   const std::lock_guard lock(mutex_);
   if (!vcpus_ || devices_) throw Error("ERR_TSVMM_NO_MACHINE", "this machine cannot be booted");
   vcpus_->set_up(std::move(boot.vcpus));  // on their threads, meanwhile
-  load_images(*memory_, boot.load);
+  load_images(*memory_, boot.load, cancellation_);
   vm_generation_ = boot.vm_generation;
-  devices_ = std::make_unique<PlatformDevices>(
-      boot, *memory_, *vm_, [this](MachineEvent event) { report(std::move(event)); });
+  devices_ =
+      std::make_unique<PlatformDevices>(boot, *memory_, *vm_, cancellation_,
+                                        [this](MachineEvent event) { report(std::move(event)); });
   vcpus_->start(*devices_);
 }
 
@@ -157,6 +159,11 @@ void Machine::report(MachineEvent event) noexcept {
 }
 
 void Machine::on_vcpu_exit(unsigned index, const VcpuExit& exit) {
+  // KVM answers so where the host has nothing behind a page of the guest's.
+  if (exit.reason == VcpuExit::Reason::kRunFailed && exit.code == EFAULT &&
+      devices_->repair_memory()) {
+    return;
+  }
   MachineEvent event{};
   event.vcpu = index;
   if (exit.reason == VcpuExit::Reason::kTripleFault) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/cancellation.h"
 #include "hypervisor/hypervisor.h"
 #include "hypervisor/kvm/empty_vm.h"
 #include "machine/machine_event.h"
@@ -41,6 +42,9 @@ class Machine {
   void resize_disk(const std::string& id, uint64_t bytes);
   /// Stops everything and frees it. Idempotent, also before boot().
   void destroy();
+  /// destroy() is about to come: build() or boot(), if at work, need not end what they do. Any
+  /// thread; returns at once.
+  void cancel() noexcept { cancellation_.request(); }
 
   void press_power_button();
   void inject_nmi();
@@ -63,6 +67,8 @@ class Machine {
   MachineEventSink& events_;
   std::atomic<bool> ended_ =
       false;  ///< the event that ends the run is out, or nobody wants it any more
+
+  Cancellation cancellation_;
 
   std::mutex mutex_;
   // In the order in which they are needed: destroyed from below.

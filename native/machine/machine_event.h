@@ -15,13 +15,14 @@ struct MachineEvent {
     kDeviceReset,
     kDeviceFailed,
     kDeviceNote,
+    kDeviceWarning,
     kFirmwareLog,
     kGuestPanic,
   };
   Type type;
   std::string id;  ///< the device's
-  /// kReset: the cause; kVcpuError, kDeviceFailed: the reason; kDeviceNote: the text; kFirmwareLog:
-  /// the line; kGuestPanic: which event
+  /// kReset: the cause; kVcpuError, kDeviceFailed: the reason; kDeviceNote, kDeviceWarning: the
+  /// text; kFirmwareLog: the line; kGuestPanic: which event
   std::string reason;
   unsigned vcpu = 0;
   uint64_t code = 0;

@@ -21,16 +21,17 @@ namespace {
 using Device = std::shared_ptr<VirtioDevice>;
 
 /// Whoever hears of a failure has to know which disk is meant.
-std::unique_ptr<DiskImage> open_named_image(BlockSpec& spec, const std::string& id) {
+std::unique_ptr<DiskImage> open_named_image(BlockSpec& spec, const std::string& id,
+                                            const Cancellation& cancellation) {
   try {
-    return open_image(std::move(spec.layers), spec.image);
+    return open_image(std::move(spec.layers), spec.image, cancellation);
   } catch (const Error& error) {
     throw Error(error.code(), id + ": " + error.what());
   }
 }
 
 Device make(BlockSpec& spec, const std::string& id, const DeviceContext& context) {
-  auto image = open_named_image(spec, id);
+  auto image = open_named_image(spec, id, context.cancellation);
   return std::make_shared<VirtioBlock>(
       std::move(image),
       VirtioBlock::Options{.id = id,

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 
+#include "core/cancellation.h"
 #include "core/event_loop.h"
 #include "machine/device_specs.h"
 #include "machine/rate_limiter_groups.h"
@@ -16,6 +17,7 @@ struct DeviceContext {
   EventLoop& loop;      ///< of the devices that need no thread of their own; outlives them
   std::function<void()> watchdog_expired;
   RateLimiterGroups& rate_limiters;
+  const Cancellation& cancellation;  ///< of what takes long at making them
 };
 
 /// Makes the device that `spec` describes; its descriptors may be taken. Throws Error.

@@ -99,6 +99,7 @@ void VirtioBlock::activate(const Activation& activation) {
     writeback_ = false;
   const BlockContext context{*image_,
                              host(),
+                             errors_,
                              writeback_,
                              options_.serial,
                              options_.read_only,

@@ -12,6 +12,7 @@
 #include "core/rate_limiter.h"
 #include "disk/disk_image.h"
 #include "virtio/block_counters.h"
+#include "virtio/block_errors.h"
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
@@ -68,6 +69,7 @@ class VirtioBlock : public VirtioDevice {
   const Options options_;
   const std::unique_ptr<DiskImage> image_;
   const uint64_t features_;
+  BlockErrors errors_;
   std::atomic<bool> writeback_ = true;
   std::mutex mutex_;     ///< of what follows
   bool paused_ = false;  ///< together with the machine

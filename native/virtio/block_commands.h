@@ -7,6 +7,7 @@
 
 #include "core/rate_limiter.h"
 #include "disk/disk_image.h"
+#include "virtio/block_errors.h"
 #include "virtio/block_request.h"
 #include "virtio/virtio_device.h"
 
@@ -16,6 +17,7 @@ namespace tsvmm {
 struct BlockContext {
   DiskImage& image;
   VirtioHost& host;
+  BlockErrors& errors;
   const std::atomic<bool>& writeback;
   std::string_view serial;
   bool read_only;

@@ -23,6 +23,7 @@ size_t latency_class(uint64_t latency_ns) {
 struct Sum {
   uint64_t bytes = 0;
   uint64_t operations = 0;
+  uint64_t errors = 0;
   uint64_t latency_sum = 0;
   uint64_t latency_min = UINT64_MAX;
   uint64_t latency_max = 0;
@@ -31,6 +32,7 @@ struct Sum {
   void add(const BlockCounters::Direction& direction) {
     bytes += direction.bytes.load(std::memory_order_relaxed);
     operations += direction.operations.load(std::memory_order_relaxed);
+    errors += direction.errors.load(std::memory_order_relaxed);
     latency_sum += direction.latency_sum.load(std::memory_order_relaxed);
     latency_min = std::min(latency_min, direction.latency_min.load(std::memory_order_relaxed));
     latency_max = std::max(latency_max, direction.latency_max.load(std::memory_order_relaxed));
@@ -51,6 +53,7 @@ struct Names {
   explicit Names(const std::string& direction)
       : bytes(direction + "_bytes"),
         operations(direction + "_ops"),
+        errors(direction + "_errors"),
         latency_min(direction + "_latency_min"),
         latency_max(direction + "_latency_max"),
         latency_avg(direction + "_latency_avg"),
@@ -61,6 +64,7 @@ struct Names {
   }
   std::string bytes;
   std::string operations;
+  std::string errors;
   std::string latency_min;
   std::string latency_max;
   std::string latency_avg;
@@ -71,6 +75,7 @@ struct Names {
 void append(std::vector<Counter>& counters, const Names& names, const Sum& sum) {
   counters.insert(counters.end(), {{names.bytes.c_str(), sum.bytes},
                                    {names.operations.c_str(), sum.operations},
+                                   {names.errors.c_str(), sum.errors},
                                    {names.latency_min.c_str(), sum.min_us()},
                                    {names.latency_max.c_str(), sum.latency_max / kNsPerUs},
                                    {names.latency_avg.c_str(), sum.average_us()},
@@ -99,9 +104,16 @@ void BlockCounters::Direction::count(uint64_t byte_count, uint64_t latency_ns) n
 }
 
 void BlockCounters::count(DiskOperation::Kind kind, uint64_t bytes, uint64_t latency_ns) noexcept {
+  direction_of(kind).count(bytes, latency_ns);
+}
+
+void BlockCounters::count_error(DiskOperation::Kind kind) noexcept {
+  add_to(direction_of(kind).errors, 1);
+}
+
+BlockCounters::Direction& BlockCounters::direction_of(DiskOperation::Kind kind) noexcept {
   // Discards and zeroes are one direction.
-  const size_t direction = std::min(static_cast<size_t>(kind), directions_.size() - 1);
-  directions_[direction].count(bytes, latency_ns);
+  return directions_[std::min(static_cast<size_t>(kind), directions_.size() - 1)];
 }
 
 std::vector<Counter> summarize(const std::vector<std::unique_ptr<BlockCounters>>& queues) {

@@ -236,7 +236,11 @@ void BlockQueue::end_merge(BlockMerge& merge) noexcept {
 }
 
 void BlockQueue::end_request(BlockRequest& request) noexcept {
-  if (request.error != 0) return complete(request, virtio_block::kStatusIoError);
+  if (request.error != 0) {
+    counters_.count_error(request.kind);
+    context_.errors.report(request.kind, request.error, context_.host);
+    return complete(request, virtio_block::kStatusIoError);
+  }
   if (request.ranges && prepare_next_range(request)) {
     disk_->start(request);
     restarted_ = true;

@@ -63,6 +63,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   void config_changed() noexcept override;
   void failed(std::string_view reason) noexcept override;
   void note(std::string_view text) noexcept override { events_.note(options_.id, text); }
+  void warn(std::string_view text) noexcept override { events_.warn(options_.id, text); }
 
   void add_capabilities();
   uint32_t add_virtio_capability(uint8_t type, uint32_t offset, uint32_t length,

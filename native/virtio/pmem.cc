@@ -1,5 +1,6 @@
 #include "virtio/pmem.h"
 
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -51,10 +52,14 @@ VirtioPmem::VirtioPmem(UniqueFd fd, GuestMemory& memory, const Options& options)
     : fd_(std::move(fd)),
       discard_writes_(options.discard_writes),
       mapping_(fd_.get(), options),
+      lost_pages_(mapping_.host(), options.size, fd_.get()),
       window_(memory.add_window(mapping_.host(), options.size, fd_.get())),
       loop_(options.id) {}
 
-VirtioPmem::~VirtioPmem() { VirtioPmem::reset(); }
+VirtioPmem::~VirtioPmem() {
+  VirtioPmem::reset();
+  if (watches_) loop_.remove(lost_pages_.event().fd());
+}
 
 uint64_t VirtioPmem::features() const noexcept {
   return virtio_feature::kIndirectDescriptors | virtio_feature::kEventIndex;
@@ -78,6 +83,13 @@ void VirtioPmem::window_moved(std::optional<GuestAddress> address) noexcept {
 void VirtioPmem::activate(const Activation& activation) {
   const VirtqueueSetup* setup = activation.queue(0);
   if (setup == nullptr) return;
+  stopped_ = false;
+  if (!watches_) {
+    loop_.add(lost_pages_.event().fd(), EPOLLIN, [this](uint32_t) { on_lost_pages(); });
+    watches_ = true;
+  } else if (lost_pages_.any()) {
+    lost_pages_.event().signal();
+  }
   server_ =
       std::make_unique<QueueServer>(loop_, activation, *setup, host(), kRequestsPerTurn,
                                     [this](const DescriptorChain& chain) { return answer(chain); });
@@ -97,10 +109,36 @@ uint32_t VirtioPmem::answer(const DescriptorChain& chain) noexcept {
   return scatter(bytes, chain.writable);
 }
 
+bool VirtioPmem::sync() noexcept {
+  if (lost_pages_.any() || syncs_.failure() != 0) return false;
+  // The file's mapped pages are written back, too.
+  int result;
+  do {
+    result = ::fsync(fd_.get());
+  } while (result != 0 && errno == EINTR);
+  if (result == 0) return true;
+  fail(Error::from_errno("flushing its file failed", errno).what());
+  return false;
+}
+
+void VirtioPmem::fail(const std::string& why) noexcept {
+  syncs_.fail(EIO);
+  host().warn(why +
+              ". What the guest wrote since its last flush may be lost, and no flush "
+              "succeeds any more before the VM is started anew");
+}
+
+void VirtioPmem::on_lost_pages() noexcept {
+  (void)lost_pages_.event().consume();
+  if (syncs_.failure() == 0) {
+    fail("its file was made shorter, or its file system is full: a part of it is gone");
+  }
+  if (!stopped_.exchange(true)) host().failed("persistent memory without its file");
+}
+
 bool VirtioPmem::flush() noexcept {
   const uint64_t before = monotonic_ns();
-  // The file's mapped pages are written back, too.
-  const bool done = discard_writes_ || ::fsync(fd_.get()) == 0;
+  const bool done = discard_writes_ || sync();
   ++flushes_;
   if (!done) ++failed_flushes_;
   flush_ns_ += monotonic_ns() - before;

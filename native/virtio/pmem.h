@@ -9,6 +9,8 @@
 
 #include "core/event_loop.h"
 #include "core/unique_fd.h"
+#include "disk/sync_record.h"
+#include "memory/lost_pages.h"
 #include "virtio/queue_server.h"
 #include "virtio/virtio_device.h"
 
@@ -35,6 +37,7 @@ class VirtioPmem : public VirtioDevice {
   [[nodiscard]] uint32_t config_size() const noexcept override;
   void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
   [[nodiscard]] MemoryWindow* window() noexcept override { return &window_; }
+  [[nodiscard]] bool repair_window() noexcept override { return lost_pages_.replace(); }
   void window_moved(std::optional<GuestAddress> address) noexcept override;
   void activate(const Activation& activation) override;
   void reset() noexcept override;
@@ -59,15 +62,23 @@ class VirtioPmem : public VirtioDevice {
 
   uint32_t answer(const DescriptorChain& chain) noexcept;
   [[nodiscard]] bool flush() noexcept;
+  [[nodiscard]] bool sync() noexcept;
+  void on_lost_pages() noexcept;
+  /// From now on flushes fail.
+  void fail(const std::string& why) noexcept;
 
   const UniqueFd fd_;
   const bool discard_writes_;
   const Mapping mapping_;
+  LostPages lost_pages_;  ///< of the mapping
   MemoryWindow& window_;
   std::atomic<GuestAddress> start_ = 0;
   std::atomic<uint64_t> flushes_ = 0;
   std::atomic<uint64_t> failed_flushes_ = 0;
   std::atomic<uint64_t> flush_ns_ = 0;
+  SyncRecord syncs_;
+  std::atomic<bool> stopped_ = false;    ///< since it was activated
+  bool watches_ = false;                 ///< lost_pages_, on the loop
   EventLoop loop_;                       ///< its own: making a file durable can take seconds
   std::unique_ptr<QueueServer> server_;  ///< while active
 };

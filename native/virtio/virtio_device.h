@@ -88,6 +88,8 @@ class VirtioHost {
   virtual void failed(std::string_view reason) noexcept = 0;
   /// Something that a person may want to know of the device's work.
   virtual void note([[maybe_unused]] std::string_view text) noexcept {}
+  /// Something that a person should be told of. Each text is bounded in number by the caller.
+  virtual void warn([[maybe_unused]] std::string_view text) noexcept {}
 };
 
 /// What the machine hears of its virtio devices. Called on any thread, with locks held: it must
@@ -99,6 +101,7 @@ class DeviceEvents {
   virtual void reset(const std::string& id) noexcept = 0;
   virtual void failed(const std::string& id, std::string_view reason) noexcept = 0;
   virtual void note(const std::string& id, std::string_view text) noexcept = 0;
+  virtual void warn(const std::string& id, std::string_view text) noexcept = 0;
 };
 
 struct Counter {
@@ -130,6 +133,9 @@ class VirtioDevice {
 
   /// Memory that the guest maps by a BAR of its own, nullptr if there is none.
   [[nodiscard]] virtual MemoryWindow* window() noexcept { return nullptr; }
+  /// The hypervisor could not reach some guest memory. True if that was the window's, and what it
+  /// lacked is there now. Any thread.
+  [[nodiscard]] virtual bool repair_window() noexcept { return false; }
   /// The window is at another guest address now, or hidden.
   virtual void window_moved([[maybe_unused]] std::optional<GuestAddress> address) noexcept {}
 

@@ -158,6 +158,8 @@ class Session {
   readonly #options: RunOptions;
   #claim: SocketClaim | undefined;
   #server: RestServer | undefined;
+  /** A signal asked for the end. */
+  #quitting = false;
   /** The terminal is gone. */
   #hungUp = false;
 
@@ -175,7 +177,7 @@ class Session {
     } catch (error) {
       await this.#vmm.quit();
       await this.#server?.close();
-      throw error;
+      if (!this.#quitting) throw error;
     }
     const exit: VmmExit = await this.#vmm.exited;
     if (exit.message !== undefined) say(exit.message);
@@ -209,6 +211,7 @@ class Session {
   /** Signals end the VM in order; the terminal and the sockets are looked after however the process ends. */
   #watchProcess(): void {
     const quit = () => {
+      this.#quitting = true;
       void this.#vmm.quit();
     };
     keepIgnoredSignals();

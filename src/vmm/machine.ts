@@ -41,6 +41,8 @@ export interface MachineContext {
   /** Of the VM, which keeps it over reboots. */
   readonly vmGeneration: Uint8Array;
   readonly onEvent: (event: MachineEvent) => void;
+  /** Hears of the machine while it is made: destroying it then makes the start fail soon. */
+  readonly onMaking: (handle: MachineHandle) => void;
   /** Hears what a person should know although the machine starts. */
   readonly warn: (message: string) => void;
   /** Hears how something was done, for those who ask. */
@@ -67,6 +69,7 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
   const { native, config } = context;
   const host = hostInfo(native);
   const handle = native.machineCreate(planMachine(config, host), context.onEvent);
+  context.onMaking(handle);
   const opened: number[] = [];
   try {
     const files = await openPatiently(context, opened);

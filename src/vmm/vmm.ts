@@ -12,7 +12,7 @@ import type { VmResize } from '../config/requests.ts';
 import type { RestoreConfig } from '../config/restore.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { MachineEvent, NativeAddon, ResetCause } from '../native.ts';
+import type { MachineEvent, MachineHandle, NativeAddon, ResetCause } from '../native.ts';
 import {
   type ConsoleSize,
   type Consoles,
@@ -75,6 +75,8 @@ export class Vmm {
   #consoles: Consoles | undefined;
   #vsock: VsockListener | undefined;
   #machine: Machine | undefined;
+  /** While it is being started. */
+  #making: MachineHandle | undefined;
   /** Counts machines: an event of an earlier one than the present means nothing any more. */
   #generation = 0;
   #ended = false;
@@ -299,6 +301,8 @@ export class Vmm {
 
   /** Deletes the VM and ends the VMM: `exited` resolves with code 0. */
   async quit(): Promise<void> {
+    // Opening a large image, or reading a kernel from a slow disk, need not come to its end.
+    if (this.#making) await this.#native.machineDestroy(this.#making);
     await this.#enqueue(() => this.#end({ reason: 'request', code: 0 }));
   }
 
@@ -452,6 +456,9 @@ export class Vmm {
         vmGeneration: this.#vmGeneration as Uint8Array,
         ...(this.#consoleSize && { consoleSize: this.#consoleSize }),
         onEvent: (event) => this.#machineEvent(event, generation),
+        onMaking: (handle) => {
+          this.#making = handle;
+        },
         guessedFormats: this.#guessedFormats,
         warn: (message) => this.#warn(message),
         note: (message) => tell(this.#options.onNote, message),
@@ -459,6 +466,8 @@ export class Vmm {
     } catch (error) {
       this.#closeVsock();
       throw error;
+    } finally {
+      this.#making = undefined;
     }
     if (!this.#keepAlive) this.#native.machineKeepAlive(this.#machine.handle, false);
     for (const { kind, index, id } of this.#machine.placements) {
@@ -542,6 +551,10 @@ export class Vmm {
         return;
       case 'device-note':
         this.#emit('virtio-device', 'note', { id: event.id, text: event.text });
+        return;
+      case 'device-warning':
+        this.#emit('virtio-device', 'warning', { id: event.id, text: event.text });
+        this.#warn(`The device ${event.id}: ${event.text}`);
         return;
       case 'firmware-log':
         this.#emit('firmware', 'log', { line: event.line });

@@ -1,4 +1,5 @@
 /** The small devices: balloon, persistent memory, clock, panic, VM generation. */
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -97,6 +98,35 @@ test('persistent memory leaves a file alone that is not to change', async () => 
   fs.chmodSync(file, 0o400);
   await runGuest({ cmdline: 'run=pmem', args: ['--pmem', `file=${file},discard_writes=on`] });
   expect(fs.readFileSync(file).equals(Buffer.alloc(2 * MIB, 0x11))).toBe(true);
+});
+
+/** A folder with little room, or undefined where this user cannot mount one. */
+function smallFileSystem(kib: number): string | undefined {
+  const folder = temporaryFolder();
+  const { status, stderr } = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${kib}k`, 'none', folder], {
+    encoding: 'utf8',
+  });
+  if (status === 0) return folder;
+  console.log(`skipped: no small file system can be mounted here: ${stderr.trim()}`);
+  return undefined;
+}
+
+test('persistent memory on a full file system stops, and its guest lives on', async (context) => {
+  const folder = smallFileSystem(256);
+  if (folder === undefined) return context.skip();
+  try {
+    const file = path.join(folder, 'pmem');
+    fs.writeFileSync(file, '');
+    fs.truncateSync(file, 2 * MIB);
+    const vmm = startGuest({ cmdline: 'run=pmem,serial', args: ['--pmem', `file=${file}`] });
+    expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+    expect(vmm.stdout).toContain('ok pmem-memory');
+    expect(vmm.stdout).toContain('not ok pmem-flush');
+    expect(vmm.stderr).toContain('its file system is full');
+    expect(vmm.stderr).toContain('stopped: persistent memory without its file');
+  } finally {
+    spawnSync('umount', ['-l', folder]);
+  }
 });
 
 test('a paused machine with persistent memory can be deleted', async () => {

@@ -149,5 +149,64 @@ TEST_F(VhdxCrash, FailingWritesLoseNothingThatWasFlushed) {
   }
 }
 
+/// Another queue makes the file longer while one syncs: the log may only tell of a size that is on
+/// stable storage, or nobody opens the file after a crash.
+TEST_F(VhdxCrash, TheLogTellsOfNoSizeThatIsNotDurable) {
+  class GrowingContainer final : public Container {
+   public:
+    explicit GrowingContainer(Bytes bytes) : inner(std::move(bytes), 1) {}
+    uint64_t size() const noexcept override { return inner.size(); }
+    DiskLimits limits() const noexcept override { return inner.limits(); }
+    bool grows() const noexcept override { return true; }
+    int read(uint64_t offset, std::span<uint8_t> bytes) noexcept override {
+      return inner.read(offset, bytes);
+    }
+    int write(uint64_t offset, std::span<iovec> buffers) noexcept override {
+      return inner.write(offset, buffers);
+    }
+    int sync() noexcept override {
+      // As a write of another queue does while the host is at it.
+      if (image != nullptr && next_block < kSize) {
+        vhdx::Extent extent;
+        EXPECT_EQ(image->find(next_block, 512, true, extent), 0);
+        next_block += 1 << 20;
+      }
+      return inner.sync();
+    }
+    int grow(uint64_t bytes) noexcept override { return inner.grow(bytes); }
+    int truncate(uint64_t bytes) noexcept override { return inner.truncate(bytes); }
+    void discard(uint64_t offset, uint64_t length) noexcept override {
+      inner.discard(offset, length);
+    }
+    std::unique_ptr<DiskQueue> make_queue(uint16_t depth) override {
+      return inner.make_queue(depth);
+    }
+    MemoryContainer inner;
+    vhdx::Image* image = nullptr;
+    uint64_t next_block = 4 << 20;
+  };
+  auto made = std::make_unique<GrowingContainer>(file);
+  GrowingContainer& container = *made;
+  auto opened = std::make_unique<vhdx::Image>(std::move(made), false);
+  vhdx::Image& image = *opened;
+  Disk disk(std::move(opened));
+  ASSERT_EQ(disk.write(0, random_bytes(512, 1)), 0);
+  container.image = &image;
+  const uint64_t durable_size = container.size();
+  ASSERT_EQ(disk.flush(), 0);
+  container.image = nullptr;
+  size_t entries = 0;
+  for (const MemoryContainer::Event& event : container.inner.log()) {
+    if (event.bytes.size() < sizeof(vhdx::LogEntryHeader)) continue;
+    vhdx::LogEntryHeader header;
+    std::memcpy(&header, event.bytes.data(), sizeof header);
+    if (header.signature != vhdx::kLogEntrySignature) continue;
+    ++entries;
+    EXPECT_LE(header.flushed_file_offset, durable_size) << "what the file had before the sync";
+    EXPECT_LE(header.last_file_offset, durable_size);
+  }
+  EXPECT_EQ(entries, 1U);
+}
+
 }  // namespace
 }  // namespace tsvmm::disk_test

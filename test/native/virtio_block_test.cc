@@ -1,6 +1,9 @@
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <random>
 
+#include "host_calls.h"
 #include "virtio_block_fixture.h"
 
 namespace tsvmm::virtio_test {
@@ -38,6 +41,56 @@ TEST_F(BlockTest, WriteThroughWhenTheDriverCannotFlush) {
   fill(kData, 512, 0x5b);
   EXPECT_EQ(request(kRequestOut, 0, 512), kStatusOk);
   EXPECT_EQ(file.read(0, 512), std::vector<uint8_t>(512, 0x5b));
+}
+
+/// The host fails for a while.
+class FailingHost final : public disk_test::HostCalls {
+ public:
+  ssize_t write(int fd, const iovec* buffers, int count, off_t offset, int flags) override {
+    if (writes_fail) return failed(ENOSPC);
+    return HostCalls::write(fd, buffers, count, offset, flags);
+  }
+  int sync(int fd) override {
+    if (syncs_fail) return failed(EIO);
+    return HostCalls::sync(fd);
+  }
+  std::atomic<bool> writes_fail = false;
+  std::atomic<bool> syncs_fail = false;
+
+ private:
+  static int failed(int error) {
+    errno = error;
+    return -1;
+  }
+};
+
+TEST_F(BlockTest, ErrorsOfTheHostAreCountedAndToldOnce) {
+  FailingHost failing;
+  start();
+  failing.writes_fail = true;
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(request(kRequestOut, 2, 1024), kStatusIoError);
+  failing.writes_fail = false;
+  EXPECT_EQ(request(kRequestOut, 2, 1024), kStatusOk);
+  EXPECT_EQ(counter("write_errors"), 3U);
+  EXPECT_EQ(counter("write_ops"), 1U);
+  auto warnings = host.all_warnings();
+  ASSERT_EQ(warnings.size(), 1U);
+  EXPECT_TRUE(warnings[0].starts_with("writing to the image failed: No space")) << warnings[0];
+
+  EXPECT_EQ(request(kRequestFlush, 0, 0), kStatusOk);
+  failing.syncs_fail = true;
+  EXPECT_EQ(request(kRequestFlush, 0, 0), kStatusIoError);
+  failing.syncs_fail = false;
+  EXPECT_EQ(request(kRequestFlush, 0, 0), kStatusIoError) << "what was lost stays lost";
+  // Also for the driver that comes next.
+  device->reset();
+  driver = DriverQueue(memory, kRings + 0x4000, kQueueSize);
+  activate();
+  EXPECT_EQ(request(kRequestFlush, 0, 0), kStatusIoError);
+  EXPECT_EQ(counter("flush_errors"), 3U);
+  warnings = host.all_warnings();
+  ASSERT_EQ(warnings.size(), 2U);
+  EXPECT_TRUE(warnings[1].starts_with("flushing the image failed: Input/output")) << warnings[1];
 }
 
 TEST_F(BlockTest, HeaderDataAndStatusCutAnyhow) {

@@ -50,6 +50,14 @@ class RecordingHost : public VirtioHost {
     const std::lock_guard lock(mutex);
     notes.emplace_back(text);
   }
+  void warn(std::string_view text) noexcept override {
+    const std::lock_guard lock(mutex);
+    warnings.emplace_back(text);
+  }
+  std::vector<std::string> all_warnings() {
+    const std::lock_guard lock(mutex);
+    return warnings;
+  }
   std::string last_note() {
     const std::lock_guard lock(mutex);
     return notes.empty() ? "" : notes.back();
@@ -73,6 +81,7 @@ class RecordingHost : public VirtioHost {
   std::mutex mutex;
   std::vector<std::string> failures;
   std::vector<std::string> notes;
+  std::vector<std::string> warnings;
 };
 
 class RecordingEvents : public DeviceEvents {
@@ -84,6 +93,9 @@ class RecordingEvents : public DeviceEvents {
   }
   void note(const std::string& id, std::string_view text) noexcept override {
     add("note " + id + ": " + std::string(text));
+  }
+  void warn(const std::string& id, std::string_view text) noexcept override {
+    add("warning " + id + ": " + std::string(text));
   }
   std::vector<std::string> take() {
     const std::lock_guard lock(mutex_);

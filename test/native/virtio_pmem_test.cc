@@ -1,11 +1,17 @@
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
+#include <cstring>
 
 #include "core/error.h"
+#include "host_calls.h"
+#include "image_test_support.h"
+#include "memory/lost_pages.h"
 #include "virtio/pmem.h"
 #include "virtio_mock_driver.h"
 
@@ -77,6 +83,14 @@ TEST(MemoryWindow, StaysHiddenIfItCannotBeMapped) {
   EXPECT_THROW(window.show(0x40000000), Error);
   EXPECT_FALSE(memory.slice(0x40000000, 1));
   memory.remove_listener(listener);
+}
+
+uint64_t counter(const VirtioPmem& device, std::string_view name) {
+  for (const Counter& counter : device.counters()) {
+    if (name == counter.name) return counter.value;
+  }
+  ADD_FAILURE() << name;
+  return 0;
 }
 
 class PmemTest : public testing::Test {
@@ -191,11 +205,7 @@ TEST_F(PmemTest, FlushesAndRefusesWhatItDoesNotKnow) {
   EXPECT_EQ(request({{kData, 1}, {kData + 1, 3}, {kData + 32, 1, kWrite}, {kData + 40, 3, kWrite}}),
             4U);
   EXPECT_EQ(request({{kData + 16, 4, kWrite}}), 4U);
-  uint64_t flushes = 0;
-  for (const Counter& counter : device->counters()) {
-    if (std::string_view(counter.name) == "flushes") flushes = counter.value;
-  }
-  EXPECT_EQ(flushes, 3U);
+  EXPECT_EQ(counter(*device, "flushes"), 3U);
 }
 
 TEST_F(PmemTest, AFailedFlushIsAnError) {
@@ -217,6 +227,118 @@ TEST_F(PmemTest, AFailedFlushIsAnError) {
   ASSERT_TRUE(bench.memory.write<uint32_t>(kData, 0));
   EXPECT_EQ(request({{kData, 4}, {kData + 16, 4, kWrite}}), 4U);
   EXPECT_EQ(bench.memory.read<uint32_t>(kData + 16), 1U);
+}
+
+/// The host's sync fails once, as Linux reports it.
+TEST_F(PmemTest, AFailedFlushIsForGood) {
+  class FailingOnce final : public disk_test::HostCalls {
+   public:
+    int sync(int fd) override {
+      if (fails-- <= 0) return HostCalls::sync(fd);
+      errno = error;
+      return -1;
+    }
+    int fails = 0;
+    int error = EIO;
+  };
+  const auto device = add();
+  const auto flush = [&] {
+    EXPECT_TRUE(bench.memory.write<uint32_t>(kData, 0));
+    EXPECT_EQ(request({{kData, 4}, {kData + 16, 4, kWrite}}), 4U);
+    return bench.memory.read<uint32_t>(kData + 16).value();
+  };
+  FailingOnce host;
+  host.error = EINTR;
+  host.fails = 2;
+  EXPECT_EQ(flush(), 0U) << "interrupted, and made again";
+  host.error = EIO;
+  host.fails = 1;
+  bench.events.take();
+  EXPECT_EQ(flush(), 1U);
+  EXPECT_EQ(flush(), 1U) << "the next one would be believed in vain";
+  const auto events = bench.events.take();
+  ASSERT_EQ(events.size(), 1U);
+  EXPECT_TRUE(events[0].starts_with("warning pmem: flushing its file failed")) << events[0];
+  EXPECT_EQ(counter(*device, "failed_flushes"), 2U);
+}
+
+/// Somebody makes the file shorter: the device stops, and whoever touches it lives on.
+TEST_F(PmemTest, OutlivesItsFile) {
+  const auto device = add(2 * kSize);
+  ASSERT_TRUE(bench.memory.write<uint8_t>(kBar2, 0x42));
+  ASSERT_EQ(::ftruncate(file.get(), kSize), 0);
+  bench.events.take();
+  EXPECT_EQ(bench.memory.read<uint8_t>(kBar2), 0x42) << "what is there still is";
+  EXPECT_EQ(bench.memory.read<uint8_t>(kBar2 + kSize), 0) << "what is not reads as zeros";
+  ASSERT_TRUE(bench.memory.write<uint8_t>(kBar2 + 2 * kSize - 1, 1));
+  EXPECT_EQ(bench.memory.read<uint8_t>(kBar2 + 2 * kSize - 1), 1);
+  EXPECT_TRUE(eventually([&] { return (driver.status() & 64) != 0; }));
+  EXPECT_TRUE(eventually([&] {
+    const auto events = bench.events.take();
+    return std::ranges::find(events, "failed pmem: persistent memory without its file") !=
+           events.end();
+  }));
+  // A driver that starts it anew hears the same.
+  driver.set_status(0);
+  driver.negotiate(kAllRingFeatures);
+  driver.set_up(0, queue.config());
+  driver.start();
+  EXPECT_TRUE(eventually([&] { return (driver.status() & 64) != 0; }));
+}
+
+/// What KVM could not reach for a guest does not end in a signal: it asks.
+TEST_F(PmemTest, GivesTheHypervisorWhatItLacks) {
+  const auto device = add(2 * kSize);
+  EXPECT_FALSE(device->repair_window()) << "nothing is missing";
+  ASSERT_EQ(::ftruncate(file.get(), 4096), 0);
+  EXPECT_TRUE(device->repair_window());
+  EXPECT_EQ(bench.memory.read<uint8_t>(kBar2 + 4096), 0);
+  EXPECT_TRUE(device->repair_window()) << "another vCPU was on its way to it";
+  int asked = 0;
+  while (device->repair_window() && asked < 100'000) ++asked;
+  EXPECT_LT(asked, 100'000) << "it does not go on for ever";
+}
+
+/// A hole in a file whose file system is full.
+TEST(PmemOnAFullFileSystem, LivesOn) {
+  const disk_test::TempFolder folder(false);
+  const std::string path = folder / "";
+  if (::mount("none", path.c_str(), "tmpfs", 0, "size=64k") != 0) {
+    GTEST_SKIP() << "cannot mount a small tmpfs: " << std::strerror(errno);
+  }
+  {
+    UniqueFd file(::open((path + "/file").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    ASSERT_EQ(::ftruncate(file.get(), kSize), 0);
+    GuestMemory memory({range(0, 1 << 20)}, {});
+    VirtioPmem device(std::move(file), memory, {.id = "pmem", .size = kSize});
+    device.window()->show(kBar2);
+    for (uint64_t at = 0; at < kSize; at += 4096) {
+      ASSERT_TRUE(memory.write<uint8_t>(kBar2 + at, 7));
+      ASSERT_EQ(memory.read<uint8_t>(kBar2 + at), 7);
+    }
+    EXPECT_FALSE(device.repair_window() && device.counters().empty());
+  }
+  ::umount2(path.c_str(), MNT_DETACH);
+}
+
+/// The handler is there only while it is needed, and leaves to others what is theirs.
+TEST(LostPages, KeepsOutOfTheWay) {
+  static std::atomic<int> passed_on = 0;
+  struct sigaction before {};
+  struct sigaction mine {};
+  mine.sa_handler = [](int) { ++passed_on; };
+  ASSERT_EQ(::sigaction(SIGBUS, &mine, &before), 0);
+  {
+    std::vector<uint8_t> bytes(8192);
+    const UniqueFd fd = make_file(kSize);
+    const LostPages one(bytes.data(), bytes.size(), fd.get());
+    const LostPages other(bytes.data(), bytes.size(), fd.get());
+    ::raise(SIGBUS);
+    EXPECT_EQ(passed_on, 1);
+  }
+  struct sigaction after {};
+  ASSERT_EQ(::sigaction(SIGBUS, &before, &after), 0);
+  EXPECT_EQ(after.sa_handler, mine.sa_handler);
 }
 
 TEST_F(PmemTest, OtherDevicesReachIt) {

@@ -49,7 +49,6 @@ class ClusterWriter {
   [[nodiscard]] uint64_t count_clusters(const Plan& plan, uint64_t wanted) const noexcept;
   void plan_fill(Plan& plan, const Entry& first, const Entry& last) const noexcept;
   [[nodiscard]] int write_data(DiskOperation& operation, Plan& plan) noexcept;
-  [[nodiscard]] int set_entries(const Plan& plan) noexcept;
   [[nodiscard]] Entry new_entry(const Plan& plan, uint64_t cluster,
                                 const Entry& old) const noexcept;
 

@@ -21,7 +21,7 @@ Header read_header(Container& container) {
 }  // namespace
 
 Image::Image(std::unique_ptr<Container> container, std::unique_ptr<DiskImage> backing,
-             ImageSettings settings)
+             ImageSettings settings, const Cancellation& cancellation)
     : settings_(settings),
       container_(std::move(container)),
       backing_(std::move(backing)),
@@ -34,7 +34,7 @@ Image::Image(std::unique_ptr<Container> container, std::unique_ptr<DiskImage> ba
   if (!metadata_.header().has_backing && backing_) {
     throw Error("EINVAL", "qcow2 image: it has no backing file");
   }
-  metadata_.open();
+  metadata_.open(cancellation);
   size_ = metadata_.header().size & ~uint64_t{kSectorSize - 1};
 }
 
@@ -42,6 +42,8 @@ Image::~Image() { metadata_.close(); }
 
 DiskLimits Image::limits() const noexcept {
   DiskLimits limits = container_->limits();
+  // A disk has sectors of 512 bytes in this format, whatever the one has that the image lies on.
+  limits.logical_block_size = kSectorSize;
   const auto granule = static_cast<uint32_t>(metadata_.geometry().granule_size());
   const bool discards = !settings_.read_only && settings_.sparse;
   limits.discard_granularity = discards ? std::max(granule, limits.logical_block_size) : 0;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "core/cancellation.h"
 #include "disk/container.h"
 #include "disk/disk_image.h"
 #include "disk/qcow2/cluster_writer.h"
@@ -27,7 +28,7 @@ class Image final : public DiskImage {
  public:
   /// `backing` is required if and only if the image has a backing file. Throws Error.
   Image(std::unique_ptr<Container> container, std::unique_ptr<DiskImage> backing,
-        ImageSettings settings);
+        ImageSettings settings, const Cancellation& cancellation = Cancellation::never());
   /// Commits what is left to.
   ~Image() override;
 

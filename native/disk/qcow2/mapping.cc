@@ -170,12 +170,18 @@ int Mapping::load(uint64_t offset) noexcept {
   return sound || metadata_ == nullptr ? 0 : EUCLEAN;
 }
 
-bool Mapping::check(Slice& slice) const noexcept {
+bool Mapping::check(Slice& slice) noexcept {
   bool sound = true;
   for (uint64_t slot = 0; slot < geometry_.slice_entries(); ++slot) {
     uint64_t* words = &slice.words[slot * geometry_.entry_words()];
     if (words[0] == 0 && !geometry_.extended) continue;
-    if (is_sound({words[0], geometry_.extended ? words[1] : 0})) continue;
+    const Entry entry{words[0], geometry_.extended ? words[1] : 0};
+    if (is_sound(entry)) {
+      if (entry.host() != 0) {
+        data_end_ = std::max(data_end_, (entry.host() >> geometry_.cluster_bits) + 1);
+      }
+      continue;
+    }
     words[0] = kDamagedWord;
     sound = false;
   }

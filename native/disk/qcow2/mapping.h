@@ -68,6 +68,9 @@ class Mapping {
   [[nodiscard]] Entry entry(uint64_t cluster) const noexcept;
   void set_entry(uint64_t cluster, const Entry& entry) noexcept;
 
+  /// Where the host clusters end that entries in memory have named, also beyond the file's end.
+  [[nodiscard]] uint64_t data_end() const noexcept { return data_end_; }
+
   [[nodiscard]] uint64_t l1_size() const noexcept { return l1_.size(); }
   [[nodiscard]] uint64_t l1_index(uint64_t offset) const noexcept {
     return offset >> geometry_.table_span_bits();
@@ -103,7 +106,7 @@ class Mapping {
   [[nodiscard]] Extent granule(const Slice& slice, uint64_t offset) const noexcept;
   [[nodiscard]] int write_l1_piece(uint64_t piece) noexcept;
   [[nodiscard]] bool evict() noexcept;
-  [[nodiscard]] bool check(Slice& slice) const noexcept;
+  [[nodiscard]] bool check(Slice& slice) noexcept;
   [[nodiscard]] bool is_sound(const Entry& entry) const noexcept;
   [[nodiscard]] uint64_t slice_place(uint64_t index) const noexcept;
 
@@ -112,6 +115,7 @@ class Mapping {
   const Geometry geometry_;
   MetadataMap* const metadata_;  ///< none if the image is only read
   const size_t max_slices_;
+  uint64_t data_end_ = 0;  ///< clusters; belongs to who may change tables
 
   mutable std::mutex lock_;
   std::vector<uint64_t> l1_;

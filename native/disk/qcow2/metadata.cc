@@ -41,7 +41,7 @@ void Metadata::check_openable() const {
   }
 }
 
-void Metadata::open() {
+void Metadata::open(const Cancellation& cancellation) {
   if (options_.read_only) {
     mapping_.open();
     return;
@@ -49,25 +49,25 @@ void Metadata::open() {
   check_openable();
   mapping_.open();
   refcounts_.open();
-  collect_places();
+  collect_places(cancellation);
   check(container_.grow(geometry().clusters(initial_size_) << geometry().cluster_bits),
         "rounding up the qcow2 image's size");
   clear_autoclear();
   if ((header_.incompatible & kDirty) == 0) return;
-  repair_refcounts(container_, header_, refcounts_);
+  repair_refcounts(container_, header_, refcounts_, cancellation);
   check(write_refcounts(), "repairing the qcow2 image's refcounts");
-  check(container_.sync(), "repairing the qcow2 image's refcounts");
+  check(container_.barrier(), "repairing the qcow2 image's refcounts");
   header_.incompatible &= ~kDirty;
   check(write_header(), "clearing the qcow2 image's dirty bit");
 }
 
-void Metadata::collect_places() {
+void Metadata::collect_places(const Cancellation& cancellation) {
   const auto collect = [this](uint64_t offset, uint64_t bytes) {
     places_.collect(offset >> geometry().cluster_bits, geometry().clusters(bytes));
   };
   collect(0, 1);
   collect(header_.l1_offset, uint64_t{header_.l1_entries} * sizeof(uint64_t));
-  const Snapshots snapshots = read_snapshots(container_, header_);
+  const Snapshots snapshots = read_snapshots(container_, header_, cancellation);
   collect(header_.snapshots_offset, snapshots.table_bytes);
   for (const SnapshotL1& l1 : snapshots.l1_tables) {
     collect(l1.offset, uint64_t{l1.entries} * sizeof(uint64_t));
@@ -85,12 +85,17 @@ void Metadata::clear_autoclear() {
 
 int Metadata::write_header() noexcept {
   render_header(header_);
-  if (const int error = container_.write_bytes(0, header_.sector)) return error;
-  return container_.sync();
+  if (const int error = container_.write_bytes(0, header_.sector)) {
+    // The file may have either header now.
+    container_.syncs().fail(error);
+    return error;
+  }
+  return container_.barrier();
 }
 
 int Metadata::begin_change() noexcept {
   if (damaged_) return EIO;
+  if (const int error = container_.syncs().failure()) return error;
   if (!lazy() || (header_.incompatible & kDirty) != 0) return 0;
   header_.incompatible |= kDirty;
   const int error = write_header();
@@ -148,8 +153,8 @@ int Metadata::own_table(uint64_t offset) noexcept {
       return error;
     }
     places_.insert(run.first, 1);
-    mapping_.set_l1(index, place | kCopied);
     mark_dirty(true);
+    mapping_.set_l1(index, place | kCopied);
     if (old != 0) unlink_cluster(old >> geometry().cluster_bits);
   }
   if (const int error = load(offset)) return error;
@@ -158,8 +163,9 @@ int Metadata::own_table(uint64_t offset) noexcept {
 
 void Metadata::set_entry(uint64_t cluster, const Entry& entry, bool has_data) noexcept {
   const Entry old = mapping_.entry(cluster);
-  mapping_.set_entry(cluster, entry);
+  // First: whoever finds the entry and writes durably has to see that it must be committed.
   mark_dirty(has_data);
+  mapping_.set_entry(cluster, entry);
   if (old.compressed() || (old.host() != 0 && old.host() != entry.host())) unlink(old);
 }
 
@@ -205,21 +211,29 @@ int Metadata::reach(uint64_t host_end) noexcept {
 int Metadata::write_refcounts() noexcept {
   if (const int error = refcounts_.write_blocks()) return error;
   if (!refcounts_.table_is_dirty()) return 0;
-  if (const int error = container_.sync()) return error;
+  if (const int error = container_.barrier()) return error;
   return refcounts_.write_table();
 }
 
 int Metadata::commit() noexcept {
   if (damaged_) return EIO;
-  if (!dirty()) return container_.sync();
+  // After a failure the file has what the last commit left, and may lack what was to be next.
+  if (const int error = container_.syncs().failure()) return error;
+  if (!dirty()) return container_.barrier();
+  const int error = commit_changes();
+  if (error != 0) container_.syncs().fail(error);
+  return error;
+}
+
+int Metadata::commit_changes() noexcept {
   if (needs_barrier_) {
     if (!lazy()) {
       if (const int error = write_refcounts()) return error;
     }
-    if (const int error = container_.sync()) return error;
+    if (const int error = container_.barrier()) return error;
   }
   if (const int error = mapping_.write_back()) return error;
-  if (const int error = container_.sync()) return error;
+  if (const int error = container_.barrier()) return error;
   mapping_.set_clean();
   needs_barrier_ = false;
   waiting_.insert(waiting_.end(), unlinked_.begin(), unlinked_.end());
@@ -278,7 +292,7 @@ void Metadata::prepare_size(uint64_t size) {
   const uint64_t place = run.first << geometry().cluster_bits;
   int error = mapping_.write_l1(place);
   if (error == 0) error = write_refcounts();
-  if (error == 0) error = container_.sync();
+  if (error == 0) error = container_.barrier();
   if (error == 0) {
     header_.l1_offset = place;
     header_.l1_entries = static_cast<uint32_t>(entries);
@@ -309,17 +323,17 @@ void Metadata::set_size(uint64_t size) {
 }
 
 void Metadata::close() noexcept {
-  if (options_.read_only || damaged_) return;
+  if (options_.read_only || damaged_ || container_.syncs().failure() != 0) return;
   if (dirty() && commit() != 0) return;
   give_up_unlinked();
   if (write_refcounts() != 0) return;
   if ((header_.incompatible & kDirty) != 0) {
-    if (container_.sync() != 0) return;
+    if (container_.barrier() != 0) return;
     header_.incompatible &= ~kDirty;
     (void)write_header();
   }
-  (void)container_.truncate(
-      std::max(initial_size_, refcounts_.used_end() << geometry().cluster_bits));
+  const uint64_t end = std::max(refcounts_.used_end(), mapping_.data_end());
+  (void)container_.truncate(std::max(initial_size_, end << geometry().cluster_bits));
 }
 
 }  // namespace tsvmm::qcow2

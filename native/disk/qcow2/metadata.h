@@ -6,6 +6,7 @@
 #include <deque>
 #include <mutex>
 
+#include "core/cancellation.h"
 #include "disk/container.h"
 #include "disk/qcow2/header.h"
 #include "disk/qcow2/in_flight.h"
@@ -38,7 +39,7 @@ class Metadata {
   Metadata(Container& container, const Header& header, Options options);
 
   /// Reads the tables; a writable image gets its dirty bit honoured. Throws Error.
-  void open();
+  void open(const Cancellation& cancellation);
   /// Commits, and leaves the file as short and clean as it can be.
   void close() noexcept;
 
@@ -77,6 +78,7 @@ class Metadata {
   /// Makes sure that a data cluster's place, which an image may have put beyond the end, is there.
   [[nodiscard]] int reach(uint64_t host_end) noexcept;
 
+  /// A failure is for good, as it may have left the file without what it said to be there.
   [[nodiscard]] int commit() noexcept;
   /// Grows the L1 table for a disk of `size` bytes. Throws Error.
   void prepare_size(uint64_t size);
@@ -90,9 +92,10 @@ class Metadata {
   };
 
   void check_openable() const;
-  void collect_places();
+  void collect_places(const Cancellation& cancellation);
   void clear_autoclear();
   [[nodiscard]] int write_header() noexcept;
+  [[nodiscard]] int commit_changes() noexcept;
   [[nodiscard]] int begin_change() noexcept;
   void mark_dirty(bool has_data) noexcept;
   void mark_damaged() noexcept;

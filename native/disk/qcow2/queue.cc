@@ -190,12 +190,21 @@ void Queue::zero(Request& request) noexcept {
   }
   operation.offset += operation.length;
   operation.length = 0;
+  // What a cut cluster got is zeros like any data, and no change of the tables.
+  if (request.durable && request.error == 0) {
+    uncommitted_.push_back(&request);
+    return;
+  }
   finish_if_done(request);
 }
 
 void Queue::flush(Request& request) noexcept {
   request.operation->length = 0;
   if (image_.metadata().read_only()) return finish_if_done(request);
+  if (const int error = image_.container().syncs().failure()) {
+    fail(request, error);
+    return finish_if_done(request);
+  }
   request.durable = true;
   if (image_.metadata().dirty() || free_parts_.empty()) {
     uncommitted_.push_back(&request);
@@ -263,10 +272,19 @@ void Queue::fail(Request& request, int error) noexcept {
   if (request.error == 0) request.error = error;
 }
 
+/// Tables must not be committed any more once the container could not sync what they refer to.
+void Queue::note_failed_sync(const Part& part) noexcept {
+  const bool is_sync = part.kind == Kind::kFlush || (part.durable && !is_refusal(part.error));
+  if (is_sync && part.kind != Kind::kRead) image_.container().syncs().fail(part.error);
+}
+
 void Queue::finish_part(Part& part) noexcept {
   Request& request = *part.request;
   if (part.entered) image_.metadata().in_flight().leave(part.epoch);
-  if (part.error != 0) fail(request, part.error);
+  if (part.error != 0) {
+    note_failed_sync(part);
+    fail(request, part.error);
+  }
   --request.parts;
   free_parts_.push_back(&part);
   // A stalled request still has something to hand on.

@@ -63,6 +63,7 @@ class Queue final : public DiskQueue {
   /// Hands the next `length` bytes of the request to a queue, at another offset.
   void forward(Request& request, DiskQueue& queue, uint64_t offset, uint64_t length,
                const Extent* entered) noexcept;
+  void note_failed_sync(const Part& part) noexcept;
   void finish_part(Part& part) noexcept;
   void fail(Request& request, int error) noexcept;
   void finish_if_done(Request& request) noexcept;

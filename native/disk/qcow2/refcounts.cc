@@ -334,6 +334,9 @@ int Refcounts::grow_table() noexcept {
   // The new table comes right after what the old one can count, behind the blocks that count both.
   uint64_t blocks = 1;
   while ((blocks << block_bits_) < blocks + clusters) ++blocks;
+  // Those are entries of the new table, of which a table near its largest size gains only a few.
+  const uint64_t entries = (clusters << geometry_.cluster_bits) / sizeof(uint64_t);
+  if (table_.size() + blocks > entries) return EFBIG;
   return move_table(clusters, blocks);
 }
 
@@ -367,12 +370,14 @@ int Refcounts::move_table(uint64_t new_clusters, uint64_t new_blocks) noexcept {
   header_.refcount_table_offset = (start + new_blocks) << geometry_.cluster_bits;
   header_.refcount_table_clusters = static_cast<uint32_t>(new_clusters);
   if (error == 0) error = write_table();
-  if (error == 0) error = container_.sync();
+  if (error == 0) error = container_.barrier();
   if (error == 0) {
     render_header(header_);
     error = container_.write_bytes(0, header_.sector);
+    // The file may have either header now.
+    if (error != 0) container_.syncs().fail(error);
   }
-  if (error == 0) error = container_.sync();
+  if (error == 0) error = container_.barrier();
   if (error != 0) {
     // The old table is good as long as the header says so; if it might not, neither may be touched.
     for (uint64_t i = 0; i < new_blocks; ++i) blocks_.erase(first_block + i);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/cancellation.h"
 #include "disk/container.h"
 #include "disk/qcow2/header.h"
 #include "disk/qcow2/refcounts.h"
@@ -7,8 +8,9 @@
 namespace tsvmm::qcow2 {
 
 /// Makes the refcounts what the tables say, after the image has not been closed with lazy
-/// refcounts. Needs 4 bytes a cluster of the file, at most 256 MiB. Throws Error if the image needs
-/// a better doctor.
-void repair_refcounts(Container& container, const Header& header, Refcounts& refcounts);
+/// refcounts. Reads each table once, at most 1 GiB of them, and needs up to 8 bytes a cluster of
+/// the file that something refers to. Throws Error if the image needs more than that.
+void repair_refcounts(Container& container, const Header& header, Refcounts& refcounts,
+                      const Cancellation& cancellation);
 
 }  // namespace tsvmm::qcow2

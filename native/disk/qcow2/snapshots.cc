@@ -22,11 +22,13 @@ constexpr uint32_t kMaxExtra = 1024;
 
 }  // namespace
 
-Snapshots read_snapshots(Container& container, const Header& header) {
+Snapshots read_snapshots(Container& container, const Header& header,
+                         const Cancellation& cancellation) {
   Snapshots snapshots;
   uint64_t offset = header.snapshots_offset;
   const uint64_t file_size = container.size();
   for (uint32_t i = 0; i < header.snapshots; ++i) {
+    cancellation.check();
     std::array<uint8_t, kEntryBytes> entry{};
     if (offset + entry.size() > file_size) refuse("lies beyond the end of the file");
     if (const int error = container.read(offset, entry)) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/cancellation.h"
 #include "disk/container.h"
 #include "disk/qcow2/header.h"
 
@@ -20,6 +21,7 @@ struct Snapshots {
 };
 
 /// Reads the snapshot table, of which only the places of the L1 tables matter here. Throws Error.
-[[nodiscard]] Snapshots read_snapshots(Container& container, const Header& header);
+[[nodiscard]] Snapshots read_snapshots(Container& container, const Header& header,
+                                       const Cancellation& cancellation);
 
 }  // namespace tsvmm::qcow2

@@ -37,14 +37,14 @@ class BlockTable {
   /// Takes a sector that was changed: its number is in `sector`, its content in `bytes`. False if
   /// there is none. One thread at a time, the one of set().
   [[nodiscard]] bool take_changed(uint64_t& sector, std::span<uint8_t> bytes) noexcept;
-  /// Gives back what take_changed() took, as it could not be written.
-  void mark_changed(uint64_t sector) noexcept;
 
   [[nodiscard]] uint64_t file_offset(uint64_t sector) const noexcept {
     return region_.offset + sector * kSectorSize;
   }
 
  private:
+  void mark_changed(uint64_t sector) noexcept;
+
   Container& container_;
   const Region region_;
   uint64_t* entries_ = nullptr;  ///< a mapping, of which only what is touched takes memory

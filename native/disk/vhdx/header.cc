@@ -71,7 +71,7 @@ int HeaderPair::update(Header header) noexcept {
   store(std::span<uint8_t>(bytes), header);
   const size_t index = 1 - current_index_;
   if (const int error = container_.write_bytes(kHeaderOffsets[index], bytes)) return error;
-  if (const int error = container_.sync()) return error;
+  if (const int error = container_.barrier()) return error;
   current_ = header;
   current_index_ = index;
   return 0;

@@ -27,7 +27,7 @@ uint64_t round_up(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / u
 
 }  // namespace
 
-Image::Image(std::unique_ptr<Container> container, bool read_only)
+Image::Image(std::unique_ptr<Container> container, bool read_only, const Cancellation& cancellation)
     : container_(std::move(container)), headers_(read_headers(*container_)) {
   if (!headers_.current().log_guid.is_null()) {
     if (read_only) {
@@ -35,7 +35,7 @@ Image::Image(std::unique_ptr<Container> container, bool read_only)
                   "the VHDX image was not closed by its last user: open it for writing once, so "
                   "that its log can be replayed");
     }
-    replay_log(*container_, headers_.current());
+    replay_log(*container_, headers_.current(), cancellation);
     Header header = headers_.current();
     header.log_guid = {};
     check(headers_.update(header), "writing the VHDX header");
@@ -55,7 +55,8 @@ Image::~Image() { close(); }
 
 DiskLimits Image::limits() const noexcept {
   return {.logical_block_size = layout_.logical_sector_size,
-          .physical_block_size = layout_.physical_sector_size};
+          .physical_block_size =
+              std::max(layout_.physical_sector_size, container_->limits().physical_block_size)};
 }
 
 std::unique_ptr<DiskQueue> Image::make_queue(uint16_t depth) {
@@ -107,6 +108,7 @@ int Image::find_entry(uint64_t index, uint64_t& entry) noexcept {
 
 int Image::allocate(uint64_t index, uint64_t& entry) noexcept {
   const std::lock_guard lock(mutex_);
+  if (const int error = container_->syncs().failure()) return error;
   entry = table_->get(index);
   // Another queue may have been quicker; and what is damaged must not be papered over.
   const auto state = static_cast<BlockState>(entry & kStateMask);
@@ -115,8 +117,9 @@ int Image::allocate(uint64_t index, uint64_t& entry) noexcept {
   if (const int error = container_->grow(end_ + layout_.block_size)) return error;
   entry = end_ | static_cast<uint64_t>(BlockState::kFullyPresent);
   end_ += layout_.block_size;
-  table_->set(index, entry);
+  // First: whoever finds the entry and writes durably has to see that it must be committed.
   changes_.fetch_add(1, std::memory_order_release);
+  table_->set(index, entry);
   return 0;
 }
 
@@ -133,57 +136,62 @@ int Image::begin_writing() noexcept {
   return 0;
 }
 
-size_t Image::take_changes(uint64_t& upto) noexcept {
+Image::Batch Image::take_changes() noexcept {
   const std::lock_guard lock(mutex_);
-  size_t count = 0;
-  while (count < LogWriter::kMaxUpdates &&
-         table_->take_changed(sector_numbers_[count],
-                              std::span(sectors_).subspan(count * kSectorSize, kSectorSize))) {
-    ++count;
+  Batch batch;
+  while (
+      batch.count < LogWriter::kMaxUpdates &&
+      table_->take_changed(sector_numbers_[batch.count],
+                           std::span(sectors_).subspan(batch.count * kSectorSize, kSectorSize))) {
+    ++batch.count;
   }
   // With a full batch there may be more; then the next round tells.
-  upto = changes_.load(std::memory_order_relaxed);
-  return count;
+  batch.upto = changes_.load(std::memory_order_relaxed);
+  // Other queues may make the file longer before the sync ends that makes its size durable.
+  batch.file_size = container_->size();
+  return batch;
 }
 
 int Image::commit() noexcept {
   const std::lock_guard lock(commit_mutex_);
-  if (!has_changes()) return container_->sync();
+  if (const int error = container_->syncs().failure()) return error;
+  if (!has_changes()) return container_->barrier();
+  const int error = commit_changes();
+  if (error != 0) container_->syncs().fail(error);
+  return error;
+}
+
+int Image::commit_changes() noexcept {
   for (;;) {
-    uint64_t upto = 0;
-    const size_t count = take_changes(upto);
-    if (const int error = commit_batch(count)) {
-      const std::lock_guard table_lock(mutex_);
-      for (size_t i = 0; i < count; ++i) table_->mark_changed(sector_numbers_[i]);
-      return error;
-    }
-    if (count == LogWriter::kMaxUpdates) continue;
-    committed_.store(upto, std::memory_order_release);
+    const Batch batch = take_changes();
+    if (const int error = commit_batch(batch)) return error;
+    if (batch.count == LogWriter::kMaxUpdates) continue;
+    committed_.store(batch.upto, std::memory_order_release);
     return 0;
   }
 }
 
-int Image::commit_batch(size_t count) noexcept {
+int Image::commit_batch(const Batch& batch) noexcept {
   // Data before what refers to it; and what the log's last entry wanted, which is overwritten in
   // time.
-  if (const int error = container_->sync()) return error;
-  if (count == 0) return 0;
+  if (const int error = container_->barrier()) return error;
+  if (batch.count == 0) return 0;
   std::array<LogWriter::Update, LogWriter::kMaxUpdates> updates;
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i = 0; i < batch.count; ++i) {
     updates.at(i) = {table_->file_offset(sector_numbers_[i]),
                      std::span(sectors_).subspan(i * kSectorSize, kSectorSize)};
   }
-  if (const int error = log_->append(std::span(updates).first(count), container_->size())) {
+  if (const int error = log_->append(std::span(updates).first(batch.count), batch.file_size)) {
     return error;
   }
-  if (const int error = container_->sync()) return error;
+  if (const int error = container_->barrier()) return error;
   if (!log_in_use_) {
     Header header = headers_.current();
     header.log_guid = log_->guid();
     if (const int error = headers_.update(header)) return error;
     log_in_use_ = true;
   }
-  return write_table(count);
+  return write_table(batch.count);
 }
 
 int Image::write_table(size_t count) noexcept {
@@ -200,7 +208,7 @@ void Image::close() noexcept {
   // Whatever fails, the log still tells what the table must be.
   if (commit() != 0) return;
   // What the last entry wanted is where it belongs, and on stable storage.
-  if (container_->sync() != 0 || !log_in_use_) return;
+  if (container_->barrier() != 0 || !log_in_use_) return;
   Header header = headers_.current();
   header.log_guid = {};
   (void)headers_.update(header);

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/cancellation.h"
 #include "disk/disk_image.h"
 #include "disk/vhdx/block_table.h"
 #include "disk/vhdx/header.h"
@@ -31,7 +32,8 @@ class Image final : public DiskImage {
  public:
   /// Replays the log if there is need. Throws Error, also for an image that needs that but is
   /// `read_only`.
-  Image(std::unique_ptr<Container> container, bool read_only);
+  Image(std::unique_ptr<Container> container, bool read_only,
+        const Cancellation& cancellation = Cancellation::never());
   /// Commits what is left, and marks the log as empty.
   ~Image() override;
 
@@ -50,15 +52,23 @@ class Image final : public DiskImage {
   [[nodiscard]] bool has_changes() const noexcept {
     return changes_.load(std::memory_order_acquire) != committed_.load(std::memory_order_acquire);
   }
-  /// Puts all that was written, and the table, on stable storage: 0 or an errno. Any thread; waits.
+  /// Puts all that was written, and the table, on stable storage: 0 or an errno. A failure is for
+  /// good: the log stays as it is, as what it holds may not be where it belongs. Any thread; waits.
   [[nodiscard]] int commit() noexcept;
 
  private:
   [[nodiscard]] int find_entry(uint64_t index, uint64_t& entry) noexcept;
   [[nodiscard]] int allocate(uint64_t index, uint64_t& entry) noexcept;
   [[nodiscard]] int begin_writing() noexcept;
-  [[nodiscard]] size_t take_changes(uint64_t& upto) noexcept;
-  [[nodiscard]] int commit_batch(size_t count) noexcept;
+  /// What take_changes() took.
+  struct Batch {
+    size_t count = 0;        ///< sectors
+    uint64_t upto = 0;       ///< changes that are in it, or were committed before
+    uint64_t file_size = 0;  ///< that the file had then at least
+  };
+  [[nodiscard]] Batch take_changes() noexcept;
+  [[nodiscard]] int commit_changes() noexcept;
+  [[nodiscard]] int commit_batch(const Batch& batch) noexcept;
   [[nodiscard]] int write_table(size_t count) noexcept;
   void close() noexcept;
 

@@ -29,8 +29,10 @@ LogDescriptor descriptor_of(std::span<const uint8_t> entry, uint32_t index) {
 /// A ring of sectors, read into memory. Its entries are known by the number of their first sector.
 class Log {
  public:
-  Log(Container& container, const Header& header)
-      : region_{header.log_offset, header.log_length}, guid_(header.log_guid) {
+  Log(Container& container, const Header& header, const Cancellation& cancellation)
+      : region_{header.log_offset, header.log_length},
+        guid_(header.log_guid),
+        cancellation_(cancellation) {
     if (region_.length == 0 || region_.length > kMaxLogLength) throw damage("its log has no size");
     bytes_.resize(region_.length);
     entries_.resize(sectors());
@@ -74,6 +76,7 @@ class Log {
     }
     if (header.entry_length > budget_) throw damage("its log has no order");
     budget_ -= header.entry_length;
+    cancellation_.check();
     std::vector<uint8_t> bytes = copy(offset, header.entry_length);
     store<uint32_t>(bytes, 0, kChecksumOffset);
     if (crc32c(bytes) != header.checksum || !is_consistent(header, bytes)) return std::nullopt;
@@ -103,6 +106,7 @@ class Log {
 
   const Region region_;
   const Guid guid_;
+  const Cancellation& cancellation_;
   std::vector<uint8_t> bytes_;
   std::vector<Known> entries_;  ///< by sector
   uint64_t budget_ = 0;
@@ -176,9 +180,11 @@ void check_entry(const Log& log, const Container& container, std::span<const uin
   }
 }
 
-void write_zeros(Container& container, uint64_t offset, uint64_t length) {
+void write_zeros(Container& container, uint64_t offset, uint64_t length,
+                 const Cancellation& cancellation) {
   const std::vector<uint8_t> zeros(std::min<uint64_t>(length, kMib));
   while (length != 0) {
+    cancellation.check();
     const uint64_t size = std::min<uint64_t>(length, zeros.size());
     check(container.write_bytes(offset, std::span(zeros).first(size)), "replaying the VHDX log");
     offset += size;
@@ -195,14 +201,15 @@ void write_sector(Container& container, const LogDescriptor& descriptor,
   check(container.write_bytes(descriptor.file_offset, bytes), "replaying the VHDX log");
 }
 
-void replay(Container& container, std::span<const uint8_t> entry) {
+void replay(Container& container, std::span<const uint8_t> entry,
+            const Cancellation& cancellation) {
   const auto header = load<LogEntryHeader>(entry);
   check(container.grow(header.last_file_offset), "making the VHDX image longer");
   uint64_t data = log_descriptors_length(header.descriptor_count);
   for (uint32_t i = 0; i < header.descriptor_count; ++i) {
     const LogDescriptor descriptor = descriptor_of(entry, i);
     if (descriptor.signature == kLogZeroSignature) {
-      write_zeros(container, descriptor.file_offset, descriptor.leading_bytes);
+      write_zeros(container, descriptor.file_offset, descriptor.leading_bytes, cancellation);
     } else {
       write_sector(container, descriptor, load<LogDataSector>(entry, data));
       data += kSectorSize;
@@ -222,17 +229,18 @@ void for_each_entry(Log& log, const Sequence& sequence, const Each& each) {
 
 }  // namespace
 
-void replay_log(Container& container, const Header& header) {
+void replay_log(Container& container, const Header& header, const Cancellation& cancellation) {
   if (header.log_version != 0) throw Error("ENOTSUP", "the VHDX image has an unknown log version");
-  Log log(container, header);
+  Log log(container, header, cancellation);
   const std::optional<Sequence> sequence = active_sequence(log);
   if (!sequence) return;
   uint64_t zeros = 0;
   for_each_entry(log, *sequence, [&](std::span<const uint8_t> entry) {
     check_entry(log, container, entry, zeros);
   });
-  for_each_entry(log, *sequence, [&](std::span<const uint8_t> entry) { replay(container, entry); });
-  check(container.sync(), "replaying the VHDX log");
+  for_each_entry(log, *sequence,
+                 [&](std::span<const uint8_t> entry) { replay(container, entry, cancellation); });
+  check(container.barrier(), "replaying the VHDX log");
 }
 
 }  // namespace tsvmm::vhdx

@@ -98,6 +98,7 @@ bool Queue::proceed_transfer(Part& part) noexcept {
 }
 
 bool Queue::flush(Part& part) noexcept {
+  if (const int error = image_.container().syncs().failure()) return finish(*part.whole, error);
   if (image_.has_changes()) return finish(*part.whole, image_.commit());
   static_cast<DiskOperation&>(part) = {};
   part.kind = Kind::kFlush;
@@ -131,6 +132,11 @@ void Queue::hand_on(Part& part, const Extent& extent) noexcept {
 
 bool Queue::take_back(Part& part) noexcept {
   DiskOperation& whole = *part.whole;
+  if (part.error != 0) {
+    // Nothing may be committed any more once the container could not sync what it refers to.
+    const bool is_sync = part.kind == Kind::kFlush || (part.durable && !is_refusal(part.error));
+    if (is_sync) image_.container().syncs().fail(part.error);
+  }
   if (part.error != 0 || whole.kind == Kind::kFlush) return finish(whole, part.error);
   whole.offset += part.taken;
   whole.length -= part.taken;

@@ -64,13 +64,16 @@ class PlatformDevices::Events : public DeviceEvents {
   void note(const std::string& id, std::string_view text) noexcept override {
     report_(event(MachineEvent::Type::kDeviceNote, id, std::string(text)));
   }
+  void warn(const std::string& id, std::string_view text) noexcept override {
+    report_(event(MachineEvent::Type::kDeviceWarning, id, std::string(text)));
+  }
 
  private:
   const Report report_;
 };
 
 PlatformDevices::PlatformDevices(BootSpec& boot, GuestMemory& memory, InterruptFabric& fabric,
-                                 const Report& report)
+                                 const Cancellation& cancellation, const Report& report)
     : loop_("serial-manager"),
       events_(std::make_unique<Events>(report)),
       ioapic_(std::make_shared<IoApic>(fabric)) {
@@ -79,7 +82,7 @@ PlatformDevices::PlatformDevices(BootSpec& boot, GuestMemory& memory, InterruptF
   }
   add_legacy_devices(boot, report);
   add_acpi_devices(boot, report);
-  add_pci(boot.pci, memory, fabric, report);
+  add_pci(boot.pci, memory, fabric, cancellation, report);
 }
 
 PlatformDevices::~PlatformDevices() {
@@ -129,7 +132,7 @@ void PlatformDevices::add_acpi_devices(const BootSpec& boot, const Report& repor
 }
 
 void PlatformDevices::add_pci(PciSpec& pci, GuestMemory& memory, InterruptFabric& fabric,
-                              const Report& report) {
+                              const Cancellation& cancellation, const Report& report) {
   pci_ = std::make_unique<PciRoot>(mmio_, PciWindow{pci.window32.address, pci.window32.size},
                                    PciWindow{pci.window64.address, pci.window64.size});
   if (!mmio_.map(pci.ecam, kEcamSize, pci_->ecam())) {
@@ -140,7 +143,8 @@ void PlatformDevices::add_pci(PciSpec& pci, GuestMemory& memory, InterruptFabric
   const DeviceContext context{.memory = memory,
                               .loop = loop_,
                               .watchdog_expired = reset_by(report, "watchdog"),
-                              .rate_limiters = rate_limiters_};
+                              .rate_limiters = rate_limiters_,
+                              .cancellation = cancellation};
   for (PciFunctionSpec& spec : pci.functions) {
     std::shared_ptr<VirtioDevice> device = make_virtio_device(spec, context);
     virtio_.push_back({spec.id, device});
@@ -169,6 +173,12 @@ void PlatformDevices::pause() {
 void PlatformDevices::resume() {
   for (const Named& named : virtio_) named.device->resume();
   loop_.resume();
+}
+
+bool PlatformDevices::repair_memory() noexcept {
+  bool any = false;
+  for (const Named& named : virtio_) any |= named.device->repair_window();
+  return any;
 }
 
 void PlatformDevices::resize_disk(const std::string& id, uint64_t bytes) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bus/address_space.h"
+#include "core/cancellation.h"
 #include "core/event_loop.h"
 #include "device/ged.h"
 #include "device/ioapic.h"
@@ -28,7 +29,7 @@ class PlatformDevices : public AccessHandler {
 
   /// Takes the descriptors out of `boot`. `fabric` and `memory` outlive the devices. Throws Error.
   PlatformDevices(BootSpec& boot, GuestMemory& memory, InterruptFabric& fabric,
-                  const Report& report);
+                  const Cancellation& cancellation, const Report& report);
   ~PlatformDevices() override;
 
   void port_read(uint16_t port, std::span<uint8_t> data) override { ports_.read(port, data); }
@@ -46,6 +47,9 @@ class PlatformDevices : public AccessHandler {
   /// Finishes what is in flight and holds the devices' threads. While no vCPU runs.
   void pause();
   void resume();
+  /// The hypervisor could not reach guest memory. True if a device's was to blame and is whole
+  /// again. Any thread.
+  [[nodiscard]] bool repair_memory() noexcept;
   void press_power_button() noexcept { ged_->notify(Ged::kPowerButton); }
   /// A multiple of 512. Throws Error.
   void resize_disk(const std::string& id, uint64_t bytes);
@@ -82,7 +86,8 @@ class PlatformDevices : public AccessHandler {
   }
   void add_legacy_devices(BootSpec& boot, const Report& report);
   void add_acpi_devices(const BootSpec& boot, const Report& report);
-  void add_pci(PciSpec& pci, GuestMemory& memory, InterruptFabric& fabric, const Report& report);
+  void add_pci(PciSpec& pci, GuestMemory& memory, InterruptFabric& fabric,
+               const Cancellation& cancellation, const Report& report);
   void add_pvpanic(const PvpanicSpec& spec, const Report& report);
   void map_ports(uint16_t base, uint64_t size, std::shared_ptr<BusDevice> device);
 

@@ -436,6 +436,25 @@ describe('a life', () => {
     ]);
   });
 
+  it('ends while a machine is being started, however long that would take', async () => {
+    const vmm = newVmm();
+    let begun: () => void = () => {};
+    const booting = new Promise<void>((resolve) => {
+      begun = resolve;
+    });
+    // As the core: a boot goes on until the machine is destroyed.
+    native.onBoot = async (machine) => {
+      begun();
+      while (!machine.calls.includes('destroy')) await new Promise((resolve) => setImmediate(resolve));
+      throw Object.assign(new Error('it was called off'), { code: 'ECANCELED' });
+    };
+    await vmm.create(config());
+    const boot = vmm.boot();
+    await booting;
+    await Promise.all([expect(boot).rejects.toThrow('could not boot'), vmm.quit()]);
+    await expect(vmm.exited).resolves.toEqual({ reason: 'request', code: 0 });
+  });
+
   it('shows where devices are', async () => {
     writeFileSync(join(folder, 'disk'), Buffer.alloc(4096));
     const vmm = await booted({}, { disks: [{ path: join(folder, 'disk') }], watchdog: true });
@@ -566,6 +585,7 @@ describe('what the guest does', () => {
     guest({ type: 'guest-panic', event: 'crash_loaded' });
     guest({ type: 'guest-panic', event: 'panic' });
     guest({ type: 'firmware-log', line: 'hello' });
+    guest({ type: 'device-warning', id: '_disk0', text: 'it fails' });
     expect(events.slice(2)).toEqual([
       'virtio-device activated __rng',
       'virtio-device reset __rng',
@@ -573,11 +593,13 @@ describe('what the guest does', () => {
       'guest panic crash_loaded',
       'guest panic panic',
       'firmware log hello',
+      'virtio-device warning _disk0 it fails',
     ]);
     expect(warnings).toEqual([
       'The device __rng stopped: the ring is bad',
       "The guest's kernel failed and goes on with its crash kernel",
       "The guest's kernel panicked",
+      'The device _disk0: it fails',
     ]);
     await vmm.quit();
     guest({ type: 'device-activated', id: '__rng' });

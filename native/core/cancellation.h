@@ -1,0 +1,31 @@
+#pragma once
+
+#include <atomic>
+
+#include "core/error.h"
+
+namespace tsvmm {
+
+/// How work that takes long hears that nobody wants its result any more. Any thread.
+class Cancellation {
+ public:
+  void request() noexcept { requested_.store(true, std::memory_order_relaxed); }
+  [[nodiscard]] bool requested() const noexcept {
+    return requested_.load(std::memory_order_relaxed);
+  }
+  /// Throws Error, ECANCELED, once it was requested.
+  void check() const {
+    if (requested()) throw Error("ECANCELED", "it was called off");
+  }
+
+  /// For who wants the result in any case.
+  static const Cancellation& never() noexcept {
+    static const Cancellation kNever;
+    return kNever;
+  }
+
+ private:
+  std::atomic<bool> requested_ = false;
+};
+
+}  // namespace tsvmm

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+
+#include "core/event_fd.h"
+
+namespace tsvmm {
+
+/// Keeps a mapped file from ending the process where the host has nothing behind it any more: the
+/// file was made shorter, or a hole in it found its file system full, and whoever touches such a
+/// page gets SIGBUS. While there is a LostPages for a mapping, the page becomes memory of its own
+/// instead, which reads as zeros, and the owner of the mapping is told.
+///
+/// The signal's handler is the process's, as there is no other kind. It is there only while such a
+/// mapping is, answers only for addresses in one, and leaves all else to what was there before.
+class LostPages {
+ public:
+  /// Of [host, host + size), where `fd` is mapped from its start on. Throws Error.
+  LostPages(uint8_t* host, uint64_t size, int fd);
+  ~LostPages();
+  LostPages(const LostPages&) = delete;
+  LostPages& operator=(const LostPages&) = delete;
+
+  /// Whether pages were replaced.
+  [[nodiscard]] bool any() const noexcept;
+  /// Signalled when the first is.
+  [[nodiscard]] const EventFd& event() const noexcept { return event_; }
+
+  /// Replaces all that has nothing behind it, for those whose access does not end in a signal: the
+  /// hypervisor's for a guest. False if that will not help them. Any thread.
+  [[nodiscard]] bool replace() noexcept;
+
+ private:
+  [[nodiscard]] bool replace_beyond_end() noexcept;
+  [[nodiscard]] bool replace_holes() noexcept;
+  [[nodiscard]] bool replace_range(uint64_t begin, uint64_t end) noexcept;
+
+  uint8_t* const host_;
+  const int fd_;
+  const EventFd event_;
+  size_t slot_ = 0;  ///< what the handler knows the mapping by
+
+  std::mutex mutex_;
+  uint64_t file_end_;  ///< what lies behind was replaced
+  bool holes_replaced_ = false;
+  unsigned vain_ = 0;  ///< calls of replace() that found nothing
+};
+
+}  // namespace tsvmm

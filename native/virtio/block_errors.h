@@ -1,0 +1,23 @@
+#pragma once
+
+#include <mutex>
+#include <set>
+#include <utility>
+
+#include "disk/disk_queue.h"
+#include "virtio/virtio_device.h"
+
+namespace tsvmm {
+
+/// Tells of what the host could not do for a disk: each kind of operation and error once in the
+/// device's life, however often the guest runs into it. Any thread.
+class BlockErrors {
+ public:
+  void report(DiskOperation::Kind kind, int error, VirtioHost& host) noexcept;
+
+ private:
+  std::mutex mutex_;
+  std::set<std::pair<DiskOperation::Kind, int>> told_;
+};
+
+}  // namespace tsvmm

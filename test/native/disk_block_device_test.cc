@@ -1,0 +1,129 @@
+// Images on block devices: with sectors that are larger than the guest's, and on a host that fails.
+#include <sys/mount.h>
+
+#include "loop_device.h"
+#include "qcow2_test_support.h"
+
+namespace tsvmm::disk_test {
+namespace {
+
+struct OnDevice {
+  const char* name;
+  ImageFormat format;
+  const char* qemu;
+  const char* create;
+};
+
+class ImageOnLargeSectors : public testing::TestWithParam<OnDevice> {};
+
+TEST_P(ImageOnLargeSectors, HasSectorsOf512Bytes) {
+  REQUIRE_QEMU_IMG();
+  const TempFolder folder(false);
+  const std::string file = folder / "blocks";
+  const OnDevice& image = GetParam();
+  must("qemu-img create -q -f " + std::string(image.create) + " " + file + " 4M");
+  // A fixed VHD ends where its device does.
+  if (image.format != ImageFormat::kFixedVhd) must("truncate -s 16M " + file);
+  if (image.format == ImageFormat::kFixedVhd) {
+    Bytes bytes = read_file(file);
+    const Bytes footer(bytes.end() - 512, bytes.end());
+    bytes.resize((bytes.size() + 4095) / 4096 * 4096);
+    std::ranges::copy(footer, bytes.end() - 512);
+    write_file(file, bytes);
+  }
+  const LoopDevice device(file, 4096);
+  REQUIRE_LOOP_DEVICE(device);
+  for (const bool direct : {false, true}) {
+    SCOPED_TRACE(direct);
+    Disk disk = Disk::open(device.path(), image.format, {.direct = direct});
+    EXPECT_EQ(disk.image().limits().logical_block_size, 512U);
+    EXPECT_EQ(disk.image().limits().physical_block_size, 4096U);
+    const Bytes data = random_bytes(5 * 512, direct ? 1 : 2);
+    for (const uint64_t sector : {1U, 9U, 2051U}) {
+      ASSERT_EQ(disk.write(sector * 512, data), 0);
+    }
+    ASSERT_EQ(disk.flush(), 0);
+    Bytes found(data.size());
+    for (const uint64_t sector : {1U, 9U, 2051U}) {
+      ASSERT_EQ(disk.read(sector * 512, found), 0);
+      EXPECT_TRUE(same(found, data)) << sector;
+    }
+    Bytes first(512, 1);
+    ASSERT_EQ(disk.read(0, first), 0);
+    EXPECT_TRUE(same(first, Bytes(512)));
+  }
+  const Bytes content = content_by_qemu(image.qemu, device.path());
+  const Bytes data = random_bytes(5 * 512, 1);
+  EXPECT_TRUE(same({content.begin() + 512, content.begin() + 512 + 5 * 512}, data));
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, ImageOnLargeSectors,
+                         testing::Values(OnDevice{"Qcow2", ImageFormat::kQcow2, "qcow2", "qcow2"},
+                                         OnDevice{"FixedVhd", ImageFormat::kFixedVhd, "vpc",
+                                                  "vpc -o subformat=fixed,force_size=on"},
+                                         OnDevice{"Vhdx", ImageFormat::kVhdx, "vhdx",
+                                                  "vhdx -o subformat=fixed,block_size=1M"}),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(DiskOnLargeSectors, IsAsItsDeviceIfItIsRaw) {
+  const TempFolder folder(false);
+  write_file(folder / "blocks", Bytes(1 << 20));
+  const LoopDevice device(folder / "blocks", 4096);
+  REQUIRE_LOOP_DEVICE(device);
+  const Disk disk = Disk::open(device.path(), ImageFormat::kRaw);
+  EXPECT_EQ(const_cast<Disk&>(disk).image().limits().logical_block_size, 4096U);
+}
+
+/// A block device whose blocks have no room: what is written to the page cache cannot be kept, and
+/// the kernel says so to the next sync, once.
+class FullDevice : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (::mount("none", path.c_str(), "tmpfs", 0, "size=1m") != 0) {
+      GTEST_SKIP() << "cannot mount a small tmpfs: " << std::strerror(errno);
+    }
+    mounted = true;
+    must("truncate -s 64M " + path + "/blocks");
+  }
+  void TearDown() override {
+    if (mounted) ::umount2(path.c_str(), MNT_DETACH);
+  }
+
+  const TempFolder folder{false};
+  const std::string path = folder / "";
+  bool mounted = false;
+};
+
+TEST_F(FullDevice, OneFailedSyncIsForGood) {
+  const LoopDevice device(path + "/blocks", 512);
+  REQUIRE_LOOP_DEVICE(device);
+  for (const bool io_uring : {true, false}) {
+    SCOPED_TRACE(io_uring);
+    Disk disk = Disk::open(device.path(), ImageFormat::kRaw, {.engines = {.io_uring = io_uring}});
+    const Bytes data(4 << 20, 7);
+    ASSERT_EQ(disk.write(io_uring ? 0 : 16 << 20, data), 0) << "it goes to the page cache";
+    EXPECT_EQ(disk.flush(), EIO);
+    EXPECT_EQ(disk.flush(), EIO) << "the kernel would say that all is well";
+    EXPECT_EQ(disk.write(0, Bytes(512), true), EIO) << "a write that is to last";
+    EXPECT_EQ(disk.write(0, Bytes(512)), 0);
+  }
+  Disk later = Disk::open(device.path(), ImageFormat::kRaw);
+  EXPECT_EQ(later.flush(), 0) << "who opens it anew sees what is there";
+}
+
+/// Each queue hears of what the host lost, also of what another one's sync has heard of before.
+TEST_F(FullDevice, EveryQueueHearsOfIt) {
+  const LoopDevice device(path + "/blocks", 512);
+  REQUIRE_LOOP_DEVICE(device);
+  Disk disk = Disk::open(device.path(), ImageFormat::kRaw);
+  const auto other = disk.image().make_queue(4);
+  ASSERT_EQ(disk.write(0, Bytes(4 << 20, 7)), 0);
+  EXPECT_EQ(disk.flush(), EIO);
+  DiskOperation flush{.kind = DiskOperation::Kind::kFlush};
+  other->start(flush);
+  while (other->next_completed() == nullptr) other->wait();
+  EXPECT_EQ(flush.error, EIO);
+}
+
+}  // namespace
+}  // namespace tsvmm::disk_test
