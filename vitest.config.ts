@@ -39,7 +39,7 @@ export default defineConfig({
         // The death of the emulated host is no fault of a test, which is run again in a new one.
         retry: { count: 2, condition: /the lab host is gone/ },
       }),
-      tier('package', { testTimeout: 120_000, hookTimeout: 180_000 }),
+      tier('package', { testTimeout: 300_000, hookTimeout: 300_000 }),
     ],
   },
 });

@@ -19,6 +19,15 @@ const SOURCES = [
 ];
 const JS = path.join(DIST, 'js');
 
+const BUNDLES = /** @type {const} */ ([
+  { entry: 'src/index.ts', name: 'index.js', format: 'esm' },
+  { entry: 'src/index.ts', name: 'index.cjs', format: 'cjs' },
+  { entry: 'src/bin/tsvmm.ts', name: 'tsvmm.cjs', format: 'cjs' },
+]);
+
+/** What esbuild says of each bundle: of which files it consists. */
+export const METAFILES = BUNDLES.map(({ name }) => path.join(BUILD, `bundles/${name}.json`));
+
 /**
  * What tells the program its commit: the last one that changed its sources, so that others need no new build. Nothing
  * where there is no repository, as in an unpacked tarball.
@@ -68,32 +77,24 @@ async function compile(outfile, more) {
 
 /** Builds dist/js: the library as ESM and CommonJS with its types, and the command line as one CommonJS file. */
 export async function buildNodeBundles() {
-  const outputs = ['index.js', 'index.cjs', 'index.d.ts', 'index.d.cts', 'tsvmm.cjs'].map((name) =>
-    path.join(JS, name),
-  );
+  const names = ['index.d.ts', 'index.d.cts', ...BUNDLES.map(({ name }) => name)];
+  const outputs = [...names.map((name) => path.join(JS, name)), ...METAFILES];
   const commit = commitDefinition();
   await unlessFresh('bundles', { inputs: SOURCES, outputs, extra: commit ?? '' }, () =>
     step('bundling for Node.js', async () => {
       fs.rmSync(JS, { recursive: true, force: true });
-      fs.mkdirSync(JS, { recursive: true });
+      for (const folder of [JS, path.join(BUILD, 'bundles')]) fs.mkdirSync(folder, { recursive: true });
       const define = commit ? [`--define:${commit}`] : [];
-      await Promise.all([
-        bundle('src/index.ts', 'index.js', 'esm', define),
-        bundle('src/index.ts', 'index.cjs', 'cjs', define),
-        bundle('src/bin/tsvmm.ts', 'tsvmm.cjs', 'cjs', define),
-        buildTypes(),
-      ]);
+      await Promise.all([...BUNDLES.map((one) => bundle(one, define)), buildTypes()]);
     }),
   );
 }
 
 /**
- * @param {string} entry
- * @param {string} name
- * @param {'esm' | 'cjs'} format
+ * @param {typeof BUNDLES[number]} bundle
  * @param {readonly string[]} definitions
  */
-async function bundle(entry, name, format, definitions) {
+async function bundle({ entry, name, format }, definitions) {
   const args = [
     path.join(ROOT, entry),
     ...definitions,
@@ -104,6 +105,7 @@ async function bundle(entry, name, format, definitions) {
     '--minify-syntax',
     '--log-level=warning',
     '--external:node-gyp-build',
+    `--metafile=${path.join(BUILD, `bundles/${name}.json`)}`,
     `--outfile=${path.join(JS, name)}`,
   ];
   if (format === 'cjs') {

@@ -2,14 +2,12 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { run } from './exec.mjs';
-import { ROOT } from './paths.mjs';
+import { LAUNCHER, ROOT, SUPERVISOR } from './paths.mjs';
 import { step } from './progress.mjs';
 import { unlessFresh } from './stamp.mjs';
 
 const SOURCE = 'launcher/tsvmm.c';
-const LAUNCHER = path.join(ROOT, 'bin/tsvmm');
 const SUPERVISOR_SOURCE = 'launcher/tsvmmd.sh';
-const SUPERVISOR = path.join(ROOT, 'bin/tsvmmd');
 
 /** No C library in it: that is what makes it fast. */
 const FLAGS = [

@@ -1,8 +1,16 @@
-/** The npm packages: the library, and for each platform the standalone executable. */
+/** The npm packages (the library, and for each platform the standalone executable) and the files for distributions. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { buildAll } from './build.mjs';
+import {
+  DEBIAN_PACKAGE,
+  DISTRIBUTION_INPUTS,
+  DISTRIBUTION_TARBALL,
+  makeDistribution,
+  manPage,
+} from './distribution.mjs';
 import { run } from './exec.mjs';
+import { bunComponent, checkLicences, components, notices } from './licences.mjs';
 import { ADDON, BUILD, EXECUTABLE, ROOT } from './paths.mjs';
 import { step } from './progress.mjs';
 import { unlessFresh } from './stamp.mjs';
@@ -22,6 +30,12 @@ export const TARBALL = path.join(BUILD, 'tsvmm.tgz');
 /** Where it takes the executable of this platform from. */
 export const EXECUTABLE_TARBALL = path.join(BUILD, `tsvmm-${PLATFORM}.tgz`);
 
+/** All that packageTarballs() makes. */
+export const PACKAGES = [TARBALL, EXECUTABLE_TARBALL, DISTRIBUTION_TARBALL, DEBIAN_PACKAGE];
+
+const NOTICES = 'THIRD-PARTY-NOTICES.md';
+const MAN_PAGE = 'tsvmm.1';
+
 /** What of our package.json is for developers alone. */
 const DEVELOPERS_FIELDS = ['scripts', 'devDependencies', 'allowScripts', 'binary'];
 
@@ -32,18 +46,18 @@ const SHARED_FIELDS = ['version', 'license', 'homepage', 'repository', 'bugs', '
 export async function packageTarballs() {
   await buildAll();
   const inputs = [
-    'dist',
-    'package.json',
-    'README.md',
-    'LICENSE',
-    'scripts/lib/pack.mjs',
-    ...ourPackageJson().files,
+    ...['dist', 'package.json', 'README.md', 'LICENSE', ...ourPackageJson().files],
+    ...['scripts/lib/pack.mjs', 'scripts/lib/licences.mjs', ...DISTRIBUTION_INPUTS],
   ];
-  const outputs = [TARBALL, EXECUTABLE_TARBALL];
-  await unlessFresh('tarballs', { inputs, outputs }, () =>
+  await unlessFresh('tarballs', { inputs, outputs: PACKAGES }, () =>
     step('packing', async () => {
+      checkLicences(components());
       fs.rmSync(STAGE, { recursive: true, force: true });
-      await Promise.all([pack(stageLibrary(), TARBALL), pack(stageExecutable(), EXECUTABLE_TARBALL)]);
+      await Promise.all([
+        pack(await stageLibrary(), TARBALL),
+        pack(stageExecutable(), EXECUTABLE_TARBALL),
+        makeDistribution(ourPackageJson()),
+      ]);
     }),
   );
 }
@@ -54,7 +68,7 @@ function ourPackageJson() {
 }
 
 /** The library with its addon, where node-gyp-build looks for it, and the command. */
-function stageLibrary() {
+async function stageLibrary() {
   const folder = path.join(STAGE, 'tsvmm');
   const ours = ourPackageJson();
   const fields = Object.entries(ours).filter(([name]) => !DEVELOPERS_FIELDS.includes(name));
@@ -63,8 +77,12 @@ function stageLibrary() {
   const prebuilt = path.join(folder, `prebuilds/${PLATFORM}/tsvmm.node`);
   fs.mkdirSync(path.dirname(prebuilt), { recursive: true });
   fs.copyFileSync(ADDON, prebuilt);
+  fs.writeFileSync(path.join(folder, NOTICES), notices(components()));
+  fs.writeFileSync(path.join(folder, MAN_PAGE), await manPage());
   writeJson(path.join(folder, 'package.json'), {
     ...Object.fromEntries(fields),
+    files: [...ours.files, NOTICES, MAN_PAGE],
+    man: [MAN_PAGE],
     // Of exactly this version: the two are one program.
     optionalDependencies: { [EXECUTABLE_PACKAGE]: ours.version },
   });
@@ -81,8 +99,9 @@ function stageExecutable() {
     name: EXECUTABLE_PACKAGE,
     description: `The standalone executable of tsvmm for ${PLATFORM}; install tsvmm, which brings it`,
     ...Object.fromEntries(SHARED_FIELDS.map((name) => [name, ours[name]])),
-    files: [path.basename(EXECUTABLE), path.basename(ADDON)],
+    files: [path.basename(EXECUTABLE), path.basename(ADDON), NOTICES],
   });
+  fs.writeFileSync(path.join(folder, NOTICES), notices([...components(), bunComponent()]));
   fs.writeFileSync(
     path.join(folder, 'README.md'),
     `# ${EXECUTABLE_PACKAGE}\n\nThe standalone executable of the virtual machine monitor tsvmm for ${PLATFORM}. ` +

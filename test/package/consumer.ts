@@ -58,7 +58,7 @@ export class Consumer {
       cwd: this.folder,
       encoding: 'utf8',
       env: { ...process.env, ...env },
-      timeout: 60_000,
+      timeout: 240_000,
     });
     return { status, stdout, stderr };
   }

@@ -26,6 +26,7 @@ test('the executable is in a package of its own, on which the library depends wh
   expect(filesIn(EXECUTABLE_TARBALL)).toEqual([
     'package/LICENSE',
     'package/README.md',
+    'package/THIRD-PARTY-NOTICES.md',
     'package/package.json',
     'package/tsvmm',
     'package/tsvmm.node',
@@ -53,6 +54,30 @@ test('nothing runs on installation, and nothing is for developers alone', () => 
     expect(manifest(folder)).not.toHaveProperty('scripts');
     expect(manifest(folder)).not.toHaveProperty('devDependencies');
   }
+});
+
+test('the packages name what others wrote, with its licence', () => {
+  const named = (folder: string) => {
+    const text = fs.readFileSync(path.join(folder, 'THIRD-PARTY-NOTICES.md'), 'utf8');
+    return [...text.matchAll(/^## (.*?) (?:\d|\(of)[^\n]*\n\nSPDX: (.+)$/gm)].map(
+      ([, name, licence]) => `${name}: ${licence}`,
+    );
+  };
+  const both = [
+    'smol-toml: BSD-3-Clause',
+    'node-addon-api: MIT',
+    'zlib: Zlib',
+    'Zstandard: BSD-3-Clause',
+    'libstdc++ and libgcc: GPL-3.0-or-later WITH GCC-exception-3.1',
+  ];
+  expect(named(LIBRARY)).toEqual(both);
+  expect(named(EXECUTABLE)).toEqual([...both, 'Bun: MIT']);
+});
+
+test('the library has its manual page', () => {
+  const { man } = manifest(LIBRARY);
+  expect(man).toEqual(['tsvmm.1']);
+  expect(fs.readFileSync(path.join(LIBRARY, 'tsvmm.1'), 'utf8')).toContain('.TH');
 });
 
 test('links in its documents lead to what is in the package', () => {
