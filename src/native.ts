@@ -248,7 +248,7 @@ export type StreamServerHandle = { readonly __streamServer: unique symbol };
 
 /**
  * What happens to a connection of a stream server. `received`: streamTake has something; said again once it has nothing more.
- * `drained`: everything written has left, after some of it had to wait. `closed`: nothing more comes of it.
+ * `drained`: everything written has left, or is lost, after some of it had to wait. `closed`: nothing more comes of it.
  */
 export type StreamEvent = 'opened' | 'received' | 'drained' | 'closed';
 

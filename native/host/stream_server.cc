@@ -112,9 +112,7 @@ void StreamServer::serve(ConnectionId id, uint32_t epoll_events) {
     connection.watched = false;
   }
   receive_locked(id, connection);
-  if (waited && connection.output.empty() && !connection.gone && !connection.ending) {
-    sink_.drained(id);
-  }
+  if (waited && connection.output.empty() && !connection.ending) sink_.drained(id);
   watch_locked(id, connection);
 }
 
@@ -123,6 +121,7 @@ void StreamServer::receive_locked(ConnectionId id, Connection& connection) {
   while (!connection.ended && !connection.gone && connection.input_size < kWindow &&
          receive_once_locked(connection)) {
   }
+  if (connection.ended && !connection.watched) connection.gone = true;
   answer_remembered_locked(connection);
   tell_locked(id, connection);
 }
@@ -145,7 +144,11 @@ bool StreamServer::receive_once_locked(Connection& connection) {
   }
   std::vector<UniqueFd> descriptors = received_descriptors(message);
   connection.input_descriptors += descriptors.size();
-  if (connection.input_descriptors > kMaxDescriptors) connection.gone = connection.ended = true;
+  if (connection.input_descriptors > kMaxDescriptors) {
+    connection.input.clear();
+    connection.gone = connection.ended = true;
+    return false;
+  }
   if (count == 0) {
     connection.ended = true;
     return false;

@@ -44,7 +44,7 @@ class StreamServer {
     virtual void opened(ConnectionId id) noexcept = 0;
     /// take() has something. Not told again until everything was taken.
     virtual void received(ConnectionId id) noexcept = 0;
-    /// Everything written has left, after some of it had to wait.
+    /// Everything written has left, or is lost, after some of it had to wait.
     virtual void drained(ConnectionId id) noexcept = 0;
     /// Nothing more comes of it.
     virtual void closed(ConnectionId id) noexcept = 0;

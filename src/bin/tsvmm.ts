@@ -12,6 +12,7 @@ import { bun } from '../host/bun.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { describeError } from '../vmm/errors.ts';
+import type { EventLog } from '../vmm/eventLog.ts';
 import type { VmmExit } from '../vmm/events.ts';
 import { Vmm } from '../vmm/vmm.ts';
 
@@ -123,6 +124,7 @@ async function run(options: RunOptions): Promise<number> {
   const native = loadNative();
   const reporter = needsReporter(options) ? await openReporter(options) : undefined;
   const warn = reporter?.warn ?? ((message: string) => say(`warning: ${message}`));
+  const events = options.apiSocket && new (await import('../vmm/eventLog.ts')).EventLog();
   const vmm = new Vmm({
     native,
     stayOnPowerOff: options.noShutdown,
@@ -131,10 +133,13 @@ async function run(options: RunOptions): Promise<number> {
     onEvent: (event) => {
       if (event.event === 'booted') settle();
       reporter?.event(event);
+      events?.add(event);
     },
   });
-  reporter?.event({ source: 'vmm', event: 'starting' });
-  return new Session(vmm, native, options).run();
+  const starting = { source: 'vmm', event: 'starting' } as const;
+  reporter?.event(starting);
+  events?.add(starting);
+  return new Session(vmm, native, options, events).run();
 }
 
 /** Collects what the boot left behind: else Bun's collector comes back for it, and wakes an idle process, seconds later. */
@@ -156,6 +161,8 @@ class Session {
   readonly #vmm: Vmm;
   readonly #native: NativeAddon;
   readonly #options: RunOptions;
+  /** What the API tells of. */
+  readonly #events: EventLog | undefined;
   #claim: SocketClaim | undefined;
   #server: RestServer | undefined;
   /** A signal asked for the end. */
@@ -163,8 +170,9 @@ class Session {
   /** The terminal is gone. */
   #hungUp = false;
 
-  constructor(vmm: Vmm, native: NativeAddon, options: RunOptions) {
+  constructor(vmm: Vmm, native: NativeAddon, options: RunOptions, events: EventLog | undefined) {
     this.#vmm = vmm;
+    this.#events = events;
     this.#native = native;
     this.#options = options;
   }
@@ -205,7 +213,7 @@ class Session {
     // Until then the VM's start is in the core's hands.
     await new Promise((resolve) => setImmediate(resolve));
     const { serveRest } = await import('../api/rest/server.ts');
-    this.#server = serveRest(this.#vmm, claim, this.#native);
+    this.#server = serveRest(this.#vmm, claim, this.#native, this.#events);
   }
 
   /** Signals end the VM in order; the terminal and the sockets are looked after however the process ends. */

@@ -1,6 +1,7 @@
 /** Log and event monitor. Loaded only when one of them is asked for. */
 import { constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { VmmError } from '../vmm/errors.ts';
+import { eventRecord } from '../vmm/eventRecord.ts';
 import type { VmmEvent } from '../vmm/events.ts';
 import type { PathOrFd, RunOptions } from './arguments.ts';
 
@@ -63,7 +64,6 @@ function describeEvent({ source, event, properties }: VmmEvent): string {
 }
 
 /** Pretty-printed, and followed by an empty line: readers split there. */
-function monitorRecord({ source, event, properties }: VmmEvent, elapsed: bigint): string {
-  const timestamp = { secs: Number(elapsed / NANOSECONDS), nanos: Number(elapsed % NANOSECONDS) };
-  return `${JSON.stringify({ timestamp, source, event, properties: properties ?? null }, undefined, 2)}\n\n`;
+function monitorRecord(event: VmmEvent, elapsed: bigint): string {
+  return `${JSON.stringify(eventRecord(event, elapsed), undefined, 2)}\n\n`;
 }

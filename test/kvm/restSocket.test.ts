@@ -261,3 +261,33 @@ test('what vm.info tells is of this moment, though the same was asked before', a
   }
   await quit(vmm);
 });
+
+test('events are told as they happen, and metrics count', async () => {
+  const socket = path.join(temporaryFolder(), 'api');
+  const vmm = startGuest({ cmdline: 'run=idle', args: ['--api-socket', socket] });
+  await vmm.waitFor('idle');
+  await vmm.ready();
+  const listener = client(socket);
+  listener.socket.write('GET /api/v1/vm.events?after=0 HTTP/1.1\r\n\r\n');
+  expect((await vmm.api('PUT', 'vm.pause')).status).toBe(204);
+  const page = client(socket);
+  page.socket.write('GET /metrics HTTP/1.1\r\n\r\n');
+  await settles(() => expect(page.text()).toContain('process_start_time_seconds '));
+  expect(page.text()).toContain('tsvmm_vm_state{state="Paused"} 1\n');
+  await quit(vmm);
+  await settles(() => expect(listener.isClosed()).toBe(true));
+  const names = [...listener.text().matchAll(/"source":"(\w+)","event":"([\w-]+)"/g)].map(
+    ([, source, event]) => `${source} ${event}`,
+  );
+  const lifecycle = names.filter((name) => !name.startsWith('virtio'));
+  expect(lifecycle).toEqual([
+    'vmm starting',
+    'vm booting',
+    'vm booted',
+    'vm pausing',
+    'vm paused',
+    'vm shutdown',
+    'vm deleted',
+    'vmm shutdown',
+  ]);
+});

@@ -1,8 +1,10 @@
 /** One client: requests in, answers out, in order and one at a time. */
 import type { NativeAddon, StreamServerHandle } from '../../native.ts';
+import type { EventLog } from '../../vmm/eventLog.ts';
 import { Descriptors } from './descriptors.ts';
 import type { ApiVmm } from './endpoint.ts';
 import { answerRequest } from './endpoints.ts';
+import { EventStream, type EventsRequest } from './eventStream.ts';
 import { HttpParseError, HttpParser, type HttpRequest } from './httpRequest.ts';
 import { type Answer, encodeAnswer, encodeContinue, encodeParseError } from './httpResponse.ts';
 import type { MemoryBudget } from './memoryBudget.ts';
@@ -24,6 +26,7 @@ export interface ConnectionContext {
   readonly vmm: ApiVmm;
   readonly streams: Streams;
   readonly server: StreamServerHandle;
+  readonly events: EventLog | undefined;
   /** Of bodies that are on their way. */
   readonly bodies: MemoryBudget;
   /** Called whenever an answer was given, or has left, and no other request waits. */
@@ -50,6 +53,8 @@ export class Connection {
   #ended = false;
   /** No more requests are taken. */
   #finished = false;
+  /** Instead of further answers. */
+  #events: EventStream | undefined;
   #deadline: NodeJS.Timeout | undefined;
   /** What was taken last, if that was all that the parser has. */
   #wholeInput: Uint8Array | undefined;
@@ -69,11 +74,13 @@ export class Connection {
 
   received(): void {
     this.#readable = true;
-    this.#work();
+    if (this.#events) this.#passOver();
+    else this.#work();
   }
 
   drained(): void {
     this.#waiting = false;
+    this.#events?.drained();
     this.#work();
   }
 
@@ -113,7 +120,7 @@ export class Connection {
   }
 
   #mayGoOn(): boolean {
-    return !this.#finished && !this.#busy && !this.#waiting && !this.#scheduled;
+    return !this.#finished && !this.#busy && !this.#waiting && !this.#scheduled && !this.#events;
   }
 
   #scheduleWork(): void {
@@ -145,11 +152,7 @@ export class Connection {
     this.#readable = more;
     this.#descriptors.add(this.#lastDescriptors.take());
     this.#lastDescriptors.add(descriptors);
-    if (ended) this.#ended = true;
-    if (gone) {
-      this.finish();
-      return false;
-    }
+    if (ended || gone) this.#ended = true;
     const isWhole = this.#parser.idle && descriptors.length === 0 && bytes.length <= MAX_REMEMBERED;
     this.#wholeInput = isWhole ? bytes : undefined;
     this.#parser.push(bytes);
@@ -161,7 +164,8 @@ export class Connection {
     this.#wholeInput = undefined;
     const descriptors = this.#descriptors.split();
     if (this.#parser.idle) descriptors.add(this.#lastDescriptors.take());
-    const answer = answerRequest(this.#context.vmm, request, descriptors);
+    const { vmm, events } = this.#context;
+    const answer = answerRequest(vmm, request, descriptors, events);
     if (answer instanceof Promise) {
       this.#wait(answer, descriptors);
       return;
@@ -171,6 +175,27 @@ export class Connection {
     const { streams, server } = this.#context;
     if (answer.lasting && input) streams.streamRemember(server, input, bytes);
     this.#write(bytes);
+    if (answer.events) this.#startEvents(answer.events);
+  }
+
+  #startEvents(request: EventsRequest): void {
+    this.#events = new EventStream(request, (text) => {
+      this.#write(Buffer.from(text));
+      if (this.#events) this.#watchClient();
+      return !this.#waiting;
+    });
+    this.#passOver();
+  }
+
+  /** A client that listens has nothing more to say; it may leave. */
+  #passOver(): void {
+    const { streams, server } = this.#context;
+    while (this.#readable) {
+      const { descriptors, more, gone } = streams.streamTake(server, this.#id);
+      this.#readable = more;
+      for (const fd of descriptors) streams.closeFile(fd);
+      if (gone) this.finish();
+    }
   }
 
   #wait(answer: Promise<Answer>, descriptors: Descriptors): void {
@@ -200,6 +225,8 @@ export class Connection {
       this.#stopDeadline();
     } else if (this.#waiting) {
       this.#startDeadline();
+    } else if (this.#events) {
+      this.#stopDeadline();
     } else if (this.#ended) {
       this.finish();
     } else if (!this.#parser.idle) {
@@ -232,6 +259,7 @@ export class Connection {
   }
 
   #dispose(): void {
+    this.#events?.close();
     this.#stopDeadline();
     this.#parser.release();
     this.#descriptors.close();

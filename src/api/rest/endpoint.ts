@@ -1,5 +1,6 @@
 /** What an endpoint is: an entry of a table is all that one takes. */
 import type { ObjectShape } from '../../config/schema.ts';
+import type { EventLog } from '../../vmm/eventLog.ts';
 import type { Vmm } from '../../vmm/vmm.ts';
 import type { Descriptors } from './descriptors.ts';
 import type { Method } from './httpRequest.ts';
@@ -39,6 +40,12 @@ export interface Call {
   readonly json: unknown;
   /** What came with the request. What is not taken is closed. */
   readonly descriptors: Descriptors;
+  /** Undefined if nobody keeps events. */
+  readonly events: EventLog | undefined;
+  /** Behind the question mark; '' for endpoints that take none. */
+  readonly query: string;
+  /** The header Last-Event-ID. */
+  readonly lastEventId: string | undefined;
 }
 
 export interface Endpoint {
@@ -47,6 +54,8 @@ export interface Endpoint {
   readonly body: 'refused' | 'ignored' | ObjectShape;
   /** PATCH and DELETE are answered without a body, as the reference does on some paths. */
   readonly silent?: true;
+  /** Takes a query: others are unknown with one, as in the reference. */
+  readonly query?: true;
   handle(call: Call): Answer | Promise<Answer>;
 }
 

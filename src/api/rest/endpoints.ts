@@ -5,6 +5,7 @@ import { vmResize, vmResizeDisk } from '../../config/requests.ts';
 import type { ObjectShape } from '../../config/schema.ts';
 import { vmConfig } from '../../config/vmConfig.ts';
 import { errorChain, VmmError } from '../../vmm/errors.ts';
+import type { EventLog } from '../../vmm/eventLog.ts';
 import { API_VERSION, FEATURES, packageVersion } from '../../vmm/version.ts';
 import type { Descriptors } from './descriptors.ts';
 import { deviceEndpoints } from './deviceEndpoints.ts';
@@ -18,6 +19,7 @@ import {
   type Endpoints,
   order,
 } from './endpoint.ts';
+import { eventsEndpoint } from './eventsEndpoint.ts';
 import type { HttpRequest, Method } from './httpRequest.ts';
 import { type Answer, errorAnswer, jsonAnswer, noContent } from './httpResponse.ts';
 import { JsonError, readJson } from './jsonReader.ts';
@@ -49,6 +51,7 @@ const endpoints: Endpoints = {
   }),
   ...deviceEndpoints,
   ...stateEndpoints,
+  'vm.events': eventsEndpoint,
   'vm.info': { method: 'GET', body: 'ignored', handle: info },
   'vm.counters': {
     method: 'GET',
@@ -58,29 +61,39 @@ const endpoints: Endpoints = {
   },
 };
 
+/** Where Prometheus looks for it. */
+const METRICS_PATH = '/metrics';
+const metricsEndpoint: Endpoint = { method: 'GET', body: 'ignored', handle: metrics };
+
 /** The endpoints with their methods, for documentation. */
 export function listEndpoints(): {
   readonly path: string;
   readonly method: Method;
   readonly body?: ObjectShape;
 }[] {
-  return Object.entries(endpoints).map(([name, { method, body }]) => ({
+  const api = Object.entries(endpoints).map(([name, { method, body }]) => ({
     path: PREFIX + name,
     method,
     ...(typeof body === 'object' && { body }),
   }));
+  return [...api, { path: METRICS_PATH, method: metricsEndpoint.method }];
 }
 
-/** Carries one request out. Never throws or rejects: whatever goes wrong is an answer. */
+/**
+ * Carries one request out. Never throws or rejects: whatever goes wrong is an answer.
+ * @param descriptors that came with it
+ * @param events for those who listen
+ */
 export function answerRequest(
   vmm: ApiVmm,
   request: HttpRequest,
   descriptors: Descriptors,
+  events?: EventLog,
 ): Answer | Promise<Answer> {
-  const { method, path, body } = request;
-  const name = path.startsWith(PREFIX) ? path.slice(PREFIX.length) : '';
-  if (!Object.hasOwn(endpoints, name)) return errorAnswer(404, ['Not Found']);
-  const endpoint = endpoints[name] as Endpoint;
+  const { method, path, body, lastEventId } = request;
+  const found = findEndpoint(path);
+  if (found === undefined) return errorAnswer(404, ['Not Found']);
+  const { endpoint, query } = found;
   if (method !== endpoint.method) {
     const silent = endpoint.silent && method !== 'GET' && method !== 'PUT';
     return silent ? { status: 400, body: '' } : badRequest();
@@ -89,14 +102,20 @@ export function answerRequest(
   if (typeof endpoint.body === 'object' && body.length === 0) {
     return endpoint.body === vmConfig ? { status: 400, body: '' } : badRequest();
   }
-  return run(endpoint, { vmm, descriptors }, body);
+  return run(endpoint, { vmm, descriptors, events, query, lastEventId }, body);
 }
 
-function run(
-  endpoint: Endpoint,
-  call: Pick<Call, 'vmm' | 'descriptors'>,
-  body: Uint8Array,
-): Answer | Promise<Answer> {
+function findEndpoint(path: string): { readonly endpoint: Endpoint; readonly query: string } | undefined {
+  if (path === METRICS_PATH) return { endpoint: metricsEndpoint, query: '' };
+  if (!path.startsWith(PREFIX)) return undefined;
+  const [name = '', ...queries] = path.slice(PREFIX.length).split('?');
+  if (!Object.hasOwn(endpoints, name)) return undefined;
+  const endpoint = endpoints[name] as Endpoint;
+  if (queries.length > (endpoint.query ? 1 : 0)) return undefined;
+  return { endpoint, query: queries[0] ?? '' };
+}
+
+function run(endpoint: Endpoint, call: Omit<Call, 'json'>, body: Uint8Array): Answer | Promise<Answer> {
   try {
     const json = typeof endpoint.body === 'object' ? readJson(decodeText(body)) : undefined;
     const answer = endpoint.handle({ ...call, json });
@@ -138,6 +157,11 @@ function statusOf(error: unknown): Answer['status'] {
 async function openApi(): Promise<Answer> {
   const { openApiDocument } = await import('./openApi.ts');
   return jsonAnswer(openApiDocument());
+}
+
+async function metrics({ vmm }: Call): Promise<Answer> {
+  const { METRICS_TYPE, metricsText } = await import('./metrics.ts');
+  return { status: 200, body: metricsText(vmm), type: METRICS_TYPE };
 }
 
 function ping(): Answer {

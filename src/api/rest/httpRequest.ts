@@ -17,6 +17,8 @@ export interface HttpRequest {
   readonly path: string;
   /** Empty if there is none. */
   readonly body: Uint8Array;
+  /** The header Last-Event-ID. */
+  readonly lastEventId?: string;
 }
 
 /** The bytes are no acceptable request; what follows them cannot be trusted either. */
@@ -36,6 +38,7 @@ interface Head {
   path: string;
   headerCount: number;
   contentLength: number | undefined;
+  lastEventId: string | undefined;
   expectsContinue: boolean;
 }
 
@@ -93,7 +96,8 @@ export class HttpParser {
     const { head, bytes, received } = this.#body;
     if (received < bytes.length) return undefined;
     this.release();
-    return { method: head.method, path: head.path, body: bytes };
+    const { method, path, lastEventId } = head;
+    return { method, path, body: bytes, ...(lastEventId !== undefined && { lastEventId }) };
   }
 
   /** Gives back what a request that is not complete has of the budget. */
@@ -168,6 +172,7 @@ function parseRequestLine(line: string): Head {
     path: pathOf(uri),
     headerCount: 0,
     contentLength: undefined,
+    lastEventId: undefined,
     expectsContinue: false,
   };
 }
@@ -194,6 +199,9 @@ function parseHeader(head: Head, line: string): void {
     case 'transfer-encoding':
       // Nothing but Content-Length frames a body here; to ignore the header would let bodies pass for requests.
       throw new HttpParseError('Transfer-Encoding is not supported.');
+    case 'last-event-id':
+      head.lastEventId = value;
+      return;
     case 'expect':
       head.expectsContinue = value.toLowerCase() === '100-continue';
       return;

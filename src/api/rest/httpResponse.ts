@@ -1,4 +1,5 @@
 /** The bytes of responses. Status lines carry no reason phrase, and headers come in one order: clients know them so. */
+import type { EventsRequest } from './eventStream.ts';
 import { writeJson } from './jsonWriter.ts';
 
 const SERVER = 'Server: Cloud Hypervisor API\r\n';
@@ -6,15 +7,22 @@ const SERVER = 'Server: Cloud Hypervisor API\r\n';
 const LIBRARY_SERVER = 'Server: Firecracker API\r\n';
 const KEEP_ALIVE = 'Connection: keep-alive\r\n';
 
+/** Without a length: the body ends with the connection. */
+const EVENTS_HEAD = `HTTP/1.1 200 \r\n${SERVER}Connection: close\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\n`;
+
 /** Of one message of an error: enough for every path, and no body is sent back whole. */
 const MAX_MESSAGE = 8192;
 
 export interface Answer {
-  readonly status: 200 | 204 | 400 | 404 | 409 | 429 | 500;
+  readonly status: 200 | 204 | 400 | 404 | 409 | 429 | 500 | 503;
   /** JSON text, '' for an empty body. Has no meaning with 204, which never has a body. */
   readonly body: string;
   /** The same request has the same answer until `watchInfo` tells of a change. */
   readonly lasting?: true;
+  /** Of the body, if it is no JSON. */
+  readonly type?: string;
+  /** Events follow, until the client or the VMM goes away. */
+  readonly events?: EventsRequest;
 }
 
 export const noContent: Answer = { status: 204, body: '' };
@@ -32,11 +40,12 @@ function shorten(message: string): string {
   return message.length <= MAX_MESSAGE ? message : `${message.slice(0, MAX_MESSAGE)}...`;
 }
 
-export function encodeAnswer({ status, body }: Answer): Uint8Array {
+export function encodeAnswer({ status, body, type = 'application/json', events }: Answer): Uint8Array {
+  if (events) return Buffer.from(EVENTS_HEAD);
   const head = `HTTP/1.1 ${status} \r\n${SERVER}${KEEP_ALIVE}`;
   if (status === 204) return Buffer.from(`${head}\r\n`);
   const length = Buffer.byteLength(body);
-  return Buffer.from(`${head}Content-Type: application/json\r\nContent-Length: ${length}\r\n\r\n${body}`);
+  return Buffer.from(`${head}Content-Type: ${type}\r\nContent-Length: ${length}\r\n\r\n${body}`);
 }
 
 export function encodeContinue(): Uint8Array {

@@ -55,8 +55,41 @@ export function openApiDocument(): Json {
   };
 }
 
+const METRICS: Json = {
+  operationId: 'metrics',
+  description: 'What the VM and the process count, for Prometheus',
+  responses: {
+    200: { description: 'Text format 0.0.4', content: { 'text/plain': { schema: { type: 'string' } } } },
+  },
+};
+
+const EVENTS: Json = {
+  operationId: 'vm.events',
+  description:
+    'Events as the event monitor writes them, each with an id, until the client or the VMM goes away',
+  parameters: [
+    {
+      name: 'after',
+      in: 'query',
+      description:
+        'Begin after the event with this id, as far as events are kept; with the next event unless given',
+      schema: { type: 'integer', minimum: 0 },
+    },
+  ],
+  responses: {
+    200: {
+      description: 'Server-Sent Events',
+      content: { 'text/event-stream': { schema: { type: 'string' } } },
+    },
+    default: { description: 'Failure', content: json(reference('Error')) },
+  },
+};
+
 function describeEndpoint({ path, method, body }: ReturnType<typeof listEndpoints>[number]): [string, Json] {
   const name = path.slice(path.lastIndexOf('/') + 1);
+  for (const special of [EVENTS, METRICS]) {
+    if (name === special.operationId) return [path, { get: special }];
+  }
   const answer = name.startsWith('vm.add-') ? 'PciDeviceInfo' : answerOf[name];
   const operation: Json = {
     operationId: name,

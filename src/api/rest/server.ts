@@ -1,6 +1,7 @@
 /** The API's socket: who may connect, and what is left when it closes. */
 import type { NativeAddon, StreamEvent, StreamServerHandle } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
+import type { EventLog } from '../../vmm/eventLog.ts';
 import { Connection, type ConnectionContext, type Streams } from './connection.ts';
 import type { ApiVmm } from './endpoint.ts';
 import { encodeTooManyConnections } from './httpResponse.ts';
@@ -26,12 +27,18 @@ export type ServerStreams = Streams &
 
 /**
  * Serves the API of `vmm` until closed.
+ * @param events what `vm.events` tells; without it there is no such endpoint
  * @throws VmmError if the socket cannot be bound; the claim is given back then
  */
-export function serveRest(vmm: ApiVmm, claim: SocketClaim, streams: ServerStreams): RestServer {
+export function serveRest(
+  vmm: ApiVmm,
+  claim: SocketClaim,
+  streams: ServerStreams,
+  events?: EventLog,
+): RestServer {
   const { socket, release } = claim;
   try {
-    return new Server(vmm, streams, openSocket(streams, socket), release);
+    return new Server(vmm, streams, openSocket(streams, socket), release, events);
   } catch (error) {
     release();
     const name = 'path' in socket ? socket.path : `descriptor ${socket.fd}`;
@@ -53,7 +60,13 @@ class Server implements RestServer {
   #whenQuiet: (() => void) | undefined;
 
   /** @param fd of the listening socket; the server's own */
-  constructor(vmm: ApiVmm, streams: ServerStreams, fd: number, release: () => void) {
+  constructor(
+    vmm: ApiVmm,
+    streams: ServerStreams,
+    fd: number,
+    release: () => void,
+    events: EventLog | undefined,
+  ) {
     this.#vmm = vmm;
     this.#streams = streams;
     this.#release = release;
@@ -66,6 +79,7 @@ class Server implements RestServer {
       vmm,
       streams,
       server: this.#handle,
+      events,
       bodies: new MemoryBudget(MAX_BODIES),
       onQuiet: () => this.#quiet(),
     };

@@ -125,7 +125,7 @@ describe('paths', () => {
   });
 
   it('are listed for documentation', () => {
-    expect(listEndpoints()).toHaveLength(32);
+    expect(listEndpoints()).toHaveLength(34);
     expect(listEndpoints()).toContainEqual({ path: '/api/v1/vm.create', method: 'PUT', body: vmConfig });
   });
 });

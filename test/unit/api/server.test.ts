@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ApiVmm } from '../../../src/api/rest/endpoint.ts';
 import { type RestServer, serveRest } from '../../../src/api/rest/server.ts';
 import { type ApiSocket, claimSocket } from '../../../src/api/rest/socketClaim.ts';
+import { EventLog } from '../../../src/vmm/eventLog.ts';
 import { type FakeClient, type FakeStreams, fakeStreams } from '../support/fakeStreams.ts';
 import { type NodeFiles, nodeFiles } from '../support/nodeFiles.ts';
 import { fakeVmm } from './support.ts';
@@ -48,8 +49,8 @@ afterEach(async () => {
   expect([...files.open]).toEqual([]);
 });
 
-function serve(vmm: ApiVmm, socket: ApiSocket): RestServer {
-  return serveRest(vmm, claimSocket(files, socket), { ...files, ...streams });
+function serve(vmm: ApiVmm, socket: ApiSocket, events?: EventLog): RestServer {
+  return serveRest(vmm, claimSocket(files, socket), { ...files, ...streams }, events);
 }
 
 function start(vmm = fakeVmm()) {
@@ -377,6 +378,113 @@ describe('descriptors', () => {
     expect(files.open.size).toBe(before + 3);
     one.leave();
     expect(files.open.size).toBe(before);
+  });
+});
+
+describe('events', () => {
+  const EVENTS_HEAD =
+    'HTTP/1.1 200 \r\nServer: Cloud Hypervisor API\r\nConnection: close\r\n' +
+    'Content-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\n';
+  let log: EventLog;
+
+  beforeEach(() => {
+    log = new EventLog();
+    server = serve(fakeVmm(), { path }, log);
+  });
+
+  const happen = (...events: string[]) => {
+    for (const event of events) log.add({ source: 'vm', event });
+  };
+  /** Ids and names of what a client has got. */
+  const heard = ({ text }: FakeClient) => {
+    const body = text.slice(EVENTS_HEAD.length);
+    return [...body.matchAll(/id: (\d+)\ndata: (.*)\n\n/g)].map(([, id, data]) => {
+      const { source, event, properties, timestamp } = JSON.parse(data as string);
+      expect([source, properties, typeof timestamp.secs, typeof timestamp.nanos]).toEqual([
+        'vm',
+        null,
+        'number',
+        'number',
+      ]);
+      return `${id} ${event}`;
+    });
+  };
+  const listen = (query = '', header = '') => {
+    const one = streams.connect();
+    one.send(`GET /api/v1/vm.events${query} HTTP/1.1\r\n${header}\r\n`);
+    return one;
+  };
+
+  it('are told as they happen', () => {
+    happen('booting');
+    const one = listen();
+    expect(one.text).toBe(EVENTS_HEAD);
+    happen('booted', 'pausing');
+    expect(heard(one)).toEqual(['2 booted', '3 pausing']);
+    expect(one.closed).toBe(false);
+  });
+
+  it.each([
+    ['?after=0', '', ['1 a', '2 b', '3 c', '4 d']],
+    ['?after=2', '', ['3 c', '4 d']],
+    ['', 'Last-Event-ID: 1\r\n', ['2 b', '3 c', '4 d']],
+    ['?after=3', 'Last-Event-ID: 1\r\n', ['4 d']],
+    ['', 'Last-Event-ID: x\r\n', ['4 d']],
+    // Of a process that was there before.
+    ['', 'Last-Event-ID: 99\r\n', ['1 a', '2 b', '3 c', '4 d']],
+  ])('are told again from where a client was: %s %j', (query, header, events) => {
+    happen('a', 'b', 'c');
+    const one = listen(query, header);
+    happen('d');
+    expect(heard(one)).toEqual(events);
+  });
+
+  it('wait for a client that does not read, and are counted where there are too many', () => {
+    const one = listen();
+    one.reading = false;
+    happen('a');
+    happen(...Array(1100).fill('b'));
+    expect(one.text).toBe(EVENTS_HEAD);
+    one.read();
+    expect(one.text).toContain('\n\n: 76 events are no longer kept\n\nid: 78\n');
+    expect(heard(one)).toHaveLength(1025);
+    expect(heard(one).at(-1)).toBe('1101 b');
+    one.reading = true;
+    happen('c');
+    expect(heard(one).at(-1)).toBe('1102 c');
+  });
+
+  it('end when the client leaves, and not when it only says no more', () => {
+    const one = listen();
+    one.endInput();
+    happen('a');
+    expect([heard(one), one.closed]).toEqual([['1 a'], false]);
+    one.leave();
+    expect([one.closed, log.watchers]).toEqual([true, 0]);
+    const two = listen();
+    two.send(UNKNOWN, [files.openFile('/dev/null', 0, 0)]);
+    happen('b');
+    expect(heard(two)).toEqual(['2 b']);
+  });
+
+  it('end after 10 s of a client that reads nothing', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const one = listen();
+    await vi.advanceTimersByTimeAsync(3_600_000);
+    expect(one.closed).toBe(false);
+    one.reading = false;
+    happen('a');
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect([one.closed, log.watchers]).toEqual([true, 0]);
+  });
+
+  it('are for 64 clients at once', () => {
+    for (let i = 0; i < 64; i++) expect(listen().text).toBe(EVENTS_HEAD);
+    expect(listen().text).toContain('["Too many event streams"]');
+  });
+
+  it.each(['?after=', '?after=-1', '?before=1', '?after=1&x', '?'])('take no other query: %s', (query) => {
+    expect(listen(query).text).toMatch(query === '?' ? EVENTS_HEAD : /^HTTP\/1\.1 400 /);
   });
 });
 

@@ -1,0 +1,159 @@
+/** What a VMM counts, in the text format of Prometheus (exposition formats, version 0.0.4). Loaded when it is asked for. */
+import { readdirSync, readFileSync } from 'node:fs';
+import type { Counters } from '../../vmm/vmm.ts';
+import type { ApiVmm } from './endpoint.ts';
+
+export const METRICS_TYPE = 'text/plain; version=0.0.4';
+
+type Labels = Readonly<Record<string, string>>;
+
+const STATES = ['None', 'Created', 'Running', 'Paused'] as const;
+const US_PER_SECOND = 1e6;
+
+/** Counters that say what went which way: `read_ops`, `tx_bytes`. */
+const DIRECTED = /^(read|write|flush|discard|rx|tx|input|output)_(bytes|ops|frames|drops|batches)$/;
+/** Of an operation's latency histogram: how many took at most so many us. */
+const BUCKET = /^(read|write|flush|discard)_latency_le_(\d+)$/;
+/** Said by the histogram, or not to be added up. */
+const SUMMARY = /_latency_(min|max|avg|sum)$/;
+
+const DIRECTED_HELP: Readonly<Record<string, readonly [name: string, help: string]>> = {
+  bytes: ['tsvmm_device_bytes_total', 'Bytes moved by a device'],
+  ops: ['tsvmm_device_operations_total', 'Operations of a device'],
+  frames: ['tsvmm_device_frames_total', 'Frames of a network device'],
+  drops: ['tsvmm_device_drops_total', 'Frames that a network device dropped'],
+  batches: ['tsvmm_device_batches_total', 'Batches in which a network device moved frames'],
+};
+
+export function metricsText(vmm: ApiVmm): string {
+  const page = new Page();
+  addVm(page, vmm);
+  const counters = attempt(() => vmm.counters());
+  if (counters) addDevices(page, counters);
+  addProcess(page);
+  return page.toString();
+}
+
+/** Undefined where the VM is not in the state for it. */
+function attempt<T>(ask: () => T): T | undefined {
+  try {
+    return ask();
+  } catch {
+    return undefined;
+  }
+}
+
+function addVm(page: Page, vmm: ApiVmm): void {
+  const info = attempt(() => vmm.info());
+  const state = info?.state ?? 'None';
+  for (const one of STATES) {
+    const labels = { state: one };
+    page.add('tsvmm_vm_state', 'gauge', 'Whether the VM is in that state', labels, one === state ? 1 : 0);
+  }
+  if (info === undefined) return;
+  const { config, memory_actual_size: memory } = info;
+  page.add('tsvmm_vm_memory_bytes', 'gauge', 'Memory that the guest has, without its balloon', {}, memory);
+  page.add('tsvmm_vm_vcpus', 'gauge', 'Number of vCPUs', {}, config.cpus.boot_vcpus);
+}
+
+function addDevices(page: Page, counters: Counters): void {
+  for (const [device, values] of Object.entries(counters)) {
+    for (const [name, value] of Object.entries(values)) addCounter(page, device, name, value);
+    addHistograms(page, device, values);
+  }
+}
+
+function addCounter(page: Page, device: string, name: string, value: bigint): void {
+  if (BUCKET.test(name) || SUMMARY.test(name)) return;
+  const [, operation, unit] = DIRECTED.exec(name) ?? [];
+  if (operation !== undefined && unit !== undefined) {
+    const [metric, help] = DIRECTED_HELP[unit] as readonly [string, string];
+    page.add(metric, 'counter', help, { device, operation }, value);
+    return;
+  }
+  page.add(`tsvmm_device_${name}`, 'untyped', `The counter ${name} of vm.counters`, { device }, value);
+}
+
+function addHistograms(page: Page, device: string, values: Readonly<Record<string, bigint>>): void {
+  /** The latest of each operation. */
+  const counts = new Map<string, bigint>();
+  const add = (operation: string, suffix: string, labels: Labels, value: bigint | number) =>
+    page.add(
+      'tsvmm_device_latency_seconds',
+      'histogram',
+      'How long operations of a device took',
+      { device, operation, ...labels },
+      value,
+      suffix,
+    );
+  for (const [name, value] of Object.entries(values)) {
+    const [, operation, us] = BUCKET.exec(name) ?? [];
+    if (operation === undefined) continue;
+    add(operation, '_bucket', { le: String(Number(us) / US_PER_SECOND) }, value);
+    counts.set(operation, value);
+  }
+  for (const [operation, bounded] of counts) {
+    const all = values[`${operation}_ops`] ?? 0n;
+    // They are not read at the same instant.
+    const count = all > bounded ? all : bounded;
+    add(operation, '_bucket', { le: '+Inf' }, count);
+    add(operation, '_sum', {}, Number(values[`${operation}_latency_sum`] ?? 0n) / US_PER_SECOND);
+    add(operation, '_count', {}, count);
+  }
+}
+
+function addProcess(page: Page): void {
+  const { user, system } = process.cpuUsage();
+  const [, threads = '0'] = /^Threads:\s+(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
+  const started = Date.now() / 1000 - process.uptime();
+  const add = (name: string, type: MetricType, help: string, value: number) =>
+    page.add(name, type, help, {}, value);
+  add(
+    'process_cpu_seconds_total',
+    'counter',
+    'CPU time of the process, vCPUs included',
+    (user + system) / US_PER_SECOND,
+  );
+  add('process_open_fds', 'gauge', 'Open descriptors', readdirSync('/proc/self/fd').length);
+  add('process_threads', 'gauge', 'Threads of the process', Number(threads));
+  add(
+    'process_resident_memory_bytes',
+    'gauge',
+    "Resident memory, the guest's included",
+    process.memoryUsage.rss(),
+  );
+  add('process_start_time_seconds', 'gauge', 'When the process began, since the epoch', started);
+}
+
+type MetricType = 'counter' | 'gauge' | 'histogram' | 'untyped';
+
+/** Samples by metric: those of one metric stand together, under its type. */
+class Page {
+  readonly #metrics = new Map<string, string[]>();
+
+  add(
+    name: string,
+    type: MetricType,
+    help: string,
+    labels: Labels,
+    value: number | bigint,
+    suffix = '',
+  ): void {
+    const lines = this.#metrics.get(name) ?? [`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`];
+    this.#metrics.set(name, lines);
+    lines.push(`${name}${suffix}${formatLabels(labels)} ${value}`);
+  }
+
+  toString(): string {
+    return [...this.#metrics.values()].map((lines) => `${lines.join('\n')}\n`).join('');
+  }
+}
+
+function formatLabels(labels: Labels): string {
+  const pairs = Object.entries(labels).map(([name, value]) => `${name}="${escapeLabel(value)}"`);
+  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`;
+}
+
+function escapeLabel(value: string): string {
+  return value.replace(/\\/g, '\\\\').replace(/"/g, '\\"').replace(/\n/g, '\\n');
+}
