@@ -69,6 +69,22 @@ export type CharBackendSpec =
   | { readonly kind: 'pty'; readonly fd: number }
   | { readonly kind: 'socket'; readonly listener: number };
 
+/** The right to listen on a path. */
+export interface SocketClaim {
+  /** The lock's descriptor, the caller's: to be kept open as long as the claim. */
+  readonly lock: number;
+  /** Of the lock file; empty if that was there already, and is to stay. */
+  readonly lockId: string;
+}
+
+/** A UNIX socket that this process listens on. */
+export interface ListeningSocket {
+  /** The caller's. */
+  readonly listener: number;
+  /** Of the socket's file. */
+  readonly id: string;
+}
+
 export type ImageFormat = 'raw' | 'qcow2' | 'vhd' | 'vhdx';
 
 export interface ImageLayer {
@@ -132,7 +148,10 @@ export type PciFunctionSpec = PciFunctionCommon &
         readonly queueSize: number;
         /** At most 20 bytes of UTF-8 (virtio 1.2 §5.2.6.1 GET_ID). */
         readonly serial: string;
-        /** Refuse guest writes to sector 0 (autodetected raw images). */
+        /**
+         * Refuse guest writes that could change what the image is taken for (autodetected images): to sector 0, and of a VHD's
+         * footer to the last sector.
+         */
         readonly protectSector0: boolean;
         /** For each queue the host CPUs that its thread may run on, empty for any. */
         readonly queueCpus: readonly (readonly number[])[];
@@ -168,8 +187,10 @@ export type PciFunctionSpec = PciFunctionCommon &
         readonly listener: number;
         /** The guest's context id. */
         readonly cid: number;
-        /** A connection of the guest to the host's port P goes to the socket `path`_P. */
+        /** A connection of the guest to the host's port P goes to the socket `path`_P, if the user owns that. */
         readonly path: string;
+        /** Or whoever does. */
+        readonly anyOwner: boolean;
       }
     | {
         readonly kind: 'pmem';
@@ -307,8 +328,16 @@ export interface NativeAddon {
 
   /** Opens a pseudo terminal, raw; `path` is the slave. The caller closes `fd`. */
   openPty(): { readonly fd: number; readonly path: string };
-  /** Binds and listens on a UNIX stream socket; close-on-exec. The caller closes and unlinks. */
-  listenUnix(path: string): number;
+  /**
+   * Takes the lock file beside a socket's path, and with it the right to make and remove the socket. What is there is left
+   * alone, but for a socket of this user's that nobody listens on. Throws with code EADDRINUSE, or ERR_TSVMM_SOCKET_LOCKED if
+   * another process has the lock.
+   */
+  claimSocket(path: string): SocketClaim;
+  /** Listens on a UNIX stream socket, the user's alone, at a path that is claimed; close-on-exec. */
+  listenUnix(path: string): ListeningSocket;
+  /** Removes the files of a socket (each unless its id is empty) where they are still its own. The lock must be open. */
+  removeListeningSocket(path: string, id: string, lockId: string): void;
   /**
    * Serves a listening stream socket (a duplicate of `fd`) on a thread of its own, until `closeStreams`.
    * Throws `ERR_TSVMM_NO_LISTENER` for any other descriptor. Numbers of connections that are gone do no harm.
@@ -343,12 +372,16 @@ export interface NativeAddon {
     start: number,
     length: number,
   ): { readonly start: number; readonly exclusive: boolean } | null;
+  /** Gives back what lockRange took there. */
+  unlockRange(fd: number, start: number, length: number): void;
   /** Puts a terminal into raw mode; returns the settings to restore, or null if `fd` is no terminal. */
   terminalRaw(fd: number): Uint8Array | null;
   terminalRestore(fd: number, saved: Uint8Array): void;
   terminalSize(fd: number): { readonly columns: number; readonly rows: number } | null;
   /** The same for two descriptors of one file, and for no others. */
   fileId(fd: number): string;
+  /** fileId of what a path leads to; null if that cannot be looked at. */
+  fileIdAt(path: string): string | null;
   /** Size in bytes of a regular file or block device. */
   imageSize(fd: number): number;
 
@@ -379,8 +412,11 @@ export interface NativeAddon {
   setInterfaceAddress(name: string, address: string, mask: string): void;
 
   // Files on the start path go through the addon: loading node:fs costs the standalone executable 1 ms.
-  /** open(2), close-on-exec; `mode` is that of a file it creates. Throws with `code` an errno name. */
-  openFile(path: string, flags: number, mode: number): number;
+  /**
+   * open(2) that neither blocks nor touches what is not of a kind in `kinds` (FileKind); close-on-exec. `mode` is that of a
+   * file it creates. Throws with `code` an errno name, or ERR_TSVMM_FILE_KIND.
+   */
+  openFile(path: string, flags: number, mode: number, kinds: number): number;
   closeFile(fd: number): void;
   /** The runtime closes this descriptor from now on. Others that the addon gave are closed when a worker thread ends. */
   disownFile(fd: number): void;
@@ -388,8 +424,11 @@ export interface NativeAddon {
   readAt(fd: number, offset: number, length: number): Uint8Array;
   /** ftruncate(2). */
   setFileSize(fd: number, size: number): void;
-  /** unlink(2). */
-  removeFile(path: string): void;
+  /**
+   * Writes to a descriptor of any kind, which others may share, without blocking. Returns how many bytes were taken: fewer
+   * only if a reader is slow. What can never be written (no reader any more, a full disk) counts as taken.
+   */
+  writeNow(fd: number, bytes: Uint8Array): number;
   /** Up to 256 bytes that nobody can guess. */
   randomBytes(length: number): Uint8Array;
 }

@@ -8,7 +8,9 @@
 #include "addon/environment.h"
 #include "addon/machine_handle.h"
 #include "addon/stream_server_handle.h"
+#include "core/host_output.h"
 #include "host/files.h"
+#include "host/listening_socket.h"
 #include "host/network.h"
 #include "host/terminal.h"
 #include "hypervisor/kvm/kvm_device.h"
@@ -148,8 +150,26 @@ Napi::Value open_pty_function(Arguments info) {
   return object;
 }
 
+Napi::Value claim_socket_function(Arguments info) {
+  SocketClaim claim = claim_socket(to_string(info[0], "path"));
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("lockId", claim.lock_id);
+  object.Set("lock", release_fd(info.Env(), std::move(claim.lock)));
+  return object;
+}
+
 Napi::Value listen_unix_function(Arguments info) {
-  return release_fd(info.Env(), listen_unix(to_string(info[0], "path")));
+  ListeningSocket socket = listen_unix(to_string(info[0], "path"));
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("id", socket.id);
+  object.Set("listener", release_fd(info.Env(), std::move(socket.listener)));
+  return object;
+}
+
+Napi::Value remove_listening_socket_function(Arguments info) {
+  remove_listening_socket(to_string(info[0], "path"), to_string(info[1], "id"),
+                          to_string(info[2], "lockId"));
+  return info.Env().Undefined();
 }
 
 Napi::Value stream_pair_function(Arguments info) {
@@ -253,6 +273,11 @@ Napi::Value lock_holder_function(Arguments info) {
   return object;
 }
 
+Napi::Value unlock_range_function(Arguments info) {
+  unlock_range(fd_argument(info[0], "fd"), to_uint(info[1], "start"), to_uint(info[2], "length"));
+  return info.Env().Undefined();
+}
+
 Napi::Value terminal_raw_function(Arguments info) {
   const auto saved = terminal_raw(fd_argument(info[0], "fd"));
   return saved ? from_bytes(info.Env(), *saved) : info.Env().Null();
@@ -276,15 +301,23 @@ Napi::Value file_id_function(Arguments info) {
   return Napi::String::New(info.Env(), file_id(fd_argument(info[0], "fd")));
 }
 
+Napi::Value file_id_at_function(Arguments info) {
+  const auto id = file_id_at(to_string(info[0], "path"));
+  if (!id) return info.Env().Null();
+  return Napi::String::New(info.Env(), *id);
+}
+
 Napi::Value image_size_function(Arguments info) {
   const uint64_t size = image_size(fd_argument(info[0], "fd"));
   return Napi::Number::New(info.Env(), static_cast<double>(size));
 }
 
 Napi::Value open_file_function(Arguments info) {
-  return release_fd(info.Env(), open_file(to_string(info[0], "path"),
-                                          static_cast<int>(to_uint(info[1], "flags", INT32_MAX)),
-                                          static_cast<unsigned>(to_uint(info[2], "mode", 07777))));
+  return release_fd(
+      info.Env(),
+      open_file(to_string(info[0], "path"), static_cast<int>(to_uint(info[1], "flags", INT32_MAX)),
+                static_cast<unsigned>(to_uint(info[2], "mode", 07777)),
+                static_cast<unsigned>(to_uint(info[3], "kinds", UINT8_MAX))));
 }
 
 Napi::Value close_file_function(Arguments info) {
@@ -307,9 +340,10 @@ Napi::Value set_file_size_function(Arguments info) {
   return info.Env().Undefined();
 }
 
-Napi::Value remove_file_function(Arguments info) {
-  remove_file(to_string(info[0], "path"));
-  return info.Env().Undefined();
+Napi::Value write_now_function(Arguments info) {
+  HostOutput output(fd_argument(info[0], "fd"));
+  const size_t taken = output.write(to_bytes(info[1], "bytes"));
+  return Napi::Number::New(info.Env(), static_cast<double>(taken));
 }
 
 Napi::Value open_tap_function(Arguments info) {
@@ -413,7 +447,9 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<machine_counters>(exports, "machineCounters");
   add<machine_debug_port>(exports, "machineDebugPort");
   add<open_pty_function>(exports, "openPty");
+  add<claim_socket_function>(exports, "claimSocket");
   add<listen_unix_function>(exports, "listenUnix");
+  add<remove_listening_socket_function>(exports, "removeListeningSocket");
   add<stream_pair_function>(exports, "streamPair");
   add<serve_streams>(exports, "serveStreams");
   add<stream_take>(exports, "streamTake");
@@ -428,10 +464,12 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<close_streams>(exports, "closeStreams");
   add<lock_range_function>(exports, "lockRange");
   add<lock_holder_function>(exports, "lockHolder");
+  add<unlock_range_function>(exports, "unlockRange");
   add<terminal_raw_function>(exports, "terminalRaw");
   add<terminal_restore_function>(exports, "terminalRestore");
   add<terminal_size_function>(exports, "terminalSize");
   add<file_id_function>(exports, "fileId");
+  add<file_id_at_function>(exports, "fileIdAt");
   add<image_size_function>(exports, "imageSize");
   add<open_tap_function>(exports, "openTap");
   add<tap_queue_info_function>(exports, "tapQueueInfo");
@@ -445,7 +483,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<disown_file_function>(exports, "disownFile");
   add<read_at_function>(exports, "readAt");
   add<set_file_size_function>(exports, "setFileSize");
-  add<remove_file_function>(exports, "removeFile");
+  add<write_now_function>(exports, "writeNow");
   add<random_bytes_function>(exports, "randomBytes");
   return exports;
 }

@@ -125,7 +125,8 @@ DeviceSpec to_balloon(const Napi::Object& object) {
 DeviceSpec to_vsock(const Napi::Object& object) {
   return VsockSpec{.listener = fd_field(object, "listener"),
                    .cid = narrow_field<uint32_t>(object, "cid"),
-                   .path = string_field(object, "path")};
+                   .path = string_field(object, "path"),
+                   .any_owner = bool_field(object, "anyOwner")};
 }
 
 DeviceSpec to_pmem(const Napi::Object& object) {

@@ -7,11 +7,11 @@
 
 #include "core/event_fd.h"
 #include "core/event_loop.h"
+#include "core/host_output.h"
 #include "core/unique_fd.h"
 #include "device/byte_ring.h"
 #include "device/char_backend.h"
 #include "device/client_slot.h"
-#include "device/host_output.h"
 
 namespace tsvmm {
 

@@ -6,44 +6,90 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <array>
 #include <cerrno>
-#include <cstring>
+#include <string_view>
 
 #include "core/error.h"
 
 namespace tsvmm {
 namespace {
 
-UniqueFd stream_socket() {
-  return UniqueFd(check_errno(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
-                              "making a socket"));
+constexpr std::string_view name_of(mode_t mode) {
+  if (S_ISREG(mode)) return "regular file";
+  if (S_ISBLK(mode)) return "block device";
+  if (S_ISCHR(mode)) return "character device";
+  if (S_ISFIFO(mode)) return "FIFO";
+  if (S_ISDIR(mode)) return "directory";
+  return "socket";
 }
 
-/// Removes what a killed process left behind: a socket that refuses connections. True if it did.
-bool remove_stale_socket(const sockaddr_un& address) {
-  const UniqueFd probe = stream_socket();
-  const int result =
-      ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  const bool stale = result != 0 && errno == ECONNREFUSED;
-  struct stat status {};
-  // A connection to what is no socket is refused as well.
-  const bool is_socket = ::lstat(address.sun_path, &status) == 0 && S_ISSOCK(status.st_mode);
-  return stale && is_socket && ::unlink(address.sun_path) == 0;
+std::string id_of(const struct stat& status) {
+  return std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino);
+}
+
+constexpr unsigned kind_of(mode_t mode) {
+  if (S_ISREG(mode)) return kRegularFile;
+  if (S_ISBLK(mode)) return kBlockDevice;
+  if (S_ISCHR(mode)) return kCharacterDevice;
+  if (S_ISFIFO(mode)) return kFifo;
+  return 0;
+}
+
+/// "a regular file or a block device"
+std::string names_of(unsigned kinds) {
+  std::string names;
+  for (const mode_t mode : {S_IFREG, S_IFBLK, S_IFCHR, S_IFIFO}) {
+    if ((kinds & kind_of(mode)) == 0) continue;
+    names += names.empty() ? "a " : " or a ";
+    names += name_of(mode);
+  }
+  return names;
+}
+
+void check_kind(mode_t mode, unsigned kinds, const std::string& path) {
+  if ((kind_of(mode) & kinds) != 0) return;
+  throw Error("ERR_TSVMM_FILE_KIND",
+              path + " is a " + std::string(name_of(mode)) + ", not " + names_of(kinds));
+}
+
+/// EAGAIN: somebody has a lease on the file, which a blocking open would wait for.
+UniqueFd open_quickly(const std::string& path, int flags, unsigned mode) {
+  int fd = -1;
+  do {
+    fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, mode);
+  } while (fd < 0 && errno == EINTR);
+  // fifo(7), of opening the end that writes.
+  if (fd < 0 && errno == ENXIO && (flags & O_ACCMODE) == O_WRONLY) {
+    throw Error("ENXIO",
+                path + " is a FIFO that nobody reads, or belongs to a device that is gone");
+  }
+  return UniqueFd(check_errno(fd, ("opening " + path).c_str()));
 }
 
 }  // namespace
 
-UniqueFd open_file(const std::string& path, int flags, unsigned mode) {
+UniqueFd open_file(const std::string& path, int flags, unsigned mode, unsigned kinds) {
   // A path with a zero byte would silently name another file.
   if (path.find('\0') != std::string::npos) throw Error("EINVAL", "a path contains a zero byte");
-  int fd = -1;
-  do {
-    fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
-  } while (fd < 0 && errno == EINTR);
-  return UniqueFd(check_errno(fd, ("opening " + path).c_str()));
+  struct stat status {};
+  // With O_TMPFILE the path is that of a folder, and open(2) takes nothing else.
+  const bool temporary = (flags & O_TMPFILE) == O_TMPFILE;
+  const bool follows = (flags & O_NOFOLLOW) == 0;
+  const int looked = follows ? ::stat(path.c_str(), &status) : ::lstat(path.c_str(), &status);
+  if (!temporary && looked == 0 && !S_ISLNK(status.st_mode)) {
+    check_kind(status.st_mode, kinds, path);
+  }
+  UniqueFd fd = open_quickly(path, flags, mode);
+  // It may have become another since.
+  check_errno(::fstat(fd.get(), &status), "looking at a file");
+  check_kind(status.st_mode, kinds, path);
+  if ((flags & O_NONBLOCK) == 0) {
+    const int open_flags = check_errno(::fcntl(fd.get(), F_GETFL), "examining a file");
+    check_errno(::fcntl(fd.get(), F_SETFL, open_flags & ~O_NONBLOCK), "preparing a file");
+  }
+  return fd;
 }
 
 std::vector<uint8_t> read_at(int fd, uint64_t offset, uint64_t length) {
@@ -64,32 +110,6 @@ std::vector<uint8_t> read_at(int fd, uint64_t offset, uint64_t length) {
 
 void set_file_size(int fd, uint64_t size) {
   check_errno(::ftruncate(fd, static_cast<off_t>(size)), "changing a file's size");
-}
-
-void remove_file(const std::string& path) {
-  check_errno(::unlink(path.c_str()), ("removing " + path).c_str());
-}
-
-UniqueFd listen_unix(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path) {
-    throw Error("ENAMETOOLONG", "a socket path must have 1 to 107 bytes: " + path);
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  UniqueFd listener = stream_socket();
-  const auto* name = reinterpret_cast<const sockaddr*>(&address);
-  int result = ::bind(listener.get(), name, sizeof address);
-  if (result != 0 && errno == EADDRINUSE) {
-    if (remove_stale_socket(address)) {
-      result = ::bind(listener.get(), name, sizeof address);
-    } else {
-      errno = EADDRINUSE;
-    }
-  }
-  check_errno(result, ("binding " + path).c_str());
-  check_errno(::listen(listener.get(), SOMAXCONN), ("listening on " + path).c_str());
-  return listener;
 }
 
 std::pair<UniqueFd, UniqueFd> stream_pair() {
@@ -121,10 +141,25 @@ std::optional<FileLock> lock_holder(int fd, uint64_t start, uint64_t length) {
   return FileLock{static_cast<uint64_t>(request.l_start), request.l_type == F_WRLCK};
 }
 
+void unlock_range(int fd, uint64_t start, uint64_t length) {
+  struct flock request {};
+  request.l_type = F_UNLCK;
+  request.l_whence = SEEK_SET;
+  request.l_start = static_cast<off_t>(start);
+  request.l_len = static_cast<off_t>(length);
+  check_errno(::fcntl(fd, F_OFD_SETLK, &request), "unlocking a file");
+}
+
 std::string file_id(int fd) {
   struct stat status {};
   check_errno(::fstat(fd, &status), "looking at a file");
-  return std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino);
+  return id_of(status);
+}
+
+std::optional<std::string> file_id_at(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  return id_of(status);
 }
 
 uint64_t image_size(int fd) {
@@ -133,7 +168,7 @@ uint64_t image_size(int fd) {
   if (S_ISREG(status.st_mode)) return static_cast<uint64_t>(status.st_size);
   uint64_t size = 0;
   if (!S_ISBLK(status.st_mode) || ::ioctl(fd, BLKGETSIZE64, &size) != 0) {
-    throw Error("ERR_TSVMM_NO_IMAGE", "neither a regular file nor a block device");
+    throw Error("ERR_TSVMM_FILE_KIND", "neither a regular file nor a block device");
   }
   return size;
 }

@@ -10,8 +10,20 @@
 
 namespace tsvmm {
 
-/// open(2) with close-on-exec; `mode` is that of a file it creates. Throws Error.
-UniqueFd open_file(const std::string& path, int flags, unsigned mode);
+/// What a path may lead to; a mask.
+enum FileKind : unsigned {
+  kRegularFile = 1,
+  kBlockDevice = 2,
+  kCharacterDevice = 4,
+  kFifo = 8,
+};
+
+/// open(2) for everything that is opened by a name: close-on-exec, never a controlling terminal,
+/// and without ever blocking. What is of a kind that `kinds` does not permit is not touched at all,
+/// as opening a device can have effects. The description blocks afterwards unless `flags` has
+/// O_NONBLOCK. `mode` is that of a file it creates. Throws Error, ERR_TSVMM_FILE_KIND for the wrong
+/// kind.
+UniqueFd open_file(const std::string& path, int flags, unsigned mode, unsigned kinds);
 
 /// The most that one read_at() returns, in bytes.
 inline constexpr uint64_t kMaxRead = 64U << 20;
@@ -21,19 +33,15 @@ std::vector<uint8_t> read_at(int fd, uint64_t offset, uint64_t length);
 /// ftruncate(2). Throws Error.
 void set_file_size(int fd, uint64_t size);
 
-/// unlink(2). Throws Error.
-void remove_file(const std::string& path);
-
-/// Binds a UNIX stream socket to `path` (at most 107 bytes) and listens; close-on-exec,
-/// non-blocking. Replaces a socket that nobody listens on any more. Throws Error.
-UniqueFd listen_unix(const std::string& path);
-
 /// Two connected UNIX stream sockets, close-on-exec. Throws Error.
 std::pair<UniqueFd, UniqueFd> stream_pair();
 
 /// Takes an open-file-description lock (fcntl(2), F_OFD_SETLK) on [start, start + length), length 0
 /// reaching to the end. False if another description holds a lock in the way. Throws Error.
 bool lock_range(int fd, bool exclusive, uint64_t start, uint64_t length);
+
+/// Gives back what lock_range() took in that range. Throws Error.
+void unlock_range(int fd, uint64_t start, uint64_t length);
 
 struct FileLock {
   uint64_t start = 0;
@@ -45,7 +53,10 @@ std::optional<FileLock> lock_holder(int fd, uint64_t start, uint64_t length);
 /// The same for two descriptors of one file, and for no others. Throws Error.
 std::string file_id(int fd);
 
-/// Bytes of a regular file or block device. Throws Error, ERR_TSVMM_NO_IMAGE for anything else.
+/// file_id() of what a path leads to, without opening it; nullopt if that cannot be looked at.
+std::optional<std::string> file_id_at(const std::string& path);
+
+/// Bytes of a regular file or block device. Throws Error, ERR_TSVMM_FILE_KIND for anything else.
 uint64_t image_size(int fd);
 
 /// The most that one random_bytes() returns.

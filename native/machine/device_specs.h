@@ -57,6 +57,7 @@ struct VsockSpec {
   UniqueFd listener;
   uint32_t cid = 0;
   std::string path;
+  bool any_owner = false;
 };
 
 struct BalloonSpec {

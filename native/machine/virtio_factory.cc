@@ -104,8 +104,11 @@ Device make(const BalloonSpec& spec, const std::string& /*id*/, const DeviceCont
 }
 
 Device make(const VsockSpec& spec, const std::string& id, const DeviceContext& /*context*/) {
-  return std::make_shared<VirtioVsock>(VirtioVsock::Options{
-      .id = id, .guest_cid = spec.cid, .listener = spec.listener.get(), .path = spec.path});
+  return std::make_shared<VirtioVsock>(VirtioVsock::Options{.id = id,
+                                                            .guest_cid = spec.cid,
+                                                            .listener = spec.listener.get(),
+                                                            .path = spec.path,
+                                                            .any_owner = spec.any_owner});
 }
 
 Device make(PmemSpec& spec, const std::string& id, const DeviceContext& context) {

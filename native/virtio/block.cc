@@ -181,6 +181,10 @@ void VirtioBlock::resume() {
 
 void VirtioBlock::resize(uint64_t bytes) {
   if (options_.read_only) throw Error("EROFS", options_.id + " is read-only");
+  // Any sector could become the last one then.
+  if (options_.protect_sector0 && bytes < image_->size()) {
+    throw Error("EPERM", options_.id + " cannot be made smaller unless its image type is given");
+  }
   {
     const std::lock_guard lock(mutex_);
     // What was checked against the old size must not be done to the new one.

@@ -33,6 +33,8 @@ class VirtioBlock : public VirtioDevice {
     uint16_t num_queues = 1;
     uint16_t queue_size = 128;  ///< a power of two from 4 to 32768
     std::string serial;         ///< at most 20 bytes
+    /// The image's format was guessed, and what the guest writes must not change what it looks
+    /// like: not to the first sector, no VHD footer to the last.
     bool protect_sector0 = false;
     bool sparse = true;                         ///< discarding is offered if the image can do it
     std::vector<std::vector<int>> queue_cpus;   ///< host CPUs of each queue's thread; empty: any

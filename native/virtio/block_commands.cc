@@ -23,12 +23,27 @@ bool is_allowed(const BlockContext& context, uint64_t sector, uint64_t count, bo
   return !context.read_only && !(context.protect_sector0 && sector == 0 && count != 0);
 }
 
+/// Whether a write would make the disk's last sector look like the footer of a fixed VHD ("Hard
+/// Disk Footer Format": it begins with this cookie), by which the next start would take a raw image
+/// for one.
+bool would_forge_footer(const BlockContext& context, BlockRequest& request, uint64_t sector,
+                        uint64_t count) noexcept {
+  constexpr std::string_view kCookie = "conectix";
+  if (!context.protect_sector0 || count == 0) return false;
+  if (sector + count != context.image.size() / kSectorSize) return false;
+  const uint8_t* last = request.copy_last_sector();
+  return last == nullptr || std::memcmp(last, kCookie.data(), kCookie.size()) == 0;
+}
+
 std::optional<uint8_t> prepare_transfer(const BlockContext& context, BlockRequest& request,
                                         Kind kind) {
   const bool writes = kind == Kind::kWrite;
   const uint64_t sector = request.header.sector;
   const uint64_t count = request.data_length / kSectorSize;
   if (request.data_length % kSectorSize != 0 || !is_allowed(context, sector, count, writes)) {
+    return virtio_block::kStatusIoError;
+  }
+  if (writes && would_forge_footer(context, request, sector, count)) {
     return virtio_block::kStatusIoError;
   }
   if (count == 0) return virtio_block::kStatusOk;

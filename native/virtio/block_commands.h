@@ -21,7 +21,7 @@ struct BlockContext {
   const std::atomic<bool>& writeback;
   std::string_view serial;
   bool read_only;
-  bool protect_sector0;
+  bool protect_sector0;  ///< and the last one from a VHD's footer
   uint64_t features;     ///< that the device offers
   RateLimiter* limiter;  ///< nullptr: no limits
   int patience_ms;       ///< after that time without an answer the disk counts as hung

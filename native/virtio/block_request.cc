@@ -63,9 +63,34 @@ const char* BlockRequest::parse(const DescriptorChain& chain) noexcept {
   return nullptr;
 }
 
+const uint8_t* BlockRequest::copy_last_sector() noexcept {
+  using Sector = decltype(last_sector_)::element_type;
+  std::unique_ptr<iovec[]> buffers(new (std::nothrow) iovec[used_ + 1]);
+  last_sector_.reset(new (std::nothrow) Sector);
+  if (!buffers || !last_sector_) return nullptr;
+  std::ranges::copy(data, buffers.get());
+  // From the back, because a driver may cut the sector into buffers where it likes.
+  size_t left = last_sector_->size();
+  while (left > 0) {
+    iovec& buffer = buffers[used_ - 1];
+    const size_t taken = std::min(left, buffer.iov_len);
+    buffer.iov_len -= taken;
+    left -= taken;
+    std::memcpy(last_sector_->data() + left,
+                static_cast<const uint8_t*>(buffer.iov_base) + buffer.iov_len, taken);
+    if (buffer.iov_len == 0) --used_;
+  }
+  buffers[used_++] = {last_sector_->data(), last_sector_->size()};
+  large_ = std::move(buffers);
+  buffers_ = large_.get();
+  data = {buffers_, used_};
+  return last_sector_->data();
+}
+
 uint32_t BlockRequest::answer(uint8_t status) noexcept {
   *status_ = status;
   large_.reset();
+  last_sector_.reset();
   ranges.reset();
   return data_written + 1;
 }

@@ -33,6 +33,9 @@ struct BlockRequest : DiskOperation {
   [[nodiscard]] static size_t extra_buffers(const DescriptorChain& chain) noexcept;
   /// Writes the status byte and returns how many bytes the device has written in all.
   uint32_t answer(uint8_t status) noexcept;
+  /// Replaces the last sector of a write's data by a copy, which the guest cannot change any more.
+  /// nullptr if there is no memory for that.
+  [[nodiscard]] const uint8_t* copy_last_sector() noexcept;
   /// The bytes that it moves between the disk and memory.
   [[nodiscard]] uint64_t transfer_size() const noexcept {
     const bool transfers =
@@ -57,6 +60,7 @@ struct BlockRequest : DiskOperation {
   size_t used_ = 0;
   std::array<iovec, kInlineBuffers> inline_;
   std::unique_ptr<iovec[]> large_;
+  std::unique_ptr<std::array<uint8_t, virtio_block::kSectorSize>> last_sector_;
   iovec* buffers_ = nullptr;
 };
 

@@ -56,6 +56,7 @@ void VirtioVsock::activate(const Activation& activation) {
       vsock::StreamHub::Options{.guest_cid = options_.guest_cid,
                                 .listener = listener_.get(),
                                 .path = options_.path,
+                                .any_owner = options_.any_owner,
                                 .patience = static_cast<uint64_t>(options_.patience.count())},
       counters_, activation, host(), *loop_);
 }

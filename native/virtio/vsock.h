@@ -20,7 +20,7 @@ class GuestLink;
 ///
 /// A client of the listening socket says "CONNECT <port>" and a line feed, and is connected to the
 /// guest's listener at that port: it gets "OK <its own port>" and a line feed, or is closed. A
-/// connection of the guest to the host's port P goes to the socket `path`_P.
+/// connection of the guest to the host's port P goes to the socket `path`_P if the user owns that.
 ///
 /// Its thread is made at the first activation. While the guest has no driver for the device,
 /// clients wait in the listener's queue.
@@ -31,6 +31,7 @@ class VirtioVsock final : public VirtioDevice {
     uint32_t guest_cid = 0;
     int listener = -1;  ///< a listening UNIX stream socket, the caller's; duplicated
     std::string path;
+    bool any_owner = false;  ///< connects to sockets `path`_P of other users, too
     /// How long a client may take with its line, the guest or a busy host program to accept, and
     /// one end of a closing stream to take notice.
     std::chrono::nanoseconds patience = std::chrono::seconds(2);

@@ -5,6 +5,8 @@
 import type { RestServer } from '../api/rest/server.ts';
 import type { SocketClaim } from '../api/rest/socketClaim.ts';
 import { type Invocation, parseArguments, type RunOptions } from '../cli/arguments.ts';
+import { BoundedOutput } from '../cli/boundedOutput.ts';
+import type { Reporter } from '../cli/reporter.ts';
 import { UsageError } from '../cli/usageError.ts';
 import { ConfigError } from '../config/configError.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
@@ -14,8 +16,10 @@ import { loadNative, type NativeAddon } from '../native.ts';
 import { describeError } from '../vmm/errors.ts';
 import type { EventLog } from '../vmm/eventLog.ts';
 import type { VmmExit } from '../vmm/events.ts';
+import { printable } from '../vmm/printable.ts';
 import { Vmm } from '../vmm/vmm.ts';
 
+const STDERR = 2;
 const EXIT_FAILURE = 1;
 const EXIT_USAGE = 2;
 
@@ -30,6 +34,7 @@ async function main(args: readonly string[]): Promise<void> {
     const [word = ''] = args;
     code = await fail(error, /^\w/.test(word) ? `tsvmm ${word} --help` : 'tsvmm --help');
   }
+  await stderr.close();
   process.exit(code);
 }
 
@@ -75,10 +80,31 @@ async function machine(args: readonly string[]): Promise<number> {
   return act(parseArguments(args));
 }
 
+/** Nobody waits for who reads this. And not by way of console.error: Bun would colour it. */
+const stderr = new BoundedOutput(writeToStderr, (lost) =>
+  lineOf(`warning: ${lost} messages were lost, because nobody read them`),
+);
+
+function writeToStderr(bytes: Uint8Array): number {
+  let native: NativeAddon;
+  try {
+    native = loadNative();
+  } catch {
+    // There is no VM then.
+    process.stderr.write(bytes);
+    return bytes.length;
+  }
+  return native.writeNow(STDERR, bytes);
+}
+
+function lineOf(message: string): string {
+  // A guest's console may have put the terminal into raw mode.
+  return `tsvmm: ${printable(message)}${process.stderr.isTTY ? '\r\n' : '\n'}`;
+}
+
 /** One line for people, on stderr. */
 function say(message: string): void {
-  // A guest's console may have put the terminal into raw mode. And not console.error: Bun would colour it.
-  process.stderr.write(`tsvmm: ${message}${process.stderr.isTTY ? '\r\n' : '\n'}`);
+  stderr.write(lineOf(message));
 }
 
 /** Returns when all of it is written: the process ends then. */
@@ -122,14 +148,14 @@ async function run(options: RunOptions): Promise<number> {
   // Sockets and files are the user's alone.
   process.umask(0o077);
   const native = loadNative();
-  const reporter = needsReporter(options) ? await openReporter(options) : undefined;
+  const reporter = needsReporter(options) ? await openReporter(native, options) : undefined;
   const warn = reporter?.warn ?? ((message: string) => say(`warning: ${message}`));
   const events = options.apiSocket && new (await import('../vmm/eventLog.ts')).EventLog();
   const vmm = new Vmm({
     native,
     stayOnPowerOff: options.noShutdown,
     onWarning: warn,
-    ...(reporter && { onNote: reporter.note }),
+    ...(reporter && { onNote: reporter.note, outputs: reporter.files }),
     onEvent: (event) => {
       if (event.event === 'booted') settle();
       reporter?.event(event);
@@ -139,7 +165,11 @@ async function run(options: RunOptions): Promise<number> {
   const starting = { source: 'vmm', event: 'starting' } as const;
   reporter?.event(starting);
   events?.add(starting);
-  return new Session(vmm, native, options, events).run();
+  try {
+    return await new Session(vmm, native, options, events).run();
+  } finally {
+    await reporter?.close();
+  }
 }
 
 /** Collects what the boot left behind: else Bun's collector comes back for it, and wakes an idle process, seconds later. */
@@ -151,9 +181,9 @@ function needsReporter(options: RunOptions): boolean {
   return options.verbosity > 0 || options.logFile !== undefined || options.eventMonitor !== undefined;
 }
 
-async function openReporter(options: RunOptions) {
+async function openReporter(native: NativeAddon, options: RunOptions): Promise<Reporter> {
   const { openReporter: open } = await import('../cli/reporter.ts');
-  return open(options);
+  return open(native, options, stderr);
 }
 
 /** A VMM as a process: its socket, its signals and its end. */

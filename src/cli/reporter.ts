@@ -1,62 +1,97 @@
 /** Log and event monitor. Loaded only when one of them is asked for. */
-import { constants, fstatSync, openSync, writeSync } from 'node:fs';
+import type { VmConfig } from '../config/vmConfig.ts';
+import type { NativeAddon } from '../native.ts';
 import { VmmError } from '../vmm/errors.ts';
 import { eventRecord } from '../vmm/eventRecord.ts';
 import type { VmmEvent } from '../vmm/events.ts';
+import { type OutputFile, openOutputFile } from '../vmm/outputFiles.ts';
+import { printable } from '../vmm/printable.ts';
 import type { PathOrFd, RunOptions } from './arguments.ts';
+import { BoundedOutput } from './boundedOutput.ts';
 
 export interface Reporter {
   event(event: VmmEvent): void;
   warn(message: string): void;
   /** Shown to those who asked for more than warnings. */
   note(message: string): void;
+  /** What is written to by name. */
+  readonly files: readonly OutputFile[];
+  /** Waits, for a second at most, until readers have taken what was said. */
+  close(): Promise<void>;
 }
 
-const STDERR = 2;
 const NANOSECONDS = 1_000_000_000n;
 
-/** @throws VmmError if a file cannot be opened */
-export function openReporter({ logFile, eventMonitor, verbosity }: RunOptions): Reporter {
+/**
+ * @param stderr takes the log unless it has a file
+ * @throws VmmError if a file cannot be opened, or is in use as something else
+ */
+export function openReporter(native: NativeAddon, options: RunOptions, stderr: BoundedOutput): Reporter {
+  const { logFile, eventMonitor, verbosity, vm } = options;
   const start = process.hrtime.bigint();
-  const log = logFile === undefined ? STDERR : openFile({ path: logFile }, 'log file');
-  const monitor = eventMonitor && openFile(eventMonitor, 'event monitor');
-  const line = (level: string, message: string) => {
-    const seconds = (Number(process.hrtime.bigint() - start) / Number(NANOSECONDS)).toFixed(6);
+  const elapsed = () => process.hrtime.bigint() - start;
+  const files: OutputFile[] = [];
+  const open = (owner: string, target: PathOrFd) => openTarget(native, owner, target, vm, files);
+  const lineOf = (level: string, message: string) => {
+    const seconds = (Number(elapsed()) / Number(NANOSECONDS)).toFixed(6);
     // The terminal may be raw.
-    writeQuietly(log, `tsvmm: ${seconds}s: ${level}: ${message}\r\n`);
+    return `tsvmm: ${seconds}s: ${level}: ${printable(message)}\r\n`;
   };
+  const outputTo = (fd: number, lossRecord: (lost: number) => string) =>
+    new BoundedOutput((bytes) => native.writeNow(fd, bytes), lossRecord);
+  const log =
+    logFile === undefined
+      ? stderr
+      : outputTo(open('log', { path: logFile }), (lost) =>
+          lineOf('warning', `${lost} messages were lost, because nobody read the log`),
+        );
+  const monitor =
+    eventMonitor &&
+    outputTo(open('event monitor', eventMonitor), (lost) => monitorRecord(lossEvent(lost), elapsed()));
+  const line = (level: string, message: string) => log.write(lineOf(level, message));
   return {
     event: (event) => {
       if (verbosity > 0) line('info', describeEvent(event));
-      if (monitor !== undefined) writeQuietly(monitor, monitorRecord(event, process.hrtime.bigint() - start));
+      monitor?.write(monitorRecord(event, elapsed()));
     },
     warn: (message) => line('warning', message),
     note: (message) => {
       if (verbosity > 0) line('info', message);
     },
+    files,
+    close: async () => {
+      await Promise.all([log.close(), monitor?.close()]);
+    },
   };
 }
 
-function openFile(target: PathOrFd, name: string): number {
+function openTarget(
+  native: NativeAddon,
+  owner: string,
+  target: PathOrFd,
+  vm: VmConfig | undefined,
+  files: OutputFile[],
+): number {
   try {
     if ('fd' in target) {
-      fstatSync(target.fd);
+      native.fileId(target.fd);
       return target.fd;
     }
-    const { O_WRONLY, O_CREAT, O_TRUNC, O_NONBLOCK } = constants;
-    return openSync(target.path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK, 0o600);
+    const file = openOutputFile(
+      native,
+      vm,
+      { owner, path: target.path },
+      { others: files, begun: new Set() },
+    );
+    files.push(file);
+    return file.fd;
   } catch (error) {
-    throw new VmmError(`Cannot open the ${name}`, { cause: error });
+    throw new VmmError(`Cannot open the ${owner === 'log' ? 'log file' : owner}`, { cause: error });
   }
 }
 
-/** What would block, or has no reader, is lost: a VM does not wait for its observers. */
-function writeQuietly(fd: number, text: string): void {
-  try {
-    writeSync(fd, text);
-  } catch {
-    // See above.
-  }
+function lossEvent(lost: number): VmmEvent {
+  return { source: 'vmm', event: 'events-lost', properties: { count: String(lost) } };
 }
 
 function describeEvent({ source, event, properties }: VmmEvent): string {

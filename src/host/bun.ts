@@ -29,12 +29,11 @@ export interface BunRuntime {
   readonly isStandaloneExecutable: boolean;
   /** Collects garbage; returns when that is done if `synchronous`. */
   gc(synchronous: boolean): void;
-  listen<T>(
-    options: ({ readonly unix: string } | { readonly fd: number }) & {
-      readonly allowHalfOpen: boolean;
-      readonly socket: BunSocketHandlers<T>;
-    },
-  ): BunListener;
+  listen<T>(options: {
+    readonly fd: number;
+    readonly allowHalfOpen: boolean;
+    readonly socket: BunSocketHandlers<T>;
+  }): BunListener;
   /** Of a connected socket's descriptor. `open` is called before this returns. */
   connect<T>(options: {
     readonly fd: number;

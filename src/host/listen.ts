@@ -37,16 +37,15 @@ export interface StreamListener {
 /** Says who serves a new connection. Only the connection itself may be used before it has returned. */
 export type Accept = (connection: StreamConnection) => StreamHandlers;
 
-export type ListenTarget = { readonly path: string } | { readonly fd: number };
-
 /**
- * Accepts connections until closed. A path is bound and must not exist.
- * @throws Error with `code` an errno name if the address cannot be listened on
+ * Accepts connections until closed.
+ * @param fd a UNIX stream socket that is bound; the listener's from now on
+ * @throws Error with `code` an errno name if the descriptor cannot be listened on
  */
-export async function listenStream(target: ListenTarget, accept: Accept): Promise<StreamListener> {
-  if (bun) return listenOnBun(bun, target, accept);
+export async function listenStream(fd: number, accept: Accept): Promise<StreamListener> {
+  if (bun) return listenOnBun(bun, fd, accept);
   const { listenOnNode } = await import('./listenNode.ts');
-  return listenOnNode(target, accept);
+  return listenOnNode(fd, accept);
 }
 
 /**
@@ -90,10 +89,9 @@ interface BunState {
   ending: boolean;
 }
 
-function listenOnBun(runtime: NonNullable<typeof bun>, target: ListenTarget, accept: Accept): StreamListener {
-  const address = 'path' in target ? { unix: target.path } : { fd: target.fd };
+function listenOnBun(runtime: NonNullable<typeof bun>, fd: number, accept: Accept): StreamListener {
   const listener = runtime.listen<BunState>({
-    ...address,
+    fd,
     // A client may shut its sending side down and still wait for the answer.
     allowHalfOpen: true,
     socket: bunHandlers(accept),

@@ -1,8 +1,8 @@
 /** `listenStream` on Node.js. A file of its own: Bun would pay 3 ms and 2 MB for loading node:net. */
 import { createServer, Socket } from 'node:net';
-import type { Accept, ListenTarget, StreamListener } from './listen.ts';
+import type { Accept, StreamListener } from './listen.ts';
 
-export function listenOnNode(target: ListenTarget, accept: Accept): Promise<StreamListener> {
+export function listenOnNode(fd: number, accept: Accept): Promise<StreamListener> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
@@ -11,7 +11,7 @@ export function listenOnNode(target: ListenTarget, accept: Accept): Promise<Stre
   });
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(target, () => {
+    server.listen({ fd }, () => {
       server.removeListener('error', reject);
       resolve({
         close: (connectionsToo) => {

@@ -8,9 +8,13 @@ const MAX_ANSWER = 'OK 4294967295\n'.length;
 /**
  * Connects to the guest's listener at `port`. Each side may stop sending (`end`) and still receive.
  * @param path of the device's socket
- * @throws Error with code ECONNREFUSED if the guest does not accept, an errno name if there is no device
+ * @throws Error with code ECONNREFUSED if the guest does not accept, an errno name if there is no device or the path is none
  */
 export function connectVsock(path: string, port: number): Promise<Socket> {
+  // It would be the name of an abstract socket, which is anybody's.
+  if (path.includes('\0')) {
+    return Promise.reject(Object.assign(new Error('A socket path contains a zero byte'), { code: 'EINVAL' }));
+  }
   return new Promise((resolve, reject) => {
     const socket = connect({ path, allowHalfOpen: true });
     let answer = '';

@@ -172,5 +172,6 @@ function addVsock(bus: Bus, vsock: VsockConfig, resources: BootResources): void 
     listener: resources.vsock.fd,
     cid: vsock.cid,
     path: vsock.socket,
+    anyOwner: vsock.any_owner,
   });
 }

@@ -1,8 +1,8 @@
 /** `tsvmmd`: the supervisor as a process. */
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
-import { claimSocket } from '../api/rest/socketClaim.ts';
+import { claimSocket, type SocketClaim } from '../api/rest/socketClaim.ts';
 import { UsageError } from '../cli/usageError.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
 import { loadNative } from '../native.ts';
@@ -40,7 +40,7 @@ export async function supervisorCommand(args: readonly string[]): Promise<number
   // Also what makes this the only supervisor of its folder.
   const claim = claimSocket(loadNative(), { path: places.apiSocket });
   process.on('exit', () => claim.release());
-  return runSupervisor(places, options);
+  return runSupervisor(places, options, claim);
 }
 
 interface SupervisorCommandOptions {
@@ -49,7 +49,11 @@ interface SupervisorCommandOptions {
   readonly stopVms: boolean;
 }
 
-async function runSupervisor(places: Places, { pool, stopVms }: SupervisorCommandOptions): Promise<number> {
+async function runSupervisor(
+  places: Places,
+  { pool, stopVms }: SupervisorCommandOptions,
+  claim: SocketClaim,
+): Promise<number> {
   const say = (message: string) => void process.stderr.write(`tsvmmd: ${message}\n`);
   const supervisor = new Supervisor({ places, launcher: findLauncher(), poolSize: pool, warn: say });
   const asked = new Promise<void>((resolve) => {
@@ -59,12 +63,10 @@ async function runSupervisor(places: Places, { pool, stopVms }: SupervisorComman
   });
   await supervisor.open();
   const server = createApiServer(supervisor);
-  rmSync(places.apiSocket, { force: true });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(places.apiSocket, resolve);
+    server.listen({ fd: claim.listen('runtime') }, resolve);
   });
-  chmodSync(places.apiSocket, 0o600);
   say(`serving ${places.apiSocket}`);
   await asked;
   server.close();

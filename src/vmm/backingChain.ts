@@ -1,10 +1,10 @@
 /** Opening the images that a qcow2 image is an overlay of. Loaded only for qcow2 images. */
 import type { DiskConfig } from '../config/devices/disk.ts';
-import { O_NONBLOCK, O_RDONLY } from '../host/openFlags.ts';
 import type { ImageFormat, ImageLayer } from '../native.ts';
-import { type DiskContext, lock, openFile } from './disks.ts';
+import { type DiskContext, lock, openLayer } from './disks.ts';
 import { VmmError } from './errors.ts';
 import { detectContent } from './imageFormat.ts';
+import { reopenForReading } from './namedFiles.ts';
 import { type BackingReference, readBackingReference } from './qcow2Header.ts';
 
 /** Images in one chain; long ones are slow, and a loop is longer than any. */
@@ -23,16 +23,23 @@ const backingFormats: Readonly<Record<string, ImageFormat>> = {
 /**
  * Opens what lies below the first layer of `disk`, for reading and with shared locks: nothing if the image stands for
  * itself.
+ * @param first the image's own descriptor
  * @param guessed the image's format was guessed: it may not make us open anything then
  * @throws VmmError if there is a backing file that must not, or cannot, be used
  */
-export function openBackingChain(context: DiskContext, disk: DiskConfig, guessed: boolean): ImageLayer[] {
+export function openBackingChain(
+  context: DiskContext,
+  disk: DiskConfig,
+  first: number,
+  guessed: boolean,
+): ImageLayer[] {
   const { native } = context;
   const layers: ImageLayer[] = [];
   let path = disk.path as string;
   const seen = new Set<string>();
   // A descriptor of its own: the first layer's may be open with O_DIRECT, which wants aligned buffers.
-  let fd = openFile(context, path, O_RDONLY);
+  let fd = reopenForReading(native, first);
+  context.opened.push(fd);
   for (;;) {
     seen.add(native.fileId(fd));
     const reference = readBackingReference((offset, length) => native.readAt(fd, offset, length), path);
@@ -43,7 +50,7 @@ export function openBackingChain(context: DiskContext, disk: DiskConfig, guessed
     }
     const overlay = path;
     path = resolveName(reference.name, overlay);
-    fd = openBackingFile(context, path);
+    fd = openLayer(context, path, { write: false, direct: false });
     // Before its lock, which may be our own.
     if (seen.has(native.fileId(fd))) {
       throw new VmmError(`The image ${path} is, by way of others, its own backing file`);
@@ -53,17 +60,6 @@ export function openBackingChain(context: DiskContext, disk: DiskConfig, guessed
     layers.push({ fd, format });
     if (format !== 'qcow2') return layers;
   }
-}
-
-/** An image may name anything, and the path of a FIFO would block for ever. */
-function openBackingFile(context: DiskContext, path: string): number {
-  const probe = openFile(context, path, O_RDONLY | O_NONBLOCK);
-  try {
-    context.native.imageSize(probe);
-  } catch (error) {
-    throw new VmmError(`Cannot use the backing file ${path}`, { cause: error });
-  }
-  return openFile(context, path, O_RDONLY);
 }
 
 function refuseUnlessAllowed(

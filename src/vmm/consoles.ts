@@ -1,9 +1,10 @@
 /** The host ends of the character devices: opened when a VM is created, and anew for each boot after that. */
 import type { ConsoleMode } from '../config/devices/console.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import { O_CREAT, O_TRUNC, O_WRONLY, PRIVATE_FILE } from '../host/openFlags.ts';
 import type { CharBackendSpec, NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
+import { listenAt } from './listeningSocket.ts';
+import { type KnownOutputs, type OutputFile, openOutputFile } from './outputFiles.ts';
 
 /** Of a virtio console, in characters; 0 if unknown. */
 export interface ConsoleSize {
@@ -35,12 +36,24 @@ export interface Consoles {
   readonly serial?: CharBackendSpec;
   readonly console?: CharBackendSpec;
   readonly debugConsole?: CharBackendSpec;
+  /** What is in mode `File`. */
+  readonly files: readonly OutputFile[];
   /** Closes everything, removes the socket and restores the terminal. Idempotent. */
   close(): void;
 }
 
 /** What undoes an opening; run in reverse order. */
 type Undo = () => void;
+
+/** One opening of all consoles. */
+interface Opening {
+  readonly native: NativeAddon;
+  readonly config: VmConfig;
+  readonly terminal: Terminal;
+  readonly outputs: KnownOutputs;
+  readonly files: OutputFile[];
+  readonly undo: Undo[];
+}
 
 interface Device {
   mode: ConsoleMode;
@@ -50,31 +63,36 @@ interface Device {
 
 /**
  * Opens what the configuration asks for, and writes the paths of pseudo terminals into it.
+ * @param outputs what the process writes to already, and what the VM has emptied
  * @throws VmmError if something cannot be opened; nothing stays open then
  */
 export function openConsoles(
   native: NativeAddon,
   config: VmConfig,
   terminal: Terminal,
+  outputs: KnownOutputs,
   streams: HostStreams = {},
 ): Consoles {
   const undo: Undo[] = [];
+  const files: OutputFile[] = [];
+  const opening: Opening = { native, config, terminal, outputs, files, undo };
   const close = () => {
     for (let step = undo.pop(); step !== undefined; step = undo.pop()) quietly(step);
   };
   try {
+    const outputOnly = { ...opening, terminal: { input: -1, output: terminal.output } };
     const serial = streams.serial
-      ? openStream(native, streams.serial, undo)
-      : openBackend(native, 'serial', config.serial, terminal, undo);
+      ? openStream(opening, streams.serial)
+      : openBackend(opening, 'serial', config.serial);
     const console = streams.console
-      ? openStream(native, streams.console, undo)
-      : openBackend(native, 'console', config.console, terminal, undo);
-    const outputOnly = { input: -1, output: terminal.output };
-    const debugConsole = openBackend(native, 'debug console', config.debug_console, outputOnly, undo);
+      ? openStream(opening, streams.console)
+      : openBackend(opening, 'console', config.console);
+    const debugConsole = openBackend(outputOnly, 'debug console', config.debug_console);
     return {
       ...(serial && { serial }),
       ...(console && { console }),
       ...(debugConsole && { debugConsole }),
+      files,
       close,
     };
   } catch (error) {
@@ -83,32 +101,26 @@ export function openConsoles(
   }
 }
 
-function openBackend(
-  native: NativeAddon,
-  name: string,
-  device: Device,
-  terminal: Terminal,
-  undo: Undo[],
-): CharBackendSpec | undefined {
+function openBackend(opening: Opening, name: string, device: Device): CharBackendSpec | undefined {
   if (device.mode === 'Off') return undefined;
   if (device.mode === 'Null') return { kind: 'null' };
   try {
     switch (device.mode) {
       case 'Tty':
-        return openTerminal(native, terminal, undo);
+        return openTerminal(opening);
       case 'Pty':
-        return openPty(native, device, undo);
+        return openPty(opening, device);
       case 'File':
-        return openFile(native, device.file as string, undo);
+        return openFile(opening, name, device.file as string);
       case 'Socket':
-        return openSocket(native, device.socket as string, undo);
+        return openSocket(opening, device.socket as string);
     }
   } catch (error) {
     throw new VmmError(`Cannot open the ${name}'s ${device.mode.toLowerCase()}`, { cause: error });
   }
 }
 
-function openStream(native: NativeAddon, stream: HostStream, undo: Undo[]): CharBackendSpec {
+function openStream({ native, undo }: Opening, stream: HostStream): CharBackendSpec {
   const [ours, theirs] = native.streamPair();
   undo.push(() => native.closeFile(theirs));
   native.disownFile(ours);
@@ -116,31 +128,30 @@ function openStream(native: NativeAddon, stream: HostStream, undo: Undo[]): Char
   return { kind: 'tty', input: theirs, output: theirs };
 }
 
-function openTerminal(native: NativeAddon, terminal: Terminal, undo: Undo[]): CharBackendSpec {
+function openTerminal({ native, terminal, undo }: Opening): CharBackendSpec {
   const saved = terminal.input < 0 ? null : native.terminalRaw(terminal.input);
   if (saved !== null) undo.push(() => native.terminalRestore(terminal.input, saved));
   return { kind: 'tty', input: terminal.input, output: terminal.output };
 }
 
-function openPty(native: NativeAddon, device: Device, undo: Undo[]): CharBackendSpec {
+function openPty({ native, undo }: Opening, device: Device): CharBackendSpec {
   const { fd, path } = native.openPty();
   undo.push(() => native.closeFile(fd));
   device.file = path;
   return { kind: 'pty', fd };
 }
 
-function openFile(native: NativeAddon, path: string, undo: Undo[]): CharBackendSpec {
-  const fd = native.openFile(path, O_WRONLY | O_CREAT | O_TRUNC, PRIVATE_FILE);
-  undo.push(() => native.closeFile(fd));
-  return { kind: 'file', fd };
+function openFile(opening: Opening, owner: string, path: string): CharBackendSpec {
+  const { native, config, outputs, files, undo } = opening;
+  const file = openOutputFile(native, config, { owner, path }, outputs);
+  undo.push(() => native.closeFile(file.fd));
+  files.push(file);
+  return { kind: 'file', fd: file.fd };
 }
 
-function openSocket(native: NativeAddon, path: string, undo: Undo[]): CharBackendSpec {
-  const listener = native.listenUnix(path);
-  undo.push(
-    () => native.removeFile(path),
-    () => native.closeFile(listener),
-  );
+function openSocket({ native, undo }: Opening, path: string): CharBackendSpec {
+  const { listener, close } = listenAt(native, path);
+  undo.push(close);
   return { kind: 'socket', listener };
 }
 

@@ -1,14 +1,11 @@
 /** Opening and locking disk images. */
 import type { DiskConfig } from '../config/devices/disk.ts';
-import { O_DIRECT, O_RDONLY, O_RDWR } from '../host/openFlags.ts';
 import type { ImageFormat, ImageLayer, NativeAddon } from '../native.ts';
 import type { DiskResource } from '../platform/plan.ts';
 import { VmmError } from './errors.ts';
 import { checkFormat, detectContent, LUKS, supportedFormat } from './imageFormat.ts';
 import { lockToRead, lockToWrite } from './imageLock.ts';
-
-/** Somebody else has the lock, perhaps a process that was killed and is not quite gone. */
-export class DiskInUse extends VmmError {}
+import { FileInUse, openImage, reopenForReading } from './namedFiles.ts';
 
 /** What disks count in (virtio 1.2 §5.2.4). */
 const SECTOR_SIZE = 512;
@@ -39,7 +36,7 @@ export interface LockOptions {
  */
 export async function openDisk(context: DiskContext, disk: DiskConfig): Promise<DiskResource> {
   const path = disk.path as string;
-  const fd = openImage(context, path, disk);
+  const fd = openLayer(context, path, { write: !disk.readonly, direct: disk.direct });
   try {
     lock(context.native, fd, path, { exclusive: !disk.readonly, granularity: disk.lock_granularity });
     const { format, guessed } = formatOf(context, disk, fd);
@@ -47,7 +44,7 @@ export async function openDisk(context: DiskContext, disk: DiskConfig): Promise<
     const layers: ImageLayer[] = [{ fd, format }];
     if (format === 'qcow2') {
       const { openBackingChain } = await import('./backingChain.ts');
-      layers.push(...openBackingChain(context, disk, guessed));
+      layers.push(...openBackingChain(context, disk, fd, guessed));
     }
     // What a qcow2 or VHDX image is does not depend on what the guest writes to it.
     const guarded = guessed && !disk.readonly && (format === 'raw' || format === 'vhd');
@@ -58,32 +55,31 @@ export async function openDisk(context: DiskContext, disk: DiskConfig): Promise<
   }
 }
 
-function openImage(context: DiskContext, path: string, disk: DiskConfig): number {
-  const access = disk.readonly ? O_RDONLY : O_RDWR;
-  return openFile(context, path, access | (disk.direct ? O_DIRECT : 0));
-}
-
-/** Opens one file of an image. Not with O_NONBLOCK: io_uring would give up where it ought to wait. */
-export function openFile(context: DiskContext, path: string, flags: number): number {
+/** Opens one file of an image. */
+export function openLayer(
+  context: DiskContext,
+  path: string,
+  access: { readonly write: boolean; readonly direct: boolean },
+): number {
   try {
-    const fd = context.native.openFile(path, flags, 0);
+    const fd = openImage(context.native, path, access);
     context.opened.push(fd);
     return fd;
   } catch (error) {
-    const direct = (flags & O_DIRECT) !== 0 && (error as { code?: string }).code === 'EINVAL';
+    const direct = access.direct && (error as { code?: string }).code === 'EINVAL';
     const advice = direct ? ': its file system has no direct I/O, leave direct=on out' : '';
     throw new VmmError(`Cannot open disk path ${path}${advice}`, { cause: error });
   }
 }
 
-/** @throws DiskInUse */
+/** @throws FileInUse */
 export function lock(native: NativeAddon, fd: number, path: string, options: LockOptions): void {
   const locked = options.exclusive
     ? lockToWrite(native, fd, options.granularity === 'Full')
     : lockToRead(native, fd);
   if (locked) return;
   const access = options.exclusive ? 'writing' : 'reading';
-  throw new DiskInUse(`Cannot lock the disk ${path} for ${access}: another process uses it`);
+  throw new FileInUse(`Cannot lock the disk ${path} for ${access}: another process uses it`);
 }
 
 /** The image's format: given, guessed before, or guessed now. */
@@ -112,7 +108,7 @@ function formatOf(
 function contentOf(native: NativeAddon, disk: DiskConfig, fd: number): string {
   const size = native.imageSize(fd);
   if (!disk.direct) return detectContent(native, fd, size);
-  const reader = native.openFile(disk.path as string, O_RDONLY, 0);
+  const reader = reopenForReading(native, fd);
   try {
     return detectContent(native, reader, size);
   } finally {

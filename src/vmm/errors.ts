@@ -1,5 +1,6 @@
 /** Errors of the internal API: a sentence, what kind of trouble it is, and the cause below it. */
 import { ConfigError } from '../config/configError.ts';
+import { printable } from './printable.ts';
 
 export type VmmErrorKind =
   /** There is no VM, or no configuration of one. */
@@ -26,8 +27,10 @@ export class VmmError extends Error {
   /** For programs: the name of an errno (`ENOENT`) where the host refused, else `ERR_TSVMM_*`. */
   readonly code: string;
 
-  constructor(title: string, options: VmmErrorOptions = {}) {
+  constructor(text: string, options: VmmErrorOptions = {}) {
     const { cause } = options;
+    // It may quote a file or another program.
+    const title = printable(text);
     super(
       cause === undefined ? title : `${title}: ${describeError(cause)}`,
       cause === undefined ? undefined : { cause },
@@ -64,13 +67,13 @@ function kindOf(error: unknown): VmmErrorKind {
   return 'failed';
 }
 
-/** The messages of an error and its causes, outermost first. */
+/** The messages of an error and its causes, outermost first, each on one line. */
 export function errorChain(error: unknown): string[] {
   const messages: string[] = [];
   const seen = new Set<unknown>();
   for (let link = error; link !== undefined && link !== null && !seen.has(link); ) {
     seen.add(link);
-    messages.push(sentenceOf(link));
+    messages.push(printable(sentenceOf(link)));
     link = link instanceof Error ? link.cause : undefined;
   }
   return messages;

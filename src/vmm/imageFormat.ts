@@ -76,7 +76,8 @@ export function detectContent(native: NativeAddon, fd: number, size: number): st
   const found = magics.find(([magic]) => start.startsWith(magic));
   if (found !== undefined) return found[1];
   if (start.startsWith(VDI_MAGIC, VDI_MAGIC_OFFSET)) return 'VDI';
-  if (size < 2 * SECTOR) return 'raw';
+  // A footer is the last of whole sectors; elsewhere a guest of a raw image could put one that nobody noticed.
+  if (size < 2 * SECTOR || size % SECTOR !== 0) return 'raw';
   const footer = native.readAt(fd, size - SECTOR, SECTOR);
   if (!latin1(footer).startsWith(VHD_COOKIE)) return 'raw';
   return footer[VHD_DISK_TYPE_OFFSET + 3] === VHD_FIXED ? 'vhd' : 'dynamic vhd';

@@ -3,7 +3,6 @@ import type { DiskConfig } from '../config/devices/disk.ts';
 import type { NetConfig } from '../config/devices/net.ts';
 import type { PmemConfig } from '../config/devices/pmem.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import { O_NONBLOCK, O_RDONLY } from '../host/openFlags.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
 import {
   type BootResources,
@@ -15,11 +14,13 @@ import {
   planMachine,
 } from '../platform/plan.ts';
 import type { ConsoleSize, Consoles, Terminal } from './consoles.ts';
-import { type DiskContext, DiskInUse, openDisk } from './disks.ts';
+import { type DiskContext, openDisk } from './disks.ts';
 import { VmmError } from './errors.ts';
 import { isLinuxImage } from './linuxImage.ts';
+import type { SocketOwner } from './listeningSocket.ts';
+import { FileInUse, openEntropySource, openPayload } from './namedFiles.ts';
+import { checkOutputs, type OutputFile } from './outputFiles.ts';
 import { consoleAdvice } from './shownConsole.ts';
-import type { VsockListener } from './vsock.ts';
 
 export interface Machine {
   readonly handle: MachineHandle;
@@ -32,7 +33,9 @@ export interface MachineContext {
   readonly native: NativeAddon;
   readonly config: VmConfig;
   readonly consoles: Consoles;
-  readonly vsock?: VsockListener;
+  readonly vsock?: SocketOwner;
+  /** What the process around the VM writes to. */
+  readonly outputs: readonly OutputFile[];
   readonly terminal: Terminal;
   /** Outlives the machine: its next one finds the same formats. */
   readonly guessedFormats: DiskContext['guessedFormats'];
@@ -146,9 +149,11 @@ function hostInfo(native: NativeAddon): HostInfo {
 async function openPatiently(context: MachineContext, opened: number[]): Promise<PathResources> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await openResources(context, opened);
+      const resources = await openResources(context, opened);
+      checkOutputs(context.native, [...context.consoles.files, ...context.outputs], opened);
+      return resources;
     } catch (error) {
-      if (!(error instanceof DiskInUse) || attempt === LOCK_ATTEMPTS) throw error;
+      if (!(error instanceof FileInUse) || attempt === LOCK_ATTEMPTS) throw error;
     }
     for (const fd of opened.splice(0)) context.native.closeFile(fd);
     await new Promise((resolve) => setTimeout(resolve, LOCK_RETRY_MS));
@@ -168,13 +173,13 @@ async function openResources(context: MachineContext, opened: number[]): Promise
   const { native, config, consoles, terminal } = context;
   const payload = config.payload ?? {};
   const firmware = payload.firmware !== undefined;
-  const kernel = openPayload(native, 'kernel', (payload.firmware ?? payload.kernel) as string, opened);
+  const kernel = openPayloadFile(native, 'kernel', (payload.firmware ?? payload.kernel) as string, opened);
   if (firmware && (payload.cmdline !== undefined || payload.initramfs !== undefined)) {
     context.warn('The firmware is given no command line and no initramfs');
   }
   const initramfs =
     payload.initramfs !== undefined && !firmware
-      ? openPayload(native, 'initramfs', payload.initramfs, opened)
+      ? openPayloadFile(native, 'initramfs', payload.initramfs, opened)
       : undefined;
   return {
     kernel,
@@ -184,7 +189,7 @@ async function openResources(context: MachineContext, opened: number[]): Promise
     disks: config.disks?.length ? await openDisks(context, config.disks, opened) : [],
     ...(config.pmem && { pmem: await openPmems(native, config.pmem, opened) }),
     rng: { fd: openRng(native, config.rng.src, opened) },
-    ...(context.vsock && { vsock: context.vsock }),
+    ...(context.vsock && { vsock: { fd: context.vsock.listener } }),
     ...(consoles.serial && { serial: consoles.serial }),
     ...(consoles.console && { console: consoles.console }),
     ...(consoles.debugConsole && { debugConsole: consoles.debugConsole }),
@@ -193,15 +198,14 @@ async function openResources(context: MachineContext, opened: number[]): Promise
   };
 }
 
-function openPayload(
+function openPayloadFile(
   native: NativeAddon,
   name: 'kernel' | 'initramfs',
   path: string,
   opened: number[],
 ): { fd: number; size: number } {
   try {
-    // Without O_NONBLOCK the path of a FIFO would block for ever.
-    const fd = native.openFile(path, O_RDONLY | O_NONBLOCK, 0);
+    const fd = openPayload(native, path);
     opened.push(fd);
     return { fd, size: native.imageSize(fd) };
   } catch (error) {
@@ -230,7 +234,7 @@ async function openPmems(
 
 function openRng(native: NativeAddon, path: string, opened: number[]): number {
   try {
-    const fd = native.openFile(path, O_RDONLY, 0);
+    const fd = openEntropySource(native, path);
     opened.push(fd);
     return fd;
   } catch (error) {

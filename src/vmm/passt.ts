@@ -16,6 +16,11 @@ export interface UserNetwork {
 
 const START_SECONDS = 10;
 
+/** Of what it says, in characters: enough for the reason why it does not start. */
+const MAX_PRINTED = 4096;
+/** Where programs are if nothing says so (as in environ(7)). */
+const DEFAULT_PATH = '/usr/local/bin:/usr/bin:/bin';
+
 /** The passt of a VM that ended just now, or is restarting, may hold forwarded ports for some milliseconds. */
 const BIND_ATTEMPTS = 25;
 const BIND_RETRY_MS = 20;
@@ -79,7 +84,11 @@ function passtArguments(network: UserNetwork): string[] {
 /** It goes into the background, and its first process ends, when it is ready. */
 function launch(args: readonly string[], socket: number): Promise<{ code: number; message: string }> {
   return new Promise((resolve, reject) => {
-    const child: ChildProcess = spawn('passt', args, { stdio: ['ignore', 'ignore', 'pipe', socket] });
+    const child: ChildProcess = spawn('passt', args, {
+      stdio: ['ignore', 'ignore', 'pipe', socket],
+      // It handles what guests send: nothing of ours is to be found in it, nor to change what it does.
+      env: { PATH: process.env.PATH ?? DEFAULT_PATH },
+    });
     let printed = '';
     let timer = setTimeout(() => child.kill('SIGKILL'), START_SECONDS * 1000);
     const finish = (code: number | null) => {
@@ -88,7 +97,7 @@ function launch(args: readonly string[], socket: number): Promise<{ code: number
       resolve({ code: code ?? -1, message: sayings(printed) });
     };
     child.stderr?.on('data', (bytes) => {
-      printed += bytes;
+      printed = `${printed}${bytes}`.slice(0, MAX_PRINTED);
     });
     child.on('error', (error: NodeJS.ErrnoException) => {
       clearTimeout(timer);

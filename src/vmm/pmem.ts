@@ -1,9 +1,9 @@
 /** Opening the files behind persistent memory. Loaded only for a machine that has some. */
 import { PMEM_ALIGNMENT, type PmemConfig } from '../config/devices/pmem.ts';
-import { O_RDONLY, O_RDWR, O_TMPFILE, PRIVATE_FILE } from '../host/openFlags.ts';
 import type { NativeAddon } from '../native.ts';
 import type { PmemResource } from '../platform/plan.ts';
 import { VmmError } from './errors.ts';
+import { FileInUse, openMemory, openTemporaryMemory } from './namedFiles.ts';
 
 /**
  * Opens a file, or makes a temporary one in a folder.
@@ -24,7 +24,7 @@ function openTemporary(native: NativeAddon, pmem: PmemConfig, opened: number[]):
   if (pmem.size === undefined) return undefined;
   let fd: number;
   try {
-    fd = native.openFile(pmem.file, O_RDWR | O_TMPFILE, PRIVATE_FILE);
+    fd = openTemporaryMemory(native, pmem.file);
   } catch (error) {
     if ((error as { code?: string }).code === 'ENOTDIR') return undefined;
     throw error;
@@ -35,8 +35,14 @@ function openTemporary(native: NativeAddon, pmem: PmemConfig, opened: number[]):
 }
 
 function openExisting(native: NativeAddon, pmem: PmemConfig, opened: number[]): PmemResource {
-  const fd = native.openFile(pmem.file, pmem.discard_writes ? O_RDONLY : O_RDWR, 0);
+  const fd = openMemory(native, pmem.file, { write: !pmem.discard_writes });
   opened.push(fd);
+  // Several VMs may share a file; but nobody may write to it as a disk or begin it anew as a log meanwhile.
+  if (!native.lockRange(fd, false, 0, 0)) {
+    throw new FileInUse(
+      `Cannot use the persistent memory ${pmem.file}: another process writes to it as a disk`,
+    );
+  }
   const available = native.imageSize(fd);
   const size = pmem.size ?? available;
   // Memory beyond the end of the file would be a bus error for whoever touches it.

@@ -1,8 +1,8 @@
 /** vhost-net: the host's kernel moves the frames between a tap and the guest. */
 import { isLimited, type NetConfig } from '../config/devices/net.ts';
-import { O_RDWR } from '../host/openFlags.ts';
 import type { NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
+import { openDevice } from './namedFiles.ts';
 
 const VHOST_NET = '/dev/vhost-net';
 
@@ -25,7 +25,7 @@ export function openVhost(
   }
   const opened: number[] = [];
   try {
-    for (let pair = 0; pair < pairs; pair++) opened.push(native.openFile(VHOST_NET, O_RDWR, 0));
+    for (let pair = 0; pair < pairs; pair++) opened.push(openDevice(native, VHOST_NET));
   } catch (error) {
     for (const fd of opened) native.closeFile(fd);
     const why = reason(error);

@@ -25,10 +25,13 @@ import type { VmmEvent, VmmExit } from './events.ts';
 import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
 import { tell } from './listener.ts';
+import type { SocketOwner } from './listeningSocket.ts';
 import { type Machine, type MachineContext, NO_HARDWARE_VIRTUALIZATION, startMachine } from './machine.ts';
+import type { OutputFile } from './outputFiles.ts';
+import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
 import { resizeConfig, resizeConfigZone, resizeMachine } from './resize.ts';
-import { openVsock, type VsockListener } from './vsock.ts';
+import { openVsock } from './vsock.ts';
 
 export interface VmmOptions {
   readonly native: NativeAddon;
@@ -38,6 +41,8 @@ export interface VmmOptions {
   readonly streams?: HostStreams;
   /** Keep the VM's configuration, and go on, when the guest powers off. */
   readonly stayOnPowerOff?: boolean;
+  /** What this process writes to: no file of the VM may be one of them. */
+  readonly outputs?: readonly OutputFile[];
   readonly onEvent?: (event: VmmEvent) => void;
   /** Hears what a person should know, one sentence at a time. */
   readonly onWarning?: (message: string) => void;
@@ -73,7 +78,7 @@ export class Vmm {
   #lifecycle: Lifecycle = 'none';
   #config: VmConfig | undefined;
   #consoles: Consoles | undefined;
-  #vsock: VsockListener | undefined;
+  #vsock: SocketOwner | undefined;
   #machine: Machine | undefined;
   /** While it is being started. */
   #making: MachineHandle | undefined;
@@ -93,6 +98,8 @@ export class Vmm {
   #heldCounters: Counters | undefined;
   /** Formats of disks that were guessed. */
   readonly #guessedFormats: MachineContext['guessedFormats'] = new WeakMap();
+  /** Paths and identities of console files that this VM has emptied. */
+  readonly #begunOutputs = new Set<string>();
   #last: Promise<unknown> = Promise.resolve();
   #infoChanged: (() => void) | undefined;
   /** Of devices, for as long as the configuration has them. */
@@ -132,7 +139,7 @@ export class Vmm {
       validateConsoles(config);
       if (config.net?.length) (await import('./nets.ts')).assignMacs(config.net);
       this.#vmGeneration = this.#native.randomBytes(VM_GENERATION_BYTES);
-      this.#consoles = openConsoles(this.#native, config, this.#terminal, this.#options.streams);
+      this.#consoles = this.#openConsoles(config);
       this.#config = config;
       this.#consoleSize = undefined;
     });
@@ -442,7 +449,7 @@ export class Vmm {
     } catch (error) {
       throw new VmmError('Failed to validate config', { cause: error });
     }
-    this.#consoles ??= openConsoles(this.#native, config, this.#terminal, this.#options.streams);
+    this.#consoles ??= this.#openConsoles(config);
     this.#infoChanged?.();
     if (config.vsock) this.#vsock ??= openVsock(this.#native, config.vsock);
     const generation = ++this.#generation;
@@ -452,6 +459,7 @@ export class Vmm {
         config,
         consoles: this.#consoles,
         ...(this.#vsock && { vsock: this.#vsock }),
+        outputs: this.#options.outputs ?? [],
         terminal: this.#terminal,
         vmGeneration: this.#vmGeneration as Uint8Array,
         ...(this.#consoleSize && { consoleSize: this.#consoleSize }),
@@ -461,7 +469,7 @@ export class Vmm {
         },
         guessedFormats: this.#guessedFormats,
         warn: (message) => this.#warn(message),
-        note: (message) => tell(this.#options.onNote, message),
+        note: (message) => tell(this.#options.onNote, printable(message)),
       });
     } catch (error) {
       this.#closeVsock();
@@ -503,6 +511,12 @@ export class Vmm {
     }
   }
 
+  #openConsoles(config: VmConfig): Consoles {
+    const { streams, outputs = [] } = this.#options;
+    const known = { others: outputs, begun: this.#begunOutputs };
+    return openConsoles(this.#native, config, this.#terminal, known, streams);
+  }
+
   #closeConsoles(): void {
     this.#consoles?.close();
     this.#consoles = undefined;
@@ -519,6 +533,7 @@ export class Vmm {
     await this.#stopMachine();
     if (ran) this.#emit('vm', 'shutdown');
     this.#config = undefined;
+    this.#begunOutputs.clear();
     this.#closeDescriptors(this.#descriptors);
     this.#state = 'none';
     if (existed) this.#emit('vm', 'deleted');
@@ -624,11 +639,14 @@ export class Vmm {
     return emulated ? `${what}: ${NO_HARDWARE_VIRTUALIZATION}` : `${what}: ${event.detail}`;
   }
 
-  #emit(source: VmmEvent['source'], event: string, properties?: Record<string, string>): void {
+  /** What properties say may come from the guest. */
+  #emit(source: VmmEvent['source'], event: string, texts?: Record<string, string>): void {
+    const properties =
+      texts && Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, printable(text)]));
     tell(this.#options.onEvent, { source, event, ...(properties && { properties }) });
   }
 
   #warn(message: string): void {
-    tell(this.#options.onWarning, message);
+    tell(this.#options.onWarning, printable(message));
   }
 }

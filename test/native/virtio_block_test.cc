@@ -290,6 +290,51 @@ TEST_F(ProtectedBlockTest, RefusesWritesToTheFirstSector) {
   EXPECT_EQ(file.read(0, 512), original(0, 512));
 }
 
+TEST_F(ProtectedBlockTest, RefusesAFooterInTheLastSector) {
+  start();
+  constexpr std::string_view kCookie = "conectix";
+  fill(kData, 1024, 'a');
+  const auto footer = memory.slice(kData + 512, 512).value();
+  std::ranges::copy(kCookie, footer.begin());
+  EXPECT_EQ(request(kRequestOut, kSectors - 2, 1024), kStatusIoError);
+  EXPECT_EQ(file.read(kImageSize - 1024, 1024), original(kSectors - 2, 1024));
+  // It is one nowhere else, nor if it is not complete.
+  EXPECT_EQ(request(kRequestOut, kSectors - 3, 1024), kStatusOk);
+  footer[7] = 'X';
+  EXPECT_EQ(request(kRequestOut, kSectors - 2, 1024), kStatusOk);
+  EXPECT_EQ(file.read(kImageSize - 1024, 1024), guest(kData, 1024));
+}
+
+TEST_F(ProtectedBlockTest, FindsAFooterHoweverItIsCutIntoBuffers) {
+  start();
+  fill(kData, 1024, 'a');
+  const auto bytes = memory.slice(kData, 1024).value();
+  std::ranges::copy(std::string_view("conectix"), bytes.begin() + 512);
+  const std::vector<DriverQueue::Buffer> chain{{kHeader, 16},      {kData, 500},
+                                               {kData + 500, 15},  {kData + 515, 3},
+                                               {kData + 518, 506}, {kStatus, 1, kWrite}};
+  put_header(kRequestOut, kSectors - 2);
+  run(chain);
+  EXPECT_EQ(status(), kStatusIoError);
+  EXPECT_EQ(file.read(kImageSize - 1024, 1024), original(kSectors - 2, 1024));
+  bytes[512] = 'C';
+  put_header(kRequestOut, kSectors - 2);
+  run(chain);
+  EXPECT_EQ(status(), kStatusOk);
+  EXPECT_EQ(file.read(kImageSize - 1024, 1024), guest(kData, 1024));
+}
+
+TEST_F(ProtectedBlockTest, IsNotMadeSmaller) {
+  start();
+  EXPECT_THROW(device->resize(kImageSize / 2), Error);
+  device->resize(2 * kImageSize);
+  // The last sector is another one now.
+  fill(kData, 512, 0);
+  std::ranges::copy(std::string_view("conectix"), memory.slice(kData, 512).value().begin());
+  EXPECT_EQ(request(kRequestOut, kSectors - 1, 512), kStatusOk);
+  EXPECT_EQ(request(kRequestOut, 2 * kSectors - 1, 512), kStatusIoError);
+}
+
 class LongQueueBlockTest : public BlockTest {
  protected:
   static constexpr uint16_t kLong = 1024;

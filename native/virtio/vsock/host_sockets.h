@@ -14,7 +14,8 @@ UniqueFd accept_client(int listener) noexcept;
 
 enum class Connect { kDone, kBusy, kFailed };
 /// Connects to the socket that listens at `path`. kBusy: its queue of clients is full, it is worth
-/// trying again.
-Connect connect_to(const std::string& path, UniqueFd& socket) noexcept;
+/// trying again. Unless `any_owner`, the name must be this process's user's, and who listens that
+/// user or root: in a folder that others may write to, anybody can make a socket of that name.
+Connect connect_to(const std::string& path, bool any_owner, UniqueFd& socket) noexcept;
 
 }  // namespace tsvmm::vsock

@@ -159,7 +159,7 @@ void StreamHub::connect_host(const Header& request) {
 
 void StreamHub::try_connect(Stream& stream) {
   const std::string path = options_.path + "_" + std::to_string(stream.key.host_port);
-  const Connect result = connect_to(path, stream.socket);
+  const Connect result = connect_to(path, options_.any_owner, stream.socket);
   if (result == Connect::kDone && watch_new(stream)) {
     stream.state = Stream::State::kOpen;
     stream.owe_response = true;

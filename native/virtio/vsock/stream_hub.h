@@ -20,9 +20,10 @@ class StreamHub {
  public:
   struct Options {
     uint64_t guest_cid = 0;
-    int listener = -1;      ///< non-blocking, listening; the caller's
-    std::string path;       ///< the guest's connection to port P goes to `path`_P
-    uint64_t patience = 0;  ///< ns for each step of connecting and closing
+    int listener = -1;       ///< non-blocking, listening; the caller's
+    std::string path;        ///< the guest's connection to port P goes to `path`_P
+    bool any_owner = false;  ///< also if that is another user's
+    uint64_t patience = 0;   ///< ns for each step of connecting and closing
   };
 
   /// Throws Error.

@@ -22,13 +22,13 @@ export interface RestServer {
 export type ServerStreams = Streams &
   Pick<
     NativeAddon,
-    'listenUnix' | 'serveStreams' | 'streamLongestIdle' | 'streamForgetAll' | 'stopListening' | 'closeStreams'
+    'serveStreams' | 'streamLongestIdle' | 'streamForgetAll' | 'stopListening' | 'closeStreams'
   >;
 
 /**
  * Serves the API of `vmm` until closed.
  * @param events what `vm.events` tells; without it there is no such endpoint
- * @throws VmmError if the socket cannot be bound; the claim is given back then
+ * @throws VmmError if the socket cannot be listened on; the claim is given back then
  */
 export function serveRest(
   vmm: ApiVmm,
@@ -36,18 +36,13 @@ export function serveRest(
   streams: ServerStreams,
   events?: EventLog,
 ): RestServer {
-  const { socket, release } = claim;
+  const { name, listen, release } = claim;
   try {
-    return new Server(vmm, streams, openSocket(streams, socket), release, events);
+    return new Server(vmm, streams, listen(), release, events);
   } catch (error) {
     release();
-    const name = 'path' in socket ? socket.path : `descriptor ${socket.fd}`;
     throw new VmmError(`Cannot listen on the API socket ${name}`, { cause: error });
   }
-}
-
-function openSocket(streams: ServerStreams, socket: SocketClaim['socket']): number {
-  return 'path' in socket ? streams.listenUnix(socket.path) : socket.fd;
 }
 
 class Server implements RestServer {

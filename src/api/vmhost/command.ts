@@ -47,7 +47,7 @@ export async function vmhostCommand(args: readonly string[]): Promise<number> {
     if (!statSync(vmDir, { throwIfNoEntry: false })?.isDirectory()) {
       throw new VmmError(`There is no VM ${name}: ${vmDir} is no folder`);
     }
-    const log = openVmhostLog(`${vmDir}/vmhost.log`, name);
+    const log = openVmhostLog(native, `${vmDir}/vmhost.log`, name);
     log(`starting ${name} (backend ${BACKEND}, folder ${vmDir}, process ${process.pid})`);
     const apiSocket = options.apiSocket === undefined ? undefined : resolve(vmDir, options.apiSocket);
     return await runLogged(

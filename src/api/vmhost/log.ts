@@ -1,19 +1,19 @@
 /** The log of a VM's process: lines that a supervisor's user reads after something went wrong. */
-import { openSync, writeSync } from 'node:fs';
+import type { NativeAddon } from '../../native.ts';
+import { openOutput } from '../../vmm/namedFiles.ts';
+import { printable } from '../../vmm/printable.ts';
 
 export type Log = (line: string) => void;
 
 const MODE = 0o644;
 
 /** Appends to the file, each line with the VM's name and the time (UTC). @throws Error if it cannot be opened */
-export function openVmhostLog(path: string, name: string): Log {
-  const fd = openSync(path, 'a', MODE);
+export function openVmhostLog(native: NativeAddon, path: string, name: string): Log {
+  const fd = openOutput(native, path, MODE);
+  const encoder = new TextEncoder();
   return (line) => {
     const time = new Date().toISOString().slice(0, 19).replaceAll('-', '/').replace('T', ' ');
-    try {
-      writeSync(fd, `[vmhost:${name}] ${time} ${line}\n`);
-    } catch {
-      // A full disk must not end the VM.
-    }
+    // What a full disk or a stuck reader does not take is lost: neither must end or stop the VM.
+    native.writeNow(fd, encoder.encode(`[vmhost:${name}] ${time} ${printable(line)}\n`));
   };
 }

@@ -245,7 +245,7 @@ export async function listenVmhost(
   options: VmhostServerOptions = {},
 ): Promise<ServedVmhost> {
   const server = new VmhostServer(controller, options);
-  const listener = await listenStream(claim.socket, (connection) => server.accept(connection));
+  const listener = await listenStream(claim.listen('runtime'), (connection) => server.accept(connection));
   return {
     close: (exit) => {
       listener.close(false);

@@ -18,6 +18,11 @@ export const vsockConfig = {
       required: true,
       help: 'UNIX socket of the host end',
     },
+    any_owner: {
+      type: 'boolean',
+      default: false,
+      help: "Let the guest's connections reach sockets of other users, too",
+    },
   },
 } as const;
 

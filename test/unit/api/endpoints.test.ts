@@ -4,6 +4,7 @@ import { answerRequest, listEndpoints } from '../../../src/api/rest/endpoints.ts
 import type { Method } from '../../../src/api/rest/httpRequest.ts';
 import { ConfigError } from '../../../src/config/configError.ts';
 import { vmConfig } from '../../../src/config/vmConfig.ts';
+import { FileKind } from '../../../src/host/openFlags.ts';
 import { VmmError } from '../../../src/vmm/errors.ts';
 import { nodeFiles } from '../support/nodeFiles.ts';
 import { fakeVmm } from './support.ts';
@@ -247,7 +248,7 @@ describe('adding devices', () => {
   async function send(path: string, body: string, count: number) {
     const files = nodeFiles();
     const descriptors = new Descriptors(files);
-    const fds = Array.from({ length: count }, () => files.openFile('/dev/null', 0, 0));
+    const fds = Array.from({ length: count }, () => files.openFile('/dev/null', 0, 0, FileKind.character));
     descriptors.add(fds);
     const vmm = fakeVmm();
     const bytes = new Uint8Array(Buffer.from(body));

@@ -1,11 +1,11 @@
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ApiVmm } from '../../../src/api/rest/endpoint.ts';
 import { type RestServer, serveRest } from '../../../src/api/rest/server.ts';
 import { type ApiSocket, claimSocket } from '../../../src/api/rest/socketClaim.ts';
+import { FileKind } from '../../../src/host/openFlags.ts';
 import { EventLog } from '../../../src/vmm/eventLog.ts';
 import { type FakeClient, type FakeStreams, fakeStreams } from '../support/fakeStreams.ts';
 import { type NodeFiles, nodeFiles } from '../support/nodeFiles.ts';
@@ -349,7 +349,8 @@ describe('an answer that lasts', () => {
 });
 
 describe('descriptors', () => {
-  const open = (count: number) => Array.from({ length: count }, () => files.openFile('/dev/null', 0, 0));
+  const open = (count: number) =>
+    Array.from({ length: count }, () => files.openFile('/dev/null', 0, 0, FileKind.character));
 
   it.each([
     ['with the whole request', (client: FakeClient) => client.send(UNKNOWN, open(2))],
@@ -462,7 +463,7 @@ describe('events', () => {
     one.leave();
     expect([one.closed, log.watchers]).toEqual([true, 0]);
     const two = listen();
-    two.send(UNKNOWN, [files.openFile('/dev/null', 0, 0)]);
+    two.send(UNKNOWN, [files.openFile('/dev/null', 0, 0, FileKind.character)]);
     happen('b');
     expect(heard(two)).toEqual(['2 b']);
   });
@@ -489,50 +490,46 @@ describe('events', () => {
 });
 
 describe('the socket', () => {
-  it('and its lock are gone after closing', async () => {
-    start();
-    expect(readdirSync(folder)).toEqual(['api.sock', 'api.sock.lock']);
-    await server?.close();
+  it('is made when it is served, and gone after closing', async () => {
+    const claim = claimSocket(files, { path });
+    expect(existsSync(path)).toBe(false);
+    server = serveRest(fakeVmm(), claim, { ...files, ...streams });
+    expect(readdirSync(folder)).toEqual(['api.sock']);
+    await server.close();
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  it('replaces one that an earlier process left', async () => {
-    const stale = createServer().listen(path);
-    await new Promise((resolve) => stale.once('listening', resolve));
-    start();
-    const one = streams.connect();
-    one.send(UNKNOWN);
-    expect(one.text).toBe(NOT_FOUND);
-    stale.close();
+  it('that is never served is given back once', () => {
+    const claim = claimSocket(files, { path });
+    expect(files.open.size).toBe(1);
+    claim.release();
+    claim.release();
+    expect(files.open.size).toBe(0);
   });
 
-  it('is not taken from a process that lives', () => {
-    const vmm = start();
-    expect(() => serve(vmm, { path })).toThrow(`The API socket ${path} is in use`);
+  it('that cannot be made is given back', () => {
+    const claim = claimSocket(files, { path });
+    writeFileSync(path, '');
+    expect(() => serveRest(fakeVmm(), claim, { ...files, ...streams })).toThrow(
+      `Cannot listen on the API socket ${path}`,
+    );
+    expect(files.open.size).toBe(0);
     expect(existsSync(path)).toBe(true);
   });
 
-  it('in a folder that is not there is refused', () => {
-    expect(() => serve(fakeVmm(), { path: join(folder, 'no/api.sock') })).toThrow(
-      'Cannot open the lock file',
-    );
-  });
-
-  it('with a name that is too long is refused, and nothing stays', () => {
-    path = join(folder, 'x'.repeat(150));
-    expect(() => serve(fakeVmm(), { path })).toThrow('more than 107 bytes');
-    expect(readdirSync(folder)).toEqual([]);
-  });
-
-  it('whose place a folder has is refused', () => {
-    path = folder;
-    expect(() => serve(fakeVmm(), { path })).toThrow('Cannot listen');
-    rmSync(`${folder}.lock`, { force: true });
+  it.each([
+    ['ERR_TSVMM_SOCKET_LOCKED', 'is in use'],
+    ['EADDRINUSE', 'Cannot listen on the API socket'],
+  ])('that cannot be claimed (%s) is refused', (code, message) => {
+    const refuse = () => {
+      throw Object.assign(new Error('not here'), { code });
+    };
+    expect(() => claimSocket({ ...files, claimSocket: refuse }, { path })).toThrow(message);
   });
 
   it('may be inherited as a descriptor, if there is one', () => {
     writeFileSync(path, '');
-    server = serve(fakeVmm(), { fd: files.openFile(path, 0, 0) });
+    server = serve(fakeVmm(), { fd: files.openFile(path, 0, 0, FileKind.regular) });
     const one = streams.connect();
     one.send(UNKNOWN);
     expect(one.text).toBe(NOT_FOUND);

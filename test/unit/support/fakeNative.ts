@@ -1,5 +1,6 @@
 /** An addon whose machines do what a test says; files are real. */
 import { writeFileSync } from 'node:fs';
+import { FileKind } from '../../../src/host/openFlags.ts';
 import type {
   BootSpec,
   HostInfo,
@@ -50,7 +51,7 @@ export function fakeNative(folder: string): FakeNative {
   const native: FakeNative = {
     ...files,
     ...fakeStreams(files),
-    ...fakeNetwork(() => files.openFile('/dev/null', 0, 0)),
+    ...fakeNetwork(() => files.openFile('/dev/null', 0, 0, FileKind.character)),
     files,
     machines,
     host: hostOf(),
@@ -99,13 +100,12 @@ export function fakeNative(folder: string): FakeNative {
     openPty: () => {
       const path = `${folder}/pty${native.ptys++}`;
       writeFileSync(path, '');
-      return { fd: files.openFile(path, 2, 0), path };
+      return { fd: files.openFile(path, 2, 0, FileKind.regular), path };
     },
-    disownFile: (fd) => {
-      files.open.delete(fd);
-    },
-    streamPair: () => [files.openFile('/dev/null', 2, 0), files.openFile('/dev/null', 2, 0)],
-    listenUnix: (path) => files.openFile(path, 0o302, 0o600),
+    streamPair: () => [
+      files.openFile('/dev/null', 2, 0, FileKind.character),
+      files.openFile('/dev/null', 2, 0, FileKind.character),
+    ],
     terminalRaw: (fd) => {
       native.terminalCalls.push(`raw ${fd}`);
       return Uint8Array.of(fd);

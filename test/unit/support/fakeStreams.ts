@@ -4,7 +4,6 @@ import type { NodeFiles } from './nodeFiles.ts';
 
 type StreamFunctions = Pick<
   NativeAddon,
-  | 'listenUnix'
   | 'serveStreams'
   | 'streamTake'
   | 'streamWrite'
@@ -150,7 +149,6 @@ export function fakeStreams(files: NodeFiles): FakeStreams {
       if (latest === undefined) throw new Error('nobody serves');
       return latest.connect();
     },
-    listenUnix: (path) => files.openFile(path, 0o102 /* O_RDWR | O_CREAT */, 0o600),
     serveStreams: (fd, onEvent) => {
       if (!files.open.has(fd)) throw Object.assign(new Error('no socket'), { code: 'EBADF' });
       latest = new Server(onEvent);

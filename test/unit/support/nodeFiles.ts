@@ -1,5 +1,18 @@
 /** The addon's file functions by way of node:fs. Locks are kept by path, as other processes would see them. */
-import { closeSync, fstatSync, ftruncateSync, openSync, readlinkSync, readSync, unlinkSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readlinkSync,
+  readSync,
+  type Stats,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
+import { FileKind, O_TMPFILE } from '../../../src/host/openFlags.ts';
 import type { NativeAddon } from '../../../src/native.ts';
 
 interface FileLock {
@@ -12,12 +25,18 @@ export type NodeFiles = Pick<
   | 'openFile'
   | 'closeFile'
   | 'readAt'
-  | 'removeFile'
+  | 'lockHolder'
+  | 'writeNow'
   | 'setFileSize'
   | 'lockRange'
-  | 'lockHolder'
+  | 'unlockRange'
   | 'fileId'
+  | 'fileIdAt'
   | 'imageSize'
+  | 'claimSocket'
+  | 'listenUnix'
+  | 'removeListeningSocket'
+  | 'disownFile'
 > & {
   /** Who has locked what, by path: one to write, or any number to read. */
   readonly locked: Map<string, FileLock[]>;
@@ -31,7 +50,12 @@ export function nodeFiles(): NodeFiles {
   return {
     locked,
     open,
-    openFile: (path, flags, mode) => {
+    openFile: (path, flags, mode, kinds) => {
+      const status = statSync(path, { throwIfNoEntry: false });
+      const temporary = (flags & O_TMPFILE) === O_TMPFILE;
+      if (status && !temporary && (kindOf(status) & kinds) === 0) {
+        throw Object.assign(new Error(`${path} is no regular file`), { code: 'ERR_TSVMM_FILE_KIND' });
+      }
       const fd = openSync(path, flags, mode);
       open.add(fd);
       return fd;
@@ -50,7 +74,7 @@ export function nodeFiles(): NodeFiles {
       const bytes = new Uint8Array(length);
       return bytes.subarray(0, readSync(fd, bytes, 0, length, offset));
     },
-    removeFile: unlinkSync,
+    writeNow: (fd, bytes) => writeSync(fd, bytes),
     setFileSize: ftruncateSync,
     lockRange: (fd, exclusive) => {
       const path = readlinkSync(`/proc/self/fd/${fd}`);
@@ -60,9 +84,39 @@ export function nodeFiles(): NodeFiles {
       return true;
     },
     lockHolder: () => null,
+    unlockRange: (fd) => {
+      for (const [path, locks] of locked) {
+        locked.set(
+          path,
+          locks.filter((lock) => lock.fd !== fd),
+        );
+      }
+    },
+    // A plain file stands for the socket, and /dev/null for its lock.
+    claimSocket: (path) => {
+      if (existsSync(path)) throw Object.assign(new Error(`EEXIST ${path}`), { code: 'EADDRINUSE' });
+      const lock = openSync('/dev/null', 'r');
+      open.add(lock);
+      return { lock, lockId: '' };
+    },
+    listenUnix: (path) => {
+      const listener = openSync(path, 'wx', 0o600);
+      open.add(listener);
+      return { listener, id: path };
+    },
+    removeListeningSocket: (path, id) => {
+      if (id !== '') unlinkSync(path);
+    },
+    disownFile: (fd) => {
+      open.delete(fd);
+    },
     fileId: (fd) => {
       const { dev, ino } = fstatSync(fd);
       return `${dev}:${ino}`;
+    },
+    fileIdAt: (path) => {
+      const status = statSync(path, { throwIfNoEntry: false });
+      return status ? `${status.dev}:${status.ino}` : null;
     },
     imageSize: (fd) => {
       const stat = fstatSync(fd);
@@ -71,4 +125,10 @@ export function nodeFiles(): NodeFiles {
       return stat.size;
     },
   };
+}
+
+function kindOf(status: Stats): number {
+  if (status.isFile()) return FileKind.regular;
+  if (status.isCharacterDevice()) return FileKind.character;
+  return status.isFIFO() ? FileKind.fifo : 0;
 }

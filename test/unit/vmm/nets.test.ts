@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { decode } from '../../../src/config/decode.ts';
 import { type NetConfig, netConfig } from '../../../src/config/devices/net.ts';
+import { FileKind } from '../../../src/host/openFlags.ts';
 import { describeError } from '../../../src/vmm/errors.ts';
 import { assignMacs, openNets } from '../../../src/vmm/nets.ts';
 import { type FakeNative, fakeNative } from '../support/fakeNative.ts';
@@ -196,10 +197,10 @@ describe('vhost-net', () => {
   function vhostNet(does: (count: number) => number): void {
     const { openFile } = native;
     let count = 0;
-    native.openFile = (path, flags, mode) =>
-      path === '/dev/vhost-net' ? does(++count) : openFile(path, flags, mode);
+    native.openFile = (path, flags, mode, kinds) =>
+      path === '/dev/vhost-net' ? does(++count) : openFile(path, flags, mode, kinds);
   }
-  const works = () => native.files.openFile('/dev/null', 2, 0);
+  const works = () => native.files.openFile('/dev/null', 2, 0, FileKind.character);
 
   it('is opened for each pair of queues where the host has it', async () => {
     vhostNet(works);

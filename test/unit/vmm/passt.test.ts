@@ -81,6 +81,30 @@ describe('startPasst', () => {
     expect(native.files.open.size).toBe(0);
   });
 
+  test('keeps no more than a part of what it says, without controls', async () => {
+    passtDoes(`i=0; while [ $i -lt 3000 ]; do printf '\\033[31mno route \\n' >&2; i=$((i+1)); done; exit 1`);
+    const error = await startPasst(native, { forwards: [] }).then(
+      () => undefined,
+      (reason: Error) => reason,
+    );
+    expect(error?.message).toMatch(
+      /^The user network does not start: \\x1b\[31mno route; \\x1b\[31mno route/,
+    );
+    expect(error?.message.length).toBeLessThan(10_000);
+  });
+
+  test('gives it nothing of the environment but where programs are', async () => {
+    process.env.TSVMM_TEST_SECRET = 'secret';
+    passtDoes(`export -p >${folder}/environment`);
+    native.closeFile(await startPasst(native, { forwards: [] }));
+    delete process.env.TSVMM_TEST_SECRET;
+    // The shell adds PWD and the like, and never a variable of ours.
+    const names = [...readFileSync(join(folder, 'environment'), 'utf8').matchAll(/^export (\w+)/gm)];
+    expect(names.map(([, name]) => name).filter((name) => name !== 'PWD' && name !== 'OLDPWD')).toEqual([
+      'PATH',
+    ]);
+  });
+
   test('names the package when it is not there', async () => {
     await expect(startPasst(native, { forwards: [] })).rejects.toThrow(/not installed.*"passt"/);
     expect(native.files.open.size).toBe(0);

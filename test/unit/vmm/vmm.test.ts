@@ -14,6 +14,7 @@ import { decode } from '../../../src/config/decode.ts';
 import { receiveMigrationData, sendMigrationData } from '../../../src/config/migration.ts';
 import { restoreConfig } from '../../../src/config/restore.ts';
 import { type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
+import { FileKind } from '../../../src/host/openFlags.ts';
 import type { MachineEvent } from '../../../src/native.ts';
 import { describeError, errorChain, type VmmError } from '../../../src/vmm/errors.ts';
 import { Vmm, type VmmOptions } from '../../../src/vmm/vmm.ts';
@@ -174,7 +175,7 @@ describe('devices of a VM that was only configured', () => {
 
   it('have their descriptors closed once: refused, removed, deleted', async () => {
     const vmm = newVmm();
-    const open = () => native.openFile('/dev/null', 0, 0);
+    const open = () => native.openFile('/dev/null', 0, 0, FileKind.character);
     const net = (id: string, fds: number[], more: object = {}) =>
       ({
         ...decode(vmConfig, { net: [{ id, num_queues: 2 * fds.length, ...more }] }).net?.[0],
@@ -610,7 +611,11 @@ describe('what the guest does', () => {
 describe('failing to boot', () => {
   it.each([
     ['a missing kernel', { payload: { kernel: '/no/kernel' } }, 'Cannot open kernel file /no/kernel'],
-    ['a folder for a kernel', { payload: { kernel: '/' } }, 'Cannot open kernel file /: not a regular file'],
+    [
+      'a folder for a kernel',
+      { payload: { kernel: '/' } },
+      'Cannot open kernel file /: / is no regular file',
+    ],
     [
       'no payload',
       { payload: {} },
@@ -620,7 +625,7 @@ describe('failing to boot', () => {
     [
       'a folder for a disk',
       { disks: [{ path: '/', readonly: true }] },
-      'Cannot use the disk /: not a regular file',
+      'Cannot open disk path /: / is no regular file',
     ],
     ['a missing source', { rng: { src: '/no/random' } }, 'Cannot open the source of random bytes /no/random'],
   ])('%s', async (_name, extra, message) => {
@@ -864,7 +869,8 @@ describe('consoles', () => {
     expect(native.machines[0]?.boot?.serial?.backend.kind).toBe('socket');
     await vmm.reboot();
     expect(vmm.info().config.console.file).toBe(join(folder, 'pty1'));
-    expect(readFileSync(log, 'utf8')).toBe('');
+    // Begun once in the VM's life: what tells the reason for a reboot stays.
+    expect(readFileSync(log, 'utf8')).toBe('from the guest');
     await vmm.shutdown();
     expect(existsSync(join(folder, 'serial'))).toBe(false);
     await vmm.boot();

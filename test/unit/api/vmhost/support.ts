@@ -7,6 +7,7 @@ import { onTestFinished } from 'vitest';
 import type { VmController } from '../../../../src/api/vmhost/controller.ts';
 import { listenVmhost } from '../../../../src/api/vmhost/server.ts';
 import type { VmmEvent, VmmExit } from '../../../../src/vmm/events.ts';
+import { bindSocket } from '../../support/boundSocket.ts';
 
 export function temporaryFolder(): string {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-vmhost-'));
@@ -58,7 +59,7 @@ export async function serve(): Promise<Served> {
   const socketPath = path.join(temporaryFolder(), 'vmhost.sock');
   const controller = new FakeController();
   const lines: string[] = [];
-  const claim = { socket: { path: socketPath }, release: () => {} };
+  const claim = { name: socketPath, listen: () => bindSocket(socketPath), release: () => {} };
   const service = await listenVmhost(controller, claim, { log: (line) => lines.push(line) });
   void controller.exited.then((exit) => service.close(exit));
   onTestFinished(() => service.close());

@@ -1,4 +1,4 @@
-#include "device/host_output.h"
+#include "core/host_output.h"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -1,0 +1,104 @@
+/** Text for a reader that may be slow, stuck or gone, and that nobody waits for. */
+
+/** What waits for the reader at most; a record that has no room is lost. In bytes. */
+const MAX_WAITING = 256 * 1024;
+const FIRST_RETRY_MS = 20;
+const LAST_RETRY_MS = 1000;
+/** How long the end of a process waits for a reader that is slow but reads. */
+const CLOSE_TIMEOUT_MS = 1000;
+
+/** Takes as many bytes as it can at once, and says how many. */
+export type WriteNow = (bytes: Uint8Array) => number;
+
+const encoder = new TextEncoder();
+
+export class BoundedOutput {
+  readonly #write: WriteNow;
+  readonly #lossRecord: (lost: number) => string;
+  #waiting: Uint8Array[] = [];
+  #waitingBytes = 0;
+  #lost = 0;
+  #retryMs = FIRST_RETRY_MS;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /** @param lossRecord says to the reader, once it reads again, how many records it has missed */
+  constructor(write: WriteNow, lossRecord: (lost: number) => string) {
+    this.#write = write;
+    this.#lossRecord = lossRecord;
+  }
+
+  /** Records that found no room, and that the reader has not been told of. */
+  get lost(): number {
+    return this.#lost;
+  }
+
+  /** Leaves as a whole, in order, or not at all. */
+  write(record: string): void {
+    if (this.#waiting.length > 0) this.#flush();
+    const bytes = encoder.encode(record);
+    if (this.#waitingBytes + bytes.length > MAX_WAITING) {
+      this.#lost++;
+      return;
+    }
+    this.#push(bytes);
+    if (this.#waiting.length === 1) this.#flush();
+  }
+
+  /** Waits a second at most until everything has left, and gives up what has not. */
+  async close(): Promise<void> {
+    const deadline = performance.now() + CLOSE_TIMEOUT_MS;
+    for (this.#flush(); this.#waiting.length > 0 && performance.now() < deadline; this.#flush()) {
+      await new Promise((resolve) => setTimeout(resolve, FIRST_RETRY_MS));
+    }
+    clearTimeout(this.#timer);
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+  }
+
+  #push(bytes: Uint8Array): void {
+    this.#waiting.push(bytes);
+    this.#waitingBytes += bytes.length;
+  }
+
+  #flush(): void {
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      const taken = this.#take(next);
+      this.#waitingBytes -= taken;
+      if (taken > 0) this.#retryMs = FIRST_RETRY_MS;
+      if (taken < next.length) {
+        this.#waiting[0] = next.subarray(taken);
+        this.#retryLater();
+        return;
+      }
+      this.#waiting.shift();
+      if (this.#waiting.length === 0) this.#tellLoss();
+    }
+  }
+
+  #take(bytes: Uint8Array): number {
+    try {
+      return this.#write(bytes);
+    } catch {
+      // Somebody closed the descriptor: there is nobody to tell, and nothing to wait for.
+      return bytes.length;
+    }
+  }
+
+  #tellLoss(): void {
+    if (this.#lost === 0) return;
+    const record = encoder.encode(this.#lossRecord(this.#lost));
+    this.#lost = 0;
+    this.#push(record);
+  }
+
+  /** Ever more rarely, because an idle process is to stay idle. */
+  #retryLater(): void {
+    if (this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#flush();
+    }, this.#retryMs);
+    this.#timer.unref();
+    this.#retryMs = Math.min(2 * this.#retryMs, LAST_RETRY_MS);
+  }
+}

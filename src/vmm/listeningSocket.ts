@@ -1,0 +1,58 @@
+/** UNIX sockets of the host that this process listens on. */
+import type { NativeAddon } from '../native.ts';
+
+/** The right to listen on a path: nobody else can get it, whether there is a socket yet or not. */
+export interface SocketPath {
+  /** Makes the socket, once. @returns its descriptor, the caller's */
+  listen(): number;
+  /** Removes the socket and gives the claim back. Idempotent. */
+  close(): void;
+}
+
+export interface SocketOwner {
+  readonly listener: number;
+  /** Removes the socket and closes it. Idempotent. */
+  close(): void;
+}
+
+export type Sockets = Pick<NativeAddon, 'claimSocket' | 'listenUnix' | 'removeListeningSocket' | 'closeFile'>;
+
+/** @throws Error of `claimSocket` */
+export function claimSocketPath(native: Sockets, path: string): SocketPath {
+  const { lock, lockId } = native.claimSocket(path);
+  let open = true;
+  let id = '';
+  return {
+    listen: () => {
+      const socket = native.listenUnix(path);
+      id = socket.id;
+      return socket.listener;
+    },
+    close: () => {
+      if (!open) return;
+      open = false;
+      // First, because the lock is what keeps the next process from the path.
+      native.removeListeningSocket(path, id, lockId);
+      native.closeFile(lock);
+    },
+  };
+}
+
+/** @throws Error of `claimSocket` or `listenUnix`, with nothing left behind */
+export function listenAt(native: Sockets, path: string): SocketOwner {
+  const claim = claimSocketPath(native, path);
+  try {
+    const listener = claim.listen();
+    let open = true;
+    const close = () => {
+      if (!open) return;
+      open = false;
+      claim.close();
+      native.closeFile(listener);
+    };
+    return { listener, close };
+  } catch (error) {
+    claim.close();
+    throw error;
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * The one place that opens files by names from a configuration or a command line, with the rule for each use. Whatever a name
+ * leads to, opening it blocks nobody, truncates nothing and changes no controlling terminal (`NativeAddon.openFile`).
+ */
+import {
+  FileKind,
+  O_APPEND,
+  O_CREAT,
+  O_DIRECT,
+  O_NONBLOCK,
+  O_RDONLY,
+  O_RDWR,
+  O_TMPFILE,
+  O_WRONLY,
+  PRIVATE_FILE,
+} from '../host/openFlags.ts';
+import type { NativeAddon } from '../native.ts';
+import { VmmError } from './errors.ts';
+
+type Opener = Pick<NativeAddon, 'openFile'>;
+
+/** Somebody else has the lock, perhaps a process that was killed and is not quite gone. */
+export class FileInUse extends VmmError {}
+
+/** What has bytes at offsets. */
+const STORAGE = FileKind.regular | FileKind.block;
+/** Random bytes come from devices, and in tests from files; a FIFO could keep its readers waiting. */
+const ENTROPY = FileKind.regular | FileKind.character;
+const OUTPUT = FileKind.regular | FileKind.character | FileKind.fifo;
+
+/** A kernel, firmware or initramfs. */
+export function openPayload(native: Opener, path: string): number {
+  return native.openFile(path, O_RDONLY, 0, STORAGE);
+}
+
+/** One file of a disk image. */
+export function openImage(
+  native: Opener,
+  path: string,
+  { write, direct }: { readonly write: boolean; readonly direct: boolean },
+): number {
+  return native.openFile(path, (write ? O_RDWR : O_RDONLY) | (direct ? O_DIRECT : 0), 0, STORAGE);
+}
+
+/** A file behind persistent memory. */
+export function openMemory(native: Opener, path: string, { write }: { readonly write: boolean }): number {
+  return native.openFile(path, write ? O_RDWR : O_RDONLY, 0, STORAGE);
+}
+
+/** A file without a name in a folder. Throws with code ENOTDIR if the path is none of a folder. */
+export function openTemporaryMemory(native: Opener, folder: string): number {
+  return native.openFile(folder, O_RDWR | O_TMPFILE, PRIVATE_FILE, FileKind.regular);
+}
+
+export function openEntropySource(native: Opener, path: string): number {
+  return native.openFile(path, O_RDONLY, 0, ENTROPY);
+}
+
+/** A file that text is appended to; made, as the user's alone, if it is not there. Writing to it does not block either. */
+export function openOutput(native: Opener, path: string, mode: number = PRIVATE_FILE): number {
+  return native.openFile(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, mode, OUTPUT);
+}
+
+/** Another descriptor of an open file, for buffered reading. Its name may lead elsewhere by now. */
+export function reopenForReading(native: Opener, fd: number): number {
+  return native.openFile(`/proc/self/fd/${fd}`, O_RDONLY, 0, STORAGE);
+}
+
+/** A device of the host's kernel. */
+export function openDevice(native: Opener, path: string): number {
+  return native.openFile(path, O_RDWR, 0, FileKind.character);
+}

@@ -1,0 +1,19 @@
+/** Text of a guest, a file or another program, on its way to a terminal or a log. */
+
+/** Controls (with line ends), what turns the direction of text, line and paragraph separators, halves of characters. */
+const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+
+const SHORT: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+
+/** `text` on one line, with escapes in place of what could move a cursor, forge a line or hide text. Idempotent. */
+export function printable(text: string): string {
+  return text.replace(
+    UNPRINTABLE,
+    (character) => SHORT[character] ?? escapeOf(character.codePointAt(0) as number),
+  );
+}
+
+function escapeOf(code: number): string {
+  const hex = code.toString(16);
+  return code < 0x100 ? `\\x${hex.padStart(2, '0')}` : `\\u{${hex}}`;
+}
