@@ -301,18 +301,25 @@ export interface NativeAddon {
   machineCreate(spec: MachineSpec, onEvent: (event: MachineEvent) => void): MachineHandle;
   /** Loads, adds devices and starts the vCPUs. */
   machineBoot(machine: MachineHandle, boot: BootSpec): Promise<void>;
+  /**
+   * Rejects with ETIMEDOUT, and names what it waited for, if a vCPU or a device does not come to rest for 10 s; the guest
+   * then goes on as before.
+   */
   machinePause(machine: MachineHandle): Promise<void>;
   machineResume(machine: MachineHandle): Promise<void>;
   /**
-   * Stops everything and frees all host resources of the machine. Idempotent; no event is sent afterwards. A boot that is
-   * in progress fails soon, with ECANCELED where it takes long.
+   * Stops everything and frees all host resources of the machine; what is in progress is called off. Idempotent; no event
+   * is sent afterwards. Rejects with ETIMEDOUT, and names what it waited for, if something does not come to its end for
+   * `timeoutMs` (10 s unless given): the machine is gone then, but its memory and files are kept until that has.
    */
-  machineDestroy(machine: MachineHandle): Promise<void>;
+  machineDestroy(machine: MachineHandle, timeoutMs?: number): Promise<void>;
+  /** The machine is going to be destroyed: what is in progress fails with ECANCELED as soon as it can. */
+  machineCallOff(machine: MachineHandle): void;
   /** Whether the machine keeps the process's event loop alive, which it does at first. */
   machineKeepAlive(handle: MachineHandle, alive: boolean): void;
   machinePowerButton(machine: MachineHandle): void;
   machineNmi(machine: MachineHandle): void;
-  /** Gives a disk another size in bytes, a multiple of 512, and tells the guest. */
+  /** Gives a disk another size in bytes, a multiple of 512, and tells the guest. ETIMEDOUT as for machinePause. */
   machineResizeDisk(machine: MachineHandle, id: string, bytes: number): Promise<void>;
   machineResizeConsole(machine: MachineHandle, columns: number, rows: number): void;
   /** Tells the guest that it is a copy, or went back in time, by 16 bytes that it has not seen before. */
@@ -431,6 +438,11 @@ export interface NativeAddon {
   writeNow(fd: number, bytes: Uint8Array): number;
   /** Up to 256 bytes that nobody can guess. */
   randomBytes(length: number): Uint8Array;
+  /**
+   * Ends the process with this exit code, without handlers and without waiting for threads: for one whose threads may be
+   * stuck in the kernel, after everything else has been done.
+   */
+  exitAtOnce(code: number): never;
 }
 
 let loaded: NativeAddon | undefined;

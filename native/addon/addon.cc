@@ -1,7 +1,9 @@
 #include <napi.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 
 #include "addon/convert.h"
 #include "addon/convert_fields.h"
@@ -65,7 +67,23 @@ Napi::Value machine_boot(Arguments info) {
 
 Napi::Value machine_pause(Arguments info) { return unwrap(info[0]).pause(info.Env()); }
 Napi::Value machine_resume(Arguments info) { return unwrap(info[0]).resume(info.Env()); }
-Napi::Value machine_destroy(Arguments info) { return unwrap(info[0]).destroy(info.Env()); }
+
+Napi::Value machine_destroy(Arguments info) {
+  const auto timeout = info[1].IsUndefined()
+                           ? std::chrono::milliseconds(Machine::kTimeout)
+                           : std::chrono::milliseconds(to_uint(info[1], "timeoutMs", UINT32_MAX));
+  return unwrap(info[0]).destroy(info.Env(), timeout);
+}
+
+Napi::Value machine_call_off(Arguments info) {
+  unwrap(info[0]).machine().cancel();
+  return info.Env().Undefined();
+}
+
+/// Runs no handlers, and waits for no thread: some may be stuck in the kernel.
+Napi::Value exit_at_once(Arguments info) {
+  ::_exit(static_cast<int>(to_uint(info[0], "code", UINT8_MAX)));
+}
 
 Napi::Value machine_keep_alive(Arguments info) {
   unwrap(info[0]).keep_alive(info.Env(), info[1].ToBoolean());
@@ -437,6 +455,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<machine_resume>(exports, "machineResume");
   add<machine_destroy>(exports, "machineDestroy");
   add<machine_keep_alive>(exports, "machineKeepAlive");
+  add<machine_call_off>(exports, "machineCallOff");
   add<machine_power_button>(exports, "machinePowerButton");
   add<machine_nmi>(exports, "machineNmi");
   add<machine_resize_disk>(exports, "machineResizeDisk");
@@ -484,6 +503,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<read_at_function>(exports, "readAt");
   add<set_file_size_function>(exports, "setFileSize");
   add<write_now_function>(exports, "writeNow");
+  add<exit_at_once>(exports, "exitAtOnce");
   add<random_bytes_function>(exports, "randomBytes");
   return exports;
 }

@@ -7,8 +7,9 @@
 namespace tsvmm {
 namespace {
 
-/// How long the ends of all machines may take together. A disk that does not answer keeps its
-/// machine alive for longer: its threads then stay, which is why the library is never unloaded.
+/// How long the ends of all machines may take together. A disk that does not answer keeps what it
+/// uses of its machine for longer: its threads then stay, which is why the library is never
+/// unloaded.
 constexpr std::chrono::seconds kCloseLimit{10};
 
 }  // namespace

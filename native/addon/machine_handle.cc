@@ -4,11 +4,15 @@
 #include <utility>
 
 #include "addon/convert.h"
+#include "hypervisor/kvm/kvm_vm.h"
 
 namespace tsvmm {
 namespace {
 
 constexpr napi_type_tag kMachineTag{0x7473766d6d2d6d61, 0x6368696e652d3031};
+
+/// How long an environment that ends waits for its machines' disks.
+constexpr std::chrono::seconds kLeaveTimeout{3};
 
 /// What an operation ended with.
 std::optional<Error> attempt(const std::function<void()>& operation) noexcept {
@@ -34,7 +38,7 @@ void MachineHandle::start_building(std::shared_ptr<SpareVm> spare) {
   // destructor waits for.
   control_->submit(
       [this, spare = std::move(spare)] {
-        build_failure_ = attempt([&] { machine_.build(spare.get()); });
+        build_failure_ = attempt([&] { machine_.build(kvm_maker(spare)); });
       },
       true);
 }
@@ -59,10 +63,10 @@ Napi::Promise MachineHandle::resize_disk(Napi::Env env, std::string id, uint64_t
   return run(env, [this, id = std::move(id), bytes] { machine_.resize_disk(id, bytes); });
 }
 
-Napi::Promise MachineHandle::destroy(Napi::Env env) {
+Napi::Promise MachineHandle::destroy(Napi::Env env, std::chrono::milliseconds timeout) {
   ending_ = true;
   machine_.cancel();
-  return run(env, [this] { machine_.destroy(); });
+  return run(env, [this, timeout] { machine_.destroy(timeout); });
 }
 
 void MachineHandle::abandon() noexcept {
@@ -72,7 +76,7 @@ void MachineHandle::abandon() noexcept {
   try {
     submit([this] { machine_.destroy(); }, [](Napi::Env, const std::optional<Error>&) {});
   } catch (const Error&) {
-    machine_.destroy();
+    (void)attempt([this] { machine_.destroy(); });
   }
 }
 
@@ -80,15 +84,19 @@ std::future<void> MachineHandle::leave() noexcept {
   channel_->cut();
   ending_ = true;
   machine_.cancel();
+  const auto end = [this] {
+    // What does not come to its end keeps what it needs, and needs nothing of an environment.
+    (void)attempt([this] { machine_.destroy(kLeaveTimeout); });
+  };
   auto ended = std::make_shared<std::promise<void>>();
   std::future<void> future = ended->get_future();
   try {
-    control_->submit([self = shared_from_this(), ended] {
-      self->machine_.destroy();
+    control_->submit([self = shared_from_this(), end, ended] {
+      end();
       ended->set_value();
     });
   } catch (const Error&) {
-    machine_.destroy();
+    end();
     ended->set_value();
   }
   return future;

@@ -2,6 +2,7 @@
 
 #include <napi.h>
 
+#include <chrono>
 #include <functional>
 #include <future>
 #include <memory>
@@ -9,6 +10,7 @@
 
 #include "addon/event_channel.h"
 #include "core/error.h"
+#include "hypervisor/kvm/empty_vm.h"
 #include "machine/control_thread.h"
 #include "machine/machine.h"
 
@@ -26,7 +28,8 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
   Napi::Promise pause(Napi::Env env);
   Napi::Promise resume(Napi::Env env);
   Napi::Promise resize_disk(Napi::Env env, std::string id, uint64_t bytes);
-  Napi::Promise destroy(Napi::Env env);
+  /// What is in progress is called off, and fails as soon as it can.
+  Napi::Promise destroy(Napi::Env env, std::chrono::milliseconds timeout);
   /// Whether the machine keeps the event loop alive; it does at first.
   void keep_alive(Napi::Env env, bool alive) noexcept { channel_->keep_alive(env, alive); }
   /// JavaScript thread, when the handle was collected: nobody can call destroy() any more.

@@ -5,9 +5,14 @@
 
 namespace tsvmm {
 
+std::string errno_text(int error_number) {
+  const char* text = strerrordesc_np(error_number);
+  return text != nullptr ? text : "unknown error " + std::to_string(error_number);
+}
+
 Error Error::from_errno(const std::string& what, int error_number) {
   const char* name = strerrorname_np(error_number);
-  return {name != nullptr ? name : "EUNKNOWN", what + ": " + strerrordesc_np(error_number)};
+  return {name != nullptr ? name : "EUNKNOWN", what + ": " + errno_text(error_number)};
 }
 
 int check_errno(int result, const char* what) {

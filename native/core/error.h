@@ -22,6 +22,10 @@ class Error : public std::runtime_error {
   std::string code_;
 };
 
+/// What an errno means, for people. Kernels return numbers that the C library has no text for, such
+/// as ENOTSUPP (524).
+std::string errno_text(int error_number);
+
 /// Throws Error::from_errno(what, errno) if `result` is negative; returns it otherwise.
 int check_errno(int result, const char* what);
 

@@ -75,43 +75,69 @@ void EventLoop::remove(int fd) {
   call(erase);
 }
 
-void EventLoop::post(std::function<void()> task) {
+bool EventLoop::Job::wait(const Deadline& deadline) {
+  std::unique_lock lock(mutex_);
+  return deadline.wait(lock, changed_, [this] { return finished_; });
+}
+
+void EventLoop::Job::finish() noexcept {
   const std::lock_guard lock(mutex_);
+  finished_ = true;
+  changed_.notify_all();
+}
+
+void EventLoop::enqueue_locked(Task task) {
   ensure_started_locked();
-  if (stopping_) return;
   tasks_.push_back(std::move(task));
   wake_locked();
 }
 
-void EventLoop::call(const std::function<void()>& task) {
-  std::unique_lock lock(mutex_);
-  if (stopping_) return;
-  if (on_loop_thread_locked()) {
-    lock.unlock();
-    task();
-    return;
+void EventLoop::post(std::function<void()> task) {
+  const std::lock_guard lock(mutex_);
+  if (!stopping_) enqueue_locked({std::move(task), nullptr});
+}
+
+std::shared_ptr<EventLoop::Job> EventLoop::begin(std::function<void()> task) {
+  auto job = std::make_shared<Job>();
+  const std::lock_guard lock(mutex_);
+  if (stopping_) {
+    job->finish();
+  } else {
+    enqueue_locked({std::move(task), job});
   }
-  ensure_started_locked();
-  bool done = false;
-  tasks_.push_back([this, &task, &done] {
+  return job;
+}
+
+void EventLoop::call(const std::function<void()>& task) {
+  bool here;
+  {
+    const std::lock_guard lock(mutex_);
+    here = on_loop_thread_locked() && !stopping_;
+  }
+  if (here) {
     task();
-    const std::lock_guard done_lock(mutex_);
-    done = true;
-    changed_.notify_all();
+  } else {
+    (void)begin(task)->wait(Deadline::never());
+  }
+}
+
+void EventLoop::begin_pause() {
+  const std::lock_guard lock(mutex_);
+  if (pause_requested_) return;
+  pause_requested_ = true;
+  if (thread_.joinable() && !stopping_) wake_locked();
+}
+
+bool EventLoop::wait_paused(const Deadline& deadline) {
+  std::unique_lock lock(mutex_);
+  return deadline.wait(lock, changed_, [this] {
+    return paused_ || stopping_ || !thread_.joinable() || !pause_requested_;
   });
-  wake_locked();
-  // `stopped_` and not `stopping_`: until the thread has ended the task may still be running on our
-  // stack.
-  changed_.wait(lock, [this, &done] { return done || stopped_; });
 }
 
 void EventLoop::pause() {
-  std::unique_lock lock(mutex_);
-  if (pause_requested_) return;
-  pause_requested_ = true;
-  if (!thread_.joinable() || stopping_) return;
-  wake_locked();
-  changed_.wait(lock, [this] { return paused_ || stopped_ || !pause_requested_; });
+  begin_pause();
+  (void)wait_paused(Deadline::never());
 }
 
 void EventLoop::resume() {
@@ -130,11 +156,15 @@ void EventLoop::stop() {
     changed_.notify_all();
   }
   if (thread_.joinable()) thread_.join();
-  const std::lock_guard lock(mutex_);
-  stopped_ = true;
-  changed_.notify_all();
-  watches_.clear();
-  tasks_.clear();
+  std::vector<Task> dropped;
+  {
+    const std::lock_guard lock(mutex_);
+    watches_.clear();
+    dropped.swap(tasks_);
+  }
+  for (const Task& task : dropped) {
+    if (task.job) task.job->finish();
+  }
 }
 
 void EventLoop::run() {
@@ -175,12 +205,16 @@ void EventLoop::dispatch(uint64_t tag, uint32_t epoll_events) {
 }
 
 void EventLoop::run_tasks() {
-  std::vector<std::function<void()>> tasks;
+  std::vector<Task> tasks;
   {
     const std::lock_guard lock(mutex_);
     tasks.swap(tasks_);
   }
-  for (const auto& task : tasks) task();
+  for (Task& task : tasks) {
+    task.function();
+    task.function = nullptr;
+    if (task.job) task.job->finish();
+  }
 }
 
 void EventLoop::hold_while_paused() {

@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/deadline.h"
 #include "core/event_fd.h"
 
 namespace tsvmm {
@@ -18,10 +19,28 @@ namespace tsvmm {
 /// An epoll loop on a named thread of its own, started by the first use. Handlers run on that
 /// thread only.
 ///
-/// add, modify, remove, post and call may be used from any thread, including the loop's own.
+/// add, modify, remove, post, begin and call may be used from any thread, including the loop's own.
+///
+/// remove() and call() wait for as long as it takes, which on a loop whose handlers can be stuck
+/// (in a system call on a disk, for one) is for ever: there, from other threads, begin() is used.
 class EventLoop {
  public:
   using Handler = std::function<void(uint32_t epoll_events)>;
+
+  /// A task on its way through a loop.
+  class Job {
+   public:
+    /// True once the task has run, or been dropped because the loop stopped.
+    [[nodiscard]] bool wait(const Deadline& deadline);
+
+   private:
+    friend class EventLoop;
+    void finish() noexcept;
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    bool finished_ = false;
+  };
 
   explicit EventLoop(std::string thread_name);
   ~EventLoop();
@@ -39,6 +58,9 @@ class EventLoop {
 
   /// Runs `task` on the loop's thread, later.
   void post(std::function<void()> task);
+  /// Runs `task` on the loop's thread, later, for who wants to know when. The task may run at any
+  /// time until the loop has stopped, also if nobody waited for it until then.
+  std::shared_ptr<Job> begin(std::function<void()> task);
   /// Runs `task` on the loop's thread and waits for its end; runs it in place if called from there.
   void call(const std::function<void()>& task);
 
@@ -46,10 +68,14 @@ class EventLoop {
   /// at it from time to time. On the loop's thread.
   [[nodiscard]] bool is_wanted() const noexcept { return wanted_.load(std::memory_order_relaxed); }
 
-  /// Waits until the handler in progress has ended, then holds the loop. Tasks of call() and post()
-  /// wait as well. Not from the loop's own thread. Nothing happens if already paused.
-  void pause();
+  /// Asks the loop to hold when the handler in progress has ended. Tasks wait then as well.
+  void begin_pause();
+  /// True once the loop is held, which lasts until resume(). Not from the loop's own thread.
+  [[nodiscard]] bool wait_paused(const Deadline& deadline);
+  /// Lets the loop go on, or takes a begin_pause() back.
   void resume();
+  /// Both of the first two, however long it takes.
+  void pause();
 
   /// Ends and joins the thread, drops all handlers. Also releases a paused loop. Idempotent; the
   /// loop does not start again. Tasks not yet run are dropped, and a call() that waits for one
@@ -63,8 +89,14 @@ class EventLoop {
                           ///< number
   };
 
+  struct Task {
+    std::function<void()> function;
+    std::shared_ptr<Job> job;  ///< nullptr if nobody waits
+  };
+
   void ensure_started_locked();
   void wake_locked() noexcept;
+  void enqueue_locked(Task task);
   void run();
   void run_tasks();
   void dispatch(uint64_t tag, uint32_t epoll_events);
@@ -78,11 +110,10 @@ class EventLoop {
   std::condition_variable changed_;
   std::unordered_map<int, std::shared_ptr<Watch>> watches_;
   uint32_t next_generation_ = 0;
-  std::vector<std::function<void()>> tasks_;
+  std::vector<Task> tasks_;
   std::thread thread_;
   std::atomic<bool> wanted_ = false;
   bool stopping_ = false;  ///< asked to end
-  bool stopped_ = false;   ///< ended: no task runs any more
   bool pause_requested_ = false;
   bool paused_ = false;
 };

@@ -4,12 +4,30 @@
 #include <sched.h>
 
 #include <csignal>
+#include <optional>
 #include <string>
 #include <system_error>
 
 #include "core/error.h"
 
 namespace tsvmm {
+namespace {
+
+/// The host CPUs that the calling thread could use when it began; none for threads that were not
+/// made here, and on hosts with more CPUs than the set can name.
+thread_local std::optional<cpu_set_t> initial_cpus;
+
+/// A thread inherits its creator's CPUs. Who pinned a vCPU, here or from outside, did not mean the
+/// device threads that it starts: they get what the creator had when it began.
+std::optional<cpu_set_t> adopt_cpus(const std::optional<cpu_set_t>& wanted) {
+  cpu_set_t inherited;
+  if (::sched_getaffinity(0, sizeof inherited, &inherited) != 0) return std::nullopt;
+  if (!wanted || CPU_EQUAL(&inherited, &*wanted)) return inherited;
+  // Refused if the process may not use any of them by now; the inherited ones do then.
+  return ::sched_setaffinity(0, sizeof *wanted, &*wanted) == 0 ? wanted : inherited;
+}
+
+}  // namespace
 
 std::thread spawn_thread(const std::string& name, std::function<void()> body) {
   // A thread inherits its creator's mask: block around the creation so that no signal finds it
@@ -21,10 +39,12 @@ std::thread spawn_thread(const std::string& name, std::function<void()> body) {
   sigdelset(&all, SIGBUS);
   pthread_sigmask(SIG_SETMASK, &all, &previous);
   try {
-    std::thread thread([short_name = name.substr(0, 15), body = std::move(body)] {
-      pthread_setname_np(pthread_self(), short_name.c_str());
-      body();
-    });
+    std::thread thread(
+        [short_name = name.substr(0, 15), cpus = initial_cpus, body = std::move(body)] {
+          pthread_setname_np(pthread_self(), short_name.c_str());
+          initial_cpus = adopt_cpus(cpus);
+          body();
+        });
     pthread_sigmask(SIG_SETMASK, &previous, nullptr);
     return thread;
   } catch (const std::system_error& error) {

@@ -8,8 +8,9 @@
 namespace tsvmm {
 
 /// The one place where the core makes threads: named (15 characters are kept), every signal blocked
-/// except the vCPU kick, so that signals stay with the runtime. `body` must not throw. Throws Error
-/// if no thread can be made.
+/// except the vCPU kick, so that signals stay with the runtime. A thread made by another one of
+/// these may use the host CPUs that its creator began with, whatever that was pinned to since.
+/// `body` must not throw. Throws Error if no thread can be made.
 std::thread spawn_thread(const std::string& name, std::function<void()> body);
 
 /// Restricts the calling thread to the given host CPUs; an empty list changes nothing. Throws

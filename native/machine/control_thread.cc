@@ -29,7 +29,13 @@ void ControlThread::submit(std::function<void()> operation, bool linger) {
   }
   // The previous thread has left its loop for good, so this wait is short.
   if (thread_.joinable()) thread_.join();
-  thread_ = spawn_thread("machine-control", [state = state_] { run(*state); });
+  try {
+    thread_ = spawn_thread("machine-control", [state = state_] { run(*state); });
+  } catch (...) {
+    // What is reported as failed must not run with the next one.
+    state_->items.pop_back();
+    throw;
+  }
   state_->running = true;
 }
 

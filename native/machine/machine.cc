@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "core/error.h"
-#include "hypervisor/kvm/kvm_vm.h"
 #include "machine/image_loader.h"
 
 namespace tsvmm {
@@ -24,146 +23,7 @@ const char* name_of(VcpuExit::Reason reason) {
   }
 }
 
-}  // namespace
-
-Machine::Machine(MachineSpec spec, MachineEventSink& events)
-    : spec_(std::move(spec)), events_(events) {}
-
-Machine::~Machine() { destroy(); }
-
-void Machine::build(SpareVm* spare) {
-  const std::lock_guard lock(mutex_);
-  uint32_t highest_apic_id = 0;
-  for (const VcpuPlacement& vcpu : spec_.vcpus) {
-    highest_apic_id = std::max(highest_apic_id, vcpu.apic_id);
-  }
-  memory_ = std::make_unique<GuestMemory>(spec_.memory, spec_.memory_options);
-  vm_ = std::make_unique<KvmVm>(spare != nullptr ? spare->take() : EmptyVm{}, *memory_,
-                                highest_apic_id);
-  vcpus_ = std::make_unique<VcpuGroup>(
-      *vm_, [this](unsigned index, const VcpuExit& exit) { on_vcpu_exit(index, exit); });
-  vcpus_->create(spec_.vcpus);
-}
-
-void Machine::boot(BootSpec boot) {
-  const std::lock_guard lock(mutex_);
-  if (!vcpus_ || devices_) throw Error("ERR_TSVMM_NO_MACHINE", "this machine cannot be booted");
-  vcpus_->set_up(std::move(boot.vcpus));  // on their threads, meanwhile
-  load_images(*memory_, boot.load, cancellation_);
-  vm_generation_ = boot.vm_generation;
-  devices_ =
-      std::make_unique<PlatformDevices>(boot, *memory_, *vm_, cancellation_,
-                                        [this](MachineEvent event) { report(std::move(event)); });
-  vcpus_->start(*devices_);
-}
-
-void Machine::pause() {
-  const std::lock_guard lock(mutex_);
-  if (!devices_) throw Error("ERR_TSVMM_NO_MACHINE", "this machine does not run");
-  vcpus_->pause();
-  vm_->save_clock();
-  try {
-    devices_->pause();
-  } catch (...) {
-    // The guest goes on rather than staying half paused.
-    vm_->restore_clock();
-    devices_->resume();
-    vcpus_->resume();
-    throw;
-  }
-}
-
-void Machine::resume() {
-  const std::lock_guard lock(mutex_);
-  if (!devices_) throw Error("ERR_TSVMM_NO_MACHINE", "this machine does not run");
-  vm_->restore_clock();
-  devices_->resume();
-  vcpus_->resume();
-}
-
-void Machine::resize_disk(const std::string& id, uint64_t bytes) {
-  const std::lock_guard lock(mutex_);
-  if (!devices_) throw Error("ERR_TSVMM_NO_MACHINE", "this machine does not run");
-  devices_->resize_disk(id, bytes);
-}
-
-void Machine::destroy() {
-  ended_.store(true);
-  const std::lock_guard lock(mutex_);
-  // vCPUs use the devices until they are joined; a device's thread may report to the vCPUs until
-  // the devices are gone.
-  if (vcpus_) vcpus_->join();
-  if (vm_) vm_->prepare_to_go();
-  devices_.reset();
-  vcpus_.reset();
-  vm_.reset();
-  memory_.reset();
-}
-
-void Machine::press_power_button() {
-  const auto lock = lock_running();
-  devices_->press_power_button();
-}
-
-void Machine::inject_nmi() {
-  const auto lock = lock_running();
-  vcpus_->inject_nmi();
-}
-
-void Machine::resize_console(uint16_t columns, uint16_t rows) {
-  const auto lock = lock_running();
-  devices_->resize_console(columns, rows);
-}
-
-void Machine::set_vm_generation(std::span<const uint8_t, 16> id) {
-  const auto lock = lock_running();
-  if (!memory_->write(vm_generation_, id)) {
-    throw Error("EINVAL", "the VM generation id is outside memory");
-  }
-  devices_->vm_generation_changed();
-}
-
-void Machine::resize_balloon(uint64_t size) {
-  const auto lock = lock_running();
-  if (!devices_->resize_balloon(size)) throw Error("ENODEV", "the machine has no balloon");
-}
-
-uint64_t Machine::balloon_size() {
-  const auto lock = lock_running();
-  return devices_->balloon_size();
-}
-
-std::vector<PlatformDevices::DeviceCounters> Machine::counters() {
-  const auto lock = lock_running();
-  return devices_->counters();
-}
-
-PostCodeState Machine::post_code() {
-  const auto lock = lock_running();
-  return devices_->post_code();
-}
-
-std::unique_lock<std::mutex> Machine::lock_running() {
-  std::unique_lock lock(mutex_, std::try_to_lock);
-  if (!lock) throw Error("EBUSY", "the machine is being changed");
-  if (!devices_) throw Error("ERR_TSVMM_NO_MACHINE", "this machine does not run");
-  return lock;
-}
-
-void Machine::report(MachineEvent event) noexcept {
-  if (event.ends_run()) {
-    if (ended_.exchange(true)) return;
-    vcpus_->stop();
-  }
-  events_.emit(std::move(event));
-}
-
-void Machine::on_vcpu_exit(unsigned index, const VcpuExit& exit) {
-  // KVM answers so where the host has nothing behind a page of the guest's.
-  if (exit.reason == VcpuExit::Reason::kRunFailed && exit.code == EFAULT &&
-      devices_->repair_memory()) {
-    return;
-  }
+void report_exit(EventGate& events, unsigned index, const VcpuExit& exit) {
   MachineEvent event{};
   event.vcpu = index;
   if (exit.reason == VcpuExit::Reason::kTripleFault) {
@@ -175,9 +35,177 @@ void Machine::on_vcpu_exit(unsigned index, const VcpuExit& exit) {
     event.code = exit.code;
     event.detail = exit.detail;
   }
-  report(std::move(event));
-  // Also if somebody else's event came first: this vCPU must not enter the guest again.
-  vcpus_->stop();
+  events.report(std::move(event));
+}
+
+std::string join(const std::vector<std::string>& sentences) {
+  std::string joined;
+  for (const std::string& sentence : sentences) joined += (joined.empty() ? "" : "; ") + sentence;
+  return joined;
+}
+
+}  // namespace
+
+using Operation = MachineState::Operation;
+
+Machine::Machine(MachineSpec spec, MachineEventSink& events)
+    : spec_(std::move(spec)), parts_(std::make_unique<MachineParts>()) {
+  parts_->events = std::make_shared<EventGate>(events);
+}
+
+Machine::~Machine() {
+  try {
+    destroy();
+  } catch (const Error&) {
+    // What is left of it is kept.
+  }
+}
+
+void Machine::build(const MakeVm& make_vm) {
+  auto building = begin(Operation::kBuild);
+  uint32_t highest_apic_id = 0;
+  for (const VcpuPlacement& vcpu : spec_.vcpus) {
+    highest_apic_id = std::max(highest_apic_id, vcpu.apic_id);
+  }
+  MachineParts& parts = *parts_;
+  parts.memory = std::make_unique<GuestMemory>(spec_.memory, spec_.memory_options, cancellation_);
+  parts.vm = make_vm(*parts.memory, highest_apic_id);
+  // An exit ends the run, also where another event was first: that vCPU must not enter the guest
+  // again.
+  parts.vcpus = std::make_unique<VcpuGroup>(
+      *parts.vm, [&parts, events = parts.events](unsigned index, const VcpuExit& exit) {
+        // KVM answers so where the host has nothing behind a page of the guest's.
+        if (exit.reason == VcpuExit::Reason::kRunFailed && exit.code == EFAULT &&
+            parts.devices->repair_memory()) {
+          return;
+        }
+        report_exit(*events, index, exit);
+        parts.vcpus->stop();
+      });
+  parts.events->on_end_of_run([&parts] { parts.vcpus->stop(); });
+  parts.vcpus->create(spec_.vcpus);
+  cancellation_.check();
+  building.commit();
+}
+
+void Machine::boot(BootSpec boot) {
+  auto booting = begin(Operation::kBoot);
+  MachineParts& parts = *parts_;
+  parts.vcpus->set_up(std::move(boot.vcpus));  // on their threads, meanwhile
+  load_images(*parts.memory, boot.load, cancellation_);
+  parts.vm_generation = boot.vm_generation;
+  parts.devices = std::make_unique<PlatformDevices>(
+      boot, *parts.memory, *parts.vm, cancellation_,
+      [events = parts.events](MachineEvent event) { events->report(std::move(event)); });
+  parts.vcpus->start(*parts.devices, Deadline::never().unless(cancellation_));
+  cancellation_.check();
+  booting.commit();
+}
+
+void Machine::pause(std::chrono::milliseconds timeout) {
+  auto pausing = begin(Operation::kPause);
+  const Deadline until = deadline(timeout);
+  MachineParts& parts = *parts_;
+  parts.vcpus->begin_pause();
+  if (const auto vcpu = parts.vcpus->wait_paused(until)) {
+    parts.vcpus->resume();
+    cancellation_.check();
+    throw Error("ETIMEDOUT", "vCPU " + std::to_string(*vcpu) + " does not leave the guest");
+  }
+  parts.vm->save_clock();
+  parts.devices->begin_pause();
+  try {
+    parts.devices->wait_paused(until);
+  } catch (...) {
+    // The guest goes on rather than staying half paused.
+    parts.vm->restore_clock();
+    parts.devices->resume();
+    parts.vcpus->resume();
+    cancellation_.check();
+    throw;
+  }
+  pausing.commit();
+}
+
+void Machine::resume() {
+  auto resuming = begin(Operation::kResume);
+  parts_->vm->restore_clock();
+  parts_->devices->resume();
+  parts_->vcpus->resume();
+  resuming.commit();
+}
+
+void Machine::resize_disk(const std::string& id, uint64_t bytes,
+                          std::chrono::milliseconds timeout) {
+  auto changing = begin(Operation::kChange);
+  parts_->devices->resize_disk(id, bytes, deadline(timeout));
+  changing.commit();
+}
+
+void Machine::destroy(std::chrono::milliseconds timeout) {
+  if (state_.phase() == MachineState::Phase::kEnded) return;
+  auto ending = state_.begin(Operation::kEnd);
+  const std::shared_ptr<EventGate> events = parts_->events;
+  events->end_run();
+  const std::vector<std::string> waiting = parts_->stop(Deadline::after(timeout));
+  events->close();
+  if (!waiting.empty()) {
+    MachineParts::leave_behind(std::move(parts_));
+    throw Error("ETIMEDOUT", join(waiting) + ". Memory and files are kept until then");
+  }
+  parts_.reset();
+}
+
+MachineState::Transition Machine::begin(Operation operation) {
+  cancellation_.check();
+  return state_.begin(operation);
+}
+
+Deadline Machine::deadline(std::chrono::milliseconds timeout) const {
+  return Deadline::after(timeout).unless(cancellation_);
+}
+
+void Machine::press_power_button() {
+  const auto lock = state_.use();
+  parts_->devices->press_power_button();
+}
+
+void Machine::inject_nmi() {
+  const auto lock = state_.use();
+  parts_->vcpus->inject_nmi();
+}
+
+void Machine::resize_console(uint16_t columns, uint16_t rows) {
+  const auto lock = state_.use();
+  parts_->devices->resize_console(columns, rows);
+}
+
+void Machine::set_vm_generation(std::span<const uint8_t, 16> id) {
+  const auto lock = state_.use();
+  if (!parts_->memory->write(parts_->vm_generation, id)) {
+    throw Error("EINVAL", "the VM generation id is outside memory");
+  }
+  parts_->devices->vm_generation_changed();
+}
+
+void Machine::resize_balloon(uint64_t size) {
+  const auto lock = state_.use();
+  if (!parts_->devices->resize_balloon(size)) throw Error("ENODEV", "the machine has no balloon");
+}
+
+uint64_t Machine::balloon_size() {
+  const auto lock = state_.use();
+  return parts_->devices->balloon_size();
+}
+
+std::vector<PlatformDevices::DeviceCounters> Machine::counters() {
+  const auto lock = state_.use();
+  return parts_->devices->counters();
+}
+
+PostCodeState Machine::post_code() {
+  const auto lock = state_.use();
+  return parts_->devices->post_code();
 }
 
 }  // namespace tsvmm

@@ -1,30 +1,34 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/cancellation.h"
 #include "hypervisor/hypervisor.h"
-#include "hypervisor/kvm/empty_vm.h"
 #include "machine/machine_event.h"
+#include "machine/machine_parts.h"
 #include "machine/machine_spec.h"
-#include "machine/vcpu_group.h"
-#include "machine/x86_64/platform_devices.h"
-#include "memory/guest_memory.h"
+#include "machine/machine_state.h"
 
 namespace tsvmm {
 
 /// One virtual machine: memory, vCPUs and devices, from its making to its end.
 ///
 /// build, boot, pause, resume, resize_disk and destroy may take long and come from one thread at a
-/// time. The rest may come from any thread at any time and returns at once: it throws Error EBUSY
-/// while one of those is at work, and ERR_TSVMM_NO_MACHINE before boot or after destroy.
+/// time. The rest may come from any thread at any time and returns at once. All but destroy and
+/// cancel throw Error EBUSY while another operation is at work, and ERR_TSVMM_NO_MACHINE before
+/// boot or after destroy.
 class Machine {
  public:
+  using MakeVm = std::function<std::unique_ptr<Vm>(GuestMemory& memory, uint32_t highest_apic_id)>;
+
+  /// How long a vCPU or a device may take to come to rest.
+  static constexpr std::chrono::seconds kTimeout{10};
+
   /// `events` outlives the machine. At most one event that ends the run is emitted, and none after
   /// destroy().
   Machine(MachineSpec spec, MachineEventSink& events);
@@ -32,18 +36,23 @@ class Machine {
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 
-  /// Makes what does not depend on the payload, in `spare` if there is one. Throws Error.
-  void build(SpareVm* spare = nullptr);
+  /// Makes what does not depend on the payload. Throws Error.
+  void build(const MakeVm& make_vm);
   /// Loads the payload, makes the devices, lets the guest run. After build(), once. Throws Error.
   void boot(BootSpec boot);
-  void pause();
+  /// Throws Error, ETIMEDOUT if something does not come to rest: its message says what. The guest
+  /// then goes on as before.
+  void pause(std::chrono::milliseconds timeout = kTimeout);
   void resume();
-  /// Throws Error, ERR_TSVMM_NO_DEVICE if there is no such disk.
-  void resize_disk(const std::string& id, uint64_t bytes);
-  /// Stops everything and frees it. Idempotent, also before boot().
-  void destroy();
-  /// destroy() is about to come: build() or boot(), if at work, need not end what they do. Any
-  /// thread; returns at once.
+  /// Throws Error, ERR_TSVMM_NO_DEVICE if there is no such disk, ETIMEDOUT if it does not answer.
+  void resize_disk(const std::string& id, uint64_t bytes,
+                   std::chrono::milliseconds timeout = kTimeout);
+  /// Stops everything and frees it. Idempotent, also before boot(). Throws Error ETIMEDOUT if
+  /// something does not come to its end: the machine is gone for its owner then, but its memory and
+  /// files are kept until that has.
+  void destroy(std::chrono::milliseconds timeout = kTimeout);
+  /// The machine is wanted no more: what is in progress, or begun later, fails with ECANCELED as
+  /// soon as it can. Only destroy() is left. Any thread; returns at once.
   void cancel() noexcept { cancellation_.request(); }
 
   void press_power_button();
@@ -59,24 +68,13 @@ class Machine {
   [[nodiscard]] PostCodeState post_code();
 
  private:
-  void report(MachineEvent event) noexcept;
-  void on_vcpu_exit(unsigned index, const VcpuExit& exit);
-  [[nodiscard]] std::unique_lock<std::mutex> lock_running();
+  [[nodiscard]] MachineState::Transition begin(MachineState::Operation operation);
+  [[nodiscard]] Deadline deadline(std::chrono::milliseconds timeout) const;
 
   MachineSpec spec_;
-  MachineEventSink& events_;
-  std::atomic<bool> ended_ =
-      false;  ///< the event that ends the run is out, or nobody wants it any more
-
   Cancellation cancellation_;
-
-  std::mutex mutex_;
-  // In the order in which they are needed: destroyed from below.
-  GuestAddress vm_generation_ = 0;
-  std::unique_ptr<GuestMemory> memory_;
-  std::unique_ptr<Vm> vm_;
-  std::unique_ptr<PlatformDevices> devices_;
-  std::unique_ptr<VcpuGroup> vcpus_;
+  MachineState state_;
+  std::unique_ptr<MachineParts> parts_;  ///< nullptr after destroy()
 };
 
 }  // namespace tsvmm

@@ -10,7 +10,12 @@ namespace tsvmm {
 
 VcpuGroup::VcpuGroup(Vm& vm, ExitHandler on_exit) : vm_(vm), on_exit_(std::move(on_exit)) {}
 
-VcpuGroup::~VcpuGroup() { join(); }
+VcpuGroup::~VcpuGroup() {
+  stop();
+  for (const auto& member : members_) {
+    if (member->thread.joinable()) member->thread.join();
+  }
+}
 
 void VcpuGroup::create(const std::vector<VcpuPlacement>& placements) {
   for (const VcpuPlacement& placement : placements) {
@@ -18,8 +23,14 @@ void VcpuGroup::create(const std::vector<VcpuPlacement>& placements) {
     members_.back()->placement = placement;
   }
   for (unsigned index = 0; index < members_.size(); ++index) {
-    members_[index]->thread =
-        spawn_thread("vcpu" + std::to_string(index), [this, index] { thread_body(index); });
+    members_[index]->left = false;
+    try {
+      members_[index]->thread =
+          spawn_thread("vcpu" + std::to_string(index), [this, index] { thread_body(index); });
+    } catch (...) {
+      members_[index]->left = true;
+      throw;
+    }
   }
 }
 
@@ -32,19 +43,19 @@ void VcpuGroup::set_up(std::vector<VcpuSetup> setups) {
   changed_.notify_all();
 }
 
-void VcpuGroup::start(AccessHandler& accesses) {
+void VcpuGroup::start(AccessHandler& accesses, const Deadline& deadline) {
   std::unique_lock lock(mutex_);
   accesses_ = &accesses;
   // A vCPU without others goes on to the guest by itself. Several wait for each other, so that none
   // runs in a machine of which a part is missing.
   if (members_.size() == 1 && goal_ == Goal::kPrepare) goal_ = Goal::kRun;
   changed_.notify_all();
-  changed_.wait(lock, [this] {
+  const bool ready = deadline.wait(lock, changed_, [this] {
     return failure_ || goal_ == Goal::kStop ||
            std::ranges::all_of(members_, [](const auto& member) { return member->set_up; });
   });
   if (failure_) std::rethrow_exception(failure_);
-  if (goal_ != Goal::kPrepare) return;
+  if (!ready || goal_ != Goal::kPrepare) return;
   goal_ = Goal::kRun;
   changed_.notify_all();
 }
@@ -56,15 +67,33 @@ void VcpuGroup::resume() {
   changed_.notify_all();
 }
 
-void VcpuGroup::pause() {
-  std::unique_lock lock(mutex_);
+void VcpuGroup::begin_pause() {
+  const std::lock_guard lock(mutex_);
   if (goal_ != Goal::kRun) return;
   goal_ = Goal::kPause;
   kick_all_locked();
-  changed_.wait(lock, [this] {
-    return std::ranges::all_of(members_,
-                               [](const auto& member) { return member->parked || member->left; });
-  });
+}
+
+std::optional<unsigned> VcpuGroup::wait_paused(const Deadline& deadline) {
+  std::unique_lock lock(mutex_);
+  return wait_locked(lock, deadline,
+                     [](const Member& member) { return member.parked || member.left; });
+}
+
+std::optional<unsigned> VcpuGroup::wait_left(const Deadline& deadline) {
+  std::unique_lock lock(mutex_);
+  return wait_locked(lock, deadline, [](const Member& member) { return member.left; });
+}
+
+template <typename AtRest>
+std::optional<unsigned> VcpuGroup::wait_locked(std::unique_lock<std::mutex>& lock,
+                                               const Deadline& deadline, AtRest at_rest) {
+  const auto busy = [&](const auto& member) { return !at_rest(*member); };
+  if (deadline.wait(lock, changed_, [&] { return std::ranges::none_of(members_, busy); })) {
+    return std::nullopt;
+  }
+  const auto found = std::ranges::find_if(members_, busy);
+  return static_cast<unsigned>(found - members_.begin());
 }
 
 void VcpuGroup::stop() noexcept {
@@ -72,13 +101,6 @@ void VcpuGroup::stop() noexcept {
   goal_ = Goal::kStop;
   kick_all_locked();
   changed_.notify_all();
-}
-
-void VcpuGroup::join() {
-  stop();
-  for (const auto& member : members_) {
-    if (member->thread.joinable()) member->thread.join();
-  }
 }
 
 void VcpuGroup::inject_nmi() noexcept {

@@ -5,9 +5,11 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
+#include "core/deadline.h"
 #include "hypervisor/hypervisor.h"
 #include "machine/machine_spec.h"
 
@@ -30,17 +32,21 @@ class VcpuGroup {
   /// Has every vCPU set up (one setup each, by index). Does not wait for it. Once. Throws Error.
   void set_up(std::vector<VcpuSetup> setups);
   /// Waits until that is done and lets the guest run. Its accesses will go to `accesses`, which
-  /// lives until after join(). Throws the first Error of any vCPU.
-  void start(AccessHandler& accesses);
-  /// Lets the guest run again after pause().
+  /// lives until after wait_left(). Throws the first Error of any vCPU. If the deadline passes
+  /// first the guest does not run, and the group is to be stopped.
+  void start(AccessHandler& accesses, const Deadline& deadline);
+  /// Asks all vCPUs to leave the guest, until resume().
+  void begin_pause();
+  /// Waits until none executes guest code, or code of ours on its behalf. The first one that still
+  /// does at the deadline.
+  [[nodiscard]] std::optional<unsigned> wait_paused(const Deadline& deadline);
+  /// Lets the guest run again, or takes a begin_pause() back.
   void resume();
-  /// Returns when no vCPU executes guest code any more.
-  void pause();
   /// Makes all vCPUs leave the guest for good; does not wait. From any thread, vCPU threads
   /// included.
   void stop() noexcept;
-  /// stop(), and waits for the threads. Not from a vCPU thread.
-  void join();
+  /// After stop(), waits for the same. The first vCPU that has not left at the deadline.
+  [[nodiscard]] std::optional<unsigned> wait_left(const Deadline& deadline);
   void inject_nmi() noexcept;
 
  private:
@@ -51,13 +57,17 @@ class VcpuGroup {
     std::thread thread;
     bool set_up = false;
     bool parked = false;  ///< executes no guest code and will not before the goal changes
-    bool left = false;    ///< its thread has ended or is about to
+    bool left = true;     ///< its thread has ended or is about to, or was never made
   };
 
   void thread_body(unsigned index);
   bool prepare(Member& member, unsigned index);
   bool wait_for_goal(Member& member);
   void kick_all_locked() noexcept;
+  /// The first one of which `at_rest` is not true at the deadline.
+  template <typename AtRest>
+  [[nodiscard]] std::optional<unsigned> wait_locked(std::unique_lock<std::mutex>& lock,
+                                                    const Deadline& deadline, AtRest at_rest);
 
   Vm& vm_;
   const ExitHandler on_exit_;

@@ -83,8 +83,8 @@ Device make(NetSpec& spec, const std::string& id, const DeviceContext& context) 
                          .make_pair = std::move(make_pair)});
 }
 
-Device make(const RngSpec& spec, const std::string& /*id*/, const DeviceContext& context) {
-  return std::make_shared<VirtioRng>(spec.fd.get(), context.loop);
+Device make(const RngSpec& spec, const std::string& id, const DeviceContext& context) {
+  return std::make_shared<VirtioRng>(spec.fd.get(), context.loop, id);
 }
 
 Device make(const ConsoleSpec& spec, const std::string& /*id*/, const DeviceContext& context) {

@@ -17,6 +17,8 @@ namespace {
 
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kHugePage = 2U << 20;
+/// What is populated at a time, if pages are not larger: a fraction of a second.
+constexpr uint64_t kPopulateStep = 64U << 20;
 
 std::string huge_page_size(const MemoryOptions& options) {
   return std::to_string(options.hugepage_size >> 10) + " KiB";
@@ -68,15 +70,20 @@ uint8_t* map_backing(int fd, const GuestMemory::Range& range, const MemoryOption
     ::madvise(host + small, range.size - small, MADV_HUGEPAGE);
   }
   ::madvise(host, range.size, MADV_DONTDUMP);
-  // After the advice, so that huge pages are what it takes. Kernels before 5.14 lack this, and
-  // their guests take their pages one by one.
-  if (options.prefault && ::madvise(host, range.size, MADV_POPULATE_WRITE) != 0 &&
-      errno != EINVAL) {
-    const int error = errno;
-    ::munmap(host, range.size);
-    throw Error::from_errno("populating guest memory", error);
-  }
   return host;
+}
+
+/// Makes the pages of a region. After all advice, so that huge pages are what it takes. Kernels
+/// before 5.14 lack this, and their guests take their pages one by one.
+void populate(const MemoryRegion& region, const Cancellation& cancellation) {
+  const uint64_t step = std::max(kPopulateStep, region.page_size);
+  for (uint64_t done = 0; done < region.size; done += step) {
+    cancellation.check();
+    const uint64_t size = std::min(step, region.size - done);
+    if (::madvise(region.host + done, size, MADV_POPULATE_WRITE) == 0) continue;
+    if (errno == EINVAL) return;
+    throw Error::from_errno("populating guest memory", errno);
+  }
 }
 
 /// Anonymous memory is the only kind that gets transparent huge pages everywhere (for memfds an
@@ -88,7 +95,8 @@ bool needs_descriptor(const MemoryOptions& options) {
 
 }  // namespace
 
-GuestMemory::GuestMemory(const std::vector<Range>& ranges, const MemoryOptions& options) {
+GuestMemory::GuestMemory(const std::vector<Range>& ranges, const MemoryOptions& options,
+                         const Cancellation& cancellation) {
   try {
     for (const Range& range : ranges) {
       UniqueFd file;
@@ -97,6 +105,7 @@ GuestMemory::GuestMemory(const std::vector<Range>& ranges, const MemoryOptions& 
       const uint64_t page = options.hugepage_size != 0 ? options.hugepage_size : kPage;
       regions_.push_back({range.address, range.size, file.get(), 0, host, page});
       files_.push_back(std::move(file));
+      if (options.prefault) populate(regions_.back(), cancellation);
     }
   } catch (...) {
     for (const MemoryRegion& region : regions_) ::munmap(region.host, region.size);

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/cancellation.h"
 #include "core/unique_fd.h"
 
 namespace tsvmm {
@@ -87,8 +88,10 @@ class GuestMemory {
     uint64_t size;
   };
 
-  /// Ranges are page-aligned, ascending, disjoint. Throws Error.
-  GuestMemory(const std::vector<Range>& ranges, const MemoryOptions& options);
+  /// Ranges are page-aligned, ascending, disjoint. Throws Error, ECANCELED if that is requested
+  /// while pages are made beforehand.
+  GuestMemory(const std::vector<Range>& ranges, const MemoryOptions& options,
+              const Cancellation& cancellation = Cancellation::never());
   ~GuestMemory();
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;

@@ -62,7 +62,7 @@ VirtioBalloon::VirtioBalloon(EventLoop& loop, const Options& options)
       free_page_reporting_(options.free_page_reporting),
       target_pages_(pages_of(options.size)) {}
 
-VirtioBalloon::~VirtioBalloon() { VirtioBalloon::reset(); }
+VirtioBalloon::~VirtioBalloon() { reset(); }
 
 void VirtioBalloon::resize(uint64_t size) noexcept {
   const uint32_t pages = pages_of(size);
@@ -145,7 +145,13 @@ void VirtioBalloon::serve(const Activation& activation, uint16_t index,
                                                    kRequestsPerTurn, std::move(handler)));
 }
 
-void VirtioBalloon::reset() noexcept {
+bool VirtioBalloon::try_reset(const Deadline& deadline) noexcept {
+  if (!teardown_.in_progress() && !pages_) return true;
+  return teardown_.run(
+      loop_, [this] { stop_queues(); }, deadline);
+}
+
+void VirtioBalloon::stop_queues() noexcept {
   servers_.clear();
   std::unique_ptr<BalloonStatisticsQueue> queue;
   {

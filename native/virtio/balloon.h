@@ -10,6 +10,7 @@
 #include "core/event_loop.h"
 #include "virtio/balloon_pages.h"
 #include "virtio/balloon_statistics.h"
+#include "virtio/loop_teardown.h"
 #include "virtio/queue_server.h"
 #include "virtio/virtio_device.h"
 
@@ -42,11 +43,12 @@ class VirtioBalloon : public VirtioDevice {
   void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
   void write_config(uint32_t offset, std::span<const uint8_t> data) noexcept override;
   void activate(const Activation& activation) override;
-  void reset() noexcept override;
+  [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
   [[nodiscard]] std::vector<Counter> counters() const override;
 
  private:
   void start_queues(const Activation& activation);
+  void stop_queues() noexcept;
   void serve(const Activation& activation, uint16_t index, QueueServer::Handler handler);
   uint32_t inflate(const DescriptorChain& chain) noexcept;
   uint32_t deflate(const DescriptorChain& chain) noexcept;
@@ -68,6 +70,7 @@ class VirtioBalloon : public VirtioDevice {
   bool poisons_ = false;
   std::optional<BalloonPages> pages_;
   std::vector<std::unique_ptr<QueueServer>> servers_;
+  LoopTeardown teardown_;
   mutable std::mutex statistics_mutex_;
   std::unique_ptr<BalloonStatisticsQueue> statistics_queue_;  ///< under statistics_mutex_
 };

@@ -62,7 +62,7 @@ VirtioBlock::VirtioBlock(std::unique_ptr<DiskImage> image, Options options)
   loops_.resize(options_.num_queues);
 }
 
-VirtioBlock::~VirtioBlock() { VirtioBlock::reset(); }
+VirtioBlock::~VirtioBlock() { reset(); }
 
 std::vector<uint16_t> VirtioBlock::queue_sizes() const {
   return std::vector<uint16_t>(options_.num_queues, options_.queue_size);
@@ -105,12 +105,11 @@ void VirtioBlock::activate(const Activation& activation) {
                              options_.read_only,
                              options_.protect_sector0,
                              features_,
-                             options_.rate_limiter.get(),
-                             options_.patience_ms};
+                             options_.rate_limiter.get()};
   try {
     const std::lock_guard lock(mutex_);
     for (const VirtqueueSetup& setup : activation.queues) {
-      queues_.push_back(std::make_unique<BlockQueue>(
+      queues_.push_back(std::make_shared<BlockQueue>(
           context, activation, setup, loop_of(setup.index), *counters_.at(setup.index)));
     }
     if (!std::exchange(told_engine_, true) && !queues_.empty()) {
@@ -140,64 +139,118 @@ EventLoop& VirtioBlock::loop_of(uint16_t queue) {
   return *loop;
 }
 
-void VirtioBlock::reset() noexcept {
+bool VirtioBlock::try_reset(const Deadline& deadline) noexcept {
   const std::lock_guard lock(mutex_);
-  // A queue that ends waits for its loop, also on a machine that is deleted while it is paused.
+  // A machine may be deleted while it is paused.
   for (const auto& loop : loops_) {
     if (loop) loop->resume();
+  }
+  for (const auto& queue : queues_) queue->hold(BlockQueue::Hold::kEnd);
+  for (const auto& queue : queues_) {
+    if (!queue->try_end(deadline)) return false;
   }
   queues_.clear();
   writeback_ = true;
+  return true;
 }
 
-void VirtioBlock::hold_queues() {
-  for (const auto& queue : queues_) {
-    if (queue->pause()) continue;
-    release_queues();
-    throw Error("ETIMEDOUT", options_.id + ": the disk does not answer");
-  }
-}
-
-void VirtioBlock::release_queues() noexcept {
-  for (const auto& queue : queues_) queue->resume();
-}
-
-void VirtioBlock::pause() {
+void VirtioBlock::begin_pause() noexcept {
   const std::lock_guard lock(mutex_);
-  hold_queues();
+  for (const auto& queue : queues_) queue->hold(BlockQueue::Hold::kPause);
+}
+
+bool VirtioBlock::wait_paused(const Deadline& deadline) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& queue : queues_) {
+    if (!queue->wait_still(deadline)) return false;
+  }
   paused_ = true;
   for (const auto& loop : loops_) {
-    if (loop) loop->pause();
+    if (loop) loop->begin_pause();
   }
+  return std::ranges::all_of(
+      loops_, [&](const auto& loop) { return !loop || loop->wait_paused(deadline); });
 }
 
-void VirtioBlock::resume() {
+void VirtioBlock::resume() noexcept {
   const std::lock_guard lock(mutex_);
+  paused_ = false;
   for (const auto& loop : loops_) {
     if (loop) loop->resume();
   }
-  if (std::exchange(paused_, false)) release_queues();
+  for (const auto& queue : queues_) queue->release(BlockQueue::Hold::kPause);
 }
 
-void VirtioBlock::resize(uint64_t bytes) {
+/// On a thread of the device's: closing writes what the image's format has kept back, and to close
+/// a file on some file systems is to wait for what was written to it.
+bool VirtioBlock::try_close(const Deadline& deadline) noexcept {
+  if (!closing_.in_progress() && !image_) return true;
+  const auto close = [this] { image_.reset(); };
+  try {
+    return closing_.run(loop_of(0), close, deadline);
+  } catch (const Error&) {
+    close();  // There can be no thread.
+    return true;
+  }
+}
+
+void VirtioBlock::resize(uint64_t bytes, const Deadline& deadline) {
   if (options_.read_only) throw Error("EROFS", options_.id + " is read-only");
   // Any sector could become the last one then.
   if (options_.protect_sector0 && bytes < image_->size()) {
     throw Error("EPERM", options_.id + " cannot be made smaller unless its image type is given");
   }
+  std::shared_ptr<Resizing> resizing;
   {
     const std::lock_guard lock(mutex_);
-    // What was checked against the old size must not be done to the new one.
-    if (!paused_) hold_queues();
-    try {
-      image_->resize(bytes);
-    } catch (...) {
-      if (!paused_) release_queues();
-      throw;
+    if (resizing_ && !resizing_->job->wait(Deadline::now())) {
+      throw Error("EBUSY", options_.id + ": its size is being changed");
     }
-    if (!paused_) release_queues();
+    // What was checked against the old size must not be done to the new one.
+    hold_queues(deadline);
+    begin_resizing(bytes);
+    resizing = resizing_;
   }
-  host().config_changed();
+  const bool done = resizing->job->wait(deadline);
+  if (const std::lock_guard lock(mutex_); paused_) {
+    loops_[0]->begin_pause();
+    if (done) (void)loops_[0]->wait_paused(deadline);
+  }
+  if (!done) throw Error("ETIMEDOUT", options_.id + ": " + waits_for());
+  if (resizing->failure) throw *resizing->failure;
+}
+
+void VirtioBlock::hold_queues(const Deadline& deadline) {
+  for (const auto& queue : queues_) queue->hold(BlockQueue::Hold::kResize);
+  for (const auto& queue : queues_) {
+    if (queue->wait_still(deadline)) continue;
+    for (const auto& held : queues_) held->release(BlockQueue::Hold::kResize);
+    throw Error("ETIMEDOUT", options_.id + ": " + waits_for());
+  }
+}
+
+void VirtioBlock::begin_resizing(uint64_t bytes) {
+  auto resizing = std::make_shared<Resizing>();
+  // A queue that is held for a pause serves nothing on a loop that runs.
+  EventLoop& loop = loop_of(0);
+  loop.resume();
+  resizing->job = loop.begin(
+      [this, bytes, held = queues_, resizing] { carry_out_resizing(bytes, held, *resizing); });
+  resizing_ = std::move(resizing);
+}
+
+/// On the first loop's thread, so that nobody but this disk waits for its store.
+void VirtioBlock::carry_out_resizing(uint64_t bytes, const Queues& held,
+                                     Resizing& resizing) noexcept {
+  try {
+    image_->resize(bytes);
+  } catch (const Error& error) {
+    resizing.failure = error;
+  } catch (const std::exception& error) {
+    resizing.failure = Error("ERR_TSVMM_INTERNAL", error.what());
+  }
+  for (const auto& queue : held) queue->release(BlockQueue::Hold::kResize);
+  if (!resizing.failure) host().config_changed();
 }
 
 std::vector<Counter> VirtioBlock::counters() const { return summarize(counters_); }

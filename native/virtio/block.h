@@ -5,14 +5,17 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/event_loop.h"
 #include "core/rate_limiter.h"
 #include "disk/disk_image.h"
 #include "virtio/block_counters.h"
 #include "virtio/block_errors.h"
+#include "virtio/loop_teardown.h"
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
@@ -39,7 +42,6 @@ class VirtioBlock : public VirtioDevice {
     bool sparse = true;                         ///< discarding is offered if the image can do it
     std::vector<std::vector<int>> queue_cpus;   ///< host CPUs of each queue's thread; empty: any
     std::shared_ptr<RateLimiter> rate_limiter;  ///< may be shared with other devices; nullptr: none
-    int patience_ms = 10'000;  ///< after that time without an answer the disk counts as hung
   };
 
   /// Throws Error if the options make no sense.
@@ -53,32 +55,49 @@ class VirtioBlock : public VirtioDevice {
   void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
   void write_config(uint32_t offset, std::span<const uint8_t> data) noexcept override;
   void activate(const Activation& activation) override;
-  void reset() noexcept override;
-  void pause() override;
-  void resume() override;
+  [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
+  void begin_pause() noexcept override;
+  [[nodiscard]] bool wait_paused(const Deadline& deadline) override;
+  void resume() noexcept override;
+  [[nodiscard]] bool try_close(const Deadline& deadline) noexcept override;
+  [[nodiscard]] const char* waits_for() const noexcept override {
+    return "the disk does not answer";
+  }
   [[nodiscard]] std::vector<Counter> counters() const override;
 
-  /// Gives the image another size, a multiple of 512 bytes, and tells the driver. Any thread, with
-  /// the machine running or paused. Throws Error, also if the image's format cannot do it.
-  void resize(uint64_t bytes);
+  /// Gives the image another size, a multiple of 512 bytes, and tells the driver. One at a time, on
+  /// any thread, with the machine running or paused. Throws Error, also if the image's format
+  /// cannot do it, and ETIMEDOUT at the deadline; a change of size that has begun then goes on, and
+  /// the queues stand still until it has ended.
+  void resize(uint64_t bytes, const Deadline& deadline);
 
  private:
+  /// What became of a change of size, which may outlive the call that began it.
+  struct Resizing {
+    std::shared_ptr<EventLoop::Job> job;
+    std::optional<Error> failure;
+  };
+
+  using Queues = std::vector<std::shared_ptr<BlockQueue>>;
+
   EventLoop& loop_of(uint16_t queue);
-  /// All queues stand still afterwards. Throws Error if the disk does not answer.
-  void hold_queues();
-  void release_queues() noexcept;
+  void hold_queues(const Deadline& deadline);
+  void begin_resizing(uint64_t bytes);
+  void carry_out_resizing(uint64_t bytes, const Queues& held, Resizing& resizing) noexcept;
 
   const Options options_;
-  const std::unique_ptr<DiskImage> image_;
+  std::unique_ptr<DiskImage> image_;  ///< until it is closed
   const uint64_t features_;
   BlockErrors errors_;
   std::atomic<bool> writeback_ = true;
-  std::mutex mutex_;     ///< of what follows
-  bool paused_ = false;  ///< together with the machine
+  std::mutex mutex_;                    ///< of what follows
+  bool paused_ = false;                 ///< together with the machine
+  std::shared_ptr<Resizing> resizing_;  ///< the last one
   bool told_engine_ = false;
   std::vector<std::unique_ptr<BlockCounters>> counters_;  ///< by queue
   std::vector<std::unique_ptr<EventLoop>> loops_;         ///< by queue, made when first needed
-  std::vector<std::unique_ptr<BlockQueue>> queues_;       ///< the enabled ones, while active
+  Queues queues_;                                         ///< the enabled ones, while active
+  LoopTeardown closing_;
 };
 
 }  // namespace tsvmm

@@ -24,7 +24,6 @@ struct BlockContext {
   bool protect_sector0;  ///< and the last one from a VHD's footer
   uint64_t features;     ///< that the device offers
   RateLimiter* limiter;  ///< nullptr: no limits
-  int patience_ms;       ///< after that time without an answer the disk counts as hung
 };
 
 /// Checks what a request asks for and makes its disk operation. The status of a request that ends

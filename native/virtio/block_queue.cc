@@ -1,11 +1,11 @@
 #include "virtio/block_queue.h"
 
-#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/error.h"
 #include "core/monotonic.h"
@@ -49,11 +49,16 @@ BlockQueue::BlockQueue(const BlockContext& context, const Activation& activation
   }
   try {
     for (const int fd : {disk_->completion_fd(), throttle_timer_.get()}) {
-      if (fd >= 0) loop_.add(fd, EPOLLIN, [this](uint32_t) { serve(); });
+      if (fd < 0) continue;
+      loop_.add(fd, EPOLLIN, [this](uint32_t) {
+        serve();
+        settle();
+      });
     }
     loop_.add(doorbell_.fd(), EPOLLIN, [this](uint32_t) {
       (void)doorbell_.consume();
       serve();
+      settle();
     });
   } catch (...) {
     for (const int fd : {disk_->completion_fd(), throttle_timer_.get()}) {
@@ -65,35 +70,72 @@ BlockQueue::BlockQueue(const BlockContext& context, const Activation& activation
   doorbell_.signal();
 }
 
-BlockQueue::~BlockQueue() {
-  for (const int fd : {doorbell_.fd(), disk_->completion_fd(), throttle_timer_.get()}) {
-    if (fd >= 0) loop_.remove(fd);
+BlockQueue::~BlockQueue() { (void)try_end(Deadline::never()); }
+
+void BlockQueue::hold(Hold reason) noexcept {
+  const std::lock_guard lock(mutex_);
+  holds_ |= static_cast<uint8_t>(reason);
+  if (std::exchange(apply_pending_, true)) return;
+  loop_.post([this] { apply_holds(); });
+}
+
+void BlockQueue::release(Hold reason) noexcept {
+  const std::lock_guard lock(mutex_);
+  holds_ &= static_cast<uint8_t>(~static_cast<uint8_t>(reason));
+  if (holds_ != 0) return;
+  still_ = false;
+  if (std::exchange(apply_pending_, true)) return;
+  loop_.post([this] { apply_holds(); });
+}
+
+bool BlockQueue::wait_still(const Deadline& deadline) noexcept {
+  std::unique_lock lock(mutex_);
+  return deadline.wait(lock, changed_, [this] { return still_; });
+}
+
+bool BlockQueue::try_end(const Deadline& deadline) noexcept {
+  if (!teardown_.in_progress()) {
+    if (!disk_) return true;
+    hold(Hold::kEnd);
+    if (!wait_still(deadline)) return false;
   }
-  // The disk's queue belongs to the loop's thread.
-  loop_.call([this] {
-    drain_at_end();
+  const auto work = [this] {
+    for (const int fd : {doorbell_.fd(), disk_->completion_fd(), throttle_timer_.get()}) {
+      if (fd >= 0) loop_.remove(fd);
+    }
+    // The disk's queue belongs to the loop's thread.
     disk_.reset();
-  });
+  };
+  return teardown_.run(loop_, work, deadline);
 }
 
-bool BlockQueue::pause() noexcept {
-  bool drained = false;
-  loop_.call([this, &drained] {
-    loop_.modify(doorbell_.fd(), 0);
-    paused_ = true;
-    drained = drain(context_.patience_ms);
-  });
-  if (!drained) resume();
-  return drained;
+void BlockQueue::apply_holds() noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    apply_pending_ = false;
+    takes_ = holds_ == 0;
+  }
+  if (failure_ == nullptr) {
+    loop_.modify(doorbell_.fd(), takes_ ? EPOLLIN : 0U);
+    if (takes_) doorbell_.signal();  // It may have been silenced by the hold.
+  }
+  settle();
 }
 
-void BlockQueue::resume() noexcept {
-  loop_.call([this] {
-    paused_ = false;
-    if (failure_ != nullptr) return;
-    loop_.modify(doorbell_.fd(), EPOLLIN);
-    doorbell_.signal();  // It may have been silenced when the pause came.
-  });
+/// On a queue that takes nothing: announces that it stands still, as soon as that is so.
+void BlockQueue::settle() noexcept {
+  if (takes_) return;
+  bool ended = true;
+  while (in_flight() && ended) {
+    (void)disk_->submit();
+    ended = reap();
+  }
+  publish();
+  if (in_flight()) return;
+  const std::lock_guard lock(mutex_);
+  if (holds_ == 0) return;
+  still_ = true;
+  changed_.notify_all();
 }
 
 /// Goes on until there is nothing to do, or somebody else wants the loop.
@@ -111,7 +153,7 @@ void BlockQueue::serve() noexcept {
 }
 
 BlockQueue::Look BlockQueue::turn() noexcept {
-  const Look look = paused_ ? Look::kFull : take_requests();
+  const Look look = takes_ ? take_requests() : Look::kFull;
   const bool submitted = disk_->submit();
   reap();
   publish();
@@ -207,10 +249,16 @@ void BlockQueue::consume_throttle_timer() noexcept {
   if (throttle_timer_.valid()) (void)!::read(throttle_timer_.get(), &rings, sizeof rings);
 }
 
-void BlockQueue::reap() noexcept {
+/// True if something has ended.
+bool BlockQueue::reap() noexcept {
   end_time_ = 0;
-  while (DiskOperation* operation = disk_->next_completed()) end_operation(*operation);
+  bool any = false;
+  while (DiskOperation* operation = disk_->next_completed()) {
+    end_operation(*operation);
+    any = true;
+  }
   if (std::exchange(restarted_, false)) (void)disk_->submit();
+  return any;
 }
 
 void BlockQueue::end_operation(DiskOperation& operation) noexcept {
@@ -265,25 +313,6 @@ void BlockQueue::complete(BlockRequest& request, uint8_t status) noexcept {
 
 void BlockQueue::publish() noexcept {
   if (queue_.publish()) interrupt_.trigger();
-}
-
-bool BlockQueue::drain(int patience_ms) noexcept {
-  while (in_flight()) {
-    (void)disk_->submit();
-    const size_t before = free_.size();
-    reap();
-    if (free_.size() != before) continue;
-    pollfd poll_fd{.fd = disk_->completion_fd(), .events = POLLIN, .revents = 0};
-    if (poll_fd.fd >= 0 && ::poll(&poll_fd, 1, patience_ms) == 0) return false;
-  }
-  publish();
-  return true;
-}
-
-void BlockQueue::drain_at_end() noexcept {
-  if (drain(context_.patience_ms)) return;
-  context_.host.note("the disk does not answer: waiting for what it was asked before");
-  (void)drain(-1);
 }
 
 void BlockQueue::fail(const char* reason) noexcept {

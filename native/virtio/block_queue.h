@@ -1,7 +1,9 @@
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "core/adaptive_poll.h"
@@ -12,6 +14,7 @@
 #include "virtio/block_counters.h"
 #include "virtio/block_merger.h"
 #include "virtio/block_request.h"
+#include "virtio/loop_teardown.h"
 #include "virtio/queue.h"
 #include "virtio/virtio_device.h"
 
@@ -23,16 +26,23 @@ class BlockQueue {
   /// Throws Error; nothing runs then.
   BlockQueue(const BlockContext& context, const Activation& activation, const VirtqueueSetup& setup,
              EventLoop& loop, BlockCounters& counters);
-  /// With the loop neither paused nor stopped. Waits for what is in flight, however long that
-  /// takes; the host is told when it takes long.
+  /// With the loop not paused. try_end(), however long it takes.
   ~BlockQueue();
   BlockQueue(const BlockQueue&) = delete;
   BlockQueue& operator=(const BlockQueue&) = delete;
 
-  /// Takes no more requests and waits for those in flight. False, and goes on as before, if the
-  /// disk does not answer any of them for a long time. Not on the loop's thread.
-  [[nodiscard]] bool pause() noexcept;
-  void resume() noexcept;
+  /// Why a queue takes no requests; there may be several reasons at a time.
+  enum class Hold : uint8_t { kPause = 1, kResize = 2, kEnd = 4 };
+
+  /// Asks the queue to take no more requests. Any thread, like what follows.
+  void hold(Hold reason) noexcept;
+  /// True once it takes none and none is in flight. After hold(), not on the loop's thread.
+  [[nodiscard]] bool wait_still(const Deadline& deadline) noexcept;
+  /// Takes a hold() back: without another reason the queue goes on.
+  void release(Hold reason) noexcept;
+  /// For good: holds, waits, and gives up what serving takes, disk queue and watches. False if it
+  /// is still on its way at the deadline; then it is to be called again. With the loop not paused.
+  [[nodiscard]] bool try_end(const Deadline& deadline) noexcept;
 
   /// For people: by what the host moves the bytes.
   [[nodiscard]] std::string_view engine() const noexcept { return disk_->engine(); }
@@ -56,16 +66,15 @@ class BlockQueue {
   [[nodiscard]] bool is_throttled(const BlockRequest& request) noexcept;
   void consume_throttle_timer() noexcept;
   [[nodiscard]] bool sleep_or_poll(Look last) noexcept;
-  void reap() noexcept;
+  bool reap() noexcept;
   void end_operation(DiskOperation& operation) noexcept;
   void end_merge(BlockMerge& merge) noexcept;
   void end_request(BlockRequest& request) noexcept;
   void complete(BlockRequest& request, uint8_t status) noexcept;
   void publish() noexcept;
   [[nodiscard]] bool in_flight() const noexcept { return free_.size() < requests_.size(); }
-  /// False if nothing has ended for `patience_ms` (-1: for ever).
-  [[nodiscard]] bool drain(int patience_ms) noexcept;
-  void drain_at_end() noexcept;
+  void apply_holds() noexcept;
+  void settle() noexcept;
   void fail(const char* reason) noexcept;
 
   const BlockContext context_;
@@ -84,9 +93,16 @@ class BlockQueue {
   size_t extra_buffers_ = 0;    ///< in flight beyond the requests' own
   uint64_t batch_time_ = 0;     ///< monotonic ns, 0 if not yet read
   uint64_t end_time_ = 0;       ///< the same of what ends
-  bool paused_ = false;
-  bool restarted_ = false;  ///< something was started outside of a turn
+  bool takes_ = true;           ///< requests; the loop's thread's view of `holds_`
+  bool restarted_ = false;      ///< something was started outside of a turn
   const char* failure_ = nullptr;
+  LoopTeardown teardown_;
+
+  std::mutex mutex_;  ///< of what follows
+  std::condition_variable changed_;
+  uint8_t holds_ = 0;           ///< reasons
+  bool apply_pending_ = false;  ///< the loop's thread is going to look at them
+  bool still_ = false;          ///< none is in flight, and none will be while there are reasons
 };
 
 }  // namespace tsvmm

@@ -62,7 +62,11 @@ void VirtioClock::activate(const Activation& activation) {
                                     [this](const DescriptorChain& chain) { return answer(chain); });
 }
 
-void VirtioClock::reset() noexcept { server_.reset(); }
+bool VirtioClock::try_reset(const Deadline& deadline) noexcept {
+  if (!server_ && !teardown_.in_progress()) return true;
+  return teardown_.run(
+      loop_, [this] { server_.reset(); }, deadline);
+}
 
 uint32_t VirtioClock::answer(const DescriptorChain& chain) noexcept {
   Message request{};

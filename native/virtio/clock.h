@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/event_loop.h"
+#include "virtio/loop_teardown.h"
 #include "virtio/queue_server.h"
 #include "virtio/virtio_device.h"
 
@@ -35,7 +36,7 @@ class VirtioClock : public VirtioDevice {
   [[nodiscard]] uint64_t features() const noexcept override;
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   void activate(const Activation& activation) override;
-  void reset() noexcept override;
+  [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
   [[nodiscard]] std::vector<Counter> counters() const override;
 
  private:
@@ -55,6 +56,7 @@ class VirtioClock : public VirtioDevice {
   std::atomic<uint64_t> readings_ = 0;
   std::atomic<uint64_t> refused_ = 0;
   std::unique_ptr<QueueServer> server_;  ///< while active
+  LoopTeardown teardown_;
 };
 
 }  // namespace tsvmm

@@ -38,7 +38,7 @@ VirtioConsole::VirtioConsole(std::unique_ptr<CharBackend> backend, EventLoop& lo
 }
 
 VirtioConsole::~VirtioConsole() {
-  VirtioConsole::reset();
+  reset();
   backend_->attach(nullptr);
 }
 
@@ -91,12 +91,15 @@ void VirtioConsole::activate(const Activation& activation) {
   }
 }
 
-void VirtioConsole::reset() noexcept {
-  if (!queues_) return;
-  unwatch(queues_->receive);
-  unwatch(queues_->transmit);
-  loop_.call([this] { port_->stop(); });
-  queues_.reset();
+bool VirtioConsole::try_reset(const Deadline& deadline) noexcept {
+  if (!teardown_.in_progress() && !queues_) return true;
+  const auto work = [this] {
+    unwatch(queues_->receive);
+    unwatch(queues_->transmit);
+    port_->stop();
+    queues_.reset();
+  };
+  return teardown_.run(loop_, work, deadline);
 }
 
 std::vector<Counter> VirtioConsole::counters() const {

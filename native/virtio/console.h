@@ -8,6 +8,7 @@
 #include "core/event_loop.h"
 #include "device/char_backend.h"
 #include "virtio/console_port.h"
+#include "virtio/loop_teardown.h"
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
@@ -29,7 +30,7 @@ class VirtioConsole : public VirtioDevice {
   [[nodiscard]] uint32_t config_size() const noexcept override;
   void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
   void activate(const Activation& activation) override;
-  void reset() noexcept override;
+  [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
   [[nodiscard]] std::vector<Counter> counters() const override;
 
  private:
@@ -41,6 +42,7 @@ class VirtioConsole : public VirtioDevice {
   std::atomic<uint32_t> size_;  ///< columns below, rows above: both change at once
   std::shared_ptr<ConsolePort> port_;
   std::shared_ptr<ConsoleQueues> queues_;  ///< while active
+  LoopTeardown teardown_;
 };
 
 }  // namespace tsvmm

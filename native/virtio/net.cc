@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include "core/bytes.h"
 #include "core/error.h"
@@ -70,13 +71,7 @@ VirtioNet::VirtioNet(std::unique_ptr<NetBackend> network, Options options)
   network_->set_active_pairs(1);
 }
 
-VirtioNet::~VirtioNet() {
-  // A paused loop would keep the pairs from ending.
-  for (const auto& loop : loops_) {
-    if (loop) loop->stop();
-  }
-  reset();
-}
+VirtioNet::~VirtioNet() { reset(); }
 
 uint64_t VirtioNet::features() const noexcept {
   NetOffloads offloads = network_->offloads();
@@ -171,11 +166,19 @@ void VirtioNet::start_pair(uint16_t index) {
       std::make_unique<NetQueuePair>(setup, network_->make_queue(index), std::move(context));
 }
 
-void VirtioNet::reset() noexcept {
-  // What ends waits for its loop, also on a machine that is deleted while it is paused.
-  for (const auto& loop : loops_) {
-    if (loop) loop->resume();
+bool VirtioNet::try_reset(const Deadline& deadline) noexcept {
+  // A machine may be deleted while it is paused.
+  if (held_) resume();
+  if (!teardown_.in_progress() && !active_) return true;
+  if (!loops_[0]) {
+    stop_pairs();
+    return true;
   }
+  return teardown_.run(
+      *loops_[0], [this] { stop_pairs(); }, deadline);
+}
+
+void VirtioNet::stop_pairs() noexcept {
   control_.reset();
   for (auto& pair : pairs_) pair.reset();
   std::ranges::fill(states_, NetPairState{});
@@ -185,23 +188,37 @@ void VirtioNet::reset() noexcept {
   status_.fetch_and(static_cast<uint16_t>(~kStatusAnnounce));
 }
 
-void VirtioNet::pause() {
-  // The first loop goes first: it is the one that starts and ends pairs.
+void VirtioNet::begin_pause() noexcept {
+  if (loops_[0]) loops_[0]->begin_pause();
+}
+
+bool VirtioNet::wait_paused(const Deadline& deadline) {
+  // The first loop's thread starts and ends pairs, and waits for their loops then: it goes first,
+  // and until it is held the others are its own.
+  if (loops_[0] && !loops_[0]->wait_paused(deadline)) return false;
+  held_ = true;
   for (const auto& loop : loops_) {
-    if (loop) loop->pause();
+    if (!loop) continue;
+    loop->begin_pause();
+    if (!loop->wait_paused(deadline)) return false;
   }
   for (const auto& pair : pairs_) {
     if (pair) pair->pause();
   }
+  return true;
 }
 
-void VirtioNet::resume() {
-  for (const auto& pair : pairs_) {
-    if (pair) pair->resume();
+void VirtioNet::resume() noexcept {
+  if (std::exchange(held_, false)) {
+    for (const auto& pair : pairs_) {
+      if (pair) pair->resume();
+    }
+    for (size_t i = loops_.size(); i-- > 1;) {
+      if (loops_[i]) loops_[i]->resume();
+    }
   }
-  for (const auto& loop : loops_) {
-    if (loop) loop->resume();
-  }
+  // Last, because a command of the guest may change all of them as soon as it runs.
+  if (loops_[0]) loops_[0]->resume();
 }
 
 bool VirtioNet::set_pairs(uint16_t count) noexcept {

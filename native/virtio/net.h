@@ -10,6 +10,7 @@
 #include "core/event_loop.h"
 #include "core/rate_limiter.h"
 #include "net/net_backend.h"
+#include "virtio/loop_teardown.h"
 #include "virtio/net_control.h"
 #include "virtio/net_counters.h"
 #include "virtio/net_pair.h"
@@ -52,9 +53,10 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
   [[nodiscard]] uint32_t config_size() const noexcept override;
   void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
   void activate(const Activation& activation) override;
-  void reset() noexcept override;
-  void pause() override;
-  void resume() override;
+  [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
+  void begin_pause() noexcept override;
+  [[nodiscard]] bool wait_paused(const Deadline& deadline) override;
+  void resume() noexcept override;
   [[nodiscard]] std::vector<Counter> counters() const override;
 
  private:
@@ -73,6 +75,7 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
 
   void start_pair(uint16_t index);
   void start_control(const Activation& activation);
+  void stop_pairs() noexcept;
   void change_status(uint16_t clear, uint16_t set) noexcept;
   [[nodiscard]] EventLoop& loop(uint16_t index);
   [[nodiscard]] uint16_t control_index(uint64_t features) const noexcept;
@@ -83,11 +86,15 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
   std::atomic<uint64_t> mac_;                           ///< as the first six bytes lie in memory
   std::atomic<uint16_t> status_;                        ///< virtio_net::kStatus...
   std::vector<std::unique_ptr<NetCounters>> counters_;  ///< by pair
-  std::vector<std::unique_ptr<EventLoop>> loops_;       ///< by pair, made when first needed
+  /// By pair, made when first needed. From an activation on, the first one's thread is the only one
+  /// that changes this and what follows.
+  std::vector<std::unique_ptr<EventLoop>> loops_;
   std::optional<Active> active_;
   std::vector<NetPairState> states_;             ///< by pair, of those that were switched off
   std::vector<std::unique_ptr<NetPair>> pairs_;  ///< by pair, nullptr for those not in use
   std::unique_ptr<QueueServer> control_;
+  LoopTeardown teardown_;
+  bool held_ = false;  ///< nobody changes loops and pairs: the first loop is held
 };
 
 }  // namespace tsvmm

@@ -31,9 +31,11 @@ struct NetPairSetup {
 class NetPair {
  public:
   virtual ~NetPair() = default;
-  /// Holds, with nothing in flight. Not on the pair's own thread.
+  /// Holds what the kernel does, with nothing in flight; what is done on a loop of the device's
+  /// stands still already. Throws Error.
   virtual void pause() = 0;
-  virtual void resume() = 0;
+  /// Also after a pause() that threw, or without one.
+  virtual void resume() noexcept = 0;
   /// Ends the service and tells how far it has come. Only the end comes after it. Not on the pair's
   /// own thread.
   [[nodiscard]] virtual NetPairState stop() noexcept = 0;

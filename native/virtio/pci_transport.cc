@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <chrono>
 
 #include "core/bytes.h"
 #include "virtio/pci_layout.h"
@@ -32,6 +33,9 @@ PciIdentity identity(VirtioType type) {
 
 /// Of a device's own memory; BAR 0 may take up two.
 constexpr unsigned kWindowBar = 2;
+
+/// A driver that goes on without reading the status is right nearly always.
+constexpr std::chrono::seconds kResetTime{1};
 
 uint16_t vector_count(const VirtioDevice& device) {
   return static_cast<uint16_t>(device.queue_sizes().size() + 1);
@@ -266,6 +270,7 @@ void VirtioPciFunction::read(uint64_t offset, std::span<uint8_t> data) {
     data[0] = isr_.exchange(0);  // Reading clears (§4.1.4.5).
   } else if (offset < virtio_pci::kIsrOffset) {
     const std::lock_guard lock(mutex_);
+    continue_reset(Deadline::now());
     common_.read(offset - virtio_pci::kCommonOffset, data);
   }
 }
@@ -285,10 +290,12 @@ void VirtioPciFunction::write(uint64_t offset, std::span<const uint8_t> data) {
 
 void VirtioPciFunction::write_common(uint64_t offset, std::span<const uint8_t> data) noexcept {
   const std::lock_guard lock(mutex_);
+  continue_reset(Deadline::now());
+  if (resetting_) return;
   const CommonConfig::Effect effect = common_.write(offset, data);
   if (offset == CommonConfig::kQueueVector) update_vectors();
   if (effect == CommonConfig::Effect::kActivate) activate();
-  if (effect == CommonConfig::Effect::kReset) reset();
+  if (effect == CommonConfig::Effect::kReset) begin_reset();
 }
 
 void VirtioPciFunction::read_device_config(uint64_t offset, std::span<uint8_t> data) noexcept {
@@ -340,9 +347,16 @@ void VirtioPciFunction::activate() noexcept {
   events_.activated(options_.id);
 }
 
-void VirtioPciFunction::reset() noexcept {
+void VirtioPciFunction::begin_reset() noexcept {
+  resetting_ = true;
+  continue_reset(Deadline::after(kResetTime));
+  if (resetting_) note(std::string(device_->waits_for()) + ": its reset waits for that");
+}
+
+void VirtioPciFunction::continue_reset(const Deadline& deadline) noexcept {
+  if (!resetting_) return;
   if (active_) {
-    device_->reset();
+    if (!device_->try_reset(deadline)) return;
     for (const auto& line : lines_) line->end_external();
     active_ = false;
     events_.reset(options_.id);
@@ -350,6 +364,7 @@ void VirtioPciFunction::reset() noexcept {
   common_.clear();
   update_vectors();
   isr_ = 0;
+  resetting_ = false;
 }
 
 /// Doorbells stay connected over resets, until the BAR moves: they cost a system call each and ring

@@ -25,7 +25,10 @@ namespace tsvmm {
 /// structures, MSI-X only. BAR 2 is the memory of a device that has some.
 ///
 /// Locks, outermost first: PciRoot's, `mutex_`, a queue line's, MsixTable's. A device's own threads
-/// take the last two only, so a reset may wait for them with the others held.
+/// take the last two only, so a reset may wait for them with the others held. It does so for a
+/// second at most, on the vCPU that asked for it: a driver knows that the device has been reset
+/// when it reads the status 0 (§2.4.1), and until the device is through with it the status stays
+/// what it was.
 class VirtioPciFunction final : public PciFunction, private BusDevice, private VirtioHost {
  public:
   struct Options {
@@ -73,7 +76,8 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   void write_device_config(uint64_t offset, std::span<const uint8_t> data) noexcept;
   void notify(uint64_t offset) noexcept;
   void activate() noexcept;
-  void reset() noexcept;
+  void begin_reset() noexcept;
+  void continue_reset(const Deadline& deadline) noexcept;
   void connect_doorbells() noexcept;
   void show_window(uint64_t address) noexcept;
   void update_vectors() noexcept;
@@ -105,6 +109,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   std::unique_ptr<Beyond> beyond_;                 ///< if the device has a window
   std::optional<uint64_t> bar_address_;            ///< while decoded
   bool active_ = false;
+  bool resetting_ = false;  ///< the driver asked for it, and the device is not through with it
 
   std::atomic<uint8_t> isr_ = 0;
 };

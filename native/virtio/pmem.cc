@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include "core/bytes.h"
 #include "core/error.h"
@@ -51,14 +52,14 @@ VirtioPmem::Mapping::~Mapping() { ::munmap(host_, size_); }
 VirtioPmem::VirtioPmem(UniqueFd fd, GuestMemory& memory, const Options& options)
     : fd_(std::move(fd)),
       discard_writes_(options.discard_writes),
-      mapping_(fd_.get(), options),
-      lost_pages_(mapping_.host(), options.size, fd_.get()),
-      window_(memory.add_window(mapping_.host(), options.size, fd_.get())),
+      mapping_(std::in_place, fd_.get(), options),
+      lost_pages_(std::in_place, mapping_->host(), options.size, fd_.get()),
+      window_(memory.add_window(mapping_->host(), options.size, fd_.get())),
       loop_(options.id) {}
 
 VirtioPmem::~VirtioPmem() {
-  VirtioPmem::reset();
-  if (watches_) loop_.remove(lost_pages_.event().fd());
+  reset();
+  if (watches_) loop_.remove(lost_pages_->event().fd());
 }
 
 uint64_t VirtioPmem::features() const noexcept {
@@ -85,20 +86,34 @@ void VirtioPmem::activate(const Activation& activation) {
   if (setup == nullptr) return;
   stopped_ = false;
   if (!watches_) {
-    loop_.add(lost_pages_.event().fd(), EPOLLIN, [this](uint32_t) { on_lost_pages(); });
+    loop_.add(lost_pages_->event().fd(), EPOLLIN, [this](uint32_t) { on_lost_pages(); });
     watches_ = true;
-  } else if (lost_pages_.any()) {
-    lost_pages_.event().signal();
+  } else if (lost_pages_->any()) {
+    lost_pages_->event().signal();
   }
   server_ =
       std::make_unique<QueueServer>(loop_, activation, *setup, host(), kRequestsPerTurn,
                                     [this](const DescriptorChain& chain) { return answer(chain); });
 }
 
-void VirtioPmem::reset() noexcept {
+bool VirtioPmem::try_reset(const Deadline& deadline) noexcept {
   // A machine may be deleted while it is paused.
   loop_.resume();
-  server_.reset();
+  if (!server_ && !teardown_.in_progress()) return true;
+  return teardown_.run(
+      loop_, [this] { server_.reset(); }, deadline);
+}
+
+/// On its own thread: to close a file on some file systems is to wait for what was written to it.
+bool VirtioPmem::try_close(const Deadline& deadline) noexcept {
+  if (!closing_.in_progress() && !fd_.valid()) return true;
+  const auto work = [this] {
+    if (std::exchange(watches_, false)) loop_.remove(lost_pages_->event().fd());
+    lost_pages_.reset();
+    mapping_.reset();
+    fd_.reset();
+  };
+  return closing_.run(loop_, work, deadline);
 }
 
 uint32_t VirtioPmem::answer(const DescriptorChain& chain) noexcept {
@@ -110,7 +125,7 @@ uint32_t VirtioPmem::answer(const DescriptorChain& chain) noexcept {
 }
 
 bool VirtioPmem::sync() noexcept {
-  if (lost_pages_.any() || syncs_.failure() != 0) return false;
+  if (lost_pages_->any() || syncs_.failure() != 0) return false;
   // The file's mapped pages are written back, too.
   int result;
   do {
@@ -129,7 +144,7 @@ void VirtioPmem::fail(const std::string& why) noexcept {
 }
 
 void VirtioPmem::on_lost_pages() noexcept {
-  (void)lost_pages_.event().consume();
+  (void)lost_pages_->event().consume();
   if (syncs_.failure() == 0) {
     fail("its file was made shorter, or its file system is full: a part of it is gone");
   }

@@ -11,6 +11,7 @@
 #include "core/unique_fd.h"
 #include "disk/sync_record.h"
 #include "memory/lost_pages.h"
+#include "virtio/loop_teardown.h"
 #include "virtio/queue_server.h"
 #include "virtio/virtio_device.h"
 
@@ -37,12 +38,19 @@ class VirtioPmem : public VirtioDevice {
   [[nodiscard]] uint32_t config_size() const noexcept override;
   void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
   [[nodiscard]] MemoryWindow* window() noexcept override { return &window_; }
-  [[nodiscard]] bool repair_window() noexcept override { return lost_pages_.replace(); }
+  [[nodiscard]] bool repair_window() noexcept override { return lost_pages_->replace(); }
   void window_moved(std::optional<GuestAddress> address) noexcept override;
   void activate(const Activation& activation) override;
-  void reset() noexcept override;
-  void pause() override { loop_.pause(); }
-  void resume() override { loop_.resume(); }
+  [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
+  void begin_pause() noexcept override { loop_.begin_pause(); }
+  [[nodiscard]] bool wait_paused(const Deadline& deadline) override {
+    return loop_.wait_paused(deadline);
+  }
+  void resume() noexcept override { loop_.resume(); }
+  [[nodiscard]] bool try_close(const Deadline& deadline) noexcept override;
+  [[nodiscard]] const char* waits_for() const noexcept override {
+    return "the file of the persistent memory does not answer";
+  }
   [[nodiscard]] std::vector<Counter> counters() const override;
 
  private:
@@ -67,10 +75,10 @@ class VirtioPmem : public VirtioDevice {
   /// From now on flushes fail.
   void fail(const std::string& why) noexcept;
 
-  const UniqueFd fd_;
+  UniqueFd fd_;
   const bool discard_writes_;
-  const Mapping mapping_;
-  LostPages lost_pages_;  ///< of the mapping
+  std::optional<Mapping> mapping_;       ///< until it is closed
+  std::optional<LostPages> lost_pages_;  ///< of the mapping
   MemoryWindow& window_;
   std::atomic<GuestAddress> start_ = 0;
   std::atomic<uint64_t> flushes_ = 0;
@@ -81,6 +89,8 @@ class VirtioPmem : public VirtioDevice {
   bool watches_ = false;                 ///< lost_pages_, on the loop
   EventLoop loop_;                       ///< its own: making a file durable can take seconds
   std::unique_ptr<QueueServer> server_;  ///< while active
+  LoopTeardown teardown_;
+  LoopTeardown closing_;
 };
 
 }  // namespace tsvmm

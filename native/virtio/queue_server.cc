@@ -44,6 +44,10 @@ QueueServer::Turn QueueServer::take_turn() noexcept {
     }
     const auto written = handler_(chain);
     if (!written) return Turn::kFailed;
+    if (*written == kLater) {
+      queue_.undo_pop();
+      return Turn::kMore;
+    }
     queue_.push_used(chain.head, *written);
   }
   return Turn::kMore;

@@ -1,11 +1,15 @@
 #include "virtio/rng.h"
 
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <string>
+
+#include "core/error.h"
 
 namespace tsvmm {
 namespace {
@@ -15,13 +19,30 @@ constexpr uint16_t kQueueSize = 256;
 /// bounded, as the loop serves other devices, too.
 constexpr size_t kMaxBytes = 4096;
 constexpr int kChainsPerTurn = 32;
+/// How often a read that waits looks whether its thread is wanted for something else.
+constexpr int kLookMs = 50;
+
+/// Linux's Documentation/admin-guide/devices.txt: /dev/random and /dev/urandom.
+constexpr unsigned kMemoryMajor = 1;
+constexpr unsigned kRandomMinor = 8;
+constexpr unsigned kUrandomMinor = 9;
+
+bool is_kernels_generator(int fd) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || !S_ISCHR(info.st_mode) || major(info.st_rdev) != kMemoryMajor) {
+    return false;
+  }
+  return minor(info.st_rdev) == kRandomMinor || minor(info.st_rdev) == kUrandomMinor;
+}
 
 }  // namespace
 
-VirtioRng::VirtioRng(int source_fd, EventLoop& loop)
-    : source_(UniqueFd::duplicate(source_fd)), loop_(loop) {}
+VirtioRng::VirtioRng(int source_fd, EventLoop& loop, const std::string& id)
+    : source_(UniqueFd::duplicate(source_fd)),
+      own_loop_(is_kernels_generator(source_.get()) ? nullptr : std::make_unique<EventLoop>(id)),
+      loop_(own_loop_ ? *own_loop_ : loop) {}
 
-VirtioRng::~VirtioRng() = default;
+VirtioRng::~VirtioRng() { reset(); }
 
 uint64_t VirtioRng::features() const noexcept {
   return virtio_feature::kIndirectDescriptors | virtio_feature::kEventIndex;
@@ -37,22 +58,54 @@ void VirtioRng::activate(const Activation& activation) {
                                     [this](const DescriptorChain& chain) { return fill(chain); });
 }
 
-void VirtioRng::reset() noexcept { server_.reset(); }
+bool VirtioRng::try_reset(const Deadline& deadline) noexcept {
+  if (own_loop_) own_loop_->resume();
+  if (!server_ && !teardown_.in_progress()) return true;
+  return teardown_.run(
+      loop_, [this] { server_.reset(); }, deadline);
+}
+
+void VirtioRng::begin_pause() noexcept {
+  if (own_loop_) own_loop_->begin_pause();
+}
+
+bool VirtioRng::wait_paused(const Deadline& deadline) {
+  return !own_loop_ || own_loop_->wait_paused(deadline);
+}
+
+void VirtioRng::resume() noexcept {
+  if (own_loop_) own_loop_->resume();
+}
+
+/// Waits for a source that tells when it has something. False if the thread is wanted meanwhile.
+bool VirtioRng::source_is_ready() const noexcept {
+  if (!own_loop_) return true;
+  pollfd source{.fd = source_.get(), .events = POLLIN, .revents = 0};
+  while (::poll(&source, 1, kLookMs) == 0) {
+    if (loop_.is_wanted()) return false;
+  }
+  return true;
+}
 
 std::optional<uint32_t> VirtioRng::fill(const DescriptorChain& chain) noexcept {
   size_t total = 0;
   for (const GuestBuffer& buffer : chain.writable) {
     const size_t wanted = std::min<size_t>(buffer.length, kMaxBytes - total);
     if (wanted == 0) break;
+    if (!source_is_ready()) {
+      // A driver may be given less than it asked for (§5.4.6.1), but not nothing.
+      if (total == 0) return QueueServer::kLater;
+      break;
+    }
     ssize_t result;
     do {
       result = ::read(source_.get(), buffer.host, wanted);
     } while (result < 0 && errno == EINTR);
     if (result <= 0) {
       if (total != 0) break;
-      host().failed(result == 0
-                        ? std::string("the entropy source has ended")
-                        : std::string("reading the entropy source: ") + ::strerrordesc_np(errno));
+      if (result < 0 && errno == EAGAIN) return QueueServer::kLater;
+      host().failed(result == 0 ? std::string("the entropy source has ended")
+                                : "reading the entropy source: " + errno_text(errno));
       return std::nullopt;
     }
     total += static_cast<size_t>(result);

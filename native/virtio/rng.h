@@ -3,10 +3,12 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "core/event_loop.h"
 #include "core/unique_fd.h"
+#include "virtio/loop_teardown.h"
 #include "virtio/queue_server.h"
 #include "virtio/virtio_device.h"
 
@@ -16,25 +18,37 @@ namespace tsvmm {
 /// /dev/urandom.
 class VirtioRng : public VirtioDevice {
  public:
-  /// `source_fd` is the caller's and duplicated; reads of it must not block for long. Throws Error.
-  VirtioRng(int source_fd, EventLoop& loop);
+  /// `source_fd` is the caller's and duplicated. It is read on `loop` if it is the kernel's own
+  /// generator, which never waits, and else on a thread of the device's own, named `id`. Throws
+  /// Error.
+  VirtioRng(int source_fd, EventLoop& loop, const std::string& id);
   ~VirtioRng() override;
 
   [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kEntropy; }
   [[nodiscard]] uint64_t features() const noexcept override;
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   void activate(const Activation& activation) override;
-  void reset() noexcept override;
+  [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
+  void begin_pause() noexcept override;
+  [[nodiscard]] bool wait_paused(const Deadline& deadline) override;
+  void resume() noexcept override;
+  [[nodiscard]] const char* waits_for() const noexcept override {
+    return "the source of random bytes does not answer";
+  }
   [[nodiscard]] std::vector<Counter> counters() const override;
 
  private:
   [[nodiscard]] std::optional<uint32_t> fill(const DescriptorChain& chain) noexcept;
 
+  [[nodiscard]] bool source_is_ready() const noexcept;
+
   UniqueFd source_;
+  const std::unique_ptr<EventLoop> own_loop_;  ///< nullptr if the source never waits
   EventLoop& loop_;
   std::atomic<uint64_t> requests_ = 0;
   std::atomic<uint64_t> bytes_ = 0;
   std::unique_ptr<QueueServer> server_;  ///< while active
+  LoopTeardown teardown_;
 };
 
 }  // namespace tsvmm

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -57,6 +58,7 @@ VhostNetPair::VhostNetPair(const NetPairSetup& setup, int vhost, int tap, EventL
     });
     set_backend(tap_);
   } catch (...) {
+    loop_.remove(broken_.fd());
     ::ioctl(vhost_, VHOST_RESET_OWNER, nullptr);
     throw;
   }
@@ -130,7 +132,10 @@ void VhostNetPair::set_backend(int tap) const {
   }
 }
 
-void VhostNetPair::pause() { set_backend(kNoBackend); }
+void VhostNetPair::pause() {
+  held_ = true;
+  set_backend(kNoBackend);
+}
 
 NetPairState VhostNetPair::stop() noexcept {
   const auto end = [this](unsigned index) {
@@ -145,8 +150,13 @@ NetPairState VhostNetPair::stop() noexcept {
   return {.receive = end(0), .transmit = end(1)};
 }
 
-void VhostNetPair::resume() {
-  set_backend(tap_);
+void VhostNetPair::resume() noexcept {
+  if (!std::exchange(held_, false)) return;
+  try {
+    set_backend(tap_);
+  } catch (const Error& error) {
+    return host_.failed(error.what());
+  }
   // What the driver made available meanwhile.
   for (const Ring& ring : rings_) ring.doorbell->signal();
 }

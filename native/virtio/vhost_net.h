@@ -27,7 +27,7 @@ class VhostNetPair final : public NetPair {
                                        EventLoop& loop);
 
   void pause() override;
-  void resume() override;
+  void resume() noexcept override;
   [[nodiscard]] NetPairState stop() noexcept override;
 
  private:
@@ -50,6 +50,7 @@ class VhostNetPair final : public NetPair {
   VirtioHost& host_;
   std::array<Ring, 2> rings_;  ///< receive, transmit: the kernel's numbers
   EventFd broken_;             ///< signalled by the kernel
+  bool held_ = false;
 };
 
 }  // namespace tsvmm

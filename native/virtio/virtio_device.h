@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/deadline.h"
 #include "core/event_fd.h"
 #include "memory/guest_memory.h"
 
@@ -111,8 +112,11 @@ struct Counter {
 
 /// A virtio device behind any transport.
 ///
-/// The transport serializes read_config, write_config, activate and reset, and calls activate only
-/// after construction or reset. They run on vCPU threads.
+/// The transport serializes read_config, write_config, activate and try_reset, and calls activate
+/// only after construction or a reset. They run on vCPU threads.
+///
+/// What may take long is begun, waited for until a deadline, and can be taken back: no call waits
+/// for the host's disks or files without end.
 class VirtioDevice {
  public:
   virtual ~VirtioDevice() = default;
@@ -141,14 +145,32 @@ class VirtioDevice {
 
   /// Starts serving. Throws Error; the device is then as if reset.
   virtual void activate(const Activation& activation) = 0;
-  /// Stops serving: waits for what is in flight; afterwards guest memory is not touched any more.
-  virtual void reset() noexcept = 0;
+  /// Stops serving. True once nothing is in flight and guest memory is not touched any more; false
+  /// if that is not so at the deadline: the device is on its way then, and is asked again. Also on
+  /// a device whose threads are held.
+  [[nodiscard]] virtual bool try_reset(const Deadline& deadline) noexcept = 0;
+  /// The same, however long it takes.
+  void reset() noexcept { (void)try_reset(Deadline::never()); }
 
-  /// While the machine is paused and no vCPU runs: finishes what is in flight and holds the
-  /// device's own threads. Loops that were passed in are their owner's to pause. Throws Error if
-  /// what is in flight does not end; the device then runs as before.
-  virtual void pause() {}
-  virtual void resume() {}
+  /// While the machine is being paused and no vCPU runs: asks the device to finish what is in
+  /// flight and to hold its own threads. Loops that were passed in are their owner's to pause.
+  virtual void begin_pause() noexcept {}
+  /// True once that is done, until resume(). After begin_pause(). Throws Error.
+  [[nodiscard]] virtual bool wait_paused([[maybe_unused]] const Deadline& deadline) { return true; }
+  /// Lets the device go on, or takes a begin_pause() back that did not come to its end.
+  virtual void resume() noexcept {}
+
+  /// Gives up what the device holds of the host's files, which can mean to write to them. For good,
+  /// after a reset; true once it is done.
+  [[nodiscard]] virtual bool try_close([[maybe_unused]] const Deadline& deadline) noexcept {
+    return true;
+  }
+
+  /// What it is that does not come to its end, when one of the waits above is in vain: a sentence
+  /// that goes behind the device's id.
+  [[nodiscard]] virtual const char* waits_for() const noexcept {
+    return "the device does not come to rest";
+  }
 
   /// What the device has counted so far. Any thread.
   [[nodiscard]] virtual std::vector<Counter> counters() const { return {}; }

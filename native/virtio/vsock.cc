@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <utility>
 
 #include "core/bytes.h"
 #include "core/error.h"
@@ -27,11 +28,7 @@ VirtioVsock::VirtioVsock(Options options)
   check_errno(::listen(listener_.get(), kWaitingClients), "listening on the vsock's socket");
 }
 
-VirtioVsock::~VirtioVsock() {
-  // A paused loop would keep the link from ending.
-  if (loop_) loop_->stop();
-  link_.reset();
-}
+VirtioVsock::~VirtioVsock() { reset(); }
 
 uint64_t VirtioVsock::features() const noexcept {
   return vsock::kFeatureStream | virtio_feature::kIndirectDescriptors |
@@ -61,23 +58,35 @@ void VirtioVsock::activate(const Activation& activation) {
       counters_, activation, host(), *loop_);
 }
 
-void VirtioVsock::reset() noexcept {
-  if (!link_) return;
-  // The link's end waits for its loop, also on a machine that is deleted while it is paused.
-  loop_->resume();
-  link_.reset();
-  counters_.streams.set(0);
+bool VirtioVsock::try_reset(const Deadline& deadline) noexcept {
+  // A machine may be deleted while it is paused.
+  if (loop_) loop_->resume();
+  if (!teardown_.in_progress() && !link_) return true;
+  const auto work = [this] {
+    link_.reset();
+    counters_.streams.set(0);
+  };
+  return teardown_.run(*loop_, work, deadline);
 }
 
-void VirtioVsock::pause() {
-  if (!link_) return;
-  link_->pause();
-  loop_->pause();
+void VirtioVsock::begin_pause() noexcept {
+  if (teardown_.in_progress() || !link_) return;
+  holding_ = loop_->begin([link = link_.get()] { link->begin_pause(); });
 }
 
-void VirtioVsock::resume() {
-  if (!link_) return;
-  link_->resume();
+bool VirtioVsock::wait_paused(const Deadline& deadline) {
+  if (!loop_) return true;
+  if (holding_ && !holding_->wait(deadline)) return false;
+  loop_->begin_pause();
+  return loop_->wait_paused(deadline);
+}
+
+void VirtioVsock::resume() noexcept {
+  if (!loop_) return;
+  // Runs before the loop hears of a timer that went off meanwhile.
+  if (std::exchange(holding_, nullptr)) {
+    loop_->post([link = link_.get()] { link->end_pause(); });
+  }
   loop_->resume();
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/event_loop.h"
 #include "core/unique_fd.h"
+#include "virtio/loop_teardown.h"
 #include "virtio/virtio_device.h"
 #include "virtio/vsock/counters.h"
 
@@ -47,9 +48,10 @@ class VirtioVsock final : public VirtioDevice {
   [[nodiscard]] uint32_t config_size() const noexcept override;
   void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
   void activate(const Activation& activation) override;
-  void reset() noexcept override;
-  void pause() override;
-  void resume() override;
+  [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
+  void begin_pause() noexcept override;
+  [[nodiscard]] bool wait_paused(const Deadline& deadline) override;
+  void resume() noexcept override;
   [[nodiscard]] std::vector<Counter> counters() const override;
 
   /// The guest goes on elsewhere or from a stored state: its streams are gone, which it is told by
@@ -60,8 +62,10 @@ class VirtioVsock final : public VirtioDevice {
   const Options options_;
   const UniqueFd listener_;
   vsock::Counters counters_;
-  std::unique_ptr<EventLoop> loop_;         ///< from the first activation on
-  std::unique_ptr<vsock::GuestLink> link_;  ///< while active
+  std::unique_ptr<EventLoop> loop_;          ///< from the first activation on
+  std::unique_ptr<vsock::GuestLink> link_;   ///< while active
+  std::shared_ptr<EventLoop::Job> holding_;  ///< of a pause, until the end of it
+  LoopTeardown teardown_;
 };
 
 }  // namespace tsvmm

@@ -18,7 +18,7 @@ constexpr uint8_t kAlive = 1;
 VirtioWatchdog::VirtioWatchdog(EventLoop& loop, std::function<void()> expired, Timing timing)
     : loop_(loop), expired_(std::move(expired)), timing_(timing) {}
 
-VirtioWatchdog::~VirtioWatchdog() { VirtioWatchdog::reset(); }
+VirtioWatchdog::~VirtioWatchdog() { reset(); }
 
 uint64_t VirtioWatchdog::features() const noexcept { return 0; }
 
@@ -41,14 +41,17 @@ void VirtioWatchdog::activate(const Activation& activation) {
   }
 }
 
-void VirtioWatchdog::reset() noexcept {
-  server_.reset();
-  if (!timer_.valid()) return;
-  loop_.remove(timer_.get());
-  timer_.reset();
+bool VirtioWatchdog::try_reset(const Deadline& deadline) noexcept {
+  if (!teardown_.in_progress() && !timer_.valid()) return true;
+  const auto work = [this] {
+    server_.reset();
+    loop_.remove(timer_.get());
+    timer_.reset();
+  };
+  return teardown_.run(loop_, work, deadline);
 }
 
-void VirtioWatchdog::resume() {
+void VirtioWatchdog::resume() noexcept {
   if (last_fed_ != 0) last_fed_ = timing_.now_ns();
 }
 

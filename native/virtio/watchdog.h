@@ -12,6 +12,7 @@
 #include "core/event_loop.h"
 #include "core/monotonic.h"
 #include "core/unique_fd.h"
+#include "virtio/loop_teardown.h"
 #include "virtio/queue_server.h"
 #include "virtio/virtio_device.h"
 
@@ -37,9 +38,9 @@ class VirtioWatchdog : public VirtioDevice {
   [[nodiscard]] uint64_t features() const noexcept override;
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   void activate(const Activation& activation) override;
-  void reset() noexcept override;
+  [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
   /// The time spent paused does not count.
-  void resume() override;
+  void resume() noexcept override;
 
  private:
   [[nodiscard]] std::optional<uint32_t> feed(const DescriptorChain& chain) noexcept;
@@ -52,6 +53,7 @@ class VirtioWatchdog : public VirtioDevice {
   UniqueFd timer_;
   std::atomic<uint64_t> last_fed_ = 0;   ///< monotonic ns, 0 before the first time
   std::unique_ptr<QueueServer> server_;  ///< while active
+  LoopTeardown teardown_;
 };
 
 }  // namespace tsvmm

@@ -23,6 +23,11 @@ const STDERR = 2;
 const EXIT_FAILURE = 1;
 const EXIT_USAGE = 2;
 
+/** Who sends a signal waits for the process, and kills it sooner or later. */
+const SIGNAL_TIMEOUT_MS = 3_000;
+/** For messages and answers of the REST socket, in a process that leaves threads behind. */
+const LAST_WORDS_MS = 500;
+
 /** After a boot, until nobody minds a collection. */
 const SETTLE_MS = 200;
 
@@ -195,10 +200,10 @@ class Session {
   readonly #events: EventLog | undefined;
   #claim: SocketClaim | undefined;
   #server: RestServer | undefined;
-  /** A signal asked for the end. */
-  #quitting = false;
   /** The terminal is gone. */
   #hungUp = false;
+  /** A signal asked for the end. */
+  #quitting = false;
 
   constructor(vmm: Vmm, native: NativeAddon, options: RunOptions, events: EventLog | undefined) {
     this.#vmm = vmm;
@@ -213,12 +218,16 @@ class Session {
     try {
       await this.#start();
     } catch (error) {
-      await this.#vmm.quit();
-      await this.#server?.close();
-      if (!this.#quitting) throw error;
+      await this.#vmm.quit().catch(() => {});
+      // A start that a signal called off is no failure.
+      if (!this.#quitting) {
+        await this.#server?.close();
+        throw error;
+      }
     }
     const exit: VmmExit = await this.#vmm.exited;
     if (exit.message !== undefined) say(exit.message);
+    if (exit.incomplete) return this.#exitAtOnce(exit.code);
     await this.#server?.close();
     if (this.#hungUp) this.#leaveTerminal();
     return exit.code;
@@ -250,7 +259,7 @@ class Session {
   #watchProcess(): void {
     const quit = () => {
       this.#quitting = true;
-      void this.#vmm.quit();
+      this.#vmm.quit(SIGNAL_TIMEOUT_MS).catch((error) => this.#giveUp(error));
     };
     keepIgnoredSignals();
     onSignal('SIGTERM', quit);
@@ -262,11 +271,31 @@ class Session {
     if (this.#options.apiSocket || this.#options.vm?.console.mode === 'Tty') {
       onSignal('SIGWINCH', () => this.#vmm.resizeConsole().catch(() => {}));
     }
-    process.on('exit', () => {
-      this.#vmm.abandon();
-      this.#claim?.release();
-    });
+    process.on('exit', () => this.#cleanUp());
   }
+
+  #cleanUp(): void {
+    this.#vmm.abandon();
+    this.#claim?.release();
+  }
+
+  /** The end did not come in time: something that it waits for does not answer. */
+  async #giveUp(error: unknown): Promise<void> {
+    // Where the VMM itself has come to its end, run() goes on.
+    if (this.#vmm.ended) return;
+    say(describeError(error));
+    await this.#exitAtOnce(EXIT_FAILURE);
+  }
+
+  /** For a process with threads that may be stuck: an orderly exit could wait for them, or free what they use. */
+  async #exitAtOnce(code: number): Promise<never> {
+    const said = new Promise((resolve) => process.stderr.write('', resolve));
+    const timeout = new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS));
+    await Promise.race([Promise.all([said, this.#server?.close()]), timeout]);
+    this.#cleanUp();
+    return this.#native.exitAtOnce(code);
+  }
+
   /** Node.js aborts if it cannot set the modes of a terminal that it knew at start, unless the descriptor is closed. */
   #leaveTerminal(): void {
     for (const fd of [0, 1, 2]) {

@@ -23,6 +23,37 @@ export interface DiskContext {
   readonly opened: number[];
 }
 
+/**
+ * The disks of a VM that runs. They stay open over its reboots: a lock is let go with the last descriptor, and somebody
+ * else could take it between two machines.
+ */
+export class HeldDisks {
+  #disks: readonly DiskResource[] | undefined;
+  #opened: number[] = [];
+
+  /** Opens and locks all of them, unless that was done before. @throws VmmError as openDisk, with nothing left open */
+  async open(
+    context: Omit<DiskContext, 'opened'>,
+    configs: readonly DiskConfig[],
+  ): Promise<readonly DiskResource[]> {
+    if (this.#disks) return this.#disks;
+    const disks: DiskResource[] = [];
+    try {
+      for (const disk of configs) disks.push(await openDisk({ ...context, opened: this.#opened }, disk));
+    } catch (error) {
+      this.close(context.native);
+      throw error;
+    }
+    this.#disks = disks;
+    return disks;
+  }
+
+  close(native: NativeAddon): void {
+    this.#disks = undefined;
+    for (const fd of this.#opened.splice(0)) native.closeFile(fd);
+  }
+}
+
 /** What layers of an image have in common: who is to be able to use it at the same time. */
 export interface LockOptions {
   readonly exclusive: boolean;

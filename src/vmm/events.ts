@@ -11,4 +11,6 @@ export interface VmmExit {
   readonly code: 0 | 1;
   /** One sentence for people, where something went wrong. */
   readonly message?: string;
+  /** Something that the message names did not come to its end: threads of this process may wait for it for ever. */
+  readonly incomplete?: true;
 }

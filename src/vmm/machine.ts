@@ -1,12 +1,10 @@
 /** Building one machine from a configuration, and ending it. */
-import type { DiskConfig } from '../config/devices/disk.ts';
 import type { NetConfig } from '../config/devices/net.ts';
 import type { PmemConfig } from '../config/devices/pmem.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
 import {
   type BootResources,
-  type DiskResource,
   type NetResource,
   type Placement,
   type PmemResource,
@@ -14,7 +12,7 @@ import {
   planMachine,
 } from '../platform/plan.ts';
 import type { ConsoleSize, Consoles, Terminal } from './consoles.ts';
-import { type DiskContext, openDisk } from './disks.ts';
+import type { DiskContext, HeldDisks } from './disks.ts';
 import { VmmError } from './errors.ts';
 import { isLinuxImage } from './linuxImage.ts';
 import type { SocketOwner } from './listeningSocket.ts';
@@ -39,6 +37,9 @@ export interface MachineContext {
   readonly terminal: Terminal;
   /** Outlives the machine: its next one finds the same formats. */
   readonly guessedFormats: DiskContext['guessedFormats'];
+  /** Opened by the first machine that needs them; they outlive it, too. */
+  readonly disks: HeldDisks;
+
   /** The terminal's unless given. */
   readonly consoleSize?: ConsoleSize;
   /** Of the VM, which keeps it over reboots. */
@@ -86,7 +87,8 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
     adviseLinux(context, host, resources.kernel.fd);
     return { handle, placements, hardwareVirtualization: host.hardwareVirtualization };
   } catch (error) {
-    await native.machineDestroy(handle);
+    // Why it did not start matters more than what may be left of it.
+    await native.machineDestroy(handle).catch(() => {});
     throw error;
   } finally {
     // The core has its own duplicates of what it needs.
@@ -186,7 +188,7 @@ async function openResources(context: MachineContext, opened: number[]): Promise
     readAt: (fd, offset, length) => native.readAt(fd, offset, length),
     firmware,
     ...(initramfs && { initramfs }),
-    disks: config.disks?.length ? await openDisks(context, config.disks, opened) : [],
+    disks: await context.disks.open(context, config.disks ?? []),
     ...(config.pmem && { pmem: await openPmems(native, config.pmem, opened) }),
     rng: { fd: openRng(native, config.rng.src, opened) },
     ...(context.vsock && { vsock: { fd: context.vsock.listener } }),
@@ -211,16 +213,6 @@ function openPayloadFile(
   } catch (error) {
     throw new VmmError(`Cannot open ${name} file ${path}`, { cause: error });
   }
-}
-
-async function openDisks(
-  context: MachineContext,
-  configs: readonly DiskConfig[],
-  opened: number[],
-): Promise<DiskResource[]> {
-  const disks: DiskResource[] = [];
-  for (const disk of configs) disks.push(await openDisk({ ...context, opened }, disk));
-  return disks;
 }
 
 async function openPmems(

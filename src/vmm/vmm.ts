@@ -20,6 +20,7 @@ import {
   openConsoles,
   type Terminal,
 } from './consoles.ts';
+import { HeldDisks } from './disks.ts';
 import { describeError, notSupportedYet, VmmError } from './errors.ts';
 import type { VmmEvent, VmmExit } from './events.ts';
 import { type VmInfo, vmInfo } from './info.ts';
@@ -60,6 +61,11 @@ const SECTOR_SIZE = 512;
 /** Microsoft's "Virtual Machine Generation ID": a GUID. */
 const VM_GENERATION_BYTES = 16;
 
+/** How long a machine's end may take: what is in flight on its disks has to come back. */
+const END_TIMEOUT_MS = 10_000;
+/** How much longer all that is in progress may take to notice that it is called off. */
+const CALL_OFF_MS = 1_000;
+
 /** Of one device. */
 const MAX_FAILURE_WARNINGS = 20;
 
@@ -82,6 +88,10 @@ export class Vmm {
   #machine: Machine | undefined;
   /** While it is being started. */
   #making: MachineHandle | undefined;
+  /** Kept over reboots, so that nobody else can take a lock meanwhile. */
+  readonly #disks = new HeldDisks();
+  /** The command that is in progress. */
+  #inProgress: Command | undefined;
   /** Counts machines: an event of an earlier one than the present means nothing any more. */
   #generation = 0;
   #ended = false;
@@ -118,6 +128,11 @@ export class Vmm {
       if (this.#exit) resolve(this.#exit);
     });
     return this.#exited;
+  }
+
+  /** Whether `exited` has resolved, or does so for who asks. */
+  get ended(): boolean {
+    return this.#exit !== undefined;
   }
 
   get state(): Lifecycle {
@@ -306,11 +321,24 @@ export class Vmm {
     return this.#command('delete', () => this.#deleteVm());
   }
 
-  /** Deletes the VM and ends the VMM: `exited` resolves with code 0. */
-  async quit(): Promise<void> {
-    // Opening a large image, or reading a kernel from a slow disk, need not come to its end.
-    if (this.#making) await this.#native.machineDestroy(this.#making);
-    await this.#enqueue(() => this.#end({ reason: 'request', code: 0 }));
+  /**
+   * Calls off what is in progress, deletes the VM and ends the VMM: `exited` resolves with code 0.
+   * @throws VmmError with the name of what does not come to its end in `timeoutMs`. If it is a device of the machine,
+   * `exited` has resolved, and the machine's memory and files are kept until it does; the process can go on.
+   */
+  async quit(timeoutMs = END_TIMEOUT_MS): Promise<void> {
+    const machine = this.#making ?? this.#machine?.handle;
+    if (machine !== undefined) this.#native.machineCallOff(machine);
+    const end = this.#enqueue(async () => {
+      const failure = await this.#end({ reason: 'request', code: 0 }, timeoutMs);
+      if (failure) throw failure;
+    });
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<never>((_, reject) => {
+      const give = () => reject(new VmmError(`The VM could not be ended: ${this.#obstacle()}`));
+      timer = setTimeout(give, timeoutMs + CALL_OFF_MS);
+    });
+    await Promise.race([end, timeout]).finally(() => clearTimeout(timer));
   }
 
   /** For a process that must end at once: puts the terminal back and removes sockets, and nothing else. */
@@ -379,11 +407,14 @@ export class Vmm {
       try {
         if (this.#ended) throw new VmmError('The VMM has come to its end');
         const to = nextState(command, this.#state);
+        this.#inProgress = command;
         await work();
         this.#state = to;
         if (done !== undefined) this.#emit('vm', done);
       } catch (error) {
         throw new VmmError(failureTexts[command], { cause: error });
+      } finally {
+        this.#inProgress = undefined;
       }
     });
   }
@@ -392,6 +423,12 @@ export class Vmm {
     const turn = this.#last.then(work);
     this.#last = turn.catch(() => {});
     return turn;
+  }
+
+  /** Why the end does not get its turn. */
+  #obstacle(): string {
+    if (this.#inProgress === undefined) return 'a file or a disk does not answer';
+    return `${this.#inProgress} is in progress, and waits for a file or a disk that does not answer`;
   }
 
   #permit(command: Command): void {
@@ -468,11 +505,13 @@ export class Vmm {
           this.#making = handle;
         },
         guessedFormats: this.#guessedFormats,
+        disks: this.#disks,
         warn: (message) => this.#warn(message),
         note: (message) => tell(this.#options.onNote, printable(message)),
       });
     } catch (error) {
       this.#closeVsock();
+      this.#disks.close(this.#native);
       throw error;
     } finally {
       this.#making = undefined;
@@ -487,16 +526,17 @@ export class Vmm {
     this.#infoChanged?.();
   }
 
-  async #stopMachine(): Promise<void> {
+  async #stopMachine(timeoutMs = END_TIMEOUT_MS): Promise<void> {
     try {
-      await this.#destroyMachine();
+      await this.#destroyMachine(timeoutMs);
     } finally {
       this.#closeVsock();
+      this.#disks.close(this.#native);
     }
   }
 
-  /** Leaves the vsock's clients to the next machine. */
-  async #destroyMachine(): Promise<void> {
+  /** Leaves the vsock's clients, and the disks, to the next machine. */
+  async #destroyMachine(timeoutMs = END_TIMEOUT_MS): Promise<void> {
     const machine = this.#machine;
     this.#machine = undefined;
     this.#knownBalloonSize = 0;
@@ -505,7 +545,12 @@ export class Vmm {
     this.#options.streams?.serial?.drain();
     this.#options.streams?.console?.drain();
     try {
-      if (machine) await this.#native.machineDestroy(machine.handle);
+      if (machine) await this.#native.machineDestroy(machine.handle, timeoutMs);
+    } catch (error) {
+      // What is left of it may still write to them, and keeps their locks: no other machine may have them.
+      this.#disks.close(this.#native);
+      this.#closeVsock();
+      throw error;
     } finally {
       this.#closeConsoles();
     }
@@ -527,16 +572,20 @@ export class Vmm {
     this.#vsock = undefined;
   }
 
-  async #deleteVm(): Promise<void> {
+  async #deleteVm(timeoutMs?: number): Promise<void> {
     const existed = this.#config !== undefined;
     const ran = this.#machine !== undefined;
-    await this.#stopMachine();
-    if (ran) this.#emit('vm', 'shutdown');
-    this.#config = undefined;
-    this.#begunOutputs.clear();
-    this.#closeDescriptors(this.#descriptors);
-    this.#state = 'none';
-    if (existed) this.#emit('vm', 'deleted');
+    try {
+      await this.#stopMachine(timeoutMs);
+    } finally {
+      // Also if something is left of the machine: nobody can reach it any more.
+      if (ran) this.#emit('vm', 'shutdown');
+      this.#config = undefined;
+      this.#begunOutputs.clear();
+      this.#closeDescriptors(this.#descriptors);
+      this.#state = 'none';
+      if (existed) this.#emit('vm', 'deleted');
+    }
   }
 
   #rebuild(): Promise<void> {
@@ -595,14 +644,14 @@ export class Vmm {
   ): Promise<void> {
     switch (event.type) {
       case 'power-off':
-        if (!this.#options.stayOnPowerOff) return this.#end({ reason: 'power-off', code: 0 });
+        if (!this.#options.stayOnPowerOff) return void (await this.#end({ reason: 'power-off', code: 0 }));
         await this.#stopMachine();
         this.#emit('vm', 'shutdown');
         return;
       case 'reset':
         return this.#guestReset(event.cause);
       case 'vcpu-error':
-        return this.#end({ reason: 'vcpu-error', code: 1, message: this.#describeVcpuError(event) });
+        await this.#end({ reason: 'vcpu-error', code: 1, message: this.#describeVcpuError(event) });
     }
   }
 
@@ -620,17 +669,22 @@ export class Vmm {
     }
   }
 
-  async #end(exit: VmmExit): Promise<void> {
-    if (this.#ended) return;
+  /** @returns why something of the machine is left, if so */
+  async #end(exit: VmmExit, timeoutMs?: number): Promise<VmmError | undefined> {
+    if (this.#ended) return undefined;
     this.#ended = true;
+    let failure: VmmError | undefined;
     try {
-      await this.#deleteVm();
-    } finally {
-      this.#state = 'none';
-      this.#exit = exit;
-      this.#emit('vmm', 'shutdown');
-      this.#resolveExited?.(exit);
+      await this.#deleteVm(timeoutMs);
+    } catch (error) {
+      failure = new VmmError('The VM could not be ended in order', { cause: error });
     }
+    this.#state = 'none';
+    const reasons = [exit.message, failure && describeError(failure)].filter((text) => text !== undefined);
+    this.#exit = failure ? { ...exit, code: 1, message: reasons.join('. '), incomplete: true } : exit;
+    this.#emit('vmm', 'shutdown');
+    this.#resolveExited?.(this.#exit);
+    return failure;
   }
 
   #describeVcpuError(event: Extract<MachineEvent, { type: 'vcpu-error' }>): string {

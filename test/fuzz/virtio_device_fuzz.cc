@@ -51,7 +51,7 @@ std::shared_ptr<VirtioDevice> make_block() {
 
 std::shared_ptr<VirtioDevice> make_rng() {
   static const UniqueFd source(::open("/dev/zero", O_RDONLY | O_CLOEXEC));
-  return std::make_shared<VirtioRng>(source.get(), loop());
+  return std::make_shared<VirtioRng>(source.get(), loop(), "_rng0");
 }
 
 std::shared_ptr<VirtioDevice> make_console() {

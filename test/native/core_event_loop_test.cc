@@ -121,6 +121,41 @@ TEST(EventLoop, PauseOfALoopThatNeverRanReturns) {
   EXPECT_TRUE(ran);
 }
 
+TEST(EventLoop, WhoWaitsForAHandlerThatIsStuckMayGiveUp) {
+  EventLoop loop("test-loop");
+  const auto soon = [] { return Deadline::after(std::chrono::milliseconds(20)); };
+  std::promise<void> answer;
+  loop.post([future = answer.get_future().share()] { future.wait(); });
+  std::atomic<int> runs = 0;
+  const auto job = loop.begin([&] { ++runs; });
+  EXPECT_FALSE(job->wait(soon()));
+  loop.begin_pause();
+  EXPECT_FALSE(loop.wait_paused(soon()));
+  loop.resume();  // takes the pause back
+  Cancellation cancellation;
+  cancellation.request();
+  EXPECT_FALSE(job->wait(Deadline::never().unless(cancellation)));
+  EXPECT_EQ(runs, 0);
+  answer.set_value();
+  EXPECT_TRUE(job->wait(Deadline::never()));
+  EXPECT_EQ(runs, 1);
+  loop.begin_pause();
+  EXPECT_TRUE(loop.wait_paused(Deadline::never()));
+  loop.resume();
+  EXPECT_TRUE(loop.begin([&] { ++runs; })->wait(Deadline::never()));
+}
+
+TEST(EventLoop, AJobThatIsDroppedIsOver) {
+  EventLoop loop("test-loop");
+  loop.call([] {});
+  loop.pause();
+  const auto job = loop.begin([] { FAIL() << "the loop has stopped"; });
+  EXPECT_FALSE(job->wait(Deadline::now()));
+  loop.stop();
+  EXPECT_TRUE(job->wait(Deadline::now()));
+  EXPECT_TRUE(loop.begin([] {})->wait(Deadline::now()));
+}
+
 TEST(EventLoop, StopEndsAPausedLoopAndWaitingCalls) {
   EventLoop loop("test-loop");
   loop.call([] {});

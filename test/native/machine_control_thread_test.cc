@@ -1,11 +1,14 @@
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <future>
 #include <vector>
 
+#include "core/error.h"
 #include "device_test_support.h"
 #include "machine/control_thread.h"
 
@@ -74,6 +77,34 @@ TEST(ControlThread, AnOperationMayHoldTheLastReferenceToItsOwner) {
   owner.reset();
   released.set_value();
   EXPECT_EQ(destroyed.get_future().wait_for(kTestPatience), std::future_status::ready);
+}
+
+/// In a process of its own, which may make no more threads.
+int submit_without_threads() {
+  if (::setgid(65534) != 0 || ::setuid(65534) != 0) return 0;
+  int failed = 0;
+  int ran = 0;
+  {
+    ControlThread control;
+    rlimit none{};
+    ::getrlimit(RLIMIT_NPROC, &none);
+    const rlimit before = none;
+    none.rlim_cur = 0;
+    ::setrlimit(RLIMIT_NPROC, &none);
+    try {
+      control.submit([&] { ++failed; });
+      return 1;
+    } catch (const Error&) {
+    }
+    ::setrlimit(RLIMIT_NPROC, &before);
+    control.submit([&] { ++ran; });
+  }
+  return failed == 0 && ran == 1 ? 0 : 2;
+}
+
+TEST(ControlThread, WhatIsReportedAsFailedNeverRuns) {
+  if (::getuid() != 0) GTEST_SKIP() << "only root can become a user without threads";
+  EXPECT_EXIT(std::_Exit(submit_without_threads()), testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

@@ -45,5 +45,17 @@ TEST(ImageLoader, RefusesAFileThatIsTooShort) {
   }
 }
 
+TEST(ImageLoader, StopsWhenNobodyWantsTheMachineAnyMore) {
+  const GuestMemory memory({{0, 8192}}, {});
+  Cancellation cancellation;
+  cancellation.request();
+  try {
+    load_images(memory, one(LoadFile{0, file_of("0123"), 0, 4}), cancellation);
+    FAIL() << "loaded nevertheless";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), "ECANCELED");
+  }
+}
+
 }  // namespace
 }  // namespace tsvmm

@@ -171,23 +171,23 @@ TEST_F(ProtectedRangesTest, LeavesTheFirstSectorAlone) {
 TEST_F(BlockRangesTest, GrowsAndShrinks) {
   start();
   EXPECT_EQ(request(kRequestIn, kSectors, 512), kStatusIoError);
-  device->resize(2 * kImageSize);
+  device->resize(2 * kImageSize, Deadline::never());
   EXPECT_EQ(host.config_changes, 1);
   EXPECT_EQ(config().capacity, 2 * kSectors);
   EXPECT_EQ(request(kRequestIn, 2 * kSectors - 1, 512), kStatusOk);
-  device->resize(kImageSize / 2);
+  device->resize(kImageSize / 2, Deadline::never());
   EXPECT_EQ(file.size(), static_cast<off_t>(kImageSize / 2));
   EXPECT_EQ(request(kRequestIn, kSectors / 2, 512), kStatusIoError);
   EXPECT_EQ(request(kRequestIn, kSectors / 2 - 1, 512), kStatusOk);
-  EXPECT_THROW(device->resize(511), Error);
+  EXPECT_THROW(device->resize(511, Deadline::never()), Error);
   EXPECT_EQ(request(kRequestIn, 0, 512), kStatusOk);
 }
 
 TEST_F(BlockRangesTest, ResizesWhilePaused) {
   start();
   EXPECT_EQ(request(kRequestIn, 0, 512), kStatusOk);
-  device->pause();
-  device->resize(2 * kImageSize);
+  pause(*device);
+  device->resize(2 * kImageSize, Deadline::never());
   device->resume();
   EXPECT_EQ(request(kRequestIn, 2 * kSectors - 1, 512), kStatusOk);
 }
@@ -279,8 +279,19 @@ class HungDisk : public DiskImage {
   [[nodiscard]] std::unique_ptr<DiskQueue> make_queue(uint16_t /*depth*/) override {
     return std::make_unique<Queue>(*this);
   }
-  void resize(uint64_t /*bytes*/) override {}
+  void resize(uint64_t /*bytes*/) override {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return resizes; });
+  }
+  ~HungDisk() override {
+    if (on_close) on_close();
+  }
 
+  void let_resize() {
+    const std::lock_guard lock(mutex);
+    resizes = true;
+    changed.notify_all();
+  }
   void answer() {
     const std::lock_guard lock(mutex);
     answers = true;
@@ -290,17 +301,24 @@ class HungDisk : public DiskImage {
   std::mutex mutex;
   EventFd event;
   std::vector<DiskOperation*> started;
+  std::condition_variable changed;
   bool answers = false;
+  bool resizes = true;
+  std::function<void()> on_close;
 };
+
+/// When it is known that nothing comes.
+Deadline soon() { return Deadline::after(std::chrono::milliseconds(50)); }
 
 class HungDiskTest : public BlockTest {
  protected:
   std::unique_ptr<DiskImage> image() override {
     auto made = std::make_unique<HungDisk>();
     disk = made.get();
+    disk->on_close = [this] { closed = true; };
     return made;
   }
-  HungDiskTest() { options.patience_ms = 50; }
+  void TearDown() override { device.reset(); }
   void start_reading() {
     start();
     put_header(kRequestIn, 0);
@@ -312,33 +330,97 @@ class HungDiskTest : public BlockTest {
     }));
   }
   HungDisk* disk = nullptr;
+  std::atomic<bool> closed = false;
 };
 
 TEST_F(HungDiskTest, PauseGivesUpAndTheDeviceGoesOn) {
   start_reading();
-  EXPECT_THROW(device->pause(), Error);
+  device->begin_pause();
+  EXPECT_FALSE(device->wait_paused(soon()));
+  device->resume();
   EXPECT_EQ(driver.used_index(), 0);
   disk->answer();
   EXPECT_TRUE(eventually([&] { return driver.used_index() == 1; }));
   EXPECT_EQ(request(kRequestFlush, 0, 0), kStatusOk);
-  device->pause();
+  pause(*device);
   device->resume();
   EXPECT_EQ(request(kRequestFlush, 0, 0), kStatusOk);
 }
 
 TEST_F(HungDiskTest, ResizeGivesUpAndTheDeviceGoesOn) {
   start_reading();
-  EXPECT_THROW(device->resize(kImageSize), Error);
+  EXPECT_THROW(device->resize(kImageSize, soon()), Error);
   disk->answer();
   EXPECT_TRUE(eventually([&] { return driver.used_index() == 1; }));
 }
 
-TEST_F(HungDiskTest, ResetWaitsAndSaysSo) {
+TEST_F(HungDiskTest, ResetGoesOnAfterItsDeadline) {
   start_reading();
-  std::thread guest([this] { device->reset(); });
-  EXPECT_TRUE(eventually([&] { return host.last_note().starts_with("the disk does not answer"); }));
+  EXPECT_FALSE(device->try_reset(soon()));
+  EXPECT_FALSE(device->try_reset(Deadline::now()));
+  // Nor can the machine be paused: the host may still write into guest memory.
+  device->begin_pause();
+  EXPECT_FALSE(device->wait_paused(soon()));
+  device->resume();
   disk->answer();
-  guest.join();
+  EXPECT_TRUE(device->try_reset(Deadline::never()));
+  driver = DriverQueue(memory, kRings + 0x4000, kQueueSize);
+  activate();
+  EXPECT_EQ(request(kRequestFlush, 0, 0), kStatusOk);
+}
+
+TEST_F(HungDiskTest, APauseThatIsTakenBackAndBegunAgainEnds) {
+  start_reading();
+  for (int i = 0; i < 100; ++i) {
+    device->begin_pause();
+    device->resume();
+  }
+  device->begin_pause();
+  disk->answer();
+  EXPECT_TRUE(device->wait_paused(Deadline::never()));
+  EXPECT_EQ(driver.used_index(), 1);
+  device->resume();
+  EXPECT_EQ(request(kRequestFlush, 0, 0), kStatusOk);
+}
+
+/// A disk whose size takes its time to change.
+class SlowResizeTest : public HungDiskTest {};
+
+TEST_F(SlowResizeTest, OutlivesItsDeadlineAndHoldsNobodyElse) {
+  start();
+  disk->resizes = false;
+  EXPECT_THROW(device->resize(kImageSize / 2, soon()), Error);
+  EXPECT_THROW(device->resize(kImageSize / 2, soon()), Error) << "one at a time";
+  EXPECT_FALSE(device->try_reset(soon()));
+  disk->answer();
+  disk->let_resize();
+  EXPECT_TRUE(eventually([&] { return host.config_changes == 1; }));
+  EXPECT_TRUE(device->try_reset(Deadline::never()));
+  device->resize(kImageSize, Deadline::never());
+  EXPECT_EQ(host.config_changes, 2);
+}
+
+TEST_F(SlowResizeTest, OfAPausedMachineLeavesItPaused) {
+  start();
+  disk->answer();
+  pause(*device);
+  device->resize(kImageSize / 2, Deadline::never());
+  put_header(kRequestFlush, 0);
+  driver.add({{kHeader, 16}, {kStatus, 1, kWrite}});
+  doorbell.signal();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(driver.used_index(), 0);
+  device->resume();
+  EXPECT_TRUE(eventually([&] { return driver.used_index() == 1; }));
+}
+
+TEST_F(HungDiskTest, AnImageIsClosedOnceItAnswers) {
+  start_reading();
+  EXPECT_FALSE(device->try_reset(soon()));
+  disk->answer();
+  EXPECT_TRUE(device->try_reset(Deadline::never()));
+  EXPECT_TRUE(device->try_close(Deadline::never()));
+  EXPECT_TRUE(closed);
 }
 
 /// What the host answers later, by an interrupt, and not at once as the page cache does.
@@ -395,7 +477,7 @@ TEST_F(LimitedBlockTest, GoesAwayWhileItWaits) {
   }
   doorbell.signal();
   EXPECT_TRUE(eventually([&] { return driver.used_index() == 4; }));
-  device->pause();
+  pause(*device);
   device->resume();
   device->reset();
 }

@@ -229,7 +229,7 @@ TEST_F(BlockTest, ConfigurationShowsTheDisk) {
 TEST_F(BlockTest, PauseHoldsAndResumeGoesOn) {
   start();
   EXPECT_EQ(request(kRequestIn, 0, 512), kStatusOk);
-  device->pause();
+  pause(*device);
   put_header(kRequestIn, 1);
   driver.add({{kHeader, 16}, {kData, 512, kWrite}, {kStatus, 1, kWrite}});
   doorbell.signal();
@@ -242,7 +242,7 @@ TEST_F(BlockTest, PauseHoldsAndResumeGoesOn) {
 
 TEST_F(BlockTest, GoesAwayWhilePaused) {
   start();
-  device->pause();
+  pause(*device);
   device.reset();
 }
 

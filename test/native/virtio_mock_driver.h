@@ -33,6 +33,12 @@ inline GuestMemory::Range range(GuestAddress address, uint64_t size) { return {a
 inline constexpr uint64_t kAllRingFeatures =
     virtio_feature::kVersion1 | virtio_feature::kEventIndex | virtio_feature::kIndirectDescriptors;
 
+/// As a machine does, without the machine.
+inline void pause(VirtioDevice& device) {
+  device.begin_pause();
+  EXPECT_TRUE(device.wait_paused(Deadline::never()));
+}
+
 class CountingInterrupt : public VirtqueueInterrupt {
  public:
   void trigger() noexcept override { ++count; }
@@ -338,21 +344,22 @@ class PciBench {
   PciRoot root;  // last: its functions use all of the above
 };
 
-/// Drives one function through its BAR.
-class PciDriver {
+/// Drives one function through its BAR; `Bench` has mmio_read and mmio_write.
+template <typename Bench>
+class BarDriver {
  public:
-  PciDriver(PciBench& bench, GuestAddress bar) : bench_(bench), bar(bar) {}
+  BarDriver(Bench& bench, GuestAddress bar) : bench_(bench), bar(bar) {}
 
   template <typename T>
   T read(uint64_t offset) {
-    return bench_.mmio_read<T>(bar + offset);
+    return bench_.template mmio_read<T>(bar + offset);
   }
   template <typename T>
   void write(uint64_t offset, T value) {
-    bench_.mmio_write<T>(bar + offset, value);
+    bench_.template mmio_write<T>(bar + offset, value);
   }
 
-  uint8_t status() { return read<uint8_t>(0x14); }
+  uint8_t status() { return this->template read<uint8_t>(0x14); }
   void set_status(uint8_t value) { write<uint8_t>(0x14, value); }
   uint64_t device_features() {
     write<uint32_t>(0, 0);
@@ -387,14 +394,16 @@ class PciDriver {
   /// Like a guest's store: by the doorbell if there is one, else as MMIO.
   void kick(uint16_t index) {
     const GuestAddress address = bar + 0x6000 + 4 * uint64_t{index};
-    if (!bench_.fabric.ring(address)) bench_.mmio_write<uint16_t>(address, index);
+    if (!bench_.fabric.ring(address)) bench_.template mmio_write<uint16_t>(address, index);
   }
 
  private:
-  PciBench& bench_;
+  Bench& bench_;
 
  public:
   GuestAddress bar;
 };
+
+using PciDriver = BarDriver<PciBench>;
 
 }  // namespace tsvmm::virtio_test

@@ -223,7 +223,7 @@ TEST_F(NetTest, TransmitsAFrameInMorePiecesThanOneCallTakes) {
 TEST_F(NetTest, TransmitsManyFramesInOrder) {
   for (const bool one_by_one : {false, true}) {
     start({.one_by_one = one_by_one});
-    device->pause();  // it would send one by one what it sees come one by one
+    pause(*device);  // it would send one by one what it sees come one by one
     for (uint16_t i = 0; i < 200; ++i) send(packet(20, static_cast<uint8_t>(i)), {}, i);
     ring(1);
     device->resume();
@@ -504,7 +504,7 @@ TEST_F(NetTest, GoesOnAfterAResetAndAPause) {
   device->reset();
   ASSERT_TRUE(network->give(packet(60)));
   activate(kFeatures, 256);
-  device->pause();
+  pause(*device);
   offer(0, 1000);
   ring(0);
   send(packet(70));
@@ -516,7 +516,7 @@ TEST_F(NetTest, GoesOnAfterAResetAndAPause) {
   EXPECT_EQ(expect_received(), packet(60));
   EXPECT_EQ(expect_sent(), packet(70));
   // Deleted while it is paused.
-  device->pause();
+  pause(*device);
   device.reset();
 }
 
@@ -696,6 +696,79 @@ TEST(NetFeatures, MtuAndPairs) {
   for (const uint16_t size : {0, 1, 3, 65535}) {
     EXPECT_THROW(VirtioNet(std::make_unique<SocketNetwork>(), {.queue_size = size}), Error);
   }
+}
+
+/// Serves as vhost does: no thread here, and switching takes a while.
+class KernelPair final : public NetPair {
+ public:
+  explicit KernelPair(std::atomic<int>& resumed) : resumed_(resumed) {}
+  void pause() override {}
+  void resume() noexcept override {
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+    touched_ = true;  // a use after free if it is gone
+    ++resumed_;
+  }
+  [[nodiscard]] NetPairState stop() noexcept override { return {}; }
+
+ private:
+  std::atomic<int>& resumed_;
+  volatile bool touched_ = false;
+};
+
+class ResumedPairsTest : public NetTest {
+ protected:
+  /// The guest asks for fewer and more pairs just before each pause.
+  void run(bool kernel_pairs) {
+    auto owned = std::make_unique<SocketNetwork>(3, NetOffloads{}, true);
+    network = owned.get();
+    VirtioNet::Options options{.id = "_net0", .mac = kMac, .queue_size = 256};
+    if (kernel_pairs) {
+      options.make_pair = [this](const NetPairSetup& setup) -> std::unique_ptr<NetPair> {
+        // As without a vector for the first pair's queues.
+        if (setup.index == 0) return nullptr;
+        return std::make_unique<KernelPair>(resumed);
+      };
+    }
+    device = std::make_unique<VirtioNet>(std::move(owned), std::move(options));
+    device->connect(host);
+    activate(kFeatures | kFeatureMultiQueue, 256);
+    ASSERT_EQ(command({kClassMultiQueue, kMultiQueuePairsSet, 3, 0}), kAckOk);
+    for (int round = 0; round < 100; ++round) {
+      pause(*device);
+      const uint16_t before = control_queue().used_index();
+      for (uint16_t i = 0; i < 8; ++i) {
+        const GuestAddress at = kControlData + 0x100 * uint64_t{i};
+        const auto pairs = static_cast<uint8_t>(i % 2 != 0 ? 3 : 1);
+        write(at, {kClassMultiQueue, kMultiQueuePairsSet, pairs, 0});
+        control_queue().add({{at, 4}, {at + 0x80, 1, kWrite}}, static_cast<uint16_t>(2 * i));
+      }
+      ring(queues.size() - 1);
+      device->resume();
+      ASSERT_TRUE(eventually(
+          [&] { return static_cast<uint16_t>(control_queue().used_index() - before) == 8; }));
+    }
+  }
+  std::atomic<int> resumed = 0;
+};
+
+TEST_F(ResumedPairsTest, OfThreads) { run(false); }
+
+TEST_F(ResumedPairsTest, OfTheKernel) {
+  run(true);
+  EXPECT_EQ(resumed, 200);
+}
+
+TEST_F(NetTest, APauseThatIsTakenBackLeavesThePairsToTheGuest) {
+  start({.pairs = 3, .features = kFeatures | kFeatureMultiQueue});
+  for (uint8_t round = 0; round < 50; ++round) {
+    device->begin_pause();
+    device->resume();
+    const auto pairs = static_cast<uint8_t>(1 + round % 3);
+    ASSERT_EQ(command({kClassMultiQueue, kMultiQueuePairsSet, pairs, 0}), kAckOk);
+  }
+  send(packet(70));
+  ring(1);
+  EXPECT_EQ(expect_sent(), packet(70));
 }
 
 }  // namespace

@@ -372,7 +372,7 @@ TEST_F(PmemTest, MovesWhileOthersTransfer) {
 
 TEST_F(PmemTest, GoesWhilePaused) {
   const auto device = add();
-  device->pause();
+  pause(*device);
   device->reset();
 }
 

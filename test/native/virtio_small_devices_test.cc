@@ -29,7 +29,7 @@ class RngTest : public SmallDeviceTest {
 };
 
 TEST_F(RngTest, FillsBuffers) {
-  VirtioRng rng(urandom.get(), loop);
+  VirtioRng rng(urandom.get(), loop, "_rng0");
   drivers[0].add({{kData, 64, kWrite}, {kData + 0x1000, 100, kWrite}});
   activate(rng, {0});
   ASSERT_TRUE(used(0, 1)) << "available before activation, no doorbell";
@@ -43,7 +43,7 @@ TEST_F(RngTest, FillsBuffers) {
 }
 
 TEST_F(RngTest, BoundsWhatOneBufferGets) {
-  VirtioRng rng(urandom.get(), loop);
+  VirtioRng rng(urandom.get(), loop, "_rng0");
   activate(rng, {0});
   drivers[0].add({{kData, 1 << 20, kWrite}});
   doorbells[0].signal();
@@ -52,7 +52,7 @@ TEST_F(RngTest, BoundsWhatOneBufferGets) {
 }
 
 TEST_F(RngTest, BuffersWithoutRoomComeBackEmpty) {
-  VirtioRng rng(urandom.get(), loop);
+  VirtioRng rng(urandom.get(), loop, "_rng0");
   activate(rng, {0});
   drivers[0].add({{kData, 16}});
   doorbells[0].signal();
@@ -62,7 +62,7 @@ TEST_F(RngTest, BuffersWithoutRoomComeBackEmpty) {
 
 TEST_F(RngTest, EndedSourceFailsTheDevice) {
   const UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  VirtioRng rng(null.get(), loop);
+  VirtioRng rng(null.get(), loop, "_rng0");
   activate(rng, {0});
   drivers[0].add({{kData, 16, kWrite}});
   doorbells[0].signal();
@@ -70,7 +70,7 @@ TEST_F(RngTest, EndedSourceFailsTheDevice) {
 }
 
 TEST_F(RngTest, BrokenRingFailsAndResetHeals) {
-  VirtioRng rng(urandom.get(), loop);
+  VirtioRng rng(urandom.get(), loop, "_rng0");
   activate(rng, {0});
   drivers[0].set_available_index(1000);
   doorbells[0].signal();
@@ -83,13 +83,40 @@ TEST_F(RngTest, BrokenRingFailsAndResetHeals) {
 }
 
 TEST_F(RngTest, ADriverThatNeverStopsLeavesTheLoopToOthers) {
-  VirtioRng rng(urandom.get(), loop);
+  VirtioRng rng(urandom.get(), loop, "_rng0");
   activate(rng, {0});
   expect_turns_beside_a_flood(0, {kData, 4096, kWrite});
 }
 
+/// A source that has nothing for now, as a FIFO, or never answers at all.
+TEST_F(RngTest, ASlowSourceKeepsNobodyElseWaiting) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  const UniqueFd source(ends[0]);
+  const UniqueFd feeder(ends[1]);
+  VirtioRng rng(source.get(), loop, "_rng0");
+  rng.connect(host);
+  activate(rng, {0});
+  drivers[0].add({{kData, 16, kWrite}});
+  doorbells[0].signal();
+  loop.call([] {});  // the shared one is free
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  pause(rng);
+  rng.resume();
+  EXPECT_EQ(drivers[0].used_index(), 0);
+  ASSERT_EQ(::write(feeder.get(), "0123456789", 10), 10);
+  ASSERT_TRUE(used(0, 1));
+  EXPECT_EQ(drivers[0].used_length(0), 10u);
+  EXPECT_EQ(memory.read<uint8_t>(kData + 9), '9');
+  drivers[0].add({{kData, 16, kWrite}});
+  doorbells[0].signal();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_TRUE(rng.try_reset(Deadline::never()));
+  EXPECT_EQ(host.failure(), "");
+}
+
 TEST_F(RngTest, ActivatesWithoutItsQueue) {
-  VirtioRng rng(urandom.get(), loop);
+  VirtioRng rng(urandom.get(), loop, "_rng0");
   activate(rng, {});
   rng.reset();
 }
@@ -381,7 +408,7 @@ TEST_F(WatchdogTest, PausedTimeDoesNotCount) {
   activate(watchdog, {0});
   uint16_t count = 0;
   feed(count);
-  watchdog.pause();
+  pause(watchdog);
   loop.pause();
   pass(2 * kTimeout);
   std::this_thread::sleep_for(kSomeChecks);

@@ -34,12 +34,25 @@ class TestDevice : public VirtioDevice {
     features_seen = activation.features;
     queues = activation.queues;
   }
-  void reset() noexcept override { active = false; }
+  bool try_reset(const Deadline& deadline) noexcept override {
+    std::unique_lock lock(mutex);
+    const bool done = deadline.wait(lock, changed, [this] { return !stuck; });
+    if (done) active = false;
+    return done;
+  }
+  void answer() {
+    const std::lock_guard lock(mutex);
+    stuck = false;
+    changed.notify_all();
+  }
   using VirtioDevice::host;
 
   std::array<uint8_t, 6> config{1, 2, 3, 4, 5, 6};
   bool refuse = false;
   bool active = false;
+  bool stuck = false;  ///< something is in flight
+  std::mutex mutex;
+  std::condition_variable changed;
   uint64_t features_seen = 0;
   std::vector<VirtqueueSetup> queues;
 };
@@ -104,6 +117,30 @@ TEST_F(TransportTest, CapabilitiesInOrder) {
   EXPECT_EQ(bench.config_read<uint32_t>(kSlot, at + 4), 0x8000U);
   EXPECT_EQ(bench.config_read<uint32_t>(kSlot, at + 8), 0x48000U);
   EXPECT_EQ(bench.config_read<uint8_t>(kSlot, at + 1), 0);
+}
+
+/// §2.4.1: the driver considers the reset complete when it reads 0.
+TEST_F(TransportTest, AResetThatTakesLongHoldsNoVcpu) {
+  bring_up();
+  const uint8_t before = driver.status();
+  ASSERT_NE(before, 0);
+  device->stuck = true;
+  events();
+  driver.set_status(0);
+  EXPECT_EQ(driver.status(), before) << "not before the device is through with it";
+  EXPECT_EQ(events(),
+            Strings{"note dev: the device does not come to rest: its reset waits for that"});
+  // Whatever else the driver does meanwhile changes nothing.
+  driver.set_status(1);
+  driver.set_status(0);
+  EXPECT_EQ(driver.status(), before);
+  EXPECT_TRUE(device->active);
+  device->answer();
+  EXPECT_EQ(driver.status(), 0);
+  EXPECT_FALSE(device->active);
+  EXPECT_EQ(events(), Strings{"reset dev"});
+  bring_up();
+  EXPECT_TRUE(device->active);
 }
 
 TEST_F(TransportTest, ShowsPowerOnValues) {

@@ -227,7 +227,7 @@ TEST_P(VsockRandomTest, EveryByteArrivesOnceAndInOrder) {
     } else if (operation == 97) {
       pick(2) == 0 ? finish(*stream) : kill(*stream);
     } else if (operation == 98) {
-      guest.device->pause();
+      pause(*guest.device);
       guest.device->resume();
     } else {
       guest.ring();

@@ -681,15 +681,63 @@ TEST(VsockPause, NothingMovesAndNoTimePasses) {
   auto stream = guest.accept_from_host(1);
   HostSocket asking = guest.ask_for(1);
   EXPECT_TRUE(guest.receive(Operation::kRequest));
-  guest.device->pause();
+  pause(*guest.device);
   stream.host.write("later");
   EXPECT_TRUE(guest.nothing(1200));
   guest.device->resume();
   EXPECT_EQ(guest.receive(Operation::kData)->data, "later");
   EXPECT_TRUE(asking.silent()) << "its time is not over";
-  guest.device->pause();
+  pause(*guest.device);
   guest.device->reset();
   EXPECT_TRUE(stream.host.ended());
+}
+
+/// Of a machine whose pause failed because of another device.
+TEST_F(ImpatientVsockTest, AResumeWithoutAPauseMovesNoDeadline) {
+  start();
+  HostSocket client = HostSocket::connect(guest.path);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  guest.device->resume();
+  expect_end_after_a_while(client);
+}
+
+TEST_F(ImpatientVsockTest, APauseThatIsTakenBackMovesNoDeadline) {
+  start();
+  HostSocket client = HostSocket::connect(guest.path);
+  guest.device->begin_pause();
+  guest.device->resume();
+  expect_end_after_a_while(client);
+}
+
+/// Streams that end while the guest has no buffers become resets: their clients are not accepted
+/// without end.
+TEST_F(ImpatientVsockTest, ResetsOfStreamsThatTheGuestNeverHeardOfAreNotKept) {
+  start(0);
+  constexpr int kClients = 200;
+  for (int round = 0; round < 2; ++round) {
+    std::vector<HostSocket> clients;
+    for (int i = 0; i < kClients; ++i) clients.push_back(guest.ask_for(1));
+    for (HostSocket& client : clients) EXPECT_TRUE(client.ended());
+  }
+  guest.post(64);
+  EXPECT_TRUE(guest.nothing()) << "the guest knows nothing of them";
+  EXPECT_EQ(guest.counter("resets_sent"), 0u);
+}
+
+TEST_F(VsockTest, ClientsWaitWhileResetsDo) {
+  guest.activate();
+  constexpr uint32_t kMost = 1024;
+  for (uint32_t i = 0; i < kMost; ++i) {
+    guest.put(guest.header(Operation::kData, i, 1));
+    guest.ring();
+    ASSERT_TRUE(guest.all_taken()) << i;
+  }
+  HostSocket client = guest.ask_for(7);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(guest.counter("streams"), 0u);
+  guest.post(200);
+  for (uint32_t i = 0; i < kMost; ++i) ASSERT_TRUE(guest.receive(Operation::kReset)) << i;
+  EXPECT_EQ(guest.receive(Operation::kRequest)->header.dst_port, 7u);
 }
 
 TEST_F(VsockStreamTest, PausingReturnsWhatTheSocketDidNotTake) {
@@ -698,7 +746,7 @@ TEST_F(VsockStreamTest, PausingReturnsWhatTheSocketDidNotTake) {
     guest.begin_data(stream, pattern(6, sent, 32768));
     std::this_thread::sleep_for(std::chrono::microseconds(100));
   }
-  guest.device->pause();
+  pause(*guest.device);
   EXPECT_TRUE(guest.all_taken(0));
   guest.device->resume();
   EXPECT_EQ(stream.host.read(sent), pattern(6, 0, sent));
@@ -739,7 +787,7 @@ TEST_F(VsockTest, LivesWithoutSomeOfItsQueues) {
     HostSocket client = guest.ask_for(1);
     guest.device->reset_transport();
     for (const auto& doorbell : guest.doorbells) doorbell.signal();
-    guest.device->pause();
+    pause(*guest.device);
     guest.device->resume();
     guest.device->reset();
   }

@@ -158,4 +158,11 @@ void KvmVm::restore_clock() noexcept {
   ::ioctl(vm_.get(), KVM_SET_CLOCK, &clock);
 }
 
+std::function<std::unique_ptr<Vm>(GuestMemory&, uint32_t)> kvm_maker(
+    std::shared_ptr<SpareVm> spare) {
+  return [spare = std::move(spare)](GuestMemory& memory, uint32_t highest_apic_id) {
+    return std::make_unique<KvmVm>(spare ? spare->take() : EmptyVm{}, memory, highest_apic_id);
+  };
+}
+
 }  // namespace tsvmm

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -45,5 +46,9 @@ class KvmVm : public Vm, public MemoryListener {
   bool clock_saved_ = false;
   bool clock_has_realtime_ = false;
 };
+
+/// Makes a machine's VM, in `spare` if there is one.
+[[nodiscard]] std::function<std::unique_ptr<Vm>(GuestMemory& memory, uint32_t highest_apic_id)>
+kvm_maker(std::shared_ptr<SpareVm> spare);
 
 }  // namespace tsvmm

@@ -1,5 +1,7 @@
 #include "machine/x86_64/platform_devices.h"
 
+#include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "core/error.h"
@@ -25,6 +27,8 @@ namespace {
 constexpr uint64_t kEcamSize = 256U << 20;  // 256 buses of 1 MiB each
 constexpr uint16_t kPciConfigPorts = 0xcf8;
 constexpr uint64_t kPciConfigPortCount = 8;
+/// How long the others wait for one device that does not come to its end.
+constexpr std::chrono::milliseconds kTurnOfOneAtItsEnd{100};
 
 /// QEMU's "pvpanic" specification: the ids are Red Hat's. The register has a page to itself.
 constexpr PciIdentity kPvpanicIdentity{.vendor = 0x1b36,
@@ -86,10 +90,8 @@ PlatformDevices::PlatformDevices(BootSpec& boot, GuestMemory& memory, InterruptF
 }
 
 PlatformDevices::~PlatformDevices() {
-  // A device that goes waits for the loop, also on a machine that is deleted while it is paused.
-  loop_.resume();
+  (void)stop(Deadline::never());
   pci_.reset();
-  for (const Named& named : virtio_) named.device->reset();
 }
 
 void PlatformDevices::map_ports(uint16_t base, uint64_t size, std::shared_ptr<BusDevice> device) {
@@ -165,12 +167,23 @@ void PlatformDevices::add_pvpanic(const PvpanicSpec& spec, const Report& report)
                                                           kPvpanicBarSize, std::move(device)));
 }
 
-void PlatformDevices::pause() {
-  for (const Named& named : virtio_) named.device->pause();
-  loop_.pause();
+void PlatformDevices::begin_pause() noexcept {
+  for (const Named& named : virtio_) named.device->begin_pause();
 }
 
-void PlatformDevices::resume() {
+void PlatformDevices::wait_paused(const Deadline& deadline) {
+  for (const Named& named : virtio_) {
+    if (named.device->wait_paused(deadline)) continue;
+    throw Error("ETIMEDOUT", named.id + ": " + named.device->waits_for());
+  }
+  // Last, because devices with threads of their own may still have something for it.
+  loop_.begin_pause();
+  if (!loop_.wait_paused(deadline)) {
+    throw Error("ETIMEDOUT", "the host's end of a serial port or console does not answer");
+  }
+}
+
+void PlatformDevices::resume() noexcept {
   for (const Named& named : virtio_) named.device->resume();
   loop_.resume();
 }
@@ -181,10 +194,53 @@ bool PlatformDevices::repair_memory() noexcept {
   return any;
 }
 
-void PlatformDevices::resize_disk(const std::string& id, uint64_t bytes) {
+/// A device at its end.
+struct PlatformDevices::Ending {
+  const Named& named;
+  bool still = false;   ///< nothing of its is in flight
+  bool closed = false;  ///< and the host's files are closed
+};
+
+std::vector<std::string> PlatformDevices::stop(const Deadline& deadline) noexcept {
+  // Of a machine that ends while it is paused.
+  loop_.resume();
+  std::vector<Ending> endings;
+  for (const Named& named : virtio_) endings.push_back({named});
+  // All begin at once, and then each gets its turn, so that nobody waits for one that hangs.
+  for (Ending& ending : endings) ending.still = ending.named.device->try_reset(Deadline::now());
+  for (;;) {
+    const bool last_look = deadline.passed();
+    const Deadline turn = last_look ? Deadline::now() : deadline.at_most(kTurnOfOneAtItsEnd);
+    for (Ending& ending : endings) advance(ending, endings, turn);
+    if (last_look || std::ranges::all_of(endings, &Ending::closed)) break;
+  }
+  std::vector<std::string> waiting;
+  for (const Ending& ending : endings) {
+    // What only others keep from closing is not what is waited for.
+    if (ending.closed || (ending.still && !may_close(ending, endings))) continue;
+    waiting.push_back(ending.named.id + ": " + ending.named.device->waits_for());
+  }
+  return waiting;
+}
+
+/// Others may still transfer to the memory of a device that has some.
+bool PlatformDevices::may_close(const Ending& ending, const std::vector<Ending>& all) noexcept {
+  return ending.named.device->window() == nullptr || std::ranges::all_of(all, &Ending::still);
+}
+
+void PlatformDevices::advance(Ending& ending, const std::vector<Ending>& all,
+                              const Deadline& deadline) noexcept {
+  VirtioDevice& device = *ending.named.device;
+  if (!ending.still) ending.still = device.try_reset(deadline);
+  if (ending.still && !ending.closed && may_close(ending, all)) {
+    ending.closed = device.try_close(deadline);
+  }
+}
+
+void PlatformDevices::resize_disk(const std::string& id, uint64_t bytes, const Deadline& deadline) {
   for (const Named& named : virtio_) {
     auto* disk = dynamic_cast<VirtioBlock*>(named.device.get());
-    if (disk != nullptr && named.id == id) return disk->resize(bytes);
+    if (disk != nullptr && named.id == id) return disk->resize(bytes, deadline);
   }
   throw Error("ERR_TSVMM_NO_DEVICE", "there is no disk " + id);
 }

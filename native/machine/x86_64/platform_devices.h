@@ -44,15 +44,21 @@ class PlatformDevices : public AccessHandler {
   }
   void end_of_interrupt(uint8_t vector) override { ioapic_->eoi(vector); }
 
-  /// Finishes what is in flight and holds the devices' threads. While no vCPU runs.
-  void pause();
-  void resume();
+  /// Asks all devices to finish what is in flight and to hold their threads. While no vCPU runs.
+  void begin_pause() noexcept;
+  /// Waits for that. Throws Error, ETIMEDOUT with the device and what it waits for.
+  void wait_paused(const Deadline& deadline);
+  /// Lets all devices go on, or takes a begin_pause() back.
+  void resume() noexcept;
+  /// Ends what the devices do and closes the host's files, while no vCPU runs and for good. Those
+  /// that have not come to their end at the deadline, each with what it waits for.
+  [[nodiscard]] std::vector<std::string> stop(const Deadline& deadline) noexcept;
   /// The hypervisor could not reach guest memory. True if a device's was to blame and is whole
   /// again. Any thread.
   [[nodiscard]] bool repair_memory() noexcept;
   void press_power_button() noexcept { ged_->notify(Ged::kPowerButton); }
   /// A multiple of 512. Throws Error.
-  void resize_disk(const std::string& id, uint64_t bytes);
+  void resize_disk(const std::string& id, uint64_t bytes, const Deadline& deadline);
   /// Tells the guest that the VM generation id is another one.
   void vm_generation_changed() noexcept { ged_->notify(Ged::kVmGeneration); }
   /// Without effect on a machine without a console.
@@ -75,6 +81,7 @@ class PlatformDevices : public AccessHandler {
     std::shared_ptr<VirtioDevice> device;
   };
   class Events;
+  struct Ending;
 
   /// The first of its kind, nullptr if there is none.
   template <typename T>
@@ -84,6 +91,10 @@ class PlatformDevices : public AccessHandler {
     }
     return nullptr;
   }
+  [[nodiscard]] static bool may_close(const Ending& ending,
+                                      const std::vector<Ending>& all) noexcept;
+  static void advance(Ending& ending, const std::vector<Ending>& all,
+                      const Deadline& deadline) noexcept;
   void add_legacy_devices(BootSpec& boot, const Report& report);
   void add_acpi_devices(const BootSpec& boot, const Report& report);
   void add_pci(PciSpec& pci, GuestMemory& memory, InterruptFabric& fabric,

@@ -124,18 +124,13 @@ void GuestLink::reset_transport() {
   });
 }
 
-void GuestLink::pause() {
+void GuestLink::begin_pause() {
   // What is taken from the queue has to be done with: nothing of it is left in our hands.
-  loop_.call([this] {
-    if (transmitter_) transmitter_->stop_holding();
-    paused_at_ = monotonic_ns();
-  });
+  if (transmitter_) transmitter_->stop_holding();
+  paused_at_ = monotonic_ns();
 }
 
-void GuestLink::resume() {
-  // Runs before the loop hears of a timer that went off meanwhile.
-  loop_.post([this] { hub_.shift_deadlines(monotonic_ns() - paused_at_); });
-}
+void GuestLink::end_pause() { hub_.shift_deadlines(monotonic_ns() - paused_at_); }
 
 void GuestLink::fail(const char* reason) noexcept {
   failed_ = true;

@@ -25,10 +25,10 @@ class GuestLink {
   GuestLink(const GuestLink&) = delete;
   GuestLink& operator=(const GuestLink&) = delete;
 
-  /// Before the loop is held. Not on its thread.
-  void pause();
-  /// Before the loop goes on: time on hold does not count.
-  void resume();
+  /// Before the loop is held, on its thread.
+  void begin_pause();
+  /// When it goes on, on its thread: the time since begin_pause() does not count.
+  void end_pause();
   /// Closes all streams and tells the guest by an event that they are gone (§5.10.6.7).
   void reset_transport();
 

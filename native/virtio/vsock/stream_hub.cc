@@ -18,8 +18,9 @@ constexpr uint64_t kNsPerMs = 1'000'000;
 constexpr uint64_t kConnectRetry = 2 * kNsPerMs;
 /// How long data waits for the guest to say that it has room again before it is asked.
 constexpr uint64_t kCreditPatience = 20 * kNsPerMs;
-/// Answers to senders of packets for no stream, beyond which we listen no more until they are
-/// taken (virtio 1.2 §5.10.6.2: additional resources, which have an end).
+/// Resets that wait for the guest, beyond which nothing more is taken from the guest and no client
+/// is accepted until it takes them (virtio 1.2 §5.10.6.2: additional resources, which have an end).
+/// Streams that are there by then can add one each.
 constexpr size_t kMaxResets = 1024;
 
 }  // namespace
@@ -216,7 +217,8 @@ void StreamHub::begin_closing(Stream& stream) {
 }
 
 void StreamHub::end(Stream& stream) {
-  reset_guest(stream.key);
+  // The guest has not heard of a stream whose request still waits for a buffer.
+  if (!stream.owe_request) reset_guest(stream.key);
   destroy(stream);
 }
 
@@ -225,14 +227,19 @@ void StreamHub::destroy(Stream& stream) noexcept {
   ready_.remove(stream);
   table_.remove(stream);
   counters_.streams.set(table_.size());
-  if (accept_starved_) {
-    accept_starved_ = false;
-    accept_more_ = true;
-  }
+  retry_accepting();
+}
+
+/// Clients that were left for want of something are looked at once more.
+void StreamHub::retry_accepting() noexcept {
+  if (!accept_starved_ || congested()) return;
+  accept_starved_ = false;
+  accept_more_ = true;
 }
 
 void StreamHub::close_all() noexcept {
   resets_.clear();
+  retry_accepting();
   table_.for_each([this](Stream& stream) { destroy(stream); });
 }
 
@@ -275,6 +282,7 @@ void StreamHub::expired(Stream& stream, uint64_t now) {
 Header StreamHub::take_reset() noexcept {
   const Header header = resets_.front();
   resets_.pop_front();
+  retry_accepting();
   counters_.resets_sent.add(1);
   counters_.rx_packets.add(1);
   return header;

@@ -92,6 +92,7 @@ class StreamHub {
   void close_when_done(Stream& stream);
   void begin_closing(Stream& stream);
   void destroy(Stream& stream) noexcept;
+  void retry_accepting() noexcept;
   void flush(Stream& stream);
   [[nodiscard]] uint64_t hand_over(Stream& stream, std::span<const iovec> pieces);
   void set_deadline(Stream& stream, uint64_t at);
@@ -113,7 +114,7 @@ class StreamHub {
   StreamQueue ready_;
   std::deque<Header> resets_;
   bool accept_more_ = false;     ///< clients were left for the next turn
-  bool accept_starved_ = false;  ///< clients were left because descriptors ran out
+  bool accept_starved_ = false;  ///< or because something ran out
 };
 
 }  // namespace tsvmm::vsock

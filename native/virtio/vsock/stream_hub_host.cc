@@ -66,6 +66,11 @@ void StreamHub::timer_event() {
 void StreamHub::accept_clients() {
   accept_more_ = false;
   for (int i = 0; i < kClientsPerTurn; ++i) {
+    // Each stream may become one more answer.
+    if (congested()) {
+      accept_starved_ = true;
+      return;
+    }
     UniqueFd client = accept_client(options_.listener);
     if (!client.valid()) {
       accept_starved_ = errno != EAGAIN;

@@ -52,7 +52,9 @@ export class VmhostProcess {
   async run(): Promise<number> {
     // Only one process at a time may start this VM.
     const claim = claimSocket(this.#native, { path: `${this.#options.vmDir}/vmhost.sock` });
-    const quit = () => void this.#vmm.quit();
+    const quit = () => {
+      this.#vmm.quit().catch((error) => this.#log(describeError(error)));
+    };
     keepIgnoredSignals();
     onSignal('SIGTERM', quit);
     onSignal('SIGINT', quit);
@@ -63,7 +65,7 @@ export class VmhostProcess {
     try {
       await this.#start(claim);
     } catch (error) {
-      await this.#vmm.quit();
+      await this.#vmm.quit().catch(() => {});
       await this.#rest?.close();
       throw error;
     }
@@ -71,6 +73,12 @@ export class VmhostProcess {
     this.#log(`the VM ended: ${exit.reason}${exit.message === undefined ? '' : `: ${exit.message}`}`);
     this.#options.link?.send({ exit });
     await Promise.all([this.#rest?.close(), this.#service?.close(), this.#options.link?.close()]);
+    if (exit.incomplete) {
+      // Threads may be stuck: an orderly exit could wait for them, or free what they use.
+      this.#vmm.abandon();
+      claim.release();
+      this.#native.exitAtOnce(exit.code);
+    }
     return exit.code;
   }
 

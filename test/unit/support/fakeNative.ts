@@ -30,6 +30,9 @@ export interface FakeNative extends NativeAddon {
   host: HostInfo;
   /** Runs before machineBoot resolves: throw to let it fail. */
   onBoot: (machine: FakeMachine) => void | Promise<void>;
+  /** Runs before machineDestroy resolves: throw to let it fail. */
+  onDestroy: (machine: FakeMachine) => void | Promise<void>;
+  onCallOff: (machine: FakeMachine) => void;
   balloonSize: () => number;
   /** Runs before machineResizeDisk resolves: throw to let it fail. */
   onResizeDisk: (id: string, bytes: number) => void | Promise<void>;
@@ -56,6 +59,8 @@ export function fakeNative(folder: string): FakeNative {
     machines,
     host: hostOf(),
     onBoot: () => {},
+    onDestroy: () => {},
+    onCallOff: () => {},
     balloonSize: () => 0,
     onResizeDisk: () => {},
     terminalCalls: [],
@@ -76,7 +81,14 @@ export function fakeNative(folder: string): FakeNative {
     },
     machinePause: recordLater('pause'),
     machineResume: recordLater('resume'),
-    machineDestroy: recordLater('destroy'),
+    machineDestroy: async (handle) => {
+      record('destroy')(handle);
+      await native.onDestroy(machineOf(handle));
+    },
+    machineCallOff: (handle) => native.onCallOff(machineOf(handle)),
+    exitAtOnce: (code) => {
+      throw new Error(`the process ended with ${code}`);
+    },
     machineKeepAlive: (handle, alive) => {
       machineOf(handle).calls.push(alive ? 'ref' : 'unref');
     },

@@ -116,6 +116,11 @@ it('even if a machine cannot be ended, the VMM comes to its end', async () => {
     throw new Error('it does not end');
   };
   await expect(vm.close()).rejects.toThrow('it does not end');
-  expect(await vm.exited).toEqual({ reason: 'request', code: 0 });
+  expect(await vm.exited).toEqual({
+    reason: 'request',
+    code: 1,
+    message: 'The VM could not be ended in order: it does not end',
+    incomplete: true,
+  });
   expect(vm.state).toBe('none');
 });

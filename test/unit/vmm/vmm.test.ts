@@ -403,6 +403,86 @@ describe('a life', () => {
     expect(events.slice(-3)).toEqual(['vm deleted', 'vm deleted', 'vmm shutdown']);
   });
 
+  it('names what does not come to its end, and can go on', async () => {
+    const vmm = await booted();
+    native.onDestroy = () => {
+      throw new Error('_disk0: the disk does not answer');
+    };
+    expect(describeError(await failure(vmm.quit()))).toContain('_disk0: the disk does not answer');
+    const exit = await vmm.exited;
+    expect(exit).toMatchObject({ reason: 'request', code: 1, incomplete: true });
+    expect(exit.message).toContain('The VM could not be ended in order: _disk0: the disk does not answer');
+    expect(vmm.state).toBe('none');
+    await vmm.quit();
+    native.onDestroy = () => {};
+    await (await booted()).quit();
+  });
+
+  it.each(['shutdown', 'delete', 'reboot'] as const)('is gone after a %s that fails', async (command) => {
+    const vmm = await booted();
+    native.onDestroy = () => {
+      throw new Error('_disk0: the disk does not answer');
+    };
+    expect(describeError(await failure(vmm[command]()))).toContain('_disk0: the disk does not answer');
+    expect(vmm.state).toBe(command === 'delete' ? 'none' : 'created');
+    expect([...native.files.open]).toEqual([]);
+    native.onDestroy = () => {};
+    if (command === 'delete') await vmm.create(config());
+    await vmm.boot();
+    await vmm.quit();
+    expect(await vmm.exited).toEqual({ reason: 'request', code: 0 });
+  });
+
+  it('calls off what is in progress when it quits', async () => {
+    const vmm = newVmm();
+    await vmm.create(config());
+    let callOff: (() => void) | undefined;
+    native.onCallOff = () => callOff?.();
+    native.onBoot = () =>
+      new Promise((_, reject) => {
+        callOff = () => reject(new Error('called off'));
+      });
+    const boot = failure(vmm.boot());
+    await expect.poll(() => callOff).toBeDefined();
+    await vmm.quit();
+    expect(describeError(await boot)).toContain('called off');
+    expect(await vmm.exited).toEqual({ reason: 'request', code: 0 });
+  });
+
+  it('does not wait for ever for what cannot be called off', async () => {
+    const vmm = newVmm();
+    await vmm.create(config());
+    let answer: (() => void) | undefined;
+    native.onBoot = () =>
+      new Promise((resolve) => {
+        answer = resolve;
+      });
+    const boot = vmm.boot();
+    await expect.poll(() => answer).toBeDefined();
+    expect(describeError(await failure(vmm.quit(0)))).toBe(
+      'The VM could not be ended: boot is in progress, and waits for a file or a disk that does not answer',
+    );
+    answer?.();
+    await boot;
+    expect((await vmm.exited).code).toBe(0);
+  });
+
+  it('keeps its disks open, and so their locks, over a reboot', async () => {
+    writeFileSync(join(folder, 'disk'), Buffer.alloc(4096));
+    const vmm = await booted({}, { disks: [{ path: join(folder, 'disk'), image_type: 'Raw' }] });
+    const open = new Set(native.files.open.keys());
+    expect(open.size).toBe(1);
+    const seen: unknown[] = [];
+    native.onDestroy = () => void seen.push([...native.files.open.keys()]);
+    native.onBoot = () => void seen.push([...native.files.open.keys()].filter((fd) => open.has(fd)));
+    guest({ type: 'reset', cause: 'i8042' });
+    await expect.poll(() => events.at(-1)).toBe('vm rebooted');
+    expect(seen).toEqual([[...open], [...open]]);
+    await vmm.shutdown();
+    expect([...native.files.open.keys()]).toEqual([]);
+    await vmm.quit();
+  });
+
   it('takes commands in the order in which they came', async () => {
     const vmm = newVmm();
     const outcomes = await Promise.allSettled([

@@ -1,0 +1,249 @@
+#pragma once
+
+#include <sys/stat.h>
+
+#include <condition_variable>
+#include <deque>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <future>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "machine/machine.h"
+#include "virtio_mock_driver.h"
+
+/// Machines without a hypervisor: their vCPUs do what a test tells them.
+namespace tsvmm::machine_test {
+
+/// What runs on the vCPUs of a machine, for the test that made it.
+class FakeGuest {
+ public:
+  using Task = std::function<void(AccessHandler& machine)>;
+
+  /// Has a vCPU do this; it is done when the vCPU has come back from its accesses.
+  void run(unsigned vcpu, Task task) {
+    auto done = begin(vcpu, std::move(task));
+    EXPECT_TRUE(eventually([&] { return done->load(); })) << "vCPU " << vcpu << " is stuck";
+  }
+  std::shared_ptr<std::atomic<bool>> begin(unsigned vcpu, Task task) {
+    auto done = std::make_shared<std::atomic<bool>>(false);
+    const std::lock_guard lock(mutex_);
+    tasks_[vcpu].push_back([task = std::move(task), done](AccessHandler& machine) {
+      task(machine);
+      *done = true;
+    });
+    changed_.notify_all();
+    return done;
+  }
+  /// The same; returns when the vCPU has begun with it.
+  std::shared_ptr<std::atomic<bool>> occupy(unsigned vcpu, const std::shared_future<void>& until) {
+    auto begun = std::make_shared<std::atomic<bool>>(false);
+    auto done = begin(vcpu, [begun, until](AccessHandler&) {
+      *begun = true;
+      until.wait();
+    });
+    EXPECT_TRUE(eventually([&] { return begun->load(); }));
+    return done;
+  }
+  /// Makes a vCPU's run() return.
+  void exit(unsigned vcpu, VcpuExit::Reason reason) {
+    const std::lock_guard lock(mutex_);
+    exits_[vcpu] = reason;
+    changed_.notify_all();
+  }
+
+ private:
+  friend class FakeVcpu;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<unsigned, std::deque<Task>> tasks_;
+  std::map<unsigned, VcpuExit::Reason> exits_;
+};
+
+class FakeVcpu final : public Vcpu {
+ public:
+  FakeVcpu(FakeGuest& guest, unsigned id) : guest_(guest), id_(id) {}
+  void set_up(const VcpuSetup& setup) override {
+    if (setup.has_entry && setup.entry.rip == 0) throw Error("EINVAL", "no entry");
+  }
+  VcpuExit run(AccessHandler& handler) override {
+    std::unique_lock lock(guest_.mutex_);
+    auto& tasks = guest_.tasks_[id_];
+    auto& exits = guest_.exits_;
+    for (;;) {
+      guest_.changed_.wait(lock, [&] { return kicked_ || !tasks.empty() || exits.contains(id_); });
+      if (std::exchange(kicked_, false)) return {.reason = VcpuExit::Reason::kKicked, .detail = {}};
+      if (const auto exit = exits.extract(id_)) return {.reason = exit.mapped(), .detail = {}};
+      const auto task = std::move(tasks.front());
+      tasks.pop_front();
+      lock.unlock();
+      task(handler);
+      lock.lock();
+    }
+  }
+  void kick() noexcept override {
+    const std::lock_guard lock(guest_.mutex_);
+    kicked_ = true;
+    guest_.changed_.notify_all();
+  }
+  void inject_nmi() noexcept override {}
+  void mark_paused() noexcept override {}
+
+ private:
+  FakeGuest& guest_;
+  const unsigned id_;
+  bool kicked_ = false;
+};
+
+class FakeVm final : public Vm {
+ public:
+  explicit FakeVm(FakeGuest& guest) : guest_(guest) {}
+  std::unique_ptr<InterruptLine> create_line() override { return fabric_.create_line(); }
+  std::unique_ptr<InterruptLine> create_ioapic_line(unsigned pin) override {
+    return fabric_.create_ioapic_line(pin);
+  }
+  std::unique_ptr<Doorbell> create_doorbell(GuestAddress, const EventFd&) override {
+    return nullptr;
+  }
+  std::unique_ptr<Vcpu> create_vcpu(uint32_t apic_id) override {
+    return std::make_unique<FakeVcpu>(guest_, apic_id);
+  }
+  void save_clock() noexcept override {}
+  void restore_clock() noexcept override {}
+  void prepare_to_go() noexcept override {}
+
+ private:
+  FakeGuest& guest_;
+  virtio_test::FakeFabric fabric_;
+};
+
+class RecordingSink : public MachineEventSink {
+ public:
+  void emit(MachineEvent event) noexcept override {
+    const std::lock_guard lock(mutex_);
+    events_.push_back(std::move(event));
+  }
+  std::vector<MachineEvent> of(MachineEvent::Type type) {
+    const std::lock_guard lock(mutex_);
+    std::vector<MachineEvent> found;
+    for (const MachineEvent& event : events_) {
+      if (event.type == type) found.push_back(event);
+    }
+    return found;
+  }
+  size_t count() {
+    const std::lock_guard lock(mutex_);
+    return events_.size();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<MachineEvent> events_;
+};
+
+/// A driver on a vCPU, for a function with its BAR at `bar`.
+class VcpuDriver {
+ public:
+  VcpuDriver(AccessHandler& machine, GuestAddress bar) : machine_(machine), driver_(*this, bar) {}
+  template <typename T>
+  T mmio_read(GuestAddress address) {
+    std::array<uint8_t, sizeof(T)> bytes{};
+    machine_.mmio_read(address, bytes);
+    return load<T>(bytes);
+  }
+  template <typename T>
+  void mmio_write(GuestAddress address, T value) {
+    std::array<uint8_t, sizeof(T)> bytes{};
+    store(std::span<uint8_t>(bytes), value);
+    machine_.mmio_write(address, bytes);
+  }
+  virtio_test::BarDriver<VcpuDriver>* operator->() { return &driver_; }
+
+ private:
+  AccessHandler& machine_;
+  virtio_test::BarDriver<VcpuDriver> driver_;
+};
+
+/// A machine of 16 MiB with some vCPUs and what else a test adds to its specification.
+class MachineTest : public testing::Test {
+ protected:
+  static constexpr GuestAddress kWindow = 0xc0000000;
+
+  static MachineSpec machine_spec(unsigned vcpus) {
+    MachineSpec spec;
+    spec.memory = {{0, 16 << 20}};
+    for (unsigned i = 0; i < vcpus; ++i) spec.vcpus.push_back({.apic_id = i, .affinity = {}});
+    return spec;
+  }
+  static BootSpec boot_spec(unsigned vcpus) {
+    BootSpec boot;
+    boot.vcpus.resize(vcpus);
+    boot.ioapic = 0xfec00000;
+    boot.cmos_port = 0x70;
+    boot.acpi_power_port = 0x5f0;
+    boot.acpi_pm_timer_port = 0x608;
+    boot.ged = 0xfe000000;
+    boot.pci.ecam = 0xd0000000;
+    boot.pci.window32 = {kWindow, 0x10000000};
+    boot.pci.window64 = {0x4000000000, 0x10000000};
+    return boot;
+  }
+  static GuestAddress bar_of(unsigned slot) { return kWindow + slot * virtio_pci::kBarSize; }
+  void build(unsigned vcpus = 1) {
+    machine = std::make_unique<Machine>(machine_spec(vcpus), sink);
+    machine->build([this](GuestMemory& made, uint32_t) {
+      memory = &made;
+      return std::make_unique<FakeVm>(guest);
+    });
+  }
+  /// The code of the Error that `action` throws, "" if none; its message is kept.
+  std::string code_of(const std::function<void()>& action) {
+    try {
+      action();
+      return "";
+    } catch (const Error& error) {
+      message = error.what();
+      return error.code();
+    }
+  }
+
+  FakeGuest guest;
+  RecordingSink sink;
+  std::unique_ptr<Machine> machine;
+  GuestMemory* memory = nullptr;
+  std::string message;
+};
+
+inline constexpr std::chrono::milliseconds kShort{50};
+
+inline size_t threads_named(std::string_view wanted) {
+  size_t found = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string name;
+    std::getline(std::ifstream(task.path() / "comm"), name);
+    found += name == wanted ? 1 : 0;
+  }
+  return found;
+}
+
+/// How many descriptors this process has of the file behind `fd`.
+inline size_t open_descriptors_of(int fd) {
+  struct stat wanted {};
+  EXPECT_EQ(::fstat(fd, &wanted), 0);
+  size_t found = 0;
+  for (int other = 0; other < 1024; ++other) {
+    struct stat info {};
+    if (::fstat(other, &info) != 0) continue;
+    found += info.st_ino == wanted.st_ino && info.st_dev == wanted.st_dev ? 1 : 0;
+  }
+  return found;
+}
+
+}  // namespace tsvmm::machine_test

@@ -1,0 +1,273 @@
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <set>
+
+#include "core/error.h"
+#include "disk_test_support.h"
+#include "machine_fixture.h"
+#include "virtio/block_protocol.h"
+
+namespace tsvmm::machine_test {
+namespace {
+
+using disk_test::TempImage;
+using namespace virtio_test;
+
+/// Files whose store hangs: what writes to them, or makes them durable, comes back when it answers.
+class HungStore {
+ public:
+  static HungStore& instance() {
+    static HungStore store;
+    return store;
+  }
+  void hang(int fd) {
+    const std::lock_guard lock(mutex_);
+    hung_.insert(inode(fd));
+  }
+  void answer() {
+    const std::lock_guard lock(mutex_);
+    hung_.clear();
+    changed_.notify_all();
+  }
+  /// Of a system call on `fd`.
+  void pass(int fd) {
+    std::unique_lock lock(mutex_);
+    if (hung_.empty() || !hung_.contains(inode(fd))) return;
+    ++waiting_;
+    changed_.wait(lock, [&] { return !hung_.contains(inode(fd)); });
+    --waiting_;
+  }
+  int waiting() {
+    const std::lock_guard lock(mutex_);
+    return waiting_;
+  }
+
+ private:
+  static ino_t inode(int fd) {
+    struct stat info {};
+    return ::fstat(fd, &info) == 0 ? info.st_ino : 0;
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::set<ino_t> hung_;
+  int waiting_ = 0;
+};
+
+}  // namespace
+}  // namespace tsvmm::machine_test
+
+// In place of the C library's, for all of the test program.
+extern "C" {
+ssize_t pwritev2(int fd, const iovec* pieces, int count, off_t offset, int flags) {
+  tsvmm::machine_test::HungStore::instance().pass(fd);
+  return ::syscall(SYS_pwritev2, fd, pieces, count, offset, 0, flags);
+}
+int fdatasync(int fd) {
+  tsvmm::machine_test::HungStore::instance().pass(fd);
+  return static_cast<int>(::syscall(SYS_fdatasync, fd));
+}
+int fsync(int fd) {
+  tsvmm::machine_test::HungStore::instance().pass(fd);
+  return static_cast<int>(::syscall(SYS_fsync, fd));
+}
+int ftruncate(int fd, off_t size) noexcept {
+  tsvmm::machine_test::HungStore::instance().pass(fd);
+  return static_cast<int>(::syscall(SYS_ftruncate, fd, size));
+}
+}
+
+namespace tsvmm::machine_test {
+namespace {
+
+constexpr GuestAddress kRings = 0x10000;
+constexpr GuestAddress kHeader = 0x20000;
+constexpr GuestAddress kStatus = 0x21000;
+constexpr GuestAddress kData = 0x100000;
+constexpr uint16_t kQueueSize = 16;
+constexpr uint64_t kPmemSize = 2 << 20;
+
+/// A machine with two disks, the first of which hangs when told, and persistent memory.
+class HungStoreTest : public MachineTest {
+ protected:
+  static constexpr unsigned kDisk = 1;
+  static constexpr unsigned kOtherDisk = 2;
+  static constexpr unsigned kPmem = 3;
+
+  void SetUp() override {
+    build(2);
+    BootSpec boot = boot_spec(2);
+    add_disk(boot, kDisk, "_disk1", file.fd());
+    add_disk(boot, kOtherDisk, "_disk2", other.fd());
+    PmemSpec pmem{.fd = UniqueFd::duplicate(pmem_file.get()), .size = kPmemSize};
+    boot.pci.functions.push_back({.id = "_pmem3",
+                                  .slot = kPmem,
+                                  .bar0 = bar_of(kPmem),
+                                  .bar2 = 0x4000000000,
+                                  .device = std::move(pmem)});
+    machine->boot(std::move(boot));
+  }
+  void TearDown() override {
+    HungStore::instance().answer();
+    machine.reset();
+    EXPECT_TRUE(eventually([] { return threads_named("machine-remains") == 0; }));
+  }
+
+  static void add_disk(BootSpec& boot, unsigned slot, const std::string& id, int fd) {
+    BlockSpec disk;
+    disk.queue_size = kQueueSize;
+    disk.layers.push_back({UniqueFd::duplicate(fd), ImageFormat::kRaw});
+    boot.pci.functions.push_back(
+        {.id = id, .slot = slot, .bar0 = bar_of(slot), .device = std::move(disk)});
+  }
+  DriverQueue& queue(unsigned slot) {
+    return queues.try_emplace(slot, *memory, kRings + 0x4000 * GuestAddress{slot}, kQueueSize)
+        .first->second;
+  }
+  void activate(unsigned slot) {
+    guest.run(0, [&](AccessHandler& devices) {
+      VcpuDriver driver(devices, bar_of(slot));
+      driver->negotiate(kAllRingFeatures | (slot == kPmem ? 0 : virtio_block::kFeatureFlush));
+      driver->set_up(0, queue(slot).config());
+      driver->start();
+      EXPECT_EQ(driver->status(), 15);
+    });
+  }
+  void kick(unsigned slot) {
+    guest.run(0, [&](AccessHandler& devices) {
+      VcpuDriver driver(devices, bar_of(slot));
+      driver.mmio_write<uint16_t>(bar_of(slot) + virtio_pci::kNotifyOffset, 0);
+    });
+  }
+  void write_sector(unsigned slot) {
+    const GuestAddress apart = 0x100 * GuestAddress{slot};
+    queue(slot).put(kHeader + apart, virtio_block::RequestHeader{virtio_block::kRequestOut, 0, 0});
+    queue(slot).add({{kHeader + apart, 16}, {kData, 512}, {kStatus + slot, 1, kWrite}});
+    kick(slot);
+  }
+  void flush_pmem() {
+    queue(kPmem).put(kHeader, uint32_t{0});
+    queue(kPmem).add({{kHeader, 4}, {kStatus, 4, kWrite}});
+    kick(kPmem);
+  }
+  void fill_data(uint8_t value) { std::ranges::fill(memory->slice(kData, 512).value(), value); }
+  bool hangs() {
+    return eventually([] { return HungStore::instance().waiting() == 1; });
+  }
+  bool served(unsigned slot, uint16_t count) {
+    return eventually([&] { return queue(slot).used_index() == count; });
+  }
+
+  TempImage file{1 << 20};
+  TempImage other{1 << 20};
+  UniqueFd pmem_file = [] {
+    UniqueFd made(::memfd_create("pmem", MFD_CLOEXEC));
+    EXPECT_EQ(::ftruncate(made.get(), kPmemSize), 0);
+    return made;
+  }();
+  std::map<unsigned, DriverQueue> queues;
+};
+
+TEST_F(HungStoreTest, APauseFailsWithTheDisksNameAndTheGuestGoesOn) {
+  activate(kDisk);
+  activate(kOtherDisk);
+  HungStore::instance().hang(file.fd());
+  write_sector(kDisk);
+  ASSERT_TRUE(hangs());
+  EXPECT_EQ(code_of([&] { machine->pause(kShort); }), "ETIMEDOUT");
+  EXPECT_EQ(message, "_disk1: the disk does not answer");
+  write_sector(kOtherDisk);
+  EXPECT_TRUE(served(kOtherDisk, 1)) << "nobody else waits";
+  HungStore::instance().answer();
+  EXPECT_TRUE(served(kDisk, 1));
+  machine->pause();
+  machine->resume();
+  write_sector(kDisk);
+  EXPECT_TRUE(served(kDisk, 2));
+}
+
+TEST_F(HungStoreTest, AResetInFlightHoldsNeitherItsVcpuNorAPauseForEver) {
+  activate(kDisk);
+  HungStore::instance().hang(file.fd());
+  write_sector(kDisk);
+  ASSERT_TRUE(hangs());
+  uint8_t status = 0;
+  guest.run(1, [&](AccessHandler& devices) {
+    VcpuDriver driver(devices, bar_of(kDisk));
+    driver->set_status(0);
+    status = driver->status();
+  });
+  EXPECT_EQ(status, 15) << "until nothing is in flight";
+  EXPECT_EQ(code_of([&] { machine->pause(kShort); }), "ETIMEDOUT");
+  EXPECT_EQ(message, "_disk1: the disk does not answer");
+  HungStore::instance().answer();
+  EXPECT_TRUE(eventually([&] {
+    guest.run(
+        1, [&](AccessHandler& devices) { status = VcpuDriver(devices, bar_of(kDisk))->status(); });
+    return status == 0;
+  }));
+  machine->pause();
+  machine->resume();
+}
+
+TEST_F(HungStoreTest, TheEndNamesTheDiskAndKeepsWhatItUses) {
+  activate(kDisk);
+  activate(kOtherDisk);
+  fill_data(0x5a);
+  HungStore::instance().hang(file.fd());
+  write_sector(kDisk);
+  ASSERT_TRUE(hangs());
+  const auto before = open_descriptors_of(other.fd());
+  // The others have time enough.
+  EXPECT_EQ(code_of([&] { machine->destroy(std::chrono::seconds(5)); }), "ETIMEDOUT");
+  EXPECT_EQ(message, "_disk1: the disk does not answer. Memory and files are kept until then");
+  EXPECT_EQ(open_descriptors_of(other.fd()), before - 1) << "the other disk is closed";
+  EXPECT_EQ(open_descriptors_of(file.fd()), 2u);
+  machine.reset();
+  HungStore::instance().answer();
+  EXPECT_TRUE(eventually([&] { return open_descriptors_of(file.fd()) == 1; }));
+  // What was in flight came from guest memory, which was still there.
+  EXPECT_EQ(file.read(0, 512), std::vector<uint8_t>(512, 0x5a));
+}
+
+TEST_F(HungStoreTest, TheEndOfAPausedMachineIsTheSame) {
+  activate(kDisk);
+  machine->pause();
+  HungStore::instance().hang(file.fd());
+  machine->destroy(kTestPatience);
+  EXPECT_EQ(open_descriptors_of(file.fd()), 1u) << "nothing was in flight";
+}
+
+TEST_F(HungStoreTest, PersistentMemoryThatDoesNotBecomeDurable) {
+  activate(kPmem);
+  HungStore::instance().hang(pmem_file.get());
+  flush_pmem();
+  ASSERT_TRUE(hangs());
+  EXPECT_EQ(code_of([&] { machine->pause(kShort); }), "ETIMEDOUT");
+  EXPECT_EQ(message, "_pmem3: the file of the persistent memory does not answer");
+  EXPECT_EQ(code_of([&] { machine->destroy(kShort); }), "ETIMEDOUT");
+  HungStore::instance().answer();
+  EXPECT_TRUE(eventually([&] { return open_descriptors_of(pmem_file.get()) == 1; }));
+}
+
+TEST_F(HungStoreTest, AChangeOfSizeThatDoesNotEnd) {
+  activate(kDisk);
+  HungStore::instance().hang(file.fd());
+  EXPECT_EQ(code_of([&] { machine->resize_disk("_disk1", 2 << 20, kShort); }), "ETIMEDOUT");
+  EXPECT_EQ(message, "_disk1: the disk does not answer");
+  EXPECT_EQ(code_of([&] { machine->resize_disk("_disk2", 2 << 20); }), "");
+  EXPECT_EQ(code_of([&] { machine->pause(kShort); }), "ETIMEDOUT");
+  HungStore::instance().answer();
+  EXPECT_TRUE(eventually([&] { return file.size() == 2 << 20; }));
+  machine->pause();
+  machine->resume();
+  write_sector(kDisk);
+  EXPECT_TRUE(served(kDisk, 1));
+}
+
+}  // namespace
+}  // namespace tsvmm::machine_test
