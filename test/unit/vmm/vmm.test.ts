@@ -523,10 +523,14 @@ describe('a life', () => {
     const booting = new Promise<void>((resolve) => {
       begun = resolve;
     });
-    // As the core: a boot goes on until the machine is destroyed.
-    native.onBoot = async (machine) => {
+    // As the core: a boot goes on until it is called off.
+    let calledOff = false;
+    native.onCallOff = () => {
+      calledOff = true;
+    };
+    native.onBoot = async () => {
       begun();
-      while (!machine.calls.includes('destroy')) await new Promise((resolve) => setImmediate(resolve));
+      while (!calledOff) await new Promise((resolve) => setImmediate(resolve));
       throw Object.assign(new Error('it was called off'), { code: 'ECANCELED' });
     };
     await vmm.create(config());
