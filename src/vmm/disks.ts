@@ -48,6 +48,10 @@ export class HeldDisks {
     return disks;
   }
 
+  get descriptors(): readonly number[] {
+    return this.#opened;
+  }
+
   close(native: NativeAddon): void {
     this.#disks = undefined;
     for (const fd of this.#opened.splice(0)) native.closeFile(fd);

@@ -152,7 +152,8 @@ async function openPatiently(context: MachineContext, opened: number[]): Promise
   for (let attempt = 1; ; attempt++) {
     try {
       const resources = await openResources(context, opened);
-      checkOutputs(context.native, [...context.consoles.files, ...context.outputs], opened);
+      const inUse = [...opened, ...context.disks.descriptors];
+      checkOutputs(context.native, [...context.consoles.files, ...context.outputs], inUse);
       return resources;
     } catch (error) {
       if (!(error instanceof FileInUse) || attempt === LOCK_ATTEMPTS) throw error;
