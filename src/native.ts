@@ -221,8 +221,19 @@ export interface BootSpec {
   readonly serial?: { readonly port: number; readonly gsi: number; readonly backend: CharBackendSpec };
   readonly debugConsole?: { readonly port: number; readonly backend: CharBackendSpec };
   /** `port` is the index register, `port + 1` the data register. Sizes are what the CMOS reports. */
-  readonly cmos: { readonly port: number; readonly memoryBelow4G: number; readonly memoryAbove4G: number };
-  readonly acpi: { readonly sleepResetPort: number; readonly pmTimerPort: number };
+  readonly cmos: {
+    readonly port: number;
+    readonly gsi: number;
+    readonly memoryBelow4G: number;
+    readonly memoryAbove4G: number;
+  };
+  /** `eventsPort` has the PM1 event block, behind it PM1 control and general-purpose event block 0. */
+  readonly acpi: {
+    readonly sleepResetPort: number;
+    readonly pmTimerPort: number;
+    readonly eventsPort: number;
+    readonly sciGsi: number;
+  };
   readonly ged: { readonly address: number; readonly gsi: number };
   /** The guest address of the 16 bytes that `machineSetVmGeneration` changes. */
   readonly vmGeneration: { readonly address: number };

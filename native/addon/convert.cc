@@ -104,11 +104,14 @@ BootSpec to_boot_spec(const Napi::Value& value) {
   }
   const Napi::Object cmos = object_field(object, "cmos");
   spec.cmos_port = narrow_field<uint16_t>(cmos, "port");
+  spec.cmos_gsi = narrow_field<unsigned>(cmos, "gsi");
   spec.cmos_memory_below_4g = uint_field(cmos, "memoryBelow4G");
   spec.cmos_memory_above_4g = uint_field(cmos, "memoryAbove4G");
   const Napi::Object acpi = object_field(object, "acpi");
   spec.acpi_power_port = narrow_field<uint16_t>(acpi, "sleepResetPort");
   spec.acpi_pm_timer_port = narrow_field<uint16_t>(acpi, "pmTimerPort");
+  spec.acpi_events_port = narrow_field<uint16_t>(acpi, "eventsPort");
+  spec.acpi_sci = narrow_field<unsigned>(acpi, "sciGsi");
   const Napi::Object ged = object_field(object, "ged");
   spec.ged = uint_field(ged, "address");
   spec.ged_gsi = narrow_field<unsigned>(ged, "gsi");

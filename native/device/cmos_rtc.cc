@@ -1,16 +1,27 @@
 #include "device/cmos_rtc.h"
 
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <ctime>
+#include <exception>
 #include <optional>
+#include <utility>
+
+#include "core/error.h"
 
 namespace tsvmm {
 namespace {
 
 // MC146818A data sheet, and the CMOS RAM map that PC firmware uses.
 constexpr uint8_t kSeconds = 0x00;
+constexpr uint8_t kSecondsAlarm = 0x01;
 constexpr uint8_t kMinutes = 0x02;
+constexpr uint8_t kMinutesAlarm = 0x03;
 constexpr uint8_t kHours = 0x04;
+constexpr uint8_t kHoursAlarm = 0x05;
 constexpr uint8_t kDayOfWeek = 0x06;
 constexpr uint8_t kDayOfMonth = 0x07;
 constexpr uint8_t kMonth = 0x08;
@@ -23,64 +34,63 @@ constexpr uint8_t kCentury = 0x32;
 constexpr uint8_t kMemoryAbove16M = 0x34;  // 16 bits, 64 KiB units
 constexpr uint8_t kMemoryAbove4G = 0x5B;   // 24 bits, 64 KiB units
 
-constexpr uint8_t kStatusAValue = 0x26;  // no update in progress, 32.768 kHz time base, 1024 Hz
-constexpr uint8_t kStatusBValue = 0x02;  // BCD, 24 hours, no interrupts
 constexpr uint8_t kStatusDValue = 0x80;  // the battery is good
 
 constexpr uint8_t kIndexMask = 0x7F;
 constexpr uint8_t kShutdownStatusNmiOff = 0x8F;
 constexpr uint64_t k16MiB = 16 << 20;
 constexpr unsigned k64KiBShift = 16;
+constexpr int64_t kNanosecondsPerSecond = 1'000'000'000;
 
 uint8_t bcd(int value) { return static_cast<uint8_t>(value / 10 % 10 << 4 | value % 10); }
 
-tm utc_now() {
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
+tm utc(uint64_t ns) {
+  const auto seconds = static_cast<time_t>(ns / kNanosecondsPerSecond);
   tm fields{};
-  ::gmtime_r(&now.tv_sec, &fields);
+  ::gmtime_r(&seconds, &fields);
   return fields;
 }
 
-/// nullopt for a byte of RAM.
-std::optional<uint8_t> clock_register(uint8_t index) {
+/// nullopt for what is no part of the time.
+std::optional<uint8_t> time_register(uint8_t index, uint64_t now_ns) {
   switch (index) {
     case kSeconds:
-      return bcd(std::min(utc_now().tm_sec, 59));  // the chip knows no leap second
+      return bcd(std::min(utc(now_ns).tm_sec, 59));  // the chip knows no leap second
     case kMinutes:
-      return bcd(utc_now().tm_min);
+      return bcd(utc(now_ns).tm_min);
     case kHours:
-      return bcd(utc_now().tm_hour);
+      return bcd(utc(now_ns).tm_hour);
     case kDayOfWeek:
-      return bcd(utc_now().tm_wday + 1);
+      return bcd(utc(now_ns).tm_wday + 1);
     case kDayOfMonth:
-      return bcd(utc_now().tm_mday);
+      return bcd(utc(now_ns).tm_mday);
     case kMonth:
-      return bcd(utc_now().tm_mon + 1);
+      return bcd(utc(now_ns).tm_mon + 1);
     case kYear:
-      return bcd(utc_now().tm_year % 100);
+      return bcd(utc(now_ns).tm_year % 100);
     case kCentury:
-      return bcd((utc_now().tm_year + 1900) / 100);
-    case kStatusA:
-      return kStatusAValue;
-    case kStatusB:
-      return kStatusBValue;
-    case kStatusC:
-      return 0;
-    case kStatusD:
-      return kStatusDValue;
+      return bcd((utc(now_ns).tm_year + 1900) / 100);
     default:
       return std::nullopt;
   }
 }
 
+/// Seconds, minutes and hours of the alarm lie behind those of the time.
+constexpr unsigned alarm_field(uint8_t index) { return index / 2U; }
+
 }  // namespace
 
-CmosRtc::CmosRtc(uint64_t memory_below_4g, uint64_t memory_above_4g, std::function<void()> reset)
-    : ByteDevice(kSize), reset_(std::move(reset)) {
-  const uint64_t low = memory_below_4g > k16MiB ? memory_below_4g - k16MiB : 0;
+uint64_t realtime_ns() noexcept {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<uint64_t>(now.tv_sec * kNanosecondsPerSecond + now.tv_nsec);
+}
+
+CmosRtc::CmosRtc(const Memory& memory, Wiring wiring)
+    : ByteDevice(kSize), wiring_(std::move(wiring)), interrupts_(wiring_.now_ns()) {
+  const uint64_t low = memory.below_4g > k16MiB ? memory.below_4g - k16MiB : 0;
   const uint64_t low_units = std::min<uint64_t>(low >> k64KiBShift, 0xFFFF);
-  const uint64_t high_units = std::min<uint64_t>(memory_above_4g >> k64KiBShift, 0xFFFFFF);
+  const uint64_t high_units = std::min<uint64_t>(memory.above_4g >> k64KiBShift, 0xFFFFFF);
   for (unsigned i = 0; i < 2; ++i) {
     state_.bytes[kMemoryAbove16M + i] = static_cast<uint8_t>(low_units >> (8 * i));
   }
@@ -89,11 +99,36 @@ CmosRtc::CmosRtc(uint64_t memory_below_4g, uint64_t memory_above_4g, std::functi
   }
 }
 
+CmosRtc::~CmosRtc() {
+  if (timer_.valid()) wiring_.loop.remove(timer_.get());
+}
+
 uint8_t CmosRtc::read_register(uint64_t offset) {
   const std::lock_guard lock(mutex_);
   if (offset == 0) return 0xFF;  // the index register is write-only
-  const uint8_t index = state_.index & kIndexMask;
-  return clock_register(index).value_or(state_.bytes[index]);
+  return read_indexed(state_.index & kIndexMask);
+}
+
+uint8_t CmosRtc::read_indexed(uint8_t index) {
+  switch (index) {
+    case kSecondsAlarm:
+    case kMinutesAlarm:
+    case kHoursAlarm:
+      return interrupts_.alarm(alarm_field(index));
+    case kStatusA:
+      return interrupts_.a();
+    case kStatusB:
+      return interrupts_.b();
+    case kStatusC: {
+      const uint8_t flags = interrupts_.read_c(wiring_.now_ns());
+      update_line();
+      return flags;
+    }
+    case kStatusD:
+      return kStatusDValue;
+    default:
+      return time_register(index, wiring_.now_ns()).value_or(state_.bytes[index]);
+  }
 }
 
 void CmosRtc::write_register(uint64_t offset, uint8_t value) {
@@ -103,11 +138,70 @@ void CmosRtc::write_register(uint64_t offset, uint8_t value) {
       state_.index = value;
       return;
     }
-    state_.bytes[state_.index & kIndexMask] = value;
+    write_indexed(state_.index & kIndexMask, value);
     // Only with NMIs off: Linux writes 0 at index 0x0F whenever it has started a CPU.
     if (state_.index != kShutdownStatusNmiOff || value != 0) return;
   }
-  reset_();
+  wiring_.reset();
+}
+
+void CmosRtc::write_indexed(uint8_t index, uint8_t value) {
+  switch (index) {
+    case kSecondsAlarm:
+    case kMinutesAlarm:
+    case kHoursAlarm:
+      interrupts_.write_alarm(alarm_field(index), value, wiring_.now_ns());
+      break;
+    case kStatusA:
+      interrupts_.write_a(value, wiring_.now_ns());
+      break;
+    case kStatusB:
+      interrupts_.write_b(value, wiring_.now_ns());
+      break;
+    default:
+      state_.bytes[index] = value;
+      return;
+  }
+  update_line();
+}
+
+void CmosRtc::on_timer() noexcept {
+  const std::lock_guard lock(mutex_);
+  // Nothing to read if the host's clock was set: that is a reason to look at it, too.
+  uint64_t expirations = 0;
+  (void)!::read(timer_.get(), &expirations, sizeof expirations);
+  interrupts_.advance(wiring_.now_ns());
+  update_line();
+}
+
+/// The line is edge-triggered: the guest hears of the next interrupt once it has read register C.
+void CmosRtc::update_line() noexcept {
+  const uint8_t requested = interrupts_.requested();
+  if (requested != 0 && !asserted_) {
+    wiring_.interrupt.trigger();
+    if ((requested & RtcInterrupts::kAlarm) != 0) wiring_.alarm();
+  }
+  asserted_ = requested != 0;
+  arm_timer();
+}
+
+void CmosRtc::arm_timer() noexcept {
+  const std::optional<uint64_t> next = interrupts_.next_ns();
+  if (!timer_.valid()) {
+    if (!next) return;
+    try {
+      UniqueFd timer(check_errno(::timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK),
+                                 "timerfd_create"));
+      wiring_.loop.add(timer.get(), EPOLLIN, [this](uint32_t) { on_timer(); });
+      timer_ = std::move(timer);
+    } catch (const std::exception&) {
+      return;  // out of descriptors or threads: a clock without interrupts
+    }
+  }
+  itimerspec when{};
+  when.it_value.tv_sec = static_cast<time_t>(next.value_or(0) / kNanosecondsPerSecond);
+  when.it_value.tv_nsec = static_cast<int64_t>(next.value_or(0) % kNanosecondsPerSecond);
+  ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &when, nullptr);
 }
 
 }  // namespace tsvmm

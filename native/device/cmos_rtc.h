@@ -5,7 +5,11 @@
 #include <functional>
 #include <mutex>
 
+#include "core/event_loop.h"
+#include "core/unique_fd.h"
 #include "device/byte_device.h"
+#include "device/rtc_interrupts.h"
+#include "hypervisor/hypervisor.h"
 
 namespace tsvmm {
 
@@ -14,25 +18,50 @@ struct CmosState {
   std::array<uint8_t, 128> bytes{};  ///< battery-backed RAM; the clock's registers in it are unused
 };
 
+/// CLOCK_REALTIME in nanoseconds.
+uint64_t realtime_ns() noexcept;
+
 /// An MC146818 clock with 128 bytes of CMOS RAM. The clock shows the host's UTC in BCD and 24-hour
-/// form and never says that an update is in progress; it cannot be set, has no alarm and no
-/// interrupt.
+/// form, never says that an update is in progress and cannot be set. Its alarm, update and periodic
+/// interrupts follow the host's clock, also when that is set.
 class CmosRtc final : public ByteDevice {
  public:
   /// Ports: index, data.
   static constexpr uint64_t kSize = 2;
 
-  /// Sizes in bytes, what the CMOS reports. `reset` runs on the vCPU thread that writes 0 at index
-  /// 0x8F.
-  CmosRtc(uint64_t memory_below_4g, uint64_t memory_above_4g, std::function<void()> reset);
+  struct Memory {
+    uint64_t below_4g = 0;  ///< bytes, which the CMOS reports
+    uint64_t above_4g = 0;
+  };
+  struct Wiring {
+    EventLoop& loop;
+    InterruptLine& interrupt;     ///< one pulse each time the chip asserts its line
+    std::function<void()> alarm;  ///< the alarm was among the reasons; any thread
+    std::function<void()> reset;  ///< on the vCPU thread that writes 0 at index 0x8F
+    uint64_t (*now_ns)() noexcept = realtime_ns;
+  };
+
+  /// What `wiring` refers to outlives this device.
+  CmosRtc(const Memory& memory, Wiring wiring);
+  ~CmosRtc() override;
+  CmosRtc(const CmosRtc&) = delete;
+  CmosRtc& operator=(const CmosRtc&) = delete;
 
  private:
   uint8_t read_register(uint64_t offset) override;
   void write_register(uint64_t offset, uint8_t value) override;
+  [[nodiscard]] uint8_t read_indexed(uint8_t index);
+  void write_indexed(uint8_t index, uint8_t value);
+  void on_timer() noexcept;
+  void update_line() noexcept;
+  void arm_timer() noexcept;
 
-  const std::function<void()> reset_;
+  const Wiring wiring_;
   std::mutex mutex_;
   CmosState state_;
+  RtcInterrupts interrupts_;
+  bool asserted_ = false;
+  UniqueFd timer_;  ///< from the first interrupt that the guest waits for
 };
 
 }  // namespace tsvmm

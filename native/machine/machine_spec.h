@@ -73,10 +73,13 @@ struct BootSpec {
   std::optional<SerialSpec> serial;
   std::optional<DebugConsoleSpec> debug_console;
   uint16_t cmos_port = 0;
+  unsigned cmos_gsi = 0;
   uint64_t cmos_memory_below_4g = 0;
   uint64_t cmos_memory_above_4g = 0;
   uint16_t acpi_power_port = 0;
   uint16_t acpi_pm_timer_port = 0;
+  uint16_t acpi_events_port = 0;
+  unsigned acpi_sci = 0;
   GuestAddress ged = 0;
   unsigned ged_gsi = 0;
   GuestAddress vm_generation = 0;

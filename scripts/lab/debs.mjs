@@ -6,26 +6,94 @@ import { aptUpdate, ensureDebianPackages } from '../lib/packages.mjs';
 import { CACHE } from '../lib/paths.mjs';
 import { Failure, step } from '../lib/progress.mjs';
 
+/**
+ * A part of Debian's archive that this machine's apt need not know of.
+ *
+ * @typedef {object} Archive
+ * @property {string} suite
+ * @property {string} architecture
+ */
+
+/**
+ * @typedef {object} DebOptions
+ * @property {RegExp} [follow] the name of the dependency to take instead of a package that only depends on it
+ * @property {Archive} [archive] where it is if not among this machine's own packages
+ * @property {readonly string[]} [files] patterns of tar for what is wanted of it; everything unless given
+ */
+
+const MIRROR = 'http://deb.debian.org/debian';
+
+/** Arguments: package, folder, patterns. */
+const UNPACK_SOME = `
+deb=$1 folder=$2
+shift 2
+dpkg-deb --fsys-tarfile "$deb" | { tar -x -C "$folder" --wildcards "$@" || true; }`;
+
 /** @param {string} name of a package */
 const folderOf = (name) => path.join(CACHE, 'debs', name);
 
 /**
  * The folder that holds a package's files. Downloaded once and kept until the cache is deleted.
  *
- * @param {string} name of the package, or of one that only depends on it if `follow` is given
- * @param {RegExp} [follow] the name of the dependency to take instead
+ * @param {string} name
+ * @param {DebOptions} [options]
  * @returns {Promise<string>}
  */
-export async function unpackedDeb(name, follow) {
-  const folder = folderOf(name);
+export async function unpackedDeb(name, { follow, archive, files } = {}) {
+  const folder = folderOf(archive ? `${name}_${archive.suite}_${archive.architecture}` : name);
   if (fs.existsSync(folder)) return folder;
   await preparePackaging();
-  await step(`downloading Debian's ${name}`, async (detail) => {
-    if (process.getuid?.() === 0) await aptUpdate(detail);
-    const target = follow ? await dependencyOf(name, follow) : name;
-    await download(new Map([[target, folder]]), detail);
+  await step(`downloading Debian's ${path.basename(folder)}`, async (detail) => {
+    if (archive === undefined && process.getuid?.() === 0) await aptUpdate(detail);
+    const env = archive ? await aptFor(archive, detail) : {};
+    const target = follow ? await dependencyOf(name, follow, env) : name;
+    await download(new Map([[target, folder]]), detail, { env, files });
   });
   return folder;
+}
+
+/** @type {Map<string, Promise<Record<string, string>>>} */
+const apts = new Map();
+
+/**
+ * An apt with lists of its own, so that nothing of this machine's is changed.
+ *
+ * @param {Archive} archive
+ * @param {(line: string) => void} detail
+ * @returns {Promise<Record<string, string>>} the environment that makes apt use them
+ */
+function aptFor(archive, detail) {
+  const name = `${archive.suite}_${archive.architecture}`;
+  const apt = apts.get(name) ?? makeApt(path.join(CACHE, 'apt', name), archive, detail);
+  apts.set(name, apt);
+  return apt;
+}
+
+/**
+ * @param {string} folder
+ * @param {Archive} archive
+ * @param {(line: string) => void} detail
+ */
+async function makeApt(folder, { suite, architecture }, detail) {
+  const file = (/** @type {string} */ name) => path.join(folder, name);
+  fs.mkdirSync(file('lists/partial'), { recursive: true });
+  fs.mkdirSync(file('cache/archives/partial'), { recursive: true });
+  fs.writeFileSync(file('sources.list'), `deb [arch=${architecture}] ${MIRROR} ${suite} main\n`);
+  const settings = {
+    'Dir::Etc::sourcelist': file('sources.list'),
+    'Dir::Etc::sourceparts': '/dev/null',
+    'Dir::State::lists': file('lists'),
+    'Dir::Cache': file('cache'),
+    'APT::Architecture': architecture,
+    'APT::Sandbox::User': 'root',
+    'Acquire::Languages': 'none',
+  };
+  const lines = Object.entries(settings).map(([name, value]) => `${name} "${value}";\n`);
+  lines.push(`#clear APT::Architectures;\nAPT::Architectures { "${architecture}"; };\n`);
+  fs.writeFileSync(file('apt.conf'), lines.join(''));
+  const env = { APT_CONFIG: file('apt.conf') };
+  await run('apt-get', ['update', '-q'], { env, onLine: detail });
+  return env;
 }
 
 /**
@@ -54,8 +122,9 @@ function preparePackaging() {
 /**
  * @param {Map<string, string>} wanted package -> folder for its files
  * @param {(line: string) => void} detail
+ * @param {{env?: Record<string, string>, files?: readonly string[] | undefined}} [options]
  */
-async function download(wanted, detail) {
+async function download(wanted, detail, { env = {}, files } = {}) {
   if (wanted.size === 0) return;
   const work = path.join(CACHE, 'debs', `.work-${process.pid}`);
   fs.rmSync(work, { recursive: true, force: true });
@@ -63,12 +132,13 @@ async function download(wanted, detail) {
   // As root, apt would hand the download to a user who cannot write here.
   await run('apt-get', ['-o', 'APT::Sandbox::User=root', 'download', '-q', ...wanted.keys()], {
     cwd: work,
+    env,
     onLine: detail,
   });
   for (const [name, folder] of wanted) {
     const deb = fs.readdirSync(work).find((file) => file.startsWith(`${name}_`));
     if (!deb) throw new Failure(`apt-get download ${name} left no package behind`);
-    await run('dpkg-deb', ['-x', path.join(work, deb), path.join(work, name)]);
+    await unpack(path.join(work, deb), path.join(work, name), files);
     fs.rmSync(folder, { recursive: true, force: true });
     fs.renameSync(path.join(work, name), folder);
   }
@@ -76,11 +146,27 @@ async function download(wanted, detail) {
 }
 
 /**
+ * @param {string} deb
+ * @param {string} folder
+ * @param {readonly string[]} [files] patterns
+ */
+async function unpack(deb, folder, files) {
+  if (!files) {
+    await run('dpkg-deb', ['-x', deb, folder]);
+    return;
+  }
+  fs.mkdirSync(folder);
+  // Not all patterns are in every version of a package; whoever needs a file says so when it is missing.
+  await run('sh', ['-c', UNPACK_SOME, 'sh', deb, folder, ...files]);
+}
+
+/**
  * @param {string} name
  * @param {RegExp} follow
+ * @param {Record<string, string>} env
  */
-async function dependencyOf(name, follow) {
-  const { stdout } = await run('apt-cache', ['depends', '--no-recommends', '--no-suggests', name]);
+async function dependencyOf(name, follow, env) {
+  const { stdout } = await run('apt-cache', ['depends', '--no-recommends', '--no-suggests', name], { env });
   const found = stdout.match(new RegExp(`Depends: (${follow.source})`));
   if (!found?.[1]) throw new Failure(`Debian's ${name} names no kernel package`);
   return found[1];

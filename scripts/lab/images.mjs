@@ -51,10 +51,11 @@ async function applets(file) {
  *
  * @param {string} init path of the script
  * @param {readonly string[]} modules paths
+ * @param {string} [shell] a busybox for the guest, of the same version as this machine's
  * @returns {Promise<Buffer>}
  */
-export async function makeInitramfs(init, modules) {
-  const shell = await busybox();
+export async function makeInitramfs(init, modules, shell) {
+  const own = await busybox();
   const file = (/** @type {string} */ name, /** @type {number} */ mode, /** @type {string} */ source) => ({
     name,
     mode,
@@ -66,8 +67,8 @@ export async function makeInitramfs(init, modules) {
     { name: 'dev/console', mode: CHARACTER_DEVICE, device: [5, 1] },
     { name: 'dev/null', mode: CHARACTER_DEVICE, device: [1, 3] },
     file('init', EXECUTABLE_FILE, init),
-    file('bin/busybox', EXECUTABLE_FILE, shell),
-    ...(await applets(shell)).map((name) => ({
+    file('bin/busybox', EXECUTABLE_FILE, shell ?? own),
+    ...(await applets(own)).map((name) => ({
       name: `bin/${name}`,
       mode: SYMBOLIC_LINK,
       content: Buffer.from('busybox'),

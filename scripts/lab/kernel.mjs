@@ -12,9 +12,19 @@ import { decodeLegacyFrame } from './lz4.mjs';
  * @property {string} modules the folder /lib/modules/RELEASE of the package
  */
 
+/** What Debian's packages that stand for the newest kernel of a kind depend on. */
+export const KERNEL_PACKAGE = /linux-image-[0-9][^ \n]*/;
+
 /** @returns {Promise<Kernel>} */
 export async function stockKernel() {
-  const folder = await unpackedDeb('linux-image-cloud-amd64', /linux-image-[0-9][^ \n]*-cloud-amd64/);
+  return kernelIn(await unpackedDeb('linux-image-cloud-amd64', { follow: KERNEL_PACKAGE }));
+}
+
+/**
+ * @param {string} folder of an unpacked package
+ * @returns {Kernel}
+ */
+export function kernelIn(folder) {
   const image = fs.readdirSync(path.join(folder, 'boot')).find((name) => name.startsWith('vmlinuz-'));
   if (!image) throw new Failure(`there is no kernel in ${folder}/boot`);
   const release = image.slice('vmlinuz-'.length);

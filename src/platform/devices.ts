@@ -19,6 +19,7 @@ import {
   VSOCK_PREFIX,
   WATCHDOG_ID,
 } from './deviceIds.ts';
+import { serialOfPath } from './diskSerial.ts';
 import type { BootResources, Placement } from './plan.ts';
 import { rateLimiterOf } from './rateLimiters.ts';
 
@@ -130,7 +131,7 @@ function addDisk(bus: Bus, config: VmConfig, index: number, resources: BootResou
     disableAio: disk.disable_aio,
     numQueues: disk.num_queues,
     queueSize: disk.queue_size,
-    serial: disk.serial ?? '',
+    serial: disk.serial ?? serialOfPath(disk.path ?? ''),
     protectSector0: resource.protectSector0,
     queueCpus: queueCpus(disk),
     ...(rateLimiter && { rateLimiter }),

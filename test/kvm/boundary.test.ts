@@ -36,9 +36,9 @@ function bootSpec(changes: Partial<BootSpec> = {}): BootSpec {
     entry: { rip: 0, rbx: 0, rsi: 0, rsp: 0, gdtAddress: 0, gdtLimit: 0 },
     load: [],
     ioapic: { address: 0xfec0_0000 },
-    cmos: { port: 0x70, memoryBelow4G: 0, memoryAbove4G: 0 },
-    acpi: { sleepResetPort: 0x600, pmTimerPort: 0x608 },
-    ged: { address: 0xfed0_0000, gsi: 13 },
+    cmos: { port: 0x70, gsi: 8, memoryBelow4G: 0, memoryAbove4G: 0 },
+    acpi: { sleepResetPort: 0x600, pmTimerPort: 0x608, eventsPort: 0x60c, sciGsi: 9 },
+    ged: { address: 0xfe00_0000, gsi: 13 },
     vmGeneration: { address: 0xef000 },
     pci: {
       ecam: 0xe800_0000,
@@ -95,7 +95,7 @@ test.each([
 test.each<[string, Partial<BootSpec>, string]>([
   ['an MSR that there is not', { msrs: new Uint8Array(16).fill(255) }, 'ERR_TSVMM_MSR'],
   ['a load outside RAM', { load: [{ address: 2 ** 50, bytes: new Uint8Array(4) }] }, 'ERR_TSVMM_LOAD'],
-  ['an interrupt pin too many', { ged: { address: 0xfed0_0000, gsi: 99 } }, 'EINVAL'],
+  ['an interrupt pin too many', { ged: { address: 0xfe00_0000, gsi: 99 } }, 'EINVAL'],
   ['one port for two', { serial: { port: 0x70, gsi: 4, backend: { kind: 'null' } } }, 'EINVAL'],
   ['the bridge’s slot', pciWith({ ...watchdog, slot: 0 }), 'EINVAL'],
   ['a slot too many', pciWith({ ...watchdog, slot: 40 }), 'EINVAL'],

@@ -1,7 +1,10 @@
 // The small devices: what each register says, and that no access does harm.
 
+#include <array>
 #include <ctime>
 
+#include "core/event_loop.h"
+#include "device/acpi_events.h"
 #include "device/acpi_pm_timer.h"
 #include "device/acpi_power.h"
 #include "device/cmos_rtc.h"
@@ -52,6 +55,72 @@ TEST(DeviceAcpiPower, SleepAndReset) {
   write32(device, 0, 0xFFFFFF01);
   EXPECT_EQ(resets, 1);
   access_everything(device, AcpiPower::kSize);
+}
+
+class AcpiEventsTest : public testing::Test {
+ protected:
+  void write16(uint64_t offset, uint16_t value) {
+    std::array<uint8_t, 2> bytes{static_cast<uint8_t>(value), static_cast<uint8_t>(value >> 8)};
+    device.write(offset, bytes);
+  }
+  uint16_t read16(uint64_t offset) {
+    std::array<uint8_t, 2> bytes{};
+    device.read(offset, bytes);
+    return static_cast<uint16_t>(bytes[0] | bytes[1] << 8);
+  }
+
+  static constexpr uint16_t kRtc = 1U << 10;
+  std::vector<bool> sci;
+  int power_offs = 0;
+  AcpiEvents device{[this](bool asserted) { sci.push_back(asserted); }, [this] { ++power_offs; }};
+};
+
+TEST_F(AcpiEventsTest, TheRtcsEventIsHeldUntilItIsCleared) {
+  device.rtc_alarm();
+  EXPECT_EQ(read16(0), kRtc);
+  EXPECT_TRUE(sci.empty());  // not enabled
+  write16(2, 0xFFFF);
+  EXPECT_EQ(read16(2), kRtc);  // nothing else is there to enable
+  EXPECT_EQ(sci, (std::vector<bool>{true}));
+  device.rtc_alarm();
+  EXPECT_EQ(sci.size(), 1U);
+  write16(0, static_cast<uint16_t>(~kRtc));
+  EXPECT_EQ(read16(0), kRtc);
+  write16(0, kRtc);
+  EXPECT_EQ(read16(0), 0);
+  EXPECT_EQ(sci, (std::vector<bool>{true, false}));
+  device.rtc_alarm();
+  write16(2, 0);
+  EXPECT_EQ(sci, (std::vector<bool>{true, false, true, false}));
+  EXPECT_EQ(read16(0), kRtc);
+}
+
+TEST_F(AcpiEventsTest, TheButtonsEventNeedsAGuestThatListens) {
+  EXPECT_FALSE(device.raise_gpe(AcpiEvents::kPowerButtonGpe));
+  EXPECT_EQ(read8(device, 8), 0);
+  write8(device, 9, 0xFF);
+  EXPECT_EQ(read8(device, 9), AcpiEvents::kPowerButtonGpe);
+  EXPECT_TRUE(device.raise_gpe(AcpiEvents::kPowerButtonGpe));
+  EXPECT_EQ(read8(device, 8), AcpiEvents::kPowerButtonGpe);
+  EXPECT_EQ(sci, (std::vector<bool>{true}));
+  device.rtc_alarm();
+  write16(2, kRtc);
+  write8(device, 8, AcpiEvents::kPowerButtonGpe);
+  EXPECT_EQ(sci, (std::vector<bool>{true}));  // the other one holds it still
+  write16(0, kRtc);
+  EXPECT_EQ(sci, (std::vector<bool>{true, false}));
+}
+
+TEST_F(AcpiEventsTest, ControlTurnsTheMachineOff) {
+  EXPECT_EQ(read16(4), 1);  // SCI_EN
+  write16(4, 0);
+  EXPECT_EQ(read16(4), 1);
+  write16(4, 5U << 10);             // without the enable bit
+  write16(4, 4U << 10 | 1U << 13);  // another sleep type
+  EXPECT_EQ(power_offs, 0);
+  write16(4, 5U << 10 | 1U << 13);
+  EXPECT_EQ(power_offs, 1);
+  access_everything(device, AcpiEvents::kSize);
 }
 
 TEST(DeviceAcpiPmTimer, CountsAtItsFrequency) {
@@ -182,7 +251,14 @@ class CmosTest : public testing::Test {
   static int from_bcd(uint8_t value) { return (value >> 4) * 10 + (value & 0xF); }
 
   int resets = 0;
-  CmosRtc device{uint64_t{3} << 30, (uint64_t{5} << 30) + 0x10000, [this] { ++resets; }};
+  std::atomic<int> alarms = 0;
+  EventLoop loop{"loop"};
+  RecordingLine line;
+  CmosRtc device{{.below_4g = uint64_t{3} << 30, .above_4g = (uint64_t{5} << 30) + 0x10000},
+                 {.loop = loop,
+                  .interrupt = line,
+                  .alarm = [this] { ++alarms; },
+                  .reset = [this] { ++resets; }}};
 };
 
 TEST_F(CmosTest, ShowsTheTime) {
@@ -207,11 +283,54 @@ TEST_F(CmosTest, ShowsTheTime) {
 }
 
 TEST_F(CmosTest, StatusRegistersKeepTheirFormat) {
-  for (const uint8_t index : {0x0A, 0x0B, 0x0C, 0x0D}) write(index, 0xFF);
-  EXPECT_EQ(read(0x0A) & 0x80, 0);
+  EXPECT_EQ(read(0x0A), 0x26);
   EXPECT_EQ(read(0x0B), 0x02);
+  for (const uint8_t index : {0x0A, 0x0B, 0x0C, 0x0D}) write(index, 0xFF);
+  EXPECT_EQ(read(0x0A), 0x7F);
+  EXPECT_EQ(read(0x0B), 0xE2);
   EXPECT_EQ(read(0x0C), 0x00);
   EXPECT_EQ(read(0x0D), 0x80);
+}
+
+TEST_F(CmosTest, UpdateInterruptsComeOneForEachReadOfRegisterC) {
+  write(0x0B, 0x12);
+  EXPECT_TRUE(eventually([&] { return line.triggers == 1; }));
+  EXPECT_EQ(read(0x0C) & 0xB0, 0x90);
+  EXPECT_TRUE(eventually([&] { return line.triggers == 2; }));
+  // Nobody has read register C: no more of them, and nothing that wakes the host.
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  EXPECT_EQ(line.triggers, 2);
+  write(0x0B, 0x02);
+  EXPECT_EQ(read(0x0C) & 0x80, 0);
+  EXPECT_EQ(alarms, 0);
+}
+
+TEST_F(CmosTest, TheAlarmFollowsTheHostsClock) {
+  const time_t soon = ::time(nullptr) + 2;
+  tm utc{};
+  ::gmtime_r(&soon, &utc);
+  const auto to_bcd = [](int value) { return static_cast<uint8_t>(value / 10 << 4 | value % 10); };
+  write(0x01, to_bcd(utc.tm_sec));
+  write(0x03, to_bcd(utc.tm_min));
+  write(0x05, 0xFF);
+  EXPECT_EQ(read(0x01), to_bcd(utc.tm_sec));
+  EXPECT_EQ(read(0x03), to_bcd(utc.tm_min));
+  EXPECT_EQ(read(0x05), 0xFF);
+  (void)read(0x0C);
+  write(0x0B, 0x22);
+  EXPECT_TRUE(eventually([&] { return line.triggers == 1; }));
+  EXPECT_GE(realtime_ns(), static_cast<uint64_t>(soon) * 1'000'000'000);
+  EXPECT_EQ(alarms, 1);
+  EXPECT_EQ(read(0x0C) & 0xA0, 0xA0);
+  EXPECT_EQ(read(0x0C) & 0xA0, 0);
+}
+
+TEST_F(CmosTest, APeriodicInterruptThatNobodyTakesCostsNothing) {
+  write(0x0A, 0x23);  // 8,192 Hz
+  write(0x0B, 0x42);
+  EXPECT_TRUE(eventually([&] { return line.triggers == 1; }));
+  EXPECT_TRUE(settles_down());
+  EXPECT_EQ(line.triggers, 1);
 }
 
 TEST_F(CmosTest, MemorySizes) {
@@ -220,10 +339,13 @@ TEST_F(CmosTest, MemorySizes) {
 }
 
 TEST(DeviceCmos, MemorySizesAreClamped) {
-  CmosRtc small(1 << 20, 0, [] {});
+  EventLoop loop{"loop"};
+  RecordingLine line;
+  const CmosRtc::Wiring wiring{.loop = loop, .interrupt = line, .alarm = [] {}, .reset = [] {}};
+  CmosRtc small({.below_4g = 1 << 20, .above_4g = 0}, wiring);
   write8(small, 0, 0x34);
   EXPECT_EQ(read8(small, 1), 0);
-  CmosRtc large(uint64_t{1} << 40, uint64_t{1} << 50, [] {});
+  CmosRtc large({.below_4g = uint64_t{1} << 40, .above_4g = uint64_t{1} << 50}, wiring);
   for (const uint8_t index : {0x34, 0x35, 0x5B, 0x5C, 0x5D}) {
     write8(large, 0, index);
     EXPECT_EQ(read8(large, 1), 0xFF);

@@ -84,8 +84,8 @@ PlatformDevices::PlatformDevices(BootSpec& boot, GuestMemory& memory, InterruptF
   if (!mmio_.map(boot.ioapic, IoApic::kSize, ioapic_)) {
     throw Error("EINVAL", "the I/O APIC's address is taken");
   }
-  add_legacy_devices(boot, report);
   add_acpi_devices(boot, report);
+  add_legacy_devices(boot, report);
   add_pci(boot.pci, memory, fabric, cancellation, report);
 }
 
@@ -103,8 +103,12 @@ void PlatformDevices::map_ports(uint16_t base, uint64_t size, std::shared_ptr<Bu
 void PlatformDevices::add_legacy_devices(BootSpec& boot, const Report& report) {
   map_ports(I8042::kPort, I8042::kSize, std::make_shared<I8042>(reset_by(report, "i8042")));
   map_ports(boot.cmos_port, CmosRtc::kSize,
-            std::make_shared<CmosRtc>(boot.cmos_memory_below_4g, boot.cmos_memory_above_4g,
-                                      reset_by(report, "cmos")));
+            std::make_shared<CmosRtc>(
+                CmosRtc::Memory{boot.cmos_memory_below_4g, boot.cmos_memory_above_4g},
+                CmosRtc::Wiring{.loop = loop_,
+                                .interrupt = ioapic_->pin_line(boot.cmos_gsi),
+                                .alarm = [events = acpi_events_] { events->rtc_alarm(); },
+                                .reset = reset_by(report, "cmos")}));
   post_code_ = std::make_shared<PostCode>();
   map_ports(PostCode::kPort, PostCode::kSize, post_code_);
   map_ports(FirmwareDebug::kPort, FirmwareDebug::kSize,
@@ -124,11 +128,16 @@ void PlatformDevices::add_legacy_devices(BootSpec& boot, const Report& report) {
 }
 
 void PlatformDevices::add_acpi_devices(const BootSpec& boot, const Report& report) {
+  const auto power_off = [report] { report(event(MachineEvent::Type::kPowerOff, {}, {})); };
   map_ports(boot.acpi_power_port, AcpiPower::kSize,
-            std::make_shared<AcpiPower>(
-                [report] { report(event(MachineEvent::Type::kPowerOff, {}, {})); },
-                reset_by(report, "acpi")));
+            std::make_shared<AcpiPower>(power_off, reset_by(report, "acpi")));
   map_ports(boot.acpi_pm_timer_port, AcpiPmTimer::kSize, std::make_shared<AcpiPmTimer>());
+  ioapic_->pin_line(boot.acpi_sci);
+  const auto set_sci = [ioapic = ioapic_.get(), pin = boot.acpi_sci](bool asserted) {
+    ioapic->set_level(pin, asserted);
+  };
+  acpi_events_ = std::make_shared<AcpiEvents>(set_sci, power_off);
+  map_ports(boot.acpi_events_port, AcpiEvents::kSize, acpi_events_);
   ged_ = std::make_shared<Ged>(ioapic_->pin_line(boot.ged_gsi));
   if (!mmio_.map(boot.ged, Ged::kSize, ged_)) throw Error("EINVAL", "the GED's address is taken");
 }
@@ -235,6 +244,11 @@ void PlatformDevices::advance(Ending& ending, const std::vector<Ending>& all,
   if (ending.still && !ending.closed && may_close(ending, all)) {
     ending.closed = device.try_close(deadline);
   }
+}
+
+/// A guest that knows hardware-reduced ACPI only, or none, does not enable the GPE.
+void PlatformDevices::press_power_button() noexcept {
+  if (!acpi_events_->raise_gpe(AcpiEvents::kPowerButtonGpe)) ged_->notify(Ged::kPowerButton);
 }
 
 void PlatformDevices::resize_disk(const std::string& id, uint64_t bytes, const Deadline& deadline) {

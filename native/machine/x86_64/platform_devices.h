@@ -8,6 +8,7 @@
 #include "bus/address_space.h"
 #include "core/cancellation.h"
 #include "core/event_loop.h"
+#include "device/acpi_events.h"
 #include "device/ged.h"
 #include "device/ioapic.h"
 #include "device/post_code.h"
@@ -56,7 +57,7 @@ class PlatformDevices : public AccessHandler {
   /// The hypervisor could not reach guest memory. True if a device's was to blame and is whole
   /// again. Any thread.
   [[nodiscard]] bool repair_memory() noexcept;
-  void press_power_button() noexcept { ged_->notify(Ged::kPowerButton); }
+  void press_power_button() noexcept;
   /// A multiple of 512. Throws Error.
   void resize_disk(const std::string& id, uint64_t bytes, const Deadline& deadline);
   /// Tells the guest that the VM generation id is another one.
@@ -110,6 +111,7 @@ class PlatformDevices : public AccessHandler {
   std::shared_ptr<IoApic> ioapic_;
   AddressSpace ports_;
   AddressSpace mmio_;
+  std::shared_ptr<AcpiEvents> acpi_events_;
   std::shared_ptr<Ged> ged_;
   std::shared_ptr<PostCode> post_code_;
   RateLimiterGroups rate_limiters_;

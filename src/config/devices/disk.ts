@@ -38,7 +38,7 @@ export const diskConfig = {
       items: queueAffinity,
       help: 'Host CPUs of each queue, [queue@[cpus],...]',
     },
-    serial: { type: 'string', help: 'Serial number, at most 20 bytes' },
+    serial: { type: 'string', help: 'Serial number, at most 20 bytes; one made from the path unless given' },
     backing_files: { type: 'boolean', default: false, help: 'Allow an image to name another one below it' },
     sparse: { type: 'boolean', default: true, help: 'Let the guest give space back' },
     image_type: {

@@ -7,7 +7,6 @@ import {
   ioPorts,
   ioRange,
   memory32Fixed,
-  memory64,
   memoryWindow32,
   memoryWindow64,
 } from './resources.ts';
@@ -20,7 +19,7 @@ export interface DsdtParameters {
   readonly ged: { readonly address: number; readonly size: number; readonly gsi: number };
   /** Where the 16 bytes of the VM generation id are. */
   readonly vmGeneration: { readonly address: number };
-  readonly clock: { readonly port: number };
+  readonly clock: { readonly port: number; readonly gsi: number };
   /** Absent if the machine has no serial port. */
   readonly serial: { readonly port: number; readonly gsi: number } | undefined;
 }
@@ -29,14 +28,20 @@ export interface DsdtParameters {
 const GED_POWER_BUTTON = 1 << 3;
 const GED_VM_GENERATION = 1 << 4;
 
+/** The power button's general-purpose event, whose method has the number in its name. */
+const GPE_POWER_BUTTON = 0;
+const GPE_POWER_BUTTON_METHOD = '_E00';
+
 /** Mechanism 1's two registers (PCI 3.0 §3.2.2.3.2). */
 const PCI_CONFIG_PORT = 0xcf8;
 const PCI_CONFIG_PORTS = 8;
 const SERIAL_PORTS = 8;
 const CLOCK_PORTS = 2;
 
-/** Sleep type of S5, as written to the sleep control register. */
+/** Sleep type of S5, as written to PM1 control or the sleep control register. */
 const SLEEP_TYPE_S5 = 5;
+/** The only sleep state that a button is needed for is suspend-to-idle. */
+const SLEEP_STATE_S0 = 0;
 
 /** Notification that a power button was pressed (ACPI 6.5 table 5.186). */
 const POWER_BUTTON_PRESSED = 0x80;
@@ -54,6 +59,9 @@ export function writeDsdt(area: TableArea, start: number, parameters: DsdtParame
     powerButton(aml);
     vmGeneration(aml, parameters);
     eventDispatch(aml, parameters);
+  });
+  aml.scope('\\_GPE', () => {
+    aml.method(GPE_POWER_BUTTON_METHOD, 0, false, () => aml.notify('\\_SB.PWRB', POWER_BUTTON_PRESSED));
   });
   aml.name('\\_S5').package(4, () => {
     aml.integer(SLEEP_TYPE_S5).integer(SLEEP_TYPE_S5).integer(0).integer(0);
@@ -116,18 +124,22 @@ function preserveBootConfiguration(aml: AmlWriter): void {
   });
 }
 
+/** A press is told by the GPE where the guest has enabled it, which wakes it too, and by the GED elsewhere. */
 function powerButton(aml: AmlWriter): void {
   aml.device('PWRB', () => {
     aml.name('_HID').eisaId('PNP0C0C');
     aml.name('_UID').integer(0);
+    aml.name('_PRW').package(2, () => aml.integer(GPE_POWER_BUTTON).integer(SLEEP_STATE_S0));
   });
 }
 
-/** The CMOS clock. It has no interrupt: whoever finds no device in ACPI supposes that there is one. */
-function clock(aml: AmlWriter, { clock: { port } }: DsdtParameters): void {
+function clock(aml: AmlWriter, { clock: { port, gsi } }: DsdtParameters): void {
   aml.device('RTC_', () => {
     aml.name('_HID').eisaId('PNP0B00');
-    aml.name('_CRS').resourceTemplate(() => ioPorts(aml, port, CLOCK_PORTS));
+    aml.name('_CRS').resourceTemplate(() => {
+      ioPorts(aml, port, CLOCK_PORTS);
+      edgeInterrupt(aml, gsi);
+    });
   });
 }
 
@@ -146,7 +158,7 @@ function eventDispatch(aml: AmlWriter, { ged }: DsdtParameters): void {
   aml.device('GEC', () => {
     aml.name('_HID').eisaId('PNP0A06');
     aml.name('_UID').string('Generic Event Controller');
-    aml.name('_CRS').resourceTemplate(() => memory64(aml, ged.address, ged.size));
+    aml.name('_CRS').resourceTemplate(() => memory32Fixed(aml, ged.address, ged.size));
     aml.memoryRegion('GDST', ged.address, ged.size);
     aml.byteField('GDST', [{ name: 'GDAT', bits: 8 * ged.size }]);
     aml.method('ESCN', 0, true, () => {

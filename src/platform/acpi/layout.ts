@@ -1,9 +1,11 @@
 /** Where tables start in the block of ACPI tables, whatever the machine: only the last two differ in length. */
 export const XSDT_OFFSET = 64;
 export const FADT_OFFSET = 128;
-export const MCFG_OFFSET = 408;
-export const DSDT_OFFSET = 472;
-export const MADT_OFFSET = 1472;
+/** At a multiple of 64 (ACPI 6.5 §5.2.10). */
+export const FACS_OFFSET = 448;
+export const MCFG_OFFSET = 512;
+export const DSDT_OFFSET = 576;
+export const MADT_OFFSET = 1536;
 
 /** Fields of the header that all tables share (ACPI 6.5 §5.2.6). */
 export const SDT_HEADER_SIZE = 36;

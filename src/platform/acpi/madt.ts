@@ -4,14 +4,18 @@ import { finishTable, startTable, type TableArea } from './sdt.ts';
 
 const MADT_REVISION = 5;
 
+const TYPE_LOCAL_APIC = 0;
 const TYPE_IOAPIC = 1;
 const TYPE_INTERRUPT_OVERRIDE = 2;
-const TYPE_X2APIC = 9;
 const IOAPIC_LENGTH = 12;
 const INTERRUPT_OVERRIDE_LENGTH = 10;
-export const X2APIC_LENGTH = 16;
+export const LOCAL_APIC_LENGTH = 8;
 /** Everything that comes before the processors. */
-const MADT_FIXED_SIZE = SDT_HEADER_SIZE + 8 + IOAPIC_LENGTH + INTERRUPT_OVERRIDE_LENGTH;
+const MADT_FIXED_SIZE = SDT_HEADER_SIZE + 8 + IOAPIC_LENGTH + 2 * INTERRUPT_OVERRIDE_LENGTH;
+
+/** MPS INTI flags (§5.2.12.5): as the ISA bus has it, or active high and level-triggered. */
+const CONFORMS_TO_BUS = 0;
+const ACTIVE_HIGH_LEVEL = 0x01 | 0x0c;
 
 const ENABLED = 1 << 0;
 const ONLINE_CAPABLE = 1 << 1;
@@ -25,11 +29,13 @@ export interface MadtParameters {
   readonly bootVcpus: number;
   /** ISA interrupt of the serial port, wired to the pin of the same number. */
   readonly serialIrq: number;
+  /** The SCI, likewise. */
+  readonly sciIrq: number;
 }
 
 /** Bytes of a table for `vcpus` vCPUs. */
 export function madtSize(vcpus: number): number {
-  return MADT_FIXED_SIZE + vcpus * X2APIC_LENGTH;
+  return MADT_FIXED_SIZE + vcpus * LOCAL_APIC_LENGTH;
 }
 
 export function writeMadt(area: TableArea, start: number, parameters: MadtParameters): void {
@@ -41,17 +47,24 @@ export function writeMadt(area: TableArea, start: number, parameters: MadtParame
   view.setUint8(ioapic + 1, IOAPIC_LENGTH);
   view.setUint32(ioapic + 4, parameters.ioapicAddress, true);
   const override = ioapic + IOAPIC_LENGTH;
-  view.setUint8(override, TYPE_INTERRUPT_OVERRIDE);
-  view.setUint8(override + 1, INTERRUPT_OVERRIDE_LENGTH);
-  view.setUint8(override + 3, parameters.serialIrq);
-  view.setUint32(override + 4, parameters.serialIrq, true);
+  writeOverride(view, override, parameters.serialIrq, CONFORMS_TO_BUS);
+  writeOverride(view, override + INTERRUPT_OVERRIDE_LENGTH, parameters.sciIrq, ACTIVE_HIGH_LEVEL);
   writeProcessors(area.bytes, start + MADT_FIXED_SIZE, parameters.apicIds, parameters.bootVcpus);
   finishTable(area, start, start + madtSize(parameters.apicIds.length));
 }
 
+function writeOverride(view: DataView, at: number, irq: number, flags: number): void {
+  view.setUint8(at, TYPE_INTERRUPT_OVERRIDE);
+  view.setUint8(at + 1, INTERRUPT_OVERRIDE_LENGTH);
+  view.setUint8(at + 3, irq);
+  view.setUint32(at + 4, irq, true);
+  view.setUint16(at + 8, flags, true);
+}
+
 /**
- * Writes an entry for each of `apicIds` (0 to 255) from `at` on (§5.2.12.12), where all is zero so far; the first
- * `bootVcpus` are there at boot. Returns the sum of the bytes.
+ * Writes an entry for each of `apicIds` (0 to 254) from `at` on (§5.2.12.2), where all is zero so far; the first
+ * `bootVcpus` are there at boot. A kernel without x2APIC ignores processors with the entries that larger ids need.
+ * Returns the sum of the bytes.
  */
 export function writeProcessors(
   bytes: Uint8Array,
@@ -64,13 +77,13 @@ export function writeProcessors(
   for (let index = 0; index < apicIds.length; index++) {
     const apicId = apicIds[index] as number;
     const flags = index < bootVcpus ? ENABLED : ONLINE_CAPABLE;
-    bytes[entry] = TYPE_X2APIC;
-    bytes[entry + 1] = X2APIC_LENGTH;
-    bytes[entry + 4] = apicId;
-    bytes[entry + 8] = flags;
-    bytes[entry + 12] = index;
-    sum += TYPE_X2APIC + X2APIC_LENGTH + apicId + flags + index;
-    entry += X2APIC_LENGTH;
+    bytes[entry] = TYPE_LOCAL_APIC;
+    bytes[entry + 1] = LOCAL_APIC_LENGTH;
+    bytes[entry + 2] = index;
+    bytes[entry + 3] = apicId;
+    bytes[entry + 4] = flags;
+    sum += TYPE_LOCAL_APIC + LOCAL_APIC_LENGTH + index + apicId + flags;
+    entry += LOCAL_APIC_LENGTH;
   }
   return sum;
 }

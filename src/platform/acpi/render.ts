@@ -6,9 +6,11 @@
  */
 import { checksum, setAscii, setU64, viewOf } from '../bytes.ts';
 import { type DsdtParameters, writeDsdt } from './dsdt.ts';
+import { writeFacs } from './facs.ts';
 import { type FadtParameters, writeFadt } from './fadt.ts';
 import {
   DSDT_OFFSET,
+  FACS_OFFSET,
   FADT_OFFSET,
   MADT_OFFSET,
   MCFG_OFFSET,
@@ -27,7 +29,7 @@ export interface AcpiParameters {
   /** Guest address of the block, at a multiple of 16. */
   readonly address: number;
   readonly dsdt: DsdtParameters;
-  readonly fadt: Omit<FadtParameters, 'dsdt'>;
+  readonly fadt: Omit<FadtParameters, 'dsdt' | 'facs'>;
   readonly madt: MadtParameters;
 }
 
@@ -39,7 +41,8 @@ export function renderAcpi(parameters: AcpiParameters): Uint8Array {
   if (writeDsdt(area, DSDT_OFFSET, dsdt) > MADT_OFFSET) {
     throw new RangeError('The DSDT has outgrown the place up to the next table');
   }
-  writeFadt(area, FADT_OFFSET, { ...fadt, dsdt: address + DSDT_OFFSET });
+  writeFadt(area, FADT_OFFSET, { ...fadt, dsdt: address + DSDT_OFFSET, facs: address + FACS_OFFSET });
+  writeFacs(area, FACS_OFFSET);
   writeMcfg(area, MCFG_OFFSET, dsdt.ecam.address);
   writeMadt(area, MADT_OFFSET, madt);
   writeXsdt(area, [FADT_OFFSET, MADT_OFFSET, MCFG_OFFSET]);

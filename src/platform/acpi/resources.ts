@@ -5,8 +5,7 @@ const TYPE_MEMORY = 0;
 const TYPE_IO = 1;
 const TYPE_BUS_NUMBER = 2;
 
-/** General flags (§6.4.3.5.5): the resource is consumed by the device rather than handed to those below it. */
-const CONSUMER = 0x01;
+/** General flags (§6.4.3.5.5). */
 const MIN_FIXED = 0x04;
 const MAX_FIXED = 0x08;
 
@@ -59,16 +58,8 @@ export function memoryWindow32(aml: AmlWriter, start: number, size: number): voi
 
 /** Non-cacheable memory anywhere, handed down (§6.4.3.5.1). */
 export function memoryWindow64(aml: AmlWriter, start: number, size: number): void {
-  qwordMemory(aml, MIN_FIXED | MAX_FIXED, start, size);
-}
-
-/** Non-cacheable memory anywhere that the device itself uses. */
-export function memory64(aml: AmlWriter, start: number, size: number): void {
-  qwordMemory(aml, CONSUMER | MIN_FIXED | MAX_FIXED, start, size);
-}
-
-function qwordMemory(aml: AmlWriter, flags: number, start: number, size: number): void {
-  aml.byte(0x8a).word(43).byte(TYPE_MEMORY).byte(flags).byte(MEMORY_READ_WRITE);
+  aml.byte(0x8a).word(43).byte(TYPE_MEMORY);
+  aml.byte(MIN_FIXED | MAX_FIXED).byte(MEMORY_READ_WRITE);
   aml
     .qword(0)
     .qword(start)

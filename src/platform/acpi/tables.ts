@@ -5,7 +5,7 @@
  */
 
 import { DSDT_OFFSET, MADT_OFFSET, TABLE_CHECKSUM, TABLE_LENGTH } from './layout.ts';
-import { writeProcessors, X2APIC_LENGTH } from './madt.ts';
+import { LOCAL_APIC_LENGTH, writeProcessors } from './madt.ts';
 
 /** The block of a machine with a serial port, without processors, and with zeros at the places to fill in. */
 export interface AcpiTemplate {
@@ -14,7 +14,6 @@ export interface AcpiTemplate {
   readonly window64Start: number;
   readonly window64Last: number;
   readonly window64Size: number;
-  readonly gedAddress: readonly number[];
   /** Where the serial port starts in the DSDT, whose end it is, and the sum of its bytes. */
   readonly serialStart: number;
   readonly serialSum: number;
@@ -22,7 +21,6 @@ export interface AcpiTemplate {
 
 export interface AcpiMachine {
   readonly window64: { readonly start: number; readonly size: number };
-  readonly gedAddress: number;
   readonly hasSerial: boolean;
   /** APIC ids by vCPU index, of all vCPUs that there may ever be; 0 to 254. */
   readonly apicIds: readonly number[];
@@ -31,16 +29,13 @@ export interface AcpiMachine {
 
 /** Builds the block; the RSDP is at its start. */
 export function buildAcpi(template: AcpiTemplate, machine: AcpiMachine): Uint8Array {
-  const { window64, gedAddress, apicIds } = machine;
+  const { window64, apicIds } = machine;
   const madtEnd = template.bytes.length;
-  const bytes = new Uint8Array(madtEnd + apicIds.length * X2APIC_LENGTH);
+  const bytes = new Uint8Array(madtEnd + apicIds.length * LOCAL_APIC_LENGTH);
   bytes.set(template.bytes);
   patch(bytes, DSDT_OFFSET, template.window64Start, window64.start);
   patch(bytes, DSDT_OFFSET, template.window64Last, window64.start + window64.size - 1);
   patch(bytes, DSDT_OFFSET, template.window64Size, window64.size);
-  for (let i = 0; i < template.gedAddress.length; i++) {
-    patch(bytes, DSDT_OFFSET, template.gedAddress[i] as number, gedAddress);
-  }
   if (!machine.hasSerial) {
     bytes.fill(0, template.serialStart, MADT_OFFSET);
     addToSum(bytes, DSDT_OFFSET, -template.serialSum);

@@ -44,26 +44,33 @@ export const ECAM_ADDRESS = 0xe800_0000;
 export const ECAM_RESERVED_SIZE = 256 * MIB;
 /** ECAM of one segment, which has one bus. */
 export const ECAM_SEGMENT_SIZE = MIB;
+/** Below 4 GiB, where kernels without PAE can map it. */
+export const GED_ADDRESS = 0xfe00_0000;
+/** GED's register is one byte. */
+export const GED_SIZE = 1;
 export const IOAPIC_ADDRESS = 0xfec0_0000;
 export const LOCAL_APIC_ADDRESS = 0xfee0_0000;
 export const RAM_64BIT_START = 4 * GIB;
 
 // Ports and interrupt pins.
 export const CMOS_PORT = 0x70;
+/** Index of the register with the century. */
+export const CMOS_CENTURY = 0x32;
 export const SERIAL_PORT = 0x3f8;
 export const SERIAL_GSI = 4;
+export const CMOS_GSI = 8;
+export const SCI_GSI = 9;
 export const GED_GSI = 13;
 export const SLEEP_RESET_PORT = 0x600;
 export const PM_TIMER_PORT = 0x608;
+/** PM1 event block; PM1 control at 0x610, general-purpose event block 0 at 0x614. */
+export const ACPI_EVENTS_PORT = 0x60c;
 export const DEFAULT_DEBUG_CONSOLE_PORT = 0xe9;
 
 /** Memory that may be plugged in later comes in such steps, so the 64-bit BAR window starts at a multiple. */
 const HOTPLUG_ALIGNMENT = 128 * MIB;
-/** Left free at the very top of the address space. */
-const TOP_RESERVED_SIZE = 64 * KIB;
-const PLATFORM_MMIO_SIZE = MIB;
-/** GED's register is one byte; each platform device has a page of its own, handed out from the top downwards. */
-export const GED_SIZE = 1;
+/** Left free at the very top of the address space: the reference has registers of its platform in the lower MiB. */
+const TOP_RESERVED_SIZE = MIB + 64 * KIB;
 
 /** x86 has no more physical address bits than these (SDM vol. 3 §4.1.4). */
 const PHYS_BITS_LIMIT = 52;
@@ -82,7 +89,6 @@ export interface MemoryMap {
   readonly physBits: number;
   /** Window for 64-bit BARs. */
   readonly window64: { readonly start: number; readonly size: number };
-  readonly gedAddress: number;
 }
 
 /** Guest physical address width in bits: the host's, up to the configured limit. */
@@ -121,9 +127,8 @@ export function planMemory(ramSize: number, physBits: number, alignment: number 
   const ramBelow4G = Math.min(ramSize, RAM_HOLE_START);
   const ramAbove4G = ramSize - ramBelow4G;
   const ramEnd = RAM_64BIT_START + ramAbove4G;
-  const platformEnd = 2 ** physBits - TOP_RESERVED_SIZE;
   const windowStart = alignUp(ramEnd, HOTPLUG_ALIGNMENT);
-  const windowEnd = platformEnd - PLATFORM_MMIO_SIZE;
+  const windowEnd = 2 ** physBits - TOP_RESERVED_SIZE;
   if (windowStart >= windowEnd) {
     throw new PlatformError(
       'ERR_TSVMM_MEMORY',
@@ -137,7 +142,6 @@ export function planMemory(ramSize: number, physBits: number, alignment: number 
     ramAbove4G,
     physBits,
     window64: { start: windowStart, size: windowEnd - windowStart },
-    gedAddress: platformEnd - PAGE_SIZE,
   };
 }
 

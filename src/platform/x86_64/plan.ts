@@ -14,12 +14,15 @@ import { placeInitramfs } from './initramfs.ts';
 import { type Payload, planPayload } from './kernel.ts';
 import { GDT_LIMIT, lowMemoryItems } from './lowMemory.ts';
 import {
+  ACPI_EVENTS_PORT,
   BOOT_STACK_ADDRESS,
+  CMOS_GSI,
   CMOS_PORT,
   COMMAND_LINE_ADDRESS,
   DEFAULT_DEBUG_CONSOLE_PORT,
   ECAM_ADDRESS,
   GDT_ADDRESS,
+  GED_ADDRESS,
   GED_GSI,
   guestPhysBits,
   IOAPIC_ADDRESS,
@@ -31,6 +34,7 @@ import {
   PVH_START_INFO_ADDRESS,
   planMemory,
   type Range,
+  SCI_GSI,
   SERIAL_GSI,
   SERIAL_PORT,
   SLEEP_RESET_PORT,
@@ -105,9 +109,19 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
     load,
     ioapic: { address: IOAPIC_ADDRESS },
     ...characterDevices(config, resources),
-    cmos: { port: CMOS_PORT, memoryBelow4G: map.ramBelow4G, memoryAbove4G: map.ramAbove4G },
-    acpi: { sleepResetPort: SLEEP_RESET_PORT, pmTimerPort: PM_TIMER_PORT },
-    ged: { address: map.gedAddress, gsi: GED_GSI },
+    cmos: {
+      port: CMOS_PORT,
+      gsi: CMOS_GSI,
+      memoryBelow4G: map.ramBelow4G,
+      memoryAbove4G: map.ramAbove4G,
+    },
+    acpi: {
+      sleepResetPort: SLEEP_RESET_PORT,
+      pmTimerPort: PM_TIMER_PORT,
+      eventsPort: ACPI_EVENTS_PORT,
+      sciGsi: SCI_GSI,
+    },
+    ged: { address: GED_ADDRESS, gsi: GED_GSI },
     vmGeneration: { address: VM_GENERATION_ADDRESS },
     pci: {
       ecam: ECAM_ADDRESS,
@@ -134,7 +148,6 @@ function hugepageSize(memory: GuestMemoryConfig): number {
 function planTables(config: VmConfig, map: MemoryMap, topology: Topology, hasSerial: boolean): LoadItem[] {
   const machine = {
     window64: map.window64,
-    gedAddress: map.gedAddress,
     hasSerial,
     apicIds: planApicIds(config.cpus.max_vcpus, topology),
     bootVcpus: config.cpus.boot_vcpus,

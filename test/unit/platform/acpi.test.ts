@@ -10,7 +10,6 @@ import { ACPI_TEMPLATE } from '../../../src/platform/x86_64/tableTemplates.ts';
 const BLOCK_ADDRESS = 0xa0000;
 const MACHINE = {
   window64: { start: 2 ** 32, size: 2 ** 46 - 2 ** 32 - 17 * 2 ** 16 },
-  gedAddress: 2 ** 46 - 2 ** 16 - 4096,
   hasSerial: true,
   apicIds: [0, 1, 2, 4],
   bootVcpus: 2,
@@ -38,7 +37,9 @@ function walk(block: Uint8Array): Map<string, Uint8Array> {
     const found = table(getU64(viewOf(xsdt), at));
     tables.set(text(found.subarray(0, 4)), found);
   }
-  tables.set('DSDT', table(getU64(viewOf(tables.get('FACP') as Uint8Array), 140)));
+  const fadt = viewOf(tables.get('FACP') as Uint8Array);
+  tables.set('FACS', table(fadt.getUint32(36, true)));
+  tables.set('DSDT', table(getU64(fadt, 140)));
   return tables;
 }
 
@@ -58,22 +59,35 @@ describe('ACPI tables', () => {
   });
 
   it('are all there, with right checksums', () => {
-    expect([...tables.keys()]).toEqual(['XSDT', 'FACP', 'APIC', 'MCFG', 'DSDT']);
+    expect([...tables.keys()]).toEqual(['XSDT', 'FACP', 'APIC', 'MCFG', 'FACS', 'DSDT']);
     for (const [signature, table] of tables) {
       expect(text(table.subarray(0, 4))).toBe(signature);
-      expect(sum(table), signature).toBe(0);
+      if (signature !== 'FACS') expect(sum(table), signature).toBe(0);
     }
+    const { table, view } = tableOf('FACS');
+    expect([table.length, table[32]]).toEqual([64, 2]);
+    expect(view.getUint32(12, true)).toBe(0);
   });
 
-  it('describe a hardware-reduced machine', () => {
+  it('describe fixed hardware, and what hardware-reduced guests use instead', () => {
     const { table, view } = tableOf('FACP');
     expect(table).toHaveLength(276);
     expect([table[8], table[131]]).toEqual([6, 3]);
-    expect(view.getUint32(112, true)).toBe((1 << 20) | (1 << 10) | (1 << 8));
+    expect(view.getUint32(36, true) % 64).toBe(0);
+    expect(view.getUint16(46, true)).toBe(9);
+    expect(view.getUint32(48, true)).toBe(0);
+    expect([56, 64, 76, 80].map((at) => view.getUint32(at, true))).toEqual([0x60c, 0x610, 0x608, 0x614]);
+    expect([88, 89, 91, 92].map((at) => table[at])).toEqual([4, 2, 4, 2]);
+    expect([106, 107, 108].map((at) => table[at])).toEqual([0, 0, 0x32]);
+    // WBINVD, C1, control method power button, no sleep button, 32-bit timer, reset register.
+    expect(view.getUint32(112, true)).toBe(0b101_0011_0101);
     const ioRegister = (at: number) => [table[at], table[at + 1], table[at + 3], getU64(view, at + 4)];
     expect(ioRegister(116)).toEqual([1, 8, 1, 0x600]);
     expect(table[128]).toBe(1);
+    expect(ioRegister(148)).toEqual([1, 32, 2, 0x60c]);
+    expect(ioRegister(172)).toEqual([1, 16, 2, 0x610]);
     expect(ioRegister(208)).toEqual([1, 32, 3, 0x608]);
+    expect(ioRegister(220)).toEqual([1, 16, 1, 0x614]);
     expect(ioRegister(244)).toEqual([1, 8, 1, 0x600]);
     expect(ioRegister(256)).toEqual([1, 8, 1, 0x600]);
   });
@@ -84,8 +98,8 @@ describe('ACPI tables', () => {
     const entries: number[][] = [];
     for (let at = HEADER_SIZE + 8; at < table.length; at += table[at + 1] as number) {
       const type = table[at] as number;
-      if (type === 9) {
-        entries.push([type, ...[4, 8, 12].map((offset) => view.getUint32(at + offset, true))]);
+      if (type === 0) {
+        entries.push([type, table[at + 2] as number, table[at + 3] as number, view.getUint32(at + 4, true)]);
       } else if (type === 1) {
         entries.push([
           type,
@@ -94,16 +108,22 @@ describe('ACPI tables', () => {
           view.getUint32(at + 8, true),
         ]);
       } else {
-        entries.push([type, table[at + 3] as number, view.getUint32(at + 4, true)]);
+        entries.push([
+          type,
+          table[at + 3] as number,
+          view.getUint32(at + 4, true),
+          view.getUint16(at + 8, true),
+        ]);
       }
     }
     expect(entries).toEqual([
       [1, 0, 0xfec0_0000, 0],
-      [2, 4, 4],
-      [9, 0, 1, 0],
-      [9, 1, 1, 1],
-      [9, 2, 2, 2],
-      [9, 4, 2, 3],
+      [2, 4, 4, 0],
+      [2, 9, 9, 0b1101],
+      [0, 0, 0, 1],
+      [0, 1, 1, 1],
+      [0, 2, 2, 2],
+      [0, 3, 4, 2],
     ]);
   });
 
@@ -154,6 +174,7 @@ describe.skipIf(noIasl)('ACPI tables through iasl', () => {
         const again = readFileSync(path.join(directory, 'again.aml'));
         // The compiler writes its own name, and with it another checksum, into the header.
         for (const bytes of [table, again]) {
+          if (signature === 'FACS') continue;
           bytes.fill(0, 28, HEADER_SIZE);
           bytes[9] = 0;
         }
@@ -175,7 +196,12 @@ describe.skipIf(noIasl)('ACPI tables through iasl', () => {
     expect(source).toContain('"VM_Gen_Counter"');
     expect(source).toMatch(/Name \(ADDR, Package \(0x02\)[^)]*0x000EF000,\s+Zero/);
     expect(source).toContain('ToUUID ("e5c937d0-3553-4d7a-9117-ea4d19c3434d")');
-    expect(source).toMatch(/OperationRegion \(GDST, SystemMemory, 0x00003FFFFFFEF000, One\)/);
+    expect(source).toMatch(/OperationRegion \(GDST, SystemMemory, 0xFE000000, One\)/);
+    expect(source).toMatch(/Scope \(\\_GPE\)\s+\{\s+Method \(_E00, 0, NotSerialized\)/);
+    expect(source).toMatch(/Name \(_PRW, Package \(0x02\)[^{]*\{\s+Zero,\s+Zero\s+\}\)/);
+    expect(source).toMatch(
+      /Device \(RTC\)[\s\S]*?IO \(Decode16,\s+0x0070,[\s\S]*?Edge, ActiveHigh[\s\S]*?0x00000008,/,
+    );
     expect(source).toMatch(/0x0000000100000000, \/\/ Range Minimum\s+0x00003FFFFFEEFFFF, \/\/ Range Maximum/);
   });
 });

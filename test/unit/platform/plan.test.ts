@@ -312,9 +312,9 @@ describe('planBoot: the machine', () => {
       ioapic: { address: 0xfec0_0000 },
       serial: { port: 0x3f8, gsi: 4 },
       debugConsole: { port: 0xe9 },
-      cmos: { port: 0x70, memoryBelow4G: 3 * GIB, memoryAbove4G: 2 * GIB },
-      acpi: { sleepResetPort: 0x600, pmTimerPort: 0x608 },
-      ged: { address: 2 ** 40 - 64 * 1024 - 4096, gsi: 13 },
+      cmos: { port: 0x70, gsi: 8, memoryBelow4G: 3 * GIB, memoryAbove4G: 2 * GIB },
+      acpi: { sleepResetPort: 0x600, pmTimerPort: 0x608, eventsPort: 0x60c, sciGsi: 9 },
+      ged: { address: 0xfe00_0000, gsi: 13 },
     });
     expect(boot.pci).toMatchObject({
       ecam: 0xe800_0000,
@@ -328,7 +328,7 @@ describe('planBoot: the machine', () => {
     const { boot } = planBoot(config, host, resourcesOf(makeElf()));
     expect(boot.cpuid.map((entries) => unpackCpuid(entries).get('b.0')?.edx)).toEqual([0, 1, 2]);
     const tables = loadedBytes(boot, 0xa0000);
-    expect(viewOf(tables).getUint32(tables.length - 4, true)).toBe(4);
+    expect([...tables.subarray(-8)]).toEqual([0, 8, 4, 4, 2, 0, 0, 0]);
   });
 
   it('changes neither the configuration nor what it was given before', () => {

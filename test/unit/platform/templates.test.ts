@@ -10,13 +10,12 @@ import { ACPI_TEMPLATE, SMBIOS_TEMPLATE } from '../../../src/platform/x86_64/tab
 /** Values that occur nowhere else in the tables, and that need a QWord in AML. */
 const MARKED: AcpiMachine = {
   window64: { start: 0x0b_5c7d_1230_0000, size: 0x01_2a4e_9876_0000 },
-  gedAddress: 0x0d_e9f8_4561_2000,
   hasSerial: true,
   apicIds: [],
   bootVcpus: 0,
 };
 
-function findAll(bytes: Uint8Array, value: number): number[] {
+function findOne(bytes: Uint8Array, value: number): number {
   const view = viewOf(bytes);
   const found: number[] = [];
   for (let at = 0; at + 8 <= bytes.length; at++) {
@@ -24,11 +23,6 @@ function findAll(bytes: Uint8Array, value: number): number[] {
       found.push(at);
     }
   }
-  return found;
-}
-
-function findOne(bytes: Uint8Array, value: number): number {
-  const found = findAll(bytes, value);
   expect(found).toHaveLength(1);
   return found[0] as number;
 }
@@ -39,8 +33,7 @@ function makeTemplate(): AcpiTemplate {
   const window64Start = findOne(bytes, start);
   const window64Last = findOne(bytes, start + size - 1);
   const window64Size = findOne(bytes, size);
-  const gedAddress = findAll(bytes, MARKED.gedAddress);
-  for (const at of [window64Start, window64Last, window64Size, ...gedAddress]) {
+  for (const at of [window64Start, window64Last, window64Size]) {
     bytes.fill(0, at, at + 8);
   }
   const end = DSDT_OFFSET + viewOf(bytes).getUint32(DSDT_OFFSET + TABLE_LENGTH, true);
@@ -54,7 +47,6 @@ function makeTemplate(): AcpiTemplate {
     window64Start,
     window64Last,
     window64Size,
-    gedAddress,
     serialStart,
     serialSum,
   };
@@ -69,7 +61,7 @@ function rows(bytes: readonly number[]): string {
 }
 
 function source(template: AcpiTemplate, smbios: readonly number[]): string {
-  const { bytes, gedAddress, ...numbers } = template;
+  const { bytes, ...numbers } = template;
   const fields = Object.entries(numbers).map(([name, value]) => `  ${name}: ${value},`);
   return `/**
  * Tables as bytes, so that a machine starts without building them. Written by
@@ -82,7 +74,6 @@ export const ACPI_TEMPLATE: AcpiTemplate = {
   bytes: [
 ${rows(bytes)}
   ],
-  gedAddress: [${gedAddress.join(', ')}],
 ${fields.join('\n')}
 };
 
@@ -106,21 +97,18 @@ describe('table templates', () => {
   const machines: Record<string, AcpiMachine> = {
     'a small machine': {
       window64: { start: 2 ** 32, size: 2 ** 46 - 2 ** 32 - 17 * 2 ** 16 },
-      gedAddress: 2 ** 46 - 2 ** 16 - 4096,
       hasSerial: true,
       apicIds: [0],
       bootVcpus: 1,
     },
     'no serial port': {
       window64: { start: 5 * 2 ** 30, size: 0x0e_dcba_9876_5000 },
-      gedAddress: 2 ** 36 - 2 ** 16 - 4096,
       hasSerial: false,
       apicIds: [0, 1, 4, 5],
       bootVcpus: 2,
     },
     'as many vCPUs as possible at 52 bits': {
       window64: { start: 2 ** 44, size: 2 ** 51 },
-      gedAddress: 2 ** 52 - 2 ** 16 - 4096,
       hasSerial: true,
       apicIds: Array.from({ length: 254 }, (_, index) => index),
       bootVcpus: 254,

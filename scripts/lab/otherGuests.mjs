@@ -1,0 +1,117 @@
+/** Guests besides the stock one: Debian's other kernels, each with an initramfs of ours, its installer and memtest86+. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { run } from '../lib/exec.mjs';
+import { CACHE, ROOT } from '../lib/paths.mjs';
+import { Failure, step } from '../lib/progress.mjs';
+import { digestOf, filesBelow } from '../lib/stamp.mjs';
+import { unpackedDeb } from './debs.mjs';
+import { busybox, makeInitramfs } from './images.mjs';
+import { KERNEL_PACKAGE, kernelIn, moduleFiles } from './kernel.mjs';
+
+const OLDER_PCS = { suite: 'bookworm', architecture: 'i386' };
+
+/**
+ * The package that stands for the newest kernel of its kind, and where it is if not in this machine's suites.
+ *
+ * @type {Record<string, {name: string, archive?: import('./debs.mjs').Archive}>}
+ */
+const KERNELS = {
+  generic: { name: 'linux-image-amd64' },
+  rt: { name: 'linux-image-rt-amd64' },
+  686: { name: 'linux-image-686', archive: OLDER_PCS },
+};
+
+/** Drivers that are modules in some of these kernels and built into others. */
+const MODULES = ['virtio_pci', 'virtio_blk', 'virtio_net', 'button', 'evdev'];
+
+/** Where those and what they depend on are: a kernel's package has 400 MB of others. */
+const KERNEL_FILES = [
+  './boot/vmlinuz-*',
+  ...[
+    'drivers/virtio/*',
+    'drivers/block/virtio_blk*',
+    'drivers/net/virtio_net*',
+    'drivers/net/net_failover*',
+  ],
+  ...['net/core/failover*', 'drivers/acpi/button*', 'drivers/input/evdev*'],
+].map((name) => (name.startsWith('./') ? name : `./lib/modules/*/kernel/${name}`));
+
+const INSTALLER = 'usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64';
+
+/** Everything that the guests' files are made of, besides the packages. */
+const RECIPES = [
+  'guest/init',
+  ...['cpio', 'images', 'kernel', 'otherGuests'].map((name) => `${name}.mjs`),
+].map((name) => `scripts/lab/${name}`);
+
+/**
+ * @typedef {object} OtherGuest
+ * @property {string} kernel
+ * @property {string} [initramfs]
+ */
+
+/** Names of the kernels that `otherKernel` knows. */
+export const OTHER_KERNELS = Object.keys(KERNELS);
+
+/**
+ * One of Debian's other kernels with the stock guest's small system around it.
+ *
+ * @param {string} name one of `OTHER_KERNELS`
+ * @returns {Promise<OtherGuest>}
+ */
+export async function otherKernel(name) {
+  const wanted = KERNELS[name];
+  if (!wanted) throw new Failure(`there is no kernel ${name} in scripts/lab/otherGuests.mjs`);
+  const kernel = kernelIn(
+    await unpackedDeb(wanted.name, {
+      follow: KERNEL_PACKAGE,
+      files: KERNEL_FILES,
+      ...(wanted.archive && { archive: wanted.archive }),
+    }),
+  );
+  const digest = digestOf(filesBelow(RECIPES), kernel.release).slice(0, 16);
+  const initramfs = path.join(CACHE, `initramfs-${kernel.release}-${digest}`);
+  if (!fs.existsSync(initramfs)) {
+    await step(`making an initramfs for Linux ${kernel.release}`, async () => {
+      const init = path.join(ROOT, 'scripts/lab/guest/init');
+      const shell = wanted.archive === OLDER_PCS ? await olderPcsBusybox() : await busybox();
+      const modules = await plainModules(kernel.modules);
+      fs.writeFileSync(`${initramfs}.${process.pid}`, await makeInitramfs(init, modules, shell));
+      fs.renameSync(`${initramfs}.${process.pid}`, initramfs);
+    });
+  }
+  return { kernel: kernel.bzImage, initramfs };
+}
+
+/** @returns {Promise<OtherGuest>} the network installer for text terminals */
+export async function installer() {
+  const folder = await unpackedDeb('debian-installer-12-netboot-amd64', { files: [`./${INSTALLER}/*`] });
+  const file = (/** @type {string} */ name) => path.join(folder, INSTALLER, name);
+  return { kernel: file('linux'), initramfs: file('initrd.gz') };
+}
+
+/** @returns {Promise<OtherGuest>} */
+export async function memtest() {
+  return { kernel: path.join(await unpackedDeb('memtest86+'), 'boot/memtest86+x64.bin') };
+}
+
+async function olderPcsBusybox() {
+  return path.join(await unpackedDeb('busybox-static', { archive: OLDER_PCS }), 'bin/busybox');
+}
+
+/**
+ * Files of the modules among `MODULES` that this kernel has, uncompressed.
+ *
+ * @param {string} folder a /lib/modules/RELEASE
+ */
+async function plainModules(folder) {
+  const all = /** @type {string[]} */ (fs.readdirSync(folder, { recursive: true }));
+  const packed = all.filter((name) => name.endsWith('.ko.xz')).map((name) => path.join(folder, name));
+  if (packed.length > 0) await run('xz', ['-d', ...packed]);
+  const names = new Set(all.map((name) => path.basename(name).replace(/\.ko(\.xz)?$/, '')));
+  return moduleFiles(
+    folder,
+    MODULES.filter((name) => names.has(name)),
+  );
+}
