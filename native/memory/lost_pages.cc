@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <utility>
 
 #include "core/error.h"
 
@@ -162,25 +163,27 @@ bool LostPages::replace_beyond_end() noexcept {
   return true;
 }
 
-/// Holes that the file system has no room for.
+/// Holes that the file system has no room for; where it has room by now, they get it. Once, as what
+/// was given room and never written looks like a hole still.
 bool LostPages::replace_holes() noexcept {
-  if (holes_replaced_) return false;
-  bool any_replaced = false;
+  if (std::exchange(holes_done_, true)) return false;
+  bool any = false;
   const auto limit = static_cast<off_t>(file_end_);
   for (off_t at = 0; at < limit;) {
     const off_t hole = ::lseek(fd_, at, SEEK_HOLE);
     if (hole < 0 || hole >= limit) break;
     const off_t data = ::lseek(fd_, hole, SEEK_DATA);
     const off_t end = data < 0 || data > limit ? limit : data;
-    if (::fallocate(fd_, FALLOC_FL_KEEP_SIZE, hole, end - hole) != 0) {
+    if (::fallocate(fd_, FALLOC_FL_KEEP_SIZE, hole, end - hole) == 0) {
+      any = true;
+    } else {
       const auto page = static_cast<off_t>(kPage);
-      any_replaced |= replace_range(static_cast<uint64_t>((hole + page - 1) & ~(page - 1)),
-                                    static_cast<uint64_t>(end & ~(page - 1)));
+      any |= replace_range(static_cast<uint64_t>((hole + page - 1) & ~(page - 1)),
+                           static_cast<uint64_t>(end & ~(page - 1)));
     }
     at = end;
   }
-  holes_replaced_ = any_replaced;
-  return any_replaced;
+  return any;
 }
 
 bool LostPages::replace_range(uint64_t begin, uint64_t end) noexcept {

@@ -45,7 +45,7 @@ class LostPages {
 
   std::mutex mutex_;
   uint64_t file_end_;  ///< what lies behind was replaced
-  bool holes_replaced_ = false;
+  bool holes_done_ = false;
   unsigned vain_ = 0;  ///< calls of replace() that found nothing
 };
 

@@ -45,7 +45,8 @@ describe.runIf(hasQemu).each(['raw', 'qcow2'])('an image (%s)', (format) => {
   test.each([true, false])('that is written here is closed to QEMU (whole file: %s)', (whole) => {
     const file = image();
     expect(lockToWrite(native, open(file, fs.constants.O_RDWR), whole)).toBe(true);
-    expect(run('qemu-img', 'info', '-f', format, file).output).toContain('lock');
+    const copy = ['convert', '-f', format, '-O', 'raw', file, `${file}.copy`];
+    expect(run('qemu-img', ...copy).output).toContain('lock');
     expect(run('qemu-io', '-f', format, '-c', 'write 0 512', file).output).toContain('lock');
   });
 

@@ -373,7 +373,8 @@ TEST_P(DiskHostFaults, LoseNothingThatWasFlushed) {
         ASSERT_FALSE(flush_failed) << "a call that was cut short goes on";
       }
       check(read_file(path), !is_harmless);
-      check(stable, true);
+      // A harmless one leaves what there would be without it.
+      if (!is_harmless) check(stable, true);
       if (HasFailure()) return;
     }
   }

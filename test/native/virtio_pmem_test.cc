@@ -289,6 +289,7 @@ TEST_F(PmemTest, OutlivesItsFile) {
 /// What KVM could not reach for a guest does not end in a signal: it asks.
 TEST_F(PmemTest, GivesTheHypervisorWhatItLacks) {
   const auto device = add(2 * kSize);
+  EXPECT_TRUE(device->repair_window()) << "holes get blocks, which may have been what it lacked";
   EXPECT_FALSE(device->repair_window()) << "nothing is missing";
   ASSERT_EQ(::ftruncate(file.get(), 4096), 0);
   EXPECT_TRUE(device->repair_window());
@@ -306,17 +307,19 @@ TEST(PmemOnAFullFileSystem, LivesOn) {
   if (::mount("none", path.c_str(), "tmpfs", 0, "size=64k") != 0) {
     GTEST_SKIP() << "cannot mount a small tmpfs: " << std::strerror(errno);
   }
-  {
-    UniqueFd file(::open((path + "/file").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  // Touched by ourselves, and by the hypervisor.
+  for (const bool asks : {false, true}) {
+    SCOPED_TRACE(asks);
+    UniqueFd file(::open((path + "/file").c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
     ASSERT_EQ(::ftruncate(file.get(), kSize), 0);
     GuestMemory memory({range(0, 1 << 20)}, {});
     VirtioPmem device(std::move(file), memory, {.id = "pmem", .size = kSize});
     device.window()->show(kBar2);
+    if (asks) EXPECT_TRUE(device.repair_window());
     for (uint64_t at = 0; at < kSize; at += 4096) {
       ASSERT_TRUE(memory.write<uint8_t>(kBar2 + at, 7));
       ASSERT_EQ(memory.read<uint8_t>(kBar2 + at), 7);
     }
-    EXPECT_FALSE(device.repair_window() && device.counters().empty());
   }
   ::umount2(path.c_str(), MNT_DETACH);
 }
