@@ -326,8 +326,8 @@ TEST_F(ProtectedBlockTest, FindsAFooterHoweverItIsCutIntoBuffers) {
 
 TEST_F(ProtectedBlockTest, IsNotMadeSmaller) {
   start();
-  EXPECT_THROW(device->resize(kImageSize / 2), Error);
-  device->resize(2 * kImageSize);
+  EXPECT_THROW(device->resize(kImageSize / 2, Deadline::never()), Error);
+  device->resize(2 * kImageSize, Deadline::never());
   // The last sector is another one now.
   fill(kData, 512, 0);
   std::ranges::copy(std::string_view("conectix"), memory.slice(kData, 512).value().begin());
