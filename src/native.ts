@@ -62,7 +62,10 @@ export interface ProtectedModeEntry {
 }
 
 /** The host end of a character device. `tty` reads `input` (-1 for none) and writes `output`. */
-export type CharBackendSpec =
+/** `log`: a file that gets the output as well. */
+export type CharBackendSpec = CharBackendKind & { readonly log?: number };
+
+type CharBackendKind =
   | { readonly kind: 'null' }
   | { readonly kind: 'tty'; readonly input: number; readonly output: number }
   | { readonly kind: 'file'; readonly fd: number }
@@ -268,6 +271,8 @@ export type MachineEvent =
   | { readonly type: 'firmware-log'; readonly line: string }
   /** The guest's kernel failed; `crash_loaded`: it goes on with its crash kernel. Each comes once. */
   | { readonly type: 'guest-panic'; readonly event: 'panic' | 'crash_loaded' }
+  /** A person at a terminal typed Ctrl-A x. */
+  | { readonly type: 'terminal-escape' }
   /** The device went to DEVICE_NEEDS_RESET. */
   | { readonly type: 'device-failed'; readonly id: string; readonly reason: string }
   /** Something that a person may want to know, such as the engine that a disk's I/O goes through. */

@@ -156,6 +156,9 @@ Napi::Object from_event(Napi::Env env, const MachineEvent& event) {
       set("type", "guest-panic");
       set("event", event.reason);
       break;
+    case Type::kTerminalEscape:
+      set("type", "terminal-escape");
+      break;
     case Type::kDeviceNote:
       set("type", "device-note");
       set("id", event.id);

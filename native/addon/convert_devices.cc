@@ -180,6 +180,7 @@ CharBackendSource to_backend(const Napi::Object& object) {
   const bool has_input =
       object.Get("input").IsNumber() && object.Get("input").As<Napi::Number>().Int32Value() >= 0;
   if (found->kind == CharBackendSpec::Kind::kTty && has_input) source.spec.input = take("input");
+  if (object.Get("log").IsNumber()) source.spec.log = take("log");
   return source;
 }
 

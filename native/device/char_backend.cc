@@ -1,6 +1,10 @@
 #include "device/char_backend.h"
 
+#include <unistd.h>
+
 #include "core/error.h"
+#include "device/escapable_terminal.h"
+#include "device/logged_backend.h"
 #include "device/pty_backend.h"
 #include "device/socket_backend.h"
 #include "device/tty_backend.h"
@@ -15,13 +19,16 @@ class NullBackend final : public CharBackend {
   void input_wanted() noexcept override {}
 };
 
-}  // namespace
-
-std::unique_ptr<CharBackend> make_char_backend(const CharBackendSpec& spec, EventLoop& loop) {
+std::unique_ptr<CharBackend> make_unlogged(const CharBackendSpec& spec, EventLoop& loop,
+                                           const std::function<void()>& escape) {
   switch (spec.kind) {
     case CharBackendSpec::Kind::kNull:
       return std::make_unique<NullBackend>();
     case CharBackendSpec::Kind::kTty:
+      // What comes by a pipe or a file is data, whatever its bytes are.
+      if (spec.input >= 0 && ::isatty(spec.input) == 1) {
+        return std::make_unique<EscapableTerminal>(spec.input, spec.output, loop, escape);
+      }
       return std::make_unique<TtyBackend>(spec.input, spec.output, loop);
     case CharBackendSpec::Kind::kFile:
       return std::make_unique<TtyBackend>(-1, spec.output, loop);
@@ -31,6 +38,15 @@ std::unique_ptr<CharBackend> make_char_backend(const CharBackendSpec& spec, Even
       return std::make_unique<SocketBackend>(spec.output, loop);
   }
   throw Error("EINVAL", "unknown kind of character device");
+}
+
+}  // namespace
+
+std::unique_ptr<CharBackend> make_char_backend(const CharBackendSpec& spec, EventLoop& loop,
+                                               const std::function<void()>& escape) {
+  auto backend = make_unlogged(spec, loop, escape);
+  if (spec.log < 0) return backend;
+  return std::make_unique<LoggedBackend>(std::move(backend), spec.log);
 }
 
 }  // namespace tsvmm

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -19,6 +20,8 @@ class CharClient {
   virtual void input(std::span<const uint8_t> bytes) = 0;
   /// A write that took fewer bytes than offered may be tried again.
   virtual void output_ready() = 0;
+  /// The host end is a terminal that has another size now, in characters.
+  virtual void resized([[maybe_unused]] uint16_t columns, [[maybe_unused]] uint16_t rows) {}
 };
 
 /// The host end of a character device: null, terminal, file, pseudo terminal or socket.
@@ -39,10 +42,13 @@ struct CharBackendSpec {
   Kind kind = Kind::kNull;
   int input = -1;  ///< kTty: read from here, -1 for no input
   int output =
-      -1;  ///< kTty: the terminal; kFile, kPty: the descriptor; kSocket: the listening socket
+      -1;        ///< kTty: the terminal; kFile, kPty: the descriptor; kSocket: the listening socket
+  int log = -1;  ///< a file that gets the output as well, -1 for none
 };
 
-/// Throws Error.
-std::unique_ptr<CharBackend> make_char_backend(const CharBackendSpec& spec, EventLoop& loop);
+/// `escape` is called on the loop's thread when a person at a terminal wants to get away. Throws
+/// Error.
+std::unique_ptr<CharBackend> make_char_backend(const CharBackendSpec& spec, EventLoop& loop,
+                                               const std::function<void()>& escape);
 
 }  // namespace tsvmm

@@ -28,6 +28,10 @@ class ClientSlot {
     const std::lock_guard lock(mutex_);
     if (client_ != nullptr) client_->output_ready();
   }
+  void resized(uint16_t columns, uint16_t rows) {
+    const std::lock_guard lock(mutex_);
+    if (client_ != nullptr) client_->resized(columns, rows);
+  }
 
  private:
   std::mutex mutex_;

@@ -60,6 +60,7 @@ void PtyBackend::on_slave_opened() {
   alignas(inotify_event) std::array<uint8_t, 1024> events;
   while (::read(opened_.get(), events.data(), events.size()) > 0) {
   }
+  look_at_size();
   const std::lock_guard lock(mutex_);
   refresh_connection();
   if (connected_) flush();
@@ -76,12 +77,25 @@ void PtyBackend::on_master(uint32_t events) {
     if ((events & EPOLLHUP) != 0) refresh_connection();
     if (connected_) flush();
   }
+  look_at_size();
   const bool progress = take_input();
   client_.output_ready();
 
   const std::lock_guard lock(mutex_);
   // Without anybody at the slave each new event would be the hang-up again, at once.
   if (connected_ || progress) arm();
+}
+
+/// Nothing tells a master when the slave's size changes: it is looked at when somebody opens the
+/// slave, types or reads, before the guest answers to that.
+void PtyBackend::look_at_size() {
+  winsize size{};
+  if (::ioctl(master_.get(), TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || size.ws_row == 0)
+    return;
+  const uint32_t packed = uint32_t{size.ws_row} << 16 | size.ws_col;
+  if (packed == size_) return;
+  size_ = packed;
+  client_.resized(size.ws_col, size.ws_row);
 }
 
 /// True if there may be more to read.
@@ -142,8 +156,13 @@ void PtyBackend::arm() noexcept {
 
 void PtyBackend::attach(CharClient* client) {
   client_.attach(client);
-  // Input that came before found no room.
-  if (client != nullptr) input_wanted();
+  if (client == nullptr) return;
+  // What came before found nobody.
+  loop_.call([this] {
+    size_ = 0;
+    look_at_size();
+  });
+  input_wanted();
 }
 
 size_t PtyBackend::write(std::span<const uint8_t> bytes) noexcept {

@@ -32,6 +32,7 @@ class PtyBackend final : public CharBackend {
   void watch_slave();
   void on_slave_opened();
   void on_master(uint32_t events);
+  void look_at_size();
   bool take_input();
   void turn_lone_line_feed(std::span<uint8_t> bytes);
 
@@ -45,6 +46,7 @@ class PtyBackend final : public CharBackend {
   ClientSlot client_;
   UniqueFd master_;
   UniqueFd opened_;               ///< inotify on the slave; invalid if the host has none
+  uint32_t size_ = 0;             ///< loop thread: columns and rows that the client was told
   bool input_continues_ = false;  ///< loop thread: the last read left bytes behind
   std::mutex mutex_;
   ByteRing ring_{kRingSize};

@@ -18,6 +18,7 @@ struct MachineEvent {
     kDeviceWarning,
     kFirmwareLog,
     kGuestPanic,
+    kTerminalEscape,
   };
   Type type;
   std::string id;  ///< the device's

@@ -88,8 +88,9 @@ Device make(const RngSpec& spec, const std::string& id, const DeviceContext& con
 }
 
 Device make(const ConsoleSpec& spec, const std::string& /*id*/, const DeviceContext& context) {
-  return std::make_shared<VirtioConsole>(make_char_backend(spec.backend.spec, context.loop),
-                                         context.loop, spec.columns, spec.rows);
+  return std::make_shared<VirtioConsole>(
+      make_char_backend(spec.backend.spec, context.loop, context.terminal_escaped), context.loop,
+      spec.columns, spec.rows);
 }
 
 Device make(const WatchdogSpec& /*spec*/, const std::string& /*id*/, const DeviceContext& context) {

@@ -16,6 +16,7 @@ struct DeviceContext {
   GuestMemory& memory;  ///< outlives them
   EventLoop& loop;      ///< of the devices that need no thread of their own; outlives them
   std::function<void()> watchdog_expired;
+  std::function<void()> terminal_escaped;
   RateLimiterGroups& rate_limiters;
   const Cancellation& cancellation;  ///< of what takes long at making them
 };

@@ -33,7 +33,11 @@ VirtioConsole::VirtioConsole(std::unique_ptr<CharBackend> backend, EventLoop& lo
     : loop_(loop),
       backend_(std::move(backend)),
       size_(pack(columns, rows)),
-      port_(std::make_shared<ConsolePort>(*backend_, loop_)) {
+      port_(
+          std::make_shared<ConsolePort>(*backend_, loop_, [this](uint16_t width, uint16_t height) {
+            const uint32_t size = pack(width, height);
+            return size_.exchange(size) != size;
+          })) {
   backend_->attach(port_.get());
 }
 

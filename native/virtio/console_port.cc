@@ -105,6 +105,10 @@ void ConsolePort::announce_size() noexcept {
   host_->config_changed();
 }
 
+void ConsolePort::resized(uint16_t columns, uint16_t rows) {
+  if (take_size_(columns, rows) && queues_) host_->config_changed();
+}
+
 void ConsolePort::output_ready() {
   if (!queues_ || queues_->failed || !queues_->output_blocked) return;
   transmit();

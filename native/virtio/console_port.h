@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -47,7 +48,11 @@ struct ConsoleQueues {
 /// Carries bytes between a console's queues and its host end. Lives on the loop's thread.
 class ConsolePort final : public CharClient {
  public:
-  ConsolePort(CharBackend& backend, EventLoop& loop) : backend_(backend), loop_(loop) {}
+  /// Takes a terminal's size; false if it had that already.
+  using TakeSize = std::function<bool(uint16_t columns, uint16_t rows)>;
+
+  ConsolePort(CharBackend& backend, EventLoop& loop, TakeSize take_size)
+      : backend_(backend), loop_(loop), take_size_(std::move(take_size)) {}
 
   void start(std::shared_ptr<ConsoleQueues> queues, VirtioHost& host) noexcept;
   void stop() noexcept { queues_.reset(); }
@@ -63,6 +68,7 @@ class ConsolePort final : public CharClient {
   size_t input_room() override;
   void input(std::span<const uint8_t> bytes) override;
   void output_ready() override;
+  void resized(uint16_t columns, uint16_t rows) override;
 
  private:
   [[nodiscard]] bool hold_next(ConsoleQueues::Side& side) noexcept;
@@ -74,6 +80,7 @@ class ConsolePort final : public CharClient {
 
   CharBackend& backend_;
   EventLoop& loop_;
+  const TakeSize take_size_;
   VirtioHost* host_ = nullptr;
   std::shared_ptr<ConsoleQueues> queues_;
   std::atomic<uint64_t> received_ = 0;

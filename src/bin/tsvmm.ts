@@ -20,6 +20,8 @@ import { printable } from '../vmm/printable.ts';
 import { Vmm } from '../vmm/vmm.ts';
 
 const STDERR = 2;
+const STANDARD_INPUT = 0;
+const ESCAPE_TEXT = 'Ctrl-A x ends the VM';
 const EXIT_FAILURE = 1;
 const EXIT_USAGE = 2;
 
@@ -182,8 +184,8 @@ function settle(): void {
   if (bun) setTimeout(() => bun?.gc(true), SETTLE_MS);
 }
 
-function needsReporter(options: RunOptions): boolean {
-  return options.verbosity > 0 || options.logFile !== undefined || options.eventMonitor !== undefined;
+function needsReporter({ verbosity, logFile, logFormat, eventMonitor }: RunOptions): boolean {
+  return verbosity > 0 || logFile !== undefined || logFormat !== undefined || eventMonitor !== undefined;
 }
 
 async function openReporter(native: NativeAddon, options: RunOptions): Promise<Reporter> {
@@ -245,6 +247,8 @@ class Session {
 
   async #startVm(vm: VmConfig): Promise<void> {
     await this.#vmm.create(vm);
+    const isTerminal = vm.serial.mode === 'Tty' || vm.console.mode === 'Tty';
+    if (isTerminal && this.#native.terminalSize(STANDARD_INPUT)) say(ESCAPE_TEXT);
     await this.#vmm.boot();
   }
 

@@ -8,6 +8,7 @@ import { type OutputFile, openOutputFile } from '../vmm/outputFiles.ts';
 import { printable } from '../vmm/printable.ts';
 import type { PathOrFd, RunOptions } from './arguments.ts';
 import { BoundedOutput } from './boundedOutput.ts';
+import { compileLogFormat, type LogRecord } from './logFormat.ts';
 
 export interface Reporter {
   event(event: VmmEvent): void;
@@ -24,18 +25,19 @@ const NANOSECONDS = 1_000_000_000n;
 
 /**
  * @param stderr takes the log unless it has a file
- * @throws VmmError if a file cannot be opened, or is in use as something else
+ * @throws ConfigError for a bad --log-format; VmmError if a file cannot be opened, or is in use as something else
  */
 export function openReporter(native: NativeAddon, options: RunOptions, stderr: BoundedOutput): Reporter {
-  const { logFile, eventMonitor, verbosity, vm } = options;
+  const { logFile, logFormat, eventMonitor, verbosity, vm } = options;
+  const format = logFormat === undefined ? plainLine : compileLogFormat(logFormat);
   const start = process.hrtime.bigint();
   const elapsed = () => process.hrtime.bigint() - start;
   const files: OutputFile[] = [];
   const open = (owner: string, target: PathOrFd) => openTarget(native, owner, target, vm, files);
-  const lineOf = (level: string, message: string) => {
-    const seconds = (Number(elapsed()) / Number(NANOSECONDS)).toFixed(6);
+  const lineOf = (level: LogRecord['level'], message: string) => {
+    const record = { uptimeNs: elapsed(), time: new Date(), level, message: printable(message) };
     // The terminal may be raw.
-    return `tsvmm: ${seconds}s: ${level}: ${printable(message)}\r\n`;
+    return `${format(record)}\r\n`;
   };
   const outputTo = (fd: number, lossRecord: (lost: number) => string) =>
     new BoundedOutput((bytes) => native.writeNow(fd, bytes), lossRecord);
@@ -43,26 +45,31 @@ export function openReporter(native: NativeAddon, options: RunOptions, stderr: B
     logFile === undefined
       ? stderr
       : outputTo(open('log', { path: logFile }), (lost) =>
-          lineOf('warning', `${lost} messages were lost, because nobody read the log`),
+          lineOf('WARN', `${lost} messages were lost, because nobody read the log`),
         );
   const monitor =
     eventMonitor &&
     outputTo(open('event monitor', eventMonitor), (lost) => monitorRecord(lossEvent(lost), elapsed()));
-  const line = (level: string, message: string) => log.write(lineOf(level, message));
+  const line = (level: LogRecord['level'], message: string) => log.write(lineOf(level, message));
   return {
     event: (event) => {
-      if (verbosity > 0) line('info', describeEvent(event));
+      if (verbosity > 0) line('INFO', describeEvent(event));
       monitor?.write(monitorRecord(event, elapsed()));
     },
-    warn: (message) => line('warning', message),
+    warn: (message) => line('WARN', message),
     note: (message) => {
-      if (verbosity > 0) line('info', message);
+      if (verbosity > 0) line('INFO', message);
     },
     files,
     close: async () => {
       await Promise.all([log.close(), monitor?.close()]);
     },
   };
+}
+
+function plainLine({ uptimeNs, level, message }: LogRecord): string {
+  const seconds = (Number(uptimeNs) / Number(NANOSECONDS)).toFixed(6);
+  return `tsvmm: ${seconds}s: ${level === 'WARN' ? 'warning' : 'info'}: ${message}`;
 }
 
 function openTarget(

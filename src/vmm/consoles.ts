@@ -5,6 +5,7 @@ import type { CharBackendSpec, NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
 import { listenAt } from './listeningSocket.ts';
 import { type KnownOutputs, type OutputFile, openOutputFile } from './outputFiles.ts';
+import { mainConsole } from './shownConsole.ts';
 
 /** Of a virtio console, in characters; 0 if unknown. */
 export interface ConsoleSize {
@@ -59,6 +60,7 @@ interface Device {
   mode: ConsoleMode;
   file?: string;
   socket?: string;
+  log?: string;
 }
 
 /**
@@ -79,14 +81,16 @@ export function openConsoles(
   const close = () => {
     for (let step = undo.pop(); step !== undefined; step = undo.pop()) quietly(step);
   };
+  const shared = config.serial.mode === 'Tty' && config.console.mode === 'Tty';
+  const serialTypes = !shared || mainConsole(config) === 'serial';
   try {
     const outputOnly = { ...opening, terminal: { input: -1, output: terminal.output } };
     const serial = streams.serial
       ? openStream(opening, streams.serial)
-      : openBackend(opening, 'serial', config.serial);
+      : openBackend(serialTypes ? opening : outputOnly, 'serial', config.serial);
     const console = streams.console
       ? openStream(opening, streams.console)
-      : openBackend(opening, 'console', config.console);
+      : openBackend(shared && serialTypes ? outputOnly : opening, 'console', config.console);
     const debugConsole = openBackend(outputOnly, 'debug console', config.debug_console);
     return {
       ...(serial && { serial }),
@@ -102,6 +106,20 @@ export function openConsoles(
 }
 
 function openBackend(opening: Opening, name: string, device: Device): CharBackendSpec | undefined {
+  const backend = openHostEnd(opening, name, device);
+  if (backend === undefined || device.log === undefined) return backend;
+  return { ...backend, log: openLog(opening, name, device.log) };
+}
+
+function openLog(opening: Opening, name: string, path: string): number {
+  try {
+    return openFile(opening, `${name}'s log`, path).fd;
+  } catch (error) {
+    throw new VmmError(`Cannot open the ${name}'s log`, { cause: error });
+  }
+}
+
+function openHostEnd(opening: Opening, name: string, device: Device): CharBackendSpec | undefined {
   if (device.mode === 'Off') return undefined;
   if (device.mode === 'Null') return { kind: 'null' };
   try {
@@ -141,7 +159,7 @@ function openPty({ native, undo }: Opening, device: Device): CharBackendSpec {
   return { kind: 'pty', fd };
 }
 
-function openFile(opening: Opening, owner: string, path: string): CharBackendSpec {
+function openFile(opening: Opening, owner: string, path: string): { kind: 'file'; fd: number } {
   const { native, config, outputs, files, undo } = opening;
   const file = openOutputFile(native, config, { owner, path }, outputs);
   undo.push(() => native.closeFile(file.fd));

@@ -1,15 +1,26 @@
-/** Whether a Linux guest is told to write to a console that somebody sees. */
+/** What a Linux guest's command line makes of its consoles. */
 import type { VmConfig } from '../config/vmConfig.ts';
 
-/** What to say if it is not; undefined also where nothing is shown, as was asked for. */
+/**
+ * The device that Linux opens as /dev/console: the last one that the command line names, of those that there are. Where
+ * both are on one terminal, its keys go there.
+ */
+export function mainConsole(config: VmConfig): 'serial' | 'console' {
+  const last = namedConsoles(config).findLast((name) => name.startsWith('ttyS') || name.startsWith('hvc'));
+  return last?.startsWith('ttyS') ? 'serial' : 'console';
+}
+
+function namedConsoles(config: VmConfig): string[] {
+  const words = (config.payload?.cmdline ?? '').split(/\s+/);
+  return words.filter((word) => word.startsWith('console=')).map((word) => word.slice('console='.length));
+}
+
+/** What to say if nobody sees what the kernel writes; undefined also where nothing is shown, as was asked for. */
 export function consoleAdvice(config: VmConfig): string | undefined {
   const shown = shownConsoles(config);
   const [first] = shown;
   if (first === undefined) return undefined;
-  const words = (config.payload?.cmdline ?? '').split(/\s+/);
-  const names = words
-    .filter((word) => word.startsWith('console='))
-    .map((word) => word.slice('console='.length));
+  const names = namedConsoles(config);
   if (
     names.some((name) => shown.some((one) => name.startsWith(one.kernelName) || name.startsWith(one.alias)))
   ) {

@@ -620,6 +620,9 @@ export class Vmm {
         this.#emit('virtio-device', 'warning', { id: event.id, text: event.text });
         this.#warn(`The device ${event.id}: ${event.text}`);
         return;
+      case 'terminal-escape':
+        void this.quit();
+        return;
       case 'firmware-log':
         this.#emit('firmware', 'log', { line: event.line });
         return;

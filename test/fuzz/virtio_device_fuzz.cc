@@ -55,7 +55,7 @@ std::shared_ptr<VirtioDevice> make_rng() {
 }
 
 std::shared_ptr<VirtioDevice> make_console() {
-  return std::make_shared<VirtioConsole>(make_char_backend({}, loop()), loop(), 80, 25);
+  return std::make_shared<VirtioConsole>(make_char_backend({}, loop(), {}), loop(), 80, 25);
 }
 
 std::shared_ptr<VirtioDevice> make_watchdog() {

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -54,6 +55,30 @@ TEST_F(PtyBackendTest, OutputWaitsForTheFirstOpen) {
   EXPECT_EQ(take(slave, 10), "early bird");
   EXPECT_EQ(backend.write(bytes_of("!")), 1U);
   EXPECT_EQ(take(slave, 1), "!");
+  backend.attach(nullptr);
+}
+
+TEST_F(PtyBackendTest, TheSizeOfTheSlaveIsPassedOn) {
+  UniqueFd slave = open_slave();
+  winsize size{.ws_row = 50, .ws_col = 132, .ws_xpixel = 0, .ws_ypixel = 0};
+  ASSERT_EQ(::ioctl(slave.get(), TIOCSWINSZ, &size), 0);
+  PtyBackend backend(master.get(), loop);
+  backend.attach(&client);
+  EXPECT_EQ(client.columns(), 132);
+  EXPECT_EQ(client.rows(), 50);
+  // A key is pressed in a window that has been dragged.
+  size.ws_col = 90;
+  ASSERT_EQ(::ioctl(slave.get(), TIOCSWINSZ, &size), 0);
+  ASSERT_EQ(::write(slave.get(), "k", 1), 1);
+  EXPECT_TRUE(eventually([&] { return client.columns() == 90 && client.received() == "k"; }));
+  // Another person comes with another terminal, and has not typed yet.
+  slave.reset();
+  settle();
+  const UniqueFd other(::open(path.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC));
+  size.ws_row = 24;
+  ASSERT_EQ(::ioctl(other.get(), TIOCSWINSZ, &size), 0);
+  const UniqueFd again = open_slave();
+  EXPECT_TRUE(eventually([&] { return client.rows() == 24; }));
   backend.attach(nullptr);
 }
 

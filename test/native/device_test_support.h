@@ -195,6 +195,7 @@ class RecordingClient final : public CharClient {
     received_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
   void output_ready() override { ++ready_; }
+  void resized(uint16_t columns, uint16_t rows) override { size_ = uint32_t{rows} << 16 | columns; }
 
   void set_room(size_t room) {
     const std::lock_guard lock(mutex_);
@@ -209,6 +210,8 @@ class RecordingClient final : public CharClient {
     return overruns_;
   }
   int ready() const { return ready_; }
+  uint16_t columns() const { return static_cast<uint16_t>(size_); }
+  uint16_t rows() const { return static_cast<uint16_t>(size_ >> 16); }
 
  private:
   std::mutex mutex_;
@@ -216,6 +219,7 @@ class RecordingClient final : public CharClient {
   std::string received_;
   int overruns_ = 0;
   std::atomic<int> ready_ = 0;
+  std::atomic<uint32_t> size_ = 0;
 };
 
 }  // namespace tsvmm

@@ -9,6 +9,7 @@
 
 #include <csignal>
 
+#include "device/char_backend.h"
 #include "device/serial.h"
 #include "device/tty_backend.h"
 #include "device_test_support.h"
@@ -80,6 +81,20 @@ TEST_F(TtyBackendTest, PipeInputArrivesAndEnds) {
   EXPECT_EQ(client.received(), "hello");
   EXPECT_FALSE(has_nonblock(in.reader.get()));
   backend.attach(nullptr);
+}
+
+TEST_F(TtyBackendTest, TheOutputGoesIntoALogAsWell) {
+  const Pipe out;
+  const UniqueFd log = temporary_file("");
+  const auto backend = make_char_backend(
+      {.kind = CharBackendSpec::Kind::kTty, .output = out.writer.get(), .log = log.get()}, loop,
+      {});
+  EXPECT_EQ(backend->write(bytes_of("login: ")), 7U);
+  EXPECT_EQ(backend->write(bytes_of("root")), 4U);
+  EXPECT_EQ(out.drain(), "login: root");
+  char text[64];
+  EXPECT_EQ(::pread(log.get(), text, sizeof text, 0), 11);
+  EXPECT_EQ(std::string_view(text, 11), "login: root");
 }
 
 TEST_F(TtyBackendTest, InputWaitsForRoom) {
@@ -283,7 +298,7 @@ TEST_F(TtyBackendTest, SerialThroughASlowPipeLosesNothing) {
   RecordingLine line;
   const CharBackendSpec spec{
       .kind = CharBackendSpec::Kind::kFile, .input = -1, .output = out.writer.get()};
-  Serial serial(line, make_char_backend(spec, loop));
+  Serial serial(line, make_char_backend(spec, loop, {}));
   constexpr size_t kBytes = 50000;
   std::thread guest([&] {
     for (size_t i = 0; i < kBytes; ++i) {

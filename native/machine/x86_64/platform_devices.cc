@@ -50,6 +50,10 @@ std::function<void()> reset_by(const PlatformDevices::Report& report, const char
   return [report, cause] { report(event(MachineEvent::Type::kReset, {}, cause)); };
 }
 
+std::function<void()> escaped_by(const PlatformDevices::Report& report) {
+  return [report] { report(event(MachineEvent::Type::kTerminalEscape, {}, {})); };
+}
+
 }  // namespace
 
 /// The life of virtio devices, as events of the machine.
@@ -117,13 +121,14 @@ void PlatformDevices::add_legacy_devices(BootSpec& boot, const Report& report) {
             }));
   if (boot.serial) {
     map_ports(boot.serial->port, Serial::kSize,
-              std::make_shared<Serial>(ioapic_->pin_line(boot.serial->gsi),
-                                       make_char_backend(boot.serial->backend.spec, loop_)));
+              std::make_shared<Serial>(
+                  ioapic_->pin_line(boot.serial->gsi),
+                  make_char_backend(boot.serial->backend.spec, loop_, escaped_by(report))));
   }
   if (boot.debug_console) {
-    map_ports(
-        boot.debug_console->port, DebugConsole::kSize,
-        std::make_shared<DebugConsole>(make_char_backend(boot.debug_console->backend.spec, loop_)));
+    map_ports(boot.debug_console->port, DebugConsole::kSize,
+              std::make_shared<DebugConsole>(
+                  make_char_backend(boot.debug_console->backend.spec, loop_, {})));
   }
 }
 
@@ -154,6 +159,7 @@ void PlatformDevices::add_pci(PciSpec& pci, GuestMemory& memory, InterruptFabric
   const DeviceContext context{.memory = memory,
                               .loop = loop_,
                               .watchdog_expired = reset_by(report, "watchdog"),
+                              .terminal_escaped = escaped_by(report),
                               .rate_limiters = rate_limiters_,
                               .cancellation = cancellation};
   for (PciFunctionSpec& spec : pci.functions) {

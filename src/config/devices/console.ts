@@ -12,16 +12,18 @@ const consoleMode = {
   help: 'Where the device leads to',
 } as const;
 
+const log = { type: 'string', help: 'File that gets the output as well, beside tty, pty or socket' } as const;
+
 export const serialConfig = {
   type: 'object',
   name: 'SerialConfig',
-  fields: { file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' } },
+  fields: { file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' }, log },
 } as const;
 
 export const consoleConfig = {
   type: 'object',
   name: 'ConsoleConfig',
-  fields: { ...pciCommon, file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' } },
+  fields: { ...pciCommon, file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' }, log },
 } as const;
 
 export const debugConsoleConfig = {
@@ -53,10 +55,16 @@ export function validateConsoles(config: Consoles): void {
     const { mode, file } = named[name as keyof typeof named];
     if (mode === 'File' && !file) throw invalid(`${name} in mode File needs a file`);
   }
+  for (const [name, { mode, log: path }] of [
+    ['serial', serial],
+    ['console', virtioConsole],
+  ] as const) {
+    if (path === undefined) continue;
+    if (path === '') throw invalid(`${name}.log needs a path`);
+    if (mode === 'Tty' || mode === 'Pty' || mode === 'Socket') continue;
+    throw invalid(`${name} in mode ${mode} has no log: it goes beside a terminal, a pty or a socket`);
+  }
   if (serial.mode === 'Socket' && !serial.socket) throw invalid('serial in mode Socket needs a socket');
   if (virtioConsole.mode === 'Socket') throw unsupported('console in mode Socket');
   if (debug.mode === 'Socket') throw unsupported('debug_console in mode Socket');
-  if (serial.mode === 'Tty' && virtioConsole.mode === 'Tty') {
-    throw invalid('serial and console cannot both use the terminal: switch one of them off');
-  }
 }

@@ -101,6 +101,13 @@ describe('the log', () => {
     expect(lines()).toEqual([expect.stringMatching(/s: info: virtio-device reset \{"id":"__rng"\}$/), '']);
   });
 
+  it('has lines of the form that was asked for', () => {
+    const options = { logFile: join(folder, 'log'), verbosity: 0, noShutdown: false };
+    openReporter({ ...options, logFormat: '{levelchar} {{{msg}}}' }).warn('mind the gap');
+    expect(lines()).toEqual(['W {mind the gap}', '']);
+    expect(() => openReporter({ ...options, logFormat: '{mesage}' })).toThrow('unknown token {mesage}');
+  });
+
   it('that cannot be opened is refused', () => {
     expect(() => open({ logFile: '/no/log' })).toThrow('Cannot open the log file');
   });

@@ -37,7 +37,7 @@ describe('validation', () => {
     disk({ rate_limiter_config: { ops: { size: 1, refill_time: 1 } } }),
     disk({ queue_affinity: [{ queue_index: 0, host_cpus: [0, 1] }] }),
     { ...disk({ rate_limit_group: 'g' }), rate_limit_groups: [group('g')] },
-    { serial: { mode: 'Tty' }, console: { mode: 'Off' } },
+    { serial: { mode: 'Tty' }, console: { mode: 'Tty' } },
     { memory: { size: 2 ** 30, hugepages: true, hugepage_size: 2 ** 21 } },
     { payload: { firmware: '/f', cmdline: 'x' } },
     { disks: [{ path: '/a', pci_device_id: 31 }], rng: { src: '/dev/urandom', pci_device_id: 1 } },
@@ -140,8 +140,9 @@ describe('validation', () => {
     [{ serial: { mode: 'File' } }, 'serial in mode File needs a file'],
     [{ console: { mode: 'File' } }, 'console in mode File needs a file'],
     [{ debug_console: { mode: 'File' } }, 'debug_console in mode File needs a file'],
+    [{ serial: { mode: 'File', file: '/f', log: '/l' } }, 'serial in mode File has no log'],
+    [{ console: { mode: 'Pty', log: '' } }, 'console.log needs a path'],
     [{ serial: { mode: 'Socket' } }, 'serial in mode Socket needs a socket'],
-    [{ serial: { mode: 'Tty' } }, 'cannot both use the terminal'],
   ])('refuses %j', (value, message) => {
     expect(() => check(value)).toThrow(message);
     try {

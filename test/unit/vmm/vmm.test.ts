@@ -630,6 +630,12 @@ describe('what the guest does', () => {
     expect(exit.message).toMatch(/^The VM could not reboot: Cannot open kernel file .*\/kernel: ENOENT/);
   });
 
+  it('a person at its terminal can end it', async () => {
+    const vmm = await booted();
+    guest({ type: 'terminal-escape' });
+    await expect(vmm.exited).resolves.toEqual({ reason: 'request', code: 0 });
+  });
+
   it('a failing vCPU ends it, saying which', async () => {
     const vmm = await booted();
     guest(VCPU_ERROR);
@@ -961,6 +967,39 @@ describe('consoles', () => {
     expect(existsSync(join(folder, 'serial'))).toBe(true);
     await vmm.quit();
     expect(existsSync(join(folder, 'serial'))).toBe(false);
+  });
+
+  it.each([
+    ['console=ttyS0', 5, -1],
+    ['console=hvc0 console=tty0 console=ttyS0,115200', 5, -1],
+    ['console=ttyS0 console=hvc0', -1, 5],
+    ['quiet', -1, 5],
+  ])('share a terminal: with %s its keys go to one of them', async (cmdline, serial, console) => {
+    const tty = { mode: 'Tty' } as const;
+    const vmm = newVmm({ terminal: { input: 5, output: 6 } });
+    await vmm.create(
+      config({ payload: { kernel: join(folder, 'kernel'), cmdline }, serial: tty, console: tty }),
+    );
+    await vmm.boot();
+    const { boot } = native.machines[0] ?? {};
+    expect(boot?.serial?.backend).toMatchObject({ input: serial, output: 6 });
+    expect(boot?.pci.functions[0]).toMatchObject({ backend: { input: console, output: 6 } });
+    expect(native.terminalCalls).toEqual(['raw 5']);
+    await vmm.quit();
+  });
+
+  it('have logs beside them', async () => {
+    const terminal = { input: 5, output: 6 };
+    const log = join(folder, 'console.log');
+    const vmm = await booted({ terminal }, { console: { mode: 'Tty', log } });
+    expect(native.machines[0]?.boot?.pci.functions[0]).toMatchObject({
+      backend: { kind: 'tty', input: 5, output: 6, log: expect.any(Number) },
+    });
+    expect(existsSync(log)).toBe(true);
+    await vmm.quit();
+    await expect(booted({}, { console: { mode: 'Tty', log: '/no/folder/log' } })).rejects.toThrow(
+      "Cannot open the console's log",
+    );
   });
 
   it('off are no devices', async () => {

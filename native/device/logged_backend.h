@@ -1,0 +1,32 @@
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "device/char_backend.h"
+#include "device/host_output.h"
+
+namespace tsvmm {
+
+/// Another host end, whose output goes into a file as well.
+class LoggedBackend final : public CharBackend {
+ public:
+  /// `log` is a regular file. Throws Error.
+  LoggedBackend(std::unique_ptr<CharBackend> backend, int log)
+      : backend_(std::move(backend)), log_(log) {}
+
+  void attach(CharClient* client) override { backend_->attach(client); }
+  /// What is refused is offered again: the file gets only what was taken.
+  size_t write(std::span<const uint8_t> bytes) noexcept override {
+    const size_t taken = backend_->write(bytes);
+    log_.write(bytes.first(taken));
+    return taken;
+  }
+  void input_wanted() noexcept override { backend_->input_wanted(); }
+
+ private:
+  std::unique_ptr<CharBackend> backend_;
+  HostOutput log_;
+};
+
+}  // namespace tsvmm
