@@ -57,10 +57,14 @@ _tsvmm() {
   flag=''
   for part in $line; do [[ $part == --* && $part != "$word" ]] && flag="$part"; done
   COMPREPLY=()
+  if [[ $word == -* ]]; then
+    COMPREPLY=($(compgen -W '${names(options).join(' ')}' -- "$word"))
+    return
+  fi
   case "$flag" in
 ${cases.join('\n')}
   esac
-  if [[ $word == -* || -z $keys ]]; then
+  if [[ -z $keys ]]; then
     COMPREPLY=($(compgen -W '${names(options).join(' ')}' -- "$word"))
     return
   fi

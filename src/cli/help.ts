@@ -62,7 +62,7 @@ function introduction(): string[] {
 
 function conclusion(): string[] {
   return [
-    "'tsvmm --help disk' explains --disk and its keys, 'tsvmm --help all' everything; 'man tsvmm' is the same.",
+    "'tsvmm --help disk' explains --disk and its keys, 'tsvmm --help all' everything; 'tsvmm --man' is the manual page.",
     'OPTIONS are key=value,key=value; OPTIONS... may be several. Sizes are bytes, or take K, M or G. Quotes protect',
     'commas. Where a terminal is the console, Ctrl-A x ends the VM, and Ctrl-A Ctrl-A is a Ctrl-A for the guest.',
     'Exit codes: 0 for an orderly end; 1 if a value is refused, the VM cannot start or a vCPU fails; 2 if an option',

@@ -65,7 +65,7 @@ const examples: Readonly<Record<string, string>> = {
   net: 'user,forward=[tcp:2222:22]',
   vsock: 'cid=3,socket=/run/vm.vsock',
   pmem: 'file=data.img,discard_writes=on',
-  console: 'off --serial tty',
+  console: 'tty,log=console.log',
   serial: 'file=serial.log',
   'debug-console': 'file=debug.log,iobase=0x402',
   'api-socket': 'path=/run/vm.sock',
