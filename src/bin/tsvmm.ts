@@ -38,8 +38,7 @@ async function main(args: readonly string[]): Promise<void> {
   try {
     code = (await subcommand(args)) ?? (await machine(args));
   } catch (error) {
-    const [word = ''] = args;
-    code = await fail(error, /^\w/.test(word) ? `tsvmm ${word} --help` : 'tsvmm --help');
+    code = await fail(error, args[0]);
   }
   await stderr.close();
   process.exit(code);
@@ -47,10 +46,10 @@ async function main(args: readonly string[]): Promise<void> {
 
 /**
  * Says why, and what to write instead where that is known.
- * @param help the command that explains the options
+ * @param word the first of the command line: a subcommand has its own help
  * @returns the exit code
  */
-async function fail(error: unknown, help: string): Promise<number> {
+async function fail(error: unknown, word: string | undefined): Promise<number> {
   if (!(error instanceof UsageError) && !(error instanceof ConfigError)) {
     say(describeError(error));
     return EXIT_FAILURE;
@@ -58,7 +57,8 @@ async function fail(error: unknown, help: string): Promise<number> {
   const { advice } = await import('../cli/advice.ts');
   say(error.message + advice(error.subject));
   if (error instanceof ConfigError) return EXIT_FAILURE;
-  say(`try '${help}'`);
+  const { findSubcommand } = await import('../cli/subcommands.ts');
+  say(`try 'tsvmm ${findSubcommand(word) ? `${word} ` : ''}--help'`);
   return EXIT_USAGE;
 }
 

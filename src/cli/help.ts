@@ -2,6 +2,7 @@
 
 import { nearest } from '../config/nearest.ts';
 import { type ManualKey, type ManualOption, manual } from './manual.ts';
+import { subcommandNames } from './subcommands.ts';
 import { UsageError } from './usageError.ts';
 
 const WIDTH = 110;
@@ -53,6 +54,7 @@ function introduction(): string[] {
     '',
     'Usage: tsvmm --kernel PATH [--initramfs PATH] [--cmdline TEXT] [--disk path=PATH] [--net user] ...',
     '       tsvmm --api-socket path=PATH',
+    ...subcommandLines(),
     '',
     'For example:',
     '  tsvmm --kernel vmlinuz --initramfs initrd.img --cmdline "console=hvc0 root=/dev/vda1" \\',
@@ -60,9 +62,15 @@ function introduction(): string[] {
   ];
 }
 
+function subcommandLines(): string[] {
+  const [first = '', ...rest] = wrap(subcommandNames.join(', '), WIDTH - COLUMN - 2);
+  const start = '       tsvmm COMMAND, one of';
+  return [`${start.padEnd(COLUMN)} ${first}`, ...rest.map((line) => ' '.repeat(COLUMN + 1) + line)];
+}
+
 function conclusion(): string[] {
   return [
-    "'tsvmm --help disk' explains --disk and its keys, 'tsvmm --help all' everything; 'tsvmm --man' is the manual page.",
+    "'tsvmm --help disk' explains --disk and its keys, '--help all' everything; '--man' is the manual page.",
     'OPTIONS are key=value,key=value; OPTIONS... may be several. Sizes are bytes, or take K, M or G. Quotes protect',
     'commas. Where a terminal is the console, Ctrl-A x ends the VM, and Ctrl-A Ctrl-A is a Ctrl-A for the guest.',
     'Exit codes: 0 for an orderly end; 1 if a value is refused, the VM cannot start or a vCPU fails; 2 if an option',

@@ -26,6 +26,8 @@ const subcommands: Readonly<Record<string, Subcommand>> = {
   events: vmCommand('events'),
 };
 
+export const subcommandNames: readonly string[] = Object.keys(subcommands);
+
 export function findSubcommand(word: string | undefined): Subcommand | undefined {
   return word !== undefined && Object.hasOwn(subcommands, word) ? subcommands[word] : undefined;
 }

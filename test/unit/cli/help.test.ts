@@ -4,6 +4,7 @@ import { flagShape, processFlags, vmFlags } from '../../../src/cli/flags.ts';
 import { helpText } from '../../../src/cli/help.ts';
 import { manual } from '../../../src/cli/manual.ts';
 import { optionKeys } from '../../../src/cli/schemaOptions.ts';
+import { subcommandNames } from '../../../src/cli/subcommands.ts';
 import { UsageError } from '../../../src/cli/usageError.ts';
 
 const options = manual().flatMap((group) => group.options);
@@ -69,6 +70,7 @@ describe('help', () => {
   it('says what the exit codes are', () => {
     expect(overview).toContain('0 for an orderly end; 1 if a value is refused');
     expect(overview).toContain('Ctrl-A x ends the VM');
+    for (const name of subcommandNames) expect(overview).toMatch(new RegExp(`COMMAND[^:]*\\b${name}\\b`));
   });
 
   it('fits a terminal of 110 columns', () => {
