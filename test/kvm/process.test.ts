@@ -196,7 +196,7 @@ test('a disk in use is refused', async () => {
 
 test('a KVM that gives up on an instruction is told in one sentence', async () => {
   const vmm = startGuest({ cmdline: 'run=unemulatable' });
-  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+  expect(await vmm.exit()).toEqual({ code: 1, signal: null });
   expect(vmm.stderr.trim().split('\n')).toHaveLength(1);
   expect(vmm.stderr).toMatch(/vCPU 0 .*(hardware virtualization|internal)/);
 });
