@@ -113,9 +113,8 @@ function placeOfKey(shape: ObjectShape, key: string): Place | undefined {
   for (const name in shape.fields) {
     const field = shape.fields[name] as Field;
     if (optionKey(name, field) === key || field.alias === key) return { path: [], shape, name };
-    const path = field.memberKeys?.[key];
-    if (path === undefined) continue;
-    const [object, member] = path;
+    if (!field.memberKeys || !Object.hasOwn(field.memberKeys, key)) continue;
+    const [object, member] = field.memberKeys[key] as readonly [string, string];
     const inner = (field as ObjectShape).fields[object] as ObjectShape;
     return { path: [name, object], shape: inner, name: member };
   }
@@ -214,7 +213,7 @@ function parseFwCfgItems(text: string): RawObject {
 export function consoleFromOptions(shape: ObjectShape, flag: string, text: string): RawObject {
   const object: RawObject = {};
   for (const { key, value } of readOptions(flag, text)) {
-    const mode = consoleModes[key];
+    const mode = Object.hasOwn(consoleModes, key) ? consoleModes[key] : undefined;
     const takesPath = mode === 'File' || (mode === 'Socket' && shape.name === 'SerialConfig');
     if (mode !== undefined && value === undefined && mode !== 'File' && mode !== 'Socket') {
       object.mode = mode;

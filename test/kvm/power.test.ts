@@ -59,9 +59,10 @@ test('a hundred resets leave nothing behind', async () => {
     await vmm.waitFor('done 1');
     return vmm;
   };
-  const few = await resetting(2);
+  // Both long enough for the warning, which opens stderr.
+  const few = await resetting(20);
   await calmsDown(few.pid);
-  expect(few.stderr).toBe('');
+
   const many = await resetting(100);
   expect(many.stderr).toMatch(
     /^tsvmm: warning: The guest resets itself again and again, [\d.]+ times a second, by the keyboard controller[^\n]*\n$/,

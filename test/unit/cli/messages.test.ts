@@ -143,6 +143,9 @@ const values: readonly Row[] = [
   ],
   ['--serial stdio', '--serial: "stdio" is none of off, null, pty, tty, file=PATH, socket=PATH', 1],
   ['--serial file', '--serial: "file" is none of off, null, pty, tty, file=PATH, socket=PATH', 1],
+  ['--net toString', '--net: unknown option "toString": write tap=toString if that is what is meant', 1],
+  ['--disk constructor=1', '--disk: unknown option "constructor"', 1],
+  ['--serial valueOf', '--serial: "valueOf" is none of off, null, pty, tty, file=PATH, socket=PATH', 1],
   ['--serial tty', '', 0],
   ['--console socket=s', '--console: "socket=s" is none of off, null, pty, tty, file=PATH', 1],
   [

@@ -90,7 +90,7 @@ describe('anything else is refused with a sentence', () => {
   it('as an option string', () => {
     const keys = [...new Set(optionFlags.flatMap(([, flag]) => optionKeys(flagShape(flag))))];
     const piece = fc.oneof(
-      fc.constantFrom(...keys, ...',=[]"@:-', 'on', 'off', '0', '1-3', '[0@1]', '4K', '0x1'),
+      fc.constantFrom(...keys, ...',=[]"@:-', 'on', 'off', '0', '1-3', '[0@1]', '4K', '0x1', 'valueOf'),
       fc.string({ maxLength: 4 }),
     );
     const texts = fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.join(''));
@@ -105,7 +105,20 @@ describe('anything else is refused with a sentence', () => {
   it('as a command line', () => {
     const flags = [...Object.keys(vmFlags), ...Object.keys(processFlags)].map((name) => `--${name}`);
     const word = fc.oneof(
-      fc.constantFrom(...flags, '-v', '-V', '-h', '-', '--', 'path=/a', 'size=1G', 'off', '/k'),
+      fc.constantFrom(
+        ...flags,
+        'toString',
+        'constructor=x',
+        '-v',
+        '-V',
+        '-h',
+        '-',
+        '--',
+        'path=/a',
+        'size=1G',
+        'off',
+        '/k',
+      ),
       fc.string({ maxLength: 8 }),
     );
     fc.assert(
