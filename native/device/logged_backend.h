@@ -3,8 +3,8 @@
 #include <memory>
 #include <span>
 
+#include "core/host_output.h"
 #include "device/char_backend.h"
-#include "device/host_output.h"
 
 namespace tsvmm {
 

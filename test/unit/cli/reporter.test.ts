@@ -102,10 +102,10 @@ describe('the log', () => {
   });
 
   it('has lines of the form that was asked for', () => {
-    const options = { logFile: join(folder, 'log'), verbosity: 0, noShutdown: false };
-    openReporter({ ...options, logFormat: '{levelchar} {{{msg}}}' }).warn('mind the gap');
+    const logFile = join(folder, 'log');
+    open({ logFile, logFormat: '{levelchar} {{{msg}}}' }).warn('mind the gap');
     expect(lines()).toEqual(['W {mind the gap}', '']);
-    expect(() => openReporter({ ...options, logFormat: '{mesage}' })).toThrow('unknown token {mesage}');
+    expect(() => open({ logFile, logFormat: '{mesage}' })).toThrow('unknown token {mesage}');
   });
 
   it('that cannot be opened is refused', () => {
