@@ -116,7 +116,7 @@ void IoApic::pulse(unsigned pin) noexcept {
 /// (data sheet §3.2.4).
 void IoApic::deliver(unsigned pin) noexcept {
   uint64_t& entry = state_.redirection[pin];
-  if (!pins_[pin] || !pins_[pin]->routed) return;
+  if (!pins_[pin] || !pins_[pin]->routed || !deliverable(entry)) return;
   if (is_level(entry)) {
     if ((entry & kRemoteIrr) != 0) return;
     entry |= kRemoteIrr;
@@ -130,16 +130,20 @@ void IoApic::eoi(uint8_t vector) noexcept {
     uint64_t& entry = state_.redirection[pin];
     if (!is_level(entry) || (entry & kRemoteIrr) == 0 || (entry & kVectorMask) != vector) continue;
     entry &= ~kRemoteIrr;
+    route(pin);
     if ((state_.asserted & 1U << pin) != 0) deliver(pin);
   }
 }
 
-/// Tells the hypervisor what the pin delivers, if that changed: a new route is expensive.
+/// Tells the hypervisor what the pin delivers, if that changed: a new route is expensive. A pin
+/// that is masked while its interrupt is in service keeps its route, without which the hypervisor
+/// would not report the end of it.
 void IoApic::route(unsigned pin) noexcept {
   if (!pins_[pin]) return;
   Pin& target = *pins_[pin];
   const uint64_t entry = state_.redirection[pin];
   if (!deliverable(entry)) {
+    if (target.routed && is_level(entry) && (entry & kRemoteIrr) != 0) return;
     if (target.routed) target.line->clear();
     target.routed = false;
     return;

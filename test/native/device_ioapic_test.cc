@@ -170,6 +170,24 @@ TEST_F(IoApicTest, LevelWaitsForTheMask) {
 }
 
 // Linux's way to end an interrupt of an I/O APIC without an EOI register.
+TEST_F(IoApicTest, MaskedInServiceEndsAllTheSame) {
+  device.pin_line(9);
+  RecordingLine& line = *fabric.lines[9];
+  write_entry(9, kLevel | 0x31);
+  device.set_level(9, true);
+  EXPECT_EQ(line.triggers, 1);
+  write_entry(9, kLevel | kMasked | 0x31);
+  // Without its route the hypervisor would not report the end of it.
+  EXPECT_TRUE(line.message);
+  EXPECT_NE(read_entry(9) & kRemoteIrr, 0U);
+  device.eoi(0x31);
+  EXPECT_EQ(read_entry(9) & kRemoteIrr, 0U);
+  EXPECT_FALSE(line.message);
+  EXPECT_EQ(line.triggers, 1);
+  write_entry(9, kLevel | 0x31);
+  EXPECT_EQ(line.triggers, 2);
+}
+
 TEST_F(IoApicTest, EdgeForAMomentEndsTheInterrupt) {
   InterruptLine& line = device.pin_line(9);
   RecordingLine& kernel = *fabric.lines.at(9);
