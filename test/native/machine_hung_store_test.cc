@@ -1,7 +1,6 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -9,6 +8,7 @@
 
 #include "core/error.h"
 #include "disk_test_support.h"
+#include "host_calls.h"
 #include "machine_fixture.h"
 #include "virtio/block_protocol.h"
 
@@ -19,12 +19,8 @@ using disk_test::TempImage;
 using namespace virtio_test;
 
 /// Files whose store hangs: what writes to them, or makes them durable, comes back when it answers.
-class HungStore {
+class HungStore : public disk_test::HostCalls {
  public:
-  static HungStore& instance() {
-    static HungStore store;
-    return store;
-  }
   void hang(int fd) {
     const std::lock_guard lock(mutex_);
     hung_.insert(inode(fd));
@@ -34,17 +30,23 @@ class HungStore {
     hung_.clear();
     changed_.notify_all();
   }
-  /// Of a system call on `fd`.
-  void pass(int fd) {
-    std::unique_lock lock(mutex_);
-    if (hung_.empty() || !hung_.contains(inode(fd))) return;
-    ++waiting_;
-    changed_.wait(lock, [&] { return !hung_.contains(inode(fd)); });
-    --waiting_;
-  }
+  /// Calls that do not come back.
   int waiting() {
     const std::lock_guard lock(mutex_);
     return waiting_;
+  }
+
+  ssize_t write(int fd, const iovec* pieces, int count, off_t offset, int flags) override {
+    pass(fd);
+    return HostCalls::write(fd, pieces, count, offset, flags);
+  }
+  int sync(int fd) override {
+    pass(fd);
+    return HostCalls::sync(fd);
+  }
+  int resize(int fd, off_t size) override {
+    pass(fd);
+    return HostCalls::resize(fd, size);
   }
 
  private:
@@ -52,37 +54,19 @@ class HungStore {
     struct stat info {};
     return ::fstat(fd, &info) == 0 ? info.st_ino : 0;
   }
+  void pass(int fd) {
+    std::unique_lock lock(mutex_);
+    if (hung_.empty() || !hung_.contains(inode(fd))) return;
+    ++waiting_;
+    changed_.wait(lock, [&] { return !hung_.contains(inode(fd)); });
+    --waiting_;
+  }
+
   std::mutex mutex_;
   std::condition_variable changed_;
   std::set<ino_t> hung_;
   int waiting_ = 0;
 };
-
-}  // namespace
-}  // namespace tsvmm::machine_test
-
-// In place of the C library's, for all of the test program.
-extern "C" {
-ssize_t pwritev2(int fd, const iovec* pieces, int count, off_t offset, int flags) {
-  tsvmm::machine_test::HungStore::instance().pass(fd);
-  return ::syscall(SYS_pwritev2, fd, pieces, count, offset, 0, flags);
-}
-int fdatasync(int fd) {
-  tsvmm::machine_test::HungStore::instance().pass(fd);
-  return static_cast<int>(::syscall(SYS_fdatasync, fd));
-}
-int fsync(int fd) {
-  tsvmm::machine_test::HungStore::instance().pass(fd);
-  return static_cast<int>(::syscall(SYS_fsync, fd));
-}
-int ftruncate(int fd, off_t size) noexcept {
-  tsvmm::machine_test::HungStore::instance().pass(fd);
-  return static_cast<int>(::syscall(SYS_ftruncate, fd, size));
-}
-}
-
-namespace tsvmm::machine_test {
-namespace {
 
 constexpr GuestAddress kRings = 0x10000;
 constexpr GuestAddress kHeader = 0x20000;
@@ -112,7 +96,7 @@ class HungStoreTest : public MachineTest {
     machine->boot(std::move(boot));
   }
   void TearDown() override {
-    HungStore::instance().answer();
+    store.answer();
     machine.reset();
     EXPECT_TRUE(eventually([] { return threads_named("machine-remains") == 0; }));
   }
@@ -156,12 +140,13 @@ class HungStoreTest : public MachineTest {
   }
   void fill_data(uint8_t value) { std::ranges::fill(memory->slice(kData, 512).value(), value); }
   bool hangs() {
-    return eventually([] { return HungStore::instance().waiting() == 1; });
+    return eventually([&] { return store.waiting() == 1; });
   }
   bool served(unsigned slot, uint16_t count) {
     return eventually([&] { return queue(slot).used_index() == count; });
   }
 
+  HungStore store;
   TempImage file{1 << 20};
   TempImage other{1 << 20};
   UniqueFd pmem_file = [] {
@@ -175,14 +160,14 @@ class HungStoreTest : public MachineTest {
 TEST_F(HungStoreTest, APauseFailsWithTheDisksNameAndTheGuestGoesOn) {
   activate(kDisk);
   activate(kOtherDisk);
-  HungStore::instance().hang(file.fd());
+  store.hang(file.fd());
   write_sector(kDisk);
   ASSERT_TRUE(hangs());
   EXPECT_EQ(code_of([&] { machine->pause(kShort); }), "ETIMEDOUT");
   EXPECT_EQ(message, "_disk1: the disk does not answer");
   write_sector(kOtherDisk);
   EXPECT_TRUE(served(kOtherDisk, 1)) << "nobody else waits";
-  HungStore::instance().answer();
+  store.answer();
   EXPECT_TRUE(served(kDisk, 1));
   machine->pause();
   machine->resume();
@@ -192,7 +177,7 @@ TEST_F(HungStoreTest, APauseFailsWithTheDisksNameAndTheGuestGoesOn) {
 
 TEST_F(HungStoreTest, AResetInFlightHoldsNeitherItsVcpuNorAPauseForEver) {
   activate(kDisk);
-  HungStore::instance().hang(file.fd());
+  store.hang(file.fd());
   write_sector(kDisk);
   ASSERT_TRUE(hangs());
   uint8_t status = 0;
@@ -204,7 +189,7 @@ TEST_F(HungStoreTest, AResetInFlightHoldsNeitherItsVcpuNorAPauseForEver) {
   EXPECT_EQ(status, 15) << "until nothing is in flight";
   EXPECT_EQ(code_of([&] { machine->pause(kShort); }), "ETIMEDOUT");
   EXPECT_EQ(message, "_disk1: the disk does not answer");
-  HungStore::instance().answer();
+  store.answer();
   EXPECT_TRUE(eventually([&] {
     guest.run(
         1, [&](AccessHandler& devices) { status = VcpuDriver(devices, bar_of(kDisk))->status(); });
@@ -218,7 +203,7 @@ TEST_F(HungStoreTest, TheEndNamesTheDiskAndKeepsWhatItUses) {
   activate(kDisk);
   activate(kOtherDisk);
   fill_data(0x5a);
-  HungStore::instance().hang(file.fd());
+  store.hang(file.fd());
   write_sector(kDisk);
   ASSERT_TRUE(hangs());
   const auto before = open_descriptors_of(other.fd());
@@ -228,7 +213,7 @@ TEST_F(HungStoreTest, TheEndNamesTheDiskAndKeepsWhatItUses) {
   EXPECT_EQ(open_descriptors_of(other.fd()), before - 1) << "the other disk is closed";
   EXPECT_EQ(open_descriptors_of(file.fd()), 2u);
   machine.reset();
-  HungStore::instance().answer();
+  store.answer();
   EXPECT_TRUE(eventually([&] { return open_descriptors_of(file.fd()) == 1; }));
   // What was in flight came from guest memory, which was still there.
   EXPECT_EQ(file.read(0, 512), std::vector<uint8_t>(512, 0x5a));
@@ -237,31 +222,31 @@ TEST_F(HungStoreTest, TheEndNamesTheDiskAndKeepsWhatItUses) {
 TEST_F(HungStoreTest, TheEndOfAPausedMachineIsTheSame) {
   activate(kDisk);
   machine->pause();
-  HungStore::instance().hang(file.fd());
+  store.hang(file.fd());
   machine->destroy(kTestPatience);
   EXPECT_EQ(open_descriptors_of(file.fd()), 1u) << "nothing was in flight";
 }
 
 TEST_F(HungStoreTest, PersistentMemoryThatDoesNotBecomeDurable) {
   activate(kPmem);
-  HungStore::instance().hang(pmem_file.get());
+  store.hang(pmem_file.get());
   flush_pmem();
   ASSERT_TRUE(hangs());
   EXPECT_EQ(code_of([&] { machine->pause(kShort); }), "ETIMEDOUT");
   EXPECT_EQ(message, "_pmem3: the file of the persistent memory does not answer");
   EXPECT_EQ(code_of([&] { machine->destroy(kShort); }), "ETIMEDOUT");
-  HungStore::instance().answer();
+  store.answer();
   EXPECT_TRUE(eventually([&] { return open_descriptors_of(pmem_file.get()) == 1; }));
 }
 
 TEST_F(HungStoreTest, AChangeOfSizeThatDoesNotEnd) {
   activate(kDisk);
-  HungStore::instance().hang(file.fd());
+  store.hang(file.fd());
   EXPECT_EQ(code_of([&] { machine->resize_disk("_disk1", 2 << 20, kShort); }), "ETIMEDOUT");
   EXPECT_EQ(message, "_disk1: the disk does not answer");
   EXPECT_EQ(code_of([&] { machine->resize_disk("_disk2", 2 << 20); }), "");
   EXPECT_EQ(code_of([&] { machine->pause(kShort); }), "ETIMEDOUT");
-  HungStore::instance().answer();
+  store.answer();
   EXPECT_TRUE(eventually([&] { return file.size() == 2 << 20; }));
   machine->pause();
   machine->resume();
