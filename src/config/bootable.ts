@@ -49,6 +49,6 @@ function checkCpus(cpus: CpusConfig): void {
 }
 
 /** Zones that are alike are no different from plain memory. */
-function checkZones({ zones = [] }: MemoryConfig): void {
-  if (!isUniform(zones)) throw unsupported('Memory zones that differ');
+function checkZones({ zones }: MemoryConfig): void {
+  if (zones && !isUniform(zones)) throw unsupported('Memory zones that differ');
 }

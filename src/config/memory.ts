@@ -1,7 +1,7 @@
 /** Guest memory: one piece, or zones that together are all of it. */
 import { U32 } from './limits.ts';
 import { invalid, isPowerOfTwo } from './rules.ts';
-import type { Infer } from './schema.ts';
+import { type Infer, once } from './schema.ts';
 
 export const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
 const PAGE_SIZE = 4096;
@@ -16,17 +16,29 @@ const backing = {
   reserve: { type: 'boolean', default: false, help: 'Reserve swap space for the mapping' },
 } as const;
 
+const memoryZoneFields = once(
+  () =>
+    ({
+      id: { type: 'string', required: true, help: 'What NUMA nodes and resizing call the zone' },
+      size: { type: 'integer', size: true, required: true, help: 'Memory in the zone' },
+      file: { type: 'string', unsupported: true, help: 'File or folder that backs the zone' },
+      ...backing,
+      host_numa_node: { type: 'integer', max: U32, unsupported: true, help: 'NUMA node of the host' },
+      hotplug_size: { type: 'integer', size: true, help: 'Memory that can be added later' },
+      hotplugged_size: {
+        type: 'integer',
+        size: true,
+        unsupported: true,
+        help: 'Memory added from the start',
+      },
+    }) as const,
+);
+
 export const memoryZoneConfig = {
   type: 'object',
   name: 'MemoryZoneConfig',
-  fields: {
-    id: { type: 'string', required: true, help: 'What NUMA nodes and resizing call the zone' },
-    size: { type: 'integer', size: true, required: true, help: 'Memory in the zone' },
-    file: { type: 'string', unsupported: true, help: 'File or folder that backs the zone' },
-    ...backing,
-    host_numa_node: { type: 'integer', max: U32, unsupported: true, help: 'NUMA node of the host' },
-    hotplug_size: { type: 'integer', size: true, help: 'Memory that can be added later' },
-    hotplugged_size: { type: 'integer', size: true, unsupported: true, help: 'Memory added from the start' },
+  get fields() {
+    return memoryZoneFields();
   },
 } as const;
 
@@ -75,8 +87,12 @@ export function memorySize({ size, zones = [] }: MemoryConfig): number {
 
 /** Whether other processes can map the guest's memory. */
 export function isShared(memory: MemoryConfig): boolean {
-  const parts: readonly Backing[] = memory.zones?.length ? memory.zones : [memory];
-  return parts.every(({ shared, hugepages }) => shared || hugepages);
+  if (!memory.zones?.length) return isMappable(memory);
+  return memory.zones.every(isMappable);
+}
+
+function isMappable({ shared, hugepages }: Backing): boolean {
+  return shared || hugepages;
 }
 
 export function isUniform(zones: readonly MemoryZoneConfig[]): boolean {

@@ -1,7 +1,7 @@
 /** NUMA nodes that the guest is to see. */
 import { U8, U16, U32 } from './limits.ts';
 import { invalid } from './rules.ts';
-import type { Infer } from './schema.ts';
+import { type Infer, once } from './schema.ts';
 
 const numaDistance = {
   type: 'object',
@@ -12,16 +12,23 @@ const numaDistance = {
   },
 } as const;
 
+const numaFields = once(
+  () =>
+    ({
+      guest_numa_id: { type: 'integer', max: U32, required: true, help: 'Number of the node' },
+      cpus: { type: 'array', items: { type: 'integer', max: U32 }, help: 'vCPUs in the node' },
+      distances: { type: 'array', items: numaDistance, help: 'Distances to others, [node@distance,...]' },
+      memory_zones: { type: 'array', items: { type: 'string' }, help: 'Memory zones in the node' },
+      pci_segments: { type: 'array', items: { type: 'integer', max: U16 }, help: 'PCI segments in the node' },
+      device_id: { type: 'string', help: 'Device that is a node without memory and vCPUs' },
+    }) as const,
+);
+
 export const numaConfig = {
   type: 'object',
   name: 'NumaConfig',
-  fields: {
-    guest_numa_id: { type: 'integer', max: U32, required: true, help: 'Number of the node' },
-    cpus: { type: 'array', items: { type: 'integer', max: U32 }, help: 'vCPUs in the node' },
-    distances: { type: 'array', items: numaDistance, help: 'Distances to others, [node@distance,...]' },
-    memory_zones: { type: 'array', items: { type: 'string' }, help: 'Memory zones in the node' },
-    pci_segments: { type: 'array', items: { type: 'integer', max: U16 }, help: 'PCI segments in the node' },
-    device_id: { type: 'string', help: 'Device that is a node without memory and vCPUs' },
+  get fields() {
+    return numaFields();
   },
 } as const;
 

@@ -1,6 +1,6 @@
 /** What the guest boots, and what its firmware is told. */
 import { invalid } from './rules.ts';
-import type { Infer } from './schema.ts';
+import { type Infer, once } from './schema.ts';
 
 const fwCfgItem = {
   type: 'object',
@@ -12,21 +12,30 @@ const fwCfgItem = {
   },
 } as const;
 
+const fwCfgFields = once(
+  () =>
+    ({
+      e820: { type: 'boolean', default: true, help: 'Pass the memory map' },
+      kernel: { type: 'boolean', default: true, help: 'Pass the kernel' },
+      cmdline: { type: 'boolean', default: true, help: 'Pass the command line' },
+      initramfs: { type: 'boolean', default: true, help: 'Pass the initramfs' },
+      acpi_tables: { type: 'boolean', default: true, cli: 'acpi_table', help: 'Pass ACPI tables' },
+      items: {
+        type: 'object',
+        name: 'FwCfgItemList',
+        fields: { item_list: { type: 'array', items: fwCfgItem, required: true } },
+        help: 'More items, [name=N,file=PATH:name=N,string=TEXT]',
+      },
+    }) as const,
+);
+
 export const fwCfgConfig = {
   type: 'object',
   name: 'FwCfgConfig',
-  fields: {
-    e820: { type: 'boolean', default: true, help: 'Pass the memory map' },
-    kernel: { type: 'boolean', default: true, help: 'Pass the kernel' },
-    cmdline: { type: 'boolean', default: true, help: 'Pass the command line' },
-    initramfs: { type: 'boolean', default: true, help: 'Pass the initramfs' },
-    acpi_tables: { type: 'boolean', default: true, cli: 'acpi_table', help: 'Pass ACPI tables' },
-    items: {
-      type: 'object',
-      name: 'FwCfgItemList',
-      fields: { item_list: { type: 'array', items: fwCfgItem, required: true } },
-      help: 'More items, [name=N,file=PATH:name=N,string=TEXT]',
-    },
+  unsupported: true,
+  help: 'What the fw_cfg device offers',
+  get fields() {
+    return fwCfgFields();
   },
 } as const;
 
@@ -40,7 +49,7 @@ export const payloadConfig = {
     initramfs: { type: 'string', help: 'Initial RAM file system' },
     igvm: { type: 'string', unsupported: true, help: 'IGVM image to boot' },
     host_data: { type: 'string', unsupported: true, help: 'Host data of a SEV-SNP guest, 64 hex digits' },
-    fw_cfg_config: { ...fwCfgConfig, unsupported: true, help: 'What the fw_cfg device offers' },
+    fw_cfg_config: fwCfgConfig,
   },
 } as const;
 

@@ -1,54 +1,69 @@
 /** What concerns the whole machine: PCI segments, IOMMU, SMBIOS strings. */
 import { MAX_FD, U8, U16, U32 } from './limits.ts';
 import { invalid } from './rules.ts';
-import type { Infer } from './schema.ts';
+import { type Infer, once } from './schema.ts';
 
 export const MAX_PCI_SEGMENTS = 96;
 const MAX_IOMMU_ADDRESS_BITS = 64;
 
+const platformFields = once(
+  () =>
+    ({
+      num_pci_segments: { type: 'integer', max: U16, default: 1, help: 'Number of PCI segments, up to 96' },
+      iommu_segments: {
+        type: 'array',
+        items: { type: 'integer', max: U16 },
+        unsupported: true,
+        help: 'PCI segments behind a virtual IOMMU',
+      },
+      iommu_address_width_bits: {
+        type: 'integer',
+        max: U8,
+        default: 64,
+        cli: 'iommu_address_width',
+        help: 'Bits of the addresses that a virtual IOMMU translates',
+      },
+      iommufd: { type: 'boolean', default: false, help: 'Use iommufd for devices of the host' },
+      iommufd_fd: { type: 'integer', max: MAX_FD, help: 'Inherited descriptor of /dev/iommu' },
+      vfio_p2p_dma: { type: 'boolean', default: true, help: 'Map memory of devices for one another' },
+      system_manufacturer: { type: 'string', help: 'SMBIOS manufacturer' },
+      system_product_name: { type: 'string', help: 'SMBIOS product name' },
+      system_version: { type: 'string', help: 'SMBIOS version' },
+      system_serial_number: { type: 'string', alias: 'serial_number', help: 'SMBIOS serial number' },
+      system_uuid: { type: 'string', alias: 'uuid', help: 'SMBIOS UUID' },
+      system_sku_number: { type: 'string', help: 'SMBIOS SKU number' },
+      system_family: { type: 'string', help: 'SMBIOS family' },
+      chassis_asset_tag: { type: 'string', help: 'SMBIOS chassis asset tag' },
+      oem_strings: { type: 'array', items: { type: 'string' }, help: 'SMBIOS OEM strings' },
+      tdx: { type: 'boolean', default: false, unsupported: true, help: 'Run as an Intel TDX guest' },
+      sev_snp: { type: 'boolean', default: false, unsupported: true, help: 'Run as an AMD SEV-SNP guest' },
+    }) as const,
+);
+
 export const platformConfig = {
   type: 'object',
   name: 'PlatformConfig',
-  fields: {
-    num_pci_segments: { type: 'integer', max: U16, default: 1, help: 'Number of PCI segments, up to 96' },
-    iommu_segments: {
-      type: 'array',
-      items: { type: 'integer', max: U16 },
-      unsupported: true,
-      help: 'PCI segments behind a virtual IOMMU',
-    },
-    iommu_address_width_bits: {
-      type: 'integer',
-      max: U8,
-      default: 64,
-      cli: 'iommu_address_width',
-      help: 'Bits of the addresses that a virtual IOMMU translates',
-    },
-    iommufd: { type: 'boolean', default: false, help: 'Use iommufd for devices of the host' },
-    iommufd_fd: { type: 'integer', max: MAX_FD, help: 'Inherited descriptor of /dev/iommu' },
-    vfio_p2p_dma: { type: 'boolean', default: true, help: 'Map memory of devices for one another' },
-    system_manufacturer: { type: 'string', help: 'SMBIOS manufacturer' },
-    system_product_name: { type: 'string', help: 'SMBIOS product name' },
-    system_version: { type: 'string', help: 'SMBIOS version' },
-    system_serial_number: { type: 'string', alias: 'serial_number', help: 'SMBIOS serial number' },
-    system_uuid: { type: 'string', alias: 'uuid', help: 'SMBIOS UUID' },
-    system_sku_number: { type: 'string', help: 'SMBIOS SKU number' },
-    system_family: { type: 'string', help: 'SMBIOS family' },
-    chassis_asset_tag: { type: 'string', help: 'SMBIOS chassis asset tag' },
-    oem_strings: { type: 'array', items: { type: 'string' }, help: 'SMBIOS OEM strings' },
-    tdx: { type: 'boolean', default: false, unsupported: true, help: 'Run as an Intel TDX guest' },
-    sev_snp: { type: 'boolean', default: false, unsupported: true, help: 'Run as an AMD SEV-SNP guest' },
+  help: 'Platform and SMBIOS strings',
+  get fields() {
+    return platformFields();
   },
 } as const;
 
 /** How much of the address space a segment gets. */
+const pciSegmentFields = once(
+  () =>
+    ({
+      pci_segment: { type: 'integer', max: U16, default: 0, help: 'Number of the segment' },
+      mmio32_aperture_weight: { type: 'integer', max: U32, default: 1, help: 'Its share below 4 GiB' },
+      mmio64_aperture_weight: { type: 'integer', max: U32, default: 1, help: 'Its share above 4 GiB' },
+    }) as const,
+);
+
 export const pciSegmentConfig = {
   type: 'object',
   name: 'PciSegmentConfig',
-  fields: {
-    pci_segment: { type: 'integer', max: U16, default: 0, help: 'Number of the segment' },
-    mmio32_aperture_weight: { type: 'integer', max: U32, default: 1, help: 'Its share below 4 GiB' },
-    mmio64_aperture_weight: { type: 'integer', max: U32, default: 1, help: 'Its share above 4 GiB' },
+  get fields() {
+    return pciSegmentFields();
   },
 } as const;
 

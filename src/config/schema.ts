@@ -3,8 +3,18 @@
  *
  * TypeScript types (`Infer`), JSON decoding (`decode.ts`), command-line options (`../cli/`) and the OpenAPI document
  * (`openApi.ts`) are all read from the same literals. Nothing is built or compiled when a module that holds schemas is
- * loaded: on the start path of a VM every microsecond counts.
+ * loaded, and the fields of what most VMs do not have are made when they are first asked for (`once`): on the start path of
+ * a VM every microsecond counts.
  */
+
+/** What `make` returns, made at the first call. */
+export function once<T>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}
 
 /** What a value is, apart from whether it must be there. */
 export type Shape =

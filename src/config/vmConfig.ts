@@ -88,7 +88,7 @@ export const vmConfig = {
     disks: { type: 'array', items: diskConfig, help: 'Disks (virtio-block)' },
     net: { type: 'array', items: netConfig, help: 'Network devices (virtio-net)' },
     rng: { ...rngConfig, default: { src: '/dev/urandom' }, help: 'Entropy device (virtio-rng)' },
-    balloon: { ...balloonConfig, help: 'Memory balloon (virtio-balloon)' },
+    balloon: balloonConfig,
     generic_vhost_user: {
       type: 'array',
       items: genericVhostUserConfig,
@@ -108,7 +108,7 @@ export const vmConfig = {
       help: 'Devices that other processes are (vfio-user)',
     },
     vdpa: { type: 'array', items: vdpaConfig, unsupported: true, help: 'vDPA devices of the host' },
-    vsock: { ...vsockConfig, help: 'Sockets between guest and host (virtio-vsock)' },
+    vsock: vsockConfig,
     pvpanic: { type: 'boolean', default: false, help: 'Let the guest tell when its kernel fails' },
     iommu: { type: 'boolean', default: false, help: 'Add a virtual IOMMU' },
     numa: { type: 'array', items: numaConfig, help: 'NUMA nodes of the guest' },
@@ -116,7 +116,7 @@ export const vmConfig = {
     rtc: { ...rtcConfig, help: 'Clock for the guest to read (virtio-rtc)' },
     gdb: { type: 'boolean', default: false, unsupported: true, help: 'Wait for a debugger' },
     pci_segments: { type: 'array', items: pciSegmentConfig, help: 'Address space of PCI segments' },
-    platform: { ...platformConfig, help: 'Platform and SMBIOS strings' },
+    platform: platformConfig,
     tpm: { ...tpmConfig, unsupported: true, help: 'TPM, served by swtpm' },
     landlock_enable: { type: 'boolean', default: false, unsupported: true, help: 'Sandbox for files' },
     landlock_rules: {

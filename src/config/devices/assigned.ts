@@ -2,36 +2,54 @@
 import { ConfigError } from '../configError.ts';
 import { MAX_FD, U8 } from '../limits.ts';
 import { invalid } from '../rules.ts';
-import type { Infer } from '../schema.ts';
+import { type Infer, once } from '../schema.ts';
 import { pciCommon } from './pci.ts';
 
 /** Of a PCI function (PCI Local Bus 3.0 §6.2.5.1). */
 const LAST_BAR = 5;
 
+const deviceFields = once(
+  () =>
+    ({
+      ...pciCommon,
+      path: { type: 'string', help: 'Folder of the device in sysfs' },
+      fd: {
+        type: 'integer',
+        max: MAX_FD,
+        help: 'Inherited descriptor of the VFIO device, instead of a path',
+      },
+      x_nv_gpudirect_clique: { type: 'integer', max: U8, help: 'NVIDIA GPUDirect clique' },
+      x_exclude_mmap_bars: {
+        type: 'array',
+        items: { type: 'integer', max: U8 },
+        help: 'BARs that are not mapped into the guest, 0 to 5',
+      },
+    }) as const,
+);
+
 export const deviceConfig = {
   type: 'object',
   name: 'DeviceConfig',
   mainKey: 'path',
-  fields: {
-    ...pciCommon,
-    path: { type: 'string', help: 'Folder of the device in sysfs' },
-    fd: { type: 'integer', max: MAX_FD, help: 'Inherited descriptor of the VFIO device, instead of a path' },
-    x_nv_gpudirect_clique: { type: 'integer', max: U8, help: 'NVIDIA GPUDirect clique' },
-    x_exclude_mmap_bars: {
-      type: 'array',
-      items: { type: 'integer', max: U8 },
-      help: 'BARs that are not mapped into the guest, 0 to 5',
-    },
+  get fields() {
+    return deviceFields();
   },
 } as const;
+
+const userDeviceFields = once(
+  () =>
+    ({
+      ...pciCommon,
+      socket: { type: 'string', required: true, help: 'UNIX socket of the vfio-user server' },
+    }) as const,
+);
 
 export const userDeviceConfig = {
   type: 'object',
   name: 'UserDeviceConfig',
   mainKey: 'socket',
-  fields: {
-    ...pciCommon,
-    socket: { type: 'string', required: true, help: 'UNIX socket of the vfio-user server' },
+  get fields() {
+    return userDeviceFields();
   },
 } as const;
 

@@ -1,25 +1,33 @@
 /** The memory balloon (virtio-balloon). */
 import { invalid } from '../rules.ts';
-import type { Infer } from '../schema.ts';
+import { type Infer, once } from '../schema.ts';
 import { pciCommon } from './pci.ts';
+
+const balloonFields = once(
+  () =>
+    ({
+      ...pciCommon,
+      size: { type: 'integer', size: true, required: true, help: 'Memory that the guest is to give up' },
+      deflate_on_oom: {
+        type: 'boolean',
+        default: false,
+        help: 'The guest may take memory back when it runs out',
+      },
+      free_page_reporting: {
+        type: 'boolean',
+        default: false,
+        help: 'Take memory that the guest does not use',
+      },
+    }) as const,
+);
 
 export const balloonConfig = {
   type: 'object',
   name: 'BalloonConfig',
   mainKey: 'size',
-  fields: {
-    ...pciCommon,
-    size: { type: 'integer', size: true, required: true, help: 'Memory that the guest is to give up' },
-    deflate_on_oom: {
-      type: 'boolean',
-      default: false,
-      help: 'The guest may take memory back when it runs out',
-    },
-    free_page_reporting: {
-      type: 'boolean',
-      default: false,
-      help: 'Take memory that the guest does not use',
-    },
+  help: 'Memory balloon (virtio-balloon)',
+  get fields() {
+    return balloonFields();
   },
 } as const;
 

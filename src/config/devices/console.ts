@@ -55,16 +55,15 @@ export function validateConsoles(config: Consoles): void {
     const { mode, file } = named[name as keyof typeof named];
     if (mode === 'File' && !file) throw invalid(`${name} in mode File needs a file`);
   }
-  for (const [name, { mode, log: path }] of [
-    ['serial', serial],
-    ['console', virtioConsole],
-  ] as const) {
-    if (path === undefined) continue;
-    if (path === '') throw invalid(`${name}.log needs a path`);
-    if (mode === 'Tty' || mode === 'Pty' || mode === 'Socket') continue;
-    throw invalid(`${name} in mode ${mode} has no log: it goes beside a terminal, a pty or a socket`);
-  }
+  if (serial.log !== undefined) validateLog('serial', serial.mode, serial.log);
+  if (virtioConsole.log !== undefined) validateLog('console', virtioConsole.mode, virtioConsole.log);
   if (serial.mode === 'Socket' && !serial.socket) throw invalid('serial in mode Socket needs a socket');
   if (virtioConsole.mode === 'Socket') throw unsupported('console in mode Socket');
   if (debug.mode === 'Socket') throw unsupported('debug_console in mode Socket');
+}
+
+function validateLog(name: string, mode: ConsoleMode, path: string): void {
+  if (path === '') throw invalid(`${name}.log needs a path`);
+  if (mode === 'Tty' || mode === 'Pty' || mode === 'Socket') return;
+  throw invalid(`${name} in mode ${mode} has no log: it goes beside a terminal, a pty or a socket`);
 }

@@ -1,7 +1,7 @@
 /** Disks (virtio-block). */
 import { U16, U32 } from '../limits.ts';
 import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../rules.ts';
-import type { Infer } from '../schema.ts';
+import { type Infer, once } from '../schema.ts';
 import { pciCommon } from './pci.ts';
 import { rateLimiterField } from './rateLimiter.ts';
 import { validateVhostUser } from './vhostUser.ts';
@@ -9,64 +9,72 @@ import { validateVhostUser } from './vhostUser.ts';
 /** What GET_ID has room for (virtio 1.2 §5.2.6.1). */
 const MAX_SERIAL_BYTES = 20;
 
-const queueAffinity = {
-  type: 'object',
-  name: 'VirtQueueAffinity',
-  fields: {
-    queue_index: { type: 'integer', max: U16, required: true },
-    host_cpus: { type: 'array', items: { type: 'integer', max: U32 }, required: true },
-  },
-} as const;
+const diskFields = once(
+  () =>
+    ({
+      ...pciCommon,
+      path: { type: 'string', help: 'Disk image or block device' },
+      readonly: { type: 'boolean', default: false, help: 'Refuse writes' },
+      direct: { type: 'boolean', default: false, help: 'Bypass the host page cache (O_DIRECT)' },
+      num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues, at most one per vCPU' },
+      queue_size: { type: 'integer', max: U16, default: 128, help: 'Descriptors in a queue, a power of two' },
+      vhost_user: { type: 'boolean', default: false, unsupported: true, help: 'Served by vhost-user' },
+      vhost_socket: { type: 'string', cli: 'socket', help: 'UNIX socket of a vhost-user back end' },
+      rate_limiter_config: rateLimiterField(),
+      rate_limit_group: { type: 'string', help: 'Rate limit group to be a member of' },
+      queue_affinity: {
+        type: 'array',
+        items: {
+          type: 'object',
+          name: 'VirtQueueAffinity',
+          fields: {
+            queue_index: { type: 'integer', max: U16, required: true },
+            host_cpus: { type: 'array', items: { type: 'integer', max: U32 }, required: true },
+          },
+        },
+        help: 'Host CPUs of each queue, [queue@[cpus],...]',
+      },
+      serial: {
+        type: 'string',
+        help: 'Serial number, at most 20 bytes; one made from the path unless given',
+      },
+      backing_files: { type: 'boolean', default: false, help: 'Allow an image to name another one below it' },
+      sparse: { type: 'boolean', default: true, help: 'Let the guest give space back' },
+      image_type: {
+        type: 'enum',
+        values: {
+          Raw: 'raw',
+          Qcow2: 'qcow2',
+          FixedVhd: 'vhd',
+          Vhdx: 'vhdx',
+          FlatVmdk: 'vmdk',
+          Unknown: 'unknown',
+        },
+        default: 'Unknown',
+        help: 'Format of the image, detected unless given',
+      },
+      lock_granularity: {
+        type: 'enum',
+        values: { ByteRange: 'byte-range', Full: 'full' },
+        default: 'ByteRange',
+        help: 'What part of the image is locked',
+      },
+      disable_io_uring: {
+        type: 'boolean',
+        default: false,
+        cli: '_disable_io_uring',
+        help: 'Do without io_uring',
+      },
+      disable_aio: { type: 'boolean', default: false, cli: '_disable_aio', help: 'Do without Linux AIO' },
+    }) as const,
+);
 
 export const diskConfig = {
   type: 'object',
   name: 'DiskConfig',
   mainKey: 'path',
-  fields: {
-    ...pciCommon,
-    path: { type: 'string', help: 'Disk image or block device' },
-    readonly: { type: 'boolean', default: false, help: 'Refuse writes' },
-    direct: { type: 'boolean', default: false, help: 'Bypass the host page cache (O_DIRECT)' },
-    num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues, at most one per vCPU' },
-    queue_size: { type: 'integer', max: U16, default: 128, help: 'Descriptors in a queue, a power of two' },
-    vhost_user: { type: 'boolean', default: false, unsupported: true, help: 'Served by vhost-user' },
-    vhost_socket: { type: 'string', cli: 'socket', help: 'UNIX socket of a vhost-user back end' },
-    rate_limiter_config: rateLimiterField,
-    rate_limit_group: { type: 'string', help: 'Rate limit group to be a member of' },
-    queue_affinity: {
-      type: 'array',
-      items: queueAffinity,
-      help: 'Host CPUs of each queue, [queue@[cpus],...]',
-    },
-    serial: { type: 'string', help: 'Serial number, at most 20 bytes; one made from the path unless given' },
-    backing_files: { type: 'boolean', default: false, help: 'Allow an image to name another one below it' },
-    sparse: { type: 'boolean', default: true, help: 'Let the guest give space back' },
-    image_type: {
-      type: 'enum',
-      values: {
-        Raw: 'raw',
-        Qcow2: 'qcow2',
-        FixedVhd: 'vhd',
-        Vhdx: 'vhdx',
-        FlatVmdk: 'vmdk',
-        Unknown: 'unknown',
-      },
-      default: 'Unknown',
-      help: 'Format of the image, detected unless given',
-    },
-    lock_granularity: {
-      type: 'enum',
-      values: { ByteRange: 'byte-range', Full: 'full' },
-      default: 'ByteRange',
-      help: 'What part of the image is locked',
-    },
-    disable_io_uring: {
-      type: 'boolean',
-      default: false,
-      cli: '_disable_io_uring',
-      help: 'Do without io_uring',
-    },
-    disable_aio: { type: 'boolean', default: false, cli: '_disable_aio', help: 'Do without Linux AIO' },
+  get fields() {
+    return diskFields();
   },
 } as const;
 

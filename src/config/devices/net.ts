@@ -1,7 +1,7 @@
 /** Network devices (virtio-net). */
 import { MAX_FD, U16 } from '../limits.ts';
 import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../rules.ts';
-import type { Infer } from '../schema.ts';
+import { type Infer, once } from '../schema.ts';
 import { pciCommon } from './pci.ts';
 import { rateLimiterField } from './rateLimiter.ts';
 import { parseForward } from './userNetwork.ts';
@@ -15,53 +15,64 @@ const MULTICAST = 1;
 /** IFNAMSIZ less the zero byte. */
 const MAX_NAME_BYTES = 15;
 
+const netFields = once(
+  () =>
+    ({
+      ...pciCommon,
+      tap: { type: 'string', help: 'Tap interface, made if it is not there; a new one unless given' },
+      ip: { type: 'string', help: "Host's address on the tap" },
+      mask: { type: 'string', help: "Network mask of the host's address" },
+      mac: { type: 'string', help: "Guest's MAC address, a random one unless given" },
+      host_mac: { type: 'string', help: "Tap's MAC address" },
+      mtu: {
+        type: 'integer',
+        max: U16,
+        help: 'Largest packet in bytes, set on the tap and told to the guest',
+      },
+      num_queues: { type: 'integer', max: U16, default: 2, help: 'Number of queues, two for each pair' },
+      queue_size: { type: 'integer', max: U16, default: 256, help: 'Descriptors in a queue, a power of two' },
+      vhost_user: { type: 'boolean', default: false, unsupported: true, help: 'Served by vhost-user' },
+      vhost_socket: { type: 'string', cli: 'socket', help: 'UNIX socket of a vhost-user back end' },
+      vhost_mode: {
+        type: 'enum',
+        values: { Client: 'client', Server: 'server' },
+        default: 'Client',
+        help: 'Whether the back end listens on the socket, or this process',
+      },
+      fds: {
+        type: 'array',
+        items: { type: 'integer', max: MAX_FD },
+        cli: 'fd',
+        help: 'Inherited descriptors of a tap, one for each pair of queues',
+      },
+      user: {
+        type: 'boolean',
+        default: false,
+        bare: true,
+        help: 'User networking, by passt, which needs no privileges',
+      },
+      forward: {
+        type: 'array',
+        items: { type: 'string' },
+        help: "Host's ports for user networking: [tcp:2222:22]",
+      },
+      vhost: {
+        type: 'boolean',
+        help: 'vhost-net for a tap; where there is one unless given',
+      },
+      rate_limiter_config: rateLimiterField(),
+      offload_tso: { type: 'boolean', default: true, help: 'Let TCP segmentation pass through' },
+      offload_ufo: { type: 'boolean', default: true, help: 'Let UDP segmentation pass through' },
+      offload_csum: { type: 'boolean', default: true, help: 'Let checksums pass through' },
+    }) as const,
+);
+
 export const netConfig = {
   type: 'object',
   name: 'NetConfig',
   mainKey: 'tap',
-  fields: {
-    ...pciCommon,
-    tap: { type: 'string', help: 'Tap interface, made if it is not there; a new one unless given' },
-    ip: { type: 'string', help: "Host's address on the tap" },
-    mask: { type: 'string', help: "Network mask of the host's address" },
-    mac: { type: 'string', help: "Guest's MAC address, a random one unless given" },
-    host_mac: { type: 'string', help: "Tap's MAC address" },
-    mtu: { type: 'integer', max: U16, help: 'Largest packet in bytes, set on the tap and told to the guest' },
-    num_queues: { type: 'integer', max: U16, default: 2, help: 'Number of queues, two for each pair' },
-    queue_size: { type: 'integer', max: U16, default: 256, help: 'Descriptors in a queue, a power of two' },
-    vhost_user: { type: 'boolean', default: false, unsupported: true, help: 'Served by vhost-user' },
-    vhost_socket: { type: 'string', cli: 'socket', help: 'UNIX socket of a vhost-user back end' },
-    vhost_mode: {
-      type: 'enum',
-      values: { Client: 'client', Server: 'server' },
-      default: 'Client',
-      help: 'Whether the back end listens on the socket, or this process',
-    },
-    fds: {
-      type: 'array',
-      items: { type: 'integer', max: MAX_FD },
-      cli: 'fd',
-      help: 'Inherited descriptors of a tap, one for each pair of queues',
-    },
-    user: {
-      type: 'boolean',
-      default: false,
-      bare: true,
-      help: 'User networking, by passt, which needs no privileges',
-    },
-    forward: {
-      type: 'array',
-      items: { type: 'string' },
-      help: "Host's ports for user networking: [tcp:2222:22]",
-    },
-    vhost: {
-      type: 'boolean',
-      help: 'vhost-net for a tap; where there is one unless given',
-    },
-    rate_limiter_config: rateLimiterField,
-    offload_tso: { type: 'boolean', default: true, help: 'Let TCP segmentation pass through' },
-    offload_ufo: { type: 'boolean', default: true, help: 'Let UDP segmentation pass through' },
-    offload_csum: { type: 'boolean', default: true, help: 'Let checksums pass through' },
+  get fields() {
+    return netFields();
   },
 } as const;
 

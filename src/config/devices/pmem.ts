@@ -1,20 +1,31 @@
 /** Persistent memory (virtio-pmem). */
 import { invalid } from '../rules.ts';
-import type { Infer } from '../schema.ts';
+import { type Infer, once } from '../schema.ts';
 import { pciCommon } from './pci.ts';
 
 /** A guest maps such memory by pages of this size. */
 export const PMEM_ALIGNMENT: number = 2 * 1024 * 1024;
 
+const pmemFields = once(
+  () =>
+    ({
+      ...pciCommon,
+      file: {
+        type: 'string',
+        required: true,
+        help: 'File or block device, or a folder for a temporary file',
+      },
+      size: { type: 'integer', size: true, help: 'Size of the memory; all of the file unless given' },
+      discard_writes: { type: 'boolean', default: false, help: 'Leave the file as it is' },
+    }) as const,
+);
+
 export const pmemConfig = {
   type: 'object',
   name: 'PmemConfig',
   mainKey: 'file',
-  fields: {
-    ...pciCommon,
-    file: { type: 'string', required: true, help: 'File or block device, or a folder for a temporary file' },
-    size: { type: 'integer', size: true, help: 'Size of the memory; all of the file unless given' },
-    discard_writes: { type: 'boolean', default: false, help: 'Leave the file as it is' },
+  get fields() {
+    return pmemFields();
   },
 } as const;
 

@@ -1,57 +1,66 @@
 /** Token buckets that limit a device's operations and bytes, its own or those of a group. */
 import { invalid } from '../rules.ts';
-import type { Infer } from '../schema.ts';
+import { type Infer, once } from '../schema.ts';
 
-const tokenBucket = {
-  type: 'object',
-  name: 'TokenBucket',
-  nullable: true,
-  fields: {
-    size: { type: 'integer', required: true, help: 'in a full bucket; 0: no limit' },
-    one_time_burst: { type: 'integer', nullable: true, help: 'on top of that, once' },
-    refill_time: {
-      type: 'integer',
-      required: true,
-      help: 'fill an empty bucket in that many ms; 0: no limit',
-    },
-  },
-} as const;
-
-export const rateLimiterConfig = {
-  type: 'object',
-  name: 'RateLimiterConfig',
-  strict: true,
-  fields: {
-    bandwidth: { ...tokenBucket, help: 'Bytes' },
-    ops: { ...tokenBucket, help: 'Operations' },
-  },
-} as const;
+const tokenBucket = once(
+  () =>
+    ({
+      type: 'object',
+      name: 'TokenBucket',
+      nullable: true,
+      fields: {
+        size: { type: 'integer', required: true, help: 'in a full bucket; 0: no limit' },
+        one_time_burst: { type: 'integer', nullable: true, help: 'on top of that, once' },
+        refill_time: {
+          type: 'integer',
+          required: true,
+          help: 'fill an empty bucket in that many ms; 0: no limit',
+        },
+      },
+    }) as const,
+);
 
 /** The limits of a device or a group, spread over six keys on the command line. */
-export const rateLimiterField = {
-  ...rateLimiterConfig,
-  cli: false,
-  memberKeys: {
-    bw_size: ['bandwidth', 'size'],
-    bw_one_time_burst: ['bandwidth', 'one_time_burst'],
-    bw_refill_time: ['bandwidth', 'refill_time'],
-    ops_size: ['ops', 'size'],
-    ops_one_time_burst: ['ops', 'one_time_burst'],
-    ops_refill_time: ['ops', 'refill_time'],
-  },
-} as const;
+export const rateLimiterField = once(
+  () =>
+    ({
+      type: 'object',
+      name: 'RateLimiterConfig',
+      strict: true,
+      fields: {
+        bandwidth: { ...tokenBucket(), help: 'Bytes' },
+        ops: { ...tokenBucket(), help: 'Operations' },
+      },
+      cli: false,
+      memberKeys: {
+        bw_size: ['bandwidth', 'size'],
+        bw_one_time_burst: ['bandwidth', 'one_time_burst'],
+        bw_refill_time: ['bandwidth', 'refill_time'],
+        ops_size: ['ops', 'size'],
+        ops_one_time_burst: ['ops', 'one_time_burst'],
+        ops_refill_time: ['ops', 'refill_time'],
+      },
+    }) as const,
+);
+
+const rateLimitGroupFields = once(
+  () =>
+    ({
+      id: { type: 'string', required: true, help: 'What disks call the group' },
+      rate_limiter_config: { ...rateLimiterField(), required: true },
+    }) as const,
+);
 
 export const rateLimitGroupConfig = {
   type: 'object',
   name: 'RateLimitGroupConfig',
-  fields: {
-    id: { type: 'string', required: true, help: 'What disks call the group' },
-    rate_limiter_config: { ...rateLimiterField, required: true },
+  get fields() {
+    return rateLimitGroupFields();
   },
 } as const;
 
-export type TokenBucketConfig = Infer<typeof tokenBucket>;
-export type RateLimiterConfig = Infer<typeof rateLimiterConfig>;
+export type TokenBucketConfig = Infer<ReturnType<typeof tokenBucket>>;
+export type RateLimiterConfig = Infer<ReturnType<typeof rateLimiterField>>;
 export type RateLimitGroupConfig = Infer<typeof rateLimitGroupConfig>;
 
 interface Members {

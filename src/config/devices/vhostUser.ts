@@ -1,7 +1,7 @@
 /** Devices that another process serves: virtio-fs and any other by vhost-user, and vDPA. */
 import { U16, U32 } from '../limits.ts';
 import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../rules.ts';
-import type { Infer } from '../schema.ts';
+import { type Infer, once } from '../schema.ts';
 import { pciCommon } from './pci.ts';
 
 /** What the tag has room for (virtio 1.2 §5.11.4). */
@@ -25,48 +25,74 @@ const DEVICE_TYPES = {
   gpio: 41,
 } as const;
 
+const fsFields = once(
+  () =>
+    ({
+      ...pciCommon,
+      tag: { type: 'string', required: true, help: 'What the guest mounts, at most 36 bytes' },
+      socket: { type: 'string', required: true, help: 'UNIX socket of virtiofsd' },
+      num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues, at most one per vCPU' },
+      queue_size: {
+        type: 'integer',
+        max: U16,
+        default: 1024,
+        help: 'Descriptors in a queue, a power of two',
+      },
+    }) as const,
+);
+
 export const fsConfig = {
   type: 'object',
   name: 'FsConfig',
-  fields: {
-    ...pciCommon,
-    tag: { type: 'string', required: true, help: 'What the guest mounts, at most 36 bytes' },
-    socket: { type: 'string', required: true, help: 'UNIX socket of virtiofsd' },
-    num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues, at most one per vCPU' },
-    queue_size: { type: 'integer', max: U16, default: 1024, help: 'Descriptors in a queue, a power of two' },
+  get fields() {
+    return fsFields();
   },
 } as const;
+
+const genericVhostUserFields = once(
+  () =>
+    ({
+      ...pciCommon,
+      socket: { type: 'string', required: true, help: 'UNIX socket of the back end' },
+      queue_sizes: {
+        type: 'array',
+        items: { type: 'integer', max: U16 },
+        required: true,
+        help: 'Descriptors in each queue',
+      },
+      device_type: {
+        type: 'integer',
+        max: U32,
+        required: true,
+        alias: 'virtio_id',
+        names: DEVICE_TYPES,
+        help: 'Virtio device type, as a number or a name such as "scsi"',
+      },
+    }) as const,
+);
 
 export const genericVhostUserConfig = {
   type: 'object',
   name: 'GenericVhostUserConfig',
-  fields: {
-    ...pciCommon,
-    socket: { type: 'string', required: true, help: 'UNIX socket of the back end' },
-    queue_sizes: {
-      type: 'array',
-      items: { type: 'integer', max: U16 },
-      required: true,
-      help: 'Descriptors in each queue',
-    },
-    device_type: {
-      type: 'integer',
-      max: U32,
-      required: true,
-      alias: 'virtio_id',
-      names: DEVICE_TYPES,
-      help: 'Virtio device type, as a number or a name such as "scsi"',
-    },
+  get fields() {
+    return genericVhostUserFields();
   },
 } as const;
+
+const vdpaFields = once(
+  () =>
+    ({
+      ...pciCommon,
+      path: { type: 'string', required: true, help: 'The vhost-vdpa device of the host' },
+      num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues' },
+    }) as const,
+);
 
 export const vdpaConfig = {
   type: 'object',
   name: 'VdpaConfig',
-  fields: {
-    ...pciCommon,
-    path: { type: 'string', required: true, help: 'The vhost-vdpa device of the host' },
-    num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues' },
+  get fields() {
+    return vdpaFields();
   },
 } as const;
 

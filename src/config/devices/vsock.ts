@@ -1,28 +1,36 @@
 /** The socket device (virtio-vsock). */
 import { U32 } from '../limits.ts';
 import { invalid } from '../rules.ts';
-import type { Infer } from '../schema.ts';
+import { type Infer, once } from '../schema.ts';
 import { pciCommon } from './pci.ts';
 
 /** Context ids that no guest can have: hypervisor, local, host (virtio 1.2 §5.10.4) and any. */
 const RESERVED_CIDS: readonly number[] = [0, 1, 2, U32];
 
+const vsockFields = once(
+  () =>
+    ({
+      ...pciCommon,
+      cid: { type: 'integer', max: U32, required: true, help: "The guest's context id, 3 or more" },
+      socket: {
+        type: 'string',
+        required: true,
+        help: 'UNIX socket of the host end',
+      },
+      any_owner: {
+        type: 'boolean',
+        default: false,
+        help: "Let the guest's connections reach sockets of other users, too",
+      },
+    }) as const,
+);
+
 export const vsockConfig = {
   type: 'object',
   name: 'VsockConfig',
-  fields: {
-    ...pciCommon,
-    cid: { type: 'integer', max: U32, required: true, help: "The guest's context id, 3 or more" },
-    socket: {
-      type: 'string',
-      required: true,
-      help: 'UNIX socket of the host end',
-    },
-    any_owner: {
-      type: 'boolean',
-      default: false,
-      help: "Let the guest's connections reach sockets of other users, too",
-    },
+  help: 'Sockets between guest and host (virtio-vsock)',
+  get fields() {
+    return vsockFields();
   },
 } as const;
 
