@@ -36,11 +36,11 @@ const SETTLE_MS = 200;
 async function main(args: readonly string[]): Promise<void> {
   let code: number;
   try {
-    code = (await subcommand(args)) ?? (await machine(args));
+    code = await (maybeSubcommand(args) ? subcommand(args) : machine(args));
   } catch (error) {
     code = await fail(error, args[0]);
   }
-  await stderr.close();
+  await stderr?.close();
   process.exit(code);
 }
 
@@ -75,11 +75,15 @@ function headStart(args: readonly string[]): void {
   }
 }
 
-/** Undefined if the first word names none. */
-async function subcommand([name = '-', ...args]: readonly string[]): Promise<number | undefined> {
-  if (name.startsWith('-')) return undefined;
+/** Perhaps: the table of them is loaded then only. */
+function maybeSubcommand([word = '-']: readonly string[]): boolean {
+  return !word.startsWith('-');
+}
+
+async function subcommand(args: readonly string[]): Promise<number> {
   const { findSubcommand } = await import('../cli/subcommands.ts');
-  return findSubcommand(name)?.(args);
+  const run = findSubcommand(args[0]);
+  return run ? run(args.slice(1)) : machine(args);
 }
 
 async function machine(args: readonly string[]): Promise<number> {
@@ -87,10 +91,16 @@ async function machine(args: readonly string[]): Promise<number> {
   return act(parseArguments(args));
 }
 
+/** Made when there is something to say. */
+let stderr: BoundedOutput | undefined;
+
 /** Nobody waits for who reads this. And not by way of console.error: Bun would colour it. */
-const stderr = new BoundedOutput(writeToStderr, (lost) =>
-  lineOf(`warning: ${lost} messages were lost, because nobody read them`),
-);
+function openStderr(): BoundedOutput {
+  stderr ??= new BoundedOutput(writeToStderr, (lost) =>
+    lineOf(`warning: ${lost} messages were lost, because nobody read them`),
+  );
+  return stderr;
+}
 
 function writeToStderr(bytes: Uint8Array): number {
   let native: NativeAddon;
@@ -111,7 +121,7 @@ function lineOf(message: string): string {
 
 /** One line for people, on stderr. */
 function say(message: string): void {
-  stderr.write(lineOf(message));
+  openStderr().write(lineOf(message));
 }
 
 /** Returns when all of it is written: the process ends then. */
@@ -190,7 +200,7 @@ function needsReporter({ verbosity, logFile, logFormat, eventMonitor }: RunOptio
 
 async function openReporter(native: NativeAddon, options: RunOptions): Promise<Reporter> {
   const { openReporter: open } = await import('../cli/reporter.ts');
-  return open(native, options, stderr);
+  return open(native, options, openStderr());
 }
 
 /** A VMM as a process: its socket, its signals and its end. */

@@ -10,8 +10,6 @@ const CLOSE_TIMEOUT_MS = 1000;
 /** Takes as many bytes as it can at once, and says how many. */
 export type WriteNow = (bytes: Uint8Array) => number;
 
-const encoder = new TextEncoder();
-
 export class BoundedOutput {
   readonly #write: WriteNow;
   readonly #lossRecord: (lost: number) => string;
@@ -35,7 +33,7 @@ export class BoundedOutput {
   /** Leaves as a whole, in order, or not at all. */
   write(record: string): void {
     if (this.#waiting.length > 0) this.#flush();
-    const bytes = encoder.encode(record);
+    const bytes = encode(record);
     if (this.#waitingBytes + bytes.length > MAX_WAITING) {
       this.#lost++;
       return;
@@ -86,7 +84,7 @@ export class BoundedOutput {
 
   #tellLoss(): void {
     if (this.#lost === 0) return;
-    const record = encoder.encode(this.#lossRecord(this.#lost));
+    const record = encode(this.#lossRecord(this.#lost));
     this.#lost = 0;
     this.#push(record);
   }
@@ -101,4 +99,8 @@ export class BoundedOutput {
     this.#timer.unref();
     this.#retryMs = Math.min(2 * this.#retryMs, LAST_RETRY_MS);
   }
+}
+
+function encode(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
 }

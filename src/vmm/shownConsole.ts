@@ -1,6 +1,8 @@
 /** What a Linux guest's command line makes of its consoles. */
 import type { VmConfig } from '../config/vmConfig.ts';
 
+const PARAMETER = 'console=';
+
 /**
  * The device that Linux opens as /dev/console: the last one that the command line names, of those that there are. Where
  * both are on one terminal, its keys go there.
@@ -11,8 +13,10 @@ export function mainConsole(config: VmConfig): 'serial' | 'console' {
 }
 
 function namedConsoles(config: VmConfig): string[] {
-  const words = (config.payload?.cmdline ?? '').split(/\s+/);
-  return words.filter((word) => word.startsWith('console=')).map((word) => word.slice('console='.length));
+  const { cmdline = '' } = config.payload ?? {};
+  if (!cmdline.includes(PARAMETER)) return [];
+  const words = cmdline.split(/\s+/);
+  return words.filter((word) => word.startsWith(PARAMETER)).map((word) => word.slice(PARAMETER.length));
 }
 
 /** What to say if nobody sees what the kernel writes; undefined also where nothing is shown, as was asked for. */

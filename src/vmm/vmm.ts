@@ -103,7 +103,7 @@ export class Vmm {
   #consoleSize: ConsoleSize | undefined;
   /** How often each device has failed. */
   readonly #failures = new Map<string, number>();
-  readonly #resets = new ResetLoop();
+  #resets: ResetLoop | undefined;
   /** While the machine cannot be asked. */
   #heldCounters: Counters | undefined;
   /** Formats of disks that were guessed. */
@@ -660,6 +660,7 @@ export class Vmm {
 
   async #guestReset(cause: ResetCause): Promise<void> {
     this.#emit('vm', 'rebooting');
+    this.#resets ??= new ResetLoop();
     const warning = this.#resets.count(cause, performance.now());
     if (warning !== undefined) this.#options.onWarning?.(warning);
     try {
