@@ -48,6 +48,18 @@ const DEBIAN_PACKAGES = [
   },
   { package: 'clang-tidy', probe: 'clang-tidy', why: 'lints C++', group: 'test' },
   { package: 'clang-format', probe: 'clang-format', why: 'checks the layout of C++', group: 'test' },
+  {
+    package: 'libvirt-clients',
+    probe: 'virsh',
+    why: 'a client of libvirt that nobody here wrote',
+    group: 'test',
+  },
+  {
+    package: 'libxml2-utils',
+    probe: 'xmllint',
+    why: "checks domain documents by libvirt's schema",
+    group: 'test',
+  },
   { package: 'passt', probe: 'passt', why: 'user networking', group: 'test' },
   { package: 'libgtest-dev', probe: '/usr/include/gtest/gtest.h', why: 'the C++ unit tests', group: 'test' },
 ];

@@ -1,8 +1,9 @@
 /** `tsvmmd`: the supervisor as a process. */
-import { mkdirSync } from 'node:fs';
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import type { Server } from 'node:http';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
-import { claimSocket, type SocketClaim } from '../api/rest/socketClaim.ts';
+import { claimSocket } from '../api/rest/socketClaim.ts';
 import { UsageError } from '../cli/usageError.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
 import { loadNative } from '../native.ts';
@@ -40,7 +41,7 @@ export async function supervisorCommand(args: readonly string[]): Promise<number
   // Also what makes this the only supervisor of its folder.
   const claim = claimSocket(loadNative(), { path: places.apiSocket });
   process.on('exit', () => claim.release());
-  return runSupervisor(places, options, claim);
+  return runSupervisor(places, options);
 }
 
 interface SupervisorCommandOptions {
@@ -49,11 +50,7 @@ interface SupervisorCommandOptions {
   readonly stopVms: boolean;
 }
 
-async function runSupervisor(
-  places: Places,
-  { pool, stopVms }: SupervisorCommandOptions,
-  claim: SocketClaim,
-): Promise<number> {
+async function runSupervisor(places: Places, { pool, stopVms }: SupervisorCommandOptions): Promise<number> {
   const say = (message: string) => void process.stderr.write(`tsvmmd: ${message}\n`);
   const supervisor = new Supervisor({ places, launcher: findLauncher(), poolSize: pool, warn: say });
   const asked = new Promise<void>((resolve) => {
@@ -63,17 +60,30 @@ async function runSupervisor(
   });
   await supervisor.open();
   const server = createApiServer(supervisor);
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen({ fd: claim.listen('runtime') }, resolve);
-  });
+  await listenAt(server, places.apiSocket);
+  const { serveLibvirt } = await import('../api/libvirt/server.ts');
+  const libvirt = await serveLibvirt(supervisor, dirname(places.apiSocket));
   say(`serving ${places.apiSocket}`);
   await asked;
   server.close();
+  libvirt.close();
   if (stopVms) await supervisor.stopAll();
   supervisor.close();
   server.closeAllConnections();
   return 0;
+}
+
+/**
+ * By its path, because Bun's HTTP server takes no descriptor. The path is this process's by its claim, in a folder that is the
+ * user's alone.
+ */
+async function listenAt(server: Server, path: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, resolve);
+  });
+  chmodSync(path, 0o600);
+  process.on('exit', () => rmSync(path, { force: true }));
 }
 
 /** Undefined if help is asked for. */

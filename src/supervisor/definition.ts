@@ -1,4 +1,5 @@
 /** What a supervisor is told of a VM, apart from the machine itself. */
+import { randomUUID } from 'node:crypto';
 import { ConfigError } from '../config/configError.ts';
 import { decode } from '../config/decode.ts';
 import { U32 } from '../config/limits.ts';
@@ -40,6 +41,7 @@ export const vmPolicy = {
   name: 'VmPolicy',
   strict: true,
   fields: {
+    uuid: { type: 'string', help: 'Tells this VM from all others; made up unless given' },
     autostart: { type: 'boolean', default: false, help: 'Start the VM when the supervisor starts' },
     restart: { ...restartPolicy, default: {}, help: 'What to do when the VM ends' },
     limits: {
@@ -67,6 +69,8 @@ export interface Definition {
   readonly policy: VmPolicy;
 }
 
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
 /** Letters and digits first; what a path, a shell and a table have no trouble with. */
 const NAME = /^[A-Za-z0-9][\w.+-]{0,62}$/;
 
@@ -87,6 +91,15 @@ export function readDefinition(value: unknown): Definition {
   return {
     name: checkName(name),
     config: config as VmConfigInput,
-    policy: decode(vmPolicy, policy ?? {}, 'policy'),
+    policy: { uuid: randomUUID(), ...readPolicy(policy ?? {}, 'policy') },
   };
+}
+
+/** @param path what messages call it @throws ConfigError */
+export function readPolicy(value: unknown, path: string): VmPolicy {
+  const policy = decode(vmPolicy, value, path);
+  if (policy.uuid !== undefined && !UUID.test(policy.uuid)) {
+    throw new ConfigError('malformed', `${path}.uuid: "${policy.uuid.slice(0, 40)}" is no UUID`);
+  }
+  return policy;
 }

@@ -3,6 +3,7 @@
  * `policy.json`. Files and folders appear and go by rename, and what is acknowledged is on the disk: a copy of the folder is a
  * backup, and an editor repairs it.
  */
+import { createHash } from 'node:crypto';
 import {
   closeSync,
   existsSync,
@@ -16,9 +17,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { replaceFile } from '../api/vmhost/replaceFile.ts';
-import { decode } from '../config/decode.ts';
 import type { VmConfigInput } from '../config/vmConfig.ts';
-import { checkName, type Definition, vmPolicy } from './definition.ts';
+import { checkName, type Definition, readPolicy } from './definition.ts';
 
 const FILE_MODE = 0o600;
 const FOLDER_MODE = 0o700;
@@ -118,7 +118,7 @@ export class DefinitionStore {
     const path = this.folderOf(name);
     const config = readJson(`${path}/vm.json`) as VmConfigInput;
     const policy = existsSync(`${path}/policy.json`) ? readJson(`${path}/policy.json`) : {};
-    return { name, config, policy: decode(vmPolicy, policy, 'policy.json') };
+    return { name, config, policy: { uuid: uuidOf(path), ...readPolicy(policy, 'policy.json') } };
   }
 
   /** What cannot be removed now is when the next process starts. */
@@ -136,6 +136,18 @@ function filesOf({ config, policy }: Definition): readonly (readonly [string, st
     ['vm.json', `${JSON.stringify(config, undefined, 2)}\n`],
     ['policy.json', `${JSON.stringify(policy, undefined, 2)}\n`],
   ];
+}
+
+/** Of a folder that somebody made by hand: the same for as long as it is there. */
+function uuidOf(path: string): string {
+  const hex = createHash('sha256').update(path).digest('hex');
+  return [
+    hex.slice(0, 8),
+    hex.slice(8, 12),
+    `5${hex.slice(13, 16)}`,
+    `8${hex.slice(17, 20)}`,
+    hex.slice(20, 32),
+  ].join('-');
 }
 
 function readJson(path: string): unknown {

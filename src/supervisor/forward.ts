@@ -3,11 +3,10 @@ import { request as httpRequest } from 'node:http';
 import { pipeline } from 'node:stream';
 import { VmmError } from '../vmm/errors.ts';
 import { type RouteRequest, vmOf } from './routes.ts';
+import { VM_API_SOCKET } from './vmApi.ts';
 
 /** How long a VM's process may take to answer. */
 const ANSWER_MS = 60_000;
-
-export const VM_API_SOCKET = 'api.sock';
 
 export function forwardToVm({
   supervisor,

@@ -1,8 +1,7 @@
 /** What a VM's process uses, and what its devices count. */
 import { readFileSync } from 'node:fs';
-import { request as httpRequest } from 'node:http';
-import { VM_API_SOCKET } from './forward.ts';
 import type { SupervisedVm } from './supervisedVm.ts';
+import { callVmApi } from './vmApi.ts';
 
 export interface ProcessUse {
   /** Seconds of processor time so far. */
@@ -19,7 +18,6 @@ export interface VmStats extends Partial<ProcessUse> {
 
 /** How long the VM's process may take. */
 const ANSWER_MS = 2_000;
-const MAX_ANSWER = 1 << 20;
 /** What /proc counts processor time in, on every Linux (USER_HZ). */
 const TICKS_PER_SECOND = 100;
 const PAGE = 4096;
@@ -27,7 +25,11 @@ const PAGE = 4096;
 export async function vmStats(vm: SupervisedVm): Promise<VmStats> {
   const { state, pid, folder } = vm.describe();
   if (pid === undefined) return { state };
-  const counters = await vmCounters(folder).catch(() => undefined);
+  const counters = await callVmApi(folder, {
+    method: 'GET',
+    endpoint: 'vm.counters',
+    timeoutMs: ANSWER_MS,
+  }).catch(() => undefined);
   return { state, ...processUse(pid), ...(counters !== undefined && { counters }) };
 }
 
@@ -44,26 +46,4 @@ export function processUse(pid: number): ProcessUse | undefined {
   } catch {
     return undefined;
   }
-}
-
-function vmCounters(folder: string): Promise<unknown> {
-  return new Promise((resolve, reject) => {
-    const path = '/api/v1/vm.counters';
-    const sent = httpRequest({ socketPath: `${folder}/${VM_API_SOCKET}`, path, agent: false }, (answer) => {
-      let text = '';
-      answer.setEncoding('utf8').on('data', (chunk: string) => {
-        text += chunk;
-        if (text.length > MAX_ANSWER) sent.destroy(new Error('an answer without end'));
-      });
-      answer.on('error', reject).on('end', () => {
-        try {
-          resolve(answer.statusCode === 200 ? JSON.parse(text) : undefined);
-        } catch (error) {
-          reject(error);
-        }
-      });
-    });
-    sent.setTimeout(ANSWER_MS, () => sent.destroy(new Error('no answer')));
-    sent.on('error', reject).end();
-  });
 }

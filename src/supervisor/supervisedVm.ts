@@ -21,8 +21,13 @@ export type VmState =
   /** Its process is there and does not answer. */
   | 'unresponsive';
 
+/** Why a VM is in the state that it is in, where somebody or something changed it. */
+export type StateReason = 'booted' | 'paused' | 'resumed' | 'power-off' | 'destroyed' | 'crashed' | 'failed';
+
 export interface SupervisedVmContext {
   readonly folder: string;
+  /** Another number for each run of a VM, from 1. */
+  nextRunId(): number;
   /** A process that starts the VM. */
   startChild(): Promise<Child>;
   /** Puts the process under the VM's limits. @returns what could not be done */
@@ -54,6 +59,10 @@ export class SupervisedVm {
   /** Somebody asked for the end. */
   #stopping = false;
   #ended: (() => void)[] = [];
+  #runId: number | undefined;
+  #paused = false;
+  #reason: StateReason | undefined;
+  #forced = false;
   #detached = false;
 
   constructor(definition: Definition, context: SupervisedVmContext) {
@@ -67,6 +76,27 @@ export class SupervisedVm {
 
   get state(): VmState {
     return this.#state;
+  }
+
+  /** Of the present run; undefined while there is none. */
+  get runId(): number | undefined {
+    return this.alive ? this.#runId : undefined;
+  }
+
+  get paused(): boolean {
+    return this.alive && this.#paused;
+  }
+
+  get reason(): StateReason | undefined {
+    return this.#reason;
+  }
+
+  get folder(): string {
+    return this.#context.folder;
+  }
+
+  get pid(): number | undefined {
+    return this.#pid;
   }
 
   /** Whether there is a process. */
@@ -118,6 +148,7 @@ export class SupervisedVm {
       return;
     }
     this.#stopping = true;
+    this.#forced ||= force;
     this.#state = 'stopping';
     const gone = this.#gone((seconds + END_MS / 1000) * 1000);
     const client = new VmhostClient(`${this.#context.folder}/vmhost.sock`);
@@ -216,25 +247,33 @@ export class SupervisedVm {
 
   #running(): void {
     if (!this.#stopping) this.#state = 'running';
+    this.#begin('booted');
     this.#tell('started', { pid: String(this.#pid) });
   }
 
+  #begin(reason: StateReason | undefined): void {
+    this.#runId = this.#context.nextRunId();
+    this.#paused = false;
+    this.#forced = false;
+    this.#reason = reason;
+  }
+
   #hear({ event, exit }: ChildMessage): void {
-    if (event) this.#context.report(event);
     if (exit) this.#lastExit = exit;
+    if (event === undefined) return;
+    if (event.source === 'vm' && (event.event === 'paused' || event.event === 'resumed')) {
+      this.#paused = event.event === 'paused';
+      this.#reason = event.event;
+    }
+    this.#context.report(event);
   }
 
   /** The connection is gone: so is the process, usually. */
   async #lost(child: Child): Promise<void> {
     if (this.#detached || this.#child !== child) return;
     this.#child = undefined;
-    const { pid } = this;
-    if (await this.#processGone(pid)) return this.#hasEnded();
+    if (await this.#processGone(this.#pid as number)) return this.#hasEnded();
     await this.#reconnect();
-  }
-
-  private get pid(): number {
-    return this.#pid as number;
   }
 
   /** A process whose VM has ended needs a moment to go. */
@@ -248,10 +287,11 @@ export class SupervisedVm {
 
   async #reconnect(): Promise<void> {
     try {
-      const child = await watchFound(this.#context.folder, this.pid);
+      const child = await watchFound(this.#context.folder, this.#pid as number);
       if (this.#detached) return child.close();
       this.#child = child;
       if (!this.#stopping) this.#state = 'running';
+      if (this.#runId === undefined) this.#begin(undefined);
       child.hear(
         (message) => this.#hear(message),
         () => void this.#lost(child),
@@ -259,7 +299,7 @@ export class SupervisedVm {
       this.#tell('adopted', { pid: String(this.#pid) });
     } catch (error) {
       if (this.#detached) return;
-      if (!isAlive(this.pid)) return this.#hasEnded();
+      if (!isAlive(this.#pid as number)) return this.#hasEnded();
       if (this.#state !== 'stopping') this.#state = 'unresponsive';
       this.#lastError = describeError(error);
       this.#timer = setTimeout(() => void this.#reconnect(), RECONNECT_MS);
@@ -272,6 +312,8 @@ export class SupervisedVm {
     const exit = this.#lastExit ?? { reason: 'killed' as const };
     this.#lastExit = exit;
     this.#pid = undefined;
+    this.#runId = undefined;
+    this.#reason = this.#reasonOfEnd(exit);
     for (const resolve of this.#ended.splice(0)) resolve();
     this.#tell('stopped', {
       reason: exit.reason,
@@ -284,6 +326,12 @@ export class SupervisedVm {
     }
     const failed = wasStarting || !('code' in exit) || exit.code !== 0;
     this.#afterEnd(failed, ranMs);
+  }
+
+  #reasonOfEnd(exit: NonNullable<VmDescription['last_exit']>): StateReason {
+    if (this.#stopping && (this.#forced || exit.reason !== 'power-off')) return 'destroyed';
+    if (exit.reason === 'power-off') return 'power-off';
+    return 'code' in exit && exit.reason !== 'vcpu-error' ? 'failed' : 'crashed';
   }
 
   #afterEnd(failed: boolean, ranMs: number): void {

@@ -29,6 +29,7 @@ export class Supervisor {
   readonly #children: Children;
   readonly #groups = new ControlGroups();
   readonly #vms = new Map<string, SupervisedVm>();
+  #lastRunId = 0;
   #rotation: ReturnType<typeof setInterval> | undefined;
 
   /** The folder's lock is the caller's. @throws Error if the folder cannot be used */
@@ -64,6 +65,11 @@ export class Supervisor {
         vm.stop(vm.definition.policy.stop_timeout).catch((error: Error) => this.#options.warn(error.message)),
       ),
     );
+  }
+
+  /** By name. */
+  get vms(): ReadonlyMap<string, SupervisedVm> {
+    return this.#vms;
   }
 
   list(): VmDescription[] {
@@ -120,6 +126,7 @@ export class Supervisor {
     const { name } = definition;
     const vm: SupervisedVm = new SupervisedVm(definition, {
       folder: this.#store.folderOf(name),
+      nextRunId: () => ++this.#lastRunId,
       startChild: () => this.#children.start(name),
       limit: (pid) => this.#groups.apply(name, pid, vm.definition.policy.limits),
       setWanted: (wanted) => this.#store.setWanted(name, wanted),

@@ -30,7 +30,11 @@ test('a folder that somebody made by hand is a definition with the default polic
   fs.mkdirSync(`${root}/vms/hand`, { recursive: true });
   fs.writeFileSync(`${root}/vms/hand/vm.json`, '{"payload":{"kernel":"/k"}}');
   fs.mkdirSync(`${root}/vms/other`);
-  expect(new DefinitionStore(root).load().definitions).toEqual([definition('hand')]);
+  const [hand] = new DefinitionStore(root).load().definitions;
+  const uuid = hand?.policy.uuid;
+  expect(uuid).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$/);
+  expect(hand).toEqual(definition('hand', { uuid }));
+  expect(new DefinitionStore(root).load().definitions[0]?.policy.uuid).toBe(uuid);
 });
 
 test('a definition that cannot be read is named, left alone, and hides no other', () => {
@@ -91,6 +95,7 @@ test.each([
   [{ config: 5 }, /config: invalid type/],
   [{ config: { cpus: { boot_vcpus: 'x', max_vcpus: 1 } } }, /config.cpus.boot_vcpus/],
   [{ config: {}, policy: { restrat: {} } }, /policy: unknown field `restrat`/],
+  [{ config: {}, policy: { uuid: 'x' } }, /policy.uuid: "x" is no UUID/],
   [{ config: {}, policy: { restart: { when: 'Sometimes' } } }, /policy.restart.when: unknown variant/],
 ])('%j is no definition', (value, message) => {
   expect(() => readDefinition({ name: 'a', ...value })).toThrow(message);

@@ -26,6 +26,7 @@ function fake(policy: object = {}): Fake {
   const children: Child[] = [];
   const vm = new SupervisedVm(readDefinition({ name: 'one', config: {}, policy }), {
     folder,
+    nextRunId: () => 1,
     startChild: async () => {
       const process = spawn('sleep', ['600'], { stdio: 'ignore' });
       processes.push(process);

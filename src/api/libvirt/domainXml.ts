@@ -1,0 +1,278 @@
+/** A domain document, read: what machine it describes, and what of it is only kept. */
+import type { VmConfigInput } from '../../config/vmConfig.ts';
+import { Code, Domain, LibvirtError, unsupportedConfiguration } from './errors.ts';
+import { child, type Element, parseXml, textAt } from './xml.ts';
+
+export interface DomainDocument {
+  readonly name: string;
+  readonly uuid: string | undefined;
+  readonly config: VmConfigInput;
+  /** What has no meaning here and is given back as it came: descriptions, metadata, policies. */
+  readonly kept: readonly Element[];
+}
+
+export const DOMAIN_DEFINITION = 'domain_definition';
+
+/** Elements below the root that say something of a person's or a program's, not of the machine. */
+const KEPT = [
+  ...['title', 'description', 'metadata', 'features', 'clock', 'on_poweroff', 'on_reboot', 'on_crash', 'pm'],
+  ...['genid', 'sysinfo', 'seclabel'],
+];
+
+/** Devices that a machine of ours has anyway, or that say how others are attached. */
+const TOLERATED_DEVICES = [
+  'emulator',
+  'controller',
+  'input',
+  'channel',
+  'audio',
+  'graphics',
+  'video',
+  'sound',
+  'iommu',
+];
+
+/** Multiples of bytes by unit; KiB where none is given. */
+const UNITS: Readonly<Record<string, number>> = {
+  ...{ b: 1, bytes: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 },
+  ...{
+    k: 2 ** 10,
+    KiB: 2 ** 10,
+    M: 2 ** 20,
+    MiB: 2 ** 20,
+    G: 2 ** 30,
+    GiB: 2 ** 30,
+    T: 2 ** 40,
+    TiB: 2 ** 40,
+  },
+};
+
+type Disk = NonNullable<VmConfigInput['disks']>[number];
+type Net = NonNullable<VmConfigInput['net']>[number];
+
+/** @throws LibvirtError naming the element that is wrong, or that a machine of ours cannot have */
+export function readDomainXml(xml: string): DomainDocument {
+  const root = parseXml(xml, DOMAIN_DEFINITION);
+  if (root.name !== 'domain') throw xmlError(`unexpected root element <${root.name}>, expecting <domain>`);
+  const type = root.attributes.type;
+  if (type !== 'kvm') throw unsupportedConfiguration(`domain type '${type ?? ''}', only 'kvm' is there`);
+  const devices = child(root, 'devices');
+  const memory = sizeOf(child(root, 'memory')) ?? required('memory');
+  const current = sizeOf(child(root, 'currentMemory')) ?? memory;
+  const balloon = devices?.children.find(
+    (each) => each.name === 'memballoon' && each.attributes.model !== 'none',
+  );
+  if (current < memory && balloon === undefined) {
+    throw unsupportedConfiguration('currentMemory below memory needs a <memballoon>');
+  }
+  return {
+    name: textAt(root, 'name') || required('name'),
+    uuid: textAt(root, 'uuid')?.toLowerCase() || undefined,
+    kept: root.children.filter((each) => KEPT.includes(each.name)),
+    config: {
+      payload: readBoot(child(root, 'os')),
+      cpus: readVcpus(root),
+      memory: { size: memory, ...readBacking(child(root, 'memoryBacking')) },
+      ...(balloon && { balloon: readBalloon(balloon, memory - current) }),
+      ...readDevices(devices),
+    },
+  };
+}
+
+function readBoot(os: Element | undefined): NonNullable<VmConfigInput['payload']> {
+  if (os === undefined) required('os');
+  const type = textAt(os, 'type');
+  if (type !== 'hvm') throw unsupportedConfiguration(`os type '${type ?? ''}', only 'hvm' is there`);
+  const arch = child(os, 'type')?.attributes.arch;
+  if (arch !== undefined && arch !== 'x86_64')
+    throw unsupportedConfiguration(`architecture '${arch}', only 'x86_64' is there`);
+  const kernel = textAt(os, 'kernel');
+  const loader = textAt(os, 'loader');
+  if (kernel) {
+    const initramfs = textAt(os, 'initrd');
+    const cmdline = textAt(os, 'cmdline');
+    return { kernel, ...(initramfs && { initramfs }), ...(cmdline && { cmdline }) };
+  }
+  if (loader) return { firmware: loader };
+  throw unsupportedConfiguration('a domain boots a <kernel>, or a firmware that is given as <loader>');
+}
+
+function readVcpus(root: Element): NonNullable<VmConfigInput['cpus']> {
+  const vcpu = child(root, 'vcpu');
+  const max = wholeNumber(vcpu?.text || '1', 'vcpu');
+  const boot = wholeNumber(vcpu?.attributes.current ?? String(max), 'vcpu current');
+  const topology = child(child(root, 'cpu'), 'topology')?.attributes;
+  if (topology === undefined) return { boot_vcpus: boot, max_vcpus: max };
+  const count = (name: string) => wholeNumber(topology[name] ?? '1', `topology ${name}`);
+  return {
+    boot_vcpus: boot,
+    max_vcpus: max,
+    topology: {
+      packages: count('sockets'),
+      dies_per_package: count('dies'),
+      cores_per_die: count('cores'),
+      threads_per_core: count('threads'),
+    },
+  };
+}
+
+function readBacking(backing: Element | undefined): { shared?: boolean; hugepages?: boolean } {
+  return {
+    ...(child(backing, 'access')?.attributes.mode === 'shared' && { shared: true }),
+    ...(child(backing, 'hugepages') && { hugepages: true }),
+  };
+}
+
+function readBalloon(balloon: Element, size: number): NonNullable<VmConfigInput['balloon']> {
+  return {
+    size,
+    ...(balloon.attributes.autodeflate === 'on' && { deflate_on_oom: true }),
+    ...(balloon.attributes.freePageReporting === 'on' && { free_page_reporting: true }),
+  };
+}
+
+function readDevices(devices: Element | undefined): Partial<VmConfigInput> {
+  const all = devices?.children ?? [];
+  const named = (name: string) => all.filter((each) => each.name === name);
+  const known = ['disk', 'interface', 'serial', 'console', 'vsock', 'rng', 'memballoon', 'watchdog', 'panic'];
+  const unknown = all.find((each) => !known.includes(each.name) && !TOLERATED_DEVICES.includes(each.name));
+  if (unknown) throw unsupportedConfiguration(`a <${unknown.name}> device`);
+  const disks = named('disk').map(readDisk);
+  const net = named('interface').map(readInterface);
+  const [vsock] = named('vsock').map(readVsock);
+  const [rng] = named('rng').map(readRng);
+  return {
+    ...(disks.length > 0 && { disks }),
+    ...(net.length > 0 && { net }),
+    ...(vsock && { vsock }),
+    ...(rng && { rng }),
+    ...(named('watchdog').length > 0 && { watchdog: true }),
+    ...(named('panic').length > 0 && { pvpanic: true }),
+    ...readConsoles(named('serial'), named('console')),
+  };
+}
+
+/** By the first letters of its target where there is no bus. */
+function readDisk(disk: Element): Disk {
+  const { type = 'file', device = 'disk' } = disk.attributes;
+  if (type !== 'file' && type !== 'block') throw unsupportedConfiguration(`a disk of type '${type}'`);
+  if (device !== 'disk' && device !== 'cdrom') throw unsupportedConfiguration(`a disk that is a '${device}'`);
+  const source = child(disk, 'source')?.attributes;
+  const path = type === 'file' ? source?.file : source?.dev;
+  if (path === undefined) throw unsupportedConfiguration('a disk without a source');
+  const target = child(disk, 'target')?.attributes;
+  if (target?.bus !== undefined && target.bus !== 'virtio') {
+    throw unsupportedConfiguration(
+      `the bus '${target.bus}' of disk '${target.dev ?? path}', only 'virtio' is there`,
+    );
+  }
+  const driver = child(disk, 'driver')?.attributes ?? {};
+  const serial = textAt(disk, 'serial');
+  const format = driver.type ?? 'raw';
+  const types: Readonly<Record<string, Disk['image_type']>> = {
+    raw: 'Raw',
+    qcow2: 'Qcow2',
+    vhdx: 'Vhdx',
+    vpc: 'FixedVhd',
+  };
+  if (types[format] === undefined) throw unsupportedConfiguration(`the disk format '${format}'`);
+  return {
+    path,
+    image_type: types[format],
+    ...(format === 'qcow2' && { backing_files: true }),
+    ...((child(disk, 'readonly') || device === 'cdrom') && { readonly: true }),
+    ...((driver.cache === 'none' || driver.cache === 'directsync') && { direct: true }),
+    ...(driver.queues !== undefined && { num_queues: wholeNumber(driver.queues, 'driver queues') }),
+    ...(driver.discard === 'ignore' && { sparse: false }),
+    ...(serial && { serial }),
+    ...(target?.dev !== undefined && { id: target.dev }),
+  };
+}
+
+function readInterface(of: Element): Net {
+  const { type } = of.attributes;
+  const mac = child(of, 'mac')?.attributes.address;
+  const model = child(of, 'model')?.attributes.type;
+  if (model !== undefined && !model.startsWith('virtio'))
+    throw unsupportedConfiguration(`the interface model '${model}'`);
+  const mtu = child(of, 'mtu')?.attributes.size;
+  const driver = child(of, 'driver')?.attributes ?? {};
+  const common = {
+    ...(mac !== undefined && { mac }),
+    ...(mtu !== undefined && { mtu: wholeNumber(mtu, 'mtu size') }),
+    ...(driver.queues !== undefined && { num_queues: 2 * wholeNumber(driver.queues, 'driver queues') }),
+  };
+  if (type === 'user') return { ...common, user: true };
+  if (type === 'ethernet') {
+    const tap = child(of, 'target')?.attributes.dev;
+    return { ...common, ...(tap !== undefined && { tap }) };
+  }
+  throw unsupportedConfiguration(`an interface of type '${type ?? ''}': 'user' and 'ethernet' are there`);
+}
+
+function readVsock(vsock: Element): NonNullable<VmConfigInput['vsock']> {
+  const cid = child(vsock, 'cid')?.attributes;
+  return { cid: wholeNumber(cid?.address ?? '3', 'vsock cid'), socket: 'vsock.sock' };
+}
+
+function readRng(rng: Element): NonNullable<VmConfigInput['rng']> {
+  const backend = child(rng, 'backend');
+  const model = backend?.attributes.model ?? 'random';
+  if (model !== 'random' && model !== 'builtin') throw unsupportedConfiguration(`the rng backend '${model}'`);
+  return { src: backend?.text || '/dev/urandom' };
+}
+
+/** The first console may be another name of the first serial port. */
+function readConsoles(serials: readonly Element[], consoles: readonly Element[]): Partial<VmConfigInput> {
+  if (serials.length > 1) throw unsupportedConfiguration('more than one serial port');
+  const own = consoles.filter((each) => child(each, 'target')?.attributes.type === 'virtio');
+  const aliases = consoles.filter((each) => !own.includes(each));
+  if (own.length > 1 || aliases.length > 1) throw unsupportedConfiguration('more than one console');
+  const serial = serials[0] ?? aliases[0];
+  if (own[0] && own[0].attributes.type !== 'file')
+    throw unsupportedConfiguration('a virtio console that is no file');
+  return {
+    serial: serial ? readSerial(serial) : { mode: 'Null' },
+    console: own[0] ? { mode: 'File', file: sourcePath(own[0]) } : { mode: 'Off' },
+  };
+}
+
+/** The port that `virsh console` opens, in a VM's folder. */
+export const SERIAL_SOCKET = 'serial.sock';
+
+/** A pty is a port that clients open through us: the guest's end is a socket. */
+function readSerial(device: Element): NonNullable<VmConfigInput['serial']> {
+  const { type = 'pty' } = device.attributes;
+  if (type === 'pty') return { mode: 'Socket', socket: SERIAL_SOCKET };
+  if (type === 'unix') return { mode: 'Socket', socket: sourcePath(device) };
+  if (type === 'null') return { mode: 'Null' };
+  if (type === 'file') return { mode: 'File', file: sourcePath(device) };
+  throw unsupportedConfiguration(`a ${device.name} of type '${type}'`);
+}
+
+function sourcePath(device: Element): string {
+  const path = child(device, 'source')?.attributes.path;
+  if (path === undefined) throw unsupportedConfiguration(`a ${device.name} without the path of its source`);
+  return path;
+}
+
+function sizeOf(size: Element | undefined): number | undefined {
+  if (size === undefined) return undefined;
+  const unit = UNITS[size.attributes.unit ?? 'KiB'];
+  if (unit === undefined) throw xmlError(`unknown unit '${size.attributes.unit}' of <${size.name}>`);
+  return wholeNumber(size.text, size.name) * unit;
+}
+
+function wholeNumber(text: string, name: string): number {
+  const value = /^\d{1,15}$/.test(text.trim()) ? Number(text) : Number.NaN;
+  if (!Number.isSafeInteger(value)) throw xmlError(`<${name}> is '${text}', no whole number`);
+  return value;
+}
+
+function required(name: string): never {
+  throw xmlError(`missing element <${name}>`);
+}
+
+function xmlError(message: string): LibvirtError {
+  return new LibvirtError(Code.xmlError, Domain.domain, `XML error: ${message}`);
+}

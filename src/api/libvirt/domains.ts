@@ -1,0 +1,196 @@
+/** The supervisor's VMs as libvirt's domains. */
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import type { Definition } from '../../supervisor/definition.ts';
+import type { EventHistory, SupervisorEvent } from '../../supervisor/eventHistory.ts';
+import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
+import type { Supervisor } from '../../supervisor/supervisor.ts';
+import { callVmApi } from '../../supervisor/vmApi.ts';
+import { replaceFile } from '../vmhost/replaceFile.ts';
+import { domainDocument } from './domainDocument.ts';
+import { DOMAIN_DEFINITION, type DomainDocument, readDomainXml } from './domainXml.ts';
+import { Code, Domain, invalidOperation, LibvirtError, noDomain } from './errors.ts';
+import type { Dom } from './types.ts';
+import { type Element, element, formatXml, parseXml } from './xml.ts';
+
+/** virDomainState and the reasons of each. */
+export const State = { running: 1, paused: 3, shutdown: 4, shutoff: 5 } as const;
+
+/** In the folder of a VM: what its document had that is no part of the machine. */
+const KEPT_FILE = 'libvirt.xml';
+/** In the folder of a VM that is gone once it has stopped. */
+const TRANSIENT_FILE = 'transient';
+const FILE_MODE = 0o600;
+
+/** How long a VM's process may take for what a client asks of it. */
+const CALL_MS = 30_000;
+
+export class Domains {
+  readonly #supervisor: Supervisor;
+
+  constructor(supervisor: Supervisor) {
+    this.#supervisor = supervisor;
+    supervisor.events.watch((event) => this.#removeTransient(event));
+  }
+
+  get events(): EventHistory {
+    return this.#supervisor.events;
+  }
+
+  all(): SupervisedVm[] {
+    return [...this.#supervisor.vms.values()];
+  }
+
+  find(name: string): SupervisedVm | undefined {
+    return this.#supervisor.vms.get(name);
+  }
+
+  byName(name: string): SupervisedVm {
+    return this.find(name) ?? fail(noDomain(`name '${name}'`));
+  }
+
+  byUuid(uuid: string): SupervisedVm {
+    return this.all().find((vm) => uuidOf(vm) === uuid) ?? fail(noDomain(`uuid '${uuid}'`));
+  }
+
+  byId(id: number): SupervisedVm {
+    return this.all().find((vm) => vm.runId === id) ?? fail(noDomain(`id ${id}`));
+  }
+
+  domOf(vm: SupervisedVm): Dom {
+    return { name: vm.definition.name, uuid: uuidOf(vm), id: vm.runId ?? -1 };
+  }
+
+  isPersistent(vm: SupervisedVm): boolean {
+    return !existsSync(`${vm.folder}/${TRANSIENT_FILE}`);
+  }
+
+  /** A document with the uuid of a domain that is there defines that one anew. */
+  define(xml: string): SupervisedVm {
+    const document = readDomainXml(xml);
+    const known =
+      document.uuid === undefined ? undefined : this.all().find((vm) => uuidOf(vm) === document.uuid);
+    const vm = known ? this.#redefine(known, document) : this.#add(document);
+    rmSync(`${vm.folder}/${TRANSIENT_FILE}`, { force: true });
+    return vm;
+  }
+
+  /** A domain that is gone once it has stopped. */
+  async create(xml: string): Promise<SupervisedVm> {
+    const document = readDomainXml(xml);
+    const vm = this.#add(document);
+    replaceFile(`${vm.folder}/${TRANSIENT_FILE}`, '', FILE_MODE);
+    try {
+      await vm.start();
+    } catch (error) {
+      await this.#supervisor.remove(document.name, true);
+      throw error;
+    }
+    return vm;
+  }
+
+  /** One that runs becomes transient. */
+  async undefine(vm: SupervisedVm): Promise<void> {
+    if (vm.alive) {
+      replaceFile(`${vm.folder}/${TRANSIENT_FILE}`, '', FILE_MODE);
+      this.events.add(vm.definition.name, { source: 'supervisor', event: 'removed' });
+    } else {
+      await this.#supervisor.remove(vm.definition.name, false);
+    }
+  }
+
+  /** Takes effect at the next start. */
+  redefine(name: string, definition: Pick<Definition, 'config' | 'policy'>): void {
+    this.#supervisor.redefine(name, definition);
+  }
+
+  setAutostart(vm: SupervisedVm, autostart: boolean): void {
+    const { name, config, policy } = vm.definition;
+    this.#supervisor.redefine(name, { config, policy: { ...policy, autostart } });
+  }
+
+  /** What VM's process answers. @throws LibvirtError if it does not run */
+  call(vm: SupervisedVm, method: 'GET' | 'PUT', endpoint: string, body?: unknown): Promise<unknown> {
+    if (!vm.alive) throw invalidOperation('domain is not running');
+    return callVmApi(vm.folder, {
+      method,
+      endpoint,
+      timeoutMs: CALL_MS,
+      ...(body !== undefined && { body }),
+    });
+  }
+
+  /** The machine as it runs, or as it is defined. */
+  async document(vm: SupervisedVm, inactive: boolean): Promise<string> {
+    const { name, config } = vm.definition;
+    const id = vm.runId;
+    const common = { name, uuid: uuidOf(vm), kept: readKept(vm.folder) };
+    if (inactive || id === undefined) return domainDocument({ ...common, config });
+    const info = (await this.call(vm, 'GET', 'vm.info')) as { config: Definition['config'] };
+    return domainDocument({ ...common, id, config: info.config });
+  }
+
+  /** Elements that are kept of the document. */
+  kept(vm: SupervisedVm): Element[] {
+    return readKept(vm.folder);
+  }
+
+  setKept(vm: SupervisedVm, kept: readonly Element[]): void {
+    writeKept(vm.folder, kept);
+  }
+
+  #add(document: DomainDocument): SupervisedVm {
+    const { name, uuid, config, kept } = document;
+    const other = this.find(name);
+    if (other) {
+      throw new LibvirtError(
+        Code.operationFailed,
+        Domain.domain,
+        `operation failed: domain '${name}' already exists with uuid ${uuidOf(other)}`,
+      );
+    }
+    this.#supervisor.define({ name, config, policy: uuid === undefined ? {} : { uuid } });
+    const vm = this.byName(name);
+    writeKept(vm.folder, kept);
+    return vm;
+  }
+
+  #redefine(vm: SupervisedVm, { name, config, kept }: DomainDocument): SupervisedVm {
+    if (name !== vm.definition.name) {
+      throw new LibvirtError(
+        Code.operationFailed,
+        Domain.domain,
+        `operation failed: domain '${vm.definition.name}' is already defined with uuid ${uuidOf(vm)}`,
+      );
+    }
+    this.#supervisor.redefine(name, { config, policy: vm.definition.policy });
+    writeKept(vm.folder, kept);
+    return vm;
+  }
+
+  #removeTransient({ vm: name, source, event }: SupervisorEvent): void {
+    if (source !== 'supervisor' || event !== 'stopped') return;
+    const vm = this.find(name);
+    if (!vm || this.isPersistent(vm)) return;
+    // After everybody has heard of the stop.
+    setImmediate(() => this.#supervisor.remove(name, true).catch(() => {}));
+  }
+}
+
+export function uuidOf(vm: SupervisedVm): string {
+  // Every definition that was read has one.
+  return vm.definition.policy.uuid as string;
+}
+
+function readKept(folder: string): Element[] {
+  const path = `${folder}/${KEPT_FILE}`;
+  if (!existsSync(path)) return [];
+  return [...parseXml(readFileSync(path, 'utf8'), DOMAIN_DEFINITION).children];
+}
+
+function writeKept(folder: string, kept: readonly Element[]): void {
+  replaceFile(`${folder}/${KEPT_FILE}`, formatXml(element('kept', {}, kept)), FILE_MODE);
+}
+
+function fail(error: Error): never {
+  throw error;
+}

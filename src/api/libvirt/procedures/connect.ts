@@ -1,0 +1,267 @@
+/** The connection itself, and the host. */
+
+import { readFileSync } from 'node:fs';
+import { arch, cpus, freemem, hostname, totalmem } from 'node:os';
+import { MACHINE } from '../domainDocument.ts';
+import { Code, Domain, LibvirtError, unsupported } from '../errors.ts';
+import { array, bytes, fixedArray, i32, optional, str, struct, u32, u64 } from '../types.ts';
+import { element, formatXml } from '../xml.ts';
+import { type Procedure, procedure } from './procedure.ts';
+
+/** VIR_DRV_FEATURE_*: what is there of what clients ask for. */
+const FEATURES = {
+  typedParameterStrings: 9,
+  keepalive: 10,
+  perCallbackEvents: 14,
+  closeCallback: 15,
+} as const;
+
+const AUTH_NONE = 0;
+const OPEN_READ_ONLY = 1;
+/** What tools take us for: libvirt's interface of that version. */
+const LIBVIRT_VERSION = 9_000_000n;
+const HYPERVISOR_VERSION = 1_000n;
+const MAX_VCPUS = 254;
+const KIB = 1024;
+const MAX_STATS = 16;
+/** All of a host's processors, or memory cells, together. */
+const ALL = -1;
+/** /proc/stat counts in 1/100 s. */
+const NANOSECONDS_PER_TICK = 10_000_000n;
+
+const SCHEMES = ['tsvmm', 'ch', 'qemu', ''];
+const PATHS = ['/system', '/session', '/', ''];
+
+const nodeStat = struct({ field: str, value: u64 });
+
+export const connectProcedures: readonly Procedure[] = [
+  procedure(66, 'virConnectAuthList', {}, { types: array(i32, 20) }, () => ({ types: [AUTH_NONE] }), {
+    early: true,
+  }),
+  procedure(70, 'virConnectAuthPolkit', {}, { complete: i32 }, () => ({ complete: 1 }), { early: true }),
+  procedure(
+    60,
+    'virConnectSupportsFeature',
+    { feature: i32 },
+    { supported: i32 },
+    ({ session, args: { feature } }) => {
+      if (feature === FEATURES.keepalive) session.startKeepalive();
+      return { supported: Object.values(FEATURES).includes(feature as never) ? 1 : 0 };
+    },
+    { early: true },
+  ),
+  procedure(
+    1,
+    'virConnectOpen',
+    { name: optional(str), flags: u32 },
+    {},
+    ({ session, args: { name = '', flags } }) => {
+      if (session.opened)
+        throw new LibvirtError(Code.internal, Domain.rpc, 'internal error: connection already open');
+      if (!isOurs(name)) {
+        throw new LibvirtError(Code.noConnect, Domain.none, `no connection driver available for ${name}`);
+      }
+      session.opened = true;
+      session.readOnly = session.readOnlySocket || (flags & OPEN_READ_ONLY) !== 0;
+      session.uri = name === '' ? 'tsvmm:///system' : name;
+    },
+    { early: true },
+  ),
+  procedure(2, 'virConnectClose', {}, {}, ({ session }) => session.end(), { early: true }),
+  procedure(3, 'virConnectGetType', {}, { type: str }, () => ({ type: 'TSVMM' })),
+  procedure(4, 'virConnectGetVersion', {}, { hv_ver: u64 }, () => ({ hv_ver: HYPERVISOR_VERSION })),
+  procedure(157, 'virConnectGetLibVersion', {}, { lib_ver: u64 }, () => ({ lib_ver: LIBVIRT_VERSION })),
+  procedure(59, 'virConnectGetHostname', {}, { hostname: str }, () => ({ hostname: hostname() })),
+  procedure(110, 'virConnectGetURI', {}, { uri: str }, ({ session }) => ({ uri: session.uri })),
+  procedure(149, 'virConnectIsSecure', {}, { secure: i32 }, () => ({ secure: 1 })),
+  procedure(360, 'virConnectRegisterCloseCallback', {}, {}, () => {}),
+  procedure(361, 'virConnectUnregisterCloseCallback', {}, {}, () => {}),
+  procedure(
+    6,
+    'virNodeGetInfo',
+    {},
+    {
+      model: fixedArray(i32, 32),
+      memory: u64,
+      cpus: i32,
+      mhz: i32,
+      nodes: i32,
+      sockets: i32,
+      cores: i32,
+      threads: i32,
+    },
+    () => ({
+      model: [...Buffer.alloc(32, 0).fill('x86_64', 0, 6)],
+      memory: BigInt(Math.floor(totalmem() / KIB)),
+      cpus: cpus().length,
+      mhz: cpus()[0]?.speed ?? 0,
+      nodes: 1,
+      sockets: 1,
+      cores: cpus().length,
+      threads: 1,
+    }),
+  ),
+  procedure(7, 'virConnectGetCapabilities', {}, { capabilities: str }, () => ({
+    capabilities: capabilities(),
+  })),
+  procedure(
+    342,
+    'virConnectGetDomainCapabilities',
+    {
+      emulatorbin: optional(str),
+      arch: optional(str),
+      machine: optional(str),
+      virttype: optional(str),
+      flags: u32,
+    },
+    { capabilities: str },
+    () => ({ capabilities: domainCapabilities() }),
+  ),
+  procedure(203, 'virConnectGetSysinfo', { flags: u32 }, { sysinfo: str }, () => ({ sysinfo: sysinfo() })),
+  procedure(5, 'virConnectGetMaxVcpus', { type: optional(str) }, { max_vcpus: i32 }, () => ({
+    max_vcpus: MAX_VCPUS,
+  })),
+  procedure(
+    293,
+    'virNodeGetCPUMap',
+    { need_map: i32, need_online: i32, flags: u32 },
+    { cpumap: bytes(2048), online: u32, ret: i32 },
+    ({ args: { need_map } }) => {
+      const count = cpus().length;
+      return { cpumap: need_map ? cpuMap(count) : new Uint8Array(), online: count, ret: count };
+    },
+  ),
+  procedure(
+    227,
+    'virNodeGetCPUStats',
+    { cpuNum: i32, nparams: i32, flags: u32 },
+    { params: array(nodeStat, MAX_STATS), nparams: i32 },
+    ({ args: { cpuNum, nparams } }) => counted(cpuStats(cpuNum), nparams),
+  ),
+  procedure(
+    228,
+    'virNodeGetMemoryStats',
+    { nparams: i32, cellNum: i32, flags: u32 },
+    { params: array(nodeStat, MAX_STATS), nparams: i32 },
+    ({ args: { nparams } }) => counted(memoryStats(), nparams),
+  ),
+  procedure(102, 'virNodeGetFreeMemory', {}, { freeMem: u64 }, () => ({ freeMem: BigInt(freemem()) })),
+];
+
+/** The list of what has to be asked for twice: first how many, then what. */
+function counted<T>(params: T[], asked: number): { params: T[]; nparams: number } {
+  return asked === 0 ? { params: [], nparams: params.length } : { params, nparams: params.length };
+}
+
+/** The client has taken transport and host off. */
+function isOurs(name: string): boolean {
+  const found = /^(?:([a-z]+):\/\/)?([^?#]*)/.exec(name);
+  return SCHEMES.includes(found?.[1] ?? '') && PATHS.includes(found?.[2] ?? '');
+}
+
+export function cpuMap(count: number): Uint8Array {
+  const map = new Uint8Array(Math.ceil(count / 8));
+  for (let cpu = 0; cpu < count; cpu++) map[cpu >> 3] = (map[cpu >> 3] as number) | (1 << (cpu & 7));
+  return map;
+}
+
+function hostUuid(): string | undefined {
+  for (const path of ['/sys/class/dmi/id/product_uuid', '/etc/machine-id']) {
+    try {
+      const hex = readFileSync(path, 'utf8').trim().toLowerCase().replaceAll('-', '');
+      if (/^[0-9a-f]{32}$/.test(hex))
+        return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+    } catch {
+      // Not there, or not for us.
+    }
+  }
+  return undefined;
+}
+
+function capabilities(): string {
+  const uuid = hostUuid();
+  return formatXml(
+    element('capabilities', {}, [
+      element('host', {}, [
+        uuid === undefined ? undefined : element('uuid', {}, uuid),
+        element('cpu', {}, [element('arch', {}, 'x86_64')]),
+      ]),
+      element('guest', {}, [
+        element('os_type', {}, 'hvm'),
+        element('arch', { name: 'x86_64' }, [
+          element('wordsize', {}, '64'),
+          element('machine', { maxCpus: MAX_VCPUS }, MACHINE),
+          element('domain', { type: 'kvm' }),
+        ]),
+      ]),
+    ]),
+  );
+}
+
+function domainCapabilities(): string {
+  return formatXml(
+    element('domainCapabilities', {}, [
+      element('path', {}, process.execPath),
+      element('domain', {}, 'kvm'),
+      element('machine', {}, MACHINE),
+      element('arch', {}, arch() === 'arm64' ? 'aarch64' : 'x86_64'),
+      element('vcpu', { max: MAX_VCPUS }),
+      element('os', { supported: 'yes' }),
+      element('cpu', {}, [element('mode', { name: 'host-passthrough', supported: 'yes' })]),
+      element('devices', {}, [
+        element('disk', { supported: 'yes' }, [
+          element('enum', { name: 'diskDevice' }, [element('value', {}, 'disk')]),
+          element('enum', { name: 'bus' }, [element('value', {}, 'virtio')]),
+        ]),
+        element('rng', { supported: 'yes' }, [
+          element('enum', { name: 'model' }, [element('value', {}, 'virtio')]),
+          element('enum', { name: 'backendModel' }, [element('value', {}, 'random')]),
+        ]),
+      ]),
+    ]),
+  );
+}
+
+/** SMBIOS strings that the host's kernel shows. */
+function sysinfo(): string {
+  const entry = (name: string, file: string) => {
+    try {
+      const text = readFileSync(`/sys/class/dmi/id/${file}`, 'utf8').trim();
+      return text === '' ? undefined : element('entry', { name }, text);
+    } catch {
+      return undefined;
+    }
+  };
+  const system = [
+    entry('manufacturer', 'sys_vendor'),
+    entry('product', 'product_name'),
+    entry('version', 'product_version'),
+  ];
+  if (!system.some((each) => each)) throw unsupported('virConnectGetSysinfo');
+  return formatXml(element('sysinfo', { type: 'smbios' }, [element('system', {}, system)]));
+}
+
+function cpuStats(cpu: number): { field: string; value: bigint }[] {
+  const name = cpu === ALL ? 'cpu' : `cpu${cpu}`;
+  const line = readFileSync('/proc/stat', 'utf8')
+    .split('\n')
+    .find((each) => each.split(' ')[0] === name);
+  if (line === undefined)
+    throw new LibvirtError(Code.invalidArgument, Domain.domain, `invalid argument: cpu ${cpu}`);
+  const ticks = line.trim().split(/ +/).slice(1).map(BigInt);
+  const [user = 0n, nice = 0n, kernel = 0n, idle = 0n, iowait = 0n, irq = 0n, softirq = 0n] = ticks;
+  const values = { kernel: kernel + irq + softirq, user: user + nice, idle, iowait };
+  return Object.entries(values).map(([field, value]) => ({ field, value: value * NANOSECONDS_PER_TICK }));
+}
+
+function memoryStats(): { field: string; value: bigint }[] {
+  const text = readFileSync('/proc/meminfo', 'utf8');
+  const kib = (name: string) => BigInt(new RegExp(`^${name}: +(\\d+)`, 'm').exec(text)?.[1] ?? 0);
+  const values = {
+    total: kib('MemTotal'),
+    free: kib('MemFree'),
+    buffers: kib('Buffers'),
+    cached: kib('Cached'),
+  };
+  return Object.entries(values).map(([field, value]) => ({ field, value }));
+}

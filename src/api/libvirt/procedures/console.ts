@@ -1,0 +1,30 @@
+/** The console of a domain, as a stream. */
+import { resolve } from 'node:path';
+import { invalidOperation, unsupported } from '../errors.ts';
+import { dom, optional, str, u32 } from '../types.ts';
+import { vmOf } from './lifecycle.ts';
+import { type Procedure, procedure } from './procedure.ts';
+
+/** virDomainConsoleFlags: takes the console from whoever has it. */
+const FORCE = 1;
+const NAMES: readonly (string | undefined)[] = [undefined, '', 'serial0', 'console0'];
+
+export const consoleProcedures: readonly Procedure[] = [
+  procedure(
+    201,
+    'virDomainOpenConsole',
+    { dom, dev_name: optional(str), flags: u32 },
+    {},
+    ({ session, args, serial }) => {
+      const vm = vmOf(session, args.dom);
+      if (!vm.alive) throw invalidOperation('domain is not running');
+      const device = vm.definition.config.serial;
+      if (device?.mode !== 'Socket' || !device.socket || !NAMES.includes(args.dev_name)) {
+        throw unsupported('virDomainOpenConsole: the domain has no serial port of type pty or unix');
+      }
+      const path = resolve(vm.folder, device.socket);
+      session.streams.attach(201, serial, { path, alive: () => vm.alive }, (args.flags & FORCE) !== 0);
+    },
+    { writes: true },
+  ),
+];

@@ -1,0 +1,180 @@
+/** What a domain is and how it is. */
+
+import { processUse } from '../../../supervisor/stats.ts';
+import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
+import { stateOf } from '../domainState.ts';
+import { Code, Domain, LibvirtError, unsupported } from '../errors.ts';
+import { readOnlyRefused, type Session } from '../session.ts';
+import { array, type Dom, dom, i32, optional, str, u32, u64 } from '../types.ts';
+import { element, formatXml, parseXml } from '../xml.ts';
+import { vmOf } from './lifecycle.ts';
+import { type Procedure, procedure } from './procedure.ts';
+
+/** virDomainXMLFlags. */
+const Xml = { secure: 1, inactive: 2 } as const;
+/** virDomainMetadataType. */
+const Metadata = { description: 0, title: 1, element: 2 } as const;
+const KIB = 1024;
+const NANOSECONDS = 1e9;
+
+export function maxMemoryKib(vm: SupervisedVm): bigint {
+  return BigInt((vm.definition.config.memory?.size ?? 512 << 20) / KIB);
+}
+
+export function currentMemoryKib(vm: SupervisedVm): bigint {
+  return maxMemoryKib(vm) - BigInt((vm.definition.config.balloon?.size ?? 0) / KIB);
+}
+
+export function vcpusOf(vm: SupervisedVm): number {
+  return vm.definition.config.cpus?.boot_vcpus ?? 1;
+}
+
+/** Of the VM's process, nanoseconds; 0 while there is none. */
+export function cpuTime(vm: SupervisedVm): bigint {
+  const use = vm.pid === undefined ? undefined : processUse(vm.pid);
+  return use ? BigInt(Math.round(use.cpu_seconds * NANOSECONDS)) : 0n;
+}
+
+export const stateProcedures: readonly Procedure[] = [
+  procedure(14, 'virDomainGetXMLDesc', { dom, flags: u32 }, { xml: str }, async ({ session, args }) => {
+    if (args.flags & Xml.secure && session.readOnly) throw readOnlyRefused('virDomainGetXMLDesc');
+    const vm = vmOf(session, args.dom);
+    return { xml: await session.domains.document(vm, (args.flags & Xml.inactive) !== 0) };
+  }),
+  procedure(19, 'virDomainGetOSType', { dom }, { type: str }, ({ session, args }) => {
+    vmOf(session, args.dom);
+    return { type: 'hvm' };
+  }),
+  procedure(
+    16,
+    'virDomainGetInfo',
+    { dom },
+    { state: i32, maxMem: u64, memory: u64, nrVirtCpu: i32, cpuTime: u64 },
+    ({ session, args }) => {
+      const vm = vmOf(session, args.dom);
+      return {
+        state: stateOf(vm).state,
+        maxMem: maxMemoryKib(vm),
+        memory: currentMemoryKib(vm),
+        nrVirtCpu: vcpusOf(vm),
+        cpuTime: cpuTime(vm),
+      };
+    },
+  ),
+  procedure(212, 'virDomainGetState', { dom, flags: u32 }, { state: i32, reason: i32 }, ({ session, args }) =>
+    stateOf(vmOf(session, args.dom)),
+  ),
+  procedure(150, 'virDomainIsActive', { dom }, { active: i32 }, ({ session, args }) => ({
+    active: vmOf(session, args.dom).alive ? 1 : 0,
+  })),
+  procedure(151, 'virDomainIsPersistent', { dom }, { persistent: i32 }, ({ session, args }) => ({
+    persistent: session.domains.isPersistent(vmOf(session, args.dom)) ? 1 : 0,
+  })),
+  procedure(202, 'virDomainIsUpdated', { dom }, { updated: i32 }, ({ session, args }) => {
+    vmOf(session, args.dom);
+    return { updated: 0 };
+  }),
+  procedure(
+    229,
+    'virDomainGetControlInfo',
+    { dom, flags: u32 },
+    { state: u32, details: u32, stateTime: u64 },
+    ({ session, args }) => {
+      const unresponsive = vmOf(session, args.dom).state === 'unresponsive';
+      return { state: unresponsive ? 3 : 0, details: 0, stateTime: 0n };
+    },
+  ),
+  procedure(
+    426,
+    'virDomainGetMessages',
+    { dom, flags: u32 },
+    { msgs: array(str, 2048) },
+    ({ session, args }) => {
+      vmOf(session, args.dom);
+      return { msgs: [] };
+    },
+  ),
+  procedure(
+    183,
+    'virDomainHasManagedSaveImage',
+    { dom, flags: u32 },
+    { result: i32 },
+    ({ session, args }) => {
+      vmOf(session, args.dom);
+      return { result: 0 };
+    },
+  ),
+  procedure(187, 'virDomainSnapshotNum', { dom, flags: u32 }, { num: i32 }, ({ session, args }) => {
+    vmOf(session, args.dom);
+    return { num: 0 };
+  }),
+  procedure(
+    265,
+    'virDomainGetMetadata',
+    { dom, type: i32, uri: optional(str), flags: u32 },
+    { metadata: str },
+    ({ session, args }) => ({ metadata: getMetadata(session, args.dom, args.type, args.uri) }),
+  ),
+  procedure(
+    264,
+    'virDomainSetMetadata',
+    { dom, type: i32, metadata: optional(str), key: optional(str), uri: optional(str), flags: u32 },
+    {},
+    ({ session, args }) => setMetadata(session, args),
+    { writes: true },
+  ),
+];
+
+function getMetadata(session: Session, given: Dom, type: number, uri: string | undefined): string {
+  const kept = session.domains.kept(vmOf(session, given));
+  const name = type === Metadata.title ? 'title' : type === Metadata.description ? 'description' : undefined;
+  const found =
+    name === undefined
+      ? kept.find((each) => each.name === 'metadata')?.children.find((each) => namespaceOf(each) === uri)
+      : kept.find((each) => each.name === name);
+  if (found === undefined) {
+    throw new LibvirtError(
+      Code.noMetadata,
+      Domain.domain,
+      'metadata not found: Requested metadata element is not present',
+    );
+  }
+  return name === undefined ? formatXml(found) : found.text;
+}
+
+/** Of an element that declares its own. */
+function namespaceOf({ name, attributes }: { name: string; attributes: Readonly<Record<string, string>> }) {
+  const [prefix, local] = name.split(':');
+  return local === undefined ? attributes.xmlns : attributes[`xmlns:${prefix}`];
+}
+
+interface SetMetadata {
+  readonly dom: Dom;
+  readonly type: number;
+  readonly metadata?: string | undefined;
+  readonly key?: string | undefined;
+  readonly uri?: string | undefined;
+}
+
+function setMetadata(session: Session, { dom: given, type, metadata, key, uri }: SetMetadata): void {
+  const vm = vmOf(session, given);
+  const kept = session.domains.kept(vm);
+  const without = (name: string) => kept.filter((each) => each.name !== name);
+  if (type === Metadata.title || type === Metadata.description) {
+    const name = type === Metadata.title ? 'title' : 'description';
+    if (type === Metadata.title && metadata?.includes('\n')) throw unsupported('a title of several lines');
+    session.domains.setKept(vm, [...without(name), ...(metadata ? [element(name, {}, metadata)] : [])]);
+    return;
+  }
+  const before = kept.find((each) => each.name === 'metadata')?.children ?? [];
+  const others = before.filter((each) => namespaceOf(each) !== uri);
+  const added = metadata ? [withNamespace(metadata, key, uri)] : [];
+  session.domains.setKept(vm, [...without('metadata'), element('metadata', {}, [...others, ...added])]);
+}
+
+function withNamespace(xml: string, key: string | undefined, uri: string | undefined) {
+  const root = parseXml(xml, 'domain_metadata');
+  if (key === undefined || uri === undefined) return root;
+  const local = root.name.split(':').at(-1);
+  return { ...root, name: `${key}:${local}`, attributes: { ...root.attributes, [`xmlns:${key}`]: uri } };
+}

@@ -1,0 +1,36 @@
+/** What a connection has been told, and what of it is to be undone when it ends. */
+import type { Domains } from './domains.ts';
+import { Code, Domain, LibvirtError } from './errors.ts';
+import type { Streams } from './streams.ts';
+
+export interface Session {
+  readonly domains: Domains;
+  readonly streams: Streams;
+  /** It came by the read-only socket. */
+  readonly readOnlySocket: boolean;
+  /** Sends an event. */
+  send(procedure: number, payload: Uint8Array): void;
+  /** Closes once what was sent has left. */
+  end(): void;
+  /** Begins to ask whether the peer is there. */
+  startKeepalive(): void;
+  opened: boolean;
+  readOnly: boolean;
+  uri: string;
+  readonly callbacks: Map<number, () => void>;
+  nextCallback: number;
+  /** Domains that end with the connection. */
+  readonly autoDestroy: Set<string>;
+}
+
+export function notOpen(): LibvirtError {
+  return new LibvirtError(Code.internal, Domain.rpc, 'internal error: hypervisor connection not open');
+}
+
+export function readOnlyRefused(api: string): LibvirtError {
+  return new LibvirtError(
+    Code.operationDenied,
+    Domain.domain,
+    `operation forbidden: read only access prevents ${api}`,
+  );
+}

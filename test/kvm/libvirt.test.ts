@@ -1,0 +1,261 @@
+/** Debian's own `virsh` against `tsvmmd`, with payload guests. */
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import net from 'node:net';
+import path from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { Daemon } from './daemon.ts';
+import { PAYLOAD, temporaryFolder } from './support.ts';
+
+const SCHEMA = '/usr/share/libvirt/schemas/domain.rng';
+
+interface Ran {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function run(command: string, args: readonly string[]): Promise<Ran> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, LC_ALL: 'C' },
+    });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text;
+    });
+    child.on('error', reject).on('close', (code) => resolve({ code, stdout, stderr }));
+  });
+}
+
+interface Host {
+  readonly daemon: Daemon;
+  readonly folder: string;
+  virsh(...words: string[]): Promise<string>;
+  refused(...words: string[]): Promise<string>;
+}
+
+async function host(): Promise<Host> {
+  const daemon = new Daemon();
+  await daemon.start();
+  const uri = `tsvmm+unix:///system?socket=${daemon.dir}/virttsvmmd-sock`;
+  const ask = (words: readonly string[]) => run('virsh', ['-c', uri, ...words]);
+  return {
+    daemon,
+    folder: temporaryFolder(),
+    virsh: async (...words) => {
+      const { code, stdout, stderr } = await ask(words);
+      expect(code, `${words.join(' ')}: ${stderr}`).toBe(0);
+      return stdout.trim();
+    },
+    refused: async (...words) => {
+      const { code, stderr } = await ask(words);
+      expect(code, words.join(' ')).not.toBe(0);
+      return stderr;
+    },
+  };
+}
+
+function documentFile(folder: string, name: string, cmdline: string, devices = ''): string {
+  const file = path.join(folder, `${name}.xml`);
+  fs.writeFileSync(
+    file,
+    `<domain type='kvm'><name>${name}</name><memory unit='MiB'>128</memory><vcpu>1</vcpu>
+     <os><type arch='x86_64'>hvm</type><kernel>${PAYLOAD}</kernel><cmdline>${cmdline}</cmdline></os>
+     <devices><serial type='pty'/>${devices}</devices></domain>`,
+  );
+  return file;
+}
+
+test('a domain from its definition to its end, as virsh does it', async () => {
+  const { daemon, folder, virsh, refused } = await host();
+  expect(await virsh('list', '--all', '--name')).toBe('');
+  expect(await virsh('define', documentFile(folder, 'one', 'run=idle'))).toBe(
+    `Domain 'one' defined from ${folder}/one.xml`,
+  );
+  expect(await virsh('domstate', '--reason', 'one')).toBe('shut off (unknown)');
+  const document = await virsh('dumpxml', 'one');
+  fs.writeFileSync(path.join(folder, 'dumped.xml'), document);
+  expect(
+    await run('xmllint', ['--noout', '--relaxng', SCHEMA, path.join(folder, 'dumped.xml')]),
+  ).toMatchObject({ code: 0 });
+  await virsh('define', path.join(folder, 'dumped.xml'));
+  expect(await virsh('dumpxml', 'one')).toBe(document);
+  await virsh('start', 'one');
+  expect(await refused('start', 'one')).toMatch(/Domain is already active/);
+  expect(await virsh('list')).toMatch(/^Id +Name +State\n-+\n 1 +one +running$/);
+  expect(await virsh('domid', 'one')).toBe('1');
+  await virsh('suspend', 'one');
+  expect(await virsh('domstate', '--reason', 'one')).toBe('paused (user)');
+  expect(await virsh('list', '--name', '--state-paused')).toBe('one');
+  await virsh('resume', 'one');
+  expect(await virsh('domstate', '--reason', 'one')).toBe('running (unpaused)');
+  fs.writeFileSync(path.join(folder, 'running.xml'), await virsh('dumpxml', 'one'));
+  expect(
+    await run('xmllint', ['--noout', '--relaxng', SCHEMA, path.join(folder, 'running.xml')]),
+  ).toMatchObject({ code: 0 });
+  expect(await virsh('dominfo', 'one')).toMatch(
+    /State: +running\nCPU\(s\): +1\n.*\n.*Persistent: +yes\nAutostart: +disable/s,
+  );
+  // The same VM by the other languages.
+  expect(await daemon.list()).toEqual({ one: 'running' });
+  await virsh('destroy', 'one');
+  expect(await virsh('domstate', '--reason', 'one')).toBe('shut off (destroyed)');
+  await virsh('autostart', 'one');
+  expect(await virsh('list', '--all', '--name', '--autostart')).toBe('one');
+  await virsh('undefine', 'one');
+  expect(await daemon.list()).toEqual({});
+});
+
+test('a transient domain is gone when its guest has shut down', async () => {
+  const { folder, virsh } = await host();
+  await virsh('create', documentFile(folder, 'short', 'run=power-button'));
+  expect(await virsh('list', '--transient', '--name')).toBe('short');
+  await virsh('domstats', 'short');
+  // The guest is asked until it listens.
+  await expect
+    .poll(async () => {
+      await virsh('list', '--all', '--name').then(
+        (names) => names && virsh('shutdown', 'short').catch(() => {}),
+      );
+      return virsh('list', '--all', '--name');
+    })
+    .toBe('');
+});
+
+test('the host, and what there is not', async () => {
+  const { virsh, refused } = await host();
+  expect(await virsh('version')).toMatch(/Using API: TSVMM 9\.0\.0/);
+  expect(await virsh('maxvcpus')).toBe('254');
+  expect(await virsh('nodeinfo')).toMatch(/CPU model: +x86_64/);
+  expect(await virsh('capabilities')).toMatch(/<domain type='kvm'\/>/);
+  expect(await virsh('nodecpustats', '--percent')).toMatch(/idle: +\d+\.\d%/);
+  expect(await virsh('nodememstats')).toMatch(/total +: +\d+ KiB/);
+  expect(await refused('pool-list')).toMatch(/this function is not supported by the connection driver/);
+  expect(await refused('dominfo', 'none')).toMatch(/failed to get domain 'none'/);
+  expect(await refused('-r', 'start', 'none')).toMatch(/failed to get domain/);
+});
+
+test('a read-only connection looks, and changes nothing', async () => {
+  const { daemon, folder, virsh } = await host();
+  const file = documentFile(folder, 'one', 'run=idle');
+  await virsh('define', file);
+  const uri = `tsvmm+unix:///system?socket=${daemon.dir}/virttsvmmd-sock-ro`;
+  expect((await run('virsh', ['-c', uri, 'list', '--all', '--name'])).stdout.trim()).toBe('one');
+  for (const words of [
+    ['define', file],
+    ['start', 'one'],
+    ['undefine', 'one'],
+    ['autostart', 'one'],
+  ]) {
+    expect((await run('virsh', ['-c', uri, ...words])).stderr).toMatch(/read only access prevents virDomain/);
+  }
+  expect(await daemon.list()).toEqual({ one: 'stopped' });
+});
+
+test('events of a domain reach a client that watches', async () => {
+  const { daemon, folder, virsh } = await host();
+  const uri = `tsvmm+unix:///system?socket=${daemon.dir}/virttsvmmd-sock`;
+  const watching = spawn('virsh', ['-c', uri, 'event', '--all', '--loop'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  onTestFinished(() => void watching.kill('SIGKILL'));
+  let heard = '';
+  watching.stdout.setEncoding('utf8').on('data', (text: string) => {
+    heard += text;
+  });
+  // Something happens until the client has registered.
+  await expect
+    .poll(async () => {
+      await virsh('define', documentFile(folder, 'probe', 'run=idle')).catch(() => {});
+      await virsh('undefine', 'probe').catch(() => {});
+      return heard;
+    })
+    .toMatch(/'lifecycle' for domain 'probe': Undefined Removed/);
+  heard = '';
+  await virsh('define', documentFile(folder, 'one', 'run=idle'));
+  await virsh('start', 'one');
+  await virsh('suspend', 'one');
+  await virsh('resume', 'one');
+  await virsh('destroy', 'one');
+  const lines = () => [...heard.matchAll(/'one': (.*)$/gm)].map(([, what]) => what);
+  const expected = [
+    'Defined Added',
+    'Started Booted',
+    'Suspended Paused',
+    'Resumed Unpaused',
+    'Stopped Destroyed',
+  ];
+  await expect.poll(lines).toEqual(expected);
+});
+
+test('a console is a stream: what the guest prints comes, what is typed arrives', async () => {
+  const { daemon, folder, virsh } = await host();
+  await virsh('define', documentFile(folder, 'one', 'run=serial-echo then=idle'));
+  await virsh('start', 'one');
+  const uri = `tsvmm+unix:///system?socket=${daemon.dir}/virttsvmmd-sock`;
+  // virsh wants a terminal.
+  const console_ = spawn('script', ['-qec', `virsh -c '${uri}' console one`, '/dev/null'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
+  onTestFinished(() => void console_.kill('SIGKILL'));
+  let shown = '';
+  console_.stdout.setEncoding('latin1').on('data', (text: string) => {
+    shown += text;
+  });
+  await expect.poll(() => shown).toContain('Escape character');
+  await expect
+    .poll(() => {
+      console_.stdin.write('hello');
+      return shown;
+    })
+    .toMatch(/HELLO/);
+  let closed = false;
+  console_.once('close', () => {
+    closed = true;
+  });
+  // virsh looks for its escape at the beginning of what it reads.
+  await expect
+    .poll(() => {
+      if (!closed) console_.stdin.write('\x1d');
+      return closed;
+    })
+    .toBe(true);
+  expect(await virsh('domstate', 'one')).toBe('running');
+});
+
+test('clients that talk nonsense are closed, and disturb nobody', async () => {
+  const { daemon, virsh } = await host();
+  const socketPath = path.join(daemon.dir, 'virttsvmmd-sock');
+  const send = (bytes: Uint8Array) =>
+    new Promise<Buffer>((resolve) => {
+      const socket = net.connect({ path: socketPath });
+      const chunks: Buffer[] = [];
+      socket.on('data', (chunk) => chunks.push(chunk)).on('error', () => {});
+      socket.on('close', () => resolve(Buffer.concat(chunks)));
+      socket.write(bytes);
+    });
+  const call = (procedure: number, payload: readonly number[] = [], program = 0x2000_8086) => {
+    const frame = Buffer.alloc(28 + 4 * payload.length);
+    const words = [frame.length, program, 1, procedure, 0, 7, 0, ...payload];
+    for (const [at, word] of words.entries()) frame.writeUInt32BE(word, 4 * at);
+    return frame;
+  };
+  expect(await send(Buffer.from('GET / HTTP/1.1\r\n\r\n'))).toHaveLength(0);
+  expect(await send(Buffer.from([0, 0, 0, 3]))).toHaveLength(0);
+  expect(await send(Buffer.from([0xff, 0xff, 0xff, 0xff]))).toHaveLength(0);
+  // Before the connection is open, of an unknown program, and cut off: each is answered, and the connection goes on.
+  const close = call(2);
+  const answers = await send(
+    Buffer.concat([call(273, [1, 0]), call(1, [], 5), call(9999), call(60), call(1, [1, 99]), close]),
+  );
+  expect(answers.toString('latin1')).toMatch(
+    /hypervisor connection not open.*Cannot find program 5 version 1.*unknown procedure: 9999.*Unable to decode.*Unable to decode/s,
+  );
+  expect(await virsh('hostname')).not.toBe('');
+});
