@@ -74,8 +74,11 @@ BlockQueue::~BlockQueue() { (void)try_end(Deadline::never()); }
 
 void BlockQueue::hold(Hold reason) noexcept {
   const std::lock_guard lock(mutex_);
+  const bool held = holds_ != 0;
   holds_ |= static_cast<uint8_t>(reason);
-  if (std::exchange(apply_pending_, true)) return;
+  // One more reason changes nothing for the loop's thread. So once the queue is held for its end
+  // nothing is posted any more that could run after it is gone.
+  if (held || std::exchange(apply_pending_, true)) return;
   loop_.post([this] { apply_holds(); });
 }
 
