@@ -206,12 +206,11 @@ TEST_F(HungStoreTest, TheEndNamesTheDiskAndKeepsWhatItUses) {
   store.hang(file.fd());
   write_sector(kDisk);
   ASSERT_TRUE(hangs());
-  const auto before = open_descriptors_of(other.fd());
   // The others have time enough.
   EXPECT_EQ(code_of([&] { machine->destroy(std::chrono::seconds(5)); }), "ETIMEDOUT");
   EXPECT_EQ(message, "_disk1: the disk does not answer. Memory and files are kept until then");
-  EXPECT_EQ(open_descriptors_of(other.fd()), before - 1) << "the other disk is closed";
-  EXPECT_EQ(open_descriptors_of(file.fd()), 2u);
+  EXPECT_EQ(open_descriptors_of(other.fd()), 1u) << "the other disk is closed";
+  EXPECT_GT(open_descriptors_of(file.fd()), 1u);
   machine.reset();
   store.answer();
   EXPECT_TRUE(eventually([&] { return open_descriptors_of(file.fd()) == 1; }));
