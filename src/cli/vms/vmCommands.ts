@@ -5,8 +5,10 @@ import type { SupervisorEvent } from '../../supervisor/eventHistory.ts';
 import { supervisorPlaces } from '../../supervisor/places.ts';
 import type { VmStats } from '../../supervisor/stats.ts';
 import type { VmDescription } from '../../supervisor/supervisedVm.ts';
-import { parseArguments } from '../arguments.ts';
+import { parseArguments, type RunOptions } from '../arguments.ts';
 import { UsageError } from '../usageError.ts';
+import { absolutePaths } from './machinePaths.ts';
+import { writeOut } from './standardOutput.ts';
 import { SupervisorClient } from './supervisorClient.ts';
 import { formatTable, humanBytes, humanDuration } from './table.ts';
 
@@ -201,40 +203,38 @@ function missing(key: string): never {
 async function define({ client, values, machine }: Call): Promise<string> {
   if (machine.length === 0) throw new UsageError('a VM needs --kernel or --firmware');
   const invocation = parseArguments(machine);
-  const vm = invocation.action === 'run' ? invocation.options.vm : undefined;
-  if (vm === undefined) throw new UsageError('a VM needs --kernel or --firmware');
+  const options = invocation.action === 'run' ? invocation.options : undefined;
+  if (options?.vm === undefined) throw new UsageError('a VM needs --kernel or --firmware');
+  refuseProcessOptions(options);
   const name = (values.name as string | undefined) ?? madeUpName();
-  await client.call('POST', '/v1/vms', { name, config: forSupervisor(vm), policy: policyOf(values) });
+  await client.call('POST', '/v1/vms', { name, config: forSupervisor(options.vm), policy: policyOf(values) });
   return name;
+}
+
+/** A supervisor's VMs have their socket, logs and events where the supervisor keeps them. */
+function refuseProcessOptions(options: RunOptions): void {
+  const given = {
+    '--api-socket': [options.apiSocket, 'its REST API is below /v1/vms/NAME/api/'],
+    '--event-monitor': [options.eventMonitor, "'tsvmm events' shows its events"],
+    '--log-file': [options.logFile, "'tsvmm logs --process' shows its log"],
+    '--log-format': [options.logFormat, "'tsvmm logs --process' shows its log"],
+    '--verbose': [options.verbosity || undefined, "'tsvmm logs --process' shows its log"],
+    '--no-shutdown': [options.noShutdown || undefined, '--restart says what follows'],
+  };
+  for (const [flag, [value, instead]] of Object.entries(given)) {
+    if (value !== undefined) throw new UsageError(`${flag} is not for a VM of a supervisor: ${instead}`);
+  }
 }
 
 /** A supervised VM has no terminal: its serial port goes into its log, its console gets a pseudo terminal. */
 function forSupervisor(vm: VmConfig): VmConfig {
   const serial = vm.serial.mode === 'Null' || vm.serial.mode === 'Tty';
   return {
-    ...absolutePaths(vm),
+    // The VM's process works in a folder of its own.
+    ...absolutePaths(vm, process.cwd()),
     ...(serial && { serial: { mode: 'File', file: 'serial.log' } }),
     ...(vm.console.mode === 'Tty' && { console: { ...vm.console, mode: 'Pty' } }),
   };
-}
-
-/** The VM's process works in its own folder, whoever typed the paths in theirs. */
-function absolutePaths(vm: VmConfig): VmConfig {
-  const here = (path: string) => (path.startsWith('/') ? path : `${process.cwd()}/${path}`);
-  const payload = { ...vm.payload };
-  for (const key of ['kernel', 'firmware', 'initramfs'] as const) {
-    const path = payload[key];
-    if (typeof path === 'string') payload[key] = here(path);
-  }
-  return {
-    ...vm,
-    payload,
-    ...(vm.disks && {
-      disks: vm.disks.map((disk) => ({ ...disk, ...(disk.path !== undefined && { path: here(disk.path) }) })),
-    }),
-    ...(vm.pmem && { pmem: vm.pmem.map((pmem) => ({ ...pmem, file: here(pmem.file as string) })) }),
-    ...(vm.vsock && { vsock: { ...vm.vsock, socket: here(vm.vsock.socket) } }),
-  } as VmConfig;
 }
 
 function policyOf(values: Values): object {
@@ -298,8 +298,7 @@ async function runVm(call: Call): Promise<number> {
     );
   };
   process.once('SIGINT', stop);
-  for await (const chunk of client.stream(`/v1/vms/${name}/log?follow=true&tail=100000`))
-    process.stdout.write(chunk);
+  for await (const chunk of client.stream(`/v1/vms/${name}/log?follow=true&tail=all`)) await writeOut(chunk);
   const { last_exit: exit } = await client.call<VmDescription>('GET', `/v1/vms/${name}`);
   if (values.rm) await client.call('DELETE', `/v1/vms/${name}?force=true`);
   if (exit && 'message' in exit && exit.message) process.stderr.write(`tsvmm: ${exit.message}\n`);
@@ -328,7 +327,7 @@ async function list({ client, values }: Call): Promise<number> {
     vm.pid === undefined ? '-' : String(vm.pid),
     vm.error ?? vm.config.payload?.kernel ?? vm.config.payload?.firmware ?? '',
   ]);
-  process.stdout.write(
+  await writeOut(
     formatTable(['NAME', 'STATE', 'UP', 'VCPUS', 'MEMORY', 'PID', 'KERNEL'], rows, terminalWidth()),
   );
   return 0;
@@ -340,7 +339,7 @@ async function logs({ client, values, names }: Call): Promise<number> {
     ...(values.tail !== undefined && { tail: String(wholeNumber('--tail', values.tail)) }),
     ...(values.follow === true && { follow: 'true' }),
   });
-  for await (const chunk of client.stream(`/v1/vms/${names[0]}/log?${query}`)) process.stdout.write(chunk);
+  for await (const chunk of client.stream(`/v1/vms/${names[0]}/log?${query}`)) await writeOut(chunk);
   return 0;
 }
 
@@ -358,7 +357,7 @@ async function stats({ client, values, names }: Call): Promise<number> {
     cpu_seconds === undefined ? '-' : `${cpu_seconds.toFixed(2)} s`,
     memory_bytes === undefined ? '-' : humanBytes(memory_bytes),
   ]);
-  process.stdout.write(formatTable(['NAME', 'STATE', 'CPU TIME', 'MEMORY'], rows, terminalWidth()));
+  await writeOut(formatTable(['NAME', 'STATE', 'CPU TIME', 'MEMORY'], rows, terminalWidth()));
   return 0;
 }
 
@@ -369,8 +368,7 @@ async function events({ client, values }: Call): Promise<number> {
     rest = records.pop() as string;
     for (const record of records) {
       const data = /^data: (.*)$/m.exec(record)?.[1];
-      if (data !== undefined)
-        process.stdout.write(`${values.json ? data : describeEvent(JSON.parse(data))}\n`);
+      if (data !== undefined) await writeOut(`${values.json ? data : describeEvent(JSON.parse(data))}\n`);
     }
   }
   return 0;
@@ -385,15 +383,14 @@ function describeEvent({ time, vm, source, event, properties }: SupervisorEvent)
 async function each({ names }: Call, work: (name: string) => Promise<unknown>): Promise<number> {
   const results = await Promise.allSettled(names.map(work));
   for (const [index, result] of results.entries()) {
-    if (result.status === 'fulfilled')
-      process.stdout.write(`${decodeURIComponent(names[index] as string)}\n`);
+    if (result.status === 'fulfilled') await writeOut(`${decodeURIComponent(names[index] as string)}\n`);
     else process.stderr.write(`tsvmm: ${(result.reason as Error).message}\n`);
   }
   return results.every(({ status }) => status === 'fulfilled') ? 0 : 1;
 }
 
-function print(line: string): number {
-  if (line !== '') process.stdout.write(`${line}\n`);
+async function print(line: string): Promise<number> {
+  if (line !== '') await writeOut(`${line}\n`);
   return 0;
 }
 

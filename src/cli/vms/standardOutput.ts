@@ -1,0 +1,18 @@
+/** Standard output of commands that may say much, or for long. */
+
+/** Whoever read it has gone: nobody is left to tell anything. As a program that SIGPIPE ends. */
+const EXIT_NO_READER = 141;
+
+// What goes wrong is told to each write.
+process.stdout.on('error', () => {});
+
+/** Resolves when the text is taken, so that no more is fetched than is read. Ends the process where the reader has gone. */
+export function writeOut(text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(text, (error) => {
+      if (!error) resolve();
+      else if ((error as NodeJS.ErrnoException).code === 'EPIPE') process.exit(EXIT_NO_READER);
+      else reject(new Error(`Cannot write to standard output: ${error.message}`));
+    });
+  });
+}
