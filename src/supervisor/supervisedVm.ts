@@ -104,6 +104,11 @@ export class SupervisedVm {
     return !['stopped', 'failed', 'waiting'].includes(this.#state);
   }
 
+  /** Whether it runs, or will without being asked to. */
+  get goesOn(): boolean {
+    return this.alive || this.#state === 'waiting';
+  }
+
   describe(): VmDescription {
     const { name, config, policy } = this.#definition;
     return {
@@ -144,7 +149,9 @@ export class SupervisedVm {
     this.#context.setWanted(false);
     clearTimeout(this.#timer);
     if (!this.alive) {
+      const wasWaiting = this.#state === 'waiting';
       this.#state = 'stopped';
+      if (wasWaiting) this.#tell('restart-cancelled');
       return;
     }
     this.#stopping = true;
@@ -201,11 +208,12 @@ export class SupervisedVm {
     try {
       const child = await this.#context.startChild();
       this.#pid = child.pid;
+      if (this.#stopping) this.#kill('it was stopped while it started');
       const problem = this.#context.limit(child.pid);
       if (problem !== undefined) this.#tell('warning', { message: problem });
       return child;
     } catch (error) {
-      this.#afterEnd(true, 0);
+      this.#afterEnd(true, 0, () => {});
       throw error;
     }
   }
@@ -314,18 +322,13 @@ export class SupervisedVm {
     this.#pid = undefined;
     this.#runId = undefined;
     this.#reason = this.#reasonOfEnd(exit);
-    for (const resolve of this.#ended.splice(0)) resolve();
-    this.#tell('stopped', {
-      reason: exit.reason,
-      ...('message' in exit && exit.message ? { message: exit.message } : {}),
-    });
-    if (this.#stopping) {
-      this.#stopping = false;
-      this.#state = 'stopped';
-      return;
-    }
     const failed = wasStarting || !('code' in exit) || exit.code !== 0;
-    this.#afterEnd(failed, ranMs);
+    this.#afterEnd(failed, ranMs, () =>
+      this.#tell('stopped', {
+        reason: exit.reason,
+        ...('message' in exit && exit.message ? { message: exit.message } : {}),
+      }),
+    );
   }
 
   #reasonOfEnd(exit: NonNullable<VmDescription['last_exit']>): StateReason {
@@ -334,22 +337,32 @@ export class SupervisedVm {
     return 'code' in exit && exit.reason !== 'vcpu-error' ? 'failed' : 'crashed';
   }
 
-  #afterEnd(failed: boolean, ranMs: number): void {
-    const { when, max_retries: most } = this.#definition.policy.restart;
-    if (ranMs >= WELL_MS) this.#failures = 0;
-    const again = when === 'Always' || (when === 'OnFailure' && failed);
-    if (!again || (most > 0 && this.#failures >= most)) {
-      this.#state = failed ? 'failed' : 'stopped';
-      this.#context.setWanted(false);
-      return;
-    }
-    const delay = Math.min(BACK_OFF.firstMs * 2 ** this.#failures++, BACK_OFF.maxMs);
-    this.#state = 'waiting';
+  /** Without a process: the state is what follows from that before anybody is told. */
+  #afterEnd(failed: boolean, ranMs: number, tell: () => void): void {
+    const delay = this.#stopping ? undefined : this.#nextStart(failed, ranMs);
+    if (delay !== undefined) this.#state = 'waiting';
+    else this.#state = failed && !this.#stopping ? 'failed' : 'stopped';
+    this.#stopping = false;
+    for (const resolve of this.#ended.splice(0)) resolve();
+    tell();
+    if (delay === undefined) return;
     this.#tell('restarting', { after_ms: String(delay) });
     this.#timer = setTimeout(() => {
       // Told as an event; its end decides what comes next.
       this.#start().catch(() => {});
     }, delay);
+  }
+
+  /** How long from now it is to be started again, in ms; undefined if it is not. */
+  #nextStart(failed: boolean, ranMs: number): number | undefined {
+    const { when, max_retries: most } = this.#definition.policy.restart;
+    if (ranMs >= WELL_MS) this.#failures = 0;
+    const again = when === 'Always' || (when === 'OnFailure' && failed);
+    if (!again || (most > 0 && this.#failures >= most)) {
+      this.#context.setWanted(false);
+      return undefined;
+    }
+    return Math.min(BACK_OFF.firstMs * 2 ** this.#failures++, BACK_OFF.maxMs);
   }
 
   #kill(reason: string): void {

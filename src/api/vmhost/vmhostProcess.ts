@@ -90,10 +90,15 @@ export class VmhostProcess {
     await this.#vmm.create(folder.config);
     await this.#vmm.boot();
     log('the VM runs');
-    link?.send({ ok: true, state: 'running' });
     await this.#serveRest();
     await this.#provision(folder);
-    if (this.#vmm.state === 'none') return;
+    // Who hears that it runs may ask it to stop in the next moment.
+    if (this.#vmm.state !== 'none') await this.#serve(claim, folder);
+    link?.send({ ok: true, state: 'running' });
+  }
+
+  async #serve(claim: SocketClaim, folder: VmFolder): Promise<void> {
+    const { vmDir, log } = this.#options;
     const sshPort = folder.daemon?.state.sshPort ?? 0;
     const controller = vmController(this.#controllable(), { sshPort, log });
     this.#service = await serveClaimed(claim, controller, `${vmDir}/vmhost.pid`, { log });

@@ -11,6 +11,8 @@ import { SupervisedVm } from '../../../src/supervisor/supervisedVm.ts';
 interface Fake {
   readonly vm: SupervisedVm;
   readonly events: string[];
+  /** Whether the VM went on when each event was told. */
+  readonly states: string[];
   readonly processes: ChildProcess[];
   readonly children: Child[];
   /** Answers the start of the newest process, or lets it end. */
@@ -18,16 +20,18 @@ interface Fake {
   end(exit?: object): Promise<void>;
 }
 
-/** VMs whose processes are `sleep`, and say what the test lets them say. */
-function fake(policy: object = {}): Fake {
+/** VMs whose processes are `sleep`, and say what the test lets them say. They are there once `ready` is resolved. */
+function fake(policy: object = {}, ready: Promise<unknown> = Promise.resolve()): Fake {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-supervised-'));
   const events: string[] = [];
+  const states: string[] = [];
   const processes: ChildProcess[] = [];
   const children: Child[] = [];
   const vm = new SupervisedVm(readDefinition({ name: 'one', config: {}, policy }), {
     folder,
     nextRunId: () => 1,
     startChild: async () => {
+      await ready;
       const process = spawn('sleep', ['600'], { stdio: 'ignore' });
       processes.push(process);
       const child = new Child(process.pid as number, new net.Socket());
@@ -37,7 +41,10 @@ function fake(policy: object = {}): Fake {
     },
     limit: () => undefined,
     setWanted: (wanted) => events.push(`wanted ${wanted}`),
-    report: ({ event, properties }) => events.push([event, properties?.reason].filter(Boolean).join(' ')),
+    report: ({ event, properties }) => {
+      states.push(`${event}: ${vm.goesOn}`);
+      events.push([event, properties?.reason].filter(Boolean).join(' '));
+    },
   });
   onTestFinished(() => {
     vm.detach();
@@ -47,6 +54,7 @@ function fake(policy: object = {}): Fake {
   return {
     vm,
     events,
+    states,
     processes,
     children,
     up: () => children.at(-1)?.deliver({ ok: true, state: 'running' }),
@@ -124,7 +132,7 @@ test('it is started again, later each time, and given up after its retries', asy
   }
   await one.end();
   await vi.waitFor(() => expect(one.vm.state).toBe('failed'));
-  expect(one.events.at(-1)).toBe('wanted false');
+  expect(one.events.slice(-2)).toEqual(['wanted false', 'stopped killed']);
 });
 
 test('a stop while it waits for its next start ends that', async () => {
@@ -143,4 +151,39 @@ test('a process that cannot be asked to stop is killed, and not started again', 
   expect(one.vm.describe()).toMatchObject({ state: 'stopped', last_exit: { reason: 'killed' } });
   expect(one.vm.describe().pid).toBeUndefined();
   expect(one.processes).toHaveLength(1);
+});
+
+test('whoever hears of an event finds the state that follows from it', async () => {
+  const one = await started({ restart: { when: 'Always', max_retries: 1 } });
+  await one.end();
+  await vi.waitFor(() => expect(one.children).toHaveLength(2), { timeout: 30_000 });
+  one.up();
+  await one.end();
+  await vi.waitFor(() => expect(one.vm.state).toBe('failed'));
+  expect(one.states).toEqual([
+    ...['started: true', 'stopped: true', 'restarting: true'],
+    ...['started: true', 'stopped: false'],
+  ]);
+});
+
+test('a VM that is stopped while it waits for its next start tells so', async () => {
+  const one = await started({ restart: { when: 'Always' } });
+  await one.end();
+  await vi.waitFor(() => expect(one.vm.state).toBe('waiting'));
+  await one.vm.stop(1);
+  expect(one.states.at(-1)).toBe('stopped: false');
+});
+
+test('a VM that is stopped before its process has reported does not start', async () => {
+  let ready = () => {};
+  const one = fake({}, new Promise<void>((resolve) => (ready = resolve)));
+  const starting = one.vm.start();
+  starting.catch(() => {});
+  const stopping = one.vm.stop(30, true);
+  await vi.waitFor(() => expect(one.vm.state).toBe('stopping'));
+  ready();
+  await stopping;
+  await expect(starting).rejects.toThrow('could not start');
+  expect(one.vm.state).toBe('stopped');
+  expect(one.processes[0]?.signalCode).toBe('SIGKILL');
 });
