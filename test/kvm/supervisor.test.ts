@@ -42,6 +42,76 @@ test('without -d the log is shown until the guest ends', async () => {
   expect(await daemon.list()).toEqual({});
 });
 
+test('a guest that ends before its log is followed, and one that is stopped already, keep nobody waiting', async () => {
+  const daemon = new Daemon();
+  await daemon.start();
+  await daemon.vm('short', 'run=off');
+  await expect.poll(() => daemon.list()).toEqual({ short: 'stopped' });
+  expect(await daemon.tsvmm('logs', '-f', 'short')).toContain('no such program');
+});
+
+test('a log of megabytes is shown whole', async () => {
+  const daemon = new Daemon();
+  await daemon.start();
+  await daemon.vm('one', 'run=idle');
+  const line = `${'x'.repeat(99)}\n`;
+  fs.appendFileSync(path.join(daemon.dir, 'vms/one/serial.log'), line.repeat(60_000));
+  const shown = await daemon.tsvmm('logs', '-n', '60000', 'one');
+  expect(shown.length).toBeGreaterThan(1 << 20);
+  const all = new Tsvmm(['logs', '--dir', daemon.dir, '--follow', '--tail', 'all', 'one']);
+  await until(
+    () => all.stdout.length >= 6_000_000,
+    () => `${all.stdout.length} bytes\n${all.stderr}`,
+  );
+  await daemon.tsvmm('stop', '--force', 'one');
+  expect((await all.exit()).code).toBe(0);
+});
+
+test('a stop right behind a start asks the guest first', async () => {
+  const daemon = new Daemon();
+  await daemon.start(['--pool', '2']);
+  await daemon.tsvmm(
+    'create',
+    '--name',
+    'one',
+    '--kernel',
+    PAYLOAD,
+    '--cmdline',
+    'run=idle',
+    '--memory',
+    'size=128M',
+  );
+  const call = (endpoint: string, body?: object) =>
+    request(path.join(daemon.dir, 'tsvmmd.sock'), 'POST', `../../v1/vms/one/${endpoint}`, body);
+  for (let round = 0; round < 5; round++) {
+    expect((await call('start')).status).toBe(204);
+    expect((await call('stop', { timeout_seconds: 1 })).status).toBe(204);
+  }
+  const log = await daemon.tsvmm('logs', '--process', 'one');
+  expect(log.match(/stop: pressed the ACPI power button/g)).toHaveLength(5);
+});
+
+test('paths begin where they were typed, and options of a process of its own are refused', async () => {
+  const daemon = new Daemon();
+  await daemon.start();
+  const folder = temporaryFolder();
+  const options = ['--kernel', PAYLOAD, '--cmdline', 'run=idle', '--memory', 'size=128M'];
+  const vmm = new Tsvmm(
+    ['run', '--dir', daemon.dir, '-d', '--name', 'one', ...options, '--serial', 'file=out.log'],
+    { prefix: ['env', '-C', folder] },
+  );
+  expect((await vmm.exit()).code, vmm.stderr).toBe(0);
+  expect(fs.existsSync(path.join(folder, 'out.log'))).toBe(true);
+  for (const flag of [['--api-socket', '/tmp/x'], ['--log-file', '/tmp/x'], ['-v'], ['--no-shutdown']]) {
+    expect(await daemon.run('run', '-d', ...options, ...flag)).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/is not for a VM of a supervisor/),
+    });
+  }
+  expect(Object.keys(await daemon.list())).toEqual(['one']);
+  await daemon.tsvmm('rm', '-f', 'one');
+});
+
 test('what is wrong is said by name, and ends with a code', async () => {
   const daemon = new Daemon();
   expect(await daemon.run('ps')).toMatchObject({

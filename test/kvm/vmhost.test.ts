@@ -1,6 +1,7 @@
 /** `tsvmm vmhost` as a supervisor starts it: a process of its own, found again by its folder. */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { serveVmhost, VirtualMachine, VmhostClient } from '../../src/index.ts';
@@ -216,3 +217,23 @@ test('the library serves any VM of its own, and removes what it made when the VM
   await expect.poll(() => fs.readdirSync(folder)).toEqual([]);
   expect(lines.join('\n')).toMatch(/stopping the VM within 100 s\nstop: pressed the ACPI power button/);
 });
+
+test.each(RUNTIMES)(
+  'a VM that is not up when its supervisor goes does not start, and leaves nothing (%s)',
+  async (runtime) => {
+    const { configDir, folder } = makeVm('run=idle');
+    const socket = path.join(configDir, 'children.sock');
+    let hello = false;
+    const supervisor = net.createServer((connection) => {
+      hello = true;
+      connection.destroy();
+    });
+    await new Promise<void>((resolve) => supervisor.listen(socket, resolve));
+    onTestFinished(() => void supervisor.close());
+    const child = startChild(configDir, runtime, ['--supervisor', socket]);
+    expect((await child.exited).signal).toBeNull();
+    expect(hello).toBe(true);
+    expect(left(folder)).toEqual([]);
+    expect(child.log()).toContain('the supervisor has gone before the VM was up');
+  },
+);

@@ -1,4 +1,4 @@
-/** The connection of a VM's process to the supervisor that started it. The process does without it if the supervisor ends. */
+/** The connection of a VM's process to the supervisor that started it. A VM that is up does without it if the supervisor ends. */
 import { connect, type Socket } from 'node:net';
 import { JsonObjectReader } from './jsonObjectReader.ts';
 import {
@@ -50,6 +50,12 @@ export class SupervisorLink {
         }
       });
     });
+  }
+
+  /** Calls once, when the supervisor has gone; never while this returns. */
+  onGone(listener: () => void): void {
+    if (this.#socket.closed) queueMicrotask(listener);
+    else this.#socket.once('close', listener);
   }
 
   /** Lost if the supervisor has gone. */

@@ -58,6 +58,12 @@ export class VmhostProcess {
     keepIgnoredSignals();
     onSignal('SIGTERM', quit);
     onSignal('SIGINT', quit);
+    this.#options.link?.onGone(() => {
+      if (this.#service !== undefined || this.#vmm.ended) return;
+      // No supervisor would find it: what one finds is made when the VM is up.
+      this.#log('the supervisor has gone before the VM was up: it is not started');
+      quit();
+    });
     process.on('exit', () => {
       this.#vmm.abandon();
       claim.release();
