@@ -126,7 +126,8 @@ function say(message: string): void {
 
 /** Returns when all of it is written: the process ends then. */
 async function print(text: string): Promise<number> {
-  await new Promise((resolve) => process.stdout.write(text, resolve));
+  const { writeOut } = await import('../cli/standardOutput.ts');
+  await writeOut(text);
   return 0;
 }
 

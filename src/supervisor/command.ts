@@ -17,11 +17,11 @@ const MAX_POOL = 64;
 
 const HELP = `Usage: tsvmmd [--dir DIR] [--pool N] [--stop-vms]
 
-Runs VMs, each as a process of its own, and looks after them. Definitions, logs and sockets are below DIR; without it,
-below /var/lib/tsvmm and /run/tsvmm for root, and $XDG_STATE_HOME/tsvmm and $XDG_RUNTIME_DIR/tsvmm for others.
+Runs VMs, each as a process of its own, and looks after them. Definitions, logs and sockets are below DIR, or
+$TSVMM_DIR; without either, below /var/lib/tsvmm and /run/tsvmm for root, and $XDG_STATE_HOME/tsvmm and $XDG_RUNTIME_DIR/tsvmm for others.
 Programs talk to tsvmmd.sock (JSON over HTTP), people use: tsvmm run, ps, start, stop, rm, logs, events, ...
 
-  --dir DIR     keep everything below DIR
+  --dir DIR     keep everything below DIR ($TSVMM_DIR)
   --pool N      processes that are kept ready for VMs that start (${DEFAULT_POOL}, at most ${MAX_POOL})
   --stop-vms    at SIGTERM end the VMs in order; without it they live on, and the next tsvmmd finds them
   --help        print this help

@@ -2,8 +2,6 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 
-/** Of a log that is not asked for as a whole, the last lines are looked for in so many bytes. */
-const MAX_TAIL_BYTES = 1 << 20;
 const CHUNK = 65_536;
 const NEWLINE = 0x0a;
 
@@ -73,15 +71,24 @@ function takenBy(response: ServerResponse): Promise<void> {
 /** Where the last lines of a file begin. */
 export function tailStart(path: string, lines: number): number {
   return withFile(path, 0, (fd, size) => {
-    const from = Math.max(0, size - MAX_TAIL_BYTES);
-    const bytes = Buffer.alloc(size - from);
-    readSync(fd, bytes, 0, bytes.length, from);
+    const chunk = Buffer.allocUnsafe(CHUNK);
     // The newline that ends the last line begins none.
-    let at = bytes.length - 1;
-    for (let left = lines; left > 0 && at >= 0; left--)
-      at = at === 0 ? -1 : bytes.lastIndexOf(NEWLINE, at - 1);
-    return from + at + 1;
+    let end = size - 1;
+    for (let left = lines; end > 0; ) {
+      const from = Math.max(0, end - CHUNK);
+      const bytes = chunk.subarray(0, readSync(fd, chunk, 0, end - from, from));
+      for (let at = bytes.lastIndexOf(NEWLINE); at >= 0; at = lastNewlineBefore(bytes, at)) {
+        if (--left <= 0) return lines === 0 ? size : from + at + 1;
+      }
+      end = from;
+    }
+    return lines === 0 ? size : 0;
   });
+}
+
+/** A negative offset would count from the end. */
+function lastNewlineBefore(bytes: Buffer, at: number): number {
+  return at === 0 ? -1 : bytes.lastIndexOf(NEWLINE, at - 1);
 }
 
 function withFile<T>(path: string, missing: T, work: (fd: number, size: number) => T): T {

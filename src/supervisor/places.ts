@@ -12,11 +12,12 @@ export interface Places {
 }
 
 /**
- * @param dir everything below it; unless given, where a system service (root) or a user's own is expected to keep its state
+ * @param dir everything below it; unless it or TSVMM_DIR is given, where a system service (root) or a user's own is expected to keep its state
  * and sockets (XDG Base Directory Specification)
  */
 export function supervisorPlaces(dir: string | undefined, environment: NodeJS.ProcessEnv): Places {
-  if (dir !== undefined) return below(resolve(dir), resolve(dir));
+  const folder = dir ?? environment.TSVMM_DIR;
+  if (folder) return below(resolve(folder), resolve(folder));
   if (process.getuid?.() === 0) return below('/var/lib/tsvmm', '/run/tsvmm');
   const home = environment.HOME ?? homedir();
   const state = `${environment.XDG_STATE_HOME ?? `${home}/.local/state`}/tsvmm`;

@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { Daemon } from './daemon.ts';
-import { PAYLOAD, RUNTIMES, request, Tsvmm } from './support.ts';
+import { PAYLOAD, RUNTIMES, request, Tsvmm, temporaryFolder, until } from './support.ts';
 
 test.each(RUNTIMES)('a VM from its definition to its end, by hand (%s)', async (runtime) => {
   const daemon = new Daemon(runtime);
@@ -47,7 +47,7 @@ test('a guest that ends before its log is followed, and one that is stopped alre
   await daemon.start();
   await daemon.vm('short', 'run=off');
   await expect.poll(() => daemon.list()).toEqual({ short: 'stopped' });
-  expect(await daemon.tsvmm('logs', '-f', 'short')).toContain('no such program');
+  expect(await daemon.tsvmm('logs', '-f', 'short')).toContain('ok power-off');
 });
 
 test('a log of megabytes is shown whole', async () => {

@@ -6,9 +6,9 @@ import { supervisorPlaces } from '../../supervisor/places.ts';
 import type { VmStats } from '../../supervisor/stats.ts';
 import type { VmDescription } from '../../supervisor/supervisedVm.ts';
 import { parseArguments, type RunOptions } from '../arguments.ts';
+import { writeOut } from '../standardOutput.ts';
 import { UsageError } from '../usageError.ts';
 import { absolutePaths } from './machinePaths.ts';
-import { writeOut } from './standardOutput.ts';
 import { SupervisorClient } from './supervisorClient.ts';
 import { formatTable, humanBytes, humanDuration } from './table.ts';
 
@@ -115,7 +115,7 @@ export const vmCommands: Readonly<Record<string, VmCommand>> = {
   },
   logs: {
     usage: '[-f] [-n LINES] [--process] NAME',
-    help: "Show what the guest printed.\n  -f, --follow            and what comes\n  -n, --tail LINES        so many of the last lines (200)\n  --process               the log of the VM's process instead",
+    help: "Show what the guest printed.\n  -f, --follow            and what comes\n  -n, --tail LINES        so many of the last lines, or all (200)\n  --process               the log of the VM's process instead",
     options: { follow: { ...flag, short: 'f' }, tail: { ...text, short: 'n' }, process: flag },
     names: 'one',
     run: logs,
@@ -159,7 +159,7 @@ export async function runVmCommand(name: string, args: readonly string[]): Promi
   if (command.names === 'none' && names.length > 0) throw new UsageError(`unexpected argument '${names[0]}'`);
   if (command.names === 'many' && names.length === 0 && name !== 'stats')
     throw new UsageError(`tsvmm ${name} needs a name`);
-  const dir = (values.dir as string | undefined) ?? process.env.TSVMM_DIR;
+  const dir = values.dir as string | undefined;
   const client = new SupervisorClient(supervisorPlaces(dir, process.env).apiSocket);
   return command.run({ client, values, names: names.map(encodeURIComponent), machine });
 }
@@ -261,6 +261,10 @@ function wholeNumber(name: string, value: string | boolean | undefined): number 
   return Number(value);
 }
 
+function tailOf(value: string | boolean): string {
+  return value === 'all' ? value : String(wholeNumber('--tail', value));
+}
+
 function thousandths(value: string | boolean | undefined): number | undefined {
   if (value === undefined) return undefined;
   const cpus = Number(value);
@@ -336,7 +340,7 @@ async function list({ client, values }: Call): Promise<number> {
 async function logs({ client, values, names }: Call): Promise<number> {
   const query = new URLSearchParams({
     file: values.process ? 'vmhost' : 'serial',
-    ...(values.tail !== undefined && { tail: String(wholeNumber('--tail', values.tail)) }),
+    ...(values.tail !== undefined && { tail: tailOf(values.tail) }),
     ...(values.follow === true && { follow: 'true' }),
   });
   for await (const chunk of client.stream(`/v1/vms/${names[0]}/log?${query}`)) await writeOut(chunk);

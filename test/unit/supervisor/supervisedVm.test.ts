@@ -171,7 +171,7 @@ test('a VM that is stopped while it waits for its next start tells so', async ()
   await one.end();
   await vi.waitFor(() => expect(one.vm.state).toBe('waiting'));
   await one.vm.stop(1);
-  expect(one.states.at(-1)).toBe('stopped: false');
+  expect(one.states.at(-1)).toBe('restart-cancelled: false');
 });
 
 test('a VM that is stopped before its process has reported does not start', async () => {
