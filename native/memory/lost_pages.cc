@@ -1,6 +1,7 @@
 #include "memory/lost_pages.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +21,8 @@ constexpr uint64_t kPage = 4096;
 constexpr uint64_t kHugePage = 2U << 20;
 /// Mappings in one process; a machine has room for some thirty devices.
 constexpr size_t kMaxMappings = 1024;
+/// Holes that are replaced one by one.
+constexpr int kMaxPieces = 1024;
 /// Other vCPUs may have been on their way to what the first one had replaced.
 constexpr unsigned kMaxVain = 1024;
 
@@ -27,10 +30,34 @@ constexpr unsigned kMaxVain = 1024;
 struct Slot {
   std::atomic<uintptr_t> begin = 0;  ///< 0: free
   std::atomic<uintptr_t> end = 0;
-  std::atomic<int> event_fd = -1;
   std::atomic<bool> lost = false;
+  std::atomic_flag busy;   ///< guards what follows, and all that is replaced
+  uintptr_t file_end = 0;  ///< in the mapping: what lies behind was replaced
+  bool holes_done = false;
+  int fd = -1;
+  int event_fd = -1;
+
+  [[nodiscard]] bool contains(uintptr_t address) const noexcept {
+    const uintptr_t first = begin.load(std::memory_order_acquire);
+    return first != 0 && address >= first && address < end.load(std::memory_order_relaxed);
+  }
 };
 std::array<Slot, kMaxMappings> slots;
+
+/// A lock that a signal handler can take: whoever holds it touches no mapping, and so gets no
+/// signal.
+class SlotLock {
+ public:
+  explicit SlotLock(Slot& slot) noexcept : slot_(slot) {
+    while (slot_.busy.test_and_set(std::memory_order_acquire)) ::sched_yield();
+  }
+  ~SlotLock() { slot_.busy.clear(std::memory_order_release); }
+  SlotLock(const SlotLock&) = delete;
+  SlotLock& operator=(const SlotLock&) = delete;
+
+ private:
+  Slot& slot_;
+};
 
 std::mutex installation;
 size_t installed_for = 0;  ///< mappings
@@ -41,31 +68,92 @@ bool put_memory(void* place, size_t size) noexcept {
                 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED;
 }
 
-void tell(Slot& slot) noexcept {
-  slot.lost.store(true, std::memory_order_release);
+void tell(const Slot& slot) noexcept {
   const uint64_t one = 1;
-  (void)!::write(slot.event_fd.load(std::memory_order_relaxed), &one, sizeof one);
+  (void)!::write(slot.event_fd, &one, sizeof one);
+}
+
+bool replace_range(Slot& slot, uintptr_t begin, uintptr_t end) noexcept {
+  if (begin >= end || !put_memory(reinterpret_cast<void*>(begin), end - begin)) return false;
+  slot.lost.store(true, std::memory_order_release);
+  tell(slot);
+  return true;
+}
+
+/// In one piece, as a process has only so many mappings, and once, as others write to it
+/// afterwards.
+bool replace_beyond_end(Slot& slot) noexcept {
+  struct stat status {};
+  if (::fstat(slot.fd, &status) != 0 || !S_ISREG(status.st_mode)) return false;
+  const uint64_t size = (static_cast<uint64_t>(status.st_size) + kPage - 1) & ~(kPage - 1);
+  if (size >= slot.file_end - slot.begin) return false;
+  const uintptr_t end = slot.begin + size;
+  if (!replace_range(slot, end, slot.file_end)) return false;
+  slot.file_end = end;
+  return true;
+}
+
+/// Holes that the file system has no room for; where it has room by now, they get it. Once, as what
+/// was given room and never written looks like a hole still.
+bool replace_holes(Slot& slot) noexcept {
+  if (std::exchange(slot.holes_done, true)) return false;
+  constexpr auto kMask = static_cast<off_t>(kPage - 1);
+  const uintptr_t begin = slot.begin;
+  const auto limit = static_cast<off_t>(slot.file_end - begin);
+  bool any = false;
+  int pieces = 0;
+  for (off_t at = 0; at < limit;) {
+    const off_t hole = ::lseek(slot.fd, at, SEEK_HOLE);
+    if (hole < 0 || hole >= limit) break;
+    const off_t data = ::lseek(slot.fd, hole, SEEK_DATA);
+    off_t end = data < 0 || data > limit ? limit : data;
+    if (::fallocate(slot.fd, FALLOC_FL_KEEP_SIZE, hole, end - hole) == 0) {
+      any = true;
+    } else {
+      // A process has only so many mappings: of a file in crumbs all the rest is lost.
+      if (++pieces == kMaxPieces) end = limit;
+      any |= replace_range(slot, begin + static_cast<uint64_t>((hole + kMask) & ~kMask),
+                           begin + static_cast<uint64_t>(end & ~kMask));
+    }
+    at = end;
+  }
+  return any;
 }
 
 /// A page, or a huge one if the mapping has no smaller ones.
-bool replace_page(const Slot& slot, uintptr_t address) noexcept {
+bool replace_page(Slot& slot, uintptr_t address) noexcept {
   for (const uint64_t size : {kPage, kHugePage}) {
     const uintptr_t place = address & ~(size - 1);
     if (place < slot.begin || place + size > slot.end) return false;
-    if (put_memory(reinterpret_cast<void*>(place), size)) return true;
+    if (replace_range(slot, place, place + size)) return true;
   }
   return false;
 }
 
-bool replace_lost_page(uintptr_t address) noexcept {
-  for (Slot& slot : slots) {
-    const uintptr_t begin = slot.begin.load(std::memory_order_acquire);
-    if (begin == 0 || address < begin || address >= slot.end) continue;
-    if (!replace_page(slot, address)) return false;
-    tell(slot);
-    return true;
+/// Whether a page that was not there is by now: another thread may have been quicker, or the file
+/// system has room again. Kernels before 5.14 cannot tell.
+bool is_there(uintptr_t address) noexcept {
+  return ::madvise(reinterpret_cast<void*>(address & ~(kPage - 1)), kPage, MADV_POPULATE_WRITE) ==
+         0;
+}
+
+bool replace_lost_page(Slot& slot, uintptr_t address, bool is_missing) noexcept {
+  const SlotLock lock(slot);
+  if (!slot.contains(address)) return false;
+  if (is_missing) {
+    (void)replace_beyond_end(slot);
+    if (address >= slot.file_end || is_there(address)) return true;
+    (void)replace_holes(slot);
+    if (is_there(address)) return true;
   }
-  return false;
+  return replace_page(slot, address);
+}
+
+/// `is_missing`: nothing is behind the page. Otherwise it is damaged.
+bool replace_lost_page(uintptr_t address, bool is_missing) noexcept {
+  return std::ranges::any_of(slots, [=](Slot& slot) {
+    return slot.contains(address) && replace_lost_page(slot, address, is_missing);
+  });
 }
 
 /// As if we were not there.
@@ -87,7 +175,9 @@ void on_bus_error(int signal, siginfo_t* info, void* context) noexcept {
   const int error = errno;
   const bool is_access = info->si_code > 0;
   const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
-  if (!is_access || !replace_lost_page(address)) pass_on(signal, info, context);
+  if (!is_access || !replace_lost_page(address, info->si_code == BUS_ADRERR)) {
+    pass_on(signal, info, context);
+  }
   errno = error;
 }
 
@@ -101,7 +191,10 @@ void install() {
   struct sigaction action {};
   action.sa_sigaction = &on_bus_error;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
-  ::sigaction(SIGBUS, &action, &earlier);
+  struct sigaction before {};
+  ::sigaction(SIGBUS, &action, &before);
+  // Ours, if somebody who came later has left it behind by now: `earlier` is as it was then.
+  if (!is_ours(before)) earlier = before;
 }
 
 void uninstall() noexcept {
@@ -114,12 +207,16 @@ void uninstall() noexcept {
   }
 }
 
-size_t take_slot(uintptr_t begin, uintptr_t end, int event_fd) {
+size_t take_slot(uintptr_t begin, uintptr_t end, int fd, int event_fd) {
   const std::lock_guard lock(installation);
   for (size_t i = 0; i < slots.size(); ++i) {
     Slot& slot = slots.at(i);
     if (slot.begin != 0) continue;
+    const SlotLock taking(slot);
     slot.end = end;
+    slot.file_end = end;
+    slot.holes_done = false;
+    slot.fd = fd;
     slot.event_fd = event_fd;
     slot.lost = false;
     slot.begin.store(begin, std::memory_order_release);
@@ -130,14 +227,18 @@ size_t take_slot(uintptr_t begin, uintptr_t end, int event_fd) {
 
 }  // namespace
 
-LostPages::LostPages(uint8_t* host, uint64_t size, int fd) : host_(host), fd_(fd), file_end_(size) {
+LostPages::LostPages(uint8_t* host, uint64_t size, int fd) {
   const auto begin = reinterpret_cast<uintptr_t>(host);
-  slot_ = take_slot(begin, begin + size, event_.fd());
+  slot_ = take_slot(begin, begin + size, fd, event_.fd());
   install();
 }
 
 LostPages::~LostPages() {
-  slots.at(slot_).begin.store(0, std::memory_order_release);
+  {
+    Slot& slot = slots.at(slot_);
+    const SlotLock lock(slot);
+    slot.begin.store(0, std::memory_order_release);
+  }
   uninstall();
 }
 
@@ -147,49 +248,14 @@ bool LostPages::any() const noexcept {
 
 bool LostPages::replace() noexcept {
   const std::lock_guard lock(mutex_);
-  const bool beyond = replace_beyond_end();
-  const bool holes = replace_holes();
-  if (beyond || holes) return true;
-  return any() && ++vain_ <= kMaxVain;
-}
-
-bool LostPages::replace_beyond_end() noexcept {
-  struct stat status {};
-  if (::fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode)) return false;
-  const uint64_t end = (static_cast<uint64_t>(status.st_size) + kPage - 1) & ~(kPage - 1);
-  if (end >= file_end_) return false;
-  if (!replace_range(end, file_end_)) return false;
-  file_end_ = end;
-  return true;
-}
-
-/// Holes that the file system has no room for; where it has room by now, they get it. Once, as what
-/// was given room and never written looks like a hole still.
-bool LostPages::replace_holes() noexcept {
-  if (std::exchange(holes_done_, true)) return false;
-  bool any = false;
-  const auto limit = static_cast<off_t>(file_end_);
-  for (off_t at = 0; at < limit;) {
-    const off_t hole = ::lseek(fd_, at, SEEK_HOLE);
-    if (hole < 0 || hole >= limit) break;
-    const off_t data = ::lseek(fd_, hole, SEEK_DATA);
-    const off_t end = data < 0 || data > limit ? limit : data;
-    if (::fallocate(fd_, FALLOC_FL_KEEP_SIZE, hole, end - hole) == 0) {
-      any = true;
-    } else {
-      const auto page = static_cast<off_t>(kPage);
-      any |= replace_range(static_cast<uint64_t>((hole + page - 1) & ~(page - 1)),
-                           static_cast<uint64_t>(end & ~(page - 1)));
-    }
-    at = end;
+  {
+    Slot& slot = slots.at(slot_);
+    const SlotLock replacing(slot);
+    const bool beyond = replace_beyond_end(slot);
+    const bool holes = replace_holes(slot);
+    if (beyond || holes) return true;
   }
-  return any;
-}
-
-bool LostPages::replace_range(uint64_t begin, uint64_t end) noexcept {
-  if (begin >= end || !put_memory(host_ + begin, end - begin)) return false;
-  tell(slots.at(slot_));
-  return true;
+  return any() && ++vain_ <= kMaxVain;
 }
 
 }  // namespace tsvmm

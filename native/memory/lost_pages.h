@@ -34,18 +34,10 @@ class LostPages {
   [[nodiscard]] bool replace() noexcept;
 
  private:
-  [[nodiscard]] bool replace_beyond_end() noexcept;
-  [[nodiscard]] bool replace_holes() noexcept;
-  [[nodiscard]] bool replace_range(uint64_t begin, uint64_t end) noexcept;
-
-  uint8_t* const host_;
-  const int fd_;
   const EventFd event_;
   size_t slot_ = 0;  ///< what the handler knows the mapping by
 
   std::mutex mutex_;
-  uint64_t file_end_;  ///< what lies behind was replaced
-  bool holes_done_ = false;
   unsigned vain_ = 0;  ///< calls of replace() that found nothing
 };
 

@@ -7,6 +7,9 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <fstream>
+#include <iterator>
+#include <optional>
 
 #include "core/error.h"
 #include "host_calls.h"
@@ -300,6 +303,13 @@ TEST_F(PmemTest, GivesTheHypervisorWhatItLacks) {
   EXPECT_LT(asked, 100'000) << "it does not go on for ever";
 }
 
+/// A process may have 65,530 of them (vm.max_map_count), which a guest must not use up.
+size_t mappings() {
+  std::ifstream maps("/proc/self/maps");
+  return static_cast<size_t>(std::ranges::count(std::istreambuf_iterator<char>(maps),
+                                                std::istreambuf_iterator<char>(), '\n'));
+}
+
 /// A hole in a file whose file system is full.
 TEST(PmemOnAFullFileSystem, LivesOn) {
   const disk_test::TempFolder folder(false);
@@ -316,6 +326,11 @@ TEST(PmemOnAFullFileSystem, LivesOn) {
     VirtioPmem device(std::move(file), memory, {.id = "pmem", .size = kSize});
     device.window()->show(kBar2);
     if (asks) EXPECT_TRUE(device.repair_window());
+    const size_t before = mappings();
+    for (uint64_t at = 0; at < kSize; at += 8192) {
+      ASSERT_TRUE(memory.write<uint8_t>(kBar2 + at, 7));
+    }
+    EXPECT_LT(mappings(), before + 100) << "not one for each of 256 pages";
     for (uint64_t at = 0; at < kSize; at += 4096) {
       ASSERT_TRUE(memory.write<uint8_t>(kBar2 + at, 7));
       ASSERT_EQ(memory.read<uint8_t>(kBar2 + at), 7);
@@ -342,6 +357,62 @@ TEST(LostPages, KeepsOutOfTheWay) {
   struct sigaction after {};
   ASSERT_EQ(::sigaction(SIGBUS, &before, &after), 0);
   EXPECT_EQ(after.sa_handler, mine.sa_handler);
+}
+
+/// Somebody whose handler was in front of ours has taken it away again.
+TEST(LostPages, IsNotTakenForWhatWasThereBefore) {
+  static std::atomic<int> passed_on = 0;
+  struct sigaction before {};
+  struct sigaction mine {};
+  mine.sa_handler = [](int) { ++passed_on; };
+  ASSERT_EQ(::sigaction(SIGBUS, &mine, &before), 0);
+  std::vector<uint8_t> bytes(8192);
+  const UniqueFd fd = make_file(kSize);
+  struct sigaction ours {};
+  {
+    const LostPages first(bytes.data(), bytes.size(), fd.get());
+    ASSERT_EQ(::sigaction(SIGBUS, &mine, &ours), 0);
+  }
+  ASSERT_EQ(::sigaction(SIGBUS, &ours, nullptr), 0);
+  {
+    const LostPages second(bytes.data(), bytes.size(), fd.get());
+    ::raise(SIGBUS);
+    EXPECT_EQ(passed_on, 1);
+  }
+  struct sigaction after {};
+  ASSERT_EQ(::sigaction(SIGBUS, &before, &after), 0);
+  EXPECT_EQ(after.sa_handler, mine.sa_handler);
+}
+
+/// A file that was cut off under its mapping.
+class CutFile : public testing::Test {
+ protected:
+  CutFile() {
+    EXPECT_NE(host, MAP_FAILED);
+    lost.emplace(host, kCutSize, file.get());
+    EXPECT_EQ(::ftruncate(file.get(), 0), 0);
+  }
+  ~CutFile() override {
+    lost.reset();
+    ::munmap(host, kCutSize);
+  }
+  static constexpr uint64_t kCutSize = 8 << 20;
+  UniqueFd file = make_file(kCutSize);
+  uint8_t* host = static_cast<uint8_t*>(
+      ::mmap(nullptr, kCutSize, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0));
+  std::optional<LostPages> lost;
+};
+
+TEST_F(CutFile, TakesFewMappingsHoweverItIsTouched) {
+  const size_t before = mappings();
+  for (uint64_t at = 0; at < kCutSize; at += 8192) host[at] = 1;
+  EXPECT_LT(mappings(), before + 100) << "not one for each of 1,024 pages";
+}
+
+TEST_F(CutFile, IsReplacedOnce) {
+  host[4096] = 1;
+  EXPECT_TRUE(lost->replace()) << "another vCPU was on its way to it";
+  EXPECT_EQ(host[4096], 1) << "and finds what was written meanwhile";
 }
 
 TEST_F(PmemTest, OtherDevicesReachIt) {
