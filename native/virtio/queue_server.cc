@@ -46,7 +46,7 @@ QueueServer::Turn QueueServer::take_turn() noexcept {
     if (!written) return Turn::kFailed;
     if (*written == kLater) {
       queue_.undo_pop();
-      return Turn::kMore;
+      return Turn::kIdle;  // What else the driver makes available waits behind it.
     }
     queue_.push_used(chain.head, *written);
   }

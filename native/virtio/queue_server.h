@@ -17,8 +17,8 @@ class QueueServer {
   /// Answers one chain and returns how many bytes it wrote; nullopt if the device cannot go on,
   /// after it has told the host why. Runs on the loop's thread.
   using Handler = std::function<std::optional<uint32_t>(const DescriptorChain&)>;
-  /// What a handler returns for a chain that it cannot answer yet: it gets it again after the
-  /// loop's other tasks.
+  /// What a handler returns for a chain that it cannot answer yet: it gets it again when the
+  /// doorbell is next signalled, by whoever knows that it can.
   static constexpr uint32_t kLater = UINT32_MAX;
 
   /// Starts serving. `budget` is the number of chains at a turn. Throws Error.

@@ -1,6 +1,7 @@
 #include "virtio/rng.h"
 
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <string>
+#include <utility>
 
 #include "core/error.h"
 
@@ -19,8 +21,6 @@ constexpr uint16_t kQueueSize = 256;
 /// bounded, as the loop serves other devices, too.
 constexpr size_t kMaxBytes = 4096;
 constexpr int kChainsPerTurn = 32;
-/// How often a read that waits looks whether its thread is wanted for something else.
-constexpr int kLookMs = 50;
 
 /// Linux's Documentation/admin-guide/devices.txt: /dev/random and /dev/urandom.
 constexpr unsigned kMemoryMajor = 1;
@@ -53,16 +53,28 @@ std::vector<uint16_t> VirtioRng::queue_sizes() const { return {kQueueSize}; }
 void VirtioRng::activate(const Activation& activation) {
   const VirtqueueSetup* setup = activation.queue(0);
   if (setup == nullptr) return;
-  server_ =
-      std::make_unique<QueueServer>(loop_, activation, *setup, host(), kChainsPerTurn,
-                                    [this](const DescriptorChain& chain) { return fill(chain); });
+  if (own_loop_) {
+    watches_ = loop_.add(source_.get(), EPOLLONESHOT,
+                         [doorbell = setup->doorbell](uint32_t) { doorbell->signal(); });
+  }
+  try {
+    server_ =
+        std::make_unique<QueueServer>(loop_, activation, *setup, host(), kChainsPerTurn,
+                                      [this](const DescriptorChain& chain) { return fill(chain); });
+  } catch (...) {
+    if (std::exchange(watches_, false)) loop_.remove(source_.get());
+    throw;
+  }
 }
 
 bool VirtioRng::try_reset(const Deadline& deadline) noexcept {
   if (own_loop_) own_loop_->resume();
   if (!server_ && !teardown_.in_progress()) return true;
-  return teardown_.run(
-      loop_, [this] { server_.reset(); }, deadline);
+  const auto work = [this] {
+    server_.reset();
+    if (std::exchange(watches_, false)) loop_.remove(source_.get());
+  };
+  return teardown_.run(loop_, work, deadline);
 }
 
 void VirtioRng::begin_pause() noexcept {
@@ -77,15 +89,17 @@ void VirtioRng::resume() noexcept {
   if (own_loop_) own_loop_->resume();
 }
 
-/// Waits for a source that tells when it has something. False if the thread is wanted meanwhile.
-bool VirtioRng::source_is_ready() const noexcept {
-  if (!own_loop_) return true;
+/// Of a source that has nothing yet, the doorbell tells when it has. What cannot be watched (a
+/// file) never waits, or does so in the read.
+bool VirtioRng::source_is_ready() noexcept {
+  if (!watches_) return true;
   pollfd source{.fd = source_.get(), .events = POLLIN, .revents = 0};
-  while (::poll(&source, 1, kLookMs) == 0) {
-    if (loop_.is_wanted()) return false;
-  }
-  return true;
+  if (::poll(&source, 1, 0) != 0) return true;
+  watch_source();
+  return false;
 }
+
+void VirtioRng::watch_source() noexcept { loop_.modify(source_.get(), EPOLLIN | EPOLLONESHOT); }
 
 std::optional<uint32_t> VirtioRng::fill(const DescriptorChain& chain) noexcept {
   size_t total = 0;
@@ -103,7 +117,10 @@ std::optional<uint32_t> VirtioRng::fill(const DescriptorChain& chain) noexcept {
     } while (result < 0 && errno == EINTR);
     if (result <= 0) {
       if (total != 0) break;
-      if (result < 0 && errno == EAGAIN) return QueueServer::kLater;
+      if (result < 0 && errno == EAGAIN && watches_) {
+        watch_source();
+        return QueueServer::kLater;
+      }
       host().failed(result == 0 ? std::string("the entropy source has ended")
                                 : "reading the entropy source: " + errno_text(errno));
       return std::nullopt;

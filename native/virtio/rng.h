@@ -40,7 +40,8 @@ class VirtioRng : public VirtioDevice {
  private:
   [[nodiscard]] std::optional<uint32_t> fill(const DescriptorChain& chain) noexcept;
 
-  [[nodiscard]] bool source_is_ready() const noexcept;
+  [[nodiscard]] bool source_is_ready() noexcept;
+  void watch_source() noexcept;
 
   UniqueFd source_;
   const std::unique_ptr<EventLoop> own_loop_;  ///< nullptr if the source never waits
@@ -48,6 +49,7 @@ class VirtioRng : public VirtioDevice {
   std::atomic<uint64_t> requests_ = 0;
   std::atomic<uint64_t> bytes_ = 0;
   std::unique_ptr<QueueServer> server_;  ///< while active
+  bool watches_ = false;                 ///< the source, while active
   LoopTeardown teardown_;
 };
 

@@ -1,6 +1,9 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <utility>
 
 #include "virtio/console.h"
 #include "virtio/rng.h"
@@ -113,6 +116,46 @@ TEST_F(RngTest, ASlowSourceKeepsNobodyElseWaiting) {
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   EXPECT_TRUE(rng.try_reset(Deadline::never()));
   EXPECT_EQ(host.failure(), "");
+}
+
+/// How often the process's thread of this name went to sleep.
+uint64_t sleeps_of(const std::string& thread) {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string name;
+    std::ifstream(task.path() / "comm") >> name;
+    if (name != thread) continue;
+    std::ifstream status(task.path() / "status");
+    for (std::string word; status >> word;) {
+      uint64_t count = 0;
+      if (word == "voluntary_ctxt_switches:" && status >> count) return count;
+    }
+  }
+  ADD_FAILURE() << "no thread " << thread;
+  return 0;
+}
+
+/// Linux always has a request under way, so that a source without bytes is how a VM may idle.
+TEST_F(RngTest, ASourceThatHasNothingWakesNobody) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  const UniqueFd source(ends[0]);
+  const UniqueFd feeder(ends[1]);
+  VirtioRng rng(source.get(), loop, "_rng7");
+  rng.connect(host);
+  activate(rng, {0});
+  drivers[0].add({{kData, 16, kWrite}});
+  doorbells[0].signal();
+  // Until it has looked, and sleeps.
+  uint64_t before = 0;
+  ASSERT_TRUE(eventually([&] {
+    const uint64_t last = std::exchange(before, sleeps_of("_rng7"));
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return last == before && last != 0;
+  }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_EQ(sleeps_of("_rng7"), before);
+  ASSERT_EQ(::write(feeder.get(), "0123456789", 10), 10);
+  ASSERT_TRUE(used(0, 1));
 }
 
 TEST_F(RngTest, ActivatesWithoutItsQueue) {
