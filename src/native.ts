@@ -370,8 +370,11 @@ export interface NativeAddon {
   streamTake(server: StreamServerHandle, connection: number): StreamReceived;
   /** Bytes leave in order. False if some wait for the peer to read: `drained` comes when they have left. */
   streamWrite(server: StreamServerHandle, connection: number, bytes: Uint8Array): boolean;
-  /** Says that everything received is answered: what comes next may be answered by what is remembered. */
-  streamRest(server: StreamServerHandle, connection: number): void;
+  /**
+   * Says that everything received is answered: what comes next may be answered by what is remembered. False, and it
+   * may not, while bytes wait for the peer to read, be it of a remembered answer: `drained` comes when they have left.
+   */
+  streamRest(server: StreamServerHandle, connection: number): boolean;
   /** Takes no more of this connection, and closes it when everything written has left. */
   streamEnd(server: StreamServerHandle, connection: number): void;
   streamAbort(server: StreamServerHandle, connection: number): void;

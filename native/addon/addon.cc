@@ -210,7 +210,7 @@ Napi::Value serve_streams(Arguments info) {
 StreamServer& server_argument(Arguments info) { return unwrap_stream_server(info[0]).server(); }
 
 StreamServer::ConnectionId connection_argument(Arguments info) {
-  return static_cast<StreamServer::ConnectionId>(to_uint(info[1], "connection", UINT32_MAX));
+  return to_uint(info[1], "connection");
 }
 
 Napi::Value stream_take(Arguments info) {
@@ -236,8 +236,7 @@ Napi::Value stream_write(Arguments info) {
 }
 
 Napi::Value stream_rest(Arguments info) {
-  server_argument(info).rest(connection_argument(info));
-  return info.Env().Undefined();
+  return Napi::Boolean::New(info.Env(), server_argument(info).rest(connection_argument(info)));
 }
 
 Napi::Value stream_end(Arguments info) {
@@ -252,7 +251,7 @@ Napi::Value stream_abort(Arguments info) {
 
 Napi::Value stream_longest_idle(Arguments info) {
   const auto id = server_argument(info).longest_idle();
-  return id ? Napi::Number::New(info.Env(), *id) : info.Env().Null();
+  return id ? Napi::Number::New(info.Env(), static_cast<double>(*id)) : info.Env().Null();
 }
 
 Napi::Value stream_remember(Arguments info) {

@@ -29,7 +29,8 @@ void StreamServerHandle::post(ConnectionId id, const char* type) noexcept {
   channel_->post([weak = weak_from_this(), id, type](Napi::Env env) {
     const auto self = weak.lock();
     if (!self || self->on_event_.IsEmpty()) return;
-    self->on_event_.Call({Napi::Number::New(env, id), Napi::String::New(env, type)});
+    const auto number = Napi::Number::New(env, static_cast<double>(id));
+    self->on_event_.Call({number, Napi::String::New(env, type)});
   });
 }
 

@@ -191,7 +191,8 @@ void StreamServer::answer_remembered_locked(Connection& connection) {
 }
 
 void StreamServer::tell_locked(ConnectionId id, Connection& connection) {
-  const bool news = !connection.input.empty() || connection.ended || connection.gone;
+  const bool unread = connection.resting && !connection.output.empty();
+  const bool news = !connection.input.empty() || connection.ended || connection.gone || unread;
   if (connection.told || connection.ending || !news) return;
   connection.told = true;
   connection.resting = false;
@@ -283,10 +284,14 @@ void StreamServer::watch_locked(ConnectionId id, Connection& connection) {
   loop_.modify(connection.fd.get(), events);
 }
 
-void StreamServer::rest(ConnectionId id) {
+bool StreamServer::rest(ConnectionId id) {
   const std::lock_guard lock(mutex_);
   const auto found = connections_.find(id);
-  if (found != connections_.end() && !found->second->told) found->second->resting = true;
+  if (found == connections_.end()) return true;
+  Connection& connection = *found->second;
+  if (!connection.output.empty()) return false;
+  if (!connection.told) connection.resting = true;
+  return true;
 }
 
 void StreamServer::end(ConnectionId id) {

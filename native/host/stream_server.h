@@ -27,7 +27,8 @@ namespace tsvmm {
 /// All functions may be called from any thread, with numbers of connections that are gone as well.
 class StreamServer {
  public:
-  using ConnectionId = uint32_t;
+  /// No number is ever used again.
+  using ConnectionId = uint64_t;
 
   /// Bytes of one connection that wait for take(); reading stops there.
   static constexpr size_t kWindow = size_t{64} << 10;
@@ -42,7 +43,8 @@ class StreamServer {
   class Sink {
    public:
     virtual void opened(ConnectionId id) noexcept = 0;
-    /// take() has something. Not told again until everything was taken.
+    /// take() has something, or the peer does not read a remembered answer. Not told again until
+    /// everything was taken.
     virtual void received(ConnectionId id) noexcept = 0;
     /// Everything written has left, or is lost, after some of it had to wait.
     virtual void drained(ConnectionId id) noexcept = 0;
@@ -81,7 +83,8 @@ class StreamServer {
   /// Sends bytes, or keeps those that the peer has no room for. False if some wait.
   bool write(ConnectionId id, std::span<const uint8_t> bytes);
   /// Says that all that was taken is answered: the next request may be one that is remembered.
-  void rest(ConnectionId id);
+  /// False, and it may not, while bytes wait for the peer, be it of a remembered answer.
+  bool rest(ConnectionId id);
   /// Takes nothing any more, and closes when everything written has left.
   void end(ConnectionId id);
   /// Closes at once.

@@ -374,6 +374,23 @@ TEST_F(StreamServerTest, APeerThatNeverReadsGetsNoRememberedAnswersWithoutEnd) {
   EXPECT_GT(take_all(1).size(), 20'000U);
 }
 
+/// Whoever takes decides how long that may last.
+TEST_F(StreamServerTest, ARememberedAnswerThatIsNotReadIsTold) {
+  const std::string answer(4 << 20, 'a');
+  server_->remember(bytes_of("ask"), bytes_of(answer));
+  const UniqueFd peer = connect();
+  send(peer, "ask");
+  ASSERT_TRUE(sink_.heard(1, 'r'));
+  EXPECT_EQ(take_all(1), "");
+  EXPECT_FALSE(server_->rest(1));
+  EXPECT_EQ(sink_.count(1, 'd'), 0);
+  EXPECT_EQ(read(peer, answer.size()).size(), answer.size());
+  ASSERT_TRUE(sink_.heard(1, 'd'));
+  EXPECT_TRUE(server_->rest(1));
+  send(peer, "ask");
+  EXPECT_EQ(read(peer, 1 << 10).substr(0, 3), "aaa");
+}
+
 TEST_F(StreamServerTest, TheLongestIdleConnectionIsFound) {
   std::vector<UniqueFd> peers;
   for (StreamServer::ConnectionId id = 1; id <= 3; ++id) {

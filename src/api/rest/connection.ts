@@ -231,9 +231,12 @@ export class Connection {
       this.finish();
     } else if (!this.#parser.idle) {
       this.#startDeadline();
-    } else {
+    } else if (this.#context.streams.streamRest(this.#context.server, this.#id)) {
       this.#stopDeadline();
-      this.#context.streams.streamRest(this.#context.server, this.#id);
+    } else {
+      // A remembered answer.
+      this.#waiting = true;
+      this.#startDeadline();
     }
   }
 

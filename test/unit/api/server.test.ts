@@ -204,6 +204,25 @@ describe('a client that does not read', () => {
     expect(other.closed).toBe(false);
   });
 
+  it('is closed also where the answer is a remembered one', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    start();
+    streams.connect().send(INFO);
+    const one = streams.connect();
+    const reader = streams.connect();
+    for (const client of [one, reader]) {
+      client.reading = false;
+      client.send(INFO);
+    }
+    await vi.advanceTimersByTimeAsync(9_999);
+    expect(one.closed).toBe(false);
+    reader.read();
+    await vi.advanceTimersByTimeAsync(1);
+    expect(one.closed).toBe(true);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(reader.closed).toBe(false);
+  });
+
   it('is not waited for after its last answer either', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     start();

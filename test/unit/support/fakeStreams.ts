@@ -116,7 +116,8 @@ class Server {
     const connection = this.connections.get(id);
     if (connection === undefined || connection.ending) return;
     change(connection);
-    const news = connection.input.length > 0 || connection.ended || connection.gone;
+    const unread = connection.resting && connection.output !== '';
+    const news = connection.input.length > 0 || connection.ended || connection.gone || unread;
     if (connection.told || !news) return;
     connection.told = true;
     connection.resting = false;
@@ -175,7 +176,10 @@ export function fakeStreams(files: NodeFiles): FakeStreams {
     },
     streamRest: (handle, id) => {
       const connection = serverOf(handle).connections.get(id);
-      if (connection && !connection.told) connection.resting = true;
+      if (connection === undefined) return true;
+      if (connection.output !== '') return false;
+      if (!connection.told) connection.resting = true;
+      return true;
     },
     streamEnd: (handle, id) => {
       const connection = serverOf(handle).connections.get(id);
