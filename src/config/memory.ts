@@ -45,6 +45,8 @@ export const memoryZoneConfig = {
 export const memoryConfig = {
   type: 'object',
   name: 'MemoryConfig',
+  default: { size: DEFAULT_MEMORY_SIZE },
+  help: 'Guest memory',
   mainKey: 'size',
   legacyKeys: ['file'],
   fields: {

@@ -42,6 +42,7 @@ export const fwCfgConfig = {
 export const payloadConfig = {
   type: 'object',
   name: 'PayloadConfig',
+  help: 'What the guest boots',
   fields: {
     firmware: { type: 'string', help: 'Firmware to boot, a PVH ELF image' },
     kernel: { type: 'string', help: 'Kernel to boot, a PVH ELF image or a bzImage' },

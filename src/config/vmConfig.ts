@@ -17,7 +17,7 @@ import { fsConfig, genericVhostUserConfig, vdpaConfig } from './devices/vhostUse
 import { vsockConfig } from './devices/vsock.ts';
 import { landlockConfig } from './landlock.ts';
 import { U8, U16, U32 } from './limits.ts';
-import { DEFAULT_MEMORY_SIZE, memoryConfig } from './memory.ts';
+import { memoryConfig } from './memory.ts';
 import { numaConfig } from './numa.ts';
 import { payloadConfig } from './payload.ts';
 import { pciSegmentConfig, platformConfig } from './platform.ts';
@@ -46,6 +46,8 @@ const cpuAffinity = {
 export const cpusConfig = {
   type: 'object',
   name: 'CpusConfig',
+  default: { boot_vcpus: 1, max_vcpus: 1 },
+  help: 'Virtual CPUs',
   mainKey: 'boot',
   fields: {
     boot_vcpus: { type: 'integer', max: U32, required: true, cli: 'boot', help: 'Number of vCPUs at boot' },
@@ -81,13 +83,13 @@ export const vmConfig = {
   type: 'object',
   name: 'VmConfig',
   fields: {
-    cpus: { ...cpusConfig, default: { boot_vcpus: 1, max_vcpus: 1 }, help: 'Virtual CPUs' },
-    memory: { ...memoryConfig, default: { size: DEFAULT_MEMORY_SIZE }, help: 'Guest memory' },
-    payload: { ...payloadConfig, help: 'What the guest boots' },
+    cpus: cpusConfig,
+    memory: memoryConfig,
+    payload: payloadConfig,
     rate_limit_groups: { type: 'array', items: rateLimitGroupConfig, help: 'Limits that disks share' },
     disks: { type: 'array', items: diskConfig, help: 'Disks (virtio-block)' },
     net: { type: 'array', items: netConfig, help: 'Network devices (virtio-net)' },
-    rng: { ...rngConfig, default: { src: '/dev/urandom' }, help: 'Entropy device (virtio-rng)' },
+    rng: rngConfig,
     balloon: balloonConfig,
     generic_vhost_user: {
       type: 'array',
@@ -97,9 +99,9 @@ export const vmConfig = {
     },
     fs: { type: 'array', items: fsConfig, unsupported: true, help: 'Shared folders (virtio-fs)' },
     pmem: { type: 'array', items: pmemConfig, help: 'Persistent memory (virtio-pmem)' },
-    serial: { ...serialConfig, default: { mode: 'Null' }, help: 'Serial port (16550)' },
-    console: { ...consoleConfig, default: { mode: 'Tty' }, help: 'Console (virtio-console)' },
-    debug_console: { ...debugConsoleConfig, default: { mode: 'Off', iobase: 0xe9 }, help: 'Debug port' },
+    serial: serialConfig,
+    console: consoleConfig,
+    debug_console: debugConsoleConfig,
     devices: { type: 'array', items: deviceConfig, unsupported: true, help: 'Devices of the host (VFIO)' },
     user_devices: {
       type: 'array',
@@ -113,19 +115,19 @@ export const vmConfig = {
     iommu: { type: 'boolean', default: false, help: 'Add a virtual IOMMU' },
     numa: { type: 'array', items: numaConfig, help: 'NUMA nodes of the guest' },
     watchdog: { type: 'boolean', default: false, help: 'Add a virtio watchdog' },
-    rtc: { ...rtcConfig, help: 'Clock for the guest to read (virtio-rtc)' },
+    rtc: rtcConfig,
     gdb: { type: 'boolean', default: false, unsupported: true, help: 'Wait for a debugger' },
     pci_segments: { type: 'array', items: pciSegmentConfig, help: 'Address space of PCI segments' },
     platform: platformConfig,
-    tpm: { ...tpmConfig, unsupported: true, help: 'TPM, served by swtpm' },
+    tpm: tpmConfig,
     landlock_enable: { type: 'boolean', default: false, unsupported: true, help: 'Sandbox for files' },
     landlock_rules: {
       type: 'array',
       items: landlockConfig,
       help: 'More files that the sandbox lets through',
     },
-    ivshmem: { ...ivshmemConfig, unsupported: true, help: 'Memory shared with other VMs (ivshmem)' },
-    pvmemcontrol: { ...pvmemcontrolConfig, unsupported: true, help: 'Let the guest control its memory' },
+    ivshmem: ivshmemConfig,
+    pvmemcontrol: pvmemcontrolConfig,
   },
 } as const;
 

@@ -17,18 +17,24 @@ const log = { type: 'string', help: 'File that gets the output as well, beside t
 export const serialConfig = {
   type: 'object',
   name: 'SerialConfig',
+  default: { mode: 'Null' },
+  help: 'Serial port (16550)',
   fields: { file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' }, log },
 } as const;
 
 export const consoleConfig = {
   type: 'object',
   name: 'ConsoleConfig',
+  default: { mode: 'Tty' },
+  help: 'Console (virtio-console)',
   fields: { ...pciCommon, file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' }, log },
 } as const;
 
 export const debugConsoleConfig = {
   type: 'object',
   name: 'DebugConsoleConfig',
+  default: { mode: 'Off', iobase: 0xe9 },
+  help: 'Debug port',
   fields: {
     file: { type: 'string' },
     mode: consoleMode,

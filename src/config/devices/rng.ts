@@ -5,6 +5,8 @@ import { pciCommon } from './pci.ts';
 export const rngConfig = {
   type: 'object',
   name: 'RngConfig',
+  default: { src: '/dev/urandom' },
+  help: 'Entropy device (virtio-rng)',
   mainKey: 'src',
   fields: {
     ...pciCommon,

@@ -6,6 +6,8 @@ const DEFAULT_IVSHMEM_SIZE: number = 128 * 1024 * 1024;
 export const ivshmemConfig = {
   type: 'object',
   name: 'IvshmemConfig',
+  unsupported: true,
+  help: 'Memory shared with other VMs (ivshmem)',
   fields: {
     ...pciCommon,
     path: { type: 'string', required: true, help: 'File that backs the memory' },
@@ -13,4 +15,10 @@ export const ivshmemConfig = {
   },
 } as const;
 
-export const pvmemcontrolConfig = { type: 'object', name: 'PvmemcontrolConfig', fields: {} } as const;
+export const pvmemcontrolConfig = {
+  type: 'object',
+  name: 'PvmemcontrolConfig',
+  unsupported: true,
+  help: 'Let the guest control its memory',
+  fields: {},
+} as const;
