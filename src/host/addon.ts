@@ -13,16 +13,22 @@ const ADDON = 'tsvmm.node';
 export function loadAddon(): unknown {
   if (bun?.isStandaloneExecutable) {
     const folder = process.execPath.slice(0, process.execPath.lastIndexOf('/') + 1);
-    return loadFile(`${folder}${ADDON}`) ?? fail(`beside the executable, in ${folder}`, NOT_COPIED);
+    return loadFile(`${folder}${ADDON}`) ?? fail(`beside the executable, in ${folder}`, notCopied());
   }
   const url = ownUrl();
   if (url === undefined) return fail('because a bundler has left out where this file is', BUNDLED);
   const root = ownRoot(url);
-  return loadFrom(root) ?? loadInstalled(url) ?? fail(`in ${root}`, isPackage(root) ? MISSING : BUNDLED);
+  return loadFrom(root) ?? loadInstalled(url) ?? fail(`in ${root}`, isPackage(root) ? missing() : BUNDLED);
 }
 
-const MISSING = `there is no prebuilt one for ${process.platform}-${process.arch}, or it was not built`;
-const NOT_COPIED = `copy it there from prebuilds/${process.platform}-${process.arch} of the package ${PACKAGE}`;
+function missing(): string {
+  return `there is no prebuilt one for ${process.platform}-${process.arch}, or it was not built`;
+}
+
+function notCopied(): string {
+  return `copy it there from prebuilds/${process.platform}-${process.arch} of the package ${PACKAGE}`;
+}
+
 const BUNDLED = `${PACKAGE} has become part of a bundle: tell the bundler that "${PACKAGE}" is external, and install it where the bundle runs`;
 
 /** Of this file, or of the bundle that it has become part of. */

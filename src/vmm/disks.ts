@@ -28,33 +28,33 @@ export interface DiskContext {
  * else could take it between two machines.
  */
 export class HeldDisks {
-  #disks: readonly DiskResource[] | undefined;
-  #opened: number[] = [];
+  private disks: readonly DiskResource[] | undefined;
+  private opened: number[] = [];
 
   /** Opens and locks all of them, unless that was done before. @throws VmmError as openDisk, with nothing left open */
   async open(
     context: Omit<DiskContext, 'opened'>,
     configs: readonly DiskConfig[],
   ): Promise<readonly DiskResource[]> {
-    if (this.#disks) return this.#disks;
+    if (this.disks) return this.disks;
     const disks: DiskResource[] = [];
     try {
-      for (const disk of configs) disks.push(await openDisk({ ...context, opened: this.#opened }, disk));
+      for (const disk of configs) disks.push(await openDisk({ ...context, opened: this.opened }, disk));
     } catch (error) {
       this.close(context.native);
       throw error;
     }
-    this.#disks = disks;
+    this.disks = disks;
     return disks;
   }
 
   get descriptors(): readonly number[] {
-    return this.#opened;
+    return this.opened;
   }
 
   close(native: NativeAddon): void {
-    this.#disks = undefined;
-    for (const fd of this.#opened.splice(0)) native.closeFile(fd);
+    this.disks = undefined;
+    for (const fd of this.opened.splice(0)) native.closeFile(fd);
   }
 }
 
