@@ -1,5 +1,5 @@
 /** The processes of VMs that an earlier supervisor, or somebody else, started: found by what they left in the VM's folder. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { connect } from 'node:net';
 import { CONNECT_TIMEOUT_MS, encodeVmhost } from '../api/vmhost/protocol.ts';
 import { hearChild } from './childLink.ts';
@@ -10,8 +10,9 @@ export function processOf(folder: string): number | undefined {
   try {
     const pid = Number(readFileSync(`${folder}/vmhost.pid`, 'utf8').trim());
     if (!Number.isSafeInteger(pid) || pid <= 1) return undefined;
-    // Ids are used again: whoever has this one now must be what it was.
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes('vmhost') ? pid : undefined;
+    // Ids are used again, after the host was restarted for another VM's process too: this VM's works in its folder.
+    const isVmhost = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes('vmhost');
+    return isVmhost && readlinkSync(`/proc/${pid}/cwd`) === realpathSync(folder) ? pid : undefined;
   } catch {
     return undefined;
   }

@@ -147,13 +147,14 @@ export class SupervisedVm {
    */
   async stop(seconds: number, force = false): Promise<void> {
     this.#context.setWanted(false);
-    clearTimeout(this.#timer);
     if (!this.alive) {
+      clearTimeout(this.#timer);
       const wasWaiting = this.#state === 'waiting';
       this.#state = 'stopped';
       if (wasWaiting) this.#tell('restart-cancelled');
       return;
     }
+    // A timer that runs now looks for a process that does not answer, and so sees it end.
     this.#stopping = true;
     this.#forced ||= force;
     this.#state = 'stopping';

@@ -116,6 +116,8 @@ export class Supervisor {
       throw new VmmError(`The VM ${name} is ${vm.state}: stop it first`, { kind: 'conflict' });
     }
     await vm.stop(0, true);
+    // Whoever else waited for the stop, to start it again, may have been first.
+    if (vm.goesOn) throw new VmmError(`The VM ${name} was started meanwhile`, { kind: 'conflict' });
     this.#store.remove(name);
     this.#vms.delete(name);
     this.#groups.remove(name);

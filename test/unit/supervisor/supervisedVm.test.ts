@@ -187,3 +187,30 @@ test('a VM that is stopped before its process has reported does not start', asyn
   expect(one.vm.state).toBe('stopped');
   expect(one.processes[0]?.signalCode).toBe('SIGKILL');
 });
+
+/** A process that looks like a VM's in `cwd`, and answers nothing. */
+function silentProcess(cwd: string): ChildProcess {
+  const process = spawn('sleep', ['600'], { argv0: 'vmhost', cwd, stdio: 'ignore' });
+  onTestFinished(() => void process.kill('SIGKILL'));
+  return process;
+}
+
+test('a process that was found and does not answer is gone after a stop', { timeout: 60_000 }, async () => {
+  const { vm } = fake();
+  const process = silentProcess(vm.folder);
+  fs.writeFileSync(`${vm.folder}/vmhost.pid`, String(process.pid));
+  await vm.adopt();
+  expect(vm.describe()).toMatchObject({ state: 'unresponsive', pid: process.pid });
+  await vm.stop(0, true);
+  expect(process.signalCode).toBe('SIGKILL');
+  expect(vm.describe()).toMatchObject({ state: 'stopped', last_exit: { reason: 'killed' } });
+});
+
+test("a process id that another VM's process has now is not taken for this one's", async () => {
+  const { vm } = fake();
+  const process = silentProcess(os.tmpdir());
+  fs.writeFileSync(`${vm.folder}/vmhost.pid`, String(process.pid));
+  await vm.adopt();
+  expect(vm.state).toBe('stopped');
+  expect(vm.pid).toBeUndefined();
+});
