@@ -40,7 +40,11 @@ export async function supervisorCommand(args: readonly string[]): Promise<number
     mkdirSync(folder, { recursive: true, mode: 0o700 });
   // Also what makes this the only supervisor of its folder.
   const claim = claimSocket(loadNative(), { path: places.apiSocket });
-  process.on('exit', () => claim.release());
+  process.on('exit', () => {
+    // First, because the claim is what keeps the next process from the path.
+    rmSync(places.apiSocket, { force: true });
+    claim.release();
+  });
   return runSupervisor(places, options);
 }
 
@@ -83,7 +87,6 @@ async function listenAt(server: Server, path: string): Promise<void> {
     server.listen(path, resolve);
   });
   chmodSync(path, 0o600);
-  process.on('exit', () => rmSync(path, { force: true }));
 }
 
 /** Undefined if help is asked for. */

@@ -18,6 +18,7 @@ import {
 } from 'node:fs';
 import { replaceFile } from '../api/vmhost/replaceFile.ts';
 import type { VmConfigInput } from '../config/vmConfig.ts';
+import { VmmError } from '../vmm/errors.ts';
 import { checkName, type Definition, readPolicy } from './definition.ts';
 
 const FILE_MODE = 0o600;
@@ -25,6 +26,8 @@ const FOLDER_MODE = 0o700;
 /** Of folders that are not complete yet, or on their way out: no VM is called so. */
 const UNFINISHED = '.new-';
 const REMOVED = '.removed-';
+/** Of a UNIX socket's address, without the byte that ends it (unix(7)). */
+const MAX_SOCKET_PATH = 107;
 /** In the folder of a VM that somebody started and nobody stopped. */
 const WANTED = 'wanted';
 
@@ -65,9 +68,10 @@ export class DefinitionStore {
     return { definitions, broken };
   }
 
-  /** Adds a definition. On the disk when it returns. @throws Error with nothing added */
+  /** Adds a definition. On the disk when it returns. @throws VmmError with nothing added */
   add(definition: Definition): void {
     const path = this.folderOf(definition.name);
+    checkSocketFits(`${path}/vmhost.sock`);
     const unfinished = `${this.#folder}/${UNFINISHED}${definition.name}`;
     try {
       mkdirSync(unfinished, { mode: FOLDER_MODE });
@@ -79,7 +83,7 @@ export class DefinitionStore {
       syncFolder(this.#folder);
     } catch (error) {
       rmSync(unfinished, { recursive: true, force: true });
-      throw error;
+      throw new VmmError(`The definition of the VM ${definition.name} cannot be written`, { cause: error });
     }
   }
 
@@ -129,6 +133,16 @@ export class DefinitionStore {
       // See above.
     }
   }
+}
+
+/** A VM that could be defined and never started would be of no use. */
+function checkSocketFits(path: string): void {
+  const bytes = Buffer.byteLength(path);
+  if (bytes <= MAX_SOCKET_PATH) return;
+  throw new VmmError(
+    `The name or the folder is too long: ${path} has ${bytes} bytes, and a socket's path at most ${MAX_SOCKET_PATH}`,
+    { kind: 'invalid' },
+  );
 }
 
 function filesOf({ config, policy }: Definition): readonly (readonly [string, string])[] {

@@ -100,3 +100,19 @@ test.each([
 ])('%j is no definition', (value, message) => {
   expect(() => readDefinition({ name: 'a', ...value })).toThrow(message);
 });
+
+test('a VM whose socket would have too long a path is refused when it is defined', () => {
+  const inside = `${root}/${'d'.repeat(107 - `${root}/`.length - '/vms/one/vmhost.sock'.length)}`;
+  const store = new DefinitionStore(inside);
+  store.add(definition('one'));
+  expect(() => store.add(definition('ones'))).toThrow(/has 108 bytes, and a socket's path at most 107/);
+  expect(fs.readdirSync(`${inside}/vms`)).toEqual(['one']);
+});
+
+test('a definition that cannot be written says whose, and why', () => {
+  const store = new DefinitionStore(root);
+  fs.rmSync(`${root}/vms`, { recursive: true });
+  expect(() => store.add(definition('one'))).toThrow(
+    /The definition of the VM one cannot be written: ENOENT/,
+  );
+});
