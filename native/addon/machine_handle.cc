@@ -45,8 +45,10 @@ void MachineHandle::start_building(std::shared_ptr<SpareVm> spare) {
 
 Napi::Promise MachineHandle::boot(Napi::Env env, BootSpec spec) {
   auto shared = std::make_shared<BootSpec>(std::move(spec));
-  return run(env, [this, shared] {
-    if (build_failure_) throw *build_failure_;
+  const bool ended = ending_;
+  return run(env, [this, shared, ended] {
+    // What called the building off says less than that there is no machine any more.
+    if (build_failure_ && !ended) throw *build_failure_;
     machine_.boot(std::move(*shared));
   });
 }

@@ -157,7 +157,8 @@ void Machine::destroy(std::chrono::milliseconds timeout) {
 }
 
 MachineState::Transition Machine::begin(Operation operation) {
-  cancellation_.check();
+  // One that has ended is refused for that, not for what called it off.
+  if (state_.phase() != MachineState::Phase::kEnded) cancellation_.check();
   return state_.begin(operation);
 }
 
