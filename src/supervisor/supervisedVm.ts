@@ -142,10 +142,11 @@ export class SupervisedVm {
   }
 
   /**
-   * Ends the VM: in order within the time, else by force. Resolves when its process is gone; at once if there is none.
+   * Ends the VM: in order within the time, else by force; without any time by force at once. Resolves when its process is gone; at once if there is none.
    * @throws VmmError if it does not go
    */
-  async stop(seconds: number, force = false): Promise<void> {
+  async stop(seconds: number, byForce = false): Promise<void> {
+    const force = byForce || seconds === 0;
     this.#context.setWanted(false);
     if (!this.alive) {
       clearTimeout(this.#timer);
@@ -160,11 +161,8 @@ export class SupervisedVm {
     this.#state = 'stopping';
     const gone = this.#gone((seconds + END_MS / 1000) * 1000);
     const client = new VmhostClient(`${this.#context.folder}/vmhost.sock`);
-    try {
-      await (force ? client.forceStop() : client.stop(seconds));
-    } catch (error) {
-      this.#kill(describeError(error));
-    }
+    // Not waited for: a process that hangs is killed when its time is over, whatever it answers.
+    (force ? client.forceStop() : client.stop(seconds)).catch((error) => this.#kill(describeError(error)));
     if (await gone) return;
     this.#kill('it did not end in time');
     if (!(await this.#gone(END_MS))) {

@@ -40,6 +40,10 @@ export class Daemon {
     );
   }
 
+  get pid(): number {
+    return this.#process?.pid as number;
+  }
+
   async kill(signal: NodeJS.Signals): Promise<number | null> {
     this.#process?.kill(signal);
     return this.exited;

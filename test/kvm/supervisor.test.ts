@@ -247,3 +247,22 @@ test('VMs are defined, started, stopped and removed while the supervisor is kill
   await expect.poll(() => daemon.processes()).toEqual([]);
   expect(fs.readdirSync(path.join(daemon.dir, 'vms'))).toEqual([]);
 });
+
+test('nothing of it is reached by a network', async () => {
+  const daemon = new Daemon();
+  await daemon.start();
+  await daemon.vm('one', 'run=idle');
+  const inodes = (pid: number) =>
+    fs
+      .readdirSync(`/proc/${pid}/fd`)
+      .map((fd) => /^socket:\[(\d+)\]$/.exec(fs.readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1]);
+  const ours = new Set([daemon.pid, ...daemon.processes()].flatMap(inodes));
+  const ports = ['tcp', 'tcp6', 'udp', 'udp6'].flatMap((kind) =>
+    fs
+      .readFileSync(`/proc/net/${kind}`, 'utf8')
+      .split('\n')
+      .slice(1)
+      .map((line) => line.trim().split(/ +/)[9]),
+  );
+  expect(ports.filter((inode) => inode !== undefined && ours.has(inode))).toEqual([]);
+});
