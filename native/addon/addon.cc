@@ -343,7 +343,7 @@ Napi::Value close_file_function(Arguments info) {
 }
 
 Napi::Value disown_file_function(Arguments info) {
-  (void)Environment::of(info.Env()).take_back(fd_argument(info[0], "fd")).release();
+  Environment::of(info.Env()).lend(fd_argument(info[0], "fd"));
   return info.Env().Undefined();
 }
 

@@ -1,5 +1,7 @@
 #include "addon/environment.h"
 
+#include <sys/stat.h>
+
 #include <chrono>
 #include <future>
 #include <utility>
@@ -11,6 +13,12 @@ namespace {
 /// uses of its machine for longer: its threads then stay, which is why the library is never
 /// unloaded.
 constexpr std::chrono::seconds kCloseLimit{10};
+
+/// 0 if it is no descriptor.
+ino_t inode_of(int fd) {
+  struct stat info {};
+  return ::fstat(fd, &info) == 0 ? info.st_ino : 0;
+}
 
 }  // namespace
 
@@ -57,6 +65,12 @@ UniqueFd Environment::take_back(int fd) {
   return UniqueFd(fd);
 }
 
+void Environment::lend(int fd) {
+  std::erase_if(lent_, [](const auto& one) { return inode_of(one.first) != one.second; });
+  lent_[fd] = inode_of(fd);
+  (void)take_back(fd).release();
+}
+
 void Environment::close() noexcept {
   // All begin to end before the first is waited for.
   std::vector<std::pair<std::shared_ptr<MachineHandle>, std::future<void>>> ending;
@@ -77,6 +91,10 @@ void Environment::close() noexcept {
   spare_.reset();
   host_.reset();
   for (const int fd : std::exchange(descriptors_, {})) const UniqueFd closing(fd);
+  // The runtime has closed its handles before it calls this.
+  for (const auto& [fd, inode] : std::exchange(lent_, {})) {
+    if (inode != 0 && inode_of(fd) == inode) const UniqueFd closing(fd);
+  }
 }
 
 }  // namespace tsvmm

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <napi.h>
+#include <sys/types.h>
 
+#include <map>
 #include <memory>
 #include <set>
 #include <vector>
@@ -43,6 +45,9 @@ class Environment {
   int give(UniqueFd fd);
   /// Takes one back; any other is just wrapped.
   UniqueFd take_back(int fd);
+  /// Leaves the closing of one to the runtime, which is about to make a handle of it. An
+  /// environment that ends before it does has nobody else to close it.
+  void lend(int fd);
 
  private:
   void close() noexcept;
@@ -52,6 +57,9 @@ class Environment {
   std::vector<std::weak_ptr<MachineHandle>> machines_;
   std::vector<std::weak_ptr<StreamServerHandle>> stream_servers_;
   std::set<int> descriptors_;
+  /// By number, the inode: tells a descriptor that nobody has closed from another's with its
+  /// number.
+  std::map<int, ino_t> lent_;
 };
 
 }  // namespace tsvmm
