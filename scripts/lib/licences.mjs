@@ -101,11 +101,27 @@ export function packagesAmong(files) {
 /** @param {string} name @returns {Component} */
 function npmComponent(name) {
   const folder = path.join(ROOT, 'node_modules', name);
-  const { version, license } = manifestOf(name);
+  const { version, license, author } = manifestOf(name);
   const file = fs.readdirSync(folder).find((one) => /^licen[cs]e/i.test(one));
-  if (file === undefined) throw new Failure(`the npm package ${name} has no licence file`);
-  return { name, version, licence: license ?? '', text: fs.readFileSync(path.join(folder, file), 'utf8') };
+  if (file !== undefined) {
+    return { name, version, licence: license ?? '', text: fs.readFileSync(path.join(folder, file), 'utf8') };
+  }
+  // Its manifest names the licence and who has the copyright; the licence's own words are known.
+  if (license !== 'ISC' || !author) throw new Failure(`the npm package ${name} has no licence file`);
+  const holder = typeof author === 'string' ? author : author.name;
+  return { name, version, licence: license, text: `Copyright (c) ${holder} and contributors\n\n${ISC}` };
 }
+
+/** The ISC licence (https://spdx.org/licenses/ISC.html). */
+const ISC = `Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is hereby
+granted, provided that the above copyright notice and this permission notice appear in all copies.
+
+THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES WITH REGARD TO THIS SOFTWARE INCLUDING ALL
+IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR ANY SPECIAL, DIRECT,
+INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN
+AN ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF OR IN CONNECTION WITH THE USE OR
+PERFORMANCE OF THIS SOFTWARE.
+`;
 
 /** @param {string} name */
 function manifestOf(name) {
