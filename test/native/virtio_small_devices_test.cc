@@ -118,7 +118,7 @@ TEST_F(RngTest, ASlowSourceKeepsNobodyElseWaiting) {
   EXPECT_EQ(host.failure(), "");
 }
 
-/// How often the process's thread of this name went to sleep.
+/// How often the process's thread of this name went to sleep; 0 while there is none.
 uint64_t sleeps_of(const std::string& thread) {
   for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
     std::string name;
@@ -130,7 +130,6 @@ uint64_t sleeps_of(const std::string& thread) {
       if (word == "voluntary_ctxt_switches:" && status >> count) return count;
     }
   }
-  ADD_FAILURE() << "no thread " << thread;
   return 0;
 }
 
