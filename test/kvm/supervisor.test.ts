@@ -1,6 +1,6 @@
 /** `tsvmmd` and the commands that talk to it, with payload guests. */
-import { spawn } from 'node:child_process';
 import fs from 'node:fs';
+import http from 'node:http';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { Daemon } from './daemon.ts';
@@ -195,15 +195,15 @@ test('the REST API of each VM, events and metrics are below the one socket', asy
     })
     .toContain('one vm resumed');
   expect((await call('GET', 'vms/one/api/api/v1/vm.info')).json.state).toBe('Running');
-  const metrics = await new Promise<string>((resolve) => {
-    const curl = spawn('curl', ['-s', '--unix-socket', socket, 'http://x/metrics'], {
-      stdio: ['ignore', 'pipe', 'ignore'],
+  const metrics = await new Promise<string>((resolve, reject) => {
+    const sent = http.get({ socketPath: socket, path: '/metrics', agent: false }, (answer) => {
+      let text = '';
+      answer.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk;
+      });
+      answer.on('end', () => resolve(text));
     });
-    let text = '';
-    curl.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-      text += chunk;
-    });
-    curl.on('close', () => resolve(text));
+    sent.on('error', reject);
   });
   expect(metrics).toMatch(/^tsvmm_vm_state\{vm="one",state="running"\} 1$/m);
   await daemon.tsvmm('stop', '--force', 'one');
