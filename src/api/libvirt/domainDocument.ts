@@ -1,4 +1,5 @@
 /** A domain document, written: the machine as its configuration has it, with what was kept of the document that defined it. */
+import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { SERIAL_SOCKET } from './domainXml.ts';
 import { type Element, element, formatXml } from './xml.ts';
@@ -38,7 +39,7 @@ export function domainDocument(input: DocumentInput): string {
     const own = kept.filter((one) => one.name === each);
     return own.length > 0 ? own : DEFAULTS.filter((one) => one.name === each);
   });
-  const memory = config.memory?.size ?? 512 << 20;
+  const memory = config.memory?.size ?? DEFAULT_MEMORY_SIZE;
   const root = element('domain', { type: 'kvm', id }, [
     element('name', {}, name),
     element('uuid', {}, uuid),

@@ -1,4 +1,5 @@
 /** What masterblaster's daemon wrote of a VM: its card (`jcard.toml`), the part that concerns a machine, and `state.json`. */
+import { MAX_VCPUS } from '../../config/bootable.ts';
 import { parseDigits } from '../../config/size.ts';
 import { Fields } from './fields.ts';
 
@@ -27,7 +28,6 @@ export interface DaemonState {
 }
 
 const DEFAULTS = { mixtape: 'base', cpus: 2, memory: '4GiB', network: 'nat', protocol: 'tcp' } as const;
-const MAX_VCPUS = 254;
 const MAX_PORT = 65_535;
 /** Context ids of guests (virtio 1.2 §5.10.4). */
 const FIRST_CID = 3;

@@ -6,8 +6,7 @@
 import type { VmmEvent, VmmExit } from '../../vmm/events.ts';
 
 /** What a supervisor may ask. */
-export const VMHOST_METHODS = ['status', 'info', 'stop', 'force_stop', 'watch'] as const;
-export type VmhostMethod = (typeof VMHOST_METHODS)[number];
+export type VmhostMethod = 'status' | 'info' | 'stop' | 'force_stop' | 'watch';
 
 export interface VmhostRequest {
   readonly method: VmhostMethod;

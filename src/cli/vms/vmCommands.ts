@@ -1,5 +1,6 @@
 /** The commands that talk to a supervisor: `tsvmm run`, `ps`, `stop` and so on. */
 import { parseArgs } from 'node:util';
+import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
 import type { VmConfig } from '../../config/vmConfig.ts';
 import type { SupervisorEvent } from '../../supervisor/eventHistory.ts';
 import { supervisorPlaces } from '../../supervisor/places.ts';
@@ -327,7 +328,7 @@ async function list({ client, values }: Call): Promise<number> {
     vm.state,
     vm.started_at === undefined ? '-' : humanDuration(Date.now() - Date.parse(vm.started_at)),
     String(vm.config.cpus?.boot_vcpus ?? 1),
-    humanBytes(vm.config.memory?.size ?? 512 << 20),
+    humanBytes(vm.config.memory?.size ?? DEFAULT_MEMORY_SIZE),
     vm.pid === undefined ? '-' : String(vm.pid),
     vm.error ?? vm.config.payload?.kernel ?? vm.config.payload?.firmware ?? '',
   ]);

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { arch, cpus, freemem, hostname, totalmem } from 'node:os';
+import { MAX_VCPUS } from '../../../config/bootable.ts';
 import { MACHINE } from '../domainDocument.ts';
 import { Code, Domain, LibvirtError, unsupported } from '../errors.ts';
 import { array, bytes, fixedArray, i32, optional, str, struct, u32, u64 } from '../types.ts';
@@ -21,7 +22,6 @@ const OPEN_READ_ONLY = 1;
 /** What tools take us for: libvirt's interface of that version. */
 const LIBVIRT_VERSION = 9_000_000n;
 const HYPERVISOR_VERSION = 1_000n;
-const MAX_VCPUS = 254;
 const KIB = 1024;
 const MAX_STATS = 16;
 /** All of a host's processors, or memory cells, together. */

@@ -1,5 +1,6 @@
 /** What a domain is and how it is. */
 
+import { DEFAULT_MEMORY_SIZE } from '../../../config/memory.ts';
 import { processUse } from '../../../supervisor/stats.ts';
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { stateOf } from '../domainState.ts';
@@ -18,7 +19,7 @@ const KIB = 1024;
 const NANOSECONDS = 1e9;
 
 export function maxMemoryKib(vm: SupervisedVm): bigint {
-  return BigInt((vm.definition.config.memory?.size ?? 512 << 20) / KIB);
+  return BigInt((vm.definition.config.memory?.size ?? DEFAULT_MEMORY_SIZE) / KIB);
 }
 
 export function currentMemoryKib(vm: SupervisedVm): bigint {
