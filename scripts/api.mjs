@@ -1,7 +1,8 @@
-/** `npm run api`: accepts the library's public face as it is now, and writes its reference. */
+/** `npm run api`: accepts the library's public face and the REST API as they are now, and writes the library's reference. */
 import fs from 'node:fs';
 import { ACCEPTED_REPORT, apiReference, apiReport, REFERENCE } from './lib/api.mjs';
 import { buildNodeBundles } from './lib/buildJs.mjs';
+import { OPENAPI_FILE, openApiYaml, printedOpenApi } from './lib/openApi.mjs';
 import { ensureNodeModules } from './lib/packages.mjs';
 import { runMain, say, step } from './lib/progress.mjs';
 
@@ -12,5 +13,8 @@ await runMain(async () => {
     fs.writeFileSync(ACCEPTED_REPORT, await apiReport());
   });
   await step('writing the reference', apiReference);
-  say(`${ACCEPTED_REPORT}\n${REFERENCE}/index.html`);
+  await step("writing the REST API's description", async () => {
+    fs.writeFileSync(OPENAPI_FILE, openApiYaml(await printedOpenApi()));
+  });
+  say(`${ACCEPTED_REPORT}\n${OPENAPI_FILE}\n${REFERENCE}/index.html`);
 });

@@ -1,4 +1,6 @@
+import fs from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { OPENAPI_FILE, openApiYaml } from '../../../scripts/lib/openApi.mjs';
 import { listEndpoints } from '../../../src/api/rest/endpoints.ts';
 import { openApiDocument } from '../../../src/api/rest/openApi.ts';
 
@@ -59,5 +61,9 @@ describe('the OpenAPI document', () => {
   it('has what is not supported yet: it is understood, and refused at boot', () => {
     expect(document.components.schemas.VmConfig?.properties).toHaveProperty('fs');
     expect(document.components.schemas.DiskConfig?.properties).toHaveProperty('vhost_user');
+  });
+
+  it('is what docs/openapi.yaml says: where a change is meant, `npm run api` writes it down', () => {
+    expect(openApiYaml(document)).toBe(fs.readFileSync(OPENAPI_FILE, 'utf8'));
   });
 });
