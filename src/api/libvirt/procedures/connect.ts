@@ -5,7 +5,7 @@ import { arch, cpus, freemem, hostname, totalmem } from 'node:os';
 import { MAX_VCPUS } from '../../../config/bootable.ts';
 import { MACHINE } from '../domainDocument.ts';
 import { Code, Domain, LibvirtError, unsupported } from '../errors.ts';
-import { array, bytes, fixedArray, i32, optional, str, struct, u32, u64 } from '../types.ts';
+import { Remote } from '../signatures/index.ts';
 import { element, formatXml } from '../xml.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
@@ -23,7 +23,6 @@ const OPEN_READ_ONLY = 1;
 const LIBVIRT_VERSION = 9_000_000n;
 const HYPERVISOR_VERSION = 1_000n;
 const KIB = 1024;
-const MAX_STATS = 16;
 /** All of a host's processors, or memory cells, together. */
 const ALL = -1;
 /** /proc/stat counts in 1/100 s. */
@@ -32,18 +31,13 @@ const NANOSECONDS_PER_TICK = 10_000_000n;
 const SCHEMES = ['tsvmm', 'ch', 'qemu', ''];
 const PATHS = ['/system', '/session', '/', ''];
 
-const nodeStat = struct({ field: str, value: u64 });
-
 export const connectProcedures: readonly Procedure[] = [
-  procedure(66, 'virConnectAuthList', {}, { types: array(i32, 20) }, () => ({ types: [AUTH_NONE] }), {
+  procedure(Remote.authList, () => ({ types: [AUTH_NONE] }), {
     early: true,
   }),
-  procedure(70, 'virConnectAuthPolkit', {}, { complete: i32 }, () => ({ complete: 1 }), { early: true }),
+  procedure(Remote.authPolkit, () => ({ complete: 1 }), { early: true }),
   procedure(
-    60,
-    'virConnectSupportsFeature',
-    { feature: i32 },
-    { supported: i32 },
+    Remote.connectSupportsFeature,
     ({ session, args: { feature } }) => {
       if (feature === FEATURES.keepalive) session.startKeepalive();
       return { supported: Object.values(FEATURES).includes(feature as never) ? 1 : 0 };
@@ -51,10 +45,7 @@ export const connectProcedures: readonly Procedure[] = [
     { early: true },
   ),
   procedure(
-    1,
-    'virConnectOpen',
-    { name: optional(str), flags: u32 },
-    {},
+    Remote.connectOpen,
     ({ session, args: { name = '', flags } }) => {
       if (session.opened)
         throw new LibvirtError(Code.internal, Domain.rpc, 'internal error: connection already open');
@@ -67,85 +58,40 @@ export const connectProcedures: readonly Procedure[] = [
     },
     { early: true },
   ),
-  procedure(2, 'virConnectClose', {}, {}, ({ session }) => session.end(), { early: true }),
-  procedure(3, 'virConnectGetType', {}, { type: str }, () => ({ type: 'TSVMM' })),
-  procedure(4, 'virConnectGetVersion', {}, { hv_ver: u64 }, () => ({ hv_ver: HYPERVISOR_VERSION })),
-  procedure(157, 'virConnectGetLibVersion', {}, { lib_ver: u64 }, () => ({ lib_ver: LIBVIRT_VERSION })),
-  procedure(59, 'virConnectGetHostname', {}, { hostname: str }, () => ({ hostname: hostname() })),
-  procedure(110, 'virConnectGetURI', {}, { uri: str }, ({ session }) => ({ uri: session.uri })),
-  procedure(149, 'virConnectIsSecure', {}, { secure: i32 }, () => ({ secure: 1 })),
-  procedure(360, 'virConnectRegisterCloseCallback', {}, {}, () => {}),
-  procedure(361, 'virConnectUnregisterCloseCallback', {}, {}, () => {}),
-  procedure(
-    6,
-    'virNodeGetInfo',
-    {},
-    {
-      model: fixedArray(i32, 32),
-      memory: u64,
-      cpus: i32,
-      mhz: i32,
-      nodes: i32,
-      sockets: i32,
-      cores: i32,
-      threads: i32,
-    },
-    () => ({
-      model: [...Buffer.alloc(32, 0).fill('x86_64', 0, 6)],
-      memory: BigInt(Math.floor(totalmem() / KIB)),
-      cpus: cpus().length,
-      mhz: cpus()[0]?.speed ?? 0,
-      nodes: 1,
-      sockets: 1,
-      cores: cpus().length,
-      threads: 1,
-    }),
-  ),
-  procedure(7, 'virConnectGetCapabilities', {}, { capabilities: str }, () => ({
+  procedure(Remote.connectClose, ({ session }) => session.end(), { early: true }),
+  procedure(Remote.connectGetType, () => ({ type: 'TSVMM' })),
+  procedure(Remote.connectGetVersion, () => ({ hv_ver: HYPERVISOR_VERSION })),
+  procedure(Remote.connectGetLibVersion, () => ({ lib_ver: LIBVIRT_VERSION })),
+  procedure(Remote.connectGetHostname, () => ({ hostname: hostname() })),
+  procedure(Remote.connectGetUri, ({ session }) => ({ uri: session.uri })),
+  procedure(Remote.connectIsSecure, () => ({ secure: 1 })),
+  procedure(Remote.connectRegisterCloseCallback, () => {}),
+  procedure(Remote.connectUnregisterCloseCallback, () => {}),
+  procedure(Remote.nodeGetInfo, () => ({
+    model: [...Buffer.alloc(32, 0).fill('x86_64', 0, 6)],
+    memory: BigInt(Math.floor(totalmem() / KIB)),
+    cpus: cpus().length,
+    mhz: cpus()[0]?.speed ?? 0,
+    nodes: 1,
+    sockets: 1,
+    cores: cpus().length,
+    threads: 1,
+  })),
+  procedure(Remote.connectGetCapabilities, () => ({
     capabilities: capabilities(),
   })),
-  procedure(
-    342,
-    'virConnectGetDomainCapabilities',
-    {
-      emulatorbin: optional(str),
-      arch: optional(str),
-      machine: optional(str),
-      virttype: optional(str),
-      flags: u32,
-    },
-    { capabilities: str },
-    () => ({ capabilities: domainCapabilities() }),
-  ),
-  procedure(203, 'virConnectGetSysinfo', { flags: u32 }, { sysinfo: str }, () => ({ sysinfo: sysinfo() })),
-  procedure(5, 'virConnectGetMaxVcpus', { type: optional(str) }, { max_vcpus: i32 }, () => ({
+  procedure(Remote.connectGetDomainCapabilities, () => ({ capabilities: domainCapabilities() })),
+  procedure(Remote.connectGetSysinfo, () => ({ sysinfo: sysinfo() })),
+  procedure(Remote.connectGetMaxVcpus, () => ({
     max_vcpus: MAX_VCPUS,
   })),
-  procedure(
-    293,
-    'virNodeGetCPUMap',
-    { need_map: i32, need_online: i32, flags: u32 },
-    { cpumap: bytes(2048), online: u32, ret: i32 },
-    ({ args: { need_map } }) => {
-      const count = cpus().length;
-      return { cpumap: need_map ? cpuMap(count) : new Uint8Array(), online: count, ret: count };
-    },
-  ),
-  procedure(
-    227,
-    'virNodeGetCPUStats',
-    { cpuNum: i32, nparams: i32, flags: u32 },
-    { params: array(nodeStat, MAX_STATS), nparams: i32 },
-    ({ args: { cpuNum, nparams } }) => counted(cpuStats(cpuNum), nparams),
-  ),
-  procedure(
-    228,
-    'virNodeGetMemoryStats',
-    { nparams: i32, cellNum: i32, flags: u32 },
-    { params: array(nodeStat, MAX_STATS), nparams: i32 },
-    ({ args: { nparams } }) => counted(memoryStats(), nparams),
-  ),
-  procedure(102, 'virNodeGetFreeMemory', {}, { freeMem: u64 }, () => ({ freeMem: BigInt(freemem()) })),
+  procedure(Remote.nodeGetCpuMap, ({ args: { need_map } }) => {
+    const count = cpus().length;
+    return { cpumap: need_map ? cpuMap(count) : new Uint8Array(), online: count, ret: count };
+  }),
+  procedure(Remote.nodeGetCpuStats, ({ args: { cpuNum, nparams } }) => counted(cpuStats(cpuNum), nparams)),
+  procedure(Remote.nodeGetMemoryStats, ({ args: { nparams } }) => counted(memoryStats(), nparams)),
+  procedure(Remote.nodeGetFreeMemory, () => ({ freeMem: BigInt(freemem()) })),
 ];
 
 /** The list of what has to be asked for twice: first how many, then what. */

@@ -1,7 +1,7 @@
 /** The console of a domain, as a stream. */
 import { resolve } from 'node:path';
 import { invalidOperation, unsupported } from '../errors.ts';
-import { dom, optional, str, u32 } from '../types.ts';
+import { Remote } from '../signatures/index.ts';
 import { vmOf } from './lifecycle.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
@@ -11,10 +11,7 @@ const NAMES: readonly (string | undefined)[] = [undefined, '', 'serial0', 'conso
 
 export const consoleProcedures: readonly Procedure[] = [
   procedure(
-    201,
-    'virDomainOpenConsole',
-    { dom, dev_name: optional(str), flags: u32 },
-    {},
+    Remote.domainOpenConsole,
     ({ session, args, serial }) => {
       const vm = vmOf(session, args.dom);
       if (!vm.alive) throw invalidOperation('domain is not running');
@@ -23,7 +20,12 @@ export const consoleProcedures: readonly Procedure[] = [
         throw unsupported('virDomainOpenConsole: the domain has no serial port of type pty or unix');
       }
       const path = resolve(vm.folder, device.socket);
-      session.streams.attach(201, serial, { path, alive: () => vm.alive }, (args.flags & FORCE) !== 0);
+      session.streams.attach(
+        Remote.domainOpenConsole.number,
+        serial,
+        { path, alive: () => vm.alive },
+        (args.flags & FORCE) !== 0,
+      );
     },
     { writes: true },
   ),

@@ -2,16 +2,15 @@
 import type { SupervisorEvent } from '../../../supervisor/eventHistory.ts';
 import { Code, Domain, LibvirtError } from '../errors.ts';
 import type { Session } from '../session.ts';
-import { type Dom, dom, i32, optional, struct } from '../types.ts';
+import { DomainEventMessages } from '../signatures/eventMessages.ts';
+import { Remote } from '../signatures/index.ts';
+import type { Dom } from '../types.ts';
 import { XdrWriter } from '../xdr.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
-/** virDomainEventID: 0 to 26 may be registered for; what is never sent is not missed. */
-const LAST_EVENT_ID = 26;
-const LIFECYCLE = 0;
-const REBOOT = 1;
-const LIFECYCLE_MESSAGE = 318;
-const REBOOT_MESSAGE = 319;
+/** All up to it may be registered for; what is never sent is not missed. */
+const LAST_EVENT_ID = Math.max(...Object.values(DomainEventMessages).map(({ id }) => id));
+const { lifecycle, reboot } = DomainEventMessages;
 
 /** virDomainEventType with a detail. */
 const Lifecycle = {
@@ -27,22 +26,12 @@ const Lifecycle = {
   failed: [5, 5],
 } as const;
 
-const lifecycleBody = struct({ callbackID: i32, dom, event: i32, detail: i32 });
-const domainBody = struct({ callbackID: i32, dom });
-
 export const eventProcedures: readonly Procedure[] = [
+  procedure(Remote.connectDomainEventCallbackRegisterAny, ({ session, args }) => ({
+    callbackID: register(session, args.eventID, args.dom),
+  })),
   procedure(
-    316,
-    'virConnectDomainEventRegisterAny',
-    { eventID: i32, dom: optional(dom) },
-    { callbackID: i32 },
-    ({ session, args }) => ({ callbackID: register(session, args.eventID, args.dom) }),
-  ),
-  procedure(
-    317,
-    'virConnectDomainEventDeregisterAny',
-    { callbackID: i32 },
-    {},
+    Remote.connectDomainEventCallbackDeregisterAny,
     ({ session: { callbacks }, args: { callbackID } }) => {
       const unwatch = callbacks.get(callbackID);
       if (unwatch === undefined) {
@@ -72,8 +61,8 @@ function register(session: Session, eventId: number, only: Dom | undefined): num
     if (vm) known.set(event.vm, of);
     else known.delete(event.vm);
     if (only && only.uuid !== of.uuid) return;
-    if (eventId === LIFECYCLE) sendLifecycle(session, callback, of, event);
-    if (eventId === REBOOT) sendReboot(session, callback, of, event);
+    if (eventId === lifecycle.id) sendLifecycle(session, callback, of, event);
+    if (eventId === reboot.id) sendReboot(session, callback, of, event);
   });
   session.callbacks.set(callback, unwatch);
   return callback;
@@ -83,15 +72,15 @@ function sendLifecycle(session: Session, callbackID: number, of: Dom, happened: 
   const found = lifecycleOf(happened);
   if (found === undefined) return;
   const writer = new XdrWriter();
-  lifecycleBody.write(writer, { callbackID, dom: of, event: found[0], detail: found[1] });
-  session.send(LIFECYCLE_MESSAGE, writer.finish());
+  lifecycle.body.write(writer, { callbackID, dom: of, event: found[0], detail: found[1] });
+  session.send(lifecycle.message, writer.finish());
 }
 
 function sendReboot(session: Session, callbackID: number, of: Dom, { source, event }: SupervisorEvent): void {
   if (source !== 'vm' || event !== 'rebooted') return;
   const writer = new XdrWriter();
-  domainBody.write(writer, { callbackID, dom: of });
-  session.send(REBOOT_MESSAGE, writer.finish());
+  reboot.body.write(writer, { callbackID, dom: of });
+  session.send(reboot.message, writer.finish());
 }
 
 function lifecycleOf({ source, event, properties }: SupervisorEvent): readonly [number, number] | undefined {

@@ -5,7 +5,8 @@ import type { Domains } from '../domains.ts';
 import { uuidOf } from '../domains.ts';
 import { invalidArgument, invalidOperation, unsupported } from '../errors.ts';
 import type { Session } from '../session.ts';
-import { type Dom, dom, i32, str, u32 } from '../types.ts';
+import { Remote } from '../signatures/index.ts';
+import type { Dom } from '../types.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
 const writes = { writes: true } as const;
@@ -66,116 +67,54 @@ async function destroy(session: Session, given: Dom, flags: number): Promise<voi
 
 export const lifecycleProcedures: readonly Procedure[] = [
   procedure(
-    11,
-    'virDomainDefineXML',
-    { xml: str },
-    { dom },
+    Remote.domainDefineXml,
     ({ session: { domains }, args: { xml } }) => defined(domains, xml),
     writes,
   ),
   procedure(
-    350,
-    'virDomainDefineXMLFlags',
-    { xml: str, flags: u32 },
-    { dom },
+    Remote.domainDefineXmlFlags,
     ({ session: { domains }, args: { xml } }) => defined(domains, xml),
     writes,
   ),
   procedure(
-    10,
-    'virDomainCreateXML',
-    { xml: str, flags: u32 },
-    { dom },
+    Remote.domainCreateXml,
     ({ session, args: { xml, flags } }) => create(session, xml, flags),
     writes,
   ),
   procedure(
-    9,
-    'virDomainCreate',
-    { dom },
-    {},
+    Remote.domainCreate,
     async ({ session, args }) => {
       await start(session, args.dom, 0);
     },
     writes,
   ),
   procedure(
-    196,
-    'virDomainCreateWithFlags',
-    { dom, flags: u32 },
-    { dom },
+    Remote.domainCreateWithFlags,
     async ({ session, args }) => ({ dom: session.domains.domOf(await start(session, args.dom, args.flags)) }),
     writes,
   ),
   procedure(
-    35,
-    'virDomainUndefine',
-    { dom },
-    {},
+    Remote.domainUndefine,
     ({ session, args }) => session.domains.undefine(vmOf(session, args.dom)),
     writes,
   ),
   procedure(
-    231,
-    'virDomainUndefineFlags',
-    { dom, flags: u32 },
-    {},
+    Remote.domainUndefineFlags,
     ({ session, args }) => session.domains.undefine(vmOf(session, args.dom)),
     writes,
   ),
+  procedure(Remote.domainShutdown, ({ session, args }) => shutdown(session, args.dom, 0), writes),
   procedure(
-    33,
-    'virDomainShutdown',
-    { dom },
-    {},
-    ({ session, args }) => shutdown(session, args.dom, 0),
-    writes,
-  ),
-  procedure(
-    258,
-    'virDomainShutdownFlags',
-    { dom, flags: u32 },
-    {},
+    Remote.domainShutdownFlags,
     ({ session, args }) => shutdown(session, args.dom, args.flags),
     writes,
   ),
+  procedure(Remote.domainReboot, ({ session, args }) => reset(session, args.dom), writes),
+  procedure(Remote.domainReset, ({ session, args }) => reset(session, args.dom), writes),
+  procedure(Remote.domainDestroy, ({ session, args }) => destroy(session, args.dom, 0), writes),
+  procedure(Remote.domainDestroyFlags, ({ session, args }) => destroy(session, args.dom, args.flags), writes),
   procedure(
-    27,
-    'virDomainReboot',
-    { dom, flags: u32 },
-    {},
-    ({ session, args }) => reset(session, args.dom),
-    writes,
-  ),
-  procedure(
-    245,
-    'virDomainReset',
-    { dom, flags: u32 },
-    {},
-    ({ session, args }) => reset(session, args.dom),
-    writes,
-  ),
-  procedure(
-    12,
-    'virDomainDestroy',
-    { dom },
-    {},
-    ({ session, args }) => destroy(session, args.dom, 0),
-    writes,
-  ),
-  procedure(
-    234,
-    'virDomainDestroyFlags',
-    { dom, flags: u32 },
-    {},
-    ({ session, args }) => destroy(session, args.dom, args.flags),
-    writes,
-  ),
-  procedure(
-    34,
-    'virDomainSuspend',
-    { dom },
-    {},
+    Remote.domainSuspend,
     async ({ session, args }) => {
       const vm = running(session, args.dom);
       if (!vm.paused) await session.domains.call(vm, 'PUT', 'vm.pause');
@@ -183,10 +122,7 @@ export const lifecycleProcedures: readonly Procedure[] = [
     writes,
   ),
   procedure(
-    28,
-    'virDomainResume',
-    { dom },
-    {},
+    Remote.domainResume,
     async ({ session, args }) => {
       const vm = running(session, args.dom);
       if (!vm.paused) throw invalidOperation('domain is already running');
@@ -194,22 +130,16 @@ export const lifecycleProcedures: readonly Procedure[] = [
     },
     writes,
   ),
-  procedure(15, 'virDomainGetAutostart', { dom }, { autostart: i32 }, ({ session, args }) => ({
+  procedure(Remote.domainGetAutostart, ({ session, args }) => ({
     autostart: vmOf(session, args.dom).definition.policy.autostart ? 1 : 0,
   })),
   procedure(
-    29,
-    'virDomainSetAutostart',
-    { dom, autostart: i32 },
-    {},
+    Remote.domainSetAutostart,
     ({ session, args }) => session.domains.setAutostart(vmOf(session, args.dom), args.autostart !== 0),
     writes,
   ),
   procedure(
-    210,
-    'virDomainInjectNMI',
-    { dom, flags: u32 },
-    {},
+    Remote.domainInjectNmi,
     async ({ session, args }) => {
       await session.domains.call(running(session, args.dom), 'PUT', 'vm.nmi');
     },

@@ -4,10 +4,8 @@ import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { stateOf } from '../domainState.ts';
 import type { Domains } from '../domains.ts';
 import { State } from '../domains.ts';
-import { array, dom, i32, str, u32, uuid } from '../types.ts';
+import { Remote } from '../signatures/index.ts';
 import { type Procedure, procedure } from './procedure.ts';
-
-const MAX_DOMAINS = 16_384;
 
 /** virConnectListAllDomainsFlags: a domain has to match one of each pair or group of which any is asked for. */
 const FILTERS: readonly (readonly {
@@ -57,51 +55,33 @@ export function listDomains(domains: Domains, flags: number): SupervisedVm[] {
 }
 
 export const lookupProcedures: readonly Procedure[] = [
-  procedure(
-    273,
-    'virConnectListAllDomains',
-    { need_results: i32, flags: u32 },
-    { domains: array(dom, MAX_DOMAINS), ret: u32 },
-    ({ session: { domains }, args: { need_results, flags } }) => {
-      const found = listDomains(domains, flags);
-      return { domains: need_results ? found.map((vm) => domains.domOf(vm)) : [], ret: found.length };
-    },
-  ),
-  procedure(51, 'virConnectNumOfDomains', {}, { num: i32 }, ({ session }) => ({
+  procedure(Remote.connectListAllDomains, ({ session: { domains }, args: { need_results, flags } }) => {
+    const found = listDomains(domains, flags);
+    return { domains: need_results ? found.map((vm) => domains.domOf(vm)) : [], ret: found.length };
+  }),
+  procedure(Remote.connectNumOfDomains, ({ session }) => ({
     num: listDomains(session.domains, 1).length,
   })),
-  procedure(
-    37,
-    'virConnectListDomains',
-    { maxids: i32 },
-    { ids: array(i32, MAX_DOMAINS) },
-    ({ session: { domains }, args: { maxids } }) => ({
-      ids: listDomains(domains, 1)
-        .slice(0, Math.max(maxids, 0))
-        .map((vm) => vm.runId as number),
-    }),
-  ),
-  procedure(25, 'virConnectNumOfDefinedDomains', {}, { num: i32 }, ({ session }) => ({
+  procedure(Remote.connectListDomains, ({ session: { domains }, args: { maxids } }) => ({
+    ids: listDomains(domains, 1)
+      .slice(0, Math.max(maxids, 0))
+      .map((vm) => vm.runId as number),
+  })),
+  procedure(Remote.connectNumOfDefinedDomains, ({ session }) => ({
     num: listDomains(session.domains, 2).length,
   })),
-  procedure(
-    21,
-    'virConnectListDefinedDomains',
-    { maxnames: i32 },
-    { names: array(str, MAX_DOMAINS) },
-    ({ session: { domains }, args: { maxnames } }) => ({
-      names: listDomains(domains, 2)
-        .slice(0, Math.max(maxnames, 0))
-        .map((vm) => vm.definition.name),
-    }),
-  ),
-  procedure(22, 'virDomainLookupByID', { id: i32 }, { dom }, ({ session: { domains }, args }) => ({
+  procedure(Remote.connectListDefinedDomains, ({ session: { domains }, args: { maxnames } }) => ({
+    names: listDomains(domains, 2)
+      .slice(0, Math.max(maxnames, 0))
+      .map((vm) => vm.definition.name),
+  })),
+  procedure(Remote.domainLookupById, ({ session: { domains }, args }) => ({
     dom: domains.domOf(domains.byId(args.id)),
   })),
-  procedure(23, 'virDomainLookupByName', { name: str }, { dom }, ({ session: { domains }, args }) => ({
+  procedure(Remote.domainLookupByName, ({ session: { domains }, args }) => ({
     dom: domains.domOf(domains.byName(args.name)),
   })),
-  procedure(24, 'virDomainLookupByUUID', { uuid }, { dom }, ({ session: { domains }, args }) => ({
+  procedure(Remote.domainLookupByUuid, ({ session: { domains }, args }) => ({
     dom: domains.domOf(domains.byUuid(args.uuid)),
   })),
 ];

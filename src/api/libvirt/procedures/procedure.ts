@@ -1,7 +1,7 @@
-/** What a procedure is. */
+/** What the server does for a procedure. */
 import type { Session } from '../session.ts';
-import type { AnyType, StructOf, Type } from '../types.ts';
-import { nothing, struct } from '../types.ts';
+import type { Answer, Fields, Signature } from '../signatures/signature.ts';
+import type { StructOf, Type } from '../types.ts';
 
 export interface Call<A> {
   readonly session: Session;
@@ -23,32 +23,25 @@ export interface Procedure {
   run(call: Call<never>): unknown;
 }
 
-type Fields = Readonly<Record<string, AnyType>>;
-
 interface Options {
   readonly writes?: boolean;
   readonly early?: boolean;
 }
 
-/**
- * @param args and `ret`, the fields in their order
- * @param run returns the fields of the answer, undefined where there are none; throws what is answered as an error
- */
+/** @param run returns the fields of the answer, undefined where there are none; throws what is answered as an error */
 export function procedure<A extends Fields, R extends Fields>(
-  number: number,
-  api: string,
-  args: A,
-  ret: R,
+  signature: Signature<A, R>,
   run: (
     call: Call<StructOf<A>>,
-  ) => StructOf<R> | Promise<StructOf<R>> | (keyof R extends never ? void | Promise<void> : never),
+  ) => Answer<R> | Promise<Answer<R>> | (keyof R extends never ? void | Promise<void> : never),
   { writes = false, early = false }: Options = {},
 ): Procedure {
+  const { number, api, args, ret } = signature;
   return {
     number,
     api,
-    args: Object.keys(args).length === 0 ? (nothing as Type<unknown>) : (struct(args) as Type<unknown>),
-    ret: Object.keys(ret).length === 0 ? (nothing as Type<unknown>) : (struct(ret) as Type<unknown>),
+    args: args as Type<unknown>,
+    ret: ret as Type<unknown>,
     writes,
     early,
     run: run as Procedure['run'],

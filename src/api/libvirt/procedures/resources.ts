@@ -7,20 +7,8 @@ import { targetOf } from '../domainDocument.ts';
 import { stateOf } from '../domainState.ts';
 import { invalidArgument, invalidOperation } from '../errors.ts';
 import type { Session } from '../session.ts';
-import {
-  array,
-  bytes,
-  type Dom,
-  dom,
-  i32,
-  i64,
-  type Parameter,
-  parameter,
-  str,
-  struct,
-  u32,
-  u64,
-} from '../types.ts';
+import { Remote } from '../signatures/index.ts';
+import type { Dom, Parameter } from '../types.ts';
 import { cpuMap } from './connect.ts';
 import { vmOf } from './lifecycle.ts';
 import { listDomains } from './lookup.ts';
@@ -30,16 +18,12 @@ import { cpuTime, currentMemoryKib, maxMemoryKib, vcpusOf } from './state.ts';
 /** virDomainVcpuFlags, virDomainMemoryModFlags. */
 const Affect = { live: 1, config: 2, maximum: 4 } as const;
 const KIB = 1024;
-const MAX_STATS = 16;
-const MAX_PARAMETERS = 262_144;
 /** virDomainMemoryStatTags. */
 const MemoryStat = { actualBalloon: 6, rss: 7 } as const;
 const VCPU_RUNNING = 1;
 const VCPU_OFFLINE = 0;
 
 type Counters = Readonly<Record<string, Readonly<Record<string, number>>>>;
-const vcpuInfo = struct({ number: u32, state: i32, cpu_time: u64, cpu: i32 });
-const memoryStat = struct({ tag: i32, val: u64 });
 
 function maxVcpus(vm: SupervisedVm): number {
   return vm.definition.config.cpus?.max_vcpus ?? vcpusOf(vm);
@@ -113,167 +97,97 @@ function setVcpus(session: Session, given: Dom, count: number, flags: number): v
 }
 
 export const resourceProcedures: readonly Procedure[] = [
-  procedure(18, 'virDomainGetMaxVcpus', { dom }, { num: i32 }, ({ session, args }) => ({
+  procedure(Remote.domainGetMaxVcpus, ({ session, args }) => ({
     num: maxVcpus(vmOf(session, args.dom)),
   })),
+  procedure(Remote.domainGetVcpusFlags, ({ session, args: { dom: given, flags } }) => {
+    const vm = vmOf(session, given);
+    if (flags & Affect.live && !vm.alive) throw invalidOperation('domain is not running');
+    return { num: flags & Affect.maximum ? maxVcpus(vm) : vcpusOf(vm) };
+  }),
+  procedure(Remote.domainGetVcpus, ({ session, args }) => {
+    const vm = vmOf(session, args.dom);
+    if (!vm.alive) throw invalidOperation('domain is not running');
+    const count = Math.min(vcpusOf(vm), Math.max(args.maxinfo, 0));
+    const total = cpuTime(vm);
+    const info = Array.from({ length: count }, (_, number) => ({
+      number,
+      state: vm.paused ? VCPU_OFFLINE : VCPU_RUNNING,
+      cpu_time: number === 0 ? total : 0n,
+      cpu: -2,
+    }));
+    return { info, cpumaps: maps(count, args.maplen) };
+  }),
+  procedure(Remote.domainGetVcpuPinInfo, ({ session, args }) => {
+    const count = Math.min(vcpusOf(vmOf(session, args.dom)), Math.max(args.ncpumaps, 0));
+    return { cpumaps: maps(count, args.maplen), num: count };
+  }),
+  procedure(Remote.domainSetVcpus, ({ session, args }) => setVcpus(session, args.dom, args.nvcpus, 0), {
+    writes: true,
+  }),
   procedure(
-    200,
-    'virDomainGetVcpusFlags',
-    { dom, flags: u32 },
-    { num: i32 },
-    ({ session, args: { dom: given, flags } }) => {
-      const vm = vmOf(session, given);
-      if (flags & Affect.live && !vm.alive) throw invalidOperation('domain is not running');
-      return { num: flags & Affect.maximum ? maxVcpus(vm) : vcpusOf(vm) };
-    },
-  ),
-  procedure(
-    20,
-    'virDomainGetVcpus',
-    { dom, maxinfo: i32, maplen: i32 },
-    { info: array(vcpuInfo, 16_384), cpumaps: bytes(8_388_608) },
-    ({ session, args }) => {
-      const vm = vmOf(session, args.dom);
-      if (!vm.alive) throw invalidOperation('domain is not running');
-      const count = Math.min(vcpusOf(vm), Math.max(args.maxinfo, 0));
-      const total = cpuTime(vm);
-      const info = Array.from({ length: count }, (_, number) => ({
-        number,
-        state: vm.paused ? VCPU_OFFLINE : VCPU_RUNNING,
-        cpu_time: number === 0 ? total : 0n,
-        cpu: -2,
-      }));
-      return { info, cpumaps: maps(count, args.maplen) };
-    },
-  ),
-  procedure(
-    230,
-    'virDomainGetVcpuPinInfo',
-    { dom, ncpumaps: i32, maplen: i32, flags: u32 },
-    { cpumaps: bytes(8_388_608), num: i32 },
-    ({ session, args }) => {
-      const count = Math.min(vcpusOf(vmOf(session, args.dom)), Math.max(args.ncpumaps, 0));
-      return { cpumaps: maps(count, args.maplen), num: count };
-    },
-  ),
-  procedure(
-    32,
-    'virDomainSetVcpus',
-    { dom, nvcpus: u32 },
-    {},
-    ({ session, args }) => setVcpus(session, args.dom, args.nvcpus, 0),
-    { writes: true },
-  ),
-  procedure(
-    199,
-    'virDomainSetVcpusFlags',
-    { dom, nvcpus: u32, flags: u32 },
-    {},
+    Remote.domainSetVcpusFlags,
     ({ session, args }) => setVcpus(session, args.dom, args.nvcpus, args.flags),
     { writes: true },
   ),
-  procedure(17, 'virDomainGetMaxMemory', { dom }, { memory: u64 }, ({ session, args }) => ({
+  procedure(Remote.domainGetMaxMemory, ({ session, args }) => ({
     memory: maxMemoryKib(vmOf(session, args.dom)),
   })),
   procedure(
-    31,
-    'virDomainSetMemory',
-    { dom, memory: u64 },
-    {},
+    Remote.domainSetMemory,
     ({ session, args }) => setMemory(session, args.dom, args.memory, Affect.live),
     { writes: true },
   ),
   procedure(
-    204,
-    'virDomainSetMemoryFlags',
-    { dom, memory: u64, flags: u32 },
-    {},
+    Remote.domainSetMemoryFlags,
     ({ session, args }) => setMemory(session, args.dom, args.memory, args.flags),
     { writes: true },
   ),
-  procedure(
-    159,
-    'virDomainMemoryStats',
-    { dom, maxStats: u32, flags: u32 },
-    { stats: array(memoryStat, 1024) },
-    ({ session, args }) => {
-      const vm = vmOf(session, args.dom);
-      if (!vm.alive) throw invalidOperation('domain is not running');
-      const rss = vm.pid === undefined ? undefined : processUse(vm.pid)?.memory_bytes;
-      const stats = [
-        { tag: MemoryStat.actualBalloon, val: currentMemoryKib(vm) },
-        { tag: MemoryStat.rss, val: BigInt(Math.floor((rss ?? 0) / KIB)) },
-      ];
-      return { stats: stats.slice(0, args.maxStats) };
-    },
-  ),
-  procedure(
-    262,
-    'virDomainGetCPUStats',
-    { dom, nparams: i32, start_cpu: i32, ncpus: u32, flags: u32 },
-    { params: array(parameter, 2048), nparams: i32 },
-    ({ session, args: { dom: given, nparams, start_cpu, ncpus } }) => {
-      const vm = vmOf(session, given);
-      if (!vm.alive) throw invalidOperation('domain is not running');
-      if (start_cpu >= 0) {
-        // Which host CPU a vCPU ran on is not counted.
-        return { params: [], nparams: ncpus === 0 ? cpus().length : 0 };
-      }
-      const params: Parameter[] = [{ field: 'cpu_time', value: { ullong: cpuTime(vm) } }];
-      return { params: nparams === 0 ? [] : params, nparams: params.length };
-    },
-  ),
-  procedure(
-    194,
-    'virDomainGetBlockInfo',
-    { dom, path: str, flags: u32 },
-    { allocation: u64, capacity: u64, physical: u64 },
-    ({ session, args }) => {
-      const { path } = diskOf(vmOf(session, args.dom), args.path);
-      const { size, blocks } = statSync(path);
-      return { allocation: BigInt(blocks) * 512n, capacity: BigInt(size), physical: BigInt(size) };
-    },
-  ),
-  procedure(
-    64,
-    'virDomainBlockStats',
-    { dom, path: str },
-    { rd_req: i64, rd_bytes: i64, wr_req: i64, wr_bytes: i64, errs: i64 },
-    async ({ session, args }) => {
-      const stats = await blockStats(session, args.dom, args.path);
-      return {
-        rd_req: stats.rd_operations ?? -1n,
-        rd_bytes: stats.rd_bytes ?? -1n,
-        wr_req: stats.wr_operations ?? -1n,
-        wr_bytes: stats.wr_bytes ?? -1n,
-        errs: -1n,
-      };
-    },
-  ),
-  procedure(
-    243,
-    'virDomainBlockStatsFlags',
-    { dom, path: str, nparams: i32, flags: u32 },
-    { params: array(parameter, MAX_STATS), nparams: i32 },
-    async ({ session, args }) => {
-      const stats = await blockStats(session, args.dom, args.path);
-      const params = Object.entries(stats).map(([field, llong]) => ({ field, value: { llong } }));
-      return { params: args.nparams === 0 ? [] : params, nparams: params.length };
-    },
-  ),
-  procedure(
-    344,
-    'virConnectGetAllDomainStats',
-    { doms: array(dom, 16_384), stats: u32, flags: u32 },
-    { retStats: array(struct({ dom, params: array(parameter, MAX_PARAMETERS) }), 16_384) },
-    ({ session, args: { doms, stats, flags } }) => {
-      const vms =
-        doms.length > 0
-          ? doms.map((each) => vmOf(session, each))
-          : listDomains(session.domains, flags & 0xff);
-      return { retStats: vms.map((vm) => ({ dom: session.domains.domOf(vm), params: statsOf(vm, stats) })) };
-    },
-  ),
+  procedure(Remote.domainMemoryStats, ({ session, args }) => {
+    const vm = vmOf(session, args.dom);
+    if (!vm.alive) throw invalidOperation('domain is not running');
+    const rss = vm.pid === undefined ? undefined : processUse(vm.pid)?.memory_bytes;
+    const stats = [
+      { tag: MemoryStat.actualBalloon, val: currentMemoryKib(vm) },
+      { tag: MemoryStat.rss, val: BigInt(Math.floor((rss ?? 0) / KIB)) },
+    ];
+    return { stats: stats.slice(0, args.maxStats) };
+  }),
+  procedure(Remote.domainGetCpuStats, ({ session, args: { dom: given, nparams, start_cpu, ncpus } }) => {
+    const vm = vmOf(session, given);
+    if (!vm.alive) throw invalidOperation('domain is not running');
+    if (start_cpu >= 0) {
+      // Which host CPU a vCPU ran on is not counted.
+      return { params: [], nparams: ncpus === 0 ? cpus().length : 0 };
+    }
+    const params: Parameter[] = [{ field: 'cpu_time', value: { ullong: cpuTime(vm) } }];
+    return { params: nparams === 0 ? [] : params, nparams: params.length };
+  }),
+  procedure(Remote.domainGetBlockInfo, ({ session, args }) => {
+    const { path } = diskOf(vmOf(session, args.dom), args.path);
+    const { size, blocks } = statSync(path);
+    return { allocation: BigInt(blocks) * 512n, capacity: BigInt(size), physical: BigInt(size) };
+  }),
+  procedure(Remote.domainBlockStats, async ({ session, args }) => {
+    const stats = await blockStats(session, args.dom, args.path);
+    return {
+      rd_req: stats.rd_operations ?? -1n,
+      rd_bytes: stats.rd_bytes ?? -1n,
+      wr_req: stats.wr_operations ?? -1n,
+      wr_bytes: stats.wr_bytes ?? -1n,
+      errs: -1n,
+    };
+  }),
+  procedure(Remote.domainBlockStatsFlags, async ({ session, args }) => {
+    const stats = await blockStats(session, args.dom, args.path);
+    const params = Object.entries(stats).map(([field, llong]) => ({ field, value: { llong } }));
+    return { params: args.nparams === 0 ? [] : params, nparams: params.length };
+  }),
+  procedure(Remote.connectGetAllDomainStats, ({ session, args: { doms, stats, flags } }) => {
+    const vms =
+      doms.length > 0 ? doms.map((each) => vmOf(session, each)) : listDomains(session.domains, flags & 0xff);
+    return { retStats: vms.map((vm) => ({ dom: session.domains.domOf(vm), params: statsOf(vm, stats) })) };
+  }),
 ];
 
 /** Every host CPU for each vCPU. */

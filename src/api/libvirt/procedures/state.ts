@@ -6,7 +6,8 @@ import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { stateOf } from '../domainState.ts';
 import { Code, Domain, LibvirtError, unsupported } from '../errors.ts';
 import { readOnlyRefused, type Session } from '../session.ts';
-import { array, type Dom, dom, i32, optional, str, u32, u64 } from '../types.ts';
+import { Remote } from '../signatures/index.ts';
+import type { Dom } from '../types.ts';
 import { element, formatXml, parseXml } from '../xml.ts';
 import { vmOf } from './lifecycle.ts';
 import { type Procedure, procedure } from './procedure.ts';
@@ -37,93 +38,56 @@ export function cpuTime(vm: SupervisedVm): bigint {
 }
 
 export const stateProcedures: readonly Procedure[] = [
-  procedure(14, 'virDomainGetXMLDesc', { dom, flags: u32 }, { xml: str }, async ({ session, args }) => {
+  procedure(Remote.domainGetXmlDesc, async ({ session, args }) => {
     if (args.flags & Xml.secure && session.readOnly) throw readOnlyRefused('virDomainGetXMLDesc');
     const vm = vmOf(session, args.dom);
     return { xml: await session.domains.document(vm, (args.flags & Xml.inactive) !== 0) };
   }),
-  procedure(19, 'virDomainGetOSType', { dom }, { type: str }, ({ session, args }) => {
+  procedure(Remote.domainGetOsType, ({ session, args }) => {
     vmOf(session, args.dom);
     return { type: 'hvm' };
   }),
-  procedure(
-    16,
-    'virDomainGetInfo',
-    { dom },
-    { state: i32, maxMem: u64, memory: u64, nrVirtCpu: i32, cpuTime: u64 },
-    ({ session, args }) => {
-      const vm = vmOf(session, args.dom);
-      return {
-        state: stateOf(vm).state,
-        maxMem: maxMemoryKib(vm),
-        memory: currentMemoryKib(vm),
-        nrVirtCpu: vcpusOf(vm),
-        cpuTime: cpuTime(vm),
-      };
-    },
-  ),
-  procedure(212, 'virDomainGetState', { dom, flags: u32 }, { state: i32, reason: i32 }, ({ session, args }) =>
-    stateOf(vmOf(session, args.dom)),
-  ),
-  procedure(150, 'virDomainIsActive', { dom }, { active: i32 }, ({ session, args }) => ({
+  procedure(Remote.domainGetInfo, ({ session, args }) => {
+    const vm = vmOf(session, args.dom);
+    return {
+      state: stateOf(vm).state,
+      maxMem: maxMemoryKib(vm),
+      memory: currentMemoryKib(vm),
+      nrVirtCpu: vcpusOf(vm),
+      cpuTime: cpuTime(vm),
+    };
+  }),
+  procedure(Remote.domainGetState, ({ session, args }) => stateOf(vmOf(session, args.dom))),
+  procedure(Remote.domainIsActive, ({ session, args }) => ({
     active: vmOf(session, args.dom).alive ? 1 : 0,
   })),
-  procedure(151, 'virDomainIsPersistent', { dom }, { persistent: i32 }, ({ session, args }) => ({
+  procedure(Remote.domainIsPersistent, ({ session, args }) => ({
     persistent: session.domains.isPersistent(vmOf(session, args.dom)) ? 1 : 0,
   })),
-  procedure(202, 'virDomainIsUpdated', { dom }, { updated: i32 }, ({ session, args }) => {
+  procedure(Remote.domainIsUpdated, ({ session, args }) => {
     vmOf(session, args.dom);
     return { updated: 0 };
   }),
-  procedure(
-    229,
-    'virDomainGetControlInfo',
-    { dom, flags: u32 },
-    { state: u32, details: u32, stateTime: u64 },
-    ({ session, args }) => {
-      const unresponsive = vmOf(session, args.dom).state === 'unresponsive';
-      return { state: unresponsive ? 3 : 0, details: 0, stateTime: 0n };
-    },
-  ),
-  procedure(
-    426,
-    'virDomainGetMessages',
-    { dom, flags: u32 },
-    { msgs: array(str, 2048) },
-    ({ session, args }) => {
-      vmOf(session, args.dom);
-      return { msgs: [] };
-    },
-  ),
-  procedure(
-    183,
-    'virDomainHasManagedSaveImage',
-    { dom, flags: u32 },
-    { result: i32 },
-    ({ session, args }) => {
-      vmOf(session, args.dom);
-      return { result: 0 };
-    },
-  ),
-  procedure(187, 'virDomainSnapshotNum', { dom, flags: u32 }, { num: i32 }, ({ session, args }) => {
+  procedure(Remote.domainGetControlInfo, ({ session, args }) => {
+    const unresponsive = vmOf(session, args.dom).state === 'unresponsive';
+    return { state: unresponsive ? 3 : 0, details: 0, stateTime: 0n };
+  }),
+  procedure(Remote.domainGetMessages, ({ session, args }) => {
+    vmOf(session, args.dom);
+    return { msgs: [] };
+  }),
+  procedure(Remote.domainHasManagedSaveImage, ({ session, args }) => {
+    vmOf(session, args.dom);
+    return { result: 0 };
+  }),
+  procedure(Remote.domainSnapshotNum, ({ session, args }) => {
     vmOf(session, args.dom);
     return { num: 0 };
   }),
-  procedure(
-    265,
-    'virDomainGetMetadata',
-    { dom, type: i32, uri: optional(str), flags: u32 },
-    { metadata: str },
-    ({ session, args }) => ({ metadata: getMetadata(session, args.dom, args.type, args.uri) }),
-  ),
-  procedure(
-    264,
-    'virDomainSetMetadata',
-    { dom, type: i32, metadata: optional(str), key: optional(str), uri: optional(str), flags: u32 },
-    {},
-    ({ session, args }) => setMetadata(session, args),
-    { writes: true },
-  ),
+  procedure(Remote.domainGetMetadata, ({ session, args }) => ({
+    metadata: getMetadata(session, args.dom, args.type, args.uri),
+  })),
+  procedure(Remote.domainSetMetadata, ({ session, args }) => setMetadata(session, args), { writes: true }),
 ];
 
 function getMetadata(session: Session, given: Dom, type: number, uri: string | undefined): string {

@@ -1,0 +1,63 @@
+import { array, bytes, dom, i32, i64, parameter, str, struct, u32, u64 } from '../types.ts';
+import { signature } from './signature.ts';
+
+const vcpuInfo = struct({ number: u32, state: i32, cpu_time: u64, cpu: i32 });
+const memoryStat = struct({ tag: i32, val: u64 });
+
+export const resourcesSignatures = {
+  domainGetMaxVcpus: signature(18, 'virDomainGetMaxVcpus', { dom }, { num: i32 }),
+  domainGetVcpusFlags: signature(200, 'virDomainGetVcpusFlags', { dom, flags: u32 }, { num: i32 }),
+  domainGetVcpus: signature(
+    20,
+    'virDomainGetVcpus',
+    { dom, maxinfo: i32, maplen: i32 },
+    { info: array(vcpuInfo, 16_384), cpumaps: bytes(8_388_608) },
+  ),
+  domainGetVcpuPinInfo: signature(
+    230,
+    'virDomainGetVcpuPinInfo',
+    { dom, ncpumaps: i32, maplen: i32, flags: u32 },
+    { cpumaps: bytes(8_388_608), num: i32 },
+  ),
+  domainSetVcpus: signature(32, 'virDomainSetVcpus', { dom, nvcpus: u32 }, {}),
+  domainSetVcpusFlags: signature(199, 'virDomainSetVcpusFlags', { dom, nvcpus: u32, flags: u32 }, {}),
+  domainGetMaxMemory: signature(17, 'virDomainGetMaxMemory', { dom }, { memory: u64 }),
+  domainSetMemory: signature(31, 'virDomainSetMemory', { dom, memory: u64 }, {}),
+  domainSetMemoryFlags: signature(204, 'virDomainSetMemoryFlags', { dom, memory: u64, flags: u32 }, {}),
+  domainMemoryStats: signature(
+    159,
+    'virDomainMemoryStats',
+    { dom, maxStats: u32, flags: u32 },
+    { stats: array(memoryStat, 1024) },
+  ),
+  domainGetCpuStats: signature(
+    262,
+    'virDomainGetCPUStats',
+    { dom, nparams: u32, start_cpu: i32, ncpus: u32, flags: u32 },
+    { params: array(parameter, 2048), nparams: i32 },
+  ),
+  domainGetBlockInfo: signature(
+    194,
+    'virDomainGetBlockInfo',
+    { dom, path: str, flags: u32 },
+    { allocation: u64, capacity: u64, physical: u64 },
+  ),
+  domainBlockStats: signature(
+    64,
+    'virDomainBlockStats',
+    { dom, path: str },
+    { rd_req: i64, rd_bytes: i64, wr_req: i64, wr_bytes: i64, errs: i64 },
+  ),
+  domainBlockStatsFlags: signature(
+    243,
+    'virDomainBlockStatsFlags',
+    { dom, path: str, nparams: i32, flags: u32 },
+    { params: array(parameter, 16), nparams: i32 },
+  ),
+  connectGetAllDomainStats: signature(
+    344,
+    'virConnectGetAllDomainStats',
+    { doms: array(dom, 16_384), stats: u32, flags: u32 },
+    { retStats: array(struct({ dom, params: array(parameter, 262_144) }), 16_384) },
+  ),
+} as const;
