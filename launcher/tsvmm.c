@@ -97,6 +97,12 @@ static char *const kRuntimeSettings[] = {
 };
 enum { kRuntimeSettingCount = sizeof kRuntimeSettings / sizeof *kRuntimeSettings };
 
+/* The supervisor is no VM: it serves many clients for months, and what it does often is compiled.
+ */
+static char *const kSupervisorSettings[] = {"BUN_GC_TIMER_DISABLE=1", "BUN_JSC_useJIT=1"};
+enum { kSupervisorSettingCount = sizeof kSupervisorSettings / sizeof *kSupervisorSettings };
+#define SUPERVISOR_COMMAND "supervisor"
+
 /*
  * Signals that were ignored when the process started stay ignored: nohup does that, and a script's
  * shell for its background jobs. Node.js forgets it at its start, so the program is told by name.
@@ -134,6 +140,11 @@ static char *after(char *text, const char *prefix) {
     if (*text++ != *prefix++) return NULL;
   }
   return text;
+}
+
+static int is_same(char *text, const char *other) {
+  const char *rest = after(text, other);
+  return rest != NULL && *rest == '\0';
 }
 
 /* Whether the first `length` bytes of `text` end so. */
@@ -210,8 +221,6 @@ static size_t find_root(char *path) {
   return end + 1;
 }
 
-/* Tries the places where the executable may be, below the first `root` bytes of the path and beside
- * that folder; returns if it is in none. */
 /*
  * The executable's runtime does not start in a folder that is gone. It gets one in which relative
  * paths lead nowhere either, and nothing can be made: its names are ranges of addresses.
@@ -222,10 +231,22 @@ static void leave_lost_directory(char *path) {
   }
 }
 
+/* Returns how many there are. */
+static size_t fill_runtime_settings(char **arguments) {
+  char *const *settings = kRuntimeSettings;
+  size_t count = kRuntimeSettingCount;
+  if (arguments[0] != NULL && arguments[1] != NULL && is_same(arguments[1], SUPERVISOR_COMMAND)) {
+    settings = kSupervisorSettings;
+    count = kSupervisorSettingCount;
+  }
+  for (size_t i = 0; i < count; ++i) environment[i] = settings[i];
+  return count;
+}
+
+/* Tries the places where the executable may be, below the first `root` bytes of the path and beside
+ * that folder; returns if it is in none. */
 static void run_executable(char *path, size_t root, char **arguments, char **variables) {
-  size_t count = 0;
-  for (; count < kRuntimeSettingCount; ++count) environment[count] = kRuntimeSettings[count];
-  fill_environment(count, variables);
+  fill_environment(fill_runtime_settings(arguments), variables);
   /* A checkout, an installed package of a distribution, an npm package that has its own. */
   static const char *const below_root[] = {"dist/tsvmm", "lib/tsvmm/tsvmm",
                                            "node_modules/" EXECUTABLE_PACKAGE "tsvmm"};

@@ -60,6 +60,19 @@ const DEBIAN_PACKAGES = [
     why: "checks domain documents by libvirt's schema",
     group: 'test',
   },
+  {
+    package: 'openssl',
+    probe: 'openssl',
+    why: "a certificate authority for libvirt's clients",
+    group: 'test',
+  },
+  { package: 'openssh-server', probe: 'sshd', why: "libvirt's clients come by SSH", group: 'test' },
+  {
+    package: 'netcat-openbsd',
+    probe: 'nc',
+    why: "what libvirt's clients run at the other end of SSH",
+    group: 'test',
+  },
   { package: 'passt', probe: 'passt', why: 'user networking', group: 'test' },
   { package: 'libgtest-dev', probe: '/usr/include/gtest/gtest.h', why: 'the C++ unit tests', group: 'test' },
 ];

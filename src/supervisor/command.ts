@@ -2,7 +2,8 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { dirname } from 'node:path';
-import { parseArgs } from 'node:util';
+import { type ParseArgsConfig, parseArgs } from 'node:util';
+import type { TlsOptions } from '../api/libvirt/tls.ts';
 import { claimSocket } from '../api/rest/socketClaim.ts';
 import { UsageError } from '../cli/usageError.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
@@ -15,7 +16,7 @@ import { Supervisor } from './supervisor.ts';
 const DEFAULT_POOL = 1;
 const MAX_POOL = 64;
 
-const HELP = `Usage: tsvmmd [--dir DIR] [--pool N] [--stop-vms]
+const HELP = `Usage: tsvmmd [--dir DIR] [--pool N] [--stop-vms] [--listen-tls ADDRESS[:PORT]]
 
 Runs VMs, each as a process of its own, and looks after them. Definitions, logs and sockets are below DIR, or
 $TSVMM_DIR; without either, below /var/lib/tsvmm and /run/tsvmm for root, and $XDG_STATE_HOME/tsvmm and $XDG_RUNTIME_DIR/tsvmm for others.
@@ -25,11 +26,19 @@ Programs talk to tsvmmd.sock (JSON over HTTP), people use: tsvmm run, ps, start,
   --pool N      processes that are kept ready for VMs that start (${DEFAULT_POOL}, at most ${MAX_POOL})
   --stop-vms    at SIGTERM end the VMs in order; without it they live on, and the next tsvmmd finds them
   --help        print this help
+
+libvirt's clients come by virttsvmmd-sock and virttsvmmd-sock-ro, beside tsvmmd.sock, and with a certificate by the network:
+
+  --listen-tls ADDRESS[:PORT]
+                listen there with TLS (port 16514)
+  --tls-dir DIR cacert.pem, servercert.pem, serverkey.pem and, if there is one, cacrl.pem (pki, where the definitions are)
+  --tls-allowed-dn PATTERN
+                admit clients whose subject matches only, such as 'C=DE,O=Example,CN=*'; more than once for more of them
 `;
 
 /** @param args behind the program's name @returns the exit code @throws UsageError, VmmError */
 export async function supervisorCommand(args: readonly string[]): Promise<number> {
-  const options = parse(args);
+  const options = await parse(args);
   if (options === undefined) {
     process.stdout.write(HELP);
     return 0;
@@ -52,9 +61,14 @@ interface SupervisorCommandOptions {
   readonly dir: string | undefined;
   readonly pool: number;
   readonly stopVms: boolean;
+  /** Its folder is absent where it is the usual one. */
+  readonly tls: (Omit<TlsOptions, 'folder'> & { readonly folder: string | undefined }) | undefined;
 }
 
-async function runSupervisor(places: Places, { pool, stopVms }: SupervisorCommandOptions): Promise<number> {
+async function runSupervisor(
+  places: Places,
+  { pool, stopVms, tls }: SupervisorCommandOptions,
+): Promise<number> {
   const say = (message: string) => void process.stderr.write(`tsvmmd: ${message}\n`);
   const supervisor = new Supervisor({ places, launcher: findLauncher(), poolSize: pool, warn: say });
   const asked = new Promise<void>((resolve) => {
@@ -66,7 +80,11 @@ async function runSupervisor(places: Places, { pool, stopVms }: SupervisorComman
   const server = createApiServer(supervisor);
   await listenAt(server, places.apiSocket);
   const { serveLibvirt } = await import('../api/libvirt/server.ts');
-  const libvirt = await serveLibvirt(supervisor, dirname(places.apiSocket));
+  const libvirt = await serveLibvirt(supervisor, {
+    folder: dirname(places.apiSocket),
+    tls: tls && { ...tls, folder: tls.folder ?? `${places.root}/pki` },
+    warn: say,
+  });
   say(`serving ${places.apiSocket}`);
   await asked;
   server.close();
@@ -90,23 +108,48 @@ async function listenAt(server: Server, path: string): Promise<void> {
 }
 
 /** Undefined if help is asked for. */
-function parse(args: readonly string[]): SupervisorCommandOptions | undefined {
-  let values: { dir?: string; pool?: string; 'stop-vms'?: boolean; help?: boolean };
-  try {
-    const options = {
-      dir: { type: 'string' },
-      pool: { type: 'string' },
-      'stop-vms': { type: 'boolean' },
-      help: { type: 'boolean', short: 'h' },
-    } as const;
-    ({ values } = parseArgs({ args: [...args], options }));
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
+async function parse(args: readonly string[]): Promise<SupervisorCommandOptions | undefined> {
+  const options = {
+    dir: { type: 'string' },
+    pool: { type: 'string' },
+    'stop-vms': { type: 'boolean' },
+    'listen-tls': { type: 'string' },
+    'tls-dir': { type: 'string' },
+    'tls-allowed-dn': { type: 'string', multiple: true },
+    help: { type: 'boolean', short: 'h' },
+  } as const;
+  const values = parseWords({ args: [...args], options });
   if (values.help) return undefined;
   const pool = Number(values.pool ?? DEFAULT_POOL);
   if (!Number.isInteger(pool) || pool < 0 || pool > MAX_POOL) {
     throw new UsageError(`--pool ${values.pool} is no number from 0 to ${MAX_POOL}`);
   }
-  return { dir: values.dir, pool, stopVms: values['stop-vms'] ?? false };
+  const folder = values['tls-dir'];
+  const allowedSubjects = values['tls-allowed-dn'] ?? [];
+  const listen = values['listen-tls'];
+  if (listen === undefined && (folder !== undefined || allowedSubjects.length > 0)) {
+    throw new UsageError('--tls-dir and --tls-allowed-dn say how --listen-tls is served, which is not given');
+  }
+  const address = listen === undefined ? undefined : await readAddress(listen);
+  return {
+    dir: values.dir,
+    pool,
+    stopVms: values['stop-vms'] ?? false,
+    tls: address && { ...address, folder, allowedSubjects },
+  };
+}
+
+async function readAddress(text: string): Promise<{ host: string; port: number }> {
+  const { parseListenAddress } = await import('../api/libvirt/tls.ts');
+  const address = parseListenAddress(text);
+  if (address === undefined) throw new UsageError(`--listen-tls ${text} is no ADDRESS[:PORT]`);
+  return address;
+}
+
+function parseWords<T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>>['values'] {
+  try {
+    return parseArgs(config).values;
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
 }

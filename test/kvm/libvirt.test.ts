@@ -4,73 +4,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { Daemon } from './daemon.ts';
-import { PAYLOAD, temporaryFolder } from './support.ts';
-
-const SCHEMA = '/usr/share/libvirt/schemas/domain.rng';
-
-interface Ran {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function run(command: string, args: readonly string[]): Promise<Ran> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, LC_ALL: 'C' },
-    });
-    let stdout = '';
-    let stderr = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      stdout += text;
-    });
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      stderr += text;
-    });
-    child.on('error', reject).on('close', (code) => resolve({ code, stdout, stderr }));
-  });
-}
-
-interface Host {
-  readonly daemon: Daemon;
-  readonly folder: string;
-  virsh(...words: string[]): Promise<string>;
-  refused(...words: string[]): Promise<string>;
-}
-
-async function host(): Promise<Host> {
-  const daemon = new Daemon();
-  await daemon.start();
-  const uri = `tsvmm+unix:///system?socket=${daemon.dir}/virttsvmmd-sock`;
-  const ask = (words: readonly string[]) => run('virsh', ['-c', uri, ...words]);
-  return {
-    daemon,
-    folder: temporaryFolder(),
-    virsh: async (...words) => {
-      const { code, stdout, stderr } = await ask(words);
-      expect(code, `${words.join(' ')}: ${stderr}`).toBe(0);
-      return stdout.trim();
-    },
-    refused: async (...words) => {
-      const { code, stderr } = await ask(words);
-      expect(code, words.join(' ')).not.toBe(0);
-      return stderr;
-    },
-  };
-}
-
-function documentFile(folder: string, name: string, cmdline: string, devices = ''): string {
-  const file = path.join(folder, `${name}.xml`);
-  fs.writeFileSync(
-    file,
-    `<domain type='kvm'><name>${name}</name><memory unit='MiB'>128</memory><vcpu>1</vcpu>
-     <os><type arch='x86_64'>hvm</type><kernel>${PAYLOAD}</kernel><cmdline>${cmdline}</cmdline></os>
-     <devices><serial type='pty'/>${devices}</devices></domain>`,
-  );
-  return file;
-}
+import { documentFile, host, run, SCHEMA } from './virsh.ts';
 
 test('a domain from its definition to its end, as virsh does it', async () => {
   const { daemon, folder, virsh, refused } = await host();

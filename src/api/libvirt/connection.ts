@@ -15,6 +15,8 @@ const MAX_CALLS = 5;
 const MAX_WAITING = 4_096;
 /** Bytes that a client may leave unread, events among them, before it is closed. */
 const MAX_UNREAD = 8 << 20;
+/** How long a client may take until it has opened the connection. */
+const OPEN_MS = 30_000;
 
 const Keepalive = { ping: 1, pong: 2 } as const;
 const KEEPALIVE_MS = 5_000;
@@ -36,6 +38,7 @@ export class Connection {
   readonly #waiting: Frame[] = [];
   #running = 0;
   #keepalive: ReturnType<typeof setInterval> | undefined;
+  readonly #opening: ReturnType<typeof setTimeout>;
   #silentFor = 0;
 
   constructor(socket: Socket, { domains, readOnly, consoleOwners }: ConnectionContext) {
@@ -60,6 +63,9 @@ export class Connection {
     socket.on('drain', () => streams.drained());
     socket.on('error', () => {});
     socket.once('close', () => this.#closed());
+    this.#opening = setTimeout(() => {
+      if (!this.#session.opened) socket.destroy();
+    }, OPEN_MS);
   }
 
   #hear(bytes: Uint8Array): void {
@@ -148,6 +154,7 @@ export class Connection {
 
   #closed(): void {
     clearInterval(this.#keepalive);
+    clearTimeout(this.#opening);
     this.#session.streams.closeAll();
     for (const unwatch of this.#session.callbacks.values()) unwatch();
     for (const uuid of this.#session.autoDestroy) this.#destroy(uuid);

@@ -1,9 +1,10 @@
-/** libvirt's remote protocol on UNIX sockets: one to manage domains, one that may only look. */
+/** libvirt's remote protocol: a UNIX socket to manage domains, one that may only look, and a port for TLS. */
 import { chmodSync, rmSync } from 'node:fs';
-import { createServer, type Server } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import type { Supervisor } from '../../supervisor/supervisor.ts';
 import { Connection } from './connection.ts';
 import { Domains } from './domains.ts';
+import type { TlsOptions } from './tls.ts';
 
 /** What clients look for with a URI of scheme `tsvmm`. */
 export const SOCKET_NAME = 'virttsvmmd-sock';
@@ -16,38 +17,79 @@ export interface LibvirtServer {
   close(): void;
 }
 
-/**
- * Serves both sockets in a folder, which is the caller's alone by the lock that it holds.
- * @throws Error if one of them cannot be listened on
- */
-export async function serveLibvirt(supervisor: Supervisor, folder: string): Promise<LibvirtServer> {
+export interface LibvirtOptions {
+  /** Of both sockets, which the caller's lock makes its own. */
+  readonly folder: string;
+  readonly tls: TlsOptions | undefined;
+  /** Hears what a person should know. */
+  readonly warn: (message: string) => void;
+}
+
+interface Closable {
+  close(): void;
+}
+
+/** @throws Error if a socket cannot be listened on, or the certificates cannot be used */
+export async function serveLibvirt(
+  supervisor: Supervisor,
+  { folder, tls, warn }: LibvirtOptions,
+): Promise<LibvirtServer> {
   const domains = new Domains(supervisor);
   const consoleOwners = new Map<string, () => void>();
-  const servers: { readonly server: Server; readonly path: string }[] = [];
-  const sockets = new Set<{ destroy(): void }>();
-  for (const readOnly of [false, true]) {
-    const path = `${folder}/${SOCKET_NAME}${readOnly ? READ_ONLY_SUFFIX : ''}`;
-    const server = createServer({ allowHalfOpen: false }, (socket) => {
-      sockets.add(socket);
-      socket.once('close', () => sockets.delete(socket));
-      new Connection(socket, { domains, readOnly, consoleOwners });
-    });
-    server.maxConnections = MAX_CONNECTIONS;
-    rmSync(path, { force: true });
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(path, resolve);
-    });
-    chmodSync(path, PRIVATE);
-    servers.push({ server, path });
+  const connections = new Set<Socket>();
+  const accept = (readOnly: boolean) => (socket: Socket) => {
+    connections.add(socket);
+    socket.once('close', () => connections.delete(socket));
+    new Connection(socket, { domains, readOnly, consoleOwners });
+  };
+  const listening: Closable[] = [];
+  const close = () => {
+    for (const socket of connections) socket.destroy();
+    for (const each of listening) each.close();
+  };
+  try {
+    listening.push(await listenAt(`${folder}/${SOCKET_NAME}`, accept(false)));
+    listening.push(await listenAt(`${folder}/${SOCKET_NAME}${READ_ONLY_SUFFIX}`, accept(true)));
+    if (tls) listening.push(await listenWithTls(tls, accept(false), warn));
+  } catch (error) {
+    close();
+    throw error;
   }
+  return { close };
+}
+
+async function listenAt(path: string, accept: (socket: Socket) => void): Promise<Closable> {
+  const server = createServer({ allowHalfOpen: false }, accept);
+  rmSync(path, { force: true });
+  await listen(server, { path });
+  chmodSync(path, PRIVATE);
   return {
     close: () => {
-      for (const socket of sockets) socket.destroy();
-      for (const { server, path } of servers) {
-        server.close();
-        rmSync(path, { force: true });
-      }
+      server.close();
+      rmSync(path, { force: true });
     },
   };
+}
+
+async function listenWithTls(
+  options: TlsOptions,
+  accept: (socket: Socket) => void,
+  warn: (message: string) => void,
+): Promise<Closable> {
+  const { createTlsServer } = await import('./tls.ts');
+  const server = createTlsServer(options, accept, warn);
+  const { host, port } = options;
+  await listen(server, { host, port });
+  return server;
+}
+
+async function listen(
+  server: Server,
+  where: { readonly path: string } | { readonly host: string; readonly port: number },
+): Promise<void> {
+  server.maxConnections = MAX_CONNECTIONS;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(where, resolve);
+  });
 }
