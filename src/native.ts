@@ -315,8 +315,8 @@ export interface NativeAddon {
 
   /** Starts building (VM, memory, vCPUs) on a thread of its own and returns at once. Failures surface in machineBoot. */
   machineCreate(spec: MachineSpec, onEvent: (event: MachineEvent) => void): MachineHandle;
-  /** Loads, adds devices and starts the vCPUs. */
-  machineBoot(machine: MachineHandle, boot: BootSpec): Promise<void>;
+  /** Loads, adds devices and starts the vCPUs; if `paused`, the guest's first instruction waits for machineResume. */
+  machineBoot(machine: MachineHandle, boot: BootSpec, paused?: boolean): Promise<void>;
   /**
    * Rejects with ETIMEDOUT, and names what it waited for, if a vCPU or a device does not come to rest for 10 s; the guest
    * then goes on as before.

@@ -62,7 +62,9 @@ Napi::Value machine_create(Arguments info) {
 }
 
 Napi::Value machine_boot(Arguments info) {
-  return unwrap(info[0]).boot(info.Env(), to_boot_spec(info[1]));
+  BootSpec boot = to_boot_spec(info[1]);
+  boot.paused = info[2].ToBoolean();
+  return unwrap(info[0]).boot(info.Env(), std::move(boot));
 }
 
 Napi::Value machine_pause(Arguments info) { return unwrap(info[0]).pause(info.Env()); }

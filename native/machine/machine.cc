@@ -89,7 +89,7 @@ void Machine::build(const MakeVm& make_vm) {
 }
 
 void Machine::boot(BootSpec boot) {
-  auto booting = begin(Operation::kBoot);
+  auto booting = begin(boot.paused ? Operation::kBootPaused : Operation::kBoot);
   MachineParts& parts = *parts_;
   parts.vcpus->set_up(std::move(boot.vcpus));  // on their threads, meanwhile
   load_images(*parts.memory, boot.load, cancellation_);
@@ -97,8 +97,13 @@ void Machine::boot(BootSpec boot) {
   parts.devices = std::make_unique<PlatformDevices>(
       boot, *parts.memory, *parts.vm, cancellation_,
       [events = parts.events](MachineEvent event) { events->report(std::move(event)); });
-  parts.vcpus->start(*parts.devices, Deadline::never().unless(cancellation_));
+  parts.vcpus->start(*parts.devices, Deadline::never().unless(cancellation_), boot.paused);
   cancellation_.check();
+  if (boot.paused) {
+    parts.vm->save_clock();
+    parts.devices->begin_pause();
+    parts.devices->wait_paused(deadline(kTimeout));
+  }
   booting.commit();
 }
 

@@ -38,7 +38,8 @@ class Machine {
 
   /// Makes what does not depend on the payload. Throws Error.
   void build(const MakeVm& make_vm);
-  /// Loads the payload, makes the devices, lets the guest run. After build(), once. Throws Error.
+  /// Loads the payload, makes the devices, lets the guest run, or, if the specification says so,
+  /// leaves that to resume(). After build(), once. Throws Error.
   void boot(BootSpec boot);
   /// Throws Error, ETIMEDOUT if something does not come to rest: its message says what. The guest
   /// then goes on as before.

@@ -84,6 +84,7 @@ struct BootSpec {
   unsigned ged_gsi = 0;
   GuestAddress vm_generation = 0;
   PciSpec pci;
+  bool paused = false;  ///< the guest is to run from resume() on
 };
 
 }  // namespace tsvmm

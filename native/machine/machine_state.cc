@@ -22,6 +22,7 @@ struct Row {
 constexpr std::array kRows{
     Row{Operation::kBuild, Phase::kNew, Phase::kBuilding, Phase::kBuilt, Phase::kFailed},
     Row{Operation::kBoot, Phase::kBuilt, Phase::kBooting, Phase::kRunning, Phase::kFailed},
+    Row{Operation::kBootPaused, Phase::kBuilt, Phase::kBooting, Phase::kPaused, Phase::kFailed},
     Row{Operation::kPause, Phase::kRunning, Phase::kPausing, Phase::kPaused, Phase::kRunning},
     Row{Operation::kResume, Phase::kPaused, Phase::kResuming, Phase::kRunning, Phase::kPaused},
     Row{Operation::kChange, Phase::kRunning, Phase::kChanging, Phase::kRunning, Phase::kRunning},
@@ -45,7 +46,8 @@ constexpr std::array kRows{
     default:
       break;
   }
-  if (operation == Operation::kBuild || operation == Operation::kBoot) {
+  if (operation == Operation::kBuild || operation == Operation::kBoot ||
+      operation == Operation::kBootPaused) {
     return {"ERR_TSVMM_NO_MACHINE", "this machine cannot be booted"};
   }
   if (phase == Phase::kPaused) return {"EINVAL", "the machine is paused already"};

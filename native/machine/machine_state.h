@@ -24,7 +24,7 @@ class MachineState {
     kEnding,
     kEnded,  ///< for good
   };
-  enum class Operation : uint8_t { kBuild, kBoot, kPause, kResume, kChange, kEnd };
+  enum class Operation : uint8_t { kBuild, kBoot, kBootPaused, kPause, kResume, kChange, kEnd };
 
   /// An operation that has begun.
   class Transition {

@@ -43,12 +43,12 @@ void VcpuGroup::set_up(std::vector<VcpuSetup> setups) {
   changed_.notify_all();
 }
 
-void VcpuGroup::start(AccessHandler& accesses, const Deadline& deadline) {
+void VcpuGroup::start(AccessHandler& accesses, const Deadline& deadline, bool paused) {
   std::unique_lock lock(mutex_);
   accesses_ = &accesses;
   // A vCPU without others goes on to the guest by itself. Several wait for each other, so that none
   // runs in a machine of which a part is missing.
-  if (members_.size() == 1 && goal_ == Goal::kPrepare) goal_ = Goal::kRun;
+  if (members_.size() == 1 && goal_ == Goal::kPrepare && !paused) goal_ = Goal::kRun;
   changed_.notify_all();
   const bool ready = deadline.wait(lock, changed_, [this] {
     return failure_ || goal_ == Goal::kStop ||
@@ -56,7 +56,7 @@ void VcpuGroup::start(AccessHandler& accesses, const Deadline& deadline) {
   });
   if (failure_) std::rethrow_exception(failure_);
   if (!ready || goal_ != Goal::kPrepare) return;
-  goal_ = Goal::kRun;
+  goal_ = paused ? Goal::kPause : Goal::kRun;
   changed_.notify_all();
 }
 

@@ -33,8 +33,9 @@ class VcpuGroup {
   void set_up(std::vector<VcpuSetup> setups);
   /// Waits until that is done and lets the guest run. Its accesses will go to `accesses`, which
   /// lives until after wait_left(). Throws the first Error of any vCPU. If the deadline passes
-  /// first the guest does not run, and the group is to be stopped.
-  void start(AccessHandler& accesses, const Deadline& deadline);
+  /// first the guest does not run, and the group is to be stopped. A `paused` guest runs from
+  /// resume() on.
+  void start(AccessHandler& accesses, const Deadline& deadline, bool paused = false);
   /// Asks all vCPUs to leave the guest, until resume().
   void begin_pause();
   /// Waits until none executes guest code, or code of ours on its behalf. The first one that still

@@ -10,6 +10,7 @@ export interface ChildMessage {
   readonly ok?: boolean;
   readonly error?: string;
   readonly state?: string;
+  readonly paused?: boolean;
   readonly event?: VmmEvent;
   readonly exit?: VmmExit;
 }

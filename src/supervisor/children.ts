@@ -41,8 +41,8 @@ export class Child {
     if (this.#isClosed) closed();
   }
 
-  assign(name: string): void {
-    this.#socket.write(encodeLine({ start: { name } }));
+  assign(name: string, paused: boolean): void {
+    this.#socket.write(encodeLine({ start: { name, ...(paused && { paused }) } }));
   }
 
   close(): void {
@@ -103,19 +103,20 @@ export class Children {
   }
 
   /** A process that starts the VM. @throws Error if it cannot be started or does not report */
-  async start(name: string): Promise<Child> {
+  async start(name: string, paused: boolean): Promise<Child> {
     const [ready] = this.#pool;
-    if (ready === undefined) return this.#launch(name);
+    if (ready === undefined) return this.#launch(['--name', name, ...(paused ? ['--paused'] : [])]);
     this.#pool.delete(ready);
-    ready.assign(name);
+    ready.assign(name, paused);
     this.#refillSoon(REFILL_MS);
     return ready;
   }
 
-  #launch(name: string | undefined): Promise<Child> {
+  /** @param vm words that say which VM; none for a process that is to be told later */
+  #launch(vm: readonly string[]): Promise<Child> {
     const { places, launcher } = this.#options;
     const words = [
-      ...(name === undefined ? [] : ['--name', name]),
+      ...vm,
       ...['--backend', BACKEND, '--config-dir', places.root],
       ...['--api-socket', 'api.sock', '--supervisor', places.childSocket],
     ];
@@ -180,7 +181,7 @@ export class Children {
   #fillPool(): void {
     while (!this.#ended && this.#pool.size + this.#filling < this.#options.poolSize) {
       this.#filling++;
-      this.#launch(undefined)
+      this.#launch([])
         .then(
           (child) => this.#addToPool(child),
           () => this.#refillSoon(REFILL_AFTER_FAILURE_MS),

@@ -18,8 +18,13 @@ export function processOf(folder: string): number | undefined {
   }
 }
 
+export interface FoundChild {
+  readonly child: Child;
+  readonly paused: boolean;
+}
+
 /** Watches that process. @throws Error if it does not answer */
-export function watchFound(folder: string, pid: number): Promise<Child> {
+export function watchFound(folder: string, pid: number): Promise<FoundChild> {
   return new Promise((resolve, reject) => {
     const socket = connect({ path: `${folder}/vmhost.sock` });
     let child: Child | undefined;
@@ -40,7 +45,7 @@ export function watchFound(folder: string, pid: number): Promise<Child> {
         if (!message.ok) return fail(`refused to be watched: ${message.error ?? 'no reason given'}`);
         clearTimeout(timer);
         child = new Child(pid, socket);
-        resolve(child);
+        resolve({ child, paused: message.paused === true });
       },
       () => (child ? child.lost() : fail('closed the connection')),
     );

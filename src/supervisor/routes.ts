@@ -53,6 +53,17 @@ const stopRequest = {
 
 type StopRequest = Infer<typeof stopRequest>;
 
+const startRequest = {
+  type: 'object',
+  name: 'StartRequest',
+  strict: true,
+  fields: {
+    paused: { type: 'boolean', default: false, help: "The guest's first instruction waits for vm.resume" },
+  },
+} as const;
+
+type StartRequest = Infer<typeof startRequest>;
+
 export const routes: readonly Route[] = [
   {
     method: 'GET',
@@ -98,9 +109,10 @@ export const routes: readonly Route[] = [
   {
     method: 'POST',
     path: '/v1/vms/*/start',
-    help: 'Start a VM; answered when its guest runs',
-    handle: async ({ supervisor, parameters }) => {
-      await vmOf(supervisor, parameters).start();
+    help: 'Start a VM: { paused }; answered when its guest runs, or could',
+    handle: async ({ supervisor, parameters, body }) => {
+      const request: StartRequest = decode(startRequest, (await body()) ?? {});
+      await vmOf(supervisor, parameters).start(request);
       return {};
     },
   },

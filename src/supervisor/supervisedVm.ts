@@ -29,7 +29,7 @@ export interface SupervisedVmContext {
   /** Another number for each run of a VM, from 1. */
   nextRunId(): number;
   /** A process that starts the VM. */
-  startChild(): Promise<Child>;
+  startChild(paused: boolean): Promise<Child>;
   /** Puts the process under the VM's limits. @returns what could not be done */
   limit(pid: number): string | undefined;
   setWanted(wanted: boolean): void;
@@ -114,6 +114,7 @@ export class SupervisedVm {
     return {
       name,
       state: this.#state,
+      ...(this.paused && { paused: true }),
       ...(this.#pid !== undefined && { pid: this.#pid }),
       ...(this.#startedAt !== undefined &&
         this.alive && { started_at: new Date(this.#startedAt).toISOString() }),
@@ -131,14 +132,17 @@ export class SupervisedVm {
     this.#definition = definition;
   }
 
-  /** Resolves when the guest runs. @throws VmmError why it does not */
-  async start(): Promise<void> {
+  /**
+   * Resolves when the guest runs, or could, if it is to be `paused` before its first instruction.
+   * @throws VmmError why it does not
+   */
+  async start({ paused = false }: { readonly paused?: boolean } = {}): Promise<void> {
     if (this.alive)
       throw new VmmError(`The VM ${this.#definition.name} is ${this.#state}`, { kind: 'conflict' });
     clearTimeout(this.#timer);
     this.#failures = 0;
     this.#context.setWanted(true);
-    await this.#start();
+    await this.#start(paused);
   }
 
   /**
@@ -188,14 +192,14 @@ export class SupervisedVm {
     this.#child?.close();
   }
 
-  async #start(): Promise<void> {
+  async #start(paused = false): Promise<void> {
     this.#state = 'starting';
     this.#stopping = false;
     this.#lastError = undefined;
     this.#lastExit = undefined;
     this.#startedAt = Date.now();
     try {
-      await this.#attachStarting(await this.#launch());
+      await this.#attachStarting(await this.#launch(paused));
     } catch (error) {
       this.#lastError = describeError(error);
       this.#tell('start-failed', { reason: this.#lastError });
@@ -203,9 +207,9 @@ export class SupervisedVm {
     }
   }
 
-  async #launch(): Promise<Child> {
+  async #launch(paused: boolean): Promise<Child> {
     try {
-      const child = await this.#context.startChild();
+      const child = await this.#context.startChild(paused);
       this.#pid = child.pid;
       if (this.#stopping) this.#kill('it was stopped while it started');
       const problem = this.#context.limit(child.pid);
@@ -233,7 +237,7 @@ export class SupervisedVm {
       child.hear(
         (message) => {
           if (message.ok === true) {
-            this.#running();
+            this.#running(message.paused === true);
             decide(resolve);
           } else if (message.ok === false) {
             const { error = 'no reason given' } = message;
@@ -252,15 +256,15 @@ export class SupervisedVm {
     });
   }
 
-  #running(): void {
+  #running(paused: boolean): void {
     if (!this.#stopping) this.#state = 'running';
-    this.#begin('booted');
+    this.#begin(paused ? 'paused' : 'booted', paused);
     this.#tell('started', { pid: String(this.#pid) });
   }
 
-  #begin(reason: StateReason | undefined): void {
+  #begin(reason: StateReason | undefined, paused: boolean): void {
     this.#runId = this.#context.nextRunId();
-    this.#paused = false;
+    this.#paused = paused;
     this.#forced = false;
     this.#reason = reason;
   }
@@ -294,11 +298,12 @@ export class SupervisedVm {
 
   async #reconnect(): Promise<void> {
     try {
-      const child = await watchFound(this.#context.folder, this.#pid as number);
+      const { child, paused } = await watchFound(this.#context.folder, this.#pid as number);
       if (this.#detached) return child.close();
       this.#child = child;
       if (!this.#stopping) this.#state = 'running';
-      if (this.#runId === undefined) this.#begin(undefined);
+      if (this.#runId === undefined) this.#begin(undefined, paused);
+      this.#paused = paused;
       child.hear(
         (message) => this.#hear(message),
         () => void this.#lost(child),
@@ -394,6 +399,8 @@ export class SupervisedVm {
 export interface VmDescription {
   readonly name: string;
   readonly state: VmState;
+  /** Its guest stands still until it is resumed. */
+  readonly paused?: true;
   readonly pid?: number;
   readonly started_at?: string;
   readonly last_exit?: VmmExit | { readonly reason: 'killed' };

@@ -129,7 +129,7 @@ export class Supervisor {
     const vm: SupervisedVm = new SupervisedVm(definition, {
       folder: this.#store.folderOf(name),
       nextRunId: () => ++this.#lastRunId,
-      startChild: () => this.#children.start(name),
+      startChild: (paused) => this.#children.start(name, paused),
       limit: (pid) => this.#groups.apply(name, pid, vm.definition.policy.limits),
       setWanted: (wanted) => this.#store.setWanted(name, wanted),
       report: (event) => this.events.add(name, event),

@@ -8,6 +8,7 @@ export type Command =
   | 'create'
   | 'delete'
   | 'boot'
+  | 'bootPaused'
   | 'shutdown'
   | 'reboot'
   | 'pause'
@@ -33,6 +34,7 @@ export const transitions: Readonly<Record<Command, Readonly<Partial<Record<Lifec
   create: { none: 'created' },
   delete: { none: 'none', created: 'none', running: 'none', paused: 'none' },
   boot: { created: 'running' },
+  bootPaused: { created: 'paused' },
   shutdown: { running: 'created', paused: 'created' },
   reboot: { running: 'running', paused: 'running' },
   pause: { running: 'paused' },
@@ -59,6 +61,7 @@ export const failureTexts: Readonly<Record<Command, string>> = {
   create: 'The VM could not be created',
   delete: 'The VM could not be deleted',
   boot: 'The VM could not boot',
+  bootPaused: 'The VM could not boot',
   shutdown: 'The VM could not shutdown',
   reboot: 'The VM could not reboot',
   pause: 'The VM could not be paused',
@@ -92,6 +95,7 @@ const STATE_CODE = 'ERR_TSVMM_STATE';
 /** Commands that need no machine, but a configuration. */
 const needConfiguration: readonly Command[] = [
   'boot',
+  'bootPaused',
   'info',
   'reboot',
   'resize',
@@ -103,7 +107,10 @@ const needConfiguration: readonly Command[] = [
 const needNothing: readonly Command[] = ['create', 'restore', 'receiveMigration'];
 
 function refusal(command: Command, from: Lifecycle): VmmError {
-  if (needNothing.includes(command) || (command === 'boot' && from !== 'none')) {
+  if (
+    needNothing.includes(command) ||
+    ((command === 'boot' || command === 'bootPaused') && from !== 'none')
+  ) {
     return new VmmError('VM is already created', { kind: 'failed', code: STATE_CODE });
   }
   if (needConfiguration.includes(command) || (command === 'resizeDisk' && from === 'none')) {

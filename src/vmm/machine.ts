@@ -44,6 +44,8 @@ export interface MachineContext {
   readonly consoleSize?: ConsoleSize;
   /** Of the VM, which keeps it over reboots. */
   readonly vmGeneration: Uint8Array;
+  /** The guest's first instruction waits for a resume. */
+  readonly paused: boolean;
   readonly onEvent: (event: MachineEvent) => void;
   /** Hears of the machine while it is made: destroying it then makes the start fail soon. */
   readonly onMaking: (handle: MachineHandle) => void;
@@ -82,7 +84,7 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
       nets: config.net?.length ? await openNets(context, config.net, opened) : [],
     };
     const { boot, placements } = await plan(context, host, resources);
-    await native.machineBoot(handle, boot);
+    await native.machineBoot(handle, boot, context.paused);
     // Looked at now, because the guest does not wait for it.
     adviseLinux(context, host, resources.kernel.fd);
     return { handle, placements, hardwareVirtualization: host.hardwareVirtualization };

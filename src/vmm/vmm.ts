@@ -160,16 +160,16 @@ export class Vmm {
     });
   }
 
-  /** Validates the configuration, builds the machine and starts its vCPUs. */
-  boot(): Promise<void> {
-    return this.#command(
-      'boot',
-      async () => {
-        this.#emit('vm', 'booting');
-        await this.#startMachine();
-      },
-      'booted',
-    );
+  /**
+   * Validates the configuration, builds the machine and starts its vCPUs.
+   * @param paused the guest's first instruction waits for `resume`
+   */
+  async boot(paused = false): Promise<void> {
+    const work = async () => {
+      this.#emit('vm', 'booting');
+      await this.#startMachine(paused);
+    };
+    await (paused ? this.#command('bootPaused', work, 'paused') : this.#command('boot', work, 'booted'));
   }
 
   pause(): Promise<void> {
@@ -478,7 +478,7 @@ export class Vmm {
     await this.#native.machineResizeDisk(this.#running().handle, id, bytes);
   }
 
-  async #startMachine(): Promise<void> {
+  async #startMachine(paused = false): Promise<void> {
     const config = this.#config as VmConfig;
     try {
       validateVmConfig(config);
@@ -500,6 +500,7 @@ export class Vmm {
         terminal: this.#terminal,
         vmGeneration: this.#vmGeneration as Uint8Array,
         ...(this.#consoleSize && { consoleSize: this.#consoleSize }),
+        paused,
         onEvent: (event) => this.#machineEvent(event, generation),
         onMaking: (handle) => {
           this.#making = handle;

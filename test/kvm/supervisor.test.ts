@@ -67,6 +67,31 @@ test('a log of megabytes is shown whole', async () => {
   expect((await all.exit()).code).toBe(0);
 });
 
+test.each(['0', '1'])(
+  'a VM that starts paused runs nothing before it is resumed (pool of %s)',
+  async (pool) => {
+    const daemon = new Daemon();
+    await daemon.start(['--pool', pool]);
+    const machine = ['--kernel', PAYLOAD, '--cmdline', 'run=off', '--memory', 'size=128M'];
+    await daemon.tsvmm('create', '--name', 'one', ...machine);
+    await daemon.tsvmm('start', '--paused', 'one');
+    expect(await daemon.tsvmm('ps')).toMatch(/^one +paused /m);
+    await daemon.kill('SIGKILL');
+    await daemon.start(['--pool', pool]);
+    expect(JSON.parse(await daemon.tsvmm('inspect', 'one'))).toMatchObject({
+      state: 'running',
+      paused: true,
+      info: { state: 'Paused' },
+    });
+    expect(await daemon.tsvmm('logs', 'one')).toBe('');
+    const socket = path.join(daemon.dir, 'tsvmmd.sock');
+    const resumed = await request(socket, 'PUT', '../../v1/vms/one/api/api/v1/vm.resume');
+    expect(resumed.status).toBe(204);
+    await expect.poll(() => daemon.list()).toEqual({ one: 'stopped' });
+    expect(await daemon.tsvmm('logs', 'one')).toContain('ok power-off');
+  },
+);
+
 test('a stop right behind a start asks the guest first', async () => {
   const daemon = new Daemon();
   await daemon.start(['--pool', '2']);

@@ -152,7 +152,7 @@ test('REST beside it is the same VM', async () => {
   await ready(child);
   expect((await request(api, 'GET', 'vm.info')).json.state).toBe('Running');
   expect((await request(api, 'PUT', 'vm.pause')).status).toBe(204);
-  expect(await child.client.status()).toEqual({ ok: true, state: 'running' });
+  expect(await child.client.status()).toEqual({ ok: true, state: 'running', paused: true });
   expect((await request(api, 'PUT', 'vm.shutdown')).status).toBe(204);
   expect(await child.client.status()).toEqual({ ok: true, state: 'stopped' });
   expect((await request(api, 'PUT', 'vmm.shutdown')).status).toBe(200);

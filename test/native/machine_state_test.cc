@@ -14,8 +14,9 @@ namespace {
 using Phase = MachineState::Phase;
 using Operation = MachineState::Operation;
 
-constexpr Operation kAll[] = {Operation::kBuild,  Operation::kBoot,   Operation::kPause,
-                              Operation::kResume, Operation::kChange, Operation::kEnd};
+constexpr Operation kAll[] = {Operation::kBuild, Operation::kBoot,   Operation::kBootPaused,
+                              Operation::kPause, Operation::kResume, Operation::kChange,
+                              Operation::kEnd};
 
 std::string code_of(const std::function<void()>& action) {
   try {
@@ -45,10 +46,19 @@ TEST(MachineState, FollowsALifeFromBeginningToEnd) {
   }
 }
 
+TEST(MachineState, BootsPausedAsWell) {
+  MachineState state;
+  lead(state, {Operation::kBuild, Operation::kBootPaused});
+  EXPECT_EQ(state.phase(), Phase::kPaused);
+  lead(state, {Operation::kResume});
+  EXPECT_EQ(state.phase(), Phase::kRunning);
+}
+
 TEST(MachineState, AnOperationThatIsAbortedLeadsBack) {
   const std::tuple<std::vector<Operation>, Operation, Phase> cases[] = {
       {{}, Operation::kBuild, Phase::kFailed},
       {{Operation::kBuild}, Operation::kBoot, Phase::kFailed},
+      {{Operation::kBuild}, Operation::kBootPaused, Phase::kFailed},
       {{Operation::kBuild, Operation::kBoot}, Operation::kPause, Phase::kRunning},
       {{Operation::kBuild, Operation::kBoot}, Operation::kChange, Phase::kRunning},
       {{Operation::kBuild, Operation::kBoot, Operation::kPause},

@@ -26,6 +26,23 @@ TEST_F(MachineTest, RunsPausesAndEnds) {
   EXPECT_EQ(sink.count(), 0u);
 }
 
+TEST_F(MachineTest, AMachineThatBootsPausedRunsNothingBeforeItIsResumed) {
+  for (const unsigned vcpus : {1u, 2u}) {
+    build(vcpus);
+    BootSpec boot = boot_spec(vcpus);
+    boot.paused = true;
+    machine->boot(std::move(boot));
+    const auto first = guest.begin(vcpus - 1, [](AccessHandler&) {});
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    EXPECT_FALSE(*first);
+    EXPECT_EQ(code_of([&] { machine->pause(); }), "EINVAL");
+    machine->resume();
+    EXPECT_TRUE(eventually([&] { return first->load(); }));
+    machine->pause();
+    machine->destroy();
+  }
+}
+
 TEST_F(MachineTest, AVcpuThatDoesNotComeBackIsNamedAndTheGuestGoesOn) {
   build(2);
   machine->boot(boot_spec(2));

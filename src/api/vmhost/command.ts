@@ -11,19 +11,22 @@ import { BACKEND } from './vmController.ts';
 import { vmFolderPath } from './vmFolder.ts';
 import { VmhostProcess } from './vmhostProcess.ts';
 
-const HELP = `Usage: tsvmm vmhost --name NAME --backend ${BACKEND} --config-dir DIR [--api-socket PATH] [--supervisor PATH]
+const HELP = `Usage: tsvmm vmhost --name NAME --backend ${BACKEND} --config-dir DIR [--paused] [--api-socket PATH]
+                    [--supervisor PATH]
 
 Runs the VM in DIR/vms/NAME: vm.json or vm.toml (as vm.create of the REST API takes it; relative paths begin in that
 folder), or what masterblaster's daemon put there (jcard.toml, state.json, disk.qcow2 or disk.raw).
 While the VM runs, vmhost.sock answers status, info, stop, force_stop and watch, and vmhost.pid names the process.
 vmhost.log has what was done and what went wrong. SIGTERM ends the VM at once, in order.
 
+  --paused            the guest's first instruction waits for vm.resume of the REST API
   --api-socket PATH   serve the REST API as well; relative to the VM's folder
   --supervisor PATH   report to tsvmmd on this socket; without --name, wait there for a VM to run
 `;
 
 interface VmhostOptions {
   readonly name?: string;
+  readonly paused: boolean;
   readonly configDir: string;
   readonly apiSocket?: string;
   readonly supervisor?: string;
@@ -40,7 +43,8 @@ export async function vmhostCommand(args: readonly string[]): Promise<number> {
   const native = loadNative();
   native.expectMachine();
   const link = await connectSupervisor(options);
-  const name = options.name ?? (await link?.assignment());
+  const assigned = options.name === undefined ? await link?.assignment() : undefined;
+  const name = options.name ?? assigned?.name;
   if (name === undefined) return 0;
   try {
     const vmDir = vmFolderPath(options.configDir, name);
@@ -55,6 +59,7 @@ export async function vmhostCommand(args: readonly string[]): Promise<number> {
         configDir: options.configDir,
         vmDir,
         log,
+        paused: assigned?.paused ?? options.paused,
         ...(apiSocket !== undefined && { apiSocket }),
         ...(link && { link }),
       }),
@@ -90,7 +95,7 @@ function parse(args: readonly string[]): VmhostOptions | undefined {
     const options = { name: text, backend: text, 'config-dir': text, 'api-socket': text, supervisor: text };
     ({ values } = parseArgs({
       args: [...args],
-      options: { ...options, help: { type: 'boolean', short: 'h' } },
+      options: { ...options, paused: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
     }));
   } catch (error) {
     throw new UsageError((error as Error).message);
@@ -103,6 +108,7 @@ function parse(args: readonly string[]): VmhostOptions | undefined {
   if (backend !== BACKEND) throw new UsageError(`vmhost has no backend "${backend ?? ''}", only ${BACKEND}`);
   return {
     configDir: resolve(configDir),
+    paused: values.paused === true,
     ...(typeof name === 'string' && { name }),
     ...(typeof apiSocket === 'string' && { apiSocket }),
     ...(typeof supervisor === 'string' && { supervisor: resolve(supervisor) }),

@@ -21,6 +21,8 @@ export interface VmhostResponse {
   readonly ok: boolean;
   readonly error?: string;
   readonly state?: VmhostState;
+  /** The VM is `running` as far as the protocol goes, and its guest stands still. Absent otherwise. */
+  readonly paused?: true;
   /** A port of the host's loopback address that leads to the guest's port 22; absent where there is none. */
   readonly ssh_port?: number;
   /** What runs the VM. */
@@ -54,7 +56,8 @@ export interface ChildHello {
   readonly hello: { readonly pid: number; readonly name?: string };
 }
 export interface ChildAssignment {
-  readonly start: { readonly name: string };
+  /** `paused`: the guest's first instruction waits for `vm.resume`. */
+  readonly start: { readonly name: string; readonly paused?: boolean };
 }
 
 /** Any message as a line. */

@@ -83,7 +83,7 @@ export class VmhostServer {
   #answer(method: string, timeoutSeconds: number): VmhostResponse {
     switch (method as Exclude<VmhostMethod, 'watch'>) {
       case 'status':
-        return { ok: true, state: this.#controller.state };
+        return stateOf(this.#controller);
       case 'info':
         return this.#info();
       case 'stop':
@@ -98,8 +98,12 @@ export class VmhostServer {
   }
 
   #info(): VmhostResponse {
-    const { state, sshPort, backend } = this.#controller;
-    return { ok: true, state, ...(sshPort > 0 && { ssh_port: sshPort }), ...(backend !== '' && { backend }) };
+    const { sshPort, backend } = this.#controller;
+    return {
+      ...stateOf(this.#controller),
+      ...(sshPort > 0 && { ssh_port: sshPort }),
+      ...(backend !== '' && { backend }),
+    };
   }
 
   /** The first one counts: a second does not give the guest more time. */
@@ -200,7 +204,7 @@ class VmhostConnection implements StreamHandlers {
   watch(controller: VmController): void {
     this.#answered = true;
     clearTimeout(this.#timer);
-    this.#connection.write(encodeVmhost({ ok: true, state: controller.state }));
+    this.#connection.write(encodeVmhost(stateOf(controller)));
     this.#unwatch = controller.watch((event) => this.#report({ event }));
   }
 
@@ -220,6 +224,10 @@ class VmhostConnection implements StreamHandlers {
   #refuse(reason: string): void {
     this.respond({ ok: false, error: `invalid request: ${reason}` });
   }
+}
+
+function stateOf({ state, paused }: VmController): VmhostResponse {
+  return { ok: true, state, ...(paused && { paused }) };
 }
 
 function parseRequest(text: string): { method: string; timeoutSeconds: number } {

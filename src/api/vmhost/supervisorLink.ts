@@ -37,14 +37,14 @@ export class SupervisorLink {
   }
 
   /** Waits until the supervisor says which VM to run. Undefined if it has gone instead. */
-  assignment(): Promise<string | undefined> {
+  assignment(): Promise<ChildAssignment['start'] | undefined> {
     const reader = new JsonObjectReader(MAX_VMHOST_MESSAGE);
     return new Promise((resolve) => {
       this.#socket.once('close', () => resolve(undefined));
       this.#socket.on('data', (bytes) => {
         try {
           const text = reader.add(bytes);
-          if (text !== undefined) resolve((JSON.parse(text) as ChildAssignment).start.name);
+          if (text !== undefined) resolve((JSON.parse(text) as ChildAssignment).start);
         } catch {
           this.#socket.destroy();
         }

@@ -36,6 +36,9 @@ export function vmController(
     get state() {
       return vm.state === 'running' || vm.state === 'paused' ? 'running' : 'stopped';
     },
+    get paused() {
+      return vm.state === 'paused';
+    },
     sshPort,
     backend: BACKEND,
     exited: vm.exited,

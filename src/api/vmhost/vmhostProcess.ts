@@ -19,6 +19,8 @@ export interface VmhostProcessOptions {
   readonly configDir: string;
   readonly vmDir: string;
   readonly apiSocket?: string;
+  /** The guest's first instruction waits for a resume. */
+  readonly paused: boolean;
   readonly log: Log;
   readonly link?: SupervisorLink;
 }
@@ -89,18 +91,18 @@ export class VmhostProcess {
   }
 
   async #start(claim: SocketClaim): Promise<void> {
-    const { configDir, vmDir, link, log } = this.#options;
+    const { configDir, vmDir, paused, link, log } = this.#options;
     const folder = await readVmFolder(configDir, vmDir);
     // Relative paths of the configuration begin there.
     process.chdir(vmDir);
     await this.#vmm.create(folder.config);
-    await this.#vmm.boot();
-    log('the VM runs');
+    await this.#vmm.boot(paused);
+    log(paused ? 'the VM is there, paused' : 'the VM runs');
     await this.#serveRest();
     await this.#provision(folder);
     // Who hears that it runs may ask it to stop in the next moment.
     if (this.#vmm.state !== 'none') await this.#serve(claim, folder);
-    link?.send({ ok: true, state: 'running' });
+    link?.send({ ok: true, state: 'running', ...(this.#vmm.state === 'paused' && { paused: true }) });
   }
 
   async #serve(claim: SocketClaim, folder: VmFolder): Promise<void> {

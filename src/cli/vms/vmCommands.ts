@@ -82,11 +82,14 @@ export const vmCommands: Readonly<Record<string, VmCommand>> = {
     run: list,
   },
   start: {
-    usage: 'NAME...',
-    help: 'Start VMs.',
-    options: {},
+    usage: '[--paused] NAME...',
+    help: "Start VMs.\n  --paused                the guest's first instruction waits for vm.resume of the REST API",
+    options: { paused: flag },
     names: 'many',
-    run: (call) => each(call, (name) => call.client.call('POST', `/v1/vms/${name}/start`)),
+    run: (call) => {
+      const body = { paused: call.values.paused === true };
+      return each(call, (name) => call.client.call('POST', `/v1/vms/${name}/start`, body));
+    },
   },
   stop: {
     usage: '[-t SECONDS] [--force] NAME...',
@@ -325,7 +328,7 @@ async function list({ client, values }: Call): Promise<number> {
   if (values.quiet) return print(chosen.map((vm) => vm.name).join('\n'));
   const rows = chosen.map((vm) => [
     vm.name,
-    vm.state,
+    vm.paused ? 'paused' : vm.state,
     vm.started_at === undefined ? '-' : humanDuration(Date.now() - Date.parse(vm.started_at)),
     String(vm.config.cpus?.boot_vcpus ?? 1),
     humanBytes(vm.config.memory?.size ?? DEFAULT_MEMORY_SIZE),

@@ -73,9 +73,9 @@ export function fakeNative(folder: string): FakeNative {
       machines.push(machine);
       return machine as unknown as MachineHandle;
     },
-    machineBoot: async (handle, boot) => {
+    machineBoot: async (handle, boot, paused) => {
       const machine = machineOf(handle);
-      machine.calls.push('boot');
+      machine.calls.push(paused ? 'boot paused' : 'boot');
       machine.boot = boot;
       await native.onBoot(machine);
     },

@@ -20,6 +20,7 @@ describe('the lifecycle', () => {
   it.each([
     ['create', ['created', EXISTS, EXISTS, EXISTS]],
     ['boot', [MISSING, 'running', EXISTS, EXISTS]],
+    ['bootPaused', [MISSING, 'paused', EXISTS, EXISTS]],
     ['delete', ['none', 'none', 'none', 'none']],
     ['shutdown', [NOT_RUNNING, NOT_RUNNING, 'created', 'created']],
     ['reboot', [MISSING, MISSING, 'running', 'running']],
@@ -61,7 +62,7 @@ describe('the lifecycle', () => {
   });
 
   it('has a row for every command', () => {
-    expect(Object.keys(transitions)).toHaveLength(22);
+    expect(Object.keys(transitions)).toHaveLength(23);
   });
 
   it('links a refused transition as clients know it', () => {

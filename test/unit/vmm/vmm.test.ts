@@ -1076,3 +1076,14 @@ describe('consoles', () => {
     await vmm.quit();
   });
 });
+
+it('boots paused: the guest begins when it is resumed', async () => {
+  const vmm = newVmm();
+  await vmm.create(config());
+  await vmm.boot(true);
+  expect(vmm.state).toBe('paused');
+  await vmm.resume();
+  expect(vmm.state).toBe('running');
+  expect(native.machines[0]?.calls).toEqual(['boot paused', 'resume']);
+  expect(events).toEqual(['vm booting', 'vm paused', 'vm resuming', 'vm resumed']);
+});

@@ -8,6 +8,7 @@ test.each([
   ['status', {}, '{"ok":true,"state":"running"}\n'],
   ['info', {}, '{"ok":true,"state":"running","backend":"tsvmm"}\n'],
   ['info', { sshPort: 2222 }, '{"ok":true,"state":"running","ssh_port":2222,"backend":"tsvmm"}\n'],
+  ['status', { paused: true }, '{"ok":true,"state":"running","paused":true}\n'],
   ['status', { state: 'error' }, '{"ok":true,"state":"error"}\n'],
   ['nonsense', {}, '{"ok":false,"error":"unknown method: nonsense"}\n'],
   ['toString', {}, '{"ok":false,"error":"unknown method: toString"}\n'],

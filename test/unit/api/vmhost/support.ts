@@ -17,6 +17,7 @@ export function temporaryFolder(): string {
 
 /** Stops that it was asked for, and its end in the test's hand. */
 export class FakeController implements VmController {
+  paused = false;
   state: VmController['state'] = 'running';
   sshPort = 0;
   backend = 'tsvmm';
