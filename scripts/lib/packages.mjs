@@ -55,6 +55,18 @@ const DEBIAN_PACKAGES = [
     group: 'test',
   },
   {
+    package: 'libvirt-daemon',
+    probe: 'libvirtd',
+    why: 'a daemon of libvirt that nobody here wrote',
+    group: 'test',
+  },
+  {
+    package: 'openssh-server',
+    probe: 'sshd',
+    why: 'a way to a daemon on another host',
+    group: 'test',
+  },
+  {
     package: 'libxml2-utils',
     probe: 'xmllint',
     why: "checks domain documents by libvirt's schema",

@@ -2,7 +2,16 @@
 import type { Socket } from 'node:net';
 import type { Domains } from './domains.ts';
 import { Code, Domain, encodeError, LibvirtError, unsupported } from './errors.ts';
-import { encodeFrame, type Frame, FrameReader, MessageType, Program, Status, VERSION } from './frames.ts';
+import {
+  encodeFrame,
+  type Frame,
+  FrameReader,
+  Keepalive,
+  MessageType,
+  Program,
+  Status,
+  VERSION,
+} from './frames.ts';
 import { LAST_PROCEDURE, procedures, STORAGE_VOL_LOOKUP_BY_PATH } from './procedures/index.ts';
 import type { Procedure } from './procedures/procedure.ts';
 import { notOpen, readOnlyRefused, type Session } from './session.ts';
@@ -18,7 +27,6 @@ const MAX_UNREAD = 8 << 20;
 /** How long a client may take until it has opened the connection. */
 const OPEN_MS = 30_000;
 
-const Keepalive = { ping: 1, pong: 2 } as const;
 const KEEPALIVE_MS = 5_000;
 const KEEPALIVE_TRIES = 5;
 

@@ -6,6 +6,9 @@ import { XdrWriter } from './xdr.ts';
 
 export { Code, Domain, LibvirtError } from './libvirtError.ts';
 
+/** Characters of a message to a client. */
+const MAX_TEXT = 16_384;
+
 export function unsupported(api: string): LibvirtError {
   return new LibvirtError(
     Code.noSupport,
@@ -33,11 +36,13 @@ export function noDomain(what: string): LibvirtError {
 /** The payload of an error reply. There is always a message: some clients read it without asking. */
 export function encodeError(error: unknown): Uint8Array {
   const { code, domain, message } = toLibvirt(error);
+  // It may quote what was asked for, which may be as long as a message.
+  const text = message.slice(0, MAX_TEXT).replaceAll('\0', '\ufffd');
   const writer = new XdrWriter();
   errorBody.write(writer, {
     code,
     domain,
-    message,
+    message: text,
     level: LEVEL_ERROR,
     dom: undefined,
     str1: undefined,

@@ -2,14 +2,25 @@
 
 export const Program = { remote: 0x2000_8086, keepalive: 0x6b65_6570 } as const;
 export const VERSION = 1;
+export const Keepalive = { ping: 1, pong: 2 } as const;
 
-export const MessageType = { call: 0, reply: 1, message: 2, stream: 3, callWithFds: 4 } as const;
+export const MessageType = {
+  call: 0,
+  reply: 1,
+  message: 2,
+  stream: 3,
+  callWithFds: 4,
+  streamHole: 6,
+} as const;
 export const Status = { ok: 0, error: 1, continue: 2 } as const;
 
 const LENGTH_BYTES = 4;
 const HEADER_BYTES = 28;
 /** Of a message without its length (VIR_NET_MESSAGE_MAX). */
 const MAX_MESSAGE = 33_554_432;
+export const MAX_PAYLOAD = MAX_MESSAGE + LENGTH_BYTES - HEADER_BYTES;
+/** Bytes of a stream's packet: what peers of any age take. */
+export const MAX_PACKET = 262_120;
 
 export interface Frame {
   readonly program: number;
@@ -24,47 +35,51 @@ export interface Frame {
 /** The peer sends what is no message: nothing it sends after that can be understood. */
 export class FrameError extends Error {}
 
-/** Cuts what arrives into messages. Holds one unfinished message at most. */
+/**
+ * Cuts what arrives into messages. Holds one unfinished message at most, in at most twice the bytes of it that have come, in
+ * however small pieces they came.
+ */
 export class FrameReader {
-  #chunks: Uint8Array[] = [];
+  /** The beginning of a message, and room behind it. */
+  #held: Uint8Array = new Uint8Array();
   #size = 0;
 
-  /** @throws FrameError */
+  /** What it returns shares bytes with what was added. @throws FrameError */
   add(bytes: Uint8Array): Frame[] {
-    this.#chunks.push(bytes);
-    this.#size += bytes.length;
+    const all = this.#size === 0 ? bytes : this.#append(bytes);
     const frames: Frame[] = [];
-    for (let length = this.#nextLength(); length !== undefined; length = this.#nextLength()) {
-      frames.push(decodeFrame(this.#cut(length)));
+    let at = 0;
+    for (let length = nextLength(all, at); length !== undefined; length = nextLength(all, at)) {
+      frames.push(decodeFrame(all.subarray(at, at + length)));
+      at += length;
     }
+    // Messages keep the bytes in which they came.
+    if (at > 0 || this.#size === 0) this.#held = new Uint8Array(all.subarray(at));
+    this.#size = all.length - at;
     return frames;
   }
 
-  /** Of the first message, if all of it is there. */
-  #nextLength(): number | undefined {
-    if (this.#size < LENGTH_BYTES) return undefined;
-    if ((this.#chunks[0] as Uint8Array).length < LENGTH_BYTES) this.#join();
-    const first = this.#chunks[0] as Uint8Array;
-    const length = new DataView(first.buffer, first.byteOffset).getUint32(0);
-    if (length < HEADER_BYTES || length - LENGTH_BYTES > MAX_MESSAGE) {
-      throw new FrameError(`a message of ${length} bytes`);
+  #append(bytes: Uint8Array): Uint8Array {
+    const size = this.#size + bytes.length;
+    if (size > this.#held.length) {
+      const larger = new Uint8Array(Math.max(size, 2 * this.#size));
+      larger.set(this.#held.subarray(0, this.#size));
+      this.#held = larger;
     }
-    return this.#size >= length ? length : undefined;
+    this.#held.set(bytes, this.#size);
+    return this.#held.subarray(0, size);
   }
+}
 
-  #cut(length: number): Uint8Array {
-    if ((this.#chunks[0] as Uint8Array).length < length) this.#join();
-    const all = this.#chunks[0] as Uint8Array;
-    const rest = all.subarray(length);
-    this.#size -= length;
-    if (rest.length > 0) this.#chunks[0] = rest;
-    else this.#chunks.shift();
-    return all.subarray(0, length);
+/** Of the message that begins there, if all of it is there. */
+function nextLength(bytes: Uint8Array, at: number): number | undefined {
+  const there = bytes.length - at;
+  if (there < LENGTH_BYTES) return undefined;
+  const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(at);
+  if (length < HEADER_BYTES || length - LENGTH_BYTES > MAX_MESSAGE) {
+    throw new FrameError(`a message of ${length} bytes`);
   }
-
-  #join(): void {
-    this.#chunks = [Buffer.concat(this.#chunks)];
-  }
+  return there >= length ? length : undefined;
 }
 
 function decodeFrame(bytes: Uint8Array): Frame {

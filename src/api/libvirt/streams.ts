@@ -1,10 +1,8 @@
 /** Streams on a connection: bytes of a console, both ways, behind the call that opened them. */
 import { connect, type Socket } from 'node:net';
 import { Code, Domain, encodeError, LibvirtError } from './errors.ts';
-import { type Frame, MessageType, Program, Status, VERSION } from './frames.ts';
+import { type Frame, MAX_PACKET, MessageType, Program, Status, VERSION } from './frames.ts';
 
-/** Bytes of a packet: what clients of any age take. */
-const MAX_PACKET = 262_120;
 /** Bytes that a guest may leave unread before what a client types is lost. */
 const MAX_UNWRITTEN = 1 << 20;
 /** A guest that restarts has its port anew after a moment. */

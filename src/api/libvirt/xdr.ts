@@ -3,6 +3,9 @@
 /** Bytes of a string, at most. */
 const MAX_STRING = 4_194_304;
 
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+const encoder = new TextEncoder();
+
 /** The bytes are not what the procedure's arguments look like. */
 export class XdrError extends Error {}
 
@@ -36,9 +39,12 @@ export class XdrReader {
     return this.#view.getFloat64(this.#take(8));
   }
 
+  /** A C string to libvirt, so that a NUL would end it there. */
   string(): string {
+    const bytes = this.opaque(MAX_STRING);
+    if (bytes.includes(0)) throw new XdrError('a string has a NUL');
     try {
-      return new TextDecoder('utf-8', { fatal: true }).decode(this.opaque(MAX_STRING));
+      return utf8.decode(bytes);
     } catch {
       throw new XdrError('a string is not UTF-8');
     }
@@ -88,27 +94,37 @@ export class XdrWriter {
   }
 
   i32(value: number): void {
-    this.#view.setInt32(this.#reserve(4), value);
+    const at = this.#reserve(4);
+    this.#view.setInt32(at, value);
   }
 
   u32(value: number): void {
-    this.#view.setUint32(this.#reserve(4), value);
+    const at = this.#reserve(4);
+    this.#view.setUint32(at, value);
   }
 
   i64(value: bigint): void {
-    this.#view.setBigInt64(this.#reserve(8), value);
+    const at = this.#reserve(8);
+    this.#view.setBigInt64(at, value);
   }
 
   u64(value: bigint): void {
-    this.#view.setBigUint64(this.#reserve(8), value);
+    const at = this.#reserve(8);
+    this.#view.setBigUint64(at, value);
   }
 
   f64(value: number): void {
-    this.#view.setFloat64(this.#reserve(8), value);
+    const at = this.#reserve(8);
+    this.#view.setFloat64(at, value);
   }
 
+  /** @throws XdrError if the peer could not read it */
   string(value: string): void {
-    this.opaque(new TextEncoder().encode(value));
+    const bytes = encoder.encode(value);
+    if (bytes.length > MAX_STRING)
+      throw new XdrError(`a string of ${bytes.length} bytes, more than ${MAX_STRING}`);
+    if (bytes.includes(0)) throw new XdrError('a string has a NUL');
+    this.opaque(bytes);
   }
 
   opaque(value: Uint8Array): void {
@@ -122,6 +138,7 @@ export class XdrWriter {
     this.#bytes.fill(0, at + value.length, this.#length);
   }
 
+  /** May replace view and bytes: it comes before them in what uses it. */
   #reserve(length: number): number {
     const at = this.#length;
     this.#length += length;

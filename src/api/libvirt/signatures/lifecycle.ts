@@ -1,4 +1,4 @@
-import { dom, i32, str, u32 } from '../types.ts';
+import { dom, i32, i64, str, u32, u64 } from '../types.ts';
 import { signature } from './signature.ts';
 
 export const lifecycleSignatures = {
@@ -20,4 +20,7 @@ export const lifecycleSignatures = {
   domainGetAutostart: signature(15, 'virDomainGetAutostart', { dom }, { autostart: i32 }),
   domainSetAutostart: signature(29, 'virDomainSetAutostart', { dom, autostart: i32 }, {}),
   domainInjectNmi: signature(210, 'virDomainInjectNMI', { dom, flags: u32 }, {}),
+  domainGetHostname: signature(277, 'virDomainGetHostname', { dom, flags: u32 }, { hostname: str }),
+  domainGetTime: signature(337, 'virDomainGetTime', { dom, flags: u32 }, { seconds: i64, nseconds: u32 }),
+  domainSetMaxMemory: signature(30, 'virDomainSetMaxMemory', { dom, memory: u64 }, {}),
 } as const;

@@ -119,3 +119,38 @@ test.each([
 ])('%s is refused', (_, type, bytes) => {
   expect(() => type.read(new XdrReader(hex(bytes)))).toThrow(XdrError);
 });
+
+test('a message that comes byte by byte takes no more than twice its bytes, and no time', () => {
+  const bytes = encodeFrame({
+    ...{ program: 0x2000_8086, version: 1, procedure: 11, type: 0, serial: 1, status: 0 },
+    payload: new Uint8Array(1_000_000).fill(7),
+  });
+  const reader = new FrameReader();
+  const before = process.memoryUsage().arrayBuffers;
+  for (let at = 0; at < bytes.length - 1; at++) reader.add(bytes.subarray(at, at + 1));
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(8_000_000);
+  expect(reader.add(bytes.subarray(-1))[0]?.payload).toHaveLength(1_000_000);
+});
+
+test('an error of any length and content can be sent', () => {
+  const payload = encodeError(new LibvirtError(42, 20, `no '${'\0'.repeat(5_000_000)}'`));
+  expect(payload.length).toBeLessThan(100_000);
+});
+
+test('a string with a NUL is refused both ways', () => {
+  expect(() => str.read(new XdrReader(hex('00000003 61006200')))).toThrow(XdrError);
+  expect(() => str.write(new XdrWriter(), 'a\0b')).toThrow(XdrError);
+});
+
+test.each([
+  ['i32', i32, 1, 4],
+  ['u32', u32, 1, 4],
+  ['u64', u64, 1n, 8],
+])('%s is written wherever the buffer has to grow', (_, type, value, size) => {
+  for (let before = 0; before < 600; before += 4) {
+    const writer = new XdrWriter();
+    writer.fixed(new Uint8Array(before));
+    (type as { write(to: XdrWriter, value: unknown): void }).write(writer, value);
+    expect(writer.finish()).toHaveLength(before + size);
+  }
+});
