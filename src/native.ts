@@ -301,6 +301,16 @@ export interface StreamReceived {
   readonly gone: boolean;
 }
 
+/** An answer as text with counters between. */
+export interface CountersText {
+  /** What goes before the number of bytes that everything behind `afterLength` has. */
+  readonly head: string;
+  readonly afterLength: string;
+  /** Text, and the counter whose value follows it. */
+  readonly pieces: readonly { readonly text: string; readonly device: string; readonly counter: string }[];
+  readonly tail: string;
+}
+
 /** The addon's functions. Promises reject with, and calls throw, an Error with `code` (errno name or `ERR_TSVMM_*`). */
 export interface NativeAddon {
   /**
@@ -380,10 +390,20 @@ export interface NativeAddon {
   streamAbort(server: StreamServerHandle, connection: number): void;
   /** The connection that has had nothing to answer, and nothing on its way, for the longest time. */
   streamLongestIdle(server: StreamServerHandle): number | null;
-  /** Answers `request`, wherever a resting connection sends just these bytes, without asking again. A few can be kept. */
+  /** Answers `request`, wherever a resting connection sends just these bytes, without asking again. 32 can be kept. */
   streamRemember(server: StreamServerHandle, request: Uint8Array, answer: Uint8Array): void;
-  /** From the return on, no remembered answer is given. */
-  streamForgetAll(server: StreamServerHandle): void;
+  /**
+   * Answers it with a machine's counters of that moment. While the machine is being changed, and once it counts other things,
+   * the request is asked about again. Throws if these are not just the counters that there are now.
+   */
+  streamRememberCounters(
+    server: StreamServerHandle,
+    request: Uint8Array,
+    machine: MachineHandle,
+    answer: CountersText,
+  ): void;
+  /** From the return on, what was remembered for this request is not given. */
+  streamForget(server: StreamServerHandle, request: Uint8Array): void;
   /** Accepts no more connections. */
   stopListening(server: StreamServerHandle): void;
   /** Closes all connections; no event comes any more. Idempotent. */

@@ -42,7 +42,7 @@ function loadMetrics(endpoint, clients, state) {
 /** @typedef {{endpoint: string, clients: number, state: 'running' | 'changing', metrics: LoadMetrics}} Load */
 
 /** @type {readonly Load[]} */
-export const LOADS = ['vmm.ping', 'vm.info'].flatMap((endpoint) =>
+export const LOADS = ['vmm.ping', 'vm.info', 'vm.counters'].flatMap((endpoint) =>
   [1, MANY].flatMap((clients) =>
     /** @type {const} */ (['running', 'changing']).map((state) => ({
       endpoint,

@@ -7,6 +7,7 @@
 
 #include "addon/convert.h"
 #include "addon/convert_fields.h"
+#include "addon/counters_answer.h"
 #include "addon/environment.h"
 #include "addon/machine_handle.h"
 #include "addon/stream_server_handle.h"
@@ -261,8 +262,38 @@ Napi::Value stream_remember(Arguments info) {
   return info.Env().Undefined();
 }
 
-Napi::Value stream_forget_all(Arguments info) {
-  server_argument(info).forget_all();
+std::string text_field(const Napi::Object& object, const char* name) {
+  return to_string(object.Get(name), name);
+}
+
+std::vector<CountersAnswer::Piece> to_pieces(const Napi::Value& value) {
+  if (!value.IsArray()) throw Napi::TypeError::New(value.Env(), "pieces must be an array");
+  const auto array = value.As<Napi::Array>();
+  std::vector<CountersAnswer::Piece> pieces;
+  pieces.reserve(array.Length());
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value element = array.Get(i);
+    const auto piece = element.ToObject();
+    pieces.push_back({.text = text_field(piece, "text"),
+                      .device = text_field(piece, "device"),
+                      .counter = text_field(piece, "counter")});
+  }
+  return pieces;
+}
+
+Napi::Value stream_remember_counters(Arguments info) {
+  const auto text = info[3].ToObject();
+  const auto answer = std::make_shared<CountersAnswer>(
+      unwrap(info[2]).shared_from_this(), text_field(text, "head"), text_field(text, "afterLength"),
+      to_pieces(text.Get("pieces")), text_field(text, "tail"));
+  server_argument(info).remember(
+      to_bytes(info[1], "request"),
+      [answer](std::vector<uint8_t>& bytes) { return answer->append_to(bytes); });
+  return info.Env().Undefined();
+}
+
+Napi::Value stream_forget(Arguments info) {
+  server_argument(info).forget(to_bytes(info[1], "request"));
   return info.Env().Undefined();
 }
 
@@ -479,7 +510,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<stream_abort>(exports, "streamAbort");
   add<stream_longest_idle>(exports, "streamLongestIdle");
   add<stream_remember>(exports, "streamRemember");
-  add<stream_forget_all>(exports, "streamForgetAll");
+  add<stream_remember_counters>(exports, "streamRememberCounters");
+  add<stream_forget>(exports, "streamForget");
   add<stop_listening>(exports, "stopListening");
   add<close_streams>(exports, "closeStreams");
   add<lock_range_function>(exports, "lockRange");

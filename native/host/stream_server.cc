@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "core/error.h"
 #include "core/monotonic.h"
@@ -177,9 +178,8 @@ void StreamServer::answer_remembered_locked(Connection& connection) {
       return one.request.size() <= rest.size() &&
              std::memcmp(one.request.data(), rest.data(), one.request.size()) == 0;
     });
-    if (known == remembered_.end()) break;
+    if (known == remembered_.end() || !send_remembered_locked(connection, *known)) break;
     done += known->request.size();
-    send_locked(connection, known->answer);
   }
   connection.input_size -= done;
   if (done == segment.bytes.size()) {
@@ -188,6 +188,17 @@ void StreamServer::answer_remembered_locked(Connection& connection) {
     segment.bytes.erase(segment.bytes.begin(),
                         segment.bytes.begin() + static_cast<ptrdiff_t>(done));
   }
+}
+
+bool StreamServer::send_remembered_locked(Connection& connection, const Remembered& known) {
+  if (!known.make) {
+    send_locked(connection, known.answer);
+    return true;
+  }
+  std::vector<uint8_t> answer;
+  if (!known.make(answer)) return false;
+  send_locked(connection, answer);
+  return true;
 }
 
 void StreamServer::tell_locked(ConnectionId id, Connection& connection) {
@@ -338,18 +349,39 @@ void StreamServer::close(ConnectionId id) {
 }
 
 void StreamServer::remember(std::span<const uint8_t> request, std::span<const uint8_t> answer) {
-  const std::lock_guard lock(mutex_);
-  if (request.empty()) return;
-  std::erase_if(remembered_,
-                [&](const Remembered& one) { return std::ranges::equal(one.request, request); });
-  if (remembered_.size() >= kMaxRemembered) remembered_.pop_front();
-  remembered_.push_back(
-      {.request = {request.begin(), request.end()}, .answer = {answer.begin(), answer.end()}});
+  remember({.request = {request.begin(), request.end()},
+            .answer = {answer.begin(), answer.end()},
+            .make = {}});
 }
 
-void StreamServer::forget_all() {
+void StreamServer::remember(std::span<const uint8_t> request, MakeAnswer make) {
+  remember({.request = {request.begin(), request.end()}, .answer = {}, .make = std::move(make)});
+}
+
+void StreamServer::remember(Remembered one) {
+  if (one.request.empty()) return;
+  Remembered before;  // Destroyed without the lock.
   const std::lock_guard lock(mutex_);
-  remembered_.clear();
+  const auto found = std::ranges::find(remembered_, one.request, &Remembered::request);
+  if (found != remembered_.end()) {
+    before = std::exchange(*found, std::move(one));
+    return;
+  }
+  if (remembered_.size() >= kMaxRemembered) {
+    before = std::move(remembered_.front());
+    remembered_.pop_front();
+  }
+  remembered_.push_back(std::move(one));
+}
+
+void StreamServer::forget(std::span<const uint8_t> request) {
+  Remembered before;
+  const std::lock_guard lock(mutex_);
+  const auto found = std::ranges::find_if(
+      remembered_, [&](const Remembered& one) { return std::ranges::equal(one.request, request); });
+  if (found == remembered_.end()) return;
+  before = std::move(*found);
+  remembered_.erase(found);
 }
 
 void StreamServer::stop_listening() {
@@ -363,9 +395,11 @@ void StreamServer::stop_listening() {
 
 void StreamServer::stop() {
   loop_.stop();
+  std::deque<Remembered> remembered;  // Destroyed without the lock.
   const std::lock_guard lock(mutex_);
   listener_.reset();
   connections_.clear();
+  remembered.swap(remembered_);
 }
 
 }  // namespace tsvmm

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -22,7 +23,7 @@ namespace tsvmm {
 /// that were not taken yet; whoever writes looks at write()'s result before it writes more.
 ///
 /// A request that comes over and over again, byte for byte, is answered on the server's own thread
-/// as long as its answer is remembered.
+/// as long as its answer, or the way to make it, is remembered.
 ///
 /// All functions may be called from any thread, with numbers of connections that are gone as well.
 class StreamServer {
@@ -35,7 +36,7 @@ class StreamServer {
   /// Descriptors of one connection that wait for take(). A connection that sends more is closed.
   static constexpr size_t kMaxDescriptors = 512;
   /// Requests that are remembered; one more makes the first be forgotten.
-  static constexpr size_t kMaxRemembered = 8;
+  static constexpr size_t kMaxRemembered = 32;
   /// Connections at once. More are closed as they come: whoever wants to say why has a lower limit.
   static constexpr size_t kMaxConnections = 1024;
 
@@ -92,9 +93,16 @@ class StreamServer {
   /// The connection of which nothing is to be answered, nor on its way, for the longest time.
   std::optional<ConnectionId> longest_idle();
 
-  /// Answers such bytes with `answer` until forget_all(), wherever they begin a request.
+  /// Appends an answer. False, and nothing is appended, if there is none at the moment. Called on
+  /// the server's thread, with its lock held: must not call the server.
+  using MakeAnswer = std::function<bool(std::vector<uint8_t>& answer)>;
+
+  /// Answers such bytes with `answer`, wherever they begin a request, until they are forgotten.
   void remember(std::span<const uint8_t> request, std::span<const uint8_t> answer);
-  void forget_all();
+  /// Answers them with what `make` makes. It is destroyed by whoever has it forgotten, or calls
+  /// stop().
+  void remember(std::span<const uint8_t> request, MakeAnswer make);
+  void forget(std::span<const uint8_t> request);
 
   /// Accepts no more; connections live on.
   void stop_listening();
@@ -121,6 +129,7 @@ class StreamServer {
   struct Remembered {
     std::vector<uint8_t> request;
     std::vector<uint8_t> answer;
+    MakeAnswer make;  ///< instead of `answer`, if not empty
   };
 
   void accept_some();
@@ -130,6 +139,8 @@ class StreamServer {
   void receive_locked(ConnectionId id, Connection& connection);
   bool receive_once_locked(Connection& connection);
   void answer_remembered_locked(Connection& connection);
+  bool send_remembered_locked(Connection& connection, const Remembered& known);
+  void remember(Remembered one);
   void tell_locked(ConnectionId id, Connection& connection);
   void send_locked(Connection& connection, std::span<const uint8_t> bytes);
   void flush_locked(Connection& connection);

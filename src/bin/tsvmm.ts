@@ -267,7 +267,13 @@ class Session {
     // Until then the VM's start is in the core's hands.
     await new Promise((resolve) => setImmediate(resolve));
     const { serveRest } = await import('../api/rest/server.ts');
-    this.#server = serveRest(this.#vmm, claim, this.#native, this.#events);
+    const { strictErrors } = this.#options.apiStrict
+      ? await import('../api/rest/strictErrors.ts')
+      : { strictErrors: undefined };
+    this.#server = serveRest(this.#vmm, claim, this.#native, {
+      ...(this.#events && { events: this.#events }),
+      ...(strictErrors && { errors: strictErrors }),
+    });
   }
 
   /** Signals end the VM in order; the terminal and the sockets are looked after however the process ends. */

@@ -13,6 +13,7 @@ export type PathOrFd = { readonly path: string } | { readonly fd: number };
 
 export interface RunOptions {
   readonly apiSocket?: PathOrFd;
+  readonly apiStrict: boolean;
   readonly eventMonitor?: PathOrFd;
   readonly logFile?: string;
   readonly logFormat?: string;
@@ -58,6 +59,7 @@ export function parseArguments(args: readonly string[]): Invocation {
     options: {
       verbosity,
       noShutdown: words.has('no-shutdown'),
+      apiStrict: words.has('api-strict'),
       ...(apiSocket && { apiSocket }),
       ...(eventMonitor && { eventMonitor }),
       ...(logFile !== undefined && { logFile }),

@@ -83,6 +83,9 @@ export interface ProcessFlag {
 
 export const processFlags: Readonly<Record<string, ProcessFlag>> = {
   'api-socket': { value: 'path=PATH|fd=N', help: 'Serve the REST API on a UNIX socket' },
+  'api-strict': {
+    help: 'Answer errors of the REST API with the status codes of HTTP, and a code for programs',
+  },
   'event-monitor': { value: 'path=PATH|fd=N', help: 'Write events as JSON' },
   'log-file': { value: 'PATH', help: 'Write the log to a file, not to stderr' },
   'log-format': {

@@ -38,7 +38,16 @@ const groups: Readonly<Record<string, readonly string[]>> = {
   'Disks, networks, sockets': ['disk', 'net', 'vsock', 'pmem'],
   Consoles: ['console', 'serial', 'debug-console'],
   'The process': [
-    ...['api-socket', 'no-shutdown', 'verbose', 'log-file', 'log-format', 'event-monitor', 'seccomp'],
+    ...[
+      'api-socket',
+      'api-strict',
+      'no-shutdown',
+      'verbose',
+      'log-file',
+      'log-format',
+      'event-monitor',
+      'seccomp',
+    ],
     ...['help', 'version', 'man', 'completions', 'openapi'],
   ],
   'Further devices': ['rng', 'balloon', 'watchdog', 'rtc', 'pvpanic'],

@@ -27,7 +27,9 @@ export function addFailureText(kind: DeviceKind): string {
  * @throws VmmError
  */
 export function configWithDevice(config: VmConfig, kind: DeviceKind, device: object): VmConfig {
-  if (kind === 'vsock' && config.vsock) throw new VmmError('Too many virtio-vsock devices');
+  if (kind === 'vsock' && config.vsock) {
+    throw new VmmError('Too many virtio-vsock devices', { code: 'ERR_TSVMM_DUPLICATE_ID' });
+  }
   if (kind === 'user-device') refuseSameSocket(config, (device as UserDeviceConfig).socket);
   const wanted = withDevice(config, kind, device);
   try {
@@ -40,7 +42,9 @@ export function configWithDevice(config: VmConfig, kind: DeviceKind, device: obj
 
 function refuseSameSocket({ user_devices: devices = [] }: VmConfig, socket: string): void {
   if (!devices.some((other) => other.socket === socket)) return;
-  throw new VmmError(`The socket ${socket} is used by another user device`);
+  throw new VmmError(`The socket ${socket} is used by another user device`, {
+    code: 'ERR_TSVMM_DUPLICATE_ID',
+  });
 }
 
 /**
@@ -62,6 +66,8 @@ export function refuseRemoval(config: VmConfig, id: string, machineIds: readonly
   if (withoutDevice(config, plain)) {
     throw notSupportedYet('Removing a device from a running VM');
   }
-  if (machineIds.includes(plain)) throw new VmmError(`The device ${plain} cannot be removed`);
+  if (machineIds.includes(plain)) {
+    throw new VmmError(`The device ${plain} cannot be removed`, { code: 'ERR_TSVMM_STATE' });
+  }
   throw new VmmError(`No device with id "${id}" to remove`, { kind: 'missing' });
 }

@@ -30,7 +30,9 @@ export function refuseRestore(restore: RestoreConfig): never {
     throw new VmmError('Failed to validate config', { cause: error });
   }
   if (!restore.source_url.startsWith(FILE_URL)) {
-    const cause = new VmmError(`"${restore.source_url}" does not begin with ${FILE_URL}`);
+    const cause = new VmmError(`"${restore.source_url}" does not begin with ${FILE_URL}`, {
+      code: 'ERR_TSVMM_CONFIG',
+    });
     throw new VmmError('Invalid restore source URL', { cause });
   }
   throw notSupportedYet('Restoring a snapshot');
@@ -57,5 +59,6 @@ function refuseMigration(validate: () => void): never {
 }
 
 function checkFileUrl(url: string, what: string): void {
-  if (!url.startsWith(FILE_URL)) throw new VmmError(`The ${what} "${url}" does not begin with ${FILE_URL}`);
+  if (url.startsWith(FILE_URL)) return;
+  throw new VmmError(`The ${what} "${url}" does not begin with ${FILE_URL}`, { code: 'ERR_TSVMM_CONFIG' });
 }

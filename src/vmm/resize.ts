@@ -15,7 +15,9 @@ export function resizeConfig(config: VmConfig, sizes: VmResize): void {
 /** @throws VmmError if there is no such zone */
 export function resizeConfigZone(config: VmConfig, id: string, size: number): void {
   const zone = config.memory.zones?.find((one) => one.id === id);
-  if (zone === undefined) throw new VmmError(`There is no memory zone with id "${id}"`);
+  if (zone === undefined) {
+    throw new VmmError(`There is no memory zone with id "${id}"`, { code: 'ERR_TSVMM_MISSING' });
+  }
   zone.size = size;
 }
 
@@ -40,10 +42,14 @@ export function resizeMachine(
 }
 
 function resizeBalloon(native: NativeAddon, machine: MachineHandle, config: VmConfig, size: number): void {
-  if (config.balloon === undefined) throw new VmmError('The VM has no balloon');
+  if (config.balloon === undefined) {
+    throw new VmmError('The VM has no balloon', { code: 'ERR_TSVMM_MISSING' });
+  }
   const memory = memorySize(config.memory);
   if (size >= memory) {
-    throw new VmmError(`A balloon of ${size} bytes would take all of the ${memory} bytes of memory`);
+    throw new VmmError(`A balloon of ${size} bytes would take all of the ${memory} bytes of memory`, {
+      code: 'ERR_TSVMM_CONFIG',
+    });
   }
   native.machineResizeBalloon(machine, size);
   config.balloon.size = size;

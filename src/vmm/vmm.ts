@@ -359,7 +359,10 @@ export class Vmm {
     return vmInfo(this.#config as VmConfig, this.#state, this.#machine?.placements, this.#balloonSize());
   }
 
-  /** Calls `changed` whenever `info` may have another answer than before, but for the size of the balloon. */
+  /**
+   * Calls `changed` whenever `info` may have another answer than before, but for the size of the balloon, or `counters` comes
+   * from elsewhere.
+   */
   watchInfo(changed: (() => void) | undefined): void {
     this.#infoChanged = changed;
   }
@@ -369,6 +372,11 @@ export class Vmm {
     if (this.#heldCounters) return this.#heldCounters;
     this.#permit('counters');
     return this.#native.machineCounters(this.#running().handle);
+  }
+
+  /** The machine that `counters` asks; undefined while it does not answer. */
+  get countedMachine(): MachineHandle | undefined {
+    return this.#heldCounters ? undefined : this.#machine?.handle;
   }
 
   /**
@@ -405,13 +413,16 @@ export class Vmm {
   #command(command: Command, work: () => Promise<void>, done?: string): Promise<void> {
     return this.#enqueue(async () => {
       try {
-        if (this.#ended) throw new VmmError('The VMM has come to its end');
+        if (this.#ended) {
+          throw new VmmError('The VMM has come to its end', { code: 'ERR_TSVMM_STATE' });
+        }
         const to = nextState(command, this.#state);
         this.#inProgress = command;
         await work();
         this.#state = to;
         if (done !== undefined) this.#emit('vm', done);
       } catch (error) {
+        this.#infoChanged?.();
         throw new VmmError(failureTexts[command], { cause: error });
       } finally {
         this.#inProgress = undefined;
@@ -440,7 +451,7 @@ export class Vmm {
   }
 
   #running(): Machine {
-    if (this.#machine === undefined) throw new VmmError('VM is not running');
+    if (this.#machine === undefined) throw new VmmError('VM is not running', { code: 'ERR_TSVMM_STATE' });
     return this.#machine;
   }
 
@@ -448,6 +459,7 @@ export class Vmm {
   async #busy(work: (machine: Machine) => Promise<void>): Promise<void> {
     const machine = this.#running();
     this.#heldCounters = this.#native.machineCounters(machine.handle);
+    this.#infoChanged?.();
     try {
       await work(machine);
     } finally {
@@ -473,7 +485,9 @@ export class Vmm {
       throw new VmmError(`There is no disk with id "${id}"`, { kind: 'missing' });
     }
     if (bytes === 0 || bytes % SECTOR_SIZE !== 0) {
-      throw new VmmError(`The size ${bytes} is not a positive multiple of ${SECTOR_SIZE} bytes`);
+      throw new VmmError(`The size ${bytes} is not a positive multiple of ${SECTOR_SIZE} bytes`, {
+        code: 'ERR_TSVMM_CONFIG',
+      });
     }
     await this.#native.machineResizeDisk(this.#running().handle, id, bytes);
   }

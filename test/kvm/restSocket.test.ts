@@ -4,6 +4,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import {
+  diskImage,
   openDescriptors,
   PAYLOAD,
   privateAnonymousKiB,
@@ -259,6 +260,47 @@ test('what vm.info tells is of this moment, though the same was asked before', a
       for (let i = 0; i < 3; i++) expect(await info()).toContain(`"state":"${state}"`);
     }
   }
+  await quit(vmm);
+});
+
+test('what vm.counters tells is of this moment, whoever answers', async () => {
+  const { vmm, socket } = await idle('standalone');
+  const disks = [{ path: diskImage(temporaryFolder(), 'disk.img'), image_type: 'Raw', id: 'a"b' }];
+  const config = {
+    payload: { kernel: PAYLOAD, cmdline: 'run=blk-depth requests=100000000' },
+    serial: { mode: 'Null' },
+    console: { mode: 'Off' },
+    disks,
+  };
+  for (const [endpoint, body] of [['vm.create', config], ['vm.boot']] as const) {
+    expect((await vmm.api('PUT', endpoint, body)).status).toBe(204);
+  }
+  const one = client(socket);
+  const ask = async () => {
+    const before = one.text().length;
+    one.socket.write('GET /api/v1/vm.counters HTTP/1.1\r\n\r\n');
+    await until(
+      () => one.text().endsWith('}}') && one.text().length > before,
+      () => `no answer but ${one.text().slice(before)}`,
+    );
+    const [head = '', body = ''] = one.text().slice(before).split('\r\n\r\n');
+    expect(head).toMatch(/^HTTP\/1\.1 200 /);
+    expect(head).toContain(`Content-Length: ${body.length}`);
+    return JSON.parse(body);
+  };
+  const names = Object.keys((await ask())['a"b']);
+  let last = 0;
+  for (const change of ['vm.pause', 'vm.resume', 'vm.reboot', 'vm.pause', 'vm.reboot']) {
+    for (let i = 0; i < 20; i++) {
+      const counters = await ask();
+      expect(Object.keys(counters['a"b'])).toEqual(names);
+      expect(counters['a"b'].read_ops).toBeGreaterThanOrEqual(last);
+      last = counters['a"b'].read_ops;
+    }
+    expect((await vmm.api('PUT', change)).status).toBe(204);
+    if (change === 'vm.reboot') last = 0;
+  }
+  await settles(async () => expect((await ask())['a"b'].read_ops).toBeGreaterThan(0));
   await quit(vmm);
 });
 

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstring>
 #include <map>
@@ -336,10 +337,45 @@ TEST_F(StreamServerTest, ARememberedRequestIsAnsweredWithoutAsking) {
   server_->remember(bytes_of("ask"), bytes_of("newer "));
   send(peer, "ask");
   EXPECT_EQ(read(peer, 6), "newer ");
-  server_->forget_all();
+  server_->forget(bytes_of("other"));
+  send(peer, "ask");
+  EXPECT_EQ(read(peer, 6), "newer ");
+  server_->forget(bytes_of("ask"));
   send(peer, "ask");
   ASSERT_TRUE(sink_.heard(1, 'r', 3));
   EXPECT_EQ(take_all(1), "ask");
+}
+
+TEST_F(StreamServerTest, AnAnswerIsMadeAnewEachTimeOrLeftToWhoeverTakes) {
+  std::atomic<int> made = 0;
+  server_->remember(bytes_of("ask"), [&](std::vector<uint8_t>& answer) {
+    if (made == 3) return false;
+    const std::string text = std::to_string(++made) + " ";
+    answer.assign(text.begin(), text.end());
+    return true;
+  });
+  const UniqueFd peer = connect();
+  send(peer, "askask");
+  EXPECT_EQ(read(peer, 4), "1 2 ");
+  send(peer, "askask");
+  ASSERT_TRUE(sink_.heard(1, 'r'));
+  EXPECT_EQ(read(peer, 2), "3 ");
+  EXPECT_EQ(take_all(1), "ask");
+}
+
+TEST_F(StreamServerTest, WhatMakesAnAnswerGoesWhereItIsReplacedForgottenOrNotNeededAnyMore) {
+  const auto owned = std::make_shared<int>(0);
+  const auto make = [owned](std::vector<uint8_t>&) { return false; };
+  server_->remember(bytes_of("a"), make);
+  server_->remember(bytes_of("b"), make);
+  server_->remember(bytes_of("c"), make);
+  EXPECT_EQ(owned.use_count(), 5);
+  server_->remember(bytes_of("a"), bytes_of("known"));
+  EXPECT_EQ(owned.use_count(), 4);
+  server_->forget(bytes_of("b"));
+  EXPECT_EQ(owned.use_count(), 3);
+  server_->stop();
+  EXPECT_EQ(owned.use_count(), 2);
 }
 
 TEST_F(StreamServerTest, ARequestWithDescriptorsIsNoRememberedOne) {
@@ -351,15 +387,15 @@ TEST_F(StreamServerTest, ARequestWithDescriptorsIsNoRememberedOne) {
 }
 
 TEST_F(StreamServerTest, OnlySoManyRequestsAreRemembered) {
-  for (char c = 'a'; c < 'a' + static_cast<char>(StreamServer::kMaxRemembered) + 1; ++c) {
-    server_->remember(bytes_of(std::string(1, c)), bytes_of("known"));
+  for (size_t i = 0; i <= StreamServer::kMaxRemembered; ++i) {
+    server_->remember(bytes_of("ask " + std::to_string(i) + ";"), bytes_of("known"));
   }
   const UniqueFd peer = connect();
-  send(peer, "b");
+  send(peer, "ask 1;");
   EXPECT_EQ(read(peer, 5), "known");
-  send(peer, "a");
+  send(peer, "ask 0;");
   ASSERT_TRUE(sink_.heard(1, 'r'));
-  EXPECT_EQ(take_all(1), "a");
+  EXPECT_EQ(take_all(1), "ask 0;");
 }
 
 TEST_F(StreamServerTest, APeerThatNeverReadsGetsNoRememberedAnswersWithoutEnd) {

@@ -4,10 +4,12 @@ import type { EventLog } from '../../vmm/eventLog.ts';
 import { Descriptors } from './descriptors.ts';
 import type { ApiVmm } from './endpoint.ts';
 import { answerRequest } from './endpoints.ts';
+import type { ErrorStyle } from './errorStyle.ts';
 import { EventStream, type EventsRequest } from './eventStream.ts';
 import { HttpParseError, HttpParser, type HttpRequest } from './httpRequest.ts';
-import { type Answer, encodeAnswer, encodeContinue, encodeParseError } from './httpResponse.ts';
+import { type Answer, encodeAnswer, encodeContinue } from './httpResponse.ts';
 import type { MemoryBudget } from './memoryBudget.ts';
+import type { RememberedAnswers } from './rememberedAnswers.ts';
 
 /** How long a request may take to arrive, and answers to be taken. */
 const DEADLINE_MS = 10_000;
@@ -18,7 +20,15 @@ const MAX_REMEMBERED = 1024;
 
 export type Streams = Pick<
   NativeAddon,
-  'streamTake' | 'streamWrite' | 'streamRest' | 'streamEnd' | 'streamAbort' | 'streamRemember' | 'closeFile'
+  | 'streamTake'
+  | 'streamWrite'
+  | 'streamRest'
+  | 'streamEnd'
+  | 'streamAbort'
+  | 'streamRemember'
+  | 'streamRememberCounters'
+  | 'streamForget'
+  | 'closeFile'
 >;
 
 /** What all connections of a server have in common. */
@@ -27,6 +37,8 @@ export interface ConnectionContext {
   readonly streams: Streams;
   readonly server: StreamServerHandle;
   readonly events: EventLog | undefined;
+  readonly errors: ErrorStyle;
+  readonly remembered: RememberedAnswers;
   /** Of bodies that are on their way. */
   readonly bodies: MemoryBudget;
   /** Called whenever an answer was given, or has left, and no other request waits. */
@@ -64,7 +76,8 @@ export class Connection {
     this.#id = id;
     this.#descriptors = new Descriptors(context.streams);
     this.#lastDescriptors = new Descriptors(context.streams);
-    this.#parser = new HttpParser(context.bodies, () => this.#write(encodeContinue()));
+    const { bodies, errors } = context;
+    this.#parser = new HttpParser(bodies, () => this.#write(encodeContinue()), errors.anyMethod);
   }
 
   /** True while a request is being carried out, or its answer has not left. */
@@ -139,7 +152,7 @@ export class Connection {
       }
     } catch (error) {
       if (!(error instanceof HttpParseError)) throw error;
-      this.refuse(encodeParseError(error.message, error.status));
+      this.refuse(this.#context.errors.encodeParseError(error));
       return undefined;
     }
   }
@@ -164,17 +177,15 @@ export class Connection {
     this.#wholeInput = undefined;
     const descriptors = this.#descriptors.split();
     if (this.#parser.idle) descriptors.add(this.#lastDescriptors.take());
-    const { vmm, events } = this.#context;
-    const answer = answerRequest(vmm, request, descriptors, events);
+    const { vmm, events, errors } = this.#context;
+    const answer = answerRequest(vmm, request, descriptors, events, errors);
     if (answer instanceof Promise) {
       this.#wait(answer, descriptors);
       return;
     }
     descriptors.close();
-    const bytes = encodeAnswer(answer);
-    const { streams, server } = this.#context;
-    if (answer.lasting && input) streams.streamRemember(server, input, bytes);
-    this.#write(bytes);
+    if (answer.lasting && input) this.#context.remembered.add(input, request, answer);
+    this.#write(encodeAnswer(answer));
     if (answer.events) this.#startEvents(answer.events);
   }
 
@@ -258,7 +269,8 @@ export class Connection {
       return;
     }
     const seconds = DEADLINE_MS / 1000;
-    this.refuse(encodeParseError(`The request did not arrive within ${seconds} s.`));
+    const error = new HttpParseError(`The request did not arrive within ${seconds} s.`, 'late');
+    this.refuse(this.#context.errors.encodeParseError(error));
   }
 
   #dispose(): void {

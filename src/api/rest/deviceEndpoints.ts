@@ -2,15 +2,9 @@
 import { decode } from '../../config/decode.ts';
 import { type DeviceKind, deviceLists } from '../../config/deviceLists.ts';
 import { vmRemoveDevice, vmResizeZone } from '../../config/requests.ts';
-import {
-  badRequest,
-  type Call,
-  dropDescriptorNumbers,
-  type Endpoint,
-  type Endpoints,
-  order,
-} from './endpoint.ts';
+import { type Call, dropDescriptorNumbers, type Endpoint, type Endpoints, order } from './endpoint.ts';
 import { type Answer, noContent } from './httpResponse.ts';
+import { RequestError } from './requestError.ts';
 
 export const deviceEndpoints: Endpoints = {
   'vm.resize-zone': order(vmResizeZone, async ({ vmm, json }) => {
@@ -59,7 +53,7 @@ function addNet(call: Call): Promise<Answer> {
 
 /** By its path, or a descriptor of it. */
 function addHostDevice(call: Call): Answer | Promise<Answer> {
-  if (call.descriptors.count > 1) return badRequest();
+  if (call.descriptors.count > 1) throw new RequestError('descriptors');
   dropDescriptorNumbers(call.json, 'fd');
   const device = decode(deviceLists.device.shape, call.json);
   const fds = call.descriptors.take();

@@ -4,7 +4,7 @@ import type { EventLog } from '../../vmm/eventLog.ts';
 import type { Vmm } from '../../vmm/vmm.ts';
 import type { Descriptors } from './descriptors.ts';
 import type { Method } from './httpRequest.ts';
-import { type Answer, errorAnswer, noContent } from './httpResponse.ts';
+import { type Answer, noContent } from './httpResponse.ts';
 
 /** The part of the internal API that this front end uses. */
 export type ApiVmm = Pick<
@@ -30,6 +30,7 @@ export type ApiVmm = Pick<
   | 'receiveMigration'
   | 'info'
   | 'counters'
+  | 'countedMachine'
   | 'quit'
   | 'watchInfo'
 >;
@@ -56,6 +57,7 @@ export interface Endpoint {
   readonly silent?: true;
   /** Takes a query: others are unknown with one, as in the reference. */
   readonly query?: true;
+  /** @throws RequestError, JsonError, ConfigError, VmmError */
   handle(call: Call): Answer | Promise<Answer>;
 }
 
@@ -74,10 +76,6 @@ export function action(run: (vmm: ApiVmm) => Promise<void>): Endpoint {
 /** An endpoint that takes something and answers nothing. */
 export function order(body: ObjectShape, run: (call: Call) => Promise<void>): Endpoint {
   return { method: 'PUT', body, silent: true, handle: (call) => run(call).then(() => noContent) };
-}
-
-export function badRequest(): Answer {
-  return errorAnswer(400, ['Bad Request']);
 }
 
 /**

@@ -4,7 +4,6 @@ import { decode } from '../../config/decode.ts';
 import { vmResize, vmResizeDisk } from '../../config/requests.ts';
 import type { ObjectShape } from '../../config/schema.ts';
 import { vmConfig } from '../../config/vmConfig.ts';
-import { errorChain, VmmError } from '../../vmm/errors.ts';
 import type { EventLog } from '../../vmm/eventLog.ts';
 import { API_VERSION, FEATURES, packageVersion } from '../../vmm/version.ts';
 import type { Descriptors } from './descriptors.ts';
@@ -12,17 +11,19 @@ import { deviceEndpoints } from './deviceEndpoints.ts';
 import {
   type ApiVmm,
   action,
-  badRequest,
   type Call,
   dropDescriptorNumbers,
   type Endpoint,
   type Endpoints,
   order,
 } from './endpoint.ts';
+import type { ErrorStyle } from './errorStyle.ts';
 import { eventsEndpoint } from './eventsEndpoint.ts';
 import type { HttpRequest, Method } from './httpRequest.ts';
-import { type Answer, errorAnswer, jsonAnswer, noContent } from './httpResponse.ts';
+import { type Answer, jsonAnswer, noContent } from './httpResponse.ts';
 import { JsonError, readJson } from './jsonReader.ts';
+import { referenceErrors } from './referenceErrors.ts';
+import { RequestError } from './requestError.ts';
 import { stateEndpoints } from './stateEndpoints.ts';
 
 const PREFIX = '/api/v1/';
@@ -57,7 +58,7 @@ const endpoints: Endpoints = {
     method: 'GET',
     body: 'ignored',
     silent: true,
-    handle: ({ vmm }) => jsonAnswer(vmm.counters()),
+    handle: counters,
   },
 };
 
@@ -89,40 +90,40 @@ export function answerRequest(
   request: HttpRequest,
   descriptors: Descriptors,
   events?: EventLog,
+  errors: ErrorStyle = referenceErrors,
 ): Answer | Promise<Answer> {
-  const { method, path, body, lastEventId } = request;
-  const found = findEndpoint(path);
-  if (found === undefined) return errorAnswer(404, ['Not Found']);
-  const { endpoint, query } = found;
-  if (method !== endpoint.method) {
-    const silent = endpoint.silent && method !== 'GET' && method !== 'PUT';
-    return silent ? { status: 400, body: '' } : badRequest();
-  }
-  if (endpoint.body === 'refused' && body.length > 0) return badRequest();
-  if (typeof endpoint.body === 'object' && body.length === 0) {
-    return endpoint.body === vmConfig ? { status: 400, body: '' } : badRequest();
-  }
-  return run(endpoint, { vmm, descriptors, events, query, lastEventId }, body);
-}
-
-function findEndpoint(path: string): { readonly endpoint: Endpoint; readonly query: string } | undefined {
-  if (path === METRICS_PATH) return { endpoint: metricsEndpoint, query: '' };
-  if (!path.startsWith(PREFIX)) return undefined;
-  const [name = '', ...queries] = path.slice(PREFIX.length).split('?');
-  if (!Object.hasOwn(endpoints, name)) return undefined;
-  const endpoint = endpoints[name] as Endpoint;
-  if (queries.length > (endpoint.query ? 1 : 0)) return undefined;
-  return { endpoint, query: queries[0] ?? '' };
-}
-
-function run(endpoint: Endpoint, call: Omit<Call, 'json'>, body: Uint8Array): Answer | Promise<Answer> {
+  const answerError = (error: unknown) => withoutBodyForHead(request, errors.answer(requestErrorOf(error)));
   try {
-    const json = typeof endpoint.body === 'object' ? readJson(decodeText(body)) : undefined;
-    const answer = endpoint.handle({ ...call, json });
+    const { endpoint, query } = findEndpoint(request.path);
+    checkRequest(endpoint, request);
+    const json = typeof endpoint.body === 'object' ? readJson(decodeText(request.body)) : undefined;
+    const { lastEventId } = request;
+    const answer = endpoint.handle({ vmm, descriptors, events, query, lastEventId, json });
     return answer instanceof Promise ? answer.catch(answerError) : answer;
   } catch (error) {
     return answerError(error);
   }
+}
+
+/** @throws RequestError */
+function checkRequest(endpoint: Endpoint, { method, body }: HttpRequest): void {
+  if (method !== endpoint.method) {
+    const silent = endpoint.silent && method !== 'GET' && method !== 'PUT';
+    throw new RequestError('method', { allow: endpoint.method, ...(silent && { silent }) });
+  }
+  if (endpoint.body === 'refused' && body.length > 0) throw new RequestError('unexpected-body');
+  if (typeof endpoint.body === 'object' && body.length === 0) {
+    throw new RequestError('missing-body', { silent: endpoint.body === vmConfig });
+  }
+}
+
+/** @throws RequestError if there is none */
+function findEndpoint(path: string): { readonly endpoint: Endpoint; readonly query: string } {
+  if (path === METRICS_PATH) return { endpoint: metricsEndpoint, query: '' };
+  const [name = '', ...queries] = path.startsWith(PREFIX) ? path.slice(PREFIX.length).split('?') : [];
+  const endpoint = Object.hasOwn(endpoints, name) ? endpoints[name] : undefined;
+  if (endpoint === undefined || queries.length > (endpoint.query ? 1 : 0)) throw new RequestError('path');
+  return { endpoint, query: queries[0] ?? '' };
 }
 
 function decodeText(body: Uint8Array): string {
@@ -133,25 +134,15 @@ function decodeText(body: Uint8Array): string {
   }
 }
 
-function answerError(error: unknown): Answer {
-  if (error instanceof JsonError || (error instanceof ConfigError && error.kind === 'malformed')) {
-    return errorAnswer(400, ['Failed to deserialize JSON', error.message]);
-  }
-  return errorAnswer(statusOf(error), ['Error from API', ...errorChain(error)]);
+/** What a handler threw because of the body is the request's fault. */
+function requestErrorOf(error: unknown): unknown {
+  const isBody = error instanceof JsonError || (error instanceof ConfigError && error.kind === 'malformed');
+  return isBody ? new RequestError('json', { detail: error.message }) : error;
 }
 
-function statusOf(error: unknown): Answer['status'] {
-  if (!(error instanceof VmmError)) return 500;
-  switch (error.kind) {
-    case 'missing':
-      return 404;
-    case 'invalid':
-      return 400;
-    case 'conflict':
-      return 409;
-    case 'failed':
-      return 500;
-  }
+/** RFC 9110 §9.3.2. */
+function withoutBodyForHead({ method }: HttpRequest, answer: Answer): Answer {
+  return method === 'HEAD' ? { ...answer, body: '' } : answer;
 }
 
 async function openApi(): Promise<Answer> {
@@ -179,6 +170,12 @@ function info({ vmm }: Call): Answer {
   const answer = jsonAnswer(value);
   // A guest changes the size of its balloon at any time.
   return value.config.balloon ? answer : { ...answer, lasting: true };
+}
+
+function counters({ vmm }: Call): Answer {
+  const values = vmm.counters();
+  const machine = vmm.countedMachine;
+  return { ...jsonAnswer(values), lasting: true, ...(machine && { counters: { machine, values } }) };
 }
 
 function create({ vmm, json }: Call): Promise<Answer> {

@@ -1,6 +1,7 @@
 /** `vm.events`: what happens to the VM, for as long as the client listens. */
 import type { Call, Endpoint } from './endpoint.ts';
-import { type Answer, errorAnswer } from './httpResponse.ts';
+import type { Answer } from './httpResponse.ts';
+import { RequestError } from './requestError.ts';
 
 /** Clients that listen at once: they keep their connections. */
 const MAX_STREAMS = 64;
@@ -10,11 +11,12 @@ export const eventsEndpoint: Endpoint = { method: 'GET', body: 'ignored', query:
 
 /** After the event that the client saw last, by the query or the header Last-Event-ID; else only what comes. */
 function events({ events: log, query, lastEventId }: Call): Answer {
-  if (log === undefined) return errorAnswer(404, ['Not Found']);
+  if (log === undefined) throw new RequestError('path');
   const asked = query === '' ? undefined : QUERY.exec(query)?.[1];
-  if (query !== '' && asked === undefined)
-    return errorAnswer(400, ['Bad Request', 'The query is not after=ID']);
-  if (log.watchers >= MAX_STREAMS) return errorAnswer(503, ['Too many event streams']);
+  if (query !== '' && asked === undefined) {
+    throw new RequestError('query', { detail: 'The query is not after=ID' });
+  }
+  if (log.watchers >= MAX_STREAMS) throw new RequestError('busy');
   const seen = asked ?? lastEventId;
   const known = seen !== undefined && /^\d{1,15}$/.test(seen) ? Number(seen) : log.lastId;
   // An id of an earlier process may be of the future here.

@@ -11,8 +11,23 @@ const MAX_HEADERS = 128;
 
 export type Method = 'GET' | 'PUT' | 'PATCH' | 'DELETE';
 
+/** What is wrong with bytes that are no acceptable request. */
+export type ParseFault =
+  | 'syntax'
+  | 'version'
+  /** A body that is not framed by its length. */
+  | 'framing'
+  | 'uri-size'
+  | 'header-size'
+  | 'body-size'
+  /** It took too long to arrive. */
+  | 'late'
+  /** Other requests have all the memory that there is for them. */
+  | 'busy';
+
 export interface HttpRequest {
-  readonly method: Method;
+  /** One of `Method`, or any other if those are to be told as well. */
+  readonly method: string;
   /** Without scheme and host, with the query as it came. */
   readonly path: string;
   /** Empty if there is none. */
@@ -23,18 +38,17 @@ export interface HttpRequest {
 
 /** The bytes are no acceptable request; what follows them cannot be trusted either. */
 export class HttpParseError extends Error {
-  /** What the client is told. */
-  readonly status: 400 | 503;
+  readonly fault: ParseFault;
 
-  constructor(message: string, status: 400 | 503 = 400) {
+  constructor(message: string, fault: ParseFault = 'syntax') {
     super(message);
     this.name = 'HttpParseError';
-    this.status = status;
+    this.fault = fault;
   }
 }
 
 interface Head {
-  method: Method;
+  method: string;
   path: string;
   headerCount: number;
   contentLength: number | undefined;
@@ -53,6 +67,8 @@ const CR = 0x0d;
 const LF = 0x0a;
 const EMPTY = new Uint8Array(0);
 const methods: readonly string[] = ['GET', 'PUT', 'PATCH', 'DELETE'];
+/** RFC 9110 §5.6.2. */
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 export class HttpParser {
@@ -64,10 +80,16 @@ export class HttpParser {
   /** Called when a client waits for permission to send its body. */
   readonly #onContinue: () => void;
 
-  /** @param budget of bodies that are on their way, of all connections together */
-  constructor(budget: MemoryBudget, onContinue: () => void) {
+  readonly #anyMethod: boolean;
+
+  /**
+   * @param budget of bodies that are on their way, of all connections together
+   * @param anyMethod also take methods that no endpoint has
+   */
+  constructor(budget: MemoryBudget, onContinue: () => void, anyMethod = false) {
     this.#budget = budget;
     this.#onContinue = onContinue;
+    this.#anyMethod = anyMethod;
   }
 
   /** True between requests. */
@@ -89,7 +111,7 @@ export class HttpParser {
     while (this.#body === undefined) {
       const line = this.#takeLine();
       if (line === undefined) return undefined;
-      if (this.#head === undefined) this.#head = parseRequestLine(line);
+      if (this.#head === undefined) this.#head = parseRequestLine(line, this.#anyMethod);
       else if (line !== '') parseHeader(this.#head, line);
       else this.#beginBody(this.#head);
     }
@@ -108,7 +130,7 @@ export class HttpParser {
 
   #beginBody(head: Head): void {
     const length = head.contentLength ?? 0;
-    if (!this.#budget.take(length)) throw new HttpParseError('Too many requests are on their way.', 503);
+    if (!this.#budget.take(length)) throw new HttpParseError('Too many requests are on their way.', 'busy');
     this.#head = undefined;
     this.#body = { head, bytes: length === 0 ? EMPTY : new Uint8Array(length), received: 0 };
     this.#buffer = compact(fill(this.#body, this.#buffer));
@@ -118,7 +140,9 @@ export class HttpParser {
   #takeLine(): string | undefined {
     const buffer = this.#buffer;
     const end = buffer.indexOf(LF);
-    if (end < 0 ? buffer.length >= MAX_LINE : end >= MAX_LINE) throw new HttpParseError('Line too long.');
+    if (end < 0 ? buffer.length >= MAX_LINE : end >= MAX_LINE) {
+      throw new HttpParseError('Line too long.', this.#head ? 'header-size' : 'uri-size');
+    }
     if (end < 0) {
       this.#buffer = compact(buffer);
       return undefined;
@@ -162,13 +186,17 @@ function decodeLine(bytes: Uint8Array): string {
   return text;
 }
 
-function parseRequestLine(line: string): Head {
+function parseRequestLine(line: string, anyMethod: boolean): Head {
   const [method, uri, version, ...more] = line.split(' ');
-  if (method === undefined || !methods.includes(method)) throw new HttpParseError('Invalid HTTP Method.');
+  if (method === undefined || !(anyMethod ? TOKEN.test(method) : methods.includes(method))) {
+    throw new HttpParseError('Invalid HTTP Method.');
+  }
   if (!uri || more.length > 0) throw new HttpParseError('Invalid URI.');
-  if (version !== 'HTTP/1.1' && version !== 'HTTP/1.0') throw new HttpParseError('Unsupported HTTP version.');
+  if (version !== 'HTTP/1.1' && version !== 'HTTP/1.0') {
+    throw new HttpParseError('Unsupported HTTP version.', 'version');
+  }
   return {
-    method: method as Method,
+    method,
     path: pathOf(uri),
     headerCount: 0,
     contentLength: undefined,
@@ -186,7 +214,7 @@ function pathOf(uri: string): string {
 }
 
 function parseHeader(head: Head, line: string): void {
-  if (++head.headerCount > MAX_HEADERS) throw new HttpParseError('Too many headers.');
+  if (++head.headerCount > MAX_HEADERS) throw new HttpParseError('Too many headers.', 'header-size');
   const colon = line.indexOf(':');
   const name = line.slice(0, Math.max(colon, 0)).toLowerCase();
   if (name === '' || name.includes(' ') || name.includes('\t')) throw new HttpParseError('Invalid header.');
@@ -198,7 +226,7 @@ function parseHeader(head: Head, line: string): void {
       return;
     case 'transfer-encoding':
       // Nothing but Content-Length frames a body here; to ignore the header would let bodies pass for requests.
-      throw new HttpParseError('Transfer-Encoding is not supported.');
+      throw new HttpParseError('Transfer-Encoding is not supported.', 'framing');
     case 'last-event-id':
       head.lastEventId = value;
       return;
@@ -216,7 +244,9 @@ function parseContentLength(value: string): number {
     if (code < 0x30 || code > 0x39) throw new HttpParseError('Invalid Content-Length.');
   }
   const length = value === '' ? Number.NaN : Number(value);
-  if (!(length <= MAX_BODY)) throw new HttpParseError(`Content-Length exceeds ${MAX_BODY} bytes.`);
+  if (!(length <= MAX_BODY)) {
+    throw new HttpParseError(`Content-Length exceeds ${MAX_BODY} bytes.`, 'body-size');
+  }
   return length;
 }
 

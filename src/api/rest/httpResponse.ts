@@ -1,28 +1,37 @@
 /** The bytes of responses. Status lines carry no reason phrase, and headers come in one order: clients know them so. */
+import type { MachineHandle } from '../../native.ts';
+import type { Counters } from '../../vmm/vmm.ts';
 import type { EventsRequest } from './eventStream.ts';
 import { writeJson } from './jsonWriter.ts';
 
-const SERVER = 'Server: Cloud Hypervisor API\r\n';
+export const SERVER = 'Server: Cloud Hypervisor API\r\n';
 /** What the reference's HTTP library calls itself in answers that never reach a handler. */
-const LIBRARY_SERVER = 'Server: Firecracker API\r\n';
+export const LIBRARY_SERVER = 'Server: Firecracker API\r\n';
 const KEEP_ALIVE = 'Connection: keep-alive\r\n';
 
 /** Without a length: the body ends with the connection. */
 const EVENTS_HEAD = `HTTP/1.1 200 \r\n${SERVER}Connection: close\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\n`;
 
-/** Of one message of an error: enough for every path, and no body is sent back whole. */
-const MAX_MESSAGE = 8192;
-
 export interface Answer {
-  readonly status: 200 | 204 | 400 | 404 | 409 | 429 | 500 | 503;
+  readonly status: number;
   /** JSON text, '' for an empty body. Has no meaning with 204, which never has a body. */
   readonly body: string;
   /** The same request has the same answer until `watchInfo` tells of a change. */
   readonly lasting?: true;
+  /** And that, with values of its own moment. They are in `body` as they are now. */
+  readonly counters?: LiveCounters;
   /** Of the body, if it is no JSON. */
   readonly type?: string;
+  /** The method that the path has (RFC 9110 §10.2.1). */
+  readonly allow?: string;
   /** Events follow, until the client or the VMM goes away. */
   readonly events?: EventsRequest;
+}
+
+/** Counters that a machine can be asked for. */
+export interface LiveCounters {
+  readonly machine: MachineHandle;
+  readonly values: Counters;
 }
 
 export const noContent: Answer = { status: 204, body: '' };
@@ -31,38 +40,44 @@ export function jsonAnswer(value: unknown): Answer {
   return { status: 200, body: writeJson(value) };
 }
 
-/** @param messages outermost first */
-export function errorAnswer(status: Answer['status'], messages: readonly string[]): Answer {
-  return { status, body: JSON.stringify(messages.map(shorten)) };
-}
-
-function shorten(message: string): string {
-  return message.length <= MAX_MESSAGE ? message : `${message.slice(0, MAX_MESSAGE)}...`;
-}
-
-export function encodeAnswer({ status, body, type = 'application/json', events }: Answer): Uint8Array {
+export function encodeAnswer({ status, body, type, allow, events }: Answer): Uint8Array {
   if (events) return Buffer.from(EVENTS_HEAD);
-  const head = `HTTP/1.1 ${status} \r\n${SERVER}${KEEP_ALIVE}`;
-  if (status === 204) return Buffer.from(`${head}\r\n`);
-  const length = Buffer.byteLength(body);
-  return Buffer.from(`${head}Content-Type: ${type}\r\nContent-Length: ${length}\r\n\r\n${body}`);
+  if (status === 204) return Buffer.from(`${commonHead(status)}\r\n`);
+  const { head, afterLength } = headOf(status, type, allow);
+  return Buffer.from(`${head}${Buffer.byteLength(body)}${afterLength}${body}`);
+}
+
+/** Everything before the body, but for its length. */
+export function headOf(
+  status: number,
+  type = 'application/json',
+  allow?: string,
+): { readonly head: string; readonly afterLength: string } {
+  const allowed = allow === undefined ? '' : `Allow: ${allow}\r\n`;
+  const head = `${commonHead(status)}${allowed}Content-Type: ${type}\r\nContent-Length: `;
+  return { head, afterLength: '\r\n\r\n' };
+}
+
+function commonHead(status: number): string {
+  return `HTTP/1.1 ${status} \r\n${SERVER}${KEEP_ALIVE}`;
 }
 
 export function encodeContinue(): Uint8Array {
   return Buffer.from(`HTTP/1.1 100 \r\n${LIBRARY_SERVER}${KEEP_ALIVE}\r\n`);
 }
 
-/** For bytes that are no request; the connection is closed after it. */
-export function encodeParseError(message: string, status: 400 | 503 = 400): Uint8Array {
-  return encodeLast(status, `{ "error": ${JSON.stringify(message)} }`, 'Content-Type: application/json\r\n');
-}
-
-export function encodeTooManyConnections(): Uint8Array {
-  return encodeLast(503, '{ "error": "Too many open connections" }', '');
-}
-
-function encodeLast(status: number, body: string, type: string): Uint8Array {
+/** An answer after which the connection is closed. */
+export function encodeLast(answer: {
+  readonly status: number;
+  /** A whole header line. */
+  readonly server: string;
+  readonly type?: string;
+  readonly body: string;
+}): Uint8Array {
+  const { status, server, type, body } = answer;
+  const typeLine = type === undefined ? '' : `Content-Type: ${type}\r\n`;
+  const lengthLine = `Content-Length: ${Buffer.byteLength(body)}\r\n`;
   return Buffer.from(
-    `HTTP/1.1 ${status} \r\n${LIBRARY_SERVER}Connection: close\r\n${type}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    `HTTP/1.1 ${status} \r\n${server}Connection: close\r\n${typeLine}${lengthLine}\r\n${body}`,
   );
 }

@@ -3,6 +3,7 @@ import type { Field, ObjectShape, Shape } from '../../config/schema.ts';
 import { vmConfig } from '../../config/vmConfig.ts';
 import { API_VERSION } from '../../vmm/version.ts';
 import { listEndpoints } from './endpoints.ts';
+import { codeStatuses, PROBLEM_TYPE } from './strictErrors.ts';
 
 type Json = Record<string, unknown>;
 
@@ -34,6 +35,22 @@ const answers: Readonly<Record<string, Json>> = {
   },
   OpenApiDocument: { type: 'object', description: 'OpenAPI 3.0' },
   Error: { type: 'array', items: { type: 'string' }, description: 'Outermost message first' },
+  Problem: {
+    ...object({
+      title: { type: 'string', description: 'What could not be done' },
+      status: { type: 'integer' },
+      code: { type: 'string', description: describeCodes() },
+      detail: { type: 'string', description: 'Why' },
+    }),
+    required: ['title', 'status', 'code'],
+    description: 'What the command gives with --api-strict for an error (RFC 9457)',
+  },
+};
+
+/** What any operation may answer. */
+const FAILURE: Json = {
+  description: 'Failure',
+  content: { ...json(reference('Error')), [PROBLEM_TYPE]: { schema: reference('Problem') } },
 };
 
 const answerOf: Readonly<Record<string, string>> = {
@@ -81,7 +98,7 @@ const EVENTS: Json = {
       description: 'Server-Sent Events',
       content: { 'text/event-stream': { schema: { type: 'string' } } },
     },
-    default: { description: 'Failure', content: json(reference('Error')) },
+    default: FAILURE,
   },
 };
 
@@ -98,10 +115,15 @@ function describeEndpoint({ path, method, body }: ReturnType<typeof listEndpoint
       ...(answer && { 200: { description: 'Success', content: json(reference(answer)) } }),
       ...(answer === 'PciDeviceInfo' && { 204: { description: 'Added to a VM that is only configured' } }),
       ...(!answer && { [name === 'vmm.shutdown' ? 200 : 204]: { description: 'Success' } }),
-      default: { description: 'Failure', content: json(reference('Error')) },
+      default: FAILURE,
     },
   };
   return [path, { [method.toLowerCase()]: operation }];
+}
+
+function describeCodes(): string {
+  const codes = codeStatuses().map(([code, statuses]) => `${code} (${statuses.join(', ')})`);
+  return `With the statuses that each comes with: ${codes.join(', ')}; any other with 422`;
 }
 
 /** Adds the schema of an object, and of every object in it. */

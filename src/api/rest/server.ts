@@ -3,9 +3,15 @@ import type { NativeAddon, StreamEvent, StreamServerHandle } from '../../native.
 import { VmmError } from '../../vmm/errors.ts';
 import type { EventLog } from '../../vmm/eventLog.ts';
 import { Connection, type ConnectionContext, type Streams } from './connection.ts';
+import { Descriptors } from './descriptors.ts';
 import type { ApiVmm } from './endpoint.ts';
-import { encodeTooManyConnections } from './httpResponse.ts';
+import { answerRequest } from './endpoints.ts';
+import type { ErrorStyle } from './errorStyle.ts';
+import type { HttpRequest } from './httpRequest.ts';
+import type { Answer } from './httpResponse.ts';
 import { MemoryBudget } from './memoryBudget.ts';
+import { referenceErrors } from './referenceErrors.ts';
+import { RememberedAnswers } from './rememberedAnswers.ts';
 import type { SocketClaim } from './socketClaim.ts';
 
 const MAX_CONNECTIONS = 512;
@@ -20,25 +26,28 @@ export interface RestServer {
 }
 
 export type ServerStreams = Streams &
-  Pick<
-    NativeAddon,
-    'serveStreams' | 'streamLongestIdle' | 'streamForgetAll' | 'stopListening' | 'closeStreams'
-  >;
+  Pick<NativeAddon, 'serveStreams' | 'streamLongestIdle' | 'stopListening' | 'closeStreams'>;
+
+export interface RestOptions {
+  /** What `vm.events` tells; without it there is no such endpoint. */
+  readonly events?: EventLog;
+  /** As the reference does unless given. */
+  readonly errors?: ErrorStyle;
+}
 
 /**
  * Serves the API of `vmm` until closed.
- * @param events what `vm.events` tells; without it there is no such endpoint
  * @throws VmmError if the socket cannot be listened on; the claim is given back then
  */
 export function serveRest(
   vmm: ApiVmm,
   claim: SocketClaim,
   streams: ServerStreams,
-  events?: EventLog,
+  options: RestOptions = {},
 ): RestServer {
   const { name, listen, release } = claim;
   try {
-    return new Server(vmm, streams, listen(), release, events);
+    return new Server(vmm, streams, listen(), release, options);
   } catch (error) {
     release();
     throw new VmmError(`Cannot listen on the API socket ${name}`, { cause: error });
@@ -60,7 +69,7 @@ class Server implements RestServer {
     streams: ServerStreams,
     fd: number,
     release: () => void,
-    events: EventLog | undefined,
+    { events, errors = referenceErrors }: RestOptions,
   ) {
     this.#vmm = vmm;
     this.#streams = streams;
@@ -70,15 +79,23 @@ class Server implements RestServer {
     } finally {
       streams.closeFile(fd);
     }
+    const remembered = new RememberedAnswers(streams, this.#handle, (request) => this.#answerNow(request));
     this.#context = {
       vmm,
       streams,
       server: this.#handle,
       events,
+      errors,
+      remembered,
       bodies: new MemoryBudget(MAX_BODIES),
       onQuiet: () => this.#quiet(),
     };
-    vmm.watchInfo(() => streams.streamForgetAll(this.#handle));
+    vmm.watchInfo(() => remembered.refresh());
+  }
+
+  #answerNow(request: HttpRequest): Answer | undefined {
+    const answer = answerRequest(this.#vmm, request, new Descriptors(this.#streams));
+    return answer instanceof Promise ? undefined : answer;
   }
 
   async close(): Promise<void> {
@@ -104,7 +121,7 @@ class Server implements RestServer {
     const full = this.#connections.size >= MAX_CONNECTIONS && !this.#makeRoom(id);
     const connection = new Connection(this.#context, id);
     this.#connections.set(id, connection);
-    if (full) connection.refuse(encodeTooManyConnections());
+    if (full) connection.refuse(this.#context.errors.encodeTooManyConnections());
   }
 
   /** Clients that say nothing must not lock everybody else out. */

@@ -3,8 +3,9 @@ import { decode } from '../../config/decode.ts';
 import { receiveMigrationData, sendMigrationData } from '../../config/migration.ts';
 import { vmCoredumpData, vmSnapshotConfig } from '../../config/requests.ts';
 import { restoreConfig } from '../../config/restore.ts';
-import { badRequest, type Endpoint, type Endpoints, order } from './endpoint.ts';
+import { type Endpoint, type Endpoints, order } from './endpoint.ts';
 import { noContent } from './httpResponse.ts';
+import { RequestError } from './requestError.ts';
 
 export const stateEndpoints: Endpoints = {
   'vm.snapshot': order(vmSnapshotConfig, ({ vmm, json }) =>
@@ -21,7 +22,7 @@ export const stateEndpoints: Endpoints = {
       const config = decode(restoreConfig, json);
       let expected = vfioDescriptors(config.vfio_fds);
       for (const { num_fds } of config.net_fds ?? []) expected += num_fds;
-      if (descriptors.count !== expected) return badRequest();
+      if (descriptors.count !== expected) throw new RequestError('descriptors');
       return vmm.restore(config).then(() => noContent);
     },
   } satisfies Endpoint,
@@ -34,7 +35,7 @@ export const stateEndpoints: Endpoints = {
     silent: true,
     handle: ({ vmm, json, descriptors }) => {
       const data = decode(receiveMigrationData, json);
-      if (descriptors.count !== vfioDescriptors(data.vfio_fds)) return badRequest();
+      if (descriptors.count !== vfioDescriptors(data.vfio_fds)) throw new RequestError('descriptors');
       return vmm.receiveMigration(data).then(() => noContent);
     },
   } satisfies Endpoint,

@@ -6,6 +6,8 @@ import type { ApiVmm } from '../../../src/api/rest/endpoint.ts';
 import { type RestServer, serveRest } from '../../../src/api/rest/server.ts';
 import { type ApiSocket, claimSocket } from '../../../src/api/rest/socketClaim.ts';
 import { FileKind } from '../../../src/host/openFlags.ts';
+import type { MachineHandle } from '../../../src/native.ts';
+import { VmmError } from '../../../src/vmm/errors.ts';
 import { EventLog } from '../../../src/vmm/eventLog.ts';
 import { type FakeClient, type FakeStreams, fakeStreams } from '../support/fakeStreams.ts';
 import { type NodeFiles, nodeFiles } from '../support/nodeFiles.ts';
@@ -13,6 +15,7 @@ import { fakeVmm } from './support.ts';
 
 const PING = 'GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n';
 const INFO = 'GET /api/v1/vm.info HTTP/1.1\r\n\r\n';
+const COUNTERS = 'GET /api/v1/vm.counters HTTP/1.1\r\n\r\n';
 const BOOT = 'PUT /api/v1/vm.boot HTTP/1.1\r\n\r\n';
 const UNKNOWN = 'GET /nowhere HTTP/1.1\r\n\r\n';
 const NOT_FOUND =
@@ -50,7 +53,8 @@ afterEach(async () => {
 });
 
 function serve(vmm: ApiVmm, socket: ApiSocket, events?: EventLog): RestServer {
-  return serveRest(vmm, claimSocket(files, socket), { ...files, ...streams }, events);
+  const options = events ? { events } : {};
+  return serveRest(vmm, claimSocket(files, socket), { ...files, ...streams }, options);
 }
 
 function start(vmm = fakeVmm()) {
@@ -350,6 +354,55 @@ describe('an answer that lasts', () => {
     expect(one.text.match(/"state":"\w+"/g)).toEqual(['"state":"Created"', '"state":"Running"']);
   });
 
+  it('is another one at once when something changes, without anybody having asked', () => {
+    const vmm = start();
+    const one = streams.connect();
+    one.send(PING);
+    one.send(INFO);
+    const info = vmm.info();
+    vmm.info.mockReturnValue({ ...info, state: 'Running' });
+    vmm.watchInfo.mock.calls[0]?.[0]?.();
+    expect(streams.remembered.get(INFO)).toContain('"state":"Running"');
+    vmm.info.mockImplementation(() => {
+      throw new VmmError('VM is not created', { kind: 'missing' });
+    });
+    vmm.watchInfo.mock.calls[0]?.[0]?.();
+    expect([...streams.remembered.keys()]).toEqual([PING]);
+    one.send(INFO);
+    expect(one.text).toMatch(/HTTP\/1\.1 404 .*"VM is not created"\]$/s);
+    vmm.info.mockReturnValue(info);
+    vmm.watchInfo.mock.calls[0]?.[0]?.();
+    expect(streams.remembered.get(INFO)).toContain('"state":"Created"');
+  });
+
+  it('has the counters of its moment, put in by the core', () => {
+    const vmm = start();
+    vmm.countedMachine = {} as MachineHandle;
+    vmm.counters.mockReturnValue({ '_d"0': { a: 0n, b: 1n }, _e: {}, 7: { c: 2n } });
+    const one = streams.connect();
+    one.send(COUNTERS);
+    // The fake's values, in the order of the places.
+    expect(one.text).toMatch(/\{"7":\{"c":2\},"_d\\"0":\{"a":0,"b":1\},"_e":\{\}\}$/);
+    const answer = streams.remembered.get(COUNTERS) as string;
+    expect(answer.slice(answer.indexOf('{'))).toBe('{"7":{"c":0},"_d\\"0":{"a":1,"b":2},"_e":{}}');
+    expect(answer.slice(0, answer.indexOf('{'))).toBe(one.text.slice(0, one.text.indexOf('{')));
+    // While a command is in progress, those from before it are the answer.
+    vmm.countedMachine = undefined;
+    vmm.watchInfo.mock.calls[0]?.[0]?.();
+    expect(streams.remembered.get(COUNTERS)).toBe(one.text);
+  });
+
+  it('is none where the machine counts other things than were told', () => {
+    vi.spyOn(streams, 'streamRememberCounters').mockImplementation(() => {
+      throw new Error('the machine counts other things');
+    });
+    start().countedMachine = {} as MachineHandle;
+    const one = streams.connect();
+    one.send(COUNTERS);
+    expect(one.text).toContain('HTTP/1.1 200 ');
+    expect([...streams.remembered]).toEqual([]);
+  });
+
   it('is none that a guest can change, and none of a request that is not alone', () => {
     const vmm = start();
     const info = vmm.info();
@@ -357,7 +410,6 @@ describe('an answer that lasts', () => {
     vmm.info.mockReturnValue({ ...info, config: { ...info.config, balloon } });
     const one = streams.connect();
     one.send(INFO);
-    one.send('GET /api/v1/vm.counters HTTP/1.1\r\n\r\n');
     vmm.info.mockReturnValue(info);
     one.send(INFO + INFO);
     one.send(INFO.slice(0, 5));

@@ -36,5 +36,6 @@ export function fakeVmm() {
     counters: vi.fn<ApiVmm['counters']>(() => ({
       _disk0: { read_latency_min: 18_446_744_073_709_551_615n },
     })),
+    countedMachine: undefined as ApiVmm['countedMachine'],
   } satisfies ApiVmm;
 }

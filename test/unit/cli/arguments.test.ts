@@ -311,6 +311,7 @@ describe('flags of the process', () => {
         '--log-file',
         '/l',
         '--no-shutdown',
+        '--api-strict',
         '-vv',
         '-v',
       ),
@@ -319,12 +320,14 @@ describe('flags of the process', () => {
       eventMonitor: { fd: 7 },
       logFile: '/l',
       noShutdown: true,
+      apiStrict: true,
       verbosity: 3,
     });
     expect(run('--api-socket=/bare')).toMatchObject({
       apiSocket: { path: '/bare' },
       verbosity: 0,
       noShutdown: false,
+      apiStrict: false,
     });
     expect(run('--api-socket', 'what=/s').apiSocket).toEqual({ path: 'what=/s' });
     expect(run('--api-socket', '/s', '--seccomp', 'false', '--verbose')).toMatchObject({ verbosity: 1 });

@@ -30,7 +30,7 @@ function open(options: Partial<RunOptions>) {
     },
     () => '',
   );
-  return openReporter(native, { verbosity: 0, noShutdown: false, ...options }, output);
+  return openReporter(native, { verbosity: 0, noShutdown: false, apiStrict: false, ...options }, output);
 }
 
 describe('the event monitor', () => {

@@ -12,7 +12,8 @@ type StreamFunctions = Pick<
   | 'streamAbort'
   | 'streamLongestIdle'
   | 'streamRemember'
-  | 'streamForgetAll'
+  | 'streamRememberCounters'
+  | 'streamForget'
   | 'stopListening'
   | 'closeStreams'
 >;
@@ -20,7 +21,7 @@ type StreamFunctions = Pick<
 export interface FakeStreams extends StreamFunctions {
   /** A new client. It is refused (closed at once) if nobody listens. */
   connect(): FakeClient;
-  /** Answers that are given without asking, by request. */
+  /** Answers that are given without asking, by request. Counters have the number of their place for a value. */
   readonly remembered: Map<string, string>;
 }
 
@@ -203,9 +204,15 @@ export function fakeStreams(files: NodeFiles): FakeStreams {
       serverOf(handle).remembered.set(Buffer.from(request).toString('latin1'), text);
       remembered.set(Buffer.from(request).toString('latin1'), text);
     },
-    streamForgetAll: (handle) => {
-      serverOf(handle).remembered.clear();
-      remembered.clear();
+    streamRememberCounters: (handle, request, _machine, { head, afterLength, pieces, tail }) => {
+      const body = pieces.map(({ text }, index) => `${text}${index}`).join('') + tail;
+      const text = `${head}${Buffer.byteLength(body)}${afterLength}${body}`;
+      serverOf(handle).remembered.set(Buffer.from(request).toString('latin1'), text);
+      remembered.set(Buffer.from(request).toString('latin1'), text);
+    },
+    streamForget: (handle, request) => {
+      serverOf(handle).remembered.delete(Buffer.from(request).toString('latin1'));
+      remembered.delete(Buffer.from(request).toString('latin1'));
     },
     stopListening: (handle) => {
       serverOf(handle).listening = false;
