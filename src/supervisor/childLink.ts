@@ -11,6 +11,7 @@ export interface ChildMessage {
   readonly error?: string;
   readonly state?: string;
   readonly paused?: boolean;
+  readonly uptime_seconds?: number;
   readonly event?: VmmEvent;
   readonly exit?: VmmExit;
 }

@@ -6,6 +6,7 @@ import { encodeLine } from '../api/vmhost/protocol.ts';
 import { BACKEND } from '../api/vmhost/vmController.ts';
 import { type ChildMessage, hearChild } from './childLink.ts';
 import type { Places } from './places.ts';
+import { identify, type ProcessIdentity } from './processIdentity.ts';
 
 /** How long a process may take until it reports. */
 const HELLO_MS = 20_000;
@@ -15,7 +16,7 @@ const REFILL_AFTER_FAILURE_MS = 5_000;
 
 /** A connected process. Its messages come from the moment of `hear`. */
 export class Child {
-  readonly pid: number;
+  readonly process: ProcessIdentity;
   readonly #socket: Socket;
   #message: (message: ChildMessage) => void = (message) => this.#early.push(message);
   #closed: () => void = () => {
@@ -24,8 +25,8 @@ export class Child {
   #early: ChildMessage[] = [];
   #isClosed = false;
 
-  constructor(pid: number, socket: Socket) {
-    this.pid = pid;
+  constructor(process: ProcessIdentity, socket: Socket) {
+    this.process = process;
     this.#socket = socket;
   }
 
@@ -159,7 +160,7 @@ export class Children {
       const expected = pid === undefined ? undefined : this.#expected.get(pid);
       if (pid === undefined || expected === undefined) return void socket.destroy();
       this.#expected.delete(pid);
-      child = new Child(pid, socket);
+      child = new Child(identify(pid), socket);
       expected.resolve(child);
     };
     hearChild(

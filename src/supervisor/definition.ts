@@ -74,24 +74,28 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 /** Letters and digits first; what a path, a shell and a table have no trouble with. */
 const NAME = /^[A-Za-z0-9][\w.+-]{0,62}$/;
 
+export function isName(name: unknown): name is string {
+  return typeof name === 'string' && NAME.test(name);
+}
+
 /** @throws ConfigError */
-export function checkName(name: unknown): string {
-  if (typeof name === 'string' && NAME.test(name)) return name;
+function checkName(name: unknown): string {
+  if (isName(name)) return name;
   throw new ConfigError(
     'invalid',
     `${JSON.stringify(name)?.slice(0, 80)} is no name of a VM: 1 to 63 letters, digits and _ . + -, a letter or digit first`,
   );
 }
 
-/** @param value `{ name, config, policy? }` @throws ConfigError */
-export function readDefinition(value: unknown): Definition {
+/** @param value `{ name, config, policy? }` @param uuid where the policy has none @throws ConfigError */
+export function readDefinition(value: unknown, uuid: string = randomUUID()): Definition {
   const { name, config, policy } = (value ?? {}) as Record<string, unknown>;
   // Says now what a start would say.
   decode(vmConfig, config, 'config');
   return {
     name: checkName(name),
     config: config as VmConfigInput,
-    policy: { uuid: randomUUID(), ...readPolicy(policy ?? {}, 'policy') },
+    policy: { uuid, ...readPolicy(policy ?? {}, 'policy') },
   };
 }
 

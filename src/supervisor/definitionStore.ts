@@ -14,12 +14,14 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { replaceFile } from '../api/vmhost/replaceFile.ts';
-import type { VmConfigInput } from '../config/vmConfig.ts';
+import { decode } from '../config/decode.ts';
+import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
 import { VmmError } from '../vmm/errors.ts';
-import { checkName, type Definition, readPolicy } from './definition.ts';
+import { type Definition, isName, readPolicy, type VmPolicy } from './definition.ts';
 
 const FILE_MODE = 0o600;
 const FOLDER_MODE = 0o700;
@@ -31,9 +33,12 @@ const MAX_SOCKET_PATH = 107;
 /** In the folder of a VM that somebody started and nobody stopped. */
 const WANTED = 'wanted';
 
-export interface BrokenDefinition {
-  readonly name: string;
-  readonly reason: string;
+/** What a folder says of its VM. */
+export interface StoredDefinition {
+  /** Without the machine, and with the default policy if that is broken as well, where there is a problem. */
+  readonly definition: Definition;
+  /** Why it cannot be read. */
+  readonly problem?: string;
 }
 
 export class DefinitionStore {
@@ -52,20 +57,43 @@ export class DefinitionStore {
     return `${this.#folder}/${name}`;
   }
 
-  /** Every definition that can be read, and those that cannot with the reason; these are left as they are. */
-  load(): { readonly definitions: Definition[]; readonly broken: BrokenDefinition[] } {
-    const definitions: Definition[] = [];
-    const broken: BrokenDefinition[] = [];
-    for (const entry of readdirSync(this.#folder, { withFileTypes: true })) {
-      const { name } = entry;
-      if (!entry.isDirectory() || !existsSync(`${this.folderOf(name)}/vm.json`)) continue;
+  /** Of all VMs, also of one that has nothing but a process. @throws Error if the folder cannot be read */
+  names(): string[] {
+    const folders = readdirSync(this.#folder, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+    return folders
+      .map(({ name }) => name)
+      .filter((name) => isName(name) && ['vm.json', 'vmhost.pid'].some((file) => this.#has(name, file)));
+  }
+
+  /** Of folders that would have a definition if a VM could be called so. */
+  misnamed(): string[] {
+    return readdirSync(this.#folder).filter((name) => !isName(name) && this.#has(name, 'vm.json'));
+  }
+
+  /** Whoever changes a definition, by hand or not, changes this. Undefined if there is none. */
+  version(name: string): string | undefined {
+    const versions = ['vm.json', 'policy.json'].map((file) => {
+      const found = statSync(`${this.folderOf(name)}/${file}`, { bigint: true, throwIfNoEntry: false });
+      return found && `${found.ino} ${found.size} ${found.mtimeNs} ${found.ctimeNs}`;
+    });
+    return versions[0] === undefined ? undefined : versions.join();
+  }
+
+  /** What is there is left as it is, whatever it is. */
+  read(name: string): StoredDefinition {
+    const problems: string[] = [];
+    const attempt = <T>(work: () => T, otherwise: T): T => {
       try {
-        definitions.push(this.#read(checkName(name)));
+        return work();
       } catch (error) {
-        broken.push({ name, reason: (error as Error).message });
+        problems.push((error as Error).message);
+        return otherwise;
       }
-    }
-    return { definitions, broken };
+    };
+    const config = attempt(() => this.#readConfig(name), {});
+    const given = attempt(() => this.#readPolicy(name), readPolicy({}, 'policy.json'));
+    const policy = { uuid: uuidOf(this.folderOf(name)), ...given };
+    return { definition: { name, config, policy }, ...(problems.length > 0 && { problem: problems.join('; ') }) };
   }
 
   /** Adds a definition. On the disk when it returns. @throws VmmError with nothing added */
@@ -118,11 +146,19 @@ export class DefinitionStore {
     }
   }
 
-  #read(name: string): Definition {
-    const path = this.folderOf(name);
-    const config = readJson(`${path}/vm.json`) as VmConfigInput;
-    const policy = existsSync(`${path}/policy.json`) ? readJson(`${path}/policy.json`) : {};
-    return { name, config, policy: { uuid: uuidOf(path), ...readPolicy(policy, 'policy.json') } };
+  #has(name: string, file: string): boolean {
+    return existsSync(`${this.folderOf(name)}/${file}`);
+  }
+
+  #readConfig(name: string): VmConfigInput {
+    const config = readJson(`${this.folderOf(name)}/vm.json`);
+    decode(vmConfig, config, 'vm.json');
+    return config as VmConfigInput;
+  }
+
+  #readPolicy(name: string): VmPolicy {
+    const path = `${this.folderOf(name)}/policy.json`;
+    return readPolicy(existsSync(path) ? readJson(path) : {}, 'policy.json');
   }
 
   /** What cannot be removed now is when the next process starts. */

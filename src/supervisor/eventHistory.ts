@@ -41,9 +41,10 @@ export class EventHistory {
     this.#emitter.emit('event', entry);
   }
 
-  /** Those that are kept, after an id. */
+  /** Those that are kept, after an id; all of them after one that is yet to come: the host's clock was put back since. */
   after(id: number): readonly SupervisorEvent[] {
-    return this.#kept.slice(-KEPT).filter((entry) => entry.id > id);
+    const kept = this.#kept.slice(-KEPT);
+    return id > this.#lastId ? kept : kept.filter((entry) => entry.id > id);
   }
 
   /** @returns ends it */

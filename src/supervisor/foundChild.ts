@@ -4,15 +4,17 @@ import { connect } from 'node:net';
 import { CONNECT_TIMEOUT_MS, encodeVmhost } from '../api/vmhost/protocol.ts';
 import { hearChild } from './childLink.ts';
 import { Child } from './children.ts';
+import { ageOf, identify, type ProcessIdentity } from './processIdentity.ts';
 
 /** The process that a VM's folder names, if it is there and is one of ours. */
-export function processOf(folder: string): number | undefined {
+export function processOf(folder: string): ProcessIdentity | undefined {
   try {
     const pid = Number(readFileSync(`${folder}/vmhost.pid`, 'utf8').trim());
     if (!Number.isSafeInteger(pid) || pid <= 1) return undefined;
+    const identity = identify(pid);
     // Ids are used again, after the host was restarted for another VM's process too: this VM's works in its folder.
     const isVmhost = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes('vmhost');
-    return isVmhost && readlinkSync(`/proc/${pid}/cwd`) === realpathSync(folder) ? pid : undefined;
+    return isVmhost && readlinkSync(`/proc/${pid}/cwd`) === realpathSync(folder) ? identity : undefined;
   } catch {
     return undefined;
   }
@@ -21,17 +23,19 @@ export function processOf(folder: string): number | undefined {
 export interface FoundChild {
   readonly child: Child;
   readonly paused: boolean;
+  /** Since the VM came up. */
+  readonly uptimeSeconds: number;
 }
 
 /** Watches that process. @throws Error if it does not answer */
-export function watchFound(folder: string, pid: number): Promise<FoundChild> {
+export function watchFound(folder: string, process: ProcessIdentity): Promise<FoundChild> {
   return new Promise((resolve, reject) => {
     const socket = connect({ path: `${folder}/vmhost.sock` });
     let child: Child | undefined;
     const fail = (reason: string) => {
       clearTimeout(timer);
       socket.destroy();
-      reject(new Error(`The process ${pid} of the VM ${reason}`));
+      reject(new Error(`The process ${process.pid} of the VM ${reason}`));
     };
     const timer = setTimeout(
       () => fail(`did not answer within ${CONNECT_TIMEOUT_MS / 1000} s`),
@@ -44,8 +48,10 @@ export function watchFound(folder: string, pid: number): Promise<FoundChild> {
         if (child) return child.deliver(message);
         if (!message.ok) return fail(`refused to be watched: ${message.error ?? 'no reason given'}`);
         clearTimeout(timer);
-        child = new Child(pid, socket);
-        resolve({ child, paused: message.paused === true });
+        child = new Child(process, socket);
+        // Processes of earlier releases do not say when their VM came up.
+        const uptimeSeconds = message.uptime_seconds ?? ageOf(process);
+        resolve({ child, paused: message.paused === true, uptimeSeconds });
       },
       () => (child ? child.lost() : fail('closed the connection')),
     );

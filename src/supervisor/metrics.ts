@@ -11,6 +11,7 @@ const STATES: readonly VmState[] = [
   'waiting',
   'failed',
   'unresponsive',
+  'broken',
 ];
 
 interface Metric {

@@ -1,5 +1,6 @@
 /** What a VM's process uses, and what its devices count. */
 import { readFileSync } from 'node:fs';
+import { statFields, TICKS_PER_SECOND } from './processIdentity.ts';
 import type { SupervisedVm } from './supervisedVm.ts';
 import { callVmApi } from './vmApi.ts';
 
@@ -18,8 +19,6 @@ export interface VmStats extends Partial<ProcessUse> {
 
 /** How long the VM's process may take. */
 const ANSWER_MS = 2_000;
-/** What /proc counts processor time in, on every Linux (USER_HZ). */
-const TICKS_PER_SECOND = 100;
 const PAGE = 4096;
 
 export async function vmStats(vm: SupervisedVm): Promise<VmStats> {
@@ -36,8 +35,7 @@ export async function vmStats(vm: SupervisedVm): Promise<VmStats> {
 /** Undefined if the process has gone. */
 export function processUse(pid: number): ProcessUse | undefined {
   try {
-    // Fields are counted behind the command's name, which may have anything in it (proc(5)).
-    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? [];
+    const fields = statFields(pid) ?? [];
     const pages = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]);
     return {
       cpu_seconds: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND,

@@ -1,6 +1,6 @@
 /** One VM under a supervisor: its definition, its process, and what is done when that ends. */
-import { readFileSync } from 'node:fs';
 import { VmhostClient } from '../api/vmhost/client.ts';
+import { forgetExit, readExit } from '../api/vmhost/exitRecord.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
 import type { VmmExit } from '../vmm/events.ts';
 import type { ChildMessage } from './childLink.ts';
@@ -8,6 +8,8 @@ import type { Child } from './children.ts';
 import type { Definition } from './definition.ts';
 import type { SupervisorEvent } from './eventHistory.ts';
 import { processOf, watchFound } from './foundChild.ts';
+import { isAlive, killProcess, type ProcessIdentity } from './processIdentity.ts';
+import { Stopwatch } from './stopwatch.ts';
 
 export type VmState =
   | 'stopped'
@@ -19,7 +21,9 @@ export type VmState =
   /** Ended by itself, and not started again. */
   | 'failed'
   /** Its process is there and does not answer. */
-  | 'unresponsive';
+  | 'unresponsive'
+  /** It does not run, and its definition cannot be read. */
+  | 'broken';
 
 /** Why a VM is in the state that it is in, where somebody or something changed it. */
 export type StateReason = 'booted' | 'paused' | 'resumed' | 'power-off' | 'destroyed' | 'crashed' | 'failed';
@@ -32,7 +36,11 @@ export interface SupervisedVmContext {
   startChild(paused: boolean): Promise<Child>;
   /** Puts the process under the VM's limits. @returns what could not be done */
   limit(pid: number): string | undefined;
+  /** Whether somebody started it and nobody stopped it. */
+  wanted(): boolean;
   setWanted(wanted: boolean): void;
+  /** Has what was changed in the folder by hand given to `redefine`. */
+  reload(): void;
   report(event: Pick<SupervisorEvent, 'source' | 'event' | 'properties'>): void;
 }
 
@@ -48,10 +56,13 @@ const END_MS = 15_000;
 export class SupervisedVm {
   readonly #context: SupervisedVmContext;
   #definition: Definition;
+  /** Why the definition cannot be read. */
+  #problem: string | undefined;
   #state: VmState = 'stopped';
   #child: Child | undefined;
-  #pid: number | undefined;
-  #startedAt: number | undefined;
+  #process: ProcessIdentity | undefined;
+  /** Since the start of the last run. */
+  #run: Stopwatch | undefined;
   #lastExit: VmmExit | { readonly reason: 'killed' } | undefined;
   #lastError: string | undefined;
   #failures = 0;
@@ -65,9 +76,11 @@ export class SupervisedVm {
   #forced = false;
   #detached = false;
 
-  constructor(definition: Definition, context: SupervisedVmContext) {
+  /** @param problem why the definition, which is an empty one then, cannot be read */
+  constructor(definition: Definition, context: SupervisedVmContext, problem?: string) {
     this.#definition = definition;
     this.#context = context;
+    this.#problem = problem;
   }
 
   get definition(): Definition {
@@ -75,7 +88,7 @@ export class SupervisedVm {
   }
 
   get state(): VmState {
-    return this.#state;
+    return this.#problem !== undefined && !this.goesOn ? 'broken' : this.#state;
   }
 
   /** Of the present run; undefined while there is none. */
@@ -96,7 +109,7 @@ export class SupervisedVm {
   }
 
   get pid(): number | undefined {
-    return this.#pid;
+    return this.#process?.pid;
   }
 
   /** Whether there is a process. */
@@ -111,15 +124,19 @@ export class SupervisedVm {
 
   describe(): VmDescription {
     const { name, config, policy } = this.#definition;
+    const error = this.#problem ?? this.#lastError;
     return {
       name,
-      state: this.#state,
+      state: this.state,
       ...(this.paused && { paused: true }),
-      ...(this.#pid !== undefined && { pid: this.#pid }),
-      ...(this.#startedAt !== undefined &&
-        this.alive && { started_at: new Date(this.#startedAt).toISOString() }),
+      ...(this.#process && { pid: this.#process.pid }),
+      ...(this.#run !== undefined &&
+        this.alive && {
+          started_at: this.#run.begun.toISOString(),
+          uptime_seconds: Math.floor(this.#run.elapsedMs / 1000),
+        }),
       ...(this.#lastExit && { last_exit: this.#lastExit }),
-      ...(this.#lastError !== undefined && { error: this.#lastError }),
+      ...(error !== undefined && { error }),
       restarts: this.#failures,
       folder: this.#context.folder,
       config,
@@ -127,9 +144,10 @@ export class SupervisedVm {
     };
   }
 
-  /** Takes effect at the next start. */
-  redefine(definition: Definition): void {
+  /** Takes effect at the next start, which a `problem` with the definition prevents. */
+  redefine(definition: Definition, problem?: string): void {
     this.#definition = definition;
+    this.#problem = problem;
   }
 
   /**
@@ -139,6 +157,7 @@ export class SupervisedVm {
   async start({ paused = false }: { readonly paused?: boolean } = {}): Promise<void> {
     if (this.alive)
       throw new VmmError(`The VM ${this.#definition.name} is ${this.#state}`, { kind: 'conflict' });
+    this.#checkDefinition();
     clearTimeout(this.#timer);
     this.#failures = 0;
     this.#context.setWanted(true);
@@ -171,18 +190,39 @@ export class SupervisedVm {
     this.#kill('it did not end in time');
     if (!(await this.#gone(END_MS))) {
       throw new VmmError(
-        `The process ${this.#pid} of ${this.#definition.name} does not end, though it was killed`,
+        `The process ${this.pid} of ${this.#definition.name} does not end, though it was killed`,
       );
     }
   }
 
   /** Takes a process over that is there already. Resolves when that is decided. */
   async adopt(): Promise<void> {
-    const pid = processOf(this.#context.folder);
-    if (pid === undefined) return;
-    this.#pid = pid;
-    this.#startedAt ??= Date.now();
+    const process = processOf(this.#context.folder);
+    if (process === undefined) return this.#findEnd();
+    this.#process = process;
     await this.#reconnect();
+  }
+
+  /** Without a process: how it ended, if it ran while nobody looked. */
+  #findEnd(): void {
+    const wanted = this.#context.wanted();
+    const exit = readExit(this.#context.folder) ?? (wanted ? { reason: 'killed' as const } : undefined);
+    if (exit === undefined) return;
+    this.#lastExit = exit;
+    this.#reason = this.#reasonOfEnd(exit);
+    this.#state = hasFailed(exit) ? 'failed' : 'stopped';
+    if (!wanted || this.#problem !== undefined) return;
+    if (!this.#startsAgainAfter(hasFailed(exit))) this.#context.setWanted(false);
+    this.#tellEnd(exit);
+  }
+
+  /** @throws VmmError if the definition, as it is now, cannot be read */
+  #checkDefinition(): void {
+    this.#context.reload();
+    if (this.#problem === undefined) return;
+    throw new VmmError(`The definition of the VM ${this.#definition.name} is broken: ${this.#problem}`, {
+      kind: 'conflict',
+    });
   }
 
   /** Lets go of the process, which lives on. */
@@ -197,7 +237,7 @@ export class SupervisedVm {
     this.#stopping = false;
     this.#lastError = undefined;
     this.#lastExit = undefined;
-    this.#startedAt = Date.now();
+    this.#run = new Stopwatch();
     try {
       await this.#attachStarting(await this.#launch(paused));
     } catch (error) {
@@ -209,10 +249,11 @@ export class SupervisedVm {
 
   async #launch(paused: boolean): Promise<Child> {
     try {
+      forgetExit(this.#context.folder);
       const child = await this.#context.startChild(paused);
-      this.#pid = child.pid;
+      this.#process = child.process;
       if (this.#stopping) this.#kill('it was stopped while it started');
-      const problem = this.#context.limit(child.pid);
+      const problem = this.#context.limit(child.process.pid);
       if (problem !== undefined) this.#tell('warning', { message: problem });
       return child;
     } catch (error) {
@@ -259,7 +300,7 @@ export class SupervisedVm {
   #running(paused: boolean): void {
     if (!this.#stopping) this.#state = 'running';
     this.#begin(paused ? 'paused' : 'booted', paused);
-    this.#tell('started', { pid: String(this.#pid) });
+    this.#tell('started', { pid: String(this.pid) });
   }
 
   #begin(reason: StateReason | undefined, paused: boolean): void {
@@ -283,35 +324,39 @@ export class SupervisedVm {
   async #lost(child: Child): Promise<void> {
     if (this.#detached || this.#child !== child) return;
     this.#child = undefined;
-    if (await this.#processGone(this.#pid as number)) return this.#hasEnded();
+    if (await this.#processGone(this.#process as ProcessIdentity)) return this.#hasEnded();
     await this.#reconnect();
   }
 
   /** A process whose VM has ended needs a moment to go. */
-  async #processGone(pid: number): Promise<boolean> {
+  async #processGone(process: ProcessIdentity): Promise<boolean> {
     for (let waited = 0; waited < 1_000; waited += 20) {
-      if (!isAlive(pid)) return true;
+      if (!isAlive(process)) return true;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    return !isAlive(pid);
+    return !isAlive(process);
   }
 
   async #reconnect(): Promise<void> {
     try {
-      const { child, paused } = await watchFound(this.#context.folder, this.#pid as number);
+      const { child, paused, uptimeSeconds } = await watchFound(
+        this.#context.folder,
+        this.#process as ProcessIdentity,
+      );
       if (this.#detached) return child.close();
       this.#child = child;
       if (!this.#stopping) this.#state = 'running';
       if (this.#runId === undefined) this.#begin(undefined, paused);
       this.#paused = paused;
+      this.#run ??= new Stopwatch(uptimeSeconds * 1000);
       child.hear(
         (message) => this.#hear(message),
         () => void this.#lost(child),
       );
-      this.#tell('adopted', { pid: String(this.#pid) });
+      this.#tell('adopted', { pid: String(this.pid) });
     } catch (error) {
       if (this.#detached) return;
-      if (!isAlive(this.#pid as number)) return this.#hasEnded();
+      if (!isAlive(this.#process as ProcessIdentity)) return this.#hasEnded();
       if (this.#state !== 'stopping') this.#state = 'unresponsive';
       this.#lastError = describeError(error);
       this.#timer = setTimeout(() => void this.#reconnect(), RECONNECT_MS);
@@ -320,19 +365,20 @@ export class SupervisedVm {
 
   #hasEnded(): void {
     const wasStarting = this.#state === 'starting';
-    const ranMs = Date.now() - (this.#startedAt ?? Date.now());
-    const exit = this.#lastExit ?? { reason: 'killed' as const };
+    const ranMs = this.#run?.elapsedMs ?? 0;
+    const exit = this.#lastExit ?? readExit(this.#context.folder) ?? { reason: 'killed' as const };
     this.#lastExit = exit;
-    this.#pid = undefined;
+    this.#process = undefined;
     this.#runId = undefined;
     this.#reason = this.#reasonOfEnd(exit);
-    const failed = wasStarting || !('code' in exit) || exit.code !== 0;
-    this.#afterEnd(failed, ranMs, () =>
-      this.#tell('stopped', {
-        reason: exit.reason,
-        ...('message' in exit && exit.message ? { message: exit.message } : {}),
-      }),
-    );
+    this.#afterEnd(wasStarting || hasFailed(exit), ranMs, () => this.#tellEnd(exit));
+  }
+
+  #tellEnd(exit: NonNullable<VmDescription['last_exit']>): void {
+    this.#tell('stopped', {
+      reason: exit.reason,
+      ...('message' in exit && exit.message ? { message: exit.message } : {}),
+    });
   }
 
   #reasonOfEnd(exit: NonNullable<VmDescription['last_exit']>): StateReason {
@@ -351,32 +397,42 @@ export class SupervisedVm {
     tell();
     if (delay === undefined) return;
     this.#tell('restarting', { after_ms: String(delay) });
-    this.#timer = setTimeout(() => {
-      // Told as an event; its end decides what comes next.
-      this.#start().catch(() => {});
-    }, delay);
+    this.#timer = setTimeout(() => this.#restart(), delay);
+  }
+
+  #restart(): void {
+    try {
+      this.#checkDefinition();
+    } catch (error) {
+      this.#state = 'failed';
+      this.#context.setWanted(false);
+      this.#tell('start-failed', { reason: describeError(error) });
+      return;
+    }
+    // Told as an event; its end decides what comes next.
+    this.#start().catch(() => {});
   }
 
   /** How long from now it is to be started again, in ms; undefined if it is not. */
   #nextStart(failed: boolean, ranMs: number): number | undefined {
-    const { when, max_retries: most } = this.#definition.policy.restart;
+    const { max_retries: most } = this.#definition.policy.restart;
     if (ranMs >= WELL_MS) this.#failures = 0;
-    const again = when === 'Always' || (when === 'OnFailure' && failed);
-    if (!again || (most > 0 && this.#failures >= most)) {
+    if (!this.#startsAgainAfter(failed) || (most > 0 && this.#failures >= most)) {
       this.#context.setWanted(false);
       return undefined;
     }
     return Math.min(BACK_OFF.firstMs * 2 ** this.#failures++, BACK_OFF.maxMs);
   }
 
+  #startsAgainAfter(failure: boolean): boolean {
+    const { when } = this.#definition.policy.restart;
+    return when === 'Always' || (when === 'OnFailure' && failure);
+  }
+
   #kill(reason: string): void {
-    if (this.#pid === undefined) return;
+    if (this.#process === undefined) return;
     this.#tell('killed', { reason });
-    try {
-      process.kill(this.#pid, 'SIGKILL');
-    } catch {
-      // It has gone meanwhile.
-    }
+    killProcess(this.#process);
   }
 
   /** True once there is no process, false after that time. */
@@ -403,8 +459,9 @@ export interface VmDescription {
   readonly paused?: true;
   readonly pid?: number;
   readonly started_at?: string;
+  readonly uptime_seconds?: number;
   readonly last_exit?: VmmExit | { readonly reason: 'killed' };
-  /** Why it could not start, or does not answer. */
+  /** Why it could not start, does not answer, or cannot be read. */
   readonly error?: string;
   readonly restarts: number;
   readonly folder: string;
@@ -412,13 +469,6 @@ export interface VmDescription {
   readonly policy: Definition['policy'];
 }
 
-/** A process that has ended and whose parent has not asked for its exit code (a zombie) counts as gone. */
-function isAlive(pid: number): boolean {
-  try {
-    // The state is behind the command's name, which may have anything in it (proc(5)).
-    const state = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.[0];
-    return state !== 'Z' && state !== 'X';
-  } catch {
-    return false;
-  }
+function hasFailed(exit: NonNullable<VmDescription['last_exit']>): boolean {
+  return !('code' in exit) || exit.code !== 0;
 }

@@ -2,12 +2,12 @@
 import { VmmError } from '../vmm/errors.ts';
 import { Children } from './children.ts';
 import { ControlGroups } from './controlGroups.ts';
-import { type Definition, readDefinition } from './definition.ts';
-import { DefinitionStore } from './definitionStore.ts';
+import { isName, readDefinition } from './definition.ts';
+import { DefinitionStore, type StoredDefinition } from './definitionStore.ts';
 import { EventHistory } from './eventHistory.ts';
 import { rotateLogs } from './logRotation.ts';
 import type { Places } from './places.ts';
-import { SupervisedVm, type VmDescription } from './supervisedVm.ts';
+import { SupervisedVm, type SupervisedVmContext, type VmDescription } from './supervisedVm.ts';
 
 export interface SupervisorOptions {
   readonly places: Places;
@@ -19,6 +19,8 @@ export interface SupervisorOptions {
 }
 
 const ROTATE_MS = 60_000;
+/** How long what was found in the folder is good for those who look at all VMs again and again. */
+const RESCAN_MS = 1_000;
 /** Starts at once, when the supervisor starts. */
 const STARTS_AT_ONCE = 4;
 
@@ -29,6 +31,9 @@ export class Supervisor {
   readonly #children: Children;
   readonly #groups = new ControlGroups();
   readonly #vms = new Map<string, SupervisedVm>();
+  /** Of the definitions as they were read, by name. */
+  readonly #versions = new Map<string, string | undefined>();
+  #scannedAt = 0;
   #lastRunId = 0;
   #rotation: ReturnType<typeof setInterval> | undefined;
 
@@ -41,9 +46,13 @@ export class Supervisor {
 
   /** Finds what runs already, and starts what is to run. Returns when everything is known, before the starts. @throws Error */
   async open(): Promise<void> {
-    const { definitions, broken } = this.#store.load();
-    for (const { name, reason } of broken) this.#options.warn(`The VM ${name} is left alone: ${reason}`);
-    for (const definition of definitions) this.#add(definition);
+    for (const name of this.#store.misnamed()) {
+      this.#options.warn(`The folder ${this.#store.folderOf(name)} is left alone: no VM can be called so`);
+    }
+    for (const name of this.#store.names()) {
+      const { problem } = this.#read(name);
+      if (problem !== undefined) this.#options.warn(`The definition of the VM ${name} is broken: ${problem}`);
+    }
     await Promise.all([...this.#vms.values()].map((vm) => vm.adopt()));
     await this.#children.listen();
     this.#rotation = setInterval(() => this.#rotate(), ROTATE_MS);
@@ -67,17 +76,20 @@ export class Supervisor {
     );
   }
 
-  /** By name. */
+  /** By name, as they were not longer ago than a second. */
   get vms(): ReadonlyMap<string, SupervisedVm> {
+    if (performance.now() - this.#scannedAt > RESCAN_MS) this.#rescan();
     return this.#vms;
   }
 
   list(): VmDescription[] {
+    this.#rescan();
     return [...this.#vms.values()].map((vm) => vm.describe()).sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** @throws VmmError `missing` */
   get(name: string): SupervisedVm {
+    if (isName(name)) this.#reload(name);
     const vm = this.#vms.get(name);
     if (vm === undefined) throw new VmmError(`There is no VM ${JSON.stringify(name)}`, { kind: 'missing' });
     return vm;
@@ -94,7 +106,7 @@ export class Supervisor {
       throw new VmmError(`There is a VM ${definition.name} already`, { kind: 'conflict' });
     }
     this.#store.add(definition);
-    const vm = this.#add(definition);
+    const vm = this.#add({ definition });
     this.events.add(definition.name, { source: 'supervisor', event: 'defined' });
     return vm.describe();
   }
@@ -102,9 +114,10 @@ export class Supervisor {
   /** Takes effect when the VM starts the next time. @throws ConfigError, VmmError */
   redefine(name: string, value: unknown): VmDescription {
     const vm = this.get(name);
-    const definition = readDefinition({ ...(value as object), name });
+    const definition = readDefinition({ ...(value as object), name }, vm.definition.policy.uuid);
     this.#store.replace(definition);
     vm.redefine(definition);
+    this.#versions.set(name, this.#store.version(name));
     this.events.add(name, { source: 'supervisor', event: 'redefined' });
     return vm.describe();
   }
@@ -119,21 +132,67 @@ export class Supervisor {
     // Whoever else waited for the stop, to start it again, may have been first.
     if (vm.goesOn) throw new VmmError(`The VM ${name} was started meanwhile`, { kind: 'conflict' });
     this.#store.remove(name);
+    this.#forget(name);
+  }
+
+  #forget(name: string): void {
     this.#vms.delete(name);
+    this.#versions.delete(name);
     this.#groups.remove(name);
     this.events.add(name, { source: 'supervisor', event: 'removed' });
   }
 
-  #add(definition: Definition): SupervisedVm {
+  /** Finds what people changed in the folder. What runs stays, whatever became of its definition. */
+  #rescan(): void {
+    this.#scannedAt = performance.now();
+    let names: Set<string>;
+    try {
+      names = new Set(this.#store.names());
+    } catch {
+      // The folder is out of reach for now: that is no reason to forget what was in it.
+      return;
+    }
+    for (const name of names) this.#reload(name);
+    for (const [name, vm] of this.#vms) if (!names.has(name) && !vm.goesOn) this.#forget(name);
+  }
+
+  /** Reads a definition that is new, or that somebody has changed. */
+  #reload(name: string): void {
+    const known = this.#vms.get(name);
+    const version = this.#store.version(name);
+    if (version === undefined || version === this.#versions.get(name)) return;
+    if (known === undefined) {
+      this.#read(name);
+      this.events.add(name, { source: 'supervisor', event: 'defined' });
+      return;
+    }
+    const { definition, problem } = this.#store.read(name);
+    this.#versions.set(name, version);
+    known.redefine(definition, problem);
+    this.events.add(name, { source: 'supervisor', event: 'redefined' });
+  }
+
+  /** Adds what a folder has. */
+  #read(name: string): StoredDefinition {
+    const stored = this.#store.read(name);
+    this.#add(stored);
+    return stored;
+  }
+
+  #add({ definition, problem }: StoredDefinition): SupervisedVm {
     const { name } = definition;
-    const vm: SupervisedVm = new SupervisedVm(definition, {
+    this.#versions.set(name, this.#store.version(name));
+    const context = {
       folder: this.#store.folderOf(name),
       nextRunId: () => ++this.#lastRunId,
-      startChild: (paused) => this.#children.start(name, paused),
-      limit: (pid) => this.#groups.apply(name, pid, vm.definition.policy.limits),
-      setWanted: (wanted) => this.#store.setWanted(name, wanted),
-      report: (event) => this.events.add(name, event),
-    });
+      startChild: (paused: boolean) => this.#children.start(name, paused),
+      limit: (pid: number) => this.#groups.apply(name, pid, vm.definition.policy.limits),
+      wanted: () => this.#store.wanted(name),
+      setWanted: (wanted: boolean) => this.#store.setWanted(name, wanted),
+      reload: () => this.#reload(name),
+      report: (event: Parameters<EventHistory['add']>[1]) => this.events.add(name, event),
+    } satisfies SupervisedVmContext;
+    const vm: SupervisedVm = new SupervisedVm(definition, context, problem);
     this.#vms.set(name, vm);
     return vm;
   }

@@ -3,8 +3,9 @@ import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
 import { expect, test } from 'vitest';
+import { VmhostClient } from '../../src/index.ts';
 import { Daemon } from './daemon.ts';
-import { PAYLOAD, RUNTIMES, request, Tsvmm, temporaryFolder, until } from './support.ts';
+import { PAYLOAD, RUNTIMES, request, settles, Tsvmm, temporaryFolder, until } from './support.ts';
 
 test.each(RUNTIMES)('a VM from its definition to its end, by hand (%s)', async (runtime) => {
   const daemon = new Daemon(runtime);
@@ -182,10 +183,29 @@ test('a killed supervisor loses no VM: the next one finds them, also those that 
   const stays = pidOf('stays');
   for (const name of ['ends', 'again']) process.kill(pidOf(name), 'SIGKILL');
   await daemon.start();
-  await expect.poll(() => daemon.list()).toEqual({ stays: 'running', ends: 'stopped', again: 'running' });
+  await expect.poll(() => daemon.list()).toEqual({ stays: 'running', ends: 'failed', again: 'running' });
   expect(pidOf('stays')).toBe(stays);
   await daemon.tsvmm('stop', '--force', 'stays', 'again');
   expect(daemon.processes()).toEqual([]);
+});
+
+test('a VM that powered off while no supervisor was there is not started again, and how long others run goes on', async () => {
+  const daemon = new Daemon();
+  await daemon.start();
+  await daemon.vm('off', 'run=power-button', '--restart', 'on-failure');
+  await daemon.vm('on', 'run=idle', '--restart', 'on-failure');
+  await expect.poll(() => daemon.tsvmm('logs', 'off')).toContain('waiting, event register');
+  const upOf = async (name: string) => JSON.parse(await daemon.tsvmm('inspect', name)).uptime_seconds;
+  await settles(async () => expect(await upOf('on')).toBeGreaterThanOrEqual(2));
+  await daemon.kill('SIGKILL');
+  const client = new VmhostClient(path.join(daemon.dir, 'vms/off/vmhost.sock'));
+  await client.stop(60);
+  await settles(async () => expect(await client.isAlive()).toBe(false));
+  await daemon.start();
+  expect(await daemon.list()).toEqual({ off: 'stopped', on: 'running' });
+  expect(JSON.parse(await daemon.tsvmm('inspect', 'off')).last_exit).toEqual({ reason: 'power-off', code: 0 });
+  expect(await upOf('on')).toBeGreaterThanOrEqual(2);
+  await daemon.tsvmm('rm', '-f', 'on');
 });
 
 test('SIGTERM leaves VMs alone; with --stop-vms it ends them; those with autostart come back', async () => {

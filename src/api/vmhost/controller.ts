@@ -6,6 +6,8 @@ export interface VmController {
   readonly state: Exclude<VmhostState, 'stopping'>;
   /** Its guest stands still until it is resumed. */
   readonly paused: boolean;
+  /** Since it came up. */
+  readonly uptimeSeconds: number;
   /** A port of the host's loopback address that leads to the guest's port 22; 0 where there is none. */
   readonly sshPort: number;
   /** What runs the VM. */

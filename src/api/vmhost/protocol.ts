@@ -23,6 +23,8 @@ export interface VmhostResponse {
   readonly state?: VmhostState;
   /** The VM is `running` as far as the protocol goes, and its guest stands still. Absent otherwise. */
   readonly paused?: true;
+  /** Since the VM came up; in the answer to `watch` only. */
+  readonly uptime_seconds?: number;
   /** A port of the host's loopback address that leads to the guest's port 22; absent where there is none. */
   readonly ssh_port?: number;
   /** What runs the VM. */

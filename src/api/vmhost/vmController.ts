@@ -28,9 +28,11 @@ export interface VmControllerOptions {
   readonly log?: (line: string) => void;
 }
 
+/** @param bootedAt when the VM came up, by `performance.now()` */
 export function vmController(
   vm: ControllableVm,
   { sshPort = 0, log = () => {} }: VmControllerOptions = {},
+  bootedAt = performance.now(),
 ): VmController {
   return {
     get state() {
@@ -38,6 +40,9 @@ export function vmController(
     },
     get paused() {
       return vm.state === 'paused';
+    },
+    get uptimeSeconds() {
+      return (performance.now() - bootedAt) / 1000;
     },
     sshPort,
     backend: BACKEND,

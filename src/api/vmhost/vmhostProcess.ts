@@ -3,10 +3,11 @@ import { EventEmitter } from 'node:events';
 import { keepIgnoredSignals, onSignal } from '../../host/signals.ts';
 import type { NativeAddon } from '../../native.ts';
 import { describeError } from '../../vmm/errors.ts';
-import type { VmmEvent } from '../../vmm/events.ts';
+import type { VmmEvent, VmmExit } from '../../vmm/events.ts';
 import { Vmm } from '../../vmm/vmm.ts';
 import type { RestServer } from '../rest/server.ts';
 import { claimSocket, type SocketClaim } from '../rest/socketClaim.ts';
+import { ExitRecord } from './exitRecord.ts';
 import type { Log } from './log.ts';
 import { provisionGuest } from './provision.ts';
 import { serveClaimed, type VmhostService } from './serve.ts';
@@ -33,6 +34,7 @@ export class VmhostProcess {
   readonly #events = new EventEmitter<{ event: [VmmEvent] }>();
   #rest: RestServer | undefined;
   #service: VmhostService | undefined;
+  #record: ExitRecord | undefined;
 
   constructor(native: NativeAddon, options: VmhostProcessOptions) {
     this.#native = native;
@@ -79,6 +81,7 @@ export class VmhostProcess {
     }
     const exit = await this.#vmm.exited;
     this.#log(`the VM ended: ${exit.reason}${exit.message === undefined ? '' : `: ${exit.message}`}`);
+    this.#keepExit(exit);
     this.#options.link?.send({ exit });
     await Promise.all([this.#rest?.close(), this.#service?.close(), this.#options.link?.close()]);
     if (exit.incomplete) {
@@ -97,18 +100,28 @@ export class VmhostProcess {
     process.chdir(vmDir);
     await this.#vmm.create(folder.config);
     await this.#vmm.boot(paused);
+    const bootedAt = performance.now();
     log(paused ? 'the VM is there, paused' : 'the VM runs');
+    this.#record = new ExitRecord(vmDir);
     await this.#serveRest();
     await this.#provision(folder);
     // Who hears that it runs may ask it to stop in the next moment.
-    if (this.#vmm.state !== 'none') await this.#serve(claim, folder);
+    if (this.#vmm.state !== 'none') await this.#serve(claim, folder, bootedAt);
     link?.send({ ok: true, state: 'running', ...(this.#vmm.state === 'paused' && { paused: true }) });
   }
 
-  async #serve(claim: SocketClaim, folder: VmFolder): Promise<void> {
+  #keepExit(exit: VmmExit): void {
+    try {
+      this.#record?.write(exit);
+    } catch (error) {
+      this.#log(`how it ended cannot be written down: ${describeError(error)}`);
+    }
+  }
+
+  async #serve(claim: SocketClaim, folder: VmFolder, bootedAt: number): Promise<void> {
     const { vmDir, log } = this.#options;
     const sshPort = folder.daemon?.state.sshPort ?? 0;
-    const controller = vmController(this.#controllable(), { sshPort, log });
+    const controller = vmController(this.#controllable(), { sshPort, log }, bootedAt);
     this.#service = await serveClaimed(claim, controller, `${vmDir}/vmhost.pid`, { log });
     log(`serving ${vmDir}/vmhost.sock`);
   }

@@ -330,7 +330,7 @@ async function list({ client, values }: Call): Promise<number> {
   const rows = chosen.map((vm) => [
     vm.name,
     vm.paused ? 'paused' : vm.state,
-    vm.started_at === undefined ? '-' : humanDuration(Date.now() - Date.parse(vm.started_at)),
+    vm.uptime_seconds === undefined ? '-' : humanDuration(vm.uptime_seconds * 1000),
     String(vm.config.cpus?.boot_vcpus ?? 1),
     humanBytes(vm.config.memory?.size ?? DEFAULT_MEMORY_SIZE),
     vm.pid === undefined ? '-' : String(vm.pid),

@@ -13,15 +13,15 @@ beforeEach(() => {
 
 const definition = (name: string, policy: object = {}) =>
   readDefinition({ name, config: { payload: { kernel: '/k' } }, policy });
-const names = () => new DefinitionStore(root).load().definitions.map(({ name }) => name);
+const names = () => new DefinitionStore(root).names();
+const read = (name: string) => new DefinitionStore(root).read(name);
 
 test('what is added is there for the next process, private to the user', () => {
   const store = new DefinitionStore(root);
   const one = definition('one', { autostart: true, restart: { when: 'OnFailure', max_retries: 3 } });
   store.add(one);
-  const { definitions, broken } = new DefinitionStore(root).load();
-  expect(broken).toEqual([]);
-  expect(definitions).toEqual([one]);
+  expect(names()).toEqual(['one']);
+  expect(read('one')).toEqual({ definition: one });
   expect(fs.statSync(store.folderOf('one')).mode & 0o777).toBe(0o700);
   expect(fs.statSync(`${store.folderOf('one')}/vm.json`).mode & 0o777).toBe(0o600);
 });
@@ -30,27 +30,61 @@ test('a folder that somebody made by hand is a definition with the default polic
   fs.mkdirSync(`${root}/vms/hand`, { recursive: true });
   fs.writeFileSync(`${root}/vms/hand/vm.json`, '{"payload":{"kernel":"/k"}}');
   fs.mkdirSync(`${root}/vms/other`);
-  const [hand] = new DefinitionStore(root).load().definitions;
-  const uuid = hand?.policy.uuid;
+  expect(names()).toEqual(['hand']);
+  const hand = read('hand').definition;
+  const { uuid } = hand.policy;
   expect(uuid).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$/);
   expect(hand).toEqual(definition('hand', { uuid }));
-  expect(new DefinitionStore(root).load().definitions[0]?.policy.uuid).toBe(uuid);
+  expect(read('hand').definition.policy.uuid).toBe(uuid);
 });
 
-test('a definition that cannot be read is named, left alone, and hides no other', () => {
+test('a definition that cannot be read is named with the reason, left alone, and hides no other', () => {
   const store = new DefinitionStore(root);
   store.add(definition('good'));
-  store.add(definition('bad'));
+  store.add(definition('bad', { autostart: true }));
   fs.writeFileSync(`${store.folderOf('bad')}/vm.json`, '{"payload"');
+  store.add(definition('schema'));
+  fs.writeFileSync(`${store.folderOf('schema')}/vm.json`, '{"cpus":5}');
   store.add(definition('policy'));
   fs.writeFileSync(`${store.folderOf('policy')}/policy.json`, '{"autostart":"maybe"}');
-  const { definitions, broken } = new DefinitionStore(root).load();
-  expect(definitions.map(({ name }) => name)).toEqual(['good']);
-  expect(broken).toEqual([
-    { name: 'bad', reason: expect.stringMatching(/Cannot read .*bad\/vm.json: /) },
-    { name: 'policy', reason: expect.stringMatching(/policy.json.autostart: invalid type/) },
-  ]);
+  expect(names().sort()).toEqual(['bad', 'good', 'policy', 'schema']);
+  expect(read('good').problem).toBeUndefined();
+  expect(read('bad')).toMatchObject({
+    definition: { name: 'bad', config: {}, policy: { autostart: true } },
+    problem: expect.stringMatching(/Cannot read .*bad\/vm.json: /),
+  });
+  expect(read('schema').problem).toMatch(/vm.json.cpus: invalid type/);
+  expect(read('policy')).toMatchObject({
+    definition: { config: { payload: { kernel: '/k' } }, policy: { autostart: false } },
+    problem: expect.stringMatching(/policy.json.autostart: invalid type/),
+  });
   expect(fs.readFileSync(`${store.folderOf('bad')}/vm.json`, 'utf8')).toBe('{"payload"');
+});
+
+test('a folder that no VM can be called as, and one with nothing but a process', () => {
+  const store = new DefinitionStore(root);
+  for (const name of ['my vm', 'bare']) fs.mkdirSync(`${root}/vms/${name}`);
+  fs.writeFileSync(`${root}/vms/my vm/vm.json`, '{}');
+  fs.writeFileSync(`${root}/vms/bare/vmhost.pid`, '1');
+  expect(store.misnamed()).toEqual(['my vm']);
+  expect(store.names()).toEqual(['bare']);
+  expect(store.read('bare').problem).toMatch(/ENOENT/);
+});
+
+test('whatever changes a definition changes its version', () => {
+  const store = new DefinitionStore(root);
+  const one = definition('one');
+  store.add(one);
+  const first = store.version('one');
+  expect(store.version('one')).toBe(first);
+  fs.writeFileSync(`${store.folderOf('one')}/serial.log`, 'x');
+  expect(store.version('one')).toBe(first);
+  store.replace(one);
+  const second = store.version('one');
+  expect(second).not.toBe(first);
+  fs.appendFileSync(`${store.folderOf('one')}/policy.json`, ' ');
+  expect(store.version('one')).not.toBe(second);
+  expect(store.version('none')).toBeUndefined();
 });
 
 test('what a killed process had not finished adding or removing is gone', () => {
@@ -72,7 +106,7 @@ test('a definition is replaced and removed', () => {
     policy: { autostart: true },
   });
   store.replace(changed);
-  expect(new DefinitionStore(root).load().definitions).toEqual([changed]);
+  expect(read('one')).toEqual({ definition: changed });
   store.remove('one');
   expect(names()).toEqual([]);
   expect(fs.readdirSync(`${root}/vms`)).toEqual([]);

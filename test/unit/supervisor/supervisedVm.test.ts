@@ -6,6 +6,7 @@ import path from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { Child } from '../../../src/supervisor/children.ts';
 import { readDefinition } from '../../../src/supervisor/definition.ts';
+import { identify } from '../../../src/supervisor/processIdentity.ts';
 import { SupervisedVm } from '../../../src/supervisor/supervisedVm.ts';
 
 interface Fake {
@@ -34,12 +35,14 @@ function fake(policy: object = {}, ready: Promise<unknown> = Promise.resolve()):
       await ready;
       const process = spawn('sleep', ['600'], { stdio: 'ignore' });
       processes.push(process);
-      const child = new Child(process.pid as number, new net.Socket());
+      const child = new Child(identify(process.pid as number), new net.Socket());
       process.once('exit', () => child.lost());
       children.push(child);
       return child;
     },
     limit: () => undefined,
+    wanted: () => false,
+    reload: () => {},
     setWanted: (wanted) => events.push(`wanted ${wanted}`),
     report: ({ event, properties }) => {
       states.push(`${event}: ${vm.goesOn}`);

@@ -121,7 +121,7 @@ function watch(socketPath: string): { lines: unknown[]; socket: net.Socket; clos
 test('a watcher hears what happens to the VM, and at last how it ended', async () => {
   const { socketPath, controller } = await serve();
   const { lines, closed } = watch(socketPath);
-  await vi.waitFor(() => expect(lines).toEqual([{ ok: true, state: 'running' }]));
+  await vi.waitFor(() => expect(lines).toEqual([{ ok: true, state: 'running', uptime_seconds: 5 }]));
   for (const tell of controller.watchers) tell({ source: 'vm', event: 'paused' });
   await vi.waitFor(() => expect(lines[1]).toEqual({ event: { source: 'vm', event: 'paused' } }));
   controller.end();

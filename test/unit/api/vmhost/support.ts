@@ -18,6 +18,7 @@ export function temporaryFolder(): string {
 /** Stops that it was asked for, and its end in the test's hand. */
 export class FakeController implements VmController {
   paused = false;
+  uptimeSeconds = 5;
   state: VmController['state'] = 'running';
   sshPort = 0;
   backend = 'tsvmm';

@@ -1,0 +1,109 @@
+/** All VMs of a folder, where people change what is in it. */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { beforeEach, expect, onTestFinished, test } from 'vitest';
+import { Supervisor } from '../../../src/supervisor/supervisor.ts';
+
+let root: string;
+let warnings: string[];
+beforeEach(() => {
+  root = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-supervisor-'));
+  warnings = [];
+  onTestFinished(() => fs.rmSync(root, { recursive: true, force: true }));
+});
+
+async function open(): Promise<Supervisor> {
+  const places = { root, apiSocket: `${root}/tsvmmd.sock`, childSocket: `${root}/children.sock` };
+  const warn = (message: string) => void warnings.push(message);
+  const supervisor = new Supervisor({ places, launcher: '/bin/false', poolSize: 0, warn });
+  await supervisor.open();
+  onTestFinished(() => supervisor.close());
+  return supervisor;
+}
+
+const config = { payload: { kernel: '/k' } };
+const file = (name: string, which: string) => `${root}/vms/${name}/${which}`;
+const states = (supervisor: Supervisor) =>
+  Object.fromEntries(supervisor.list().map(({ name, state }) => [name, state]));
+
+test('what is changed by hand is what is listed, and what is started', async () => {
+  const supervisor = await open();
+  supervisor.define({ name: 'one', config });
+  const { uuid } = supervisor.get('one').definition.policy;
+  fs.writeFileSync(file('one', 'vm.json'), '{"payload":{"kernel":"/other"}}');
+  expect(supervisor.get('one').definition.config).toEqual({ payload: { kernel: '/other' } });
+  fs.writeFileSync(file('one', 'policy.json'), JSON.stringify({ uuid, autostart: true }));
+  expect(supervisor.list()[0]?.policy).toMatchObject({ uuid, autostart: true });
+  fs.cpSync(`${root}/vms/one`, `${root}/vms/two`, { recursive: true });
+  expect(states(supervisor)).toEqual({ one: 'stopped', two: 'stopped' });
+  fs.rmSync(`${root}/vms/one`, { recursive: true });
+  expect(states(supervisor)).toEqual({ two: 'stopped' });
+  expect(supervisor.events.after(0).map(({ vm, event }) => `${vm} ${event}`)).toEqual([
+    'one defined',
+    'one redefined',
+    'one redefined',
+    'two defined',
+    'one removed',
+  ]);
+});
+
+test('a broken definition is listed with its reason, cannot start, and can be repaired or removed', async () => {
+  const first = await open();
+  for (const name of ['hand', 'api', 'gone']) first.define({ name, config, policy: { autostart: true } });
+  first.close();
+  for (const name of ['hand', 'api', 'gone']) fs.writeFileSync(file(name, 'vm.json'), '{"payload"');
+  const supervisor = await open();
+  expect(warnings).toHaveLength(3);
+  expect(states(supervisor)).toEqual({ hand: 'broken', api: 'broken', gone: 'broken' });
+  expect(supervisor.get('hand').describe().error).toMatch(/Cannot read .*hand\/vm.json/);
+  await expect(supervisor.get('hand').start()).rejects.toMatchObject({
+    kind: 'conflict',
+    message: expect.stringMatching(/^The definition of the VM hand is broken: Cannot read /),
+  });
+  fs.writeFileSync(file('hand', 'vm.json'), JSON.stringify(config));
+  supervisor.redefine('api', { config });
+  await supervisor.remove('gone', false);
+  expect(states(supervisor)).toMatchObject({ hand: expect.stringMatching(/stopped|failed/) });
+  expect(supervisor.get('api').state).not.toBe('broken');
+  expect(fs.existsSync(`${root}/vms/gone`)).toBe(false);
+});
+
+test('a definition that is replaced keeps its UUID, unless it is given another', async () => {
+  const supervisor = await open();
+  const { uuid } = supervisor.define({ name: 'one', config }).policy;
+  expect(supervisor.redefine('one', { config }).policy.uuid).toBe(uuid);
+  const other = '11111111-2222-3333-4444-555555555555';
+  expect(supervisor.redefine('one', { config, policy: { uuid: other } }).policy.uuid).toBe(other);
+});
+
+test('a folder that is out of reach for a while forgets no VM', async () => {
+  const supervisor = await open();
+  supervisor.define({ name: 'one', config });
+  fs.renameSync(`${root}/vms`, `${root}/away`);
+  expect(states(supervisor)).toEqual({ one: 'stopped' });
+  fs.renameSync(`${root}/away`, `${root}/vms`);
+  expect(states(supervisor)).toEqual({ one: 'stopped' });
+});
+
+test.each([
+  ['Never', { reason: 'power-off', code: 0 }, 'stopped', false],
+  ['OnFailure', { reason: 'power-off', code: 0 }, 'stopped', false],
+  ['OnFailure', { reason: 'vcpu-error', code: 1, message: 'x' }, 'started', true],
+  ['OnFailure', undefined, 'started', true],
+  ['Always', { reason: 'power-off', code: 0 }, 'started', true],
+  ['Never', undefined, 'failed', false],
+])('a VM under %s that ended with %j while nobody looked is %s', async (when, exit, outcome, again) => {
+  const first = await open();
+  first.define({ name: 'one', config, policy: { restart: { when } } });
+  first.close();
+  fs.writeFileSync(file('one', 'wanted'), '');
+  if (exit) fs.writeFileSync(file('one', 'exit.json'), JSON.stringify(exit));
+  const supervisor = await open();
+  const told = supervisor.events.after(0).map(({ event, properties }) => `${event} ${properties?.reason}`);
+  expect(told[0]).toBe(`stopped ${exit?.reason ?? 'killed'}`);
+  const { state, last_exit } = supervisor.get('one').describe();
+  if (again) expect(['starting', 'waiting']).toContain(state);
+  else expect({ state, last_exit }).toEqual({ state: outcome, last_exit: exit ?? { reason: 'killed' } });
+  expect(fs.existsSync(file('one', 'wanted'))).toBe(again);
+});
