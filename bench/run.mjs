@@ -17,6 +17,7 @@ const BENCHMARKS = {
   linux: async (options) => (await import('./linux/linux.mjs')).benchLinux(options),
   net: async (options) => (await import('./io/bench.mjs')).benchIo('net', options),
   start: async (options) => (await import('./start/start.mjs')).benchStart(options),
+  supervisor: async (options) => (await import('./supervisor/supervisor.mjs')).benchSupervisor(options),
   vsock: async (options) => (await import('./io/bench.mjs')).benchIo('vsock', options),
 };
 

@@ -475,6 +475,8 @@ export interface NativeAddon {
    * only if a reader is slow. What can never be written (no reader any more, a full disk) counts as taken.
    */
   writeNow(fd: number, bytes: Uint8Array): number;
+  /** Sends one datagram to a UNIX socket's path, or to an abstract name behind an `@`. Throws EAGAIN where it would have to wait. */
+  sendDatagram(address: string, bytes: Uint8Array): void;
   /** Up to 256 bytes that nobody can guess. */
   randomBytes(length: number): Uint8Array;
   /**

@@ -31,7 +31,8 @@ export const USAGE = `usage: npm run bench -- [NAME...] [OPTION...]
 names     start   starting, ending, idling                       boot     a stock guest, counted in instructions
           blk     disks: reads, writes, latencies                net      frames through a tap device
           vsock   streams to and from a UNIX socket on the host  linux    a stock guest's disk, counted in instructions
-          api     answers of the control socket                  all of them if none is named
+          api     answers of the control socket                  supervisor  many VMs under tsvmmd
+          all of them if none is named
 
 options   --peer NAME=PATH   firecracker, cloud-hypervisor, or baseline (another checkout's bin/tsvmm)
           --peers LIST       only these take part beside tsvmm: qemu and names of --peer; none: tsvmm alone
@@ -39,7 +40,7 @@ options   --peer NAME=PATH   firecracker, cloud-hypervisor, or baseline (another
           --list             blk, net, vsock: name the cases and end
           --rounds N         how often every contender has its turn
           --set KEY=VALUE    blk, net, vsock: another value for an option of the measuring guest (ms=1000, depth=8);
-                             api: ms=1000, how long each load lasts
+                             api: ms=1000, how long each load lasts; supervisor: vms=500, busy=200
           --device OPTIONS   blk, net, vsock: appended to tsvmm's --disk, --net or --vsock (queue_size=256)
           --image-mib N      blk: size of disk images, 256 unless given
           --folder FOLDER    blk: where disk images go, the system's temporary folder otherwise

@@ -12,6 +12,7 @@
 #include "addon/machine_handle.h"
 #include "addon/stream_server_handle.h"
 #include "core/host_output.h"
+#include "host/datagram.h"
 #include "host/files.h"
 #include "host/listening_socket.h"
 #include "host/network.h"
@@ -396,6 +397,11 @@ Napi::Value write_now_function(Arguments info) {
   return Napi::Number::New(info.Env(), static_cast<double>(taken));
 }
 
+Napi::Value send_datagram_function(Arguments info) {
+  send_datagram(to_string(info[0], "address"), to_bytes(info[1], "bytes"));
+  return info.Env().Undefined();
+}
+
 Napi::Value open_tap_function(Arguments info) {
   const Napi::Env env = info.Env();
   const auto queues = static_cast<unsigned>(to_uint(info[1], "queues", UINT16_MAX));
@@ -536,6 +542,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<read_at_function>(exports, "readAt");
   add<set_file_size_function>(exports, "setFileSize");
   add<write_now_function>(exports, "writeNow");
+  add<send_datagram_function>(exports, "sendDatagram");
   add<exit_at_once>(exports, "exitAtOnce");
   add<random_bytes_function>(exports, "randomBytes");
   return exports;

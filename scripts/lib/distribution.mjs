@@ -18,6 +18,17 @@ const COMPLETIONS = /** @type {const} */ ({
   fish: 'share/fish/vendor_completions.d/tsvmm.fish',
 });
 
+/** Service managers that tsvmmd has units for, and what starts it with them. */
+const SUPERVISOR_TARGETS = /** @type {const} */ ({ system: 'multi-user.target', user: 'default.target' });
+
+export const SUPERVISOR_SOCKETS = ['tsvmmd.socket', 'tsvmmd-libvirt.socket', 'tsvmmd-libvirt-ro.socket'];
+
+/** @param {string} target what starts it */
+export function supervisorUnit(target) {
+  const source = fs.readFileSync(path.join(SOURCES, 'tsvmmd.service'), 'utf8');
+  return source.replace('@WANTED_BY@', target);
+}
+
 /** Where the tarball goes; its one folder is to be unpacked into a prefix such as /usr/local. */
 export const DISTRIBUTION_TARBALL = path.join(BUILD, `tsvmm-linux-${process.arch}.tar.gz`);
 
@@ -49,6 +60,13 @@ async function fillPrefix(prefix) {
   put('lib/tsvmm/tsvmm', EXECUTABLE, 0o755);
   put('lib/tsvmm/tsvmm.node', ADDON);
   put('lib/systemd/system/tsvmm@.service', path.join(SOURCES, 'tsvmm@.service'));
+  for (const [manager, target] of Object.entries(SUPERVISOR_TARGETS)) {
+    const folder = path.join(prefix, 'lib/systemd', manager);
+    write(path.join(folder, 'tsvmmd.service'), supervisorUnit(target));
+    for (const name of SUPERVISOR_SOCKETS) {
+      write(path.join(folder, name), fs.readFileSync(path.join(SOURCES, name)));
+    }
+  }
   put('share/doc/tsvmm/example.conf', path.join(SOURCES, 'example.conf'));
   for (const name of ['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md']) {
     put(`share/doc/tsvmm/${name}`, path.join(ROOT, name));

@@ -1,16 +1,19 @@
 /** `tsvmmd`: the supervisor as a process. */
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
-import type { Server } from 'node:http';
+import { accessSync, constants, mkdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import type { TlsOptions } from '../api/libvirt/tls.ts';
 import { claimSocket } from '../api/rest/socketClaim.ts';
 import { UsageError } from '../cli/usageError.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
-import { loadNative } from '../native.ts';
+import { loadNative, type NativeAddon } from '../native.ts';
+import { VmmError } from '../vmm/errors.ts';
+import { claimSocketPath } from '../vmm/listeningSocket.ts';
 import { createApiServer } from './httpApi.ts';
+import { listenAtPath, listenOnDescriptor } from './httpListener.ts';
 import { findLauncher } from './launcher.ts';
-import { type Places, supervisorPlaces } from './places.ts';
+import { API_SOCKET_NAME, type Places, supervisorPlaces } from './places.ts';
+import { type ServiceManager, serviceManager } from './service.ts';
 import { Supervisor } from './supervisor.ts';
 
 const DEFAULT_POOL = 1;
@@ -44,17 +47,48 @@ export async function supervisorCommand(args: readonly string[]): Promise<number
     return 0;
   }
   process.umask(0o077);
+  const native = loadNative();
+  const service = serviceManager(native, process.env, say);
   const places = supervisorPlaces(options.dir, process.env);
-  for (const folder of [places.root, dirname(places.apiSocket)])
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-  // Also what makes this the only supervisor of its folder.
-  const claim = claimSocket(loadNative(), { path: places.apiSocket });
+  for (const folder of [places.root, dirname(places.apiSocket)]) makeFolder(folder);
+  const claims = [claimFolder(native, places)];
   process.on('exit', () => {
-    // First, because the claim is what keeps the next process from the path.
-    rmSync(places.apiSocket, { force: true });
-    claim.release();
+    for (const claim of claims) claim();
   });
-  return runSupervisor(places, options);
+  if (!service.sockets.has(API_SOCKET_NAME)) {
+    const claim = claimSocket(native, { path: places.apiSocket });
+    claims.push(() => {
+      // First, because the claim is what keeps the next process from the path.
+      rmSync(places.apiSocket, { force: true });
+      claim.release();
+    });
+  }
+  return runSupervisor(places, options, service);
+}
+
+function say(message: string): void {
+  process.stderr.write(`tsvmmd: ${message}\n`);
+}
+
+/** @throws VmmError */
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    accessSync(path, constants.W_OK);
+  } catch (error) {
+    throw new VmmError(`Cannot keep anything in ${path}`, { cause: error });
+  }
+}
+
+/** Makes this the only supervisor of the folder. @returns gives it back @throws VmmError */
+function claimFolder(native: NativeAddon, { root, childSocket }: Places): () => void {
+  try {
+    return claimSocketPath(native, childSocket).close;
+  } catch (error) {
+    if ((error as { code?: string }).code === 'ERR_TSVMM_SOCKET_LOCKED')
+      throw new VmmError(`Another tsvmmd looks after ${root}`, { cause: error });
+    throw new VmmError(`Cannot keep anything in ${root}`, { cause: error });
+  }
 }
 
 interface SupervisorCommandOptions {
@@ -68,8 +102,8 @@ interface SupervisorCommandOptions {
 async function runSupervisor(
   places: Places,
   { pool, stopVms, tls }: SupervisorCommandOptions,
+  service: ServiceManager,
 ): Promise<number> {
-  const say = (message: string) => void process.stderr.write(`tsvmmd: ${message}\n`);
   const supervisor = new Supervisor({ places, launcher: findLauncher(), poolSize: pool, warn: say });
   const asked = new Promise<void>((resolve) => {
     keepIgnoredSignals();
@@ -78,33 +112,27 @@ async function runSupervisor(
   });
   await supervisor.open();
   const server = createApiServer(supervisor);
-  await listenAt(server, places.apiSocket);
+  const fd = service.sockets.get(API_SOCKET_NAME);
+  const listener = await (fd === undefined
+    ? listenAtPath(server, places.apiSocket)
+    : listenOnDescriptor(server, fd));
   const { serveLibvirt } = await import('../api/libvirt/server.ts');
   const libvirt = await serveLibvirt(supervisor, {
     folder: dirname(places.apiSocket),
+    sockets: service.sockets,
     tls: tls && { ...tls, folder: tls.folder ?? `${places.root}/pki` },
     warn: say,
   });
   say(`serving ${places.apiSocket}`);
+  service.ready();
   await asked;
-  server.close();
+  service.stopping();
+  listener.close();
   libvirt.close();
   if (stopVms) await supervisor.stopAll();
   supervisor.close();
-  server.closeAllConnections();
+  listener.closeAllConnections();
   return 0;
-}
-
-/**
- * By its path, because Bun's HTTP server takes no descriptor. The path is this process's by its claim, in a folder that is the
- * user's alone.
- */
-async function listenAt(server: Server, path: string): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, resolve);
-  });
-  chmodSync(path, 0o600);
 }
 
 /** Undefined if help is asked for. */

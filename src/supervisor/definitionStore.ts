@@ -93,7 +93,10 @@ export class DefinitionStore {
     const config = attempt(() => this.#readConfig(name), {});
     const given = attempt(() => this.#readPolicy(name), readPolicy({}, 'policy.json'));
     const policy = { uuid: uuidOf(this.folderOf(name)), ...given };
-    return { definition: { name, config, policy }, ...(problems.length > 0 && { problem: problems.join('; ') }) };
+    return {
+      definition: { name, config, policy },
+      ...(problems.length > 0 && { problem: problems.join('; ') }),
+    };
   }
 
   /** Adds a definition. On the disk when it returns. @throws VmmError with nothing added */

@@ -2,12 +2,15 @@
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 
+/** Also what a service manager calls it that hands it over. */
+export const API_SOCKET_NAME = 'tsvmmd.sock';
+
 export interface Places {
   /** Everything else is below it; a VM's folder is `vms/NAME`. */
   readonly root: string;
   /** For programs and the command line. */
   readonly apiSocket: string;
-  /** For the processes of VMs, which report here. */
+  /** For the processes of VMs, which report here. Its lock makes a supervisor the only one of the folder. */
   readonly childSocket: string;
 }
 
@@ -25,5 +28,5 @@ export function supervisorPlaces(dir: string | undefined, environment: NodeJS.Pr
 }
 
 function below(root: string, runtime: string): Places {
-  return { root, apiSocket: `${runtime}/tsvmmd.sock`, childSocket: `${runtime}/children.sock` };
+  return { root, apiSocket: `${runtime}/${API_SOCKET_NAME}`, childSocket: `${root}/children.sock` };
 }

@@ -51,17 +51,7 @@ export class Daemon {
 
   /** Processes of VMs, and of the pool. */
   processes(): number[] {
-    return fs
-      .readdirSync('/proc')
-      .map(Number)
-      .filter((pid) => {
-        try {
-          const words = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-          return words.includes('vmhost') && words.includes(this.dir);
-        } catch {
-          return false;
-        }
-      });
+    return processesOf(this.dir);
   }
 
   /** A command of a person; its standard output. */
@@ -88,4 +78,19 @@ export class Daemon {
     const all = JSON.parse(await this.tsvmm('ps', '-a', '--json')) as VmDescription[];
     return Object.fromEntries(all.map((vm) => [vm.name, vm.state]));
   }
+}
+
+/** Processes of VMs, and of a pool, below a supervisor's folder. */
+export function processesOf(dir: string): number[] {
+  return fs
+    .readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const words = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+        return words.includes('vmhost') && words.includes(dir);
+      } catch {
+        return false;
+      }
+    });
 }

@@ -1,11 +1,13 @@
 /** `tsvmmd` and the commands that talk to it, with payload guests. */
+import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
+import net from 'node:net';
 import path from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { VmhostClient } from '../../src/index.ts';
-import { Daemon } from './daemon.ts';
-import { PAYLOAD, RUNTIMES, request, settles, Tsvmm, temporaryFolder, until } from './support.ts';
+import { Daemon, processesOf } from './daemon.ts';
+import { PAYLOAD, ROOT, RUNTIMES, request, settles, Tsvmm, temporaryFolder, until } from './support.ts';
 
 test.each(RUNTIMES)('a VM from its definition to its end, by hand (%s)', async (runtime) => {
   const daemon = new Daemon(runtime);
@@ -165,7 +167,7 @@ test('what is wrong is said by name, and ends with a code', async () => {
   expect(await daemon.list()).toEqual({ x: 'failed' });
   const second = new Tsvmm(['supervisor', '--dir', daemon.dir]);
   expect((await second.exit()).code).toBe(1);
-  expect(second.stderr).toMatch(/tsvmmd.sock is in use/);
+  expect(second.stderr).toMatch(/Another tsvmmd looks after /);
   expect(await daemon.list()).toEqual({ x: 'failed' });
 });
 
@@ -203,7 +205,10 @@ test('a VM that powered off while no supervisor was there is not started again, 
   await settles(async () => expect(await client.isAlive()).toBe(false));
   await daemon.start();
   expect(await daemon.list()).toEqual({ off: 'stopped', on: 'running' });
-  expect(JSON.parse(await daemon.tsvmm('inspect', 'off')).last_exit).toEqual({ reason: 'power-off', code: 0 });
+  expect(JSON.parse(await daemon.tsvmm('inspect', 'off')).last_exit).toEqual({
+    reason: 'power-off',
+    code: 0,
+  });
   expect(await upOf('on')).toBeGreaterThanOrEqual(2);
   await daemon.tsvmm('rm', '-f', 'on');
 });
@@ -293,21 +298,99 @@ test('VMs are defined, started, stopped and removed while the supervisor is kill
   expect(fs.readdirSync(path.join(daemon.dir, 'vms'))).toEqual([]);
 });
 
+test.each(RUNTIMES)(
+  'sockets that a service manager listens on start it, are used, and stay (%s)',
+  async (runtime) => {
+    const dir = temporaryFolder();
+    const names = ['tsvmmd.sock', 'virttsvmmd-sock', 'virttsvmmd-sock-ro'];
+    const sockets = names.map((name) => path.join(dir, 'run', name));
+    fs.mkdirSync(path.join(dir, 'run'));
+    const words = [`--fdname=${names.join(':')}`, ...sockets.map((socket) => `--listen=${socket}`)];
+    const environment = runtime === 'node' ? ['--setenv=TSVMM_RUNTIME=node'] : [];
+    const command = [path.join(ROOT, 'bin/tsvmmd'), '--dir', dir, '--pool', '0'];
+    const activated = spawn('systemd-socket-activate', [...words, ...environment, ...command], {
+      stdio: 'ignore',
+    });
+    const ended = new Promise((resolve) => activated.once('exit', resolve));
+    const pid = activated.pid as number;
+    onTestFinished(async () => {
+      activated.kill('SIGKILL');
+      await ended;
+      for (const process of processesOf(dir)) killNow(process);
+    });
+    await settles(() => expect(sockets.filter((socket) => fs.existsSync(socket))).toEqual(sockets));
+    const [api = '', libvirt = ''] = sockets;
+    const call = (method: string, endpoint: string, body?: object) =>
+      request(api, method, `../../v1/${endpoint}`, body);
+    expect((await call('GET', 'ping')).json.pid).toBe(pid);
+    const config = { payload: { kernel: PAYLOAD, cmdline: 'run=idle' }, memory: { size: 128 << 20 } };
+    expect((await call('POST', 'vms', { name: 'one', config })).status).toBe(201);
+    expect((await call('POST', 'vms/one/start')).status).toBe(204);
+    // A frame that is no call: whoever serves libvirt's clients ends the connection.
+    const answered = new Promise((resolve) =>
+      net.connect(libvirt).once('close', resolve).end(Buffer.alloc(28)),
+    );
+    await answered;
+    expect(fs.readdirSync(dir).sort()).toEqual(['children.sock', 'children.sock.lock', 'run', 'vms']);
+    expect(fs.readdirSync(path.join(dir, 'run')).sort()).toEqual(names);
+    expect(networkSockets([pid, ...processesOf(dir)])).toEqual([]);
+    const [child = 0] = processesOf(dir);
+    const listening = listeningInodes(sockets);
+    expect(listening).toHaveLength(3);
+    expect(socketInodes(child).filter((inode) => listening.includes(inode))).toEqual([]);
+    activated.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    expect(fs.readdirSync(path.join(dir, 'run')).sort()).toEqual(names);
+    expect(processesOf(dir)).toEqual([child]);
+  },
+);
+
 test('nothing of it is reached by a network', async () => {
   const daemon = new Daemon();
   await daemon.start();
   await daemon.vm('one', 'run=idle');
-  const inodes = (pid: number) =>
-    fs
-      .readdirSync(`/proc/${pid}/fd`)
-      .map((fd) => /^socket:\[(\d+)\]$/.exec(fs.readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1]);
-  const ours = new Set([daemon.pid, ...daemon.processes()].flatMap(inodes));
-  const ports = ['tcp', 'tcp6', 'udp', 'udp6'].flatMap((kind) =>
+  expect(networkSockets([daemon.pid, ...daemon.processes()])).toEqual([]);
+});
+
+function socketInodes(pid: number): string[] {
+  return fs.readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+    try {
+      return /^socket:\[(\d+)\]$/.exec(fs.readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1] ?? [];
+    } catch {
+      return []; // Closed meanwhile.
+    }
+  });
+}
+
+/** Of the sockets that listen at these paths. */
+function listeningInodes(paths: readonly string[]): string[] {
+  const words = fs
+    .readFileSync('/proc/net/unix', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' '));
+  // __SO_ACCEPTCON
+  return words
+    .filter((of) => paths.includes(of.at(-1) ?? '') && of[3] === '00010000')
+    .map((of) => of.at(-2) ?? '');
+}
+
+/** Those of TCP and UDP that these processes have. */
+function networkSockets(pids: readonly number[]): string[] {
+  const ours = new Set(pids.flatMap(socketInodes));
+  const all = ['tcp', 'tcp6', 'udp', 'udp6'].flatMap((kind) =>
     fs
       .readFileSync(`/proc/net/${kind}`, 'utf8')
       .split('\n')
       .slice(1)
-      .map((line) => line.trim().split(/ +/)[9]),
+      .map((line) => line.trim().split(/ +/)[9] ?? ''),
   );
-  expect(ports.filter((inode) => inode !== undefined && ours.has(inode))).toEqual([]);
-});
+  return all.filter((inode) => ours.has(inode));
+}
+
+function killNow(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It ended meanwhile.
+  }
+}

@@ -4,7 +4,12 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { DEBIAN_PACKAGE, DISTRIBUTION_TARBALL } from '../../scripts/lib/distribution.mjs';
+import {
+  DEBIAN_PACKAGE,
+  DISTRIBUTION_TARBALL,
+  SUPERVISOR_SOCKETS,
+  supervisorUnit,
+} from '../../scripts/lib/distribution.mjs';
 import { ROOT } from '../../scripts/lib/paths.mjs';
 import { HELLO } from './consumer.ts';
 
@@ -30,6 +35,9 @@ const FILES = [
   'bin/tsvmm',
   'bin/tsvmmd',
   'lib/systemd/system/tsvmm@.service',
+  ...['system', 'user'].flatMap((manager) =>
+    ['tsvmmd.service', ...SUPERVISOR_SOCKETS].map((name) => `lib/systemd/${manager}/${name}`),
+  ),
   'lib/tsvmm/tsvmm',
   'lib/tsvmm/tsvmm.node',
   'share/bash-completion/completions/tsvmm',
@@ -93,6 +101,34 @@ test("everything in the Debian package is root's, and nobody else may write it",
     .split('\n');
   const others = listed.filter((line) => !/^([d-]rwxr-xr-x|-rw-r--r--) root\/root /.test(line));
   expect(others).toEqual([]);
+});
+
+test.each([
+  ['system', 'multi-user.target'],
+  ['user', 'default.target'],
+])("systemd understands the supervisor's units (%s)", (manager, target) => {
+  const units = path.join(folder, manager);
+  fs.mkdirSync(units);
+  // It looks for programs where this machine has them.
+  const service = supervisorUnit(target).replace(
+    'ExecStart=tsvmmd',
+    `ExecStart=${path.join(ROOT, 'bin/tsvmmd')}`,
+  );
+  fs.writeFileSync(path.join(units, 'tsvmmd.service'), service);
+  for (const name of SUPERVISOR_SOCKETS) {
+    fs.copyFileSync(path.join(ROOT, 'scripts/distribution', name), path.join(units, name));
+  }
+  const files = fs.readdirSync(units).map((name) => path.join(units, name));
+  const args = [`--${manager}`, 'verify', '--man=no', '--recursive-errors=no', ...files];
+  const runtime = { XDG_RUNTIME_DIR: folder };
+  const verified = spawnSync('systemd-analyze', args, {
+    encoding: 'utf8',
+    env: { ...process.env, ...runtime },
+  });
+  expect({ status: verified.status, said: `${verified.stdout}${verified.stderr}` }).toEqual({
+    status: 0,
+    said: '',
+  });
 });
 
 test('systemd understands the unit, and finds it well isolated', () => {

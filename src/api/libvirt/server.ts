@@ -20,6 +20,8 @@ export interface LibvirtServer {
 export interface LibvirtOptions {
   /** Of both sockets, which the caller's lock makes its own. */
   readonly folder: string;
+  /** Those that listen already, by name: they are used instead, and stay. */
+  readonly sockets: ReadonlyMap<string, number>;
   readonly tls: TlsOptions | undefined;
   /** Hears what a person should know. */
   readonly warn: (message: string) => void;
@@ -32,7 +34,7 @@ interface Closable {
 /** @throws Error if a socket cannot be listened on, or the certificates cannot be used */
 export async function serveLibvirt(
   supervisor: Supervisor,
-  { folder, tls, warn }: LibvirtOptions,
+  { folder, sockets, tls, warn }: LibvirtOptions,
 ): Promise<LibvirtServer> {
   const domains = new Domains(supervisor);
   const consoleOwners = new Map<string, () => void>();
@@ -48,8 +50,13 @@ export async function serveLibvirt(
     for (const each of listening) each.close();
   };
   try {
-    listening.push(await listenAt(`${folder}/${SOCKET_NAME}`, accept(false)));
-    listening.push(await listenAt(`${folder}/${SOCKET_NAME}${READ_ONLY_SUFFIX}`, accept(true)));
+    for (const readOnly of [false, true]) {
+      const name = `${SOCKET_NAME}${readOnly ? READ_ONLY_SUFFIX : ''}`;
+      const fd = sockets.get(name);
+      const listener =
+        fd === undefined ? listenAt(`${folder}/${name}`, accept(readOnly)) : listenOn(fd, accept(readOnly));
+      listening.push(await listener);
+    }
     if (tls) listening.push(await listenWithTls(tls, accept(false), warn));
   } catch (error) {
     close();
@@ -71,6 +78,12 @@ async function listenAt(path: string, accept: (socket: Socket) => void): Promise
   };
 }
 
+async function listenOn(fd: number, accept: (socket: Socket) => void): Promise<Closable> {
+  const server = createServer({ allowHalfOpen: false }, accept);
+  await listen(server, { fd });
+  return { close: () => server.close() };
+}
+
 async function listenWithTls(
   options: TlsOptions,
   accept: (socket: Socket) => void,
@@ -85,7 +98,10 @@ async function listenWithTls(
 
 async function listen(
   server: Server,
-  where: { readonly path: string } | { readonly host: string; readonly port: number },
+  where:
+    | { readonly path: string }
+    | { readonly fd: number }
+    | { readonly host: string; readonly port: number },
 ): Promise<void> {
   server.maxConnections = MAX_CONNECTIONS;
   await new Promise<void>((resolve, reject) => {

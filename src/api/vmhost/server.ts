@@ -204,7 +204,9 @@ class VmhostConnection implements StreamHandlers {
   watch(controller: VmController): void {
     this.#answered = true;
     clearTimeout(this.#timer);
-    this.#connection.write(encodeVmhost({ ...stateOf(controller), uptime_seconds: controller.uptimeSeconds }));
+    this.#connection.write(
+      encodeVmhost({ ...stateOf(controller), uptime_seconds: controller.uptimeSeconds }),
+    );
     this.#unwatch = controller.watch((event) => this.#report({ event }));
   }
 

@@ -26,6 +26,7 @@ export type NodeFiles = Pick<
   | 'closeFile'
   | 'readAt'
   | 'lockHolder'
+  | 'sendDatagram'
   | 'writeNow'
   | 'setFileSize'
   | 'lockRange'
@@ -74,6 +75,7 @@ export function nodeFiles(): NodeFiles {
       const bytes = new Uint8Array(length);
       return bytes.subarray(0, readSync(fd, bytes, 0, length, offset));
     },
+    sendDatagram: () => {},
     writeNow: (fd, bytes) => writeSync(fd, bytes),
     setFileSize: ftruncateSync,
     lockRange: (fd, exclusive) => {

@@ -1,0 +1,30 @@
+#include "host/datagram.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstddef>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/unique_fd.h"
+
+namespace tsvmm {
+
+void send_datagram(const std::string& address, std::span<const uint8_t> bytes) {
+  sockaddr_un target{};
+  target.sun_family = AF_UNIX;
+  if (address.empty() || address.size() >= sizeof target.sun_path) {
+    throw Error("ENAMETOOLONG", "a socket's address must have 1 to 107 bytes: " + address);
+  }
+  std::memcpy(target.sun_path, address.data(), address.size());
+  if (address.front() == '@') target.sun_path[0] = '\0';
+  const UniqueFd socket(
+      check_errno(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), "making a socket"));
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address.size());
+  check_errno(::sendto(socket.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
+                       reinterpret_cast<const sockaddr*>(&target), size),
+              "sending a datagram");
+}
+
+}  // namespace tsvmm
