@@ -14,7 +14,7 @@ import { versionOf } from '../lib/timedRun.mjs';
 import { BEHAVIOUR, cloudHypervisor, MEMORY_MIB, tsvmm } from '../lib/vmms.mjs';
 import { end } from '../start/footprint.mjs';
 import { ApiClient } from './client.mjs';
-import { CREATE_AND_BOOT, LOADS, MANY } from './metrics.mjs';
+import { CREATE_AND_BOOT, FIRST_BOOT, LOADS, MANY } from './metrics.mjs';
 
 const DEFAULT_ROUNDS = 5;
 /** How long each load lasts unless `--set ms=` says otherwise. */
@@ -108,6 +108,8 @@ async function measure(bench, { name, file, maxClients = MANY }) {
   const client = new ApiClient(socket);
   try {
     await ready(client, name, () => errors);
+    results.add(FIRST_BOOT, name, await timed(() => createAndBoot(client, programs.hello)));
+    await client.ask('PUT', 'vm.delete');
     results.add(CREATE_AND_BOOT, name, await timed(() => createAndBoot(client, programs.hello)));
     for (const { endpoint, clients, state, metrics } of LOADS) {
       if (clients > maxClients) continue;

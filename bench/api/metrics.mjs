@@ -54,10 +54,17 @@ export const LOADS = ['vmm.ping', 'vm.info', 'vm.counters'].flatMap((endpoint) =
 );
 
 /** @type {Metric} */
+export const FIRST_BOOT = {
+  id: 'create-and-boot-first',
+  title: 'From vm.create to the answer to vm.boot, the first time in a process',
+  unit: 'ms',
+  references: VMMS,
+};
+
+/** @type {Metric} */
 export const CREATE_AND_BOOT = {
   id: 'create-and-boot',
-  title:
-    'From vm.create to the answer to vm.boot, and the same by the library in a process that has done it before',
+  title: 'The same in a process that has done it before, and by the library in such a process',
   unit: 'ms',
   references: [...VMMS, 'tsvmm library, Node.js'],
 };
