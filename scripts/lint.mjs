@@ -4,8 +4,9 @@
  */
 
 import { buildAddon } from './lib/buildNative.mjs';
+import { clangTidy } from './lib/clangTidy.mjs';
 import { checkLayers } from './lib/layers.mjs';
-import { biome, clangFormat, clangTidy, types } from './lib/lint.mjs';
+import { biome, clangFormat, types } from './lib/lint.mjs';
 import { ensureNodeModules } from './lib/packages.mjs';
 import { runMain, step } from './lib/progress.mjs';
 
