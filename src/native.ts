@@ -424,6 +424,19 @@ export interface NativeAddon {
   terminalRaw(fd: number): Uint8Array | null;
   terminalRestore(fd: number, saved: Uint8Array): void;
   terminalSize(fd: number): { readonly columns: number; readonly rows: number } | null;
+  setTerminalSize(fd: number, columns: number, rows: number): void;
+
+  /**
+   * Connects to the UNIX stream socket at a path, without waiting. The caller closes. To a console's socket, `reader` says
+   * that nothing will be sent: whoever is connected as more than a reader stays so. Throws with an errno name, EAGAIN
+   * while too many clients wait there.
+   */
+  connectUnix(path: string, reader: boolean): number;
+  /**
+   * Sends bytes and descriptors (1 to 253) over a stream socket, without waiting. Returns how many bytes left; the
+   * descriptors left with the first of them, and stay the caller's as well.
+   */
+  sendDescriptors(socket: number, bytes: Uint8Array, descriptors: readonly number[]): number;
   /** The same for two descriptors of one file, and for no others. */
   fileId(fd: number): string;
   /** fileId of what a path leads to; null if that cannot be looked at. */

@@ -17,6 +17,7 @@
 #include "host/listening_socket.h"
 #include "host/network.h"
 #include "host/terminal.h"
+#include "host/unix_client.h"
 #include "hypervisor/kvm/kvm_device.h"
 
 // The functions of src/native.ts (NativeAddon), in its order. They convert and call; none of them
@@ -348,6 +349,28 @@ Napi::Value terminal_size_function(Arguments info) {
   return object;
 }
 
+Napi::Value set_terminal_size_function(Arguments info) {
+  const auto columns = static_cast<uint16_t>(to_uint(info[1], "columns", UINT16_MAX));
+  const auto rows = static_cast<uint16_t>(to_uint(info[2], "rows", UINT16_MAX));
+  set_terminal_size(fd_argument(info[0], "fd"), {.columns = columns, .rows = rows});
+  return info.Env().Undefined();
+}
+
+Napi::Value connect_unix_function(Arguments info) {
+  if (!info[1].IsBoolean()) wrong(info.Env(), "reader", "a boolean");
+  return release_fd(info.Env(), connect_unix(to_string(info[0], "path"), info[1].ToBoolean()));
+}
+
+Napi::Value send_descriptors_function(Arguments info) {
+  const std::vector<uint8_t> bytes = to_bytes(info[1], "bytes");
+  std::vector<int> descriptors;
+  for_each(info[2], "descriptors", [&](const Napi::Value& value) {
+    descriptors.push_back(fd_argument(value, "descriptors"));
+  });
+  const size_t sent = send_descriptors(fd_argument(info[0], "socket"), bytes, descriptors);
+  return Napi::Number::New(info.Env(), static_cast<double>(sent));
+}
+
 Napi::Value file_id_function(Arguments info) {
   return Napi::String::New(info.Env(), file_id(fd_argument(info[0], "fd")));
 }
@@ -526,6 +549,9 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<terminal_raw_function>(exports, "terminalRaw");
   add<terminal_restore_function>(exports, "terminalRestore");
   add<terminal_size_function>(exports, "terminalSize");
+  add<set_terminal_size_function>(exports, "setTerminalSize");
+  add<connect_unix_function>(exports, "connectUnix");
+  add<send_descriptors_function>(exports, "sendDescriptors");
   add<file_id_function>(exports, "fileId");
   add<file_id_at_function>(exports, "fileIdAt");
   add<image_size_function>(exports, "imageSize");

@@ -24,10 +24,11 @@ void ByteRing::append(std::span<const uint8_t> bytes) {
   if (unread() > capacity_) rewind();
 }
 
-std::span<const uint8_t> ByteRing::front() const {
-  if (unread() == 0) return {};
-  const size_t at = reader_ % capacity_;
-  return {&bytes_[at], std::min(unread(), capacity_ - at)};
+std::span<const uint8_t> ByteRing::at(uint64_t position) const {
+  const auto left = static_cast<size_t>(end_ - position);
+  if (left == 0) return {};
+  const size_t index = position % capacity_;
+  return {&bytes_[index], std::min(left, capacity_ - index)};
 }
 
 }  // namespace tsvmm

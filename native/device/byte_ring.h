@@ -7,8 +7,9 @@
 
 namespace tsvmm {
 
-/// The last `capacity` bytes of a stream, with a reader's position in it. Allocates on the first
-/// byte; bytes for which there is no memory are lost. Not thread-safe.
+/// The last `capacity` bytes of a stream, with a reader's position in it. Others keep positions of
+/// their own. Allocates on the first byte; bytes for which there is no memory are lost. Not
+/// thread-safe.
 class ByteRing {
  public:
   explicit ByteRing(size_t capacity) : capacity_(capacity) {}
@@ -20,11 +21,17 @@ class ByteRing {
 
   [[nodiscard]] size_t unread() const { return static_cast<size_t>(end_ - reader_); }
   /// The first contiguous piece of what is unread.
-  [[nodiscard]] std::span<const uint8_t> front() const;
+  [[nodiscard]] std::span<const uint8_t> front() const { return at(reader_); }
   /// Moves the reader on by `count` (at most unread()).
   void consume(size_t count) { reader_ += count; }
   /// Moves the reader back to the oldest byte kept.
-  void rewind() { reader_ = end_ < capacity_ ? 0 : end_ - capacity_; }
+  void rewind() { reader_ = oldest(); }
+
+  /// The position of the oldest byte kept.
+  [[nodiscard]] uint64_t oldest() const { return end_ < capacity_ ? 0 : end_ - capacity_; }
+  /// The first contiguous piece from a position on, which is from oldest() to behind the last byte;
+  /// empty there.
+  [[nodiscard]] std::span<const uint8_t> at(uint64_t position) const;
 
  private:
   const size_t capacity_;

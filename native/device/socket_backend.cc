@@ -10,6 +10,7 @@
 #include <exception>
 
 #include "core/error.h"
+#include "core/reader_name.h"
 #include "device/last_output.h"
 
 namespace tsvmm {
@@ -32,8 +33,13 @@ SocketBackend::~SocketBackend() {
   loop_.remove(listener_.get());
   if (peer_.valid()) loop_.remove(peer_.get());
   // A guest may be at its end before the loop has got round to who is waiting for its output.
-  for (UniqueFd peer = accept_peer(); peer.valid(); peer = accept_peer()) {
-    peer_ = std::move(peer);
+  for (Newcomer one = accept_newcomer(); one.fd.valid(); one = accept_newcomer()) {
+    if (one.reader) {
+      const std::lock_guard lock(mutex_);
+      readers_.add(std::move(one.fd));
+      continue;
+    }
+    peer_ = std::move(one.fd);
     broken_ = false;
     ring_.rewind();
   }
@@ -42,19 +48,26 @@ SocketBackend::~SocketBackend() {
   }
 }
 
-/// Invalid if nobody is waiting.
-UniqueFd SocketBackend::accept_peer() const noexcept {
+SocketBackend::Newcomer SocketBackend::accept_newcomer() const noexcept {
+  sockaddr_un address{};
+  socklen_t length;
   int fd = -1;
   do {
-    fd = ::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    length = sizeof address;
+    fd = ::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&address), &length,
+                   SOCK_CLOEXEC | SOCK_NONBLOCK);
   } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
-  return UniqueFd(fd);
+  return {.fd = UniqueFd(fd), .reader = fd >= 0 && is_reader(address, length)};
 }
 
 void SocketBackend::on_listener() {
-  for (UniqueFd peer = accept_peer(); peer.valid(); peer = accept_peer()) {
+  for (Newcomer one = accept_newcomer(); one.fd.valid(); one = accept_newcomer()) {
     const std::lock_guard lock(mutex_);
-    replace_peer(std::move(peer));
+    if (one.reader) {
+      readers_.add(std::move(one.fd));
+    } else {
+      replace_peer(std::move(one.fd));
+    }
   }
   client_.output_ready();
 }
@@ -153,12 +166,14 @@ size_t SocketBackend::write(std::span<const uint8_t> bytes) noexcept {
   const std::lock_guard lock(mutex_);
   if (!writable()) {
     ring_.append(bytes);
+    readers_.flush();
     return bytes.size();
   }
   // All output passes through the ring; only what the peer has read may be overwritten.
   const size_t taken = std::min(bytes.size(), ring_.room());
   const bool idle = ring_.unread() == 0;
   ring_.append(bytes.first(taken));
+  readers_.flush();
   if (idle) flush();
   if (ring_.unread() > 0) {
     output_wanted_ = true;

@@ -9,11 +9,13 @@
 #include "device/byte_ring.h"
 #include "device/char_backend.h"
 #include "device/client_slot.h"
+#include "device/output_readers.h"
 
 namespace tsvmm {
 
-/// A listening stream socket with one peer at a time; a new one replaces the old. The last output
-/// is kept and shown to each new peer from its oldest byte on.
+/// A listening stream socket with one peer at a time; a new one replaces the old. Besides it there
+/// may be readers (core/reader_name.h), for whom neither the guest nor the peer waits. The last
+/// output is kept and shown to each newcomer from its oldest byte on.
 class SocketBackend final : public CharBackend {
  public:
   /// Bytes of output kept.
@@ -30,7 +32,13 @@ class SocketBackend final : public CharBackend {
   void input_wanted() noexcept override;
 
  private:
-  [[nodiscard]] UniqueFd accept_peer() const noexcept;
+  /// Who has connected.
+  struct Newcomer {
+    UniqueFd fd;  ///< invalid if there is nobody
+    bool reader = false;
+  };
+
+  [[nodiscard]] Newcomer accept_newcomer() const noexcept;
   void on_listener();
   void on_peer(uint32_t events);
   bool take_input();
@@ -48,6 +56,7 @@ class SocketBackend final : public CharBackend {
   std::mutex mutex_;
   UniqueFd peer_;  ///< changed on the loop's thread only
   ByteRing ring_{kRingSize};
+  OutputReaders readers_{loop_, mutex_, ring_};
   bool broken_ = false;       ///< the peer takes no more output
   bool input_ended_ = false;  ///< the peer sends nothing more
   bool input_wanted_ = true;

@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "host/files.h"
+#include "host/unix_address.h"
 
 namespace tsvmm {
 namespace {
@@ -36,21 +37,6 @@ std::optional<struct stat> look_at(const std::string& path) {
 bool is_at(const std::string& path, const std::string& id) {
   const auto status = look_at(path);
   return status && id_of(*status) == id;
-}
-
-sockaddr_un address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  // A zero byte would end the name early or, as its first byte, make it an abstract one, which has
-  // no owner and no permissions.
-  if (path.find('\0') != std::string::npos) {
-    throw Error("EINVAL", "a socket's path contains a zero byte");
-  }
-  if (path.empty() || path.size() >= sizeof address.sun_path) {
-    throw Error("ENAMETOOLONG", "a socket's path must have 1 to 107 bytes: " + path);
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  return address;
 }
 
 UniqueFd stream_socket() {
@@ -120,7 +106,7 @@ bool remove_stale_socket(const std::string& path, const sockaddr_un& address) {
 }  // namespace
 
 SocketClaim claim_socket(const std::string& path) {
-  const sockaddr_un address = address_of(path);
+  const sockaddr_un address = unix_address(path);
   SocketClaim claim = take_lock(path + ".lock");
   if (look_at(path) && !remove_stale_socket(path, address)) {
     remove_listening_socket(path, {}, claim.lock_id);
@@ -130,7 +116,7 @@ SocketClaim claim_socket(const std::string& path) {
 }
 
 ListeningSocket listen_unix(const std::string& path) {
-  const sockaddr_un address = address_of(path);
+  const sockaddr_un address = unix_address(path);
   ListeningSocket socket{.listener = stream_socket(), .id = {}};
   const int fd = socket.listener.get();
   const auto* name = reinterpret_cast<const sockaddr*>(&address);

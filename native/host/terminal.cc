@@ -48,4 +48,9 @@ std::optional<TerminalSize> terminal_size(int fd) {
   return TerminalSize{size.ws_col, size.ws_row};
 }
 
+void set_terminal_size(int fd, TerminalSize size) {
+  const winsize wanted{.ws_row = size.rows, .ws_col = size.columns, .ws_xpixel = 0, .ws_ypixel = 0};
+  check_errno(::ioctl(fd, TIOCSWINSZ, &wanted), "setting a terminal's size");
+}
+
 }  // namespace tsvmm

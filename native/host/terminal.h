@@ -29,5 +29,7 @@ struct TerminalSize {
 };
 /// nullopt if `fd` is no terminal.
 std::optional<TerminalSize> terminal_size(int fd);
+/// Throws Error.
+void set_terminal_size(int fd, TerminalSize size);
 
 }  // namespace tsvmm

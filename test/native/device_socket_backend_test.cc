@@ -3,6 +3,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
 #include "device/serial.h"
 #include "device/socket_backend.h"
 #include "device_test_support.h"
@@ -27,6 +32,22 @@ class SocketBackendTest : public testing::Test {
     UniqueFd peer(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     EXPECT_EQ(::connect(peer.get(), reinterpret_cast<const sockaddr*>(&address), length), 0);
     return peer;
+  }
+  /// One that only reads: its own name says so.
+  UniqueFd connect_reader(const std::string& name) const {
+    UniqueFd peer(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un own{};
+    own.sun_family = AF_UNIX;
+    std::memcpy(&own.sun_path[1], name.data(), name.size());
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+    EXPECT_EQ(::bind(peer.get(), reinterpret_cast<const sockaddr*>(&own), size), 0);
+    EXPECT_EQ(::connect(peer.get(), reinterpret_cast<const sockaddr*>(&address), length), 0);
+    return peer;
+  }
+  UniqueFd connect_reader() const {
+    static int number = 0;
+    return connect_reader("tsvmm-reader." + std::to_string(::getpid()) + "." +
+                          std::to_string(number++));
   }
   static std::string take(const UniqueFd& peer, size_t count) {
     return read_exactly(peer.get(), count);
@@ -197,6 +218,129 @@ TEST_F(SocketBackendTest, IdleAfterAHangUpCostsNothing) {
   settle();
   EXPECT_TRUE(settles_down());
   backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, ReadersSeeWhatThePeerSeesAndDoNotReplaceIt) {
+  SocketBackend backend(listener.get(), loop);
+  backend.attach(&client);
+  backend.write(bytes_of("boot "));
+  const UniqueFd alone = connect_reader();
+  EXPECT_EQ(take(alone, 5), "boot ");
+  const UniqueFd peer = connect();
+  const UniqueFd second = connect_reader();
+  EXPECT_EQ(take(peer, 5), "boot ");
+  EXPECT_EQ(take(second, 5), "boot ");
+  backend.write(bytes_of("login:"));
+  for (const UniqueFd* each : {&alone, &peer, &second}) EXPECT_EQ(take(*each, 6), "login:");
+  send(peer, "root");
+  EXPECT_TRUE(eventually([&] { return client.received() == "root"; }));
+  const UniqueFd next = connect();
+  EXPECT_TRUE(ended(peer));
+  EXPECT_EQ(take(next, 11), "boot login:");
+  backend.write(bytes_of("!"));
+  for (const UniqueFd* each : {&alone, &next, &second}) EXPECT_EQ(take(*each, 1), "!");
+  backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, WhatAReaderSendsReachesNobody) {
+  SocketBackend backend(listener.get(), loop);
+  backend.attach(&client);
+  const UniqueFd reader = connect_reader();
+  (void)::send(reader.get(), "early", 5, MSG_NOSIGNAL);
+  backend.write(bytes_of("x"));
+  EXPECT_EQ(take(reader, 1), "x");
+  EXPECT_EQ(::send(reader.get(), "late", 4, MSG_NOSIGNAL), -1);
+  EXPECT_EQ(errno, EPIPE);
+  settle();
+  EXPECT_EQ(client.received(), "");
+  backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, AReaderThatDoesNotReadHoldsNobodyUpAndMissesWhatIsOld) {
+  SocketBackend backend(listener.get(), loop);
+  backend.attach(&client);
+  const UniqueFd slow = connect_reader();
+  const UniqueFd peer = connect();
+  send(peer, "?");
+  EXPECT_TRUE(eventually([&] { return client.received() == "?"; }));
+  constexpr size_t kPieces = 64;
+  constexpr size_t kPieceSize = SocketBackend::kRingSize / 16;
+  for (size_t i = 0; i < kPieces; ++i) {
+    const std::string piece(kPieceSize, static_cast<char>('0' + i));
+    size_t taken = backend.write(bytes_of(piece));
+    std::string seen = take(peer, taken);
+    while (taken < kPieceSize) {
+      const size_t more = backend.write(bytes_of(std::string_view(piece).substr(taken)));
+      taken += more;
+      seen += take(peer, more);
+    }
+    ASSERT_TRUE(seen == piece) << i;
+  }
+  // What its socket took at first, and then the newest that the ring has.
+  const std::string last(kPieceSize, static_cast<char>('0' + kPieces - 1));
+  std::string tail;
+  EXPECT_TRUE(eventually([&] {
+    std::array<char, 1 << 16> bytes;
+    const ssize_t count = ::recv(slow.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (count > 0) tail.append(bytes.data(), static_cast<size_t>(count));
+    return tail.ends_with(last);
+  }));
+  EXPECT_LT(tail.size(), kPieces * kPieceSize / 2);
+  EXPECT_EQ(tail.front(), '0');
+  backend.write(bytes_of("z"));
+  EXPECT_EQ(take(slow, 1), "z");
+  backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, ReadersComeAndGoWithinALimit) {
+  SocketBackend backend(listener.get(), loop);
+  backend.attach(&client);
+  for (int round = 0; round < 3; ++round) {
+    std::vector<UniqueFd> readers;
+    for (size_t i = 0; i < OutputReaders::kMaxReaders; ++i) {
+      readers.push_back(connect_reader());
+      settle();
+    }
+    const UniqueFd refused = connect_reader();
+    EXPECT_TRUE(ended(refused));
+    backend.write(bytes_of("a"));
+    EXPECT_EQ(take(readers.back(), static_cast<size_t>(round) + 1), std::string(round + 1, 'a'));
+    readers.clear();
+    settle();
+  }
+  EXPECT_TRUE(settles_down());
+  backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, AReaderThatShutsItsReadingDownCostsNothing) {
+  SocketBackend backend(listener.get(), loop);
+  backend.attach(&client);
+  const UniqueFd reader = connect_reader();
+  settle();
+  ::shutdown(reader.get(), SHUT_RD);
+  backend.write(bytes_of("x"));
+  settle();
+  EXPECT_TRUE(settles_down());
+  backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, ReadersGetTheOutputAtTheEnd) {
+  UniqueFd late;
+  UniqueFd reader;
+  {
+    SocketBackend backend(listener.get(), loop);
+    backend.attach(&client);
+    reader = connect_reader();
+    settle();
+    loop.stop();
+    late = connect_reader();
+    EXPECT_EQ(backend.write(bytes_of("last words")), 10U);
+    backend.attach(nullptr);
+  }
+  EXPECT_EQ(take(reader, 10), "last words");
+  EXPECT_TRUE(ended(reader));
+  EXPECT_EQ(take(late, 10), "last words");
+  EXPECT_TRUE(ended(late));
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/unique_fd.h"
+#include "host/unix_address.h"
 
 namespace tsvmm {
 
@@ -42,13 +43,6 @@ class HostFolder : public testing::Test {
   }
   const std::string folder_ = make_folder();
 };
-
-inline sockaddr_un unix_address(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.data(), path.size());
-  return address;
-}
 
 /// A socket of another program. Bound, and not listening without a backlog.
 inline UniqueFd bound_at(const std::string& path, int type = SOCK_STREAM) {

@@ -126,6 +126,11 @@ export function fakeNative(folder: string): FakeNative {
       native.terminalCalls.push(`restore ${fd} ${saved[0]}`);
     },
     terminalSize: () => ({ columns: 132, rows: 43 }),
+    setTerminalSize: (fd, columns, rows) => {
+      native.terminalCalls.push(`size ${fd} ${columns}x${rows}`);
+    },
+    connectUnix: () => files.openFile('/dev/null', 2, 0, FileKind.character),
+    sendDescriptors: (_socket, bytes) => bytes.length,
   };
   return native;
 }

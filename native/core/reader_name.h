@@ -1,0 +1,29 @@
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstddef>
+#include <string_view>
+
+namespace tsvmm {
+
+/// Whoever connects to a console's socket from a socket whose own name begins with this only reads.
+/// It is there when the connection is accepted, so nobody takes a reader for a writer meanwhile.
+inline constexpr std::string_view kReaderName = "tsvmm-reader";
+
+/// Whether a peer's address, `length` bytes as accept(2) gives it, says so: by an abstract name, or
+/// a file's without its folder.
+inline bool is_reader(const sockaddr_un& address, socklen_t length) {
+  constexpr size_t kHead = offsetof(sockaddr_un, sun_path);
+  if (length <= kHead || address.sun_family != AF_UNIX) return false;
+  std::string_view name(address.sun_path, length - kHead);
+  if (name.front() == '\0') {
+    name.remove_prefix(1);
+  } else {
+    name = name.substr(name.rfind('/') + 1);
+  }
+  return name.starts_with(kReaderName);
+}
+
+}  // namespace tsvmm
