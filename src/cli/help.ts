@@ -1,7 +1,8 @@
 /** The texts of `--help`, written from the manual. Loaded only when asked for. */
 
 import { nearest } from '../config/nearest.ts';
-import { type ManualKey, type ManualOption, manual } from './manual.ts';
+import type { ObjectShape } from '../config/schema.ts';
+import { describeKeys, type ManualKey, type ManualOption, manual } from './manual.ts';
 import { subcommandNames } from './subcommands.ts';
 import { UsageError } from './usageError.ts';
 
@@ -98,8 +99,13 @@ function describeKey({ key, value, help, supported }: ManualKey): string[] {
   return entry(`    ${key}=${value}`, supported ? help : `${help}; not supported yet`);
 }
 
+/** The keys of an option string. */
+export function keyLines(shape: ObjectShape): string[] {
+  return describeKeys(shape).flatMap(describeKey);
+}
+
 /** A name and a sentence beside it, or below it if the name is long; long sentences go on below. */
-function entry(name: string, sentence: string): string[] {
+export function entry(name: string, sentence: string): string[] {
   const [first = '', ...more] = wrap(sentence, WIDTH - COLUMN - 2);
   const indent = ' '.repeat(COLUMN);
   const rest = more.map((line) => indent + line);

@@ -158,7 +158,7 @@ function defaultMode(field: Field): string {
 }
 
 /** The device's own keys before those that all PCI devices have; what is not supported comes last. */
-function describeKeys(shape: ObjectShape): ManualKey[] {
+export function describeKeys(shape: ObjectShape): ManualKey[] {
   const keys: ManualKey[] = [];
   for (const [name, field] of Object.entries(shape.fields)) {
     if (field.memberKeys) keys.push(...describeMemberKeys(field));

@@ -6,8 +6,8 @@ const EXIT_NO_READER = 141;
 // What goes wrong is told to each write.
 process.stdout.on('error', () => {});
 
-/** Resolves when the text is taken, so that no more is fetched than is read. Ends the process where the reader has gone. */
-export function writeOut(text: string): Promise<void> {
+/** Resolves when it is taken, so that no more is fetched than is read. Ends the process where the reader has gone. */
+export function writeOut(text: string | Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
     process.stdout.write(text, (error) => {
       if (!error) resolve();

@@ -13,6 +13,8 @@ const vmCommand =
 const subcommands: Readonly<Record<string, Subcommand>> = {
   vmhost: async (args) => (await import('../api/vmhost/command.ts')).vmhostCommand(args),
   supervisor: async (args) => (await import('../supervisor/command.ts')).supervisorCommand(args),
+  ctl: async (args) => (await import('./ctl/ctl.ts')).ctlCommand(args),
+  console: async (args) => (await import('./console/console.ts')).consoleCommand(args),
   run: vmCommand('run'),
   create: vmCommand('create'),
   ps: vmCommand('ps'),

@@ -22,6 +22,7 @@ import { decode } from '../config/decode.ts';
 import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
 import { VmmError } from '../vmm/errors.ts';
 import { type Definition, isName, readPolicy, type VmPolicy } from './definition.ts';
+import { vmsFolder } from './places.ts';
 
 const FILE_MODE = 0o600;
 const FOLDER_MODE = 0o700;
@@ -46,7 +47,7 @@ export class DefinitionStore {
 
   /** Makes the folder, and removes what an earlier process did not finish. @throws Error if it cannot be made */
   constructor(root: string) {
-    this.#folder = `${root}/vms`;
+    this.#folder = vmsFolder(root);
     mkdirSync(this.#folder, { recursive: true, mode: FOLDER_MODE });
     for (const name of readdirSync(this.#folder)) {
       if (name.startsWith(UNFINISHED) || name.startsWith(REMOVED)) this.#discard(`${this.#folder}/${name}`);

@@ -2,8 +2,8 @@
 import { request as httpRequest } from 'node:http';
 import { pipeline } from 'node:stream';
 import { VmmError } from '../vmm/errors.ts';
+import { VM_API_SOCKET } from './places.ts';
 import { type RouteRequest, vmOf } from './routes.ts';
-import { VM_API_SOCKET } from './vmApi.ts';
 
 /** How long a VM's process may take to answer. */
 const ANSWER_MS = 60_000;

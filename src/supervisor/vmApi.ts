@@ -1,9 +1,7 @@
 /** Calls of a VM's own REST API, by the supervisor. */
 import { request as httpRequest } from 'node:http';
 import { VmmError } from '../vmm/errors.ts';
-
-/** In a VM's folder. */
-export const VM_API_SOCKET = 'api.sock';
+import { VM_API_SOCKET } from './places.ts';
 
 const MAX_ANSWER = 4 << 20;
 

@@ -156,6 +156,10 @@ export class Tsvmm {
     this.#child.stdin?.write(text, 'latin1');
   }
 
+  endInput(): void {
+    this.#child.stdin?.end();
+  }
+
   /** As when whoever reads the output goes away. */
   closeOutput(): void {
     this.#child.stdout?.destroy();

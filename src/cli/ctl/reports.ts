@@ -1,0 +1,158 @@
+/** What a VM's REST API tells, for people. What another program says is never believed to have any form, nor to be printable. */
+import { printable } from '../../vmm/printable.ts';
+import { formatTable, humanBytes } from '../vms/table.ts';
+
+type Json = Readonly<Record<string, unknown>>;
+
+function objectOf(value: unknown): Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {};
+}
+
+function listOf(value: unknown): Json[] {
+  return Array.isArray(value) ? value.map(objectOf) : [];
+}
+
+function textOf(value: unknown): string {
+  if (value === undefined || value === null) return '';
+  return printable(typeof value === 'object' ? JSON.stringify(value) : String(value));
+}
+
+function width(): number {
+  return process.stdout.isTTY && process.stdout.columns > 0
+    ? process.stdout.columns
+    : Number.POSITIVE_INFINITY;
+}
+
+export function pingReport(json: unknown): string {
+  const { build_version, version, pid, features } = objectOf(json);
+  const list = Array.isArray(features) ? features.map(textOf).join(', ') : '';
+  return `${textOf(build_version)}, API ${textOf(version)}, process ${textOf(pid)}${list && `, features: ${list}`}`;
+}
+
+export function infoReport(json: unknown): string {
+  const info = objectOf(json);
+  const config = objectOf(info.config);
+  const cpus = objectOf(config.cpus);
+  const payload = objectOf(config.payload);
+  const facts: [string, string][] = [
+    ['State', textOf(info.state)],
+    [
+      'vCPUs',
+      `${textOf(cpus.boot_vcpus)}${cpus.max_vcpus === cpus.boot_vcpus ? '' : ` of ${textOf(cpus.max_vcpus)}`}`,
+    ],
+    ['Memory', bytesText(info.memory_actual_size)],
+    ['Kernel', textOf(payload.kernel)],
+    ['Firmware', textOf(payload.firmware)],
+    ['Initramfs', textOf(payload.initramfs)],
+    ['Command line', textOf(payload.cmdline)],
+  ];
+  const lines = facts
+    .filter(([, value]) => value !== '')
+    .map(([name, value]) => `${name.padEnd(14)}${value}\n`);
+  const devices = formatTable(
+    ['DEVICE', 'KIND', 'PLACE', 'BACKED BY'],
+    deviceRows(config, info.device_tree),
+    width(),
+  );
+  return `${lines.join('')}\n${devices}`.trimEnd();
+}
+
+function bytesText(value: unknown): string {
+  return typeof value === 'number' ? humanBytes(value) : textOf(value);
+}
+
+/** Where each kind is in a configuration, and what of it says most. */
+const KINDS: readonly [field: string, kind: string, backedBy: (device: Json) => string][] = [
+  [
+    'disks',
+    'disk',
+    ({ path, vhost_socket, readonly }) => `${textOf(path ?? vhost_socket)}${readonly ? ', read-only' : ''}`,
+  ],
+  ['net', 'network', ({ tap, user, vhost_socket, fds }) => netText(tap ?? vhost_socket, user, fds)],
+  ['pmem', 'persistent memory', ({ file }) => textOf(file)],
+  ['fs', 'file system', ({ tag, socket }) => `${textOf(tag)}, ${textOf(socket)}`],
+  ['vsock', 'socket', ({ cid, socket }) => `cid ${textOf(cid)}, ${textOf(socket)}`],
+  ['devices', 'host device', ({ path }) => textOf(path)],
+  ['user_devices', 'vfio-user', ({ socket }) => textOf(socket)],
+  ['vdpa', 'vDPA', ({ path }) => textOf(path)],
+  ['generic_vhost_user', 'vhost-user', ({ socket }) => textOf(socket)],
+  ['balloon', 'balloon', ({ size }) => bytesText(size)],
+  ['rng', 'entropy', ({ src }) => textOf(src)],
+  ['console', 'console', consoleText],
+  ['serial', 'serial port', consoleText],
+];
+
+/** What devices are called that have no identifier of their own in a configuration. */
+const FIXED_IDS: Readonly<Record<string, string>> = {
+  rng: '__rng',
+  console: '__console',
+  serial: '__serial',
+};
+
+function netText(name: unknown, user: unknown, fds: unknown): string {
+  if (user === true) return 'user networking';
+  if (Array.isArray(fds)) return `descriptors ${fds.map(textOf).join(', ')}`;
+  return textOf(name ?? 'a new tap');
+}
+
+function consoleText({ mode, file, socket }: Json): string {
+  return [textOf(mode).toLowerCase(), textOf(file ?? socket)].filter((word) => word !== '').join(' ');
+}
+
+function deviceRows(config: Json, tree: unknown): string[][] {
+  const places = placesOf(objectOf(tree));
+  return KINDS.flatMap(([field, kind, backedBy]) => {
+    const value = config[field];
+    const devices = Array.isArray(value)
+      ? listOf(value)
+      : value === undefined || value === null
+        ? []
+        : [objectOf(value)];
+    return devices
+      .filter(({ mode }) => mode !== 'Off')
+      .map((device) => {
+        const id = textOf(device.id ?? FIXED_IDS[field] ?? '-');
+        return [id, kind, places.get(id) ?? '-', backedBy(device)];
+      });
+  });
+}
+
+/** PCI addresses, by the device's identifier: they are their wrapping nodes'. */
+function placesOf(tree: Json): Map<string, string> {
+  const places = new Map<string, string>();
+  for (const node of Object.values(tree).map(objectOf)) {
+    const { pci_bdf, children, id } = node;
+    if (pci_bdf === undefined) continue;
+    for (const child of [id, ...(Array.isArray(children) ? children : [])])
+      places.set(textOf(child), textOf(pci_bdf));
+  }
+  return places;
+}
+
+export function countersReport(json: unknown): string {
+  const rows = Object.entries(objectOf(json)).flatMap(([device, counters]) =>
+    Object.entries(objectOf(counters)).map(([name, value]) => [
+      textOf(device),
+      textOf(name),
+      counterText(name, value),
+    ]),
+  );
+  if (rows.length === 0) return 'No device counts anything.';
+  return formatTable(['DEVICE', 'COUNTER', 'VALUE'], rows, width()).trimEnd();
+}
+
+/** A latency that was never measured is the largest number that there is. */
+const NEVER = 2n ** 64n - 1n;
+const TEN_THOUSAND = 10_000n;
+
+export function counterText(name: string, value: unknown): string {
+  if (name.includes('latency')) {
+    const us = typeof value === 'number' ? BigInt(Math.trunc(value)) : value;
+    if (typeof us === 'bigint' && us >= NEVER / TEN_THOUSAND) return '-';
+    return `${textOf(value)} us`;
+  }
+  if (name.endsWith('_bytes') && typeof value === 'number' && value >= 1024) {
+    return `${value} (${humanBytes(value)})`;
+  }
+  return textOf(value);
+}

@@ -1,0 +1,235 @@
+/** `tsvmm ctl watch`: counters as they change. */
+import { readJson } from '../../../api/rest/jsonReader.ts';
+import { writeJson } from '../../../api/rest/jsonWriter.ts';
+import { printable } from '../../../vmm/printable.ts';
+import { parseInteger } from '../../optionString.ts';
+import { writeOut } from '../../standardOutput.ts';
+import { FlowOutput } from '../../terminal/flowOutput.ts';
+import { canDraw, outputSize, RawTerminal } from '../../terminal/rawTerminal.ts';
+import { UsageError } from '../../usageError.ts';
+import { formatTable, humanBytes } from '../../vms/table.ts';
+import { ApiConnection } from '../apiConnection.ts';
+import type { CtlWords } from '../commands.ts';
+import { Refusal } from '../refusal.ts';
+import { counterText } from '../reports.ts';
+import { type CounterRow, type Counters, Samples } from './samples.ts';
+import { levelsOf } from './sparkline.ts';
+import { rateText, viewLines } from './view.ts';
+
+const ANSWER_MS = 10_000;
+const MIN_INTERVAL = 0.1;
+const MAX_INTERVAL = 3600;
+
+const STDOUT = 1;
+/** The other screen, without a cursor; and back (xterm's control sequences, DECSET 1049 and 25). */
+const ENTER = '\x1b[?1049h\x1b[?25l';
+const LEAVE = '\x1b[?25h\x1b[?1049l';
+const HOME = '\x1b[H';
+const END_OF_LINE = '\x1b[K\r\n';
+const CLEAR_BELOW = '\x1b[J';
+
+const CTRL_C = 0x03;
+const CTRL_Z = 0x1a;
+const QUIT = [CTRL_C, 'q'.charCodeAt(0), 'Q'.charCodeAt(0)];
+
+/** What one look has found. */
+interface Look {
+  readonly title: string;
+  readonly state: string;
+  readonly counters: Counters;
+  readonly rows: readonly CounterRow[];
+}
+
+/** Where looks are shown. */
+interface Display {
+  show(look: Look): void | Promise<void>;
+  /** Resolves when people want to go. */
+  readonly left: Promise<void>;
+  close(): void;
+}
+
+/** @returns the exit code @throws UsageError, VmmError */
+export async function watchCounters(
+  path: string,
+  options: CtlWords['options'],
+  json: boolean,
+): Promise<number> {
+  const interval = readInterval(options.interval);
+  const count = readCount(options.count);
+  const api = await ApiConnection.open(path, ANSWER_MS);
+  const samples = new Samples();
+  // Nothing has been drawn if the first look fails.
+  let look = await lookAt(api, samples, interval);
+  const display = json ? new JsonLines() : canDraw() ? new Screen() : new PlainTables();
+  try {
+    const start = performance.now();
+    for (let n = 1; ; n++) {
+      await display.show(look);
+      if (n >= count) return 0;
+      const wait = Math.max(0, start + n * interval * 1000 - performance.now());
+      if (await leftWithin(display, wait)) return 0;
+      look = await lookAt(api, samples, interval);
+    }
+  } finally {
+    display.close();
+    api.close();
+  }
+}
+
+/** Seconds. @throws UsageError */
+function readInterval(text = '1'): number {
+  const seconds = Number(text);
+  if (text !== '' && seconds >= MIN_INTERVAL && seconds <= MAX_INTERVAL) return seconds;
+  throw new UsageError(`--interval ${text} is not from ${MIN_INTERVAL} to ${MAX_INTERVAL} seconds`);
+}
+
+/** @throws ConfigError */
+function readCount(text: string | undefined): number {
+  return text === undefined ? Number.POSITIVE_INFINITY : parseInteger(text);
+}
+
+/** @throws VmmError if the VM's process is gone */
+async function lookAt(api: ApiConnection, samples: Samples, interval: number): Promise<Look> {
+  const get = async (endpoint: string) => {
+    const answer = await api.call({ method: 'GET', endpoint }, ANSWER_MS);
+    return answer.status === 200 ? readJson(answer.body) : new Refusal(answer);
+  };
+  const info = await get('vm.info');
+  const counters = info instanceof Refusal ? info : await get('vm.counters');
+  const every = `every ${interval} s`;
+  if (info instanceof Refusal || counters instanceof Refusal) {
+    const why = ((counters instanceof Refusal ? counters : info) as Refusal).message;
+    return {
+      title: `${printable(why)}; ${every}`,
+      state: 'None',
+      counters: {},
+      rows: samples.add(now(), {}),
+    };
+  }
+  const {
+    state,
+    config,
+    memory_actual_size: memory,
+  } = info as {
+    state?: unknown;
+    config?: { cpus?: { boot_vcpus?: unknown } };
+    memory_actual_size?: unknown;
+  };
+  const size = typeof memory === 'number' ? humanBytes(memory) : '-';
+  const valid = numbersOf(counters);
+  return {
+    title: printable(`${state}, ${config?.cpus?.boot_vcpus} vCPUs, ${size}; ${every}`),
+    state: String(state),
+    counters: valid,
+    rows: samples.add(now(), valid),
+  };
+}
+
+function now(): bigint {
+  return process.hrtime.bigint();
+}
+
+/** Whatever else a server may put there is left out. */
+function numbersOf(counters: unknown): Counters {
+  const result: Record<string, Record<string, number | bigint>> = {};
+  for (const [device, values] of Object.entries((counters ?? {}) as object)) {
+    const entries = Object.entries((values ?? {}) as Record<string, unknown>).filter(
+      (entry): entry is [string, number | bigint] => ['number', 'bigint'].includes(typeof entry[1]),
+    );
+    result[device] = Object.fromEntries(entries);
+  }
+  return result;
+}
+
+async function leftWithin(display: Display, ms: number): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const time = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), ms);
+  });
+  const left = await Promise.race([display.left.then(() => true), time]);
+  clearTimeout(timer);
+  return left;
+}
+
+/** A signal is what ends it. */
+const never = new Promise<void>(() => {});
+
+/** The whole terminal, drawn anew for each look. */
+class Screen implements Display {
+  readonly left: Promise<void>;
+  #leave: () => void = () => {};
+  readonly #terminal: RawTerminal;
+  readonly #output = new FlowOutput(STDOUT, () => {});
+  readonly #levels = levelsOf(process.env);
+  #last: Look | undefined;
+
+  constructor() {
+    this.left = new Promise((resolve) => {
+      this.#leave = resolve;
+    });
+    this.#terminal = new RawTerminal({
+      keys: (bytes) => this.#keys(bytes),
+      redraw: () => this.#last && this.show(this.#last),
+      enter: ENTER,
+      leave: LEAVE,
+    });
+  }
+
+  show(look: Look): void {
+    this.#last = look;
+    // A terminal that is slow gets the next one.
+    if (this.#output.waiting) return;
+    const lines = viewLines(
+      { title: `${look.title}; q ends`, rows: look.rows },
+      { ...outputSize(), levels: this.#levels },
+    );
+    // No line end behind the last: the screen would move.
+    const text = `${HOME}${lines.join(END_OF_LINE)}\x1b[K${CLEAR_BELOW}`;
+    this.#output.write(new TextEncoder().encode(text));
+  }
+
+  close(): void {
+    this.#output.close();
+    this.#terminal.close();
+  }
+
+  #keys(bytes: Uint8Array): void {
+    if (bytes.some((byte) => QUIT.includes(byte))) this.#leave();
+    else if (bytes.includes(CTRL_Z)) process.kill(process.pid, 'SIGTSTP');
+  }
+}
+
+/** For a file, a pipe, or a terminal that cannot be drawn on. */
+class PlainTables implements Display {
+  readonly left: Promise<void> = never;
+
+  async show({ title, rows }: Look): Promise<void> {
+    const cells = rows.map((row) => [
+      printable(row.device),
+      printable(row.counter),
+      counterText(row.counter, row.value),
+      rateText(row),
+    ]);
+    const table = formatTable(['DEVICE', 'COUNTER', 'NOW', 'A SECOND'], cells, Number.POSITIVE_INFINITY);
+    await writeOut(`${new Date().toISOString()} ${title}\n${table}\n`);
+  }
+
+  close(): void {}
+}
+
+/** One object a line. */
+class JsonLines implements Display {
+  readonly left: Promise<void> = never;
+
+  async show({ state, counters, rows }: Look): Promise<void> {
+    const rates: Record<string, Record<string, number>> = {};
+    for (const { device, counter, rate } of rows) {
+      if (rate === undefined) continue;
+      rates[device] ??= {};
+      (rates[device] as Record<string, number>)[counter] = rate;
+    }
+    await writeOut(`${writeJson({ time: new Date().toISOString(), state, counters, rates })}\n`);
+  }
+
+  close(): void {}
+}

@@ -1,0 +1,98 @@
+/** UNIX stream sockets of other processes, for commands: connected within a time, and with a sentence where that fails. */
+import { type Accept, streamAdopter } from '../host/listen.ts';
+import { loadNative } from '../native.ts';
+import { VmmError } from '../vmm/errors.ts';
+import { printable } from '../vmm/printable.ts';
+
+/** A server that is busy, with a full queue, is asked again. */
+const RETRY_MS = 20;
+/** What sun_path has room for (unix(7)). */
+const MAX_PATH_BYTES = 107;
+
+/** What a socket is for: messages name it. */
+export interface SocketUse {
+  /** Such as `the API of a VM`. */
+  readonly what: string;
+  /** What to do if there is none, as a phrase. */
+  readonly advice: string;
+}
+
+export interface ConnectOptions {
+  readonly use: SocketUse;
+  /** In `performance.now()`'s time. */
+  readonly deadline: number;
+  /** To a console: nothing will be sent. */
+  readonly reader?: boolean;
+}
+
+/**
+ * @param accept says who serves the connection
+ * @returns its descriptor, which is the connection's
+ * @throws VmmError a sentence for people
+ */
+export async function connectStream(path: string, options: ConnectOptions, accept: Accept): Promise<number> {
+  const fd = await connectWithin(path, options);
+  const adopt = await streamAdopter();
+  loadNative().disownFile(fd);
+  adopt(fd, accept);
+  return fd;
+}
+
+async function connectWithin(
+  path: string,
+  { use, deadline, reader = false }: ConnectOptions,
+): Promise<number> {
+  for (;;) {
+    try {
+      return loadNative().connectUnix(path, reader);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== 'EAGAIN' || performance.now() >= deadline) throw await failure(path, use, error);
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  }
+}
+
+async function failure(path: string, { what, advice }: SocketUse, error: unknown): Promise<VmmError> {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const name = printable(path);
+  const refuse = (text: string) => new VmmError(text, { code: code ?? 'ERR_TSVMM_FAILED' });
+  switch (code) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return refuse(`There is no socket ${name}: ${advice}`);
+    case 'ECONNREFUSED':
+      return refuse(
+        (await isSocket(path))
+          ? `Nobody serves the socket ${name} any more: ${advice}`
+          : `${name} is no socket, and so not ${what}`,
+      );
+    case 'EPROTOTYPE':
+      return refuse(`The socket ${name} is of another type, and so not ${what}`);
+    case 'EACCES':
+    case 'EPERM':
+      return refuse(`You may not use the socket ${name}: ${await whose(path)}`);
+    case 'ENAMETOOLONG':
+      return refuse(`The path of a socket has at most ${MAX_PATH_BYTES} bytes, which ${name} has not`);
+    case 'EAGAIN':
+      return refuse(`The socket ${name} accepts nobody: its process is stuck, or has too many clients`);
+    default:
+      return refuse(`Cannot connect to ${name}: ${message}`);
+  }
+}
+
+async function isSocket(path: string): Promise<boolean> {
+  const { stat } = await import('node:fs/promises');
+  return stat(path).then(
+    (found) => found.isSocket(),
+    () => true,
+  );
+}
+
+async function whose(path: string): Promise<string> {
+  const { stat } = await import('node:fs/promises');
+  return stat(path).then(
+    ({ uid }) => `it is of the user ${uid}, and you are ${process.geteuid?.()}`,
+    () => "its folder is another user's",
+  );
+}
