@@ -24,10 +24,13 @@ import type { GuestStream } from './host/guestStream.ts';
 import { loadNative, type NativeAddon } from './native.ts';
 import type { ConsoleSize, Terminal } from './vmm/consoles.ts';
 import { VmmError } from './vmm/errors.ts';
+import { type EventsOptions, iterateEvents, type NumberedEvent } from './vmm/eventIterator.ts';
+import { EventLog } from './vmm/eventLog.ts';
 import type { VmmEvent, VmmExit } from './vmm/events.ts';
 import type { VmInfo } from './vmm/info.ts';
 import type { Lifecycle } from './vmm/lifecycle.ts';
 import { tell } from './vmm/listener.ts';
+import { flatVcpuCounters, vcpuCounters } from './vmm/vcpuCounters.ts';
 import { Vmm } from './vmm/vmm.ts';
 
 export {
@@ -48,6 +51,8 @@ export type { GuestStream, WaitForOptions } from './host/guestStream.ts';
 export { PlatformError, type PlatformErrorCode } from './platform/platformError.ts';
 export type { ConsoleSize } from './vmm/consoles.ts';
 export { errorChain, VmmError, type VmmErrorKind } from './vmm/errors.ts';
+export type { EventsOptions, NumberedEvent } from './vmm/eventIterator.ts';
+export type { EventRecord } from './vmm/eventRecord.ts';
 export type { VmmEvent, VmmExit } from './vmm/events.ts';
 export type { VmInfo } from './vmm/info.ts';
 
@@ -98,6 +103,7 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
 
   readonly #vmm: Vmm;
   readonly #streams: Streams;
+  readonly #log = new EventLog();
 
   private constructor(native: NativeAddon, terminal: Terminal | undefined, streams: Streams) {
     super();
@@ -112,6 +118,7 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     this.exited = this.#vmm.exited.then((exit) => {
       streams.serial?.finish();
       streams.console?.finish();
+      this.#log.end();
       tell(() => this.emit('exit', exit));
       return exit;
     });
@@ -311,13 +318,33 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     return this.#vmm.info();
   }
 
-  /** By device and name; while the VM is paused, resumed or rebooted, what it was just before. @throws VmmError if the VM is not running */
+  /**
+   * By device and name, and by vCPU (`vcpu0`): `exits_*` to this process, `kvm_*` as KVM counts, `run_ns` and `steal_ns`. While the VM is paused, resumed or
+   * rebooted, what it was just before.
+   * @throws VmmError if the VM is not running
+   */
   counters(): Counters {
-    const devices = Object.entries(this.#vmm.counters()).map(([id, counters]) => [
+    const vcpus = this.#vmm
+      .vcpuStatistics()
+      .map((one, index): [string, Record<string, bigint>] => [
+        `vcpu${index}`,
+        flatVcpuCounters(vcpuCounters(one)),
+      ]);
+    const devices = [...Object.entries(this.#vmm.counters()), ...vcpus].map(([id, counters]) => [
       id,
       Object.fromEntries(Object.entries(counters).map(([name, value]) => [name, Number(value)])),
     ]);
     return Object.fromEntries(devices);
+  }
+
+  /**
+   * Events as they happen, in the form of the event monitor, each with a number:
+   * `for await (const event of vm.events({ since: 0 }))`. Ends when the VM is gone. The latest 1,024 are kept, also for those
+   * who begin later; an `events-lost` of the source `vmm` says how many a slow reader has missed.
+   * @throws RangeError if `since` is no whole number; while iterating, the signal's reason
+   */
+  events(options: EventsOptions = {}): AsyncGenerator<NumberedEvent, void, undefined> {
+    return iterateEvents(this.#log, options);
   }
 
   /** What `console.log` shows. */
@@ -348,10 +375,11 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   #forward(event: VmmEvent): void {
+    this.#log.add(event);
     if (event.source === 'vm' && simpleEvents.has(event.event)) {
       tell(() => this.emit(event.event as 'booted'));
     }
-    if (event.source === 'guest') {
+    if (event.source === 'guest' && event.event === 'panic') {
       tell(() => this.emit('panic', event.properties?.event as 'panic'));
     }
     this.emit('event', event);

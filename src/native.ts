@@ -238,6 +238,8 @@ export interface BootSpec {
     readonly sciGsi: number;
   };
   readonly ged: { readonly address: number; readonly gsi: number };
+  /** The guest waits for machineDebugResume. */
+  readonly held?: true;
   /** The guest address of the 16 bytes that `machineSetVmGeneration` changes. */
   readonly vmGeneration: { readonly address: number };
   readonly pci: {
@@ -267,6 +269,7 @@ export type MachineEvent =
     }
   | { readonly type: 'device-activated'; readonly id: string }
   | { readonly type: 'device-reset'; readonly id: string }
+  | ({ readonly type: 'debug-stop' } & DebugStop)
   /** A line that firmware wrote to its debug port (0x402). */
   | { readonly type: 'firmware-log'; readonly line: string }
   /** The guest's kernel failed; `crash_loaded`: it goes on with its crash kernel. Each comes once. */
@@ -279,6 +282,36 @@ export type MachineEvent =
   | { readonly type: 'device-note'; readonly id: string; readonly text: string }
   /** Something that a person should be told of, such as an I/O error of the host. Each text comes once for a device. */
   | { readonly type: 'device-warning'; readonly id: string; readonly text: string };
+
+/** A vCPU met what the debugger asked for; the others are about to stop. */
+export interface DebugStop {
+  readonly vcpu: number;
+  readonly cause: 'step' | 'breakpoint' | 'hardware-breakpoint' | 'write-watchpoint' | 'access-watchpoint';
+  /** Of a watchpoint: what is watched. Else where the vCPU is. Linear. */
+  readonly address: bigint;
+}
+
+/** At most four in a processor. */
+export interface HardwareBreakpoint {
+  readonly kind: 'execute' | 'write' | 'access';
+  /** Linear. */
+  readonly address: bigint;
+  /** Bytes: 1, 2, 4 or 8; 1 to execute. */
+  readonly length: number;
+}
+
+/** Registers as `struct kvm_regs`, `kvm_sregs` and `kvm_fpu`. */
+export type RegisterSet = 'general' | 'special' | 'vector';
+
+/** What a vCPU has done since it was made. */
+export interface VcpuStatistics {
+  /** The kernel's id of its thread. */
+  readonly thread: number;
+  /** Returns to this process, by what for. */
+  readonly exits: Readonly<Record<string, bigint>>;
+  /** KVM's own (KVM_GET_STATS_FD); empty where the kernel tells nothing. */
+  readonly hypervisor: Readonly<Record<string, bigint>>;
+}
 
 /** Opaque, type-tagged handle of a stream server. */
 export type StreamServerHandle = { readonly __streamServer: unique symbol };
@@ -311,8 +344,30 @@ export interface CountersText {
   readonly tail: string;
 }
 
+/** For a debugger. All but the first throw with code EBUSY while the machine is not stopped for it. */
+export interface DebugAddon {
+  /**
+   * Keeps all vCPUs out of the guest from now on, whether the machine is paused or not; resolves when they are. Devices go
+   * on. ETIMEDOUT as for machinePause.
+   */
+  machineDebugStop(machine: MachineHandle): Promise<void>;
+  /** Takes that back, with an order for each vCPU; `software` are addresses of breakpoint instructions that are the debugger's. */
+  machineDebugResume(
+    machine: MachineHandle,
+    orders: readonly ('hold' | 'run' | 'step')[],
+    traps: { readonly hardware: readonly HardwareBreakpoint[]; readonly software: readonly bigint[] },
+  ): void;
+  machineDebugRegisters(machine: MachineHandle, vcpu: number, set: RegisterSet): Uint8Array;
+  machineDebugSetRegisters(machine: MachineHandle, vcpu: number, set: RegisterSet, bytes: Uint8Array): void;
+  /** Where the page tables that the vCPU uses have a linear address; null if nowhere. */
+  machineDebugTranslate(machine: MachineHandle, vcpu: number, address: bigint): bigint | null;
+  /** Up to 4096 bytes of RAM by their guest-physical address; null unless all of it is RAM. Also while the guest runs. */
+  machineDebugRead(machine: MachineHandle, address: bigint, length: number): Uint8Array | null;
+  machineDebugWrite(machine: MachineHandle, address: bigint, bytes: Uint8Array): boolean;
+}
+
 /** The addon's functions. Promises reject with, and calls throw, an Error with `code` (errno name or `ERR_TSVMM_*`). */
-export interface NativeAddon {
+export interface NativeAddon extends DebugAddon {
   /**
    * For a process that is about to start a machine: on a thread, makes the VM that the first machineCreate then takes, and
    * finds out about the host. Throws if KVM cannot be used.
@@ -356,6 +411,8 @@ export interface NativeAddon {
   machineBalloonSize(machine: MachineHandle): number;
   /** Device id to counter name to value, for devices that count. */
   machineCounters(machine: MachineHandle): Record<string, Record<string, bigint>>;
+  /** By index. */
+  machineVcpuStatistics(machine: MachineHandle): VcpuStatistics[];
   /** The last value written to port 0x80 and how many there were. */
   machineDebugPort(machine: MachineHandle): { readonly lastPostCode: number; readonly postCodes: number };
 

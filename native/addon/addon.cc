@@ -9,6 +9,7 @@
 #include "addon/convert_fields.h"
 #include "addon/counters_answer.h"
 #include "addon/environment.h"
+#include "addon/exports.h"
 #include "addon/machine_handle.h"
 #include "addon/stream_server_handle.h"
 #include "core/host_output.h"
@@ -25,8 +26,6 @@
 
 namespace tsvmm {
 namespace {
-
-using Arguments = const Napi::CallbackInfo&;
 
 constexpr size_t kVmGenerationSize = 16;
 
@@ -148,6 +147,25 @@ Napi::Value machine_counters(Arguments info) {
       device.Set(counter.name, Napi::BigInt::New(env, counter.value));
     }
     all.Set(id, device);
+  }
+  return all;
+}
+
+Napi::Object from_statistics(Napi::Env env, const std::vector<VcpuStatistics::Value>& values) {
+  Napi::Object object = Napi::Object::New(env);
+  for (const auto& [name, value] : values) object.Set(name, Napi::BigInt::New(env, value));
+  return object;
+}
+
+Napi::Value machine_vcpu_statistics(Arguments info) {
+  const Napi::Env env = info.Env();
+  Napi::Array all = Napi::Array::New(env);
+  for (const VcpuStatistics& vcpu : unwrap(info[0]).machine().vcpu_statistics()) {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("thread", Napi::Number::New(env, vcpu.thread));
+    object.Set("exits", from_statistics(env, vcpu.exits));
+    object.Set("hypervisor", from_statistics(env, vcpu.hypervisor));
+    all.Set(all.Length(), object);
   }
   return all;
 }
@@ -486,25 +504,6 @@ Napi::Value set_interface_address_function(Arguments info) {
   return info.Env().Undefined();
 }
 
-/// Turns the core's errors into JavaScript's: no C++ exception leaves the addon.
-template <Napi::Value (*function)(Arguments)>
-Napi::Value guarded(Arguments info) {
-  try {
-    return function(info);
-  } catch (const Error& error) {
-    throw from_error(info.Env(), error);
-  } catch (const Napi::Error&) {
-    throw;
-  } catch (const std::exception& error) {
-    throw from_error(info.Env(), Error("ERR_TSVMM_INTERNAL", error.what()));
-  }
-}
-
-template <Napi::Value (*function)(Arguments)>
-void add(Napi::Object& exports, const char* name) {
-  exports.Set(name, Napi::Function::New<guarded<function>>(exports.Env(), name));
-}
-
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   Environment::attach(env);
   add<expect_machine>(exports, "expectMachine");
@@ -525,6 +524,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<machine_resize_balloon>(exports, "machineResizeBalloon");
   add<machine_balloon_size>(exports, "machineBalloonSize");
   add<machine_counters>(exports, "machineCounters");
+  add<machine_vcpu_statistics>(exports, "machineVcpuStatistics");
   add<machine_debug_port>(exports, "machineDebugPort");
   add<open_pty_function>(exports, "openPty");
   add<claim_socket_function>(exports, "claimSocket");
@@ -571,6 +571,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<send_datagram_function>(exports, "sendDatagram");
   add<exit_at_once>(exports, "exitAtOnce");
   add<random_bytes_function>(exports, "randomBytes");
+  add_debug_functions(exports);
   return exports;
 }
 

@@ -57,6 +57,21 @@ std::vector<VcpuSetup> to_vcpus(const Napi::Object& boot) {
   return setups;
 }
 
+/// src/native.ts: DebugStopCause.
+const char* name_of(const DebugStop& stop) {
+  switch (stop.cause) {
+    case DebugStop::Cause::kStep:
+      return "step";
+    case DebugStop::Cause::kBreakpoint:
+      return "breakpoint";
+    case DebugStop::Cause::kHardwareBreakpoint:
+      return "hardware-breakpoint";
+    case DebugStop::Cause::kWatchpoint:
+      break;
+  }
+  return stop.access == HardwareBreakpoint::Kind::kWrite ? "write-watchpoint" : "access-watchpoint";
+}
+
 }  // namespace
 
 MachineSpec to_machine_spec(const Napi::Value& value) {
@@ -87,6 +102,7 @@ BootSpec to_boot_spec(const Napi::Value& value) {
   const Napi::Object object = to_object(value, "boot");
   BootSpec spec;
   spec.vcpus = to_vcpus(object);
+  spec.held = object.Get("held").ToBoolean();
   for_each(object.Get("load"), "load", [&spec](const Napi::Value& item) {
     spec.load.push_back(to_load_item(to_object(item, "load")));
   });
@@ -168,6 +184,12 @@ Napi::Object from_event(Napi::Env env, const MachineEvent& event) {
       set("type", "device-warning");
       set("id", event.id);
       set("text", event.reason);
+      break;
+    case Type::kDebugStop:
+      set("type", "debug-stop");
+      object.Set("vcpu", Napi::Number::New(env, event.vcpu));
+      set("cause", name_of(event.stop));
+      object.Set("address", Napi::BigInt::New(env, event.stop.address));
       break;
     case Type::kFirmwareLog:
       set("type", "firmware-log");

@@ -43,6 +43,14 @@ uint64_t uint_field(const Napi::Object& object, const char* name, uint64_t max) 
   return to_uint(object.Get(name), name, max);
 }
 
+uint64_t to_address(const Napi::Value& value, const char* name) {
+  bool lossless = false;
+  const uint64_t address =
+      value.IsBigInt() ? value.As<Napi::BigInt>().Uint64Value(&lossless) : uint64_t{0};
+  if (!lossless) wrong(value.Env(), name, "a BigInt of 64 bits");
+  return address;
+}
+
 int fd_argument(const Napi::Value& value, const char* name) {
   return static_cast<int>(to_uint(value, name, std::numeric_limits<int>::max()));
 }

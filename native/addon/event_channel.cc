@@ -32,7 +32,8 @@ std::shared_ptr<EventChannel> EventChannel::open(Napi::Env env, const Napi::Func
 }
 
 void EventChannel::emit(MachineEvent event) noexcept {
-  const bool droppable = !event.ends_run();
+  // After one that stops the guest for the debugger no other comes before the debugger's answer.
+  const bool droppable = !event.ends_run() && event.type != MachineEvent::Type::kDebugStop;
   enqueue(
       [this, event = std::move(event)](Napi::Env env) {
         if (!on_event_.IsEmpty()) on_event_.Call({from_event(env, event)});

@@ -15,8 +15,8 @@ namespace tsvmm {
 /// operations.
 ///
 /// What a guest can cause at will is bounded: when kMaxEvents wait, further device events are
-/// dropped (their number is not, because nobody could act on it). Events that end a run and the
-/// ends of operations always get through.
+/// dropped (their number is not, because nobody could act on it). Events that end a run,
+/// or stop the guest for its debugger, and the ends of operations always get through.
 class EventChannel : public MachineEventSink {
  public:
   static constexpr size_t kMaxEvents = 256;

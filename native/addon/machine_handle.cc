@@ -65,6 +65,10 @@ Napi::Promise MachineHandle::resize_disk(Napi::Env env, std::string id, uint64_t
   return run(env, [this, id = std::move(id), bytes] { machine_.resize_disk(id, bytes); });
 }
 
+Napi::Promise MachineHandle::debug_stop(Napi::Env env) {
+  return run(env, [this] { machine_.debug_stop(); });
+}
+
 Napi::Promise MachineHandle::destroy(Napi::Env env, std::chrono::milliseconds timeout) {
   ending_ = true;
   machine_.cancel();

@@ -28,6 +28,7 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
   Napi::Promise pause(Napi::Env env);
   Napi::Promise resume(Napi::Env env);
   Napi::Promise resize_disk(Napi::Env env, std::string id, uint64_t bytes);
+  Napi::Promise debug_stop(Napi::Env env);
   /// What is in progress is called off, and fails as soon as it can.
   Napi::Promise destroy(Napi::Env env, std::chrono::milliseconds timeout);
   /// Whether the machine keeps the event loop alive; it does at first.

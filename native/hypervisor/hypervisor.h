@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "core/event_fd.h"
+#include "hypervisor/vcpu_debug.h"
+#include "hypervisor/vcpu_statistics.h"
 #include "memory/guest_memory.h"
 
 namespace tsvmm {
@@ -96,10 +98,13 @@ struct VcpuExit {
     kFailEntry,      ///< `code` is the hardware's reason
     kUnexpected,     ///< `code` is the exit reason that nobody knows
     kRunFailed,      ///< `code` is the errno of KVM_RUN
+    kDebug,          ///< the debugger's traps were met; `stop` says which
   };
   Reason reason;
   uint64_t code = 0;
-  std::string detail;  ///< registers and instruction bytes, for people; empty if kKicked
+  /// Registers and instruction bytes, for people, of a vCPU that cannot go on.
+  std::string detail;
+  DebugStop stop{};
 };
 
 /// A virtual processor. Created, set up, run and destroyed on one thread; kick() and inject_nmi()
@@ -117,6 +122,9 @@ class Vcpu {
   /// Tells the guest that it was stopped, so that its watchdogs do not take the time for a lock-up.
   /// On the vCPU's own thread.
   virtual void mark_paused() noexcept = 0;
+  [[nodiscard]] virtual VcpuDebug& debug() noexcept = 0;
+  /// From any thread, while it runs, too.
+  [[nodiscard]] virtual VcpuStatistics statistics() const = 0;
 };
 
 /// A virtual machine: address space, interrupt controllers, clock.

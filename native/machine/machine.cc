@@ -38,6 +38,14 @@ void report_exit(EventGate& events, unsigned index, const VcpuExit& exit) {
   events.report(std::move(event));
 }
 
+void report_debug_stop(EventGate& events, unsigned index, const DebugStop& stop) {
+  MachineEvent event{};
+  event.type = MachineEvent::Type::kDebugStop;
+  event.vcpu = index;
+  event.stop = stop;
+  events.report(std::move(event));
+}
+
 std::string join(const std::vector<std::string>& sentences) {
   std::string joined;
   for (const std::string& sentence : sentences) joined += (joined.empty() ? "" : "; ") + sentence;
@@ -79,6 +87,11 @@ void Machine::build(const MakeVm& make_vm) {
             parts.devices->repair_memory()) {
           return;
         }
+        if (exit.reason == VcpuExit::Reason::kDebug) {
+          parts.vcpus->hold();
+          report_debug_stop(*events, index, exit.stop);
+          return;
+        }
         report_exit(*events, index, exit);
         parts.vcpus->stop();
       });
@@ -97,6 +110,7 @@ void Machine::boot(BootSpec boot) {
   parts.devices = std::make_unique<PlatformDevices>(
       boot, *parts.memory, *parts.vm, cancellation_,
       [events = parts.events](MachineEvent event) { events->report(std::move(event)); });
+  if (boot.held) parts.vcpus->hold();
   parts.vcpus->start(*parts.devices, Deadline::never().unless(cancellation_), boot.paused);
   cancellation_.check();
   if (boot.paused) {
@@ -212,6 +226,51 @@ std::vector<PlatformDevices::DeviceCounters> Machine::counters() {
 PostCodeState Machine::post_code() {
   const auto lock = state_.use();
   return parts_->devices->post_code();
+}
+
+std::vector<VcpuStatistics> Machine::vcpu_statistics() {
+  const auto lock = state_.use();
+  return parts_->vcpus->statistics();
+}
+
+void Machine::debug_stop(std::chrono::milliseconds timeout) {
+  auto stopping = begin(Operation::kChange);
+  VcpuGroup& vcpus = *parts_->vcpus;
+  vcpus.hold();
+  if (const auto vcpu = vcpus.wait_paused(deadline(timeout))) {
+    vcpus.unhold();
+    cancellation_.check();
+    throw Error("ETIMEDOUT", "vCPU " + std::to_string(*vcpu) + " does not leave the guest");
+  }
+  stopping.commit();
+}
+
+void Machine::debug_resume(const std::vector<VcpuGroup::DebugOrder>& orders,
+                           const DebugTraps& traps) {
+  const auto lock = state_.use();
+  parts_->vcpus->release(orders, traps);
+}
+
+void Machine::debug_vcpu(unsigned index, const std::function<void(VcpuDebug&)>& use) {
+  const auto lock = state_.use();
+  parts_->vcpus->with_debug(index, use);
+}
+
+bool Machine::debug_read(GuestAddress address, std::span<uint8_t> into) {
+  const auto lock = state_.use();
+  return is_ram(address, into.size()) && parts_->memory->read(address, into);
+}
+
+bool Machine::debug_write(GuestAddress address, std::span<const uint8_t> from) {
+  const auto lock = state_.use();
+  return is_ram(address, from.size()) && parts_->memory->write(address, from);
+}
+
+bool Machine::is_ram(GuestAddress address, uint64_t length) const {
+  return std::ranges::any_of(parts_->memory->regions(), [&](const MemoryRegion& region) {
+    return address >= region.address && address - region.address <= region.size &&
+           length <= region.size - (address - region.address);
+  });
 }
 
 }  // namespace tsvmm

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -67,9 +68,25 @@ class Machine {
   [[nodiscard]] uint64_t balloon_size();
   [[nodiscard]] std::vector<PlatformDevices::DeviceCounters> counters();
   [[nodiscard]] PostCodeState post_code();
+  /// Of each vCPU, by index.
+  [[nodiscard]] std::vector<VcpuStatistics> vcpu_statistics();
+
+  /// For a debugger: no vCPU runs from the return on until debug_resume(), be the machine resumed
+  /// meanwhile or not. Devices go on. Slow, as pause() is. Throws Error, ETIMEDOUT if a vCPU does
+  /// not leave the guest; it then goes on as before.
+  void debug_stop(std::chrono::milliseconds timeout = kTimeout);
+  /// Throws Error EBUSY unless debug_stop() was before.
+  void debug_resume(const std::vector<VcpuGroup::DebugOrder>& orders, const DebugTraps& traps);
+  /// Has `use` look at a vCPU while the machine is stopped. Throws Error, EBUSY if it is not.
+  void debug_vcpu(unsigned index, const std::function<void(VcpuDebug&)>& use);
+  /// Guest-physical; RAM only, so that no file's end and no hanging store is met. False, with
+  /// nothing done, unless all of it is RAM.
+  [[nodiscard]] bool debug_read(GuestAddress address, std::span<uint8_t> into);
+  [[nodiscard]] bool debug_write(GuestAddress address, std::span<const uint8_t> from);
 
  private:
   [[nodiscard]] MachineState::Transition begin(MachineState::Operation operation);
+  [[nodiscard]] bool is_ram(GuestAddress address, uint64_t length) const;
   [[nodiscard]] Deadline deadline(std::chrono::milliseconds timeout) const;
 
   MachineSpec spec_;

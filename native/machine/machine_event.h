@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string>
 
+#include "hypervisor/vcpu_debug.h"
+
 namespace tsvmm {
 
 /// What a machine tells the layer above; src/native.ts documents each. The first three end its run.
@@ -19,6 +21,7 @@ struct MachineEvent {
     kFirmwareLog,
     kGuestPanic,
     kTerminalEscape,
+    kDebugStop,
   };
   Type type;
   std::string id;  ///< the device's
@@ -28,6 +31,7 @@ struct MachineEvent {
   unsigned vcpu = 0;
   uint64_t code = 0;
   std::string detail;
+  DebugStop stop{};  ///< kDebugStop, of `vcpu`
 
   [[nodiscard]] bool ends_run() const {
     return type == Type::kPowerOff || type == Type::kReset || type == Type::kVcpuError;

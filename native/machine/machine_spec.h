@@ -68,6 +68,7 @@ struct PciSpec {
 
 struct BootSpec {
   std::vector<VcpuSetup> vcpus;  ///< by index
+  bool held = false;             ///< the guest waits for a debugger to let it run
   std::vector<LoadItem> load;
   GuestAddress ioapic = 0;
   std::optional<SerialSpec> serial;

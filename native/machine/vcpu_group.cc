@@ -110,6 +110,53 @@ void VcpuGroup::inject_nmi() noexcept {
   }
 }
 
+std::vector<VcpuStatistics> VcpuGroup::statistics() {
+  const std::lock_guard lock(mutex_);
+  std::vector<VcpuStatistics> all;
+  for (const auto& member : members_) {
+    if (member->vcpu) all.push_back(member->vcpu->statistics());
+  }
+  return all;
+}
+
+void VcpuGroup::hold() noexcept {
+  const std::lock_guard lock(mutex_);
+  for (const auto& member : members_) member->held = true;
+  if (goal_ == Goal::kRun) kick_all_locked();
+}
+
+void VcpuGroup::release(const std::vector<DebugOrder>& orders, const DebugTraps& traps) {
+  const std::lock_guard lock(mutex_);
+  if (orders.size() != members_.size()) throw Error("EINVAL", "not as many orders as vCPUs");
+  std::vector<Vcpu*> vcpus;
+  for (unsigned index = 0; index < members_.size(); ++index) {
+    vcpus.push_back(&parked_locked(index));
+  }
+  for (size_t i = 0; i < members_.size(); ++i) {
+    vcpus[i]->debug().set_traps(traps, orders[i] == DebugOrder::kStep);
+  }
+  for (size_t i = 0; i < members_.size(); ++i) members_[i]->held = orders[i] == DebugOrder::kHold;
+  changed_.notify_all();
+}
+
+void VcpuGroup::unhold() noexcept {
+  const std::lock_guard lock(mutex_);
+  for (const auto& member : members_) member->held = false;
+  changed_.notify_all();
+}
+
+void VcpuGroup::with_debug(unsigned index, const std::function<void(VcpuDebug&)>& use) {
+  const std::lock_guard lock(mutex_);
+  use(parked_locked(index).debug());
+}
+
+Vcpu& VcpuGroup::parked_locked(unsigned index) const {
+  if (index >= members_.size()) throw Error("EINVAL", "there is no such vCPU");
+  const Member& member = *members_[index];
+  if (!member.parked) throw Error("EBUSY", "vCPU " + std::to_string(index) + " runs");
+  return *member.vcpu;
+}
+
 void VcpuGroup::kick_all_locked() noexcept {
   for (const auto& member : members_) {
     if (member->vcpu) member->vcpu->kick();
@@ -123,8 +170,9 @@ void VcpuGroup::thread_body(unsigned index) {
     while (wait_for_goal(member)) {
       if (resumed) member.vcpu->mark_paused();
       const VcpuExit exit = member.vcpu->run(*accesses_);
-      resumed = exit.reason == VcpuExit::Reason::kKicked;
-      if (!resumed) on_exit_(index, exit);
+      const bool kicked = exit.reason == VcpuExit::Reason::kKicked;
+      resumed = kicked || exit.reason == VcpuExit::Reason::kDebug;
+      if (!kicked) on_exit_(index, exit);
     }
   }
   // Under the lock, because another thread may be about to kick it.
@@ -159,10 +207,10 @@ bool VcpuGroup::prepare(Member& member, unsigned index) {
 
 bool VcpuGroup::wait_for_goal(Member& member) {
   std::unique_lock lock(mutex_);
-  if (goal_ == Goal::kRun) return true;
+  if (may_run(member)) return true;
   member.parked = true;
   changed_.notify_all();
-  changed_.wait(lock, [this] { return goal_ == Goal::kRun || goal_ == Goal::kStop; });
+  changed_.wait(lock, [&] { return may_run(member) || goal_ == Goal::kStop; });
   member.parked = false;
   return goal_ == Goal::kRun;
 }

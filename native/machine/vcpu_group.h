@@ -49,6 +49,22 @@ class VcpuGroup {
   /// After stop(), waits for the same. The first vCPU that has not left at the deadline.
   [[nodiscard]] std::optional<unsigned> wait_left(const Deadline& deadline);
   void inject_nmi() noexcept;
+  /// Of all vCPUs that there are, by index.
+  [[nodiscard]] std::vector<VcpuStatistics> statistics();
+
+  /// What a vCPU does when the debugger lets the machine go on.
+  enum class DebugOrder : uint8_t { kHold, kRun, kStep };
+  /// Asks all vCPUs to leave the guest until release(), whatever else lets them run; before
+  /// start(), too. From any thread, vCPU threads included.
+  void hold() noexcept;
+  /// Takes hold() back, with an order for each vCPU. After wait_paused(). Throws Error EBUSY while
+  /// any vCPU is in the guest, EINVAL for what it cannot do: all are held then.
+  void release(const std::vector<DebugOrder>& orders, const DebugTraps& traps);
+  /// Takes hold() back, as if it had not been.
+  void unhold() noexcept;
+  /// Has `use` look at a vCPU that is out of the guest. Throws Error EBUSY if it is not, EINVAL if
+  /// there is no such vCPU.
+  void with_debug(unsigned index, const std::function<void(VcpuDebug&)>& use);
 
  private:
   enum class Goal { kPrepare, kRun, kPause, kStop };
@@ -57,6 +73,7 @@ class VcpuGroup {
     std::unique_ptr<Vcpu> vcpu;
     std::thread thread;
     bool set_up = false;
+    bool held = false;    ///< by the debugger
     bool parked = false;  ///< executes no guest code and will not before the goal changes
     bool left = true;     ///< its thread has ended or is about to, or was never made
   };
@@ -64,7 +81,11 @@ class VcpuGroup {
   void thread_body(unsigned index);
   bool prepare(Member& member, unsigned index);
   bool wait_for_goal(Member& member);
+  [[nodiscard]] bool may_run(const Member& member) const {
+    return goal_ == Goal::kRun && !member.held;
+  }
   void kick_all_locked() noexcept;
+  [[nodiscard]] Vcpu& parked_locked(unsigned index) const;
   /// The first one of which `at_rest` is not true at the deadline.
   template <typename AtRest>
   [[nodiscard]] std::optional<unsigned> wait_locked(std::unique_lock<std::mutex>& lock,

@@ -161,9 +161,15 @@ void VirtioNet::start_pair(uint16_t index) {
                                 .receive_limiter = options_.receive_limiter.get(),
                                 .transmit_limiter = options_.transmit_limiter.get(),
                                 .counters = *counters_.at(index),
-                                .network_gone = [this] { change_status(kStatusLinkUp, 0); }};
+                                .network_gone = [this] { lose_network(); }};
   pairs_[index] =
       std::make_unique<NetQueuePair>(setup, network_->make_queue(index), std::move(context));
+}
+
+/// On the loop's thread of each pair; again after a reset.
+void VirtioNet::lose_network() noexcept {
+  if (!network_lost_.exchange(true)) host().warn("the network is gone, and the link is down");
+  change_status(kStatusLinkUp, 0);
 }
 
 bool VirtioNet::try_reset(const Deadline& deadline) noexcept {

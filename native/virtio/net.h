@@ -77,6 +77,7 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
   void start_control(const Activation& activation);
   void stop_pairs() noexcept;
   void change_status(uint16_t clear, uint16_t set) noexcept;
+  void lose_network() noexcept;
   [[nodiscard]] EventLoop& loop(uint16_t index);
   [[nodiscard]] uint16_t control_index(uint64_t features) const noexcept;
 
@@ -85,6 +86,7 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
   const uint16_t pair_count_;
   std::atomic<uint64_t> mac_;                           ///< as the first six bytes lie in memory
   std::atomic<uint16_t> status_;                        ///< virtio_net::kStatus...
+  std::atomic<bool> network_lost_ = false;              ///< and told
   std::vector<std::unique_ptr<NetCounters>> counters_;  ///< by pair
   /// By pair, made when first needed. From an activation on, the first one's thread is the only one
   /// that changes this and what follows.

@@ -2,6 +2,7 @@
  * The `tsvmm` command. What a VM does not need before its guest runs (help, REST, log files) is imported when it is
  * asked for: this file and its static imports are on the path from exec to the guest's first instruction.
  */
+import type { GdbServer } from '../api/gdb/server.ts';
 import type { RestServer } from '../api/rest/server.ts';
 import type { SocketClaim } from '../api/rest/socketClaim.ts';
 import { type Invocation, parseArguments, type RunOptions } from '../cli/arguments.ts';
@@ -183,8 +184,13 @@ async function run(options: RunOptions): Promise<number> {
   const starting = { source: 'vmm', event: 'starting' } as const;
   reporter?.event(starting);
   events?.add(starting);
+  // A log on stderr has what is said anyway.
+  const logError = (message: string) => options.logFile !== undefined && reporter?.error(message);
   try {
-    return await new Session(vmm, native, options, events).run();
+    return await new Session(vmm, native, options, events, logError).run();
+  } catch (error) {
+    logError(describeError(error));
+    throw error;
   } finally {
     await reporter?.close();
   }
@@ -211,16 +217,25 @@ class Session {
   readonly #options: RunOptions;
   /** What the API tells of. */
   readonly #events: EventLog | undefined;
+  readonly #logError: (message: string) => void;
   #claim: SocketClaim | undefined;
   #server: RestServer | undefined;
+  #gdb: GdbServer | undefined;
   /** The terminal is gone. */
   #hungUp = false;
   /** A signal asked for the end. */
   #quitting = false;
 
-  constructor(vmm: Vmm, native: NativeAddon, options: RunOptions, events: EventLog | undefined) {
+  constructor(
+    vmm: Vmm,
+    native: NativeAddon,
+    options: RunOptions,
+    events: EventLog | undefined,
+    logError: (message: string) => void,
+  ) {
     this.#vmm = vmm;
     this.#events = events;
+    this.#logError = logError;
     this.#native = native;
     this.#options = options;
   }
@@ -239,8 +254,12 @@ class Session {
       }
     }
     const exit: VmmExit = await this.#vmm.exited;
-    if (exit.message !== undefined) say(exit.message);
+    if (exit.message !== undefined) {
+      say(exit.message);
+      this.#logError(exit.message);
+    }
     if (exit.incomplete) return this.#exitAtOnce(exit.code);
+    this.#gdb?.close();
     await this.#server?.close();
     if (this.#hungUp) this.#leaveTerminal();
     return exit.code;
@@ -248,7 +267,12 @@ class Session {
 
   /** What concerns the socket is claimed first and loaded last: the guest does not wait for it. */
   async #start(): Promise<void> {
-    const { apiSocket, vm } = this.#options;
+    const { apiSocket, gdb, vm } = this.#options;
+    if (gdb !== undefined) {
+      const { serveGdb } = await import('../api/gdb/server.ts');
+      this.#gdb = await serveGdb(this.#vmm, this.#native, gdb);
+      this.#vmm.debugger = this.#gdb;
+    }
     if (apiSocket) {
       const { claimSocket } = await import('../api/rest/socketClaim.ts');
       this.#claim = claimSocket(this.#native, apiSocket);
@@ -297,6 +321,7 @@ class Session {
 
   #cleanUp(): void {
     this.#vmm.abandon();
+    this.#gdb?.close();
     this.#claim?.release();
   }
 

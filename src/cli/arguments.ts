@@ -15,6 +15,8 @@ export interface RunOptions {
   readonly apiSocket?: PathOrFd;
   readonly apiStrict: boolean;
   readonly eventMonitor?: PathOrFd;
+  /** The debugger's socket. */
+  readonly gdb?: string;
   readonly logFile?: string;
   readonly logFormat?: string;
   /** 0 for warnings, up to 3. */
@@ -46,6 +48,8 @@ export function parseArguments(args: readonly string[]): Invocation {
   const other = otherAction(words);
   if (other) return other;
   const vm = vmFromWords(words);
+  const gdb = socketPath(words, 'gdb');
+  if (vm && gdb !== undefined) vm.gdb = true;
   const apiSocket = pathOrFd(words, 'api-socket');
   if (vm === undefined && apiSocket === undefined) {
     throw new UsageError('nothing to do: give --kernel, --firmware or --api-socket');
@@ -62,6 +66,7 @@ export function parseArguments(args: readonly string[]): Invocation {
       apiStrict: words.has('api-strict'),
       ...(apiSocket && { apiSocket }),
       ...(eventMonitor && { eventMonitor }),
+      ...(gdb !== undefined && { gdb }),
       ...(logFile !== undefined && { logFile }),
       ...(logFormat !== undefined && { logFormat }),
       ...(vm && { vm }),
@@ -140,7 +145,7 @@ function arityOf(name: string): 'none' | 'optional' | 'one' | 'many' {
   // What every object inherits is neither of a kind nor of any help.
   const flag = vmFlags[name];
   if (flag?.kind !== undefined) {
-    if (flag.kind === 'switch') return flag.value === undefined ? 'none' : 'one';
+    if (flag.kind === 'switch') return 'none';
     if (flag.kind === 'options' && flag.bare) return 'optional';
     return flag.kind === 'list' ? 'many' : 'one';
   }
@@ -220,6 +225,13 @@ function innerObject(object: RawObject, field: string): RawObject {
 function defaultOf(field: string): RawObject | undefined {
   const schema: Field | undefined = (vmConfig.fields as Fields)[field];
   return schema?.default as RawObject | undefined;
+}
+
+/** `path=P`, or a bare path. */
+function socketPath(words: Words, flag: string): string | undefined {
+  const socket = pathOrFd(words, flag);
+  if (socket && 'fd' in socket) throw new ConfigError('malformed', `--${flag} needs a path`);
+  return socket?.path;
 }
 
 /** `path=P`, `fd=N` or a bare path. */

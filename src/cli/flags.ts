@@ -17,8 +17,8 @@ export type VmFlag =
       readonly parent?: undefined;
       readonly field: 'serial' | 'console' | 'debug_console';
     }
-  /** On by being there; `value` stands for a word that follows. */
-  | { readonly kind: 'switch'; readonly parent?: undefined; readonly field: string; readonly value?: string };
+  /** On by being there. */
+  | { readonly kind: 'switch'; readonly parent?: undefined; readonly field: string };
 
 export const vmFlags: Readonly<Record<string, VmFlag>> = {
   kernel: { kind: 'text', parent: 'payload', field: 'kernel' },
@@ -57,7 +57,6 @@ export const vmFlags: Readonly<Record<string, VmFlag>> = {
   platform: { kind: 'options', field: 'platform' },
   landlock: { kind: 'switch', field: 'landlock_enable' },
   'landlock-rules': { kind: 'list', field: 'landlock_rules' },
-  gdb: { kind: 'switch', field: 'gdb', value: 'path=PATH' },
 };
 
 /** What the schema says of a flag's field. */
@@ -87,6 +86,7 @@ export const processFlags: Readonly<Record<string, ProcessFlag>> = {
     help: 'Answer errors of the REST API with the status codes of HTTP, and a code for programs',
   },
   'event-monitor': { value: 'path=PATH|fd=N', help: 'Write events as JSON' },
+  gdb: { value: 'path=PATH', help: 'Let gdb debug the guest, which waits for it, on a UNIX socket' },
   'log-file': { value: 'PATH', help: 'Write the log to a file, not to stderr' },
   'log-format': {
     value: 'TEMPLATE',

@@ -6,7 +6,7 @@ export interface LogRecord {
   /** Since the process started. */
   readonly uptimeNs: bigint;
   readonly time: Date;
-  readonly level: 'WARN' | 'INFO';
+  readonly level: 'ERROR' | 'WARN' | 'INFO';
   readonly message: string;
 }
 

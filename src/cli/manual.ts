@@ -58,6 +58,7 @@ const groups: Readonly<Record<string, readonly string[]>> = {
     'numa',
     'pci-segment',
     'landlock-rules',
+    'gdb',
   ],
 };
 const UNSUPPORTED_TITLE = 'Understood, and refused at boot, because not supported yet';
@@ -92,6 +93,7 @@ const examples: Readonly<Record<string, string>> = {
   numa: 'guest_numa_id=0,cpus=[0-1]',
   'pci-segment': 'pci_segment=0,mmio32_aperture_weight=2',
   'landlock-rules': 'path=/srv/images,access=rw',
+  gdb: 'path=/run/vm.gdb',
 };
 
 export function manual(): ManualGroup[] {
@@ -128,7 +130,7 @@ function describeVmFlag(name: string, flag: VmFlag): Description {
     case 'text':
       return { value: ['cmdline', 'host-data'].includes(name) ? 'TEXT' : 'PATH', help, keys: [], supported };
     case 'switch':
-      return { value: flag.value ?? '', help, keys: [], supported };
+      return { value: '', help, keys: [], supported };
     case 'console':
       return { value: consoleValue(flagShape(flag)), help, keys: consoleKeys(flagShape(flag)), supported };
     case 'list':

@@ -2,7 +2,7 @@
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { NativeAddon } from '../native.ts';
 import { VmmError } from '../vmm/errors.ts';
-import { eventRecord } from '../vmm/eventRecord.ts';
+import { eventRecord, lossEvent } from '../vmm/eventRecord.ts';
 import type { VmmEvent } from '../vmm/events.ts';
 import { type OutputFile, openOutputFile } from '../vmm/outputFiles.ts';
 import { printable } from '../vmm/printable.ts';
@@ -13,6 +13,8 @@ import { compileLogFormat, type LogRecord } from './logFormat.ts';
 export interface Reporter {
   event(event: VmmEvent): void;
   warn(message: string): void;
+  /** Why the VM ended, or could not start. */
+  error(message: string): void;
   /** Shown to those who asked for more than warnings. */
   note(message: string): void;
   /** What is written to by name. */
@@ -57,6 +59,7 @@ export function openReporter(native: NativeAddon, options: RunOptions, stderr: B
       monitor?.write(monitorRecord(event, elapsed()));
     },
     warn: (message) => line('WARN', message),
+    error: (message) => line('ERROR', message),
     note: (message) => {
       if (verbosity > 0) line('INFO', message);
     },
@@ -67,9 +70,11 @@ export function openReporter(native: NativeAddon, options: RunOptions, stderr: B
   };
 }
 
+const LEVEL_WORDS = { ERROR: 'error', WARN: 'warning', INFO: 'info' } as const;
+
 function plainLine({ uptimeNs, level, message }: LogRecord): string {
   const seconds = (Number(uptimeNs) / Number(NANOSECONDS)).toFixed(6);
-  return `tsvmm: ${seconds}s: ${level === 'WARN' ? 'warning' : 'info'}: ${message}`;
+  return `tsvmm: ${seconds}s: ${LEVEL_WORDS[level]}: ${message}`;
 }
 
 function openTarget(
@@ -95,10 +100,6 @@ function openTarget(
   } catch (error) {
     throw new VmmError(`Cannot open the ${owner === 'log' ? 'log file' : owner}`, { cause: error });
   }
-}
-
-function lossEvent(lost: number): VmmEvent {
-  return { source: 'vmm', event: 'events-lost', properties: { count: String(lost) } };
 }
 
 function describeEvent({ source, event, properties }: VmmEvent): string {

@@ -116,7 +116,7 @@ export const vmConfig = {
     numa: { type: 'array', items: numaConfig, help: 'NUMA nodes of the guest' },
     watchdog: { type: 'boolean', default: false, help: 'Add a virtio watchdog' },
     rtc: rtcConfig,
-    gdb: { type: 'boolean', default: false, unsupported: true, help: 'Wait for a debugger' },
+    gdb: { type: 'boolean', default: false, help: 'Wait for a debugger at the socket of --gdb' },
     pci_segments: { type: 'array', items: pciSegmentConfig, help: 'Address space of PCI segments' },
     platform: platformConfig,
     tpm: tpmConfig,

@@ -16,3 +16,8 @@ export function eventRecord({ source, event, properties }: VmmEvent, elapsed: bi
   const timestamp = { secs: Number(elapsed / NANOSECONDS), nanos: Number(elapsed % NANOSECONDS) };
   return { timestamp, source, event, properties: properties ?? null };
 }
+
+/** For one who could not be told of `count` events. */
+export function lossEvent(count: number): VmmEvent {
+  return { source: 'vmm', event: 'events-lost', properties: { count: String(count) } };
+}

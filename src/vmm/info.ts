@@ -6,7 +6,8 @@ import type { Lifecycle } from './lifecycle.ts';
 
 export interface VmInfo {
   readonly config: VmConfig;
-  readonly state: 'Created' | 'Running' | 'Paused';
+  /** `BreakPoint`: a debugger has stopped the guest, or is waited for. */
+  readonly state: 'Created' | 'Running' | 'BreakPoint' | 'Paused';
   /** Bytes. */
   readonly memory_actual_size: number;
   /** Only while there is a machine. */
@@ -31,6 +32,14 @@ export interface PciBarResource {
   };
 }
 
+const stateNames: Readonly<Record<Lifecycle, VmInfo['state']>> = {
+  none: 'Created',
+  created: 'Created',
+  running: 'Running',
+  breakpoint: 'BreakPoint',
+  paused: 'Paused',
+};
+
 export function vmInfo(
   config: VmConfig,
   state: Lifecycle,
@@ -39,7 +48,7 @@ export function vmInfo(
 ): VmInfo {
   return {
     config,
-    state: state === 'running' ? 'Running' : state === 'paused' ? 'Paused' : 'Created',
+    state: stateNames[state],
     // A guest can claim what it likes of its balloon.
     memory_actual_size: Math.max(0, memorySize(config.memory) - balloonSize),
     ...(placements && { device_tree: deviceTree(config, placements) }),

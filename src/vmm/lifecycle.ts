@@ -1,8 +1,11 @@
 /** The one table of what may happen when. */
 import { VmmError } from './errors.ts';
 
-/** `none`: nothing; `created`: a configuration only; `running` and `paused`: a machine. */
-export type Lifecycle = 'none' | 'created' | 'running' | 'paused';
+/**
+ * `none`: nothing; `created`: a configuration only; `running` and `paused`: a machine; `breakpoint`: one that would run if a
+ * debugger had not stopped it.
+ */
+export type Lifecycle = 'none' | 'created' | 'running' | 'breakpoint' | 'paused';
 
 export type Command =
   | 'create'
@@ -29,31 +32,31 @@ export type Command =
   | 'info'
   | 'counters';
 
-/** Where a command leads from each state in which it is permitted. */
+/** Where a command leads from each state in which it is permitted; a machine that is to run and is held by a debugger is at a breakpoint. */
 export const transitions: Readonly<Record<Command, Readonly<Partial<Record<Lifecycle, Lifecycle>>>>> = {
   create: { none: 'created' },
-  delete: { none: 'none', created: 'none', running: 'none', paused: 'none' },
+  delete: { none: 'none', created: 'none', running: 'none', breakpoint: 'none', paused: 'none' },
   boot: { created: 'running' },
   bootPaused: { created: 'paused' },
-  shutdown: { running: 'created', paused: 'created' },
-  reboot: { running: 'running', paused: 'running' },
-  pause: { running: 'paused' },
-  resume: { paused: 'running' },
-  powerButton: { running: 'running', paused: 'paused' },
-  nmi: { running: 'running', paused: 'paused' },
-  renewGeneration: { running: 'running', paused: 'paused' },
-  resize: { created: 'created', running: 'running', paused: 'paused' },
-  resizeDisk: { running: 'running', paused: 'paused' },
-  resizeZone: { created: 'created', running: 'running', paused: 'paused' },
-  addDevice: { created: 'created', running: 'running', paused: 'paused' },
-  removeDevice: { created: 'created', running: 'running', paused: 'paused' },
+  shutdown: { running: 'created', breakpoint: 'created', paused: 'created' },
+  reboot: { running: 'running', breakpoint: 'running', paused: 'running' },
+  pause: { running: 'paused', breakpoint: 'paused' },
+  resume: { paused: 'running', breakpoint: 'running' },
+  powerButton: { running: 'running', breakpoint: 'running', paused: 'paused' },
+  nmi: { running: 'running', breakpoint: 'running', paused: 'paused' },
+  renewGeneration: { running: 'running', breakpoint: 'running', paused: 'paused' },
+  resize: { created: 'created', running: 'running', breakpoint: 'running', paused: 'paused' },
+  resizeDisk: { running: 'running', breakpoint: 'running', paused: 'paused' },
+  resizeZone: { created: 'created', running: 'running', breakpoint: 'running', paused: 'paused' },
+  addDevice: { created: 'created', running: 'running', breakpoint: 'running', paused: 'paused' },
+  removeDevice: { created: 'created', running: 'running', breakpoint: 'running', paused: 'paused' },
   snapshot: { paused: 'paused' },
-  coredump: { running: 'running', paused: 'paused' },
-  sendMigration: { running: 'running', paused: 'paused' },
+  coredump: { running: 'running', breakpoint: 'running', paused: 'paused' },
+  sendMigration: { running: 'running', breakpoint: 'running', paused: 'paused' },
   restore: { none: 'paused' },
   receiveMigration: { none: 'paused' },
-  info: { created: 'created', running: 'running', paused: 'paused' },
-  counters: { running: 'running', paused: 'paused' },
+  info: { created: 'created', running: 'running', breakpoint: 'running', paused: 'paused' },
+  counters: { running: 'running', breakpoint: 'running', paused: 'paused' },
 };
 
 /** What a failing command is called. The texts are part of the REST API: clients look for them. */
@@ -116,7 +119,7 @@ function refusal(command: Command, from: Lifecycle): VmmError {
   if (needConfiguration.includes(command) || (command === 'resizeDisk' && from === 'none')) {
     return new VmmError('VM is not created', { kind: 'missing' });
   }
-  if (command === 'snapshot' && from === 'running') {
+  if (command === 'snapshot' && (from === 'running' || from === 'breakpoint')) {
     return new VmmError('Trying to snapshot while VM is running', { kind: 'failed', code: STATE_CODE });
   }
   if (from === 'paused') return invalidTransition('pause', 'Paused');

@@ -35,6 +35,8 @@ export interface MachineContext {
   /** What the process around the VM writes to. */
   readonly outputs: readonly OutputFile[];
   readonly terminal: Terminal;
+  /** The guest waits for the debugger. */
+  readonly held: boolean;
   /** Outlives the machine: its next one finds the same formats. */
   readonly guessedFormats: DiskContext['guessedFormats'];
   /** Opened by the first machine that needs them; they outlive it, too. */
@@ -84,7 +86,8 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
       nets: config.net?.length ? await openNets(context, config.net, opened) : [],
     };
     const { boot, placements } = await plan(context, host, resources);
-    await native.machineBoot(handle, boot, context.paused);
+    const spec = context.held ? { ...boot, held: true as const } : boot;
+    await native.machineBoot(handle, spec, context.paused);
     // Looked at now, because the guest does not wait for it.
     adviseLinux(context, host, resources.kernel.fd);
     return { handle, placements, hardwareVirtualization: host.hardwareVirtualization };

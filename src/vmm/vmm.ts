@@ -12,7 +12,7 @@ import type { VmResize } from '../config/requests.ts';
 import type { RestoreConfig } from '../config/restore.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { MachineEvent, MachineHandle, NativeAddon, ResetCause } from '../native.ts';
+import type { MachineEvent, MachineHandle, NativeAddon, ResetCause, VcpuStatistics } from '../native.ts';
 import {
   type ConsoleSize,
   type Consoles,
@@ -20,6 +20,7 @@ import {
   openConsoles,
   type Terminal,
 } from './consoles.ts';
+import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
 import { HeldDisks } from './disks.ts';
 import { describeError, notSupportedYet, VmmError } from './errors.ts';
 import type { VmmEvent, VmmExit } from './events.ts';
@@ -106,12 +107,15 @@ export class Vmm {
   #resets: ResetLoop | undefined;
   /** While the machine cannot be asked. */
   #heldCounters: Counters | undefined;
+  #heldStatistics: readonly VcpuStatistics[] | undefined;
   /** Formats of disks that were guessed. */
   readonly #guessedFormats: MachineContext['guessedFormats'] = new WeakMap();
   /** Paths and identities of console files that this VM has emptied. */
   readonly #begunOutputs = new Set<string>();
   #last: Promise<unknown> = Promise.resolve();
   #infoChanged: (() => void) | undefined;
+  #debugger: DebuggerHooks | undefined;
+  #stoppedByDebugger = false;
   /** Of devices, for as long as the configuration has them. */
   readonly #descriptors = new Set<number>();
 
@@ -140,7 +144,7 @@ export class Vmm {
   }
 
   get #state(): Lifecycle {
-    return this.#lifecycle;
+    return this.#stoppedByDebugger && this.#lifecycle === 'running' ? 'breakpoint' : this.#lifecycle;
   }
 
   set #state(state: Lifecycle) {
@@ -167,7 +171,7 @@ export class Vmm {
   async boot(paused = false): Promise<void> {
     const work = async () => {
       this.#emit('vm', 'booting');
-      await this.#startMachine(paused);
+      await this.#startMachine(this.#config?.gdb === true, paused);
     };
     await (paused ? this.#command('bootPaused', work, 'paused') : this.#command('boot', work, 'booted'));
   }
@@ -183,12 +187,18 @@ export class Vmm {
     );
   }
 
+  /** Also ends a stop that a debugger left behind. What one stops that is connected goes on when that says so. */
   resume(): Promise<void> {
     return this.#command(
       'resume',
       async () => {
+        const atBreakpoint = this.#state === 'breakpoint';
+        if (atBreakpoint && this.#debugger?.attached) {
+          throw new VmmError('A debugger has stopped the guest, and is connected: it can continue or detach');
+        }
         this.#emit('vm', 'resuming');
-        await this.#busy(({ handle }) => this.#native.machineResume(handle));
+        if (atBreakpoint) this.#debugContinue(this.#everyVcpu('run'), { hardware: [], software: [] });
+        else await this.#busy(({ handle }) => this.#native.machineResume(handle));
       },
       'resumed',
     );
@@ -196,7 +206,11 @@ export class Vmm {
 
   /** Tells the guest that the power button was pressed; what it does then is its own affair. */
   powerButton(): Promise<void> {
-    return this.#command('powerButton', async () => this.#native.machinePowerButton(this.#running().handle));
+    return this.#command(
+      'powerButton',
+      async () => this.#native.machinePowerButton(this.#running().handle),
+      'power-button',
+    );
   }
 
   /** Sends a non-maskable interrupt to every vCPU. */
@@ -277,6 +291,7 @@ export class Vmm {
       const { config: rest, device } = configWithoutDevice(config, id);
       this.#config = rest;
       this.#closeDescriptors(device.fd === undefined ? (device.fds ?? []) : [device.fd]);
+      this.#emit('vm', 'device-removed', { id });
     });
   }
 
@@ -359,6 +374,43 @@ export class Vmm {
     return vmInfo(this.#config as VmConfig, this.#state, this.#machine?.placements, this.#balloonSize());
   }
 
+  /** Has machines to come be debugged, if their configuration says so. */
+  set debugger(hooks: DebuggerHooks) {
+    this.#debugger = hooks;
+  }
+
+  /** Takes all vCPUs out of the guest, until `debugResume`. @throws VmmError if there is no machine, or it does not stop */
+  debugStop(): Promise<void> {
+    return this.#enqueue(async () => {
+      await this.#busy(({ handle }) => this.#native.machineDebugStop(handle));
+      this.#setStopped(true);
+    });
+  }
+
+  /** @param orders for each vCPU; by default all run */
+  debugResume(traps: DebugTraps, orders?: DebugOrders): Promise<void> {
+    return this.#enqueue(async () => this.#debugContinue(orders ?? this.#everyVcpu('run'), traps));
+  }
+
+  /** Has `use` look at the machine in its turn. @throws what that throws; VmmError if there is no machine */
+  debugAccess<T>(use: (machine: StoppedMachine) => T): Promise<T> {
+    return this.#enqueue(async () => use({ native: this.#native, handle: this.#running().handle }));
+  }
+
+  #debugContinue(orders: DebugOrders, traps: DebugTraps): void {
+    this.#native.machineDebugResume(this.#running().handle, orders, traps);
+    this.#setStopped(orders.every((order) => order === 'hold'));
+  }
+
+  #everyVcpu(order: DebugOrders[number]): DebugOrders {
+    return Array(this.#config?.cpus.boot_vcpus ?? 0).fill(order);
+  }
+
+  #setStopped(stopped: boolean): void {
+    this.#stoppedByDebugger = stopped;
+    this.#infoChanged?.();
+  }
+
   /**
    * Calls `changed` whenever `info` may have another answer than before, but for the size of the balloon, or `counters` comes
    * from elsewhere.
@@ -377,6 +429,13 @@ export class Vmm {
   /** The machine that `counters` asks; undefined while it does not answer. */
   get countedMachine(): MachineHandle | undefined {
     return this.#heldCounters ? undefined : this.#machine?.handle;
+  }
+
+  /** By index. As `counters`. @throws VmmError if there is no machine */
+  vcpuStatistics(): readonly VcpuStatistics[] {
+    if (this.#heldStatistics) return this.#heldStatistics;
+    this.#permit('counters');
+    return this.#native.machineVcpuStatistics(this.#running().handle);
   }
 
   /**
@@ -430,7 +489,7 @@ export class Vmm {
     });
   }
 
-  #enqueue(work: () => Promise<void>): Promise<void> {
+  #enqueue<T>(work: () => Promise<T>): Promise<T> {
     const turn = this.#last.then(work);
     this.#last = turn.catch(() => {});
     return turn;
@@ -459,11 +518,13 @@ export class Vmm {
   async #busy(work: (machine: Machine) => Promise<void>): Promise<void> {
     const machine = this.#running();
     this.#heldCounters = this.#native.machineCounters(machine.handle);
+    this.#heldStatistics = this.#native.machineVcpuStatistics(machine.handle);
     this.#infoChanged?.();
     try {
       await work(machine);
     } finally {
       this.#heldCounters = undefined;
+      this.#heldStatistics = undefined;
     }
   }
 
@@ -473,6 +534,8 @@ export class Vmm {
     if (this.#machine) throw notSupportedYet('Adding a device to a running VM');
     if (wanted.net?.length) (await import('./nets.ts')).assignMacs(wanted.net);
     this.#config = wanted;
+    const { id } = device as { readonly id?: string };
+    this.#emit('vm', 'device-added', { kind, ...(id !== undefined && { id }) });
   }
 
   /** Those of them that are the VMM's own. */
@@ -492,11 +555,15 @@ export class Vmm {
     await this.#native.machineResizeDisk(this.#running().handle, id, bytes);
   }
 
-  async #startMachine(paused = false): Promise<void> {
+  /** @param held the guest waits for the debugger */
+  async #startMachine(held: boolean, paused = false): Promise<void> {
     const config = this.#config as VmConfig;
     try {
       validateVmConfig(config);
       checkBootable(config);
+      if (config.gdb && this.#debugger === undefined) {
+        throw new VmmError('gdb needs a VMM that was started with --gdb path=SOCKET', { kind: 'invalid' });
+      }
     } catch (error) {
       throw new VmmError('Failed to validate config', { cause: error });
     }
@@ -519,6 +586,7 @@ export class Vmm {
         onMaking: (handle) => {
           this.#making = handle;
         },
+        held,
         guessedFormats: this.#guessedFormats,
         disks: this.#disks,
         warn: (message) => this.#warn(message),
@@ -532,6 +600,10 @@ export class Vmm {
       this.#making = undefined;
     }
     if (!this.#keepAlive) this.#native.machineKeepAlive(this.#machine.handle, false);
+    if (held) {
+      this.#stoppedByDebugger = true;
+      tell(() => this.#debugger?.started());
+    }
     for (const { kind, index, id } of this.#machine.placements) {
       const lists = { block: config.disks, net: config.net, pmem: config.pmem };
       const device = kind in lists ? lists[kind as keyof typeof lists]?.[index] : undefined;
@@ -547,6 +619,7 @@ export class Vmm {
     } finally {
       this.#closeVsock();
       this.#disks.close(this.#native);
+      tell(() => this.#debugger?.ended());
     }
   }
 
@@ -554,6 +627,7 @@ export class Vmm {
   async #destroyMachine(timeoutMs = END_TIMEOUT_MS): Promise<void> {
     const machine = this.#machine;
     this.#machine = undefined;
+    this.#stoppedByDebugger = false;
     this.#knownBalloonSize = 0;
     if (machine) this.#state = 'created';
     this.#generation++;
@@ -606,7 +680,7 @@ export class Vmm {
   #rebuild(): Promise<void> {
     return this.#busy(async () => {
       await this.#destroyMachine();
-      await this.#startMachine();
+      await this.#startMachine(this.#config?.gdb === true && this.#debugger?.attached === true);
     });
   }
 
@@ -638,6 +712,10 @@ export class Vmm {
       case 'terminal-escape':
         void this.quit();
         return;
+      case 'debug-stop':
+        this.#setStopped(true);
+        tell(() => this.#debugger?.stopped(event));
+        return;
       case 'firmware-log':
         this.#emit('firmware', 'log', { line: event.line });
         return;
@@ -662,6 +740,7 @@ export class Vmm {
   ): Promise<void> {
     switch (event.type) {
       case 'power-off':
+        this.#emit('guest', 'power-off');
         if (!this.#options.stayOnPowerOff) return void (await this.#end({ reason: 'power-off', code: 0 }));
         await this.#stopMachine();
         this.#emit('vm', 'shutdown');
@@ -669,11 +748,18 @@ export class Vmm {
       case 'reset':
         return this.#guestReset(event.cause);
       case 'vcpu-error':
+        this.#emit('vm', 'vcpu-error', {
+          vcpu: String(event.vcpu),
+          reason: event.reason,
+          code: String(event.code),
+          detail: event.detail,
+        });
         await this.#end({ reason: 'vcpu-error', code: 1, message: this.#describeVcpuError(event) });
     }
   }
 
   async #guestReset(cause: ResetCause): Promise<void> {
+    this.#emit('guest', 'reset', { cause });
     this.#emit('vm', 'rebooting');
     this.#resets ??= new ResetLoop();
     const warning = this.#resets.count(cause, performance.now());

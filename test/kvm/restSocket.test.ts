@@ -316,6 +316,12 @@ test('events are told as they happen, and metrics count', async () => {
   page.socket.write('GET /metrics HTTP/1.1\r\n\r\n');
   await settles(() => expect(page.text()).toContain('process_start_time_seconds '));
   expect(page.text()).toContain('tsvmm_vm_state{state="Paused"} 1\n');
+  expect(page.text()).toMatch(/^tsvmm_vcpu_exits_total\{vcpu="0",reason="port"\} [1-9]/m);
+  expect(page.text()).toMatch(/^tsvmm_vcpu_run_seconds_total\{vcpu="0"\} \d*\.?\d*[1-9]/m);
+  // Where the kernel tells (Linux 5.14): the guest has halted.
+  if (page.text().includes('tsvmm_vcpu_kvm_events_total')) {
+    expect(page.text()).toMatch(/^tsvmm_vcpu_kvm_events_total\{vcpu="0",event="halt_exits"\} [1-9]/m);
+  }
   await quit(vmm);
   await settles(() => expect(listener.isClosed()).toBe(true));
   const names = [...listener.text().matchAll(/"source":"(\w+)","event":"([\w-]+)"/g)].map(

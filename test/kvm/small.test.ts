@@ -178,6 +178,7 @@ test('a panic is told once', async () => {
   expect(told.map(({ event, properties }) => [event, properties])).toEqual([
     ['panic', { event: 'crash_loaded' }],
     ['panic', { event: 'panic' }],
+    ['power-off', null],
   ]);
 });
 

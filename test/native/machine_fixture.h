@@ -67,6 +67,23 @@ class FakeGuest {
   std::map<unsigned, VcpuExit::Reason> exits_;
 };
 
+/// Remembers what it was told.
+class FakeVcpuDebug final : public VcpuDebug {
+ public:
+  void set_traps(const DebugTraps& traps, bool single_step) override {
+    if (traps.hardware.size() > DebugTraps::kMaxHardware) throw Error("EINVAL", "too many");
+    steps_ = single_step;
+  }
+  std::vector<uint8_t> registers(RegisterSet) override {
+    return {steps_ ? uint8_t{1} : uint8_t{0}};
+  }
+  void set_registers(RegisterSet, std::span<const uint8_t>) override {}
+  std::optional<GuestAddress> translate(uint64_t address) override { return address; }
+
+ private:
+  bool steps_ = false;
+};
+
 class FakeVcpu final : public Vcpu {
  public:
   FakeVcpu(FakeGuest& guest, unsigned id) : guest_(guest), id_(id) {}
@@ -95,11 +112,16 @@ class FakeVcpu final : public Vcpu {
   }
   void inject_nmi() noexcept override {}
   void mark_paused() noexcept override {}
+  VcpuDebug& debug() noexcept override { return debug_; }
+  VcpuStatistics statistics() const override {
+    return {.thread = static_cast<pid_t>(id_), .exits = {}, .hypervisor = {}};
+  }
 
  private:
   FakeGuest& guest_;
   const unsigned id_;
   bool kicked_ = false;
+  FakeVcpuDebug debug_;
 };
 
 class FakeVm final : public Vm {

@@ -30,6 +30,16 @@ static_assert(kKvmGetSupportedCpuid == 0xc008ae05 && kKvmSetGsiRouting == 0x4008
               kKvmSetMsrs == 0x4008ae89 && kKvmSetSignalMask == 0x4004ae8b &&
               kKvmSetCpuid2 == 0x4008ae90);
 
+/// struct kvm_stats_desc, which the statistic's name follows.
+struct KvmStatisticDescriptor {
+  uint32_t flags = 0;
+  int16_t exponent = 0;
+  uint16_t size = 0;
+  uint32_t offset = 0;
+  uint32_t bucket_size = 0;
+};
+static_assert(sizeof(KvmStatisticDescriptor) == 16);
+
 /// A KvmCountHeader and its entries in one piece of memory.
 template <typename Entry>
 class KvmEntryList {

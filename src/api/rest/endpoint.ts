@@ -31,6 +31,7 @@ export type ApiVmm = Pick<
   | 'info'
   | 'counters'
   | 'countedMachine'
+  | 'vcpuStatistics'
   | 'quit'
   | 'watchInfo'
 >;

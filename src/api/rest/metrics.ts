@@ -1,5 +1,7 @@
 /** What a VMM counts, in the text format of Prometheus (exposition formats, version 0.0.4). Loaded when it is asked for. */
 import { readdirSync, readFileSync } from 'node:fs';
+import { memorySize } from '../../config/memory.ts';
+import { type VcpuCounters, vcpuCounters } from '../../vmm/vcpuCounters.ts';
 import type { Counters } from '../../vmm/vmm.ts';
 import type { ApiVmm } from './endpoint.ts';
 
@@ -7,8 +9,9 @@ export const METRICS_TYPE = 'text/plain; version=0.0.4';
 
 type Labels = Readonly<Record<string, string>>;
 
-const STATES = ['None', 'Created', 'Running', 'Paused'] as const;
+const STATES = ['None', 'Created', 'Running', 'BreakPoint', 'Paused'] as const;
 const US_PER_SECOND = 1e6;
+const NS_PER_SECOND = 1e9;
 
 /** Counters that say what went which way: `read_ops`, `tx_bytes`. */
 const DIRECTED = /^(read|write|flush|discard|rx|tx|input|output)_(bytes|ops|frames|drops|batches)$/;
@@ -30,6 +33,9 @@ export function metricsText(vmm: ApiVmm): string {
   addVm(page, vmm);
   const counters = attempt(() => vmm.counters());
   if (counters) addDevices(page, counters);
+  for (const [index, statistics] of (attempt(() => vmm.vcpuStatistics()) ?? []).entries()) {
+    addVcpu(page, String(index), vcpuCounters(statistics));
+  }
   addProcess(page);
   return page.toString();
 }
@@ -53,7 +59,35 @@ function addVm(page: Page, vmm: ApiVmm): void {
   if (info === undefined) return;
   const { config, memory_actual_size: memory } = info;
   page.add('tsvmm_vm_memory_bytes', 'gauge', 'Memory that the guest has, without its balloon', {}, memory);
+  if (config.balloon) {
+    const balloon = memorySize(config.memory) - memory;
+    page.add(
+      'tsvmm_vm_balloon_bytes',
+      'gauge',
+      'Memory that the guest has put into its balloon',
+      {},
+      balloon,
+    );
+  }
   page.add('tsvmm_vm_vcpus', 'gauge', 'Number of vCPUs', {}, config.cpus.boot_vcpus);
+}
+
+function addVcpu(page: Page, vcpu: string, { exits, kvm, runNs, stealNs }: VcpuCounters): void {
+  const add = (name: string, help: string, labels: Labels, value: number | bigint) =>
+    page.add(`tsvmm_vcpu_${name}`, 'counter', help, { vcpu, ...labels }, value);
+  add('run_seconds_total', 'Time that a vCPU was on a processor', {}, Number(runNs) / NS_PER_SECOND);
+  add(
+    'steal_seconds_total',
+    'Time that a vCPU could have run and had no processor',
+    {},
+    Number(stealNs) / NS_PER_SECOND,
+  );
+  for (const [reason, value] of Object.entries(exits)) {
+    add('exits_total', 'Returns of a vCPU to the process, by what for', { reason }, value);
+  }
+  for (const [event, value] of Object.entries(kvm)) {
+    add('kvm_events_total', 'What KVM counts of a vCPU, by its own names', { event }, value);
+  }
 }
 
 function addDevices(page: Page, counters: Counters): void {

@@ -17,7 +17,7 @@ const answers: Readonly<Record<string, Json>> = {
   }),
   VmInfo: object({
     config: reference(vmConfig.name),
-    state: { type: 'string', enum: ['Created', 'Running', 'Paused'] },
+    state: { type: 'string', enum: ['Created', 'Running', 'BreakPoint', 'Paused'] },
     memory_actual_size: { type: 'integer', format: 'int64' },
     device_tree: { type: 'object', additionalProperties: reference('DeviceNode') },
   }),

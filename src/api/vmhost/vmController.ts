@@ -36,7 +36,7 @@ export function vmController(
 ): VmController {
   return {
     get state() {
-      return vm.state === 'running' || vm.state === 'paused' ? 'running' : 'stopped';
+      return vm.state === 'none' || vm.state === 'created' ? 'stopped' : 'running';
     },
     get paused() {
       return vm.state === 'paused';

@@ -58,6 +58,7 @@ describe('metrics', () => {
     };
     vmm.info.mockImplementation(none);
     vmm.counters.mockImplementation(none);
+    vmm.vcpuStatistics.mockImplementation(none);
     const samples = read(await metrics(vmm));
     expect(samples['tsvmm_vm_state{state="None"}']).toBe(1);
     expect(samples['tsvmm_vm_state{state="Running"}']).toBe(0);
@@ -117,6 +118,28 @@ describe('metrics', () => {
       'tsvmm_device_actual_bytes{device="__balloon"}': 7,
     });
     expect(page).not.toContain('latency_min');
+  });
+
+  it('are those of vCPUs, with what the kernel knows of their threads', async () => {
+    const vmm = fakeVmm();
+    vmm.vcpuStatistics.mockReturnValue([
+      { thread: process.pid, exits: { port: 7n, mmio: 2n }, hypervisor: { halt_exits: 3n } },
+      // A thread that has ended.
+      { thread: 2 ** 22 + 1, exits: { port: 18_446_744_073_709_551_615n, mmio: 0n }, hypervisor: {} },
+    ]);
+    const page = await metrics(vmm);
+    expect(page).toContain('tsvmm_vcpu_exits_total{vcpu="1",reason="port"} 18446744073709551615\n');
+    const samples = read(page);
+    expect(samples).toMatchObject({
+      'tsvmm_vcpu_exits_total{vcpu="0",reason="port"}': 7,
+      'tsvmm_vcpu_exits_total{vcpu="0",reason="mmio"}': 2,
+      'tsvmm_vcpu_kvm_events_total{vcpu="0",event="halt_exits"}': 3,
+      'tsvmm_vcpu_run_seconds_total{vcpu="1"}': 0,
+      'tsvmm_vcpu_steal_seconds_total{vcpu="1"}': 0,
+    });
+    expect(samples['tsvmm_vcpu_run_seconds_total{vcpu="0"}']).toBeGreaterThan(0);
+    expect(samples['tsvmm_vcpu_run_seconds_total{vcpu="0"}']).toBeLessThan(process.uptime() + 1);
+    expect(samples['tsvmm_vcpu_steal_seconds_total{vcpu="0"}']).toBeGreaterThanOrEqual(0);
   });
 
   it.each(['/metrics/', '/metrics?x', '/api/v1//metrics', '/api/v1/metrics'])(

@@ -27,8 +27,7 @@ const otherNames: Readonly<Record<string, string>> = { VmAddUserDevice: 'UserDev
 
 /** What differs, and why. */
 const differences: Readonly<Record<string, string>> = {
-  'VmInfo.state: without Shutdown, BreakPoint':
-    'the reference never tells the first, and there is no debugger',
+  'VmInfo.state: without Shutdown': 'the reference never tells it',
 };
 
 function resolve(schema: Schema | undefined): Schema | undefined {

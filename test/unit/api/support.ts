@@ -33,6 +33,7 @@ export function fakeVmm() {
       state: 'Created',
       memory_actual_size: 4096,
     })),
+    vcpuStatistics: vi.fn<ApiVmm['vcpuStatistics']>(() => []),
     counters: vi.fn<ApiVmm['counters']>(() => ({
       _disk0: { read_latency_min: 18_446_744_073_709_551_615n },
     })),

@@ -95,7 +95,12 @@ describe('the log', () => {
     const quiet = open({ logFile });
     quiet.event({ source: 'vm', event: 'booted' });
     quiet.warn('mind the gap');
-    expect(lines()).toEqual([expect.stringMatching(/^tsvmm: \d+\.\d{6}s: warning: mind the gap$/), '']);
+    quiet.error('vCPU 0 stopped');
+    expect(lines()).toEqual([
+      expect.stringMatching(/^tsvmm: \d+\.\d{6}s: warning: mind the gap$/),
+      expect.stringMatching(/^tsvmm: \d+\.\d{6}s: error: vCPU 0 stopped$/),
+      '',
+    ]);
     const chatty = open({ logFile, verbosity: 1 });
     chatty.event({ source: 'virtio-device', event: 'reset', properties: { id: '__rng' } });
     expect(lines()).toEqual([expect.stringMatching(/s: info: virtio-device reset \{"id":"__rng"\}$/), '']);

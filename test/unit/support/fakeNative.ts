@@ -10,6 +10,7 @@ import type {
   NativeAddon,
 } from '../../../src/native.ts';
 import { hostOf } from '../platform/support.ts';
+import { type FakeDebug, fakeDebug } from './fakeDebug.ts';
 import { type FakeNetwork, fakeNetwork } from './fakeNetwork.ts';
 import { fakeStreams } from './fakeStreams.ts';
 import { type NodeFiles, nodeFiles } from './nodeFiles.ts';
@@ -26,6 +27,7 @@ export interface FakeMachine {
 export interface FakeNative extends NativeAddon {
   readonly files: NodeFiles;
   readonly network: FakeNetwork;
+  readonly debug: FakeDebug;
   readonly machines: FakeMachine[];
   host: HostInfo;
   /** Runs before machineBoot resolves: throw to let it fail. */
@@ -46,6 +48,7 @@ export interface FakeNative extends NativeAddon {
 export function fakeNative(folder: string): FakeNative {
   const files = nodeFiles();
   const machines: FakeMachine[] = [];
+  const debug = fakeDebug();
   const machineOf = (handle: MachineHandle) => handle as unknown as FakeMachine;
   const record = (name: string) => (handle: MachineHandle) => {
     machineOf(handle).calls.push(name);
@@ -55,6 +58,8 @@ export function fakeNative(folder: string): FakeNative {
     ...files,
     ...fakeStreams(files),
     ...fakeNetwork(() => files.openFile('/dev/null', 0, 0, FileKind.character)),
+    ...debug,
+    debug,
     files,
     machines,
     host: hostOf(),
@@ -108,6 +113,9 @@ export function fakeNative(folder: string): FakeNative {
     },
     machineBalloonSize: () => native.balloonSize(),
     machineCounters: () => ({ _disk0: { read_ops: 1n } }),
+    machineVcpuStatistics: () => [
+      { thread: process.pid, exits: { port: 7n, mmio: 2n }, hypervisor: { halt_exits: 3n } },
+    ],
     machineDebugPort: () => ({ lastPostCode: 0, postCodes: 0 }),
     openPty: () => {
       const path = `${folder}/pty${native.ptys++}`;

@@ -61,6 +61,15 @@ describe('the lifecycle', () => {
     expect(states.map((state) => attempt(command, state))).toEqual(outcomes);
   });
 
+  it('lets a VM at a breakpoint do what one that runs may, and be resumed', () => {
+    for (const command of Object.keys(transitions) as Command[]) {
+      if (command === 'resume' || command === 'snapshot') continue;
+      expect(attempt(command, 'breakpoint'), command).toBe(attempt(command, 'running'));
+    }
+    expect(attempt('resume', 'breakpoint')).toBe('running');
+    expect(attempt('snapshot', 'breakpoint')).toBe(attempt('snapshot', 'running'));
+  });
+
   it('has a row for every command', () => {
     expect(Object.keys(transitions)).toHaveLength(23);
   });

@@ -88,8 +88,8 @@ it.each([
     expect(
       events.filter((event) => !['booting', 'pausing', 'resuming', 'rebooting'].includes(event)),
     ).toEqual([
-      ...['booted', 'failed', 'panic', 'paused', 'resumed', 'rebooted', 'rebooted', 'shutdown', 'booted'],
-      ...['shutdown', 'deleted', 'shutdown'],
+      ...['booted', 'failed', 'panic', 'paused', 'resumed', 'rebooted', 'reset', 'rebooted', 'shutdown'],
+      ...['booted', 'shutdown', 'deleted', 'shutdown'],
     ]);
   }
 });

@@ -214,7 +214,11 @@ describe('what a developer expects', () => {
     expect(inspect(vm, { breakLength: Number.POSITIVE_INFINITY })).toBe(
       `VirtualMachine { state: 'running', kernel: '${kernel}', cpus: 2, memoryBytes: 67108864, disks: [], networks: 0 }`,
     );
-    expect(JSON.stringify(vm.counters())).toBe('{"_disk0":{"read_ops":1}}');
+    const { vcpu0, ...devices } = vm.counters();
+    expect(JSON.stringify(devices)).toBe('{"_disk0":{"read_ops":1}}');
+    expect(vcpu0).toMatchObject({ exits_port: 7, exits_mmio: 2, kvm_halt_exits: 3 });
+    expect(vcpu0?.run_ns).toBeGreaterThan(0);
+    expect(vcpu0?.steal_ns).toBeGreaterThanOrEqual(0);
     await vm.close();
     expect(inspect(vm)).toBe("VirtualMachine { state: 'none' }");
   });

@@ -381,9 +381,30 @@ describe('a life', () => {
     expect(native.machines).toHaveLength(1);
     expect(native.machines[0]?.calls).toEqual(['boot', 'pause', 'power-button', 'nmi', 'resume', 'destroy']);
     expect(events).toEqual([
-      ...['vm booting', 'vm booted', 'vm pausing', 'vm paused', 'vm resuming', 'vm resumed'],
-      ...['vm shutdown', 'vm deleted'],
+      ...['vm booting', 'vm booted', 'vm pausing', 'vm paused', 'vm power-button', 'vm resuming'],
+      ...['vm resumed', 'vm shutdown', 'vm deleted'],
     ]);
+  });
+
+  it('tells why its guest ended a machine, and what devices come and go', async () => {
+    const vmm = newVmm({ stayOnPowerOff: true });
+    await vmm.create(config());
+    await vmm.addDevice('pmem', { file: '/p', id: 'one' });
+    await vmm.removeDevice('one');
+    await vmm.boot();
+    native.machines[0]?.emit({ type: 'reset', cause: 'watchdog' });
+    await expect.poll(() => events.at(-1)).toBe('vm rebooted');
+    native.machines[1]?.emit({ type: 'power-off' });
+    await expect.poll(() => events.at(-1)).toBe('vm shutdown');
+    expect(events).toEqual([
+      ...['vm device-added pmem one', 'vm device-removed one', 'vm booting', 'vm booted'],
+      ...['guest reset watchdog', 'vm rebooting', 'vm rebooted', 'guest power-off', 'vm shutdown'],
+    ]);
+    await vmm.boot();
+    const failure = { vcpu: 1, reason: 'internal-error', code: 1, detail: 'rip=0x0' } as const;
+    native.machines[2]?.emit({ type: 'vcpu-error', ...failure });
+    await vmm.exited;
+    expect(events).toContain('vm vcpu-error 1 internal-error 1 rip=0x0');
   });
 
   it('may have several machines', async () => {

@@ -2,6 +2,7 @@
 
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -56,7 +57,7 @@ kvm_segment task_segment() {
 }  // namespace
 
 KvmVcpu::KvmVcpu(const KvmDevice& kvm, int vm_fd, uint32_t apic_id)
-    : apic_id_(apic_id), thread_(pthread_self()) {
+    : apic_id_(apic_id), thread_(pthread_self()), thread_id_(::gettid()) {
   // KVM makes the vCPU's id its initial APIC id.
   fd_.reset(check_errno(::ioctl(vm_fd, KVM_CREATE_VCPU, static_cast<unsigned long>(apic_id)),
                         "KVM_CREATE_VCPU"));
@@ -65,6 +66,8 @@ KvmVcpu::KvmVcpu(const KvmDevice& kvm, int vm_fd, uint32_t apic_id)
   void* shared = ::mmap(nullptr, run_size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
   if (shared == MAP_FAILED) throw Error::from_errno("mapping the vCPU's run area", errno);
   run_ = static_cast<kvm_run*>(shared);
+  debug_.emplace(kvm.fd(), fd_.get(), *run_);
+  statistics_.emplace(fd_.get());
   let_kick_through();
 }
 
@@ -149,10 +152,12 @@ void KvmVcpu::set_protected_mode(const ProtectedModeEntry& entry) {
 }
 
 VcpuExit KvmVcpu::run(AccessHandler& handler) {
+  using Kind = ExitCounters::Kind;
   for (;;) {
     const int result = ::ioctl(fd_.get(), KVM_RUN, 0);
     if (result < 0) {
       if (errno == EINTR) {
+        exits_.add(Kind::kKick);
         take_kick();
         return {.reason = VcpuExit::Reason::kKicked, .code = 0, .detail = {}};
       }
@@ -161,17 +166,27 @@ VcpuExit KvmVcpu::run(AccessHandler& handler) {
     }
     switch (run_->exit_reason) {
       case KVM_EXIT_IO:
+        exits_.add(Kind::kPort);
         serve_port(handler);
         break;
       case KVM_EXIT_MMIO:
+        exits_.add(Kind::kMmio);
         serve_mmio(handler);
         break;
       case KVM_EXIT_IOAPIC_EOI:
+        exits_.add(Kind::kInterruptEnd);
         handler.end_of_interrupt(run_->eoi.vector);
+        break;
+      case KVM_EXIT_DEBUG:
+        exits_.add(Kind::kDebug);
+        if (const auto stop = debug_->take_exit()) {
+          return {.reason = VcpuExit::Reason::kDebug, .code = 0, .detail = {}, .stop = *stop};
+        }
         break;
       case KVM_EXIT_INTR:
       case KVM_EXIT_HLT:
       case KVM_EXIT_IRQ_WINDOW_OPEN:
+        exits_.add(Kind::kOther);
         break;
       case KVM_EXIT_SHUTDOWN:
         return failure(VcpuExit::Reason::kTripleFault, 0);
@@ -231,6 +246,10 @@ void KvmVcpu::inject_nmi() noexcept {
   // call.
   nmi_wanted_.store(true);
   kick();
+}
+
+VcpuStatistics KvmVcpu::statistics() const {
+  return {.thread = thread_id_, .exits = exits_.read(), .hypervisor = statistics_->read()};
 }
 
 void KvmVcpu::mark_paused() noexcept { ::ioctl(fd_.get(), KVM_KVMCLOCK_CTRL, 0); }

@@ -4,9 +4,13 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <optional>
 
+#include "hypervisor/exit_counters.h"
 #include "hypervisor/hypervisor.h"
 #include "hypervisor/kvm/kvm_device.h"
+#include "hypervisor/kvm/kvm_statistics.h"
+#include "hypervisor/kvm/x86_64/kvm_vcpu_debug.h"
 
 namespace tsvmm {
 
@@ -23,6 +27,8 @@ class KvmVcpu : public Vcpu {
   void kick() noexcept override;
   void inject_nmi() noexcept override;
   void mark_paused() noexcept override;
+  VcpuDebug& debug() noexcept override { return *debug_; }
+  VcpuStatistics statistics() const override;
 
  private:
   void let_kick_through();
@@ -38,10 +44,14 @@ class KvmVcpu : public Vcpu {
 
   const uint32_t apic_id_;
   const pthread_t thread_;
+  const pid_t thread_id_;
   UniqueFd fd_;
   kvm_run* run_ = nullptr;
   size_t run_size_ = 0;
   std::atomic<bool> nmi_wanted_ = false;
+  std::optional<KvmVcpuDebug> debug_;
+  std::optional<KvmStatistics> statistics_;
+  ExitCounters exits_;
 };
 
 }  // namespace tsvmm

@@ -1,0 +1,69 @@
+/** Guest memory by the addresses that the guest's code uses, as a vCPU's page tables have them now. */
+import type { StoppedMachine } from '../../vmm/debugged.ts';
+
+const PAGE = 4096n;
+const ADDRESS_BITS = 64;
+
+interface Piece {
+  /** Guest-physical. */
+  readonly physical: bigint;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** @returns fewer bytes than asked for where an address leads nowhere, or not to RAM */
+export function readVirtual(
+  machine: StoppedMachine,
+  vcpu: number,
+  address: bigint,
+  length: number,
+): Uint8Array {
+  const bytes = new Uint8Array(length);
+  let end = 0;
+  for (const { physical, offset, length: size } of pieces(machine, vcpu, address, length)) {
+    const read = machine.native.machineDebugRead(machine.handle, physical, size);
+    if (read === null) break;
+    bytes.set(read, offset);
+    end = offset + size;
+  }
+  return bytes.subarray(0, end);
+}
+
+/** @returns false, with nothing written, unless every address leads to somewhere; false if one of them is no RAM */
+export function writeVirtual(
+  machine: StoppedMachine,
+  vcpu: number,
+  address: bigint,
+  bytes: Uint8Array,
+): boolean {
+  if (reach(machine, vcpu, address, bytes.length) < bytes.length) return false;
+  for (const { physical, offset, length } of pieces(machine, vcpu, address, bytes.length)) {
+    const part = bytes.subarray(offset, offset + length);
+    if (!machine.native.machineDebugWrite(machine.handle, physical, part)) return false;
+  }
+  return true;
+}
+
+/** How many bytes lead to somewhere without a gap. */
+function reach(machine: StoppedMachine, vcpu: number, address: bigint, length: number): number {
+  let end = 0;
+  for (const piece of pieces(machine, vcpu, address, length)) end = piece.offset + piece.length;
+  return end;
+}
+
+/** Page by page, up to the first that leads nowhere. */
+function* pieces(
+  { native, handle }: StoppedMachine,
+  vcpu: number,
+  address: bigint,
+  length: number,
+): Generator<Piece> {
+  for (let offset = 0; offset < length; ) {
+    const at = BigInt.asUintN(ADDRESS_BITS, address + BigInt(offset));
+    const physical = native.machineDebugTranslate(handle, vcpu, at);
+    if (physical === null) return;
+    const size = Math.min(length - offset, Number(PAGE - (at % PAGE)));
+    yield { physical, offset, length: size };
+    offset += size;
+  }
+}

@@ -1,0 +1,232 @@
+/**
+ * The debugger's socket: one connection at a time, whose packets are answered in their order. Loaded only where `--gdb` asks for
+ * it.
+ */
+import { listenStream, type StreamConnection, type StreamHandlers } from '../../host/listen.ts';
+import type { DebugStop, NativeAddon } from '../../native.ts';
+import type { DebuggerHooks } from '../../vmm/debugged.ts';
+import { VmmError } from '../../vmm/errors.ts';
+import { claimSocketPath, type SocketPath, type Sockets } from '../../vmm/listeningSocket.ts';
+import { encodePacket, type Item, PacketReader } from './packets.ts';
+import { type DebuggedVmm, type Outcome, Session } from './session.ts';
+
+/** Packets that were received and not answered: a debugger waits for each answer. */
+const MAX_QUEUE = 64;
+/** A debugger that refuses an answer so often will not take it. */
+const MAX_RESENDS = 10;
+
+type GdbSockets = Sockets & Pick<NativeAddon, 'disownFile'>;
+
+export interface GdbServer extends DebuggerHooks {
+  /** Ends the connection and removes the socket. Idempotent. */
+  close(): void;
+}
+
+/** @throws VmmError if nobody can listen at `path` */
+export async function serveGdb(vmm: DebuggedVmm, sockets: GdbSockets, path: string): Promise<GdbServer> {
+  let claim: SocketPath | undefined;
+  try {
+    claim = claimSocketPath(sockets, path);
+    const fd = claim.listen();
+    sockets.disownFile(fd);
+    const server = new Server(vmm, claim);
+    const listener = await listenStream(fd, (connection) => server.accept(connection));
+    server.whenClosed(() => listener.close(false));
+    return server;
+  } catch (error) {
+    claim?.close();
+    throw new VmmError(`Cannot listen on the debugger's socket ${path}`, { cause: error });
+  }
+}
+
+class Server implements GdbServer {
+  readonly #vmm: DebuggedVmm;
+  readonly #claim: SocketPath;
+  #stopListening: () => void = () => {};
+  #link: Link | undefined;
+  /** What an earlier debugger left is being taken out of the guest. */
+  #leaving: Promise<void> = Promise.resolve();
+
+  constructor(vmm: DebuggedVmm, claim: SocketPath) {
+    this.#vmm = vmm;
+    this.#claim = claim;
+  }
+
+  get attached(): boolean {
+    return this.#link !== undefined;
+  }
+
+  whenClosed(stopListening: () => void): void {
+    this.#stopListening = stopListening;
+  }
+
+  accept(connection: StreamConnection): StreamHandlers {
+    connection.unref();
+    if (this.#link) {
+      connection.terminate();
+      return { data: () => {}, ended: () => {}, drained: () => {}, closed: () => {} };
+    }
+    const link: Link = new Link(connection, new Session(this.#vmm), (left) => {
+      if (this.#link !== link) return;
+      this.#link = undefined;
+      this.#leaving = left;
+    });
+    this.#link = link;
+    link.begin(this.#leaving);
+    return link;
+  }
+
+  stopped(stop: DebugStop): void {
+    this.#link?.tell((session) => session.stopped(stop));
+  }
+
+  started(): void {
+    this.#link?.tell(async (session) => session.restarted());
+  }
+
+  ended(): void {
+    this.#link?.exit();
+  }
+
+  close(): void {
+    this.#stopListening();
+    this.#claim.close();
+    this.#link?.exit();
+  }
+}
+
+/** A connection and the session on it. */
+class Link implements StreamHandlers {
+  readonly #connection: StreamConnection;
+  readonly #session: Session;
+  readonly #onClosed: (left: Promise<void>) => void;
+  readonly #reader = new PacketReader();
+  #last: Promise<void> = Promise.resolve();
+  #waiting = 0;
+  #acknowledges = true;
+  #lastPacket: Uint8Array | undefined;
+  #resends = 0;
+  /** Nothing is taken or sent any more. */
+  #over = false;
+  /** The session has come to its end in order. */
+  #orderly = false;
+
+  constructor(connection: StreamConnection, session: Session, onClosed: (left: Promise<void>) => void) {
+    this.#connection = connection;
+    this.#session = session;
+    this.#onClosed = onClosed;
+  }
+
+  /** @param ready when the guest is free of earlier debuggers */
+  begin(ready: Promise<void>): void {
+    this.#enqueue(async () => {
+      await ready;
+      await this.#session.begin();
+    });
+  }
+
+  /** What the session makes of news is sent. */
+  tell(news: (session: Session) => Promise<string | undefined>): void {
+    this.#enqueue(async () => {
+      const reply = await news(this.#session);
+      if (reply !== undefined) this.#send(reply);
+    });
+  }
+
+  /** The machine is gone. */
+  exit(): void {
+    if (this.#session.running) this.#send('W00');
+    this.#orderly = true;
+    this.#end();
+  }
+
+  data(bytes: Uint8Array): void {
+    if (this.#over) return;
+    try {
+      for (const item of this.#reader.read(bytes)) {
+        this.#waiting++;
+        this.#enqueue(async () => {
+          this.#waiting--;
+          await this.#take(item);
+          if (this.#waiting < MAX_QUEUE && !this.#connection.waiting) this.#connection.resume();
+        });
+      }
+    } catch {
+      this.#end();
+      return;
+    }
+    if (this.#waiting >= MAX_QUEUE || this.#connection.waiting) this.#connection.pause();
+  }
+
+  drained(): void {
+    if (this.#waiting < MAX_QUEUE) this.#connection.resume();
+  }
+
+  ended(): void {
+    this.#end();
+  }
+
+  closed(): void {
+    this.#over = true;
+    const left = this.#orderly ? this.#last : this.#last.then(() => this.#session.vanish()).catch(() => {});
+    this.#onClosed(left);
+  }
+
+  async #take(item: Item): Promise<void> {
+    switch (item.kind) {
+      case 'ack':
+        this.#resends = 0;
+        return;
+      case 'nack':
+        return this.#resend();
+      case 'damaged':
+        if (this.#acknowledges) this.#connection.write(encodeText('-'));
+        return;
+      case 'interrupt': {
+        const reply = await this.#session.interrupt();
+        if (reply !== undefined) this.#send(reply);
+        return;
+      }
+      case 'packet':
+        if (this.#acknowledges) this.#connection.write(encodeText('+'));
+        this.#conclude(await this.#session.answer(item.text));
+        if (item.text === 'QStartNoAckMode') this.#acknowledges = false;
+    }
+  }
+
+  #conclude(outcome: Outcome): void {
+    if (outcome === 'later') return;
+    if (outcome.answer !== undefined) this.#send(outcome.answer);
+    if (!('close' in outcome)) return;
+    this.#orderly = true;
+    this.#end();
+  }
+
+  #send(text: string): void {
+    if (this.#over) return;
+    this.#lastPacket = encodePacket(text);
+    this.#connection.write(this.#lastPacket);
+  }
+
+  #resend(): void {
+    if (this.#lastPacket === undefined || ++this.#resends > MAX_RESENDS) this.#end();
+    else this.#connection.write(this.#lastPacket);
+  }
+
+  #end(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#connection.end();
+  }
+
+  #enqueue(work: () => Promise<void>): void {
+    this.#last = this.#last.then(async () => {
+      if (!this.#over) await work();
+    });
+    this.#last = this.#last.catch(() => this.#end());
+  }
+}
+
+function encodeText(text: string): Uint8Array {
+  return Buffer.from(text, 'latin1');
+}

@@ -1,0 +1,24 @@
+/** What a VMM and the debugger of its VM know of each other. The debugger itself is loaded only where one is asked for. */
+import type { DebugAddon, DebugStop, MachineHandle } from '../native.ts';
+
+/** A debugger, as the VMM sees it. */
+export interface DebuggerHooks {
+  /** Somebody is connected: the guest goes on when they say so. */
+  readonly attached: boolean;
+  /** A vCPU met what the debugger asked for. The guest is about to stop. */
+  stopped(stop: DebugStop): void;
+  /** A new machine begins, and is stopped. */
+  started(): void;
+  /** The machine is gone, and no other takes its place. */
+  ended(): void;
+}
+
+/** What each vCPU does when the guest goes on, and what stops it again. */
+export type DebugOrders = Parameters<DebugAddon['machineDebugResume']>[1];
+export type DebugTraps = Parameters<DebugAddon['machineDebugResume']>[2];
+
+/** A machine that is stopped for its debugger. */
+export interface StoppedMachine {
+  readonly native: DebugAddon;
+  readonly handle: MachineHandle;
+}

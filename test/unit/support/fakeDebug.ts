@@ -1,0 +1,48 @@
+/** What a debugger has of a machine: RAM that lies where its addresses say, device memory behind it, and registers of zeroes. */
+import type { DebugAddon, RegisterSet } from '../../../src/native.ts';
+
+/** Bytes; up to twice that an address leads to a device, and then nowhere. */
+export const FAKE_RAM = 64 * 1024;
+/** Of kvm_regs, kvm_sregs and kvm_fpu. */
+const SIZES: Readonly<Record<RegisterSet, number>> = { general: 144, special: 312, vector: 416 };
+
+export interface FakeDebug extends DebugAddon {
+  readonly ram: Uint8Array;
+  /** By vCPU and set, once written or read. */
+  readonly registers: Map<string, Uint8Array>;
+  /** What machineDebugResume was called with. */
+  readonly resumes: Parameters<DebugAddon['machineDebugResume']>[1 | 2][][];
+  stops: number;
+}
+
+export function fakeDebug(): FakeDebug {
+  const ram = new Uint8Array(FAKE_RAM);
+  const registers = new Map<string, Uint8Array>();
+  const inRam = (address: bigint, length: number) => address + BigInt(length) <= BigInt(FAKE_RAM);
+  const fake: FakeDebug = {
+    ram,
+    registers,
+    resumes: [],
+    stops: 0,
+    machineDebugStop: async () => {
+      fake.stops++;
+    },
+    machineDebugResume: (_handle, orders, traps) => {
+      fake.resumes.push([[...orders], { hardware: [...traps.hardware], software: [...traps.software] }]);
+    },
+    machineDebugRegisters: (_handle, vcpu, set) =>
+      (registers.get(`${vcpu} ${set}`) ?? new Uint8Array(SIZES[set])).slice(),
+    machineDebugSetRegisters: (_handle, vcpu, set, bytes) => {
+      registers.set(`${vcpu} ${set}`, bytes.slice());
+    },
+    machineDebugTranslate: (_handle, _vcpu, address) => (address < BigInt(2 * FAKE_RAM) ? address : null),
+    machineDebugRead: (_handle, address, length) =>
+      inRam(address, length) ? ram.slice(Number(address), Number(address) + length) : null,
+    machineDebugWrite: (_handle, address, bytes) => {
+      if (!inRam(address, bytes.length)) return false;
+      ram.set(bytes, Number(address));
+      return true;
+    },
+  };
+  return fake;
+}
