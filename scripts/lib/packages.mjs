@@ -36,6 +36,8 @@ const DEBIAN_PACKAGES = [
     group: 'test',
   },
   { package: 'iproute2', probe: 'ip', why: 'network namespaces and taps of the tests', group: 'test' },
+  { package: 'zsh', probe: 'zsh', why: 'tries its completions', group: 'test' },
+  { package: 'fish', probe: 'fish', why: 'tries its completions', group: 'test' },
   { package: 'groff-base', probe: 'groff', why: 'reads the manual page', group: 'test' },
   { package: 'systemd', probe: 'systemd-analyze', why: 'checks the service unit', group: 'test' },
   { package: 'acpica-tools', probe: 'iasl', why: 'checks the ACPI tables', group: 'test' },

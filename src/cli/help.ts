@@ -2,7 +2,7 @@
 
 import { nearest } from '../config/nearest.ts';
 import type { ObjectShape } from '../config/schema.ts';
-import { describeKeys, type ManualKey, type ManualOption, manual } from './manual.ts';
+import { type ManualKey, type ManualOption, manual, objectKeys } from './manual.ts';
 import { subcommandNames } from './subcommands.ts';
 import { UsageError } from './usageError.ts';
 
@@ -101,7 +101,7 @@ function describeKey({ key, value, help, supported }: ManualKey): string[] {
 
 /** The keys of an option string. */
 export function keyLines(shape: ObjectShape): string[] {
-  return describeKeys(shape).flatMap(describeKey);
+  return objectKeys(shape).flatMap(describeKey);
 }
 
 /** A name and a sentence beside it, or below it if the name is long; long sentences go on below. */

@@ -1,5 +1,6 @@
 /** The manual page tsvmm(1) in man(7) macros, written from the manual. Loaded only when asked for. */
 import { packageVersion } from '../vmm/version.ts';
+import { type CommandOption, manualCommands } from './commandManual.ts';
 import { type ManualKey, type ManualOption, manual } from './manual.ts';
 
 export function manPage(): string {
@@ -14,6 +15,13 @@ export function manPage(): string {
     '.br',
     '.B tsvmm',
     '.BI "\\-\\-api\\-socket path=" PATH',
+    '.br',
+    '.B tsvmm ctl',
+    '.RB ( \\-\\-api\\-socket',
+    '.IR PATH " | " NAME ) " subcommand " ...',
+    '.br',
+    '.B tsvmm console',
+    '.IR NAME ...',
     '.SH DESCRIPTION',
     'Boots a kernel or a firmware in a virtual machine, and ends with it. With',
     '.B \\-\\-api\\-socket',
@@ -25,14 +33,38 @@ export function manPage(): string {
   for (const { title, options } of manual()) {
     lines.push(`.SH ${roff(title.toUpperCase())}`, ...options.flatMap(describeOption));
   }
-  lines.push(...conclusion());
+  lines.push(...describeCommands(), ...conclusion());
   return `${lines.join('\n')}\n`;
+}
+
+/** Those with subcommands have a section of their own. */
+function describeCommands(): string[] {
+  const commands = manualCommands();
+  const lines = ['.SH COMMANDS', `Each has a \\-\\-help.`];
+  for (const { name, about } of commands) lines.push('.TP', `.B tsvmm ${roff(name)}`, roff(`${about}.`));
+  for (const { name, options, subcommands } of commands) {
+    if (!['ctl', 'console'].includes(name)) continue;
+    lines.push(`.SH ${roff(`TSVMM ${name.toUpperCase()}`)}`, ...options.flatMap(describeCommandOption));
+    for (const { name: sub, about, options: own, argument } of subcommands) {
+      const word = argument === undefined ? '' : argument === 'path' ? ' FILE' : ' OPTIONS';
+      lines.push('.TP', `.BI "${roff(sub)}" "${word}"`, roff(`${about}.`));
+      if (own.length > 0) lines.push('.RS', ...own.flatMap(describeCommandOption), '.RE');
+    }
+  }
+  return lines;
+}
+
+function describeCommandOption({ name, short, value, help }: CommandOption): string[] {
+  const flag = `\\-\\-${roff(name)}${short ? `, \\-${short}` : ''}`;
+  return ['.TP', value === '' ? `.B ${flag}` : `.BI "${flag} " "${roff(value)}"`, roff(`${help}.`)];
 }
 
 function conclusion(): string[] {
   return [
     '.SH TERMINAL',
     'Where a terminal is the console, Ctrl\\-A x ends the machine and Ctrl\\-A Ctrl\\-A is a Ctrl\\-A for the guest.',
+    'In tsvmm console, Ctrl\\-] or Ctrl\\-A x detaches, and the machine goes on. A serial port that is a socket has one client that types, the last that',
+    'came, and any number of readers (\\-\\-read\\-only), for whom nobody waits.',
     '.SH EXIT STATUS',
     ...status('0', 'An orderly end: the guest powered off, or a signal or a request ended the machine.'),
     ...status('1', 'A value was refused, the machine could not be started, or a vCPU failed.'),

@@ -134,12 +134,12 @@ function describeVmFlag(name: string, flag: VmFlag): Description {
     case 'console':
       return { value: consoleValue(flagShape(flag)), help, keys: consoleKeys(flagShape(flag)), supported };
     case 'list':
-      return { value: 'OPTIONS...', help, keys: describeKeys(flagShape(flag)), supported };
+      return { value: 'OPTIONS...', help, keys: objectKeys(flagShape(flag)), supported };
     case 'options':
       return {
         value: flag.bare ? '[OPTIONS]' : 'OPTIONS',
         help,
-        keys: describeKeys(flagShape(flag)),
+        keys: objectKeys(flagShape(flag)),
         supported,
       };
   }
@@ -151,7 +151,7 @@ function consoleValue(shape: ObjectShape): string {
 
 /** The others are the modes, which the value lists. */
 function consoleKeys(shape: ObjectShape): ManualKey[] {
-  return describeKeys(shape).filter(({ key }) => !['mode', 'file', 'socket'].includes(key));
+  return objectKeys(shape).filter(({ key }) => !['mode', 'file', 'socket'].includes(key));
 }
 
 function defaultMode(field: Field): string {
@@ -160,7 +160,7 @@ function defaultMode(field: Field): string {
 }
 
 /** The device's own keys before those that all PCI devices have; what is not supported comes last. */
-export function describeKeys(shape: ObjectShape): ManualKey[] {
+export function objectKeys(shape: ObjectShape): ManualKey[] {
   const keys: ManualKey[] = [];
   for (const [name, field] of Object.entries(shape.fields)) {
     if (field.memberKeys) keys.push(...describeMemberKeys(field));

@@ -39,7 +39,7 @@ const text = { type: 'string' } as const;
 const flag = { type: 'boolean' } as const;
 
 /** Of every command. */
-const COMMON: OptionKinds = { dir: text, help: { ...flag, short: 'h' } };
+export const COMMON: OptionKinds = { dir: text, help: { ...flag, short: 'h' } };
 
 /** Of a VM that is defined. */
 const POLICY: OptionKinds = {

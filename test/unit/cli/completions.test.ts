@@ -59,8 +59,28 @@ describe('the manual page', () => {
     expect(page).toContain('.SH EXIT STATUS');
   });
 
+  it('has every command, and those of ctl', () => {
+    for (const name of ['ps', 'run', 'ctl', 'console']) expect(page).toContain(`.B tsvmm ${name}\n`);
+    for (const name of ['resize\\-disk', 'shutdown\\-vmm', 'watch']) expect(page).toContain(`.BI "${name}"`);
+    expect(page).toContain('\\-\\-read\\-only');
+  });
+
   it('has only requests at the start of a line that begins with a dot or a quote', () => {
-    const requests = new Set(['.TH', '.SH', '.TP', '.B', '.BI', '.RI', '.br', '.PP', '.RS', '.RE', '.IP']);
+    const requests = new Set([
+      '.RB',
+      '.IR',
+      '.TH',
+      '.SH',
+      '.TP',
+      '.B',
+      '.BI',
+      '.RI',
+      '.br',
+      '.PP',
+      '.RS',
+      '.RE',
+      '.IP',
+    ]);
     for (const line of page.split('\n')) {
       if (/^[.']/.test(line)) expect(requests, line).toContain(line.split(' ')[0]);
     }
