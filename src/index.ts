@@ -199,6 +199,11 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     return this.#vmm.powerButton();
   }
 
+  /** Asks the guest to shut down, and starts it anew when it has. */
+  restart(): Promise<void> {
+    return this.#vmm.restart();
+  }
+
   /** Sends a non-maskable interrupt to every vCPU. */
   nmi(): Promise<void> {
     return this.#vmm.nmi();

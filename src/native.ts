@@ -549,6 +549,8 @@ export interface NativeAddon extends DebugAddon {
   sendDatagram(address: string, bytes: Uint8Array): void;
   /** Up to 256 bytes that nobody can guess. */
   randomBytes(length: number): Uint8Array;
+  /** Restricts a thread of any process of this user's, by its id, to those host CPUs. EINVAL if none of them is there. */
+  pinThread(thread: number, cpus: readonly number[]): void;
   /**
    * Ends the process with this exit code, without handlers and without waiting for threads: for one whose threads may be
    * stuck in the kernel, after everything else has been done.

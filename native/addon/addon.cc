@@ -13,6 +13,7 @@
 #include "addon/machine_handle.h"
 #include "addon/stream_server_handle.h"
 #include "core/host_output.h"
+#include "core/thread.h"
 #include "host/datagram.h"
 #include "host/files.h"
 #include "host/listening_socket.h"
@@ -126,6 +127,16 @@ Napi::Value machine_set_vm_generation(Arguments info) {
 
 Napi::Value random_bytes_function(Arguments info) {
   return from_bytes(info.Env(), random_bytes(to_uint(info[0], "length", kMaxRandom)));
+}
+
+Napi::Value pin_thread_function(Arguments info) {
+  const auto thread = static_cast<pid_t>(to_uint(info[0], "thread", INT32_MAX));
+  std::vector<int> cpus;
+  for_each(info[1], "cpus", [&cpus](const Napi::Value& cpu) {
+    cpus.push_back(static_cast<int>(to_uint(cpu, "cpu", INT32_MAX)));
+  });
+  pin_thread(thread, cpus);
+  return info.Env().Undefined();
 }
 
 Napi::Value machine_resize_balloon(Arguments info) {
@@ -571,6 +582,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<send_datagram_function>(exports, "sendDatagram");
   add<exit_at_once>(exports, "exitAtOnce");
   add<random_bytes_function>(exports, "randomBytes");
+  add<pin_thread_function>(exports, "pinThread");
   add_debug_functions(exports);
   return exports;
 }

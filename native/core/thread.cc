@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <cerrno>
 #include <csignal>
 #include <optional>
 #include <string>
@@ -54,14 +55,17 @@ std::thread spawn_thread(const std::string& name, std::function<void()> body) {
 }
 
 void pin_current_thread(const std::vector<int>& cpus) {
-  if (cpus.empty()) return;
+  if (!cpus.empty()) pin_thread(0, cpus);
+}
+
+void pin_thread(pid_t thread, const std::vector<int>& cpus) {
   cpu_set_t set;
   CPU_ZERO(&set);
   for (const int cpu : cpus) {
     if (cpu < 0 || cpu >= CPU_SETSIZE) throw Error("EINVAL", "host CPU out of range");
     CPU_SET(cpu, &set);
   }
-  const int error = pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+  const int error = ::sched_setaffinity(thread, sizeof set, &set) == 0 ? 0 : errno;
   if (error == EINVAL) {
     std::string list;
     for (const int cpu : cpus) list += (list.empty() ? "" : ", ") + std::to_string(cpu);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <functional>
 #include <string>
 #include <thread>
@@ -16,5 +18,7 @@ std::thread spawn_thread(const std::string& name, std::function<void()> body);
 /// Restricts the calling thread to the given host CPUs; an empty list changes nothing. Throws
 /// Error.
 void pin_current_thread(const std::vector<int>& cpus);
+/// The same for any thread of this user's, by its id; 0 is the calling one. Throws Error.
+void pin_thread(pid_t thread, const std::vector<int>& cpus);
 
 }  // namespace tsvmm

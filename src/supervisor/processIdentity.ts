@@ -45,11 +45,12 @@ export function ageOf({ startTime }: ProcessIdentity): number {
   return Math.max(0, hostUptime - startTime / TICKS_PER_SECOND);
 }
 
-/** /proc/PID/stat from the state on; undefined if there is no such process. */
-export function statFields(pid: number): readonly string[] | undefined {
+/** /proc/PID/stat from the state on, or that of one of its threads; undefined if there is no such process or thread. */
+export function statFields(pid: number, thread?: number): readonly string[] | undefined {
+  const folder = thread === undefined ? `/proc/${pid}` : `/proc/${pid}/task/${thread}`;
   try {
     // They are counted behind the command's name, which may have anything in it (proc(5)).
-    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ');
+    return readFileSync(`${folder}/stat`, 'utf8').split(') ').at(-1)?.split(' ');
   } catch {
     return undefined;
   }

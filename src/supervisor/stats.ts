@@ -1,6 +1,6 @@
 /** What a VM's process uses, and what its devices count. */
 import { readFileSync } from 'node:fs';
-import { statFields, TICKS_PER_SECOND } from './processIdentity.ts';
+import { readStat } from './processStat.ts';
 import type { SupervisedVm } from './supervisedVm.ts';
 import { callVmApi } from './vmApi.ts';
 
@@ -34,13 +34,11 @@ export async function vmStats(vm: SupervisedVm): Promise<VmStats> {
 
 /** Undefined if the process has gone. */
 export function processUse(pid: number): ProcessUse | undefined {
+  const stat = readStat(pid);
+  if (stat === undefined) return undefined;
   try {
-    const fields = statFields(pid) ?? [];
     const pages = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]);
-    return {
-      cpu_seconds: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND,
-      memory_bytes: pages * PAGE,
-    };
+    return { cpu_seconds: (stat.userTime + stat.systemTime) / 1e9, memory_bytes: pages * PAGE };
   } catch {
     return undefined;
   }

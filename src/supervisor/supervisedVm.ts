@@ -71,6 +71,7 @@ export class SupervisedVm {
   #stopping = false;
   #ended: (() => void)[] = [];
   #runId: number | undefined;
+  #startedWith: Definition['config'] | undefined;
   #paused = false;
   #reason: StateReason | undefined;
   #forced = false;
@@ -89,6 +90,11 @@ export class SupervisedVm {
 
   get state(): VmState {
     return this.#problem !== undefined && !this.goesOn ? 'broken' : this.#state;
+  }
+
+  /** What the present run was started with; undefined while there is none, or if another supervisor started it. */
+  get startedWith(): Definition['config'] | undefined {
+    return this.alive ? this.#startedWith : undefined;
   }
 
   /** Of the present run; undefined while there is none. */
@@ -234,6 +240,7 @@ export class SupervisedVm {
 
   async #start(paused = false): Promise<void> {
     this.#state = 'starting';
+    this.#startedWith = this.#definition.config;
     this.#stopping = false;
     this.#lastError = undefined;
     this.#lastExit = undefined;
@@ -370,6 +377,7 @@ export class SupervisedVm {
     this.#lastExit = exit;
     this.#process = undefined;
     this.#runId = undefined;
+    this.#startedWith = undefined;
     this.#reason = this.#reasonOfEnd(exit);
     this.#afterEnd(wasStarting || hasFailed(exit), ranMs, () => this.#tellEnd(exit));
   }

@@ -100,6 +100,8 @@ export class Vmm {
   /** Tells this VM from copies of it, and from what it was before it went back in time. */
   #vmGeneration: Uint8Array | undefined;
   #knownBalloonSize = 0;
+  /** The guest was asked to power off so that it is started again. */
+  #startsAnew = false;
   /** What was asked for, of this VM. */
   #consoleSize: ConsoleSize | undefined;
   /** How often each device has failed. */
@@ -206,11 +208,20 @@ export class Vmm {
 
   /** Tells the guest that the power button was pressed; what it does then is its own affair. */
   powerButton(): Promise<void> {
-    return this.#command(
-      'powerButton',
-      async () => this.#native.machinePowerButton(this.#running().handle),
-      'power-button',
-    );
+    return this.#pressPowerButton(false);
+  }
+
+  /** Presses the power button, and has a guest that powers off then start anew, like after `reboot`. */
+  restart(): Promise<void> {
+    return this.#pressPowerButton(true);
+  }
+
+  #pressPowerButton(startsAnew: boolean): Promise<void> {
+    const work = async () => {
+      this.#native.machinePowerButton(this.#running().handle);
+      this.#startsAnew = startsAnew;
+    };
+    return this.#command('powerButton', work, 'power-button');
   }
 
   /** Sends a non-maskable interrupt to every vCPU. */
@@ -629,6 +640,7 @@ export class Vmm {
     this.#machine = undefined;
     this.#stoppedByDebugger = false;
     this.#knownBalloonSize = 0;
+    this.#startsAnew = false;
     if (machine) this.#state = 'created';
     this.#generation++;
     this.#options.streams?.serial?.drain();
@@ -741,6 +753,7 @@ export class Vmm {
     switch (event.type) {
       case 'power-off':
         this.#emit('guest', 'power-off');
+        if (this.#startsAnew) return this.#restartMachine();
         if (!this.#options.stayOnPowerOff) return void (await this.#end({ reason: 'power-off', code: 0 }));
         await this.#stopMachine();
         this.#emit('vm', 'shutdown');
@@ -760,10 +773,14 @@ export class Vmm {
 
   async #guestReset(cause: ResetCause): Promise<void> {
     this.#emit('guest', 'reset', { cause });
-    this.#emit('vm', 'rebooting');
     this.#resets ??= new ResetLoop();
     const warning = this.#resets.count(cause, performance.now());
     if (warning !== undefined) this.#options.onWarning?.(warning);
+    await this.#restartMachine();
+  }
+
+  async #restartMachine(): Promise<void> {
+    this.#emit('vm', 'rebooting');
     try {
       await this.#rebuild();
       this.#state = 'running';

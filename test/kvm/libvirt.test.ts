@@ -70,6 +70,11 @@ test('the host, and what there is not', async () => {
   expect(await virsh('capabilities')).toMatch(/<domain type='kvm'\/>/);
   expect(await virsh('nodecpustats', '--percent')).toMatch(/idle: +\d+\.\d%/);
   expect(await virsh('nodememstats')).toMatch(/total +: +\d+ KiB/);
+  expect(await virsh('sysinfo').catch((error) => String(error))).toMatch(
+    /<sysinfo|SMBIOS information is not available/,
+  );
+  expect(await virsh('domcapabilities')).toMatch(/<domain>kvm<\/domain>/);
+  expect(await virsh('hostname')).not.toBe('');
   expect(await refused('pool-list')).toMatch(/this function is not supported by the connection driver/);
   expect(await refused('dominfo', 'none')).toMatch(/failed to get domain 'none'/);
   expect(await refused('-r', 'start', 'none')).toMatch(/failed to get domain/);

@@ -6,11 +6,14 @@ import {
   encodeFrame,
   type Frame,
   FrameReader,
+  HEADER_ROOM,
   Keepalive,
+  MAX_MESSAGE,
   MessageType,
   Program,
   Status,
   VERSION,
+  writeHeader,
 } from './frames.ts';
 import { LAST_PROCEDURE, procedures, STORAGE_VOL_LOOKUP_BY_PATH } from './procedures/index.ts';
 import type { Procedure } from './procedures/procedure.ts';
@@ -22,13 +25,21 @@ import { XdrError, XdrReader, XdrWriter } from './xdr.ts';
 const MAX_CALLS = 5;
 /** Calls that have arrived and wait: what one read brought. Beyond it the client is closed. */
 const MAX_WAITING = 4_096;
+/** Calls of a client that are begun before other clients have their turn. */
+const CALLS_IN_A_TURN = 64;
+/** Bytes that a client may leave unread before none of its calls is begun. */
+const CONGESTED = 1 << 20;
 /** Bytes that a client may leave unread, events among them, before it is closed. */
 const MAX_UNREAD = 8 << 20;
+/** Bytes of a message of a client that has not opened the connection. */
+const MAX_EARLY_MESSAGE = 262_144;
 /** How long a client may take until it has opened the connection. */
 const OPEN_MS = 30_000;
 
 const KEEPALIVE_MS = 5_000;
 const KEEPALIVE_TRIES = 5;
+
+const UNSUPPORTED_PROGRAMS: readonly number[] = [Program.qemu, Program.lxc];
 
 const empty = new Uint8Array();
 
@@ -40,18 +51,21 @@ export interface ConnectionContext {
 
 export class Connection {
   readonly #socket: Socket;
-  readonly #domains: Domains;
-  readonly #reader = new FrameReader();
+  readonly #reader = new FrameReader(MAX_EARLY_MESSAGE);
   readonly #session: Session;
   readonly #waiting: Frame[] = [];
+  /** Of those that wait, how many have been begun: they are dropped together. */
+  #begun = 0;
   #running = 0;
+  #turn: ReturnType<typeof setImmediate> | undefined;
+  /** What is sent in a turn leaves at its end, together. */
+  #together: Uint8Array[] | undefined;
   #keepalive: ReturnType<typeof setInterval> | undefined;
   readonly #opening: ReturnType<typeof setTimeout>;
   #silentFor = 0;
 
   constructor(socket: Socket, { domains, readOnly, consoleOwners }: ConnectionContext) {
     this.#socket = socket;
-    this.#domains = domains;
     const streams = new Streams((frame) => this.#send(frame), consoleOwners);
     this.#session = {
       domains,
@@ -65,10 +79,14 @@ export class Connection {
       uri: '',
       callbacks: new Map(),
       nextCallback: 1,
-      autoDestroy: new Set(),
+      autoDestroy: new Map(),
+      ended: false,
     };
     socket.on('data', (bytes) => this.#hear(bytes));
-    socket.on('drain', () => streams.drained());
+    socket.on('drain', () => {
+      streams.drained();
+      this.#startCalls();
+    });
     socket.on('error', () => {});
     socket.once('close', () => this.#closed());
     this.#opening = setTimeout(() => {
@@ -79,7 +97,13 @@ export class Connection {
   #hear(bytes: Uint8Array): void {
     this.#silentFor = 0;
     try {
-      for (const frame of this.#reader.add(bytes)) this.#dispatch(frame);
+      for (const frame of this.#reader.read(bytes)) {
+        this.#dispatch(frame);
+        // An open that comes in the same piece is answered before what is behind it is looked at.
+        if (!this.#session.opened) this.#startCalls();
+        if (this.#session.opened) this.#reader.limit = MAX_MESSAGE;
+      }
+      this.#startCalls();
     } catch {
       // What follows cannot be understood.
       this.#socket.destroy();
@@ -94,44 +118,84 @@ export class Connection {
       this.#session.streams.hear(frame);
     } else if (type === MessageType.call) {
       this.#waiting.push(frame);
-      if (this.#waiting.length > MAX_WAITING) this.#socket.destroy();
-      this.#startCalls();
+      if (this.#waiting.length - this.#begun > MAX_WAITING) this.#socket.destroy();
     } else {
       // Descriptors would come between the messages, and nothing else is a client's to send.
       this.#socket.destroy();
     }
   }
 
+  /** Others have their turn in between if there are many. */
   #startCalls(): void {
-    while (this.#running < MAX_CALLS) {
-      const frame = this.#waiting.shift();
-      if (frame === undefined) break;
-      this.#running++;
-      void this.#answer(frame).finally(() => {
-        this.#running--;
+    if (this.#turn) return;
+    this.#together = [];
+    for (let left = CALLS_IN_A_TURN; left > 0 && this.#mayStart(); left--) {
+      this.#answer(this.#waiting[this.#begun++] as Frame);
+    }
+    if (this.#begun === this.#waiting.length || this.#begun > MAX_WAITING) {
+      this.#waiting.splice(0, this.#begun);
+      this.#begun = 0;
+    }
+    const sent = this.#together;
+    this.#together = undefined;
+    if (sent.length > 0) this.#write(sent.length === 1 ? (sent[0] as Uint8Array) : Buffer.concat(sent));
+    if (this.#mayStart()) {
+      this.#turn = setImmediate(() => {
+        this.#turn = undefined;
         this.#startCalls();
       });
     }
-    if (this.#waiting.length > 0) this.#socket.pause();
+    if (this.#waiting.length > this.#begun) this.#socket.pause();
     else this.#socket.resume();
   }
 
-  async #answer(frame: Frame): Promise<void> {
-    const reply = (status: number, payload: Uint8Array) =>
-      this.#send({ ...frame, type: MessageType.reply, status, payload });
+  #mayStart(): boolean {
+    const { destroyed, writableLength } = this.#socket;
+    const waiting = this.#waiting.length > this.#begun;
+    return waiting && this.#running < MAX_CALLS && !destroyed && writableLength < CONGESTED;
+  }
+
+  #answer(frame: Frame): void {
     try {
       const procedure = this.#find(frame);
       const args = readArguments(procedure, frame.payload) as never;
-      const result = await procedure.run({ session: this.#session, args, serial: frame.serial });
-      const writer = new XdrWriter();
-      procedure.ret.write(writer, result);
-      reply(Status.ok, writer.finish());
+      const result = procedure.run({ session: this.#session, args, serial: frame.serial });
+      if (result instanceof Promise) this.#answerLater(frame, procedure, result);
+      else this.#reply(frame, procedure, result);
     } catch (error) {
-      reply(Status.error, encodeError(error));
+      this.#refuse(frame, error);
     }
   }
 
+  #answerLater(frame: Frame, procedure: Procedure, result: Promise<unknown>): void {
+    this.#running++;
+    result
+      .then((value) => this.#reply(frame, procedure, value))
+      .catch((error) => this.#refuse(frame, error))
+      .finally(() => {
+        this.#running--;
+        this.#startCalls();
+      });
+  }
+
+  #reply(frame: Frame, { ret }: Procedure, result: unknown): void {
+    const writer = new XdrWriter(HEADER_ROOM);
+    ret.write(writer, result);
+    const bytes = writer.finish();
+    const { program, version, procedure, serial } = frame;
+    const type = MessageType.reply;
+    writeHeader(bytes, { program, version, procedure, serial, type, status: Status.ok });
+    this.#write(bytes);
+  }
+
+  #refuse(frame: Frame, error: unknown): void {
+    this.#send({ ...frame, type: MessageType.reply, status: Status.error, payload: encodeError(error) });
+  }
+
   #find({ program, version, procedure: number }: Frame): Procedure {
+    if (UNSUPPORTED_PROGRAMS.includes(program) && version === VERSION) {
+      throw unsupported(`procedure ${number} of program ${program}`);
+    }
     if (program !== Program.remote || version !== VERSION) {
       throw new LibvirtError(Code.rpc, Domain.rpc, `Cannot find program ${program} version ${version}`);
     }
@@ -142,10 +206,18 @@ export class Connection {
     return procedure;
   }
 
-  /** False if it has to wait for the client. */
   #send(frame: Frame): boolean {
+    return this.#write(encodeFrame(frame));
+  }
+
+  /** False if it has to wait for the client. */
+  #write(message: Uint8Array): boolean {
+    if (this.#together) {
+      this.#together.push(message);
+      return true;
+    }
     if (this.#socket.writableLength > MAX_UNREAD) this.#socket.destroy();
-    return !this.#socket.destroyed && this.#socket.write(encodeFrame(frame));
+    return !this.#socket.destroyed && this.#socket.write(message);
   }
 
   #message(program: number, procedure: number, payload: Uint8Array): void {
@@ -155,7 +227,9 @@ export class Connection {
 
   #startKeepalive(): void {
     this.#keepalive ??= setInterval(() => {
-      if (this.#silentFor++ >= KEEPALIVE_TRIES) this.#socket.destroy();
+      // What it may have said is not read while its calls are under way.
+      if (this.#socket.isPaused()) this.#silentFor = 0;
+      else if (this.#silentFor++ >= KEEPALIVE_TRIES) this.#socket.destroy();
       else if (this.#silentFor > 1) this.#message(Program.keepalive, Keepalive.ping, empty);
     }, KEEPALIVE_MS);
   }
@@ -163,19 +237,12 @@ export class Connection {
   #closed(): void {
     clearInterval(this.#keepalive);
     clearTimeout(this.#opening);
+    clearImmediate(this.#turn);
     this.#session.streams.closeAll();
     for (const unwatch of this.#session.callbacks.values()) unwatch();
-    for (const uuid of this.#session.autoDestroy) this.#destroy(uuid);
-  }
-
-  #destroy(uuid: string): void {
-    try {
-      this.#domains
-        .byUuid(uuid)
-        .stop(0, true)
-        .catch(() => {});
-    } catch {
-      // It has gone before.
+    this.#session.ended = true;
+    for (const [vm, runId] of this.#session.autoDestroy) {
+      if (vm.runId === runId) vm.stop(0, true).catch(() => {});
     }
   }
 }

@@ -1,6 +1,7 @@
 /** A domain document, written: the machine as its configuration has it, with what was kept of the document that defined it. */
 import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
+import { formatCpuList } from './cpuSets.ts';
 import { SERIAL_SOCKET } from './domainXml.ts';
 import { type Element, element, formatXml } from './xml.ts';
 
@@ -48,6 +49,7 @@ export function domainDocument(input: DocumentInput): string {
     element('currentMemory', { unit: 'KiB' }, String((memory - (config.balloon?.size ?? 0)) / KIB)),
     ...backing(config),
     ...vcpus(config),
+    ...affinity(config),
     ...keptNamed(['sysinfo']),
     boot(config),
     ...keptNamed(['features']),
@@ -71,6 +73,13 @@ function vcpus({ cpus }: VmConfigInput): Element[] {
   const boot = cpus?.boot_vcpus ?? 1;
   const max = cpus?.max_vcpus ?? boot;
   return [element('vcpu', { placement: 'static', current: boot === max ? undefined : boot }, String(max))];
+}
+
+function affinity({ cpus }: VmConfigInput): Element[] {
+  const pins = (cpus?.affinity ?? []).map(({ vcpu, host_cpus }) =>
+    element('vcpupin', { vcpu, cpuset: formatCpuList([...host_cpus].sort((a, b) => a - b)) }),
+  );
+  return pins.length > 0 ? [element('cputune', {}, pins)] : [];
 }
 
 function boot({ payload }: VmConfigInput): Element {

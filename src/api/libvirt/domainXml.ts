@@ -1,5 +1,6 @@
 /** A domain document, read: what machine it describes, and what of it is only kept. */
 import type { VmConfigInput } from '../../config/vmConfig.ts';
+import { parseCpuList } from './cpuSets.ts';
 import { Code, Domain, LibvirtError, unsupportedConfiguration } from './errors.ts';
 import { child, type Element, parseXml, textAt } from './xml.ts';
 
@@ -50,13 +51,45 @@ const UNITS: Readonly<Record<string, number>> = {
 type Disk = NonNullable<VmConfigInput['disks']>[number];
 type Net = NonNullable<VmConfigInput['net']>[number];
 
-/** @throws LibvirtError naming the element that is wrong, or that a machine of ours cannot have */
-export function readDomainXml(xml: string): DomainDocument {
+/** Elements below the root that are part of the machine here. */
+const READ = [
+  'name',
+  'uuid',
+  'memory',
+  'currentMemory',
+  'memoryBacking',
+  'vcpu',
+  'cputune',
+  'os',
+  'cpu',
+  'devices',
+];
+/** Those that ask for something which a machine of ours does not do: without it the domain would not be what was meant. */
+const REFUSED = [
+  'maxMemory',
+  'numatune',
+  'memtune',
+  'blkiotune',
+  'launchSecurity',
+  'throttlegroups',
+  'idmap',
+];
+/** Those that say how QEMU and others go about it. */
+const TOLERATED = ['iothreads', 'resource', 'bootloader', 'perf', 'keywrap'];
+
+/**
+ * @param validate what is not understood is refused, where it is passed over otherwise, as libvirt does
+ * @throws LibvirtError naming the element that is wrong, or that a machine of ours cannot have
+ */
+export function readDomainXml(xml: string, validate = false): DomainDocument {
   const root = parseXml(xml, DOMAIN_DEFINITION);
   if (root.name !== 'domain') throw xmlError(`unexpected root element <${root.name}>, expecting <domain>`);
   const type = root.attributes.type;
   if (type !== 'kvm') throw unsupportedConfiguration(`domain type '${type ?? ''}', only 'kvm' is there`);
   const devices = child(root, 'devices');
+  const refused = root.children.find((each) => REFUSED.includes(each.name));
+  if (refused) throw unsupportedConfiguration(`<${refused.name}>`);
+  if (validate) checkKnown(root);
   const memory = sizeOf(child(root, 'memory')) ?? required('memory');
   const current = sizeOf(child(root, 'currentMemory')) ?? memory;
   const balloon = devices?.children.find(
@@ -77,6 +110,12 @@ export function readDomainXml(xml: string): DomainDocument {
       ...readDevices(devices),
     },
   };
+}
+
+function checkKnown(root: Element): void {
+  const known = [...READ, ...KEPT, ...TOLERATED];
+  const unknown = root.children.find((each) => !known.includes(each.name));
+  if (unknown) throw xmlError(`unknown element <${unknown.name}> in line ${unknown.line}`);
 }
 
 function readBoot(os: Element | undefined): NonNullable<VmConfigInput['payload']> {
@@ -101,12 +140,12 @@ function readVcpus(root: Element): NonNullable<VmConfigInput['cpus']> {
   const vcpu = child(root, 'vcpu');
   const max = wholeNumber(vcpu?.text || '1', 'vcpu');
   const boot = wholeNumber(vcpu?.attributes.current ?? String(max), 'vcpu current');
+  const common = { boot_vcpus: boot, max_vcpus: max, ...readAffinity(root, max) };
   const topology = child(child(root, 'cpu'), 'topology')?.attributes;
-  if (topology === undefined) return { boot_vcpus: boot, max_vcpus: max };
+  if (topology === undefined) return common;
   const count = (name: string) => wholeNumber(topology[name] ?? '1', `topology ${name}`);
   return {
-    boot_vcpus: boot,
-    max_vcpus: max,
+    ...common,
     topology: {
       packages: count('sockets'),
       dies_per_package: count('dies'),
@@ -114,6 +153,33 @@ function readVcpus(root: Element): NonNullable<VmConfigInput['cpus']> {
       threads_per_core: count('threads'),
     },
   };
+}
+
+type Affinity = NonNullable<NonNullable<VmConfigInput['cpus']>['affinity']>;
+
+/** Of each vCPU by itself, or of all of them. */
+function readAffinity(root: Element, max: number): { affinity?: Affinity } {
+  const tune = child(root, 'cputune')?.children ?? [];
+  const other = tune.find((each) => each.name !== 'vcpupin');
+  if (other) throw unsupportedConfiguration(`<${other.name}> in <cputune>`);
+  const affinity = new Map<number, readonly number[]>();
+  const all = child(root, 'vcpu')?.attributes.cpuset;
+  if (all !== undefined) {
+    for (let vcpu = 0; vcpu < max; vcpu++) affinity.set(vcpu, cpuList(all, 'vcpu cpuset'));
+  }
+  for (const { attributes } of tune) {
+    const vcpu = wholeNumber(attributes.vcpu ?? '', 'vcpupin vcpu');
+    affinity.set(vcpu, cpuList(attributes.cpuset ?? '', 'vcpupin cpuset'));
+  }
+  if (affinity.size === 0) return {};
+  const pinned = [...affinity].sort(([a], [b]) => a - b);
+  return { affinity: pinned.map(([vcpu, host_cpus]) => ({ vcpu, host_cpus })) };
+}
+
+function cpuList(text: string, name: string): number[] {
+  const cpus = parseCpuList(text);
+  if (!cpus?.length) throw xmlError(`<${name}> is '${text}', no list of CPUs`);
+  return cpus;
 }
 
 function readBacking(backing: Element | undefined): { shared?: boolean; hugepages?: boolean } {

@@ -1,6 +1,6 @@
 /** The supervisor's VMs as libvirt's domains. */
 import { existsSync, readFileSync, rmSync } from 'node:fs';
-import type { Definition } from '../../supervisor/definition.ts';
+import type { VmConfigInput } from '../../config/vmConfig.ts';
 import type { EventHistory, SupervisorEvent } from '../../supervisor/eventHistory.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
 import type { Supervisor } from '../../supervisor/supervisor.ts';
@@ -9,6 +9,9 @@ import { replaceFile } from '../vmhost/replaceFile.ts';
 import { domainDocument } from './domainDocument.ts';
 import { DOMAIN_DEFINITION, type DomainDocument, readDomainXml } from './domainXml.ts';
 import { Code, Domain, invalidOperation, LibvirtError, noDomain } from './errors.ts';
+import { currentMemoryKib } from './figures.ts';
+import { LiveConfigs } from './liveConfigs.ts';
+import { Notices } from './notices.ts';
 import type { Dom } from './types.ts';
 import { type Element, element, formatXml, parseXml } from './xml.ts';
 
@@ -21,14 +24,38 @@ const KEPT_FILE = 'libvirt.xml';
 const TRANSIENT_FILE = 'transient';
 const FILE_MODE = 0o600;
 
+export interface CreateOptions {
+  /** The guest runs when it is resumed. */
+  readonly paused: boolean;
+  /** What is not understood is refused. */
+  readonly validate: boolean;
+}
+
+/** What of `vm.info` is used. */
+interface Info {
+  readonly config: VmConfigInput;
+  /** Bytes that the guest has. */
+  readonly memory_actual_size: number;
+}
+
 /** How long a VM's process may take for what a client asks of it. */
 const CALL_MS = 30_000;
 
 export class Domains {
   readonly #supervisor: Supervisor;
+  readonly #live: LiveConfigs;
+  readonly notices = new Notices();
+  /** Names by uuid, as they were when it was asked last. */
+  #byUuid = new Map<string, string>();
 
   constructor(supervisor: Supervisor) {
     this.#supervisor = supervisor;
+    this.#live = new LiveConfigs({
+      events: supervisor.events,
+      find: (name) => this.find(name),
+      ask: async (vm) => (await this.info(vm)).config,
+      resized: (vm, config) => this.notices.tell(vm, { kind: 'balloon', actual: currentMemoryKib(config) }),
+    });
     supervisor.events.watch((event) => this.#removeTransient(event));
   }
 
@@ -49,7 +76,7 @@ export class Domains {
   }
 
   byUuid(uuid: string): SupervisedVm {
-    return this.all().find((vm) => uuidOf(vm) === uuid) ?? fail(noDomain(`uuid '${uuid}'`));
+    return this.#withUuid(uuid) ?? fail(noDomain(`uuid '${uuid}'`));
   }
 
   byId(id: number): SupervisedVm {
@@ -65,22 +92,21 @@ export class Domains {
   }
 
   /** A document with the uuid of a domain that is there defines that one anew. */
-  define(xml: string): SupervisedVm {
-    const document = readDomainXml(xml);
-    const known =
-      document.uuid === undefined ? undefined : this.all().find((vm) => uuidOf(vm) === document.uuid);
+  define(xml: string, validate: boolean): SupervisedVm {
+    const document = readDomainXml(xml, validate);
+    const known = document.uuid === undefined ? undefined : this.#withUuid(document.uuid);
     const vm = known ? this.#redefine(known, document) : this.#add(document);
     rmSync(`${vm.folder}/${TRANSIENT_FILE}`, { force: true });
     return vm;
   }
 
   /** A domain that is gone once it has stopped. */
-  async create(xml: string): Promise<SupervisedVm> {
-    const document = readDomainXml(xml);
+  async create(xml: string, { paused, validate }: CreateOptions): Promise<SupervisedVm> {
+    const document = readDomainXml(xml, validate);
     const vm = this.#add(document);
     replaceFile(`${vm.folder}/${TRANSIENT_FILE}`, '', FILE_MODE);
     try {
-      await vm.start();
+      await vm.start({ paused });
     } catch (error) {
       await this.#supervisor.remove(document.name, true);
       throw error;
@@ -99,8 +125,24 @@ export class Domains {
   }
 
   /** Takes effect at the next start. */
-  redefine(name: string, definition: Pick<Definition, 'config' | 'policy'>): void {
-    this.#supervisor.redefine(name, definition);
+  reconfigure(vm: SupervisedVm, config: VmConfigInput): void {
+    const { name, policy } = vm.definition;
+    this.#supervisor.redefine(name, { config, policy });
+  }
+
+  /** What the machine runs with, or what is defined where none runs. */
+  configOf(vm: SupervisedVm): VmConfigInput {
+    return this.#live.of(vm);
+  }
+
+  /** What the process of a domain tells of it. @throws LibvirtError if it does not run */
+  info(vm: SupervisedVm): Promise<Info> {
+    return this.call(vm, 'GET', 'vm.info') as Promise<Info>;
+  }
+
+  /** Asks a running machine for its configuration, which has changed. */
+  async refresh(vm: SupervisedVm): Promise<void> {
+    await this.#live.refresh(vm);
   }
 
   setAutostart(vm: SupervisedVm, autostart: boolean): void {
@@ -125,8 +167,7 @@ export class Domains {
     const id = vm.runId;
     const common = { name, uuid: uuidOf(vm), kept: readKept(vm.folder) };
     if (inactive || id === undefined) return domainDocument({ ...common, config });
-    const info = (await this.call(vm, 'GET', 'vm.info')) as { config: Definition['config'] };
-    return domainDocument({ ...common, id, config: info.config });
+    return domainDocument({ ...common, id, config: await this.#live.refresh(vm) });
   }
 
   /** Elements that are kept of the document. */
@@ -136,6 +177,13 @@ export class Domains {
 
   setKept(vm: SupervisedVm, kept: readonly Element[]): void {
     writeKept(vm.folder, kept);
+  }
+
+  #withUuid(uuid: string): SupervisedVm | undefined {
+    const known = this.find(this.#byUuid.get(uuid) ?? '');
+    if (known && uuidOf(known) === uuid) return known;
+    this.#byUuid = new Map(this.all().map((vm) => [uuidOf(vm), vm.definition.name]));
+    return this.find(this.#byUuid.get(uuid) ?? '');
   }
 
   #add(document: DomainDocument): SupervisedVm {

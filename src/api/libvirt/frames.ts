@@ -1,6 +1,12 @@
 /** Messages on a connection: a length, a header, and XDR or bytes of a stream behind it. */
 
-export const Program = { remote: 0x2000_8086, keepalive: 0x6b65_6570 } as const;
+export const Program = {
+  remote: 0x2000_8086,
+  /** What only QEMU and containers can do. */
+  qemu: 0x2000_8087,
+  lxc: 0x0006_8000,
+  keepalive: 0x6b65_6570,
+} as const;
 export const VERSION = 1;
 export const Keepalive = { ping: 1, pong: 2 } as const;
 
@@ -17,7 +23,7 @@ export const Status = { ok: 0, error: 1, continue: 2 } as const;
 const LENGTH_BYTES = 4;
 const HEADER_BYTES = 28;
 /** Of a message without its length (VIR_NET_MESSAGE_MAX). */
-const MAX_MESSAGE = 33_554_432;
+export const MAX_MESSAGE = 33_554_432;
 export const MAX_PAYLOAD = MAX_MESSAGE + LENGTH_BYTES - HEADER_BYTES;
 /** Bytes of a stream's packet: what peers of any age take. */
 export const MAX_PACKET = 262_120;
@@ -40,23 +46,34 @@ export class FrameError extends Error {}
  * however small pieces they came.
  */
 export class FrameReader {
+  /** Bytes of a message, at most, without its length. */
+  limit: number;
   /** The beginning of a message, and room behind it. */
   #held: Uint8Array = new Uint8Array();
   #size = 0;
 
+  constructor(limit = MAX_MESSAGE) {
+    this.limit = limit;
+  }
+
   /** What it returns shares bytes with what was added. @throws FrameError */
   add(bytes: Uint8Array): Frame[] {
+    return [...this.read(bytes)];
+  }
+
+  /** The same one by one: the limit may be another one for the next. To be read to its end. @throws FrameError */
+  *read(bytes: Uint8Array): Generator<Frame> {
     const all = this.#size === 0 ? bytes : this.#append(bytes);
-    const frames: Frame[] = [];
     let at = 0;
-    for (let length = nextLength(all, at); length !== undefined; length = nextLength(all, at)) {
-      frames.push(decodeFrame(all.subarray(at, at + length)));
+    for (;;) {
+      const length = nextLength(all, at, this.limit);
+      if (length === undefined) break;
+      yield decodeFrame(all.subarray(at, at + length));
       at += length;
     }
     // Messages keep the bytes in which they came.
     if (at > 0 || this.#size === 0) this.#held = new Uint8Array(all.subarray(at));
     this.#size = all.length - at;
-    return frames;
   }
 
   #append(bytes: Uint8Array): Uint8Array {
@@ -72,11 +89,11 @@ export class FrameReader {
 }
 
 /** Of the message that begins there, if all of it is there. */
-function nextLength(bytes: Uint8Array, at: number): number | undefined {
+function nextLength(bytes: Uint8Array, at: number, limit: number): number | undefined {
   const there = bytes.length - at;
   if (there < LENGTH_BYTES) return undefined;
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(at);
-  if (length < HEADER_BYTES || length - LENGTH_BYTES > MAX_MESSAGE) {
+  if (length < HEADER_BYTES || length - LENGTH_BYTES > limit) {
     throw new FrameError(`a message of ${length} bytes`);
   }
   return there >= length ? length : undefined;
@@ -95,17 +112,20 @@ function decodeFrame(bytes: Uint8Array): Frame {
   };
 }
 
-export function encodeFrame({
-  program,
-  version,
-  procedure,
-  type,
-  serial,
-  status,
-  payload,
-}: Frame): Uint8Array {
-  const bytes = new Uint8Array(HEADER_BYTES + payload.length);
-  const view = new DataView(bytes.buffer);
+export function encodeFrame(frame: Frame): Uint8Array {
+  const bytes = new Uint8Array(HEADER_BYTES + frame.payload.length);
+  bytes.set(frame.payload, HEADER_BYTES);
+  writeHeader(bytes, frame);
+  return bytes;
+}
+
+/** In front of the payload: what a writer has to leave free. */
+export const HEADER_ROOM = HEADER_BYTES;
+
+/** Makes bytes with a payload behind the room for a header into a message. */
+export function writeHeader(bytes: Uint8Array, header: Omit<Frame, 'payload'>): void {
+  const { program, version, procedure, type, serial, status } = header;
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
   view.setUint32(0, bytes.length);
   view.setUint32(4, program);
   view.setUint32(8, version);
@@ -113,6 +133,4 @@ export function encodeFrame({
   view.setInt32(16, type);
   view.setUint32(20, serial);
   view.setInt32(24, status);
-  bytes.set(payload, HEADER_BYTES);
-  return bytes;
 }

@@ -19,8 +19,10 @@ export const Code = {
   operationInvalid: 55,
   configUnsupported: 67,
   operationTimeout: 68,
+  argumentUnsupported: 74,
   noMetadata: 80,
   overflow: 82,
+  agentUnresponsive: 86,
 } as const;
 
 /** virErrorDomain: whose error it is. */

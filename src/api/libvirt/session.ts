@@ -1,4 +1,5 @@
 /** What a connection has been told, and what of it is to be undone when it ends. */
+import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
 import type { Domains } from './domains.ts';
 import { Code, Domain, LibvirtError } from './errors.ts';
 import type { Streams } from './streams.ts';
@@ -19,8 +20,10 @@ export interface Session {
   uri: string;
   readonly callbacks: Map<number, () => void>;
   nextCallback: number;
-  /** Domains that end with the connection. */
-  readonly autoDestroy: Set<string>;
+  /** Domains that end with the connection, each with the run that does. */
+  readonly autoDestroy: Map<SupervisedVm, number>;
+  /** The connection has gone. */
+  ended: boolean;
 }
 
 export function notOpen(): LibvirtError {

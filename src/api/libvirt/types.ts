@@ -20,7 +20,8 @@ export const str: Type<string> = { read: (from) => from.string(), write: (to, va
 export const uuid: Type<string> = {
   read: (from) => {
     const hex = Buffer.from(from.fixed(UUID_BYTES)).toString('hex');
-    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+    const parts = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)];
+    return parts.join('-');
   },
   write: (to, value) => to.fixed(Buffer.from(value.replaceAll('-', ''), 'hex')),
 };
@@ -71,8 +72,11 @@ export type StructOf<F> = { [K in keyof F]: ValueOf<F[K]> };
 export function struct<F extends AnyFields>(fields: F): Type<StructOf<F>> {
   const entries = Object.entries(fields as unknown as Fields);
   return {
-    read: (from) =>
-      Object.fromEntries(entries.map(([name, type]) => [name, type.read(from)])) as unknown as StructOf<F>,
+    read: (from) => {
+      const value: Record<string, unknown> = {};
+      for (const [name, type] of entries) value[name] = type.read(from);
+      return value as StructOf<F>;
+    },
     write: (to, value) => {
       for (const [name, type] of entries) type.write(to, (value as Record<string, never>)[name] as never);
     },

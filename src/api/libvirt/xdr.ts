@@ -86,7 +86,12 @@ export class XdrReader {
 export class XdrWriter {
   #bytes = new Uint8Array(256);
   #view = new DataView(this.#bytes.buffer);
-  #length = 0;
+  #length: number;
+
+  /** @param room bytes that are left free in front, at most 256 */
+  constructor(room = 0) {
+    this.#length = room;
+  }
 
   /** What was written. Shares the writer's bytes: nothing is to be written after it. */
   finish(): Uint8Array {

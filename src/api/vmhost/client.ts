@@ -52,6 +52,11 @@ export class VmhostClient {
     return this.#call({ method: 'force_stop' });
   }
 
+  /** Presses the power button, and has the guest started anew when it has powered off. Returns when the VM has heard of it. */
+  restart(): Promise<VmhostResponse> {
+    return this.#call({ method: 'restart' });
+  }
+
   /** Never rejects. */
   async isAlive(): Promise<boolean> {
     try {

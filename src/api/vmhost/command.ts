@@ -16,7 +16,7 @@ const HELP = `Usage: tsvmm vmhost --name NAME --backend ${BACKEND} --config-dir 
 
 Runs the VM in DIR/vms/NAME: vm.json or vm.toml (as vm.create of the REST API takes it; relative paths begin in that
 folder), or what masterblaster's daemon put there (jcard.toml, state.json, disk.qcow2 or disk.raw).
-While the VM runs, vmhost.sock answers status, info, stop, force_stop and watch, and vmhost.pid names the process.
+While the VM runs, vmhost.sock answers status, info, stop, force_stop, restart and watch, and vmhost.pid names the process.
 vmhost.log has what was done and what went wrong. SIGTERM ends the VM at once, in order.
 
   --paused            the guest's first instruction waits for vm.resume of the REST API

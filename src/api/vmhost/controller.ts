@@ -20,4 +20,6 @@ export interface VmController {
   stop(timeoutMs: number): Promise<void>;
   /** Ends the VM at once, also while `stop` waits. */
   forceStop(): Promise<void>;
+  /** Asks the guest to power off, and starts it anew when it has. @throws Error if it cannot be asked */
+  restart(): Promise<void>;
 }

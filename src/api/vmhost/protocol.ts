@@ -6,7 +6,7 @@
 import type { VmmEvent, VmmExit } from '../../vmm/events.ts';
 
 /** What a supervisor may ask. */
-export type VmhostMethod = 'status' | 'info' | 'stop' | 'force_stop' | 'watch';
+export type VmhostMethod = 'status' | 'info' | 'stop' | 'force_stop' | 'watch' | 'restart';
 
 export interface VmhostRequest {
   readonly method: VmhostMethod;

@@ -92,6 +92,10 @@ export class VmhostServer {
       case 'force_stop':
         this.#forceStop();
         return { ok: true, state: 'stopping' };
+      case 'restart':
+        this.#log('starting the guest anew when it has powered off');
+        this.#controller.restart().catch((error: Error) => this.#log(`restart failed: ${error.message}`));
+        return stateOf(this.#controller);
       default:
         return { ok: false, error: `unknown method: ${method}` };
     }

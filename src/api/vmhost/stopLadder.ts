@@ -101,8 +101,8 @@ export class StopLadder {
   }
 }
 
-/** What comes too late goes to `discard`. */
-function within<T>(ms: number, work: Promise<T>, discard: (late: T) => void): Promise<T> {
+/** What comes too late goes to `discard`. @throws Error if it takes longer */
+export function within<T>(ms: number, work: Promise<T>, discard: (late: T) => void): Promise<T> {
   return new Promise((resolve, reject) => {
     let over = false;
     const timer = setTimeout(() => {

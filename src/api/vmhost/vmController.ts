@@ -17,6 +17,8 @@ export interface ControllableVm {
   info(): { readonly config: { readonly vsock?: { readonly socket: string } } };
   resume(): Promise<void>;
   powerButton(): Promise<void>;
+  /** Presses the power button, and starts a guest anew that powers off then. */
+  restart(): Promise<void>;
   /** Ends the machine without asking the guest, and forgets it. */
   close(): Promise<void>;
 }
@@ -56,6 +58,7 @@ export function vmController(
       await vm.close();
       await vm.exited;
     },
+    restart: () => vm.restart(),
   };
 }
 

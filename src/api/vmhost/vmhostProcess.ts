@@ -139,6 +139,7 @@ export class VmhostProcess {
       info: () => vmm.info(),
       resume: () => vmm.resume(),
       powerButton: () => vmm.powerButton(),
+      restart: () => vmm.restart(),
       close: () => vmm.quit(),
     };
   }

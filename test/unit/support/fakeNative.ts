@@ -107,6 +107,7 @@ export function fakeNative(folder: string): FakeNative {
       machineOf(handle).calls.push(`resize ${columns}x${rows}`);
     },
     machineSetVmGeneration: record('set-vm-generation'),
+    pinThread: () => {},
     randomBytes: (length) => new Uint8Array(length).fill(native.machines.length + 1),
     machineResizeBalloon: (handle, size) => {
       machineOf(handle).calls.push(`resize-balloon ${size}`);

@@ -407,6 +407,19 @@ describe('a life', () => {
     expect(events).toContain('vm vcpu-error 1 internal-error 1 rip=0x0');
   });
 
+  it('starts a guest anew that powers off because a restart was asked for, and only then', async () => {
+    const vmm = await booted();
+    await vmm.restart();
+    native.machines[0]?.emit({ type: 'power-off' });
+    await vmm.resizeConsole();
+    expect(vmm.state).toBe('running');
+    expect(events).toEqual(expect.arrayContaining(['vm rebooting', 'vm rebooted']));
+    await vmm.restart();
+    await vmm.powerButton();
+    native.machines[1]?.emit({ type: 'power-off' });
+    expect(await vmm.exited).toEqual({ reason: 'power-off', code: 0 });
+  });
+
   it('may have several machines', async () => {
     const vmm = await booted();
     await vmm.shutdown();

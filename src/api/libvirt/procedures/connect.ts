@@ -3,8 +3,9 @@
 import { readFileSync } from 'node:fs';
 import { arch, cpus, freemem, hostname, totalmem } from 'node:os';
 import { MAX_VCPUS } from '../../../config/bootable.ts';
+import { cpuMap } from '../cpuSets.ts';
 import { MACHINE } from '../domainDocument.ts';
-import { Code, Domain, LibvirtError, unsupported } from '../errors.ts';
+import { Code, Domain, LibvirtError, unsupportedConfiguration } from '../errors.ts';
 import { Remote } from '../signatures/index.ts';
 import { element, formatXml } from '../xml.ts';
 import { type Procedure, procedure } from './procedure.ts';
@@ -87,7 +88,11 @@ export const connectProcedures: readonly Procedure[] = [
   })),
   procedure(Remote.nodeGetCpuMap, ({ args: { need_map } }) => {
     const count = cpus().length;
-    return { cpumap: need_map ? cpuMap(count) : new Uint8Array(), online: count, ret: count };
+    return {
+      cpumap: need_map ? cpuMap(cpus().map((_, cpu) => cpu)) : new Uint8Array(),
+      online: count,
+      ret: count,
+    };
   }),
   procedure(Remote.nodeGetCpuStats, ({ args: { cpuNum, nparams } }) => counted(cpuStats(cpuNum), nparams)),
   procedure(Remote.nodeGetMemoryStats, ({ args: { nparams } }) => counted(memoryStats(), nparams)),
@@ -103,12 +108,6 @@ function counted<T>(params: T[], asked: number): { params: T[]; nparams: number 
 function isOurs(name: string): boolean {
   const found = /^(?:([a-z]+):\/\/)?([^?#]*)/.exec(name);
   return SCHEMES.includes(found?.[1] ?? '') && PATHS.includes(found?.[2] ?? '');
-}
-
-export function cpuMap(count: number): Uint8Array {
-  const map = new Uint8Array(Math.ceil(count / 8));
-  for (let cpu = 0; cpu < count; cpu++) map[cpu >> 3] = (map[cpu >> 3] as number) | (1 << (cpu & 7));
-  return map;
 }
 
 function hostUuid(): string | undefined {
@@ -183,7 +182,9 @@ function sysinfo(): string {
     entry('product', 'product_name'),
     entry('version', 'product_version'),
   ];
-  if (!system.some((each) => each)) throw unsupported('virConnectGetSysinfo');
+  if (!system.some((each) => each)) {
+    throw unsupportedConfiguration('Host SMBIOS information is not available');
+  }
   return formatXml(element('sysinfo', { type: 'smbios' }, [element('system', {}, system)]));
 }
 

@@ -1,16 +1,23 @@
 /** Events that clients register for. */
 import type { SupervisorEvent } from '../../../supervisor/eventHistory.ts';
+import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
+import type { Domains } from '../domains.ts';
 import { Code, Domain, LibvirtError } from '../errors.ts';
 import type { Session } from '../session.ts';
-import { DomainEventMessages } from '../signatures/eventMessages.ts';
+import { DomainEventMessages, type EventMessage } from '../signatures/eventMessages.ts';
 import { Remote } from '../signatures/index.ts';
-import type { Dom } from '../types.ts';
+import type { Fields } from '../signatures/signature.ts';
+import type { Dom, StructOf } from '../types.ts';
 import { XdrWriter } from '../xdr.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
 /** All up to it may be registered for; what is never sent is not missed. */
 const LAST_EVENT_ID = Math.max(...Object.values(DomainEventMessages).map(({ id }) => id));
-const { lifecycle, reboot } = DomainEventMessages;
+const messages = DomainEventMessages;
+/** virDomainEventWatchdogAction. */
+const WATCHDOG_RESET = 2;
+/** Of a connection: virsh has one for each event. */
+const MAX_CALLBACKS = 1_024;
 
 /** virDomainEventType with a detail. */
 const Lifecycle = {
@@ -24,6 +31,7 @@ const Lifecycle = {
   destroyed: [5, 1],
   crashed: [5, 2],
   failed: [5, 5],
+  panicked: [8, 0],
 } as const;
 
 export const eventProcedures: readonly Procedure[] = [
@@ -51,59 +59,95 @@ function register(session: Session, eventId: number, only: Dom | undefined): num
   if (eventId < 0 || eventId > LAST_EVENT_ID) {
     throw new LibvirtError(Code.internal, Domain.rpc, `internal error: unsupported event ID ${eventId}`);
   }
-  const callback = session.nextCallback++;
+  const { domains, callbacks } = session;
+  if (callbacks.size >= MAX_CALLBACKS) {
+    throw new LibvirtError(Code.internal, Domain.rpc, 'internal error: too many event callbacks');
+  }
+  const callbackID = session.nextCallback++;
+  const send = <F extends Fields>({ message, body }: EventMessage<F>, fields: StructOf<F>) => {
+    const writer = new XdrWriter();
+    body.write(writer, { callbackID, ...fields });
+    session.send(message, writer.finish());
+  };
+  const unwatchEvents = watchEvents(domains, only, (event, vm, of) => {
+    if (eventId === messages.lifecycle.id) {
+      for (const [kind, detail] of lifecycleOf(event, vm)) {
+        send(messages.lifecycle, { dom: of, event: kind, detail });
+      }
+    } else if (eventId === messages.reboot.id && event.source === 'vm' && event.event === 'rebooted') {
+      send(messages.reboot, { dom: of });
+    } else if (eventId === messages.watchdog.id && isWatchdog(event)) {
+      send(messages.watchdog, { dom: of, action: WATCHDOG_RESET });
+    }
+  });
+  const unwatchNotices = domains.notices.watch((vm, notice) => {
+    const of = domains.domOf(vm);
+    if (only && only.uuid !== of.uuid) return;
+    if (notice.kind === 'balloon' && eventId === messages['balloon-change'].id) {
+      send(messages['balloon-change'], { dom: of, actual: notice.actual });
+    } else if (notice.kind === 'metadata' && eventId === messages['metadata-change'].id) {
+      send(messages['metadata-change'], { dom: of, type: notice.type, nsuri: notice.uri });
+    }
+  });
+  callbacks.set(callbackID, () => {
+    unwatchEvents();
+    unwatchNotices();
+  });
+  return callbackID;
+}
+
+/** @returns ends it */
+function watchEvents(
+  domains: Domains,
+  only: Dom | undefined,
+  listener: (event: SupervisorEvent, vm: SupervisedVm | undefined, of: Dom) => void,
+): () => void {
   // What is told of a domain that has gone needs its last uuid.
-  const known = new Map(session.domains.all().map((vm) => [vm.definition.name, session.domains.domOf(vm)]));
-  const unwatch = session.domains.events.watch((event) => {
-    const vm = session.domains.find(event.vm);
-    const of = vm ? session.domains.domOf(vm) : known.get(event.vm);
+  const known = new Map(domains.all().map((vm) => [vm.definition.name, domains.domOf(vm)]));
+  return domains.events.watch((event) => {
+    const vm = domains.find(event.vm);
+    const of = vm ? domains.domOf(vm) : known.get(event.vm);
     if (of === undefined) return;
     if (vm) known.set(event.vm, of);
     else known.delete(event.vm);
-    if (only && only.uuid !== of.uuid) return;
-    if (eventId === lifecycle.id) sendLifecycle(session, callback, of, event);
-    if (eventId === reboot.id) sendReboot(session, callback, of, event);
+    if (only === undefined || only.uuid === of.uuid) listener(event, vm, of);
   });
-  session.callbacks.set(callback, unwatch);
-  return callback;
 }
 
-function sendLifecycle(session: Session, callbackID: number, of: Dom, happened: SupervisorEvent): void {
-  const found = lifecycleOf(happened);
-  if (found === undefined) return;
-  const writer = new XdrWriter();
-  lifecycle.body.write(writer, { callbackID, dom: of, event: found[0], detail: found[1] });
-  session.send(lifecycle.message, writer.finish());
+function isWatchdog({ source, event, properties }: SupervisorEvent): boolean {
+  return source === 'guest' && event === 'reset' && properties?.cause === 'watchdog';
 }
 
-function sendReboot(session: Session, callbackID: number, of: Dom, { source, event }: SupervisorEvent): void {
-  if (source !== 'vm' || event !== 'rebooted') return;
-  const writer = new XdrWriter();
-  reboot.body.write(writer, { callbackID, dom: of });
-  session.send(reboot.message, writer.finish());
-}
+type LifecycleEvent = readonly [kind: number, detail: number];
 
-function lifecycleOf({ source, event, properties }: SupervisorEvent): readonly [number, number] | undefined {
-  if (source === 'vm' && event === 'paused') return Lifecycle.paused;
-  if (source === 'vm' && event === 'resumed') return Lifecycle.unpaused;
-  if (source !== 'supervisor') return undefined;
+function lifecycleOf(
+  { source, event, properties }: SupervisorEvent,
+  vm: SupervisedVm | undefined,
+): readonly LifecycleEvent[] {
+  if (source === 'guest') return event === 'panic' ? [Lifecycle.panicked] : [];
+  if (source === 'vm') {
+    // One that starts paused is told of when it has started.
+    if (event === 'paused') return vm?.state === 'starting' ? [] : [Lifecycle.paused];
+    return event === 'resumed' ? [Lifecycle.unpaused] : [];
+  }
+  if (source !== 'supervisor') return [];
   switch (event) {
     case 'defined':
-      return Lifecycle.added;
+      return [Lifecycle.added];
     case 'redefined':
-      return Lifecycle.updated;
+      return [Lifecycle.updated];
     case 'removed':
-      return Lifecycle.undefined;
+      return [Lifecycle.undefined];
     case 'started':
-      return Lifecycle.booted;
+      return vm?.paused ? [Lifecycle.booted, Lifecycle.paused] : [Lifecycle.booted];
     case 'stopped':
-      return stopped(properties?.reason);
+      return [stopped(properties?.reason)];
     default:
-      return undefined;
+      return [];
   }
 }
 
-function stopped(reason: string | undefined): readonly [number, number] {
+function stopped(reason: string | undefined): LifecycleEvent {
   if (reason === 'power-off') return Lifecycle.shutdown;
   if (reason === 'request') return Lifecycle.destroyed;
   return reason === 'vcpu-error' || reason === 'killed' ? Lifecycle.crashed : Lifecycle.failed;

@@ -1,12 +1,15 @@
 /** Every procedure that is there. */
 import { connectProcedures } from './connect.ts';
 import { consoleProcedures } from './console.ts';
+import { deviceProcedures } from './devices.ts';
 import { eventProcedures } from './events.ts';
 import { lifecycleProcedures } from './lifecycle.ts';
 import { lookupProcedures } from './lookup.ts';
+import { memoryProcedures } from './memory.ts';
 import type { Procedure } from './procedure.ts';
-import { resourceProcedures } from './resources.ts';
 import { stateProcedures } from './state.ts';
+import { statsProcedures } from './stats.ts';
+import { vcpuProcedures } from './vcpus.ts';
 
 export const procedures: ReadonlyMap<number, Procedure> = new Map(
   [
@@ -14,7 +17,10 @@ export const procedures: ReadonlyMap<number, Procedure> = new Map(
     lookupProcedures,
     lifecycleProcedures,
     stateProcedures,
-    resourceProcedures,
+    vcpuProcedures,
+    memoryProcedures,
+    deviceProcedures,
+    statsProcedures,
     eventProcedures,
     consoleProcedures,
   ]

@@ -1,9 +1,10 @@
 /** Defining domains, starting and ending them. */
 
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
-import type { Domains } from '../domains.ts';
-import { uuidOf } from '../domains.ts';
-import { invalidArgument, invalidOperation, unsupported } from '../errors.ts';
+import { VmhostClient } from '../../vmhost/client.ts';
+import { shutDownByAgent, unresponsive } from '../askAgent.ts';
+import { invalidOperation } from '../errors.ts';
+import { checkFlags } from '../impact.ts';
 import type { Session } from '../session.ts';
 import { Remote } from '../signatures/index.ts';
 import type { Dom } from '../types.ts';
@@ -11,12 +12,24 @@ import { type Procedure, procedure } from './procedure.ts';
 
 const writes = { writes: true } as const;
 
-/** virDomainCreateFlags. */
-const Create = { paused: 1, autoDestroy: 2, validate: 16 } as const;
-/** virDomainDestroyFlags. */
+/** virDomainCreateFlags; the others are about what no domain here has. */
+const Create = {
+  paused: 1,
+  autoDestroy: 2,
+  bypassCache: 4,
+  forceBoot: 8,
+  validate: 16,
+  resetNvram: 32,
+} as const;
+const ANY_CREATE = 63;
+/** virDomainDefineFlags. */
+const DEFINE_VALIDATE = 1;
+/** virDomainUndefineFlagsValues: managed save, snapshots' metadata, NVRAM (two), checkpoints, TPM state (two). */
+const ANY_UNDEFINE = 127;
+/** virDomainDestroyFlags: not to kill what hangs. */
 const DESTROY_GRACEFUL = 1;
 /** virDomainShutdownFlagValues, virDomainRebootFlagValues. */
-const ACPI_POWER_BUTTON = 1;
+const Ask = { acpi: 1, agent: 2 } as const;
 
 export function vmOf({ domains }: Session, { uuid }: Dom): SupervisedVm {
   return domains.byUuid(uuid);
@@ -29,51 +42,82 @@ function running(session: Session, given: Dom): SupervisedVm {
 }
 
 async function start(session: Session, given: Dom, flags: number): Promise<SupervisedVm> {
+  checkFlags('virDomainCreateWithFlags', flags, ANY_CREATE);
   const vm = vmOf(session, given);
   if (vm.alive) throw invalidOperation('domain is already running');
-  if (flags & Create.paused) throw unsupported('virDomainCreateWithFlags with a start that is paused');
-  await vm.start();
-  if (flags & Create.autoDestroy) session.autoDestroy.add(uuidOf(vm));
+  await vm.start({ paused: (flags & Create.paused) !== 0 });
+  endWithConnection(session, vm, flags);
   return vm;
 }
 
 async function create(session: Session, xml: string, flags: number): Promise<{ dom: Dom }> {
-  if (flags & Create.paused) throw unsupported('virDomainCreateXML with a start that is paused');
-  const vm = await session.domains.create(xml);
-  if (flags & Create.autoDestroy) session.autoDestroy.add(uuidOf(vm));
+  checkFlags('virDomainCreateXML', flags, ANY_CREATE);
+  const paused = (flags & Create.paused) !== 0;
+  const validate = (flags & Create.validate) !== 0;
+  const vm = await session.domains.create(xml, { paused, validate });
+  endWithConnection(session, vm, flags);
   return { dom: session.domains.domOf(vm) };
 }
 
-const defined = (domains: Domains, xml: string) => ({ dom: domains.domOf(domains.define(xml)) });
+/** This run of it, and no later one. */
+function endWithConnection(session: Session, vm: SupervisedVm, flags: number): void {
+  const { runId } = vm;
+  if ((flags & Create.autoDestroy) === 0 || runId === undefined) return;
+  // The connection may have gone while the domain started.
+  if (session.ended) void vm.stop(0, true).catch(() => {});
+  else session.autoDestroy.set(vm, runId);
+}
 
+function define({ domains }: Session, xml: string, flags: number): { dom: Dom } {
+  checkFlags('virDomainDefineXMLFlags', flags, DEFINE_VALIDATE);
+  return { dom: domains.domOf(domains.define(xml, (flags & DEFINE_VALIDATE) !== 0)) };
+}
+
+function undefine(session: Session, given: Dom, flags: number): Promise<void> {
+  checkFlags('virDomainUndefineFlags', flags, ANY_UNDEFINE);
+  return session.domains.undefine(vmOf(session, given));
+}
+
+/** By whichever of both was asked for, the agent first; by the power button where nothing was. */
 async function shutdown(session: Session, given: Dom, flags: number): Promise<void> {
+  checkFlags('virDomainShutdownFlags', flags, Ask.acpi | Ask.agent);
   const vm = running(session, given);
-  if (flags & ~ACPI_POWER_BUTTON) throw invalidArgument('only the ACPI power button can shut a domain down');
   if (vm.paused) throw invalidOperation('domain is not running');
+  if (flags & Ask.agent) {
+    try {
+      return await shutDownByAgent(vm, session.domains.configOf(vm));
+    } catch (error) {
+      if ((flags & Ask.acpi) === 0) throw error;
+    }
+  }
   await session.domains.call(vm, 'PUT', 'vm.power-button');
 }
 
-/** Nothing asks a guest to restart: it is reset. */
-async function reset(session: Session, given: Dom): Promise<void> {
+/** A guest that powers off when it is asked to is started anew, as the same run of the domain. */
+async function reboot(session: Session, given: Dom, flags: number): Promise<void> {
+  checkFlags('virDomainReboot', flags, Ask.acpi | Ask.agent);
+  const vm = running(session, given);
+  if (vm.paused) throw invalidOperation('domain is not running');
+  if (flags === Ask.agent) throw unresponsive("the guest's agent does not reboot");
+  await new VmhostClient(`${vm.folder}/vmhost.sock`).restart();
+}
+
+async function reset(session: Session, given: Dom, flags: number): Promise<void> {
+  checkFlags('virDomainReset', flags, 0);
   await session.domains.call(running(session, given), 'PUT', 'vm.reboot');
 }
 
-/** Graceful: the guest is asked, and ended when its time is over. */
+/** In order, as far as the host is concerned: what is in flight on disks comes to its end. Only a process that hangs is killed. */
 async function destroy(session: Session, given: Dom, flags: number): Promise<void> {
-  const vm = running(session, given);
-  const graceful = (flags & DESTROY_GRACEFUL) !== 0;
-  await vm.stop(graceful ? vm.definition.policy.stop_timeout : 0, !graceful);
+  checkFlags('virDomainDestroyFlags', flags, DESTROY_GRACEFUL);
+  await running(session, given).stop(0, true);
 }
 
 export const lifecycleProcedures: readonly Procedure[] = [
-  procedure(
-    Remote.domainDefineXml,
-    ({ session: { domains }, args: { xml } }) => defined(domains, xml),
-    writes,
-  ),
+  procedure(Remote.domainDefineXml, ({ session, args: { xml } }) => define(session, xml, 0), writes),
   procedure(
     Remote.domainDefineXmlFlags,
-    ({ session: { domains }, args: { xml } }) => defined(domains, xml),
+    ({ session, args: { xml, flags } }) => define(session, xml, flags),
     writes,
   ),
   procedure(
@@ -93,14 +137,10 @@ export const lifecycleProcedures: readonly Procedure[] = [
     async ({ session, args }) => ({ dom: session.domains.domOf(await start(session, args.dom, args.flags)) }),
     writes,
   ),
-  procedure(
-    Remote.domainUndefine,
-    ({ session, args }) => session.domains.undefine(vmOf(session, args.dom)),
-    writes,
-  ),
+  procedure(Remote.domainUndefine, ({ session, args }) => undefine(session, args.dom, 0), writes),
   procedure(
     Remote.domainUndefineFlags,
-    ({ session, args }) => session.domains.undefine(vmOf(session, args.dom)),
+    ({ session, args }) => undefine(session, args.dom, args.flags),
     writes,
   ),
   procedure(Remote.domainShutdown, ({ session, args }) => shutdown(session, args.dom, 0), writes),
@@ -109,8 +149,8 @@ export const lifecycleProcedures: readonly Procedure[] = [
     ({ session, args }) => shutdown(session, args.dom, args.flags),
     writes,
   ),
-  procedure(Remote.domainReboot, ({ session, args }) => reset(session, args.dom), writes),
-  procedure(Remote.domainReset, ({ session, args }) => reset(session, args.dom), writes),
+  procedure(Remote.domainReboot, ({ session, args }) => reboot(session, args.dom, args.flags), writes),
+  procedure(Remote.domainReset, ({ session, args }) => reset(session, args.dom, args.flags), writes),
   procedure(Remote.domainDestroy, ({ session, args }) => destroy(session, args.dom, 0), writes),
   procedure(Remote.domainDestroyFlags, ({ session, args }) => destroy(session, args.dom, args.flags), writes),
   procedure(

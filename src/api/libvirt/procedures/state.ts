@@ -1,10 +1,9 @@
 /** What a domain is and how it is. */
 
-import { DEFAULT_MEMORY_SIZE } from '../../../config/memory.ts';
-import { processUse } from '../../../supervisor/stats.ts';
-import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { stateOf } from '../domainState.ts';
 import { Code, Domain, LibvirtError, unsupported } from '../errors.ts';
+import { currentMemoryKib, maxMemoryKib, vcpusOf } from '../figures.ts';
+import { cpuTime } from '../processFigures.ts';
 import { readOnlyRefused, type Session } from '../session.ts';
 import { Remote } from '../signatures/index.ts';
 import type { Dom } from '../types.ts';
@@ -16,26 +15,6 @@ import { type Procedure, procedure } from './procedure.ts';
 const Xml = { secure: 1, inactive: 2 } as const;
 /** virDomainMetadataType. */
 const Metadata = { description: 0, title: 1, element: 2 } as const;
-const KIB = 1024;
-const NANOSECONDS = 1e9;
-
-export function maxMemoryKib(vm: SupervisedVm): bigint {
-  return BigInt((vm.definition.config.memory?.size ?? DEFAULT_MEMORY_SIZE) / KIB);
-}
-
-export function currentMemoryKib(vm: SupervisedVm): bigint {
-  return maxMemoryKib(vm) - BigInt((vm.definition.config.balloon?.size ?? 0) / KIB);
-}
-
-export function vcpusOf(vm: SupervisedVm): number {
-  return vm.definition.config.cpus?.boot_vcpus ?? 1;
-}
-
-/** Of the VM's process, nanoseconds; 0 while there is none. */
-export function cpuTime(vm: SupervisedVm): bigint {
-  const use = vm.pid === undefined ? undefined : processUse(vm.pid);
-  return use ? BigInt(Math.round(use.cpu_seconds * NANOSECONDS)) : 0n;
-}
 
 export const stateProcedures: readonly Procedure[] = [
   procedure(Remote.domainGetXmlDesc, async ({ session, args }) => {
@@ -49,11 +28,12 @@ export const stateProcedures: readonly Procedure[] = [
   }),
   procedure(Remote.domainGetInfo, ({ session, args }) => {
     const vm = vmOf(session, args.dom);
+    const config = session.domains.configOf(vm);
     return {
       state: stateOf(vm).state,
-      maxMem: maxMemoryKib(vm),
-      memory: currentMemoryKib(vm),
-      nrVirtCpu: vcpusOf(vm),
+      maxMem: maxMemoryKib(config),
+      memory: currentMemoryKib(config),
+      nrVirtCpu: vcpusOf(config),
       cpuTime: cpuTime(vm),
     };
   }),
@@ -129,12 +109,14 @@ function setMetadata(session: Session, { dom: given, type, metadata, key, uri }:
     const name = type === Metadata.title ? 'title' : 'description';
     if (type === Metadata.title && metadata?.includes('\n')) throw unsupported('a title of several lines');
     session.domains.setKept(vm, [...without(name), ...(metadata ? [element(name, {}, metadata)] : [])]);
+    session.domains.notices.tell(vm, { kind: 'metadata', type, uri: undefined });
     return;
   }
   const before = kept.find((each) => each.name === 'metadata')?.children ?? [];
   const others = before.filter((each) => namespaceOf(each) !== uri);
   const added = metadata ? [withNamespace(metadata, key, uri)] : [];
   session.domains.setKept(vm, [...without('metadata'), element('metadata', {}, [...others, ...added])]);
+  session.domains.notices.tell(vm, { kind: 'metadata', type, uri });
 }
 
 function withNamespace(xml: string, key: string | undefined, uri: string | undefined) {

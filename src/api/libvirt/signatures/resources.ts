@@ -1,7 +1,8 @@
-import { array, bytes, dom, i32, i64, parameter, str, struct, u32, u64 } from '../types.ts';
+import { array, bytes, dom, i32, i64, optional, parameter, str, struct, u32, u64 } from '../types.ts';
 import { signature } from './signature.ts';
 
 const vcpuInfo = struct({ number: u32, state: i32, cpu_time: u64, cpu: i32 });
+const address = struct({ type: i32, addr: str, prefix: u32 });
 const memoryStat = struct({ tag: i32, val: u64 });
 
 export const resourcesSignatures = {
@@ -18,6 +19,35 @@ export const resourcesSignatures = {
     'virDomainGetVcpuPinInfo',
     { dom, ncpumaps: i32, maplen: i32, flags: u32 },
     { cpumaps: bytes(8_388_608), num: i32 },
+  ),
+  domainPinVcpu: signature(26, 'virDomainPinVcpu', { dom, vcpu: u32, cpumap: bytes(2048) }, {}),
+  domainPinVcpuFlags: signature(
+    225,
+    'virDomainPinVcpuFlags',
+    { dom, vcpu: u32, cpumap: bytes(2048), flags: u32 },
+    {},
+  ),
+  domainSetMaxMemory: signature(30, 'virDomainSetMaxMemory', { dom, memory: u64 }, {}),
+  domainInterfaceStats: signature(
+    65,
+    'virDomainInterfaceStats',
+    { dom, device: str },
+    {
+      ...{ rx_bytes: i64, rx_packets: i64, rx_errs: i64, rx_drop: i64 },
+      ...{ tx_bytes: i64, tx_packets: i64, tx_errs: i64, tx_drop: i64 },
+    },
+  ),
+  domainInterfaceAddresses: signature(
+    353,
+    'virDomainInterfaceAddresses',
+    { dom, source: u32, flags: u32 },
+    { ifaces: array(struct({ name: str, hwaddr: optional(str), addrs: array(address, 2048) }), 2048) },
+  ),
+  domainGetDiskErrors: signature(
+    263,
+    'virDomainGetDiskErrors',
+    { dom, maxerrors: u32, flags: u32 },
+    { errors: array(struct({ disk: str, error: i32 }), 256), nerrors: i32 },
   ),
   domainSetVcpus: signature(32, 'virDomainSetVcpus', { dom, nvcpus: u32 }, {}),
   domainSetVcpusFlags: signature(199, 'virDomainSetVcpusFlags', { dom, nvcpus: u32, flags: u32 }, {}),

@@ -67,6 +67,15 @@ test.each([
   expect(controller.stops).toEqual([ms]);
 });
 
+test('a restart is passed on, and one that fails is logged', async () => {
+  const { socketPath, controller, lines } = await serve();
+  expect(await ask(socketPath, { method: 'restart' })).toBe('{"ok":true,"state":"running"}\n');
+  controller.failure = new Error('no machine');
+  expect(await ask(socketPath, { method: 'restart' })).toBe('{"ok":true,"state":"running"}\n');
+  expect(controller.restarts).toBe(2);
+  await vi.waitFor(() => expect(lines).toContain('restart failed: no machine'));
+});
+
 test('status answers while a stop runs; a second stop changes nothing; force_stop forces at once', async () => {
   const { socketPath, controller } = await serve();
   await ask(socketPath, { method: 'stop', timeout_seconds: 60 });

@@ -49,6 +49,13 @@ export class FakeController implements VmController {
     this.stops.push('force');
     await this.exited;
   }
+
+  restarts = 0;
+
+  async restart(): Promise<void> {
+    this.restarts++;
+    if (this.failure) throw this.failure;
+  }
 }
 
 export interface Served {

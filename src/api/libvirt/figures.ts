@@ -1,0 +1,22 @@
+/** A machine's configuration in libvirt's units. */
+import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
+import type { VmConfigInput } from '../../config/vmConfig.ts';
+
+export const KIB = 1024;
+
+export function maxMemoryKib({ memory }: VmConfigInput): bigint {
+  return BigInt((memory?.size ?? DEFAULT_MEMORY_SIZE) / KIB);
+}
+
+/** What the balloon leaves to the guest. */
+export function currentMemoryKib(config: VmConfigInput): bigint {
+  return maxMemoryKib(config) - BigInt((config.balloon?.size ?? 0) / KIB);
+}
+
+export function vcpusOf({ cpus }: VmConfigInput): number {
+  return cpus?.boot_vcpus ?? 1;
+}
+
+export function maxVcpus(config: VmConfigInput): number {
+  return config.cpus?.max_vcpus ?? vcpusOf(config);
+}

@@ -1,0 +1,30 @@
+/** What a change, or a question, is about: the running machine, its definition, or both. */
+import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
+import { Code, Domain, invalidOperation, LibvirtError } from './errors.ts';
+
+/** virDomainModificationImpact, and the bit that virDomainVcpuFlags and virDomainMemoryModFlags have beside it. */
+export const Affect = { live: 1, config: 2, maximum: 4 } as const;
+
+export interface Impact {
+  readonly live: boolean;
+  readonly config: boolean;
+}
+
+/** Without a flag it is about the machine if there is one. @throws LibvirtError if it is about one and there is none */
+export function impactOf(vm: SupervisedVm, flags: number): Impact {
+  const asked = flags & (Affect.live | Affect.config);
+  const live = asked === 0 ? vm.alive : (asked & Affect.live) !== 0;
+  if (live && !vm.alive) throw invalidOperation('domain is not running');
+  return { live, config: asked === 0 ? !vm.alive : (asked & Affect.config) !== 0 };
+}
+
+/** @throws LibvirtError if there are flags that nothing is known of: what was meant would not be done */
+export function checkFlags(api: string, flags: number, known: number): void {
+  const unknown = (flags & ~known) >>> 0;
+  if (unknown === 0) return;
+  throw new LibvirtError(
+    Code.invalidArgument,
+    Domain.domain,
+    `unsupported flags (0x${unknown.toString(16)}) in function ${api}`,
+  );
+}

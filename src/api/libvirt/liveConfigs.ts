@@ -1,0 +1,57 @@
+/** With which configuration each domain runs: it may have been defined anew since, or changed by other clients. */
+import type { VmConfigInput } from '../../config/vmConfig.ts';
+import type { EventHistory, SupervisorEvent } from '../../supervisor/eventHistory.ts';
+import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
+
+interface Known {
+  readonly runId: number;
+  readonly config: VmConfigInput;
+}
+
+export interface LiveConfigsContext {
+  readonly events: EventHistory;
+  find(name: string): SupervisedVm | undefined;
+  /** What the VM's process says. */
+  ask(vm: SupervisedVm): Promise<VmConfigInput>;
+  /** Its size was changed, by whomever. */
+  resized(vm: SupervisedVm, config: VmConfigInput): void;
+}
+
+export class LiveConfigs {
+  readonly #context: LiveConfigsContext;
+  /** What a process has told, where that is more than what it was started with. */
+  readonly #known = new Map<string, Known>();
+
+  constructor(context: LiveConfigsContext) {
+    this.#context = context;
+    context.events.watch((event) => this.#hear(event));
+  }
+
+  /** The definition where nothing runs. */
+  of(vm: SupervisedVm): VmConfigInput {
+    const { name, config } = vm.definition;
+    const known = this.#known.get(name);
+    if (known && known.runId === vm.runId) return known.config;
+    return vm.startedWith ?? config;
+  }
+
+  /** Asks the VM. Rejects if it does not answer. */
+  async refresh(vm: SupervisedVm): Promise<VmConfigInput> {
+    const { runId } = vm;
+    const config = await this.#context.ask(vm);
+    if (runId !== undefined) this.#known.set(vm.definition.name, { runId, config });
+    return config;
+  }
+
+  #hear({ vm: name, source, event }: SupervisorEvent): void {
+    if (source === 'supervisor' && (event === 'stopped' || event === 'removed')) this.#known.delete(name);
+    const resized = source === 'vm' && event === 'resized';
+    const vm = this.#context.find(name);
+    if (!vm || !(resized || (source === 'supervisor' && event === 'adopted'))) return;
+    this.refresh(vm).then(
+      (config) => resized && this.#context.resized(vm, config),
+      // It is asked again when its document is.
+      () => {},
+    );
+  }
+}

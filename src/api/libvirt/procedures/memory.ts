@@ -1,0 +1,90 @@
+/** How much memory a domain has, and may have. */
+import { processUse } from '../../../supervisor/stats.ts';
+import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
+import { invalidArgument, invalidOperation } from '../errors.ts';
+import { currentMemoryKib, KIB, maxMemoryKib } from '../figures.ts';
+import { Affect, checkFlags, impactOf } from '../impact.ts';
+import type { Session } from '../session.ts';
+import { Remote } from '../signatures/index.ts';
+import type { Dom } from '../types.ts';
+import { vmOf } from './lifecycle.ts';
+import { type Procedure, procedure } from './procedure.ts';
+
+const writes = { writes: true } as const;
+/** virDomainMemoryStatTags. */
+const MemoryStat = { actualBalloon: 6, rss: 7 } as const;
+
+async function setMemory(session: Session, given: Dom, kib: bigint, flags: number): Promise<void> {
+  const vm = vmOf(session, given);
+  checkFlags('virDomainSetMemoryFlags', flags, Affect.live | Affect.config | Affect.maximum);
+  const impact = impactOf(vm, flags);
+  if (kib < 1n) throw invalidArgument('memory must be greater than zero');
+  if (flags & Affect.maximum) {
+    if (impact.live) throw invalidOperation('cannot resize the maximum memory on an active domain');
+    return setMaxMemory(session, vm, kib);
+  }
+  if (impact.live) {
+    const size = balloonSize(session.domains.configOf(vm), kib);
+    await session.domains.call(vm, 'PUT', 'vm.resize', { desired_balloon: size });
+    await session.domains.refresh(vm);
+  }
+  if (!impact.config) return;
+  const { config } = vm.definition;
+  session.domains.reconfigure(vm, {
+    ...config,
+    balloon: { ...config.balloon, size: balloonSize(config, kib) },
+  });
+}
+
+/** Bytes that the balloon takes so that so much is left. */
+function balloonSize(config: SupervisedVm['definition']['config'], kib: bigint): number {
+  const max = maxMemoryKib(config);
+  if (kib > max) throw invalidArgument(`cannot set memory higher than max memory ${max}`);
+  if (!config.balloon) throw invalidOperation('the domain has no balloon');
+  return Number(max - kib) * KIB;
+}
+
+/** What the guest has stays, unless it is more than that. */
+function setMaxMemory(session: Session, vm: SupervisedVm, kib: bigint): void {
+  const { config } = vm.definition;
+  if (config.memory?.zones?.length) throw invalidOperation('the memory of the domain is made of zones');
+  const current = currentMemoryKib(config);
+  const left = current < kib ? current : kib;
+  const balloon = config.balloon && { balloon: { ...config.balloon, size: Number(kib - left) * KIB } };
+  session.domains.reconfigure(vm, {
+    ...config,
+    memory: { ...config.memory, size: Number(kib) * KIB },
+    ...balloon,
+  });
+}
+
+export const memoryProcedures: readonly Procedure[] = [
+  procedure(Remote.domainGetMaxMemory, ({ session, args }) => ({
+    memory: maxMemoryKib(session.domains.configOf(vmOf(session, args.dom))),
+  })),
+  procedure(
+    Remote.domainSetMaxMemory,
+    ({ session, args }) => setMemory(session, args.dom, args.memory, Affect.maximum),
+    writes,
+  ),
+  procedure(
+    Remote.domainSetMemory,
+    ({ session, args }) => setMemory(session, args.dom, args.memory, Affect.live),
+    writes,
+  ),
+  procedure(
+    Remote.domainSetMemoryFlags,
+    ({ session, args }) => setMemory(session, args.dom, args.memory, args.flags),
+    writes,
+  ),
+  procedure(Remote.domainMemoryStats, async ({ session, args }) => {
+    const vm = vmOf(session, args.dom);
+    const { memory_actual_size: actual } = await session.domains.info(vm);
+    const rss = vm.pid === undefined ? undefined : processUse(vm.pid)?.memory_bytes;
+    const stats = [
+      { tag: MemoryStat.actualBalloon, val: BigInt(Math.floor(actual / KIB)) },
+      { tag: MemoryStat.rss, val: BigInt(Math.floor((rss ?? 0) / KIB)) },
+    ];
+    return { stats: stats.slice(0, args.maxStats) };
+  }),
+];
