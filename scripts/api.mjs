@@ -1,6 +1,6 @@
 /** `npm run api`: accepts the library's public face and the REST API as they are now, and writes the library's reference. */
 import fs from 'node:fs';
-import { ACCEPTED_REPORT, apiReference, apiReport, REFERENCE } from './lib/api.mjs';
+import { ACCEPTED_REPORTS, apiReference, apiReport, REFERENCE } from './lib/api.mjs';
 import { buildNodeBundles } from './lib/buildJs.mjs';
 import { OPENAPI_FILE, openApiYaml, printedOpenApi } from './lib/openApi.mjs';
 import { ensureNodeModules } from './lib/packages.mjs';
@@ -10,11 +10,11 @@ await runMain(async () => {
   await ensureNodeModules();
   await buildNodeBundles();
   await step('writing down the public declarations', async () => {
-    fs.writeFileSync(ACCEPTED_REPORT, await apiReport());
+    for (const { entry, file } of ACCEPTED_REPORTS) fs.writeFileSync(file, await apiReport(entry));
   });
   await step('writing the reference', apiReference);
   await step("writing the REST API's description", async () => {
     fs.writeFileSync(OPENAPI_FILE, openApiYaml(await printedOpenApi()));
   });
-  say(`${ACCEPTED_REPORT}\n${OPENAPI_FILE}\n${REFERENCE}/index.html`);
+  say([...ACCEPTED_REPORTS.map(({ file }) => file), OPENAPI_FILE, `${REFERENCE}/index.html`].join('\n'));
 });

@@ -1,16 +1,21 @@
 /** The library's public face: a report of its declarations, by which changes are noticed, and a reference to read. */
 import fs from 'node:fs';
 import path from 'node:path';
+import { ENTRIES } from './buildJs.mjs';
 import { run } from './exec.mjs';
 import { BUILD, DIST, ROOT } from './paths.mjs';
 import { toolBin } from './tools.mjs';
 
-const DECLARATIONS = path.join(DIST, 'js/types/esm/index.d.ts');
-const REPORT = 'tsvmm.api.md';
+/** @param {string} entry */
+const declarations = (entry) => path.join(DIST, `js/types/esm/${entry}.d.ts`);
+const DECLARATIONS = ENTRIES.map(declarations);
 const WORK = path.join(BUILD, 'api');
 
-/** The report that was accepted last. */
-export const ACCEPTED_REPORT = path.join(ROOT, 'docs', REPORT);
+/** Of each entry of the package: its name, and the report that was accepted last. */
+export const ACCEPTED_REPORTS = ENTRIES.map((entry) => {
+  const name = entry === 'index' ? 'tsvmm' : `tsvmm-${entry}`;
+  return { entry, file: path.join(ROOT, `docs/${name}.api.md`) };
+});
 
 /** The folder with the reference; index.html is its first page. */
 export const REFERENCE = path.join(BUILD, 'api-reference');
@@ -29,22 +34,24 @@ const COMPILER_OPTIONS = {
 };
 
 /**
- * The declarations of everything that the library exports, as API Extractor writes them down.
+ * The declarations of everything that an entry of the library exports, as API Extractor writes them down.
  *
+ * @param {string} entry
  * @returns {Promise<string>}
  */
-export async function apiReport() {
+export async function apiReport(entry) {
   fs.mkdirSync(WORK, { recursive: true });
-  const config = path.join(WORK, 'api-extractor.json');
+  const config = path.join(WORK, `api-extractor-${entry}.json`);
+  const report = `${entry}.api.md`;
   const off = { enabled: false };
   const silent = { default: { logLevel: 'none' } };
   writeJson(config, {
     projectFolder: ROOT,
-    mainEntryPointFilePath: DECLARATIONS,
-    compiler: { overrideTsconfig: { compilerOptions: COMPILER_OPTIONS, files: [DECLARATIONS] } },
+    mainEntryPointFilePath: declarations(entry),
+    compiler: { overrideTsconfig: { compilerOptions: COMPILER_OPTIONS, files: [declarations(entry)] } },
     apiReport: {
       enabled: true,
-      reportFileName: REPORT,
+      reportFileName: report,
       reportFolder: WORK,
       reportTempFolder: `${WORK}/fresh`,
     },
@@ -58,16 +65,17 @@ export async function apiReport() {
     },
   });
   await run(await toolBin('api-extractor'), ['run', '--local', '--config', config], { cwd: ROOT });
-  return fs.readFileSync(path.join(WORK, 'fresh', REPORT), 'utf8');
+  return fs.readFileSync(path.join(WORK, 'fresh', report), 'utf8');
 }
 
 /** Writes the reference, by TypeDoc, from the comments in the declarations. */
 export async function apiReference() {
   fs.mkdirSync(WORK, { recursive: true });
   const tsconfig = path.join(WORK, 'tsconfig.json');
-  writeJson(tsconfig, { compilerOptions: COMPILER_OPTIONS, files: [DECLARATIONS] });
+  writeJson(tsconfig, { compilerOptions: COMPILER_OPTIONS, files: DECLARATIONS });
   await run(await toolBin('typedoc'), [
-    ...['--tsconfig', tsconfig, '--entryPoints', DECLARATIONS, '--out', REFERENCE],
+    ...['--tsconfig', tsconfig, '--out', REFERENCE],
+    ...DECLARATIONS.flatMap((file) => ['--entryPoints', file]),
     ...['--name', 'tsvmm', '--includeVersion', '--readme', path.join(ROOT, 'README.md'), '--disableSources'],
     // Types that are only named by others are explained where they are named.
     ...['--validation.notExported', 'false', '--validation.invalidLink', 'false'],

@@ -19,11 +19,19 @@ const SOURCES = [
 ];
 const JS = path.join(DIST, 'js');
 
-const BUNDLES = /** @type {const} */ ([
-  { entry: 'src/index.ts', name: 'index.js', format: 'esm' },
-  { entry: 'src/index.ts', name: 'index.cjs', format: 'cjs' },
+/** The library's entries: `tsvmm`, and `tsvmm/NAME` for others. */
+export const ENTRIES = ['index', 'libvirt'];
+
+/** @typedef {{ readonly entry: string, readonly name: string, readonly format: 'esm' | 'cjs' }} Bundle */
+
+/** @type {readonly Bundle[]} */
+const BUNDLES = [
+  ...ENTRIES.flatMap((entry) => [
+    /** @type {Bundle} */ ({ entry: `src/${entry}.ts`, name: `${entry}.js`, format: 'esm' }),
+    /** @type {Bundle} */ ({ entry: `src/${entry}.ts`, name: `${entry}.cjs`, format: 'cjs' }),
+  ]),
   { entry: 'src/bin/tsvmm.ts', name: 'tsvmm.cjs', format: 'cjs' },
-]);
+];
 
 /** What esbuild says of each bundle: of which files it consists. */
 export const METAFILES = BUNDLES.map(({ name }) => path.join(BUILD, `bundles/${name}.json`));
@@ -77,7 +85,8 @@ async function compile(outfile, more) {
 
 /** Builds dist/js: the library as ESM and CommonJS with its types, and the command line as one CommonJS file. */
 export async function buildNodeBundles() {
-  const names = ['index.d.ts', 'index.d.cts', ...BUNDLES.map(({ name }) => name)];
+  const types = ENTRIES.flatMap((entry) => [`${entry}.d.ts`, `${entry}.d.cts`]);
+  const names = [...types, ...BUNDLES.map(({ name }) => name)];
   const outputs = [...names.map((name) => path.join(JS, name)), ...METAFILES];
   const commit = commitDefinition();
   await unlessFresh('bundles', { inputs: SOURCES, outputs, extra: commit ?? '' }, () =>
@@ -91,7 +100,7 @@ export async function buildNodeBundles() {
 }
 
 /**
- * @param {typeof BUNDLES[number]} bundle
+ * @param {Bundle} bundle
  * @param {readonly string[]} definitions
  */
 async function bundle({ entry, name, format }, definitions) {
@@ -132,6 +141,8 @@ async function buildTypes() {
   }
   fs.cpSync(path.join(types, 'esm'), path.join(types, 'cjs'), { recursive: true });
   fs.writeFileSync(path.join(types, 'cjs/package.json'), '{ "type": "commonjs" }\n');
-  fs.writeFileSync(path.join(JS, 'index.d.ts'), "export * from './types/esm/index.js';\n");
-  fs.writeFileSync(path.join(JS, 'index.d.cts'), "export * from './types/cjs/index.js';\n");
+  for (const entry of ENTRIES) {
+    fs.writeFileSync(path.join(JS, `${entry}.d.ts`), `export * from './types/esm/${entry}.js';\n`);
+    fs.writeFileSync(path.join(JS, `${entry}.d.cts`), `export * from './types/cjs/${entry}.js';\n`);
+  }
 }

@@ -13,7 +13,8 @@ export interface Element {
 }
 
 const MAX_DEPTH = 64;
-const MAX_ELEMENTS = 20_000;
+/** Elements and attributes together. */
+const MAX_PARTS = 20_000;
 
 interface Building {
   name: string;
@@ -34,8 +35,11 @@ export function parseXml(text: string, what: string): Element {
   };
   parser.on('error', (error) => fail(error.message.replace(/^\d+:\d+: /, '')));
   parser.on('doctype', () => fail('a DOCTYPE is not accepted'));
+  parser.on('attribute', () => {
+    if (++count > MAX_PARTS) fail('too many attributes');
+  });
   parser.on('opentag', ({ name, attributes }) => {
-    if (open.length >= MAX_DEPTH || ++count > MAX_ELEMENTS) fail('too many elements');
+    if (open.length >= MAX_DEPTH || ++count > MAX_PARTS) fail('too many elements');
     open.push({
       name,
       attributes: { ...attributes } as Record<string, string>,

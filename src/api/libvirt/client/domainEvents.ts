@@ -198,7 +198,7 @@ const KIND_OF_MESSAGE: ReadonlyMap<number, DomainEventKind> = new Map(
 
 export interface EventsOptions extends Abortable {
   /** Of one domain; of all where none is given. Its `uuid` counts. */
-  readonly domain?: Dom | undefined;
+  readonly domain?: { readonly name: string; readonly uuid: string; readonly id: number } | undefined;
   /** Events that may wait for the reader; 1,024 unless given. */
   readonly maxBuffered?: number | undefined;
 }

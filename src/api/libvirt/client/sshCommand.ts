@@ -13,10 +13,16 @@ export function sshArguments(uri: LibvirtUri, readOnly: boolean): string[] {
     ...(parameters.keyfile === undefined ? [] : ['-i', parameters.keyfile]),
     ...['-T', '-e', 'none'],
     ...(isSet(parameters.no_tty) ? ['-o', 'BatchMode=yes'] : []),
-    ...(isSet(parameters.no_verify) ? ['-o', 'StrictHostKeyChecking=no'] : []),
+    ...hostKeyChecking(uri),
+    ...(parameters.known_hosts === undefined ? [] : ['-o', `UserKnownHostsFile=${parameters.known_hosts}`]),
     // What follows is no option, whatever it looks like.
     ...['--', host || 'localhost', remoteCommand(uri, readOnly)],
   ];
+}
+
+function hostKeyChecking({ hostKeys, parameters }: LibvirtUri): string[] {
+  if (isSet(parameters.no_verify) || hostKeys === 'ignore') return ['-o', 'StrictHostKeyChecking=no'];
+  return hostKeys === 'auto' ? ['-o', 'StrictHostKeyChecking=accept-new'] : [];
 }
 
 /** For whichever shell the user has there: only `sh` is relied upon. */

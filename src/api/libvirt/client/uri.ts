@@ -16,6 +16,8 @@ const CLIENT_PARAMETERS = [
   'auth',
   'netcat',
   'keyfile',
+  'known_hosts',
+  'known_hosts_verify',
   'pkipath',
   'mode',
   'proxy',
@@ -29,15 +31,13 @@ type ClientParameter = (typeof CLIENT_PARAMETERS)[number];
 const UNSUPPORTED: Readonly<Record<string, string>> = {
   authfile: 'SASL authentication is not supported',
   sshauth: 'it is for libssh; the transport ssh runs the program ssh',
-  known_hosts: 'it is for libssh; the transport ssh runs the program ssh, which has its own configuration',
-  known_hosts_verify:
-    'it is for libssh; the transport ssh runs the program ssh, which has its own configuration',
   tls_priority: 'it is for GnuTLS',
 };
 
 const MODES = ['auto', 'direct', 'legacy'] as const;
 const PROXIES = ['auto', 'native', 'netcat'] as const;
 export type Proxy = (typeof PROXIES)[number];
+const HOST_KEYS = ['normal', 'auto', 'ignore'] as const;
 
 export interface LibvirtUri {
   readonly driver: string;
@@ -52,6 +52,8 @@ export interface LibvirtUri {
   readonly parameters: Readonly<Partial<Record<ClientParameter, string>>>;
   readonly mode: (typeof MODES)[number];
   readonly proxy: Proxy;
+  /** What becomes of a host whose key is not known: ssh decides, it is taken, or keys do not matter. */
+  readonly hostKeys: (typeof HOST_KEYS)[number];
 }
 
 // RFC 3986, appendix B, with the parts of the authority.
@@ -83,6 +85,7 @@ export function parseUri(text: string): LibvirtUri {
     parameters,
     mode: oneOf(MODES, parameters.mode, 'mode'),
     proxy: oneOf(PROXIES, parameters.proxy, 'proxy'),
+    hostKeys: oneOf(HOST_KEYS, parameters.known_hosts_verify, 'known_hosts_verify'),
   };
 }
 

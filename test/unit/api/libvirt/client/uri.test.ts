@@ -27,7 +27,8 @@ test.each([
   ['qemu+ssh://host/system?proxy=odd', /proxy 'odd' is not known/],
   ['qemu:///system?auth=sasl.gssapi', /SASL authentication is not supported/],
   ['qemu:///system?authfile=/x', /authfile is not supported: SASL/],
-  ['qemu+ssh://host/system?known_hosts=/x', /known_hosts is not supported: it is for libssh/],
+  ['qemu+ssh://host/system?sshauth=agent', /sshauth is not supported: it is for libssh/],
+  ['qemu+ssh://host/system?known_hosts_verify=odd', /known_hosts_verify 'odd' is not known/],
   ['qemu+tls://host/system?tls_priority=NORMAL', /tls_priority is not supported: it is for GnuTLS/],
   ['qemu+tls://host:70000/system', /port 70000/],
   ['qemu:///system?socket=%zz', /percent sign/],
@@ -59,6 +60,9 @@ test('ssh is told what libvirt tells it', () => {
     ...['-p', '2222', '-l', 'me', '-i', '/k', '-T', '-e', 'none'],
     ...['-o', 'BatchMode=yes', '-o', 'StrictHostKeyChecking=no', '--', 'host'],
   ]);
+  expect(ssh('tsvmm+ssh://host/system?known_hosts=/h&known_hosts_verify=auto')).toEqual(
+    expect.arrayContaining(['UserKnownHostsFile=/h', 'StrictHostKeyChecking=accept-new']),
+  );
   expect(ssh('tsvmm+ssh://host/system?proxy=native').at(-1)).toBe(
     `sh -c 'exec virt-ssh-helper '\\''tsvmm:///system'\\'''`,
   );
