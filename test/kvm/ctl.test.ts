@@ -291,6 +291,27 @@ test('every subcommand', async () => {
   expect([gone.code, gone.stderr]).toEqual([1, expect.stringContaining(`There is no socket ${socket}`)]);
 });
 
+test('at a terminal, what takes time says so', async () => {
+  const socket = path.join(temporaryFolder(), 'api');
+  let answer = () => {};
+  const server = net.createServer((client) => {
+    answer = () => void client.write('HTTP/1.1 204 \r\nServer: x\r\n\r\n');
+    client.on('error', () => {});
+  });
+  await new Promise<void>((resolve) => server.listen(socket, resolve));
+  onTestFinished(() => void server.close());
+  const terminal = new Terminal(['ctl', '--api-socket', socket, 'boot']);
+  await terminal.waitFor(/Booting, \d+\.\d s \(Ctrl-C: wait no longer\)/);
+  answer();
+  expect(await terminal.exit()).toBe(0);
+  expect(terminal.text).toContain('\r\x1b[KThe VM runs.\r\n');
+
+  const stopped = new Terminal(['ctl', '--api-socket', socket, 'pause']);
+  await stopped.waitFor('Pausing,');
+  stopped.type('\x03');
+  expect(await stopped.exit()).toBe(130);
+});
+
 test('a VM of a supervisor is named', async () => {
   const daemon = new Daemon();
   await daemon.start();

@@ -23,8 +23,9 @@ export class Terminal {
   constructor(words: readonly string[], options: TerminalOptions = {}) {
     const { runtime, env = {}, columns = 80, rows = 24 } = options;
     const command = [BIN, ...words].map(quote).join(' ');
-    // The shell ignores no signal of the terminal's, so it is a child that waits.
     const line = [
+      // Ctrl-C is for the command; a signal that is caught, and not ignored, is none of a child's settings.
+      'trap : INT',
       `stty cols ${columns} rows ${rows}; echo "terminal $(tty)"; echo "before $(stty -g)"`,
       `sh -c 'echo "pid $$"; exec "$@"' sh ${command}; code=$?`,
       'echo; echo "after $(stty -g)"; echo "code $code"',
