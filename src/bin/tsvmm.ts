@@ -3,7 +3,7 @@
  * asked for: this file and its static imports are on the path from exec to the guest's first instruction.
  */
 import type { GdbServer } from '../api/gdb/server.ts';
-import type { RestServer } from '../api/rest/server.ts';
+import type { RestOptions, RestServer } from '../api/rest/server.ts';
 import type { SocketClaim } from '../api/rest/socketClaim.ts';
 import { type Invocation, parseArguments, type RunOptions } from '../cli/arguments.ts';
 import { BoundedOutput } from '../cli/boundedOutput.ts';
@@ -169,7 +169,8 @@ async function run(options: RunOptions): Promise<number> {
   const native = loadNative();
   const reporter = needsReporter(options) ? await openReporter(native, options) : undefined;
   const warn = reporter?.warn ?? ((message: string) => say(`warning: ${message}`));
-  const events = options.apiSocket && new (await import('../vmm/eventLog.ts')).EventLog();
+  const hasApi = options.apiSocket !== undefined || options.apiTls !== undefined;
+  const events = hasApi ? new (await import('../vmm/eventLog.ts')).EventLog() : undefined;
   const vmm = new Vmm({
     native,
     stayOnPowerOff: options.noShutdown,
@@ -219,7 +220,7 @@ class Session {
   readonly #events: EventLog | undefined;
   readonly #logError: (message: string) => void;
   #claim: SocketClaim | undefined;
-  #server: RestServer | undefined;
+  readonly #servers: RestServer[] = [];
   #gdb: GdbServer | undefined;
   /** The terminal is gone. */
   #hungUp = false;
@@ -249,7 +250,7 @@ class Session {
       await this.#vmm.quit().catch(() => {});
       // A start that a signal called off is no failure.
       if (!this.#quitting) {
-        await this.#server?.close();
+        await this.#closeServers();
         throw error;
       }
     }
@@ -260,24 +261,29 @@ class Session {
     }
     if (exit.incomplete) return this.#exitAtOnce(exit.code);
     this.#gdb?.close();
-    await this.#server?.close();
+    await this.#closeServers();
     if (this.#hungUp) this.#leaveTerminal();
     return exit.code;
   }
 
   /** What concerns the socket is claimed first and loaded last: the guest does not wait for it. */
   async #start(): Promise<void> {
-    const { apiSocket, gdb, vm } = this.#options;
+    const { apiSocket, apiTls, gdb, vm } = this.#options;
     if (gdb !== undefined) {
       const { serveGdb } = await import('../api/gdb/server.ts');
       this.#gdb = await serveGdb(this.#vmm, this.#native, gdb);
       this.#vmm.debugger = this.#gdb;
     }
+    if (apiTls !== undefined) await this.#serveWithTls(apiTls);
     if (apiSocket) {
       const { claimSocket } = await import('../api/rest/socketClaim.ts');
       this.#claim = claimSocket(this.#native, apiSocket);
     }
     await Promise.all([vm && this.#startVm(vm), this.#claim && this.#serve(this.#claim)]);
+  }
+
+  async #closeServers(): Promise<void> {
+    await Promise.all(this.#servers.map((server) => server.close()));
   }
 
   async #startVm(vm: VmConfig): Promise<void> {
@@ -291,13 +297,23 @@ class Session {
     // Until then the VM's start is in the core's hands.
     await new Promise((resolve) => setImmediate(resolve));
     const { serveRest } = await import('../api/rest/server.ts');
-    const { strictErrors } = this.#options.apiStrict
-      ? await import('../api/rest/strictErrors.ts')
-      : { strictErrors: undefined };
-    this.#server = serveRest(this.#vmm, claim, this.#native, {
-      ...(this.#events && { events: this.#events }),
-      ...(strictErrors && { errors: strictErrors }),
-    });
+    this.#servers.push(serveRest(this.#vmm, claim, this.#native, await this.#restOptions()));
+  }
+
+  async #serveWithTls(text: string): Promise<void> {
+    const { readApiTls } = await import('../cli/apiTls.ts');
+    const options = readApiTls(text);
+    const { serveRestWithTls } = await import('../api/rest/tlsServer.ts');
+    const warn = (message: string) => say(`warning: ${message}`);
+    const rest = await this.#restOptions();
+    this.#servers.push(await serveRestWithTls(this.#vmm, options, this.#native, warn, rest));
+  }
+
+  async #restOptions(): Promise<RestOptions> {
+    const errors = this.#options.apiStrict
+      ? (await import('../api/rest/strictErrors.ts')).strictErrors
+      : undefined;
+    return { ...(this.#events && { events: this.#events }), ...(errors && { errors }) };
   }
 
   /** Signals end the VM in order; the terminal and the sockets are looked after however the process ends. */
@@ -313,7 +329,8 @@ class Session {
       this.#hungUp = true;
       quit();
     });
-    if (this.#options.apiSocket || this.#options.vm?.console.mode === 'Tty') {
+    const { apiSocket, apiTls, vm } = this.#options;
+    if (apiSocket || apiTls !== undefined || vm?.console.mode === 'Tty') {
       onSignal('SIGWINCH', () => this.#vmm.resizeConsole().catch(() => {}));
     }
     process.on('exit', () => this.#cleanUp());
@@ -337,7 +354,7 @@ class Session {
   async #exitAtOnce(code: number): Promise<never> {
     const said = new Promise((resolve) => process.stderr.write('', resolve));
     const timeout = new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS));
-    await Promise.race([Promise.all([said, this.#server?.close()]), timeout]);
+    await Promise.race([Promise.all([said, this.#closeServers()]), timeout]);
     this.#cleanUp();
     return this.#native.exitAtOnce(code);
   }

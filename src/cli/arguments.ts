@@ -13,6 +13,8 @@ export type PathOrFd = { readonly path: string } | { readonly fd: number };
 
 export interface RunOptions {
   readonly apiSocket?: PathOrFd;
+  /** An option string: its schema is loaded only then. */
+  readonly apiTls?: string;
   readonly apiStrict: boolean;
   readonly eventMonitor?: PathOrFd;
   /** The debugger's socket. */
@@ -51,7 +53,8 @@ export function parseArguments(args: readonly string[]): Invocation {
   const gdb = socketPath(words, 'gdb');
   if (vm && gdb !== undefined) vm.gdb = true;
   const apiSocket = pathOrFd(words, 'api-socket');
-  if (vm === undefined && apiSocket === undefined) {
+  const apiTls = words.get('api-tls')?.[0];
+  if (vm === undefined && apiSocket === undefined && apiTls === undefined) {
     throw new UsageError('nothing to do: give --kernel, --firmware or --api-socket');
   }
   checkSeccomp(words.get('seccomp')?.[0]);
@@ -65,6 +68,7 @@ export function parseArguments(args: readonly string[]): Invocation {
       noShutdown: words.has('no-shutdown'),
       apiStrict: words.has('api-strict'),
       ...(apiSocket && { apiSocket }),
+      ...(apiTls !== undefined && { apiTls }),
       ...(eventMonitor && { eventMonitor }),
       ...(gdb !== undefined && { gdb }),
       ...(logFile !== undefined && { logFile }),

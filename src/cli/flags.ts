@@ -82,6 +82,10 @@ export interface ProcessFlag {
 
 export const processFlags: Readonly<Record<string, ProcessFlag>> = {
   'api-socket': { value: 'path=PATH|fd=N', help: 'Serve the REST API on a UNIX socket' },
+  'api-tls': {
+    value: 'address=ADDRESS:PORT,dir=DIR,allowed_dn=[PATTERN,...]',
+    help: 'Serve the REST API to clients with a certificate',
+  },
   'api-strict': {
     help: 'Answer errors of the REST API with the status codes of HTTP, and a code for programs',
   },

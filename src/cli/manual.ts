@@ -40,6 +40,7 @@ const groups: Readonly<Record<string, readonly string[]>> = {
   'The process': [
     ...[
       'api-socket',
+      'api-tls',
       'api-strict',
       'no-shutdown',
       'verbose',

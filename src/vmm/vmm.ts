@@ -115,7 +115,7 @@ export class Vmm {
   /** Paths and identities of console files that this VM has emptied. */
   readonly #begunOutputs = new Set<string>();
   #last: Promise<unknown> = Promise.resolve();
-  #infoChanged: (() => void) | undefined;
+  readonly #infoWatchers = new Set<() => void>();
   #debugger: DebuggerHooks | undefined;
   #stoppedByDebugger = false;
   /** Of devices, for as long as the configuration has them. */
@@ -151,7 +151,7 @@ export class Vmm {
 
   set #state(state: Lifecycle) {
     this.#lifecycle = state;
-    this.#infoChanged?.();
+    this.#infoChanged();
   }
 
   /** Takes the configuration, which becomes the VMM's own, and opens the consoles. Their paths are in `info` after it. */
@@ -419,15 +419,21 @@ export class Vmm {
 
   #setStopped(stopped: boolean): void {
     this.#stoppedByDebugger = stopped;
-    this.#infoChanged?.();
+    this.#infoChanged();
   }
 
   /**
    * Calls `changed` whenever `info` may have another answer than before, but for the size of the balloon, or `counters` comes
    * from elsewhere.
+   * @returns what ends that
    */
-  watchInfo(changed: (() => void) | undefined): void {
-    this.#infoChanged = changed;
+  watchInfo(changed: () => void): () => void {
+    this.#infoWatchers.add(changed);
+    return () => this.#infoWatchers.delete(changed);
+  }
+
+  #infoChanged(): void {
+    for (const changed of this.#infoWatchers) changed();
   }
 
   /** Does not wait: while a command is in progress, what they were before it. @throws VmmError if there is no machine */
@@ -492,7 +498,7 @@ export class Vmm {
         this.#state = to;
         if (done !== undefined) this.#emit('vm', done);
       } catch (error) {
-        this.#infoChanged?.();
+        this.#infoChanged();
         throw new VmmError(failureTexts[command], { cause: error });
       } finally {
         this.#inProgress = undefined;
@@ -530,7 +536,7 @@ export class Vmm {
     const machine = this.#running();
     this.#heldCounters = this.#native.machineCounters(machine.handle);
     this.#heldStatistics = this.#native.machineVcpuStatistics(machine.handle);
-    this.#infoChanged?.();
+    this.#infoChanged();
     try {
       await work(machine);
     } finally {
@@ -579,7 +585,7 @@ export class Vmm {
       throw new VmmError('Failed to validate config', { cause: error });
     }
     this.#consoles ??= this.#openConsoles(config);
-    this.#infoChanged?.();
+    this.#infoChanged();
     if (config.vsock) this.#vsock ??= openVsock(this.#native, config.vsock);
     const generation = ++this.#generation;
     try {
@@ -621,7 +627,7 @@ export class Vmm {
       if (device) device.id = id;
       if (kind === 'vsock' && config.vsock) config.vsock.id = id;
     }
-    this.#infoChanged?.();
+    this.#infoChanged();
   }
 
   async #stopMachine(timeoutMs = END_TIMEOUT_MS): Promise<void> {

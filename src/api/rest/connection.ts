@@ -20,15 +20,7 @@ const MAX_REMEMBERED = 1024;
 
 export type Streams = Pick<
   NativeAddon,
-  | 'streamTake'
-  | 'streamWrite'
-  | 'streamRest'
-  | 'streamEnd'
-  | 'streamAbort'
-  | 'streamRemember'
-  | 'streamRememberCounters'
-  | 'streamForget'
-  | 'closeFile'
+  'streamTake' | 'streamWrite' | 'streamRest' | 'streamEnd' | 'streamAbort' | 'closeFile'
 >;
 
 /** What all connections of a server have in common. */
@@ -38,7 +30,8 @@ export interface ConnectionContext {
   readonly server: StreamServerHandle;
   readonly events: EventLog | undefined;
   readonly errors: ErrorStyle;
-  readonly remembered: RememberedAnswers;
+  /** Undefined where the core has no part in a connection. */
+  readonly remembered: RememberedAnswers | undefined;
   /** Of bodies that are on their way. */
   readonly bodies: MemoryBudget;
   /** Called whenever an answer was given, or has left, and no other request waits. */
@@ -184,7 +177,7 @@ export class Connection {
       return;
     }
     descriptors.close();
-    if (answer.lasting && input) this.#context.remembered.add(input, request, answer);
+    if (answer.lasting && input) this.#context.remembered?.add(input, request, answer);
     this.#write(encodeAnswer(answer));
     if (answer.events) this.#startEvents(answer.events);
   }

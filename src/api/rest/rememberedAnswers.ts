@@ -2,11 +2,15 @@
  * Requests that come again and again, byte for byte, and that the core answers without asking. When something changes, it gets
  * the new answers at once: else all clients that ask at that moment would wait for JavaScript, one after the other.
  */
-import type { StreamServerHandle } from '../../native.ts';
-import type { Streams } from './connection.ts';
+import type { NativeAddon, StreamServerHandle } from '../../native.ts';
 import { countersText } from './countersAnswer.ts';
 import type { HttpRequest } from './httpRequest.ts';
 import { type Answer, encodeAnswer, type LiveCounters } from './httpResponse.ts';
+
+export type RememberingStreams = Pick<
+  NativeAddon,
+  'streamRemember' | 'streamRememberCounters' | 'streamForget'
+>;
 
 /** As many as the core keeps. */
 const MAX_REQUESTS = 32;
@@ -17,7 +21,7 @@ interface Remembered {
 }
 
 export class RememberedAnswers {
-  readonly #streams: Streams;
+  readonly #streams: RememberingStreams;
   readonly #server: StreamServerHandle;
   readonly #answer: (request: HttpRequest) => Answer | undefined;
   /** In the order in which they came. */
@@ -25,7 +29,7 @@ export class RememberedAnswers {
 
   /** @param answer what a request has for an answer now, undefined if that is not known at once */
   constructor(
-    streams: Streams,
+    streams: RememberingStreams,
     server: StreamServerHandle,
     answer: (request: HttpRequest) => Answer | undefined,
   ) {

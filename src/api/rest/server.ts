@@ -11,7 +11,7 @@ import type { HttpRequest } from './httpRequest.ts';
 import type { Answer } from './httpResponse.ts';
 import { MemoryBudget } from './memoryBudget.ts';
 import { referenceErrors } from './referenceErrors.ts';
-import { RememberedAnswers } from './rememberedAnswers.ts';
+import { RememberedAnswers, type RememberingStreams } from './rememberedAnswers.ts';
 import type { SocketClaim } from './socketClaim.ts';
 
 const MAX_CONNECTIONS = 512;
@@ -26,6 +26,7 @@ export interface RestServer {
 }
 
 export type ServerStreams = Streams &
+  RememberingStreams &
   Pick<NativeAddon, 'serveStreams' | 'streamLongestIdle' | 'stopListening' | 'closeStreams'>;
 
 export interface RestOptions {
@@ -34,6 +35,17 @@ export interface RestOptions {
   /** As the reference does unless given. */
   readonly errors?: ErrorStyle;
 }
+
+/** Where connections come from, once somebody hears of them. */
+export interface Source {
+  readonly streams: Streams & Pick<ServerStreams, 'streamLongestIdle' | 'closeStreams'>;
+  readonly handle: StreamServerHandle;
+  /** What keeps answers, if anything does. */
+  readonly remembering?: RememberingStreams;
+  stopListening(): void;
+}
+
+type OpenSource = (onEvent: (connection: number, event: StreamEvent) => void) => Source;
 
 /**
  * Serves the API of `vmm` until closed.
@@ -46,64 +58,65 @@ export function serveRest(
   options: RestOptions = {},
 ): RestServer {
   const { name, listen, release } = claim;
+  const open: OpenSource = (onEvent) => {
+    const fd = listen();
+    let handle: StreamServerHandle;
+    try {
+      handle = streams.serveStreams(fd, onEvent);
+    } finally {
+      streams.closeFile(fd);
+    }
+    const stopListening = () => {
+      streams.stopListening(handle);
+      release();
+    };
+    return { streams, handle, remembering: streams, stopListening };
+  };
   try {
-    return new Server(vmm, streams, listen(), release, options);
+    return new Server(vmm, options, open);
   } catch (error) {
     release();
     throw new VmmError(`Cannot listen on the API socket ${name}`, { cause: error });
   }
 }
 
-class Server implements RestServer {
+export class Server implements RestServer {
   readonly #vmm: ApiVmm;
-  readonly #streams: ServerStreams;
-  readonly #handle: StreamServerHandle;
+  readonly #source: Source;
   readonly #context: ConnectionContext;
-  readonly #release: () => void;
+  readonly #forgetVmm: () => void;
   readonly #connections = new Map<number, Connection>();
   #whenQuiet: (() => void) | undefined;
 
-  /** @param fd of the listening socket; the server's own */
-  constructor(
-    vmm: ApiVmm,
-    streams: ServerStreams,
-    fd: number,
-    release: () => void,
-    { events, errors = referenceErrors }: RestOptions,
-  ) {
+  constructor(vmm: ApiVmm, { events, errors = referenceErrors }: RestOptions, open: OpenSource) {
     this.#vmm = vmm;
-    this.#streams = streams;
-    this.#release = release;
-    try {
-      this.#handle = streams.serveStreams(fd, (id, event) => this.#event(id, event));
-    } finally {
-      streams.closeFile(fd);
-    }
-    const remembered = new RememberedAnswers(streams, this.#handle, (request) => this.#answerNow(request));
+    this.#source = open((id, event) => this.#event(id, event));
+    const { streams, handle, remembering } = this.#source;
+    const remembered =
+      remembering && new RememberedAnswers(remembering, handle, (request) => this.#answerNow(request));
     this.#context = {
       vmm,
       streams,
-      server: this.#handle,
+      server: handle,
       events,
       errors,
       remembered,
       bodies: new MemoryBudget(MAX_BODIES),
       onQuiet: () => this.#quiet(),
     };
-    vmm.watchInfo(() => remembered.refresh());
-  }
-
-  #answerNow(request: HttpRequest): Answer | undefined {
-    const answer = answerRequest(this.#vmm, request, new Descriptors(this.#streams));
-    return answer instanceof Promise ? undefined : answer;
+    this.#forgetVmm = remembered ? vmm.watchInfo(() => remembered.refresh()) : () => {};
   }
 
   async close(): Promise<void> {
-    this.#vmm.watchInfo(undefined);
-    this.#streams.stopListening(this.#handle);
-    this.#release();
+    this.#forgetVmm();
+    this.#source.stopListening();
     await this.#answered();
-    this.#streams.closeStreams(this.#handle);
+    this.#source.streams.closeStreams(this.#source.handle);
+  }
+
+  #answerNow(request: HttpRequest): Answer | undefined {
+    const answer = answerRequest(this.#vmm, request, new Descriptors(this.#source.streams));
+    return answer instanceof Promise ? undefined : answer;
   }
 
   #event(id: number, event: StreamEvent): void {
@@ -126,7 +139,7 @@ class Server implements RestServer {
 
   /** Clients that say nothing must not lock everybody else out. */
   #makeRoom(newest: number): boolean {
-    const id = this.#streams.streamLongestIdle(this.#handle);
+    const id = this.#source.streams.streamLongestIdle(this.#source.handle);
     if (id === null || id === newest) return false;
     this.#connections.get(id)?.finish();
     this.#connections.delete(id);

@@ -219,6 +219,7 @@ async function define({ client, values, machine }: Call): Promise<string> {
 function refuseProcessOptions(options: RunOptions): void {
   const given = {
     '--api-socket': [options.apiSocket, 'its REST API is below /v1/vms/NAME/api/'],
+    '--api-tls': [options.apiTls, 'its REST API is below /v1/vms/NAME/api/'],
     '--api-strict': [options.apiStrict || undefined, 'its REST API is below /v1/vms/NAME/api/'],
     '--event-monitor': [options.eventMonitor, "'tsvmm events' shows its events"],
     '--log-file': [options.logFile, "'tsvmm logs --process' shows its log"],

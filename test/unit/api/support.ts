@@ -27,7 +27,7 @@ export function fakeVmm() {
     sendMigration: vi.fn<ApiVmm['sendMigration']>(done),
     receiveMigration: vi.fn<ApiVmm['receiveMigration']>(done),
     quit: vi.fn(done),
-    watchInfo: vi.fn<ApiVmm['watchInfo']>(),
+    watchInfo: vi.fn<ApiVmm['watchInfo']>(() => () => {}),
     info: vi.fn<ApiVmm['info']>(() => ({
       config: decode(vmConfig, {}),
       state: 'Created',

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { matches, parseListenAddress, TLS_PORT } from '../../../../src/api/libvirt/tls.ts';
+import { matches, parseListenAddress } from '../../../../src/api/tls/mutualTls.ts';
 
 test.each([
   ['*', '', true],
@@ -22,15 +22,20 @@ test('a pattern with many stars takes no longer than text and pattern are long',
 });
 
 test.each([
-  ['0.0.0.0', { host: '0.0.0.0', port: TLS_PORT }],
+  ['0.0.0.0', { host: '0.0.0.0', port: 16_514 }],
   ['localhost:1', { host: 'localhost', port: 1 }],
   ['[::1]:16514', { host: '::1', port: 16_514 }],
-  ['[::]', { host: '::', port: TLS_PORT }],
+  ['[::]', { host: '::', port: 16_514 }],
   ['::1', undefined],
   [':16514', undefined],
   ['host:65536', undefined],
   ['host:', undefined],
   ['', undefined],
 ])('the address %j', (text, expected) => {
-  expect(parseListenAddress(text)).toEqual(expected);
+  expect(parseListenAddress(text, 16_514)).toEqual(expected);
+});
+
+test('an address needs a port where none is usual', () => {
+  expect(parseListenAddress('0.0.0.0')).toBeUndefined();
+  expect(parseListenAddress('0.0.0.0:0')).toEqual({ host: '0.0.0.0', port: 0 });
 });

@@ -1,0 +1,171 @@
+/** A port for clients with a certificate of our own authority, and for nobody else. */
+import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { createServer, type SecureVersion, type Server, type TLSSocket } from 'node:tls';
+import { describeError } from '../../vmm/errors.ts';
+
+export interface TlsAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface MutualTlsOptions {
+  /** Has `cacert.pem`, `servercert.pem`, `serverkey.pem` and, if there is one, `cacrl.pem`. */
+  readonly folder: string;
+  /** Patterns of subjects, with `*` and `?`, of which a client's has to match one; without any, every client of the authority may come. */
+  readonly allowedSubjects: readonly string[];
+  /** 1.3 unless given. */
+  readonly maxVersion?: SecureVersion;
+}
+
+export interface Reception {
+  /** Gets each client that was admitted. */
+  accept(socket: TLSSocket): void;
+  /** Says goodbye to one that is not on the list. */
+  refuse(socket: TLSSocket): void;
+  /** Hears who was not admitted, and why. */
+  warn(message: string): void;
+}
+
+/** How long a handshake may take, and how many may be going on: the oldest makes room for the next. */
+export const HANDSHAKE_MS = 10_000;
+const MAX_HANDSHAKES = 128;
+/** Between lines about clients that were refused. */
+const REFUSALS_MS = 1_000;
+
+/**
+ * A server that does not listen yet.
+ * @throws Error if a certificate or key cannot be used
+ */
+export function createMutualTlsServer(
+  options: MutualTlsOptions,
+  { accept, refuse, warn }: Reception,
+): Server {
+  const { allowedSubjects } = options;
+  const handshakes = new Handshakes();
+  const refused = refusals(warn);
+  const admit = (socket: TLSSocket) => {
+    handshakes.done(socket);
+    const subject = subjectOf(socket);
+    if (allowedSubjects.length > 0 && !allowedSubjects.some((pattern) => matches(pattern, subject))) {
+      refused(socket, `its subject is ${subject}, which is not on the list`);
+      refuse(socket);
+    } else {
+      accept(socket);
+    }
+  };
+  const server = createTls(options, admit);
+  server.on('connection', (socket: Socket) => handshakes.begin(socket));
+  server.on('tlsClientError', (error, socket) => {
+    refused(socket, describeError(error).trim());
+    socket.destroy();
+  });
+  return server;
+}
+
+/** The socket of a handshake, and the one that is there when it is done, have only their peer in common. */
+class Handshakes {
+  readonly #byPeer = new Map<string, Socket>();
+
+  begin(socket: Socket): void {
+    const peer = peerOf(socket);
+    this.#byPeer.set(peer, socket);
+    socket.once('close', () => {
+      if (this.#byPeer.get(peer) === socket) this.#byPeer.delete(peer);
+    });
+    for (const [oldest, abandoned] of this.#byPeer) {
+      if (this.#byPeer.size <= MAX_HANDSHAKES) break;
+      this.#byPeer.delete(oldest);
+      abandoned.destroy();
+    }
+  }
+
+  done(socket: Socket): void {
+    this.#byPeer.delete(peerOf(socket));
+  }
+}
+
+/** Whoever reaches the port can be refused as often as he likes: one line a second tells of it. */
+function refusals(warn: (message: string) => void): (socket: Socket, reason: string) => void {
+  let untold = 0;
+  let last = Number.NEGATIVE_INFINITY;
+  return (socket, reason) => {
+    const now = performance.now();
+    if (now - last < REFUSALS_MS) return void untold++;
+    const others = untold === 0 ? '' : ` (and ${untold} others before it)`;
+    warn(`the TLS client ${peerOf(socket)} was refused: ${reason}${others}`);
+    last = now;
+    untold = 0;
+  };
+}
+
+function createTls({ folder, maxVersion }: MutualTlsOptions, admit: (socket: TLSSocket) => void): Server {
+  const options = {
+    ca: readFileSync(`${folder}/cacert.pem`),
+    cert: readFileSync(`${folder}/servercert.pem`),
+    key: readFileSync(`${folder}/serverkey.pem`),
+    ...readRevoked(`${folder}/cacrl.pem`),
+    requestCert: true,
+    rejectUnauthorized: true,
+    minVersion: 'TLSv1.2',
+    ...(maxVersion && { maxVersion }),
+    handshakeTimeout: HANDSHAKE_MS,
+  } as const;
+  try {
+    return createServer(options, admit);
+  } catch (error) {
+    throw new Error(`The certificates in ${folder} cannot be used: ${describeError(error)}`);
+  }
+}
+
+function readRevoked(path: string): { crl?: Buffer } {
+  try {
+    return { crl: readFileSync(path) };
+  } catch (error) {
+    // A list that is there and cannot be read is no reason to admit everybody.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
+    throw error;
+  }
+}
+
+function peerOf({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress}:${remotePort}`;
+}
+
+/** As libvirt's own tools show it (`virt-pki-query-dn`), such as `C=DE,O=Example\, Inc,CN=alice`. */
+export function subjectOf(socket: TLSSocket): string {
+  const lines = socket.getPeerX509Certificate()?.subject.split('\n') ?? [];
+  return lines.map((line) => line.replace(/^emailAddress=/, 'EMAIL=')).join(',');
+}
+
+/** Shell patterns as g_pattern_match_simple() has them: `*` is any text, `?` one character. */
+export function matches(pattern: string, text: string): boolean {
+  let [at, star, from] = [0, -1, 0];
+  for (let i = 0; i < text.length; ) {
+    if (pattern[at] === '*') {
+      [star, from] = [at++, i];
+    } else if (pattern[at] === '?' || (at < pattern.length && pattern[at] === text[i])) {
+      at++;
+      i++;
+    } else if (star >= 0) {
+      // The last star takes one character more.
+      [at, i] = [star + 1, ++from];
+    } else {
+      return false;
+    }
+  }
+  while (pattern[at] === '*') at++;
+  return at === pattern.length;
+}
+
+/**
+ * @param text `ADDRESS:PORT` or `[IPV6]:PORT`
+ * @param defaultPort with it the port may be left out
+ * @returns undefined if it is none of these
+ */
+export function parseListenAddress(text: string, defaultPort = Number.NaN): TlsAddress | undefined {
+  const found = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
+  const port = Number(found?.[3] ?? defaultPort);
+  if (!found || !(port <= 65_535)) return undefined;
+  return { host: (found[1] ?? found[2]) as string, port };
+}
