@@ -210,9 +210,16 @@ describe.each(RUNTIMES)('%s', (runtime) => {
       terminal.text.lastIndexOf('\x1b[?1049h'),
     );
 
+    const last = new Terminal(words, { runtime });
+    await last.waitFor('DEVICE');
+
     const dumb = new Terminal([...words, '--count', '2'], { runtime, env: { TERM: 'dumb' } });
     expect(await dumb.exit()).toBe(0);
     expect(dumb.text).not.toContain('\x1b');
+
+    vmm.kill('SIGKILL');
+    expect(await last.exit()).toBe(1);
+    expect(last.text.split('\x1b[?1049l').at(-1)).toContain('closed the connection without an answer');
   });
 });
 

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { readJson } from '../../../../src/api/rest/jsonReader.ts';
 import { ctlDescriptions } from '../../../../src/cli/ctl/commands.ts';
@@ -43,6 +44,40 @@ describe('an answer', () => {
   ])('%.30j is none', (text) => {
     expect(() => read(text)).toThrow(NotHttp);
   });
+});
+
+it('an answer is the same in whatever pieces it comes, and bytes of any kind are one or none', () => {
+  const part = fc.constantFrom(
+    'HTTP/1.1 200 ',
+    'HTTP/1.1 100 ',
+    '\r\n',
+    '\r\n\r\n',
+    'Content-Length: 2',
+    'Connection: close',
+    '{}',
+  );
+  const bytes = fc
+    .array(fc.oneof(part, fc.string()), { maxLength: 8 })
+    .map((parts) => Buffer.from(parts.join('')));
+  const outcome = (all: Buffer, size: number) => {
+    const reader = new AnswerReader();
+    try {
+      for (let at = 0; at < all.length; at += size) {
+        const answer = reader.add(all.subarray(at, at + size));
+        if (answer) return answer;
+      }
+      return reader.end();
+    } catch (error) {
+      if (error instanceof NotHttp) return 'none';
+      throw error;
+    }
+  };
+  fc.assert(
+    fc.property(bytes, fc.integer({ min: 1, max: 9 }), (all, size) => {
+      expect(outcome(all, size)).toEqual(outcome(all, all.length || 1));
+    }),
+    { numRuns: 2000 },
+  );
 });
 
 describe('a refusal', () => {

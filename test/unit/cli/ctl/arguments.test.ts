@@ -1,4 +1,5 @@
 /** The words of `tsvmm ctl`, next to what the reference's client does with them: the request that follows, or the exit code. */
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { advice } from '../../../../src/cli/advice.ts';
 import { parseCtl } from '../../../../src/cli/ctl/arguments.ts';
@@ -238,4 +239,32 @@ describe('the VM is named', () => {
     expect(() => parseCtl(wordsOf(line))).toThrow(text);
     expect(() => parseCtl(wordsOf(line))).toThrow(UsageError);
   });
+});
+
+it('words of any kind are understood or refused', async () => {
+  const known = [
+    ...Object.keys(ctlDescriptions),
+    '--api-socket',
+    '--cpus',
+    '--size',
+    '--json',
+    '-h',
+    '--',
+    '-',
+    'help',
+    'path=/d',
+  ];
+  const word = fc.oneof(fc.constantFrom(...known), fc.string(), fc.string({ unit: 'grapheme' }));
+  await fc.assert(
+    fc.asyncProperty(fc.array(word, { maxLength: 8 }), async (words) => {
+      try {
+        const invocation = parseCtl(words);
+        if (invocation.action !== 'run' || invocation.command === 'create') return;
+        await ctlCommands[invocation.command]?.request(invocation.words);
+      } catch (error) {
+        if (!(error instanceof UsageError) && !(error instanceof ConfigError)) throw error;
+      }
+    }),
+    { numRuns: 2000 },
+  );
 });
