@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstring>
 
@@ -22,9 +23,10 @@ void send_datagram(const std::string& address, std::span<const uint8_t> bytes) {
   const UniqueFd socket(
       check_errno(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), "making a socket"));
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address.size());
-  check_errno(::sendto(socket.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
-                       reinterpret_cast<const sockaddr*>(&target), size),
-              "sending a datagram");
+  const ssize_t sent =
+      ::sendto(socket.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
+               reinterpret_cast<const sockaddr*>(&target), size);
+  if (sent < 0) throw Error::from_errno("sending to " + address, errno);
 }
 
 }  // namespace tsvmm

@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { UsageError } from '../../cli/usageError.ts';
-import { loadNative } from '../../native.ts';
+import { loadNative, type NativeAddon } from '../../native.ts';
 import { describeError, VmmError } from '../../vmm/errors.ts';
 import { openVmhostLog } from './log.ts';
 import type { SupervisorLink } from './supervisorLink.ts';
@@ -42,6 +42,7 @@ export async function vmhostCommand(args: readonly string[]): Promise<number> {
   process.umask(0o077);
   const native = loadNative();
   native.expectMachine();
+  if (options.name === undefined) await prepare(native);
   const link = await connectSupervisor(options);
   const assigned = options.name === undefined ? await link?.assignment() : undefined;
   const name = options.name ?? assigned?.name;
@@ -70,6 +71,13 @@ export async function vmhostCommand(args: readonly string[]): Promise<number> {
     await link?.close();
     throw error;
   }
+}
+
+/** What a start would have to load and do first, done while there is time. */
+async function prepare(native: NativeAddon): Promise<void> {
+  await import('../rest/server.ts');
+  const { rehearseStart } = await import('../../vmm/rehearsal.ts');
+  rehearseStart(native);
 }
 
 async function runLogged(child: VmhostProcess, log: (line: string) => void): Promise<number> {
