@@ -99,7 +99,8 @@ enum { kRuntimeSettingCount = sizeof kRuntimeSettings / sizeof *kRuntimeSettings
 
 /* The supervisor is no VM: it serves many clients for months, and what it does often is compiled.
  */
-static char *const kSupervisorSettings[] = {"BUN_GC_TIMER_DISABLE=1", "BUN_JSC_useJIT=1"};
+static char *const kSupervisorSettings[] = {"BUN_GC_TIMER_DISABLE=1", "BUN_JSC_useJIT=1",
+                                            "MIMALLOC_PURGE_DELAY=-1"};
 enum { kSupervisorSettingCount = sizeof kSupervisorSettings / sizeof *kSupervisorSettings };
 #define SUPERVISOR_COMMAND "supervisor"
 

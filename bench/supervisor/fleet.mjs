@@ -29,6 +29,8 @@ const FEW = 5;
 export async function measureFleet({ programs, results }, daemon, count, detail) {
   const virsh = findCommand('virsh');
   if (!virsh) results.skip('virsh', 'virsh is not installed');
+  // The pool's process has its connection by then.
+  await sleep(SETTLE_MS);
   const descriptorsBefore = daemon.descriptors();
   const names = Array.from({ length: count }, (_, i) => `fleet${i}`);
   const config = machine(programs.hello, BEHAVIOUR.idle);
@@ -57,6 +59,7 @@ export async function measureFleet({ programs, results }, daemon, count, detail)
   );
   if (virsh) measureVirsh(results, virsh, daemon, count);
   detail('idle');
+  daemon.agent.destroy();
   await sleep(SETTLE_MS);
   results.add(MEMORY, `${count} VMs`, privateMemory(daemon.pid, () => false).privateDirty / BYTES_PER_MIB);
   const before = contextSwitches(daemon.pid);

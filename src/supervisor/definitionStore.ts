@@ -114,7 +114,7 @@ export class DefinitionStore {
       renameSync(unfinished, path);
       syncFolder(this.#folder);
     } catch (error) {
-      rmSync(unfinished, { recursive: true, force: true });
+      this.#discard(unfinished);
       throw new VmmError(`The definition of the VM ${definition.name} cannot be written`, { cause: error });
     }
   }

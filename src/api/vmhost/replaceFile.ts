@@ -15,7 +15,16 @@ export function replaceFile(path: string, content: string, mode: number): void {
     }
     renameSync(unfinished, path);
   } catch (error) {
-    rmSync(unfinished, { force: true });
+    discard(unfinished);
     throw error;
+  }
+}
+
+/** Why the file could not be written matters more than what may be left of it. */
+function discard(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // See above.
   }
 }

@@ -1,0 +1,171 @@
+/** What `tsvmmd` does where its host fails it: each a clear error, and nothing lost. */
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { VmhostClient } from '../../src/index.ts';
+import { Daemon } from './daemon.ts';
+import { PAYLOAD, ROOT, request, settles, Tsvmm, temporaryFolder } from './support.ts';
+
+const MACHINE = ['--kernel', PAYLOAD, '--cmdline', 'run=idle', '--memory', 'size=128M'];
+
+/** Mounts what a test wants to fail, for its time. */
+function mount(target: string, ...args: string[]): void {
+  execFileSync('mount', [...args, target], { stdio: 'pipe' });
+  onTestFinished(() => void spawnSync('umount', ['--lazy', target]));
+}
+
+const mayMount = spawnSync('unshare', ['--mount', 'true']).status === 0;
+/** Why not, where a test of that name says so. */
+const needsMounts = mayMount ? test : test.skip;
+if (!mayMount) console.warn('full disks and read-only folders are not tested: this user may not mount any');
+
+/** Once the processes of VMs are gone, so that nothing is busy. */
+function endWithin(daemon: Daemon): void {
+  onTestFinished(async () => {
+    await daemon.kill('SIGKILL');
+    for (const pid of daemon.processes()) process.kill(pid, 'SIGKILL');
+  });
+}
+
+needsMounts(
+  'a full disk: what cannot be kept is refused, what was kept stays, and how a VM ended is known',
+  async () => {
+    const daemon = new Daemon();
+    mount(daemon.dir, '-t', 'tmpfs', '-o', 'size=512k', 'tmpfs');
+    endWithin(daemon);
+    await daemon.start();
+    await daemon.vm('off', 'run=power-button', '--restart', 'on-failure');
+    await daemon.tsvmm('create', '--name', 'kept', ...MACHINE);
+    await settles(async () => expect(await daemon.tsvmm('logs', 'off')).toContain('waiting, event register'));
+    const filler = path.join(daemon.dir, 'filler');
+    expect(() => fs.writeFileSync(filler, Buffer.alloc(1 << 20))).toThrow(/ENOSPC/);
+    expect(await daemon.run('create', '--name', 'new', ...MACHINE)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/The definition of the VM new cannot be written: ENOSPC/),
+    });
+    const started = await daemon.run('start', 'kept');
+    expect(started).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/kept could not start: .*no space/is),
+    });
+    expect(await daemon.list()).toEqual({ kept: 'failed', off: 'running' });
+    // Also the next supervisor, which was not there when it ended.
+    await daemon.kill('SIGKILL');
+    await new VmhostClient(path.join(daemon.dir, 'vms/off/vmhost.sock')).stop(60);
+    await settles(() => expect(daemon.processes()).toEqual([]));
+    await daemon.start();
+    expect(JSON.parse(await daemon.tsvmm('inspect', 'off'))).toMatchObject({
+      state: 'stopped',
+      last_exit: { reason: 'power-off' },
+    });
+    fs.rmSync(filler);
+    await daemon.tsvmm('create', '--name', 'new', ...MACHINE);
+    await daemon.tsvmm('start', 'kept');
+    await daemon.tsvmm('rm', '-f', 'kept', 'new', 'off');
+    expect(await daemon.list()).toEqual({});
+  },
+);
+
+needsMounts(
+  'a folder that becomes read-only: VMs run on and can be stopped, changes are refused',
+  async () => {
+    const daemon = new Daemon();
+    endWithin(daemon);
+    await daemon.start();
+    await daemon.vm('one', 'run=idle');
+    mount(daemon.dir, '--bind', daemon.dir);
+    execFileSync('mount', ['-o', 'remount,bind,ro', daemon.dir]);
+    expect(await daemon.run('create', '--name', 'new', ...MACHINE)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/The definition of the VM new cannot be written: EROFS/),
+    });
+    expect(await daemon.list()).toEqual({ one: 'running' });
+    await daemon.tsvmm('stop', '--force', 'one');
+    expect(await daemon.list()).toEqual({ one: 'stopped' });
+    expect(await daemon.run('start', 'one')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/one could not start: .*(EROFS|read-only)/is),
+    });
+    expect(await daemon.run('rm', 'one')).toMatchObject({ code: 1, stderr: expect.stringMatching(/EROFS/) });
+    await daemon.kill('SIGKILL');
+    const next = new Tsvmm(['supervisor', '--dir', daemon.dir]);
+    expect((await next.exit()).code).toBe(1);
+    expect(next.stderr).toMatch(/^tsvmm: Cannot keep anything in .*: EROFS/);
+  },
+);
+
+test('a folder that cannot be made is named', async () => {
+  const file = path.join(temporaryFolder(), 'file');
+  fs.writeFileSync(file, '');
+  const daemon = new Tsvmm(['supervisor', '--dir', `${file}/vms`]);
+  expect((await daemon.exit()).code).toBe(1);
+  expect(daemon.stderr).toMatch(/^tsvmm: Cannot keep anything in .*file\/vms: ENOTDIR/);
+});
+
+test('a running VM whose definition was broken is found, runs, is stopped and removed', async () => {
+  const daemon = new Daemon();
+  await daemon.start();
+  await daemon.vm('one', 'run=idle', '--restart', 'always');
+  await daemon.kill('SIGKILL');
+  fs.writeFileSync(path.join(daemon.dir, 'vms/one/vm.json'), '{"payl');
+  await daemon.start();
+  expect(daemon.stderr).toMatch(/The definition of the VM one is broken: Cannot read .*vm.json/);
+  expect(JSON.parse(await daemon.tsvmm('inspect', 'one'))).toMatchObject({
+    state: 'running',
+    error: expect.stringMatching(/vm.json/),
+  });
+  expect(await daemon.tsvmm('ps')).toMatch(/^one +running /m);
+  await daemon.tsvmm('stop', '--force', 'one');
+  expect(await daemon.tsvmm('ps', '-a')).toMatch(/^one +broken .*Cannot read .*vm.json/m);
+  expect(await daemon.run('start', 'one')).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/The definition of the VM one is broken/),
+  });
+  await daemon.tsvmm('rm', 'one');
+  expect(await daemon.list()).toEqual({});
+});
+
+test('a process that does not answer is shown as that, and found again when it does', {
+  timeout: 90_000,
+}, async () => {
+  const daemon = new Daemon();
+  await daemon.start();
+  await daemon.vm('one', 'run=idle');
+  const [pid = 0] = daemon.processes();
+  await daemon.kill('SIGKILL');
+  process.kill(pid, 'SIGSTOP');
+  await daemon.start();
+  expect(await daemon.list()).toEqual({ one: 'unresponsive' });
+  expect(JSON.parse(await daemon.tsvmm('inspect', 'one')).error).toMatch(/did not answer within 5 s/);
+  process.kill(pid, 'SIGCONT');
+  await settles(async () => expect(await daemon.list()).toEqual({ one: 'running' }));
+});
+
+test('what was acknowledged outlives a supervisor that is killed at any moment', {
+  timeout: 300_000,
+}, async () => {
+  const soak = spawn(process.execPath, [path.join(ROOT, 'test/kvm/supervisorSoak.mjs'), '24'], {
+    stdio: 'pipe',
+  });
+  let said = '';
+  for (const stream of [soak.stdout, soak.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+    });
+  }
+  const code = await new Promise((resolve) => soak.once('close', resolve));
+  expect(said).toMatch(/^24 cycles, \d+ kills, nothing lost and nothing left$/m);
+  expect(code).toBe(0);
+});
+
+test('the socket answers a client that speaks no HTTP, and others meanwhile', async () => {
+  const daemon = new Daemon();
+  await daemon.start();
+  const socket = path.join(daemon.dir, 'tsvmmd.sock');
+  const { connect } = await import('node:net');
+  const strange = connect(socket).on('error', () => {});
+  strange.write(Buffer.alloc(100_000, 0xff));
+  expect((await request(socket, 'GET', '../../v1/ping')).status).toBe(200);
+  strange.destroy();
+});
