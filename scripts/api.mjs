@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import { ACCEPTED_REPORTS, apiReference, apiReport, REFERENCE } from './lib/api.mjs';
 import { buildNodeBundles } from './lib/buildJs.mjs';
-import { OPENAPI_FILE, openApiYaml, printedOpenApi } from './lib/openApi.mjs';
+import { OPENAPI_FILE, SUPERVISOR_OPENAPI_FILE, writeOpenApi } from './lib/openApi.mjs';
 import { ensureNodeModules } from './lib/packages.mjs';
 import { runMain, say, step } from './lib/progress.mjs';
 
@@ -13,8 +13,7 @@ await runMain(async () => {
     for (const { entry, file } of ACCEPTED_REPORTS) fs.writeFileSync(file, await apiReport(entry));
   });
   await step('writing the reference', apiReference);
-  await step("writing the REST API's description", async () => {
-    fs.writeFileSync(OPENAPI_FILE, openApiYaml(await printedOpenApi()));
-  });
-  say([...ACCEPTED_REPORTS.map(({ file }) => file), OPENAPI_FILE, `${REFERENCE}/index.html`].join('\n'));
+  await step('writing the descriptions of the APIs', writeOpenApi);
+  const files = [...ACCEPTED_REPORTS.map(({ file }) => file), OPENAPI_FILE, SUPERVISOR_OPENAPI_FILE];
+  say([...files, `${REFERENCE}/index.html`].join('\n'));
 });

@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import type { TlsOptions } from '../api/libvirt/tls.ts';
 import { claimSocket } from '../api/rest/socketClaim.ts';
+import { writeOut } from '../cli/standardOutput.ts';
 import { UsageError } from '../cli/usageError.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
@@ -28,6 +29,7 @@ Programs talk to tsvmmd.sock (JSON over HTTP), people use: tsvmm run, ps, start,
   --dir DIR     keep everything below DIR ($TSVMM_DIR)
   --pool N      processes that are kept ready for VMs that start (${DEFAULT_POOL}, at most ${MAX_POOL})
   --stop-vms    at SIGTERM end the VMs in order; without it they live on, and the next tsvmmd finds them
+  --openapi     print the OpenAPI document of tsvmmd.sock (GET /v1/openapi.json)
   --help        print this help
 
 libvirt's clients come by virttsvmmd-sock and virttsvmmd-sock-ro, beside tsvmmd.sock, and with a certificate by the network:
@@ -42,8 +44,8 @@ libvirt's clients come by virttsvmmd-sock and virttsvmmd-sock-ro, beside tsvmmd.
 /** @param args behind the program's name @returns the exit code @throws UsageError, VmmError */
 export async function supervisorCommand(args: readonly string[]): Promise<number> {
   const options = await parse(args);
-  if (options === undefined) {
-    process.stdout.write(HELP);
+  if (typeof options === 'string') {
+    await writeOut(options);
     return 0;
   }
   process.umask(0o077);
@@ -135,8 +137,8 @@ async function runSupervisor(
   return 0;
 }
 
-/** Undefined if help is asked for. */
-async function parse(args: readonly string[]): Promise<SupervisorCommandOptions | undefined> {
+/** A text if that is all that is asked for. */
+async function parse(args: readonly string[]): Promise<SupervisorCommandOptions | string> {
   const options = {
     dir: { type: 'string' },
     pool: { type: 'string' },
@@ -144,10 +146,15 @@ async function parse(args: readonly string[]): Promise<SupervisorCommandOptions 
     'listen-tls': { type: 'string' },
     'tls-dir': { type: 'string' },
     'tls-allowed-dn': { type: 'string', multiple: true },
+    openapi: { type: 'boolean' },
     help: { type: 'boolean', short: 'h' },
   } as const;
   const values = parseWords({ args: [...args], options });
-  if (values.help) return undefined;
+  if (values.help) return HELP;
+  if (values.openapi) {
+    const { supervisorOpenApi } = await import('./openApi.ts');
+    return `${JSON.stringify(supervisorOpenApi(), undefined, 2)}\n`;
+  }
   const pool = Number(values.pool ?? DEFAULT_POOL);
   if (!Number.isInteger(pool) || pool < 0 || pool > MAX_POOL) {
     throw new UsageError(`--pool ${values.pool} is no number from 0 to ${MAX_POOL}`);

@@ -62,6 +62,19 @@ export const vmPolicy = {
 export type VmPolicy = Infer<typeof vmPolicy>;
 export type VmPolicyInput = Input<typeof vmPolicy>;
 
+const definitionFields = {
+  config: { ...vmConfig, required: true, help: "As the VM's own vm.create takes it" },
+  policy: { ...vmPolicy, default: {}, help: 'What the supervisor does with it' },
+} as const;
+
+/** For the description of the API: `readDefinition` reads each part by itself. */
+export const vmRedefinition = { type: 'object', name: 'VmRedefinition', fields: definitionFields } as const;
+export const vmDefinition = {
+  type: 'object',
+  name: 'VmDefinition',
+  fields: { name: { type: 'string', required: true }, ...definitionFields },
+} as const;
+
 export interface Definition {
   readonly name: string;
   /** As it was given: defaults are filled in when the VM starts. */

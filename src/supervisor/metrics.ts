@@ -3,7 +3,7 @@ import { processUse } from './stats.ts';
 import type { VmDescription, VmState } from './supervisedVm.ts';
 import type { Supervisor } from './supervisor.ts';
 
-const STATES: readonly VmState[] = [
+export const STATES: readonly VmState[] = [
   'stopped',
   'starting',
   'running',

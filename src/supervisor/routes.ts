@@ -2,8 +2,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ConfigError } from '../config/configError.ts';
 import { decode } from '../config/decode.ts';
-import type { Infer } from '../config/schema.ts';
+import type { Infer, ObjectShape } from '../config/schema.ts';
 import { packageVersion } from '../vmm/version.ts';
+import { vmDefinition, vmRedefinition } from './definition.ts';
 import { forwardToVm } from './forward.ts';
 import { metricsText } from './metrics.ts';
 import { vmStats } from './stats.ts';
@@ -15,6 +16,16 @@ export interface Answer {
   readonly status?: number;
   readonly json?: unknown;
 }
+
+/** Names of schemas in the document, or a kind of content. */
+export type AnswerKind =
+  | 'Ping'
+  | 'Vm'
+  | 'Vms'
+  | 'Stats'
+  | 'OpenApiDocument'
+  | 'text/plain'
+  | 'text/event-stream';
 
 export interface RouteRequest {
   readonly route: Route;
@@ -33,6 +44,11 @@ export interface Route {
   /** `*` is one part of a path, `**` at the end is all the rest. */
   readonly path: string;
   readonly help: string;
+  /** For the OpenAPI document: what the operation is called, what it takes, and what it answers (204 without anything). */
+  readonly id: string;
+  readonly body?: ObjectShape;
+  readonly query?: Readonly<Record<string, string>>;
+  readonly answer?: AnswerKind;
   /** Nothing is answered by who has answered already. */
   handle(call: RouteRequest): Answer | undefined | Promise<Answer | undefined>;
 }
@@ -68,6 +84,8 @@ export const routes: readonly Route[] = [
   {
     method: 'GET',
     path: '/v1/ping',
+    id: 'ping',
+    answer: 'Ping',
     help: 'Version and process of the supervisor',
     handle: () => ({ json: { version: packageVersion, pid: process.pid } }),
   },
@@ -75,24 +93,34 @@ export const routes: readonly Route[] = [
     method: 'GET',
     path: '/v1/vms',
     help: 'All VMs',
+    id: 'listVms',
+    answer: 'Vms',
     handle: ({ supervisor }) => ({ json: supervisor.list() }),
   },
   {
     method: 'POST',
     path: '/v1/vms',
     help: 'Define a VM: { name, config, policy }',
+    id: 'defineVm',
+    body: vmDefinition,
+    answer: 'Vm',
     handle: async ({ supervisor, body }) => ({ status: 201, json: supervisor.define(await body()) }),
   },
   {
     method: 'GET',
     path: '/v1/vms/*',
     help: 'One VM',
+    id: 'vm',
+    answer: 'Vm',
     handle: ({ supervisor, parameters }) => ({ json: vmOf(supervisor, parameters).describe() }),
   },
   {
     method: 'PUT',
     path: '/v1/vms/*',
     help: 'Replace a definition; it takes effect when the VM starts the next time',
+    id: 'redefineVm',
+    body: vmRedefinition,
+    answer: 'Vm',
     handle: async ({ supervisor, parameters, body }) => ({
       json: supervisor.redefine(parameters[0] as string, await body()),
     }),
@@ -101,6 +129,8 @@ export const routes: readonly Route[] = [
     method: 'DELETE',
     path: '/v1/vms/*',
     help: 'Remove a VM and its folder; ?force=true ends it first',
+    id: 'removeVm',
+    query: { force: 'true: end it first' },
     handle: async ({ supervisor, parameters, url }) => {
       await supervisor.remove(parameters[0] as string, url.searchParams.get('force') === 'true');
       return {};
@@ -110,6 +140,8 @@ export const routes: readonly Route[] = [
     method: 'POST',
     path: '/v1/vms/*/start',
     help: 'Start a VM: { paused }; answered when its guest runs, or could',
+    id: 'startVm',
+    body: startRequest,
     handle: async ({ supervisor, parameters, body }) => {
       const request: StartRequest = decode(startRequest, (await body()) ?? {});
       await vmOf(supervisor, parameters).start(request);
@@ -120,6 +152,8 @@ export const routes: readonly Route[] = [
     method: 'POST',
     path: '/v1/vms/*/stop',
     help: 'Stop a VM: { timeout_seconds, force }; answered when it is gone',
+    id: 'stopVm',
+    body: stopRequest,
     handle: async (call) => {
       await stop(call);
       return {};
@@ -129,6 +163,8 @@ export const routes: readonly Route[] = [
     method: 'POST',
     path: '/v1/vms/*/restart',
     help: 'Stop and start a VM',
+    id: 'restartVm',
+    body: stopRequest,
     handle: async (call) => {
       await stop(call);
       await vmOf(call.supervisor, call.parameters).start();
@@ -138,26 +174,54 @@ export const routes: readonly Route[] = [
   {
     method: 'GET',
     path: '/v1/vms/*/log',
-    help: '?file=serial|vmhost&tail=LINES&follow=true',
+    help: 'What the guest printed, or the log of its process',
+    id: 'vmLog',
+    query: {
+      file: 'serial or vmhost',
+      tail: 'So many of the last lines, or all',
+      follow: 'true: go on with what comes',
+    },
+    answer: 'text/plain',
     handle: streamLog,
   },
   {
     method: 'GET',
     path: '/v1/vms/*/stats',
     help: "Processor time and memory of the VM's process, and its devices' counters",
+    id: 'vmStats',
+    answer: 'Stats',
     handle: async ({ supervisor, parameters }) => ({ json: await vmStats(vmOf(supervisor, parameters)) }),
   },
-  { method: '*', path: '/v1/vms/*/api/**', help: "The VM's own REST API, below it", handle: forwardToVm },
+  {
+    method: '*',
+    path: '/v1/vms/*/api/**',
+    help: "The VM's own REST API, below it",
+    id: 'vmApi',
+    handle: forwardToVm,
+  },
   {
     method: 'GET',
     path: '/v1/events',
-    help: 'Events of all VMs as Server-Sent Events; ?after=ID begins there',
+    help: 'Events of all VMs as Server-Sent Events',
+    id: 'events',
+    query: { after: 'Begin after the event with this id, as far as events are kept' },
+    answer: 'text/event-stream',
     handle: streamEvents,
+  },
+  {
+    method: 'GET',
+    path: '/v1/openapi.json',
+    help: 'This description',
+    id: 'openApi',
+    answer: 'OpenApiDocument',
+    handle: async () => ({ json: (await import('./openApi.ts')).supervisorOpenApi() }),
   },
   {
     method: 'GET',
     path: '/metrics',
     help: "All VMs in Prometheus' text format",
+    id: 'metrics',
+    answer: 'text/plain',
     handle: async ({ supervisor, response }) => {
       const text = await metricsText(supervisor);
       response.writeHead(200, { 'Content-Type': 'text/plain; version=0.0.4' }).end(text);

@@ -1,34 +1,38 @@
 /** The API's OpenAPI document, written from the endpoints and the schema. Loaded only when asked for. */
-import type { Field, ObjectShape, Shape } from '../../config/schema.ts';
+import {
+  collectSchemas,
+  type Json,
+  jsonContent,
+  objectSchema,
+  reference,
+} from '../../config/openApiSchemas.ts';
 import { vmConfig } from '../../config/vmConfig.ts';
 import { API_VERSION } from '../../vmm/version.ts';
 import { listEndpoints } from './endpoints.ts';
 import { codeStatuses, PROBLEM_TYPE } from './strictErrors.ts';
 
-type Json = Record<string, unknown>;
-
 /** Answers that are no configuration: their fields are few and written by hand where they are made. */
 const answers: Readonly<Record<string, Json>> = {
-  VmmPingResponse: object({
+  VmmPingResponse: objectSchema({
     build_version: { type: 'string' },
     version: { type: 'string' },
     pid: { type: 'integer', format: 'int64' },
     features: { type: 'array', items: { type: 'string' } },
   }),
-  VmInfo: object({
+  VmInfo: objectSchema({
     config: reference(vmConfig.name),
     state: { type: 'string', enum: ['Created', 'Running', 'BreakPoint', 'Paused'] },
     memory_actual_size: { type: 'integer', format: 'int64' },
     device_tree: { type: 'object', additionalProperties: reference('DeviceNode') },
   }),
-  DeviceNode: object({
+  DeviceNode: objectSchema({
     id: { type: 'string' },
     resources: { type: 'array', items: { type: 'object' } },
     parent: { type: 'string' },
     children: { type: 'array', items: { type: 'string' } },
     pci_bdf: { type: 'string' },
   }),
-  PciDeviceInfo: object({ id: { type: 'string' }, bdf: { type: 'string' } }),
+  PciDeviceInfo: objectSchema({ id: { type: 'string' }, bdf: { type: 'string' } }),
   VmCounters: {
     type: 'object',
     additionalProperties: { type: 'object', additionalProperties: { type: 'integer', format: 'uint64' } },
@@ -36,7 +40,7 @@ const answers: Readonly<Record<string, Json>> = {
   OpenApiDocument: { type: 'object', description: 'OpenAPI 3.0' },
   Error: { type: 'array', items: { type: 'string' }, description: 'Outermost message first' },
   Problem: {
-    ...object({
+    ...objectSchema({
       title: { type: 'string', description: 'What could not be done' },
       status: { type: 'integer' },
       code: { type: 'string', description: describeCodes() },
@@ -50,7 +54,7 @@ const answers: Readonly<Record<string, Json>> = {
 /** What any operation may answer. */
 const FAILURE: Json = {
   description: 'Failure',
-  content: { ...json(reference('Error')), [PROBLEM_TYPE]: { schema: reference('Problem') } },
+  content: { ...jsonContent(reference('Error')), [PROBLEM_TYPE]: { schema: reference('Problem') } },
 };
 
 const answerOf: Readonly<Record<string, string>> = {
@@ -62,7 +66,7 @@ const answerOf: Readonly<Record<string, string>> = {
 
 export function openApiDocument(): Json {
   const schemas: Json = {};
-  for (const { body } of listEndpoints()) if (body) collect(body, schemas);
+  for (const { body } of listEndpoints()) if (body) collectSchemas(body, schemas);
   return {
     openapi: '3.0.3',
     info: { title: 'tsvmm', version: API_VERSION },
@@ -110,9 +114,9 @@ function describeEndpoint({ path, method, body }: ReturnType<typeof listEndpoint
   const answer = name.startsWith('vm.add-') ? 'PciDeviceInfo' : answerOf[name];
   const operation: Json = {
     operationId: name,
-    ...(body && { requestBody: { required: true, content: json(reference(body.name)) } }),
+    ...(body && { requestBody: { required: true, content: jsonContent(reference(body.name)) } }),
     responses: {
-      ...(answer && { 200: { description: 'Success', content: json(reference(answer)) } }),
+      ...(answer && { 200: { description: 'Success', content: jsonContent(reference(answer)) } }),
       ...(answer === 'PciDeviceInfo' && { 204: { description: 'Added to a VM that is only configured' } }),
       ...(!answer && { [name === 'vmm.shutdown' ? 200 : 204]: { description: 'Success' } }),
       default: FAILURE,
@@ -124,63 +128,4 @@ function describeEndpoint({ path, method, body }: ReturnType<typeof listEndpoint
 function describeCodes(): string {
   const codes = codeStatuses().map(([code, statuses]) => `${code} (${statuses.join(', ')})`);
   return `With the statuses that each comes with: ${codes.join(', ')}; any other with 422`;
-}
-
-/** Adds the schema of an object, and of every object in it. */
-function collect(shape: ObjectShape, schemas: Json): void {
-  const properties: Json = {};
-  const required: string[] = [];
-  for (const [name, field] of Object.entries(shape.fields) as [string, Field][]) {
-    properties[name] = describeField(field, schemas);
-    if (field.alias) properties[field.alias] = { ...describeShape(field, schemas), deprecated: true };
-    if (field.required) required.push(name);
-  }
-  schemas[shape.name] = {
-    ...object(properties),
-    ...(required.length > 0 && { required }),
-    ...(shape.strict && { additionalProperties: false }),
-  };
-}
-
-function describeField(field: Field, schemas: Json): Json {
-  const schema = describeShape(field, schemas);
-  // Beside a reference nothing else counts in OpenAPI 3.0.
-  if (field.type === 'object') {
-    if (field.help === undefined) return schema;
-    return { allOf: [schema], description: field.help, ...(field.nullable && { nullable: true }) };
-  }
-  return {
-    ...schema,
-    ...(field.nullable && { nullable: true }),
-    ...(field.default !== undefined && { default: field.default }),
-    ...(field.help !== undefined && { description: field.help }),
-  };
-}
-
-function describeShape(shape: Shape, schemas: Json): Json {
-  switch (shape.type) {
-    case 'integer':
-      return { type: 'integer', format: 'int64', minimum: 0, maximum: shape.max ?? Number.MAX_SAFE_INTEGER };
-    case 'enum':
-      return { type: 'string', enum: Object.keys(shape.values) };
-    case 'array':
-      return { type: 'array', items: describeShape(shape.items, schemas) };
-    case 'object':
-      collect(shape, schemas);
-      return reference(shape.name);
-    default:
-      return { type: shape.type };
-  }
-}
-
-function object(properties: Json): Json {
-  return { type: 'object', properties };
-}
-
-function reference(name: string): Json {
-  return { $ref: `#/components/schemas/${name}` };
-}
-
-function json(schema: Json): Json {
-  return { 'application/json': { schema } };
 }
