@@ -59,6 +59,12 @@ export async function buildApiPrograms() {
   return { apiLoad, hello: path.join(BUILD, 'guest/hello') };
 }
 
+/** supervisor/rpc.c, which speaks libvirt's protocol. @returns {Promise<string>} absolute path */
+export async function buildRpc() {
+  fs.mkdirSync(OUT, { recursive: true });
+  return compile('supervisor/rpc', 'rpc');
+}
+
 /** spawn.c for a machine that may lack this one's libraries. @returns {Promise<string>} absolute path */
 export async function buildStaticSpawn() {
   fs.mkdirSync(OUT, { recursive: true });

@@ -36,3 +36,11 @@ export const WAKE_UPS = {
 
 /** @type {Metric} */
 export const VIRSH = { id: 'virsh-list', title: 'virsh list --all', unit: 'ms', references: ['5 VMs'] };
+
+/** @type {Metric} */
+export const RPC = {
+  id: 'libvirt-calls',
+  title: "DOMAIN_GET_INFO on one connection of libvirt's protocol, 64 at once",
+  unit: 'calls/s',
+  references: ['libvirtd, test:///default'],
+};

@@ -12,6 +12,7 @@ import { Daemon } from './daemon.mjs';
 import { forAll, measureFleet } from './fleet.mjs';
 import { machine, measureStarts } from './latency.mjs';
 import { START } from './metrics.mjs';
+import { measureRpc } from './rpc.mjs';
 
 const DEFAULT_ROUNDS = 30;
 const DEFAULT_VMS = 500;
@@ -50,6 +51,7 @@ export async function benchSupervisor(options) {
     await step(`starts, ${rounds} rounds`, (detail) =>
       measureStarts(bench, { warm, cold }, { rounds, busy: 0 }, detail),
     );
+    await step("calls of libvirt's protocol", () => measureRpc(bench, cold));
     const busy = Number(options.set.get('busy') ?? DEFAULT_BUSY);
     await step(`starts beside ${busy} VMs, ${rounds} rounds`, async (detail) => {
       const names = await startMany(bench, cold, busy);
