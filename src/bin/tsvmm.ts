@@ -4,7 +4,7 @@
  */
 import type { GdbServer } from '../api/gdb/server.ts';
 import type { RestOptions, RestServer } from '../api/rest/server.ts';
-import type { SocketClaim } from '../api/rest/socketClaim.ts';
+import { claimSocket, type SocketClaim } from '../api/rest/socketClaim.ts';
 import { type Invocation, parseArguments, type RunOptions } from '../cli/arguments.ts';
 import { BoundedOutput } from '../cli/boundedOutput.ts';
 import type { Reporter } from '../cli/reporter.ts';
@@ -15,7 +15,7 @@ import { bun } from '../host/bun.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { describeError } from '../vmm/errors.ts';
-import type { EventLog } from '../vmm/eventLog.ts';
+import { EventLog } from '../vmm/eventLog.ts';
 import type { VmmExit } from '../vmm/events.ts';
 import { printable } from '../vmm/printable.ts';
 import { Vmm } from '../vmm/vmm.ts';
@@ -170,7 +170,7 @@ async function run(options: RunOptions): Promise<number> {
   const reporter = needsReporter(options) ? await openReporter(native, options) : undefined;
   const warn = reporter?.warn ?? ((message: string) => say(`warning: ${message}`));
   const hasApi = options.apiSocket !== undefined || options.apiTls !== undefined;
-  const events = hasApi ? new (await import('../vmm/eventLog.ts')).EventLog() : undefined;
+  const events = hasApi ? new EventLog() : undefined;
   const vmm = new Vmm({
     native,
     stayOnPowerOff: options.noShutdown,
@@ -275,10 +275,7 @@ class Session {
       this.#vmm.debugger = this.#gdb;
     }
     if (apiTls !== undefined) await this.#serveWithTls(apiTls);
-    if (apiSocket) {
-      const { claimSocket } = await import('../api/rest/socketClaim.ts');
-      this.#claim = claimSocket(this.#native, apiSocket);
-    }
+    if (apiSocket) this.#claim = claimSocket(this.#native, apiSocket);
     await Promise.all([vm && this.#startVm(vm), this.#claim && this.#serve(this.#claim)]);
   }
 
