@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { Tsvmm } from './support.ts';
 import { documentFile, host, run, SCHEMA } from './virsh.ts';
 
 test('a domain from its definition to its end, as virsh does it', async () => {
@@ -166,6 +167,41 @@ test('a console is a stream: what the guest prints comes, what is typed arrives'
     })
     .toBe(true);
   expect(await virsh('domstate', 'one')).toBe('running');
+});
+
+test('a console comes back after a reset, and stays with another client that takes it', async () => {
+  const { daemon, folder, virsh } = await host();
+  await virsh('define', documentFile(folder, 'one', 'run=serial-echo then=idle'));
+  await virsh('start', 'one');
+  const uri = `tsvmm+unix:///system?socket=${daemon.dir}/virttsvmmd-sock`;
+  const console_ = spawn('script', ['-qec', `virsh -c '${uri}' console one`, '/dev/null'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
+  onTestFinished(() => void console_.kill('SIGKILL'));
+  let shown = '';
+  let closed = false;
+  console_.stdout.setEncoding('latin1').on('data', (text: string) => {
+    shown += text;
+  });
+  console_.stdin.on('error', () => {});
+  console_.once('close', () => {
+    closed = true;
+  });
+  const answers = (typed: string) =>
+    expect
+      .poll(() => {
+        console_.stdin.write(typed);
+        return shown;
+      })
+      .toContain(typed.toUpperCase());
+  await answers('hello');
+  await virsh('reset', 'one');
+  await answers('again');
+  const taker = new Tsvmm(['console', '--dir', daemon.dir, 'one']);
+  await taker.waitFor('AGAIN');
+  await expect.poll(() => closed).toBe(true);
+  taker.write('mine');
+  await taker.waitFor('MINE');
 });
 
 test('clients that talk nonsense are closed, and disturb nobody', async () => {

@@ -1,5 +1,6 @@
 /** Streams on a connection: bytes of a console, both ways, behind the call that opened them. */
 import { connect, type Socket } from 'node:net';
+import { socketIdentity } from '../../host/socketIdentity.ts';
 import { Code, Domain, encodeError, LibvirtError } from './errors.ts';
 import { type Frame, MAX_PACKET, MessageType, Program, Status, VERSION } from './frames.ts';
 
@@ -7,6 +8,8 @@ import { type Frame, MAX_PACKET, MessageType, Program, Status, VERSION } from '.
 const MAX_UNWRITTEN = 1 << 20;
 /** A guest that restarts has its port anew after a moment. */
 const RECONNECT_MS = 100;
+/** A socket that is still the same one after this has closed our connection alone: for another client. */
+const SAME_MS = 1_000;
 
 const DOMAIN_QEMU = 10;
 const nothing = new Uint8Array();
@@ -25,6 +28,8 @@ interface OpenStream {
   readonly port: GuestPort;
   socket: Socket | undefined;
   timer: ReturnType<typeof setTimeout> | undefined;
+  /** Of the socket that it was connected to, to be told from a later one. */
+  identity: string | undefined;
   /** The server's side has ended: the client's answer is awaited. */
   ended: boolean;
 }
@@ -49,7 +54,15 @@ export class Streams {
       throw new LibvirtError(Code.operationFailed, DOMAIN_QEMU, message);
     }
     takeAway?.();
-    const stream: OpenStream = { serial, procedure, port, socket: undefined, timer: undefined, ended: false };
+    const stream: OpenStream = {
+      serial,
+      procedure,
+      port,
+      socket: undefined,
+      timer: undefined,
+      identity: undefined,
+      ended: false,
+    };
     this.#open.set(serial, stream);
     this.#owners.set(port.path, () => this.#abort(stream, 'stream had I/O failure'));
     this.#connect(stream);
@@ -79,14 +92,34 @@ export class Streams {
   #connect(stream: OpenStream): void {
     const socket = connect({ path: stream.port.path });
     stream.socket = socket;
+    socket.on('connect', () => {
+      void socketIdentity(stream.port.path).then((identity) => {
+        stream.identity = identity;
+      });
+    });
     socket.on('data', (bytes) => this.#fromGuest(stream, socket, bytes));
     socket.on('error', () => {});
     socket.on('close', () => {
       if (stream.ended || stream.socket !== socket) return;
       stream.socket = undefined;
-      if (stream.port.alive()) stream.timer = setTimeout(() => this.#connect(stream), RECONNECT_MS);
-      else this.#end(stream);
+      this.#reconnectLater(stream, performance.now());
     });
+  }
+
+  /** Where the guest has restarted. Whoever has taken the port keeps it. @param closed when the connection was */
+  #reconnectLater(stream: OpenStream, closed: number): void {
+    if (!stream.port.alive()) {
+      this.#end(stream);
+      return;
+    }
+    stream.timer = setTimeout(async () => {
+      const same =
+        stream.identity !== undefined && (await socketIdentity(stream.port.path)) === stream.identity;
+      if (stream.ended) return;
+      if (!same) this.#connect(stream);
+      else if (performance.now() - closed < SAME_MS) this.#reconnectLater(stream, closed);
+      else this.#abort(stream, 'another client has taken the console');
+    }, RECONNECT_MS);
   }
 
   #fromGuest(stream: OpenStream, socket: Socket, bytes: Uint8Array): void {

@@ -1,5 +1,6 @@
 /** A port that was closed: whether its guest reboots, somebody else has it, or it is gone. */
 import { stat } from 'node:fs/promises';
+import { socketIdentity } from '../../host/socketIdentity.ts';
 import { loadNative } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import type { GuestPort } from './guestPort.ts';
@@ -20,13 +21,9 @@ export type Fate =
   | 'taken'
   | 'gone';
 
-/** Tells a socket at a path from a later one there; undefined if there is none. */
+/** Of the port, to be told from a later one; undefined if it has none. */
 export async function identityOf({ kind, path }: GuestPort): Promise<string | undefined> {
-  if (kind === 'pty') return undefined;
-  return stat(path, { bigint: true }).then(
-    ({ dev, ino, ctimeNs }) => `${dev}:${ino}:${ctimeNs}`,
-    () => undefined,
-  );
+  return kind === 'pty' ? undefined : socketIdentity(path);
 }
 
 /** @param identity of the port when it was attached to */

@@ -1,0 +1,10 @@
+/** Tells the socket at a path from a later one there. */
+import { stat } from 'node:fs/promises';
+
+/** Undefined if there is none. A file of the same inode that was made anew has another time. */
+export function socketIdentity(path: string): Promise<string | undefined> {
+  return stat(path, { bigint: true }).then(
+    ({ dev, ino, ctimeNs }) => `${dev}:${ino}:${ctimeNs}`,
+    () => undefined,
+  );
+}
