@@ -18,9 +18,17 @@ enum {
   kMaxEnvironment = 4096,
   kMaxWords = 4096,
   kExitNotFound = 127,
+  kStandardInput = 0,
+  kStandardOutput = 1,
   kStandardError = 2
 };
-enum { kCurrentDirectory = -100 /* AT_FDCWD */, kNoSuchEntry = -2 /* -ENOENT */ };
+enum {
+  kCurrentDirectory = -100, /* AT_FDCWD */
+  kNoSuchEntry = -2,        /* -ENOENT */
+  kBadDescriptor = -9,      /* -EBADF */
+  kDescriptorFlags = 1,     /* F_GETFD */
+  kReadOnly = 0             /* O_RDONLY */
+};
 
 #if defined(__x86_64__)
 enum {
@@ -28,8 +36,10 @@ enum {
   kSigaction = 13,
   kExecve = 59,
   kExit = 60,
+  kFcntl = 72,
   kGetcwd = 79,
   kChdir = 80,
+  kOpenat = 257,
   kReadlinkat = 267,
   kFaccessat = 269
 };
@@ -54,8 +64,10 @@ __asm__(
 #elif defined(__aarch64__)
 enum {
   kGetcwd = 17,
+  kFcntl = 25,
   kFaccessat = 48,
   kChdir = 49,
+  kOpenat = 56,
   kWrite = 64,
   kReadlinkat = 78,
   kExit = 93,
@@ -223,6 +235,18 @@ static size_t find_root(char *path) {
 }
 
 /*
+ * Where standard output is closed, a runtime opens /dev/null for it, and what is printed is lost
+ * without a word. It gets a descriptor that refuses to be written to, and a closed input one that
+ * is at its end.
+ */
+static void occupy_closed_streams(void) {
+  for (long stream = kStandardInput; stream <= kStandardOutput; ++stream) {
+    if (system_call(kFcntl, stream, kDescriptorFlags, 0, 0) != kBadDescriptor) continue;
+    system_call(kOpenat, kCurrentDirectory, (long)"/dev/null", kReadOnly, 0);
+  }
+}
+
+/*
  * The executable's runtime does not start in a folder that is gone. It gets one in which relative
  * paths lead nowhere either, and nothing can be made: its names are ranges of addresses.
  */
@@ -295,6 +319,7 @@ __attribute__((used, noreturn)) void launch(long *stack) {
   char **arguments = (char **)(stack + 1);
   char **variables = arguments + argument_count + 1;
   char path[kPathSize];
+  occupy_closed_streams();
   leave_lost_directory(path);
   const size_t root = find_root(path);
   const char *runtime = find_variable(variables, "TSVMM_RUNTIME=");

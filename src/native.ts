@@ -221,8 +221,13 @@ export interface BootSpec {
   readonly entry: ProtectedModeEntry;
   readonly load: readonly LoadItem[];
   readonly ioapic: { readonly address: number };
-  readonly serial?: { readonly port: number; readonly gsi: number; readonly backend: CharBackendSpec };
-  readonly debugConsole?: { readonly port: number; readonly backend: CharBackendSpec };
+  readonly serial?: {
+    readonly id: string;
+    readonly port: number;
+    readonly gsi: number;
+    readonly backend: CharBackendSpec;
+  };
+  readonly debugConsole?: { readonly id: string; readonly port: number; readonly backend: CharBackendSpec };
   /** `port` is the index register, `port + 1` the data register. Sizes are what the CMOS reports. */
   readonly cmos: {
     readonly port: number;
@@ -281,7 +286,17 @@ export type MachineEvent =
   /** Something that a person may want to know, such as the engine that a disk's I/O goes through. */
   | { readonly type: 'device-note'; readonly id: string; readonly text: string }
   /** Something that a person should be told of, such as an I/O error of the host. Each text comes once for a device. */
-  | { readonly type: 'device-warning'; readonly id: string; readonly text: string };
+  | { readonly type: 'device-warning'; readonly id: string; readonly text: string }
+  /**
+   * A file of the host did not take what the guest printed on the serial port or a console: its host end's output, or
+   * its log. Each error comes once for a file.
+   */
+  | {
+      readonly type: 'output-failed';
+      readonly id: string;
+      readonly file: 'output' | 'log';
+      readonly reason: string;
+    };
 
 /** A vCPU met what the debugger asked for; the others are about to stop. */
 export interface DebugStop {

@@ -444,8 +444,10 @@ Napi::Value set_file_size_function(Arguments info) {
 }
 
 Napi::Value write_now_function(Arguments info) {
-  HostOutput output(fd_argument(info[0], "fd"));
+  int error = 0;
+  HostOutput output(fd_argument(info[0], "fd"), [&error](int errno_value) { error = errno_value; });
   const size_t taken = output.write(to_bytes(info[1], "bytes"));
+  if (error != 0) throw Error::from_errno("writing", error);
   return Napi::Number::New(info.Env(), static_cast<double>(taken));
 }
 

@@ -109,13 +109,15 @@ BootSpec to_boot_spec(const Napi::Value& value) {
   spec.ioapic = uint_field(object_field(object, "ioapic"), "address");
   if (object.Get("serial").IsObject()) {
     const Napi::Object serial = object_field(object, "serial");
-    spec.serial = SerialSpec{.port = narrow_field<uint16_t>(serial, "port"),
+    spec.serial = SerialSpec{.id = string_field(serial, "id"),
+                             .port = narrow_field<uint16_t>(serial, "port"),
                              .gsi = narrow_field<unsigned>(serial, "gsi"),
                              .backend = to_backend(object_field(serial, "backend"))};
   }
   if (object.Get("debugConsole").IsObject()) {
     const Napi::Object console = object_field(object, "debugConsole");
-    spec.debug_console = DebugConsoleSpec{.port = narrow_field<uint16_t>(console, "port"),
+    spec.debug_console = DebugConsoleSpec{.id = string_field(console, "id"),
+                                          .port = narrow_field<uint16_t>(console, "port"),
                                           .backend = to_backend(object_field(console, "backend"))};
   }
   const Napi::Object cmos = object_field(object, "cmos");
@@ -190,6 +192,12 @@ Napi::Object from_event(Napi::Env env, const MachineEvent& event) {
       object.Set("vcpu", Napi::Number::New(env, event.vcpu));
       set("cause", name_of(event.stop));
       object.Set("address", Napi::BigInt::New(env, event.stop.address));
+      break;
+    case Type::kOutputFailed:
+      set("type", "output-failed");
+      set("id", event.id);
+      set("file", event.detail);
+      set("reason", event.reason);
       break;
     case Type::kFirmwareLog:
       set("type", "firmware-log");

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <climits>
 #include <string>
+#include <utility>
 
 #include "core/error.h"
 
@@ -28,7 +29,7 @@ UniqueFd reopen(int fd) {
 
 }  // namespace
 
-HostOutput::HostOutput(int fd) {
+HostOutput::HostOutput(int fd, Lost lost) {
   struct stat status {};
   check_errno(::fstat(fd, &status), "examining an output descriptor");
   if (S_ISSOCK(status.st_mode)) {
@@ -40,6 +41,8 @@ HostOutput::HostOutput(int fd) {
     // there is some.
     way_ = Way::kPolled;
     chunk_ = S_ISFIFO(status.st_mode) ? PIPE_BUF : 1;
+  } else {
+    lost_ = std::move(lost);
   }
   fd_ = UniqueFd::duplicate(fd);
 }
@@ -53,10 +56,15 @@ size_t HostOutput::write(std::span<const uint8_t> bytes) noexcept {
     } else if (written < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
       return taken;
     } else if (written == 0 || errno != EINTR) {
+      lose(written == 0 ? ENOSPC : errno);
       return bytes.size();
     }
   }
   return taken;
+}
+
+void HostOutput::lose(int error) const noexcept {
+  if (lost_) lost_(error);
 }
 
 ssize_t HostOutput::write_some(std::span<const uint8_t> bytes) const noexcept {

@@ -19,19 +19,26 @@ class NullBackend final : public CharBackend {
   void input_wanted() noexcept override {}
 };
 
+HostOutput::Lost reported(const std::shared_ptr<OutputErrors>& errors, OutputErrors::File file) {
+  if (errors == nullptr) return {};
+  return [errors, file](int error) { errors->report(file, error); };
+}
+
 std::unique_ptr<CharBackend> make_unlogged(const CharBackendSpec& spec, EventLoop& loop,
-                                           const std::function<void()>& escape) {
+                                           const CharBackendReports& reports) {
+  const auto lost = [&] { return reported(reports.output_errors, OutputErrors::File::kOutput); };
   switch (spec.kind) {
     case CharBackendSpec::Kind::kNull:
       return std::make_unique<NullBackend>();
     case CharBackendSpec::Kind::kTty:
       // What comes by a pipe or a file is data, whatever its bytes are.
       if (spec.input >= 0 && ::isatty(spec.input) == 1) {
-        return std::make_unique<EscapableTerminal>(spec.input, spec.output, loop, escape);
+        return std::make_unique<EscapableTerminal>(spec.input, spec.output, loop, reports.escape,
+                                                   lost());
       }
-      return std::make_unique<TtyBackend>(spec.input, spec.output, loop);
+      return std::make_unique<TtyBackend>(spec.input, spec.output, loop, lost());
     case CharBackendSpec::Kind::kFile:
-      return std::make_unique<TtyBackend>(-1, spec.output, loop);
+      return std::make_unique<TtyBackend>(-1, spec.output, loop, lost());
     case CharBackendSpec::Kind::kPty:
       return std::make_unique<PtyBackend>(spec.output, loop);
     case CharBackendSpec::Kind::kSocket:
@@ -43,10 +50,11 @@ std::unique_ptr<CharBackend> make_unlogged(const CharBackendSpec& spec, EventLoo
 }  // namespace
 
 std::unique_ptr<CharBackend> make_char_backend(const CharBackendSpec& spec, EventLoop& loop,
-                                               const std::function<void()>& escape) {
-  auto backend = make_unlogged(spec, loop, escape);
+                                               const CharBackendReports& reports) {
+  auto backend = make_unlogged(spec, loop, reports);
   if (spec.log < 0) return backend;
-  return std::make_unique<LoggedBackend>(std::move(backend), spec.log);
+  return std::make_unique<LoggedBackend>(std::move(backend), spec.log,
+                                         reported(reports.output_errors, OutputErrors::File::kLog));
 }
 
 }  // namespace tsvmm

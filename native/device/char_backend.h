@@ -6,6 +6,7 @@
 #include <span>
 
 #include "core/event_loop.h"
+#include "device/output_errors.h"
 
 namespace tsvmm {
 
@@ -46,9 +47,16 @@ struct CharBackendSpec {
   int log = -1;  ///< a file that gets the output as well, -1 for none
 };
 
-/// `escape` is called on the loop's thread when a person at a terminal wants to get away. Throws
-/// Error.
+/// What a host end tells others than its device.
+struct CharBackendReports {
+  /// A person at a terminal wants to get away. Called on the loop's thread; may be empty.
+  std::function<void()> escape;
+  /// May be null.
+  std::shared_ptr<OutputErrors> output_errors;
+};
+
+/// Throws Error.
 std::unique_ptr<CharBackend> make_char_backend(const CharBackendSpec& spec, EventLoop& loop,
-                                               const std::function<void()>& escape);
+                                               const CharBackendReports& reports);
 
 }  // namespace tsvmm

@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace tsvmm {
 namespace {
@@ -12,8 +13,8 @@ constexpr uint8_t kPrefix = 0x01;  // Ctrl-A
 }  // namespace
 
 EscapableTerminal::EscapableTerminal(int input, int output, EventLoop& loop,
-                                     std::function<void()> escape)
-    : loop_(loop), escape_(std::move(escape)), terminal_(input, output, loop) {
+                                     std::function<void()> escape, HostOutput::Lost lost)
+    : loop_(loop), escape_(std::move(escape)), terminal_(input, output, loop, std::move(lost)) {
   loop_.add(deliver_.fd(), EPOLLIN, [this](uint32_t) {
     (void)deliver_.consume();
     deliver();

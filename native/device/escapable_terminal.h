@@ -7,6 +7,7 @@
 
 #include "core/event_fd.h"
 #include "core/event_loop.h"
+#include "core/host_output.h"
 #include "device/byte_ring.h"
 #include "device/char_backend.h"
 #include "device/client_slot.h"
@@ -25,7 +26,8 @@ class EscapableTerminal final : public CharBackend {
   static constexpr size_t kTypeAhead = 4096;
 
   /// `escape` is called on the loop's thread. Throws Error.
-  EscapableTerminal(int input, int output, EventLoop& loop, std::function<void()> escape);
+  EscapableTerminal(int input, int output, EventLoop& loop, std::function<void()> escape,
+                    HostOutput::Lost lost = {});
   ~EscapableTerminal() override;
   EscapableTerminal(const EscapableTerminal&) = delete;
   EscapableTerminal& operator=(const EscapableTerminal&) = delete;

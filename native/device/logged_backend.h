@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "core/host_output.h"
 #include "device/char_backend.h"
@@ -12,8 +13,8 @@ namespace tsvmm {
 class LoggedBackend final : public CharBackend {
  public:
   /// `log` is a regular file. Throws Error.
-  LoggedBackend(std::unique_ptr<CharBackend> backend, int log)
-      : backend_(std::move(backend)), log_(log) {}
+  LoggedBackend(std::unique_ptr<CharBackend> backend, int log, HostOutput::Lost lost)
+      : backend_(std::move(backend)), log_(log, std::move(lost)) {}
 
   void attach(CharClient* client) override { backend_->attach(client); }
   /// What is refused is offered again: the file gets only what was taken.

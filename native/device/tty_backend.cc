@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <exception>
+#include <utility>
 
 #include "device/last_output.h"
 
@@ -19,7 +20,8 @@ constexpr size_t kReadSize = 512;
 
 }  // namespace
 
-TtyBackend::TtyBackend(int input, int output, EventLoop& loop) : loop_(loop), output_(output) {
+TtyBackend::TtyBackend(int input, int output, EventLoop& loop, HostOutput::Lost lost)
+    : loop_(loop), output_(output, std::move(lost)) {
   if (input >= 0) input_ = UniqueFd::duplicate(input);
 }
 

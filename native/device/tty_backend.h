@@ -24,7 +24,7 @@ class TtyBackend final : public CharBackend {
   static constexpr size_t kBacklog = 1 << 18;
 
   /// `input` may be -1. Throws Error.
-  TtyBackend(int input, int output, EventLoop& loop);
+  TtyBackend(int input, int output, EventLoop& loop, HostOutput::Lost lost = {});
   ~TtyBackend() override;
   TtyBackend(const TtyBackend&) = delete;
   TtyBackend& operator=(const TtyBackend&) = delete;

@@ -18,6 +18,7 @@ struct MachineEvent {
     kDeviceFailed,
     kDeviceNote,
     kDeviceWarning,
+    kOutputFailed,
     kFirmwareLog,
     kGuestPanic,
     kTerminalEscape,
@@ -26,12 +27,12 @@ struct MachineEvent {
   Type type;
   std::string id;  ///< the device's
   /// kReset: the cause; kVcpuError, kDeviceFailed: the reason; kDeviceNote, kDeviceWarning: the
-  /// text; kFirmwareLog: the line; kGuestPanic: which event
+  /// text; kFirmwareLog: the line; kGuestPanic: which event; kOutputFailed: the host's error
   std::string reason;
   unsigned vcpu = 0;
   uint64_t code = 0;
-  std::string detail;
-  DebugStop stop{};  ///< kDebugStop, of `vcpu`
+  std::string detail;  ///< kOutputFailed: which file, "output" or "log"
+  DebugStop stop{};    ///< kDebugStop, of `vcpu`
 
   [[nodiscard]] bool ends_run() const {
     return type == Type::kPowerOff || type == Type::kReset || type == Type::kVcpuError;

@@ -43,12 +43,14 @@ struct LoadFile {
 using LoadItem = std::variant<LoadBytes, LoadFile>;
 
 struct SerialSpec {
+  std::string id;
   uint16_t port = 0;
   unsigned gsi = 0;
   CharBackendSource backend;
 };
 
 struct DebugConsoleSpec {
+  std::string id;
   uint16_t port = 0;
   CharBackendSource backend;
 };

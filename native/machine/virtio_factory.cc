@@ -87,9 +87,9 @@ Device make(const RngSpec& spec, const std::string& id, const DeviceContext& con
   return std::make_shared<VirtioRng>(spec.fd.get(), context.loop, id);
 }
 
-Device make(const ConsoleSpec& spec, const std::string& /*id*/, const DeviceContext& context) {
+Device make(const ConsoleSpec& spec, const std::string& id, const DeviceContext& context) {
   return std::make_shared<VirtioConsole>(
-      make_char_backend(spec.backend.spec, context.loop, context.terminal_escaped), context.loop,
+      make_char_backend(spec.backend.spec, context.loop, context.reports_of(id)), context.loop,
       spec.columns, spec.rows);
 }
 

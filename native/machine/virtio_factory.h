@@ -2,9 +2,11 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "core/cancellation.h"
 #include "core/event_loop.h"
+#include "device/char_backend.h"
 #include "machine/device_specs.h"
 #include "machine/rate_limiter_groups.h"
 #include "virtio/virtio_device.h"
@@ -16,7 +18,8 @@ struct DeviceContext {
   GuestMemory& memory;  ///< outlives them
   EventLoop& loop;      ///< of the devices that need no thread of their own; outlives them
   std::function<void()> watchdog_expired;
-  std::function<void()> terminal_escaped;
+  /// For the host end of the device with this id.
+  std::function<CharBackendReports(const std::string& id)> reports_of;
   RateLimiterGroups& rate_limiters;
   const Cancellation& cancellation;  ///< of what takes long at making them
 };

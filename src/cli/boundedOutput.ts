@@ -7,22 +7,28 @@ const LAST_RETRY_MS = 1000;
 /** How long the end of a process waits for a reader that is slow but reads. */
 const CLOSE_TIMEOUT_MS = 1000;
 
-/** Takes as many bytes as it can at once, and says how many. */
+/** Takes as many bytes as it can at once, and says how many. @throws Error where they never can be: a full disk */
 export type WriteNow = (bytes: Uint8Array) => number;
 
 export class BoundedOutput {
   readonly #write: WriteNow;
   readonly #lossRecord: (lost: number) => string;
+  readonly #onFault: ((error: Error) => void) | undefined;
+  readonly #faults = new Set<string>();
   #waiting: Uint8Array[] = [];
   #waitingBytes = 0;
   #lost = 0;
   #retryMs = FIRST_RETRY_MS;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param lossRecord says to the reader, once it reads again, how many records it has missed */
-  constructor(write: WriteNow, lossRecord: (lost: number) => string) {
+  /**
+   * @param lossRecord says to the reader, once it reads again, how many records it has missed
+   * @param onFault hears of each kind of error once
+   */
+  constructor(write: WriteNow, lossRecord: (lost: number) => string, onFault?: (error: Error) => void) {
     this.#write = write;
     this.#lossRecord = lossRecord;
+    this.#onFault = onFault;
   }
 
   /** Records that found no room, and that the reader has not been told of. */
@@ -61,6 +67,10 @@ export class BoundedOutput {
   #flush(): void {
     for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
       const taken = this.#take(next);
+      if (taken === undefined) {
+        this.#drop(next);
+        continue;
+      }
       this.#waitingBytes -= taken;
       if (taken > 0) this.#retryMs = FIRST_RETRY_MS;
       if (taken < next.length) {
@@ -73,13 +83,27 @@ export class BoundedOutput {
     }
   }
 
-  #take(bytes: Uint8Array): number {
+  /** @returns undefined where the bytes can never leave: the disk is full, or somebody closed the descriptor */
+  #take(bytes: Uint8Array): number | undefined {
     try {
       return this.#write(bytes);
-    } catch {
-      // Somebody closed the descriptor: there is nobody to tell, and nothing to wait for.
-      return bytes.length;
+    } catch (error) {
+      this.#tellFault(error as NodeJS.ErrnoException);
+      return undefined;
     }
+  }
+
+  #drop(record: Uint8Array): void {
+    this.#waiting.shift();
+    this.#waitingBytes -= record.length;
+    this.#lost++;
+  }
+
+  #tellFault(error: NodeJS.ErrnoException): void {
+    const kind = error.code ?? error.message;
+    if (this.#faults.has(kind)) return;
+    this.#faults.add(kind);
+    this.#onFault?.(error);
   }
 
   #tellLoss(): void {

@@ -41,17 +41,22 @@ export function openReporter(native: NativeAddon, options: RunOptions, stderr: B
     // The terminal may be raw.
     return `${format(record)}\r\n`;
   };
-  const outputTo = (fd: number, lossRecord: (lost: number) => string) =>
-    new BoundedOutput((bytes) => native.writeNow(fd, bytes), lossRecord);
+  const outputTo = (owner: string, target: PathOrFd, lossRecord: (lost: number) => string) => {
+    const fd = open(owner, target);
+    const where = 'path' in target ? ` to ${target.path}` : '';
+    const onFault = (error: Error) =>
+      stderr.write(lineOf('WARN', `Cannot write the ${owner}${where}: ${error.message}`));
+    return new BoundedOutput((bytes) => native.writeNow(fd, bytes), lossRecord, onFault);
+  };
   const log =
     logFile === undefined
       ? stderr
-      : outputTo(open('log', { path: logFile }), (lost) =>
-          lineOf('WARN', `${lost} messages were lost, because nobody read the log`),
+      : outputTo('log', { path: logFile }, (lost) =>
+          lineOf('WARN', `${lost} messages were lost, because the log could not take them`),
         );
   const monitor =
     eventMonitor &&
-    outputTo(open('event monitor', eventMonitor), (lost) => monitorRecord(lossEvent(lost), elapsed()));
+    outputTo('event monitor', eventMonitor, (lost) => monitorRecord(lossEvent(lost), elapsed()));
   const line = (level: LogRecord['level'], message: string) => log.write(lineOf(level, message));
   return {
     event: (event) => {

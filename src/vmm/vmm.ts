@@ -29,6 +29,7 @@ import { type Command, failureTexts, type Lifecycle, nextState } from './lifecyc
 import { tell } from './listener.ts';
 import type { SocketOwner } from './listeningSocket.ts';
 import { type Machine, type MachineContext, NO_HARDWARE_VIRTUALIZATION, startMachine } from './machine.ts';
+import type { OutputFailure } from './outputFailure.ts';
 import type { OutputFile } from './outputFiles.ts';
 import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
@@ -727,6 +728,9 @@ export class Vmm {
         this.#emit('virtio-device', 'warning', { id: event.id, text: event.text });
         this.#warn(`The device ${event.id}: ${event.text}`);
         return;
+      case 'output-failed':
+        void this.#tellOutputFailure(event);
+        return;
       case 'terminal-escape':
         void this.quit();
         return;
@@ -742,6 +746,14 @@ export class Vmm {
           if (generation === this.#generation) await this.#machineEnded(event);
         });
     }
+  }
+
+  async #tellOutputFailure(failure: OutputFailure): Promise<void> {
+    const config = this.#config;
+    const { id, file, reason } = failure;
+    this.#emit('vm', 'output-failed', { id, file, reason });
+    const { describeOutputFailure } = await import('./outputFailure.ts');
+    if (config) this.#warn(describeOutputFailure(config, failure));
   }
 
   /** A guest can make a device fail as often as it likes: what is said of it has an end. */

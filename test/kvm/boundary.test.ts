@@ -96,7 +96,11 @@ test.each<[string, Partial<BootSpec>, string]>([
   ['an MSR that there is not', { msrs: new Uint8Array(16).fill(255) }, 'ERR_TSVMM_MSR'],
   ['a load outside RAM', { load: [{ address: 2 ** 50, bytes: new Uint8Array(4) }] }, 'ERR_TSVMM_LOAD'],
   ['an interrupt pin too many', { ged: { address: 0xfe00_0000, gsi: 99 } }, 'EINVAL'],
-  ['one port for two', { serial: { port: 0x70, gsi: 4, backend: { kind: 'null' } } }, 'EINVAL'],
+  [
+    'one port for two',
+    { serial: { id: '__serial', port: 0x70, gsi: 4, backend: { kind: 'null' } } },
+    'EINVAL',
+  ],
   ['the bridge’s slot', pciWith({ ...watchdog, slot: 0 }), 'EINVAL'],
   ['a slot too many', pciWith({ ...watchdog, slot: 40 }), 'EINVAL'],
   ['a BAR in RAM', pciWith({ ...watchdog, bar0: 0x1000 }), 'EINVAL'],

@@ -18,6 +18,7 @@ import {
   Tsvmm,
   temporaryFolder,
   threadNames,
+  until,
 } from './support.ts';
 
 /** The JavaScript engine's helpers, which come and go, and the kernel's own threads within a process. */
@@ -257,6 +258,37 @@ test('an inherited socket serves the API', async () => {
   expect(answer.json.pid).toBe(vmm.pid);
   expect((await request(name, 'PUT', 'vmm.shutdown')).status).toBe(200);
   expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+});
+
+test('a full disk under log, events and consoles is told of on stderr, once each, and counted', async () => {
+  const folder = temporaryFolder();
+  const full = (name: string) => {
+    fs.symlinkSync('/dev/full', path.join(folder, name));
+    return path.join(folder, name);
+  };
+  const [events, log, serial] = [full('events'), full('log'), full('serial')];
+  const vmm = new Tsvmm([
+    ...['--kernel', PAYLOAD, '--cmdline', 'run=serial then=idle', '--memory', 'size=128M'],
+    ...['--serial', `file=${serial}`, '--console', 'off'],
+    ...['--event-monitor', `path=${events}`, '--log-file', log, '--api-socket', path.join(folder, 'api')],
+  ]);
+  await until(
+    () => vmm.stderr.includes('Cannot write the log'),
+    () => vmm.stderr,
+  );
+  expect((await vmm.api('GET', 'vm.counters')).json.__serial.output_errors).toBeGreaterThan(0);
+  vmm.kill('SIGTERM');
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+  const told = vmm.stderr.match(/Cannot write the (?:event monitor|log) to [^\s:]+/g);
+  expect(told).toEqual([`Cannot write the event monitor to ${events}`, `Cannot write the log to ${log}`]);
+});
+
+test('a standard output that is closed is an error for who wants to print', async () => {
+  for (const words of ['--version', '--help']) {
+    const vmm = new Tsvmm([words], { prefix: ['sh', '-c', 'exec "$@" >&-', 'sh'] });
+    expect(await vmm.exit()).toEqual({ code: 1, signal: null });
+    expect(vmm.stderr).toMatch(/^tsvmm: Cannot write to standard output: EBADF/);
+  }
 });
 
 test('events and log go where they are told to', async () => {

@@ -257,6 +257,35 @@ TEST_F(TtyBackendTest, FullDiskLosesOutputOnly) {
   EXPECT_EQ(backend.write(bytes_of("lost")), 4U);
 }
 
+TEST_F(TtyBackendTest, FullDisksAreToldOfOnceForEachFileAndCounted) {
+  const UniqueFd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
+  ASSERT_TRUE(full.valid());
+  using Told = std::vector<std::pair<OutputErrors::File, int>>;
+  Told told;
+  const auto errors = std::make_shared<OutputErrors>(
+      [&](OutputErrors::File file, int error) { told.emplace_back(file, error); });
+  const auto backend = make_char_backend(
+      {.kind = CharBackendSpec::Kind::kFile, .output = full.get(), .log = full.get()}, loop,
+      {.escape = {}, .output_errors = errors});
+  EXPECT_EQ(errors->count(), 0U);
+  EXPECT_EQ(backend->write(bytes_of("lost")), 4U);
+  EXPECT_EQ(backend->write(bytes_of("as well")), 7U);
+  EXPECT_EQ(told,
+            (Told{{OutputErrors::File::kOutput, ENOSPC}, {OutputErrors::File::kLog, ENOSPC}}));
+  EXPECT_EQ(errors->count(), 4U);
+}
+
+TEST_F(TtyBackendTest, AReaderThatHasGoneIsNoErrorOfTheHost) {
+  Pipe out;
+  out.reader.reset();
+  const auto errors = std::make_shared<OutputErrors>([](OutputErrors::File, int) {});
+  const auto backend = make_char_backend(
+      {.kind = CharBackendSpec::Kind::kTty, .input = -1, .output = out.writer.get()}, loop,
+      {.escape = {}, .output_errors = errors});
+  EXPECT_EQ(backend->write(bytes_of("lost")), 4U);
+  EXPECT_EQ(errors->count(), 0U);
+}
+
 TEST_F(TtyBackendTest, TerminalKeepsItsFlagsAndGivesBackPressure) {
   int master = -1;
   int slave = -1;

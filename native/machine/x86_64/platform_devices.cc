@@ -50,10 +50,6 @@ std::function<void()> reset_by(const PlatformDevices::Report& report, const char
   return [report, cause] { report(event(MachineEvent::Type::kReset, {}, cause)); };
 }
 
-std::function<void()> escaped_by(const PlatformDevices::Report& report) {
-  return [report] { report(event(MachineEvent::Type::kTerminalEscape, {}, {})); };
-}
-
 }  // namespace
 
 /// The life of virtio devices, as events of the machine.
@@ -121,15 +117,27 @@ void PlatformDevices::add_legacy_devices(BootSpec& boot, const Report& report) {
             }));
   if (boot.serial) {
     map_ports(boot.serial->port, Serial::kSize,
-              std::make_shared<Serial>(
-                  ioapic_->pin_line(boot.serial->gsi),
-                  make_char_backend(boot.serial->backend.spec, loop_, escaped_by(report))));
+              std::make_shared<Serial>(ioapic_->pin_line(boot.serial->gsi),
+                                       make_char_backend(boot.serial->backend.spec, loop_,
+                                                         reports_of(boot.serial->id, report))));
   }
   if (boot.debug_console) {
-    map_ports(boot.debug_console->port, DebugConsole::kSize,
-              std::make_shared<DebugConsole>(
-                  make_char_backend(boot.debug_console->backend.spec, loop_, {})));
+    map_ports(
+        boot.debug_console->port, DebugConsole::kSize,
+        std::make_shared<DebugConsole>(make_char_backend(
+            boot.debug_console->backend.spec, loop_, reports_of(boot.debug_console->id, report))));
   }
+}
+
+CharBackendReports PlatformDevices::reports_of(const std::string& id, const Report& report) {
+  auto errors = std::make_shared<OutputErrors>([id, report](OutputErrors::File file, int error) {
+    MachineEvent told = event(MachineEvent::Type::kOutputFailed, id, errno_text(error));
+    told.detail = file == OutputErrors::File::kLog ? "log" : "output";
+    report(std::move(told));
+  });
+  outputs_.push_back({id, errors});
+  return {.escape = [report] { report(event(MachineEvent::Type::kTerminalEscape, {}, {})); },
+          .output_errors = std::move(errors)};
 }
 
 void PlatformDevices::add_acpi_devices(const BootSpec& boot, const Report& report) {
@@ -156,12 +164,13 @@ void PlatformDevices::add_pci(PciSpec& pci, GuestMemory& memory, InterruptFabric
   }
   map_ports(kPciConfigPorts, kPciConfigPortCount, pci_->config_ports());
   pci_->add(0, std::make_shared<HostBridge>());
-  const DeviceContext context{.memory = memory,
-                              .loop = loop_,
-                              .watchdog_expired = reset_by(report, "watchdog"),
-                              .terminal_escaped = escaped_by(report),
-                              .rate_limiters = rate_limiters_,
-                              .cancellation = cancellation};
+  const DeviceContext context{
+      .memory = memory,
+      .loop = loop_,
+      .watchdog_expired = reset_by(report, "watchdog"),
+      .reports_of = [&](const std::string& id) { return reports_of(id, report); },
+      .rate_limiters = rate_limiters_,
+      .cancellation = cancellation};
   for (PciFunctionSpec& spec : pci.functions) {
     std::shared_ptr<VirtioDevice> device = make_virtio_device(spec, context);
     virtio_.push_back({spec.id, device});
@@ -285,6 +294,15 @@ std::vector<PlatformDevices::DeviceCounters> PlatformDevices::counters() const {
   for (const Named& named : virtio_) {
     std::vector<Counter> counters = named.device->counters();
     if (!counters.empty()) all.push_back({named.id, std::move(counters)});
+  }
+  for (const auto& [id, errors] : outputs_) {
+    const Counter counter{"output_errors", errors->count()};
+    const auto same = std::ranges::find(all, id, &DeviceCounters::id);
+    if (same != all.end()) {
+      same->counters.push_back(counter);
+    } else {
+      all.push_back({id, {counter}});
+    }
   }
   return all;
 }

@@ -9,8 +9,10 @@
 #include "core/cancellation.h"
 #include "core/event_loop.h"
 #include "device/acpi_events.h"
+#include "device/char_backend.h"
 #include "device/ged.h"
 #include "device/ioapic.h"
+#include "device/output_errors.h"
 #include "device/post_code.h"
 #include "hypervisor/hypervisor.h"
 #include "machine/machine_event.h"
@@ -81,6 +83,10 @@ class PlatformDevices : public AccessHandler {
     std::string id;
     std::shared_ptr<VirtioDevice> device;
   };
+  struct NamedOutput {
+    std::string id;
+    std::shared_ptr<OutputErrors> errors;
+  };
   class Events;
   struct Ending;
 
@@ -100,6 +106,7 @@ class PlatformDevices : public AccessHandler {
   void add_acpi_devices(const BootSpec& boot, const Report& report);
   void add_pci(PciSpec& pci, GuestMemory& memory, InterruptFabric& fabric,
                const Cancellation& cancellation, const Report& report);
+  [[nodiscard]] CharBackendReports reports_of(const std::string& id, const Report& report);
   void add_pvpanic(const PvpanicSpec& spec, const Report& report);
   void map_ports(uint16_t base, uint64_t size, std::shared_ptr<BusDevice> device);
 
@@ -116,6 +123,7 @@ class PlatformDevices : public AccessHandler {
   std::shared_ptr<PostCode> post_code_;
   RateLimiterGroups rate_limiters_;
   std::vector<Named> virtio_;
+  std::vector<NamedOutput> outputs_;  ///< of the serial port and the consoles
   std::unique_ptr<PciRoot> pci_;
 };
 

@@ -2,6 +2,7 @@
 import { type GuestMemoryConfig, guestMemory } from '../../config/memory.ts';
 import type { CpusConfig, VmConfig } from '../../config/vmConfig.ts';
 import type { BootSpec, HostInfo, LoadItem, MachineSpec, ProtectedModeEntry } from '../../native.ts';
+import { DEBUG_CONSOLE_ID, SERIAL_ID } from '../deviceIds.ts';
 import { planDevices } from '../devices.ts';
 import type { BootPlan, BootResources } from '../plan.ts';
 import { PlatformError } from '../platformError.ts';
@@ -210,9 +211,10 @@ function characterDevices(
   { serial, debugConsole }: BootResources,
 ): Pick<BootSpec, 'serial' | 'debugConsole'> {
   return {
-    ...(serial && { serial: { port: SERIAL_PORT, gsi: SERIAL_GSI, backend: serial } }),
+    ...(serial && { serial: { id: SERIAL_ID, port: SERIAL_PORT, gsi: SERIAL_GSI, backend: serial } }),
     ...(debugConsole && {
       debugConsole: {
+        id: DEBUG_CONSOLE_ID,
         port: config.debug_console.iobase ?? DEFAULT_DEBUG_CONSOLE_PORT,
         backend: debugConsole,
       },

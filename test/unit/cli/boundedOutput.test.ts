@@ -53,7 +53,7 @@ test('a descriptor that was closed is no reason to stop', () => {
   );
   output.write('one');
   output.write('two');
-  expect(output.lost).toBe(0);
+  expect(output.lost).toBe(2);
 });
 
 test('closing waits for a slow reader, but not for one that is stuck', async () => {
@@ -74,4 +74,27 @@ test('closing waits for a slow reader, but not for one that is stuck', async () 
   const before = performance.now();
   await stuck.output.close();
   expect(performance.now() - before).toBeLessThan(1000);
+});
+
+test('what can never be written is lost, told of once, and counted for the reader when there is room again', () => {
+  let full = true;
+  let text = '';
+  const faults: string[] = [];
+  const output = new BoundedOutput(
+    (bytes) => {
+      if (full) throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+      text += new TextDecoder().decode(bytes);
+      return bytes.length;
+    },
+    (lost) => `[${lost} lost]`,
+    (error) => faults.push(error.message),
+  );
+  output.write('one ');
+  output.write('two ');
+  expect(faults).toEqual(['no space left']);
+  expect(output.lost).toBe(2);
+  full = false;
+  output.write('three ');
+  expect(text).toBe('three [2 lost]');
+  expect(output.lost).toBe(0);
 });

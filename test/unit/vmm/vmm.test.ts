@@ -702,6 +702,26 @@ describe('what the guest does', () => {
     await vmm.quit();
   });
 
+  it('a file that does not take what the guest prints is told of by its path', async () => {
+    const log = join(folder, 'guest.log');
+    const vmm = await booted(undefined, {
+      serial: { mode: 'File', file: join(folder, 'serial') },
+      console: { mode: 'Tty', log },
+    });
+    guest({ type: 'output-failed', id: '__serial', file: 'output', reason: 'No space left on device' });
+    guest({ type: 'output-failed', id: '__console', file: 'log', reason: 'Input/output error' });
+    guest({ type: 'output-failed', id: '__debug_console', file: 'output', reason: 'Disk quota exceeded' });
+    await expect.poll(() => warnings.length).toBe(3);
+    const rest = 'What the guest prints meanwhile is lost there';
+    expect(warnings).toEqual([
+      `Cannot write the serial port's output to ${folder}/serial: No space left on device. ${rest}`,
+      `Cannot write the console's log to ${log}: Input/output error. ${rest}`,
+      `Cannot write the debug console's output: Disk quota exceeded. ${rest}`,
+    ]);
+    expect(events).toContain('vm output-failed __serial output No space left on device');
+    await vmm.quit();
+  });
+
   it('what devices report is passed on', async () => {
     const vmm = await booted();
     guest({ type: 'device-activated', id: '__rng' });
