@@ -125,7 +125,7 @@ test('paths begin where they were typed, and options of a process of its own are
   const folder = temporaryFolder();
   const options = ['--kernel', PAYLOAD, '--cmdline', 'run=idle', '--memory', 'size=128M'];
   const vmm = new Tsvmm(
-    ['run', '--dir', daemon.dir, '-d', '--name', 'one', ...options, '--serial', 'file=out.log'],
+    ['run', '--dir', daemon.dir, '-d', '--name', 'one', ...options, '--serial', 'tty,log=out.log'],
     { prefix: ['env', '-C', folder] },
   );
   expect((await vmm.exit()).code, vmm.stderr).toBe(0);

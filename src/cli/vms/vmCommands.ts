@@ -235,11 +235,12 @@ function refuseProcessOptions(options: RunOptions): void {
 /** A supervised VM has no terminal: its serial port goes into its log, its console gets a pseudo terminal. */
 function forSupervisor(vm: VmConfig): VmConfig {
   const serial = vm.serial.mode === 'Null' || vm.serial.mode === 'Tty';
+  // The VM's process works in a folder of its own.
+  const moved = absolutePaths(vm, process.cwd());
   return {
-    // The VM's process works in a folder of its own.
-    ...absolutePaths(vm, process.cwd()),
-    ...(serial && { serial: { mode: 'File', file: 'serial.log' } }),
-    ...(vm.console.mode === 'Tty' && { console: { ...vm.console, mode: 'Pty' } }),
+    ...moved,
+    ...(serial && { serial: { ...moved.serial, mode: 'File', file: 'serial.log' } }),
+    ...(vm.console.mode === 'Tty' && { console: { ...moved.console, mode: 'Pty' } }),
   };
 }
 

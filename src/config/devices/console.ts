@@ -12,14 +12,19 @@ const consoleMode = {
   help: 'Where the device leads to',
 } as const;
 
-const log = { type: 'string', help: 'File that gets the output as well, beside tty, pty or socket' } as const;
+const file = {
+  type: 'string',
+  help: 'Path of mode `File`; where mode `Pty` leads to once it is open',
+} as const;
+const socket = { type: 'string', help: 'Path of the UNIX socket of mode `Socket`' } as const;
+const log = { type: 'string', help: 'File that gets the output as well, beside what the mode says' } as const;
 
 export const serialConfig = {
   type: 'object',
   name: 'SerialConfig',
   default: { mode: 'Null' },
   help: 'Serial port (16550)',
-  fields: { file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' }, log },
+  fields: { file, mode: consoleMode, socket, log },
 } as const;
 
 export const consoleConfig = {
@@ -27,7 +32,7 @@ export const consoleConfig = {
   name: 'ConsoleConfig',
   default: { mode: 'Tty' },
   help: 'Console (virtio-console)',
-  fields: { ...pciCommon, file: { type: 'string' }, mode: consoleMode, socket: { type: 'string' }, log },
+  fields: { ...pciCommon, file, mode: consoleMode, socket, log },
 } as const;
 
 export const debugConsoleConfig = {
@@ -36,7 +41,7 @@ export const debugConsoleConfig = {
   default: { mode: 'Off', iobase: 0xe9 },
   help: 'Debug port',
   fields: {
-    file: { type: 'string' },
+    file,
     mode: consoleMode,
     iobase: { type: 'integer', max: U16, hex: true, help: 'I/O port, 0xe9 unless given' },
   },
@@ -70,6 +75,6 @@ export function validateConsoles(config: Consoles): void {
 
 function validateLog(name: string, mode: ConsoleMode, path: string): void {
   if (path === '') throw invalid(`${name}.log needs a path`);
-  if (mode === 'Tty' || mode === 'Pty' || mode === 'Socket') return;
-  throw invalid(`${name} in mode ${mode} has no log: it goes beside a terminal, a pty or a socket`);
+  if (mode !== 'Off' && mode !== 'Null') return;
+  throw invalid(`${name} in mode ${mode} has no log: it goes beside a terminal, a pty, a socket or a file`);
 }

@@ -140,7 +140,7 @@ describe('validation', () => {
     [{ serial: { mode: 'File' } }, 'serial in mode File needs a file'],
     [{ console: { mode: 'File' } }, 'console in mode File needs a file'],
     [{ debug_console: { mode: 'File' } }, 'debug_console in mode File needs a file'],
-    [{ serial: { mode: 'File', file: '/f', log: '/l' } }, 'serial in mode File has no log'],
+    [{ serial: { mode: 'Null', log: '/l' } }, 'serial in mode Null has no log'],
     [{ console: { mode: 'Pty', log: '' } }, 'console.log needs a path'],
     [{ serial: { mode: 'Socket' } }, 'serial in mode Socket needs a socket'],
   ])('refuses %j', (value, message) => {
