@@ -18,7 +18,7 @@ import type { Socket } from 'node:net';
 import type { InspectOptions } from 'node:util';
 import { configFromOptions, type VirtualMachineOptions } from './config/friendlyOptions.ts';
 import type { VmResize } from './config/requests.ts';
-import type { VmConfigInput } from './config/vmConfig.ts';
+import type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
 import { type Abortable, unlessAborted } from './host/abort.ts';
 import type { GuestStream } from './host/guestStream.ts';
 import { loadNative, type NativeAddon } from './native.ts';
@@ -27,17 +27,20 @@ import { VmmError } from './vmm/errors.ts';
 import { type EventsOptions, iterateEvents, type NumberedEvent } from './vmm/eventIterator.ts';
 import { EventLog } from './vmm/eventLog.ts';
 import type { VmmEvent, VmmExit } from './vmm/events.ts';
-import type { VmInfo } from './vmm/info.ts';
+import type { DeviceNode } from './vmm/info.ts';
 import type { Lifecycle } from './vmm/lifecycle.ts';
 import { tell } from './vmm/listener.ts';
 import { flatVcpuCounters, vcpuCounters } from './vmm/vcpuCounters.ts';
 import { Vmm } from './vmm/vmm.ts';
 
 export {
+  type ControllableVm,
   type ServeVmhostOptions,
   serveVmhost,
+  type VmControllerOptions,
   VmhostClient,
   VmhostError,
+  type VmhostPaths,
   type VmhostResponse,
   type VmhostService,
   type VmhostState,
@@ -49,12 +52,13 @@ export type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
 export type { Abortable } from './host/abort.ts';
 export type { GuestStream, WaitForOptions } from './host/guestStream.ts';
 export { PlatformError, type PlatformErrorCode } from './platform/platformError.ts';
-export type { ConsoleSize } from './vmm/consoles.ts';
+export type { ConsoleSize, Terminal } from './vmm/consoles.ts';
 export { errorChain, VmmError, type VmmErrorKind } from './vmm/errors.ts';
 export type { EventsOptions, NumberedEvent } from './vmm/eventIterator.ts';
 export type { EventRecord } from './vmm/eventRecord.ts';
 export type { VmmEvent, VmmExit } from './vmm/events.ts';
-export type { VmInfo } from './vmm/info.ts';
+export type { DeviceNode, PciBarResource } from './vmm/info.ts';
+export type { Lifecycle } from './vmm/lifecycle.ts';
 
 /** What a VM tells its listeners, with the arguments they get. */
 export interface VirtualMachineEvents {
@@ -75,6 +79,16 @@ export interface VirtualMachineEvents {
   event: [VmmEvent];
 }
 
+/** What the REST API's `vm.info` tells, but that the state is spelled as in the library. */
+export interface VmInfo {
+  readonly config: VmConfig;
+  readonly state: Lifecycle;
+  /** Bytes. */
+  readonly memory_actual_size: number;
+  /** Only while there is a machine. */
+  readonly device_tree?: Readonly<Record<string, DeviceNode>>;
+}
+
 /** By device and name. Plain numbers: they can be printed, compared and written as JSON. */
 export type Counters = Record<string, Record<string, number>>;
 
@@ -87,7 +101,10 @@ export interface StopOptions extends Abortable {
 export interface VirtualMachineContext {
   /** Descriptors that `inherit` means; the standard streams unless given. An input of -1 is none. */
   readonly terminal?: Terminal;
-  /** Instead of the package's own addon. */
+  /**
+   * Instead of the package's own addon.
+   * @internal
+   */
   readonly native?: NativeAddon;
 }
 
@@ -320,7 +337,7 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   info(): VmInfo {
-    return this.#vmm.info();
+    return { ...this.#vmm.info(), state: this.state };
   }
 
   /**

@@ -47,6 +47,7 @@ export async function apiReport(entry) {
   const silent = { default: { logLevel: 'none' } };
   writeJson(config, {
     projectFolder: ROOT,
+    newlineKind: 'lf',
     mainEntryPointFilePath: declarations(entry),
     compiler: { overrideTsconfig: { compilerOptions: COMPILER_OPTIONS, files: [declarations(entry)] } },
     apiReport: {

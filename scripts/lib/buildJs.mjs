@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { recordBytecodeOrder } from './bytecodeOrder.mjs';
+import { declareConfigTypes } from './configTypes.mjs';
 import { run } from './exec.mjs';
 import { moveInOnePiece } from './onePiece.mjs';
 import { BUILD, DIST, EXECUTABLE, nodeBin, ROOT } from './paths.mjs';
@@ -15,8 +16,12 @@ const SOURCES = [
   'package-lock.json',
   'tsconfig.json',
   'scripts/lib/buildJs.mjs',
+  'scripts/lib/configTypes.mjs',
+  'scripts/lib/tsconfig.types.json',
   'scripts/lib/onePiece.mjs',
 ];
+/** What the program consists of besides, for the commit that it names. */
+const NATIVE_SOURCES = ['native', 'launcher', 'CMakeLists.txt', 'scripts/lib/buildNative.mjs'];
 const JS = path.join(DIST, 'js');
 
 /** The library's entries: `tsvmm`, and `tsvmm/NAME` for others. */
@@ -42,7 +47,8 @@ export const METAFILES = BUNDLES.map(({ name }) => path.join(BUILD, `bundles/${n
  */
 function commitDefinition() {
   /** @param {string[]} args */
-  const git = (...args) => spawnSync('git', ['-C', ROOT, ...args, '--', ...SOURCES], { encoding: 'utf8' });
+  const git = (...args) =>
+    spawnSync('git', ['-C', ROOT, ...args, '--', ...SOURCES, ...NATIVE_SOURCES], { encoding: 'utf8' });
   const { status, stdout } = git('log', '-1', '--format=%h');
   if (status !== 0 || stdout === '') return undefined;
   const suffix = git('status', '--porcelain').stdout === '' ? '' : '-dirty';
@@ -134,6 +140,7 @@ async function buildTypes() {
     '--outDir',
     path.join(types, 'esm'),
   ]);
+  await declareConfigTypes(path.join(types, 'esm'));
   for (const file of filesBelow([path.join(types, 'esm')])) {
     // The compiler leaves the sources' own extensions in declarations; consumers have no such files.
     const text = fs.readFileSync(file, 'utf8').replace(/((?:from |import\()'\.[^']*)\.ts'/g, "$1.js'");

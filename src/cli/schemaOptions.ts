@@ -187,7 +187,7 @@ function knownName(given: string, known: readonly string[]): string {
 function readEnum(values: Readonly<Record<string, string>>, value: string): string {
   const lower = value.toLowerCase();
   for (const name in values) {
-    if (values[name] === lower) return name;
+    if (values[name] === lower || name.toLowerCase() === lower) return name;
   }
   const known = Object.values(values);
   throw malformed(`"${value}" is none of ${known.join(', ')}`, { kind: 'name', given: value, known });

@@ -22,8 +22,10 @@ export type Subject =
 export class ConfigError extends Error {
   readonly kind: ConfigErrorKind;
   readonly code: ConfigErrorCode;
+  /** @internal */
   readonly subject: Subject | undefined;
 
+  /** @internal */
   constructor(kind: ConfigErrorKind, message: string, subject?: Subject) {
     super(message);
     this.name = 'ConfigError';

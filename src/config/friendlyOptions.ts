@@ -1,16 +1,13 @@
 /** The library's options: short forms of the same configuration that the REST API takes. */
 import { ConfigError } from './configError.ts';
 import { decode } from './decode.ts';
-import type { diskConfig } from './devices/disk.ts';
-import type { netConfig } from './devices/net.ts';
-import type { pmemConfig } from './devices/pmem.ts';
-import type { Input } from './schema.ts';
+import { withJsonNames } from './enumNames.ts';
 import { parseByteSize } from './size.ts';
 import { refuseUnknownFields, refuseUnknownNames } from './unknownFields.ts';
 import { type VmConfig, type VmConfigInput, vmConfig } from './vmConfig.ts';
 
-/** `inherit` is this process's terminal. */
-export type ConsoleOption = 'off' | 'null' | 'inherit' | 'pty' | { readonly file: string };
+/** `inherit`, or `tty` as on the command line, is this process's terminal. */
+export type ConsoleOption = 'off' | 'null' | 'inherit' | 'tty' | 'pty' | { readonly file: string };
 
 export interface VirtualMachineOptions {
   /** A number of vCPUs, or the REST API's object. 1 unless given. */
@@ -25,9 +22,9 @@ export interface VirtualMachineOptions {
   /** Path of an initial RAM file system. */
   readonly initramfs?: string;
   /** Paths of raw images, or the REST API's objects. */
-  readonly disks?: readonly (string | Input<typeof diskConfig>)[];
+  readonly disks?: readonly (string | NonNullable<VmConfigInput['disks']>[number])[];
   /** `'user'` for the host's network by way of passt, or the REST API's objects. */
-  readonly networks?: readonly ('user' | Input<typeof netConfig>)[];
+  readonly networks?: readonly ('user' | NonNullable<VmConfigInput['net']>[number])[];
   /** `stream` makes the port a stream of this process (`vm.serial`). `null` unless given. */
   readonly serial?: ConsoleOption | 'stream' | { readonly socket: string };
   /** The virtio console. `stream` makes it a stream of this process (`vm.console`). `off` unless given. */
@@ -39,7 +36,7 @@ export interface VirtualMachineOptions {
   /** Let the guest tell when its kernel fails: event `panic`. */
   readonly pvpanic?: boolean;
   /** Persistent memory: paths of files, or the REST API's objects. */
-  readonly pmem?: readonly (string | Input<typeof pmemConfig>)[];
+  readonly pmem?: readonly (string | NonNullable<VmConfigInput['pmem']>[number])[];
   /** A clock for the guest to read by virtio-rtc. */
   readonly rtc?: boolean | VmConfigInput['rtc'];
   /** Bytes that the guest is to give up, as for `memory`, or the REST API's object. No balloon unless given. */
@@ -69,18 +66,26 @@ const optionNames: Readonly<Record<keyof VirtualMachineOptions, true>> = {
   platform: true,
 };
 
-const modes: Readonly<Record<string, string>> = { off: 'Off', null: 'Null', inherit: 'Tty', pty: 'Pty' };
+const modes: Readonly<Record<string, string>> = {
+  off: 'Off',
+  null: 'Null',
+  inherit: 'Tty',
+  tty: 'Tty',
+  pty: 'Pty',
+};
 
 /** @throws ConfigError if an option is not known, or not what its type says */
 export function configFromOptions(options: VirtualMachineOptions | VmConfigInput): VmConfig {
   if (isJsonForm(options)) {
-    refuseUnknownFields(vmConfig, options, '');
-    return decode(vmConfig, options);
+    return decodeKnown(options);
   }
   refuseUnknownNames(options, Object.keys(optionNames), '');
-  const expanded = expand(options);
-  refuseUnknownFields(vmConfig, expanded, '');
-  return decode(vmConfig, expanded);
+  return decodeKnown(expand(options));
+}
+
+function decodeKnown(options: object): VmConfig {
+  refuseUnknownFields(vmConfig, options, '');
+  return decode(vmConfig, withJsonNames(vmConfig, options));
 }
 
 function isJsonForm(options: VirtualMachineOptions | VmConfigInput): options is VmConfigInput {

@@ -23,7 +23,7 @@ const fwCfgFields = once(
       items: {
         type: 'object',
         name: 'FwCfgItemList',
-        fields: { item_list: { type: 'array', items: fwCfgItem, required: true } },
+        fields: { item_list: { type: 'array', items: fwCfgItem, required: true, help: 'Items' } },
         help: 'More items, [name=N,file=PATH:name=N,string=TEXT]',
       },
     }) as const,

@@ -73,7 +73,10 @@ export interface FieldRules {
 export type Field = Shape & FieldRules;
 export type Fields = Readonly<Record<string, Field>>;
 
+/** As the REST API spells them. */
 type EnumValues<V> = keyof V & string;
+/** Or as the command line does: the library takes both. */
+type EnumInput<V> = EnumValues<V> | (V[keyof V] & string);
 
 /** The TypeScript type of decoded values of a shape. */
 export type Infer<S> = S extends { readonly type: 'string' }
@@ -106,11 +109,13 @@ export type InferFields<F> = { -readonly [K in PresentKeys<F>]: InferField<F[K]>
 type IsRequired<F> = F extends { readonly required: true } ? true : false;
 type RequiredKeys<F> = { [K in keyof F]: IsRequired<F[K]> extends true ? K : never }[keyof F];
 
-/** The TypeScript type of what `decode` accepts: only required fields must be there. */
-export type Input<S> = S extends { readonly type: 'array'; readonly items: infer I }
-  ? readonly Input<I>[]
-  : S extends { readonly type: 'object'; readonly fields: infer F }
-    ? { readonly [K in RequiredKeys<F>]: Input<F[K]> } & {
-        readonly [K in Exclude<keyof F, RequiredKeys<F>>]?: Input<F[K]> | null;
-      }
-    : Infer<S>;
+/** The TypeScript type of what the library accepts: only required fields must be there. */
+export type Input<S> = S extends { readonly type: 'enum'; readonly values: infer V }
+  ? EnumInput<V>
+  : S extends { readonly type: 'array'; readonly items: infer I }
+    ? readonly Input<I>[]
+    : S extends { readonly type: 'object'; readonly fields: infer F }
+      ? { readonly [K in RequiredKeys<F>]: Input<F[K]> } & {
+          readonly [K in Exclude<keyof F, RequiredKeys<F>>]?: Input<F[K]> | null;
+        }
+      : Infer<S>;

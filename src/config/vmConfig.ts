@@ -27,10 +27,10 @@ const cpuTopology = {
   type: 'object',
   name: 'CpuTopology',
   fields: {
-    threads_per_core: { type: 'integer', max: U16, required: true },
-    cores_per_die: { type: 'integer', max: U16, required: true },
-    dies_per_package: { type: 'integer', max: U16, required: true },
-    packages: { type: 'integer', max: U16, required: true },
+    threads_per_core: { type: 'integer', max: U16, required: true, help: 'Threads of a core, 1 or 2' },
+    cores_per_die: { type: 'integer', max: U16, required: true, help: 'Cores of a die' },
+    dies_per_package: { type: 'integer', max: U16, required: true, help: 'Dies of a package' },
+    packages: { type: 'integer', max: U16, required: true, help: 'Packages' },
   },
 } as const;
 
@@ -38,8 +38,13 @@ const cpuAffinity = {
   type: 'object',
   name: 'CpuAffinity',
   fields: {
-    vcpu: { type: 'integer', max: U32, required: true },
-    host_cpus: { type: 'array', items: { type: 'integer', max: U32 }, required: true },
+    vcpu: { type: 'integer', max: U32, required: true, help: 'Number of the vCPU, from 0' },
+    host_cpus: {
+      type: 'array',
+      items: { type: 'integer', max: U32 },
+      required: true,
+      help: 'Numbers of host CPUs',
+    },
   },
 } as const;
 

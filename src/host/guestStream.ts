@@ -35,13 +35,17 @@ export class GuestStream extends Duplex {
   readonly #links: Link[] = [];
   #finishing = false;
 
+  /** @internal */
   constructor(adoptSocket: AdoptStream) {
     // When there is nothing more to read there is nobody to write to either.
     super({ allowHalfOpen: false });
     this.#adoptSocket = adoptSocket;
   }
 
-  /** Takes a connected stream socket over, at whose other end the next machine will be. */
+  /**
+   * Takes a connected stream socket over, at whose other end the next machine will be.
+   * @internal
+   */
   adopt(fd: number): void {
     this.#adoptSocket(fd, (connection) => {
       const link: Link = { connection, draining: false };
@@ -57,7 +61,10 @@ export class GuestStream extends Duplex {
     });
   }
 
-  /** The machine is about to end. Until all that it has written is here the process lives on. */
+  /**
+   * The machine is about to end. Until all that it has written is here the process lives on.
+   * @internal
+   */
   drain(): void {
     for (const link of this.#links) {
       link.draining = true;
@@ -66,7 +73,10 @@ export class GuestStream extends Duplex {
     this.#links[0]?.connection.resume();
   }
 
-  /** Ends the stream after what has been sent. */
+  /**
+   * Ends the stream after what has been sent.
+   * @internal
+   */
   finish(): void {
     this.#finishing = true;
     if (this.#links.length === 0) this.push(null);
@@ -119,10 +129,12 @@ export class GuestStream extends Duplex {
     return this.iterator({ destroyOnReturn: false });
   }
 
+  /** @internal */
   override _read(): void {
     this.#links[0]?.connection.resume();
   }
 
+  /** @internal */
   override _write(bytes: Uint8Array, _encoding: string, done: (error?: Error | null) => void): void {
     const link = this.#links.at(-1);
     // Without a machine behind it, what is written is lost, as on a cable that leads nowhere.
@@ -135,6 +147,7 @@ export class GuestStream extends Duplex {
     else done();
   }
 
+  /** @internal */
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     for (const { connection } of this.#links) connection.terminate();
     done(error);

@@ -20,6 +20,7 @@ export type PlatformErrorCode =
 export class PlatformError extends Error {
   readonly code: PlatformErrorCode;
 
+  /** @internal */
   constructor(code: PlatformErrorCode, message: string) {
     super(message);
     this.name = 'PlatformError';

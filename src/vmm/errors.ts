@@ -27,6 +27,7 @@ export class VmmError extends Error {
   /** For programs: the name of an errno (`ENOENT`) where the host refused, else `ERR_TSVMM_*`. */
   readonly code: string;
 
+  /** @internal */
   constructor(text: string, options: VmmErrorOptions = {}) {
     const { cause } = options;
     // It may quote a file or another program.

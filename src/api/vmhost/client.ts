@@ -14,6 +14,7 @@ export class VmhostError extends Error {
   /** `ERR_TSVMM_VMHOST` if it refused or answered nonsense, `ETIMEDOUT`, or what connecting failed with. */
   readonly code: string;
 
+  /** @internal */
   constructor(code: string, message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = 'VmhostError';

@@ -6,6 +6,7 @@ import type { ControllableVm, VmControllerOptions } from './vmController.ts';
 export { VmhostClient, VmhostError } from './client.ts';
 export type { VmhostResponse, VmhostState } from './protocol.ts';
 export type { VmhostPaths, VmhostService } from './serve.ts';
+export type { ControllableVm, VmControllerOptions } from './vmController.ts';
 
 export type ServeVmhostOptions = VmhostPaths & VmControllerOptions;
 

@@ -28,8 +28,13 @@ const diskFields = once(
           type: 'object',
           name: 'VirtQueueAffinity',
           fields: {
-            queue_index: { type: 'integer', max: U16, required: true },
-            host_cpus: { type: 'array', items: { type: 'integer', max: U32 }, required: true },
+            queue_index: { type: 'integer', max: U16, required: true, help: 'Number of the queue, from 0' },
+            host_cpus: {
+              type: 'array',
+              items: { type: 'integer', max: U32 },
+              required: true,
+              help: 'Numbers of host CPUs',
+            },
           },
         },
         help: 'Host CPUs of each queue, [queue@[cpus],...]',

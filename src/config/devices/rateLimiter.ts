@@ -27,6 +27,7 @@ export const rateLimiterField = once(
       type: 'object',
       name: 'RateLimiterConfig',
       strict: true,
+      help: 'Limits of bytes and operations in a time',
       fields: {
         bandwidth: { ...tokenBucket(), help: 'Bytes' },
         ops: { ...tokenBucket(), help: 'Operations' },

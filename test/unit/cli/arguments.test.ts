@@ -122,6 +122,8 @@ describe('flags of the VM', () => {
       ['/b,c', false, 'Raw', undefined],
       ['/d', false, 'Unknown', 'x'],
     ]);
+    // The REST API's names as well.
+    expect(vm('--disk', 'path=/a,image_type=FixedVhd').disks?.[0]?.image_type).toBe('FixedVhd');
     expect(vm('--disk', 'path=/a,lock_granularity=full,image_type=vhd').disks?.[0]).toMatchObject({
       lock_granularity: 'Full',
       image_type: 'FixedVhd',

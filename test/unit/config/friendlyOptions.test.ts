@@ -56,9 +56,30 @@ describe('the library options', () => {
     expect(config.serial.mode).toBe('Null');
   });
 
+  it("take the command line's names of enumerations as well as the REST API's", () => {
+    const disks = [
+      { path: '/a', image_type: 'vhd', lock_granularity: 'Full' },
+      { path: '/b', image_type: 'FixedVhd', lock_granularity: 'full' },
+    ] as const;
+    const memory = { size: 2 ** 29, hotplug_method: 'virtio-mem' } as const;
+    const short = configFromOptions({ kernel: '/k', disks, memory, console: 'tty' });
+    const long = configFromOptions({ payload: { kernel: '/k' }, disks, memory, console: { mode: 'tty' } });
+    for (const config of [short, long]) {
+      const types = config.disks?.map(({ image_type, lock_granularity }) => [image_type, lock_granularity]);
+      expect(types).toEqual([
+        ['FixedVhd', 'Full'],
+        ['FixedVhd', 'Full'],
+      ]);
+      expect([config.memory.hotplug_method, config.console.mode]).toEqual(['VirtioMem', 'Tty']);
+    }
+    expect(() =>
+      configFromOptions({ kernel: '/k', disks: [{ path: '/a', image_type: 'iso' as 'raw' }] }),
+    ).toThrow('disks[0].image_type: unknown variant `iso`');
+  });
+
   it('refuse modes that do not exist', () => {
-    expect(() => configFromOptions({ kernel: '/k', serial: 'tty' as 'pty' })).toThrow(
-      '"tty" is no mode of this device',
+    expect(() => configFromOptions({ kernel: '/k', serial: 'teletype' as 'pty' })).toThrow(
+      '"teletype" is no mode of this device',
     );
   });
 

@@ -41,7 +41,7 @@ describe('a virtual machine', () => {
     await vm.reboot();
     await vm.powerButton();
     await vm.nmi();
-    expect(vm.info()).toMatchObject({ state: 'Running', memory_actual_size: 64 * 2 ** 20 });
+    expect(vm.info()).toMatchObject({ state: 'running', memory_actual_size: 64 * 2 ** 20 });
     expect(vm.counters()).toHaveProperty('_disk0');
     await vm.shutdown();
     await vm.boot();
