@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
+import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import {
   diskImage,
@@ -301,6 +302,66 @@ test('what vm.counters tells is of this moment, whoever answers', async () => {
     if (change === 'vm.reboot') last = 0;
   }
   await settles(async () => expect((await ask())['a"b'].read_ops).toBeGreaterThan(0));
+  await quit(vmm);
+});
+
+test('requests of any kind neither end, nor stop, nor cost the process anything', async () => {
+  const { vmm, socket } = await idle('standalone');
+  const { paths } = (await vmm.api('GET', 'openapi.json')).json;
+  const seed = Number(process.env.TSVMM_SEED ?? Date.now() % 2 ** 31);
+  const count = Number(process.env.TSVMM_CASES ?? 400);
+  process.stdout.write(`TSVMM_SEED=${seed} TSVMM_CASES=${count}\n`);
+  // Its body ends the process in order; the streams never end.
+  const names = Object.keys(paths).filter((name) => !/vmm\.shutdown|vm\.events/.test(name));
+  const keys = fc.constantFrom(
+    'id',
+    'path',
+    'size',
+    'mode',
+    'socket',
+    'memory',
+    'disks',
+    'payload',
+    'fds',
+    'serial',
+  );
+  const json = fc.letrec((tie) => ({
+    leaf: fc.oneof(fc.string({ maxLength: 8 }), fc.integer(), fc.double(), fc.boolean(), fc.constant(null)),
+    value: fc.oneof(
+      { depthSize: 'small' },
+      tie('leaf'),
+      fc.array(tie('value'), { maxLength: 3 }),
+      fc.dictionary(keys, tie('value'), { maxKeys: 4 }),
+    ),
+  })).value;
+  const body = fc.oneof(
+    json.map((value) => JSON.stringify(value)),
+    fc.string({ maxLength: 64 }),
+    fc.constant(''),
+  );
+  const request = fc
+    .tuple(fc.constantFrom('GET', 'PUT', 'PATCH', 'DELETE', 'POST'), fc.constantFrom(...names), body)
+    .map(
+      ([method, name, text]) =>
+        `${method} ${name} HTTP/1.1\r\nContent-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
+    );
+  const bytes = fc.uint8Array({ maxLength: 200 }).map((array) => Buffer.from(array).toString('latin1'));
+  const before = openDescriptors(vmm.pid);
+  for (const text of fc.sample(fc.oneof({ arbitrary: request, weight: 9 }, bytes), {
+    seed,
+    numRuns: count,
+  })) {
+    const one = client(socket);
+    one.socket.end(text);
+    await until(
+      () => one.isClosed(),
+      () => `no end after ${JSON.stringify(text)}`,
+    );
+    one.socket.destroy();
+  }
+  expect((await vmm.api('PUT', 'vm.delete')).status).toBe(204);
+  expect((await vmm.api('GET', 'vmm.ping')).status).toBe(200);
+  await settles(() => expect(openDescriptors(vmm.pid)).toBeLessThanOrEqual(before));
   await quit(vmm);
 });
 

@@ -45,9 +45,8 @@ export const parseKinds: Readonly<Record<ParseFault, Kind>> = {
   busy: { status: 429, code: 'ERR_TSVMM_BUSY', title: 'Too many requests at once' },
 };
 
-/** Status by an error's code. A code that is not here is of what the request names and cannot be used: 422. */
+/** Status by an error's code. Any other is of a request that is well-formed, and asks for what cannot be: 422. */
 export const vmmStatuses: Readonly<Record<string, number>> = {
-  ERR_TSVMM_CONFIG: 400,
   ERR_TSVMM_MISSING: 404,
   ERR_TSVMM_STATE: 409,
   ERR_TSVMM_DUPLICATE_ID: 409,
@@ -66,7 +65,7 @@ export const vmmStatuses: Readonly<Record<string, number>> = {
   ENOSPC: 500,
   ETIMEDOUT: 500,
 };
-const UNUSABLE = 422;
+const UNPROCESSABLE = 422;
 
 const tooManyConnections: Kind = {
   status: 503,
@@ -101,7 +100,7 @@ export const strictErrors: ErrorStyle = {
 function answerVmmError(error: unknown): Answer {
   const [title = '', ...causes] = errorChain(error);
   const code = error instanceof VmmError ? error.code : 'ERR_TSVMM_INTERNAL';
-  const status = isFaultOfOurs(error) ? 500 : (vmmStatuses[code] ?? UNUSABLE);
+  const status = isFaultOfOurs(error) ? 500 : (vmmStatuses[code] ?? UNPROCESSABLE);
   return problemAnswer({ status, code, title }, causes.join(': '));
 }
 

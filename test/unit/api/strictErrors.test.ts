@@ -171,7 +171,7 @@ const refusals: readonly (readonly [status: number, code: string, error: unknown
   [409, 'ERR_TSVMM_STATE', failed(thrown(() => nextState('pause', 'paused')))],
   [409, 'ERR_TSVMM_STATE', failed(thrown(() => nextState('counters', 'created')))],
   [409, 'ERR_TSVMM_DUPLICATE_ID', failed(new ConfigError('duplicate', 'Identifier d is not unique'))],
-  [400, 'ERR_TSVMM_CONFIG', failed(new ConfigError('invalid', 'no'))],
+  [422, 'ERR_TSVMM_CONFIG', failed(new ConfigError('invalid', 'no'))],
   [501, 'ERR_TSVMM_UNSUPPORTED', failed(new ConfigError('unsupported', 'no'))],
   [501, 'ERR_TSVMM_UNSUPPORTED', failed(notSupportedYet('That'))],
   [422, 'ENOENT', failed(host('ENOENT'))],
