@@ -314,3 +314,11 @@ test('events and log go where they are told to', async () => {
   expect(names).toContain('virtio-device failed');
   expect(names.slice(-3)).toEqual(['vm shutdown', 'vm deleted', 'vmm shutdown']);
 });
+
+test('the log says why a VM could not start', async () => {
+  const log = path.join(temporaryFolder(), 'log');
+  const vmm = new Tsvmm(['--kernel', '/no/such/kernel', '--log-file', log]);
+  expect(await vmm.exit()).toEqual({ code: 1, signal: null });
+  expect(vmm.stderr).toMatch(/^tsvmm: .*Cannot open kernel file \/no\/such\/kernel/);
+  expect(fs.readFileSync(log, 'utf8')).toMatch(/ error: .*Cannot open kernel file \/no\/such\/kernel/);
+});
