@@ -25,6 +25,7 @@ const subcommands: Readonly<Record<string, Subcommand>> = {
   logs: vmCommand('logs'),
   inspect: vmCommand('inspect'),
   stats: vmCommand('stats'),
+  top: vmCommand('top'),
   events: vmCommand('events'),
 };
 

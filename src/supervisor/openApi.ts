@@ -42,6 +42,17 @@ const answers: Readonly<Record<string, Json>> = {
     memory_bytes: { ...integer, description: "Memory of its process in use, the guest's included" },
     counters: { type: 'object', description: 'By device and name' },
   }),
+  AllStats: {
+    type: 'array',
+    items: objectSchema({
+      name: text,
+      state: text,
+      pid: integer,
+      uptime_seconds: integer,
+      cpu_seconds: { type: 'number' },
+      memory_bytes: integer,
+    }),
+  },
   OpenApiDocument: { type: 'object', description: 'OpenAPI 3.0' },
   Error: { ...objectSchema({ error: text }), required: ['error'] },
 };

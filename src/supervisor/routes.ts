@@ -7,7 +7,7 @@ import { packageVersion } from '../vmm/version.ts';
 import { vmDefinition, vmRedefinition } from './definition.ts';
 import { forwardToVm } from './forward.ts';
 import { metricsText } from './metrics.ts';
-import { vmStats } from './stats.ts';
+import { allStats, vmStats } from './stats.ts';
 import { streamEvents, streamLog } from './streams.ts';
 import type { Supervisor } from './supervisor.ts';
 
@@ -23,6 +23,7 @@ export type AnswerKind =
   | 'Vm'
   | 'Vms'
   | 'Stats'
+  | 'AllStats'
   | 'OpenApiDocument'
   | 'text/plain'
   | 'text/event-stream';
@@ -191,6 +192,14 @@ export const routes: readonly Route[] = [
     id: 'vmStats',
     answer: 'Stats',
     handle: async ({ supervisor, parameters }) => ({ json: await vmStats(vmOf(supervisor, parameters)) }),
+  },
+  {
+    method: 'GET',
+    path: '/v1/stats',
+    help: 'Processor time and memory of the processes of all VMs that run',
+    id: 'allStats',
+    answer: 'AllStats',
+    handle: ({ supervisor }) => ({ json: allStats(supervisor) }),
   },
   {
     method: '*',

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { readStat } from './processStat.ts';
 import type { SupervisedVm } from './supervisedVm.ts';
+import type { Supervisor } from './supervisor.ts';
 import { callVmApi } from './vmApi.ts';
 
 export interface ProcessUse {
@@ -15,6 +16,14 @@ export interface VmStats extends Partial<ProcessUse> {
   readonly state: string;
   /** By device and name; absent where the VM does not answer. */
   readonly counters?: unknown;
+}
+
+/** Of one among all VMs that run. */
+export interface NamedStats extends ProcessUse {
+  readonly name: string;
+  readonly state: string;
+  readonly pid: number;
+  readonly uptime_seconds: number;
 }
 
 /** How long the VM's process may take. */
@@ -42,4 +51,13 @@ export function processUse(pid: number): ProcessUse | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** What the processes of all VMs use that have one. */
+export function allStats(supervisor: Supervisor): NamedStats[] {
+  return supervisor.list().flatMap(({ name, state, paused, pid, uptime_seconds = 0 }) => {
+    const use = pid === undefined ? undefined : processUse(pid);
+    if (pid === undefined || use === undefined) return [];
+    return [{ name, state: paused ? 'paused' : state, pid, uptime_seconds, ...use }];
+  });
 }

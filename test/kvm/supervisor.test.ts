@@ -18,6 +18,17 @@ test.each(RUNTIMES)('a VM from its definition to its end, by hand (%s)', async (
     /^NAME +STATE +UP +VCPUS +MEMORY +PID +KERNEL\none +running +\d+s +1 +128 MiB +\d+ +\//,
   );
   expect(await daemon.tsvmm('stats', 'one')).toMatch(/one +running +\d+\.\d\d s +\d+/);
+  const looks = await daemon.tsvmm('top', '--interval', '0.2', '--count', '2', '--json');
+  expect(
+    looks
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line)),
+  ).toEqual([
+    [expect.not.objectContaining({ cpus: expect.anything() })],
+    [expect.objectContaining({ name: 'one', state: 'running', cpus: expect.any(Number) })],
+  ]);
+  expect(await daemon.tsvmm('top', '--count', '1')).toMatch(/^1 VMs use .*\nNAME .*CPU.*\none +running /);
   expect(JSON.parse(await daemon.tsvmm('inspect', 'one'))).toMatchObject({
     state: 'running',
     info: { state: 'Running' },

@@ -4,7 +4,7 @@ import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
 import type { VmConfig } from '../../config/vmConfig.ts';
 import type { SupervisorEvent } from '../../supervisor/eventHistory.ts';
 import { supervisorPlaces } from '../../supervisor/places.ts';
-import type { VmStats } from '../../supervisor/stats.ts';
+import type { NamedStats, VmStats } from '../../supervisor/stats.ts';
 import type { VmDescription } from '../../supervisor/supervisedVm.ts';
 import { parseArguments, type RunOptions } from '../arguments.ts';
 import { writeOut } from '../standardOutput.ts';
@@ -144,6 +144,22 @@ export const vmCommands: Readonly<Record<string, VmCommand>> = {
     options: { json: flag },
     names: 'many',
     run: stats,
+  },
+  top: {
+    usage: '[--interval SECONDS] [--count N] [--json]',
+    help: 'Show what the processes of VMs use, as it changes: the busiest first; q ends it.\n  -i, --interval SECONDS  between looks (1)\n  --count N               end after so many\n  --json                  one line for each look',
+    options: { interval: { ...text, short: 'i' }, count: text, json: flag },
+    names: 'none',
+    run: async ({ client, values }) => {
+      const { showTop } = await import('./top.ts');
+      const interval = Number(values.interval ?? 1);
+      if (!(interval >= 0.1 && interval <= 3600)) {
+        throw new UsageError(`--interval ${values.interval} is not from 0.1 to 3600 seconds`);
+      }
+      const count = wholeNumber('--count', values.count) ?? Number.POSITIVE_INFINITY;
+      const look = () => client.call<NamedStats[]>('GET', '/v1/stats');
+      return showTop(look, { interval, count, json: values.json === true });
+    },
   },
   events: {
     usage: '[--json]',
@@ -325,7 +341,7 @@ async function list({ client, values }: Call): Promise<number> {
   const chosen = all.filter((vm) => {
     if (key === 'state') return vm.state === value;
     if (key === 'name') return vm.name.includes(value as string);
-    return values.all === true || !['stopped', 'failed'].includes(vm.state);
+    return values.all === true || !['stopped', 'failed', 'broken'].includes(vm.state);
   });
   if (values.json) return print(JSON.stringify(chosen, undefined, 2));
   if (values.quiet) return print(chosen.map((vm) => vm.name).join('\n'));

@@ -4,8 +4,8 @@ import { writeJson } from '../../../api/rest/jsonWriter.ts';
 import { printable } from '../../../vmm/printable.ts';
 import { parseInteger } from '../../optionString.ts';
 import { writeOut } from '../../standardOutput.ts';
-import { FlowOutput } from '../../terminal/flowOutput.ts';
-import { canDraw, outputSize, RawTerminal } from '../../terminal/rawTerminal.ts';
+import { LiveScreen } from '../../terminal/liveScreen.ts';
+import { canDraw } from '../../terminal/rawTerminal.ts';
 import { UsageError } from '../../usageError.ts';
 import { formatTable, humanBytes } from '../../vms/table.ts';
 import { ApiConnection } from '../apiConnection.ts';
@@ -19,18 +19,6 @@ import { rateText, viewLines } from './view.ts';
 const ANSWER_MS = 10_000;
 const MIN_INTERVAL = 0.1;
 const MAX_INTERVAL = 3600;
-
-const STDOUT = 1;
-/** The other screen, without a cursor; and back (xterm's control sequences, DECSET 1049 and 25). */
-const ENTER = '\x1b[?1049h\x1b[?25l';
-const LEAVE = '\x1b[?25h\x1b[?1049l';
-const HOME = '\x1b[H';
-const END_OF_LINE = '\x1b[K\r\n';
-const CLEAR_BELOW = '\x1b[J';
-
-const CTRL_C = 0x03;
-const CTRL_Z = 0x1a;
-const QUIT = [CTRL_C, 'q'.charCodeAt(0), 'Q'.charCodeAt(0)];
 
 /** What one look has found. */
 interface Look {
@@ -156,46 +144,25 @@ const never = new Promise<void>(() => {});
 
 /** The whole terminal, drawn anew for each look. */
 class Screen implements Display {
-  readonly left: Promise<void>;
-  #leave: () => void = () => {};
-  readonly #terminal: RawTerminal;
-  readonly #output = new FlowOutput(STDOUT, () => {});
   readonly #levels = levelsOf(process.env);
   #last: Look | undefined;
+  readonly #screen = new LiveScreen((size) => {
+    if (this.#last === undefined) return [];
+    const { title, rows } = this.#last;
+    return viewLines({ title: `${title}; q ends`, rows }, { ...size, levels: this.#levels });
+  });
 
-  constructor() {
-    this.left = new Promise((resolve) => {
-      this.#leave = resolve;
-    });
-    this.#terminal = new RawTerminal({
-      keys: (bytes) => this.#keys(bytes),
-      redraw: () => this.#last && this.show(this.#last),
-      enter: ENTER,
-      leave: LEAVE,
-    });
+  get left(): Promise<void> {
+    return this.#screen.left;
   }
 
   show(look: Look): void {
     this.#last = look;
-    // A terminal that is slow gets the next one.
-    if (this.#output.waiting) return;
-    const lines = viewLines(
-      { title: `${look.title}; q ends`, rows: look.rows },
-      { ...outputSize(), levels: this.#levels },
-    );
-    // No line end behind the last: the screen would move.
-    const text = `${HOME}${lines.join(END_OF_LINE)}\x1b[K${CLEAR_BELOW}`;
-    this.#output.write(new TextEncoder().encode(text));
+    this.#screen.draw();
   }
 
   close(): void {
-    this.#output.close();
-    this.#terminal.close();
-  }
-
-  #keys(bytes: Uint8Array): void {
-    if (bytes.some((byte) => QUIT.includes(byte))) this.#leave();
-    else if (bytes.includes(CTRL_Z)) process.kill(process.pid, 'SIGTSTP');
+    this.#screen.close();
   }
 }
 
