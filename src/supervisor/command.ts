@@ -121,6 +121,7 @@ async function runSupervisor(
   const { serveLibvirt } = await import('../api/libvirt/server.ts');
   const libvirt = await serveLibvirt(supervisor, {
     folder: dirname(places.apiSocket),
+    ...(places.libvirtFolder !== undefined && { linkFolder: places.libvirtFolder }),
     sockets: service.sockets,
     tls: tls && { ...tls, folder: tls.folder ?? `${places.root}/pki` },
     warn: say,

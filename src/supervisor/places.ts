@@ -12,6 +12,8 @@ export interface Places {
   readonly apiSocket: string;
   /** For the processes of VMs, which report here. Its lock makes a supervisor the only one of the folder. */
   readonly childSocket: string;
+  /** Where libvirt's clients look for a daemon's sockets, unless they are told where they are; absent where everything is in one folder. */
+  readonly libvirtFolder?: string;
 }
 
 /** Where the folders of VMs are, by name. @param root of the supervisor */
@@ -29,10 +31,13 @@ export const VM_API_SOCKET = 'api.sock';
 export function supervisorPlaces(dir: string | undefined, environment: NodeJS.ProcessEnv): Places {
   const folder = dir ?? environment.TSVMM_DIR;
   if (folder) return below(resolve(folder), resolve(folder));
-  if (process.getuid?.() === 0) return below('/var/lib/tsvmm', '/run/tsvmm');
+  if (process.getuid?.() === 0)
+    return { ...below('/var/lib/tsvmm', '/run/tsvmm'), libvirtFolder: '/run/libvirt' };
   const home = environment.HOME ?? homedir();
   const state = `${environment.XDG_STATE_HOME ?? `${home}/.local/state`}/tsvmm`;
-  return below(state, environment.XDG_RUNTIME_DIR ? `${environment.XDG_RUNTIME_DIR}/tsvmm` : state);
+  const runtime = environment.XDG_RUNTIME_DIR;
+  if (!runtime) return below(state, state);
+  return { ...below(state, `${runtime}/tsvmm`), libvirtFolder: `${runtime}/libvirt` };
 }
 
 function below(root: string, runtime: string): Places {

@@ -1,7 +1,9 @@
 /** libvirt's remote protocol: a UNIX socket to manage domains, one that may only look, and a port for TLS. */
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, readlinkSync, rmSync, symlinkSync, unlinkSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
 import type { Supervisor } from '../../supervisor/supervisor.ts';
+import { describeError } from '../../vmm/errors.ts';
 import { Connection } from './connection.ts';
 import { Domains } from './domains.ts';
 import type { TlsOptions } from './tls.ts';
@@ -10,6 +12,8 @@ import type { TlsOptions } from './tls.ts';
 export const SOCKET_NAME = 'virttsvmmd-sock';
 const READ_ONLY_SUFFIX = '-ro';
 const PRIVATE = 0o600;
+/** Of a folder in which other daemons have their sockets. */
+const EVERYBODYS = 0o755;
 const MAX_CONNECTIONS = 1_024;
 
 export interface LibvirtServer {
@@ -20,6 +24,8 @@ export interface LibvirtServer {
 export interface LibvirtOptions {
   /** Of both sockets, which the caller's lock makes its own. */
   readonly folder: string;
+  /** Where clients look who are not told of it: it gets links to both. */
+  readonly linkFolder?: string;
   /** Those that listen already, by name: they are used instead, and stay. */
   readonly sockets: ReadonlyMap<string, number>;
   readonly tls: TlsOptions | undefined;
@@ -34,7 +40,7 @@ interface Closable {
 /** @throws Error if a socket cannot be listened on, or the certificates cannot be used */
 export async function serveLibvirt(
   supervisor: Supervisor,
-  { folder, sockets, tls, warn }: LibvirtOptions,
+  { folder, linkFolder, sockets, tls, warn }: LibvirtOptions,
 ): Promise<LibvirtServer> {
   const domains = new Domains(supervisor);
   const consoleOwners = new Map<string, () => void>();
@@ -56,6 +62,8 @@ export async function serveLibvirt(
       const listener =
         fd === undefined ? listenAt(`${folder}/${name}`, accept(readOnly)) : listenOn(fd, accept(readOnly));
       listening.push(await listener);
+      if (linkFolder !== undefined)
+        listening.push(linkTo(`${folder}/${name}`, `${linkFolder}/${name}`, warn));
     }
     if (tls) listening.push(await listenWithTls(tls, accept(false), warn));
   } catch (error) {
@@ -82,6 +90,25 @@ async function listenOn(fd: number, accept: (socket: Socket) => void): Promise<C
   const server = createServer({ allowHalfOpen: false }, accept);
   await listen(server, { fd });
   return { close: () => server.close() };
+}
+
+/** Clients that are told where the socket is do without it: what is in the way stays. */
+function linkTo(path: string, link: string, warn: (message: string) => void): Closable {
+  const isLink = () => lstatSync(link, { throwIfNoEntry: false })?.isSymbolicLink() === true;
+  try {
+    const made = mkdirSync(dirname(link), { recursive: true });
+    // The process's umask is for what is its own.
+    if (made !== undefined) chmodSync(dirname(link), EVERYBODYS);
+    if (isLink()) unlinkSync(link);
+    symlinkSync(path, link);
+  } catch (error) {
+    warn(`libvirt's clients do not find it by ${link}: ${describeError(error)}`);
+  }
+  return {
+    close: () => {
+      if (isLink() && readlinkSync(link) === path) rmSync(link, { force: true });
+    },
+  };
 }
 
 async function listenWithTls(

@@ -14,7 +14,7 @@ import {
   VERSION,
 } from '../../../../src/api/libvirt/frames.ts';
 import { errorBody } from '../../../../src/api/libvirt/libvirtError.ts';
-import { SOCKET_NAME, serveLibvirt } from '../../../../src/api/libvirt/server.ts';
+import { type LibvirtOptions, SOCKET_NAME, serveLibvirt } from '../../../../src/api/libvirt/server.ts';
 import { XdrReader } from '../../../../src/api/libvirt/xdr.ts';
 import { supervisorPlaces } from '../../../../src/supervisor/places.ts';
 import { Supervisor } from '../../../../src/supervisor/supervisor.ts';
@@ -22,24 +22,23 @@ import { Supervisor } from '../../../../src/supervisor/supervisor.ts';
 export interface Served {
   readonly supervisor: Supervisor;
   readonly socketPath: string;
+  close(): void;
 }
 
-/** Of a supervisor without any process. */
-export async function serve(): Promise<Served> {
+/** Of a supervisor without any process. @param more than it has anyway */
+export async function serve(more: Partial<LibvirtOptions> = {}): Promise<Served> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-libvirt-'));
   const places = supervisorPlaces(folder, {});
   const supervisor = new Supervisor({ places, launcher: '/bin/false', poolSize: 0, warn: () => {} });
   const server = await serveLibvirt(supervisor, {
-    folder,
-    sockets: new Map(),
-    tls: undefined,
-    warn: () => {},
+    ...{ folder, sockets: new Map(), tls: undefined, warn: () => {} },
+    ...more,
   });
   onTestFinished(() => {
     server.close();
     fs.rmSync(folder, { recursive: true, force: true });
   });
-  return { supervisor, socketPath: path.join(folder, SOCKET_NAME) };
+  return { supervisor, socketPath: path.join(folder, SOCKET_NAME), close: () => server.close() };
 }
 
 export function callFrame(

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { type Frame, MessageType, Program, Status } from '../../../../src/api/libvirt/frames.ts';
 import { procedures } from '../../../../src/api/libvirt/procedures/index.ts';
+import { SOCKET_NAME } from '../../../../src/api/libvirt/server.ts';
 import { callFrame, errorOf, OPEN, RawClient, serve } from './rawClient.ts';
 
 /** The newest that any client knows of. */
@@ -238,4 +239,27 @@ test('a document that is deep, wide or has entities is refused, and nothing is d
   const answers = (await client.until(1 + documents.length)).slice(1);
   for (const answer of answers) expect(errorOf(answer)).toMatchObject({ code: 35, domain: 20 });
   expect(supervisor.list()).toEqual([]);
+});
+
+test("clients who are told no path find it by a link, which stands in nobody's way and goes with it", async () => {
+  const linkFolder = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-links-')), 'libvirt');
+  onTestFinished(() => fs.rmSync(path.dirname(linkFolder), { recursive: true }));
+  const first = await serve({ linkFolder });
+  const [link, readOnly] = [path.join(linkFolder, SOCKET_NAME), path.join(linkFolder, `${SOCKET_NAME}-ro`)];
+  const client = new RawClient(link);
+  client.send(OPEN);
+  await client.until(1);
+  expect(fs.readlinkSync(readOnly)).toBe(`${first.socketPath}-ro`);
+  // One that was left behind by a killed daemon is replaced; the first leaves what is not its own.
+  const second = await serve({ linkFolder });
+  expect(fs.readlinkSync(link)).toBe(second.socketPath);
+  first.close();
+  expect(fs.readlinkSync(link)).toBe(second.socketPath);
+  second.close();
+  expect(fs.readdirSync(linkFolder)).toEqual([]);
+  fs.writeFileSync(link, 'somebody else');
+  const warnings: string[] = [];
+  await serve({ linkFolder, warn: (message) => warnings.push(message) });
+  expect(warnings).toEqual([expect.stringMatching(/do not find it by .*virttsvmmd-sock: .*EEXIST/)]);
+  expect(fs.readFileSync(link, 'utf8')).toBe('somebody else');
 });
