@@ -394,8 +394,14 @@ export class Vmm {
   /** Takes all vCPUs out of the guest, until `debugResume`. @throws VmmError if there is no machine, or it does not stop */
   debugStop(): Promise<void> {
     return this.#enqueue(async () => {
-      await this.#busy(({ handle }) => this.#native.machineDebugStop(handle));
-      this.#setStopped(true);
+      let stopped = false;
+      try {
+        await this.#busy(({ handle }) => this.#native.machineDebugStop(handle));
+        stopped = true;
+      } finally {
+        // A machine that does not stop goes on, also where a vCPU had met a breakpoint.
+        this.#setStopped(stopped);
+      }
     });
   }
 
