@@ -90,6 +90,24 @@ TEST_F(UnixClientTest, SendsDescriptors) {
   EXPECT_EQ(code_of([&] { (void)send_descriptors(ours.get(), bytes, {123456}); }), "EBADF");
 }
 
+TEST_F(UnixClientTest, APeerWithTheLongestPathHasAnAddressLongerThanTheStructure) {
+  sockaddr_un own{};
+  own.sun_family = AF_UNIX;
+  std::memset(own.sun_path, 'x', sizeof own.sun_path);
+  const std::string folder = path("");
+  ASSERT_LT(folder.size() + kReaderName.size(), sizeof own.sun_path);
+  std::memcpy(own.sun_path, folder.data(), folder.size());
+  std::memcpy(&own.sun_path[folder.size()], kReaderName.data(), kReaderName.size());
+  const UniqueFd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::bind(client.get(), reinterpret_cast<const sockaddr*>(&own), sizeof own), 0);
+  const sockaddr_un address = unix_address(socket);
+  ASSERT_EQ(::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
+            0);
+  bool reader = false;
+  EXPECT_TRUE(accept(reader).valid());
+  EXPECT_TRUE(reader);
+}
+
 TEST(IsReader, GoesByTheNameOfThePeer) {
   const auto named = [](std::string_view name) {
     sockaddr_un address{};
