@@ -14,6 +14,8 @@ import { type DebuggedVmm, type Outcome, Session } from './session.ts';
 const MAX_QUEUE = 64;
 /** A debugger that refuses an answer so often will not take it. */
 const MAX_RESENDS = 10;
+/** How long a debugger may take to close its side after the end: until then nobody else is served. */
+const CLOSE_MS = 1_000;
 
 type GdbSockets = Sockets & Pick<NativeAddon, 'disownFile'>;
 
@@ -110,6 +112,7 @@ class Link implements StreamHandlers {
   #over = false;
   /** The session has come to its end in order. */
   #orderly = false;
+  #closing: NodeJS.Timeout | undefined;
 
   constructor(connection: StreamConnection, session: Session, onClosed: (left: Promise<void>) => void) {
     this.#connection = connection;
@@ -167,6 +170,7 @@ class Link implements StreamHandlers {
   }
 
   closed(): void {
+    clearTimeout(this.#closing);
     this.#over = true;
     const left = this.#orderly ? this.#last : this.#last.then(() => this.#session.vanish()).catch(() => {});
     this.#onClosed(left);
@@ -217,6 +221,8 @@ class Link implements StreamHandlers {
     if (this.#over) return;
     this.#over = true;
     this.#connection.end();
+    this.#closing = setTimeout(() => this.#connection.terminate(), CLOSE_MS);
+    this.#closing.unref();
   }
 
   #enqueue(work: () => Promise<void>): void {
