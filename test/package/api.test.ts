@@ -53,8 +53,8 @@ export const same: [
 test('has a reference, made of the comments', async () => {
   fs.rmSync(REFERENCE, { recursive: true, force: true });
   await apiReference();
-  const page = (name: string) => fs.readFileSync(path.join(REFERENCE, `classes/${name}.html`), 'utf8');
-  expect(page('index.VirtualMachine')).toContain('powerButton');
-  expect(page('libvirt.LibvirtConnection')).toContain('domainEvents');
+  const page = (name: string) => fs.readFileSync(path.join(REFERENCE, `${name}.html`), 'utf8');
+  expect(page('classes/index.VirtualMachine')).toContain('powerButton');
+  expect(page('interfaces/libvirt.LibvirtConnection')).toContain('domainEvents');
   expect(fs.existsSync(path.join(REFERENCE, 'index.html'))).toBe(true);
 });

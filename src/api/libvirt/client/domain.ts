@@ -534,7 +534,7 @@ export class LibvirtDomain {
   }
 
   /** What `console.log` shows. */
-  [inspect.custom](_depth: number, options: InspectOptions): string {
+  [Symbol.for('nodejs.util.inspect.custom')](_depth: number, options: InspectOptions): string {
     return `LibvirtDomain ${inspect(this.#dom, options)}`;
   }
 }
