@@ -65,6 +65,8 @@ test('breakpoints, registers, memory, steps and watchpoints of a stock kernel', 
   const addressOf = (name: string) =>
     `0x${new RegExp(`([0-9a-f]{16}) \\w ${name}\\r`).exec(vm.text)?.[1] ?? 'none'}`;
 
+  await vm.type('(while :; do cat /no/such/file 2>/dev/null; usleep 100000; done) & echo looping');
+  await vm.expect('looping\r\n');
   gdb.interrupt();
   await gdb.waitFor('SIGINT');
   expect(await state()).toBe('BreakPoint');
@@ -74,8 +76,7 @@ test('breakpoints, registers, memory, steps and watchpoints of a stock kernel', 
   const open = addressOf('do_sys_openat2');
   for (const kind of ['hbreak', 'break']) {
     gdb.say(`${kind} *${open}`);
-    await vm.type(`cat /no/such/${kind}`);
-    await untilItOpens(gdb, `/no/such/${kind}`);
+    await untilItOpens(gdb, '/no/such/file');
     expect(await gdb.print('/x $pc')).toBe(open);
     expect(await gdb.print('/x $cs')).toBe('0x10');
     expect(await gdb.print('/x $cr0 & 0x80000001')).toBe('0x80000001');
@@ -91,7 +92,6 @@ test('breakpoints, registers, memory, steps and watchpoints of a stock kernel', 
   await gdb.waitFor(/Hardware watchpoint \d+: [\s\S]*New value/);
   expect(BigInt(await gdb.print(`*(unsigned long*)${addressOf('jiffies')}`))).toBeGreaterThan(before);
   gdb.say('delete', 'detach');
-  await vm.expect('cat: can');
   await vm.type('poweroff -f');
   expect(await vm.exitCode()).toBe(0);
 });
