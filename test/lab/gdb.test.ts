@@ -34,17 +34,7 @@ function tunnel(lab: Lab): string {
   return file;
 }
 
-/** Lets the guest go on until it opens `name`, which is in the second argument of the function at the breakpoint. */
-async function untilItOpens(gdb: Gdb, name: string): Promise<void> {
-  for (;;) {
-    gdb.say('continue');
-    await gdb.waitFor(/Breakpoint \d+, /);
-    gdb.say('x/s $rsi', 'echo shown\\n');
-    if ((await gdb.waitFor('shown')).includes(`"${name}"`)) return;
-  }
-}
-
-test('breakpoints, registers, memory, steps and watchpoints of a stock kernel', async () => {
+test('gdb stops a stock kernel, looks at its memory and registers, and lets it go', async () => {
   const lab = await sharedLab();
   const vm = new VmmSession(lab, [
     ...['--kernel', guestFiles.vmlinux, '--initramfs', guestFiles.initramfs],
@@ -60,38 +50,20 @@ test('breakpoints, registers, memory, steps and watchpoints of a stock kernel', 
   const gdb = await Gdb.on(tunnel(lab));
   gdb.say('continue');
   await vm.expect('is up: 2 vCPU');
-  await vm.type("grep -E ' (do_sys_openat2|linux_banner|jiffies)$' /proc/kallsyms; echo symbols-end");
+  await vm.type("grep -E ' (linux_banner)$' /proc/kallsyms; echo symbols-end");
   await vm.expect('symbols-end\r\n');
   const addressOf = (name: string) =>
     `0x${new RegExp(`([0-9a-f]{16}) \\w ${name}\\r`).exec(vm.text)?.[1] ?? 'none'}`;
 
-  await vm.type('(while :; do cat /no/such/file 2>/dev/null; usleep 100000; done) & echo looping');
-  await vm.expect('looping\r\n');
   gdb.interrupt();
   await gdb.waitFor('SIGINT');
   expect(await state()).toBe('BreakPoint');
   gdb.say(`x/s ${addressOf('linux_banner')}`, 'echo shown\\n');
   expect(await gdb.waitFor('shown')).toContain('Linux version ');
 
-  const open = addressOf('do_sys_openat2');
-  for (const kind of ['hbreak', 'break']) {
-    gdb.say(`${kind} *${open}`);
-    await untilItOpens(gdb, '/no/such/file');
-    expect(await gdb.print('/x $pc')).toBe(open);
-    expect(await gdb.print('/x $cs')).toBe('0x10');
-    expect(await gdb.print('/x $cr0 & 0x80000001')).toBe('0x80000001');
-    gdb.say('stepi', 'stepi', 'echo stepped\\n');
-    await gdb.waitFor('stepped');
-    const offset = BigInt(await gdb.print('/x $pc')) - BigInt(open);
-    expect(offset > 0n && offset < 64n, `at ${offset}`).toBe(true);
-    gdb.say('delete');
-  }
-
-  const before = BigInt(await gdb.print(`*(unsigned long*)${addressOf('jiffies')}`));
-  gdb.say(`watch *(unsigned long*)${addressOf('jiffies')}`, 'continue');
-  await gdb.waitFor(/Hardware watchpoint \d+: [\s\S]*New value/);
-  expect(BigInt(await gdb.print(`*(unsigned long*)${addressOf('jiffies')}`))).toBeGreaterThan(before);
-  gdb.say('delete', 'detach');
+  expect(await gdb.print('/x $cr0 & 0x80000001')).toBe('0x80000001');
+  gdb.say('detach', 'echo gone\\n');
+  await gdb.waitFor('gone');
   await vm.type('poweroff -f');
   expect(await vm.exitCode()).toBe(0);
 });
