@@ -50,7 +50,7 @@ test('gdb stops a stock kernel, looks at its memory and registers, and lets it g
   const gdb = await Gdb.on(tunnel(lab));
   gdb.say('continue');
   await vm.expect('is up: 2 vCPU');
-  await vm.type("grep -E ' (linux_banner)$' /proc/kallsyms; echo symbols-end");
+  await vm.type("grep -E ' (linux_banner)$' /proc/kallsyms; echo symbols-''end");
   await vm.expect('symbols-end\r\n');
   const addressOf = (name: string) =>
     `0x${new RegExp(`([0-9a-f]{16}) \\w ${name}\\r`).exec(vm.text)?.[1] ?? 'none'}`;
