@@ -5,6 +5,9 @@ import type { NativeAddon } from '../native.ts';
 const FIRST_FD = 3;
 /** Of a millisecond. */
 const MICROSECONDS = 1_000;
+/** A manager that hears of many services at once has no room for a while, and waits for READY, which is told once. */
+const READY_TRIES = 100;
+const READY_RETRY_MS = 50;
 
 /** Variables that are about this process, and must not reach those that it starts. */
 const OWN = ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES', 'NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC'];
@@ -28,24 +31,28 @@ export function serviceManager(
   const watched = WATCHDOG_PID === undefined || WATCHDOG_PID === String(process.pid);
   const watchdogMs = watched ? Number(WATCHDOG_USEC ?? 0) / MICROSECONDS : 0;
   for (const name of OWN) delete environment[name];
-  const tell = (state: string) => {
+  let again: ReturnType<typeof setTimeout> | undefined;
+  const tell = (state: string, tries = 1) => {
     if (!address) return;
     try {
       native.sendDatagram(address, new TextEncoder().encode(state));
     } catch (error) {
-      warn(`The service manager cannot be told: ${(error as Error).message}`);
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (code === 'EAGAIN' && tries > 1) again = setTimeout(() => tell(state, tries - 1), READY_RETRY_MS);
+      else warn(`The service manager cannot be told: ${message}`);
     }
   };
   let watchdog: ReturnType<typeof setInterval> | undefined;
   return {
     sockets,
     ready: () => {
-      tell('READY=1\n');
+      tell('READY=1\n', READY_TRIES);
       // Twice in its time, as is recommended.
       if (watchdogMs > 0) watchdog = setInterval(() => tell('WATCHDOG=1\n'), watchdogMs / 2);
     },
     stopping: () => {
       clearInterval(watchdog);
+      clearTimeout(again);
       tell('STOPPING=1\n');
     },
   };

@@ -62,3 +62,38 @@ test('a manager that cannot be told is warned of, and stops nothing', () => {
   service.ready();
   expect(warnings).toEqual(['The service manager cannot be told: ECONNREFUSED']);
 });
+
+test.each([
+  { full: 3, told: ['READY=1\n'], warnings: [] },
+  { full: 1000, told: [], warnings: ['The service manager cannot be told: no room'] },
+])(
+  'a manager that has no room $full times is told of the beginning again, for 5 s',
+  ({ full, ...expected }) => {
+    vi.useFakeTimers();
+    const told: string[] = [];
+    const warnings: string[] = [];
+    let tries = 0;
+    const native = {
+      sendDatagram: (_address: string, bytes: Uint8Array) => {
+        if (tries++ < full) throw Object.assign(new Error('no room'), { code: 'EAGAIN' });
+        told.push(new TextDecoder().decode(bytes));
+      },
+    };
+    serviceManager(native, { NOTIFY_SOCKET: '/n' }, (message) => void warnings.push(message)).ready();
+    expect(warnings).toEqual([]);
+    vi.advanceTimersByTime(5_000);
+    expect({ told, warnings }).toEqual(expected);
+    vi.useRealTimers();
+  },
+);
+
+test('a manager that was told of the end is not told of the beginning any more', () => {
+  vi.useFakeTimers();
+  const failure = Object.assign(new Error('no room'), { code: 'EAGAIN' });
+  const { service, warnings } = managed({ NOTIFY_SOCKET: '/n' }, failure);
+  service.ready();
+  service.stopping();
+  vi.advanceTimersByTime(60_000);
+  expect(warnings).toEqual(['The service manager cannot be told: no room']);
+  vi.useRealTimers();
+});
