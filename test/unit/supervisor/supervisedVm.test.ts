@@ -217,3 +217,33 @@ test("a process id that another VM's process has now is not taken for this one's
   expect(vm.state).toBe('stopped');
   expect(vm.pid).toBeUndefined();
 });
+
+/** Answers as processes of the release before did: nothing of pauses, or of how long the VM has been up. */
+const EARLIER_PROCESS = `
+  require('node:net').createServer((socket) => {
+    process.once('SIGUSR2', () => {
+      socket.write('{"exit":{"reason":"power-off","code":0}}\\n');
+      socket.end(() => process.exit(0));
+    });
+    socket.write('{"ok":true,"state":"running"}\\n');
+  }).listen('vmhost.sock', () => require('node:fs').writeFileSync('vmhost.pid', String(process.pid)));
+`;
+
+test('a process of the release before is found, watched, and its end heard of', async () => {
+  const { vm, events } = fake();
+  const words = ['-e', EARLIER_PROCESS, 'vmhost'];
+  const earlier = spawn(process.execPath, words, { cwd: vm.folder, stdio: 'ignore' });
+  onTestFinished(() => void earlier.kill('SIGKILL'));
+  await vi.waitFor(() => expect(fs.existsSync(`${vm.folder}/vmhost.pid`)).toBe(true), { timeout: 30_000 });
+  await vm.adopt();
+  expect(vm.describe()).toMatchObject({
+    state: 'running',
+    pid: earlier.pid,
+    uptime_seconds: expect.any(Number),
+  });
+  expect(vm.paused).toBe(false);
+  earlier.kill('SIGUSR2');
+  await vi.waitFor(() => expect(vm.alive).toBe(false), { timeout: 30_000 });
+  expect(vm.describe()).toMatchObject({ state: 'stopped', last_exit: { reason: 'power-off', code: 0 } });
+  expect(events.slice(-1)).toEqual(['stopped power-off']);
+});
