@@ -234,7 +234,8 @@ test('a process of the release before is found, watched, and its end heard of', 
   const words = ['-e', EARLIER_PROCESS, 'vmhost'];
   const earlier = spawn(process.execPath, words, { cwd: vm.folder, stdio: 'ignore' });
   onTestFinished(() => void earlier.kill('SIGKILL'));
-  await vi.waitFor(() => expect(fs.existsSync(`${vm.folder}/vmhost.pid`)).toBe(true), { timeout: 30_000 });
+  const named = () => fs.readFileSync(`${vm.folder}/vmhost.pid`, 'utf8');
+  await vi.waitFor(() => expect(named()).toBe(String(earlier.pid)), { timeout: 30_000 });
   await vm.adopt();
   expect(vm.describe()).toMatchObject({
     state: 'running',
