@@ -80,7 +80,6 @@ const DEBIAN_PACKAGES = [
     why: "a certificate authority for libvirt's clients",
     group: 'test',
   },
-  { package: 'openssh-server', probe: 'sshd', why: "libvirt's clients come by SSH", group: 'test' },
   {
     package: 'netcat-openbsd',
     probe: 'nc',

@@ -10,6 +10,8 @@ import { temporaryFolder, until } from './support.ts';
 export interface SshHost {
   /** `user@address:port`. */
   readonly authority: string;
+  /** The file of that user's key. */
+  readonly key: string;
   /** Parameters of a URI by which a client comes in. */
   readonly parameters: string;
 }
@@ -43,6 +45,7 @@ export async function sshd(): Promise<SshHost> {
   );
   return {
     authority: `${os.userInfo().username}@127.0.0.1:${port}`,
+    key: file('client'),
     parameters: `keyfile=${file('client')}&known_hosts=${file('known')}&known_hosts_verify=auto&no_tty=1`,
   };
 }
