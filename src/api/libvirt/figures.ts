@@ -5,12 +5,17 @@ import type { VmConfigInput } from '../../config/vmConfig.ts';
 export const KIB = 1024;
 
 export function maxMemoryKib({ memory }: VmConfigInput): bigint {
-  return BigInt((memory?.size ?? DEFAULT_MEMORY_SIZE) / KIB);
+  return kibOf(memory?.size ?? DEFAULT_MEMORY_SIZE);
 }
 
 /** What the balloon leaves to the guest. */
 export function currentMemoryKib(config: VmConfigInput): bigint {
-  return maxMemoryKib(config) - BigInt((config.balloon?.size ?? 0) / KIB);
+  return maxMemoryKib(config) - kibOf(config.balloon?.size ?? 0);
+}
+
+/** A balloon may have any number of bytes. */
+function kibOf(bytes: number): bigint {
+  return BigInt(Math.floor(bytes / KIB));
 }
 
 export function vcpusOf({ cpus }: VmConfigInput): number {
