@@ -42,7 +42,7 @@ export class RememberedAnswers {
   add(bytes: Uint8Array, request: HttpRequest, answer: Answer): void {
     const isKnown = this.#requests.some((one) => Buffer.compare(one.bytes, bytes) === 0);
     if (!isKnown) this.#requests.push({ bytes, request });
-    if (this.#requests.length > MAX_REQUESTS) this.#requests.shift();
+    if (this.#requests.length > MAX_REQUESTS) this.#forgetOldest();
     this.#give(bytes, answer);
   }
 
@@ -56,6 +56,12 @@ export class RememberedAnswers {
       if (answer?.lasting) this.#give(bytes, answer);
       else this.#streams.streamForget(this.#server, bytes);
     }
+  }
+
+  /** The core may have room for it still, and would give its answer for ever. */
+  #forgetOldest(): void {
+    const oldest = this.#requests.shift();
+    if (oldest) this.#streams.streamForget(this.#server, oldest.bytes);
   }
 
   #give(bytes: Uint8Array, answer: Answer): void {
