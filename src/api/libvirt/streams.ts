@@ -46,8 +46,14 @@ export class Streams {
     this.#owners = owners;
   }
 
-  /** Joins a guest's port to the call of that serial. @throws LibvirtError if another stream has it, unless `force` */
+  /**
+   * Joins a guest's port to the call of that serial.
+   * @throws LibvirtError if another stream has the serial, or has the port, unless `force`
+   */
   attach(procedure: number, serial: number, port: GuestPort, force: boolean): void {
+    if (this.#open.get(serial)?.ended === false) {
+      throw new LibvirtError(Code.rpc, Domain.streams, `the serial ${serial} has a stream already`);
+    }
     const takeAway = this.#owners.get(port.path);
     if (takeAway && !force) {
       const message = 'operation failed: Active console session exists for this domain';
