@@ -60,6 +60,8 @@ export class Connection {
   #turn: ReturnType<typeof setImmediate> | undefined;
   /** What is sent in a turn leaves at its end, together. */
   #together: Uint8Array[] | undefined;
+  /** Bytes of that. */
+  #togetherSize = 0;
   #keepalive: ReturnType<typeof setInterval> | undefined;
   readonly #opening: ReturnType<typeof setTimeout>;
   #silentFor = 0;
@@ -138,6 +140,7 @@ export class Connection {
     }
     const sent = this.#together;
     this.#together = undefined;
+    this.#togetherSize = 0;
     if (sent.length > 0) this.#write(sent.length === 1 ? (sent[0] as Uint8Array) : Buffer.concat(sent));
     if (this.#mayStart()) {
       this.#turn = setImmediate(() => {
@@ -152,7 +155,8 @@ export class Connection {
   #mayStart(): boolean {
     const { destroyed, writableLength } = this.#socket;
     const waiting = this.#waiting.length > this.#begun;
-    return waiting && this.#running < MAX_CALLS && !destroyed && writableLength < CONGESTED;
+    const unread = writableLength + this.#togetherSize;
+    return waiting && this.#running < MAX_CALLS && !destroyed && unread < CONGESTED;
   }
 
   #answer(frame: Frame): void {
@@ -214,6 +218,7 @@ export class Connection {
   #write(message: Uint8Array): boolean {
     if (this.#together) {
       this.#together.push(message);
+      this.#togetherSize += message.length;
       return true;
     }
     if (this.#socket.writableLength > MAX_UNREAD) this.#socket.destroy();

@@ -10,6 +10,7 @@ import { Affect, checkFlags, impactOf } from '../impact.ts';
 import { processStat, vcpuThreads } from '../processFigures.ts';
 import type { Session } from '../session.ts';
 import { Remote } from '../signatures/index.ts';
+import { MAX_CPU_MAPS } from '../signatures/resources.ts';
 import type { Dom, Parameter } from '../types.ts';
 import { vmOf } from './lifecycle.ts';
 import { type Procedure, procedure } from './procedure.ts';
@@ -62,9 +63,12 @@ function liveAffinity(session: Session, vm: SupervisedVm): number[][] {
   );
 }
 
+/** @throws LibvirtError if they are more than an answer may have */
 function maps(affinity: readonly number[][], count: number, length: number): Uint8Array {
   const some = affinity.slice(0, Math.max(count, 0));
-  const all = new Uint8Array(some.length * Math.max(length, 0));
+  const size = some.length * Math.max(length, 0);
+  if (size > MAX_CPU_MAPS) throw invalidArgument(`maps of ${size} bytes, more than ${MAX_CPU_MAPS}`);
+  const all = new Uint8Array(size);
   for (const [index, allowed] of some.entries())
     all.set(cpuMap(allowed, length), index * Math.max(length, 0));
   return all;

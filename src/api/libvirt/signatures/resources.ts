@@ -5,6 +5,9 @@ const vcpuInfo = struct({ number: u32, state: i32, cpu_time: u64, cpu: i32 });
 const address = struct({ type: i32, addr: str, prefix: u32 });
 const memoryStat = struct({ tag: i32, val: u64 });
 
+/** Bytes of all maps of CPUs in an answer (REMOTE_CPUMAPS_MAX). */
+export const MAX_CPU_MAPS = 8_388_608;
+
 export const resourcesSignatures = {
   domainGetMaxVcpus: signature(18, 'virDomainGetMaxVcpus', { dom }, { num: i32 }),
   domainGetVcpusFlags: signature(200, 'virDomainGetVcpusFlags', { dom, flags: u32 }, { num: i32 }),
@@ -12,13 +15,13 @@ export const resourcesSignatures = {
     20,
     'virDomainGetVcpus',
     { dom, maxinfo: i32, maplen: i32 },
-    { info: array(vcpuInfo, 16_384), cpumaps: bytes(8_388_608) },
+    { info: array(vcpuInfo, 16_384), cpumaps: bytes(MAX_CPU_MAPS) },
   ),
   domainGetVcpuPinInfo: signature(
     230,
     'virDomainGetVcpuPinInfo',
     { dom, ncpumaps: i32, maplen: i32, flags: u32 },
-    { cpumaps: bytes(8_388_608), num: i32 },
+    { cpumaps: bytes(MAX_CPU_MAPS), num: i32 },
   ),
   domainPinVcpu: signature(26, 'virDomainPinVcpu', { dom, vcpu: u32, cpumap: bytes(2048) }, {}),
   domainPinVcpuFlags: signature(

@@ -6,6 +6,8 @@ import { expect, onTestFinished, test } from 'vitest';
 import { type Frame, MessageType, Program, Status } from '../../../../src/api/libvirt/frames.ts';
 import { procedures } from '../../../../src/api/libvirt/procedures/index.ts';
 import { SOCKET_NAME } from '../../../../src/api/libvirt/server.ts';
+import { Remote } from '../../../../src/api/libvirt/signatures/index.ts';
+import { XdrWriter } from '../../../../src/api/libvirt/xdr.ts';
 import { callFrame, errorOf, OPEN, RawClient, serve } from './rawClient.ts';
 
 /** The newest that any client knows of. */
@@ -262,4 +264,44 @@ test("clients who are told no path find it by a link, which stands in nobody's w
   await serve({ linkFolder, warn: (message) => warnings.push(message) });
   expect(warnings).toEqual([expect.stringMatching(/do not find it by .*virttsvmmd-sock: .*EEXIST/)]);
   expect(fs.readFileSync(link, 'utf8')).toBe('somebody else');
+});
+
+/** Of a domain that is defined. */
+function pinInfo(uuid: string, maplen: number): Uint8Array {
+  const writer = new XdrWriter();
+  const dom = { name: 'one', uuid, id: -1 };
+  Remote.domainGetVcpuPinInfo.args.write(writer, { dom, ncpumaps: 2, maplen, flags: 2 });
+  return writer.finish();
+}
+
+test('no client gets maps of CPUs, or answers together, that the server has no memory for', async () => {
+  const { supervisor, socketPath } = await serve();
+  const kernel = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-kernel-'));
+  onTestFinished(() => fs.rmSync(kernel, { recursive: true }));
+  fs.writeFileSync(path.join(kernel, 'kernel'), '');
+  const { policy } = supervisor.define({
+    name: 'one',
+    config: { payload: { kernel: path.join(kernel, 'kernel') }, cpus: { boot_vcpus: 2, max_vcpus: 2 } },
+  });
+  const client = new RawClient(`${socketPath}-ro`);
+  client.send(OPEN);
+  await client.until(1);
+  const ask = (serial: number, maplen: number) =>
+    callFrame(Remote.domainGetVcpuPinInfo.number, serial, pinInfo(policy.uuid as string, maplen));
+  const most = 4_194_304;
+  client.send(ask(1, 0x7fff_ffff), ask(2, most + 1), ask(3, 1));
+  const [, huge, above, small] = await client.until(4);
+  for (const answer of [huge, above]) {
+    expect(errorOf(answer as never)).toMatchObject({ code: 8, domain: 20 });
+  }
+  expect(small).toMatchObject({ status: Status.ok });
+  // Answers that are given in one turn are no more than a client may leave unread.
+  const many = 32;
+  const before = process.memoryUsage().arrayBuffers;
+  client.socket.pause();
+  client.send(...Array.from({ length: many }, (_, at) => ask(10 + at, most)));
+  const other = new RawClient(socketPath);
+  other.send(OPEN, callFrame(GET_HOSTNAME, 1));
+  await other.until(2);
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(8 * 8_388_608);
 });
