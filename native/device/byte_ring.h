@@ -29,6 +29,8 @@ class ByteRing {
 
   /// The position of the oldest byte kept.
   [[nodiscard]] uint64_t oldest() const { return end_ < capacity_ ? 0 : end_ - capacity_; }
+  /// The position behind the last byte.
+  [[nodiscard]] uint64_t end() const { return end_; }
   /// The first contiguous piece from a position on, which is from oldest() to behind the last byte;
   /// empty there.
   [[nodiscard]] std::span<const uint8_t> at(uint64_t position) const;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <unordered_map>
 
 #include "core/event_loop.h"
@@ -18,19 +19,22 @@ class OutputReaders {
   /// Connections at once. More are closed as they come.
   static constexpr size_t kMaxReaders = 64;
 
-  /// `mutex` is held by whoever appends to `ring`, and calls flush() after that.
+  /// `mutex` is held by whoever appends to `ring`, and calls announce() after that.
   OutputReaders(EventLoop& loop, std::mutex& mutex, const ByteRing& ring)
       : loop_(loop), mutex_(mutex), ring_(ring) {}
-  /// Gives each what it has room for. Without the mutex.
+  /// Gives each what it has room for. Without the mutex, when nobody appends any more.
   ~OutputReaders();
   OutputReaders(const OutputReaders&) = delete;
   OutputReaders& operator=(const OutputReaders&) = delete;
 
-  /// Begins with the oldest byte that the ring has. With the mutex held; on the loop's thread, or
-  /// when it has nothing to do with this object any more.
+  /// Begins with the oldest byte that the ring has. On the loop's thread, without the mutex.
   void add(UniqueFd peer);
-  /// Sends what is new. Any thread, with the mutex held.
-  void flush() noexcept;
+  /// For one that came too late to be added: sends what there is room for. Any thread, without the
+  /// mutex.
+  void show_last(UniqueFd peer) const noexcept;
+  /// Has the loop send what is new: a guest's processor does not do that for so many. Any thread,
+  /// with the mutex held.
+  void announce() noexcept;
 
  private:
   struct Reader {
@@ -40,13 +44,17 @@ class OutputReaders {
   };
 
   void on_event(int fd, uint32_t events);
+  void send_announced() noexcept;
   void send_new(Reader& reader) const noexcept;
+  [[nodiscard]] size_t copy_next(Reader& reader, std::span<uint8_t> into) const noexcept;
   void watch(const Reader& reader) noexcept;
 
   EventLoop& loop_;
   std::mutex& mutex_;
   const ByteRing& ring_;
-  std::unordered_map<int, Reader> readers_;  ///< by descriptor; changed on the loop's thread only
+  /// By descriptor. The loop's thread alone uses them, and holds the mutex to add and remove one.
+  std::unordered_map<int, Reader> readers_;
+  bool announced_ = false;  ///< the loop is about to send; with the mutex held
 };
 
 }  // namespace tsvmm

@@ -35,8 +35,7 @@ SocketBackend::~SocketBackend() {
   // A guest may be at its end before the loop has got round to who is waiting for its output.
   for (Newcomer one = accept_newcomer(); one.fd.valid(); one = accept_newcomer()) {
     if (one.reader) {
-      const std::lock_guard lock(mutex_);
-      readers_.add(std::move(one.fd));
+      readers_.show_last(std::move(one.fd));
       continue;
     }
     peer_ = std::move(one.fd);
@@ -62,10 +61,10 @@ SocketBackend::Newcomer SocketBackend::accept_newcomer() const noexcept {
 
 void SocketBackend::on_listener() {
   for (Newcomer one = accept_newcomer(); one.fd.valid(); one = accept_newcomer()) {
-    const std::lock_guard lock(mutex_);
     if (one.reader) {
       readers_.add(std::move(one.fd));
     } else {
+      const std::lock_guard lock(mutex_);
       replace_peer(std::move(one.fd));
     }
   }
@@ -166,14 +165,14 @@ size_t SocketBackend::write(std::span<const uint8_t> bytes) noexcept {
   const std::lock_guard lock(mutex_);
   if (!writable()) {
     ring_.append(bytes);
-    readers_.flush();
+    readers_.announce();
     return bytes.size();
   }
   // All output passes through the ring; only what the peer has read may be overwritten.
   const size_t taken = std::min(bytes.size(), ring_.room());
   const bool idle = ring_.unread() == 0;
   ring_.append(bytes.first(taken));
-  readers_.flush();
+  readers_.announce();
   if (idle) flush();
   if (ring_.unread() > 0) {
     output_wanted_ = true;

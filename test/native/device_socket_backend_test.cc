@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <future>
+#include <thread>
 
 #include "device/serial.h"
 #include "device/socket_backend.h"
@@ -341,6 +343,50 @@ TEST_F(SocketBackendTest, ReadersGetTheOutputAtTheEnd) {
   EXPECT_TRUE(ended(reader));
   EXPECT_EQ(take(late, 10), "last words");
   EXPECT_TRUE(ended(late));
+}
+
+TEST_F(SocketBackendTest, ReadersAreServedByTheLoopAndNotByWhoWrites) {
+  SocketBackend backend(listener.get(), loop);
+  backend.attach(&client);
+  std::vector<UniqueFd> readers;
+  for (size_t i = 0; i < OutputReaders::kMaxReaders; ++i) {
+    readers.push_back(connect_reader());
+    settle();
+  }
+  std::promise<void> go_on;
+  loop.post([held = go_on.get_future().share()] { held.wait(); });
+  for (const char* byte : {"o", "n", "e"}) EXPECT_EQ(backend.write(bytes_of(byte)), 1U);
+  for (const UniqueFd& reader : readers) {
+    char byte;
+    EXPECT_EQ(::recv(reader.get(), &byte, 1, MSG_DONTWAIT), -1);
+  }
+  go_on.set_value();
+  for (const UniqueFd& reader : readers) EXPECT_EQ(take(reader, 3), "one");
+  backend.attach(nullptr);
+}
+
+TEST_F(SocketBackendTest, ReadersSeeEveryByteOnceWhileTheGuestWritesUntilTheEnd) {
+  std::string text;
+  for (int line = 0; line < 2'000; ++line) text += std::to_string(line) + "\n";
+  ASSERT_LT(text.size(), SocketBackend::kRingSize);
+  std::vector<UniqueFd> readers;
+  {
+    SocketBackend backend(listener.get(), loop);
+    backend.attach(&client);
+    readers.push_back(connect_reader());
+    settle();
+    std::thread guest([&] {
+      for (const char& byte : text) backend.write(bytes_of({&byte, 1}));
+    });
+    for (int i = 0; i < 4; ++i) readers.push_back(connect_reader());
+    { const UniqueFd leaves = connect_reader(); }
+    guest.join();
+    backend.attach(nullptr);
+  }
+  for (const UniqueFd& reader : readers) {
+    EXPECT_TRUE(take(reader, text.size()) == text);
+    EXPECT_TRUE(ended(reader));
+  }
 }
 
 }  // namespace
