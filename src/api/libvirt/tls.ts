@@ -35,8 +35,9 @@ export function createTlsServer(
   return createMutualTlsServer({ ...options, maxVersion: 'TLSv1.2' }, { accept: admit, refuse, warn });
 }
 
-/** A client that is told so says it better than one whose connection ends. */
-function refuse(socket: TLSSocket): void {
-  socket.on('error', () => {}).setTimeout(HANDSHAKE_MS, () => socket.destroy());
+/** A client that is told so says it better than one whose connection ends. It keeps it no longer, whatever it goes on sending. */
+export function refuse(socket: Socket): void {
+  const timer = setTimeout(() => socket.destroy(), HANDSHAKE_MS);
+  socket.on('error', () => {}).once('close', () => clearTimeout(timer));
   socket.resume().end(REFUSED);
 }
