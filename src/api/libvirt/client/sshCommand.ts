@@ -4,9 +4,18 @@ import { isSet, type LibvirtUri } from './uri.ts';
 
 const REMOTE_SOCKET = '/var/run/libvirt/libvirt-sock';
 
+/**
+ * What ssh itself refuses since version 9.6: it may put both into commands for a shell (ProxyCommand, Match exec), which its
+ * configuration has and nobody here knows of.
+ */
+const NO_HOST = /^-|[\s\p{Cc}'"`$\\;&<>|(){}]/u;
+const NO_USER = /^-|\s-|[\p{Cc}'"`;&<>|(){}]|\\$/u;
+
 /** @throws LibvirtError for what cannot be had by ssh */
 export function sshArguments(uri: LibvirtUri, readOnly: boolean): string[] {
   const { port, user, host, parameters } = uri;
+  if (NO_HOST.test(host)) throw invalid(`'${host}' is no host`);
+  if (user !== undefined && NO_USER.test(user)) throw invalid(`'${user}' is no user`);
   return [
     ...(port === undefined ? [] : ['-p', String(port)]),
     ...(user === undefined ? [] : ['-l', user]),

@@ -75,11 +75,30 @@ test('ssh is told what libvirt tells it', () => {
 });
 
 test('what is in a URI is no option of ssh and no word of a shell', () => {
-  const args = ssh("tsvmm+ssh://-oProxyCommand=x@-host/system?socket=/a'%3Brm%20-rf%20x");
-  expect(args.indexOf('--')).toBe(args.indexOf('-host') - 1);
-  expect(args[args.indexOf('-l') + 1]).toBe('-oProxyCommand=x');
+  const args = ssh("tsvmm+ssh://host/system?socket=/a'%3Brm%20-rf%20x");
+  expect(args.indexOf('--')).toBe(args.indexOf('host') - 1);
   // Unquoted twice, as two shells do, it is one word again.
   const unquote = (word: string) =>
     word.replaceAll("'\\''", '\u0001').replaceAll("'", '').replaceAll('\u0001', "'");
   expect(unquote(String(args.at(-1)).replace(/^sh -c /, ''))).toContain(`-U '/a'\\'';rm -rf x'`);
+});
+
+test.each(['-oProxyCommand=x', '$(x)', '`x`', 'a;x', 'a|x', 'a b', "a'b"])(
+  'ssh is not given the host %j: its configuration may have it in a command',
+  (host) => {
+    expect(() => ssh(`tsvmm+ssh://${host}/system`)).toThrow(`'${host}' is no host`);
+  },
+);
+
+test.each(['-oProxyCommand=x', 'a -o', '`x`', 'a;x', 'a\nb', 'a\\'])('nor the user %j', (user) => {
+  expect(() => ssh(`tsvmm+ssh://${encodeURIComponent(user)}@host/system`)).toThrow('is no user');
+});
+
+test.each([
+  ['DOMAIN\\me', 'host_1.example.org'],
+  ['me@example.org', 'fe80::1'],
+])('ssh is given the user %j of the host %j', (user, host) => {
+  const authority = host.includes(':') ? `[${host}]` : host;
+  const args = ssh(`tsvmm+ssh://${encodeURIComponent(user)}@${authority}/system`);
+  expect(args).toEqual(expect.arrayContaining(['-l', user, '--', host]));
 });
