@@ -219,8 +219,11 @@ export class Domains {
     if (source !== 'supervisor' || event !== 'stopped') return;
     const vm = this.find(name);
     if (!vm || this.isPersistent(vm)) return;
-    // After everybody has heard of the stop.
-    setImmediate(() => this.#supervisor.remove(name, true).catch(() => {}));
+    // After everybody has heard of the stop. Somebody may have defined it, or started it, anew until then.
+    setImmediate(() => {
+      if (this.find(name) !== vm || this.isPersistent(vm) || vm.alive) return;
+      this.#supervisor.remove(name, true).catch(() => {});
+    });
   }
 }
 
@@ -235,8 +238,11 @@ function readKept(folder: string): Element[] {
   return [...parseXml(readFileSync(path, 'utf8'), DOMAIN_DEFINITION).children];
 }
 
+/** @throws LibvirtError if it could not be read again: the domain would have no document any more */
 function writeKept(folder: string, kept: readonly Element[]): void {
-  replaceFile(`${folder}/${KEPT_FILE}`, formatXml(element('kept', {}, kept)), FILE_MODE);
+  const text = formatXml(element('kept', {}, kept));
+  parseXml(text, 'domain_metadata');
+  replaceFile(`${folder}/${KEPT_FILE}`, text, FILE_MODE);
 }
 
 function fail(error: Error): never {

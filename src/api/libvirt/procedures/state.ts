@@ -1,7 +1,7 @@
 /** What a domain is and how it is. */
 
 import { stateOf } from '../domainState.ts';
-import { Code, Domain, LibvirtError, unsupported } from '../errors.ts';
+import { Code, Domain, invalidArgument, LibvirtError, unsupported } from '../errors.ts';
 import { currentMemoryKib, maxMemoryKib, vcpusOf } from '../figures.ts';
 import { cpuTime } from '../processFigures.ts';
 import { readOnlyRefused, type Session } from '../session.ts';
@@ -13,6 +13,8 @@ import { type Procedure, procedure } from './procedure.ts';
 
 /** virDomainXMLFlags. */
 const Xml = { secure: 1, inactive: 2 } as const;
+/** Of a namespace: a name without a colon (Namespaces in XML 1.0 §3). */
+const PREFIX = /^[\p{L}_][\p{L}\p{N}_.-]*$/u;
 /** virDomainMetadataType. */
 const Metadata = { description: 0, title: 1, element: 2 } as const;
 
@@ -122,6 +124,7 @@ function setMetadata(session: Session, { dom: given, type, metadata, key, uri }:
 function withNamespace(xml: string, key: string | undefined, uri: string | undefined) {
   const root = parseXml(xml, 'domain_metadata');
   if (key === undefined || uri === undefined) return root;
+  if (!PREFIX.test(key)) throw invalidArgument(`'${key}' is no prefix of a namespace`);
   const local = root.name.split(':').at(-1);
   return { ...root, name: `${key}:${local}`, attributes: { ...root.attributes, [`xmlns:${key}`]: uri } };
 }

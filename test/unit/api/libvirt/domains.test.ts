@@ -1,0 +1,71 @@
+/** What the server keeps of domains, without any process. */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { Domains } from '../../../../src/api/libvirt/domains.ts';
+import { procedures } from '../../../../src/api/libvirt/procedures/index.ts';
+import { Remote } from '../../../../src/api/libvirt/signatures/index.ts';
+import { element } from '../../../../src/api/libvirt/xml.ts';
+import { supervisorPlaces } from '../../../../src/supervisor/places.ts';
+import { Supervisor } from '../../../../src/supervisor/supervisor.ts';
+
+function fewDomains() {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-domains-'));
+  onTestFinished(() => fs.rmSync(folder, { recursive: true }));
+  const kernel = path.join(folder, 'kernel');
+  fs.writeFileSync(kernel, '');
+  const places = supervisorPlaces(path.join(folder, 'vms'), {});
+  const supervisor = new Supervisor({ places, launcher: '/bin/false', poolSize: 0, warn: () => {} });
+  const domains = new Domains(supervisor);
+  const document = (uuid = '') =>
+    `<domain type='kvm'><name>one</name>${uuid && `<uuid>${uuid}</uuid>`}<memory unit='MiB'>64</memory>
+     <os><type arch='x86_64'>hvm</type><kernel>${kernel}</kernel></os></domain>`;
+  return { supervisor, domains, document };
+}
+
+const immediates = () => new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)));
+
+test('a transient domain goes when it has stopped, but not one that was defined before it was gone', async () => {
+  const { supervisor, domains, document } = fewDomains();
+  const vm = domains.define(document(), false);
+  const { uuid } = domains.domOf(vm);
+  const stopped = { source: 'supervisor', event: 'stopped' } as const;
+  fs.writeFileSync(path.join(vm.folder, 'transient'), '');
+  supervisor.events.add('one', stopped);
+  expect(domains.define(document(uuid), false)).toBe(vm);
+  await immediates();
+  expect(domains.find('one')).toBe(vm);
+  fs.writeFileSync(path.join(vm.folder, 'transient'), '');
+  supervisor.events.add('one', stopped);
+  await immediates();
+  expect(domains.find('one')).toBeUndefined();
+});
+
+test('what could not be read again is not kept: a domain has a document whatever it was given', async () => {
+  const { domains, document } = fewDomains();
+  const vm = domains.define(document(), false);
+  const some = element(
+    'x',
+    {},
+    Array.from({ length: 15_000 }, () => element('a')),
+  );
+  domains.setKept(vm, [element('metadata', {}, [some])]);
+  expect(() => domains.setKept(vm, [element('metadata', {}, [some, some])])).toThrow('too many elements');
+  expect(() => domains.setKept(vm, [element('a b><c')])).toThrow('domain_metadata');
+  expect(domains.kept(vm)[0]?.children).toHaveLength(1);
+  expect(await domains.document(vm, true)).toContain('<a/>');
+});
+
+test("what a client calls its element's namespace is a name, and no XML", () => {
+  const { domains, document } = fewDomains();
+  const dom = domains.domOf(domains.define(document(), false));
+  const set = (key: string) => {
+    const args = { dom, type: 2, metadata: '<x/>', key, uri: 'urn:x', flags: 0 };
+    procedures.get(Remote.domainSetMetadata.number)?.run({ session: { domains }, args, serial: 1 } as never);
+  };
+  expect(() => set('y/><evil')).toThrow("'y/><evil' is no prefix of a namespace");
+  expect(domains.kept(domains.byName('one'))).toEqual([]);
+  set('y-1');
+  expect(domains.kept(domains.byName('one'))[0]?.children).toMatchObject([{ name: 'y-1:x' }]);
+});
