@@ -97,11 +97,11 @@ export interface ImageLayer {
 
 /** Of bytes or operations; with size or refill time 0 there is no limit. */
 export interface TokenBucketSpec {
-  readonly size: number;
+  readonly size: number | bigint;
   /** Tokens on top of a full bucket, which go first and never come back. */
-  readonly oneTimeBurst: number;
+  readonly oneTimeBurst: number | bigint;
   /** How long an empty bucket takes to fill. */
-  readonly refillTimeMs: number;
+  readonly refillTimeMs: number | bigint;
 }
 
 /** What a network device is plugged into. */

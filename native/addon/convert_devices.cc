@@ -150,9 +150,9 @@ constexpr std::array kDeviceKinds{
 };
 
 TokenBucketConfig to_bucket(const Napi::Object& object) {
-  return {.size = uint_field(object, "size"),
-          .one_time_burst = uint_field(object, "oneTimeBurst"),
-          .refill_time_ms = uint_field(object, "refillTimeMs")};
+  return {.size = u64_field(object, "size"),
+          .one_time_burst = u64_field(object, "oneTimeBurst"),
+          .refill_time_ms = u64_field(object, "refillTimeMs")};
 }
 
 }  // namespace

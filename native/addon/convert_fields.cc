@@ -43,6 +43,11 @@ uint64_t uint_field(const Napi::Object& object, const char* name, uint64_t max) 
   return to_uint(object.Get(name), name, max);
 }
 
+uint64_t u64_field(const Napi::Object& object, const char* name) {
+  const Napi::Value value = object.Get(name);
+  return value.IsBigInt() ? to_address(value, name) : to_uint(value, name);
+}
+
 uint64_t to_address(const Napi::Value& value, const char* name) {
   bool lossless = false;
   const uint64_t address =

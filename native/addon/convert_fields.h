@@ -18,6 +18,8 @@ namespace tsvmm {
 /// A whole number from 0 to `max`.
 uint64_t to_uint(const Napi::Value& value, const char* name, uint64_t max = (1ULL << 53) - 1);
 uint64_t uint_field(const Napi::Object& object, const char* name, uint64_t max = (1ULL << 53) - 1);
+/// As uint_field, or a BigInt of 64 bits without sign.
+uint64_t u64_field(const Napi::Object& object, const char* name);
 /// A BigInt of 64 bits without sign.
 uint64_t to_address(const Napi::Value& value, const char* name);
 int fd_argument(const Napi::Value& value, const char* name);

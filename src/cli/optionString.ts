@@ -3,6 +3,7 @@
  * inside quotes is a quote. Values stay as written until a function of this file reads them as something.
  */
 import { ConfigError, type Subject } from '../config/configError.ts';
+import { U64 } from '../config/limits.ts';
 import { parseByteSize, parseDigits } from '../config/size.ts';
 
 const MAX_LIST_LENGTH = 65_536;
@@ -80,6 +81,14 @@ export function parseInteger(text: string): number {
   const value = parseDigits(text);
   if (value === undefined) throw syntaxError(`"${text}" is not an unsigned integer`);
   return value;
+}
+
+/** Digits only, at most 2^64 - 1; a BigInt where a number would be rounded. */
+export function parseU64(text: string): number | bigint {
+  if (!/^\d{1,20}$/.test(text)) return parseInteger(text);
+  const value = BigInt(text);
+  if (value > U64) throw syntaxError(`"${text}" is above 2^64 - 1`);
+  return value > Number.MAX_SAFE_INTEGER ? value : Number(value);
 }
 
 /** An integer that must be written with `0x`. */

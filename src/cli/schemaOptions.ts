@@ -11,6 +11,7 @@ import {
   parseSize,
   parseToggle,
   parseTupleList,
+  parseU64,
   splitTopLevel,
   unquote,
 } from './optionString.ts';
@@ -142,6 +143,7 @@ function readValue(shape: Shape, value: string): unknown {
       return parseToggle(value);
     case 'integer':
       if (shape.hex) return parseHex(value);
+      if (shape.u64) return parseU64(value);
       if (shape.names && Object.hasOwn(shape.names, value)) return shape.names[value];
       return shape.size ? parseSize(value) : parseInteger(value);
     case 'enum':

@@ -1,5 +1,6 @@
 /** Turns untrusted JSON values into typed, complete configuration objects by a schema. */
 import { ConfigError } from './configError.ts';
+import { U64 } from './limits.ts';
 import type { Field, Infer, ObjectShape, Shape } from './schema.ts';
 
 /**
@@ -19,7 +20,7 @@ function decodeShape(shape: Shape, value: unknown, path: string): unknown {
     case 'boolean':
       return typeof value === 'boolean' ? value : mismatch(path, value, 'a boolean');
     case 'integer':
-      return decodeInteger(value, shape.max ?? Number.MAX_SAFE_INTEGER, path);
+      return decodeInteger(value, shape.u64 ? U64 : (shape.max ?? Number.MAX_SAFE_INTEGER), path);
     case 'enum':
       return decodeEnum(shape.values, value, path);
     case 'array':
@@ -30,13 +31,17 @@ function decodeShape(shape: Shape, value: unknown, path: string): unknown {
   }
 }
 
-function decodeInteger(value: unknown, max: number, path: string): number {
-  // A BigInt is what the JSON reader makes of integers above 2^53.
+function decodeInteger(value: unknown, max: number | bigint, path: string): number | bigint {
   if (typeof value !== 'number' && typeof value !== 'bigint') return mismatch(path, value, 'an integer');
-  if (typeof value === 'bigint' || !Number.isInteger(value) || value < 0 || value > max) {
+  const isInteger = typeof value === 'bigint' || Number.isInteger(value);
+  if (!isInteger || value < 0 || value > max) {
     throw malformed(path, `invalid value ${value}, expected an integer from 0 to ${max}`);
   }
-  return value;
+  // A BigInt is what the JSON reader makes of them.
+  if (typeof value === 'number' && value > Number.MAX_SAFE_INTEGER) {
+    throw malformed(path, `invalid value ${value}, expected a BigInt: numbers above 2^53 - 1 are rounded`);
+  }
+  return typeof value === 'bigint' && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
 }
 
 function decodeEnum(values: Readonly<Record<string, string>>, value: unknown, path: string): string {

@@ -2,5 +2,6 @@
 export const U8 = 255;
 export const U16 = 65_535;
 export const U32 = 4_294_967_295;
+export const U64 = 18_446_744_073_709_551_615n;
 /** Of a descriptor: an int. */
 export const MAX_FD = 2_147_483_647;

@@ -37,6 +37,8 @@ function describeField(field: Field, schemas: Json): Json {
 function describeShape(shape: Shape, schemas: Json): Json {
   switch (shape.type) {
     case 'integer':
+      // 2^64 - 1 would be rounded by what reads the document.
+      if (shape.u64) return { type: 'integer', format: 'uint64', minimum: 0 };
       return { type: 'integer', format: 'int64', minimum: 0, maximum: shape.max ?? Number.MAX_SAFE_INTEGER };
     case 'enum':
       return { type: 'string', enum: Object.keys(shape.values) };

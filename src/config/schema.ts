@@ -21,12 +21,13 @@ export type Shape =
   | { readonly type: 'string' }
   | { readonly type: 'boolean' }
   /**
-   * An unsigned integer up to `max` (2^53 - 1 unless told). On the command line `size` accepts K, M and G, `hex` wants
-   * 0x, and `names` stand for numbers.
+   * An unsigned integer up to `max` (2^53 - 1 unless told). With `u64` it goes up to 2^64 - 1, and is a BigInt where a
+   * number would round it. On the command line `size` accepts K, M and G, `hex` wants 0x, and `names` stand for numbers.
    */
   | {
       readonly type: 'integer';
       readonly max?: number;
+      readonly u64?: true;
       readonly size?: true;
       readonly hex?: true;
       readonly names?: Readonly<Record<string, number>>;
@@ -84,7 +85,9 @@ export type Infer<S> = S extends { readonly type: 'string' }
   : S extends { readonly type: 'boolean' }
     ? boolean
     : S extends { readonly type: 'integer' }
-      ? number
+      ? S extends { readonly u64: true }
+        ? number | bigint
+        : number
       : S extends { readonly type: 'enum'; readonly values: infer V }
         ? EnumValues<V>
         : S extends { readonly type: 'array'; readonly items: infer I }

@@ -1,4 +1,5 @@
 /** Every subcommand of `tsvmm ctl`: an entry here is all that one takes. Names and arguments are those of the reference's client. */
+import { writeJson } from '../../api/rest/jsonWriter.ts';
 import { decode } from '../../config/decode.ts';
 import { type DeviceKind, deviceLists } from '../../config/deviceLists.ts';
 import { receiveMigrationData, sendMigrationData } from '../../config/migration.ts';
@@ -85,7 +86,7 @@ function question(endpoint: string, about: string, done: (json: unknown) => stri
 }
 
 function put(endpoint: string, body: unknown, descriptors: readonly number[] = []): ApiRequest {
-  return { method: 'PUT', endpoint, body: JSON.stringify(body), descriptors };
+  return { method: 'PUT', endpoint, body: writeJson(body), descriptors };
 }
 
 /** The object of a shape, with every default, that the argument describes. @throws ConfigError */

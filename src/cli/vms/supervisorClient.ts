@@ -1,5 +1,6 @@
 /** The command line's end of the supervisor's API. */
 import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { writeJson } from '../../api/rest/jsonWriter.ts';
 import { VmmError } from '../../vmm/errors.ts';
 
 /** Longer than any stop that the supervisor would wait for. */
@@ -32,7 +33,7 @@ export class SupervisorClient {
   }
 
   #send(method: string, path: string, body?: unknown): Promise<IncomingMessage> {
-    const payload = body === undefined ? undefined : JSON.stringify(body);
+    const payload = body === undefined ? undefined : writeJson(body);
     return new Promise((resolve, reject) => {
       const headers = payload === undefined ? {} : { 'Content-Length': Buffer.byteLength(payload) };
       const options = {

@@ -9,10 +9,11 @@ const tokenBucket = once(
       name: 'TokenBucket',
       nullable: true,
       fields: {
-        size: { type: 'integer', required: true, help: 'in a full bucket; 0: no limit' },
-        one_time_burst: { type: 'integer', nullable: true, help: 'on top of that, once' },
+        size: { type: 'integer', u64: true, required: true, help: 'in a full bucket; 0: no limit' },
+        one_time_burst: { type: 'integer', u64: true, nullable: true, help: 'on top of that, once' },
         refill_time: {
           type: 'integer',
+          u64: true,
           required: true,
           help: 'fill an empty bucket in that many ms; 0: no limit',
         },

@@ -8,6 +8,7 @@ import {
   parseSize,
   parseToggle,
   parseTupleList,
+  parseU64,
   splitTopLevel,
   unquote,
 } from '../../../src/cli/optionString.ts';
@@ -80,11 +81,18 @@ describe('values', () => {
     [parseToggle, ['yes', '1', '']],
     [parseSize, ['', 'K', '1k', '1T', '-1', '1.5G', '0x10', ' 1', '8388608G', '9007199254740992']],
     [parseInteger, ['', '-1', '1e3', '0x1', '1M', '9007199254740992']],
+    [parseU64, ['', '-1', '1e3', '0x1', '1M', '18446744073709551616', '100000000000000000000']],
     [parseHex, ['e9', '0xg', '0x', '', '0x10000000000000000']],
     [parseIntegerList, ['[1,x]', '3-1', '2-2', '[0-]', '0-65536']],
     [parseTupleList, ['0@1', '[0]', '']],
   ])('%o refuses what it cannot read', (parse, texts) => {
     for (const text of texts) expect(() => parse(text), text).toThrow();
+  });
+
+  it('integers of 64 bits', () => {
+    expect(parseU64('9007199254740991')).toBe(2 ** 53 - 1);
+    expect(parseU64('9007199254740993')).toBe(2n ** 53n + 1n);
+    expect(parseU64('18446744073709551615')).toBe(2n ** 64n - 1n);
   });
 
   it('lists', () => {

@@ -21,6 +21,7 @@ export function anyOf(shape: Shape, keep: (name: string, field: Field) => boolea
     case 'boolean':
       return fc.boolean();
     case 'integer':
+      if (shape.u64) return fc.oneof(fc.maxSafeNat(), fc.bigInt({ min: 2n ** 53n, max: 2n ** 64n - 1n }));
       return fc.maxSafeNat().map((value) => value % ((shape.max ?? Number.MAX_SAFE_INTEGER) + 1));
     case 'enum':
       return fc.constantFrom(...Object.keys(shape.values));
@@ -59,7 +60,7 @@ export function optionString(shape: ObjectShape, object: Readonly<Record<string,
     const field = shape.fields[name] as Field;
     const key = optionKey(name, field);
     for (const [spread, [inner, member]] of Object.entries(field.memberKeys ?? {})) {
-      const number = (value as Record<string, Record<string, number>>)[inner]?.[member];
+      const number = (value as Record<string, Record<string, number | bigint>>)[inner]?.[member];
       if (number !== undefined) parts.push(`${spread}=${number}`);
     }
     if (key !== undefined) parts.push(`${key}=${writeValue(field, value)}`);

@@ -136,6 +136,28 @@ describe('decoding a VmConfig', () => {
     );
   });
 
+  it.each([
+    [0, 0],
+    [7n, 7],
+    [2 ** 53 - 1, 2 ** 53 - 1],
+    [2n ** 53n, 2n ** 53n],
+    [2n ** 64n - 1n, 2n ** 64n - 1n],
+  ])('keeps %s where an integer may have 64 bits', (size, expected) => {
+    const limiter = { ops: { size, refill_time: 1 } };
+    const decoded = decode(diskConfig, { rate_limiter_config: limiter });
+    expect(decoded.rate_limiter_config?.ops?.size).toBe(expected);
+  });
+
+  it.each([
+    [2n ** 64n, /^ops.size: invalid value 18446744073709551616, expected .* 0 to 18446744073709551615$/],
+    [-1n, /^ops.size: invalid value -1, expected an integer/],
+    [2 ** 60, /^ops.size: invalid value 1152921504606847000, expected a BigInt/],
+    [0.5, /^ops.size: invalid value 0.5, expected an integer/],
+  ])('refuses %s there', (size, message) => {
+    const error = refusal({ disks: [{ rate_limiter_config: { ops: { size, refill_time: 1 } } }] });
+    expect(error.message.replace('disks[0].rate_limiter_config.', '')).toMatch(message);
+  });
+
   it('shares nothing with its input', () => {
     const input = {
       payload: { kernel: '/k' },

@@ -1,5 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { readJson } from '../../../src/api/rest/jsonReader.ts';
+import { writeJson } from '../../../src/api/rest/jsonWriter.ts';
 import { parseArguments } from '../../../src/cli/arguments.ts';
 import { flagShape, processFlags, vmFlags } from '../../../src/cli/flags.ts';
 import { objectFromOptions, optionKeys } from '../../../src/cli/schemaOptions.ts';
@@ -50,7 +52,7 @@ describe('any configuration', () => {
         objectOf(vmConfig, () => true),
         (object) => {
           const config = decode(vmConfig, object);
-          expect(decode(vmConfig, JSON.parse(JSON.stringify(config)))).toEqual(config);
+          expect(decode(vmConfig, readJson(writeJson(config)))).toEqual(config);
           refusedProperly(() => {
             validateVmConfig(config);
             checkBootable(config);

@@ -146,7 +146,8 @@ describe('planBoot: devices', () => {
   });
 
   it('passes on limits, those of a group too, and the CPUs of queues', () => {
-    const limits = { bandwidth: { size: 7, one_time_burst: null, refill_time: 8 }, ops: null };
+    const size = 2n ** 60n + 1n;
+    const limits = { bandwidth: { size, one_time_burst: null, refill_time: 8 }, ops: null };
     const config = configOf({
       disks: [
         disk(),
@@ -158,7 +159,7 @@ describe('planBoot: devices', () => {
     const { boot } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(3) }));
     const [, free, limited, member] = boot.pci.functions;
     const off = { size: 0, oneTimeBurst: 0, refillTimeMs: 0 };
-    const on = { size: 7, oneTimeBurst: 0, refillTimeMs: 8 };
+    const on = { size, oneTimeBurst: 0, refillTimeMs: 8 };
     expect(free).toMatchObject({ queueCpus: [[]] });
     expect(free).not.toHaveProperty('rateLimiter');
     expect(limited).toMatchObject({ rateLimiter: { group: '', bandwidth: on, operations: off } });
