@@ -97,7 +97,7 @@ struct VcpuExit {
     kInternalError,  ///< `code` is KVM's suberror
     kFailEntry,      ///< `code` is the hardware's reason
     kUnexpected,     ///< `code` is the exit reason that nobody knows
-    kRunFailed,      ///< `code` is the errno of KVM_RUN
+    kRunFailed,      ///< `code` is the errno of KVM_RUN, or of what comes before the next one
     kDebug,          ///< the debugger's traps were met; `stop` says which
   };
   Reason reason;

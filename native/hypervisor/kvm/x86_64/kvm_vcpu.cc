@@ -179,8 +179,11 @@ VcpuExit KvmVcpu::run(AccessHandler& handler) {
         break;
       case KVM_EXIT_DEBUG:
         exits_.add(Kind::kDebug);
-        if (const auto stop = debug_->take_exit()) {
+        if (const auto stop = debug_->own_stop()) {
           return {.reason = VcpuExit::Reason::kDebug, .code = 0, .detail = {}, .stop = *stop};
+        }
+        if (const int error = debug_->give_to_guest()) {
+          return failure(VcpuExit::Reason::kRunFailed, static_cast<uint64_t>(error));
         }
         break;
       case KVM_EXIT_INTR:

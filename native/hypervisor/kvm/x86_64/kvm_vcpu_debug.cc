@@ -15,6 +15,7 @@ constexpr uint32_t kDebugException = 1;
 constexpr uint32_t kBreakpointException = 3;
 
 // SDM vol. 3 §18.2.3 and §18.2.4.
+constexpr uint64_t kDr6Breakpoints = 0xf;
 constexpr uint64_t kDr6SingleStep = 1U << 14;
 constexpr uint64_t kDr7Reserved = 1U << 10;
 constexpr size_t kDr7 = 7;
@@ -110,13 +111,21 @@ std::optional<GuestAddress> KvmVcpuDebug::translate(uint64_t address) {
   return translation.physical_address;
 }
 
-std::optional<DebugStop> KvmVcpuDebug::take_exit() noexcept {
-  if (const auto stop = own_stop()) return stop;
+int KvmVcpuDebug::give_to_guest() noexcept {
+  const bool breakpoint = run_.debug.arch.exception == kBreakpointException;
+  if (!breakpoint && !tell_cause()) return errno;
   kvm_guest_debug control = control_;
-  control.control |= run_.debug.arch.exception == kBreakpointException ? KVM_GUESTDBG_INJECT_BP
-                                                                       : KVM_GUESTDBG_INJECT_DB;
-  ::ioctl(vcpu_fd_, KVM_SET_GUEST_DEBUG, &control);
-  return std::nullopt;
+  control.control |= breakpoint ? KVM_GUESTDBG_INJECT_BP : KVM_GUESTDBG_INJECT_DB;
+  return ::ioctl(vcpu_fd_, KVM_SET_GUEST_DEBUG, &control) == 0 ? 0 : errno;
+}
+
+/// KVM_GUESTDBG_INJECT_DB leaves DR6 as it is. As the processor does it (SDM vol. 3 §18.2.3), the
+/// bits of breakpoints are those of this exception, and all others stay set once they are.
+bool KvmVcpuDebug::tell_cause() const noexcept {
+  kvm_debugregs registers{};
+  if (::ioctl(vcpu_fd_, KVM_GET_DEBUGREGS, &registers) != 0) return false;
+  registers.dr6 = (registers.dr6 & ~kDr6Breakpoints) | run_.debug.arch.dr6;
+  return ::ioctl(vcpu_fd_, KVM_SET_DEBUGREGS, &registers) == 0;
 }
 
 std::optional<DebugStop> KvmVcpuDebug::own_stop() const noexcept {

@@ -19,11 +19,14 @@ class KvmVcpuDebug final : public VcpuDebug {
   std::optional<GuestAddress> translate(uint64_t address) override;
 
   /// After KVM_EXIT_DEBUG, on the vCPU's thread: what stopped it. nullopt if that was an exception
-  /// of the guest's own, which it is then given.
-  std::optional<DebugStop> take_exit() noexcept;
+  /// of the guest's own.
+  [[nodiscard]] std::optional<DebugStop> own_stop() const noexcept;
+  /// Has the guest's next run begin with that exception. Returns 0, or an errno: EBUSY if KVM has
+  /// another one for it, where this one would be lost.
+  [[nodiscard]] int give_to_guest() noexcept;
 
  private:
-  [[nodiscard]] std::optional<DebugStop> own_stop() const noexcept;
+  [[nodiscard]] bool tell_cause() const noexcept;
   [[nodiscard]] uint32_t block_interrupts() const noexcept;
 
   const int kvm_fd_;
