@@ -26,6 +26,9 @@ const ESCAPE_TEXT = 'Ctrl-A x ends the VM';
 const EXIT_FAILURE = 1;
 const EXIT_USAGE = 2;
 
+/** The subcommand that runs a VM. */
+const VM_PROCESS = 'vmhost';
+
 /** Who sends a signal waits for the process, and kills it sooner or later. */
 const SIGNAL_TIMEOUT_MS = 3_000;
 /** For messages and answers of the REST socket, in a process that leaves threads behind. */
@@ -64,15 +67,11 @@ async function fail(error: unknown, word: string | undefined): Promise<number> {
 }
 
 /** The core begins with what is the same for every VM, on a thread of its own, while the rest is got ready here. */
-function headStart(args: readonly string[]): void {
-  for (const word of args) {
-    if (!word.startsWith('--kernel') && !word.startsWith('--firmware')) continue;
-    try {
-      loadNative().expectMachine();
-    } catch {
-      // Said when the VM is started, should that be what the words ask for.
-    }
-    return;
+function headStart(): void {
+  try {
+    loadNative().expectMachine();
+  } catch {
+    // Said when the VM is started, should that be what the words ask for.
   }
 }
 
@@ -82,13 +81,14 @@ function maybeSubcommand([word = '-']: readonly string[]): boolean {
 }
 
 async function subcommand(args: readonly string[]): Promise<number> {
+  if (args[0] === VM_PROCESS) headStart();
   const { findSubcommand } = await import('../cli/subcommands.ts');
   const run = findSubcommand(args[0]);
   return run ? run(args.slice(1)) : machine(args);
 }
 
 async function machine(args: readonly string[]): Promise<number> {
-  headStart(args);
+  if (args.some((word) => word.startsWith('--kernel') || word.startsWith('--firmware'))) headStart();
   return act(parseArguments(args));
 }
 

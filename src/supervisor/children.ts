@@ -2,8 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { encodeLine } from '../api/vmhost/protocol.ts';
-import { BACKEND } from '../api/vmhost/vmController.ts';
+import { BACKEND, encodeLine } from '../api/vmhost/protocol.ts';
 import { type ChildMessage, hearChild } from './childLink.ts';
 import type { Places } from './places.ts';
 import { identify, type ProcessIdentity } from './processIdentity.ts';

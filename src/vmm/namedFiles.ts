@@ -33,6 +33,11 @@ export function openPayload(native: Opener, path: string): number {
   return native.openFile(path, O_RDONLY, 0, STORAGE);
 }
 
+/** A file that says what a VM is. */
+export function openConfiguration(native: Opener, path: string): number {
+  return native.openFile(path, O_RDONLY, 0, FileKind.regular);
+}
+
 /** One file of a disk image. */
 export function openImage(
   native: Opener,

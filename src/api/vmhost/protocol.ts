@@ -5,6 +5,9 @@
 
 import type { VmmEvent, VmmExit } from '../../vmm/events.ts';
 
+/** What runs VMs here. */
+export const BACKEND = 'tsvmm';
+
 /** What a supervisor may ask. */
 export type VmhostMethod = 'status' | 'info' | 'stop' | 'force_stop' | 'watch' | 'restart';
 
@@ -62,7 +65,7 @@ export interface ChildAssignment {
   readonly start: { readonly name: string; readonly paused?: boolean };
 }
 
-/** Any message as a line. */
-export function encodeLine(message: ChildHello | ChildAssignment): string {
-  return `${JSON.stringify(message)}\n`;
+/** Either as a line. */
+export function encodeLine(message: ChildHello | ChildAssignment): Uint8Array {
+  return new TextEncoder().encode(`${JSON.stringify(message)}\n`);
 }

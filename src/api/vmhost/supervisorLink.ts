@@ -1,8 +1,10 @@
 /** The connection of a VM's process to the supervisor that started it. A VM that is up does without it if the supervisor ends. */
-import { connect, type Socket } from 'node:net';
+import { type StreamConnection, streamAdopter } from '../../host/listen.ts';
+import type { NativeAddon } from '../../native.ts';
 import { JsonObjectReader } from './jsonObjectReader.ts';
 import {
   type ChildAssignment,
+  CONNECT_TIMEOUT_MS,
   encodeLine,
   encodeVmhost,
   MAX_VMHOST_MESSAGE,
@@ -10,29 +12,69 @@ import {
   type VmhostResponse,
 } from './protocol.ts';
 
-/** Bytes that a supervisor may leave unread before it is given up. */
-const MAX_UNREAD = 1 << 20;
+/** A supervisor that starts many at once, with a full queue, is asked again. */
+const RETRY_MS = 20;
+/** Messages that a supervisor may leave unread before it is given up. */
+const MAX_UNREAD = 1_000;
 /** How long the last report may take to leave. */
 const FAREWELL_MS = 1_000;
 
-export class SupervisorLink {
-  readonly #socket: Socket;
+type LinkSockets = Pick<NativeAddon, 'connectUnix' | 'writeNow' | 'disownFile'>;
 
-  private constructor(socket: Socket) {
-    this.#socket = socket;
+export class SupervisorLink {
+  readonly #sockets: LinkSockets;
+  readonly #fd: number;
+  #listening: Promise<void> | undefined;
+  #connection: StreamConnection | undefined;
+  /** What was sent before there was a connection to send it by. */
+  #early: Uint8Array[] = [];
+  /** Messages since the supervisor began to be slow. */
+  #unread = 0;
+  #gone = false;
+  #received: (bytes: Uint8Array) => void = () => {};
+  readonly #whenGone: (() => void)[] = [];
+
+  private constructor(sockets: LinkSockets, fd: number) {
+    this.#sockets = sockets;
+    this.#fd = fd;
   }
 
-  /** @param name of the VM that is run; absent where the supervisor is to say which. @throws Error if nobody listens */
-  static connect(path: string, name: string | undefined): Promise<SupervisorLink> {
-    return new Promise((resolve, reject) => {
-      const socket = connect({ path });
-      socket.once('error', reject);
-      socket.once('connect', () => {
-        socket.off('error', reject).on('error', () => {});
-        const hello = { pid: process.pid, ...(name !== undefined && { name }) };
-        socket.write(encodeLine({ hello }));
-        resolve(new SupervisorLink(socket));
-      });
+  /**
+   * Says who this process is. What the supervisor says, and that it has gone, is heard from `listen` on.
+   * @param name of the VM that is run; absent where the supervisor is to say which. @throws Error if nobody listens
+   */
+  static async connect(
+    sockets: LinkSockets,
+    path: string,
+    name: string | undefined,
+  ): Promise<SupervisorLink> {
+    const fd = await connectWithin(sockets, path);
+    const hello = { pid: process.pid, ...(name !== undefined && { name }) };
+    // There is room for it: nothing was sent before.
+    sockets.writeNow(fd, encodeLine({ hello }));
+    return new SupervisorLink(sockets, fd);
+  }
+
+  /** The event loop has the connection from now on: what that needs is loaded then only. Idempotent. */
+  listen(): Promise<void> {
+    this.#listening ??= this.#listen();
+    return this.#listening;
+  }
+
+  async #listen(): Promise<void> {
+    const adopt = await streamAdopter();
+    this.#sockets.disownFile(this.#fd);
+    adopt(this.#fd, (connection) => {
+      this.#connection = connection;
+      for (const bytes of this.#early.splice(0)) connection.write(bytes);
+      return {
+        data: (bytes) => this.#received(bytes),
+        ended: () => connection.terminate(),
+        drained: () => {
+          this.#unread = 0;
+        },
+        closed: () => this.#closed(),
+      };
     });
   }
 
@@ -40,40 +82,65 @@ export class SupervisorLink {
   assignment(): Promise<ChildAssignment['start'] | undefined> {
     const reader = new JsonObjectReader(MAX_VMHOST_MESSAGE);
     return new Promise((resolve) => {
-      this.#socket.once('close', () => resolve(undefined));
-      this.#socket.on('data', (bytes) => {
+      this.onGone(() => resolve(undefined));
+      this.#received = (bytes) => {
         try {
           const text = reader.add(bytes);
-          if (text !== undefined) resolve((JSON.parse(text) as ChildAssignment).start);
+          if (text === undefined) return;
+          this.#received = () => {};
+          resolve((JSON.parse(text) as ChildAssignment).start);
         } catch {
-          this.#socket.destroy();
+          this.#connection?.terminate();
         }
-      });
+      };
     });
   }
 
   /** Calls once, when the supervisor has gone; never while this returns. */
   onGone(listener: () => void): void {
-    if (this.#socket.closed) queueMicrotask(listener);
-    else this.#socket.once('close', listener);
+    if (this.#gone) queueMicrotask(listener);
+    else this.#whenGone.push(listener);
   }
 
   /** Lost if the supervisor has gone. */
   send(message: VmhostResponse | VmhostReport): void {
-    if (this.#socket.writableLength > MAX_UNREAD) this.#socket.destroy();
-    else if (this.#socket.writable) this.#socket.write(encodeVmhost(message));
+    if (this.#gone) return;
+    const bytes = encodeVmhost(message);
+    if (this.#connection === undefined) this.#early.push(bytes);
+    else if (this.#connection.waiting && ++this.#unread > MAX_UNREAD) this.#connection.terminate();
+    else this.#connection.write(bytes);
   }
 
   /** Returns when what was sent has left, or after a second. */
-  close(): Promise<void> {
-    return new Promise((resolve) => {
-      if (this.#socket.destroyed) return resolve();
-      const timer = setTimeout(() => this.#socket.destroy(), FAREWELL_MS);
-      this.#socket.once('close', () => {
+  async close(): Promise<void> {
+    await this.listen();
+    const connection = this.#connection;
+    if (this.#gone || connection === undefined) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => connection.terminate(), FAREWELL_MS);
+      this.onGone(() => {
         clearTimeout(timer);
         resolve();
       });
-      this.#socket.destroySoon();
+      connection.end();
     });
+  }
+
+  #closed(): void {
+    this.#gone = true;
+    for (const listener of this.#whenGone.splice(0)) listener();
+  }
+}
+
+/** @throws Error */
+async function connectWithin(sockets: LinkSockets, path: string): Promise<number> {
+  const deadline = performance.now() + CONNECT_TIMEOUT_MS;
+  for (;;) {
+    try {
+      return sockets.connectUnix(path, false);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || performance.now() >= deadline) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }
 }

@@ -3,10 +3,8 @@ import type { VmmEvent, VmmExit } from '../../vmm/events.ts';
 import type { Lifecycle } from '../../vmm/lifecycle.ts';
 import type { VmController } from './controller.ts';
 import { GUEST_AGENT_PORT } from './guestAgent.ts';
+import { BACKEND } from './protocol.ts';
 import { StopLadder, type StoppableVm } from './stopLadder.ts';
-
-/** What runs VMs here. */
-export const BACKEND = 'tsvmm';
 
 /** What the library's VirtualMachine has, and what a Vmm is made into. */
 export interface ControllableVm {

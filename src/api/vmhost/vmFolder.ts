@@ -3,16 +3,20 @@
  * runs. `vm.json` or `vm.toml` have the schema of the REST API's `vm.create`; without them, masterblaster's files say what
  * the VM is.
  */
-import { readFileSync, statSync } from 'node:fs';
 import { ConfigError } from '../../config/configError.ts';
 import { decode } from '../../config/decode.ts';
 import { type VmConfig, vmConfig } from '../../config/vmConfig.ts';
+import type { NativeAddon } from '../../native.ts';
+import { openConfiguration } from '../../vmm/namedFiles.ts';
 import type { DaemonState, Jcard } from './jcard.ts';
 
 /** Of state.json, as its daemon makes it. */
 const STATE_MODE = 0o644;
 /** Larger files are refused. */
 const MAX_FILE = 1 << 20;
+
+/** Files are read by the addon: a start does not wait for node:fs. */
+type FileReader = Pick<NativeAddon, 'openFile' | 'imageSize' | 'readAt' | 'closeFile'>;
 
 export interface VmFolder {
   readonly path: string;
@@ -30,13 +34,13 @@ export function vmFolderPath(configDir: string, name: string): string {
 }
 
 /** @throws ConfigError saying which file is missing, or what is wrong in which */
-export async function readVmFolder(configDir: string, path: string): Promise<VmFolder> {
-  const json = read(`${path}/vm.json`);
+export async function readVmFolder(files: FileReader, configDir: string, path: string): Promise<VmFolder> {
+  const json = read(files, `${path}/vm.json`);
   if (json !== undefined) return { path, config: ownConfig('vm.json', parseJson('vm.json', json), path) };
-  const toml = read(`${path}/vm.toml`);
+  const toml = read(files, `${path}/vm.toml`);
   if (toml !== undefined)
     return { path, config: ownConfig('vm.toml', await parseToml('vm.toml', toml), path) };
-  return readDaemonFolder(configDir, path);
+  return readDaemonFolder(files, configDir, path);
 }
 
 /** Without a word about the consoles, what the guest prints goes into `serial.log`: the process has no terminal. */
@@ -51,9 +55,9 @@ function ownConfig(file: string, value: unknown, path: string): VmConfig {
   }
 }
 
-async function readDaemonFolder(configDir: string, path: string): Promise<VmFolder> {
-  const cardText = read(`${path}/jcard.toml`);
-  const stateText = read(`${path}/state.json`);
+async function readDaemonFolder(files: FileReader, configDir: string, path: string): Promise<VmFolder> {
+  const cardText = read(files, `${path}/jcard.toml`);
+  const stateText = read(files, `${path}/state.json`);
   if (cardText === undefined || stateText === undefined) {
     throw new ConfigError(
       'invalid',
@@ -89,15 +93,19 @@ async function withSshPort(
 }
 
 /** Undefined if there is no such file. */
-function read(path: string): string | undefined {
+function read(files: FileReader, path: string): string | undefined {
+  let fd: number | undefined;
   try {
-    const found = statSync(path, { throwIfNoEntry: false });
-    if (found === undefined) return undefined;
-    if (!found.isFile()) throw new Error('it is no regular file');
-    if (found.size > MAX_FILE) throw new Error(`it has more than ${MAX_FILE} bytes`);
-    return readFileSync(path, 'utf8');
+    fd = openConfiguration(files, path);
+    const size = files.imageSize(fd);
+    if (size > MAX_FILE) throw new Error(`it has more than ${MAX_FILE} bytes`);
+    return new TextDecoder().decode(files.readAt(fd, 0, size));
   } catch (error) {
-    throw new ConfigError('invalid', `Cannot read ${path}: ${(error as Error).message}`);
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (fd === undefined && (code === 'ENOENT' || code === 'ENOTDIR')) return undefined;
+    throw new ConfigError('invalid', `Cannot read ${path}: ${message}`);
+  } finally {
+    if (fd !== undefined) files.closeFile(fd);
   }
 }
 

@@ -1,5 +1,4 @@
 /** One VM below a supervisor's folder, from its start to its end. */
-import { EventEmitter } from 'node:events';
 import { keepIgnoredSignals, onSignal } from '../../host/signals.ts';
 import type { NativeAddon } from '../../native.ts';
 import { describeError } from '../../vmm/errors.ts';
@@ -7,12 +6,11 @@ import type { VmmEvent, VmmExit } from '../../vmm/events.ts';
 import { Vmm } from '../../vmm/vmm.ts';
 import type { RestServer } from '../rest/server.ts';
 import { claimSocket, type SocketClaim } from '../rest/socketClaim.ts';
-import { ExitRecord } from './exitRecord.ts';
+import type { ExitRecord } from './exitRecord.ts';
 import type { Log } from './log.ts';
-import { provisionGuest } from './provision.ts';
-import { serveClaimed, type VmhostService } from './serve.ts';
+import type { VmhostService } from './serve.ts';
 import type { SupervisorLink } from './supervisorLink.ts';
-import { type ControllableVm, vmController } from './vmController.ts';
+import type { ControllableVm } from './vmController.ts';
 import { readVmFolder, type VmFolder } from './vmFolder.ts';
 
 export interface VmhostProcessOptions {
@@ -26,12 +24,25 @@ export interface VmhostProcessOptions {
   readonly link?: SupervisorLink;
 }
 
+/** What is needed once the guest runs, and not before. */
+export async function loadServices() {
+  const [{ ExitRecord }, { serveClaimed }, { vmController }] = await Promise.all([
+    import('./exitRecord.ts'),
+    import('./serve.ts'),
+    import('./vmController.ts'),
+  ]);
+  return { ExitRecord, serveClaimed, vmController };
+}
+
+type Services = Awaited<ReturnType<typeof loadServices>>;
+
 export class VmhostProcess {
   readonly #native: NativeAddon;
   readonly #options: VmhostProcessOptions;
   readonly #log: Log;
   readonly #vmm: Vmm;
-  readonly #events = new EventEmitter<{ event: [VmmEvent] }>();
+  /** Any number of supervisors may watch. */
+  readonly #watchers = new Set<(event: VmmEvent) => void>();
   #rest: RestServer | undefined;
   #service: VmhostService | undefined;
   #record: ExitRecord | undefined;
@@ -41,14 +52,14 @@ export class VmhostProcess {
     this.#options = options;
     this.#log = options.log;
     const { link } = options;
-    // Any number of supervisors may watch.
-    this.#events.setMaxListeners(0);
-    if (link) this.#events.on('event', (event) => link.send({ event }));
+    if (link) this.#watchers.add((event) => link.send({ event }));
     this.#vmm = new Vmm({
       native,
       onWarning: (message) => this.#log(`warning: ${message}`),
       onNote: (message) => this.#log(message),
-      onEvent: (event) => this.#events.emit('event', event),
+      onEvent: (event) => {
+        for (const watcher of this.#watchers) watcher(event);
+      },
     });
   }
 
@@ -94,20 +105,33 @@ export class VmhostProcess {
   }
 
   async #start(claim: SocketClaim): Promise<void> {
-    const { configDir, vmDir, paused, link, log } = this.#options;
-    const folder = await readVmFolder(configDir, vmDir);
+    const { configDir, vmDir, paused, link } = this.#options;
+    const folder = await readVmFolder(this.#native, configDir, vmDir);
     // Relative paths of the configuration begin there.
     process.chdir(vmDir);
     await this.#vmm.create(folder.config);
-    await this.#vmm.boot(paused);
-    const bootedAt = performance.now();
-    log(paused ? 'the VM is there, paused' : 'the VM runs');
-    this.#record = new ExitRecord(vmDir);
+    const [services, bootedAt] = await Promise.all([this.#prepareServices(), this.#boot(paused)]);
+    this.#record = new services.ExitRecord(vmDir);
     await this.#serveRest();
     await this.#provision(folder);
     // Who hears that it runs may ask it to stop in the next moment.
-    if (this.#vmm.state !== 'none') await this.#serve(claim, folder, bootedAt);
+    if (this.#vmm.state !== 'none') await this.#serve(services, claim, folder, bootedAt);
     link?.send({ ok: true, state: 'running', ...(this.#vmm.state === 'paused' && { paused: true }) });
+  }
+
+  /** @returns when the VM came up */
+  async #boot(paused: boolean): Promise<number> {
+    await this.#vmm.boot(paused);
+    const bootedAt = performance.now();
+    this.#log(paused ? 'the VM is there, paused' : 'the VM runs');
+    return bootedAt;
+  }
+
+  async #prepareServices(): Promise<Services> {
+    // Until then the VM's start is in the core's hands.
+    await new Promise((resolve) => setImmediate(resolve));
+    await this.#options.link?.listen();
+    return loadServices();
   }
 
   #keepExit(exit: VmmExit): void {
@@ -118,7 +142,12 @@ export class VmhostProcess {
     }
   }
 
-  async #serve(claim: SocketClaim, folder: VmFolder, bootedAt: number): Promise<void> {
+  async #serve(
+    { vmController, serveClaimed }: Services,
+    claim: SocketClaim,
+    folder: VmFolder,
+    bootedAt: number,
+  ): Promise<void> {
     const { vmDir, log } = this.#options;
     const sshPort = folder.daemon?.state.sshPort ?? 0;
     const controller = vmController(this.#controllable(), { sshPort, log }, bootedAt);
@@ -128,14 +157,14 @@ export class VmhostProcess {
 
   #controllable(): ControllableVm {
     const vmm = this.#vmm;
-    const events = this.#events;
+    const watchers = this.#watchers;
     return {
       get state() {
         return vmm.state;
       },
       exited: vmm.exited,
-      on: (name, listener) => events.on(name, listener),
-      off: (name, listener) => events.off(name, listener),
+      on: (_, listener) => watchers.add(listener),
+      off: (_, listener) => watchers.delete(listener),
       info: () => vmm.info(),
       resume: () => vmm.resume(),
       powerButton: () => vmm.powerButton(),
@@ -156,6 +185,7 @@ export class VmhostProcess {
   /** A guest that cannot be set up runs on: whoever looks for the reason can reach it. */
   async #provision(folder: VmFolder): Promise<void> {
     if (folder.daemon === undefined) return;
+    const { provisionGuest } = await import('./provision.ts');
     const gone = new AbortController();
     void this.#vmm.exited.then(() => gone.abort());
     try {

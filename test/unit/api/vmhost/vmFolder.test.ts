@@ -3,6 +3,7 @@ import path from 'node:path';
 import { expect, test } from 'vitest';
 import { readJcard } from '../../../../src/api/vmhost/jcard.ts';
 import { readVmFolder, vmFolderPath } from '../../../../src/api/vmhost/vmFolder.ts';
+import { nodeFiles } from '../../support/nodeFiles.ts';
 import { temporaryFolder } from './support.ts';
 
 /** A supervisor's folder with one VM and these files, by their paths below it. */
@@ -40,7 +41,7 @@ test('vm.json is as the REST API takes it; without a word of consoles the guest 
   const { configDir, vm } = folderWith({
     'vms/one/vm.json': '{"payload":{"kernel":"k"},"cpus":{"boot_vcpus":2,"max_vcpus":2}}',
   });
-  const { config } = await readVmFolder(configDir, vm);
+  const { config } = await readVmFolder(nodeFiles(), configDir, vm);
   expect(config).toMatchObject({
     payload: { kernel: 'k' },
     cpus: { boot_vcpus: 2 },
@@ -52,14 +53,14 @@ test('vm.json is as the REST API takes it; without a word of consoles the guest 
 test('vm.toml has the same schema, and comes after vm.json', async () => {
   const toml = '[payload]\nkernel = "t"\n[memory]\nsize = 134217728\n[serial]\nmode = "Null"\n';
   const { configDir, vm } = folderWith({ 'vms/one/vm.toml': toml });
-  const { config } = await readVmFolder(configDir, vm);
+  const { config } = await readVmFolder(nodeFiles(), configDir, vm);
   expect(config).toMatchObject({
     payload: { kernel: 't' },
     memory: { size: 134_217_728 },
     serial: { mode: 'Null' },
   });
   fs.writeFileSync(path.join(vm, 'vm.json'), '{"payload":{"kernel":"j"}}');
-  expect((await readVmFolder(configDir, vm)).config.payload?.kernel).toBe('j');
+  expect((await readVmFolder(nodeFiles(), configDir, vm)).config.payload?.kernel).toBe('j');
 });
 
 test("the daemon's files make the machine that its card describes", async () => {
@@ -71,7 +72,7 @@ test("the daemon's files make the machine that its card describes", async () => 
     'vms/one/disk.qcow2': '',
     'vms/one/disk.raw': '',
   });
-  const { config, daemon } = await readVmFolder(configDir, vm);
+  const { config, daemon } = await readVmFolder(nodeFiles(), configDir, vm);
   const artifacts = `${configDir}/mixtapes/opencode/1.0/kernel-artifacts`;
   expect(config).toMatchObject({
     payload: {
@@ -104,7 +105,7 @@ test('a raw disk, an older mixtape, no network', async () => {
     'vms/one/state.json': JSON.stringify({ ...STATE, ssh_port: 0 }),
     'vms/one/disk.raw': '',
   });
-  const { config, daemon } = await readVmFolder(configDir, vm);
+  const { config, daemon } = await readVmFolder(nodeFiles(), configDir, vm);
   expect(config.disks).toMatchObject([{ path: `${vm}/disk.raw`, image_type: 'Raw', backing_files: false }]);
   expect(config.net).toBeUndefined();
   expect(config).toMatchObject({ cpus: { boot_vcpus: 2 }, memory: { size: 4 * 2 ** 30 } });
@@ -118,7 +119,7 @@ test('where the daemon chose no port for SSH, one is chosen and written down', a
     'vms/one/state.json': JSON.stringify({ ...STATE, ssh_port: 0, platform_data: 'AAEC' }),
     'vms/one/disk.raw': '',
   });
-  const { config, daemon } = await readVmFolder(configDir, vm);
+  const { config, daemon } = await readVmFolder(nodeFiles(), configDir, vm);
   const port = daemon?.state.sshPort as number;
   expect(port).toBeGreaterThan(1023);
   expect(config.net?.[0]?.forward).toEqual([`tcp:127.0.0.1:${port}:22`]);
@@ -153,7 +154,7 @@ test.each<[string, Readonly<Record<string, string>>, RegExp]>([
   const { configDir, vm } = folderWith(
     Object.fromEntries(Object.entries(files).map(([name, content]) => [`vms/one/${name}`, content])),
   );
-  await expect(readVmFolder(configDir, vm)).rejects.toThrow(message);
+  await expect(readVmFolder(nodeFiles(), configDir, vm)).rejects.toThrow(message);
 });
 
 test('a folder without a disk is refused by name', async () => {
@@ -162,7 +163,9 @@ test('a folder without a disk is refused by name', async () => {
     'vms/one/jcard.toml': CARD,
     'vms/one/state.json': JSON.stringify(STATE),
   });
-  await expect(readVmFolder(configDir, vm)).rejects.toThrow(/neither .*disk.qcow2 nor .*disk.raw/);
+  await expect(readVmFolder(nodeFiles(), configDir, vm)).rejects.toThrow(
+    /neither .*disk.qcow2 nor .*disk.raw/,
+  );
 });
 
 test.each<[object, RegExp]>([

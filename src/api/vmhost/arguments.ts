@@ -1,0 +1,62 @@
+/** The command line of `tsvmm vmhost`. Read here rather than by node:util, which a start would wait for. */
+import { UsageError } from '../../cli/usageError.ts';
+import { BACKEND } from './protocol.ts';
+
+export interface VmhostOptions {
+  readonly name?: string;
+  readonly paused: boolean;
+  /** Absolute, as is `supervisor`. */
+  readonly configDir: string;
+  readonly apiSocket?: string;
+  readonly supervisor?: string;
+}
+
+const TEXTS: readonly string[] = ['name', 'backend', 'config-dir', 'api-socket', 'supervisor'];
+const SWITCHES: readonly string[] = ['paused', 'help'];
+
+/** Undefined if help is asked for. @throws UsageError */
+export function parseVmhostArguments(args: readonly string[]): VmhostOptions | undefined {
+  const values = collect(args);
+  if (values.has('help')) return undefined;
+  const name = values.get('name');
+  const configDir = values.get('config-dir');
+  const apiSocket = values.get('api-socket');
+  const supervisor = values.get('supervisor');
+  if ((name === undefined && supervisor === undefined) || configDir === undefined) {
+    throw new UsageError('vmhost needs --name and --config-dir');
+  }
+  const backend = values.get('backend') ?? '';
+  if (backend !== BACKEND) throw new UsageError(`vmhost has no backend "${backend}", only ${BACKEND}`);
+  return {
+    configDir: absolute(process.cwd(), configDir),
+    paused: values.has('paused'),
+    ...(name !== undefined && { name }),
+    ...(apiSocket !== undefined && { apiSocket }),
+    ...(supervisor !== undefined && { supervisor: absolute(process.cwd(), supervisor) }),
+  };
+}
+
+/** @param folder absolute; where a relative path begins */
+export function absolute(folder: string, path: string): string {
+  return path.startsWith('/') ? path : `${folder}/${path}`;
+}
+
+/** The last value of each option, by its name; '' of a switch. */
+function collect(args: readonly string[]): Map<string, string> {
+  const values = new Map<string, string>();
+  const words = args.values();
+  for (const word of words) {
+    const [, option = '', inline] = /^--([^=]+)(?:=(.*))?$/s.exec(word === '-h' ? '--help' : word) ?? [];
+    if (TEXTS.includes(option)) {
+      const value = inline ?? words.next().value;
+      if (value === undefined) throw new UsageError(`--${option} needs a value`);
+      values.set(option, value);
+    } else if (SWITCHES.includes(option)) {
+      if (inline !== undefined) throw new UsageError(`--${option} takes no value`);
+      values.set(option, '');
+    } else {
+      throw new UsageError(`vmhost does not know "${word}"`);
+    }
+  }
+  return values;
+}
