@@ -1,6 +1,6 @@
 /** A program whose standard streams lead to the daemon: `ssh`, or any other. */
-import { spawn } from 'node:child_process';
-import { setTimeout } from 'node:timers/promises';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Code, Domain, LibvirtError } from '../libvirtError.ts';
 import { sshArguments } from './sshCommand.ts';
 import type { Transport, TransportContext } from './transport.ts';
@@ -10,6 +10,8 @@ import type { LibvirtUri } from './uri.ts';
 const MAX_STDERR = 2_048;
 /** How long is waited for a program to end that has closed its output. */
 const REASON_MS = 1_000;
+/** How long a program may take to end that was told to, before it is killed. */
+const END_MS = 1_000;
 
 export function openCommand(uri: LibvirtUri, context: TransportContext): Promise<Transport> {
   context.signal.throwIfAborted();
@@ -47,7 +49,7 @@ function started(command: string, args: readonly string[]): Promise<Transport> {
     secure: true,
     reason: async () => {
       const late = new AbortController();
-      await Promise.race([closed, setTimeout(REASON_MS, undefined, { signal: late.signal }).catch(() => {})]);
+      await Promise.race([closed, sleep(REASON_MS, undefined, { signal: late.signal }).catch(() => {})]);
       late.abort();
       return stderr.trim() || ending;
     },
@@ -55,7 +57,7 @@ function started(command: string, args: readonly string[]): Promise<Transport> {
       child.stdin.destroy();
       child.stdout.destroy();
       child.stderr.destroy();
-      child.kill();
+      end(child);
     },
   };
   return new Promise((resolve, reject) => {
@@ -64,4 +66,11 @@ function started(command: string, args: readonly string[]): Promise<Transport> {
       reject(new LibvirtError(Code.systemError, Domain.rpc, `Cannot run '${command}': ${message}`));
     });
   });
+}
+
+/** Whatever it does with signals that it can do something with. */
+function end(child: ChildProcess): void {
+  if (!child.kill()) return;
+  const timer = setTimeout(() => child.kill('SIGKILL'), END_MS);
+  child.once('exit', () => clearTimeout(timer));
 }
