@@ -294,9 +294,10 @@ export class DomainEvents<D> {
       this.#byCallback.set(callbackID, registration);
       return callbackID;
     };
+    const tooLate = ({ callbackID }: { callbackID: number }) => void this.#leave(callbackID).catch(() => {});
     const ready = (async () => {
       await this.#leaving.get(key);
-      return this.#rpc.callAnd(Remote.connectDomainEventCallbackRegisterAny, args, {}, { taken });
+      return this.#rpc.callAnd(Remote.connectDomainEventCallbackRegisterAny, args, {}, { taken, tooLate });
     })();
     const registration: Registration<D> = { kind, readers, ready };
     this.#registrations.set(key, registration);
@@ -306,13 +307,17 @@ export class DomainEvents<D> {
     return registration;
   }
 
+  #leave(callbackID: number): Promise<unknown> {
+    return this.#rpc.call(Remote.connectDomainEventCallbackDeregisterAny, { callbackID });
+  }
+
   async #deregister(key: string, registration: Registration<D>): Promise<void> {
     if (this.#registrations.get(key) !== registration) return;
     this.#registrations.delete(key);
     const left = registration.ready
       .then((callbackID) => {
         this.#byCallback.delete(callbackID);
-        return this.#rpc.call(Remote.connectDomainEventCallbackDeregisterAny, { callbackID });
+        return this.#leave(callbackID);
       })
       // Where the connection has ended, or never had it, there is nothing to leave.
       .catch(() => {});

@@ -150,9 +150,7 @@ export class RpcClient {
         this.#giveUp(serial, {
           procedure: signature.number,
           fail: () => {},
-          settle: (frame) => {
-            if (frame.status === Status.ok) handlers.tooLate?.(decodeAnswer(signature, frame), serial);
-          },
+          settle: (frame) => this.#settleLate(signature, frame, handlers.tooLate),
         });
       };
       const stopWaiting = watchDeadline(signal, timeoutMs, signature.api, giveUp);
@@ -174,6 +172,20 @@ export class RpcClient {
       });
       this.#send({ ...header(signature.number, MessageType.call, serial), payload });
     });
+  }
+
+  #settleLate<A extends Fields, R extends Fields>(
+    signature: Signature<A, R>,
+    frame: Frame,
+    tooLate: ((answer: Answer<R>, serial: number) => void) | undefined,
+  ): void {
+    if (frame.status !== Status.ok || tooLate === undefined) return;
+    try {
+      tooLate(decodeAnswer(signature, frame), frame.serial);
+    } catch (error) {
+      // There is no call to be rejected.
+      this.fail((error as Error).message);
+    }
   }
 
   #giveUp(serial: number, late: Pending): void {

@@ -450,3 +450,25 @@ test('a console whose opening was given up is broken off when it opens', async (
     .poll(() => daemon.heard.at(-1))
     .toMatchObject({ type: MessageType.stream, status: Status.error, serial: call.serial });
 });
+
+test('a registration that the daemon agrees to too late is taken back', async () => {
+  const { daemon, connection } = await connected(undefined, { callTimeoutMs: 100 });
+  expect(await errorOf(connection.domainEvents('lifecycle'))).toMatchObject({ code: 68 });
+  const call = await daemon.next(Remote.connectDomainEventCallbackRegisterAny);
+  call.peer.answer(call, Remote.connectDomainEventCallbackRegisterAny, { callbackID: 9 });
+  const left = await daemon.next(Remote.connectDomainEventCallbackDeregisterAny);
+  expect(Buffer.from(left.payload).readInt32BE()).toBe(9);
+});
+
+test('a late answer that cannot be understood ends the connection, and not the program', async () => {
+  const { daemon, connection } = await connected(undefined, { callTimeoutMs: 100 });
+  expect(await errorOf(connection.domainEvents('lifecycle'))).toMatchObject({ code: 68 });
+  const { peer, procedure, serial } = await daemon.next(Remote.connectDomainEventCallbackRegisterAny);
+  peer.send({ procedure, serial, payload: Buffer.of(1) });
+  expect(await connection.closed).toMatchObject({
+    reason: 'lost',
+    error: {
+      message: expect.stringMatching(/Unable to decode message payload: virConnectDomainEventRegisterAny/),
+    },
+  });
+});
