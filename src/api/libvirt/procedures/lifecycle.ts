@@ -64,8 +64,10 @@ function endWithConnection(session: Session, vm: SupervisedVm, flags: number): v
   const { runId } = vm;
   if ((flags & Create.autoDestroy) === 0 || runId === undefined) return;
   // The connection may have gone while the domain started.
-  if (session.ended) void vm.stop(0, true).catch(() => {});
-  else session.autoDestroy.set(vm, runId);
+  if (session.ended) return void vm.stop(0, true).catch(() => {});
+  // Those that have ended meanwhile are not kept as long as the connection.
+  for (const [each, run] of session.autoDestroy) if (each.runId !== run) session.autoDestroy.delete(each);
+  session.autoDestroy.set(vm, runId);
 }
 
 function define({ domains }: Session, xml: string, flags: number): { dom: Dom } {
