@@ -9,6 +9,7 @@ import {
   HEADER_ROOM,
   Keepalive,
   MAX_MESSAGE,
+  MAX_PAYLOAD,
   MessageType,
   Program,
   Status,
@@ -183,9 +184,7 @@ export class Connection {
   }
 
   #reply(frame: Frame, { ret }: Procedure, result: unknown): void {
-    const writer = new XdrWriter(HEADER_ROOM);
-    ret.write(writer, result);
-    const bytes = writer.finish();
+    const bytes = encodeAnswer(ret, result);
     const { program, version, procedure, serial } = frame;
     const type = MessageType.reply;
     writeHeader(bytes, { program, version, procedure, serial, type, status: Status.ok });
@@ -262,6 +261,18 @@ function unknownProcedure(number: number): LibvirtError {
   }
   if (number > 0 && number <= LAST_PROCEDURE) return unsupported(`procedure ${number}`);
   return new LibvirtError(Code.rpc, Domain.rpc, `unknown procedure: ${number}`);
+}
+
+/** Behind the room for a header. @throws LibvirtError if it is more than a message may have */
+function encodeAnswer(ret: Procedure['ret'], result: unknown): Uint8Array {
+  const writer = new XdrWriter(HEADER_ROOM, HEADER_ROOM + MAX_PAYLOAD);
+  try {
+    ret.write(writer, result);
+  } catch (error) {
+    if (!(error instanceof XdrError)) throw error;
+    throw new LibvirtError(Code.rpc, Domain.rpc, `Unable to encode message payload: ${error.message}`);
+  }
+  return writer.finish();
 }
 
 function readArguments(procedure: Procedure, payload: Uint8Array): unknown {

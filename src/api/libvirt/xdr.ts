@@ -88,9 +88,12 @@ export class XdrWriter {
   #view = new DataView(this.#bytes.buffer);
   #length: number;
 
-  /** @param room bytes that are left free in front, at most 256 */
-  constructor(room = 0) {
+  readonly #max: number;
+
+  /** @param room bytes that are left free in front, at most 256 @param max bytes of all; what writes more throws XdrError */
+  constructor(room = 0, max = Number.POSITIVE_INFINITY) {
     this.#length = room;
+    this.#max = max;
   }
 
   /** What was written. Shares the writer's bytes: nothing is to be written after it. */
@@ -146,6 +149,7 @@ export class XdrWriter {
   /** May replace view and bytes: it comes before them in what uses it. */
   #reserve(length: number): number {
     const at = this.#length;
+    if (at + length > this.#max) throw new XdrError(`more than ${this.#max} bytes`);
     this.#length += length;
     if (this.#length > this.#bytes.length) {
       const larger = new Uint8Array(Math.max(this.#length, 2 * this.#bytes.length));

@@ -305,3 +305,32 @@ test('no client gets maps of CPUs, or answers together, that the server has no m
   await other.until(2);
   expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(8 * 8_388_608);
 });
+
+test('an answer that no client could take is an error, and the connection goes on', async () => {
+  const { supervisor, socketPath } = await serve();
+  const disks = Array.from({ length: 16 }, (_, at) => ({ path: `/${at}/${'x'.repeat(4_000)}` }));
+  const config = { payload: { kernel: '/kernel' }, disks };
+  const { policy } = supervisor.define({ name: 'one', config });
+  const client = new RawClient(socketPath);
+  client.send(OPEN);
+  const ask = (serial: number, domains: number) => {
+    const dom = { name: 'one', uuid: policy.uuid as string, id: -1 };
+    const writer = new XdrWriter();
+    const doms = Array.from({ length: domains }, () => dom);
+    Remote.connectGetAllDomainStats.args.write(writer, { doms, stats: 32, flags: 0 });
+    return callFrame(Remote.connectGetAllDomainStats.number, serial, writer.finish());
+  };
+  client.send(ask(1, 600));
+  // Others are answered meanwhile.
+  const other = new RawClient(socketPath);
+  other.send(OPEN, callFrame(GET_HOSTNAME, 1));
+  await other.until(2);
+  expect(client.frames).toHaveLength(1);
+  const [, large] = await client.until(2);
+  expect(errorOf(large as never)).toMatchObject({
+    code: 39,
+    message: 'Unable to encode message payload: more than 33554436 bytes',
+  });
+  client.send(ask(2, 1));
+  expect((await client.until(3))[2]).toMatchObject({ serial: 2, status: Status.ok });
+});
