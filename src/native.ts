@@ -505,8 +505,8 @@ export interface NativeAddon extends DebugAddon {
    */
   connectUnix(path: string, reader: boolean): number;
   /**
-   * Sends bytes and descriptors (1 to 253) over a stream socket, without waiting. Returns how many bytes left; the
-   * descriptors left with the first of them, and stay the caller's as well.
+   * Sends bytes (at least one) and descriptors (1 to 253) over a stream socket, without waiting. Returns how many bytes
+   * left; the descriptors left with the first of them, and stay the caller's as well.
    */
   sendDescriptors(socket: number, bytes: Uint8Array, descriptors: readonly number[]): number;
   /** The same for two descriptors of one file, and for no others. */

@@ -52,6 +52,8 @@ size_t send_descriptors(int socket, std::span<const uint8_t> bytes,
   if (descriptors.empty() || descriptors.size() > kMaxSentDescriptors) {
     throw Error("EINVAL", "a message carries 1 to 253 descriptors");
   }
+  // A stream socket takes an empty message, and says that it went: without the descriptors.
+  if (bytes.empty()) throw Error("EINVAL", "descriptors are sent with a byte at least");
   // What sendmsg(2) takes is not const, and stays as it is.
   iovec data{.iov_base = const_cast<uint8_t*>(bytes.data()), .iov_len = bytes.size()};
   const size_t size = descriptors.size() * sizeof(int);

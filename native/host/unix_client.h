@@ -17,8 +17,9 @@ UniqueFd connect_unix(const std::string& path, bool reader);
 /// The most descriptors of one message (SCM_MAX_FD, unix(7)).
 inline constexpr size_t kMaxSentDescriptors = 253;
 
-/// Sends bytes with descriptors (SCM_RIGHTS, unix(7)), without waiting: how many bytes left. The
-/// descriptors left with the first of them. Throws Error, EAGAIN if there is no room for any.
+/// Sends bytes, at least one, with descriptors (SCM_RIGHTS, unix(7)), without waiting: how many
+/// bytes left. The descriptors left with the first of them. Throws Error, EAGAIN if there is no
+/// room for any.
 size_t send_descriptors(int socket, std::span<const uint8_t> bytes,
                         const std::vector<int>& descriptors);
 

@@ -85,6 +85,7 @@ TEST_F(UnixClientTest, SendsDescriptors) {
   const UniqueFd copy(fd);
   EXPECT_EQ(file_id(copy.get()), file_id(sent.first.get()));
   EXPECT_EQ(code_of([&] { (void)send_descriptors(ours.get(), bytes, {}); }), "EINVAL");
+  EXPECT_EQ(code_of([&] { (void)send_descriptors(ours.get(), {}, {sent.first.get()}); }), "EINVAL");
   EXPECT_EQ(code_of([&] { (void)send_descriptors(ours.get(), bytes, std::vector<int>(254, 0)); }),
             "EINVAL");
   EXPECT_EQ(code_of([&] { (void)send_descriptors(ours.get(), bytes, {123456}); }), "EBADF");
