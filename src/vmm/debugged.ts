@@ -5,6 +5,8 @@ import type { DebugAddon, DebugStop, MachineHandle } from '../native.ts';
 export interface DebuggerHooks {
   /** Somebody is connected: the guest goes on when they say so. */
   readonly attached: boolean;
+  /** The guest is about to go on with nobody connected: has nothing of a debugger's in it any more. */
+  leave(machine: StoppedMachine): void;
   /** A vCPU met what the debugger asked for. The guest is about to stop. */
   stopped(stop: DebugStop): void;
   /** A new machine begins, and is stopped. */

@@ -200,7 +200,7 @@ export class Vmm {
           throw new VmmError('A debugger has stopped the guest, and is connected: it can continue or detach');
         }
         this.#emit('vm', 'resuming');
-        if (atBreakpoint) this.#debugContinue(this.#everyVcpu('run'), { hardware: [], software: [] });
+        if (atBreakpoint) this.#leaveBreakpoint();
         else await this.#busy(({ handle }) => this.#native.machineResume(handle));
       },
       'resumed',
@@ -418,6 +418,11 @@ export class Vmm {
   #debugContinue(orders: DebugOrders, traps: DebugTraps): void {
     this.#native.machineDebugResume(this.#running().handle, orders, traps);
     this.#setStopped(orders.every((order) => order === 'hold'));
+  }
+
+  #leaveBreakpoint(): void {
+    this.#debugger?.leave({ native: this.#native, handle: this.#running().handle });
+    this.#debugContinue(this.#everyVcpu('run'), { hardware: [], software: [] });
   }
 
   #everyVcpu(order: DebugOrders[number]): DebugOrders {

@@ -53,6 +53,12 @@ export class Breakpoints {
     this.#software.clear();
   }
 
+  /** Another machine has none of them. */
+  forgetAll(): void {
+    this.forgetMemory();
+    this.#hardware = [];
+  }
+
   traps(): DebugTraps {
     return { hardware: this.#hardware, software: [...this.#software.keys()] };
   }

@@ -4,9 +4,10 @@
  */
 import { listenStream, type StreamConnection, type StreamHandlers } from '../../host/listen.ts';
 import type { DebugStop, NativeAddon } from '../../native.ts';
-import type { DebuggerHooks } from '../../vmm/debugged.ts';
+import type { DebuggerHooks, StoppedMachine } from '../../vmm/debugged.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { claimSocketPath, type SocketPath, type Sockets } from '../../vmm/listeningSocket.ts';
+import { Breakpoints } from './breakpoints.ts';
 import { encodePacket, type Item, PacketReader } from './packets.ts';
 import { type DebuggedVmm, type Outcome, Session } from './session.ts';
 
@@ -16,6 +17,8 @@ const MAX_QUEUE = 64;
 const MAX_RESENDS = 10;
 /** How long a debugger may take to close its side after the end: until then nobody else is served. */
 const CLOSE_MS = 1_000;
+/** After which a guest that did not stop is asked again to, so that what a debugger has left can be taken out. */
+const RETRY_MS = 5_000;
 
 type GdbSockets = Sockets & Pick<NativeAddon, 'disownFile'>;
 
@@ -46,8 +49,13 @@ class Server implements GdbServer {
   readonly #claim: SocketPath;
   #stopListening: () => void = () => {};
   #link: Link | undefined;
+  /** What the guest has in it: also when the debugger that asked for them is gone, until they are taken out. */
+  readonly #breakpoints = new Breakpoints();
+  /** Of the debugger that is connected, or is gone while the guest is not free of it. */
+  #session: Session | undefined;
   /** What an earlier debugger left is being taken out of the guest. */
   #leaving: Promise<void> = Promise.resolve();
+  #retry: NodeJS.Timeout | undefined;
 
   constructor(vmm: DebuggedVmm, claim: SocketPath) {
     this.#vmm = vmm;
@@ -68,40 +76,86 @@ class Server implements GdbServer {
       connection.terminate();
       return { data: () => {}, ended: () => {}, drained: () => {}, closed: () => {} };
     }
-    const link: Link = new Link(connection, new Session(this.#vmm), (left) => {
+    const session = new Session(this.#vmm, this.#breakpoints);
+    const link: Link = new Link(connection, session, (last, orderly) => {
       if (this.#link !== link) return;
       this.#link = undefined;
-      this.#leaving = left;
+      this.#leaving = Promise.all([this.#leaving, last]).then(() => {});
+      if (orderly) this.#session = undefined;
+      else this.#clear();
     });
     this.#link = link;
-    link.begin(this.#leaving);
+    clearTimeout(this.#retry);
+    const leaving = this.#leaving;
+    link.begin(async () => {
+      await leaving;
+      this.#session = session;
+    });
     return link;
   }
 
+  leave(machine: StoppedMachine): void {
+    this.#breakpoints.removeAll(machine);
+    this.#session = undefined;
+  }
+
   stopped(stop: DebugStop): void {
-    this.#link?.tell((session) => session.stopped(stop));
+    if (this.#link) this.#link.tell((session) => session.stopped(stop));
+    else this.#clear();
   }
 
   started(): void {
-    this.#link?.tell(async (session) => session.restarted());
+    if (this.#link) {
+      this.#link.tell(async (session) => session.restarted());
+      return;
+    }
+    this.#breakpoints.forgetAll();
+    this.#session = undefined;
   }
 
   ended(): void {
+    this.#breakpoints.forgetAll();
+    this.#session = undefined;
     this.#link?.exit();
   }
 
+  /** Takes what a debugger that is gone has left out of the guest, however often that has to be tried. */
+  #clear(): void {
+    clearTimeout(this.#retry);
+    this.#leaving = this.#leaving.then(async () => {
+      const session = this.#session;
+      if (session === undefined) return;
+      await session.vanish().catch(() => {});
+      if (this.#session !== session) return;
+      if (!session.goesOn) {
+        this.#session = undefined;
+      } else if (this.#link === undefined) {
+        this.#retry = setTimeout(() => this.#clear(), RETRY_MS);
+        this.#retry.unref();
+      }
+    });
+  }
+
   close(): void {
+    this.#session = undefined;
+    clearTimeout(this.#retry);
     this.#stopListening();
     this.#claim.close();
     this.#link?.exit();
   }
 }
 
+/**
+ * @param last of what was to be done for the connection
+ * @param orderly the session has come to its end
+ */
+type OnClosed = (last: Promise<void>, orderly: boolean) => void;
+
 /** A connection and the session on it. */
 class Link implements StreamHandlers {
   readonly #connection: StreamConnection;
   readonly #session: Session;
-  readonly #onClosed: (left: Promise<void>) => void;
+  readonly #onClosed: OnClosed;
   readonly #reader = new PacketReader();
   #last: Promise<void> = Promise.resolve();
   #waiting = 0;
@@ -114,16 +168,16 @@ class Link implements StreamHandlers {
   #orderly = false;
   #closing: NodeJS.Timeout | undefined;
 
-  constructor(connection: StreamConnection, session: Session, onClosed: (left: Promise<void>) => void) {
+  constructor(connection: StreamConnection, session: Session, onClosed: OnClosed) {
     this.#connection = connection;
     this.#session = session;
     this.#onClosed = onClosed;
   }
 
-  /** @param ready when the guest is free of earlier debuggers */
-  begin(ready: Promise<void>): void {
+  /** @param ready waits until the guest is free of earlier debuggers */
+  begin(ready: () => Promise<void>): void {
     this.#enqueue(async () => {
-      await ready;
+      await ready();
       await this.#session.begin();
     });
   }
@@ -172,8 +226,7 @@ class Link implements StreamHandlers {
   closed(): void {
     clearTimeout(this.#closing);
     this.#over = true;
-    const left = this.#orderly ? this.#last : this.#last.then(() => this.#session.vanish()).catch(() => {});
-    this.#onClosed(left);
+    this.#onClosed(this.#last, this.#orderly);
   }
 
   async #take(item: Item): Promise<void> {

@@ -5,7 +5,7 @@
 import type { DebugStop } from '../../native.ts';
 import type { DebugOrders } from '../../vmm/debugged.ts';
 import type { Vmm } from '../../vmm/vmm.ts';
-import { Breakpoints, type BreakpointType } from './breakpoints.ts';
+import type { Breakpoints, BreakpointType } from './breakpoints.ts';
 import { readVirtual, writeVirtual } from './guestMemory.ts';
 import { escapeBinary, fromHex, MAX_PACKET, toHex } from './packets.ts';
 import {
@@ -59,27 +59,38 @@ type Handler = (argument: string) => Outcome | Promise<Outcome>;
 
 export class Session {
   readonly #vmm: DebuggedVmm;
-  readonly #breakpoints = new Breakpoints();
+  readonly #breakpoints: Breakpoints;
   /** What is told when somebody asks why the guest stands still. */
   #stopReply = `T${SIGTRAP}thread:1;`;
   /** The guest runs, and the debugger waits to be told that it has stopped. */
   #running = false;
+  #goesOn = false;
   /** vCPUs that the debugger looks at, and lets go on by packets that name none. */
   #looksAt = 0;
   #continues: number | undefined;
   #description: string | undefined;
 
-  constructor(vmm: DebuggedVmm) {
+  /** @param breakpoints those that an earlier debugger could not be freed of go at the beginning */
+  constructor(vmm: DebuggedVmm, breakpoints: Breakpoints) {
     this.#vmm = vmm;
+    this.#breakpoints = breakpoints;
   }
 
   get running(): boolean {
     return this.#running;
   }
 
+  /** The debugger has vanished, or not begun, and did not stop the guest, which is to go on when it does stop. */
+  get goesOn(): boolean {
+    return this.#goesOn;
+  }
+
   /** @throws VmmError if there is no machine, or it does not stop */
-  begin(): Promise<void> {
-    return this.#vmm.debugStop();
+  async begin(): Promise<void> {
+    this.#goesOn = this.#vmm.info().state === 'Running';
+    await this.#vmm.debugStop();
+    this.#goesOn = false;
+    await this.#vmm.debugAccess((machine) => this.#breakpoints.removeAll(machine));
   }
 
   /** The answer to a packet. Never rejects. */
@@ -111,13 +122,17 @@ export class Session {
     return this.#stop(`T${SIGTRAP}thread:1;`, 0);
   }
 
-  /** The debugger is gone without a word. The guest goes on if it ran, and has nothing of the debugger's in it. */
+  /**
+   * The debugger is gone without a word. The guest goes on if it ran, and has nothing of the debugger's in it.
+   * @throws VmmError if there is no machine, or it does not stop: it can be tried again
+   */
   async vanish(): Promise<void> {
-    const ran = this.#running;
+    this.#goesOn ||= this.#running;
     this.#running = false;
     await this.#vmm.debugStop();
     await this.#vmm.debugAccess((machine) => this.#breakpoints.removeAll(machine));
-    if (ran) await this.#vmm.debugResume(this.#breakpoints.traps());
+    if (this.#goesOn) await this.#vmm.debugResume(this.#breakpoints.traps());
+    this.#goesOn = false;
   }
 
   /** Each stop is told once. */

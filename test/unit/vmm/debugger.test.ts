@@ -29,6 +29,7 @@ beforeEach(() => {
     get attached() {
       return attached;
     },
+    leave: ({ native: addon }) => heard.push(`leave: ${addon === native ? vmm.info().state : 'nobody'}`),
     stopped: ({ cause }) => heard.push(`${cause}: ${vmm.info().state}`),
     started: () => heard.push('started'),
     ended: () => heard.push('ended'),
@@ -110,6 +111,7 @@ it('pause, resume and shutdown go on while the debugger has the guest', async ()
 it('vm.resume lets a guest go that no debugger comes for any more', async () => {
   await boot();
   await vmm.resume();
+  expect(heard).toContain('leave: BreakPoint');
   expect(native.debug.resumes).toEqual([[['run', 'run'], NO_TRAPS]]);
   expect(vmm.info().state).toBe('Running');
   expect(heard.at(-1)).toBe('resumed: running');

@@ -1,11 +1,12 @@
 /** Whom the debugger's socket serves, and until when. */
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { encodePacket } from '../../../../src/api/gdb/packets.ts';
 import { type GdbServer, serveGdb } from '../../../../src/api/gdb/server.ts';
 import type { DebuggedVmm } from '../../../../src/api/gdb/session.ts';
 import type { Accept, StreamHandlers } from '../../../../src/host/listen.ts';
 import type { MachineHandle } from '../../../../src/native.ts';
 import type { VmInfo } from '../../../../src/vmm/info.ts';
-import { fakeDebug } from '../../support/fakeDebug.ts';
+import { type FakeDebug, fakeDebug } from '../../support/fakeDebug.ts';
 
 const listening = vi.hoisted(() => ({ accept: undefined as Accept | undefined }));
 
@@ -16,6 +17,8 @@ vi.mock('../../../../src/host/listen.ts', () => ({
   },
 }));
 
+const HANDLE = {} as MachineHandle;
+
 interface Client {
   readonly handlers: StreamHandlers;
   readonly received: string;
@@ -24,18 +27,29 @@ interface Client {
 
 let server: GdbServer;
 let stops: number;
+let native: FakeDebug;
+let state: VmInfo['state'];
+/** The guest does not stop. */
+let stuck: boolean;
 
 beforeEach(async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   stops = 0;
-  const native = fakeDebug();
+  stuck = false;
+  state = 'Running';
+  native = fakeDebug();
   const vmm: DebuggedVmm = {
-    info: () => ({ config: { cpus: { boot_vcpus: 1 } } }) as VmInfo,
+    info: () => ({ state, config: { cpus: { boot_vcpus: 1 } } }) as VmInfo,
     debugStop: async () => {
       stops++;
+      state = stuck ? 'Running' : 'BreakPoint';
+      if (stuck) throw new Error('vCPU 0 does not leave the guest');
     },
-    debugResume: async () => {},
-    debugAccess: async (use) => use({ native, handle: {} as MachineHandle }),
+    debugResume: async (traps, orders = ['run']) => {
+      native.machineDebugResume(HANDLE, orders, traps);
+      state = 'Running';
+    },
+    debugAccess: async (use) => use({ native, handle: HANDLE }),
     quit: async () => {},
   };
   const sockets = {
@@ -113,4 +127,83 @@ it('one that closes in time is not closed again', async () => {
   first.handlers.closed();
   vi.advanceTimersByTime(5_000);
   expect(first.terminated).toBe(false);
+});
+
+/** One that set a breakpoint, let the guest run, and is gone while that does not stop. */
+async function leaveBreakpoint(): Promise<void> {
+  const client = connect();
+  client.handlers.data(Buffer.concat(['Z0,1000,1', 'c'].map((text) => encodePacket(text))));
+  await settled();
+  expect([native.ram[0x1000], state]).toEqual([0xcc, 'Running']);
+  stuck = true;
+  client.handlers.closed();
+  await settled();
+  expect([native.ram[0x1000], state]).toEqual([0xcc, 'Running']);
+}
+
+const FREE = [['run'], { hardware: [], software: [] }];
+
+it('a guest that does not stop when its debugger vanishes is freed of breakpoints when it does, and goes on', async () => {
+  await leaveBreakpoint();
+  vi.advanceTimersByTime(5_000);
+  await settled();
+  expect(native.ram[0x1000]).toBe(0xcc);
+  stuck = false;
+  vi.advanceTimersByTime(5_000);
+  await settled();
+  expect([native.ram[0x1000], state]).toEqual([0, 'Running']);
+  expect(native.resumes.at(-1)).toEqual(FREE);
+  const before = stops;
+  vi.advanceTimersByTime(60_000);
+  await settled();
+  expect(stops).toBe(before);
+});
+
+it('one that meets such a breakpoint goes on without it', async () => {
+  await leaveBreakpoint();
+  stuck = false;
+  state = 'BreakPoint';
+  server.stopped({ vcpu: 0, cause: 'breakpoint', address: 0x1000n });
+  await settled();
+  expect([native.ram[0x1000], state]).toEqual([0, 'Running']);
+  expect(native.resumes.at(-1)).toEqual(FREE);
+});
+
+it('the next debugger finds the guest free of them', async () => {
+  await leaveBreakpoint();
+  const refused = connect();
+  await settled();
+  refused.handlers.closed();
+  await settled();
+  stuck = false;
+  connect();
+  await settled();
+  expect([native.ram[0x1000], state]).toEqual([0, 'BreakPoint']);
+  vi.advanceTimersByTime(60_000);
+  await settled();
+  expect(state).toBe('BreakPoint');
+});
+
+it('a guest that is let go by others is freed of them before, and is not stopped again', async () => {
+  await leaveBreakpoint();
+  const before = stops;
+  server.leave({ native, handle: HANDLE });
+  expect(native.ram[0x1000]).toBe(0);
+  stuck = false;
+  vi.advanceTimersByTime(60_000);
+  await settled();
+  expect(stops).toBe(before);
+});
+
+it('a new machine has none of them', async () => {
+  await leaveBreakpoint();
+  const before = stops;
+  stuck = false;
+  native.ram[0x1000] = 0xcc;
+  server.started();
+  vi.advanceTimersByTime(60_000);
+  await settled();
+  connect();
+  await settled();
+  expect([native.ram[0x1000], stops]).toEqual([0xcc, before + 1]);
 });

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { Breakpoints } from '../../../../src/api/gdb/breakpoints.ts';
 import { type DebuggedVmm, type Outcome, Session } from '../../../../src/api/gdb/session.ts';
 import type { MachineHandle } from '../../../../src/native.ts';
 import type { VmInfo } from '../../../../src/vmm/info.ts';
@@ -36,7 +37,7 @@ beforeEach(async () => {
       quits++;
     },
   };
-  session = new Session(vmm);
+  session = new Session(vmm, new Breakpoints());
   await session.begin();
 });
 
