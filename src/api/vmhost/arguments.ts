@@ -41,12 +41,20 @@ export function absolute(folder: string, path: string): string {
   return path.startsWith('/') ? path : `${folder}/${path}`;
 }
 
+/** `--option` or `--option=value`; anything else is no option of ours. */
+function splitWord(word: string): { readonly option: string; readonly inline?: string } {
+  if (!word.startsWith('--')) return { option: '' };
+  const equals = word.indexOf('=');
+  if (equals < 0) return { option: word.slice(2) };
+  return { option: word.slice(2, equals), inline: word.slice(equals + 1) };
+}
+
 /** The last value of each option, by its name; '' of a switch. */
 function collect(args: readonly string[]): Map<string, string> {
   const values = new Map<string, string>();
   const words = args.values();
   for (const word of words) {
-    const [, option = '', inline] = /^--([^=]+)(?:=(.*))?$/s.exec(word === '-h' ? '--help' : word) ?? [];
+    const { option, inline } = splitWord(word === '-h' ? '--help' : word);
     if (TEXTS.includes(option)) {
       const value = inline ?? words.next().value;
       if (value === undefined) throw new UsageError(`--${option} needs a value`);

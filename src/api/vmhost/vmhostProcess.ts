@@ -13,6 +13,12 @@ import type { SupervisorLink } from './supervisorLink.ts';
 import type { ControllableVm } from './vmController.ts';
 import { readVmFolder, type VmFolder } from './vmFolder.ts';
 
+/**
+ * The supervisor's end is heard of once the VM is up, so that the guest does not wait for what that needs; of a start that
+ * takes longer, meanwhile.
+ */
+const SLOW_START_MS = 50;
+
 export interface VmhostProcessOptions {
   /** The supervisor's folder, and the VM's below it. */
   readonly configDir: string;
@@ -110,7 +116,9 @@ export class VmhostProcess {
     // Relative paths of the configuration begin there.
     process.chdir(vmDir);
     await this.#vmm.create(folder.config);
-    const [services, bootedAt] = await Promise.all([this.#prepareServices(), this.#boot(paused)]);
+    const bootedAt = await this.#boot(paused);
+    await link?.listen();
+    const services = await loadServices();
     this.#record = new services.ExitRecord(vmDir);
     await this.#serveRest();
     await this.#provision(folder);
@@ -121,17 +129,15 @@ export class VmhostProcess {
 
   /** @returns when the VM came up */
   async #boot(paused: boolean): Promise<number> {
-    await this.#vmm.boot(paused);
+    const timer = setTimeout(() => void this.#options.link?.listen(), SLOW_START_MS);
+    try {
+      await this.#vmm.boot(paused);
+    } finally {
+      clearTimeout(timer);
+    }
     const bootedAt = performance.now();
     this.#log(paused ? 'the VM is there, paused' : 'the VM runs');
     return bootedAt;
-  }
-
-  async #prepareServices(): Promise<Services> {
-    // Until then the VM's start is in the core's hands.
-    await new Promise((resolve) => setImmediate(resolve));
-    await this.#options.link?.listen();
-    return loadServices();
   }
 
   #keepExit(exit: VmmExit): void {
