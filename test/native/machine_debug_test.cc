@@ -94,6 +94,9 @@ TEST_F(MachineDebugTest, AVcpuAtABreakpointStopsTheOthersAndIsTold) {
 
 TEST_F(MachineDebugTest, ARunningVcpuIsNotLookedAt) {
   boot(2);
+  // A vCPU that has not begun to run is looked at.
+  ASSERT_TRUE(runs(0));
+  ASSERT_TRUE(runs(1));
   EXPECT_EQ(code_of([&] { machine->debug_vcpu(0, [](VcpuDebug&) {}); }), "EBUSY");
   EXPECT_EQ(code_of([&] { machine->debug_resume({Order::kRun, Order::kRun}, {}); }), "EBUSY");
   machine->debug_stop();
