@@ -23,8 +23,10 @@ export class Daemon {
     });
   }
 
-  async start(args: readonly string[] = ['--pool', '0']): Promise<void> {
-    const child = spawn(path.join(ROOT, 'bin/tsvmmd'), ['--dir', this.dir, ...args], {
+  /** @param prefix words that run the command which follows them, in its own process */
+  async start(args: readonly string[] = ['--pool', '0'], prefix: readonly string[] = []): Promise<void> {
+    const [program, ...words] = [...prefix, path.join(ROOT, 'bin/tsvmmd'), '--dir', this.dir, ...args];
+    const child = spawn(program as string, words, {
       env: this.#env,
       stdio: ['ignore', 'ignore', 'pipe'],
     });

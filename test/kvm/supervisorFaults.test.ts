@@ -18,7 +18,10 @@ function mount(target: string, ...args: string[]): void {
 const mayMount = spawnSync('unshare', ['--mount', 'true']).status === 0;
 /** Why not, where a test of that name says so. */
 const needsMounts = mayMount ? test : test.skip;
-if (!mayMount) console.warn('full disks and read-only folders are not tested: this user may not mount any');
+if (!mayMount)
+  console.warn(
+    'full disks, read-only folders and a host without KVM are not tested: this user may not mount any',
+  );
 
 /** Once the processes of VMs are gone, so that nothing is busy. */
 function endWithin(daemon: Daemon): void {
@@ -26,6 +29,24 @@ function endWithin(daemon: Daemon): void {
     await daemon.kill('SIGKILL');
     for (const pid of daemon.processes()) process.kill(pid, 'SIGKILL');
   });
+}
+
+for (const pool of ['0', '1']) {
+  needsMounts(
+    `without permission to use KVM a start says so, and the VM's log (pool of ${pool})`,
+    async () => {
+      const daemon = new Daemon();
+      // No devices there, for whom starts in it and below.
+      const script =
+        'mount --bind /dev/kvm /dev/kvm && mount -o remount,bind,nodev /dev/kvm && exec "$0" "$@"';
+      await daemon.start(['--pool', pool], ['unshare', '--mount', 'sh', '-c', script]);
+      const told = 'No permission to open /dev/kvm: this user is not allowed to use KVM';
+      const started = await daemon.run('run', '-d', '--name', 'one', ...MACHINE);
+      expect(started).toMatchObject({ code: 1, stderr: expect.stringContaining(told) });
+      expect(await daemon.tsvmm('logs', '--process', 'one')).toContain(told);
+      expect(await daemon.list()).toEqual({ one: 'failed' });
+    },
+  );
 }
 
 needsMounts(
