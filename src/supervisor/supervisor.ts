@@ -185,7 +185,11 @@ export class Supervisor {
     const context = {
       folder: this.#store.folderOf(name),
       nextRunId: () => ++this.#lastRunId,
-      startChild: (paused: boolean) => this.#children.start(name, paused),
+      startChild: (paused: boolean) => {
+        // Also of one that never lives long enough for the timer.
+        rotateLogs(this.#store.folderOf(name));
+        return this.#children.start(name, paused);
+      },
       limit: (pid: number) => this.#groups.apply(name, pid, vm.definition.policy.limits),
       wanted: () => this.#store.wanted(name),
       setWanted: (wanted: boolean) => this.#store.setWanted(name, wanted),
@@ -199,7 +203,7 @@ export class Supervisor {
 
   /** Those that start with the supervisor, and those that ran when it ended and are to be started again. */
   async #startWanted(): Promise<void> {
-    const wanted = [...this.#vms.values()].filter((vm) => !vm.alive && this.#isWanted(vm));
+    const wanted = [...this.#vms.values()].filter((vm) => !vm.alive && this.isWanted(vm));
     const next = async (): Promise<void> => {
       for (let vm = wanted.shift(); vm !== undefined; vm = wanted.shift()) {
         // Told as an event, and tried again if its policy says so.
@@ -209,7 +213,8 @@ export class Supervisor {
     await Promise.all(Array.from({ length: STARTS_AT_ONCE }, next));
   }
 
-  #isWanted({ definition: { name, policy } }: SupervisedVm): boolean {
+  /** Whether one that does not run is started with the supervisor. */
+  isWanted({ definition: { name, policy } }: SupervisedVm): boolean {
     return policy.autostart || (policy.restart.when !== 'Never' && this.#store.wanted(name));
   }
 

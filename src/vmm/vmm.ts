@@ -46,6 +46,8 @@ export interface VmmOptions {
   readonly stayOnPowerOff?: boolean;
   /** What this process writes to: no file of the VM may be one of them. */
   readonly outputs?: readonly OutputFile[];
+  /** Paths of console files that keep what earlier VMs have left in them. */
+  readonly appendTo?: readonly string[];
   readonly onEvent?: (event: VmmEvent) => void;
   /** Hears what a person should know, one sentence at a time. */
   readonly onWarning?: (message: string) => void;
@@ -113,8 +115,8 @@ export class Vmm {
   #heldStatistics: readonly VcpuStatistics[] | undefined;
   /** Formats of disks that were guessed. */
   readonly #guessedFormats: MachineContext['guessedFormats'] = new WeakMap();
-  /** Paths and identities of console files that this VM has emptied. */
-  readonly #begunOutputs = new Set<string>();
+  /** Paths and identities of console files that this VM has emptied, or is to append to. */
+  readonly #begunOutputs: Set<string>;
   #last: Promise<unknown> = Promise.resolve();
   readonly #infoWatchers = new Set<() => void>();
   #debugger: DebuggerHooks | undefined;
@@ -126,6 +128,7 @@ export class Vmm {
     this.#options = options;
     this.#native = options.native;
     this.#terminal = options.terminal ?? STANDARD_STREAMS;
+    this.#begunOutputs = new Set(options.appendTo);
   }
 
   /** Resolves when the VMM has come to its end, with everything of the VM freed. Made when asked for: no VM waits for it to start. */
@@ -701,6 +704,7 @@ export class Vmm {
       if (ran) this.#emit('vm', 'shutdown');
       this.#config = undefined;
       this.#begunOutputs.clear();
+      for (const path of this.#options.appendTo ?? []) this.#begunOutputs.add(path);
       this.#closeDescriptors(this.#descriptors);
       this.#state = 'none';
       if (existed) this.#emit('vm', 'deleted');

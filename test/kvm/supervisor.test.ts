@@ -56,6 +56,39 @@ test('without -d the log is shown until the guest ends', async () => {
   expect(await daemon.list()).toEqual({});
 });
 
+test('a VM that is to be removed is, also if it could not start; nobody would wait for the end of one that is detached', async () => {
+  const daemon = new Daemon();
+  await daemon.start();
+  const failed = await daemon.run('run', '--rm', '--name', 'one', '--kernel', '/nowhere');
+  expect(failed).toMatchObject({ code: 1, stderr: expect.stringContaining('opening /nowhere') });
+  expect(await daemon.list()).toEqual({});
+  const detached = await daemon.run('run', '-d', '--rm', '--name', 'one', '--kernel', PAYLOAD);
+  expect(detached).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('--rm is for a run that waits'),
+  });
+  expect(await daemon.list()).toEqual({});
+});
+
+test("the log has every run of a VM, as who follows sees it; who follows is told of the supervisor's end", async () => {
+  const daemon = new Daemon();
+  await daemon.start();
+  const machine = ['--kernel', PAYLOAD, '--cmdline', 'run=off', '--memory', 'size=128M'];
+  const once = 'ok power-off\ndone 1\n';
+  expect(await daemon.tsvmm('run', '--name', 'one', '--restart', 'always:1', ...machine)).toBe(
+    once.repeat(2),
+  );
+  await daemon.tsvmm('start', 'one');
+  await expect.poll(() => daemon.tsvmm('logs', 'one')).toContain(once.repeat(3));
+
+  await daemon.vm('two', 'run=idle');
+  const follower = new Tsvmm(['logs', '--dir', daemon.dir, '--follow', 'two']);
+  await follower.waitFor('idle');
+  await daemon.kill('SIGKILL');
+  expect(await follower.exit()).toEqual({ code: 1, signal: null });
+  expect(follower.stderr).toContain('tsvmmd.sock has gone: its VMs live on');
+});
+
 test('a guest that ends before its log is followed, and one that is stopped already, keep nobody waiting', async () => {
   const daemon = new Daemon();
   await daemon.start();

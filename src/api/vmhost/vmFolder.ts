@@ -43,9 +43,12 @@ export async function readVmFolder(files: FileReader, configDir: string, path: s
   return readDaemonFolder(files, configDir, path);
 }
 
-/** Without a word about the consoles, what the guest prints goes into `serial.log`: the process has no terminal. */
+/** In a VM's folder: what the guest prints, as the process has no terminal. */
+export const SERIAL_LOG = 'serial.log';
+
+/** Without a word about the consoles, what the guest prints goes into its log. */
 function ownConfig(file: string, value: unknown, path: string): VmConfig {
-  const defaults = { serial: { mode: 'File', file: `${path}/serial.log` }, console: { mode: 'Off' } };
+  const defaults = { serial: { mode: 'File', file: `${path}/${SERIAL_LOG}` }, console: { mode: 'Off' } };
   const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
   try {
     return decode(vmConfig, isObject ? { ...defaults, ...value } : value);

@@ -11,7 +11,7 @@ import type { Log } from './log.ts';
 import type { VmhostService } from './serve.ts';
 import type { SupervisorLink } from './supervisorLink.ts';
 import type { ControllableVm } from './vmController.ts';
-import { readVmFolder, type VmFolder } from './vmFolder.ts';
+import { readVmFolder, SERIAL_LOG, type VmFolder } from './vmFolder.ts';
 
 /**
  * The supervisor's end is heard of once the VM is up, so that the guest does not wait for what that needs; of a start that
@@ -61,6 +61,8 @@ export class VmhostProcess {
     if (link) this.#watchers.add((event) => link.send({ event }));
     this.#vmm = new Vmm({
       native,
+      // A supervisor keeps the log within bounds, and what a guest said before it failed is asked for after the next start.
+      ...(link && { appendTo: [SERIAL_LOG, `${options.vmDir}/${SERIAL_LOG}`] }),
       onWarning: (message) => this.#log(`warning: ${message}`),
       onNote: (message) => this.#log(message),
       onEvent: (event) => {

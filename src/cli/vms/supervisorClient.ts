@@ -28,7 +28,9 @@ export class SupervisorClient {
     try {
       for await (const chunk of answer.setEncoding('utf8')) yield chunk as string;
     } catch (error) {
-      if (!signal?.aborted) throw error;
+      if (signal?.aborted) return;
+      const message = `The supervisor at ${this.#socketPath} has gone: its VMs live on unless it was told to stop them`;
+      throw new VmmError(message, { cause: error });
     }
   }
 

@@ -62,7 +62,7 @@ const POLICY_HELP = `  --name NAME             a name is made up unless given
 export const vmCommands: Readonly<Record<string, VmCommand>> = {
   run: {
     usage: '[-d] [--rm] [--name NAME] [--restart WHEN] --kernel PATH [OPTIONS]',
-    help: `Define and start a VM, and show its log until it ends; Ctrl-C stops it.\n  -d, --detach            only start it\n  --rm                    remove it when it has ended\n${POLICY_HELP}`,
+    help: `Define and start a VM, and show its log until it ends; Ctrl-C stops it.\n  -d, --detach            only start it\n  --rm                    remove it when it has ended; not with -d\n${POLICY_HELP}`,
     options: { ...POLICY, detach: { ...flag, short: 'd' }, rm: flag },
     names: 'none',
     run: runVm,
@@ -313,8 +313,17 @@ function stopBody(values: Values): object {
 
 async function runVm(call: Call): Promise<number> {
   const { client, values } = call;
+  if (values.detach && values.rm) {
+    throw new UsageError("--rm is for a run that waits for the VM's end, which --detach does not");
+  }
   const name = await define(call);
-  await client.call('POST', `/v1/vms/${name}/start`);
+  const remove = () => client.call('DELETE', `/v1/vms/${name}?force=true`);
+  try {
+    await client.call('POST', `/v1/vms/${name}/start`);
+  } catch (error) {
+    if (values.rm) await remove().catch(() => {});
+    throw error;
+  }
   if (values.detach) return print(name);
   const stop = () => {
     process.stderr.write(`tsvmm: stopping ${name} (once more: by force)\n`);
@@ -327,7 +336,7 @@ async function runVm(call: Call): Promise<number> {
   process.once('SIGINT', stop);
   for await (const chunk of client.stream(`/v1/vms/${name}/log?follow=true&tail=all`)) await writeOut(chunk);
   const { last_exit: exit } = await client.call<VmDescription>('GET', `/v1/vms/${name}`);
-  if (values.rm) await client.call('DELETE', `/v1/vms/${name}?force=true`);
+  if (values.rm) await remove();
   if (exit && 'message' in exit && exit.message) process.stderr.write(`tsvmm: ${exit.message}\n`);
   return exit && 'code' in exit ? exit.code : 1;
 }
