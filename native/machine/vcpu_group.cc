@@ -135,13 +135,15 @@ void VcpuGroup::release(const std::vector<DebugOrder>& orders, const DebugTraps&
   for (size_t i = 0; i < members_.size(); ++i) {
     vcpus[i]->debug().set_traps(traps, orders[i] == DebugOrder::kStep);
   }
-  for (size_t i = 0; i < members_.size(); ++i) members_[i]->held = orders[i] == DebugOrder::kHold;
+  for (size_t i = 0; i < members_.size(); ++i) {
+    members_[i]->held = members_[i]->ordered_to_hold = orders[i] == DebugOrder::kHold;
+  }
   changed_.notify_all();
 }
 
 void VcpuGroup::unhold() noexcept {
   const std::lock_guard lock(mutex_);
-  for (const auto& member : members_) member->held = false;
+  for (const auto& member : members_) member->held = member->ordered_to_hold;
   changed_.notify_all();
 }
 

@@ -60,7 +60,7 @@ class VcpuGroup {
   /// Takes hold() back, with an order for each vCPU. After wait_paused(). Throws Error EBUSY while
   /// any vCPU is in the guest, EINVAL for what it cannot do: all are held then.
   void release(const std::vector<DebugOrder>& orders, const DebugTraps& traps);
-  /// Takes hold() back, as if it had not been.
+  /// Takes hold() back: each vCPU is as it was told by the last release(), or runs.
   void unhold() noexcept;
   /// Has `use` look at a vCPU that is out of the guest. Throws Error EBUSY if it is not, EINVAL if
   /// there is no such vCPU.
@@ -73,9 +73,10 @@ class VcpuGroup {
     std::unique_ptr<Vcpu> vcpu;
     std::thread thread;
     bool set_up = false;
-    bool held = false;    ///< by the debugger
-    bool parked = false;  ///< executes no guest code and will not before the goal changes
-    bool left = true;     ///< its thread has ended or is about to, or was never made
+    bool held = false;             ///< by the debugger
+    bool ordered_to_hold = false;  ///< by the last release()
+    bool parked = false;           ///< executes no guest code and will not before the goal changes
+    bool left = true;              ///< its thread has ended or is about to, or was never made
   };
 
   void thread_body(unsigned index);

@@ -119,6 +119,22 @@ TEST_F(MachineDebugTest, AVcpuThatDoesNotComeBackIsNamedAndTheGuestGoesOn) {
   EXPECT_TRUE(eventually([&] { return stuck->load(); }));
 }
 
+TEST_F(MachineDebugTest, AStopThatFailsLetsNoneGoThatTheDebuggerHolds) {
+  boot(3);
+  machine->debug_stop();
+  machine->debug_resume({Order::kHold, Order::kRun, Order::kRun}, {});
+  std::promise<void> answer;
+  const auto stuck = guest.occupy(1, answer.get_future().share());
+  EXPECT_EQ(code_of([&] { machine->debug_stop(kShort); }), "ETIMEDOUT");
+  EXPECT_TRUE(runs(2));
+  const auto held = stands_still(0);
+  answer.set_value();
+  EXPECT_TRUE(eventually([&] { return stuck->load(); }));
+  machine->debug_stop();
+  machine->debug_resume({Order::kRun, Order::kRun, Order::kRun}, {});
+  EXPECT_TRUE(eventually([&] { return held->load(); }));
+}
+
 TEST_F(MachineDebugTest, EndsWhileItIsStopped) {
   boot(2);
   machine->debug_stop();
