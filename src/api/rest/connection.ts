@@ -78,6 +78,11 @@ export class Connection {
     return this.#busy || this.#waiting;
   }
 
+  /** True once no more requests are taken. */
+  get finished(): boolean {
+    return this.#finished;
+  }
+
   received(): void {
     this.#readable = true;
     if (this.#events) this.#passOver();

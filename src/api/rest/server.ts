@@ -131,10 +131,18 @@ export class Server implements RestServer {
   }
 
   #accept(id: number): void {
-    const full = this.#connections.size >= MAX_CONNECTIONS && !this.#makeRoom(id);
+    const full = this.#isFull() && !this.#makeRoom(id);
     const connection = new Connection(this.#context, id);
     this.#connections.set(id, connection);
     if (full) connection.refuse(this.#context.errors.encodeTooManyConnections());
+  }
+
+  /** Clients that have left may be many before the core says that they are closed: they take nobody's place. */
+  #isFull(): boolean {
+    if (this.#connections.size < MAX_CONNECTIONS) return false;
+    let open = 0;
+    for (const { finished } of this.#connections.values()) if (!finished) open++;
+    return open >= MAX_CONNECTIONS;
   }
 
   /** Clients that say nothing must not lock everybody else out. */

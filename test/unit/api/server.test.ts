@@ -311,6 +311,22 @@ describe('the number of connections', () => {
     expect(all.map(({ closed }) => closed)).toEqual([true, ...Array(511).fill(false)]);
   });
 
+  it('does not count those that were told to go, and are not closed yet', () => {
+    start();
+    const idle = streams.connect();
+    for (let i = 0; i < 512; i++) {
+      const rude = streams.connect();
+      rude.reading = false;
+      rude.send('nonsense\r\n\r\n');
+      expect(rude.closed).toBe(false);
+    }
+    const next = streams.connect();
+    next.send(UNKNOWN);
+    expect([next.text, idle.closed]).toEqual([NOT_FOUND, false]);
+    idle.send(UNKNOWN);
+    expect(idle.text).toBe(NOT_FOUND);
+  });
+
   it('is a limit where all are at work: the next one hears why', async () => {
     const { promise, finish } = later();
     const vmm = fakeVmm();
