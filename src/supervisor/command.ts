@@ -53,7 +53,7 @@ export async function supervisorCommand(args: readonly string[]): Promise<number
   const service = serviceManager(native, process.env, say);
   const places = supervisorPlaces(options.dir, process.env);
   for (const folder of [places.root, dirname(places.apiSocket)]) makeFolder(folder);
-  const claims = [claimFolder(native, places)];
+  const claims = [await claimFolder(native, places)];
   process.on('exit', () => {
     for (const claim of claims) claim();
   });
@@ -82,14 +82,23 @@ function makeFolder(path: string): void {
   }
 }
 
+/**
+ * A process that the one before had just forked when it was killed holds its descriptors, and so its claim, until it
+ * executes its own program.
+ */
+const CLAIM = { ms: 2_000, retryMs: 20 };
+
 /** Makes this the only supervisor of the folder. @returns gives it back @throws VmmError */
-function claimFolder(native: NativeAddon, { root, childSocket }: Places): () => void {
-  try {
-    return claimSocketPath(native, childSocket).close;
-  } catch (error) {
-    if ((error as { code?: string }).code === 'ERR_TSVMM_SOCKET_LOCKED')
-      throw new VmmError(`Another tsvmmd looks after ${root}`, { cause: error });
-    throw new VmmError(`Cannot keep anything in ${root}`, { cause: error });
+async function claimFolder(native: NativeAddon, { root, childSocket }: Places): Promise<() => void> {
+  for (let waited = 0; ; waited += CLAIM.retryMs) {
+    try {
+      return claimSocketPath(native, childSocket).close;
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'ERR_TSVMM_SOCKET_LOCKED')
+        throw new VmmError(`Cannot keep anything in ${root}`, { cause: error });
+      if (waited >= CLAIM.ms) throw new VmmError(`Another tsvmmd looks after ${root}`, { cause: error });
+    }
+    await new Promise((resolve) => setTimeout(resolve, CLAIM.retryMs));
   }
 }
 
