@@ -10,6 +10,7 @@ import { busybox, makeInitramfs } from './images.mjs';
 import { KERNEL_PACKAGE, kernelIn, moduleFiles } from './kernel.mjs';
 
 const OLDER_PCS = { suite: 'bookworm', architecture: 'i386' };
+const BACKPORTS = { suite: 'bookworm-backports', architecture: 'amd64' };
 
 /**
  * The package that stands for the newest kernel of its kind, and where it is if not in this machine's suites.
@@ -20,6 +21,7 @@ const KERNELS = {
   generic: { name: 'linux-image-amd64' },
   rt: { name: 'linux-image-rt-amd64' },
   686: { name: 'linux-image-686', archive: OLDER_PCS },
+  backports: { name: 'linux-image-cloud-amd64', archive: BACKPORTS },
 };
 
 /** Drivers that are modules in some of these kernels and built into others. */

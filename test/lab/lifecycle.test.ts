@@ -41,6 +41,24 @@ test('the power button reaches the guest', async () => {
   expect(await vm.exitCode()).toBe(0);
 });
 
+test('a guest that suspends wakes by the power button, and by the alarm of its clock', async () => {
+  const { vm, ask } = await start('suspend', '');
+  const sleeps = 'cat /sys/power/suspend_stats/success';
+  await vm.type('dmesg -n 7');
+  await vm.type(`echo freeze > /sys/power/state; echo woke after $(${sleeps}) sleep`);
+  await vm.expect('Suspending console');
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  expect(vm.text).not.toContain('woke after 1');
+  expect((await ask('PUT', 'vm.power-button')).status).toBe(204);
+  await vm.expect('woke after 1 sleep');
+  // What rtcwake does, which busybox does not have here.
+  await vm.type('echo +3 > /sys/class/rtc/rtc0/wakealarm');
+  await vm.type(`echo freeze > /sys/power/state; echo woke after $(${sleeps}) sleeps`);
+  await vm.expect('woke after 2 sleeps');
+  await vm.type('poweroff -f');
+  expect(await vm.exitCode()).toBe(0);
+});
+
 test('vm.reboot restarts, vm.shutdown keeps the VMM and vm.boot starts again', async () => {
   const { vm, ask } = await start('cycle', '');
   await vm.expect('is up: 2 vCPU');
