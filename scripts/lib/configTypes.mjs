@@ -119,7 +119,7 @@ class Writer {
   #type(shape, suffix) {
     switch (shape.type) {
       case 'integer':
-        return 'number';
+        return shape.u64 ? 'number | bigint' : 'number';
       case 'enum': {
         const names = Object.keys(shape.values);
         const all = suffix === '' ? names : [...names, ...Object.values(shape.values)];

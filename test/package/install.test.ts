@@ -106,6 +106,7 @@ declare function await0<T>(promise: Promise<T>): T;
     consumer.write('example.mts', String(example));
     fs.copyFileSync(HELLO, consumer.path('vmlinuz'));
     consumer.write('initrd.img', 'any bytes will do for this guest');
+    consumer.write('root.img', '-'.repeat(1 << 20));
     expect(consumer.checkTypes('example.mts')).toEqual({ status: 0, stdout: '', stderr: '' });
     const printed = 'hello\nthe guest ended: power-off\n';
     expect(consumer.run(nodeBin('bun'), ['example.mts'])).toEqual({ status: 0, stdout: printed, stderr: '' });
