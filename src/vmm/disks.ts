@@ -1,6 +1,7 @@
-/** Opening and locking disk images. */
+/** Opening and locking disk images, and changing their sizes. */
 import type { DiskConfig } from '../config/devices/disk.ts';
-import type { ImageFormat, ImageLayer, NativeAddon } from '../native.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
+import type { ImageFormat, ImageLayer, MachineHandle, NativeAddon } from '../native.ts';
 import type { DiskResource } from '../platform/plan.ts';
 import { VmmError } from './errors.ts';
 import { checkFormat, detectContent, LUKS, supportedFormat } from './imageFormat.ts';
@@ -170,4 +171,26 @@ function warnOfGuess({ warn }: DiskContext, disk: DiskConfig, format: ImageForma
   } else if (format === 'qcow2' && disk.backing_files) {
     warn(`${found}: backing_files is ignored unless image_type is given`);
   }
+}
+
+/**
+ * Gives a disk of a machine another size in bytes.
+ * @throws VmmError `missing` if there is no such disk; Error if it cannot have that size
+ */
+export async function resizeDisk(
+  native: Pick<NativeAddon, 'machineResizeDisk'>,
+  machine: MachineHandle,
+  config: VmConfig | undefined,
+  id: string,
+  bytes: number,
+): Promise<void> {
+  if (!config?.disks?.some((disk) => disk.id === id)) {
+    throw new VmmError(`There is no disk with id "${id}"`, { kind: 'missing' });
+  }
+  if (bytes === 0 || bytes % SECTOR_SIZE !== 0) {
+    throw new VmmError(`The size ${bytes} is not a positive multiple of ${SECTOR_SIZE} bytes`, {
+      code: 'ERR_TSVMM_CONFIG',
+    });
+  }
+  await native.machineResizeDisk(machine, id, bytes);
 }

@@ -58,7 +58,7 @@ export interface MachineContext {
 }
 
 /** Why Linux does not run where KVM has no hardware virtualization under it. */
-export const NO_HARDWARE_VIRTUALIZATION =
+const NO_HARDWARE_VIRTUALIZATION =
   "this host's KVM has no hardware virtualization and runs guest kernel code in an instruction emulator, " +
   'which stock Linux kernels do not survive';
 
@@ -243,4 +243,13 @@ function openRng(native: NativeAddon, path: string, opened: number[]): number {
 function consoleSize(native: NativeAddon, config: VmConfig, terminal: Terminal): ConsoleSize {
   const size = config.console.mode === 'Tty' ? native.terminalSize(terminal.output) : null;
   return size ?? { columns: 0, rows: 0 };
+}
+
+export function describeVcpuError(
+  event: Extract<MachineEvent, { type: 'vcpu-error' }>,
+  machine: Machine | undefined,
+): string {
+  const what = `vCPU ${event.vcpu} stopped with ${event.reason} (${event.code})`;
+  const emulated = event.reason === 'internal-error' && machine?.hardwareVirtualization === false;
+  return emulated ? `${what}: ${NO_HARDWARE_VIRTUALIZATION}` : `${what}: ${event.detail}`;
 }

@@ -21,15 +21,15 @@ import {
   type Terminal,
 } from './consoles.ts';
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
-import { HeldDisks } from './disks.ts';
+import { HeldDisks, resizeDisk } from './disks.ts';
 import { describeError, notSupportedYet, VmmError } from './errors.ts';
 import type { VmmEvent, VmmExit } from './events.ts';
 import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
 import { tell } from './listener.ts';
 import type { SocketOwner } from './listeningSocket.ts';
-import { type Machine, type MachineContext, NO_HARDWARE_VIRTUALIZATION, startMachine } from './machine.ts';
-import type { OutputFailure } from './outputFailure.ts';
+import { describeVcpuError, type Machine, type MachineContext, startMachine } from './machine.ts';
+import { MachineReports } from './machineReports.ts';
 import type { OutputFile } from './outputFiles.ts';
 import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
@@ -60,8 +60,6 @@ export type Counters = Record<string, Record<string, bigint>>;
 /** The standard streams' descriptors. */
 const STANDARD_STREAMS: Terminal = { input: 0, output: 1 };
 
-/** What disks count in. */
-const SECTOR_SIZE = 512;
 /** Microsoft's "Virtual Machine Generation ID": a GUID. */
 const VM_GENERATION_BYTES = 16;
 
@@ -69,14 +67,6 @@ const VM_GENERATION_BYTES = 16;
 const END_TIMEOUT_MS = 10_000;
 /** How much longer all that is in progress may take to notice that it is called off. */
 const CALL_OFF_MS = 1_000;
-
-/** Of one device. */
-const MAX_FAILURE_WARNINGS = 20;
-
-const PANIC_TEXTS = {
-  panic: "The guest's kernel panicked",
-  crash_loaded: "The guest's kernel failed and goes on with its crash kernel",
-} as const;
 
 export class Vmm {
   readonly #native: NativeAddon;
@@ -107,12 +97,14 @@ export class Vmm {
   #startsAnew = false;
   /** What was asked for, of this VM. */
   #consoleSize: ConsoleSize | undefined;
-  /** How often each device has failed. */
-  readonly #failures = new Map<string, number>();
+  readonly #reports = new MachineReports({
+    config: () => this.#config,
+    emit: (source, event, texts) => this.#emit(source, event, texts),
+    warn: (message) => this.#warn(message),
+  });
   #resets: ResetLoop | undefined;
-  /** While the machine cannot be asked. */
-  #heldCounters: Counters | undefined;
-  #heldStatistics: readonly VcpuStatistics[] | undefined;
+  /** What it had counted, while the machine cannot be asked. */
+  #held: { readonly counters: Counters; readonly vcpus: readonly VcpuStatistics[] } | undefined;
   /** Formats of disks that were guessed. */
   readonly #guessedFormats: MachineContext['guessedFormats'] = new WeakMap();
   /** Paths and identities of console files that this VM has emptied, or is to append to. */
@@ -259,7 +251,7 @@ export class Vmm {
   resizeDisk(id: string, bytes: number): Promise<void> {
     return this.#command('resizeDisk', async () => {
       try {
-        await this.#busy(() => this.#resizeDisk(id, bytes));
+        await this.#busy(({ handle }) => resizeDisk(this.#native, handle, this.#config, id, bytes));
       } catch (error) {
         throw new VmmError('Failed resizing a disk image', { cause: error });
       }
@@ -453,19 +445,19 @@ export class Vmm {
 
   /** Does not wait: while a command is in progress, what they were before it. @throws VmmError if there is no machine */
   counters(): Counters {
-    if (this.#heldCounters) return this.#heldCounters;
+    if (this.#held) return this.#held.counters;
     this.#permit('counters');
     return this.#native.machineCounters(this.#running().handle);
   }
 
   /** The machine that `counters` asks; undefined while it does not answer. */
   get countedMachine(): MachineHandle | undefined {
-    return this.#heldCounters ? undefined : this.#machine?.handle;
+    return this.#held ? undefined : this.#machine?.handle;
   }
 
   /** By index. As `counters`. @throws VmmError if there is no machine */
   vcpuStatistics(): readonly VcpuStatistics[] {
-    if (this.#heldStatistics) return this.#heldStatistics;
+    if (this.#held) return this.#held.vcpus;
     this.#permit('counters');
     return this.#native.machineVcpuStatistics(this.#running().handle);
   }
@@ -549,14 +541,15 @@ export class Vmm {
   /** Runs what keeps the machine from answering; its counters stand still meanwhile. */
   async #busy(work: (machine: Machine) => Promise<void>): Promise<void> {
     const machine = this.#running();
-    this.#heldCounters = this.#native.machineCounters(machine.handle);
-    this.#heldStatistics = this.#native.machineVcpuStatistics(machine.handle);
+    this.#held = {
+      counters: this.#native.machineCounters(machine.handle),
+      vcpus: this.#native.machineVcpuStatistics(machine.handle),
+    };
     this.#infoChanged();
     try {
       await work(machine);
     } finally {
-      this.#heldCounters = undefined;
-      this.#heldStatistics = undefined;
+      this.#held = undefined;
     }
   }
 
@@ -573,18 +566,6 @@ export class Vmm {
   /** Those of them that are the VMM's own. */
   #closeDescriptors(descriptors: Iterable<number>): void {
     for (const fd of descriptors) if (this.#descriptors.delete(fd)) this.#native.closeFile(fd);
-  }
-
-  async #resizeDisk(id: string, bytes: number): Promise<void> {
-    if (!this.#config?.disks?.some((disk) => disk.id === id)) {
-      throw new VmmError(`There is no disk with id "${id}"`, { kind: 'missing' });
-    }
-    if (bytes === 0 || bytes % SECTOR_SIZE !== 0) {
-      throw new VmmError(`The size ${bytes} is not a positive multiple of ${SECTOR_SIZE} bytes`, {
-        code: 'ERR_TSVMM_CONFIG',
-      });
-    }
-    await this.#native.machineResizeDisk(this.#running().handle, id, bytes);
   }
 
   /** @param held the guest waits for the debugger */
@@ -722,30 +703,6 @@ export class Vmm {
   #machineEvent(event: MachineEvent, generation: number): void {
     if (generation !== this.#generation) return;
     switch (event.type) {
-      case 'device-activated':
-        this.#emit('virtio-device', 'activated', { id: event.id });
-        return;
-      case 'device-reset':
-        this.#emit('virtio-device', 'reset', { id: event.id });
-        return;
-      case 'device-failed':
-        this.#emit('virtio-device', 'failed', { id: event.id, reason: event.reason });
-        this.#warnOfFailure(event.id, event.reason);
-        return;
-      case 'guest-panic':
-        this.#emit('guest', 'panic', { event: event.event });
-        this.#warn(PANIC_TEXTS[event.event]);
-        return;
-      case 'device-note':
-        this.#emit('virtio-device', 'note', { id: event.id, text: event.text });
-        return;
-      case 'device-warning':
-        this.#emit('virtio-device', 'warning', { id: event.id, text: event.text });
-        this.#warn(`The device ${event.id}: ${event.text}`);
-        return;
-      case 'output-failed':
-        void this.#tellOutputFailure(event);
-        return;
       case 'terminal-escape':
         void this.quit();
         return;
@@ -753,31 +710,16 @@ export class Vmm {
         this.#setStopped(true);
         tell(() => this.#debugger?.stopped(event));
         return;
-      case 'firmware-log':
-        this.#emit('firmware', 'log', { line: event.line });
-        return;
-      default:
+      case 'power-off':
+      case 'reset':
+      case 'vcpu-error':
         this.#enqueue(async () => {
           if (generation === this.#generation) await this.#machineEnded(event);
         });
+        return;
+      default:
+        this.#reports.pass(event);
     }
-  }
-
-  async #tellOutputFailure(failure: OutputFailure): Promise<void> {
-    const config = this.#config;
-    const { id, file, reason } = failure;
-    this.#emit('vm', 'output-failed', { id, file, reason });
-    const { describeOutputFailure } = await import('./outputFailure.ts');
-    if (config) this.#warn(describeOutputFailure(config, failure));
-  }
-
-  /** A guest can make a device fail as often as it likes: what is said of it has an end. */
-  #warnOfFailure(id: string, reason: string): void {
-    const count = (this.#failures.get(id) ?? 0) + 1;
-    this.#failures.set(id, count);
-    if (count > MAX_FAILURE_WARNINGS) return;
-    const last = count === MAX_FAILURE_WARNINGS ? ' (nothing will be said of further failures)' : '';
-    this.#warn(`The device ${id} stopped: ${reason}${last}`);
   }
 
   async #machineEnded(
@@ -800,7 +742,7 @@ export class Vmm {
           code: String(event.code),
           detail: event.detail,
         });
-        await this.#end({ reason: 'vcpu-error', code: 1, message: this.#describeVcpuError(event) });
+        await this.#end({ reason: 'vcpu-error', code: 1, message: describeVcpuError(event, this.#machine) });
     }
   }
 
@@ -840,12 +782,6 @@ export class Vmm {
     this.#emit('vmm', 'shutdown');
     this.#resolveExited?.(this.#exit);
     return failure;
-  }
-
-  #describeVcpuError(event: Extract<MachineEvent, { type: 'vcpu-error' }>): string {
-    const what = `vCPU ${event.vcpu} stopped with ${event.reason} (${event.code})`;
-    const emulated = event.reason === 'internal-error' && this.#machine?.hardwareVirtualization === false;
-    return emulated ? `${what}: ${NO_HARDWARE_VIRTUALIZATION}` : `${what}: ${event.detail}`;
   }
 
   /** What properties say may come from the guest. */
