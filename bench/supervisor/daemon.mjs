@@ -7,6 +7,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SUPERVISOR } from '../../scripts/lib/paths.mjs';
 import { Failure } from '../../scripts/lib/progress.mjs';
+import { vmhostProcessesOf } from '../../scripts/lib/vmhostProcesses.mjs';
 
 const START_MS = 60_000;
 
@@ -79,17 +80,7 @@ export class Daemon {
 
   /** Processes of VMs, and of the pool. */
   processes() {
-    return fs
-      .readdirSync('/proc')
-      .map(Number)
-      .filter((pid) => {
-        try {
-          const words = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-          return words.includes('vmhost') && words.includes(this.dir);
-        } catch {
-          return false; // It ended meanwhile.
-        }
-      });
+    return vmhostProcessesOf(this.dir);
   }
 
   /** How many descriptors it has open. */

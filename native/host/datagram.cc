@@ -5,20 +5,15 @@
 
 #include <cerrno>
 #include <cstddef>
-#include <cstring>
 
 #include "core/error.h"
 #include "core/unique_fd.h"
+#include "host/unix_address.h"
 
 namespace tsvmm {
 
 void send_datagram(const std::string& address, std::span<const uint8_t> bytes) {
-  sockaddr_un target{};
-  target.sun_family = AF_UNIX;
-  if (address.empty() || address.size() >= sizeof target.sun_path) {
-    throw Error("ENAMETOOLONG", "a socket's address must have 1 to 107 bytes: " + address);
-  }
-  std::memcpy(target.sun_path, address.data(), address.size());
+  sockaddr_un target = unix_address(address);
   if (address.front() == '@') target.sun_path[0] = '\0';
   const UniqueFd socket(
       check_errno(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), "making a socket"));

@@ -104,6 +104,17 @@ export function keyLines(shape: ObjectShape): string[] {
   return objectKeys(shape).flatMap(describeKey);
 }
 
+/** Options of a command by their names. `value` is empty for those without one. */
+export function optionEntries(
+  options: Readonly<
+    Record<string, { readonly value: string; readonly help: string; readonly short?: string }>
+  >,
+): string[] {
+  return Object.entries(options).flatMap(([name, { value, help, short }]) =>
+    entry(`  --${name}${short === undefined ? '' : `, -${short}`}${value && ` ${value}`}`, help),
+  );
+}
+
 /** A name and a sentence beside it, or below it if the name is long; long sentences go on below. */
 export function entry(name: string, sentence: string): string[] {
   const [first = '', ...more] = wrap(sentence, WIDTH - COLUMN - 2);

@@ -1,18 +1,7 @@
 /** All VMs in Prometheus' text format (exposition format 0.0.4). */
 import { processUse } from './stats.ts';
-import type { VmDescription, VmState } from './supervisedVm.ts';
+import { VM_STATES, type VmDescription } from './supervisedVm.ts';
 import type { Supervisor } from './supervisor.ts';
-
-export const STATES: readonly VmState[] = [
-  'stopped',
-  'starting',
-  'running',
-  'stopping',
-  'waiting',
-  'failed',
-  'unresponsive',
-  'broken',
-];
 
 interface Metric {
   readonly name: string;
@@ -28,7 +17,7 @@ const METRICS: readonly Metric[] = [
     type: 'gauge',
     help: '1 for the state that the VM is in',
     samples: ({ state }) =>
-      STATES.map((each) => ({ labels: `state="${each}"`, value: each === state ? 1 : 0 })),
+      VM_STATES.map((each) => ({ labels: `state="${each}"`, value: each === state ? 1 : 0 })),
   },
   {
     name: 'tsvmm_vm_restarts',

@@ -3,13 +3,22 @@ import { collectSchemas, type Json, jsonContent, objectSchema, reference } from 
 import { vmConfig } from '../config/vmConfig.ts';
 import { packageVersion } from '../vmm/version.ts';
 import { vmPolicy } from './definition.ts';
-import { STATES } from './metrics.ts';
 import { type AnswerKind, type Route, routes } from './routes.ts';
+import { VM_STATES, type VmDescription } from './supervisedVm.ts';
 
 const text = { type: 'string' };
 const integer = { type: 'integer', format: 'int64' };
+type ExitReason = NonNullable<VmDescription['last_exit']>['reason'];
+/** All there are, as the compiler sees to. */
+const exitReasons: Readonly<Record<ExitReason, true>> = {
+  'power-off': true,
+  request: true,
+  'vcpu-error': true,
+  'reboot-failed': true,
+  killed: true,
+};
 const lastExit = objectSchema({
-  reason: { ...text, enum: ['power-off', 'request', 'vcpu-error', 'reboot-failed', 'killed'] },
+  reason: { ...text, enum: Object.keys(exitReasons) },
   code: integer,
   message: text,
   incomplete: { type: 'boolean' },
@@ -21,7 +30,7 @@ const answers: Readonly<Record<string, Json>> = {
   Vm: {
     ...objectSchema({
       name: text,
-      state: { ...text, enum: STATES },
+      state: { ...text, enum: VM_STATES },
       paused: { type: 'boolean', description: 'Its guest stands still' },
       pid: integer,
       started_at: { ...text, format: 'date-time' },

@@ -11,19 +11,21 @@ import { processOf, watchFound } from './foundChild.ts';
 import { isAlive, killProcess, type ProcessIdentity } from './processIdentity.ts';
 import { Stopwatch } from './stopwatch.ts';
 
-export type VmState =
-  | 'stopped'
-  | 'starting'
-  | 'running'
-  | 'stopping'
+export const VM_STATES = [
+  'stopped',
+  'starting',
+  'running',
+  'stopping',
   /** Ended by itself, and about to be started again. */
-  | 'waiting'
+  'waiting',
   /** Ended by itself, and not started again. */
-  | 'failed'
+  'failed',
   /** Its process is there and does not answer. */
-  | 'unresponsive'
+  'unresponsive',
   /** It does not run, and its definition cannot be read. */
-  | 'broken';
+  'broken',
+] as const;
+export type VmState = (typeof VM_STATES)[number];
 
 /** Why a VM is in the state that it is in, where somebody or something changed it. */
 export type StateReason = 'booted' | 'paused' | 'resumed' | 'power-off' | 'destroyed' | 'crashed' | 'failed';

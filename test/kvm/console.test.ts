@@ -30,11 +30,7 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     await terminal.waitFor('HELLO\x03\x1a');
     expect(await terminal.settings()).not.toBe(terminal.before());
 
-    process.kill(await terminal.pid(), 'SIGTSTP');
-    await terminal.state('T');
-    expect(await terminal.settings()).toBe(terminal.before());
-    process.kill(await terminal.pid(), 'SIGCONT');
-    await settles(async () => expect(await terminal.settings()).not.toBe(terminal.before()));
+    await terminal.stopAndGoOn();
     terminal.type('again');
     await terminal.waitFor('AGAIN');
 

@@ -32,6 +32,18 @@ async function run(
   return { code, stdout: process.stdout, stderr: process.stderr };
 }
 
+/** A VM whose guest does nothing, with a disk to count. */
+async function idleVmWithDisk(): Promise<{ readonly vmm: Tsvmm; readonly socket: string }> {
+  const folder = temporaryFolder();
+  const socket = path.join(folder, 'api');
+  const vmm = new Tsvmm([
+    ...['--api-socket', `path=${socket}`, '--kernel', PAYLOAD, '--cmdline', 'run=idle', '--console', 'off'],
+    ...['--disk', `path=${diskImage(folder, 'd')},image_type=raw`, '--memory', 'size=128M'],
+  ]);
+  await vmm.ready();
+  return { vmm, socket };
+}
+
 /** A configuration of a guest that does nothing. */
 function idleVm(folder: string) {
   return {
@@ -146,13 +158,7 @@ describe.each(RUNTIMES)('%s', (runtime) => {
   });
 
   test('watch without a terminal writes lines', async () => {
-    const folder = temporaryFolder();
-    const socket = path.join(folder, 'api');
-    const vmm = new Tsvmm([
-      ...['--api-socket', `path=${socket}`, '--kernel', PAYLOAD, '--cmdline', 'run=idle', '--console', 'off'],
-      ...['--disk', `path=${diskImage(folder, 'd')},image_type=raw`, '--memory', 'size=128M'],
-    ]);
-    await vmm.ready();
+    const { vmm, socket } = await idleVmWithDisk();
     const ctl = (line: string) => run(['--api-socket', socket, ...line.split(' ')], runtime);
     await settles(async () => expect((await ctl('counters')).code).toBe(0));
     const lines = await ctl('watch --json --interval 0.1 --count 3');
@@ -177,13 +183,7 @@ describe.each(RUNTIMES)('%s', (runtime) => {
   });
 
   test('watch at a terminal draws what fits, and leaves it as it was', async () => {
-    const folder = temporaryFolder();
-    const socket = path.join(folder, 'api');
-    const vmm = new Tsvmm([
-      ...['--api-socket', `path=${socket}`, '--kernel', PAYLOAD, '--cmdline', 'run=idle', '--console', 'off'],
-      ...['--disk', `path=${diskImage(folder, 'd')},image_type=raw`, '--memory', 'size=128M'],
-    ]);
-    await vmm.ready();
+    const { vmm, socket } = await idleVmWithDisk();
     const words = ['ctl', '--api-socket', socket, 'watch', '--interval', '0.1'];
     const terminal = new Terminal(words, { runtime, columns: 50, rows: 8 });
     await terminal.waitFor('DEVICE');
@@ -198,11 +198,7 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     execFileSync('stty', ['-F', await terminal.device(), 'cols', '70', 'rows', '12']);
     await settles(() => expect(lastFrame()).toHaveLength(12));
     expect(await terminal.settings()).not.toBe(terminal.before());
-    process.kill(await terminal.pid(), 'SIGTSTP');
-    await terminal.state('T');
-    expect(await terminal.settings()).toBe(terminal.before());
-    process.kill(await terminal.pid(), 'SIGCONT');
-    await settles(async () => expect(await terminal.settings()).not.toBe(terminal.before()));
+    await terminal.stopAndGoOn();
     terminal.type('q');
     expect(await terminal.exit()).toBe(0);
     expect(terminal.text).toContain('\x1b[?1049h');

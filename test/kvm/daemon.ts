@@ -1,8 +1,8 @@
 /** A `tsvmmd` with a folder of its own, and people's commands to it. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import fs from 'node:fs';
 import path from 'node:path';
 import { expect, onTestFinished } from 'vitest';
+import { vmhostProcessesOf } from '../../scripts/lib/vmhostProcesses.mjs';
 import type { VmDescription } from '../../src/supervisor/supervisedVm.ts';
 import { PAYLOAD, ROOT, type Runtime, Tsvmm, temporaryFolder, until } from './support.ts';
 
@@ -53,7 +53,7 @@ export class Daemon {
 
   /** Processes of VMs, and of the pool. */
   processes(): number[] {
-    return processesOf(this.dir);
+    return vmhostProcessesOf(this.dir);
   }
 
   /** A command of a person; its standard output. */
@@ -80,19 +80,4 @@ export class Daemon {
     const all = JSON.parse(await this.tsvmm('ps', '-a', '--json')) as VmDescription[];
     return Object.fromEntries(all.map((vm) => [vm.name, vm.state]));
   }
-}
-
-/** Processes of VMs, and of a pool, below a supervisor's folder. */
-export function processesOf(dir: string): number[] {
-  return fs
-    .readdirSync('/proc')
-    .map(Number)
-    .filter((pid) => {
-      try {
-        const words = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-        return words.includes('vmhost') && words.includes(dir);
-      } catch {
-        return false;
-      }
-    });
 }

@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import type { Daemon } from './daemon.ts';
 import { Tsvmm } from './support.ts';
 import { documentFile, host, run, SCHEMA } from './virsh.ts';
 
@@ -134,36 +135,41 @@ test('events of a domain reach a client that watches', async () => {
   await expect.poll(lines).toEqual(expected);
 });
 
+/** `virsh console`, which wants a terminal. */
+function virshConsole(daemon: Daemon, domain: string) {
+  const uri = `tsvmm+unix:///system?socket=${daemon.dir}/virttsvmmd-sock`;
+  const child = spawn('script', ['-qec', `virsh -c '${uri}' console ${domain}`, '/dev/null'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const attached = { shown: '', closed: false, type: (text: string) => void child.stdin.write(text) };
+  child.stdout.setEncoding('latin1').on('data', (text: string) => {
+    attached.shown += text;
+  });
+  child.stdin.on('error', () => {});
+  child.once('close', () => {
+    attached.closed = true;
+  });
+  return attached;
+}
+
 test('a console is a stream: what the guest prints comes, what is typed arrives', async () => {
   const { daemon, folder, virsh } = await host();
   await virsh('define', documentFile(folder, 'one', 'run=serial-echo then=idle'));
   await virsh('start', 'one');
-  const uri = `tsvmm+unix:///system?socket=${daemon.dir}/virttsvmmd-sock`;
-  // virsh wants a terminal.
-  const console_ = spawn('script', ['-qec', `virsh -c '${uri}' console one`, '/dev/null'], {
-    stdio: ['pipe', 'pipe', 'ignore'],
-  });
-  onTestFinished(() => void console_.kill('SIGKILL'));
-  let shown = '';
-  console_.stdout.setEncoding('latin1').on('data', (text: string) => {
-    shown += text;
-  });
-  await expect.poll(() => shown).toContain('Escape character');
+  const attached = virshConsole(daemon, 'one');
+  await expect.poll(() => attached.shown).toContain('Escape character');
   await expect
     .poll(() => {
-      console_.stdin.write('hello');
-      return shown;
+      attached.type('hello');
+      return attached.shown;
     })
     .toMatch(/HELLO/);
-  let closed = false;
-  console_.once('close', () => {
-    closed = true;
-  });
   // virsh looks for its escape at the beginning of what it reads.
   await expect
     .poll(() => {
-      if (!closed) console_.stdin.write('\x1d');
-      return closed;
+      if (!attached.closed) attached.type('\x1d');
+      return attached.closed;
     })
     .toBe(true);
   expect(await virsh('domstate', 'one')).toBe('running');
@@ -173,25 +179,12 @@ test('a console comes back after a reset, and stays with another client that tak
   const { daemon, folder, virsh } = await host();
   await virsh('define', documentFile(folder, 'one', 'run=serial-echo then=idle'));
   await virsh('start', 'one');
-  const uri = `tsvmm+unix:///system?socket=${daemon.dir}/virttsvmmd-sock`;
-  const console_ = spawn('script', ['-qec', `virsh -c '${uri}' console one`, '/dev/null'], {
-    stdio: ['pipe', 'pipe', 'ignore'],
-  });
-  onTestFinished(() => void console_.kill('SIGKILL'));
-  let shown = '';
-  let closed = false;
-  console_.stdout.setEncoding('latin1').on('data', (text: string) => {
-    shown += text;
-  });
-  console_.stdin.on('error', () => {});
-  console_.once('close', () => {
-    closed = true;
-  });
+  const attached = virshConsole(daemon, 'one');
   const answers = (typed: string) =>
     expect
       .poll(() => {
-        console_.stdin.write(typed);
-        return shown;
+        attached.type(typed);
+        return attached.shown;
       })
       .toContain(typed.toUpperCase());
   await answers('hello');
@@ -199,7 +192,7 @@ test('a console comes back after a reset, and stays with another client that tak
   await answers('again');
   const taker = new Tsvmm(['console', '--dir', daemon.dir, 'one']);
   await taker.waitFor('AGAIN');
-  await expect.poll(() => closed).toBe(true);
+  await expect.poll(() => attached.closed).toBe(true);
   taker.write('mine');
   await taker.waitFor('MINE');
 });

@@ -5,8 +5,9 @@ import { expect, onTestFinished, test } from 'vitest';
 import { connect, type LibvirtConnection, LibvirtError } from '../../src/libvirt.ts';
 import { Authority } from './certificates.ts';
 import { Daemon } from './daemon.ts';
+import { freePort } from './freePort.ts';
 import { Libvirtd } from './libvirtd.ts';
-import { freePort, sshd } from './sshd.ts';
+import { sshd } from './sshd.ts';
 import { temporaryFolder } from './support.ts';
 
 async function opened(uri: string): Promise<LibvirtConnection> {

@@ -5,6 +5,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { Authority } from './certificates.ts';
+import { freePort } from './freePort.ts';
 import { temporaryFolder, until } from './support.ts';
 import { documentFile, type Host, host, type Ran, run } from './virsh.ts';
 
@@ -14,14 +15,6 @@ interface TlsHost extends Host {
   readonly port: number;
   /** By a client's folder; words are virsh's. */
   from(client: string, ...words: string[]): Promise<Ran>;
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 async function tlsHost(authority: Authority, args: readonly string[] = []): Promise<TlsHost> {

@@ -4,6 +4,7 @@ import net from 'node:net';
 import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { type RawClient, rawClient } from './rawClient.ts';
 import {
   diskImage,
   openDescriptors,
@@ -24,28 +25,8 @@ const NOT_FOUND =
   'HTTP/1.1 404 \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n' +
   'Content-Type: application/json\r\nContent-Length: 13\r\n\r\n["Not Found"]';
 
-interface Client {
-  readonly socket: net.Socket;
-  text(): string;
-  isClosed(): boolean;
-}
-
-function client(address: string): Client {
-  const socket = net.connect({ path: address, allowHalfOpen: true });
-  let text = '';
-  let closed = false;
-  socket.on('data', (bytes) => {
-    text += bytes.toString('latin1');
-  });
-  for (const event of ['end', 'close', 'error']) {
-    socket.on(event, () => {
-      closed = true;
-    });
-  }
-  onTestFinished(() => {
-    socket.destroy();
-  });
-  return { socket, text: () => text, isClosed: () => closed };
+function client(address: string): RawClient<net.Socket> {
+  return rawClient(net.connect({ path: address, allowHalfOpen: true }));
 }
 
 const count = (text: string) => text.split('HTTP/1.1 200 ').length - 1;

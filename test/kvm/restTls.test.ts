@@ -5,6 +5,8 @@ import path from 'node:path';
 import tls from 'node:tls';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { Authority } from './certificates.ts';
+import { freePort } from './freePort.ts';
+import { type RawClient, rawClient } from './rawClient.ts';
 import {
   openDescriptors,
   PAYLOAD,
@@ -34,38 +36,14 @@ beforeAll(() => {
   return () => fs.rmSync(folder, { recursive: true });
 });
 
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-interface Client {
-  readonly socket: tls.TLSSocket;
-  text(): string;
-  isClosed(): boolean;
-}
+type Connected = RawClient<tls.TLSSocket>;
 
 /** @param folder of its certificate; none for a client without */
-function client(port: number, folder?: string): Client {
+function client(port: number, folder?: string): Connected {
   const read = (name: string) => fs.readFileSync(path.join(folder as string, name));
   const identity = folder === undefined ? {} : { cert: read('clientcert.pem'), key: read('clientkey.pem') };
   const ca = fs.readFileSync(path.join(authority.folder, 'cacert.pem'));
-  const socket = tls.connect({ port, host: '127.0.0.1', servername: 'localhost', ca, ...identity });
-  let text = '';
-  let closed = false;
-  socket.on('data', (bytes) => {
-    text += bytes.toString('latin1');
-  });
-  for (const event of ['end', 'close', 'error']) {
-    socket.on(event, () => {
-      closed = true;
-    });
-  }
-  onTestFinished(() => void socket.destroy());
-  return { socket, text: () => text, isClosed: () => closed };
+  return rawClient(tls.connect({ port, host: '127.0.0.1', servername: 'localhost', ca, ...identity }));
 }
 
 async function serving(runtime: Runtime, more = ''): Promise<{ vmm: Tsvmm; port: number }> {
@@ -81,9 +59,10 @@ const request = (method: string, name: string, body = '') =>
   `${method} /api/v1/${name} HTTP/1.1\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
 
 /** Answers by now. */
-const statuses = (one: Client) => [...one.text().matchAll(/HTTP\/1\.1 (\d+) /g)].map(([, status]) => status);
+const statuses = (one: Connected) =>
+  [...one.text().matchAll(/HTTP\/1\.1 (\d+) /g)].map(([, status]) => status);
 
-async function asked(one: Client, text: string): Promise<string | undefined> {
+async function asked(one: Connected, text: string): Promise<string | undefined> {
   const count = statuses(one).length;
   one.socket.write(text);
   await until(

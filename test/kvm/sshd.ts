@@ -1,10 +1,10 @@
 /** An SSH server for the user who runs the test, and that user's one key. */
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { onTestFinished } from 'vitest';
+import { freePort } from './freePort.ts';
 import { temporaryFolder, until } from './support.ts';
 
 export interface SshHost {
@@ -48,12 +48,4 @@ export async function sshd(): Promise<SshHost> {
     key: file('client'),
     parameters: `keyfile=${file('client')}&known_hosts=${file('known')}&known_hosts_verify=auto&no_tty=1`,
   };
-}
-
-export async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

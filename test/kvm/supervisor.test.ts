@@ -5,8 +5,9 @@ import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { vmhostProcessesOf } from '../../scripts/lib/vmhostProcesses.mjs';
 import { VmhostClient } from '../../src/index.ts';
-import { Daemon, processesOf } from './daemon.ts';
+import { Daemon } from './daemon.ts';
 import { PAYLOAD, ROOT, RUNTIMES, request, settles, Tsvmm, temporaryFolder, until } from './support.ts';
 
 test.each(RUNTIMES)('a VM from its definition to its end, by hand (%s)', async (runtime) => {
@@ -360,7 +361,7 @@ test.each(RUNTIMES)(
     onTestFinished(async () => {
       activated.kill('SIGKILL');
       await ended;
-      for (const process of processesOf(dir)) killNow(process);
+      for (const process of vmhostProcessesOf(dir)) killNow(process);
     });
     await settles(() => expect(sockets.filter((socket) => fs.existsSync(socket))).toEqual(sockets));
     const [api = '', libvirt = ''] = sockets;
@@ -377,15 +378,15 @@ test.each(RUNTIMES)(
     await answered;
     expect(fs.readdirSync(dir).sort()).toEqual(['children.sock', 'children.sock.lock', 'run', 'vms']);
     expect(fs.readdirSync(path.join(dir, 'run')).sort()).toEqual(names);
-    expect(networkSockets([pid, ...processesOf(dir)])).toEqual([]);
-    const [child = 0] = processesOf(dir);
+    expect(networkSockets([pid, ...vmhostProcessesOf(dir)])).toEqual([]);
+    const [child = 0] = vmhostProcessesOf(dir);
     const listening = listeningInodes(sockets);
     expect(listening).toHaveLength(3);
     expect(socketInodes(child).filter((inode) => listening.includes(inode))).toEqual([]);
     activated.kill('SIGTERM');
     expect(await ended).toBe(0);
     expect(fs.readdirSync(path.join(dir, 'run')).sort()).toEqual(names);
-    expect(processesOf(dir)).toEqual([child]);
+    expect(vmhostProcessesOf(dir)).toEqual([child]);
   },
 );
 

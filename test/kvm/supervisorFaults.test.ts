@@ -17,7 +17,7 @@ function mount(target: string, ...args: string[]): void {
 
 const mayMount = spawnSync('unshare', ['--mount', 'true']).status === 0;
 /** Why not, where a test of that name says so. */
-const needsMounts = mayMount ? test : test.skip;
+const needsMounts = test.skipIf(!mayMount);
 if (!mayMount)
   console.warn(
     'full disks, read-only folders and a host without KVM are not tested: this user may not mount any',

@@ -11,6 +11,7 @@ import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { vmhostProcessesOf } from '../../scripts/lib/vmhostProcesses.mjs';
 
 const ROOT = path.join(import.meta.dirname, '../..');
 const WORKERS = 4;
@@ -164,17 +165,6 @@ async function cycle(name) {
   if (fs.existsSync(path.join(dir, 'vms', name))) throw new Error(`${name}: its folder is left`);
 }
 
-function processesLeft() {
-  return fs.readdirSync('/proc').filter((pid) => {
-    try {
-      const words = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-      return words.includes('vmhost') && words.includes(dir);
-    } catch {
-      return false; // It ended meanwhile, or is no process.
-    }
-  });
-}
-
 async function worker() {
   while (begun < cycles) {
     const number = begun++;
@@ -196,12 +186,12 @@ async function main() {
   daemon.kill('SIGTERM');
   await gone;
   const end = performance.now() + PATIENCE_MS;
-  while (processesLeft().length > 0 && performance.now() < end) await sleep(50);
+  while (vmhostProcessesOf(dir).length > 0 && performance.now() < end) await sleep(50);
   // The lock of a supervisor that was killed may be anybody's, and stays.
   const files = fs
     .readdirSync(dir, { recursive: true, encoding: 'utf8' })
     .filter((name) => !name.endsWith('.lock'));
-  const left = { processes: processesLeft(), files };
+  const left = { processes: vmhostProcessesOf(dir), files };
   if (left.processes.length > 0 || left.files.join() !== 'vms') throw new Error(JSON.stringify(left));
   process.stdout.write(`${cycles} cycles, ${kills} kills, nothing lost and nothing left\n`);
 }
@@ -214,6 +204,6 @@ try {
 } finally {
   over = true;
   daemon?.kill('SIGKILL');
-  for (const pid of processesLeft()) process.kill(Number(pid), 'SIGKILL');
+  for (const pid of vmhostProcessesOf(dir)) process.kill(Number(pid), 'SIGKILL');
   fs.rmSync(dir, { recursive: true, force: true });
 }

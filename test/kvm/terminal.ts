@@ -84,6 +84,15 @@ export class Terminal {
     });
   }
 
+  /** As by Ctrl-Z and `fg`: the terminal is as it was meanwhile, and the command's again afterwards. */
+  async stopAndGoOn(): Promise<void> {
+    process.kill(await this.pid(), 'SIGTSTP');
+    await this.state('T');
+    expect(await this.settings()).toBe(this.before());
+    process.kill(await this.pid(), 'SIGCONT');
+    await settles(async () => expect(await this.settings()).not.toBe(this.before()));
+  }
+
   /** The terminal's own device. */
   async device(): Promise<string> {
     await this.waitFor(/terminal \S+\r?\n/);

@@ -309,12 +309,12 @@ export class Session {
   }
 
   kill(): Outcome {
-    void this.#vmm.quit().catch(() => {});
-    return { answer: undefined, close: true };
+    return this.#quit(undefined);
   }
 
+  /** `vKill`, which is answered. */
   killPolitely(): Outcome {
-    return { ...(this.kill() as { close: true }), answer: 'OK' };
+    return this.#quit('OK');
   }
 
   /** The debugger may ask anything, and is told in this way what is not there. */
@@ -333,6 +333,11 @@ export class Session {
   /** A process that was there before the debugger: which then detaches at its end, and does not kill. */
   attached(): Outcome {
     return { answer: '1' };
+  }
+
+  #quit(answer: string | undefined): Outcome {
+    void this.#vmm.quit().catch(() => {});
+    return { answer, close: true };
   }
 
   async #write(head: string, bytes: Uint8Array | undefined): Promise<Outcome> {

@@ -1,5 +1,5 @@
 /** What `tsvmm console` takes, for parsing, help, manual page and completions. */
-import { entry } from '../help.ts';
+import { optionEntries } from '../help.ts';
 
 const text = { type: 'string' } as const;
 const flag = { type: 'boolean', value: '' } as const;
@@ -30,10 +30,7 @@ export function consoleHelp(): string {
     'Usage: tsvmm console [--serial | --console] [--read-only] ([--dir DIR] NAME | --api-socket PATH)',
     '       tsvmm console [--read-only] (--socket PATH | --pty PATH)',
     '',
-    ...Object.entries(consoleOptions).flatMap(([name, option]) => {
-      const short = 'short' in option ? `, -${option.short}` : '';
-      return entry(`  --${name}${short}${option.value && ` ${option.value}`}`, option.help);
-    }),
+    ...optionEntries(consoleOptions),
     '',
     'Ctrl-] or Ctrl-A x detaches, and leaves the VM as it is; Ctrl-A Ctrl-A is one Ctrl-A for the guest. What comes by a',
     'pipe is sent as it is. A guest that reboots is attached to again.',

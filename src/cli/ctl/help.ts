@@ -1,5 +1,5 @@
 /** `tsvmm ctl --help`. Loaded only when asked for. */
-import { entry, keyLines } from '../help.ts';
+import { entry, keyLines, optionEntries } from '../help.ts';
 import { COMMON } from './arguments.ts';
 import { type CtlDescription, ctlDescriptions } from './commands.ts';
 
@@ -14,7 +14,7 @@ export function ctlHelp(command?: string): string {
     ...(argument ? ['', ...entry(`  ${argument.name}`, argument.help)] : []),
     ...(argument?.shape ? keyLines(argument.shape) : []),
     ...(Object.keys(options).length > 0 ? [''] : []),
-    ...Object.entries(options).flatMap(([name, { value, help }]) => entry(`  --${name} ${value}`, help)),
+    ...optionEntries(options),
     '',
   ].join('\n');
 }
@@ -35,10 +35,7 @@ function overview(): string {
     'Usage: tsvmm ctl --api-socket PATH SUBCOMMAND ...',
     '       tsvmm ctl [--dir DIR] NAME SUBCOMMAND ...         a VM of tsvmmd',
     '',
-    ...Object.entries(COMMON).flatMap(([name, option]) => {
-      const short = 'short' in option ? `, -${option.short}` : '';
-      return entry(`  --${name}${short}${option.value && ` ${option.value}`}`, option.help);
-    }),
+    ...optionEntries(COMMON),
     '',
     'Subcommands:',
     ...Object.entries(ctlDescriptions).flatMap(([name, { about }]) =>

@@ -2,6 +2,7 @@
 import type { NamedStats } from '../../supervisor/stats.ts';
 import { writeOut } from '../standardOutput.ts';
 import { LiveScreen } from '../terminal/liveScreen.ts';
+import { leftWithin } from '../terminal/looks.ts';
 import { canDraw } from '../terminal/rawTerminal.ts';
 import { formatTable, humanBytes, humanDuration } from './table.ts';
 
@@ -74,20 +75,10 @@ export async function showTop(look: () => Promise<NamedStats[]>, options: TopOpt
       if (screen) screen.draw();
       else if (json) await writeOut(`${JSON.stringify(rows)}\n`);
       else await writeOut(`${topLines(rows, interval, Number.POSITIVE_INFINITY).join('\n')}\n\n`);
-      if (n >= count || (await leftWithin(screen, interval * 1000))) return 0;
+      if (n >= count || (await leftWithin(screen?.left, interval * 1000))) return 0;
       rows = samples.add(await look(), performance.now());
     }
   } finally {
     screen?.close();
   }
-}
-
-async function leftWithin(screen: LiveScreen | undefined, ms: number): Promise<boolean> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const time = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), ms);
-  });
-  const left = await Promise.race([time, ...(screen ? [screen.left.then(() => true)] : [])]);
-  clearTimeout(timer);
-  return left;
 }

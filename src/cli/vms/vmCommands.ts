@@ -152,10 +152,8 @@ export const vmCommands: Readonly<Record<string, VmCommand>> = {
     names: 'none',
     run: async ({ client, values }) => {
       const { showTop } = await import('./top.ts');
-      const interval = Number(values.interval ?? 1);
-      if (!(interval >= 0.1 && interval <= 3600)) {
-        throw new UsageError(`--interval ${values.interval} is not from 0.1 to 3600 seconds`);
-      }
+      const { readInterval } = await import('../terminal/looks.ts');
+      const interval = readInterval(values.interval as string | undefined);
       const count = wholeNumber('--count', values.count) ?? Number.POSITIVE_INFINITY;
       const look = () => client.call<NamedStats[]>('GET', '/v1/stats');
       return showTop(look, { interval, count, json: values.json === true });

@@ -5,8 +5,8 @@ import { printable } from '../../../vmm/printable.ts';
 import { parseInteger } from '../../optionString.ts';
 import { writeOut } from '../../standardOutput.ts';
 import { LiveScreen } from '../../terminal/liveScreen.ts';
+import { leftWithin, readInterval } from '../../terminal/looks.ts';
 import { canDraw } from '../../terminal/rawTerminal.ts';
-import { UsageError } from '../../usageError.ts';
 import { formatTable, humanBytes } from '../../vms/table.ts';
 import { ApiConnection } from '../apiConnection.ts';
 import type { CtlWords } from '../commands.ts';
@@ -17,8 +17,6 @@ import { levelsOf } from './sparkline.ts';
 import { rateText, viewLines } from './view.ts';
 
 const ANSWER_MS = 10_000;
-const MIN_INTERVAL = 0.1;
-const MAX_INTERVAL = 3600;
 
 /** What one look has found. */
 interface Look {
@@ -31,8 +29,8 @@ interface Look {
 /** Where looks are shown. */
 interface Display {
   show(look: Look): void | Promise<void>;
-  /** Resolves when people want to go. */
-  readonly left: Promise<void>;
+  /** Resolves when people want to go; absent where a signal is what ends it. */
+  readonly left?: Promise<void>;
   close(): void;
 }
 
@@ -48,27 +46,20 @@ export async function watchCounters(
   const samples = new Samples();
   // Nothing has been drawn if the first look fails.
   let look = await lookAt(api, samples, interval);
-  const display = json ? new JsonLines() : canDraw() ? new Screen() : new PlainTables();
+  const display: Display = json ? new JsonLines() : canDraw() ? new Screen() : new PlainTables();
   try {
     const start = performance.now();
     for (let n = 1; ; n++) {
       await display.show(look);
       if (n >= count) return 0;
       const wait = Math.max(0, start + n * interval * 1000 - performance.now());
-      if (await leftWithin(display, wait)) return 0;
+      if (await leftWithin(display.left, wait)) return 0;
       look = await lookAt(api, samples, interval);
     }
   } finally {
     display.close();
     api.close();
   }
-}
-
-/** Seconds. @throws UsageError */
-function readInterval(text = '1'): number {
-  const seconds = Number(text);
-  if (text !== '' && seconds >= MIN_INTERVAL && seconds <= MAX_INTERVAL) return seconds;
-  throw new UsageError(`--interval ${text} is not from ${MIN_INTERVAL} to ${MAX_INTERVAL} seconds`);
 }
 
 /** @throws ConfigError */
@@ -129,19 +120,6 @@ function numbersOf(counters: unknown): Counters {
   return result;
 }
 
-async function leftWithin(display: Display, ms: number): Promise<boolean> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const time = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), ms);
-  });
-  const left = await Promise.race([display.left.then(() => true), time]);
-  clearTimeout(timer);
-  return left;
-}
-
-/** A signal is what ends it. */
-const never = new Promise<void>(() => {});
-
 /** The whole terminal, drawn anew for each look. */
 class Screen implements Display {
   readonly #levels = levelsOf(process.env);
@@ -168,8 +146,6 @@ class Screen implements Display {
 
 /** For a file, a pipe, or a terminal that cannot be drawn on. */
 class PlainTables implements Display {
-  readonly left: Promise<void> = never;
-
   async show({ title, rows }: Look): Promise<void> {
     const cells = rows.map((row) => [
       printable(row.device),
@@ -186,8 +162,6 @@ class PlainTables implements Display {
 
 /** One object a line. */
 class JsonLines implements Display {
-  readonly left: Promise<void> = never;
-
   async show({ state, counters, rows }: Look): Promise<void> {
     const rates: Record<string, Record<string, number>> = {};
     for (const { device, counter, rate } of rows) {
