@@ -1,11 +1,10 @@
 /** UNIX stream sockets of other processes, for commands: connected within a time, and with a sentence where that fails. */
 import { type Accept, streamAdopter } from '../host/listen.ts';
+import { type ConnectWithin, connectWithin } from '../host/unixClient.ts';
 import { loadNative } from '../native.ts';
 import { VmmError } from '../vmm/errors.ts';
 import { printable } from '../vmm/printable.ts';
 
-/** A server that is busy, with a full queue, is asked again. */
-const RETRY_MS = 20;
 /** What sun_path has room for (unix(7)). */
 const MAX_PATH_BYTES = 107;
 
@@ -17,12 +16,8 @@ export interface SocketUse {
   readonly advice: string;
 }
 
-export interface ConnectOptions {
+export interface ConnectOptions extends ConnectWithin {
   readonly use: SocketUse;
-  /** In `performance.now()`'s time. */
-  readonly deadline: number;
-  /** To a console: nothing will be sent. */
-  readonly reader?: boolean;
 }
 
 /**
@@ -31,26 +26,14 @@ export interface ConnectOptions {
  * @throws VmmError a sentence for people
  */
 export async function connectStream(path: string, options: ConnectOptions, accept: Accept): Promise<number> {
-  const fd = await connectWithin(path, options);
+  const native = loadNative();
+  const fd = await connectWithin(native, path, options).catch(async (error: unknown) => {
+    throw await failure(path, options.use, error);
+  });
   const adopt = await streamAdopter();
-  loadNative().disownFile(fd);
+  native.disownFile(fd);
   adopt(fd, accept);
   return fd;
-}
-
-async function connectWithin(
-  path: string,
-  { use, deadline, reader = false }: ConnectOptions,
-): Promise<number> {
-  for (;;) {
-    try {
-      return loadNative().connectUnix(path, reader);
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code !== 'EAGAIN' || performance.now() >= deadline) throw await failure(path, use, error);
-    }
-    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-  }
 }
 
 async function failure(path: string, { what, advice }: SocketUse, error: unknown): Promise<VmmError> {

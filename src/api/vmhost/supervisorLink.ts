@@ -1,5 +1,6 @@
 /** The connection of a VM's process to the supervisor that started it. A VM that is up does without it if the supervisor ends. */
 import { type StreamConnection, streamAdopter } from '../../host/listen.ts';
+import { connectWithin } from '../../host/unixClient.ts';
 import type { NativeAddon } from '../../native.ts';
 import { JsonObjectReader } from './jsonObjectReader.ts';
 import {
@@ -12,8 +13,6 @@ import {
   type VmhostResponse,
 } from './protocol.ts';
 
-/** A supervisor that starts many at once, with a full queue, is asked again. */
-const RETRY_MS = 20;
 /** Messages that a supervisor may leave unread before it is given up. */
 const MAX_UNREAD = 1_000;
 /** How long the last report may take to leave. */
@@ -48,7 +47,7 @@ export class SupervisorLink {
     path: string,
     name: string | undefined,
   ): Promise<SupervisorLink> {
-    const fd = await connectWithin(sockets, path);
+    const fd = await connectWithin(sockets, path, { deadline: performance.now() + CONNECT_TIMEOUT_MS });
     const hello = { pid: process.pid, ...(name !== undefined && { name }) };
     // There is room for it: nothing was sent before.
     sockets.writeNow(fd, encodeLine({ hello }));
@@ -129,18 +128,5 @@ export class SupervisorLink {
   #closed(): void {
     this.#gone = true;
     for (const listener of this.#whenGone.splice(0)) listener();
-  }
-}
-
-/** @throws Error */
-async function connectWithin(sockets: LinkSockets, path: string): Promise<number> {
-  const deadline = performance.now() + CONNECT_TIMEOUT_MS;
-  for (;;) {
-    try {
-      return sockets.connectUnix(path, false);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || performance.now() >= deadline) throw error;
-    }
-    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }
 }
