@@ -63,6 +63,12 @@ const DEBIAN_PACKAGES = [
     group: 'test',
   },
   {
+    package: 'virtinst',
+    probe: 'virt-install',
+    why: 'another client of libvirt that nobody here wrote',
+    group: 'test',
+  },
+  {
     package: 'openssh-server',
     probe: 'sshd',
     why: 'a way to a daemon on another host',

@@ -43,6 +43,11 @@ export const vmPolicy = {
   fields: {
     uuid: { type: 'string', help: 'Tells this VM from all others; made up unless given' },
     autostart: { type: 'boolean', default: false, help: 'Start the VM when the supervisor starts' },
+    transient: {
+      type: 'boolean',
+      default: false,
+      help: 'Remove the VM, and its folder, once it has stopped and is not started again by itself',
+    },
     restart: { ...restartPolicy, default: {}, help: 'What to do when the VM ends' },
     limits: {
       ...limitsConfig,
@@ -117,6 +122,12 @@ export function readPolicy(value: unknown, path: string): VmPolicy {
   const policy = decode(vmPolicy, value, path);
   if (policy.uuid !== undefined && !UUID.test(policy.uuid)) {
     throw new ConfigError('malformed', `${path}.uuid: "${policy.uuid.slice(0, 40)}" is no UUID`);
+  }
+  if (policy.transient && policy.autostart) {
+    throw new ConfigError(
+      'invalid',
+      `${path}: a transient VM is not there when the supervisor starts (autostart)`,
+    );
   }
   return policy;
 }

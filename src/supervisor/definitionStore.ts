@@ -42,6 +42,9 @@ export interface StoredDefinition {
   readonly problem?: string;
 }
 
+/** Texts that others keep beside a definition, by the names of their files. */
+export type Companions = Readonly<Record<string, string>>;
+
 export class DefinitionStore {
   readonly #folder: string;
 
@@ -100,14 +103,18 @@ export class DefinitionStore {
     };
   }
 
-  /** Adds a definition. On the disk when it returns. @throws VmmError with nothing added */
-  add(definition: Definition): void {
+  /**
+   * Adds a definition. On the disk when it returns.
+   * @param companions further files of its folder, by name
+   * @throws VmmError with nothing added
+   */
+  add(definition: Definition, companions: Companions = {}): void {
     const path = this.folderOf(definition.name);
     checkSocketFits(`${path}/vmhost.sock`);
     const unfinished = `${this.#folder}/${UNFINISHED}${definition.name}`;
     try {
       mkdirSync(unfinished, { mode: FOLDER_MODE });
-      for (const [file, content] of filesOf(definition)) {
+      for (const [file, content] of [...filesOf(definition), ...Object.entries(companions)]) {
         writeFileSync(`${unfinished}/${file}`, content, { mode: FILE_MODE, flush: true });
       }
       syncFolder(unfinished);

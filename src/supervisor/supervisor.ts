@@ -1,9 +1,9 @@
 /** All VMs of one folder: what is defined, what runs, and the one stream of what happens. */
-import { VmmError } from '../vmm/errors.ts';
+import { describeError, VmmError } from '../vmm/errors.ts';
 import { Children } from './children.ts';
 import { ControlGroups } from './controlGroups.ts';
 import { isName, readDefinition } from './definition.ts';
-import { DefinitionStore, type StoredDefinition } from './definitionStore.ts';
+import { type Companions, DefinitionStore, type StoredDefinition } from './definitionStore.ts';
 import { EventHistory } from './eventHistory.ts';
 import { rotateLogs } from './logRotation.ts';
 import type { Places } from './places.ts';
@@ -54,6 +54,8 @@ export class Supervisor {
       if (problem !== undefined) this.#options.warn(`The definition of the VM ${name} is broken: ${problem}`);
     }
     await Promise.all([...this.#vms.values()].map((vm) => vm.adopt()));
+    // Those that ended while nobody looked, and those whose start nobody is waiting for any more.
+    for (const vm of this.#vms.values()) this.#removeTransient(vm);
     await this.#children.listen();
     this.#rotation = setInterval(() => this.#rotate(), ROTATE_MS);
     void this.#startWanted();
@@ -99,15 +101,15 @@ export class Supervisor {
     return this.#store.folderOf(name);
   }
 
-  /** On the disk when it returns. @throws ConfigError, VmmError `conflict` */
-  define(value: unknown): VmDescription {
+  /** On the disk when it returns, with its companions. @throws ConfigError, VmmError `conflict` */
+  define(value: unknown, companions?: Companions): VmDescription {
     const definition = readDefinition(value);
     if (this.#vms.has(definition.name)) {
       throw new VmmError(`There is a VM ${definition.name} already`, { kind: 'conflict' });
     }
-    this.#store.add(definition);
+    this.#store.add(definition, companions);
     const vm = this.#add({ definition });
-    this.events.add(definition.name, { source: 'supervisor', event: 'defined' });
+    this.#tell(vm, 'defined', definition.policy.transient || undefined);
     return vm.describe();
   }
 
@@ -116,9 +118,7 @@ export class Supervisor {
     const vm = this.get(name);
     const definition = readDefinition({ ...(value as object), name }, vm.definition.policy.uuid);
     this.#store.replace(definition);
-    vm.redefine(definition);
-    this.#versions.set(name, this.#store.version(name));
-    this.events.add(name, { source: 'supervisor', event: 'redefined' });
+    this.#redefined(vm, { definition });
     return vm.describe();
   }
 
@@ -129,17 +129,45 @@ export class Supervisor {
       throw new VmmError(`The VM ${name} is ${vm.state}: stop it first`, { kind: 'conflict' });
     }
     await vm.stop(0, true);
+    if (this.#vms.get(name) !== vm) return;
     // Whoever else waited for the stop, to start it again, may have been first.
     if (vm.goesOn) throw new VmmError(`The VM ${name} was started meanwhile`, { kind: 'conflict' });
     this.#store.remove(name);
-    this.#forget(name);
+    this.#forget(vm);
   }
 
-  #forget(name: string): void {
+  #forget(vm: SupervisedVm): void {
+    const { name, policy } = vm.definition;
     this.#vms.delete(name);
     this.#versions.delete(name);
     this.#groups.remove(name);
-    this.events.add(name, { source: 'supervisor', event: 'removed' });
+    this.#tell(vm, 'removed', policy.transient || undefined);
+  }
+
+  /** @param transient told where it is true, or has changed */
+  #tell({ definition: { name } }: SupervisedVm, event: string, transient: boolean | undefined): void {
+    const properties = transient === undefined ? undefined : { transient: String(transient) };
+    this.events.add(name, { source: 'supervisor', event, ...(properties && { properties }) });
+  }
+
+  #redefined(vm: SupervisedVm, { definition, problem }: StoredDefinition): void {
+    const before = vm.definition.policy.transient;
+    const { name, policy } = definition;
+    vm.redefine(definition, problem);
+    this.#versions.set(name, this.#store.version(name));
+    this.#tell(vm, 'redefined', policy.transient === before ? undefined : policy.transient);
+  }
+
+  /** Of one that has stopped for good. Those who hear of that, or wait for it, come first. */
+  #removeTransient(vm: SupervisedVm): void {
+    const { name } = vm.definition;
+    const isOver = () =>
+      this.#vms.get(name) === vm && vm.definition.policy.transient && !vm.goesOn && !this.isWanted(vm);
+    if (!isOver()) return;
+    setImmediate(() => {
+      if (!isOver()) return;
+      this.remove(name, false).catch((error: Error) => this.#options.warn(describeError(error)));
+    });
   }
 
   /** Finds what people changed in the folder. What runs stays, whatever became of its definition. */
@@ -153,7 +181,7 @@ export class Supervisor {
       return;
     }
     for (const name of names) this.#reload(name);
-    for (const [name, vm] of this.#vms) if (!names.has(name) && !vm.goesOn) this.#forget(name);
+    for (const [name, vm] of this.#vms) if (!names.has(name) && !vm.goesOn) this.#forget(vm);
   }
 
   /** Reads a definition that is new, or that somebody has changed. */
@@ -161,15 +189,9 @@ export class Supervisor {
     const known = this.#vms.get(name);
     const version = this.#store.version(name);
     if (version === undefined || version === this.#versions.get(name)) return;
-    if (known === undefined) {
-      this.#read(name);
-      this.events.add(name, { source: 'supervisor', event: 'defined' });
-      return;
-    }
-    const { definition, problem } = this.#store.read(name);
-    this.#versions.set(name, version);
-    known.redefine(definition, problem);
-    this.events.add(name, { source: 'supervisor', event: 'redefined' });
+    const stored = this.#store.read(name);
+    if (known !== undefined) this.#redefined(known, stored);
+    else this.#tell(this.#add(stored), 'defined', stored.definition.policy.transient || undefined);
   }
 
   /** Adds what a folder has. */
@@ -194,7 +216,10 @@ export class Supervisor {
       wanted: () => this.#store.wanted(name),
       setWanted: (wanted: boolean) => this.#store.setWanted(name, wanted),
       reload: () => this.#reload(name),
-      report: (event: Parameters<EventHistory['add']>[1]) => this.events.add(name, event),
+      report: (event: Parameters<EventHistory['add']>[1]) => {
+        this.events.add(name, event);
+        this.#removeTransient(vm);
+      },
     } satisfies SupervisedVmContext;
     const vm: SupervisedVm = new SupervisedVm(definition, context, problem);
     this.#vms.set(name, vm);

@@ -133,6 +133,51 @@ test('a domain with --autodestroy ends with its connection, and not in its next 
   expect(await virsh('domstate', 'one')).toBe('running');
 });
 
+test("definitions of transient domains are told of as libvirt's own driver does", async () => {
+  const given = await host();
+  const { folder, virsh, refused } = given;
+  const events = watchEvents(given);
+  const file = documentFile(folder, 'one', 'run=idle');
+  await expect
+    .poll(async () => {
+      await virsh('define', file);
+      await virsh('undefine', 'one');
+      return events.lines();
+    })
+    .toContain('lifecycle Undefined Removed');
+  events.clear();
+  await virsh('define', file);
+  await virsh('start', 'one');
+  await virsh('undefine', 'one');
+  expect(await virsh('dominfo', 'one')).toMatch(/Persistent: +no/);
+  expect(await refused('undefine', 'one')).toMatch(/cannot undefine transient domain/);
+  expect(await refused('autostart', 'one')).toMatch(/cannot set autostart for transient domain/);
+  await virsh('destroy', 'one');
+  expect(await virsh('list', '--all', '--name')).toBe('');
+  await virsh('create', file);
+  fs.writeFileSync(file, await virsh('dumpxml', 'one'));
+  await virsh('define', file);
+  await virsh('destroy', 'one');
+  await virsh('undefine', 'one');
+  // As `virsh event` has it from Debian's libvirtd with its test driver.
+  const expected = ['Defined Added', 'Started Booted', 'Undefined Removed', 'Stopped Destroyed'];
+  const again = ['Started Booted', 'Defined Added', 'Stopped Destroyed', 'Undefined Removed'];
+  await expect
+    .poll(() => events.lines().filter((line) => line.startsWith('lifecycle ')))
+    .toEqual([...expected, ...again].map((what) => `lifecycle ${what}`));
+});
+
+test('a transient domain that ended while tsvmmd was away is gone', async () => {
+  const { daemon, folder, virsh } = await host();
+  await virsh('create', documentFile(folder, 'one', 'run=idle'));
+  const [pid] = daemon.processes();
+  await daemon.kill('SIGKILL');
+  process.kill(pid as number, 'SIGKILL');
+  await daemon.start();
+  await expect.poll(() => virsh('list', '--all', '--name')).toBe('');
+  expect(fs.readdirSync(path.join(daemon.dir, 'vms'))).toEqual([]);
+});
+
 test('vCPUs and memory, of the definition and of the machine', async () => {
   const given = await host();
   const { virsh, refused } = given;

@@ -1,7 +1,7 @@
 /** The supervisor's VMs as libvirt's domains. */
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
-import type { EventHistory, SupervisorEvent } from '../../supervisor/eventHistory.ts';
+import type { EventHistory } from '../../supervisor/eventHistory.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
 import type { Supervisor } from '../../supervisor/supervisor.ts';
 import { callVmApi } from '../../supervisor/vmApi.ts';
@@ -20,8 +20,6 @@ export const State = { running: 1, paused: 3, shutdown: 4, shutoff: 5 } as const
 
 /** In the folder of a VM: what its document had that is no part of the machine. */
 const KEPT_FILE = 'libvirt.xml';
-/** In the folder of a VM that is gone once it has stopped. */
-const TRANSIENT_FILE = 'transient';
 const FILE_MODE = 0o600;
 
 export interface CreateOptions {
@@ -56,7 +54,6 @@ export class Domains {
       ask: async (vm) => (await this.info(vm)).config,
       resized: (vm, config) => this.notices.tell(vm, { kind: 'balloon', actual: currentMemoryKib(config) }),
     });
-    supervisor.events.watch((event) => this.#removeTransient(event));
   }
 
   get events(): EventHistory {
@@ -88,27 +85,25 @@ export class Domains {
   }
 
   isPersistent(vm: SupervisedVm): boolean {
-    return !existsSync(`${vm.folder}/${TRANSIENT_FILE}`);
+    return !vm.definition.policy.transient;
   }
 
   /** A document with the uuid of a domain that is there defines that one anew. */
   define(xml: string, validate: boolean): SupervisedVm {
     const document = readDomainXml(xml, validate);
     const known = document.uuid === undefined ? undefined : this.#withUuid(document.uuid);
-    const vm = known ? this.#redefine(known, document) : this.#add(document);
-    rmSync(`${vm.folder}/${TRANSIENT_FILE}`, { force: true });
-    return vm;
+    return known ? this.#redefine(known, document) : this.#add(document, false);
   }
 
   /** A domain that is gone once it has stopped. */
   async create(xml: string, { paused, validate }: CreateOptions): Promise<SupervisedVm> {
     const document = readDomainXml(xml, validate);
-    const vm = this.#add(document);
-    replaceFile(`${vm.folder}/${TRANSIENT_FILE}`, '', FILE_MODE);
+    const vm = this.#add(document, true);
     try {
       await vm.start({ paused });
     } catch (error) {
-      await this.#supervisor.remove(document.name, true);
+      // It goes by itself, in a moment: whoever hears of the failure finds it gone.
+      if (this.find(document.name) === vm) await this.#supervisor.remove(document.name, true);
       throw error;
     }
     return vm;
@@ -116,12 +111,10 @@ export class Domains {
 
   /** One that runs becomes transient. */
   async undefine(vm: SupervisedVm): Promise<void> {
-    if (vm.alive) {
-      replaceFile(`${vm.folder}/${TRANSIENT_FILE}`, '', FILE_MODE);
-      this.events.add(vm.definition.name, { source: 'supervisor', event: 'removed' });
-    } else {
-      await this.#supervisor.remove(vm.definition.name, false);
-    }
+    const { name, config, policy } = vm.definition;
+    if (policy.transient) throw invalidOperation('cannot undefine transient domain');
+    if (!vm.alive) return this.#supervisor.remove(name, false);
+    this.#supervisor.redefine(name, { config, policy: { ...policy, autostart: false, transient: true } });
   }
 
   /** Takes effect at the next start. */
@@ -147,6 +140,7 @@ export class Domains {
 
   setAutostart(vm: SupervisedVm, autostart: boolean): void {
     const { name, config, policy } = vm.definition;
+    if (policy.transient) throw invalidOperation('cannot set autostart for transient domain');
     this.#supervisor.redefine(name, { config, policy: { ...policy, autostart } });
   }
 
@@ -176,7 +170,7 @@ export class Domains {
   }
 
   setKept(vm: SupervisedVm, kept: readonly Element[]): void {
-    writeKept(vm.folder, kept);
+    writeKept(vm.folder, keptText(kept));
   }
 
   #withUuid(uuid: string): SupervisedVm | undefined {
@@ -186,7 +180,7 @@ export class Domains {
     return this.find(this.#byUuid.get(uuid) ?? '');
   }
 
-  #add(document: DomainDocument): SupervisedVm {
+  #add(document: DomainDocument, transient: boolean): SupervisedVm {
     const { name, uuid, config, kept } = document;
     const other = this.find(name);
     if (other) {
@@ -196,10 +190,9 @@ export class Domains {
         `operation failed: domain '${name}' already exists with uuid ${uuidOf(other)}`,
       );
     }
-    this.#supervisor.define({ name, config, policy: uuid === undefined ? {} : { uuid } });
-    const vm = this.byName(name);
-    writeKept(vm.folder, kept);
-    return vm;
+    const policy = { ...(uuid !== undefined && { uuid }), transient };
+    this.#supervisor.define({ name, config, policy }, { [KEPT_FILE]: keptText(kept) });
+    return this.byName(name);
   }
 
   #redefine(vm: SupervisedVm, { name, config, kept }: DomainDocument): SupervisedVm {
@@ -210,20 +203,10 @@ export class Domains {
         `operation failed: domain '${vm.definition.name}' is already defined with uuid ${uuidOf(vm)}`,
       );
     }
-    this.#supervisor.redefine(name, { config, policy: vm.definition.policy });
-    writeKept(vm.folder, kept);
+    const text = keptText(kept);
+    this.#supervisor.redefine(name, { config, policy: { ...vm.definition.policy, transient: false } });
+    writeKept(vm.folder, text);
     return vm;
-  }
-
-  #removeTransient({ vm: name, source, event }: SupervisorEvent): void {
-    if (source !== 'supervisor' || event !== 'stopped') return;
-    const vm = this.find(name);
-    if (!vm || this.isPersistent(vm)) return;
-    // After everybody has heard of the stop. Somebody may have defined it, or started it, anew until then.
-    setImmediate(() => {
-      if (this.find(name) !== vm || this.isPersistent(vm) || vm.alive) return;
-      this.#supervisor.remove(name, true).catch(() => {});
-    });
   }
 }
 
@@ -239,9 +222,13 @@ function readKept(folder: string): Element[] {
 }
 
 /** @throws LibvirtError if it could not be read again: the domain would have no document any more */
-function writeKept(folder: string, kept: readonly Element[]): void {
+function keptText(kept: readonly Element[]): string {
   const text = formatXml(element('kept', {}, kept));
   parseXml(text, 'domain_metadata');
+  return text;
+}
+
+function writeKept(folder: string, text: string): void {
   replaceFile(`${folder}/${KEPT_FILE}`, text, FILE_MODE);
 }
 

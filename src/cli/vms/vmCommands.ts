@@ -62,7 +62,7 @@ const POLICY_HELP = `  --name NAME             a name is made up unless given
 export const vmCommands: Readonly<Record<string, VmCommand>> = {
   run: {
     usage: '[-d] [--rm] [--name NAME] [--restart WHEN] --kernel PATH [OPTIONS]',
-    help: `Define and start a VM, and show its log until it ends; Ctrl-C stops it.\n  -d, --detach            only start it\n  --rm                    remove it when it has ended; not with -d\n${POLICY_HELP}`,
+    help: `Define and start a VM, and show its log until it ends; Ctrl-C stops it.\n  -d, --detach            only start it\n  --rm                    remove it, and its folder, when it has ended\n${POLICY_HELP}`,
     options: { ...POLICY, detach: { ...flag, short: 'd' }, rm: flag },
     names: 'none',
     run: runVm,
@@ -270,6 +270,8 @@ function policyOf(values: Values): object {
   const limits = { cpus: thousandths(values['limit-cpus']), memory: bytes(values['limit-memory']) };
   return {
     autostart: values.autostart === true,
+    // Who waits for the end removes it after having asked how it ended.
+    transient: values.rm === true && values.detach === true,
     restart: { when: names[when as string], max_retries: wholeNumber('--restart', retries) ?? 0 },
     stop_timeout: wholeNumber('--stop-timeout', values['stop-timeout']) ?? 30,
     limits,
@@ -311,9 +313,6 @@ function stopBody(values: Values): object {
 
 async function runVm(call: Call): Promise<number> {
   const { client, values } = call;
-  if (values.detach && values.rm) {
-    throw new UsageError("--rm is for a run that waits for the VM's end, which --detach does not");
-  }
   const name = await define(call);
   const remove = () => client.call('DELETE', `/v1/vms/${name}?force=true`);
   try {

@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { beforeEach, expect, onTestFinished, test } from 'vitest';
+import { beforeEach, expect, onTestFinished, test, vi } from 'vitest';
 import { Supervisor } from '../../../src/supervisor/supervisor.ts';
 
 let root: string;
@@ -106,4 +106,49 @@ test.each([
   if (again) expect(['starting', 'waiting']).toContain(state);
   else expect({ state, last_exit }).toEqual({ state: outcome, last_exit: exit ?? { reason: 'killed' } });
   expect(fs.existsSync(file('one', 'wanted'))).toBe(again);
+});
+
+test('a transient VM that ended while nobody looked is gone, and told of', async () => {
+  const first = await open();
+  first.define({ name: 'one', config, policy: { transient: true } });
+  first.define({ name: 'two', config });
+  first.close();
+  fs.writeFileSync(file('one', 'wanted'), '');
+  fs.writeFileSync(file('one', 'exit.json'), JSON.stringify({ reason: 'power-off', code: 0 }));
+  const supervisor = await open();
+  const told = () => supervisor.events.after(0).map(({ vm, event }) => `${vm} ${event}`);
+  await vi.waitFor(() => expect(told()).toEqual(['one stopped', 'one removed']));
+  expect(states(supervisor)).toEqual({ two: 'stopped' });
+  expect(fs.existsSync(`${root}/vms/one`)).toBe(false);
+});
+
+test('a transient VM is removed once it could not start, but not while it is started again', async () => {
+  const supervisor = await open();
+  supervisor.define({ name: 'one', config, policy: { transient: true } });
+  supervisor.define({ name: 'two', config, policy: { transient: true, restart: { when: 'OnFailure' } } });
+  for (const name of ['one', 'two']) await expect(supervisor.get(name).start()).rejects.toThrow();
+  await vi.waitFor(() => expect(states(supervisor)).not.toHaveProperty('one'));
+  expect(states(supervisor)).toHaveProperty('two');
+  await supervisor.get('two').stop(0);
+  await vi.waitFor(() => expect(states(supervisor)).toEqual({}));
+});
+
+test('what is told of a definition says whether the VM is transient, where that matters', async () => {
+  const supervisor = await open();
+  supervisor.define({ name: 'one', config, policy: { transient: true } });
+  supervisor.redefine('one', { config, policy: {} });
+  supervisor.redefine('one', { config, policy: {} });
+  supervisor.redefine('one', { config, policy: { transient: true } });
+  await supervisor.remove('one', false);
+  const told = supervisor.events.after(0).map(({ event, properties }) => `${event} ${properties?.transient}`);
+  expect(told).toEqual([
+    'defined true',
+    'redefined false',
+    'redefined undefined',
+    'redefined true',
+    'removed true',
+  ]);
+  expect(() =>
+    supervisor.define({ name: 'two', config, policy: { transient: true, autostart: true } }),
+  ).toThrow('autostart');
 });

@@ -133,11 +133,9 @@ function lifecycleOf(
   if (source !== 'supervisor') return [];
   switch (event) {
     case 'defined':
-      return [Lifecycle.added];
     case 'redefined':
-      return [Lifecycle.updated];
     case 'removed':
-      return [Lifecycle.undefined];
+      return definition(event, properties?.transient);
     case 'started':
       return vm?.paused ? [Lifecycle.booted, Lifecycle.paused] : [Lifecycle.booted];
     case 'stopped':
@@ -145,6 +143,17 @@ function lifecycleOf(
     default:
       return [];
   }
+}
+
+/** As libvirt's own drivers tell it: a transient domain has no definition, one that becomes transient has it no more. */
+function definition(
+  event: 'defined' | 'redefined' | 'removed',
+  transient?: string,
+): readonly LifecycleEvent[] {
+  if (event === 'redefined' && transient === undefined) return [Lifecycle.updated];
+  if (event === 'redefined') return transient === 'true' ? [Lifecycle.undefined] : [Lifecycle.added];
+  if (transient === 'true') return [];
+  return event === 'defined' ? [Lifecycle.added] : [Lifecycle.undefined];
 }
 
 function stopped(reason: string | undefined): LifecycleEvent {

@@ -24,22 +24,28 @@ function fewDomains() {
   return { supervisor, domains, document };
 }
 
-const immediates = () => new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)));
+test('a transient domain goes when it could not start, and has no definition to be changed', async () => {
+  const { supervisor, domains, document } = fewDomains();
+  await supervisor.open();
+  onTestFinished(() => supervisor.close());
+  const creating = domains.create(document(), { paused: false, validate: false });
+  const vm = domains.byName('one');
+  expect(domains.isPersistent(vm)).toBe(false);
+  await expect(domains.undefine(vm)).rejects.toThrow('cannot undefine transient domain');
+  expect(() => domains.setAutostart(vm, true)).toThrow('cannot set autostart for transient domain');
+  await expect(creating).rejects.toThrow();
+  expect(domains.find('one')).toBeUndefined();
+});
 
-test('a transient domain goes when it has stopped, but not one that was defined before it was gone', async () => {
+test('a transient domain that is defined is there for good', () => {
   const { supervisor, domains, document } = fewDomains();
   const vm = domains.define(document(), false);
   const { uuid } = domains.domOf(vm);
-  const stopped = { source: 'supervisor', event: 'stopped' } as const;
-  fs.writeFileSync(path.join(vm.folder, 'transient'), '');
-  supervisor.events.add('one', stopped);
+  const { name, config, policy } = vm.definition;
+  supervisor.redefine(name, { config, policy: { ...policy, transient: true } });
+  expect(domains.isPersistent(vm)).toBe(false);
   expect(domains.define(document(uuid), false)).toBe(vm);
-  await immediates();
-  expect(domains.find('one')).toBe(vm);
-  fs.writeFileSync(path.join(vm.folder, 'transient'), '');
-  supervisor.events.add('one', stopped);
-  await immediates();
-  expect(domains.find('one')).toBeUndefined();
+  expect(domains.isPersistent(vm)).toBe(true);
 });
 
 test('what could not be read again is not kept: a domain has a document whatever it was given', async () => {
