@@ -1,6 +1,8 @@
 /**
  * A program that uses the library for long. argv: what to do, the library's file, the payload. Prints, as JSON, what went
- * wrong and what became more between a first part and the end: descriptors, machines' threads, KiB of anonymous memory.
+ * wrong and what became more after a first part: descriptors and machines' threads until the end, and KiB of anonymous
+ * memory over all rounds if each had taken what the middle one did. What leaks grows in every round, an engine's heap
+ * in steps.
  */
 import fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -94,34 +96,49 @@ async function listeners() {
       throw new Error(`from a listener of ${name}`);
     });
   }
-  const rounds = /** @type {const} */ ([100, 240]);
-  for (let i = 0; i < rounds[0]; i++) await pauseAndResume(vm);
-  const before = await resources();
-  for (let i = 0; i < rounds[1]; i++) await pauseAndResume(vm);
-  const after = await resources();
+  const work = () => pauseAndResume(vm);
+  const readings = await measured(work, 100, 48, 1);
   await vm.close();
-  return { before, after };
+  return readings;
 }
 
-/** @param {() => Promise<unknown>} work @param {number} first @param {number} rest @param {number} atOnce */
-async function measured(work, first, rest, atOnce) {
+/** Of these many rounds each is measured. */
+const ROUNDS = 5;
+
+/**
+ * What is in use after a first part, and then after each round.
+ *
+ * @param {() => Promise<unknown>} work @param {number} first @param {number} inRound @param {number} atOnce
+ */
+async function measured(work, first, inRound, atOnce) {
   await repeat(work, first, atOnce);
-  const before = await resources();
-  await repeat(work, rest, atOnce);
-  return { before, after: await resources() };
+  const readings = [await resources()];
+  for (let round = 0; round < ROUNDS; round++) {
+    await repeat(work, inRound, atOnce);
+    readings.push(await resources());
+  }
+  return readings;
+}
+
+/** @param {readonly number[]} readings @returns {number} what one round added, of those in the middle */
+function medianGrowth(readings) {
+  const growth = readings.slice(1).map((reading, i) => reading - /** @type {number} */ (readings[i]));
+  return /** @type {number} */ (growth.sort((a, b) => a - b)[Math.floor(growth.length / 2)]);
 }
 
 async function main() {
-  const { before, after } =
+  const readings =
     task === 'workers'
-      ? await measured(worker, 10, 20, 3)
+      ? await measured(worker, 10, 4, 3)
       : task === 'starts'
-        ? await measured(start, 400, 600, 4)
+        ? await measured(start, 400, 120, 4)
         : await listeners();
+  const [before, after] = [readings[0], readings.at(-1)];
+  if (!before || !after) throw new Error('nothing was measured');
   const more = {
     descriptors: after.descriptors - before.descriptors,
     threads: after.threads - before.threads,
-    anonymousKiB: after.anonymousKiB - before.anonymousKiB,
+    anonymousKiB: ROUNDS * medianGrowth(readings.map((reading) => reading.anonymousKiB)),
   };
   console.log(JSON.stringify({ lost, exceptions, more }));
   process.exit(0);
