@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { BACKEND, encodeLine } from '../api/vmhost/protocol.ts';
+import { BACKEND, type ChildOrders, encodeLine } from '../api/vmhost/protocol.ts';
 import { type ChildMessage, hearChild } from './childLink.ts';
 import type { Places } from './places.ts';
 import { identify, type ProcessIdentity } from './processIdentity.ts';
@@ -41,8 +41,8 @@ export class Child {
     if (this.#isClosed) closed();
   }
 
-  assign(name: string, paused: boolean): void {
-    this.#socket.write(encodeLine({ start: { name, ...(paused && { paused }) } }));
+  assign(name: string, orders: ChildOrders): void {
+    this.#socket.write(encodeLine({ start: { name, ...orders } }));
   }
 
   close(): void {
@@ -57,6 +57,10 @@ export class Child {
     this.#isClosed = true;
     this.#closed();
   }
+}
+
+function words({ paused = false, end_on = [] }: ChildOrders): string[] {
+  return [...(paused ? ['--paused'] : []), ...(end_on.length > 0 ? ['--end-on', end_on.join()] : [])];
 }
 
 export interface ChildrenOptions {
@@ -103,11 +107,11 @@ export class Children {
   }
 
   /** A process that starts the VM. @throws Error if it cannot be started or does not report */
-  async start(name: string, paused: boolean): Promise<Child> {
+  async start(name: string, orders: ChildOrders): Promise<Child> {
     const [ready] = this.#pool;
-    if (ready === undefined) return this.#launch(['--name', name, ...(paused ? ['--paused'] : [])]);
+    if (ready === undefined) return this.#launch(['--name', name, ...words(orders)]);
     this.#pool.delete(ready);
-    ready.assign(name, paused);
+    ready.assign(name, orders);
     this.#refillSoon(REFILL_MS);
     return ready;
   }

@@ -5,6 +5,7 @@ import { decode } from '../config/decode.ts';
 import { U32 } from '../config/limits.ts';
 import type { Infer, Input } from '../config/schema.ts';
 import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
+import type { EndCause } from '../vmm/events.ts';
 
 export const restartPolicy = {
   type: 'object',
@@ -49,6 +50,15 @@ export const vmPolicy = {
       help: 'Remove the VM, and its folder, once it has stopped and is not started again by itself',
     },
     restart: { ...restartPolicy, default: {}, help: 'What to do when the VM ends' },
+    end_on: {
+      type: 'array',
+      items: {
+        type: 'enum',
+        values: { reset: 'reset', panic: 'panic' } satisfies Readonly<Record<EndCause, EndCause>>,
+      },
+      default: [],
+      help: 'What of the guest ends the VM, beside its power-off: its reset, which else starts it anew; its panic (with pvpanic)',
+    },
     limits: {
       ...limitsConfig,
       default: {},

@@ -4,17 +4,19 @@ import { vmConfig } from '../config/vmConfig.ts';
 import { packageVersion } from '../vmm/version.ts';
 import { vmPolicy } from './definition.ts';
 import { type AnswerKind, type Route, routes } from './routes.ts';
-import { VM_STATES, type VmDescription } from './supervisedVm.ts';
+import { type LastExit, VM_STATES } from './supervisedVm.ts';
 
 const text = { type: 'string' };
 const integer = { type: 'integer', format: 'int64' };
-type ExitReason = NonNullable<VmDescription['last_exit']>['reason'];
 /** All there are, as the compiler sees to. */
-const exitReasons: Readonly<Record<ExitReason, true>> = {
+const exitReasons: Readonly<Record<LastExit['reason'], true>> = {
   'power-off': true,
   request: true,
   'vcpu-error': true,
   'reboot-failed': true,
+  reset: true,
+  panic: true,
+  'start-failed': true,
   killed: true,
 };
 const lastExit = objectSchema({

@@ -30,6 +30,12 @@ export type VmState = (typeof VM_STATES)[number];
 /** Why a VM is in the state that it is in, where somebody or something changed it. */
 export type StateReason = 'booted' | 'paused' | 'resumed' | 'power-off' | 'destroyed' | 'crashed' | 'failed';
 
+/** How a VM's last run ended, as its process told it, or did not. */
+export type LastExit =
+  | VmmExit
+  | { readonly reason: 'start-failed'; readonly code: 1; readonly message: string }
+  | { readonly reason: 'killed' };
+
 export interface SupervisedVmContext {
   readonly folder: string;
   /** Another number for each run of a VM, from 1. */
@@ -65,7 +71,7 @@ export class SupervisedVm {
   #process: ProcessIdentity | undefined;
   /** Since the start of the last run. */
   #run: Stopwatch | undefined;
-  #lastExit: VmmExit | { readonly reason: 'killed' } | undefined;
+  #lastExit: LastExit | undefined;
   #lastError: string | undefined;
   #failures = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -291,6 +297,7 @@ export class SupervisedVm {
             decide(resolve);
           } else if (message.ok === false) {
             const { error = 'no reason given' } = message;
+            this.#lastExit = { reason: 'start-failed', code: 1, message: error };
             // What comes next is decided when the process is gone.
             decide(() => void this.#gone(END_MS).then(() => reject(new Error(error))));
           } else {
@@ -384,16 +391,17 @@ export class SupervisedVm {
     this.#afterEnd(wasStarting || hasFailed(exit), ranMs, () => this.#tellEnd(exit));
   }
 
-  #tellEnd(exit: NonNullable<VmDescription['last_exit']>): void {
+  #tellEnd(exit: LastExit): void {
     this.#tell('stopped', {
       reason: exit.reason,
       ...('message' in exit && exit.message ? { message: exit.message } : {}),
     });
   }
 
-  #reasonOfEnd(exit: NonNullable<VmDescription['last_exit']>): StateReason {
+  #reasonOfEnd(exit: LastExit): StateReason {
     if (this.#stopping && (this.#forced || exit.reason !== 'power-off')) return 'destroyed';
-    if (exit.reason === 'power-off') return 'power-off';
+    if (exit.reason === 'power-off' || exit.reason === 'reset') return 'power-off';
+    if (exit.reason === 'panic') return 'crashed';
     return 'code' in exit && exit.reason !== 'vcpu-error' ? 'failed' : 'crashed';
   }
 
@@ -470,7 +478,7 @@ export interface VmDescription {
   readonly pid?: number;
   readonly started_at?: string;
   readonly uptime_seconds?: number;
-  readonly last_exit?: VmmExit | { readonly reason: 'killed' };
+  readonly last_exit?: LastExit;
   /** Why it could not start, does not answer, or cannot be read. */
   readonly error?: string;
   readonly restarts: number;
@@ -479,6 +487,6 @@ export interface VmDescription {
   readonly policy: Definition['policy'];
 }
 
-function hasFailed(exit: NonNullable<VmDescription['last_exit']>): boolean {
+function hasFailed(exit: LastExit): boolean {
   return !('code' in exit) || exit.code !== 0;
 }

@@ -210,7 +210,8 @@ export class Supervisor {
       startChild: (paused: boolean) => {
         // Also of one that never lives long enough for the timer.
         rotateLogs(this.#store.folderOf(name));
-        return this.#children.start(name, paused);
+        const { end_on } = vm.definition.policy;
+        return this.#children.start(name, { paused, end_on });
       },
       limit: (pid: number) => this.#groups.apply(name, pid, vm.definition.policy.limits),
       wanted: () => this.#store.wanted(name),

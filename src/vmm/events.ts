@@ -5,9 +5,13 @@ export interface VmmEvent {
   readonly properties?: Readonly<Record<string, string>>;
 }
 
+/** What a guest may do that ends its VM, if that is asked for: else it is started anew, or goes on. */
+export const END_CAUSES = ['reset', 'panic'] as const;
+export type EndCause = (typeof END_CAUSES)[number];
+
 /** Why a VMM came to its end, and the exit code of a process that runs it. */
 export interface VmmExit {
-  readonly reason: 'power-off' | 'request' | 'vcpu-error' | 'reboot-failed';
+  readonly reason: 'power-off' | 'request' | 'vcpu-error' | 'reboot-failed' | EndCause;
   readonly code: 0 | 1;
   /** One sentence for people, where something went wrong. */
   readonly message?: string;

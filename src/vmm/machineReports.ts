@@ -20,7 +20,7 @@ export interface ReportListener {
 /** Of one device. */
 const MAX_FAILURE_WARNINGS = 20;
 
-const PANIC_TEXTS = {
+export const PANIC_TEXTS = {
   panic: "The guest's kernel panicked",
   crash_loaded: "The guest's kernel failed and goes on with its crash kernel",
 } as const;

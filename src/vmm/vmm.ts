@@ -23,13 +23,13 @@ import {
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
 import { HeldDisks, resizeDisk } from './disks.ts';
 import { describeError, notSupportedYet, VmmError } from './errors.ts';
-import type { VmmEvent, VmmExit } from './events.ts';
+import type { EndCause, VmmEvent, VmmExit } from './events.ts';
 import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
 import { tell } from './listener.ts';
 import type { SocketOwner } from './listeningSocket.ts';
 import { describeVcpuError, type Machine, type MachineContext, startMachine } from './machine.ts';
-import { MachineReports } from './machineReports.ts';
+import { MachineReports, PANIC_TEXTS } from './machineReports.ts';
 import type { OutputFile } from './outputFiles.ts';
 import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
@@ -44,6 +44,8 @@ export interface VmmOptions {
   readonly streams?: HostStreams;
   /** Keep the VM's configuration, and go on, when the guest powers off. */
   readonly stayOnPowerOff?: boolean;
+  /** What of the guest's ends the VM, beside its power-off. */
+  readonly endOn?: readonly EndCause[];
   /** What this process writes to: no file of the VM may be one of them. */
   readonly outputs?: readonly OutputFile[];
   /** Paths of console files that keep what earlier VMs have left in them. */
@@ -54,6 +56,8 @@ export interface VmmOptions {
   /** Hears which of several ways was taken, and why, one sentence at a time. */
   readonly onNote?: (message: string) => void;
 }
+
+type MachineEnd = Extract<MachineEvent, { type: 'power-off' | 'reset' | 'vcpu-error' | 'guest-panic' }>;
 
 export type Counters = Record<string, Record<string, bigint>>;
 
@@ -713,28 +717,40 @@ export class Vmm {
       case 'power-off':
       case 'reset':
       case 'vcpu-error':
-        this.#enqueue(async () => {
-          if (generation === this.#generation) await this.#machineEnded(event);
-        });
+        this.#machineEnds(event, generation);
+        return;
+      case 'guest-panic':
+        this.#reports.pass(event);
+        if (event.event === 'panic' && this.#endsOn('panic')) this.#machineEnds(event, generation);
         return;
       default:
         this.#reports.pass(event);
     }
   }
 
-  async #machineEnded(
-    event: Extract<MachineEvent, { type: 'power-off' | 'reset' | 'vcpu-error' }>,
-  ): Promise<void> {
+  #endsOn(cause: EndCause): boolean {
+    return this.#options.endOn?.includes(cause) === true;
+  }
+
+  #machineEnds(event: MachineEnd, generation: number): void {
+    this.#enqueue(async () => {
+      if (generation === this.#generation) await this.#machineEnded(event);
+    });
+  }
+
+  async #machineEnded(event: MachineEnd): Promise<void> {
     switch (event.type) {
       case 'power-off':
         this.#emit('guest', 'power-off');
-        if (this.#startsAnew) return this.#restartMachine();
+        if (this.#startsAnew && !this.#endsOn('reset')) return this.#restartMachine();
         if (!this.#options.stayOnPowerOff) return void (await this.#end({ reason: 'power-off', code: 0 }));
         await this.#stopMachine();
         this.#emit('vm', 'shutdown');
         return;
       case 'reset':
         return this.#guestReset(event.cause);
+      case 'guest-panic':
+        return void (await this.#end({ reason: 'panic', code: 1, message: PANIC_TEXTS.panic }));
       case 'vcpu-error':
         this.#emit('vm', 'vcpu-error', {
           vcpu: String(event.vcpu),
@@ -748,6 +764,7 @@ export class Vmm {
 
   async #guestReset(cause: ResetCause): Promise<void> {
     this.#emit('guest', 'reset', { cause });
+    if (this.#endsOn('reset')) return void (await this.#end({ reason: 'reset', code: 0 }));
     this.#resets ??= new ResetLoop();
     const warning = this.#resets.count(cause, performance.now());
     if (warning !== undefined) this.#options.onWarning?.(warning);

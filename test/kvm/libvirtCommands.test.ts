@@ -178,6 +178,28 @@ test('a transient domain that ended while tsvmmd was away is gone', async () => 
   expect(fs.readdirSync(path.join(daemon.dir, 'vms'))).toEqual([]);
 });
 
+test('what follows from a reset and from a panic is what the document says', async () => {
+  const { daemon, folder, virsh } = await host();
+  const define = async (name: string, cmdline: string, actions: string, devices = '') => {
+    const file = documentFile(folder, name, cmdline, devices);
+    fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace('<devices>', `${actions}<devices>`));
+    await virsh('define', file);
+    await virsh('start', name);
+  };
+  await define('reset', 'run=reset', '<on_reboot>destroy</on_reboot>');
+  await expect.poll(() => virsh('domstate', '--reason', 'reset')).toBe('shut off (shutdown)');
+  await define('panic', 'run=pvpanic then=idle', '', "<panic model='pvpanic'/>");
+  await expect.poll(() => virsh('domstate', '--reason', 'panic')).toBe('shut off (crashed)');
+  await define('again', 'run=pvpanic then=idle', '<on_crash>restart</on_crash>', "<panic model='pvpanic'/>");
+  const starts = async () => {
+    const { restarts } = JSON.parse(await daemon.tsvmm('inspect', 'again'));
+    return restarts;
+  };
+  await expect.poll(starts).toBeGreaterThan(1);
+  await virsh('undefine', 'again');
+  expect(await virsh('list', '--all', '--name')).not.toContain('again');
+});
+
 test('vCPUs and memory, of the definition and of the machine', async () => {
   const given = await host();
   const { virsh, refused } = given;

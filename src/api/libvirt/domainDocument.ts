@@ -2,6 +2,7 @@
 import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { formatCpuList } from './cpuSets.ts';
+import { type Actions, actionElements } from './domainActions.ts';
 import { SERIAL_SOCKET } from './domainXml.ts';
 import { type Element, element, formatXml } from './xml.ts';
 
@@ -11,18 +12,13 @@ export interface DocumentInput {
   /** Of the run; absent for the inactive form, which has no places of the present run either. */
   readonly id?: number;
   readonly config: VmConfigInput;
+  readonly actions: Actions;
   readonly kept: readonly Element[];
 }
 
 /** What libvirt's own schema wants at its place, in this order. */
 const BEFORE_MEMORY = ['genid', 'title', 'description', 'metadata'];
-const AFTER_CPU = ['clock', 'on_poweroff', 'on_reboot', 'on_crash', 'pm'];
-const DEFAULTS: readonly Element[] = [
-  element('clock', { offset: 'utc' }),
-  element('on_poweroff', {}, 'destroy'),
-  element('on_reboot', {}, 'restart'),
-  element('on_crash', {}, 'destroy'),
-];
+const DEFAULT_CLOCK = element('clock', { offset: 'utc' });
 const IMAGE_TYPES: Readonly<Record<string, string>> = {
   Raw: 'raw',
   Qcow2: 'qcow2',
@@ -33,13 +29,10 @@ export const MACHINE = 'tsvmm';
 const KIB = 1024;
 
 export function domainDocument(input: DocumentInput): string {
-  const { name, uuid, id, config, kept } = input;
+  const { name, uuid, id, config, actions, kept } = input;
   const keptNamed = (names: readonly string[]) =>
     names.flatMap((each) => kept.filter((one) => one.name === each));
-  const defaulted = AFTER_CPU.flatMap((each) => {
-    const own = kept.filter((one) => one.name === each);
-    return own.length > 0 ? own : DEFAULTS.filter((one) => one.name === each);
-  });
+  const clock = keptNamed(['clock']);
   const memory = config.memory?.size ?? DEFAULT_MEMORY_SIZE;
   const root = element('domain', { type: 'kvm', id }, [
     element('name', {}, name),
@@ -54,7 +47,9 @@ export function domainDocument(input: DocumentInput): string {
     boot(config),
     ...keptNamed(['features']),
     cpu(config),
-    ...defaulted,
+    ...(clock.length > 0 ? clock : [DEFAULT_CLOCK]),
+    ...actionElements(actions),
+    ...keptNamed(['pm']),
     element('devices', {}, devices(config, id !== undefined)),
     ...keptNamed(['seclabel']),
   ]);

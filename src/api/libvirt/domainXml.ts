@@ -1,6 +1,7 @@
 /** A domain document, read: what machine it describes, and what of it is only kept. */
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { parseCpuList } from './cpuSets.ts';
+import { type Actions, readActions } from './domainActions.ts';
 import { Code, Domain, LibvirtError, unsupportedConfiguration } from './errors.ts';
 import { child, type Element, parseXml, textAt } from './xml.ts';
 
@@ -8,6 +9,8 @@ export interface DomainDocument {
   readonly name: string;
   readonly uuid: string | undefined;
   readonly config: VmConfigInput;
+  /** What follows from what the guest does. */
+  readonly actions: Actions;
   /** What has no meaning here and is given back as it came: descriptions, metadata, policies. */
   readonly kept: readonly Element[];
 }
@@ -16,7 +19,7 @@ export const DOMAIN_DEFINITION = 'domain_definition';
 
 /** Elements below the root that say something of a person's or a program's, not of the machine. */
 const KEPT = [
-  ...['title', 'description', 'metadata', 'features', 'clock', 'on_poweroff', 'on_reboot', 'on_crash', 'pm'],
+  ...['title', 'description', 'metadata', 'features', 'clock', 'pm'],
   ...['genid', 'sysinfo', 'seclabel'],
 ];
 
@@ -53,6 +56,7 @@ type Net = NonNullable<VmConfigInput['net']>[number];
 
 /** Elements below the root that are part of the machine here. */
 const READ = [
+  ...['on_poweroff', 'on_reboot', 'on_crash'],
   'name',
   'uuid',
   'memory',
@@ -98,17 +102,19 @@ export function readDomainXml(xml: string, validate = false): DomainDocument {
   if (current < memory && balloon === undefined) {
     throw unsupportedConfiguration('currentMemory below memory needs a <memballoon>');
   }
+  const config: VmConfigInput = {
+    payload: readBoot(child(root, 'os')),
+    cpus: readVcpus(root),
+    memory: { size: memory, ...readBacking(child(root, 'memoryBacking')) },
+    ...(balloon && { balloon: readBalloon(balloon, memory - current) }),
+    ...readDevices(devices),
+  };
   return {
     name: textAt(root, 'name') || required('name'),
     uuid: textAt(root, 'uuid')?.toLowerCase() || undefined,
     kept: root.children.filter((each) => KEPT.includes(each.name)),
-    config: {
-      payload: readBoot(child(root, 'os')),
-      cpus: readVcpus(root),
-      memory: { size: memory, ...readBacking(child(root, 'memoryBacking')) },
-      ...(balloon && { balloon: readBalloon(balloon, memory - current) }),
-      ...readDevices(devices),
-    },
+    actions: readActions(root, config.pvpanic === true),
+    config,
   };
 }
 

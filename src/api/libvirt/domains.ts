@@ -157,9 +157,10 @@ export class Domains {
 
   /** The machine as it runs, or as it is defined. */
   async document(vm: SupervisedVm, inactive: boolean): Promise<string> {
-    const { name, config } = vm.definition;
+    const { name, config, policy } = vm.definition;
     const id = vm.runId;
-    const common = { name, uuid: uuidOf(vm), kept: readKept(vm.folder) };
+    const actions = { restart: policy.restart.when, endOn: policy.end_on };
+    const common = { name, uuid: uuidOf(vm), actions, kept: readKept(vm.folder) };
     if (inactive || id === undefined) return domainDocument({ ...common, config });
     return domainDocument({ ...common, id, config: await this.#live.refresh(vm) });
   }
@@ -181,7 +182,7 @@ export class Domains {
   }
 
   #add(document: DomainDocument, transient: boolean): SupervisedVm {
-    const { name, uuid, config, kept } = document;
+    const { name, uuid, config, kept, actions } = document;
     const other = this.find(name);
     if (other) {
       throw new LibvirtError(
@@ -190,12 +191,17 @@ export class Domains {
         `operation failed: domain '${name}' already exists with uuid ${uuidOf(other)}`,
       );
     }
-    const policy = { ...(uuid !== undefined && { uuid }), transient };
+    const policy = {
+      ...(uuid !== undefined && { uuid }),
+      restart: { when: actions.restart },
+      end_on: actions.endOn,
+      transient,
+    };
     this.#supervisor.define({ name, config, policy }, { [KEPT_FILE]: keptText(kept) });
     return this.byName(name);
   }
 
-  #redefine(vm: SupervisedVm, { name, config, kept }: DomainDocument): SupervisedVm {
+  #redefine(vm: SupervisedVm, { name, config, kept, actions }: DomainDocument): SupervisedVm {
     if (name !== vm.definition.name) {
       throw new LibvirtError(
         Code.operationFailed,
@@ -204,7 +210,12 @@ export class Domains {
       );
     }
     const text = keptText(kept);
-    this.#supervisor.redefine(name, { config, policy: { ...vm.definition.policy, transient: false } });
+    const { policy } = vm.definition;
+    const restart = { ...policy.restart, when: actions.restart };
+    this.#supervisor.redefine(name, {
+      config,
+      policy: { ...policy, restart, end_on: actions.endOn, transient: false },
+    });
     writeKept(vm.folder, text);
     return vm;
   }

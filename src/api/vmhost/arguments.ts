@@ -1,17 +1,19 @@
 /** The command line of `tsvmm vmhost`. Read here rather than by node:util, which a start would wait for. */
 import { UsageError } from '../../cli/usageError.ts';
+import { END_CAUSES, type EndCause } from '../../vmm/events.ts';
 import { BACKEND } from './protocol.ts';
 
 export interface VmhostOptions {
   readonly name?: string;
   readonly paused: boolean;
+  readonly endOn: readonly EndCause[];
   /** Absolute, as is `supervisor`. */
   readonly configDir: string;
   readonly apiSocket?: string;
   readonly supervisor?: string;
 }
 
-const TEXTS: readonly string[] = ['name', 'backend', 'config-dir', 'api-socket', 'supervisor'];
+const TEXTS: readonly string[] = ['name', 'backend', 'config-dir', 'api-socket', 'supervisor', 'end-on'];
 const SWITCHES: readonly string[] = ['paused', 'help'];
 
 /** Undefined if help is asked for. @throws UsageError */
@@ -30,10 +32,19 @@ export function parseVmhostArguments(args: readonly string[]): VmhostOptions | u
   return {
     configDir: absolute(process.cwd(), configDir),
     paused: values.has('paused'),
+    endOn: endCauses(values.get('end-on')),
     ...(name !== undefined && { name }),
     ...(apiSocket !== undefined && { apiSocket }),
     ...(supervisor !== undefined && { supervisor: absolute(process.cwd(), supervisor) }),
   };
+}
+
+function endCauses(words: string | undefined): EndCause[] {
+  return (words?.split(',') ?? []).map((word) => {
+    const cause = END_CAUSES.find((each) => each === word);
+    if (cause === undefined) throw new UsageError(`--end-on ${word}: ${END_CAUSES.join(', ')}`);
+    return cause;
+  });
 }
 
 /** @param folder absolute; where a relative path begins */

@@ -1,6 +1,7 @@
 /** `tsvmm vmhost`: one VM below a supervisor's folder, as a process that outlives the supervisor. */
 import { loadNative, type NativeAddon } from '../../native.ts';
 import { describeError, VmmError } from '../../vmm/errors.ts';
+import { END_CAUSES } from '../../vmm/events.ts';
 import { absolute, parseVmhostArguments, type VmhostOptions } from './arguments.ts';
 import { openVmhostLog } from './log.ts';
 import { BACKEND } from './protocol.ts';
@@ -8,8 +9,8 @@ import type { SupervisorLink } from './supervisorLink.ts';
 import { vmFolderPath } from './vmFolder.ts';
 import { loadServices, VmhostProcess } from './vmhostProcess.ts';
 
-const HELP = `Usage: tsvmm vmhost --name NAME --backend ${BACKEND} --config-dir DIR [--paused] [--api-socket PATH]
-                    [--supervisor PATH]
+const HELP = `Usage: tsvmm vmhost --name NAME --backend ${BACKEND} --config-dir DIR [--paused] [--end-on CAUSE,...]
+                    [--api-socket PATH] [--supervisor PATH]
 
 Runs the VM in DIR/vms/NAME: vm.json or vm.toml (as vm.create of the REST API takes it; relative paths begin in that
 folder), or what masterblaster's daemon put there (jcard.toml, state.json, disk.qcow2 or disk.raw).
@@ -17,6 +18,7 @@ While the VM runs, vmhost.sock answers status, info, stop, force_stop, restart a
 vmhost.log has what was done and what went wrong. SIGTERM ends the VM at once, in order.
 
   --paused            the guest's first instruction waits for vm.resume of the REST API
+  --end-on CAUSE,...  ${END_CAUSES.join(', ')}: ends the VM, which else starts anew, or goes on
   --api-socket PATH   serve the REST API as well; relative to the VM's folder
   --supervisor PATH   report to tsvmmd on this socket; without --name, wait there for a VM to run
 `;
@@ -49,6 +51,7 @@ export async function vmhostCommand(args: readonly string[]): Promise<number> {
         vmDir,
         log,
         paused: assigned?.paused ?? options.paused,
+        endOn: assigned?.end_on ?? options.endOn,
         ...(apiSocket !== undefined && { apiSocket }),
         ...(link && { link }),
       }),

@@ -3,7 +3,7 @@
  * object each way and a newline behind it; then the connection is closed.
  */
 
-import type { VmmEvent, VmmExit } from '../../vmm/events.ts';
+import type { EndCause, VmmEvent, VmmExit } from '../../vmm/events.ts';
 
 /** What runs VMs here. */
 export const BACKEND = 'tsvmm';
@@ -61,8 +61,15 @@ export interface ChildHello {
   readonly hello: { readonly pid: number; readonly name?: string };
 }
 export interface ChildAssignment {
-  /** `paused`: the guest's first instruction waits for `vm.resume`. */
-  readonly start: { readonly name: string; readonly paused?: boolean };
+  readonly start: ChildOrders & { readonly name: string };
+}
+
+/** How a VM is run. */
+export interface ChildOrders {
+  /** The guest's first instruction waits for `vm.resume`. */
+  readonly paused?: boolean;
+  /** What of the guest's ends the VM, beside its power-off. */
+  readonly end_on?: readonly EndCause[];
 }
 
 /** Either as a line. */

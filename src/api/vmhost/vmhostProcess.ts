@@ -2,7 +2,7 @@
 import { keepIgnoredSignals, onSignal } from '../../host/signals.ts';
 import type { NativeAddon } from '../../native.ts';
 import { describeError } from '../../vmm/errors.ts';
-import type { VmmEvent, VmmExit } from '../../vmm/events.ts';
+import type { EndCause, VmmEvent, VmmExit } from '../../vmm/events.ts';
 import { Vmm } from '../../vmm/vmm.ts';
 import type { RestServer } from '../rest/server.ts';
 import { claimSocket, type SocketClaim } from '../rest/socketClaim.ts';
@@ -26,6 +26,7 @@ export interface VmhostProcessOptions {
   readonly apiSocket?: string;
   /** The guest's first instruction waits for a resume. */
   readonly paused: boolean;
+  readonly endOn: readonly EndCause[];
   readonly log: Log;
   readonly link?: SupervisorLink;
 }
@@ -61,6 +62,7 @@ export class VmhostProcess {
     if (link) this.#watchers.add((event) => link.send({ event }));
     this.#vmm = new Vmm({
       native,
+      endOn: options.endOn,
       // A supervisor keeps the log within bounds, and what a guest said before it failed is asked for after the next start.
       ...(link && { appendTo: [SERIAL_LOG, `${options.vmDir}/${SERIAL_LOG}`] }),
       onWarning: (message) => this.#log(`warning: ${message}`),

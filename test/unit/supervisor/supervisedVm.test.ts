@@ -95,7 +95,11 @@ test('a start that the process refuses is answered with its reason, once the pro
   one.children[0]?.deliver({ ok: false, error: 'no such kernel' });
   await one.end();
   await expect(starting).rejects.toMatchObject({ cause: { message: 'no such kernel' } });
-  expect(one.vm.describe()).toMatchObject({ state: 'failed', error: 'no such kernel' });
+  expect(one.vm.describe()).toMatchObject({
+    state: 'failed',
+    error: 'no such kernel',
+    last_exit: { reason: 'start-failed', code: 1, message: 'no such kernel' },
+  });
 });
 
 test('a start takes no longer than its policy says', async () => {

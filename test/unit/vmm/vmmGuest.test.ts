@@ -42,6 +42,28 @@ describe('what the guest does', () => {
     await vmm.quit();
   });
 
+  it('reset, and a panic, end the VM that is to end on them', async () => {
+    const first = await booted({ endOn: ['reset'] });
+    guest({ type: 'guest-panic', event: 'panic' });
+    guest({ type: 'reset', cause: 'acpi' });
+    await expect(first.exited).resolves.toEqual({ reason: 'reset', code: 0 });
+    expect(events).toContain('guest reset acpi');
+    const second = await booted({ endOn: ['panic'] });
+    guest({ type: 'guest-panic', event: 'crash_loaded' });
+    guest({ type: 'reset', cause: 'acpi' });
+    await expect.poll(() => events.at(-1)).toBe('vm rebooted');
+    guest({ type: 'guest-panic', event: 'panic' });
+    await expect(second.exited).resolves.toMatchObject({ reason: 'panic', code: 1 });
+    expect(native.machines.at(-1)?.calls).toEqual(['boot', 'destroy']);
+  });
+
+  it('a restart by the power button ends the VM that is to end on a reset', async () => {
+    const vmm = await booted({ endOn: ['reset'] });
+    await vmm.restart();
+    guest({ type: 'power-off' });
+    await expect(vmm.exited).resolves.toEqual({ reason: 'power-off', code: 0 });
+  });
+
   it('reset while paused runs again', async () => {
     const vmm = await booted();
     await vmm.pause();

@@ -157,7 +157,7 @@ function definition(
 }
 
 function stopped(reason: string | undefined): LifecycleEvent {
-  if (reason === 'power-off') return Lifecycle.shutdown;
+  if (reason === 'power-off' || reason === 'reset') return Lifecycle.shutdown;
   if (reason === 'request') return Lifecycle.destroyed;
-  return reason === 'vcpu-error' || reason === 'killed' ? Lifecycle.crashed : Lifecycle.failed;
+  return ['vcpu-error', 'killed', 'panic'].includes(reason ?? '') ? Lifecycle.crashed : Lifecycle.failed;
 }

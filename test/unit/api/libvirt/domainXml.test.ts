@@ -107,11 +107,31 @@ test.each([
   [devices("<disk device='floppy'/>"), /disk that is a 'floppy'/],
   [devices("<interface type='bridge'/>"), /interface of type 'bridge'/],
   [devices("<interface type='user'><model type='e1000'/></interface>"), /interface model 'e1000'/],
+  [domain('<on_poweroff>preserve</on_poweroff>'), /<on_poweroff> 'preserve'/],
+  [domain('<on_reboot>preserve</on_reboot>'), /<on_reboot> 'preserve'/],
+  [domain('<on_crash>coredump-restart</on_crash>'), /<on_crash> 'coredump-restart'/],
+  [
+    domain('<on_poweroff>restart</on_poweroff>'),
+    /<on_poweroff> 'restart' without <on_reboot> and <on_crash>/,
+  ],
   [devices("<hostdev mode='subsystem'/>"), /a <hostdev> device/],
   [devices("<serial type='tcp'/>"), /a serial of type 'tcp'/],
   [devices("<serial type='pty'/><serial type='pty'/>"), /more than one serial port/],
 ])('%.60s is refused', (xml, message) => {
   expect(() => readDomainXml(xml)).toThrow(message);
+});
+
+test.each([
+  ['', 'Never', []],
+  ['<on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash/>', 'Never', []],
+  ['<on_crash>restart</on_crash><on_reboot>destroy</on_reboot>', 'OnFailure', ['reset']],
+  ['<on_poweroff>restart</on_poweroff><on_crash>restart</on_crash>', 'Always', []],
+  ["<devices><panic model='pvpanic'/></devices>", 'Never', ['panic']],
+])('what follows from the guest: %s', (inside, restart, endOn) => {
+  const document = readDomainXml(domain(inside));
+  expect(document.actions).toEqual({ restart, endOn });
+  const written = domainDocument({ ...document, uuid: UUID });
+  expect(readDomainXml(written).actions).toEqual(document.actions);
 });
 
 test('names of disks go on after vdz', () => {

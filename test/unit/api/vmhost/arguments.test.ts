@@ -11,15 +11,17 @@ test('values stand behind their option or after an equals sign; the last one cou
     supervisor: '/s',
     configDir: '/dir',
     paused: true,
+    endOn: [],
   });
 });
 
 test('folders and sockets that are not absolute begin in the working directory', () => {
-  const words = ['--supervisor', 's.sock', '--backend=tsvmm', '--config-dir', 'd'];
+  const words = ['--supervisor', 's.sock', '--backend=tsvmm', '--config-dir', 'd', '--end-on=reset,panic'];
   expect(parseVmhostArguments(words)).toEqual({
     supervisor: `${process.cwd()}/s.sock`,
     configDir: `${process.cwd()}/d`,
     paused: false,
+    endOn: ['reset', 'panic'],
   });
   expect(absolute('/vms/a', 'api.sock')).toBe('/vms/a/api.sock');
   expect(absolute('/vms/a', '/run/api.sock')).toBe('/run/api.sock');
@@ -36,6 +38,7 @@ test.each<[readonly string[], RegExp]>([
   [['--name', 'x', '--config-dir', '/d', '--backend=qemu'], /no backend "qemu", only tsvmm/],
   [[...PLACE, '--name'], /--name needs a value/],
   [[...PLACE, '--paused=yes'], /--paused takes no value/],
+  [['--name=x', ...PLACE, '--end-on', 'reset,lunch'], /--end-on lunch: reset, panic/],
   [[...PLACE, '--nonsense'], /does not know "--nonsense"/],
   [[...PLACE, 'word'], /does not know "word"/],
   [[...PLACE, '--'], /does not know "--"/],
