@@ -8,7 +8,7 @@ import { writeOut } from '../cli/standardOutput.ts';
 import { UsageError } from '../cli/usageError.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
-import { VmmError } from '../vmm/errors.ts';
+import { describeError, VmmError } from '../vmm/errors.ts';
 import { claimSocketPath } from '../vmm/listeningSocket.ts';
 import { createApiServer } from './httpApi.ts';
 import { listenAtPath, listenOnDescriptor } from './httpListener.ts';
@@ -36,7 +36,8 @@ libvirt's clients come by virttsvmmd-sock and virttsvmmd-sock-ro, beside tsvmmd.
 
   --listen-tls ADDRESS[:PORT]
                 listen there with TLS (port 16514)
-  --tls-dir DIR cacert.pem, servercert.pem, serverkey.pem and, if there is one, cacrl.pem (pki, where the definitions are)
+  --tls-dir DIR cacert.pem, servercert.pem, serverkey.pem and, if there is one, cacrl.pem (pki, where the definitions are);
+                SIGHUP reads them anew
   --tls-allowed-dn PATTERN
                 admit clients whose subject matches only, such as 'C=DE,O=Example,CN=*'; more than once for more of them
 `;
@@ -135,6 +136,7 @@ async function runSupervisor(
     tls: tls && { ...tls, folder: tls.folder ?? `${places.root}/pki` },
     warn: say,
   });
+  onSignal('SIGHUP', () => reload(libvirt));
   say(`serving ${places.apiSocket}`);
   service.ready();
   await asked;
@@ -145,6 +147,15 @@ async function runSupervisor(
   supervisor.close();
   listener.closeAllConnections();
   return 0;
+}
+
+function reload(libvirt: { reload(): void }): void {
+  try {
+    libvirt.reload();
+    say('what was read at the start was read anew');
+  } catch (error) {
+    say(`nothing was read anew: ${describeError(error)}`);
+  }
 }
 
 /** A text if that is all that is asked for. */

@@ -4,6 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import type { Supervisor } from '../../supervisor/supervisor.ts';
 import { describeError } from '../../vmm/errors.ts';
+import type { MutualTlsServer } from '../tls/mutualTls.ts';
 import { Connection } from './connection.ts';
 import { Domains } from './domains.ts';
 import type { TlsOptions } from './tls.ts';
@@ -19,6 +20,8 @@ const MAX_CONNECTIONS = 1_024;
 export interface LibvirtServer {
   /** Closes every connection and removes the sockets. */
   close(): void;
+  /** Reads certificates anew. @throws Error if they cannot be used: those from before are */
+  reload(): void;
 }
 
 export interface LibvirtOptions {
@@ -65,12 +68,13 @@ export async function serveLibvirt(
       if (linkFolder !== undefined)
         listening.push(linkTo(`${folder}/${name}`, `${linkFolder}/${name}`, warn));
     }
-    if (tls) listening.push(await listenWithTls(tls, accept(false), warn));
+    const secure = tls && (await listenWithTls(tls, accept(false), warn));
+    if (secure) listening.push(secure.server);
+    return { close, reload: () => secure?.reload() };
   } catch (error) {
     close();
     throw error;
   }
-  return { close };
 }
 
 async function listenAt(path: string, accept: (socket: Socket) => void): Promise<Closable> {
@@ -115,12 +119,12 @@ async function listenWithTls(
   options: TlsOptions,
   accept: (socket: Socket) => void,
   warn: (message: string) => void,
-): Promise<Closable> {
+): Promise<MutualTlsServer> {
   const { createTlsServer } = await import('./tls.ts');
-  const server = createTlsServer(options, accept, warn);
+  const secure = createTlsServer(options, accept, warn);
   const { host, port } = options;
-  await listen(server, { host, port });
-  return server;
+  await listen(secure.server, { host, port });
+  return secure;
 }
 
 async function listen(

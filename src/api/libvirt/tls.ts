@@ -1,17 +1,18 @@
 /** libvirt's protocol over TLS. A client is told that it is accepted by one byte, before its first call. */
 import type { Socket } from 'node:net';
-import type { Server, TLSSocket } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
 import {
   createMutualTlsServer,
   HANDSHAKE_MS,
   type MutualTlsOptions,
+  type MutualTlsServer,
   type TlsAddress,
 } from '../tls/mutualTls.ts';
 
 /** IANA's port of libvirt with TLS. */
 export const TLS_PORT = 16_514;
 
-export interface TlsOptions extends TlsAddress, Omit<MutualTlsOptions, 'maxVersion'> {}
+export interface TlsOptions extends TlsAddress, MutualTlsOptions {}
 
 const ACCEPTED = Uint8Array.of(1);
 const REFUSED = Uint8Array.of(0);
@@ -26,13 +27,15 @@ export function createTlsServer(
   options: TlsOptions,
   accept: (socket: Socket) => void,
   warn: (message: string) => void,
-): Server {
+): MutualTlsServer {
   const admit = (socket: TLSSocket) => {
     socket.write(ACCEPTED);
     accept(socket);
   };
-  // With 1.3 session tickets come before the byte of acceptance, and clients up to libvirt 9 fail on them.
-  return createMutualTlsServer({ ...options, maxVersion: 'TLSv1.2' }, { accept: admit, refuse, warn });
+  // With 1.3 session tickets come before the byte of acceptance, and clients up to libvirt 9 fail on them. A handshake that fails ends
+  // them by SIGPIPE, so that they could not say why.
+  const protocol = { maxVersion: 'TLSv1.2', refusesItself: true } as const;
+  return createMutualTlsServer({ ...options, ...protocol }, { accept: admit, refuse, warn });
 }
 
 /** A client that is told so says it better than one whose connection ends. It keeps it no longer, whatever it goes on sending. */

@@ -1,7 +1,8 @@
 /** A port for clients with a certificate of our own authority, and for nobody else. */
+import { constants } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { createServer, type SecureVersion, type Server, type TLSSocket } from 'node:tls';
+import { createServer, type SecureVersion, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
 import { describeError } from '../../vmm/errors.ts';
 
 export interface TlsAddress {
@@ -14,14 +15,26 @@ export interface MutualTlsOptions {
   readonly folder: string;
   /** Patterns of subjects, with `*` and `?`, of which a client's has to match one; without any, every client of the authority may come. */
   readonly allowedSubjects: readonly string[];
+}
+
+/** What the protocol above TLS has to do with it. */
+export interface TlsProtocol {
   /** 1.3 unless given. */
   readonly maxVersion?: SecureVersion;
+  /** A client that is not admitted hears it from `refuse`, in the protocol's own words, whatever is wrong with its certificate; else its handshake fails. */
+  readonly refusesItself?: boolean;
+}
+
+export interface MutualTlsServer {
+  readonly server: Server;
+  /** Reads the certificates anew, for clients that come from now on. @throws Error if they cannot be used: those from before are */
+  reload(): void;
 }
 
 export interface Reception {
   /** Gets each client that was admitted. */
   accept(socket: TLSSocket): void;
-  /** Says goodbye to one that is not on the list. */
+  /** Says goodbye to one that is not admitted. */
   refuse(socket: TLSSocket): void;
   /** Hears who was not admitted, and why. */
   warn(message: string): void;
@@ -38,21 +51,17 @@ const REFUSALS_MS = 1_000;
  * @throws Error if a certificate or key cannot be used
  */
 export function createMutualTlsServer(
-  options: MutualTlsOptions,
+  options: Options,
   { accept, refuse, warn }: Reception,
-): Server {
-  const { allowedSubjects } = options;
+): MutualTlsServer {
   const handshakes = new Handshakes();
   const refused = refusals(warn);
   const admit = (socket: TLSSocket) => {
     handshakes.done(socket);
-    const subject = subjectOf(socket);
-    if (allowedSubjects.length > 0 && !allowedSubjects.some((pattern) => matches(pattern, subject))) {
-      refused(socket, `its subject is ${subject}, which is not on the list`);
-      refuse(socket);
-    } else {
-      accept(socket);
-    }
+    const objection = objectionTo(socket, options.allowedSubjects);
+    if (objection === undefined) return accept(socket);
+    refused(socket, objection);
+    refuse(socket);
   };
   const server = createTls(options, admit);
   server.on('connection', (socket: Socket) => handshakes.begin(socket));
@@ -60,7 +69,19 @@ export function createMutualTlsServer(
     refused(socket, describeError(error).trim());
     socket.destroy();
   });
-  return server;
+  const reload = () => usable(options, () => server.setSecureContext(contextOf(options)));
+  return { server, reload };
+}
+
+/** Why a client is not admitted. */
+function objectionTo(socket: TLSSocket, allowedSubjects: readonly string[]): string | undefined {
+  // To the runtimes a client without one may be authorized: with TLS 1.3, if it takes up a session again.
+  if (socket.getPeerX509Certificate() === undefined) return 'it has no certificate';
+  if (!socket.authorized) return `its certificate is not accepted (${socket.authorizationError})`;
+  const subject = subjectOf(socket);
+  if (allowedSubjects.length === 0 || allowedSubjects.some((pattern) => matches(pattern, subject)))
+    return undefined;
+  return `its subject is ${subject}, which is not on the list`;
 }
 
 /** The socket of a handshake, and the one that is there when it is done, have only their peer in common. */
@@ -99,20 +120,32 @@ function refusals(warn: (message: string) => void): (socket: Socket, reason: str
   };
 }
 
-function createTls({ folder, maxVersion }: MutualTlsOptions, admit: (socket: TLSSocket) => void): Server {
-  const options = {
+type Options = MutualTlsOptions & TlsProtocol;
+
+/** Bun takes all of it anew with new certificates, Node.js what concerns them. */
+function contextOf({ folder, maxVersion, refusesItself = false }: Options): TlsOptions {
+  return {
     ca: readFileSync(`${folder}/cacert.pem`),
     cert: readFileSync(`${folder}/servercert.pem`),
     key: readFileSync(`${folder}/serverkey.pem`),
     ...readRevoked(`${folder}/cacrl.pem`),
     requestCert: true,
-    rejectUnauthorized: true,
+    rejectUnauthorized: !refusesItself,
     minVersion: 'TLSv1.2',
     ...(maxVersion && { maxVersion }),
-    handshakeTimeout: HANDSHAKE_MS,
-  } as const;
+    // What a certificate was worth when a session began says nothing of what it is worth now.
+    secureOptions: constants.SSL_OP_NO_TICKET,
+  };
+}
+
+function createTls(options: Options, admit: (socket: TLSSocket) => void): Server {
+  const context = { ...contextOf(options), handshakeTimeout: HANDSHAKE_MS };
+  return usable(options, () => createServer(context, admit));
+}
+
+function usable<T>({ folder }: Options, use: () => T): T {
   try {
-    return createServer(options, admit);
+    return use();
   } catch (error) {
     throw new Error(`The certificates in ${folder} cannot be used: ${describeError(error)}`);
   }
