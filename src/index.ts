@@ -337,7 +337,9 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   info(): VmInfo {
-    return { ...this.#vmm.info(), state: this.state };
+    const info = this.#vmm.info();
+    // A VM of the library has been started: no machine has more bytes than are exact.
+    return { ...info, state: this.state, memory_actual_size: Number(info.memory_actual_size) };
   }
 
   /**

@@ -3,8 +3,8 @@
  * inside quotes is a quote. Values stay as written until a function of this file reads them as something.
  */
 import { ConfigError, type Subject } from '../config/configError.ts';
-import { U64 } from '../config/limits.ts';
-import { parseByteSize, parseDigits } from '../config/size.ts';
+import { parseByteSize, parseDigits, parseUint64 } from '../config/size.ts';
+import type { Uint64 } from '../config/uint64.ts';
 
 const MAX_LIST_LENGTH = 65_536;
 
@@ -84,11 +84,12 @@ export function parseInteger(text: string): number {
 }
 
 /** Digits only, at most 2^64 - 1; a BigInt where a number would be rounded. */
-export function parseU64(text: string): number | bigint {
-  if (!/^\d{1,20}$/.test(text)) return parseInteger(text);
-  const value = BigInt(text);
-  if (value > U64) throw syntaxError(`"${text}" is above 2^64 - 1`);
-  return value > Number.MAX_SAFE_INTEGER ? value : Number(value);
+export function parseU64(text: string): Uint64 {
+  const value = parseUint64(text);
+  if (value !== undefined) return value;
+  throw syntaxError(
+    /^\d+$/.test(text) ? `"${text}" is above 2^64 - 1` : `"${text}" is not an unsigned integer`,
+  );
 }
 
 /** An integer that must be written with `0x`. */
@@ -99,7 +100,7 @@ export function parseHex(text: string): number {
 }
 
 /** Bytes: an integer with optional K, M or G (binary). */
-export function parseSize(text: string): number {
+export function parseSize(text: string): Uint64 {
   const value = parseByteSize(text);
   if (value === undefined) {
     throw syntaxError(`"${text}" is not a size such as 512M`, { kind: 'size', given: text });

@@ -143,9 +143,10 @@ function readValue(shape: Shape, value: string): unknown {
       return parseToggle(value);
     case 'integer':
       if (shape.hex) return parseHex(value);
+      if (shape.size) return parseSize(value);
       if (shape.u64) return parseU64(value);
       if (shape.names && Object.hasOwn(shape.names, value)) return shape.names[value];
-      return shape.size ? parseSize(value) : parseInteger(value);
+      return parseInteger(value);
     case 'enum':
       return readEnum(shape.values, value);
     case 'array':

@@ -3,6 +3,7 @@ import { ConfigError } from './configError.ts';
 import { decode } from './decode.ts';
 import { withJsonNames } from './enumNames.ts';
 import { parseByteSize } from './size.ts';
+import type { Uint64 } from './uint64.ts';
 import { refuseUnknownFields, refuseUnknownNames } from './unknownFields.ts';
 import { type VmConfig, type VmConfigInput, vmConfig } from './vmConfig.ts';
 
@@ -144,7 +145,7 @@ function device(option: ConsoleOption | { readonly socket: string }): Record<str
   return { mode };
 }
 
-function bytesOf(size: number | string): number {
+function bytesOf(size: number | string): Uint64 {
   if (typeof size === 'number') return size;
   const bytes = parseByteSize(size);
   if (bytes === undefined) throw new ConfigError('malformed', `"${size}" is not a size such as 512M`);

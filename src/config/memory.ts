@@ -1,7 +1,8 @@
 /** Guest memory: one piece, or zones that together are all of it. */
-import { U32 } from './limits.ts';
+import { U32, U64 } from './limits.ts';
 import { invalid, isPowerOfTwo } from './rules.ts';
 import { type Infer, once } from './schema.ts';
+import { isMultiple, type Uint64, uint64 } from './uint64.ts';
 
 export const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
 const PAGE_SIZE = 4096;
@@ -11,7 +12,7 @@ const backing = {
   mergeable: { type: 'boolean', default: false, help: 'Let the host merge equal pages' },
   shared: { type: 'boolean', default: false, help: 'Map memory shared' },
   hugepages: { type: 'boolean', default: false, help: 'Back memory with huge pages' },
-  hugepage_size: { type: 'integer', size: true, help: 'Size of a huge page' },
+  hugepage_size: { type: 'integer', u64: true, size: true, help: 'Size of a huge page' },
   prefault: { type: 'boolean', default: false, help: 'Populate all pages at start' },
   reserve: { type: 'boolean', default: false, help: 'Reserve swap space for the mapping' },
 } as const;
@@ -20,13 +21,14 @@ const memoryZoneFields = once(
   () =>
     ({
       id: { type: 'string', required: true, help: 'What NUMA nodes and resizing call the zone' },
-      size: { type: 'integer', size: true, required: true, help: 'Memory in the zone' },
+      size: { type: 'integer', u64: true, size: true, required: true, help: 'Memory in the zone' },
       file: { type: 'string', unsupported: true, help: 'File or folder that backs the zone' },
       ...backing,
       host_numa_node: { type: 'integer', max: U32, unsupported: true, help: 'NUMA node of the host' },
-      hotplug_size: { type: 'integer', size: true, help: 'Memory that can be added later' },
+      hotplug_size: { type: 'integer', u64: true, size: true, help: 'Memory that can be added later' },
       hotplugged_size: {
         type: 'integer',
+        u64: true,
         size: true,
         unsupported: true,
         help: 'Memory added from the start',
@@ -50,7 +52,7 @@ export const memoryConfig = {
   mainKey: 'size',
   legacyKeys: ['file'],
   fields: {
-    size: { type: 'integer', size: true, required: true, help: 'Memory of the guest' },
+    size: { type: 'integer', u64: true, size: true, required: true, help: 'Memory of the guest' },
     ...backing,
     hotplug_method: {
       type: 'enum',
@@ -58,8 +60,14 @@ export const memoryConfig = {
       default: 'Acpi',
       help: 'How memory is added later',
     },
-    hotplug_size: { type: 'integer', size: true, help: 'Memory that can be added later' },
-    hotplugged_size: { type: 'integer', size: true, unsupported: true, help: 'Memory added from the start' },
+    hotplug_size: { type: 'integer', u64: true, size: true, help: 'Memory that can be added later' },
+    hotplugged_size: {
+      type: 'integer',
+      u64: true,
+      size: true,
+      unsupported: true,
+      help: 'Memory added from the start',
+    },
     thp: { type: 'boolean', default: true, help: 'Use transparent huge pages' },
     zones: { type: 'array', items: memoryZoneConfig, cli: false, help: 'Parts of the memory, with size 0' },
   },
@@ -70,20 +78,27 @@ export type MemoryZoneConfig = Infer<typeof memoryZoneConfig>;
 type Backing = Pick<MemoryConfig, keyof typeof backing>;
 
 /** What the guest has at boot: zones that do not differ are plain memory of their sizes together. */
-export interface GuestMemoryConfig extends Backing {
+export interface GuestMemoryConfig extends Omit<Backing, 'hugepage_size'> {
   readonly size: number;
+  readonly hugepage_size?: number;
   readonly thp: boolean;
 }
 
+/** @throws ConfigError for more than any machine can have */
 export function guestMemory(memory: MemoryConfig): GuestMemoryConfig {
-  const [first] = memory.zones ?? [];
-  return first ? { ...memory, ...backingOf(first), size: memorySize(memory) } : memory;
+  const { hugepage_size: page, ...rest } = memory.zones?.[0] ? backingOf(memory.zones[0]) : backingOf(memory);
+  const size = memorySize(memory);
+  if (typeof size === 'bigint') {
+    throw invalid(`Guest memory of ${size} bytes is more than any machine can have`);
+  }
+  // A valid page is no larger than the memory, which is a multiple of it.
+  return { ...rest, ...(page !== undefined && { hugepage_size: Number(page) }), size, thp: memory.thp };
 }
 
-/** Bytes at boot. */
-export function memorySize({ size, zones = [] }: MemoryConfig): number {
+/** Bytes at boot. Zones can ask for more than 64 bits hold: it shows as the most that these do. */
+export function memorySize({ size, zones = [] }: MemoryConfig): Uint64 {
   let sum = size;
-  for (const zone of zones) sum += zone.size;
+  for (const zone of zones) sum = uint64(BigInt(sum) + BigInt(zone.size)) ?? U64;
   return sum;
 }
 
@@ -142,7 +157,7 @@ function validateHotplugged(
   if (added > limit) throw invalid(`${name}: hotplugged_size (${added}) is above hotplug_size (${limit})`);
 }
 
-function validateBacking(name: string, part: Backing, size: number): void {
+function validateBacking(name: string, part: Backing, size: Uint64): void {
   const { hugepage_size: page } = part;
   if (part.mergeable && part.shared) throw invalid(`${name} cannot be both mergeable and shared`);
   if (page !== undefined) {
@@ -152,10 +167,10 @@ function validateBacking(name: string, part: Backing, size: number): void {
     }
   }
   const unit = page ?? PAGE_SIZE;
-  if (size % unit !== 0) throw invalid(sizeMessage(name, size, unit));
+  if (!isMultiple(size, unit)) throw invalid(sizeMessage(name, size, unit));
 }
 
-function sizeMessage(name: string, size: number, unit: number): string {
+function sizeMessage(name: string, size: Uint64, unit: Uint64): string {
   const text = `${name}: the size ${size} is not a multiple of ${unit} bytes`;
   return size < PAGE_SIZE ? `${text}; sizes are in bytes unless a K, M or G follows: ${size}M` : text;
 }

@@ -23,8 +23,13 @@ export const sendMigrationData = {
     destination_url: { type: 'string', required: true, help: 'tcp:host:port or unix:/path' },
     local: { type: 'boolean', default: false, help: 'Hand memory over by descriptors, on this host' },
     preserve_source: { type: 'boolean', default: false, help: 'Keep the VM here, paused' },
-    downtime_ms: { type: 'integer', default: 300, help: 'Longest time without a running guest, in ms' },
-    timeout_s: { type: 'integer', default: 3600, help: 'Longest time for all of it, in seconds' },
+    downtime_ms: {
+      type: 'integer',
+      u64: true,
+      default: 300,
+      help: 'Longest time without a running guest, in ms',
+    },
+    timeout_s: { type: 'integer', u64: true, default: 3600, help: 'Longest time for all of it, in seconds' },
     timeout_strategy: {
       type: 'enum',
       values: { Cancel: 'cancel', Ignore: 'ignore' },

@@ -8,8 +8,8 @@ export const vmResize = {
   name: 'VmResize',
   fields: {
     desired_vcpus: { type: 'integer', max: U32, help: 'Number of vCPUs' },
-    desired_ram: { type: 'integer', help: 'Bytes of memory' },
-    desired_balloon: { type: 'integer', help: 'Bytes that the guest is to put into its balloon' },
+    desired_ram: { type: 'integer', u64: true, help: 'Bytes of memory' },
+    desired_balloon: { type: 'integer', u64: true, help: 'Bytes that the guest is to put into its balloon' },
   },
 } as const;
 
@@ -20,7 +20,7 @@ export const vmResizeDisk = {
   name: 'VmResizeDisk',
   fields: {
     id: { type: 'string', required: true, help: 'Identifier of the disk' },
-    desired_size: { type: 'integer', required: true, help: 'Bytes, a multiple of 512' },
+    desired_size: { type: 'integer', u64: true, required: true, help: 'Bytes, a multiple of 512' },
   },
 } as const;
 
@@ -31,7 +31,12 @@ export const vmResizeZone = {
   name: 'VmResizeZone',
   fields: {
     id: { type: 'string', required: true, help: 'Identifier of the memory zone' },
-    desired_ram: { type: 'integer', required: true, help: 'Bytes, with what the zone has at boot' },
+    desired_ram: {
+      type: 'integer',
+      u64: true,
+      required: true,
+      help: 'Bytes, with what the zone has at boot',
+    },
   },
 } as const;
 

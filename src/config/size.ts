@@ -1,8 +1,11 @@
 /** Numbers as people write them. */
+import { type Uint64, uint64 } from './uint64.ts';
 
 const KIB = 1024;
 /** By place: K is KiB to the power of 1. */
 const UNITS = ' KMG';
+/** As many as 2^64 - 1 has. */
+const LONG_DIGITS = /^\d{16,20}$/;
 
 /** Decimal digits only, at most 2^53 - 1; otherwise undefined. */
 export function parseDigits(text: string): number | undefined {
@@ -14,10 +17,17 @@ export function parseDigits(text: string): number | undefined {
   return Number.isSafeInteger(value) ? value : undefined;
 }
 
-/** Bytes: digits with optional K, M or G (binary); otherwise undefined. */
-export function parseByteSize(text: string): number | undefined {
+/** Decimal digits only, at most 2^64 - 1; otherwise undefined. */
+export function parseUint64(text: string): Uint64 | undefined {
+  const value = parseDigits(text);
+  return value === undefined && LONG_DIGITS.test(text) ? uint64(BigInt(text)) : value;
+}
+
+/** Bytes: digits with optional K, M or G (binary), at most 2^64 - 1; otherwise undefined. */
+export function parseByteSize(text: string): Uint64 | undefined {
   const exponent = text === '' ? 0 : Math.max(UNITS.indexOf(text.slice(-1)), 0);
-  const value = parseDigits(exponent > 0 ? text.slice(0, -1) : text);
-  const bytes = value === undefined ? Number.NaN : value * KIB ** exponent;
-  return Number.isSafeInteger(bytes) ? bytes : undefined;
+  const value = parseUint64(exponent > 0 ? text.slice(0, -1) : text);
+  if (value === undefined) return undefined;
+  const bytes = Number(value) * KIB ** exponent;
+  return Number.isSafeInteger(bytes) ? bytes : uint64(BigInt(value) * BigInt(KIB ** exponent));
 }

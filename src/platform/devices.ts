@@ -84,7 +84,8 @@ function addBalloon(bus: Bus, balloon: BalloonConfig): void {
   bus.functions.push({
     ...place(bus, 'balloon', balloon.id ?? BALLOON_ID, balloon.pci_device_id, 0),
     kind: 'balloon',
-    size: balloon.size,
+    // Less than the memory's, which is a machine's.
+    size: Number(balloon.size),
     deflateOnOom: balloon.deflate_on_oom,
     freePageReporting: balloon.free_page_reporting,
   });

@@ -17,6 +17,8 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { readJson } from '../api/rest/jsonReader.ts';
+import { writeJson } from '../api/rest/jsonWriter.ts';
 import { replaceFile } from '../api/vmhost/replaceFile.ts';
 import { decode } from '../config/decode.ts';
 import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
@@ -25,6 +27,8 @@ import { type Definition, isName, readPolicy, type VmPolicy } from './definition
 import { vmsFolder } from './places.ts';
 
 const FILE_MODE = 0o600;
+/** People read and edit these files. */
+const INDENT = '  ';
 const FOLDER_MODE = 0o700;
 /** Of folders that are not complete yet, or on their way out: no VM is called so. */
 const UNFINISHED = '.new-';
@@ -162,14 +166,14 @@ export class DefinitionStore {
   }
 
   #readConfig(name: string): VmConfigInput {
-    const config = readJson(`${this.folderOf(name)}/vm.json`);
+    const config = readJsonFile(`${this.folderOf(name)}/vm.json`);
     decode(vmConfig, config, 'vm.json');
     return config as VmConfigInput;
   }
 
   #readPolicy(name: string): VmPolicy {
     const path = `${this.folderOf(name)}/policy.json`;
-    return readPolicy(existsSync(path) ? readJson(path) : {}, 'policy.json');
+    return readPolicy(existsSync(path) ? readJsonFile(path) : {}, 'policy.json');
   }
 
   /** What cannot be removed now is when the next process starts. */
@@ -194,8 +198,8 @@ function checkSocketFits(path: string): void {
 
 function filesOf({ config, policy }: Definition): readonly (readonly [string, string])[] {
   return [
-    ['vm.json', `${JSON.stringify(config, undefined, 2)}\n`],
-    ['policy.json', `${JSON.stringify(policy, undefined, 2)}\n`],
+    ['vm.json', `${writeJson(config, INDENT)}\n`],
+    ['policy.json', `${writeJson(policy, INDENT)}\n`],
   ];
 }
 
@@ -211,9 +215,9 @@ function uuidOf(path: string): string {
   ].join('-');
 }
 
-function readJson(path: string): unknown {
+function readJsonFile(path: string): unknown {
   try {
-    return JSON.parse(readFileSync(path, 'utf8'));
+    return readJson(readFileSync(path, 'utf8'));
   } catch (error) {
     throw new Error(`Cannot read ${path}: ${(error as Error).message}`);
   }

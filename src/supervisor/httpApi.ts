@@ -1,5 +1,7 @@
 /** The supervisor for programs: JSON over HTTP on a UNIX socket. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { readJson } from '../api/rest/jsonReader.ts';
+import { writeJson } from '../api/rest/jsonWriter.ts';
 import { ConfigError } from '../config/configError.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
 import { type Answer, findRoute, type RouteRequest } from './routes.ts';
@@ -47,7 +49,7 @@ function sendJson(response: ServerResponse, { status = 200, json }: Answer): voi
     response.writeHead(status === 200 ? 204 : status).end();
     return;
   }
-  const body = Buffer.from(JSON.stringify(json));
+  const body = Buffer.from(writeJson(json));
   response.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': body.length }).end(body);
 }
 
@@ -72,7 +74,7 @@ async function readBody(request: IncomingMessage): Promise<unknown> {
   }
   if (length === 0) return undefined;
   try {
-    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+    return readJson(Buffer.concat(chunks).toString('utf8'));
   } catch (error) {
     throw new BodyError(`The body is no JSON: ${(error as Error).message}`);
   }

@@ -1,5 +1,7 @@
 /** Calls of a VM's own REST API, by the supervisor. */
 import { request as httpRequest } from 'node:http';
+import { readAnswer } from '../api/rest/jsonReader.ts';
+import { writeJson } from '../api/rest/jsonWriter.ts';
 import { VmmError } from '../vmm/errors.ts';
 import { VM_API_SOCKET } from './places.ts';
 
@@ -18,7 +20,7 @@ export function callVmApi(
   folder: string,
   { method, endpoint, body, timeoutMs }: VmApiCall,
 ): Promise<unknown> {
-  const payload = body === undefined ? undefined : JSON.stringify(body);
+  const payload = body === undefined ? undefined : writeJson(body);
   return new Promise((resolve, reject) => {
     const fail = (cause: Error) => reject(new VmmError(`${endpoint} failed`, { cause }));
     const headers = payload === undefined ? {} : { 'Content-Length': Buffer.byteLength(payload) };
@@ -37,7 +39,7 @@ export function callVmApi(
       });
       answer.on('error', fail).on('end', () => {
         try {
-          const json: unknown = text === '' ? undefined : JSON.parse(text);
+          const json: unknown = text === '' ? undefined : readAnswer(text);
           if ((answer.statusCode ?? 500) < 400) resolve(json);
           else fail(new Error(Array.isArray(json) ? json.join(': ') : text));
         } catch (error) {

@@ -1,5 +1,6 @@
 /** Opening and locking disk images, and changing their sizes. */
 import type { DiskConfig } from '../config/devices/disk.ts';
+import { isMultiple, type Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { ImageFormat, ImageLayer, MachineHandle, NativeAddon } from '../native.ts';
 import type { DiskResource } from '../platform/plan.ts';
@@ -182,15 +183,18 @@ export async function resizeDisk(
   machine: MachineHandle,
   config: VmConfig | undefined,
   id: string,
-  bytes: number,
+  bytes: Uint64,
 ): Promise<void> {
   if (!config?.disks?.some((disk) => disk.id === id)) {
     throw new VmmError(`There is no disk with id "${id}"`, { kind: 'missing' });
   }
-  if (bytes === 0 || bytes % SECTOR_SIZE !== 0) {
+  if (bytes === 0 || !isMultiple(bytes, SECTOR_SIZE)) {
     throw new VmmError(`The size ${bytes} is not a positive multiple of ${SECTOR_SIZE} bytes`, {
       code: 'ERR_TSVMM_CONFIG',
     });
+  }
+  if (typeof bytes === 'bigint') {
+    throw new VmmError(`The size ${bytes} is more than any image can have`, { code: 'ERR_TSVMM_CONFIG' });
   }
   await native.machineResizeDisk(machine, id, bytes);
 }

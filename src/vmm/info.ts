@@ -9,7 +9,7 @@ export interface VmInfo {
   /** `BreakPoint`: a debugger has stopped the guest, or is waited for. */
   readonly state: 'Created' | 'Running' | 'BreakPoint' | 'Paused';
   /** Bytes. */
-  readonly memory_actual_size: number;
+  readonly memory_actual_size: number | bigint;
   /** Only while there is a machine. */
   readonly device_tree?: Readonly<Record<string, DeviceNode>>;
 }
@@ -46,11 +46,12 @@ export function vmInfo(
   placements: readonly Placement[] | undefined,
   balloonSize: number,
 ): VmInfo {
+  const memory = memorySize(config.memory);
   return {
     config,
     state: stateNames[state],
     // A guest can claim what it likes of its balloon.
-    memory_actual_size: Math.max(0, memorySize(config.memory) - balloonSize),
+    memory_actual_size: balloonSize === 0 ? memory : Math.max(0, Number(memory) - balloonSize),
     ...(placements && { device_tree: deviceTree(config, placements) }),
   };
 }

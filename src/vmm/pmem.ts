@@ -30,6 +30,12 @@ function openTemporary(native: NativeAddon, pmem: PmemConfig, opened: number[]):
     throw error;
   }
   opened.push(fd);
+  if (typeof pmem.size === 'bigint') {
+    throw new VmmError(
+      `The persistent memory ${pmem.file} of ${pmem.size} bytes is more than any machine can have`,
+      { kind: 'invalid' },
+    );
+  }
   native.setFileSize(fd, pmem.size);
   return { fd, size: pmem.size };
 }
@@ -44,13 +50,13 @@ function openExisting(native: NativeAddon, pmem: PmemConfig, opened: number[]): 
     );
   }
   const available = native.imageSize(fd);
-  const size = pmem.size ?? available;
   // Memory beyond the end of the file would be a bus error for whoever touches it.
-  if (size > available) {
+  if (pmem.size !== undefined && pmem.size > available) {
     throw new VmmError(
-      `The persistent memory ${pmem.file} has ${available} bytes, fewer than its size ${size}`,
+      `The persistent memory ${pmem.file} has ${available} bytes, fewer than its size ${pmem.size}`,
     );
   }
+  const size = Number(pmem.size ?? available);
   if (size === 0 || size % PMEM_ALIGNMENT !== 0) {
     throw new VmmError(
       `The persistent memory ${pmem.file} has ${size} bytes, which is not a multiple of 2 MiB`,

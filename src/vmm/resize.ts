@@ -1,6 +1,7 @@
 /** Changing a VM's sizes: its vCPUs, memory and balloon. */
 import { memorySize } from '../config/memory.ts';
 import type { VmResize } from '../config/requests.ts';
+import type { Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { MachineHandle, NativeAddon } from '../native.ts';
 import { notSupportedYet, VmmError } from './errors.ts';
@@ -13,7 +14,7 @@ export function resizeConfig(config: VmConfig, sizes: VmResize): void {
 }
 
 /** @throws VmmError if there is no such zone */
-export function resizeConfigZone(config: VmConfig, id: string, size: number): void {
+export function resizeConfigZone(config: VmConfig, id: string, size: Uint64): void {
   const zone = config.memory.zones?.find((one) => one.id === id);
   if (zone === undefined) {
     throw new VmmError(`There is no memory zone with id "${id}"`, { code: 'ERR_TSVMM_MISSING' });
@@ -41,7 +42,7 @@ export function resizeMachine(
   if (balloon !== undefined) resizeBalloon(native, machine, config, balloon);
 }
 
-function resizeBalloon(native: NativeAddon, machine: MachineHandle, config: VmConfig, size: number): void {
+function resizeBalloon(native: NativeAddon, machine: MachineHandle, config: VmConfig, size: Uint64): void {
   if (config.balloon === undefined) {
     throw new VmmError('The VM has no balloon', { code: 'ERR_TSVMM_MISSING' });
   }
@@ -51,6 +52,6 @@ function resizeBalloon(native: NativeAddon, machine: MachineHandle, config: VmCo
       code: 'ERR_TSVMM_CONFIG',
     });
   }
-  native.machineResizeBalloon(machine, size);
+  native.machineResizeBalloon(machine, Number(size));
   config.balloon.size = size;
 }

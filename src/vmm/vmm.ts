@@ -10,6 +10,7 @@ import { validateConsoles } from '../config/devices/console.ts';
 import type { ReceiveMigrationData, SendMigrationData } from '../config/migration.ts';
 import type { VmResize } from '../config/requests.ts';
 import type { RestoreConfig } from '../config/restore.ts';
+import type { Uint64 } from '../config/uint64.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { MachineEvent, MachineHandle, NativeAddon, ResetCause, VcpuStatistics } from '../native.ts';
@@ -252,7 +253,7 @@ export class Vmm {
    * Gives a disk another size in bytes, a multiple of 512. The configuration says nothing of sizes and stays as it is.
    * @throws VmmError `missing` if there is no such disk, `failed` if it cannot have that size
    */
-  resizeDisk(id: string, bytes: number): Promise<void> {
+  resizeDisk(id: string, bytes: Uint64): Promise<void> {
     return this.#command('resizeDisk', async () => {
       try {
         await this.#busy(({ handle }) => resizeDisk(this.#native, handle, this.#config, id, bytes));
@@ -263,7 +264,7 @@ export class Vmm {
   }
 
   /** Gives a memory zone another size in bytes. @throws VmmError */
-  resizeZone(id: string, bytes: number): Promise<void> {
+  resizeZone(id: string, bytes: Uint64): Promise<void> {
     return this.#command('resizeZone', async () => {
       try {
         if (this.#machine) throw notSupportedYet("Changing a running VM's memory");

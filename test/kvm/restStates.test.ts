@@ -35,7 +35,11 @@ const failure = (status: number, ...messages: readonly string[]): Answer => ({
 });
 const told = (body: RegExp): Answer => ({ status: 200, body });
 const info = (state: string) =>
-  told(new RegExp(`^\\{"config":\\{.*"bandwidth":\\{"size":${LIMIT},.*"state":"${state}",.*\\}$`));
+  told(
+    new RegExp(
+      `^\\{"config":\\{.*"hotplug_size":${LIMIT},.*"bandwidth":\\{"size":${LIMIT},.*"state":"${state}",.*\\}$`,
+    ),
+  );
 
 /** A call that needs a machine. */
 const ofMachine = (request: string, title: string, running: Answer, paused = running): Row => [
@@ -62,8 +66,8 @@ const adding = (kind: string, body: object, name: string, created = DONE): Row =
     },
   ];
 };
-const resizing = (body: object, created: Answer, running: Answer): Row => [
-  `PUT vm.resize ${JSON.stringify(body)}`,
+const resizing = (body: object | string, created: Answer, running: Answer): Row => [
+  `PUT vm.resize ${typeof body === 'string' ? body : JSON.stringify(body)}`,
   { none: failure(404, 'The VM could not be resized', NOT_CREATED), bare: created, running },
 ];
 const RESIZED = 'The VM could not be resized';
@@ -137,6 +141,24 @@ const rows: readonly Row[] = [
     failure(500, RESIZED, 'Changing the number of vCPUs of a running VM is not supported yet'),
   ),
   resizing({ desired_balloon: 0 }, DONE, failure(500, RESIZED, 'The VM has no balloon')),
+  resizing(
+    `{"desired_ram":${LIMIT}}`,
+    DONE,
+    failure(500, RESIZED, "Changing a running VM's memory is not supported yet"),
+  ),
+  [
+    `PUT vm.resize-disk {"id":"d0","desired_size":${LIMIT - 1n}}`,
+    {
+      none: failure(404, DISK_RESIZED, NOT_CREATED),
+      bare: failure(500, DISK_RESIZED, NOT_RUNNING),
+      running: failure(
+        500,
+        DISK_RESIZED,
+        'Failed resizing a disk image',
+        `The size ${LIMIT - 1n} is more than any image can have`,
+      ),
+    },
+  ],
   [
     'PUT vm.resize-disk {"id":"nope","desired_size":512}',
     {
@@ -294,7 +316,8 @@ async function enter(ask: Ask, state: State, disk: string): Promise<void> {
   const bandwidth = `{"size":${LIMIT},"refill_time":1}`;
   const disks = `[{"id":"d0","path":"${disk}","image_type":"Raw","rate_limiter_config":{"bandwidth":${bandwidth}}}]`;
   const payload = state === 'bare' ? '' : `"payload":{"kernel":"${PAYLOAD}","cmdline":"run=idle"},`;
-  const config = `{${payload}"disks":${disks},"serial":{"mode":"Null"},"console":{"mode":"Off"}}`;
+  const memory = `"memory":{"size":4194304,"hotplug_size":${LIMIT}}`;
+  const config = `{${payload}${memory},"disks":${disks},"serial":{"mode":"Null"},"console":{"mode":"Off"}}`;
   const steps = { none: 0, bare: 1, created: 1, running: 2, paused: 3, shutDown: 3 }[state];
   const last = state === 'shutDown' ? 'PUT vm.shutdown' : 'PUT vm.pause';
   for (const step of ['PUT vm.delete', `PUT vm.create ${config}`, 'PUT vm.boot', last].slice(0, steps + 1)) {

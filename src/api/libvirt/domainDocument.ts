@@ -1,9 +1,9 @@
 /** A domain document, written: the machine as its configuration has it, with what was kept of the document that defined it. */
-import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { formatCpuList } from './cpuSets.ts';
 import { type Actions, actionElements } from './domainActions.ts';
 import { SERIAL_SOCKET } from './domainXml.ts';
+import { currentMemoryKib, maxMemoryKib } from './figures.ts';
 import { type Element, element, formatXml } from './xml.ts';
 
 export interface DocumentInput {
@@ -26,20 +26,18 @@ const IMAGE_TYPES: Readonly<Record<string, string>> = {
   FixedVhd: 'vpc',
 };
 export const MACHINE = 'tsvmm';
-const KIB = 1024;
 
 export function domainDocument(input: DocumentInput): string {
   const { name, uuid, id, config, actions, kept } = input;
   const keptNamed = (names: readonly string[]) =>
     names.flatMap((each) => kept.filter((one) => one.name === each));
   const clock = keptNamed(['clock']);
-  const memory = config.memory?.size ?? DEFAULT_MEMORY_SIZE;
   const root = element('domain', { type: 'kvm', id }, [
     element('name', {}, name),
     element('uuid', {}, uuid),
     ...keptNamed(BEFORE_MEMORY),
-    element('memory', { unit: 'KiB' }, String(memory / KIB)),
-    element('currentMemory', { unit: 'KiB' }, String((memory - (config.balloon?.size ?? 0)) / KIB)),
+    element('memory', { unit: 'KiB' }, String(maxMemoryKib(config))),
+    element('currentMemory', { unit: 'KiB' }, String(currentMemoryKib(config))),
     ...backing(config),
     ...vcpus(config),
     ...affinity(config),

@@ -1,4 +1,5 @@
 /** A domain document, read: what machine it describes, and what of it is only kept. */
+import { type Uint64, uint64 } from '../../config/uint64.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { parseCpuList } from './cpuSets.ts';
 import { type Actions, readActions } from './domainActions.ts';
@@ -105,8 +106,8 @@ export function readDomainXml(xml: string, validate = false): DomainDocument {
   const config: VmConfigInput = {
     payload: readBoot(child(root, 'os')),
     cpus: readVcpus(root),
-    memory: { size: memory, ...readBacking(child(root, 'memoryBacking')) },
-    ...(balloon && { balloon: readBalloon(balloon, memory - current) }),
+    memory: { size: bytesOf(memory), ...readBacking(child(root, 'memoryBacking')) },
+    ...(balloon && { balloon: readBalloon(balloon, bytesOf(memory > current ? memory - current : 0n)) }),
     ...readDevices(devices),
   };
   return {
@@ -195,7 +196,7 @@ function readBacking(backing: Element | undefined): { shared?: boolean; hugepage
   };
 }
 
-function readBalloon(balloon: Element, size: number): NonNullable<VmConfigInput['balloon']> {
+function readBalloon(balloon: Element, size: Uint64): NonNullable<VmConfigInput['balloon']> {
   return {
     size,
     ...(balloon.attributes.autodeflate === 'on' && { deflate_on_oom: true }),
@@ -328,11 +329,17 @@ function sourcePath(device: Element): string {
   return path;
 }
 
-function sizeOf(size: Element | undefined): number | undefined {
+function sizeOf(size: Element | undefined): bigint | undefined {
   if (size === undefined) return undefined;
   const unit = UNITS[size.attributes.unit ?? 'KiB'];
   if (unit === undefined) throw xmlError(`unknown unit '${size.attributes.unit}' of <${size.name}>`);
-  return wholeNumber(size.text, size.name) * unit;
+  return BigInt(wholeNumber(size.text, size.name)) * BigInt(unit);
+}
+
+function bytesOf(size: bigint): Uint64 {
+  const bytes = uint64(size);
+  if (bytes === undefined) throw xmlError(`${size} bytes of memory are more than 64 bits hold`);
+  return bytes;
 }
 
 function wholeNumber(text: string, name: string): number {

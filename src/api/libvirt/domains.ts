@@ -33,7 +33,7 @@ export interface CreateOptions {
 interface Info {
   readonly config: VmConfigInput;
   /** Bytes that the guest has. */
-  readonly memory_actual_size: number;
+  readonly memory_actual_size: number | bigint;
 }
 
 /** How long a VM's process may take for what a client asks of it. */

@@ -1,5 +1,6 @@
 /** A machine's configuration in libvirt's units. */
 import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
+import type { Uint64 } from '../../config/uint64.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 
 export const KIB = 1024;
@@ -13,9 +14,9 @@ export function currentMemoryKib(config: VmConfigInput): bigint {
   return maxMemoryKib(config) - kibOf(config.balloon?.size ?? 0);
 }
 
-/** A balloon may have any number of bytes. */
-function kibOf(bytes: number): bigint {
-  return BigInt(Math.floor(bytes / KIB));
+/** Of any number of bytes, rounded down. */
+export function kibOf(bytes: Uint64): bigint {
+  return BigInt(bytes) / BigInt(KIB);
 }
 
 export function vcpusOf({ cpus }: VmConfigInput): number {

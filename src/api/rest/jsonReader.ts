@@ -16,8 +16,18 @@ const MAX_SHOWN = 64;
 
 const SPACE = /[ \n\r\t]*/y;
 const NUMBER = /-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
+/** What may be an integer that a number would round. */
+const LONG_INTEGER = /\d{16}/;
 /** Up to the next quote or escape in a string. */
 const PLAIN = /[^"\\]*/y;
+
+interface Rules {
+  readonly maxValues: number;
+  readonly fractions: 'boxed' | 'plain';
+}
+
+const BODY: Rules = { maxValues: MAX_VALUES, fractions: 'boxed' };
+const ANSWER: Rules = { maxValues: Number.POSITIVE_INFINITY, fractions: 'plain' };
 
 export class JsonError extends Error {
   constructor(message: string) {
@@ -28,19 +38,33 @@ export class JsonError extends Error {
 
 /** @throws JsonError that says where the text stops being JSON */
 export function readJson(text: string): unknown {
-  const reader = new Reader(text);
+  return read(text, BODY);
+}
+
+/**
+ * JSON of a program of ours, of any length: as JSON.parse reads it, but that integers above 2^53 are BigInts.
+ * @throws Error where it is no JSON
+ */
+export function readAnswer(text: string): unknown {
+  return LONG_INTEGER.test(text) ? read(text, ANSWER) : JSON.parse(text);
+}
+
+function read(text: string, rules: Rules): unknown {
+  const reader = new Reader(text, rules);
   const value = reader.value(0);
   reader.end();
   return value;
 }
 
 class Reader {
+  readonly #rules: Rules;
   readonly #text: string;
   #at = 0;
   #values = 0;
 
-  constructor(text: string) {
+  constructor(text: string, rules: Rules) {
     this.#text = text;
+    this.#rules = rules;
   }
 
   end(): void {
@@ -74,7 +98,8 @@ class Reader {
 
   /** Of values and of escapes in strings. */
   #count(): void {
-    if (++this.#values > MAX_VALUES) this.#fail(`more than ${MAX_VALUES} values`);
+    const { maxValues } = this.#rules;
+    if (++this.#values > maxValues) this.#fail(`more than ${maxValues} values`);
   }
 
   #object(depth: number): Record<string, unknown> {
@@ -143,7 +168,9 @@ class Reader {
     const value = Number(literal);
     if (!Number.isFinite(value)) this.#fail('number out of range');
     const digits = literal.startsWith('-') ? literal.length - 1 : literal.length;
-    if (/[.eE]/.test(literal) || digits > MAX_INTEGER_DIGITS) return Object(value);
+    if (/[.eE]/.test(literal) || digits > MAX_INTEGER_DIGITS) {
+      return this.#rules.fractions === 'boxed' ? Object(value) : value;
+    }
     return Number.isSafeInteger(value) ? value : BigInt(literal);
   }
 

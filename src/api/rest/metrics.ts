@@ -60,7 +60,7 @@ function addVm(page: Page, vmm: ApiVmm): void {
   const { config, memory_actual_size: memory } = info;
   page.add('tsvmm_vm_memory_bytes', 'gauge', 'Memory that the guest has, without its balloon', {}, memory);
   if (config.balloon) {
-    const balloon = memorySize(config.memory) - memory;
+    const balloon = Number(memorySize(config.memory)) - Number(memory);
     page.add(
       'tsvmm_vm_balloon_bytes',
       'gauge',

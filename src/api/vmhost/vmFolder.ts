@@ -3,11 +3,13 @@
  * runs. `vm.json` or `vm.toml` have the schema of the REST API's `vm.create`; without them, masterblaster's files say what
  * the VM is.
  */
+
 import { ConfigError } from '../../config/configError.ts';
 import { decode } from '../../config/decode.ts';
 import { type VmConfig, vmConfig } from '../../config/vmConfig.ts';
 import type { NativeAddon } from '../../native.ts';
 import { openConfiguration } from '../../vmm/namedFiles.ts';
+import { readJson } from '../rest/jsonReader.ts';
 import type { DaemonState, Jcard } from './jcard.ts';
 
 /** Of state.json, as its daemon makes it. */
@@ -114,7 +116,7 @@ function read(files: FileReader, path: string): string | undefined {
 
 function parseJson(file: string, text: string): unknown {
   try {
-    return JSON.parse(text);
+    return readJson(text);
   } catch (error) {
     throw new ConfigError('malformed', `${file}: ${(error as Error).message}`);
   }
@@ -123,7 +125,7 @@ function parseJson(file: string, text: string): unknown {
 async function parseToml(file: string, text: string): Promise<unknown> {
   const { parse } = await import('smol-toml');
   try {
-    return parse(text);
+    return parse(text, { integersAsBigInt: 'asNeeded' });
   } catch (error) {
     throw new ConfigError('malformed', `${file}: ${(error as Error).message}`);
   }

@@ -5,6 +5,7 @@ import { type DeviceKind, deviceLists } from '../../config/deviceLists.ts';
 import { receiveMigrationData, sendMigrationData } from '../../config/migration.ts';
 import { restoreConfig } from '../../config/restore.ts';
 import type { ObjectShape } from '../../config/schema.ts';
+import type { Uint64 } from '../../config/uint64.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { parseInteger, parseSize } from '../optionString.ts';
 import { objectFromOptions } from '../schemaOptions.ts';
@@ -300,8 +301,8 @@ export const ctlDescriptions: Readonly<Record<string, CtlDescription>> = { ...ct
 function numberOf(
   options: CtlWords['options'],
   name: string,
-  parse: (text: string) => number,
-): number | null {
+  parse: (text: string) => Uint64,
+): Uint64 | null {
   const text = options[name];
   return text === undefined ? null : parse(text);
 }

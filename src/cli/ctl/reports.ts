@@ -1,4 +1,5 @@
 /** What a VM's REST API tells, for people. What another program says is never believed to have any form, nor to be printable. */
+import { writeJson } from '../../api/rest/jsonWriter.ts';
 import { printable } from '../../vmm/printable.ts';
 import { formatTable, humanBytes } from '../vms/table.ts';
 
@@ -14,7 +15,7 @@ function listOf(value: unknown): Json[] {
 
 function textOf(value: unknown): string {
   if (value === undefined || value === null) return '';
-  return printable(typeof value === 'object' ? JSON.stringify(value) : String(value));
+  return printable(typeof value === 'object' ? writeJson(value) : String(value));
 }
 
 function width(): number {
@@ -58,7 +59,7 @@ export function infoReport(json: unknown): string {
 }
 
 function bytesText(value: unknown): string {
-  return typeof value === 'number' ? humanBytes(value) : textOf(value);
+  return typeof value === 'number' || typeof value === 'bigint' ? humanBytes(value) : textOf(value);
 }
 
 /** Where each kind is in a configuration, and what of it says most. */

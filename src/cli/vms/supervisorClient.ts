@@ -1,5 +1,6 @@
 /** The command line's end of the supervisor's API. */
 import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { readAnswer } from '../../api/rest/jsonReader.ts';
 import { writeJson } from '../../api/rest/jsonWriter.ts';
 import { VmmError } from '../../vmm/errors.ts';
 
@@ -18,7 +19,7 @@ export class SupervisorClient {
     const answer = await this.#send(method, path, body);
     let text = '';
     for await (const chunk of answer.setEncoding('utf8')) text += chunk;
-    return (text === '' ? undefined : JSON.parse(text)) as T;
+    return (text === '' ? undefined : readAnswer(text)) as T;
   }
 
   /** An answer that goes on, as text. Ends with the connection, or when `signal` is aborted. */

@@ -1,4 +1,5 @@
 /** Rows in columns, as wide as what is in them and no wider than the terminal. */
+import type { Uint64 } from '../../config/uint64.ts';
 
 const GAP = '  ';
 const MIN_WIDTH = 8;
@@ -34,9 +35,9 @@ function toWidth(text: string, width: number): string {
   return text.length <= width ? text.padEnd(width) : `${text.slice(0, width - 1)}…`;
 }
 
-export function humanBytes(bytes: number): string {
+export function humanBytes(bytes: Uint64): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let value = bytes;
+  let value = Number(bytes);
   let unit = 0;
   while (value >= 1024 && unit < units.length - 1) {
     value /= 1024;

@@ -1,5 +1,6 @@
 /** The commands that talk to a supervisor: `tsvmm run`, `ps`, `stop` and so on. */
 import { parseArgs } from 'node:util';
+import { writeJson } from '../../api/rest/jsonWriter.ts';
 import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
 import type { VmConfig } from '../../config/vmConfig.ts';
 import type { SupervisorEvent } from '../../supervisor/eventHistory.ts';
@@ -135,7 +136,7 @@ export const vmCommands: Readonly<Record<string, VmCommand>> = {
         vm.state === 'running'
           ? await client.call('GET', `/v1/vms/${names[0]}/api/api/v1/vm.info`)
           : undefined;
-      return print(JSON.stringify({ ...vm, ...(info !== undefined && { info }) }, undefined, 2));
+      return print(writeJson({ ...vm, ...(info !== undefined && { info }) }, '  '));
     },
   },
   stats: {
@@ -349,7 +350,7 @@ async function list({ client, values }: Call): Promise<number> {
     if (key === 'name') return vm.name.includes(value as string);
     return values.all === true || !['stopped', 'failed', 'broken'].includes(vm.state);
   });
-  if (values.json) return print(JSON.stringify(chosen, undefined, 2));
+  if (values.json) return print(writeJson(chosen, '  '));
   if (values.quiet) return print(chosen.map((vm) => vm.name).join('\n'));
   const rows = chosen.map((vm) => [
     vm.name,
@@ -383,7 +384,7 @@ async function stats({ client, values, names }: Call): Promise<number> {
   const all = await Promise.all(
     chosen.map(async (name) => ({ name, ...(await client.call<VmStats>('GET', `/v1/vms/${name}/stats`)) })),
   );
-  if (values.json) return print(JSON.stringify(all, undefined, 2));
+  if (values.json) return print(writeJson(all, '  '));
   const rows = all.map(({ name, state, cpu_seconds, memory_bytes }) => [
     name,
     state,

@@ -1,6 +1,7 @@
 /** Persistent memory (virtio-pmem). */
 import { invalid } from '../rules.ts';
 import { type Infer, once } from '../schema.ts';
+import { isMultiple } from '../uint64.ts';
 import { pciCommon } from './pci.ts';
 
 /** A guest maps such memory by pages of this size. */
@@ -15,7 +16,12 @@ const pmemFields = once(
         required: true,
         help: 'File or block device, or a folder for a temporary file',
       },
-      size: { type: 'integer', size: true, help: 'Size of the memory; all of the file unless given' },
+      size: {
+        type: 'integer',
+        u64: true,
+        size: true,
+        help: 'Size of the memory; all of the file unless given',
+      },
       discard_writes: { type: 'boolean', default: false, help: 'Leave the file as it is' },
     }) as const,
 );
@@ -35,7 +41,7 @@ export type PmemConfig = Infer<typeof pmemConfig>;
 export function validatePmem(pmem: PmemConfig): void {
   if (pmem.file === '') throw invalid('Persistent memory needs a file');
   if (pmem.size === undefined) return;
-  if (pmem.size === 0 || pmem.size % PMEM_ALIGNMENT !== 0) {
+  if (pmem.size === 0 || !isMultiple(pmem.size, PMEM_ALIGNMENT)) {
     throw invalid(
       `The persistent memory ${pmem.file} has size ${pmem.size}, which is not a multiple of 2 MiB`,
     );

@@ -11,7 +11,13 @@ export const ivshmemConfig = {
   fields: {
     ...pciCommon,
     path: { type: 'string', required: true, help: 'File that backs the memory' },
-    size: { type: 'integer', size: true, default: DEFAULT_IVSHMEM_SIZE, help: 'Size of the memory' },
+    size: {
+      type: 'integer',
+      u64: true,
+      size: true,
+      default: DEFAULT_IVSHMEM_SIZE,
+      help: 'Size of the memory',
+    },
   },
 } as const;
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { JsonError, readJson } from '../../../src/api/rest/jsonReader.ts';
+import { JsonError, readAnswer, readJson } from '../../../src/api/rest/jsonReader.ts';
 import { writeJson } from '../../../src/api/rest/jsonWriter.ts';
 
 /** Objects of the reader have no prototype, which `toEqual` does not mind. */
@@ -98,7 +98,30 @@ describe('reading JSON', () => {
   });
 });
 
+describe('reading what a program of ours answers', () => {
+  it.each([
+    '{"pid":7,"cpu_seconds":0.25}',
+    '{"cpu_seconds":0.12345678901234567,"uuid":"00000000000000000000"}',
+    '[1e300,123456789012345678901234]',
+  ])('agrees with the runtime on %s', (text) => {
+    expect(readAnswer(text)).toEqual(JSON.parse(text));
+    expect(JSON.stringify(readAnswer(text))).toBe(JSON.stringify(JSON.parse(text)));
+  });
+
+  it('keeps integers above 2^53 among any number of values', () => {
+    const values = Array.from({ length: 70_000 }, (_, index) => index);
+    expect(readAnswer(`[${values},18446744073709551615]`)).toEqual([...values, 2n ** 64n - 1n]);
+  });
+});
+
 describe('writing JSON', () => {
+  it.each([{}, [], { a: {}, b: [], c: [1, [2, { d: 'x' }]], e: undefined }, 'text'])(
+    'indents %j as the runtime does',
+    (value) => {
+      expect(writeJson(value, '  ')).toBe(JSON.stringify(value, undefined, 2));
+    },
+  );
+
   it('is lossless for 64 bits', () => {
     expect(writeJson({ disk: { read_latency_min: 18_446_744_073_709_551_615n, ops: 0n } })).toBe(
       '{"disk":{"read_latency_min":18446744073709551615,"ops":0}}',

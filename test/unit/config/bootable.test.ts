@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { checkBootable } from '../../../src/config/bootable.ts';
 import { decode } from '../../../src/config/decode.ts';
-import { guestMemory } from '../../../src/config/memory.ts';
+import { guestMemory, memorySize } from '../../../src/config/memory.ts';
 import { validateVmConfig } from '../../../src/config/validate.ts';
 import { type VmConfig, vmConfig } from '../../../src/config/vmConfig.ts';
 
@@ -17,6 +17,34 @@ function config(value: object): VmConfig {
 function zone(id: string, extra: object = {}): object {
   return { id, size: 4096, ...extra };
 }
+
+describe('memory that no machine has', () => {
+  const most = 2n ** 64n - 4096n;
+
+  it.each([
+    { memory: { size: most } },
+    { memory: { size: 2n ** 63n, hugepages: true, hugepage_size: 2n ** 63n } },
+    { memory: { size: 0, zones: [zone('a', { size: most })] } },
+    { memory: { size: 0, zones: [zone('a', { size: 2n ** 52n }), zone('b', { size: 2n ** 52n })] } },
+  ])('is valid and refused with its size: %o', ({ memory }) => {
+    const decoded = config({ memory }).memory;
+    const size = String(memorySize(decoded));
+    expect(() => guestMemory(decoded)).toThrow(`Guest memory of ${size} bytes is more than any machine`);
+  });
+
+  it('is no less for being more than 64 bits hold', () => {
+    const zones = [zone('a', { size: most }), zone('b', { size: most })];
+    expect(memorySize(config({ memory: { size: 0, zones } }).memory)).toBe(2n ** 64n - 1n);
+  });
+
+  it.each([
+    [{ memory: { size: most + 1n } }, 'is not a multiple of 4096 bytes'],
+    [{ balloon: { size: most } }, `The balloon's size ${most} must be below the memory's`],
+    [{ pmem: [{ file: '/p', size: most }] }, `size ${most}, which is not a multiple of 2 MiB`],
+  ])('is held to the rules between fields: %o', (value, message) => {
+    expect(() => config(value)).toThrow(message);
+  });
+});
 
 describe('what a machine can be made of', () => {
   it.each([

@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { ConfigError } from '../../../src/config/configError.ts';
 import { decode } from '../../../src/config/decode.ts';
 import { diskConfig } from '../../../src/config/devices/disk.ts';
-import { vmConfig } from '../../../src/config/vmConfig.ts';
+import { vmResize, vmResizeDisk, vmResizeZone } from '../../../src/config/requests.ts';
+import { type VmConfig, vmConfig } from '../../../src/config/vmConfig.ts';
 
 function refusal(value: unknown): ConfigError {
   try {
@@ -110,7 +111,7 @@ describe('decoding a VmConfig', () => {
   it.each([
     [
       2n ** 64n,
-      'memory.size: invalid value 18446744073709551616, expected an integer from 0 to 9007199254740991',
+      'memory.size: invalid value 18446744073709551616, expected an integer from 0 to 18446744073709551615',
     ],
     [Object(4096), 'memory.size: invalid type: floating point `4096`, expected an integer'],
   ])('refuses %s as the JSON reader gives it', (size, message) => {
@@ -156,6 +157,37 @@ describe('decoding a VmConfig', () => {
   ])('refuses %s there', (size, message) => {
     const error = refusal({ disks: [{ rate_limiter_config: { ops: { size, refill_time: 1 } } }] });
     expect(error.message.replace('disks[0].rate_limiter_config.', '')).toMatch(message);
+  });
+
+  it.each([
+    'memory.size',
+    'memory.hugepage_size',
+    'memory.hotplug_size',
+    'memory.hotplugged_size',
+    'balloon.size',
+    'ivshmem.size',
+  ])('has 64 bits in %s', (path) => {
+    const [object, field] = path.split('.') as [keyof VmConfig, string];
+    const required = { memory: { size: 0 }, ivshmem: { path: '/p' } }[object as string];
+    const value = decode(vmConfig, { [object]: { ...required, [field]: 2n ** 64n - 1n } })[object];
+    expect(value).toMatchObject({ [field]: 2n ** 64n - 1n });
+  });
+
+  it('has 64 bits in zones, persistent memory and requests', () => {
+    const most = 2n ** 64n - 1n;
+    const zone = { id: 'z', size: most, hotplug_size: most, hotplugged_size: most };
+    const config = decode(vmConfig, {
+      memory: { size: 0, zones: [zone] },
+      pmem: [{ file: '/p', size: most }],
+    });
+    expect(config.memory.zones).toMatchObject([zone]);
+    expect(config.pmem).toMatchObject([{ size: most }]);
+    expect(decode(vmResize, { desired_ram: most, desired_balloon: most })).toEqual({
+      desired_ram: most,
+      desired_balloon: most,
+    });
+    expect(decode(vmResizeDisk, { id: 'd', desired_size: most }).desired_size).toBe(most);
+    expect(decode(vmResizeZone, { id: 'z', desired_ram: most }).desired_ram).toBe(most);
   });
 
   it('shares nothing with its input', () => {

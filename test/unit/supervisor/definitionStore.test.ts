@@ -26,6 +26,16 @@ test('what is added is there for the next process, private to the user', () => {
   expect(fs.statSync(`${store.folderOf('one')}/vm.json`).mode & 0o777).toBe(0o600);
 });
 
+test('integers of 64 bits are written and read as they are', () => {
+  const store = new DefinitionStore(root);
+  const memory = { size: 2n ** 64n - 1n };
+  store.add(readDefinition({ name: 'vast', config: { memory } }));
+  expect(read('vast')).toMatchObject({ definition: { config: { memory } } });
+  expect(fs.readFileSync(`${store.folderOf('vast')}/vm.json`, 'utf8')).toBe(
+    '{\n  "memory": {\n    "size": 18446744073709551615\n  }\n}\n',
+  );
+});
+
 test('a folder that somebody made by hand is a definition with the default policy', () => {
   fs.mkdirSync(`${root}/vms/hand`, { recursive: true });
   fs.writeFileSync(`${root}/vms/hand/vm.json`, '{"payload":{"kernel":"/k"}}');

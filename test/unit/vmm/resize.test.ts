@@ -81,6 +81,25 @@ describe('vm.resize', () => {
     expect(await refused(new Vmm({ native }).resize({}))).toBe(`${start}VM is not created`);
   });
 
+  it('keeps sizes of 64 bits, which no machine has', async () => {
+    const most = 2n ** 64n - 4096n;
+    const vmm = await created({ balloon: { size: 0 } });
+    await vmm.resize({ desired_ram: most, desired_balloon: most - 1n });
+    expect(vmm.info()).toMatchObject({
+      config: { memory: { size: most }, balloon: { size: most - 1n } },
+      memory_actual_size: most,
+    });
+    expect(await refused(vmm.boot())).toBe(
+      `The VM could not boot: Guest memory of ${most} bytes is more than any machine can have`,
+    );
+    expect(vmm.info().state).toBe('Created');
+    await vmm.resize({ desired_ram: 512 * MIB, desired_balloon: 0 });
+    await vmm.boot();
+    expect(await refused(vmm.resize({ desired_balloon: most }))).toContain(`A balloon of ${most} bytes`);
+    expect(await refused(vmm.resize({ desired_ram: most }))).toContain('is not supported yet');
+    await vmm.quit();
+  });
+
   it('edits the configuration of a VM without a machine', async () => {
     const vmm = await created({ balloon: { size: 0 } });
     await vmm.resize({ desired_vcpus: 3, desired_ram: MIB, desired_balloon: 7 });

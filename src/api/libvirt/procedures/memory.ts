@@ -1,8 +1,9 @@
 /** How much memory a domain has, and may have. */
+import { type Uint64, uint64 } from '../../../config/uint64.ts';
 import { processUse } from '../../../supervisor/stats.ts';
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { invalidArgument, invalidOperation } from '../errors.ts';
-import { currentMemoryKib, KIB, maxMemoryKib } from '../figures.ts';
+import { currentMemoryKib, KIB, kibOf, maxMemoryKib } from '../figures.ts';
 import { Affect, checkFlags, impactOf } from '../impact.ts';
 import type { Session } from '../session.ts';
 import { Remote } from '../signatures/index.ts';
@@ -37,11 +38,11 @@ async function setMemory(session: Session, given: Dom, kib: bigint, flags: numbe
 }
 
 /** Bytes that the balloon takes so that so much is left. */
-function balloonSize(config: SupervisedVm['definition']['config'], kib: bigint): number {
+function balloonSize(config: SupervisedVm['definition']['config'], kib: bigint): Uint64 {
   const max = maxMemoryKib(config);
   if (kib > max) throw invalidArgument(`cannot set memory higher than max memory ${max}`);
   if (!config.balloon) throw invalidOperation('the domain has no balloon');
-  return Number(max - kib) * KIB;
+  return bytesOf(max - kib);
 }
 
 /** What the guest has stays, unless it is more than that. */
@@ -50,12 +51,18 @@ function setMaxMemory(session: Session, vm: SupervisedVm, kib: bigint): void {
   if (config.memory?.zones?.length) throw invalidOperation('the memory of the domain is made of zones');
   const current = currentMemoryKib(config);
   const left = current < kib ? current : kib;
-  const balloon = config.balloon && { balloon: { ...config.balloon, size: Number(kib - left) * KIB } };
+  const balloon = config.balloon && { balloon: { ...config.balloon, size: bytesOf(kib - left) } };
   session.domains.reconfigure(vm, {
     ...config,
-    memory: { ...config.memory, size: Number(kib) * KIB },
+    memory: { ...config.memory, size: bytesOf(kib) },
     ...balloon,
   });
+}
+
+function bytesOf(kib: bigint): Uint64 {
+  const bytes = uint64(kib * BigInt(KIB));
+  if (bytes === undefined) throw invalidArgument(`${kib} KiB are more than 64 bits of bytes hold`);
+  return bytes;
 }
 
 export const memoryProcedures: readonly Procedure[] = [
@@ -82,8 +89,8 @@ export const memoryProcedures: readonly Procedure[] = [
     const { memory_actual_size: actual } = await session.domains.info(vm);
     const rss = vm.pid === undefined ? undefined : processUse(vm.pid)?.memory_bytes;
     const stats = [
-      { tag: MemoryStat.actualBalloon, val: BigInt(Math.floor(actual / KIB)) },
-      { tag: MemoryStat.rss, val: BigInt(Math.floor((rss ?? 0) / KIB)) },
+      { tag: MemoryStat.actualBalloon, val: kibOf(actual) },
+      { tag: MemoryStat.rss, val: kibOf(rss ?? 0) },
     ];
     return { stats: stats.slice(0, args.maxStats) };
   }),

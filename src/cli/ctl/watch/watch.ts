@@ -94,7 +94,7 @@ async function lookAt(api: ApiConnection, samples: Samples, interval: number): P
     config?: { cpus?: { boot_vcpus?: unknown } };
     memory_actual_size?: unknown;
   };
-  const size = typeof memory === 'number' ? humanBytes(memory) : '-';
+  const size = typeof memory === 'number' || typeof memory === 'bigint' ? humanBytes(memory) : '-';
   const valid = numbersOf(counters);
   return {
     title: printable(`${state}, ${config?.cpus?.boot_vcpus} vCPUs, ${size}; ${every}`),

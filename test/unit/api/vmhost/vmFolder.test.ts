@@ -50,6 +50,16 @@ test('vm.json is as the REST API takes it; without a word of consoles the guest 
   });
 });
 
+test.each([
+  ['vm.json', '{"memory":{"size":18446744073709551615}}', 2n ** 64n - 1n],
+  // TOML's integers are signed.
+  ['vm.toml', '[memory]\nsize = 9223372036854775807\n', 2n ** 63n - 1n],
+])('integers of 64 bits stay exact in %s', async (file, text, size) => {
+  const { configDir, vm } = folderWith({ [`vms/one/${file}`]: text });
+  const { config } = await readVmFolder(nodeFiles(), configDir, vm);
+  expect(config.memory.size).toBe(size);
+});
+
 test('vm.toml has the same schema, and comes after vm.json', async () => {
   const toml = '[payload]\nkernel = "t"\n[memory]\nsize = 134217728\n[serial]\nmode = "Null"\n';
   const { configDir, vm } = folderWith({ 'vms/one/vm.toml': toml });
