@@ -266,12 +266,7 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     const { vsock } = this.info().config;
     if (vsock === undefined) throw new VmmError('The VM has no vsock');
     const { connectVsock } = await import('./host/vsockClient.ts');
-    signal?.throwIfAborted();
-    const connecting = connectVsock(vsock.socket, port);
-    return unlessAborted({ signal }, () => connecting).catch((error) => {
-      connecting.then((socket) => socket.destroy()).catch(() => {});
-      throw error;
-    });
+    return connectVsock(vsock.socket, port, signal);
   }
 
   /**

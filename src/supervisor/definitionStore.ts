@@ -22,7 +22,7 @@ import { writeJson } from '../api/rest/jsonWriter.ts';
 import { replaceFile } from '../api/vmhost/replaceFile.ts';
 import { decode } from '../config/decode.ts';
 import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
-import { VmmError } from '../vmm/errors.ts';
+import { describeError, VmmError } from '../vmm/errors.ts';
 import { type Definition, isName, readPolicy, type VmPolicy } from './definition.ts';
 import { vmsFolder } from './places.ts';
 
@@ -137,13 +137,26 @@ export class DefinitionStore {
     syncFolder(path);
   }
 
-  /** Removes a definition with all that is in its folder. @throws Error with nothing removed */
-  remove(name: string): void {
-    const removed = `${this.#folder}/${REMOVED}${name}`;
-    this.#discard(removed);
-    renameSync(this.folderOf(name), removed);
-    syncFolder(this.#folder);
-    this.#discard(removed);
+  /**
+   * Removes a definition with all that is in its folder.
+   * @returns what of the folder could not be removed, as a sentence; it is tried again when the next process starts
+   * @throws VmmError with nothing removed
+   */
+  remove(name: string): string | undefined {
+    // What is left of an earlier VM of that name is not in the way.
+    const removed = `${this.#folder}/${REMOVED}${name}-${process.hrtime.bigint()}`;
+    try {
+      renameSync(this.folderOf(name), removed);
+      syncFolder(this.#folder);
+    } catch (error) {
+      throw new VmmError(`The VM ${name} cannot be removed`, { cause: error });
+    }
+    try {
+      rmSync(removed, { recursive: true, force: true });
+      return undefined;
+    } catch (error) {
+      return `The VM ${name} is gone, but not all of its folder, which is ${removed} now: ${describeError(error)}`;
+    }
   }
 
   /** Whether the VM was started and not stopped, as far as is known: a hint, not synced. */

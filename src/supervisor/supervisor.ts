@@ -122,7 +122,7 @@ export class Supervisor {
     return vm.describe();
   }
 
-  /** Removes the VM's folder, and all that is in it. @param force ends it first @throws VmmError */
+  /** Removes the VM's folder, and all that is in it. @param force ends it first @throws VmmError also if it is gone and something of the folder is left */
   async remove(name: string, force: boolean): Promise<void> {
     const vm = this.get(name);
     if (vm.alive && !force) {
@@ -132,8 +132,9 @@ export class Supervisor {
     if (this.#vms.get(name) !== vm) return;
     // Whoever else waited for the stop, to start it again, may have been first.
     if (vm.goesOn) throw new VmmError(`The VM ${name} was started meanwhile`, { kind: 'conflict' });
-    this.#store.remove(name);
+    const left = this.#store.remove(name);
     this.#forget(vm);
+    if (left !== undefined) throw new VmmError(left);
   }
 
   #forget(vm: SupervisedVm): void {

@@ -1,5 +1,7 @@
 /** The library's client of libvirt's protocol over TLS and SSH, with `tsvmmd` and with Debian's `libvirtd`. */
+import { once } from 'node:events';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { connect, type LibvirtConnection, LibvirtError } from '../../src/libvirt.ts';
@@ -8,7 +10,7 @@ import { Daemon } from './daemon.ts';
 import { freePort } from './freePort.ts';
 import { Libvirtd } from './libvirtd.ts';
 import { sshd } from './sshd.ts';
-import { temporaryFolder } from './support.ts';
+import { settles, temporaryFolder } from './support.ts';
 
 async function opened(uri: string): Promise<LibvirtConnection> {
   const connection = await connect(uri);
@@ -86,6 +88,12 @@ test("TLS to Debian's libvirtd", async () => {
     ],
     ['--listen'],
   );
+  // Its UNIX socket, which was waited for, is there first.
+  await settles(async () => {
+    const probe = net.connect(port, '127.0.0.1');
+    await once(probe, 'connect');
+    probe.destroy();
+  });
   const connection = await opened(`test+tls://localhost:${port}/default?pkipath=${alice}`);
   expect((await connection.listDomains()).map(({ name }) => name)).toEqual(['test']);
   const stranger = new Authority(temporaryFolder()).client('/O=Example/CN=alice');

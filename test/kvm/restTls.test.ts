@@ -121,6 +121,18 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     await settles(() => expect(one.isClosed()).toBe(true));
   });
 
+  test('a client that has ended its side is answered, and then gone', async () => {
+    const { vmm, port } = await serving(runtime);
+    const one = client(port, alice);
+    one.socket.end(request('GET', 'vmm.ping') + request('GET', 'vmm.ping'));
+    await settles(() => expect(one.isClosed()).toBe(true));
+    expect(statuses(one)).toEqual(['200', '200']);
+    const silent = client(port, alice);
+    silent.socket.once('secureConnect', () => silent.socket.end());
+    await settles(() => expect(silent.isClosed()).toBe(true));
+    await quit(vmm);
+  });
+
   test('nobody else has', async () => {
     const { vmm, port } = await serving(runtime, ',allowed_dn=["O=Example\\, Inc,CN=al*"]');
     expect(await asked(client(port, alice), request('GET', 'vmm.ping'))).toBe('200');

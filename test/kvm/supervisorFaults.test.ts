@@ -108,11 +108,41 @@ needsMounts(
       code: 1,
       stderr: expect.stringMatching(/one could not start: .*(EROFS|read-only)/is),
     });
-    expect(await daemon.run('rm', 'one')).toMatchObject({ code: 1, stderr: expect.stringMatching(/EROFS/) });
+    expect(await daemon.run('rm', 'one')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/one cannot be removed: EROFS/),
+    });
     await daemon.kill('SIGKILL');
     const next = new Tsvmm(['supervisor', '--dir', daemon.dir]);
     expect((await next.exit()).code).toBe(1);
     expect(next.stderr).toMatch(/^tsvmm: Cannot keep anything in .*: EROFS/);
+  },
+);
+
+needsMounts(
+  'a folder that cannot be removed as a whole is named, and goes when that is possible',
+  async () => {
+    const daemon = new Daemon();
+    endWithin(daemon);
+    await daemon.start();
+    const vms = path.join(daemon.dir, 'vms');
+    const leftovers = () => fs.readdirSync(vms);
+    for (const round of [1, 2]) {
+      await daemon.tsvmm('create', '--name', 'one', ...MACHINE);
+      const inside = path.join(vms, 'one/inside');
+      fs.mkdirSync(inside);
+      mount(inside, '-t', 'tmpfs', 'tmpfs');
+      expect(await daemon.run('rm', '-f', 'one')).toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(/The VM one is gone, but not all of its folder, which is .*: E/),
+      });
+      expect(await daemon.list()).toEqual({});
+      expect(leftovers()).toHaveLength(round);
+    }
+    await daemon.kill('SIGKILL');
+    for (const name of leftovers()) execFileSync('umount', [path.join(vms, name, 'inside')]);
+    await daemon.start();
+    expect(leftovers()).toEqual([]);
   },
 );
 

@@ -13,8 +13,10 @@ const ANSWER_MS = 5_000;
 export async function shutDownByAgent(vm: SupervisedVm, { vsock }: VmConfigInput): Promise<void> {
   if (!vsock) throw unresponsive('the domain has no vsock, by which an agent is reached');
   try {
-    const connecting = connectVsock(resolve(vm.folder, vsock.socket), GUEST_AGENT_PORT);
-    const agent = new GuestAgent(await within(ANSWER_MS, connecting, (late) => late.destroy()));
+    const path = resolve(vm.folder, vsock.socket);
+    const agent = new GuestAgent(
+      await within(ANSWER_MS, (signal) => connectVsock(path, GUEST_AGENT_PORT, signal)),
+    );
     try {
       await agent.request('shutdown', { reason: 'stop' }, ANSWER_MS);
     } finally {

@@ -75,7 +75,8 @@ export class Connection {
       streams,
       readOnlySocket: readOnly,
       send: (procedure, payload) => this.#message(Program.remote, procedure, payload),
-      end: () => setImmediate(() => socket.end()),
+      // Whole, once it has left: a client that keeps its side open keeps nothing else.
+      end: () => setImmediate(() => socket.end(() => socket.destroy())),
       startKeepalive: () => this.#startKeepalive(),
       opened: false,
       readOnly,

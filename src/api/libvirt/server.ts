@@ -66,7 +66,7 @@ export async function serveLibvirt(
         fd === undefined ? listenAt(`${folder}/${name}`, accept(readOnly)) : listenOn(fd, accept(readOnly));
       listening.push(await listener);
       if (linkFolder !== undefined)
-        listening.push(linkTo(`${folder}/${name}`, `${linkFolder}/${name}`, warn));
+        listening.push(linkTo(`${folder}/${name}`, `${linkFolder}/${name}`, fd !== undefined, warn));
     }
     const secure = tls && (await listenWithTls(tls, accept(false), warn));
     if (secure) listening.push(secure.server);
@@ -96,8 +96,11 @@ async function listenOn(fd: number, accept: (socket: Socket) => void): Promise<C
   return { close: () => server.close() };
 }
 
-/** Clients that are told where the socket is do without it: what is in the way stays. */
-function linkTo(path: string, link: string, warn: (message: string) => void): Closable {
+/**
+ * Clients that are told where the socket is do without it: what is in the way stays.
+ * @param stays as its socket does, by which the next process is started
+ */
+function linkTo(path: string, link: string, stays: boolean, warn: (message: string) => void): Closable {
   const isLink = () => lstatSync(link, { throwIfNoEntry: false })?.isSymbolicLink() === true;
   try {
     const made = mkdirSync(dirname(link), { recursive: true });
@@ -110,7 +113,7 @@ function linkTo(path: string, link: string, warn: (message: string) => void): Cl
   }
   return {
     close: () => {
-      if (isLink() && readlinkSync(link) === path) rmSync(link, { force: true });
+      if (!stays && isLink() && readlinkSync(link) === path) rmSync(link, { force: true });
     },
   };
 }

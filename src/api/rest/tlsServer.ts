@@ -29,7 +29,7 @@ export async function serveRestWithTls(
   const accept = (socket: TLSSocket) => streams?.add(socket);
   const refuse = (socket: TLSSocket) => void socket.destroy();
   try {
-    const { server: listener } = createMutualTlsServer(tls, { accept, refuse, warn });
+    const { server: listener } = createMutualTlsServer({ ...tls, halfOpen: true }, { accept, refuse, warn });
     listener.maxConnections = MAX_SOCKETS;
     const server = new Server(vmm, options, (onEvent) => {
       streams = new TlsStreams(onEvent, files.closeFile);

@@ -23,6 +23,8 @@ export interface TlsProtocol {
   readonly maxVersion?: SecureVersion;
   /** A client that is not admitted hears it from `refuse`, in the protocol's own words, whatever is wrong with its certificate; else its handshake fails. */
   readonly refusesItself?: boolean;
+  /** A client that has said everything is still answered; its connection is the protocol's to end. */
+  readonly halfOpen?: boolean;
 }
 
 export interface MutualTlsServer {
@@ -139,7 +141,8 @@ function contextOf({ folder, maxVersion, refusesItself = false }: Options): TlsO
 }
 
 function createTls(options: Options, admit: (socket: TLSSocket) => void): Server {
-  const context = { ...contextOf(options), handshakeTimeout: HANDSHAKE_MS };
+  const { halfOpen: allowHalfOpen = false } = options;
+  const context = { ...contextOf(options), handshakeTimeout: HANDSHAKE_MS, allowHalfOpen };
   return usable(options, () => createServer(context, admit));
 }
 

@@ -9,8 +9,8 @@ import { GuestAgent } from './guestAgent.ts';
 export interface StoppableVm {
   /** Resolves when the VM is gone. */
   readonly exited: Promise<unknown>;
-  /** A stream to the guest's agent; absent where the VM has no vsock. Rejects if nothing listens. */
-  connectAgent?(): Promise<Duplex>;
+  /** A stream to the guest's agent; absent where the VM has no vsock. Rejects if nothing listens, or when the signal says so. */
+  connectAgent?(signal: AbortSignal): Promise<Duplex>;
   /** A guest that is paused hears nothing. */
   resumeIfPaused(): Promise<void>;
   powerButton(): Promise<void>;
@@ -63,7 +63,7 @@ export class StopLadder {
     if (connectAgent === undefined) return false;
     const limit = Math.min(AGENT_ANSWER_MS, this.#timeoutMs / 4);
     return this.#attempt('shutdown by the guest agent', async () => {
-      const stream = await within(limit, connectAgent.call(this.#vm), (late) => late.destroy());
+      const stream = await within(limit, (signal) => connectAgent.call(this.#vm, signal));
       const agent = new GuestAgent(stream);
       try {
         await agent.request('shutdown', { reason: 'stop' }, limit);
@@ -101,24 +101,14 @@ export class StopLadder {
   }
 }
 
-/** What comes too late goes to `discard`. @throws Error if it takes longer */
-export function within<T>(ms: number, work: Promise<T>, discard: (late: T) => void): Promise<T> {
-  return new Promise((resolve, reject) => {
-    let over = false;
-    const timer = setTimeout(() => {
-      over = true;
-      reject(new Error(`no answer within ${(ms / 1000).toFixed(1)} s`));
-    }, ms);
-    work.then(
-      (value) => {
-        clearTimeout(timer);
-        if (over) discard(value);
-        else resolve(value);
-      },
-      (error) => {
-        clearTimeout(timer);
-        reject(error);
-      },
-    );
-  });
+/** @param work gives up when its signal says so @throws Error if it takes longer */
+export async function within<T>(ms: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const late = () => controller.abort(new Error(`no answer within ${(ms / 1000).toFixed(1)} s`));
+  const timer = setTimeout(late, ms);
+  try {
+    return await work(controller.signal);
+  } finally {
+    clearTimeout(timer);
+  }
 }

@@ -62,13 +62,13 @@ export function vmController(
 
 function stoppable(vm: ControllableVm): StoppableVm {
   const vsock = vm.state === 'none' ? undefined : vm.info().config.vsock;
-  const connectAgent = async (socket: string) => {
+  const connectAgent = async (socket: string, signal: AbortSignal) => {
     const { connectVsock } = await import('../../host/vsockClient.ts');
-    return connectVsock(socket, GUEST_AGENT_PORT);
+    return connectVsock(socket, GUEST_AGENT_PORT, signal);
   };
   return {
     exited: vm.exited,
-    ...(vsock && { connectAgent: () => connectAgent(vsock.socket) }),
+    ...(vsock && { connectAgent: (signal) => connectAgent(vsock.socket, signal) }),
     resumeIfPaused: async () => {
       if (vm.state === 'paused') await vm.resume();
     },

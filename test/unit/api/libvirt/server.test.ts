@@ -160,6 +160,18 @@ test('what virt-manager asks when it connects, and every second after that', asy
   await client.closed;
 });
 
+test('a connection that is closed is gone, also if the client keeps its side open', async () => {
+  const { socketPath } = await serve();
+  const client = new RawClient(socketPath);
+  client.socket.allowHalfOpen = true;
+  const failed = new Promise<Error>((resolve) => client.socket.once('error', resolve));
+  client.send(OPEN, callFrame(CLOSE, 1));
+  expect((await client.until(2)).at(-1)).toMatchObject({ procedure: CLOSE, status: Status.ok });
+  if (!client.socket.readableEnded) await new Promise((resolve) => client.socket.once('end', resolve));
+  client.send(callFrame(GET_HOSTNAME, 2));
+  expect(await failed).toMatchObject({ code: 'EPIPE' });
+});
+
 test('calls go on for everybody while clients do not read, do not finish, or ask without end', async () => {
   const { socketPath } = await serve();
   // One that never reads what it asks for, one that has said half of a message, one that said nothing.

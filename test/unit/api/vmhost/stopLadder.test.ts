@@ -15,7 +15,7 @@ function agent(answer: (line: string, say: (text: string) => void) => void): Dup
 }
 
 /** Ends when `endsBy` is what was done last. */
-function vm(endsBy: string, connectAgent?: () => Promise<Duplex>) {
+function vm(endsBy: string, connectAgent?: NonNullable<StoppableVm['connectAgent']>) {
   const steps: string[] = [];
   let end = () => {};
   const exited = new Promise<void>((resolve) => {
@@ -94,7 +94,9 @@ test.each([
 });
 
 test('an agent that nobody can reach: the button is pressed', async () => {
-  const { stoppable, steps } = vm('button', () => new Promise(() => {}));
+  const { stoppable, steps } = vm('button', (signal) => {
+    return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  });
   expect((await run(stoppable, 400))[0]).toMatch(/no answer within/);
   expect(steps).toEqual(['resume', 'button']);
 });
