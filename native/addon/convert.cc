@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <utility>
 
 #include "addon/convert_devices.h"
 #include "addon/convert_fields.h"
+#include "hypervisor/x86_64/vcpu_setup.h"
+#include "machine/x86_64/board_spec.h"
 
 namespace tsvmm {
 namespace {
@@ -38,23 +41,60 @@ PciSpec to_pci(const Napi::Object& object) {
   return spec;
 }
 
-std::vector<VcpuSetup> to_vcpus(const Napi::Object& boot) {
+ProtectedModeEntry to_entry(const Napi::Object& entry) {
+  return {.rip = uint_field(entry, "rip"),
+          .rbx = uint_field(entry, "rbx"),
+          .rsi = uint_field(entry, "rsi"),
+          .rsp = uint_field(entry, "rsp"),
+          .gdt_address = uint_field(entry, "gdtAddress"),
+          .gdt_limit = narrow_field<uint16_t>(entry, "gdtLimit")};
+}
+
+std::vector<std::shared_ptr<const VcpuSetup>> to_vcpus(const Napi::Object& boot) {
   const std::vector<uint8_t> msrs = to_bytes(boot.Get("msrs"), "msrs");
-  std::vector<VcpuSetup> setups;
+  std::vector<std::shared_ptr<const VcpuSetup>> setups;
   for_each(boot.Get("cpuid"), "cpuid", [&](const Napi::Value& cpuid) {
-    setups.push_back(
-        {.cpuid = to_bytes(cpuid, "cpuid"), .msrs = msrs, .has_entry = false, .entry = {}});
+    VcpuSetup setup{.cpuid = to_bytes(cpuid, "cpuid"), .msrs = msrs, .entry = {}};
+    if (setups.empty()) {
+      setup.has_entry = true;
+      setup.entry = to_entry(object_field(boot, "entry"));
+    }
+    setups.push_back(std::make_shared<const VcpuSetup>(std::move(setup)));
   });
   if (setups.empty()) wrong(boot.Env(), "cpuid", "an array with an entry for each vCPU");
-  const Napi::Object entry = object_field(boot, "entry");
-  setups[0].has_entry = true;
-  setups[0].entry = {.rip = uint_field(entry, "rip"),
-                     .rbx = uint_field(entry, "rbx"),
-                     .rsi = uint_field(entry, "rsi"),
-                     .rsp = uint_field(entry, "rsp"),
-                     .gdt_address = uint_field(entry, "gdtAddress"),
-                     .gdt_limit = narrow_field<uint16_t>(entry, "gdtLimit")};
   return setups;
+}
+
+BoardSpec to_board(const Napi::Object& object) {
+  BoardSpec spec;
+  spec.ioapic = uint_field(object_field(object, "ioapic"), "address");
+  if (object.Get("serial").IsObject()) {
+    const Napi::Object serial = object_field(object, "serial");
+    spec.serial = SerialSpec{.id = string_field(serial, "id"),
+                             .port = narrow_field<uint16_t>(serial, "port"),
+                             .gsi = narrow_field<unsigned>(serial, "gsi"),
+                             .backend = to_backend(object_field(serial, "backend"))};
+  }
+  if (object.Get("debugConsole").IsObject()) {
+    const Napi::Object console = object_field(object, "debugConsole");
+    spec.debug_console = DebugConsoleSpec{.id = string_field(console, "id"),
+                                          .port = narrow_field<uint16_t>(console, "port"),
+                                          .backend = to_backend(object_field(console, "backend"))};
+  }
+  const Napi::Object cmos = object_field(object, "cmos");
+  spec.cmos_port = narrow_field<uint16_t>(cmos, "port");
+  spec.cmos_gsi = narrow_field<unsigned>(cmos, "gsi");
+  spec.cmos_memory_below_4g = uint_field(cmos, "memoryBelow4G");
+  spec.cmos_memory_above_4g = uint_field(cmos, "memoryAbove4G");
+  const Napi::Object acpi = object_field(object, "acpi");
+  spec.acpi_power_port = narrow_field<uint16_t>(acpi, "sleepResetPort");
+  spec.acpi_pm_timer_port = narrow_field<uint16_t>(acpi, "pmTimerPort");
+  spec.acpi_events_port = narrow_field<uint16_t>(acpi, "eventsPort");
+  spec.acpi_sci = narrow_field<unsigned>(acpi, "sciGsi");
+  const Napi::Object ged = object_field(object, "ged");
+  spec.ged = uint_field(ged, "address");
+  spec.ged_gsi = narrow_field<unsigned>(ged, "gsi");
+  return spec;
 }
 
 /// src/native.ts: DebugStopCause.
@@ -89,7 +129,7 @@ MachineSpec to_machine_spec(const Napi::Value& value) {
                          .reserve = bool_field(memory, "reserve")};
   for_each(object.Get("vcpus"), "vcpus", [&spec](const Napi::Value& vcpu) {
     const Napi::Object fields = to_object(vcpu, "vcpus");
-    VcpuPlacement placement{.apic_id = narrow_field<uint32_t>(fields, "apicId"), .affinity = {}};
+    VcpuPlacement placement{.id = narrow_field<uint32_t>(fields, "apicId"), .affinity = {}};
     for_each(fields.Get("affinity"), "affinity", [&placement](const Napi::Value& cpu) {
       placement.affinity.push_back(fd_argument(cpu, "affinity"));
     });
@@ -106,33 +146,7 @@ BootSpec to_boot_spec(const Napi::Value& value) {
   for_each(object.Get("load"), "load", [&spec](const Napi::Value& item) {
     spec.load.push_back(to_load_item(to_object(item, "load")));
   });
-  spec.ioapic = uint_field(object_field(object, "ioapic"), "address");
-  if (object.Get("serial").IsObject()) {
-    const Napi::Object serial = object_field(object, "serial");
-    spec.serial = SerialSpec{.id = string_field(serial, "id"),
-                             .port = narrow_field<uint16_t>(serial, "port"),
-                             .gsi = narrow_field<unsigned>(serial, "gsi"),
-                             .backend = to_backend(object_field(serial, "backend"))};
-  }
-  if (object.Get("debugConsole").IsObject()) {
-    const Napi::Object console = object_field(object, "debugConsole");
-    spec.debug_console = DebugConsoleSpec{.id = string_field(console, "id"),
-                                          .port = narrow_field<uint16_t>(console, "port"),
-                                          .backend = to_backend(object_field(console, "backend"))};
-  }
-  const Napi::Object cmos = object_field(object, "cmos");
-  spec.cmos_port = narrow_field<uint16_t>(cmos, "port");
-  spec.cmos_gsi = narrow_field<unsigned>(cmos, "gsi");
-  spec.cmos_memory_below_4g = uint_field(cmos, "memoryBelow4G");
-  spec.cmos_memory_above_4g = uint_field(cmos, "memoryAbove4G");
-  const Napi::Object acpi = object_field(object, "acpi");
-  spec.acpi_power_port = narrow_field<uint16_t>(acpi, "sleepResetPort");
-  spec.acpi_pm_timer_port = narrow_field<uint16_t>(acpi, "pmTimerPort");
-  spec.acpi_events_port = narrow_field<uint16_t>(acpi, "eventsPort");
-  spec.acpi_sci = narrow_field<unsigned>(acpi, "sciGsi");
-  const Napi::Object ged = object_field(object, "ged");
-  spec.ged = uint_field(ged, "address");
-  spec.ged_gsi = narrow_field<unsigned>(ged, "gsi");
+  spec.board = std::make_shared<BoardSpec>(to_board(object));
   spec.vm_generation = uint_field(object_field(object, "vmGeneration"), "address");
   spec.pci = to_pci(object_field(object, "pci"));
   return spec;

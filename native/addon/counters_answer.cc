@@ -8,7 +8,7 @@
 namespace tsvmm {
 namespace {
 
-using DeviceCounters = PlatformDevices::DeviceCounters;
+using DeviceCounters = DeviceSet::DeviceCounters;
 
 /// Of 2^64 - 1.
 constexpr size_t kMaxDigits = 20;

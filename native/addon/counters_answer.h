@@ -44,7 +44,7 @@ class CountersAnswer {
   std::string after_length_;
   std::vector<Value> values_;
   std::string tail_;
-  std::vector<PlatformDevices::DeviceCounters> known_;
+  std::vector<DeviceSet::DeviceCounters> known_;
 };
 
 }  // namespace tsvmm

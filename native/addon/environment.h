@@ -11,7 +11,7 @@
 #include "addon/machine_handle.h"
 #include "addon/stream_server_handle.h"
 #include "core/unique_fd.h"
-#include "hypervisor/kvm/host_facts.h"
+#include "hypervisor/kvm/x86_64/host_facts.h"
 
 namespace tsvmm {
 

@@ -92,7 +92,7 @@ InterruptLine& IoApic::pin_line(unsigned pin) {
   if (pin >= kPins) throw Error("EINVAL", "the I/O APIC has no pin " + std::to_string(pin));
   const std::lock_guard lock(mutex_);
   if (!pins_[pin]) {
-    pins_[pin] = std::make_unique<Pin>(*this, pin, fabric_.create_ioapic_line(pin));
+    pins_[pin] = std::make_unique<Pin>(*this, pin, fabric_.create_wired_line(pin));
     route(pin);
   }
   return *pins_[pin];

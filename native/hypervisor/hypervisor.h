@@ -13,7 +13,7 @@
 
 namespace tsvmm {
 
-/// A message-signalled interrupt: a store of `data` to `address` (PCI 3.0 §6.8, SDM vol. 3 §11.11).
+/// A message-signalled interrupt: a store of `data` to `address` (PCI 3.0 §6.8).
 struct MsiMessage {
   uint64_t address = 0;
   uint32_t data = 0;
@@ -51,53 +51,31 @@ class InterruptFabric {
   virtual ~InterruptFabric() = default;
   /// A line of its own for an MSI-X vector. Throws Error when routes or descriptors run out.
   virtual std::unique_ptr<InterruptLine> create_line() = 0;
-  /// The line behind I/O APIC pin `pin`; the I/O APIC's emulation sets its message. Throws Error.
-  virtual std::unique_ptr<InterruptLine> create_ioapic_line(unsigned pin) = 0;
+  /// The line of a wired interrupt, by its global system interrupt (ACPI 6.5 §5.2.13), whose
+  /// message the emulation of the interrupt controller sets. Throws Error.
+  virtual std::unique_ptr<InterruptLine> create_wired_line(unsigned gsi) = 0;
   /// nullptr if the hypervisor has no doorbells or refuses this one: the device then sees the
   /// stores as MMIO.
   virtual std::unique_ptr<Doorbell> create_doorbell(GuestAddress address, const EventFd& event) = 0;
 };
 
-/// Where the guest's port and MMIO accesses go. Called on vCPU threads.
-class AccessHandler {
- public:
-  virtual ~AccessHandler() = default;
-  virtual void port_read(uint16_t port, std::span<uint8_t> data) = 0;
-  virtual void port_write(uint16_t port, std::span<const uint8_t> data) = 0;
-  virtual void mmio_read(GuestAddress address, std::span<uint8_t> data) = 0;
-  virtual void mmio_write(GuestAddress address, std::span<const uint8_t> data) = 0;
-  /// A vCPU ended a level-triggered interrupt of this vector that came from an I/O APIC pin.
-  virtual void end_of_interrupt(uint8_t vector) = 0;
-};
+/// Where a vCPU's accesses go that no memory answers. What kinds there are is the architecture's
+/// affair: its folder defines it (x86_64/access_handler.h).
+class AccessHandler;
 
-/// 32-bit protected mode, paging off, flat 4 GiB segments: what PVH and Linux's 32-bit boot
-/// protocol ask for.
-struct ProtectedModeEntry {
-  uint64_t rip = 0;
-  uint64_t rbx = 0;
-  uint64_t rsi = 0;
-  uint64_t rsp = 0;
-  uint64_t gdt_address = 0;  ///< its descriptors 2, 3 and 4 are code, data and task
-  uint16_t gdt_limit = 0;    ///< bytes less one
-};
-
-/// How a vCPU is before its first run.
-struct VcpuSetup {
-  std::vector<uint8_t> cpuid;  ///< packed kvm_cpuid_entry2
-  std::vector<uint8_t> msrs;   ///< packed kvm_msr_entry
-  bool has_entry = false;      ///< vCPU 0 only; the others wait for INIT and SIPI
-  ProtectedModeEntry entry;
-};
+/// How a vCPU is before its first run, which its architecture's folder defines as well
+/// (x86_64/vcpu_setup.h).
+struct VcpuSetup;
 
 /// Why Vcpu::run returned.
 struct VcpuExit {
   enum class Reason {
     kKicked,         ///< kick() was called
     kTripleFault,    ///< the processor shut down
-    kInternalError,  ///< `code` is KVM's suberror
+    kInternalError,  ///< `code` is the hypervisor's reason
     kFailEntry,      ///< `code` is the hardware's reason
     kUnexpected,     ///< `code` is the exit reason that nobody knows
-    kRunFailed,      ///< `code` is the errno of KVM_RUN, or of what comes before the next one
+    kRunFailed,      ///< `code` is the errno of running, or of what comes before the next run
     kDebug,          ///< the debugger's traps were met; `stop` says which
   };
   Reason reason;
@@ -130,15 +108,16 @@ class Vcpu {
 /// A virtual machine: address space, interrupt controllers, clock.
 class Vm : public InterruptFabric {
  public:
-  /// On the thread that will run it. Throws Error.
-  virtual std::unique_ptr<Vcpu> create_vcpu(uint32_t apic_id) = 0;
+  /// On the thread that will run it. `id` is the processor's name in hardware (on x86 its initial
+  /// APIC id). Throws Error.
+  virtual std::unique_ptr<Vcpu> create_vcpu(uint32_t id) = 0;
   /// The guest's clock is read when it is paused and written back when it is resumed, moved on by
   /// the wall time between.
   virtual void save_clock() noexcept = 0;
   virtual void restore_clock() noexcept = 0;
   /// The VM is about to go, with all lines and doorbells: none of them needs to be taken down
   /// alone, which can mean waiting for the kernel each time. No vCPU runs any more.
-  virtual void prepare_to_go() noexcept = 0;
+  virtual void begin_teardown() noexcept = 0;
 };
 
 }  // namespace tsvmm

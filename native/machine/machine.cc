@@ -71,13 +71,13 @@ Machine::~Machine() {
 
 void Machine::build(const MakeVm& make_vm) {
   auto building = begin(Operation::kBuild);
-  uint32_t highest_apic_id = 0;
+  uint32_t highest_vcpu_id = 0;
   for (const VcpuPlacement& vcpu : spec_.vcpus) {
-    highest_apic_id = std::max(highest_apic_id, vcpu.apic_id);
+    highest_vcpu_id = std::max(highest_vcpu_id, vcpu.id);
   }
   MachineParts& parts = *parts_;
   parts.memory = std::make_unique<GuestMemory>(spec_.memory, spec_.memory_options, cancellation_);
-  parts.vm = make_vm(*parts.memory, highest_apic_id);
+  parts.vm = make_vm(*parts.memory, highest_vcpu_id);
   // An exit ends the run, also where another event was first: that vCPU must not enter the guest
   // again.
   parts.vcpus = std::make_unique<VcpuGroup>(
@@ -107,11 +107,15 @@ void Machine::boot(BootSpec boot) {
   parts.vcpus->set_up(std::move(boot.vcpus));  // on their threads, meanwhile
   load_images(*parts.memory, boot.load, cancellation_);
   parts.vm_generation = boot.vm_generation;
-  parts.devices = std::make_unique<PlatformDevices>(
-      boot, *parts.memory, *parts.vm, cancellation_,
-      [events = parts.events](MachineEvent event) { events->report(std::move(event)); });
+  const EventReport report = [events = parts.events](MachineEvent event) {
+    events->report(std::move(event));
+  };
+  parts.devices =
+      std::make_unique<DeviceSet>(boot.pci, *parts.memory, *parts.vm, cancellation_, report);
+  parts.board = make_board(*boot.board, *parts.devices, *parts.vm, report);
+  parts.devices->add_functions(boot.pci);
   if (boot.held) parts.vcpus->hold();
-  parts.vcpus->start(*parts.devices, Deadline::never().unless(cancellation_), boot.paused);
+  parts.vcpus->start(parts.board->accesses(), Deadline::never().unless(cancellation_), boot.paused);
   cancellation_.check();
   if (boot.paused) {
     parts.vm->save_clock();
@@ -187,7 +191,7 @@ Deadline Machine::deadline(std::chrono::milliseconds timeout) const {
 
 void Machine::press_power_button() {
   const auto lock = state_.use();
-  parts_->devices->press_power_button();
+  parts_->board->press_power_button();
 }
 
 void Machine::inject_nmi() {
@@ -205,7 +209,7 @@ void Machine::set_vm_generation(std::span<const uint8_t, 16> id) {
   if (!parts_->memory->write(parts_->vm_generation, id)) {
     throw Error("EINVAL", "the VM generation id is outside memory");
   }
-  parts_->devices->vm_generation_changed();
+  parts_->board->vm_generation_changed();
 }
 
 void Machine::resize_balloon(uint64_t size) {
@@ -218,14 +222,14 @@ uint64_t Machine::balloon_size() {
   return parts_->devices->balloon_size();
 }
 
-std::vector<PlatformDevices::DeviceCounters> Machine::counters() {
+std::vector<DeviceSet::DeviceCounters> Machine::counters() {
   const auto lock = state_.use();
   return parts_->devices->counters();
 }
 
 PostCodeState Machine::post_code() {
   const auto lock = state_.use();
-  return parts_->devices->post_code();
+  return parts_->board->post_code();
 }
 
 std::vector<VcpuStatistics> Machine::vcpu_statistics() {

@@ -25,7 +25,7 @@ namespace tsvmm {
 /// boot or after destroy.
 class Machine {
  public:
-  using MakeVm = std::function<std::unique_ptr<Vm>(GuestMemory& memory, uint32_t highest_apic_id)>;
+  using MakeVm = std::function<std::unique_ptr<Vm>(GuestMemory& memory, uint32_t highest_vcpu_id)>;
 
   /// How long a vCPU or a device may take to come to rest.
   static constexpr std::chrono::seconds kTimeout{10};
@@ -66,7 +66,7 @@ class Machine {
   void resize_balloon(uint64_t size);
   /// Bytes that are in it now.
   [[nodiscard]] uint64_t balloon_size();
-  [[nodiscard]] std::vector<PlatformDevices::DeviceCounters> counters();
+  [[nodiscard]] std::vector<DeviceSet::DeviceCounters> counters();
   [[nodiscard]] PostCodeState post_code();
   /// Of each vCPU, by index.
   [[nodiscard]] std::vector<VcpuStatistics> vcpu_statistics();

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
 
 #include "hypervisor/vcpu_debug.h"
 
@@ -38,6 +40,24 @@ struct MachineEvent {
     return type == Type::kPowerOff || type == Type::kReset || type == Type::kVcpuError;
   }
 };
+
+/// An event of a device, which most of them are.
+[[nodiscard]] inline MachineEvent device_event(MachineEvent::Type type, std::string id,
+                                               std::string reason) {
+  MachineEvent made{};
+  made.type = type;
+  made.id = std::move(id);
+  made.reason = std::move(reason);
+  return made;
+}
+
+/// Through which parts of a machine tell of events. Any thread.
+using EventReport = std::function<void(MachineEvent event)>;
+
+/// What a reset of the guest's is told by.
+[[nodiscard]] inline std::function<void()> reset_by(const EventReport& report, const char* cause) {
+  return [report, cause] { report(device_event(MachineEvent::Type::kReset, {}, cause)); };
+}
 
 /// Takes events from any of the machine's threads. Must not block: a guest decides how many come.
 class MachineEventSink {

@@ -9,8 +9,9 @@ namespace tsvmm {
 
 MachineParts::~MachineParts() {
   (void)stop(Deadline::never());
-  if (vm) vm->prepare_to_go();
+  if (vm) vm->begin_teardown();
   // A device's thread may report to the vCPUs until the devices are gone.
+  board.reset();
   devices.reset();
   vcpus.reset();
   vm.reset();

@@ -6,9 +6,10 @@
 
 #include "core/deadline.h"
 #include "hypervisor/hypervisor.h"
+#include "machine/board.h"
+#include "machine/device_set.h"
 #include "machine/event_gate.h"
 #include "machine/vcpu_group.h"
-#include "machine/x86_64/platform_devices.h"
 #include "memory/guest_memory.h"
 
 namespace tsvmm {
@@ -35,7 +36,8 @@ struct MachineParts {
   GuestAddress vm_generation = 0;
   std::unique_ptr<GuestMemory> memory;
   std::unique_ptr<Vm> vm;
-  std::unique_ptr<PlatformDevices> devices;
+  std::unique_ptr<DeviceSet> devices;
+  std::unique_ptr<Board> board;
   std::unique_ptr<VcpuGroup> vcpus;
 };
 

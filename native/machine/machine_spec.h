@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -18,7 +19,7 @@ namespace tsvmm {
 // a boot may run after the caller closed its own.
 
 struct VcpuPlacement {
-  uint32_t apic_id = 0;
+  uint32_t id = 0;  ///< Vm::create_vcpu()
   std::vector<int> affinity;
 };
 
@@ -42,19 +43,6 @@ struct LoadFile {
 
 using LoadItem = std::variant<LoadBytes, LoadFile>;
 
-struct SerialSpec {
-  std::string id;
-  uint16_t port = 0;
-  unsigned gsi = 0;
-  CharBackendSource backend;
-};
-
-struct DebugConsoleSpec {
-  std::string id;
-  uint16_t port = 0;
-  CharBackendSource backend;
-};
-
 struct PvpanicSpec {
   unsigned slot = 0;
   GuestAddress bar0 = 0;
@@ -68,23 +56,14 @@ struct PciSpec {
   std::optional<PvpanicSpec> pvpanic;
 };
 
+/// What only a board of the architecture has; machine/x86_64/board_spec.h.
+struct BoardSpec;
+
 struct BootSpec {
-  std::vector<VcpuSetup> vcpus;  ///< by index
-  bool held = false;             ///< the guest waits for a debugger to let it run
+  std::vector<std::shared_ptr<const VcpuSetup>> vcpus;  ///< by index
+  bool held = false;  ///< the guest waits for a debugger to let it run
   std::vector<LoadItem> load;
-  GuestAddress ioapic = 0;
-  std::optional<SerialSpec> serial;
-  std::optional<DebugConsoleSpec> debug_console;
-  uint16_t cmos_port = 0;
-  unsigned cmos_gsi = 0;
-  uint64_t cmos_memory_below_4g = 0;
-  uint64_t cmos_memory_above_4g = 0;
-  uint16_t acpi_power_port = 0;
-  uint16_t acpi_pm_timer_port = 0;
-  uint16_t acpi_events_port = 0;
-  unsigned acpi_sci = 0;
-  GuestAddress ged = 0;
-  unsigned ged_gsi = 0;
+  std::shared_ptr<BoardSpec> board;
   GuestAddress vm_generation = 0;
   PciSpec pci;
   bool paused = false;  ///< the guest is to run from resume() on

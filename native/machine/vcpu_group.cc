@@ -34,7 +34,7 @@ void VcpuGroup::create(const std::vector<VcpuPlacement>& placements) {
   }
 }
 
-void VcpuGroup::set_up(std::vector<VcpuSetup> setups) {
+void VcpuGroup::set_up(std::vector<std::shared_ptr<const VcpuSetup>> setups) {
   if (setups.size() != members_.size()) {
     throw Error("EINVAL", "not as many vCPU setups as vCPUs");
   }
@@ -187,14 +187,14 @@ void VcpuGroup::thread_body(unsigned index) {
 bool VcpuGroup::prepare(Member& member, unsigned index) {
   try {
     pin_current_thread(member.placement.affinity);
-    auto vcpu = vm_.create_vcpu(member.placement.apic_id);
+    auto vcpu = vm_.create_vcpu(member.placement.id);
     std::unique_lock lock(mutex_);
     member.vcpu = std::move(vcpu);
     changed_.wait(lock, [this] { return !setups_.empty() || goal_ == Goal::kStop; });
     if (goal_ == Goal::kStop) return false;
-    const VcpuSetup setup = std::move(setups_[index]);
+    const std::shared_ptr<const VcpuSetup> setup = std::move(setups_[index]);
     lock.unlock();
-    member.vcpu->set_up(setup);
+    member.vcpu->set_up(*setup);
     lock.lock();
     member.set_up = true;
     changed_.notify_all();

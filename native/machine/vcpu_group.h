@@ -30,7 +30,7 @@ class VcpuGroup {
   /// Starts the threads, each of which makes its vCPU. Does not wait for them.
   void create(const std::vector<VcpuPlacement>& placements);
   /// Has every vCPU set up (one setup each, by index). Does not wait for it. Once. Throws Error.
-  void set_up(std::vector<VcpuSetup> setups);
+  void set_up(std::vector<std::shared_ptr<const VcpuSetup>> setups);
   /// Waits until that is done and lets the guest run. Its accesses will go to `accesses`, which
   /// lives until after wait_left(). Throws the first Error of any vCPU. If the deadline passes
   /// first the guest does not run, and the group is to be stopped. A `paused` guest runs from
@@ -97,7 +97,7 @@ class VcpuGroup {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::unique_ptr<Member>> members_;
-  std::vector<VcpuSetup> setups_;
+  std::vector<std::shared_ptr<const VcpuSetup>> setups_;
   AccessHandler* accesses_ = nullptr;
   std::exception_ptr failure_;
   Goal goal_ = Goal::kPrepare;

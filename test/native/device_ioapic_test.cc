@@ -10,7 +10,7 @@ namespace {
 class PinFabric final : public InterruptFabric {
  public:
   std::unique_ptr<InterruptLine> create_line() override { throw Error("EINVAL", "not used"); }
-  std::unique_ptr<InterruptLine> create_ioapic_line(unsigned pin) override {
+  std::unique_ptr<InterruptLine> create_wired_line(unsigned pin) override {
     auto line = std::make_unique<RecordingLine>();
     lines[pin] = line.get();
     return line;

@@ -1,5 +1,5 @@
 #include "core/error.h"
-#include "hypervisor/exit_counters.h"
+#include "hypervisor/x86_64/exit_counters.h"
 #include "machine_fixture.h"
 
 namespace tsvmm::machine_test {

@@ -16,7 +16,10 @@
 #include <vector>
 
 #include "core/error.h"
+#include "hypervisor/x86_64/access_handler.h"
+#include "hypervisor/x86_64/vcpu_setup.h"
 #include "machine/machine.h"
+#include "machine/x86_64/board_spec.h"
 #include "virtio_mock_driver.h"
 
 /// Machines without a hypervisor: their vCPUs do what a test tells them.
@@ -128,18 +131,18 @@ class FakeVm final : public Vm {
  public:
   explicit FakeVm(FakeGuest& guest) : guest_(guest) {}
   std::unique_ptr<InterruptLine> create_line() override { return fabric_.create_line(); }
-  std::unique_ptr<InterruptLine> create_ioapic_line(unsigned pin) override {
-    return fabric_.create_ioapic_line(pin);
+  std::unique_ptr<InterruptLine> create_wired_line(unsigned pin) override {
+    return fabric_.create_wired_line(pin);
   }
   std::unique_ptr<Doorbell> create_doorbell(GuestAddress, const EventFd&) override {
     return nullptr;
   }
-  std::unique_ptr<Vcpu> create_vcpu(uint32_t apic_id) override {
-    return std::make_unique<FakeVcpu>(guest_, apic_id);
+  std::unique_ptr<Vcpu> create_vcpu(uint32_t id) override {
+    return std::make_unique<FakeVcpu>(guest_, id);
   }
   void save_clock() noexcept override {}
   void restore_clock() noexcept override {}
-  void prepare_to_go() noexcept override {}
+  void begin_teardown() noexcept override {}
 
  private:
   FakeGuest& guest_;
@@ -201,17 +204,18 @@ class MachineTest : public testing::Test {
   static MachineSpec machine_spec(unsigned vcpus) {
     MachineSpec spec;
     spec.memory = {{0, 16 << 20}};
-    for (unsigned i = 0; i < vcpus; ++i) spec.vcpus.push_back({.apic_id = i, .affinity = {}});
+    for (unsigned i = 0; i < vcpus; ++i) spec.vcpus.push_back({.id = i, .affinity = {}});
     return spec;
   }
   static BootSpec boot_spec(unsigned vcpus) {
     BootSpec boot;
-    boot.vcpus.resize(vcpus);
-    boot.ioapic = 0xfec00000;
-    boot.cmos_port = 0x70;
-    boot.acpi_power_port = 0x5f0;
-    boot.acpi_pm_timer_port = 0x608;
-    boot.ged = 0xfe000000;
+    boot.vcpus.assign(vcpus, std::make_shared<const VcpuSetup>());
+    boot.board = std::make_shared<BoardSpec>();
+    boot.board->ioapic = 0xfec00000;
+    boot.board->cmos_port = 0x70;
+    boot.board->acpi_power_port = 0x5f0;
+    boot.board->acpi_pm_timer_port = 0x608;
+    boot.board->ged = 0xfe000000;
     boot.pci.ecam = 0xd0000000;
     boot.pci.window32 = {kWindow, 0x10000000};
     boot.pci.window64 = {0x4000000000, 0x10000000};

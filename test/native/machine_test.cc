@@ -129,7 +129,9 @@ TEST_F(MachineTest, NothingIsHeardAfterItsEnd) {
 TEST_F(MachineTest, AVcpuThatCannotBeSetUpFailsTheBoot) {
   build(2);
   BootSpec boot = boot_spec(2);
-  boot.vcpus[1].has_entry = true;
+  VcpuSetup without_entry;
+  without_entry.has_entry = true;
+  boot.vcpus[1] = std::make_shared<const VcpuSetup>(without_entry);
   EXPECT_EQ(code_of([&] { machine->boot(std::move(boot)); }), "EINVAL");
   EXPECT_EQ(code_of([&] { machine->boot(boot_spec(2)); }), "ERR_TSVMM_NO_MACHINE");
   machine->destroy();

@@ -132,7 +132,7 @@ class FakeFabric : public InterruptFabric {
     lines.push_back(std::make_shared<Line>());
     return std::make_unique<Handle>(lines.back());
   }
-  std::unique_ptr<InterruptLine> create_ioapic_line(unsigned /*pin*/) override {
+  std::unique_ptr<InterruptLine> create_wired_line(unsigned /*pin*/) override {
     return create_line();
   }
   std::unique_ptr<Doorbell> create_doorbell(GuestAddress address, const EventFd& event) override {

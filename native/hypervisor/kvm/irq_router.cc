@@ -11,7 +11,7 @@ namespace tsvmm {
 
 uint32_t IrqRouter::allocate() {
   const std::lock_guard lock(mutex_);
-  for (uint32_t gsi = kIoapicPins; gsi < routes_.size(); ++gsi) {
+  for (uint32_t gsi = wired_; gsi < routes_.size(); ++gsi) {
     if (!routes_[gsi].taken) {
       routes_[gsi].taken = true;
       return gsi;

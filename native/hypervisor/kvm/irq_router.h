@@ -12,14 +12,13 @@
 namespace tsvmm {
 
 /// The VM's table of global system interrupts (GSIs): which message each of them delivers. The
-/// first ones are the I/O APIC's pins, the rest is handed out. KVM takes only whole tables, so
+/// first ones are wired interrupts, the rest is handed out. KVM takes only whole tables, so
 /// every change sends all of it.
 class IrqRouter {
  public:
-  static constexpr unsigned kIoapicPins = 24;
-
   /// `vm_fd` outlives the router; `limit` is KVM_CAP_IRQ_ROUTING, the most GSIs that KVM takes.
-  IrqRouter(int vm_fd, unsigned limit) : vm_fd_(vm_fd), limit_(limit), routes_(kIoapicPins) {}
+  IrqRouter(int vm_fd, unsigned wired, unsigned limit)
+      : vm_fd_(vm_fd), wired_(wired), limit_(limit), routes_(wired) {}
 
   /// Throws Error when all are taken.
   uint32_t allocate();
@@ -38,6 +37,7 @@ class IrqRouter {
   bool commit_locked() noexcept;
 
   const int vm_fd_;
+  const unsigned wired_;
   const unsigned limit_;
   std::atomic<bool> abandoned_ = false;
   std::mutex mutex_;

@@ -20,15 +20,10 @@ struct KvmCountHeader {
   uint32_t padding = 0;
 };
 
-inline constexpr unsigned long kKvmGetSupportedCpuid = _IOWR(KVMIO, 0x05, KvmCountHeader);
 inline constexpr unsigned long kKvmSetGsiRouting = _IOW(KVMIO, 0x6a, KvmCountHeader);
-inline constexpr unsigned long kKvmSetMsrs = _IOW(KVMIO, 0x89, KvmCountHeader);
 inline constexpr unsigned long kKvmSetSignalMask = _IOW(KVMIO, 0x8b, uint32_t);
-inline constexpr unsigned long kKvmSetCpuid2 = _IOW(KVMIO, 0x90, KvmCountHeader);
 
-static_assert(kKvmGetSupportedCpuid == 0xc008ae05 && kKvmSetGsiRouting == 0x4008ae6a &&
-              kKvmSetMsrs == 0x4008ae89 && kKvmSetSignalMask == 0x4004ae8b &&
-              kKvmSetCpuid2 == 0x4008ae90);
+static_assert(kKvmSetGsiRouting == 0x4008ae6a && kKvmSetSignalMask == 0x4004ae8b);
 
 /// struct kvm_stats_desc, which the statistic's name follows.
 struct KvmStatisticDescriptor {

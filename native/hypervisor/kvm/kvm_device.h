@@ -1,11 +1,16 @@
 #pragma once
 
-#include <cstdint>
-#include <vector>
+#include <span>
 
 #include "core/unique_fd.h"
 
 namespace tsvmm {
+
+/// An extension of KVM, and its name without KVM_CAP_.
+struct KvmCapability {
+  unsigned long extension;
+  const char* name;
+};
 
 /// /dev/kvm: what the host's hypervisor can do, and the way to a new VM.
 class KvmDevice {
@@ -21,25 +26,12 @@ class KvmDevice {
   static constexpr int kApiVersion = 12;
   /// The most vCPUs of one VM.
   [[nodiscard]] int max_vcpus() const noexcept;
-  /// KVM_GET_SUPPORTED_CPUID as packed kvm_cpuid_entry2, with the processor's name and cache sizes
-  /// where KVM leaves them empty. Throws Error.
-  [[nodiscard]] std::vector<uint8_t> supported_cpuid() const;
   [[nodiscard]] UniqueFd create_vm() const;
 
  private:
+  void require(std::span<const KvmCapability> needed) const;
+
   UniqueFd fd_;
 };
-
-/// What the host's processor says of itself.
-struct ProcessorFacts {
-  /// It offers VMX or SVM, so that KVM runs guest kernels on hardware.
-  bool has_hardware_virtualization;
-  /// Less those bits that memory encryption takes.
-  unsigned physical_address_bits;
-  /// 0 unless the time stamp counter is invariant and the processor tells its rate; guests then
-  /// take kvm-clock's.
-  unsigned tsc_khz;
-};
-[[nodiscard]] ProcessorFacts read_processor_facts() noexcept;
 
 }  // namespace tsvmm

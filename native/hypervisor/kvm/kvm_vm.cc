@@ -9,19 +9,10 @@
 #include <utility>
 
 #include "core/error.h"
-#include "hypervisor/kvm/x86_64/kvm_vcpu.h"
+#include "hypervisor/kvm/kvm_arch.h"
 
 namespace tsvmm {
 namespace {
-
-// Intel processors without "unrestricted guest" need three pages for a task state segment and one
-// for an identity map. They lie in the part of the 32-bit hole that the platform's memory map keeps
-// for them.
-constexpr uint64_t kTssAddress = 0xf8000000;
-constexpr uint64_t kIdentityMapAddress = 0xf8003000;
-
-// The highest APIC id that an 8-bit destination can name; 255 is the broadcast.
-constexpr uint32_t kHighestXapicId = 254;
 
 class KvmDoorbell : public Doorbell {
  public:
@@ -37,30 +28,17 @@ class KvmDoorbell : public Doorbell {
   kvm_ioeventfd registration_;
 };
 
-void enable_capability(int vm_fd, uint32_t capability, uint64_t argument, const char* what) {
-  kvm_enable_cap request{};
-  request.cap = capability;
-  request.args[0] = argument;
-  check_errno(::ioctl(vm_fd, KVM_ENABLE_CAP, &request), what);
-}
-
 }  // namespace
 
-KvmVm::KvmVm(EmptyVm empty, GuestMemory& memory, uint32_t highest_apic_id)
+KvmVm::KvmVm(EmptyVm empty, GuestMemory& memory, uint32_t highest_vcpu_id)
     : memory_(memory), kvm_(std::move(empty.kvm)), vm_(std::move(empty.fd)) {
   const int limit = kvm_.capability(KVM_CAP_IRQ_ROUTING);
-  router_ = std::make_shared<IrqRouter>(vm_.get(), static_cast<unsigned>(limit));
-  uint64_t identity_map = kIdentityMapAddress;
-  if (kvm_.capability(KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0) {
-    check_errno(::ioctl(vm_.get(), KVM_SET_IDENTITY_MAP_ADDR, &identity_map),
-                "KVM_SET_IDENTITY_MAP_ADDR");
-  }
-  if (kvm_.capability(KVM_CAP_SET_TSS_ADDR) > 0) {
-    check_errno(::ioctl(vm_.get(), KVM_SET_TSS_ADDR, kTssAddress), "KVM_SET_TSS_ADDR");
-  }
+  router_ = std::make_shared<IrqRouter>(vm_.get(), kvm_arch::wired_interrupts(),
+                                        static_cast<unsigned>(limit));
+  kvm_arch::prepare_address_space(kvm_, vm_.get());
   try {
     memory_.add_listener(*this);
-    create_interrupt_controllers(highest_apic_id);
+    kvm_arch::create_interrupt_controllers(vm_.get(), highest_vcpu_id);
   } catch (...) {
     // The destructor will not run, and the memory must not call what is gone.
     memory_.remove_listener(*this);
@@ -69,16 +47,6 @@ KvmVm::KvmVm(EmptyVm empty, GuestMemory& memory, uint32_t highest_apic_id)
 }
 
 KvmVm::~KvmVm() { memory_.remove_listener(*this); }
-
-void KvmVm::create_interrupt_controllers(uint32_t highest_apic_id) {
-  enable_capability(vm_.get(), KVM_CAP_SPLIT_IRQCHIP, IrqRouter::kIoapicPins,
-                    "KVM_CAP_SPLIT_IRQCHIP");
-  if (highest_apic_id > kHighestXapicId) {
-    enable_capability(vm_.get(), KVM_CAP_X2APIC_API,
-                      KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
-                      "KVM_CAP_X2APIC_API");
-  }
-}
 
 void KvmVm::region_added(const MemoryRegion& region) {
   const auto free_slot = std::ranges::find(slots_, false);
@@ -120,8 +88,8 @@ std::unique_ptr<InterruptLine> KvmVm::create_line() {
   }
 }
 
-std::unique_ptr<InterruptLine> KvmVm::create_ioapic_line(unsigned pin) {
-  return std::make_unique<KvmInterruptLine>(router_, vm_.get(), pin, false);
+std::unique_ptr<InterruptLine> KvmVm::create_wired_line(unsigned gsi) {
+  return std::make_unique<KvmInterruptLine>(router_, vm_.get(), gsi, false);
 }
 
 std::unique_ptr<Doorbell> KvmVm::create_doorbell(GuestAddress address, const EventFd& event) {
@@ -134,8 +102,8 @@ std::unique_ptr<Doorbell> KvmVm::create_doorbell(GuestAddress address, const Eve
   return std::make_unique<KvmDoorbell>(vm_.get(), registration);
 }
 
-std::unique_ptr<Vcpu> KvmVm::create_vcpu(uint32_t apic_id) {
-  return std::make_unique<KvmVcpu>(kvm_, vm_.get(), apic_id);
+std::unique_ptr<Vcpu> KvmVm::create_vcpu(uint32_t id) {
+  return kvm_arch::create_vcpu(kvm_, vm_.get(), id);
 }
 
 void KvmVm::save_clock() noexcept {
@@ -160,8 +128,8 @@ void KvmVm::restore_clock() noexcept {
 
 std::function<std::unique_ptr<Vm>(GuestMemory&, uint32_t)> kvm_maker(
     std::shared_ptr<SpareVm> spare) {
-  return [spare = std::move(spare)](GuestMemory& memory, uint32_t highest_apic_id) {
-    return std::make_unique<KvmVm>(spare ? spare->take() : EmptyVm{}, memory, highest_apic_id);
+  return [spare = std::move(spare)](GuestMemory& memory, uint32_t highest_vcpu_id) {
+    return std::make_unique<KvmVm>(spare ? spare->take() : EmptyVm{}, memory, highest_vcpu_id);
   };
 }
 

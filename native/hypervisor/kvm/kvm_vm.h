@@ -11,30 +11,27 @@
 
 namespace tsvmm {
 
-/// A KVM virtual machine with local APICs in the kernel and the I/O APIC in user space (split
-/// irqchip).
+/// A KVM virtual machine; what each architecture adds is in kvm_arch.h.
 class KvmVm : public Vm, public MemoryListener {
  public:
   /// Memory is registered before the interrupt controllers are made: the other order waits for a
-  /// grace period for each region. `highest_apic_id` above 254 turns 32-bit APIC ids on. Throws
-  /// Error.
-  KvmVm(EmptyVm empty, GuestMemory& memory, uint32_t highest_apic_id);
+  /// grace period for each region. `highest_vcpu_id` is the largest that create_vcpu() will be
+  /// given. Throws Error.
+  KvmVm(EmptyVm empty, GuestMemory& memory, uint32_t highest_vcpu_id);
   ~KvmVm() override;
 
   std::unique_ptr<InterruptLine> create_line() override;
-  std::unique_ptr<InterruptLine> create_ioapic_line(unsigned pin) override;
+  std::unique_ptr<InterruptLine> create_wired_line(unsigned gsi) override;
   std::unique_ptr<Doorbell> create_doorbell(GuestAddress address, const EventFd& event) override;
-  std::unique_ptr<Vcpu> create_vcpu(uint32_t apic_id) override;
+  std::unique_ptr<Vcpu> create_vcpu(uint32_t id) override;
   void save_clock() noexcept override;
   void restore_clock() noexcept override;
-  void prepare_to_go() noexcept override { router_->abandon(); }
+  void begin_teardown() noexcept override { router_->abandon(); }
 
   void region_added(const MemoryRegion& region) override;
   void region_removed(const MemoryRegion& region) override;
 
  private:
-  void create_interrupt_controllers(uint32_t highest_apic_id);
-
   GuestMemory& memory_;
   KvmDevice kvm_;
   UniqueFd vm_;
@@ -48,7 +45,7 @@ class KvmVm : public Vm, public MemoryListener {
 };
 
 /// Makes a machine's VM, in `spare` if there is one.
-[[nodiscard]] std::function<std::unique_ptr<Vm>(GuestMemory& memory, uint32_t highest_apic_id)>
+[[nodiscard]] std::function<std::unique_ptr<Vm>(GuestMemory& memory, uint32_t highest_vcpu_id)>
 kvm_maker(std::shared_ptr<SpareVm> spare);
 
 }  // namespace tsvmm

@@ -12,7 +12,7 @@
 #include <ctime>
 
 #include "core/error.h"
-#include "hypervisor/kvm/kvm_abi.h"
+#include "hypervisor/kvm/x86_64/kvm_x86_abi.h"
 
 namespace tsvmm {
 namespace {

@@ -6,11 +6,13 @@
 #include <atomic>
 #include <optional>
 
-#include "hypervisor/exit_counters.h"
 #include "hypervisor/hypervisor.h"
 #include "hypervisor/kvm/kvm_device.h"
 #include "hypervisor/kvm/kvm_statistics.h"
 #include "hypervisor/kvm/x86_64/kvm_vcpu_debug.h"
+#include "hypervisor/x86_64/access_handler.h"
+#include "hypervisor/x86_64/exit_counters.h"
+#include "hypervisor/x86_64/vcpu_setup.h"
 
 namespace tsvmm {
 

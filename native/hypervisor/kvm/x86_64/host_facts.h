@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "hypervisor/kvm/empty_vm.h"
+#include "hypervisor/kvm/x86_64/host_processor.h"
 
 namespace tsvmm {
 

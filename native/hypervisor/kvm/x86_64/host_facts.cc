@@ -1,4 +1,4 @@
-#include "hypervisor/kvm/host_facts.h"
+#include "hypervisor/kvm/x86_64/host_facts.h"
 
 #include <exception>
 #include <memory>
@@ -18,7 +18,7 @@ HostFacts::HostFacts(std::shared_ptr<SpareVm> spare) {
     static_cast<void>(processor());
     if (spare) spare->make();
     try {
-      result->set_value(kvm->supported_cpuid());
+      result->set_value(read_supported_cpuid(*kvm));
     } catch (...) {
       result->set_exception(std::current_exception());
     }

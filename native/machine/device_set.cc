@@ -1,0 +1,232 @@
+#include "machine/device_set.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "core/error.h"
+#include "device/pvpanic.h"
+#include "machine/virtio_factory.h"
+#include "pci/host_bridge.h"
+#include "pci/register_function.h"
+#include "virtio/balloon.h"
+#include "virtio/block.h"
+#include "virtio/console.h"
+#include "virtio/pci_transport.h"
+
+namespace tsvmm {
+namespace {
+
+constexpr uint64_t kEcamSize = 256U << 20;  // 256 buses of 1 MiB each
+/// How long the others wait for one device that does not come to its end.
+constexpr std::chrono::milliseconds kTurnOfOneAtItsEnd{100};
+
+/// QEMU's "pvpanic" specification: the ids are Red Hat's. The register has a page to itself.
+constexpr PciIdentity kPvpanicIdentity{.vendor = 0x1b36,
+                                       .device = 0x0011,
+                                       .revision = 1,
+                                       .class_code = 0x08 /* base system peripheral */,
+                                       .subclass = 0x80 /* other */};
+constexpr uint64_t kPvpanicBarSize = 4096;
+
+}  // namespace
+
+/// The life of virtio devices, as events of the machine.
+class DeviceSet::Events : public DeviceEvents {
+ public:
+  explicit Events(EventReport report) : report_(std::move(report)) {}
+  void activated(const std::string& id) noexcept override {
+    report_(device_event(MachineEvent::Type::kDeviceActivated, id, {}));
+  }
+  void reset(const std::string& id) noexcept override {
+    report_(device_event(MachineEvent::Type::kDeviceReset, id, {}));
+  }
+  void failed(const std::string& id, std::string_view reason) noexcept override {
+    report_(device_event(MachineEvent::Type::kDeviceFailed, id, std::string(reason)));
+  }
+  void note(const std::string& id, std::string_view text) noexcept override {
+    report_(device_event(MachineEvent::Type::kDeviceNote, id, std::string(text)));
+  }
+  void warn(const std::string& id, std::string_view text) noexcept override {
+    report_(device_event(MachineEvent::Type::kDeviceWarning, id, std::string(text)));
+  }
+
+ private:
+  const EventReport report_;
+};
+
+DeviceSet::DeviceSet(const PciSpec& pci, GuestMemory& memory, InterruptFabric& fabric,
+                     const Cancellation& cancellation, EventReport report)
+    : memory_(memory),
+      fabric_(fabric),
+      cancellation_(cancellation),
+      report_(std::move(report)),
+      loop_("serial-manager"),
+      events_(std::make_unique<Events>(report_)),
+      pci_(std::make_unique<PciRoot>(mmio_, PciWindow{pci.window32.address, pci.window32.size},
+                                     PciWindow{pci.window64.address, pci.window64.size})) {
+  if (!mmio_.map(pci.ecam, kEcamSize, pci_->ecam())) {
+    throw Error("EINVAL", "the ECAM's address is taken");
+  }
+  pci_->add(0, std::make_shared<HostBridge>());
+}
+
+DeviceSet::~DeviceSet() {
+  (void)stop(Deadline::never());
+  pci_.reset();
+}
+
+CharBackendReports DeviceSet::reports_of(const std::string& id) {
+  auto errors =
+      std::make_shared<OutputErrors>([id, report = report_](OutputErrors::File file, int error) {
+        MachineEvent told = device_event(MachineEvent::Type::kOutputFailed, id, errno_text(error));
+        told.detail = file == OutputErrors::File::kLog ? "log" : "output";
+        report(std::move(told));
+      });
+  outputs_.push_back({id, errors});
+  return {
+      .escape =
+          [report = report_] { report(device_event(MachineEvent::Type::kTerminalEscape, {}, {})); },
+      .output_errors = std::move(errors)};
+}
+
+void DeviceSet::add_functions(PciSpec& pci) {
+  const DeviceContext context{
+      .memory = memory_,
+      .loop = loop_,
+      .watchdog_expired = reset_by(report_, "watchdog"),
+      .reports_of = [this](const std::string& id) { return reports_of(id); },
+      .rate_limiters = rate_limiters_,
+      .cancellation = cancellation_};
+  for (PciFunctionSpec& spec : pci.functions) {
+    std::shared_ptr<VirtioDevice> device = make_virtio_device(spec, context);
+    virtio_.push_back({spec.id, device});
+    VirtioPciFunction::Options options{
+        .id = spec.id, .bar0 = spec.bar0, .bar0_is_64bit = spec.bar0_is_64bit, .bar2 = spec.bar2};
+    pci_->add(spec.slot, std::make_shared<VirtioPciFunction>(std::move(options), std::move(device),
+                                                             memory_, fabric_, *events_));
+  }
+  if (pci.pvpanic) add_pvpanic(*pci.pvpanic);
+}
+
+void DeviceSet::add_pvpanic(const PvpanicSpec& spec) {
+  auto device = std::make_shared<Pvpanic>([report = report_](uint8_t told) {
+    const char* name = told == Pvpanic::kPanicked ? "panic" : "crash_loaded";
+    report(device_event(MachineEvent::Type::kGuestPanic, {}, name));
+  });
+  pci_->add(spec.slot, std::make_shared<RegisterFunction>(kPvpanicIdentity, spec.bar0,
+                                                          kPvpanicBarSize, std::move(device)));
+}
+
+void DeviceSet::begin_pause() noexcept {
+  for (const Named& named : virtio_) named.device->begin_pause();
+}
+
+void DeviceSet::wait_paused(const Deadline& deadline) {
+  for (const Named& named : virtio_) {
+    if (named.device->wait_paused(deadline)) continue;
+    throw Error("ETIMEDOUT", named.id + ": " + named.device->waits_for());
+  }
+  // Last, because devices with threads of their own may still have something for it.
+  loop_.begin_pause();
+  if (!loop_.wait_paused(deadline)) {
+    throw Error("ETIMEDOUT", "the host's end of a serial port or console does not answer");
+  }
+}
+
+void DeviceSet::resume() noexcept {
+  for (const Named& named : virtio_) named.device->resume();
+  loop_.resume();
+}
+
+bool DeviceSet::repair_memory() noexcept {
+  bool any = false;
+  for (const Named& named : virtio_) any |= named.device->repair_window();
+  return any;
+}
+
+/// A device at its end.
+struct DeviceSet::Ending {
+  const Named& named;
+  bool still = false;   ///< nothing of its is in flight
+  bool closed = false;  ///< and the host's files are closed
+};
+
+std::vector<std::string> DeviceSet::stop(const Deadline& deadline) noexcept {
+  // Of a machine that ends while it is paused.
+  loop_.resume();
+  std::vector<Ending> endings;
+  for (const Named& named : virtio_) endings.push_back({named});
+  // All begin at once, and then each gets its turn, so that nobody waits for one that hangs.
+  for (Ending& ending : endings) ending.still = ending.named.device->try_reset(Deadline::now());
+  for (;;) {
+    const bool last_look = deadline.passed();
+    const Deadline turn = last_look ? Deadline::now() : deadline.at_most(kTurnOfOneAtItsEnd);
+    for (Ending& ending : endings) advance(ending, endings, turn);
+    if (last_look || std::ranges::all_of(endings, &Ending::closed)) break;
+  }
+  std::vector<std::string> waiting;
+  for (const Ending& ending : endings) {
+    // What only others keep from closing is not what is waited for.
+    if (ending.closed || (ending.still && !may_close(ending, endings))) continue;
+    waiting.push_back(ending.named.id + ": " + ending.named.device->waits_for());
+  }
+  return waiting;
+}
+
+/// Others may still transfer to the memory of a device that has some.
+bool DeviceSet::may_close(const Ending& ending, const std::vector<Ending>& all) noexcept {
+  return ending.named.device->window() == nullptr || std::ranges::all_of(all, &Ending::still);
+}
+
+void DeviceSet::advance(Ending& ending, const std::vector<Ending>& all,
+                        const Deadline& deadline) noexcept {
+  VirtioDevice& device = *ending.named.device;
+  if (!ending.still) ending.still = device.try_reset(deadline);
+  if (ending.still && !ending.closed && may_close(ending, all)) {
+    ending.closed = device.try_close(deadline);
+  }
+}
+
+void DeviceSet::resize_disk(const std::string& id, uint64_t bytes, const Deadline& deadline) {
+  for (const Named& named : virtio_) {
+    auto* disk = dynamic_cast<VirtioBlock*>(named.device.get());
+    if (disk != nullptr && named.id == id) return disk->resize(bytes, deadline);
+  }
+  throw Error("ERR_TSVMM_NO_DEVICE", "there is no disk " + id);
+}
+
+void DeviceSet::resize_console(uint16_t columns, uint16_t rows) noexcept {
+  if (auto* console = find<VirtioConsole>()) console->resize(columns, rows);
+}
+
+bool DeviceSet::resize_balloon(uint64_t size) noexcept {
+  auto* balloon = find<VirtioBalloon>();
+  if (balloon != nullptr) balloon->resize(size);
+  return balloon != nullptr;
+}
+
+uint64_t DeviceSet::balloon_size() const noexcept {
+  const auto* balloon = find<VirtioBalloon>();
+  return balloon != nullptr ? balloon->actual_size() : 0;
+}
+
+std::vector<DeviceSet::DeviceCounters> DeviceSet::counters() const {
+  std::vector<DeviceCounters> all;
+  for (const Named& named : virtio_) {
+    std::vector<Counter> counters = named.device->counters();
+    if (!counters.empty()) all.push_back({named.id, std::move(counters)});
+  }
+  for (const auto& [id, errors] : outputs_) {
+    const Counter counter{"output_errors", errors->count()};
+    const auto same = std::ranges::find(all, id, &DeviceCounters::id);
+    if (same != all.end()) {
+      same->counters.push_back(counter);
+    } else {
+      all.push_back({id, {counter}});
+    }
+  }
+  return all;
+}
+
+}  // namespace tsvmm
