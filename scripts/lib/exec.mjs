@@ -76,35 +76,3 @@ export function runAttached(command, args, options = {}) {
     child.on('close', (code) => resolve(code ?? 128));
   });
 }
-
-/**
- * Runs a command beside this process's other work: what it prints is held back until it is asked for.
- *
- * @param {string} command
- * @param {readonly string[]} args
- * @param {{cwd?: string}} [options]
- * @returns {{show: () => Promise<number>}} prints what it printed so far and then whatever it prints, to its end;
- *   gives its exit code (128 if a signal ended it)
- */
-export function runBeside(command, args, options = {}) {
-  const child = spawn(command, args, { cwd: options.cwd, stdio: ['ignore', 'pipe', 'pipe'] });
-  /** @type {Promise<number>} */
-  const ended = new Promise((resolve, reject) => {
-    child.on('error', (error) => reject(new Failure(`cannot run ${command}: ${error.message}`)));
-    child.on('close', (code) => resolve(code ?? 128));
-  });
-  // It may fail before it is asked for.
-  ended.catch(() => {});
-  /** @type {Buffer[]} */
-  const held = [];
-  let show = (/** @type {Buffer} */ chunk) => void held.push(chunk);
-  child.stdout.on('data', (chunk) => show(chunk));
-  child.stderr.on('data', (chunk) => show(chunk));
-  return {
-    show: () => {
-      process.stdout.write(Buffer.concat(held));
-      show = (chunk) => void process.stdout.write(chunk);
-      return ended;
-    },
-  };
-}
