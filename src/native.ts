@@ -337,6 +337,9 @@ export type StreamServerHandle = { readonly __streamServer: unique symbol };
  */
 export type StreamEvent = 'opened' | 'received' | 'drained' | 'closed';
 
+/** What became of bytes: all have left, some wait for the peer to read, or there is no peer any more. */
+export type StreamWritten = 'left' | 'waiting' | 'lost';
+
 export interface StreamReceived {
   readonly bytes: Uint8Array;
   /** Came along with the last of these bytes (SCM_RIGHTS). The caller closes them. */
@@ -349,11 +352,24 @@ export interface StreamReceived {
   readonly gone: boolean;
 }
 
-/** An answer as text with counters between. */
-export interface CountersText {
-  /** What goes before the number of bytes that everything behind `afterLength` has. */
+/** What goes around the body of an answer, before and behind the number of its bytes. */
+export interface AnswerFrame {
   readonly head: string;
   readonly afterLength: string;
+}
+
+/** An answer as text around the memory that a balloon leaves to the guest. */
+export interface BalloonText extends AnswerFrame {
+  /** Of the body. */
+  readonly before: string;
+  readonly after: string;
+  /** Bytes that the machine has, and that are in its balloon now. */
+  readonly memory: number;
+  readonly balloon: number;
+}
+
+/** An answer as text with counters between. */
+export interface CountersText extends AnswerFrame {
   /** Text, and the counter whose value follows it. */
   readonly pieces: readonly { readonly text: string; readonly device: string; readonly counter: string }[];
   readonly tail: string;
@@ -450,8 +466,8 @@ export interface NativeAddon extends DebugAddon {
   serveStreams(fd: number, onEvent: (connection: number, event: StreamEvent) => void): StreamServerHandle;
   /** At most 64 KiB are received and not taken. */
   streamTake(server: StreamServerHandle, connection: number): StreamReceived;
-  /** Bytes leave in order. False if some wait for the peer to read: `drained` comes when they have left. */
-  streamWrite(server: StreamServerHandle, connection: number, bytes: Uint8Array): boolean;
+  /** Bytes leave in order. Where some wait for the peer to read, `drained` comes when they have left. */
+  streamWrite(server: StreamServerHandle, connection: number, bytes: Uint8Array): StreamWritten;
   /**
    * Says that everything received is answered: what comes next may be answered by what is remembered. False, and it
    * may not, while bytes wait for the peer to read, be it of a remembered answer: `drained` comes when they have left.
@@ -464,6 +480,16 @@ export interface NativeAddon extends DebugAddon {
   streamLongestIdle(server: StreamServerHandle): number | null;
   /** Answers `request`, wherever a resting connection sends just these bytes, without asking again. 32 can be kept. */
   streamRemember(server: StreamServerHandle, request: Uint8Array, answer: Uint8Array): void;
+  /**
+   * Answers it with the memory that a machine's balloon leaves at that moment. While the machine is being changed, that is what
+   * it was before.
+   */
+  streamRememberBalloon(
+    server: StreamServerHandle,
+    request: Uint8Array,
+    machine: MachineHandle,
+    answer: BalloonText,
+  ): void;
   /**
    * Answers it with a machine's counters of that moment. While the machine is being changed, and once it counts other things,
    * the request is asked about again. Throws if these are not just the counters that there are now.

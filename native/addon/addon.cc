@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 
+#include "addon/balloon_answer.h"
 #include "addon/convert.h"
 #include "addon/convert_fields.h"
 #include "addon/counters_answer.h"
@@ -263,10 +264,22 @@ Napi::Value stream_take(Arguments info) {
   return object;
 }
 
+const char* name_of(StreamServer::Written written) {
+  switch (written) {
+    case StreamServer::Written::kLeft:
+      return "left";
+    case StreamServer::Written::kWaiting:
+      return "waiting";
+    case StreamServer::Written::kLost:
+      return "lost";
+  }
+  return "lost";
+}
+
 Napi::Value stream_write(Arguments info) {
-  const bool left =
+  const auto written =
       server_argument(info).write(connection_argument(info), to_bytes(info[2], "bytes"));
-  return Napi::Boolean::New(info.Env(), left);
+  return Napi::String::New(info.Env(), name_of(written));
 }
 
 Napi::Value stream_rest(Arguments info) {
@@ -312,11 +325,31 @@ std::vector<CountersAnswer::Piece> to_pieces(const Napi::Value& value) {
   return pieces;
 }
 
+AnswerFrame to_frame(const Napi::Object& text) {
+  return {.head = text_field(text, "head"), .after_length = text_field(text, "afterLength")};
+}
+
+Napi::Value stream_remember_balloon(Arguments info) {
+  const auto text = info[3].ToObject();
+  const auto answer = std::make_shared<BalloonAnswer>(
+      unwrap(info[2]).shared_from_this(),
+      BalloonAnswer::Text{.frame = to_frame(text),
+                          .before = text_field(text, "before"),
+                          .after = text_field(text, "after")},
+      to_uint(text.Get("memory"), "memory"), to_uint(text.Get("balloon"), "balloon"));
+  server_argument(info).remember(to_bytes(info[1], "request"),
+                                 [answer](std::vector<uint8_t>& bytes) {
+                                   answer->append_to(bytes);
+                                   return true;
+                                 });
+  return info.Env().Undefined();
+}
+
 Napi::Value stream_remember_counters(Arguments info) {
   const auto text = info[3].ToObject();
-  const auto answer = std::make_shared<CountersAnswer>(
-      unwrap(info[2]).shared_from_this(), text_field(text, "head"), text_field(text, "afterLength"),
-      to_pieces(text.Get("pieces")), text_field(text, "tail"));
+  const auto answer =
+      std::make_shared<CountersAnswer>(unwrap(info[2]).shared_from_this(), to_frame(text),
+                                       to_pieces(text.Get("pieces")), text_field(text, "tail"));
   server_argument(info).remember(
       to_bytes(info[1], "request"),
       [answer](std::vector<uint8_t>& bytes) { return answer->append_to(bytes); });
@@ -552,6 +585,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<stream_abort>(exports, "streamAbort");
   add<stream_longest_idle>(exports, "streamLongestIdle");
   add<stream_remember>(exports, "streamRemember");
+  add<stream_remember_balloon>(exports, "streamRememberBalloon");
   add<stream_remember_counters>(exports, "streamRememberCounters");
   add<stream_forget>(exports, "streamForget");
   add<stop_listening>(exports, "stopListening");

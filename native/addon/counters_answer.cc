@@ -10,9 +10,6 @@ namespace {
 
 using DeviceCounters = DeviceSet::DeviceCounters;
 
-/// Of 2^64 - 1.
-constexpr size_t kMaxDigits = 20;
-
 /// Names are string literals of one program: the same ones have the same address.
 bool count_the_same(const std::vector<DeviceCounters>& a, const std::vector<DeviceCounters>& b) {
   return std::ranges::equal(a, b, [](const DeviceCounters& first, const DeviceCounters& second) {
@@ -21,18 +18,12 @@ bool count_the_same(const std::vector<DeviceCounters>& a, const std::vector<Devi
   });
 }
 
-void append(std::vector<uint8_t>& bytes, std::string_view text) {
-  bytes.insert(bytes.end(), text.begin(), text.end());
-}
-
 }  // namespace
 
-CountersAnswer::CountersAnswer(std::shared_ptr<MachineHandle> machine, std::string head,
-                               std::string after_length, const std::vector<Piece>& pieces,
-                               std::string tail)
+CountersAnswer::CountersAnswer(std::shared_ptr<MachineHandle> machine, AnswerFrame frame,
+                               const std::vector<Piece>& pieces, std::string tail)
     : machine_(std::move(machine)),
-      head_(std::move(head)),
-      after_length_(std::move(after_length)),
+      frame_(std::move(frame)),
       tail_(std::move(tail)),
       known_(machine_->machine().counters()) {
   size_t count = 0;
@@ -65,11 +56,7 @@ bool CountersAnswer::append_to(std::vector<uint8_t>& answer) const {
     body.append(text).append(std::to_string(now[device].counters[counter].value));
   }
   body.append(tail_);
-  answer.reserve(answer.size() + head_.size() + kMaxDigits + after_length_.size() + body.size());
-  append(answer, head_);
-  append(answer, std::to_string(body.size()));
-  append(answer, after_length_);
-  append(answer, body);
+  frame_.append_to(answer, body);
   return true;
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "addon/answer_frame.h"
 #include "addon/machine_handle.h"
 
 namespace tsvmm {
@@ -21,9 +22,8 @@ class CountersAnswer {
     std::string counter;
   };
 
-  /// `head` goes before the number of bytes that everything behind `after_length` has. Throws Error
-  /// if these are not just the counters that the machine has, or it cannot be asked.
-  CountersAnswer(std::shared_ptr<MachineHandle> machine, std::string head, std::string after_length,
+  /// Throws Error if these are not just the counters that the machine has, or it cannot be asked.
+  CountersAnswer(std::shared_ptr<MachineHandle> machine, AnswerFrame frame,
                  const std::vector<Piece>& pieces, std::string tail);
 
   /// Appends it with the values of this moment. False, and nothing is appended, while the machine
@@ -40,8 +40,7 @@ class CountersAnswer {
   /// An ended machine has no counters; what is left of it is freed by the JavaScript thread, which
   /// has this object forgotten.
   std::shared_ptr<MachineHandle> machine_;
-  std::string head_;
-  std::string after_length_;
+  AnswerFrame frame_;
   std::vector<Value> values_;
   std::string tail_;
   std::vector<DeviceSet::DeviceCounters> known_;

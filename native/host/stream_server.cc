@@ -238,15 +238,16 @@ StreamServer::Received StreamServer::take(ConnectionId id) {
   return received;
 }
 
-bool StreamServer::write(ConnectionId id, std::span<const uint8_t> bytes) {
+StreamServer::Written StreamServer::write(ConnectionId id, std::span<const uint8_t> bytes) {
   const std::lock_guard lock(mutex_);
   const auto found = connections_.find(id);
-  if (found == connections_.end()) return true;
+  if (found == connections_.end()) return Written::kLost;
   Connection& connection = *found->second;
   send_locked(connection, bytes);
   if (connection.gone) tell_locked(id, connection);
   watch_locked(id, connection);
-  return connection.output.empty();
+  if (connection.gone) return Written::kLost;
+  return connection.output.empty() ? Written::kLeft : Written::kWaiting;
 }
 
 void StreamServer::send_locked(Connection& connection, std::span<const uint8_t> bytes) {

@@ -81,8 +81,13 @@ class StreamServer {
   /// The first of what was received and not taken. With the last of it, reading goes on, and
   /// received() tells of what comes then.
   Received take(ConnectionId id);
-  /// Sends bytes, or keeps those that the peer has no room for. False if some wait.
-  bool write(ConnectionId id, std::span<const uint8_t> bytes);
+  enum class Written : uint8_t {
+    kLeft,     ///< all of them
+    kWaiting,  ///< for the peer to make room
+    kLost,     ///< there is no peer any more
+  };
+  /// Sends bytes, or keeps those that the peer has no room for.
+  Written write(ConnectionId id, std::span<const uint8_t> bytes);
   /// Says that all that was taken is answered: the next request may be one that is remembered.
   /// False, and it may not, while bytes wait for the peer, be it of a remembered answer.
   bool rest(ConnectionId id);

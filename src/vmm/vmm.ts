@@ -455,7 +455,7 @@ export class Vmm {
     return this.#native.machineCounters(this.#running().handle);
   }
 
-  /** The machine that `counters` asks; undefined while it does not answer. */
+  /** The machine that `counters`, and `info` of its balloon, ask; undefined while it does not answer. */
   get countedMachine(): MachineHandle | undefined {
     return this.#held ? undefined : this.#machine?.handle;
   }

@@ -41,7 +41,13 @@ test.each([
     memory,
     args: ['--balloon', 'size=0,free_page_reporting=on', '--api-socket', api],
   });
+  await vmm.ready();
+  // The core keeps the answer to a request that comes again, and knows the balloon of each moment.
+  const memorySizes = new Set<number>();
+  const look = async () => memorySizes.add((await vmm.api('GET', 'vm.info')).json.memory_actual_size);
+  while (!vmm.stdout.includes('ok balloon-deflate') && !vmm.stdout.includes('done ')) await look();
   await vmm.waitFor('ok balloon-deflate');
+  expect(Math.max(...memorySizes)).toBe(128 * MIB);
   expect(vmm.stdout).not.toContain('not ok');
   // 64 MiB were written before they went into the balloon.
   expect(residentKiB(vmm.pid)).toBeLessThan(32 << 10);
@@ -58,6 +64,10 @@ test.each([
   expect((await vmm.api('PUT', 'vm.resize', { desired_balloon: 32 * MIB })).status).toBe(204);
   expect((await vmm.api('GET', 'vm.counters')).json.__balloon.target_bytes).toBe(32 * MIB);
   expect((await vmm.api('PUT', 'vm.resize', { desired_balloon: 128 * MIB })).status).toBe(500);
+  for (const change of ['vm.pause', 'vm.resume']) {
+    expect((await vmm.api('PUT', change)).status).toBe(204);
+    expect((await vmm.api('GET', 'vm.info')).json.memory_actual_size).toBe(64 * MIB);
+  }
   // Nothing of all this makes an idle machine wake.
   await vmm.waitFor('done ');
   const switches = () =>
@@ -146,6 +156,7 @@ test('a paused machine with persistent memory can be deleted', async () => {
     args: ['--pmem', `file=${folder},size=2M`, '--api-socket', path.join(folder, 'api')],
   });
   await vmm.waitFor('done ');
+  await vmm.ready();
   expect((await vmm.api('PUT', 'vm.pause')).status).toBe(204);
   expect((await vmm.api('PUT', 'vm.delete')).status).toBe(204);
   vmm.kill('SIGTERM');

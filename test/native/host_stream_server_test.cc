@@ -20,6 +20,7 @@ namespace tsvmm {
 namespace {
 
 using namespace std::chrono_literals;
+using Written = StreamServer::Written;
 
 /// Only a test that fails waits this long.
 constexpr auto kLongest = 60s;
@@ -150,7 +151,7 @@ TEST_F(StreamServerTest, BytesGoBothWays) {
   send(peer, "ask");
   ASSERT_TRUE(sink_.heard(1, 'r'));
   EXPECT_EQ(take_all(1), "ask");
-  EXPECT_TRUE(server_->write(1, bytes_of("answer")));
+  EXPECT_EQ(server_->write(1, bytes_of("answer")), Written::kLeft);
   EXPECT_EQ(read(peer, 6), "answer");
   send(peer, "more");
   ASSERT_TRUE(sink_.heard(1, 'r', 2));
@@ -195,25 +196,33 @@ TEST_F(StreamServerTest, WhatThePeerDoesNotReadWaits) {
   ASSERT_TRUE(sink_.heard(1, 'o'));
   const std::string text(1 << 16, 'y');
   size_t written = 0;
-  bool left = true;
-  while (left) {
-    left = server_->write(1, bytes_of(text));
-    written += text.size();
-  }
-  EXPECT_FALSE(server_->write(1, bytes_of("end")));
+  while (server_->write(1, bytes_of(text)) == Written::kLeft) written += text.size();
+  written += text.size();
+  EXPECT_EQ(server_->write(1, bytes_of("end")), Written::kWaiting);
   EXPECT_EQ(sink_.count(1, 'd'), 0);
   const std::string all = read(peer, written + 3);
   EXPECT_EQ(all.size(), written + 3);
   EXPECT_TRUE(all.ends_with("yend"));
   EXPECT_TRUE(sink_.heard(1, 'd'));
-  EXPECT_TRUE(server_->write(1, bytes_of("again")));
+  EXPECT_EQ(server_->write(1, bytes_of("again")), Written::kLeft);
+}
+
+TEST_F(StreamServerTest, WhatNobodyIsThereToReadIsLost) {
+  UniqueFd peer = connect();
+  ASSERT_TRUE(sink_.heard(1, 'o'));
+  peer.reset();
+  ASSERT_TRUE(sink_.heard(1, 'r'));
+  EXPECT_EQ(server_->write(1, bytes_of("answer")), Written::kLost);
+  server_->end(1);
+  ASSERT_TRUE(sink_.heard(1, 'c'));
+  EXPECT_EQ(server_->write(1, bytes_of("answer")), Written::kLost);
 }
 
 TEST_F(StreamServerTest, EndingWaitsForThePeerToRead) {
   const UniqueFd peer = connect();
   ASSERT_TRUE(sink_.heard(1, 'o'));
   const std::string text(1 << 20, 'z');
-  EXPECT_FALSE(server_->write(1, bytes_of(text)));
+  EXPECT_EQ(server_->write(1, bytes_of(text)), Written::kWaiting);
   server_->end(1);
   EXPECT_EQ(sink_.count(1, 'c'), 0);
   EXPECT_EQ(read(peer, text.size() + 1), text);
@@ -223,7 +232,7 @@ TEST_F(StreamServerTest, EndingWaitsForThePeerToRead) {
 TEST_F(StreamServerTest, AbortingDoesNot) {
   const UniqueFd peer = connect();
   ASSERT_TRUE(sink_.heard(1, 'o'));
-  EXPECT_FALSE(server_->write(1, bytes_of(std::string(1 << 20, 'z'))));
+  EXPECT_EQ(server_->write(1, bytes_of(std::string(1 << 20, 'z'))), Written::kWaiting);
   server_->abort(1);
   EXPECT_TRUE(sink_.heard(1, 'c'));
 }
@@ -250,7 +259,7 @@ TEST_F(StreamServerTest, APeerThatHasClosedIsReadToItsEnd) {
   }
   EXPECT_EQ(received, text.size());
   // An answer reaches nobody, and says so.
-  EXPECT_TRUE(server_->write(1, bytes_of("answer")));
+  EXPECT_EQ(server_->write(1, bytes_of("answer")), Written::kLeft);
   while (!server_->take(1).gone) std::this_thread::yield();
   server_->end(1);
   EXPECT_TRUE(sink_.heard(1, 'c'));
@@ -262,7 +271,7 @@ TEST_F(StreamServerTest, AHalfClosedPeerGetsItsAnswer) {
   ASSERT_EQ(::shutdown(peer.get(), SHUT_WR), 0);
   ASSERT_TRUE(sink_.heard(1, 'r'));
   while (!server_->take(1).ended) std::this_thread::yield();
-  EXPECT_TRUE(server_->write(1, bytes_of("answer")));
+  EXPECT_EQ(server_->write(1, bytes_of("answer")), Written::kLeft);
   server_->end(1);
   EXPECT_EQ(read(peer, 100), "answer");
 }
@@ -485,7 +494,7 @@ TEST_F(StreamServerTest, NoMoreAreAcceptedOnceItDoesNotListen) {
 
 TEST_F(StreamServerTest, NumbersOfConnectionsThatAreGoneDoNoHarm) {
   EXPECT_TRUE(server_->take(99).gone);
-  EXPECT_TRUE(server_->write(99, bytes_of("x")));
+  EXPECT_EQ(server_->write(99, bytes_of("x")), Written::kLost);
   server_->rest(99);
   server_->end(99);
   server_->abort(99);

@@ -15,6 +15,8 @@ import type { RememberedAnswers } from './rememberedAnswers.ts';
 const DEADLINE_MS = 10_000;
 /** Requests of one connection that are answered before others have their turn. */
 const TURN = 16;
+/** Requests of a client that has left that are carried out all the same; what it sent beyond is dropped. */
+const MAX_UNHEARD = 16;
 /** Longer requests are not worth remembering. */
 const MAX_REMEMBERED = 1024;
 
@@ -58,6 +60,8 @@ export class Connection {
   #ended = false;
   /** No more requests are taken. */
   #finished = false;
+  /** Answers that nobody was there to read. */
+  #unheard = 0;
   /** Instead of further answers. */
   #events: EventStream | undefined;
   #deadline: NodeJS.Timeout | undefined;
@@ -119,6 +123,10 @@ export class Connection {
 
   #work(): void {
     for (let count = 0; this.#mayGoOn(); count++) {
+      if (this.#unheard >= MAX_UNHEARD) {
+        this.finish();
+        break;
+      }
       if (count === TURN) {
         this.#scheduleWork();
         return;
@@ -219,7 +227,9 @@ export class Connection {
 
   #write(bytes: Uint8Array): void {
     const { streams, server } = this.#context;
-    if (!streams.streamWrite(server, this.#id, bytes)) this.#waiting = true;
+    const written = streams.streamWrite(server, this.#id, bytes);
+    if (written === 'waiting') this.#waiting = true;
+    if (written === 'lost') this.#unheard++;
   }
 
   /** After as much as can be done for now. */

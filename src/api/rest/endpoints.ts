@@ -167,9 +167,10 @@ function ping(): Answer {
 
 function info({ vmm }: Call): Answer {
   const value = vmm.info();
-  const answer = jsonAnswer(value);
+  const machine = vmm.countedMachine;
   // A guest changes the size of its balloon at any time.
-  return value.config.balloon ? answer : { ...answer, lasting: true };
+  const balloon = machine && value.config.balloon && { machine, info: value };
+  return { ...jsonAnswer(value), lasting: true, ...(balloon && { balloon }) };
 }
 
 function counters({ vmm }: Call): Answer {

@@ -1,5 +1,6 @@
 /** The bytes of responses. Status lines carry no reason phrase, and headers come in one order: clients know them so. */
-import type { MachineHandle } from '../../native.ts';
+import type { AnswerFrame, MachineHandle } from '../../native.ts';
+import type { VmInfo } from '../../vmm/info.ts';
 import type { Counters } from '../../vmm/vmm.ts';
 import type { EventsRequest } from './eventStream.ts';
 import { writeJson } from './jsonWriter.ts';
@@ -20,6 +21,8 @@ export interface Answer {
   readonly lasting?: true;
   /** And that, with values of its own moment. They are in `body` as they are now. */
   readonly counters?: LiveCounters;
+  /** And that, with the memory that a balloon leaves at its moment. In `body` is what it leaves now. */
+  readonly balloon?: LiveBalloon;
   /** Of the body, if it is no JSON. */
   readonly type?: string;
   /** The method that the path has (RFC 9110 §10.2.1). */
@@ -32,6 +35,12 @@ export interface Answer {
 export interface LiveCounters {
   readonly machine: MachineHandle;
   readonly values: Counters;
+}
+
+/** The balloon of a machine that can be asked for it, and what else is answered. */
+export interface LiveBalloon {
+  readonly machine: MachineHandle;
+  readonly info: VmInfo;
 }
 
 export const noContent: Answer = { status: 204, body: '' };
@@ -48,11 +57,7 @@ export function encodeAnswer({ status, body, type, allow, events }: Answer): Uin
 }
 
 /** Everything before the body, but for its length. */
-export function headOf(
-  status: number,
-  type = 'application/json',
-  allow?: string,
-): { readonly head: string; readonly afterLength: string } {
+export function headOf(status: number, type = 'application/json', allow?: string): AnswerFrame {
   const allowed = allow === undefined ? '' : `Allow: ${allow}\r\n`;
   const head = `${commonHead(status)}${allowed}Content-Type: ${type}\r\nContent-Length: `;
   return { head, afterLength: '\r\n\r\n' };

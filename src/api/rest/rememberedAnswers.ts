@@ -3,13 +3,14 @@
  * the new answers at once: else all clients that ask at that moment would wait for JavaScript, one after the other.
  */
 import type { NativeAddon, StreamServerHandle } from '../../native.ts';
+import { balloonText } from './balloonAnswer.ts';
 import { countersText } from './countersAnswer.ts';
 import type { HttpRequest } from './httpRequest.ts';
 import { type Answer, encodeAnswer, type LiveCounters } from './httpResponse.ts';
 
 export type RememberingStreams = Pick<
   NativeAddon,
-  'streamRemember' | 'streamRememberCounters' | 'streamForget'
+  'streamRemember' | 'streamRememberBalloon' | 'streamRememberCounters' | 'streamForget'
 >;
 
 /** As many as the core keeps. */
@@ -65,8 +66,12 @@ export class RememberedAnswers {
   }
 
   #give(bytes: Uint8Array, answer: Answer): void {
-    if (answer.counters) this.#giveCounters(bytes, answer.counters);
-    else this.#streams.streamRemember(this.#server, bytes, encodeAnswer(answer));
+    const { balloon, counters } = answer;
+    if (counters) this.#giveCounters(bytes, counters);
+    else if (balloon) {
+      const text = balloonText(balloon.info);
+      this.#streams.streamRememberBalloon(this.#server, bytes, balloon.machine, text);
+    } else this.#streams.streamRemember(this.#server, bytes, encodeAnswer(answer));
   }
 
   #giveCounters(bytes: Uint8Array, { machine, values }: LiveCounters): void {

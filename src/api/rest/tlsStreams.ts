@@ -3,7 +3,7 @@
  * same limits. Loaded only when asked for.
  */
 import type { TLSSocket } from 'node:tls';
-import type { StreamEvent, StreamReceived, StreamServerHandle } from '../../native.ts';
+import type { StreamEvent, StreamReceived, StreamServerHandle, StreamWritten } from '../../native.ts';
 import type { Streams } from './connection.ts';
 import type { ServerStreams } from './server.ts';
 
@@ -79,13 +79,13 @@ export class TlsStreams implements TlsServerStreams {
     return { bytes, descriptors: [], more, ended: !more && connection.ended, gone: connection.gone };
   }
 
-  streamWrite(_server: StreamServerHandle, id: number, bytes: Uint8Array): boolean {
+  streamWrite(_server: StreamServerHandle, id: number, bytes: Uint8Array): StreamWritten {
     const connection = this.#connections.get(id);
-    if (connection === undefined || connection.gone) return true;
+    if (connection === undefined || connection.gone) return 'lost';
     connection.socket.write(bytes, () => {
       if (this.#isWritten(connection) && !connection.ending) this.#onEvent(id, 'drained');
     });
-    return this.#isWritten(connection);
+    return this.#isWritten(connection) ? 'left' : 'waiting';
   }
 
   streamRest(_server: StreamServerHandle, id: number): boolean {

@@ -17,6 +17,7 @@ const PING = 'GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\
 const INFO = 'GET /api/v1/vm.info HTTP/1.1\r\n\r\n';
 const COUNTERS = 'GET /api/v1/vm.counters HTTP/1.1\r\n\r\n';
 const BOOT = 'PUT /api/v1/vm.boot HTTP/1.1\r\n\r\n';
+const DELETE = 'PUT /api/v1/vm.delete HTTP/1.1\r\n\r\n';
 const UNKNOWN = 'GET /nowhere HTTP/1.1\r\n\r\n';
 const NOT_FOUND =
   'HTTP/1.1 404 \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n' +
@@ -178,6 +179,19 @@ describe('a connection', () => {
     const two = streams.connect();
     two.send(UNKNOWN);
     expect(two.text).toBe(NOT_FOUND);
+  });
+
+  it('has a few of its requests carried out after it has left, however many it sent', async () => {
+    const { promise, finish } = later();
+    const vmm = fakeVmm();
+    vmm.boot.mockReturnValue(promise);
+    start(vmm);
+    const one = streams.connect();
+    one.send(BOOT + DELETE.repeat(900));
+    one.leave();
+    finish();
+    await vi.waitFor(() => expect(one.closed).toBe(true));
+    expect(vmm.delete).toHaveBeenCalledTimes(15);
   });
 });
 
@@ -419,14 +433,34 @@ describe('an answer that lasts', () => {
     expect([...streams.remembered]).toEqual([]);
   });
 
-  it('is none that a guest can change, and none of a request that is not alone', () => {
-    const vmm = start();
-    const info = vmm.info();
-    const balloon = { size: 4096, deflate_on_oom: false, free_page_reporting: false, pci_segment: 0 };
-    vmm.info.mockReturnValue({ ...info, config: { ...info.config, balloon } });
+  it.each([undefined, { '"memory_actual_size":1': { id: 'x', resources: [], children: [] } }])(
+    'has the memory that a balloon leaves at its moment, put in by the core: %j',
+    (tree) => {
+      const vmm = start();
+      vmm.countedMachine = {} as MachineHandle;
+      const { config } = vmm.info();
+      const balloon = { size: 0, deflate_on_oom: false, free_page_reporting: false, pci_segment: 0 };
+      const payload = { cmdline: '"memory_actual_size":1' };
+      const memory = { ...config.memory, size: 4096 };
+      const device_tree = tree && { device_tree: tree };
+      const told = { config: { ...config, payload, balloon, memory }, state: 'Running' as const };
+      vmm.info.mockReturnValue({ ...told, memory_actual_size: 4000, ...device_tree });
+      const one = streams.connect();
+      one.send(INFO);
+      expect(one.text).toContain('"memory_actual_size":4000');
+      // The fake's balloon has twice as much in it.
+      const answer = streams.remembered.get(INFO);
+      expect(answer).toBe(one.text.replace('"memory_actual_size":4000', '"memory_actual_size":3904'));
+      // While a command is in progress, what was before it is the answer.
+      vmm.countedMachine = undefined;
+      vmm.watchInfo.mock.calls[0]?.[0]?.();
+      expect(streams.remembered.get(INFO)).toBe(one.text);
+    },
+  );
+
+  it('is none of a request that is not alone', () => {
+    start();
     const one = streams.connect();
-    one.send(INFO);
-    vmm.info.mockReturnValue(info);
     one.send(INFO + INFO);
     one.send(INFO.slice(0, 5));
     one.send(INFO.slice(5));

@@ -12,6 +12,7 @@ type StreamFunctions = Pick<
   | 'streamAbort'
   | 'streamLongestIdle'
   | 'streamRemember'
+  | 'streamRememberBalloon'
   | 'streamRememberCounters'
   | 'streamForget'
   | 'stopListening'
@@ -170,10 +171,10 @@ export function fakeStreams(files: NodeFiles): FakeStreams {
     },
     streamWrite: (handle, id, bytes) => {
       const connection = serverOf(handle).connections.get(id);
-      if (connection === undefined || connection.gone) return true;
+      if (connection === undefined || connection.gone) return 'lost';
       if (connection.client.reading) connection.client.text += Buffer.from(bytes).toString('latin1');
       else connection.output += Buffer.from(bytes).toString('latin1');
-      return connection.output === '';
+      return connection.output === '' ? 'left' : 'waiting';
     },
     streamRest: (handle, id) => {
       const connection = serverOf(handle).connections.get(id);
@@ -201,6 +202,17 @@ export function fakeStreams(files: NodeFiles): FakeStreams {
     },
     streamRemember: (handle, request, answer) => {
       const text = Buffer.from(answer).toString('latin1');
+      serverOf(handle).remembered.set(Buffer.from(request).toString('latin1'), text);
+      remembered.set(Buffer.from(request).toString('latin1'), text);
+    },
+    streamRememberBalloon: (
+      handle,
+      request,
+      _machine,
+      { head, afterLength, before, after, memory, balloon },
+    ) => {
+      const body = `${before}${memory - 2 * balloon}${after}`;
+      const text = `${head}${Buffer.byteLength(body)}${afterLength}${body}`;
       serverOf(handle).remembered.set(Buffer.from(request).toString('latin1'), text);
       remembered.set(Buffer.from(request).toString('latin1'), text);
     },
