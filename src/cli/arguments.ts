@@ -215,7 +215,7 @@ function addFlag(raw: RawObject, flag: VmFlag, name: string, values: readonly st
         objectFromOptions(flagShape(flag), name, text),
       );
       if (flag.field === 'cpus') object.max_vcpus ??= object.boot_vcpus;
-      if (flag.field === 'balloon') object.size ??= 0;
+      for (const name in flag.defaults) object[name] ??= flag.defaults[name];
     }
   }
 }

@@ -1,6 +1,7 @@
 /** Every flag of the command line. */
 import type { Field, ObjectShape } from '../config/schema.ts';
 import { vmConfig } from '../config/vmConfig.ts';
+import { deviceRecords } from '../devices/registry.ts';
 
 const vm = vmConfig.fields;
 
@@ -8,15 +9,20 @@ const vm = vmConfig.fields;
 export type VmFlag =
   /** The word as it is. */
   | { readonly kind: 'text'; readonly parent: 'payload'; readonly field: keyof typeof vm.payload.fields }
-  /** An option string. `bare`: the flag means something without any options, too. */
-  | { readonly kind: 'options'; readonly parent?: 'payload'; readonly field: string; readonly bare?: true }
+  /**
+   * An option string. `bare`: the flag means something without any options, too. `defaults`: what the fields are that no
+   * option names, beside the schema's.
+   */
+  | {
+      readonly kind: 'options';
+      readonly parent?: 'payload';
+      readonly field: string;
+      readonly bare?: true;
+      readonly defaults?: Readonly<Record<string, unknown>>;
+    }
   /** Several option strings. */
   | { readonly kind: 'list'; readonly parent?: 'memory'; readonly field: string }
-  | {
-      readonly kind: 'console';
-      readonly parent?: undefined;
-      readonly field: 'serial' | 'console' | 'debug_console';
-    }
+  | { readonly kind: 'console'; readonly parent?: undefined; readonly field: string }
   /** On by being there. */
   | { readonly kind: 'switch'; readonly parent?: undefined; readonly field: string };
 
@@ -32,32 +38,23 @@ export const vmFlags: Readonly<Record<string, VmFlag>> = {
   memory: { kind: 'options', field: 'memory' },
   'memory-zone': { kind: 'list', parent: 'memory', field: 'zones' },
   numa: { kind: 'list', field: 'numa' },
-  disk: { kind: 'list', field: 'disks' },
-  net: { kind: 'list', field: 'net' },
+  ...deviceFlags(),
   'rate-limit-group': { kind: 'list', field: 'rate_limit_groups' },
-  rng: { kind: 'options', field: 'rng' },
-  pmem: { kind: 'list', field: 'pmem' },
-  fs: { kind: 'list', field: 'fs' },
-  vsock: { kind: 'options', field: 'vsock' },
-  balloon: { kind: 'options', field: 'balloon' },
   serial: { kind: 'console', field: 'serial' },
-  console: { kind: 'console', field: 'console' },
   'debug-console': { kind: 'console', field: 'debug_console' },
-  watchdog: { kind: 'switch', field: 'watchdog' },
-  rtc: { kind: 'options', field: 'rtc', bare: true },
-  pvpanic: { kind: 'switch', field: 'pvpanic' },
   tpm: { kind: 'options', field: 'tpm' },
-  device: { kind: 'list', field: 'devices' },
-  'user-device': { kind: 'list', field: 'user_devices' },
-  vdpa: { kind: 'list', field: 'vdpa' },
-  'generic-vhost-user': { kind: 'list', field: 'generic_vhost_user' },
-  ivshmem: { kind: 'options', field: 'ivshmem' },
   pvmemcontrol: { kind: 'options', field: 'pvmemcontrol', bare: true },
   'pci-segment': { kind: 'list', field: 'pci_segments' },
   platform: { kind: 'options', field: 'platform' },
   landlock: { kind: 'switch', field: 'landlock_enable' },
   'landlock-rules': { kind: 'list', field: 'landlock_rules' },
 };
+
+function deviceFlags(): Record<string, VmFlag> {
+  const flags: Record<string, VmFlag> = {};
+  for (const { name, field, option } of deviceRecords) flags[name] = { ...option, field };
+  return flags;
+}
 
 /** What the schema says of a flag's field. */
 export function flagField({ parent, field }: VmFlag): Field {

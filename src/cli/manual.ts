@@ -1,5 +1,7 @@
 /** What is to be said of each option, for help, manual page and completions. Loaded only when asked for. */
 import type { Field, ObjectShape } from '../config/schema.ts';
+import type { OptionGroup } from '../devices/record.ts';
+import { deviceRecords } from '../devices/registry.ts';
 import { flagField, flagShape, processFlags, type VmFlag, vmFlags } from './flags.ts';
 import { modesOf, optionKey } from './schemaOptions.ts';
 
@@ -35,8 +37,8 @@ export interface ManualGroup {
 const groups: Readonly<Record<string, readonly string[]>> = {
   'What boots': ['kernel', 'initramfs', 'cmdline', 'firmware'],
   'Processors and memory': ['cpus', 'memory'],
-  'Disks, networks, sockets': ['disk', 'net', 'vsock', 'pmem'],
-  Consoles: ['console', 'serial', 'debug-console'],
+  'Disks, networks, sockets': devicesIn('storage'),
+  Consoles: [...devicesIn('consoles'), 'serial', 'debug-console'],
   'The process': [
     ...[
       'api-socket',
@@ -51,7 +53,7 @@ const groups: Readonly<Record<string, readonly string[]>> = {
     ],
     ...['help', 'version', 'man', 'completions', 'openapi'],
   ],
-  'Further devices': ['rng', 'balloon', 'watchdog', 'rtc', 'pvpanic'],
+  'Further devices': devicesIn('further'),
   'Further settings': [
     'platform',
     'rate-limit-group',
@@ -62,6 +64,10 @@ const groups: Readonly<Record<string, readonly string[]>> = {
     'gdb',
   ],
 };
+function devicesIn(group: OptionGroup): string[] {
+  return deviceRecords.filter(({ option }) => option.group === group).map(({ name }) => name);
+}
+
 const UNSUPPORTED_TITLE = 'Understood, and refused at boot, because not supported yet';
 
 /** Words after the flag. Each is a line that works with a payload beside it. */
@@ -72,11 +78,6 @@ const examples: Readonly<Record<string, string>> = {
   firmware: 'CLOUDHV.fd',
   cpus: 'boot=2',
   memory: 'size=1G',
-  disk: 'path=root.img,image_type=raw path=seed.iso,image_type=raw,readonly=on',
-  net: 'user,forward=[tcp:2222:22]',
-  vsock: 'cid=3,socket=/run/vm.vsock',
-  pmem: 'file=data.img,discard_writes=on',
-  console: 'tty,log=console.log',
   serial: 'file=serial.log',
   'debug-console': 'file=debug.log,iobase=0x402',
   'api-socket': 'path=/run/vm.sock',
@@ -86,8 +87,6 @@ const examples: Readonly<Record<string, string>> = {
   seccomp: 'false',
   help: 'disk',
   completions: 'bash',
-  rng: 'src=/dev/random',
-  balloon: 'size=256M,deflate_on_oom=on',
   platform: 'system_serial_number=s1,oem_strings=[a,b]',
   'rate-limit-group': 'id=g,bw_size=104857600,bw_refill_time=1000',
   'memory-zone': 'id=a,size=1G --memory size=0',
@@ -106,7 +105,7 @@ export function manual(): ManualGroup[] {
 }
 
 function describe(name: string): ManualOption {
-  const example = examples[name];
+  const example = examples[name] ?? deviceRecords.find((record) => record.name === name)?.option.example;
   const flag = vmFlags[name];
   return {
     name,

@@ -1,6 +1,7 @@
 /** What a valid configuration must be besides, so that a machine can be made of it: asked for nothing that no machine has yet. */
+import { deviceRecords, devicesOf } from '../devices/registry.ts';
 import { isUniform, type MemoryConfig } from './memory.ts';
-import { invalid, unsupported } from './rules.ts';
+import { unsupported } from './rules.ts';
 import type { Field, ObjectShape, Shape } from './schema.ts';
 import { type CpusConfig, type VmConfig, vmConfig } from './vmConfig.ts';
 
@@ -13,9 +14,9 @@ export function checkBootable(config: VmConfig): void {
   checkCpus(config.cpus);
   checkZones(config.memory);
   if ((config.numa?.length ?? 0) > 1) throw unsupported('More than one NUMA node');
-  for (const { path, image_type: type } of config.disks ?? []) {
-    if (path === undefined || path === '') throw invalid('A disk needs a path');
-    if (type === 'FlatVmdk') throw unsupported(`Image type FlatVmdk (${path})`);
+  for (const record of deviceRecords) {
+    if (!record.checkBootable) continue;
+    for (const device of devicesOf(config, record)) record.checkBootable(device);
   }
 }
 

@@ -1,9 +1,9 @@
 /** The library's options: short forms of the same configuration that the REST API takes. */
+import { deviceRecords } from '../devices/registry.ts';
 import { ConfigError } from './configError.ts';
 import { decode } from './decode.ts';
 import { withJsonNames } from './enumNames.ts';
-import { parseByteSize } from './size.ts';
-import type { Uint64 } from './uint64.ts';
+import { byteSize } from './size.ts';
 import { refuseUnknownFields, refuseUnknownNames } from './unknownFields.ts';
 import { type VmConfig, type VmConfigInput, vmConfig } from './vmConfig.ts';
 
@@ -45,27 +45,11 @@ export interface VirtualMachineOptions {
   readonly platform?: VmConfigInput['platform'];
 }
 
-/** Every option: the compiler sees to it that none is missing. */
-const optionNames: Readonly<Record<keyof VirtualMachineOptions, true>> = {
-  cpus: true,
-  memory: true,
-  kernel: true,
-  firmware: true,
-  cmdline: true,
-  initramfs: true,
-  disks: true,
-  networks: true,
-  serial: true,
-  console: true,
-  debugConsole: true,
-  watchdog: true,
-  vsock: true,
-  pvpanic: true,
-  pmem: true,
-  rtc: true,
-  balloon: true,
-  platform: true,
-};
+/** Options that are no device's of the list. */
+const ownOptions: readonly (keyof VirtualMachineOptions)[] = [
+  ...(['cpus', 'memory', 'kernel', 'firmware', 'cmdline', 'initramfs'] as const),
+  ...(['serial', 'console', 'debugConsole', 'platform'] as const),
+];
 
 const modes: Readonly<Record<string, string>> = {
   off: 'Off',
@@ -80,7 +64,7 @@ export function configFromOptions(options: VirtualMachineOptions | VmConfigInput
   if (isJsonForm(options)) {
     return decodeKnown(options);
   }
-  refuseUnknownNames(options, Object.keys(optionNames), '');
+  refuseUnknownNames(options, [...ownOptions, ...deviceOptions()], '');
   return decodeKnown(expand(options));
 }
 
@@ -93,42 +77,32 @@ function isJsonForm(options: VirtualMachineOptions | VmConfigInput): options is 
   return 'payload' in options;
 }
 
+function deviceOptions(): string[] {
+  return deviceRecords.flatMap(({ library }) => (library ? [library.name] : []));
+}
+
 function expand(options: VirtualMachineOptions): Record<string, unknown> {
-  const {
-    cpus,
-    memory,
-    kernel,
-    firmware,
-    cmdline,
-    initramfs,
-    disks,
-    networks,
-    watchdog,
-    vsock,
-    pvpanic,
-    pmem,
-    rtc,
-    balloon,
-    platform,
-  } = options;
+  const { cpus, memory, kernel, firmware, cmdline, initramfs, platform } = options;
   return {
     cpus: typeof cpus === 'number' ? { boot_vcpus: cpus, max_vcpus: cpus } : cpus,
-    memory: typeof memory === 'number' || typeof memory === 'string' ? { size: bytesOf(memory) } : memory,
+    memory: typeof memory === 'number' || typeof memory === 'string' ? { size: byteSize(memory) } : memory,
     payload: { kernel, firmware, cmdline, initramfs },
-    disks: disks?.map((disk) => (typeof disk === 'string' ? { path: disk, image_type: 'Raw' } : disk)),
-    net: networks?.map((network) => (network === 'user' ? { user: true } : network)),
+    ...expandDevices(options),
     serial: streamOrDevice(options.serial ?? 'null'),
     console: streamOrDevice(options.console ?? 'off'),
     debug_console: options.debugConsole && device(options.debugConsole),
-    watchdog,
-    vsock,
-    pvpanic,
-    pmem: pmem?.map((one) => (typeof one === 'string' ? { file: one } : one)),
-    rtc: typeof rtc === 'boolean' ? (rtc ? {} : undefined) : rtc,
-    balloon:
-      typeof balloon === 'number' || typeof balloon === 'string' ? { size: bytesOf(balloon) } : balloon,
     platform,
   };
+}
+
+function expandDevices(options: VirtualMachineOptions): Record<string, unknown> {
+  const fields: Record<string, unknown> = {};
+  for (const { field, library } of deviceRecords) {
+    const given = library && options[library.name];
+    if (given === undefined || given === null) continue;
+    fields[field] = library?.expand ? library.expand(given) : given;
+  }
+  return fields;
 }
 
 /** A stream of this process is nothing of the host's that a configuration could name. */
@@ -143,11 +117,4 @@ function device(option: ConsoleOption | { readonly socket: string }): Record<str
   const mode = modes[option];
   if (mode === undefined) throw new ConfigError('malformed', `"${option}" is no mode of this device`);
   return { mode };
-}
-
-function bytesOf(size: number | string): Uint64 {
-  if (typeof size === 'number') return size;
-  const bytes = parseByteSize(size);
-  if (bytes === undefined) throw new ConfigError('malformed', `"${size}" is not a size such as 512M`);
-  return bytes;
 }

@@ -1,4 +1,6 @@
 /** Numbers as people write them. */
+
+import { ConfigError } from './configError.ts';
 import { type Uint64, uint64 } from './uint64.ts';
 
 const KIB = 1024;
@@ -30,4 +32,12 @@ export function parseByteSize(text: string): Uint64 | undefined {
   if (value === undefined) return undefined;
   const bytes = Number(value) * KIB ** exponent;
   return Number.isSafeInteger(bytes) ? bytes : uint64(BigInt(value) * BigInt(KIB ** exponent));
+}
+
+/** What the library takes for bytes. @throws ConfigError */
+export function byteSize(size: number | string): Uint64 {
+  if (typeof size === 'number') return size;
+  const bytes = parseByteSize(size);
+  if (bytes === undefined) throw new ConfigError('malformed', `"${size}" is not a size such as 512M`);
+  return bytes;
 }

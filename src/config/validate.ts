@@ -2,21 +2,17 @@
  * What makes a decoded configuration meaningful: rules between fields. Checked when a VM boots, as vm.create must not,
  * and whenever something is added to a configuration.
  */
+
+import { validateCharacterDevice } from '../devices/characterDevices.ts';
+import { consoleDevice } from '../devices/console.ts';
+import { validateRateLimitGroups } from '../devices/rateLimiter.ts';
+import type { Device } from '../devices/record.ts';
+import { allDevices, configuredDevices, deviceRecords } from '../devices/registry.ts';
 import { ConfigError } from './configError.ts';
-import { validateDevices, validateUserDevice } from './devices/assigned.ts';
-import { validateBalloon } from './devices/balloon.ts';
-import { validateConsoles } from './devices/console.ts';
-import { validateDisk } from './devices/disk.ts';
-import { validateNet } from './devices/net.ts';
-import { validatePmem } from './devices/pmem.ts';
-import { validateRateLimitGroups } from './devices/rateLimiter.ts';
-import { validateFs, validateGenericVhostUser } from './devices/vhostUser.ts';
-import { validateVsock } from './devices/vsock.ts';
 import { validateLandlockRule } from './landlock.ts';
-import { isShared, memorySize, validateMemory } from './memory.ts';
+import { validateMemory } from './memory.ts';
 import { validateNuma } from './numa.ts';
 import { validatePayload } from './payload.ts';
-import { type PciRequest, pciDevices } from './pciDevices.ts';
 import { validatePciSegment, validatePlatform } from './platform.ts';
 import { invalid } from './rules.ts';
 import type { CpusConfig, VmConfig } from './vmConfig.ts';
@@ -30,21 +26,26 @@ export function validateVmConfig(config: VmConfig): void {
   validatePayload(config.payload);
   validateCpus(config.cpus);
   validateMemory(config.memory);
-  const shared = isShared(config.memory);
-  const { boot_vcpus: vcpus } = config.cpus;
-  for (const disk of config.disks ?? []) validateDisk(disk, vcpus, shared);
-  for (const net of config.net ?? []) validateNet(net, vcpus, shared);
-  for (const fs of config.fs ?? []) validateFs(fs, vcpus, shared);
-  for (const device of config.generic_vhost_user ?? []) validateGenericVhostUser(device, shared);
-  validateRateLimitGroups(config);
-  for (const pmem of config.pmem ?? []) validatePmem(pmem);
-  if (config.balloon) validateBalloon(config.balloon, memorySize(config.memory));
-  validateConsoles(config);
-  if (config.vsock) validateVsock(config.vsock);
-  validateDevices(config.devices ?? [], config.platform?.vfio_p2p_dma ?? true);
-  for (const device of config.user_devices ?? []) validateUserDevice(device);
+  validateRateLimitGroups(config.rate_limit_groups ?? []);
+  validateSerialPorts(config);
+  for (const record of deviceRecords) {
+    const devices = configuredDevices(config, record);
+    for (const device of devices) record.check?.(device, config);
+    record.checkAll?.(devices, config);
+  }
   for (const rule of config.landlock_rules ?? []) validateLandlockRule(rule);
   validatePlacement(config);
+}
+
+/** The character devices, by themselves: `vm.create` opens their host ends. @throws ConfigError */
+export function validateConsoles(config: VmConfig): void {
+  validateSerialPorts(config);
+  consoleDevice.check?.(config.console, config);
+}
+
+function validateSerialPorts({ serial, debug_console }: VmConfig): void {
+  validateCharacterDevice('serial', serial, true);
+  validateCharacterDevice('debug_console', debug_console);
 }
 
 function validateCpus(cpus: CpusConfig): void {
@@ -80,7 +81,7 @@ function validatePlacement(config: VmConfig): void {
     const zoneIds = zones.map(({ id }) => id);
     validateNuma(numa, zoneIds, segments);
   }
-  const devices = pciDevices(config);
+  const devices = allDevices(config);
   validateIdentifiers(groups.length > 0 || zones.length > 0 ? [...devices, ...groups, ...zones] : devices);
   for (const device of devices) validateSegment(device, segments, platform?.iommu_segments ?? []);
   validateSlots(devices);
@@ -96,11 +97,7 @@ function validateIdentifiers(named: readonly { readonly id?: string }[]): void {
   }
 }
 
-function validateSegment(
-  { pci_segment: segment = 0, iommu }: PciRequest,
-  count: number,
-  iommus: number[],
-): void {
+function validateSegment({ pci_segment: segment = 0, iommu }: Device, count: number, iommus: number[]): void {
   if (segment >= count)
     throw invalid(`PCI segment ${segment} does not exist: platform.num_pci_segments is ${count}`);
   if (iommus.includes(segment) && !iommu) {
@@ -108,7 +105,7 @@ function validateSegment(
   }
 }
 
-function validateSlots(devices: readonly PciRequest[]): void {
+function validateSlots(devices: readonly Device[]): void {
   const taken = new Set<string>();
   const counts = new Map<number, number>();
   for (const { pci_device_id: slot, pci_segment: segment = 0 } of devices) {

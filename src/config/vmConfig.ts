@@ -2,26 +2,18 @@
  * The configuration of a VM: the one description of its fields, from which types, decoding, options, help and the
  * OpenAPI document are derived. Names are those of the REST API's JSON.
  */
-import { deviceConfig, userDeviceConfig } from './devices/assigned.ts';
-import { balloonConfig } from './devices/balloon.ts';
-import { consoleConfig, debugConsoleConfig, serialConfig } from './devices/console.ts';
-import { diskConfig } from './devices/disk.ts';
-import { netConfig } from './devices/net.ts';
-import { pmemConfig } from './devices/pmem.ts';
-import { rateLimitGroupConfig } from './devices/rateLimiter.ts';
-import { rngConfig } from './devices/rng.ts';
-import { rtcConfig } from './devices/rtc.ts';
-import { ivshmemConfig, pvmemcontrolConfig } from './devices/sharedMemory.ts';
-import { tpmConfig } from './devices/tpm.ts';
-import { fsConfig, genericVhostUserConfig, vdpaConfig } from './devices/vhostUser.ts';
-import { vsockConfig } from './devices/vsock.ts';
+import { debugConsoleConfig, serialConfig } from '../devices/characterDevices.ts';
+import { rateLimitGroupConfig } from '../devices/rateLimiter.ts';
+import { deviceFields } from '../devices/registry.ts';
 import { landlockConfig } from './landlock.ts';
 import { U8, U16, U32 } from './limits.ts';
 import { memoryConfig } from './memory.ts';
 import { numaConfig } from './numa.ts';
 import { payloadConfig } from './payload.ts';
 import { pciSegmentConfig, platformConfig } from './platform.ts';
+import { pvmemcontrolConfig } from './pvmemcontrol.ts';
 import type { Infer, Input } from './schema.ts';
+import { tpmConfig } from './tpm.ts';
 
 const cpuTopology = {
   type: 'object',
@@ -92,35 +84,11 @@ export const vmConfig = {
     memory: memoryConfig,
     payload: payloadConfig,
     rate_limit_groups: { type: 'array', items: rateLimitGroupConfig, help: 'Limits that disks share' },
-    disks: { type: 'array', items: diskConfig, help: 'Disks (virtio-block)' },
-    net: { type: 'array', items: netConfig, help: 'Network devices (virtio-net)' },
-    rng: rngConfig,
-    balloon: balloonConfig,
-    generic_vhost_user: {
-      type: 'array',
-      items: genericVhostUserConfig,
-      unsupported: true,
-      help: 'Devices that other processes serve (vhost-user)',
-    },
-    fs: { type: 'array', items: fsConfig, unsupported: true, help: 'Shared folders (virtio-fs)' },
-    pmem: { type: 'array', items: pmemConfig, help: 'Persistent memory (virtio-pmem)' },
+    ...deviceFields,
     serial: serialConfig,
-    console: consoleConfig,
     debug_console: debugConsoleConfig,
-    devices: { type: 'array', items: deviceConfig, unsupported: true, help: 'Devices of the host (VFIO)' },
-    user_devices: {
-      type: 'array',
-      items: userDeviceConfig,
-      unsupported: true,
-      help: 'Devices that other processes are (vfio-user)',
-    },
-    vdpa: { type: 'array', items: vdpaConfig, unsupported: true, help: 'vDPA devices of the host' },
-    vsock: vsockConfig,
-    pvpanic: { type: 'boolean', default: false, help: 'Let the guest tell when its kernel fails' },
     iommu: { type: 'boolean', default: false, help: 'Add a virtual IOMMU' },
     numa: { type: 'array', items: numaConfig, help: 'NUMA nodes of the guest' },
-    watchdog: { type: 'boolean', default: false, help: 'Add a virtio watchdog' },
-    rtc: rtcConfig,
     gdb: { type: 'boolean', default: false, help: 'Wait for a debugger at the socket of --gdb' },
     pci_segments: { type: 'array', items: pciSegmentConfig, help: 'Address space of PCI segments' },
     platform: platformConfig,
@@ -131,7 +99,6 @@ export const vmConfig = {
       items: landlockConfig,
       help: 'More files that the sandbox lets through',
     },
-    ivshmem: ivshmemConfig,
     pvmemcontrol: pvmemcontrolConfig,
   },
 } as const;

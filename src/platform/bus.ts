@@ -1,6 +1,7 @@
 /** What is handed out to the PCI devices of one bus: names, numbers and addresses. */
-import { pciDevices } from '../config/pciDevices.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
+import type { AnyDeviceRecord, Device } from '../devices/record.ts';
+import { allDevices } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
 import { DeviceIds } from './deviceIds.ts';
 import type { Placement } from './plan.ts';
@@ -39,33 +40,42 @@ export function createBus(window32: Window, window64: Window): Bus {
 
 /** Names and numbers that are asked for are taken before any other is handed out. */
 export function reserveNames(bus: Bus, config: VmConfig): void {
-  for (const { id, pci_device_id } of pciDevices(config)) {
+  for (const { id, pci_device_id } of allDevices(config)) {
     if (id !== undefined) bus.names.push(id);
     if (pci_device_id !== undefined) bus.slots.reserve(pci_device_id);
   }
 }
 
-/**
- * Puts a virtio device into the slot that it wants, or the lowest free one.
- * @param bar2Size bytes of memory of its own, a power of two, if it has any
- */
+/** What a function is, and needs. */
+interface FunctionNeeds {
+  /** As the core calls it. */
+  readonly kind: string;
+  /** Of registers below 4 GiB, for what is no virtio device. */
+  readonly barSize?: number;
+  /** Bytes of memory of its own, a power of two, if it has any. */
+  readonly memory?: number;
+}
+
+/** Puts a device into the slot that it asks for, or the lowest free one. */
 export function place(
   bus: Bus,
-  kind: Placement['kind'],
-  id: string,
-  wantedSlot: number | undefined,
+  { name, ids, needs }: AnyDeviceRecord,
+  device: Device,
   index: number,
-  bar2Size = 0,
+  { kind, barSize, memory = 0 }: FunctionNeeds,
 ): Pick<PciFunctionSpec, 'id' | 'slot' | 'bar0' | 'bar0Is64Bit' | 'bar2'> {
-  const slot = wantedSlot ?? bus.slots.allocate();
-  const bar0Is64Bit = kind !== 'block';
-  const bar0 = (bar0Is64Bit ? bus.bars64 : bus.bars32).allocate(VIRTIO_BAR_SIZE);
-  const registers = { id, kind, index, slot, bar0, bar0Is64Bit, bar0Size: VIRTIO_BAR_SIZE };
-  if (bar2Size === 0) {
-    bus.placements.push(registers);
+  const virtio = barSize === undefined;
+  const id = device.id ?? ('fixed' in ids ? ids.fixed : bus.ids.generate(ids.prefix));
+  const slot = device.pci_device_id ?? bus.slots.allocate();
+  const bar0Is64Bit = virtio && !needs?.below4G;
+  const bar0Size = barSize ?? VIRTIO_BAR_SIZE;
+  const bar0 = (bar0Is64Bit ? bus.bars64 : bus.bars32).allocate(bar0Size);
+  const placement = { id, kind, device: name, virtio, index, slot, bar0, bar0Is64Bit, bar0Size };
+  if (memory === 0) {
+    bus.placements.push(placement);
     return { id, slot, bar0, bar0Is64Bit };
   }
-  const bar2 = bus.bars64.allocate(bar2Size);
-  bus.placements.push({ ...registers, bar2: { base: bar2, size: bar2Size } });
+  const bar2 = bus.bars64.allocate(memory);
+  bus.placements.push({ ...placement, bar2: { base: bar2, size: memory } });
   return { id, slot, bar0, bar0Is64Bit, bar2 };
 }

@@ -1,20 +1,9 @@
-/** Names of devices that were not given one. */
+/** Names of devices that were not given one. Those of PCI devices are in their records (`../devices/`). */
 
 /** Devices that a machine has one of, which the API names so. */
-export const CONSOLE_ID = '__console';
-export const RNG_ID = '__rng';
-export const BALLOON_ID = '__balloon';
-export const WATCHDOG_ID = '__watchdog';
-export const RTC_ID = '__rtc';
-export const PVPANIC_ID = '__pvpanic';
 export const SERIAL_ID = '__serial';
 export const DEBUG_CONSOLE_ID = '__debug_console';
 export const IOAPIC_ID = '__ioapic';
-
-export const DISK_PREFIX = '_disk';
-export const NET_PREFIX = '_net';
-export const VSOCK_PREFIX = '_vsock';
-export const PMEM_PREFIX = '_pmem';
 
 /** Hands out names with one counter for all prefixes, so that a number never comes twice. */
 export class DeviceIds {

@@ -2,36 +2,7 @@
  * The platform's public face: a configuration and opened descriptors in, what the core needs to build and boot a
  * machine out. Pure apart from small reads of the payload's headers; all of it runs before the guest does.
  */
-import type {
-  BootSpec,
-  CharBackendSpec,
-  ImageLayer,
-  NativeAddon,
-  NetworkSpec,
-  PciFunctionSpec,
-} from '../native.ts';
-
-/** A disk's image, opened, with what lies below it. */
-export interface DiskResource {
-  readonly layers: readonly ImageLayer[];
-  readonly protectSector0: boolean;
-}
-
-/** What a network device is plugged into, opened. */
-export interface NetResource {
-  readonly network: NetworkSpec;
-  /** Six bytes. */
-  readonly mac: Uint8Array;
-  /** What the network carries, if known. */
-  readonly mtu?: number;
-}
-
-/** A file to be mapped as persistent memory. */
-export interface PmemResource {
-  readonly fd: number;
-  /** Bytes of it, a multiple of 2 MiB. */
-  readonly size: number;
-}
+import type { BootSpec, CharBackendSpec, NativeAddon } from '../native.ts';
 
 /** What a configuration names by path, opened. Descriptors stay the caller's. */
 export interface BootResources {
@@ -42,29 +13,24 @@ export interface BootResources {
   /** The payload is firmware: command line and initramfs are not handed to it. */
   readonly firmware?: boolean;
   readonly initramfs?: { readonly fd: number; readonly size: number };
-  /** One for each of the configuration's disks, in order. */
-  readonly disks: readonly DiskResource[];
-  /** One for each of the configuration's network devices, in order. */
-  readonly nets: readonly NetResource[];
-  readonly rng: { readonly fd: number };
-  /** Listens at the configuration's path, if it has a vsock. */
-  readonly vsock?: { readonly fd: number };
-  /** One for each of the configuration's, in order; absent if it has none. */
-  readonly pmem?: readonly PmemResource[];
+  /** By the name of the kind, one for each of the configuration's devices, in order: what its record's `open` returned. */
+  readonly devices: Readonly<Record<string, readonly unknown[]>>;
   /** Absent where the configuration's mode is `Off`: the guest then has no such device. */
   readonly serial?: CharBackendSpec;
-  readonly console?: CharBackendSpec;
   readonly debugConsole?: CharBackendSpec;
   /** 16 bytes that tell this VM, at this time, from every other. */
   readonly vmGeneration: Uint8Array;
-  /** Of the virtio console, 0 by 0 if unknown. */
-  readonly consoleSize: { readonly columns: number; readonly rows: number };
 }
 
 /** Where a PCI device was put. */
 export interface Placement {
   readonly id: string;
-  readonly kind: PciFunctionSpec['kind'] | 'pvpanic';
+  /** As the core calls it. */
+  readonly kind: string;
+  /** The name of its record. */
+  readonly device: string;
+  /** False for a function with registers of its own kind. */
+  readonly virtio: boolean;
   /** Place in the configuration's array of such devices; 0 for devices that there is one of. */
   readonly index: number;
   /** Device number on bus 0 of segment 0. */

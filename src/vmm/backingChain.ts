@@ -1,5 +1,5 @@
 /** Opening the images that a qcow2 image is an overlay of. Loaded only for qcow2 images. */
-import type { DiskConfig } from '../config/devices/disk.ts';
+import type { DiskConfig } from '../devices/disk.ts';
 import type { ImageFormat, ImageLayer } from '../native.ts';
 import { type DiskContext, lock, openLayer } from './disks.ts';
 import { VmmError } from './errors.ts';

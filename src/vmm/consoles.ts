@@ -1,6 +1,7 @@
 /** The host ends of the character devices: opened when a VM is created, and anew for each boot after that. */
-import type { ConsoleMode } from '../config/devices/console.ts';
+
 import type { VmConfig } from '../config/vmConfig.ts';
+import type { ConsoleMode } from '../devices/characterDevices.ts';
 import type { CharBackendSpec, NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
 import { listenAt } from './listeningSocket.ts';

@@ -1,64 +1,14 @@
-/** Opening and locking disk images, and changing their sizes. */
-import type { DiskConfig } from '../config/devices/disk.ts';
-import { isMultiple, type Uint64 } from '../config/uint64.ts';
-import type { VmConfig } from '../config/vmConfig.ts';
-import type { ImageFormat, ImageLayer, MachineHandle, NativeAddon } from '../native.ts';
-import type { DiskResource } from '../platform/plan.ts';
+/** Opening and locking disk images. Loaded only for VMs that have a disk. */
+import { type DiskConfig, type DiskResource, SECTOR_SIZE } from '../devices/disk.ts';
+import type { OpenContext } from '../devices/record.ts';
+import type { ImageFormat, ImageLayer, NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
 import { checkFormat, detectContent, LUKS, supportedFormat } from './imageFormat.ts';
 import { lockToRead, lockToWrite } from './imageLock.ts';
 import { FileInUse, openImage, reopenForReading } from './namedFiles.ts';
 
-/** What disks count in (virtio 1.2 §5.2.4). */
-const SECTOR_SIZE = 512;
-
-export interface DiskContext {
-  readonly native: NativeAddon;
-  /** Hears what a person should know. */
-  readonly warn: (message: string) => void;
-  /**
-   * Formats that were guessed, for as long as the configuration lives: a guest that makes its disk look like another
-   * format gets what it had when it starts anew.
-   */
-  readonly guessedFormats: WeakMap<DiskConfig, ImageFormat>;
-  /** Every descriptor that is opened, for the caller to close, also after a failure. */
-  readonly opened: number[];
-}
-
-/**
- * The disks of a VM that runs. They stay open over its reboots: a lock is let go with the last descriptor, and somebody
- * else could take it between two machines.
- */
-export class HeldDisks {
-  private disks: readonly DiskResource[] | undefined;
-  private opened: number[] = [];
-
-  /** Opens and locks all of them, unless that was done before. @throws VmmError as openDisk, with nothing left open */
-  async open(
-    context: Omit<DiskContext, 'opened'>,
-    configs: readonly DiskConfig[],
-  ): Promise<readonly DiskResource[]> {
-    if (this.disks) return this.disks;
-    const disks: DiskResource[] = [];
-    try {
-      for (const disk of configs) disks.push(await openDisk({ ...context, opened: this.opened }, disk));
-    } catch (error) {
-      this.close(context.native);
-      throw error;
-    }
-    this.disks = disks;
-    return disks;
-  }
-
-  get descriptors(): readonly number[] {
-    return this.opened;
-  }
-
-  close(native: NativeAddon): void {
-    this.disks = undefined;
-    for (const fd of this.opened.splice(0)) native.closeFile(fd);
-  }
-}
+/** What opening an image needs. */
+export type DiskContext = Pick<OpenContext, 'native' | 'opened' | 'guessedFormats' | 'warn'>;
 
 /** What layers of an image have in common: who is to be able to use it at the same time. */
 export interface LockOptions {
@@ -172,29 +122,4 @@ function warnOfGuess({ warn }: DiskContext, disk: DiskConfig, format: ImageForma
   } else if (format === 'qcow2' && disk.backing_files) {
     warn(`${found}: backing_files is ignored unless image_type is given`);
   }
-}
-
-/**
- * Gives a disk of a machine another size in bytes.
- * @throws VmmError `missing` if there is no such disk; Error if it cannot have that size
- */
-export async function resizeDisk(
-  native: Pick<NativeAddon, 'machineResizeDisk'>,
-  machine: MachineHandle,
-  config: VmConfig | undefined,
-  id: string,
-  bytes: Uint64,
-): Promise<void> {
-  if (!config?.disks?.some((disk) => disk.id === id)) {
-    throw new VmmError(`There is no disk with id "${id}"`, { kind: 'missing' });
-  }
-  if (bytes === 0 || !isMultiple(bytes, SECTOR_SIZE)) {
-    throw new VmmError(`The size ${bytes} is not a positive multiple of ${SECTOR_SIZE} bytes`, {
-      code: 'ERR_TSVMM_CONFIG',
-    });
-  }
-  if (typeof bytes === 'bigint') {
-    throw new VmmError(`The size ${bytes} is more than any image can have`, { code: 'ERR_TSVMM_CONFIG' });
-  }
-  await native.machineResizeDisk(machine, id, bytes);
 }

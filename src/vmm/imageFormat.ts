@@ -1,5 +1,5 @@
 /** Telling image formats apart by their content. */
-import type { DiskConfig } from '../config/devices/disk.ts';
+import type { DiskConfig } from '../devices/disk.ts';
 import type { ImageFormat, NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
 

@@ -61,7 +61,7 @@ function deviceTree(config: VmConfig, placements: readonly Placement[]): Record<
   for (const id of platformDevices(config)) tree[id] = { id, resources: [], children: [] };
   for (const placement of placements) {
     const { id } = placement;
-    if (placement.kind === 'pvpanic') {
+    if (!placement.virtio) {
       tree[id] = { id, resources: [barOf(placement)], children: [], pci_bdf: bdfOf(placement.slot) };
       continue;
     }

@@ -1,22 +1,14 @@
 /** Building one machine from a configuration, and ending it. */
-import type { NetConfig } from '../config/devices/net.ts';
-import type { PmemConfig } from '../config/devices/pmem.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
+import type { OpenContext } from '../devices/record.ts';
+import { deviceRecords, devicesOf } from '../devices/registry.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
-import {
-  type BootResources,
-  type NetResource,
-  type Placement,
-  type PmemResource,
-  planBoot,
-  planMachine,
-} from '../platform/plan.ts';
+import { type BootResources, type Placement, planBoot, planMachine } from '../platform/plan.ts';
 import type { ConsoleSize, Consoles, Terminal } from './consoles.ts';
-import type { DiskContext, HeldDisks } from './disks.ts';
 import { VmmError } from './errors.ts';
+import type { HeldDevices } from './heldDevices.ts';
 import { isLinuxImage } from './linuxImage.ts';
-import type { SocketOwner } from './listeningSocket.ts';
-import { FileInUse, openEntropySource, openPayload } from './namedFiles.ts';
+import { FileInUse, openPayload } from './namedFiles.ts';
 import { checkOutputs, type OutputFile } from './outputFiles.ts';
 import { consoleAdvice } from './shownConsole.ts';
 
@@ -31,16 +23,15 @@ export interface MachineContext {
   readonly native: NativeAddon;
   readonly config: VmConfig;
   readonly consoles: Consoles;
-  readonly vsock?: SocketOwner;
   /** What the process around the VM writes to. */
   readonly outputs: readonly OutputFile[];
   readonly terminal: Terminal;
   /** The guest waits for the debugger. */
-  readonly held: boolean;
+  readonly stopped: boolean;
   /** Outlives the machine: its next one finds the same formats. */
-  readonly guessedFormats: DiskContext['guessedFormats'];
+  readonly guessedFormats: OpenContext['guessedFormats'];
   /** Opened by the first machine that needs them; they outlive it, too. */
-  readonly disks: HeldDisks;
+  readonly heldDevices: HeldDevices;
 
   /** The terminal's unless given. */
   readonly consoleSize?: ConsoleSize;
@@ -62,9 +53,6 @@ const NO_HARDWARE_VIRTUALIZATION =
   "this host's KVM has no hardware virtualization and runs guest kernel code in an instruction emulator, " +
   'which stock Linux kernels do not survive';
 
-/** All that is opened by its path. */
-type PathResources = Omit<BootResources, 'nets'>;
-
 const LOCK_ATTEMPTS = 15;
 const LOCK_RETRY_MS = 20;
 
@@ -80,13 +68,11 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
   context.onMaking(handle);
   const opened: number[] = [];
   try {
-    const files = await openPatiently(context, opened);
-    const resources = {
-      ...files,
-      nets: config.net?.length ? await openNets(context, config.net, opened) : [],
-    };
+    const files = await openWithRetry(context, opened);
+    const devices = { ...files.devices, ...(await openDevices(context, opened, { last: true })) };
+    const resources = { ...files, devices };
     const { boot, placements } = await plan(context, host, resources);
-    const spec = context.held ? { ...boot, held: true as const } : boot;
+    const spec = context.stopped ? { ...boot, held: true as const } : boot;
     await native.machineBoot(handle, spec, context.paused);
     // Looked at now, because the guest does not wait for it.
     adviseLinux(context, host, resources.kernel.fd);
@@ -153,11 +139,11 @@ function hostInfo(native: NativeAddon): HostInfo {
  * A killed process can leave its disk's lock behind for some milliseconds, in I/O that the kernel is still ending: who
  * starts its VM anew at once should not have to know.
  */
-async function openPatiently(context: MachineContext, opened: number[]): Promise<PathResources> {
+async function openWithRetry(context: MachineContext, opened: number[]): Promise<BootResources> {
   for (let attempt = 1; ; attempt++) {
     try {
       const resources = await openResources(context, opened);
-      const inUse = [...opened, ...context.disks.descriptors];
+      const inUse = [...opened, ...context.heldDevices.descriptors];
       checkOutputs(context.native, [...context.consoles.files, ...context.outputs], inUse);
       return resources;
     } catch (error) {
@@ -168,17 +154,41 @@ async function openPatiently(context: MachineContext, opened: number[]): Promise
   }
 }
 
-async function openNets(
-  { native, note, warn }: MachineContext,
-  configs: readonly NetConfig[],
+/**
+ * Opens what devices need of the host.
+ * @param last those whose opening has effects outside of this process, or all others
+ * @returns by the names of their kinds
+ */
+async function openDevices(
+  context: MachineContext,
   opened: number[],
-): Promise<NetResource[]> {
-  const nets = await import('./nets.ts');
-  return nets.openNets(native, configs, opened, note, warn);
+  { last }: { readonly last: boolean },
+): Promise<BootResources['devices']> {
+  const { native, config, heldDevices, guessedFormats, warn, note } = context;
+  const common = {
+    ...{ native, guessedFormats, warn, note },
+    consoleBackend: context.consoles.console,
+    consoleSize: () => context.consoleSize ?? consoleSize(native, config, context.terminal),
+  };
+  const resources: Record<string, readonly unknown[]> = {};
+  for (const record of deviceRecords) {
+    const { opening } = record;
+    if (!opening || (opening.last ?? false) !== last) continue;
+    const devices = devicesOf(config, record);
+    if (devices.length === 0) continue;
+    if (opening.lifetime === 'vm') {
+      resources[record.name] = await heldDevices.open(common, record, devices);
+      continue;
+    }
+    const own: unknown[] = [];
+    for (const device of devices) own.push(await opening.open(device, { ...common, opened, sockets: [] }));
+    resources[record.name] = own;
+  }
+  return resources;
 }
 
-async function openResources(context: MachineContext, opened: number[]): Promise<PathResources> {
-  const { native, config, consoles, terminal } = context;
+async function openResources(context: MachineContext, opened: number[]): Promise<BootResources> {
+  const { native, config, consoles } = context;
   const payload = config.payload ?? {};
   const firmware = payload.firmware !== undefined;
   const kernel = openPayloadFile(native, 'kernel', (payload.firmware ?? payload.kernel) as string, opened);
@@ -194,15 +204,10 @@ async function openResources(context: MachineContext, opened: number[]): Promise
     readAt: (fd, offset, length) => native.readAt(fd, offset, length),
     firmware,
     ...(initramfs && { initramfs }),
-    disks: await context.disks.open(context, config.disks ?? []),
-    ...(config.pmem && { pmem: await openPmems(native, config.pmem, opened) }),
-    rng: { fd: openRng(native, config.rng.src, opened) },
-    ...(context.vsock && { vsock: { fd: context.vsock.listener } }),
+    devices: await openDevices(context, opened, { last: false }),
     ...(consoles.serial && { serial: consoles.serial }),
-    ...(consoles.console && { console: consoles.console }),
     ...(consoles.debugConsole && { debugConsole: consoles.debugConsole }),
     vmGeneration: context.vmGeneration,
-    consoleSize: context.consoleSize ?? consoleSize(native, config, terminal),
   };
 }
 
@@ -218,25 +223,6 @@ function openPayloadFile(
     return { fd, size: native.imageSize(fd) };
   } catch (error) {
     throw new VmmError(`Cannot open ${name} file ${path}`, { cause: error });
-  }
-}
-
-async function openPmems(
-  native: NativeAddon,
-  pmems: PmemConfig[],
-  opened: number[],
-): Promise<PmemResource[]> {
-  const { openPmem } = await import('./pmem.ts');
-  return pmems.map((pmem) => openPmem(native, pmem, opened));
-}
-
-function openRng(native: NativeAddon, path: string, opened: number[]): number {
-  try {
-    const fd = openEntropySource(native, path);
-    opened.push(fd);
-    return fd;
-  } catch (error) {
-    throw new VmmError(`Cannot open the source of random bytes ${path}`, { cause: error });
   }
 }
 

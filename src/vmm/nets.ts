@@ -1,56 +1,26 @@
 /** Opening networks: taps by name or by descriptors. Loaded only for VMs that have a network device. */
-import { type NetConfig, parseMac, queuePairs } from '../config/devices/net.ts';
-import { parseForward } from '../config/devices/userNetwork.ts';
+import { type NetConfig, type NetResource, parseMac, queuePairs } from '../devices/net.ts';
+import type { OpenContext } from '../devices/record.ts';
+import { parseForward } from '../devices/userNetwork.ts';
 import type { NativeAddon } from '../native.ts';
-import type { NetResource } from '../platform/plan.ts';
 import { VmmError } from './errors.ts';
 import { openVhost } from './vhostNet.ts';
 
 /** The kernel puts a number into the name. */
 const NEW_TAP = 'vmtap%d';
-/** Of MAC addresses that are made here: a unicast address, administered locally. */
-const MAC_PREFIX = 0x2e;
 
-/** Gives every network device that has no MAC address a random one, which it then keeps over reboots. */
-export function assignMacs(nets: readonly NetConfig[]): void {
-  for (const net of nets) net.mac ??= randomMac();
-}
-
-function randomMac(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(6));
-  bytes[0] = MAC_PREFIX;
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':');
-}
+/** The part of it that a network needs. */
+export type NetContext = Pick<OpenContext, 'native' | 'opened' | 'note' | 'warn'>;
 
 /**
- * Opens what each network device is plugged into.
- * @param warn hears what a person should know
- * @param note hears how it was done, for those who ask
- * @param opened gets the descriptors that are to be closed when the core has its duplicates
+ * Opens what a network device is plugged into.
  * @throws VmmError
  */
-export async function openNets(
-  native: NativeAddon,
-  nets: readonly NetConfig[],
-  opened: number[],
-  note: (message: string) => void,
-  warn: (message: string) => void,
-): Promise<NetResource[]> {
-  const resources: NetResource[] = [];
-  for (const net of nets) {
-    resources.push(
-      net.user ? await openUser(native, net, opened, warn) : openTapped(native, net, opened, note),
-    );
-  }
-  return resources;
+export async function openNet(context: NetContext, net: NetConfig): Promise<NetResource> {
+  return net.user ? openUser(context, net) : openTapped(context, net);
 }
 
-async function openUser(
-  native: NativeAddon,
-  net: NetConfig,
-  opened: number[],
-  warn: (message: string) => void,
-): Promise<NetResource> {
+async function openUser({ native, opened, warn }: NetContext, net: NetConfig): Promise<NetResource> {
   const { reachesLoopback, startPasst } = await import('./passt.ts');
   const { mac, mtu, forward } = net;
   const mtuIfGiven = mtu === undefined ? {} : { mtu };
@@ -63,12 +33,7 @@ async function openUser(
   return { network: { kind: 'stream', fd }, mac: parseMac(mac as string) as Uint8Array, ...mtuIfGiven };
 }
 
-function openTapped(
-  native: NativeAddon,
-  net: NetConfig,
-  opened: number[],
-  note: (message: string) => void,
-): NetResource {
+function openTapped({ native, opened, note }: NetContext, net: NetConfig): NetResource {
   const { fds, name } = net.fds?.length ? adoptTap(native, net.fds) : openTap(native, net, opened);
   const info = name === undefined ? null : native.interfaceInfo(name);
   if (name !== undefined && info !== null) setUp(native, net, name);

@@ -1,6 +1,7 @@
 /** What a person is told of a file that did not take what the guest printed. Loaded when that happens. */
-import type { ConsoleMode } from '../config/devices/console.ts';
+
 import type { VmConfig } from '../config/vmConfig.ts';
+import type { ConsoleMode } from '../devices/characterDevices.ts';
 import type { MachineEvent } from '../native.ts';
 import { DEBUG_CONSOLE_ID, SERIAL_ID } from '../platform/deviceIds.ts';
 

@@ -3,6 +3,7 @@
  * disk image or a kernel: nothing is lost from a file that is in use as something else.
  */
 import type { VmConfig } from '../config/vmConfig.ts';
+import { devicePaths } from '../devices/registry.ts';
 import type { NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
 import { openOutput } from './namedFiles.ts';
@@ -88,9 +89,7 @@ function refuseIfUsed({ owner, path }: Omit<OutputFile, 'fd'>, id: string, used:
 /** Of the files that a configuration names for reading, or as disks and memory. */
 function namedIds(native: Files, config: VmConfig | undefined): Set<string> {
   const { kernel, firmware, initramfs } = config?.payload ?? {};
-  const paths = [kernel, firmware, initramfs, config?.rng.src];
-  for (const { path } of config?.disks ?? []) paths.push(path);
-  for (const { file } of config?.pmem ?? []) paths.push(file);
+  const paths = [kernel, firmware, initramfs, ...(config ? devicePaths(config, 'files') : [])];
   const ids = new Set<string>();
   for (const path of paths) {
     const id = path === undefined ? null : native.fileIdAt(path);

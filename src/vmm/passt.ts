@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import type { PortForward } from '../config/devices/userNetwork.ts';
+import type { PortForward } from '../devices/userNetwork.ts';
 import type { NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
 

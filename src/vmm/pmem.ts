@@ -1,7 +1,6 @@
 /** Opening the files behind persistent memory. Loaded only for a machine that has some. */
-import { PMEM_ALIGNMENT, type PmemConfig } from '../config/devices/pmem.ts';
+import { PMEM_ALIGNMENT, type PmemConfig, type PmemResource } from '../devices/pmem.ts';
 import type { NativeAddon } from '../native.ts';
-import type { PmemResource } from '../platform/plan.ts';
 import { VmmError } from './errors.ts';
 import { FileInUse, openMemory, openTemporaryMemory } from './namedFiles.ts';
 

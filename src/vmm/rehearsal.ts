@@ -24,12 +24,9 @@ export function rehearseStart(native: Pick<NativeAddon, 'hostInfo' | 'supportedC
   planBoot(config, host, {
     kernel: { fd: -1, size: kernel.length },
     readAt: (_, offset, length) => kernel.slice(offset, offset + length),
-    disks: [],
-    nets: [],
-    rng: { fd: -1 },
+    devices: { rng: [-1] },
     serial: { kind: 'null' },
     vmGeneration: new Uint8Array(16),
-    consoleSize: { columns: 0, rows: 0 },
   });
   bun?.gc(true);
 }

@@ -1,9 +1,8 @@
-/** Changing a VM's sizes: its vCPUs, memory and balloon. */
+/** Changing a VM's sizes: its vCPUs, memory and, before it has a machine, balloon. */
 import { memorySize } from '../config/memory.ts';
 import type { VmResize } from '../config/requests.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { MachineHandle, NativeAddon } from '../native.ts';
 import { notSupportedYet, VmmError } from './errors.ts';
 
 /** Writes new sizes into a configuration that no machine has. Whether they make sense shows when the VM boots. */
@@ -22,36 +21,13 @@ export function resizeConfigZone(config: VmConfig, id: string, size: Uint64): vo
   zone.size = size;
 }
 
-/**
- * Changes a machine, and the configuration along with it. The guest takes its time to follow.
- * @throws VmmError
- */
-export function resizeMachine(
-  native: NativeAddon,
-  machine: MachineHandle,
-  config: VmConfig,
-  sizes: VmResize,
-): void {
-  const { desired_vcpus: vcpus, desired_ram: memory, desired_balloon: balloon } = sizes;
+/** @throws VmmError if a machine is to get what none can have while it runs */
+export function refuseMachineSizes(config: VmConfig, sizes: VmResize): void {
+  const { desired_vcpus: vcpus, desired_ram: memory } = sizes;
   if (vcpus !== undefined && vcpus !== config.cpus.boot_vcpus) {
     throw notSupportedYet('Changing the number of vCPUs of a running VM');
   }
   if (memory !== undefined && memory !== memorySize(config.memory)) {
     throw notSupportedYet("Changing a running VM's memory");
   }
-  if (balloon !== undefined) resizeBalloon(native, machine, config, balloon);
-}
-
-function resizeBalloon(native: NativeAddon, machine: MachineHandle, config: VmConfig, size: Uint64): void {
-  if (config.balloon === undefined) {
-    throw new VmmError('The VM has no balloon', { code: 'ERR_TSVMM_MISSING' });
-  }
-  const memory = memorySize(config.memory);
-  if (size >= memory) {
-    throw new VmmError(`A balloon of ${size} bytes would take all of the ${memory} bytes of memory`, {
-      code: 'ERR_TSVMM_CONFIG',
-    });
-  }
-  native.machineResizeBalloon(machine, Number(size));
-  config.balloon.size = size;
 }

@@ -1,5 +1,5 @@
 /** vhost-net: the host's kernel moves the frames between a tap and the guest. */
-import { isLimited, type NetConfig } from '../config/devices/net.ts';
+import { isLimited, type NetConfig } from '../devices/net.ts';
 import type { NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
 import { openDevice } from './namedFiles.ts';

@@ -5,14 +5,13 @@
  */
 
 import { checkBootable } from '../config/bootable.ts';
-import type { DeviceKind } from '../config/deviceLists.ts';
-import { validateConsoles } from '../config/devices/console.ts';
 import type { ReceiveMigrationData, SendMigrationData } from '../config/migration.ts';
 import type { VmResize } from '../config/requests.ts';
 import type { RestoreConfig } from '../config/restore.ts';
 import type { Uint64 } from '../config/uint64.ts';
-import { validateVmConfig } from '../config/validate.ts';
+import { validateConsoles, validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
+import { completeDevices, type DeviceName, keepId } from '../devices/registry.ts';
 import type { MachineEvent, MachineHandle, NativeAddon, ResetCause, VcpuStatistics } from '../native.ts';
 import {
   type ConsoleSize,
@@ -22,20 +21,19 @@ import {
   type Terminal,
 } from './consoles.ts';
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
-import { HeldDisks, resizeDisk } from './disks.ts';
+import { findOperation } from './deviceOperations.ts';
 import { describeError, notSupportedYet, VmmError } from './errors.ts';
 import type { EndCause, VmmEvent, VmmExit } from './events.ts';
+import { HeldDevices } from './heldDevices.ts';
 import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
 import { tell } from './listener.ts';
-import type { SocketOwner } from './listeningSocket.ts';
 import { describeVcpuError, type Machine, type MachineContext, startMachine } from './machine.ts';
 import { MachineReports, PANIC_TEXTS } from './machineReports.ts';
 import type { OutputFile } from './outputFiles.ts';
 import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
-import { resizeConfig, resizeConfigZone, resizeMachine } from './resize.ts';
-import { openVsock } from './vsock.ts';
+import { refuseMachineSizes, resizeConfig, resizeConfigZone } from './resize.ts';
 
 export interface VmmOptions {
   readonly native: NativeAddon;
@@ -83,12 +81,11 @@ export class Vmm {
   #lifecycle: Lifecycle = 'none';
   #config: VmConfig | undefined;
   #consoles: Consoles | undefined;
-  #vsock: SocketOwner | undefined;
   #machine: Machine | undefined;
   /** While it is being started. */
   #making: MachineHandle | undefined;
-  /** Kept over reboots, so that nobody else can take a lock meanwhile. */
-  readonly #disks = new HeldDisks();
+  /** What devices keep open over reboots. */
+  readonly #heldDevices = new HeldDevices();
   /** The command that is in progress. */
   #inProgress: Command | undefined;
   /** Counts machines: an event of an earlier one than the present means nothing any more. */
@@ -159,7 +156,7 @@ export class Vmm {
   create(config: VmConfig): Promise<void> {
     return this.#command('create', async () => {
       validateConsoles(config);
-      if (config.net?.length) (await import('./nets.ts')).assignMacs(config.net);
+      completeDevices(config);
       this.#vmGeneration = this.#native.randomBytes(VM_GENERATION_BYTES);
       this.#consoles = this.#openConsoles(config);
       this.#config = config;
@@ -244,7 +241,9 @@ export class Vmm {
       const config = this.#config as VmConfig;
       if (this.#machine === undefined) return resizeConfig(config, sizes);
       this.#emit('vm', 'resizing');
-      resizeMachine(this.#native, this.#machine.handle, config, sizes);
+      refuseMachineSizes(config, sizes);
+      if (sizes.desired_balloon !== undefined)
+        await this.#operate('balloon', 'resize', [sizes.desired_balloon]);
       this.#emit('vm', 'resized');
     });
   }
@@ -256,7 +255,7 @@ export class Vmm {
   resizeDisk(id: string, bytes: Uint64): Promise<void> {
     return this.#command('resizeDisk', async () => {
       try {
-        await this.#busy(({ handle }) => resizeDisk(this.#native, handle, this.#config, id, bytes));
+        await this.#operate('disk', 'resize', [bytes], id);
       } catch (error) {
         throw new VmmError('Failed resizing a disk image', { cause: error });
       }
@@ -280,7 +279,7 @@ export class Vmm {
    * @param descriptors that the device has; they are the VMM's from now on, also if the device is refused
    * @throws VmmError
    */
-  addDevice(kind: DeviceKind, device: object, descriptors: readonly number[] = []): Promise<void> {
+  addDevice(kind: DeviceName, device: object, descriptors: readonly number[] = []): Promise<void> {
     for (const fd of descriptors) this.#descriptors.add(fd);
     return this.#command('addDevice', () => this.#addDevice(kind, device)).catch(async (error: VmmError) => {
       this.#closeDescriptors(descriptors);
@@ -300,9 +299,9 @@ export class Vmm {
           id,
           this.#machine.placements.map((one) => one.id),
         );
-      const { config: rest, device } = configWithoutDevice(config, id);
+      const { config: rest, descriptors } = configWithoutDevice(config, id);
       this.#config = rest;
-      this.#closeDescriptors(device.fd === undefined ? (device.fds ?? []) : [device.fd]);
+      this.#closeDescriptors(descriptors);
       this.#emit('vm', 'device-removed', { id });
     });
   }
@@ -371,7 +370,7 @@ export class Vmm {
   /** For a process that must end at once: puts the terminal back and removes sockets, and nothing else. */
   abandon(): void {
     this.#closeConsoles();
-    this.#closeVsock();
+    this.#heldDevices.removeSockets();
   }
 
   /** Whether a machine keeps the process alive, as it does at first. */
@@ -476,9 +475,7 @@ export class Vmm {
       if (size) this.#consoleSize = size;
       const isTerminal = this.#config?.console.mode === 'Tty';
       const now = size ?? (isTerminal ? this.#native.terminalSize(this.#terminal.output) : null);
-      if (now && this.#machine) {
-        this.#native.machineResizeConsole(this.#machine.handle, now.columns, now.rows);
-      }
+      if (now && this.#machine) await this.#operate('console', 'resize', [now.columns, now.rows]);
     });
   }
 
@@ -558,11 +555,27 @@ export class Vmm {
     }
   }
 
-  async #addDevice(kind: DeviceKind, device: object): Promise<void> {
+  /**
+   * Has a device of the machine do what its record calls `operation`.
+   * @param id of a device of that kind; the only one's unless given
+   * @throws VmmError `missing` if there is no such device
+   */
+  async #operate(
+    kind: DeviceName,
+    operation: string,
+    operands: readonly Uint64[],
+    id?: string,
+  ): Promise<void> {
+    const found = findOperation(this.#native, this.#config as VmConfig, kind, operation, operands, id);
+    if (found.busy) await this.#busy((machine) => found.run(machine));
+    else await found.run(this.#running());
+  }
+
+  async #addDevice(kind: DeviceName, device: object): Promise<void> {
     const { configWithDevice } = await import('./deviceChanges.ts');
     const wanted = configWithDevice(this.#config as VmConfig, kind, device);
     if (this.#machine) throw notSupportedYet('Adding a device to a running VM');
-    if (wanted.net?.length) (await import('./nets.ts')).assignMacs(wanted.net);
+    completeDevices(wanted);
     this.#config = wanted;
     const { id } = device as { readonly id?: string };
     this.#emit('vm', 'device-added', { kind, ...(id !== undefined && { id }) });
@@ -573,8 +586,8 @@ export class Vmm {
     for (const fd of descriptors) if (this.#descriptors.delete(fd)) this.#native.closeFile(fd);
   }
 
-  /** @param held the guest waits for the debugger */
-  async #startMachine(held: boolean, paused = false): Promise<void> {
+  /** @param stopped the guest waits for the debugger */
+  async #startMachine(stopped: boolean, paused = false): Promise<void> {
     const config = this.#config as VmConfig;
     try {
       validateVmConfig(config);
@@ -587,14 +600,12 @@ export class Vmm {
     }
     this.#consoles ??= this.#openConsoles(config);
     this.#infoChanged();
-    if (config.vsock) this.#vsock ??= openVsock(this.#native, config.vsock);
     const generation = ++this.#generation;
     try {
       this.#machine = await startMachine({
         native: this.#native,
         config,
         consoles: this.#consoles,
-        ...(this.#vsock && { vsock: this.#vsock }),
         outputs: this.#options.outputs ?? [],
         terminal: this.#terminal,
         vmGeneration: this.#vmGeneration as Uint8Array,
@@ -604,30 +615,24 @@ export class Vmm {
         onMaking: (handle) => {
           this.#making = handle;
         },
-        held,
+        stopped,
         guessedFormats: this.#guessedFormats,
-        disks: this.#disks,
+        heldDevices: this.#heldDevices,
         warn: (message) => this.#warn(message),
         note: (message) => tell(this.#options.onNote, printable(message)),
       });
     } catch (error) {
-      this.#closeVsock();
-      this.#disks.close(this.#native);
+      this.#heldDevices.close(this.#native);
       throw error;
     } finally {
       this.#making = undefined;
     }
     if (!this.#keepAlive) this.#native.machineKeepAlive(this.#machine.handle, false);
-    if (held) {
+    if (stopped) {
       this.#stoppedByDebugger = true;
       tell(() => this.#debugger?.started());
     }
-    for (const { kind, index, id } of this.#machine.placements) {
-      const lists = { block: config.disks, net: config.net, pmem: config.pmem };
-      const device = kind in lists ? lists[kind as keyof typeof lists]?.[index] : undefined;
-      if (device) device.id = id;
-      if (kind === 'vsock' && config.vsock) config.vsock.id = id;
-    }
+    for (const { device, index, id } of this.#machine.placements) keepId(config, device, index, id);
     this.#infoChanged();
   }
 
@@ -635,8 +640,7 @@ export class Vmm {
     try {
       await this.#destroyMachine(timeoutMs);
     } finally {
-      this.#closeVsock();
-      this.#disks.close(this.#native);
+      this.#heldDevices.close(this.#native);
       tell(() => this.#debugger?.ended());
     }
   }
@@ -656,8 +660,7 @@ export class Vmm {
       if (machine) await this.#native.machineDestroy(machine.handle, timeoutMs);
     } catch (error) {
       // What is left of it may still write to them, and keeps their locks: no other machine may have them.
-      this.#disks.close(this.#native);
-      this.#closeVsock();
+      this.#heldDevices.close(this.#native);
       throw error;
     } finally {
       this.#closeConsoles();
@@ -673,11 +676,6 @@ export class Vmm {
   #closeConsoles(): void {
     this.#consoles?.close();
     this.#consoles = undefined;
-  }
-
-  #closeVsock(): void {
-    this.#vsock?.close();
-    this.#vsock = undefined;
   }
 
   async #deleteVm(timeoutMs?: number): Promise<void> {

@@ -4,6 +4,7 @@ import { decode } from '../../config/decode.ts';
 import { vmResize, vmResizeDisk } from '../../config/requests.ts';
 import type { ObjectShape } from '../../config/schema.ts';
 import { vmConfig } from '../../config/vmConfig.ts';
+import { deviceRecords } from '../../devices/registry.ts';
 import type { EventLog } from '../../vmm/eventLog.ts';
 import { API_VERSION, FEATURES, packageVersion } from '../../vmm/version.ts';
 import type { Descriptors } from './descriptors.ts';
@@ -180,8 +181,11 @@ function counters({ vmm }: Call): Answer {
 }
 
 function create({ vmm, json }: Call): Promise<Answer> {
-  const { net, devices } = (json ?? {}) as { net?: unknown; devices?: unknown };
-  if (Array.isArray(net)) for (const one of net) dropDescriptorNumbers(one, 'fds');
-  if (Array.isArray(devices)) for (const one of devices) dropDescriptorNumbers(one, 'fd');
+  const fields = (json ?? {}) as Readonly<Record<string, unknown>>;
+  for (const { field, addition } of deviceRecords) {
+    const devices = fields[field];
+    if (!addition?.descriptors || !Array.isArray(devices)) continue;
+    for (const one of devices) dropDescriptorNumbers(one, addition.descriptors.field);
+  }
   return vmm.create(decode(vmConfig, json)).then(() => noContent);
 }

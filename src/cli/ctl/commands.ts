@@ -1,11 +1,11 @@
 /** Every subcommand of `tsvmm ctl`: an entry here is all that one takes. Names and arguments are those of the reference's client. */
 import { writeJson } from '../../api/rest/jsonWriter.ts';
 import { decode } from '../../config/decode.ts';
-import { type DeviceKind, deviceLists } from '../../config/deviceLists.ts';
 import { receiveMigrationData, sendMigrationData } from '../../config/migration.ts';
 import { restoreConfig } from '../../config/restore.ts';
 import type { ObjectShape } from '../../config/schema.ts';
 import type { Uint64 } from '../../config/uint64.ts';
+import { type AddableDevice, addableDevices } from '../../devices/registry.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { parseInteger, parseSize } from '../optionString.ts';
 import { objectFromOptions } from '../schemaOptions.ts';
@@ -100,14 +100,8 @@ interface Added {
   readonly bdf?: unknown;
 }
 
-/** @param descriptors takes them out of the device: their numbers mean nothing to the VMM */
-function add(
-  kind: DeviceKind,
-  what: string,
-  descriptors: (device: Record<string, unknown>) => number[] = () => [],
-): CtlCommand {
+function add({ name: kind, shape, help: what, descriptors }: AddableDevice): CtlCommand {
   const name = `add-${kind}`;
-  const { shape } = deviceLists[kind];
   return {
     about: `Add ${what}`,
     argument: { name: 'OPTIONS', help: `As of --${kind} on the command line of a VM`, shape },
@@ -115,13 +109,18 @@ function add(
     timeoutMs: SLOW_MS,
     request: (words) => {
       const device = fromOptions(shape, name, words);
-      return put(`vm.${name}`, device, descriptors(device));
+      return put(`vm.${name}`, device, descriptors && takeDescriptors(device, descriptors.field));
     },
     done: (json) => {
       const { id, bdf } = (json ?? {}) as Added;
       return id === undefined ? 'Added; the guest finds it when the VM boots.' : `Added ${id} at ${bdf}.`;
     },
   };
+}
+
+function addCommands(): Record<string, CtlCommand> {
+  const addable = addableDevices().sort((a, b) => (a.name < b.name ? -1 : 1));
+  return Object.fromEntries(addable.map((one) => [`add-${one.name}`, add(one)]));
 }
 
 /** Takes the members of an object out of it, those that are descriptors. */
@@ -139,15 +138,7 @@ function takeAllDescriptors(data: Record<string, unknown>): number[] {
 }
 
 export const ctlCommands: Readonly<Record<string, CtlCommand>> = {
-  'add-device': add('device', 'a device of the host (VFIO)', (device) => takeDescriptors(device, 'fd')),
-  'add-disk': add('disk', 'a disk'),
-  'add-fs': add('fs', 'a shared file system (virtio-fs)'),
-  'add-generic-vhost-user': add('generic-vhost-user', 'a device that a vhost-user back end serves'),
-  'add-net': add('net', 'a network device', (net) => takeDescriptors(net, 'fds')),
-  'add-pmem': add('pmem', 'persistent memory'),
-  'add-user-device': add('user-device', 'a device that another process serves (vfio-user)'),
-  'add-vdpa': add('vdpa', 'a vDPA device'),
-  'add-vsock': add('vsock', 'a socket device'),
+  ...addCommands(),
   boot: action('boot', 'Boot the VM that was created', 'Booting', 'The VM runs.'),
   coredump: {
     about: "Write the guest's memory into a file, as a core dump",

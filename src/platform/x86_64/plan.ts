@@ -129,7 +129,7 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
       window32: PCI_WINDOW32,
       window64: map.window64,
       functions: devices.functions,
-      ...(devices.pvpanic && { pvpanic: devices.pvpanic }),
+      ...devices.plainFunctions,
     },
   };
   return { boot, placements: devices.placements };

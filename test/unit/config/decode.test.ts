@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { ConfigError } from '../../../src/config/configError.ts';
 import { decode } from '../../../src/config/decode.ts';
-import { diskConfig } from '../../../src/config/devices/disk.ts';
 import { vmResize, vmResizeDisk, vmResizeZone } from '../../../src/config/requests.ts';
 import { type VmConfig, vmConfig } from '../../../src/config/vmConfig.ts';
+import { diskConfig } from '../../../src/devices/disk.ts';
 
 function refusal(value: unknown): ConfigError {
   try {

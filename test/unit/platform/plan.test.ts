@@ -9,6 +9,7 @@ import {
   MIB,
   makeBzImage,
   makeElf,
+  openedDevices,
   resourcesOf,
   unpackCpuid,
 } from './support.ts';
@@ -74,7 +75,9 @@ describe('planBoot: devices', () => {
       pvpanic: true,
       balloon: { size: 0 },
     });
-    const resources = resourcesOf(makeElf(), { disks: opened(3), nets: [net(), net()] });
+    const resources = resourcesOf(makeElf(), {
+      devices: openedDevices({ disk: opened(3), net: [net(), net()] }),
+    });
     const { placements } = planBoot(config, host, resources);
     expect(placements.map(({ id, kind, index, slot }) => [id, kind, index, slot])).toEqual([
       ['__console', 'console', 0, 1],
@@ -92,7 +95,11 @@ describe('planBoot: devices', () => {
 
   it('gives disks 32-bit registers and all others 64-bit ones', () => {
     const config = configOf({ disks: [disk(), disk()] });
-    const { boot, placements } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(2) }));
+    const { boot, placements } = planBoot(
+      config,
+      host,
+      resourcesOf(makeElf(), { devices: openedDevices({ disk: opened(2) }) }),
+    );
     const top64 = 2 ** 46 - 64 * 1024 - MIB;
     expect(placements.map(({ bar0, bar0Is64Bit }) => [bar0, bar0Is64Bit])).toEqual([
       [top64 - (top64 % 0x80000) - 0x80000, true],
@@ -113,7 +120,9 @@ describe('planBoot: devices', () => {
     const config = configOf({
       net: [{}, { queue_size: 512, offload_ufo: false, rate_limiter_config: limits }],
     });
-    const resources = resourcesOf(makeElf(), { nets: [net(), net({ mtu: 9000 })] });
+    const resources = resourcesOf(makeElf(), {
+      devices: openedDevices({ net: [net(), net({ mtu: 9000 })] }),
+    });
     const [, first, second] = planBoot(config, host, resources).boot.pci.functions;
     expect(first).toMatchObject({
       kind: 'net',
@@ -132,7 +141,11 @@ describe('planBoot: devices', () => {
     const config = configOf({
       disks: [disk(), disk({ readonly: true, direct: true, queue_size: 256, serial: 'abc' })],
     });
-    const { boot } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(2) }));
+    const { boot } = planBoot(
+      config,
+      host,
+      resourcesOf(makeElf(), { devices: openedDevices({ disk: opened(2) }) }),
+    );
     expect(boot.pci.functions[2]).toMatchObject({
       kind: 'block',
       layers: [{ fd: 21, format: 'raw' }],
@@ -156,7 +169,11 @@ describe('planBoot: devices', () => {
       ],
       rate_limit_groups: [{ id: 'g', rate_limiter_config: { bandwidth: null, ops: limits.bandwidth } }],
     });
-    const { boot } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(3) }));
+    const { boot } = planBoot(
+      config,
+      host,
+      resourcesOf(makeElf(), { devices: openedDevices({ disk: opened(3) }) }),
+    );
     const [, free, limited, member] = boot.pci.functions;
     const off = { size: 0, oneTimeBurst: 0, refillTimeMs: 0 };
     const on = { size, oneTimeBurst: 0, refillTimeMs: 8 };
@@ -174,19 +191,23 @@ describe('planBoot: devices', () => {
       disks: [disk(), disk({ pci_device_id: 1 })],
       rng: { src: '/dev/urandom', pci_device_id: 3 },
     });
-    const { placements } = planBoot(config, host, resourcesOf(makeElf(), { disks: opened(2) }));
+    const { placements } = planBoot(
+      config,
+      host,
+      resourcesOf(makeElf(), { devices: openedDevices({ disk: opened(2) }) }),
+    );
     expect(placements.map(({ slot }) => slot)).toEqual([2, 4, 1, 3]);
   });
 
   it('refuses one number for two', () => {
     const config = configOf({ disks: [disk({ pci_device_id: 3 }), disk({ pci_device_id: 3 })] });
-    expect(() => planBoot(config, host, resourcesOf(makeElf(), { disks: opened(2) }))).toThrow(
-      'PCI device number 3 is already taken',
-    );
+    expect(() =>
+      planBoot(config, host, resourcesOf(makeElf(), { devices: openedDevices({ disk: opened(2) }) })),
+    ).toThrow('PCI device number 3 is already taken');
   });
 
   it('leaves out what is off', () => {
-    const { serial: _serial, console: _console, ...resources } = resourcesOf(makeElf());
+    const { serial: _serial, ...resources } = resourcesOf(makeElf());
     const config = configOf({ console: { mode: 'Off' }, serial: { mode: 'Off' } });
     const { boot, placements } = planBoot(config, host, resources);
     expect(placements.map(({ id, slot }) => [id, slot])).toEqual([['__rng', 1]]);
@@ -200,7 +221,7 @@ describe('planBoot: devices', () => {
       planBoot(
         configOf({ disks: Array.from({ length: count }, () => disk()) }),
         host,
-        resourcesOf(makeElf(), { disks: opened(count) }),
+        resourcesOf(makeElf(), { devices: openedDevices({ disk: opened(count) }) }),
       );
     expect(plan(29).placements).toHaveLength(31);
     expect(() => plan(30)).toThrow(/All 32 PCI device numbers are taken/);
@@ -335,7 +356,7 @@ describe('planBoot: the machine', () => {
   it('changes neither the configuration nor what it was given before', () => {
     const config = configOf({ disks: [disk()] });
     const before = structuredClone(config);
-    const resources = resourcesOf(makeElf(), { disks: opened(1) });
+    const resources = resourcesOf(makeElf(), { devices: openedDevices({ disk: opened(1) }) });
     const first = planBoot(config, host, resources);
     expect(planBoot(config, host, resources)).toEqual(first);
     expect(config).toEqual(before);

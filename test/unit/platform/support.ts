@@ -79,15 +79,16 @@ export function resourcesOf(kernel: Uint8Array, overrides: Partial<BootResources
   return {
     kernel: { fd: 10, size: kernel.length },
     readAt: readAtOf(kernel),
-    disks: [],
-    nets: [],
-    rng: { fd: 11 },
-    console: { kind: 'null' },
+    devices: openedDevices(),
     serial: { kind: 'null' },
     vmGeneration: new Uint8Array(16).fill(0x5a),
-    consoleSize: { columns: 80, rows: 25 },
     ...overrides,
   };
+}
+
+/** What is opened for devices, by the names of their kinds; with a console and a source of random bytes. */
+export function openedDevices(devices: BootResources['devices'] = {}): BootResources['devices'] {
+  return { console: [{ backend: { kind: 'null' }, columns: 80, rows: 25 }], rng: [11], ...devices };
 }
 
 /** The bytes that are loaded at `address`. */

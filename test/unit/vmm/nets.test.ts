@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { decode } from '../../../src/config/decode.ts';
-import { type NetConfig, netConfig } from '../../../src/config/devices/net.ts';
+import { type NetConfig, type NetResource, netConfig, net as netRecord } from '../../../src/devices/net.ts';
 import { FileKind } from '../../../src/host/openFlags.ts';
 import { describeError } from '../../../src/vmm/errors.ts';
-import { assignMacs, openNets } from '../../../src/vmm/nets.ts';
+import { openNet } from '../../../src/vmm/nets.ts';
 import { type FakeNative, fakeNative } from '../support/fakeNative.ts';
 import { failure } from '../support/fakeNetwork.ts';
 
@@ -29,9 +29,12 @@ function net(fields: object): NetConfig {
   return decode(netConfig, { mac: '2e:00:00:00:00:01', vhost: false, ...fields });
 }
 
-function open(...nets: object[]) {
+async function open(...nets: object[]): Promise<NetResource[]> {
   const tell = (message: string) => notes.push(message);
-  return openNets(native, nets.map(net), opened, tell, tell);
+  const resources: NetResource[] = [];
+  for (const one of nets.map(net))
+    resources.push(await openNet({ native, opened, note: tell, warn: tell }, one));
+  return resources;
 }
 
 async function refusal(fields: object): Promise<string> {
@@ -56,12 +59,12 @@ function prepared(name: string, fields: object = {}): void {
 describe('MAC addresses', () => {
   it('are random and locally administered unless given', () => {
     const nets = [decode(netConfig, {}), decode(netConfig, {}), net({})];
-    assignMacs(nets);
+    for (const one of nets) netRecord.complete?.(one);
     const [first, second, third] = nets.map(({ mac }) => mac);
     expect(first).toMatch(/^2e(:[0-9a-f]{2}){5}$/);
     expect(second).not.toBe(first);
     expect(third).toBe('2e:00:00:00:00:01');
-    assignMacs(nets);
+    for (const one of nets) netRecord.complete?.(one);
     expect(nets[0]?.mac).toBe(first);
   });
 });

@@ -3,7 +3,7 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { parseForward } from '../../../src/config/devices/userNetwork.ts';
+import { parseForward } from '../../../src/devices/userNetwork.ts';
 import { startPasst } from '../../../src/vmm/passt.ts';
 import { type FakeNative, fakeNative } from '../support/fakeNative.ts';
 

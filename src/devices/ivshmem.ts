@@ -1,9 +1,10 @@
-/** Memory that host and guest share: ivshmem, and what lets a guest control the host's side of its memory. */
+/** Memory that is shared with other VMs (ivshmem). */
 import { pciCommon } from './pci.ts';
+import type { DeviceRecord } from './record.ts';
 
 const DEFAULT_IVSHMEM_SIZE: number = 128 * 1024 * 1024;
 
-export const ivshmemConfig = {
+const ivshmemConfig = {
   type: 'object',
   name: 'IvshmemConfig',
   unsupported: true,
@@ -21,10 +22,10 @@ export const ivshmemConfig = {
   },
 } as const;
 
-export const pvmemcontrolConfig = {
-  type: 'object',
-  name: 'PvmemcontrolConfig',
-  unsupported: true,
-  help: 'Let the guest control its memory',
-  fields: {},
-} as const;
+export const ivshmem: DeviceRecord<'ivshmem', 'ivshmem', typeof ivshmemConfig> = {
+  name: 'ivshmem',
+  field: 'ivshmem',
+  schema: ivshmemConfig,
+  option: { kind: 'options' },
+  ids: { prefix: '_ivshmem' },
+};

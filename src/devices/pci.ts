@@ -1,5 +1,5 @@
 /** What all PCI devices have in common. */
-import { U8, U16 } from '../limits.ts';
+import { U8, U16 } from '../config/limits.ts';
 
 /** Fields that every PCI device shares, flattened into the device's own object. */
 export const pciCommon = {

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { parseArguments } from '../../../../src/cli/arguments.ts';
-import { decode } from '../../../../src/config/decode.ts';
-import { configFromOptions } from '../../../../src/config/friendlyOptions.ts';
-import { validateVmConfig } from '../../../../src/config/validate.ts';
-import { vmConfig } from '../../../../src/config/vmConfig.ts';
+import { parseArguments } from '../../../src/cli/arguments.ts';
+import { decode } from '../../../src/config/decode.ts';
+import { configFromOptions } from '../../../src/config/friendlyOptions.ts';
+import { validateVmConfig } from '../../../src/config/validate.ts';
+import { vmConfig } from '../../../src/config/vmConfig.ts';
 
 const payload = { kernel: '/k' };
 

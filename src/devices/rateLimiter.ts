@@ -1,6 +1,7 @@
 /** Token buckets that limit a device's operations and bytes, its own or those of a group. */
-import { invalid } from '../rules.ts';
-import { type Infer, once } from '../schema.ts';
+import { invalid } from '../config/rules.ts';
+import { type Infer, once } from '../config/schema.ts';
+import type { RateLimiterSpec, TokenBucketSpec } from '../native.ts';
 
 const tokenBucket = once(
   () =>
@@ -65,21 +66,11 @@ export type TokenBucketConfig = Infer<ReturnType<typeof tokenBucket>>;
 export type RateLimiterConfig = Infer<ReturnType<typeof rateLimiterField>>;
 export type RateLimitGroupConfig = Infer<typeof rateLimitGroupConfig>;
 
-interface Members {
-  readonly rate_limit_groups?: readonly RateLimitGroupConfig[];
-  readonly disks?: readonly { readonly path?: string; readonly rate_limit_group?: string }[];
-}
-
-/** @throws ConfigError for a group without limits, and for a member of a group that is not there */
-export function validateRateLimitGroups({ rate_limit_groups: groups = [], disks = [] }: Members): void {
+/** @throws ConfigError for a group without limits */
+export function validateRateLimitGroups(groups: readonly RateLimitGroupConfig[]): void {
   for (const { id, rate_limiter_config: limits } of groups) {
     if (!isLimit(limits.bandwidth) && !isLimit(limits.ops)) {
       throw invalid(`The rate limit group ${id} limits nothing`);
-    }
-  }
-  for (const { path, rate_limit_group: group } of disks) {
-    if (group !== undefined && !groups.some(({ id }) => id === group)) {
-      throw invalid(`The disk ${path} is in the rate limit group ${group}, which does not exist`);
     }
   }
 }
@@ -87,4 +78,29 @@ export function validateRateLimitGroups({ rate_limit_groups: groups = [], disks 
 /** A bucket without size or refill time is switched off. */
 export function isLimit(bucket: TokenBucketConfig | null): boolean {
   return bucket !== null && bucket.size > 0 && bucket.refill_time > 0;
+}
+
+interface Limited {
+  readonly rate_limiter_config?: RateLimiterConfig;
+  readonly rate_limit_group?: string;
+}
+
+/** The limits of a device as the core takes them: those of its group, its own, or undefined. */
+export function rateLimiterOf(
+  device: Limited,
+  groups: readonly RateLimitGroupConfig[] = [],
+): RateLimiterSpec | undefined {
+  const group = device.rate_limit_group ?? '';
+  const shared = groups.find(({ id }) => id === group)?.rate_limiter_config;
+  const config = shared ?? device.rate_limiter_config;
+  if (config === undefined) return undefined;
+  return { group, bandwidth: bucketOf(config.bandwidth), operations: bucketOf(config.ops) };
+}
+
+function bucketOf(bucket: TokenBucketConfig | null): TokenBucketSpec {
+  return {
+    size: bucket?.size ?? 0,
+    oneTimeBurst: bucket?.one_time_burst ?? 0,
+    refillTimeMs: bucket?.refill_time ?? 0,
+  };
 }

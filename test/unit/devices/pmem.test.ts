@@ -2,15 +2,15 @@ import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { parseArguments } from '../../../../src/cli/arguments.ts';
-import { decode } from '../../../../src/config/decode.ts';
-import { configFromOptions } from '../../../../src/config/friendlyOptions.ts';
-import { validateVmConfig } from '../../../../src/config/validate.ts';
-import { type VmConfigInput, vmConfig } from '../../../../src/config/vmConfig.ts';
-import { describeError } from '../../../../src/vmm/errors.ts';
-import { Vmm } from '../../../../src/vmm/vmm.ts';
-import { makeElf } from '../../platform/support.ts';
-import { type FakeNative, fakeNative } from '../../support/fakeNative.ts';
+import { parseArguments } from '../../../src/cli/arguments.ts';
+import { decode } from '../../../src/config/decode.ts';
+import { configFromOptions } from '../../../src/config/friendlyOptions.ts';
+import { validateVmConfig } from '../../../src/config/validate.ts';
+import { type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
+import { describeError } from '../../../src/vmm/errors.ts';
+import { Vmm } from '../../../src/vmm/vmm.ts';
+import { makeElf } from '../platform/support.ts';
+import { type FakeNative, fakeNative } from '../support/fakeNative.ts';
 
 const MIB = 1 << 20;
 

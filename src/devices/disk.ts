@@ -1,13 +1,23 @@
 /** Disks (virtio-block). */
-import { U16, U32 } from '../limits.ts';
-import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../rules.ts';
-import { type Infer, once } from '../schema.ts';
+
+import { U16, U32 } from '../config/limits.ts';
+import { isShared } from '../config/memory.ts';
+import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE, unsupported } from '../config/rules.ts';
+import { type Infer, once } from '../config/schema.ts';
+import { isMultiple } from '../config/uint64.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
+import type { ImageLayer } from '../native.ts';
+import { VmmError } from '../vmm/errors.ts';
+import { serialOfPath } from './diskSerial.ts';
 import { pciCommon } from './pci.ts';
-import { rateLimiterField } from './rateLimiter.ts';
+import { rateLimiterField, rateLimiterOf } from './rateLimiter.ts';
+import type { DeviceRecord, DeviceSpec } from './record.ts';
 import { validateVhostUser } from './vhostUser.ts';
 
 /** What GET_ID has room for (virtio 1.2 §5.2.6.1). */
 const MAX_SERIAL_BYTES = 20;
+/** What disks count in (virtio 1.2 §5.2.4). */
+export const SECTOR_SIZE = 512;
 
 const diskFields = once(
   () =>
@@ -85,8 +95,95 @@ export const diskConfig = {
 
 export type DiskConfig = Infer<typeof diskConfig>;
 
-/** @throws ConfigError */
-export function validateDisk(disk: DiskConfig, bootVcpus: number, sharedMemory: boolean): void {
+/** An image, opened, with what lies below it. */
+export interface DiskResource {
+  readonly layers: readonly ImageLayer[];
+  readonly protectSector0: boolean;
+}
+
+const diskList = { type: 'array', items: diskConfig, help: 'Disks (virtio-block)' } as const;
+
+export const disk: DeviceRecord<'disk', 'disks', typeof diskList, DiskResource> = {
+  name: 'disk',
+  field: 'disks',
+  schema: diskList,
+  option: {
+    kind: 'list',
+    group: 'storage',
+    example: 'path=root.img,image_type=raw path=seed.iso,image_type=raw,readonly=on',
+  },
+  library: {
+    name: 'disks',
+    expand: (given: readonly unknown[]) =>
+      given.map((one) => (typeof one === 'string' ? { path: one, image_type: 'Raw' } : one)),
+  },
+  ids: { prefix: '_disk' },
+  paths: { files: ['path'] },
+  addition: { called: 'disk', help: 'a disk' },
+  check: validateDisk,
+  checkBootable({ path, image_type: type }) {
+    if (path === undefined || path === '') throw invalid('A disk needs a path');
+    if (type === 'FlatVmdk') throw unsupported(`Image type FlatVmdk (${path})`);
+  },
+  opening: {
+    lifetime: 'vm',
+    open: async (device, context) => (await import('../vmm/disks.ts')).openDisk(context, device),
+  },
+  needs: { below4G: true },
+  specification,
+  operations: {
+    /** To that many bytes. The configuration says nothing of sizes and stays as it is. */
+    resize: {
+      busy: true,
+      async run(core, id, _device, _config, [bytes = 0]) {
+        if (bytes === 0 || !isMultiple(bytes, SECTOR_SIZE)) {
+          throw new VmmError(`The size ${bytes} is not a positive multiple of ${SECTOR_SIZE} bytes`, {
+            code: 'ERR_TSVMM_CONFIG',
+          });
+        }
+        if (typeof bytes === 'bigint') {
+          throw new VmmError(`The size ${bytes} is more than any image can have`, {
+            code: 'ERR_TSVMM_CONFIG',
+          });
+        }
+        await core.call(id, 'resize', bytes);
+      },
+    },
+  },
+};
+
+function specification(
+  device: DiskConfig,
+  { layers, protectSector0 }: DiskResource,
+  { rate_limit_groups }: VmConfig,
+): DeviceSpec {
+  const rateLimiter = rateLimiterOf(device, rate_limit_groups);
+  return {
+    kind: 'block',
+    layers,
+    readonly: device.readonly,
+    direct: device.direct,
+    sparse: device.sparse,
+    disableIoUring: device.disable_io_uring,
+    disableAio: device.disable_aio,
+    numQueues: device.num_queues,
+    queueSize: device.queue_size,
+    serial: device.serial ?? serialOfPath(device.path ?? ''),
+    protectSector0,
+    queueCpus: queueCpus(device),
+    ...(rateLimiter && { rateLimiter }),
+  };
+}
+
+/** For each queue the host CPUs that it is to run on, none for any; the last entry of a queue counts. */
+function queueCpus(device: DiskConfig): number[][] {
+  const queues: number[][] = Array.from({ length: device.num_queues }, () => []);
+  for (const { queue_index, host_cpus } of device.queue_affinity ?? []) queues[queue_index] = host_cpus;
+  return queues;
+}
+
+function validateDisk(disk: DiskConfig, { cpus, memory, rate_limit_groups: groups = [] }: VmConfig): void {
+  const { boot_vcpus: bootVcpus } = cpus;
   if (disk.path !== undefined && disk.vhost_socket !== undefined) {
     throw invalid(`The disk ${disk.path} cannot have both a path and a vhost-user socket`);
   }
@@ -104,6 +201,10 @@ export function validateDisk(disk: DiskConfig, bootVcpus: number, sharedMemory: 
   if (disk.rate_limiter_config !== undefined && disk.rate_limit_group !== undefined) {
     throw invalid(`${name} cannot have both rate_limiter_config and rate_limit_group`);
   }
+  const { rate_limit_group: group } = disk;
+  if (group !== undefined && !groups.some(({ id }) => id === group)) {
+    throw invalid(`The disk ${disk.path} is in the rate limit group ${group}, which does not exist`);
+  }
   for (const { queue_index: queue } of disk.queue_affinity ?? []) {
     if (queue >= disk.num_queues) {
       throw invalid(`${name} has no queue ${queue}, which queue_affinity names`);
@@ -114,5 +215,5 @@ export function validateDisk(disk: DiskConfig, bootVcpus: number, sharedMemory: 
   if (disk.rate_limiter_config !== undefined || disk.rate_limit_group !== undefined) {
     throw invalid(`${name} is served by vhost-user and cannot have a rate limit`);
   }
-  validateVhostUser(name, disk, sharedMemory);
+  validateVhostUser(name, disk, isShared(memory));
 }

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { decode } from '../../../../src/config/decode.ts';
-import { parseMac, queuePairs } from '../../../../src/config/devices/net.ts';
-import { validateVmConfig } from '../../../../src/config/validate.ts';
-import { vmConfig } from '../../../../src/config/vmConfig.ts';
+import { decode } from '../../../src/config/decode.ts';
+import { validateVmConfig } from '../../../src/config/validate.ts';
+import { vmConfig } from '../../../src/config/vmConfig.ts';
+import { parseMac, queuePairs } from '../../../src/devices/net.ts';
 
 function check(net: object): void {
   const cpus = { boot_vcpus: 2, max_vcpus: 2 };

@@ -1,9 +1,11 @@
-/** Devices of the host that are given to the guest: by VFIO, and by vfio-user. */
-import { ConfigError } from '../configError.ts';
-import { MAX_FD, U8 } from '../limits.ts';
-import { invalid } from '../rules.ts';
-import { type Infer, once } from '../schema.ts';
+/** Devices of the host that are given to the guest (VFIO). */
+import { ConfigError } from '../config/configError.ts';
+import { MAX_FD, U8 } from '../config/limits.ts';
+import { invalid } from '../config/rules.ts';
+import { type Infer, once } from '../config/schema.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
 import { pciCommon } from './pci.ts';
+import type { DeviceRecord } from './record.ts';
 
 /** Of a PCI function (PCI Local Bus 3.0 §6.2.5.1). */
 const LAST_BAR = 5;
@@ -27,7 +29,7 @@ const deviceFields = once(
     }) as const,
 );
 
-export const deviceConfig = {
+const deviceConfig = {
   type: 'object',
   name: 'DeviceConfig',
   mainKey: 'path',
@@ -36,28 +38,31 @@ export const deviceConfig = {
   },
 } as const;
 
-const userDeviceFields = once(
-  () =>
-    ({
-      ...pciCommon,
-      socket: { type: 'string', required: true, help: 'UNIX socket of the vfio-user server' },
-    }) as const,
-);
+type DeviceConfig = Infer<typeof deviceConfig>;
 
-export const userDeviceConfig = {
-  type: 'object',
-  name: 'UserDeviceConfig',
-  mainKey: 'socket',
-  get fields() {
-    return userDeviceFields();
-  },
+const deviceList = {
+  type: 'array',
+  items: deviceConfig,
+  unsupported: true,
+  help: 'Devices of the host (VFIO)',
 } as const;
 
-export type DeviceConfig = Infer<typeof deviceConfig>;
-export type UserDeviceConfig = Infer<typeof userDeviceConfig>;
+export const vfio: DeviceRecord<'device', 'devices', typeof deviceList> = {
+  name: 'device',
+  field: 'devices',
+  schema: deviceList,
+  option: { kind: 'list' },
+  ids: { prefix: '_vfio' },
+  addition: {
+    called: 'device',
+    help: 'a device of the host (VFIO)',
+    descriptors: { field: 'fd', many: false },
+  },
+  checkAll: validateDevices,
+};
 
-/** @throws ConfigError */
-export function validateDevices(devices: readonly DeviceConfig[], peerToPeer: boolean): void {
+function validateDevices(devices: readonly DeviceConfig[], { platform }: VmConfig): void {
+  const peerToPeer = platform?.vfio_p2p_dma ?? true;
   const paths = new Set<string>();
   for (const { path, fd, x_nv_gpudirect_clique: clique, x_exclude_mmap_bars: bars = [] } of devices) {
     const name = `The device ${path ?? fd}`;
@@ -71,9 +76,4 @@ export function validateDevices(devices: readonly DeviceConfig[], peerToPeer: bo
     if (paths.has(path)) throw new ConfigError('duplicate', `The device ${path} is given twice`);
     paths.add(path);
   }
-}
-
-/** @throws ConfigError */
-export function validateUserDevice(device: UserDeviceConfig): void {
-  if (device.iommu) throw invalid('A vfio-user device cannot be behind an IOMMU');
 }

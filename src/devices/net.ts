@@ -1,9 +1,14 @@
 /** Network devices (virtio-net). */
-import { MAX_FD, U16 } from '../limits.ts';
-import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../rules.ts';
-import { type Infer, once } from '../schema.ts';
+
+import { MAX_FD, U16 } from '../config/limits.ts';
+import { isShared } from '../config/memory.ts';
+import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../config/rules.ts';
+import { type Infer, once } from '../config/schema.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
+import type { NetworkSpec } from '../native.ts';
 import { pciCommon } from './pci.ts';
-import { rateLimiterField } from './rateLimiter.ts';
+import { rateLimiterField, rateLimiterOf } from './rateLimiter.ts';
+import type { DeviceRecord, DeviceSpec } from './record.ts';
 import { parseForward } from './userNetwork.ts';
 import { validateVhostUser } from './vhostUser.ts';
 
@@ -12,6 +17,8 @@ const MIN_MTU = 1280;
 const LAST_STANDARD_STREAM = 2;
 /** Of the first byte of a MAC address (IEEE 802). */
 const MULTICAST = 1;
+/** First byte of MAC addresses that are made here: unicast, administered locally. */
+const MAC_PREFIX = 0x2e;
 /** IFNAMSIZ less the zero byte. */
 const MAX_NAME_BYTES = 15;
 
@@ -78,6 +85,63 @@ export const netConfig = {
 
 export type NetConfig = Infer<typeof netConfig>;
 
+/** What a device is plugged into, opened. */
+export interface NetResource {
+  readonly network: NetworkSpec;
+  /** Six bytes. */
+  readonly mac: Uint8Array;
+  /** What the network carries, if known. */
+  readonly mtu?: number;
+}
+
+const netList = { type: 'array', items: netConfig, help: 'Network devices (virtio-net)' } as const;
+
+export const net: DeviceRecord<'net', 'net', typeof netList, NetResource> = {
+  name: 'net',
+  field: 'net',
+  schema: netList,
+  option: { kind: 'list', group: 'storage', example: 'user,forward=[tcp:2222:22]' },
+  library: {
+    name: 'networks',
+    expand: (given: readonly unknown[]) => given.map((one) => (one === 'user' ? { user: true } : one)),
+  },
+  ids: { prefix: '_net' },
+  addition: {
+    called: 'network device',
+    help: 'a network device',
+    descriptors: { field: 'fds', many: true },
+  },
+  complete(device) {
+    device.mac ??= randomMac();
+  },
+  check: validateNet,
+  opening: {
+    lifetime: 'machine',
+    last: true,
+    open: async (device, context) => (await import('../vmm/nets.ts')).openNet(context, device),
+  },
+  specification,
+};
+
+function specification(device: NetConfig, opened: NetResource): DeviceSpec {
+  const rateLimiter = rateLimiterOf(device);
+  return {
+    kind: 'net',
+    ...opened,
+    queueSize: device.queue_size,
+    checksum: device.offload_csum,
+    tso: device.offload_tso,
+    ufo: device.offload_ufo,
+    ...(rateLimiter && { rateLimiter }),
+  };
+}
+
+function randomMac(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(6));
+  bytes[0] = MAC_PREFIX;
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+}
+
 /** The pairs of queues that `num_queues` makes. */
 export function queuePairs(net: NetConfig): number {
   return Math.floor(net.num_queues / 2);
@@ -89,15 +153,14 @@ export function parseMac(text: string): Uint8Array | undefined {
   return Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16));
 }
 
-/** @throws ConfigError */
-export function validateNet(net: NetConfig, bootVcpus: number, sharedMemory: boolean): void {
+function validateNet(net: NetConfig, { cpus, memory }: VmConfig): void {
   const name = `The network device${net.id === undefined ? '' : ` ${net.id}`}`;
-  validateQueues(net, name, bootVcpus);
+  validateQueues(net, name, cpus.boot_vcpus);
   validateDescriptors(net, name);
   validateAddresses(net, name);
   validateUserNetwork(net, name);
   validateVhost(net, name);
-  if (net.vhost_user) validateBackEnd(net, name, sharedMemory);
+  if (net.vhost_user) validateBackEnd(net, name, isShared(memory));
   if (net.tap !== undefined && !/^[^\s/]+$/.test(net.tap)) {
     throw invalid(`${name} has "${net.tap}" for a tap, which no interface can be called`);
   }

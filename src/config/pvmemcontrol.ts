@@ -1,0 +1,8 @@
+/** What lets a guest control the host's side of its memory. */
+export const pvmemcontrolConfig = {
+  type: 'object',
+  name: 'PvmemcontrolConfig',
+  unsupported: true,
+  help: 'Let the guest control its memory',
+  fields: {},
+} as const;

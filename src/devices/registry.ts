@@ -1,0 +1,111 @@
+/** The list of devices, as the rest asks for it. */
+import type { ObjectShape } from '../config/schema.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
+import { deviceList } from './list.ts';
+import type { AnyDeviceRecord, Device, DeviceAddition, DevicePaths } from './record.ts';
+
+type Listed = (typeof deviceList)[number];
+
+/** In the order in which guests find them. */
+export const deviceRecords: readonly AnyDeviceRecord[] = deviceList;
+
+export type DeviceName = Listed['name'];
+
+export function deviceNamed(name: DeviceName): AnyDeviceRecord {
+  return deviceRecords.find((record) => record.name === name) as AnyDeviceRecord;
+}
+
+/** What devices are in a configuration's schema. */
+export type DeviceFields = { readonly [R in Listed as R['field']]: R['schema'] };
+
+export const deviceFields: DeviceFields = fieldsOf(deviceRecords) as DeviceFields;
+
+function fieldsOf(records: readonly AnyDeviceRecord[]): Record<string, unknown> {
+  const fields: Record<string, unknown> = {};
+  for (const { field, schema } of records) fields[field] = schema;
+  return fields;
+}
+
+const NONE: readonly Device[] = [];
+const SWITCHED_ON: readonly Device[] = [{}];
+
+/** Those of one kind, in order, also such as are configured not to be there. */
+export function configuredDevices(config: VmConfig, { field }: AnyDeviceRecord): readonly Device[] {
+  const value = (config as Readonly<Record<string, unknown>>)[field];
+  if (value === undefined || value === false) return NONE;
+  if (value === true) return SWITCHED_ON;
+  return Array.isArray(value) ? value : [value as Device];
+}
+
+/** Those of one kind that a machine is to have. */
+export function devicesOf(config: VmConfig, record: AnyDeviceRecord): readonly Device[] {
+  const devices = configuredDevices(config, record);
+  return record.isPresent ? devices.filter((device) => record.isPresent?.(device)) : devices;
+}
+
+/** Every PCI device of the machine besides the host bridge, in no particular order. */
+export function allDevices(config: VmConfig): Device[] {
+  const all: Device[] = [];
+  for (const record of deviceRecords) all.push(...devicesOf(config, record));
+  return all;
+}
+
+/** What one device of a kind is in a configuration; undefined for one that is only switched on. */
+export function shapeOf({ schema }: AnyDeviceRecord): ObjectShape | undefined {
+  const shape = schema.type === 'array' ? schema.items : schema;
+  return shape.type === 'object' ? shape : undefined;
+}
+
+/** Fills in what is to stay the same over reboots. */
+export function completeDevices(config: VmConfig): void {
+  for (const record of deviceRecords) {
+    if (!record.complete) continue;
+    for (const device of configuredDevices(config, record)) record.complete(device);
+  }
+}
+
+/** Tells a device the name that it was given, for its next machine to have the same. Names that are always the same are known. */
+export function keepId(config: VmConfig, name: string, index: number, id: string): void {
+  const record = deviceRecords.find((one) => one.name === name);
+  if (record === undefined || 'fixed' in record.ids) return;
+  const device: { id?: string } | undefined = devicesOf(config, record)[index];
+  if (device) device.id = id;
+}
+
+/** The device's identifier; '' for one that has been given none yet. */
+export function idOf({ ids }: AnyDeviceRecord, { id }: Device): string {
+  return id ?? ('fixed' in ids ? ids.fixed : '');
+}
+
+/** What a configuration's devices name by path. */
+export function devicePaths(config: VmConfig, use: keyof DevicePaths): string[] {
+  const found: string[] = [];
+  for (const record of deviceRecords) {
+    for (const name of record.paths?.[use] ?? []) {
+      for (const device of configuredDevices(config, record)) {
+        const path = (device as Readonly<Record<string, unknown>>)[name];
+        if (typeof path === 'string') found.push(path);
+      }
+    }
+  }
+  return found;
+}
+
+/** A kind of which devices can be added to a VM. */
+export interface AddableDevice {
+  readonly name: DeviceName;
+  readonly shape: ObjectShape;
+  /** In sentences: `Add a network device`. */
+  readonly help: string;
+  readonly descriptors?: DeviceAddition['descriptors'];
+}
+
+export function addableDevices(): AddableDevice[] {
+  const found: AddableDevice[] = [];
+  for (const record of deviceRecords) {
+    const { addition } = record;
+    const shape = shapeOf(record);
+    if (addition && shape) found.push({ ...addition, name: record.name as DeviceName, shape });
+  }
+  return found;
+}

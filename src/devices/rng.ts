@@ -1,0 +1,38 @@
+/** The entropy device (virtio-rng). */
+import { VmmError } from '../vmm/errors.ts';
+import { openEntropySource } from '../vmm/namedFiles.ts';
+import { pciCommon } from './pci.ts';
+import type { DeviceRecord, OpenContext } from './record.ts';
+
+const rngConfig = {
+  type: 'object',
+  name: 'RngConfig',
+  default: { src: '/dev/urandom' },
+  help: 'Entropy device (virtio-rng)',
+  mainKey: 'src',
+  fields: {
+    ...pciCommon,
+    src: { type: 'string', required: true, help: 'Source of random bytes' },
+  },
+} as const;
+
+export const rng: DeviceRecord<'rng', 'rng', typeof rngConfig, number> = {
+  name: 'rng',
+  field: 'rng',
+  schema: rngConfig,
+  option: { kind: 'options', group: 'further', example: 'src=/dev/random' },
+  ids: { fixed: '__rng' },
+  paths: { files: ['src'] },
+  opening: { lifetime: 'machine', open: ({ src }, context) => openSource(src, context) },
+  specification: (_, fd) => ({ kind: 'rng', fd }),
+};
+
+function openSource(path: string, { native, opened }: OpenContext): number {
+  try {
+    const fd = openEntropySource(native, path);
+    opened.push(fd);
+    return fd;
+  } catch (error) {
+    throw new VmmError(`Cannot open the source of random bytes ${path}`, { cause: error });
+  }
+}

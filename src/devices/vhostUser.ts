@@ -1,0 +1,16 @@
+/** What devices have in common that another process serves by vhost-user. */
+import { invalid } from '../config/rules.ts';
+
+/**
+ * What every vhost-user back end needs.
+ * @throws ConfigError
+ */
+export function validateVhostUser(
+  name: string,
+  device: { readonly iommu?: boolean },
+  sharedMemory: boolean,
+): void {
+  if (!sharedMemory)
+    throw invalid(`${name} is served by vhost-user, which needs --memory shared=on or hugepages=on`);
+  if (device.iommu) throw invalid(`${name} is served by vhost-user and cannot be behind an IOMMU`);
+}

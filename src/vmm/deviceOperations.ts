@@ -1,0 +1,54 @@
+/** What is asked of a device of a machine: operations that its record names, addressed by the device's identifier. */
+import type { Uint64 } from '../config/uint64.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
+import type { AnyDeviceRecord, Device, DeviceOperation } from '../devices/record.ts';
+import { type DeviceName, deviceNamed, devicesOf, idOf } from '../devices/registry.ts';
+import type { NativeAddon } from '../native.ts';
+import { deviceCalls } from './deviceCalls.ts';
+import { VmmError } from './errors.ts';
+import type { Machine } from './machine.ts';
+
+/** An operation whose device has been found. */
+export interface FoundOperation {
+  /** The machine does not answer meanwhile. */
+  readonly busy: boolean;
+  /** @throws VmmError */
+  run(machine: Pick<Machine, 'handle'>): Promise<void>;
+}
+
+/**
+ * @param id of a device of that kind; the only one's unless given
+ * @throws VmmError `missing` if there is no such device
+ */
+export function findOperation(
+  native: NativeAddon,
+  config: VmConfig,
+  kind: DeviceName,
+  operation: string,
+  operands: readonly Uint64[],
+  id?: string,
+): FoundOperation {
+  const record = deviceNamed(kind);
+  const device = findDevice(config, record, id);
+  const { busy = false, run } = operationOf(record, operation);
+  const name = idOf(record, device);
+  return {
+    busy,
+    run: async ({ handle }) => run(deviceCalls(native, handle, kind), name, device, config, operands),
+  };
+}
+
+function findDevice(config: VmConfig, record: AnyDeviceRecord, id: string | undefined): Device {
+  const devices = devicesOf(config, record);
+  const device = id === undefined ? devices[0] : devices.find((one) => idOf(record, one) === id);
+  if (device) return device;
+  const what =
+    id === undefined ? `The VM has no ${record.name}` : `There is no ${record.name} with id "${id}"`;
+  throw new VmmError(what, { kind: 'missing' });
+}
+
+function operationOf(record: AnyDeviceRecord, name: string): DeviceOperation<Device> {
+  const operation = record.operations?.[name];
+  if (operation) return operation;
+  throw new VmmError(`A ${record.name} has no operation ${name}`, { kind: 'invalid' });
+}
