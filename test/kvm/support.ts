@@ -111,17 +111,25 @@ export class Tsvmm {
   readonly #socket: string | undefined;
   #exit: Exit | undefined;
 
-  /** @param options.prefix words that run the command which follows them, in its own process */
+  /**
+   * @param options.prefix words that run the command which follows them, in its own process
+   * @param options.command words that run another tsvmm than this checkout's
+   */
   constructor(
     args: readonly string[],
-    options: { runtime?: Runtime; inherit?: readonly number[]; prefix?: readonly string[] } = {},
+    options: {
+      runtime?: Runtime;
+      inherit?: readonly number[];
+      prefix?: readonly string[];
+      command?: readonly string[];
+    } = {},
   ) {
     const env = { ...process.env };
     delete env.TSVMM_RUNTIME;
     if (options.runtime === 'node') env.TSVMM_RUNTIME = 'node';
     const at = args.indexOf('--api-socket');
     this.#socket = at < 0 ? undefined : args[at + 1]?.replace(/^path=/, '');
-    const [program, ...words] = [...(options.prefix ?? []), BIN, ...args];
+    const [program, ...words] = [...(options.prefix ?? []), ...(options.command ?? [BIN]), ...args];
     this.#child = spawn(program as string, words, {
       env,
       stdio: ['pipe', 'pipe', 'pipe', ...(options.inherit ?? [])],
