@@ -1,6 +1,7 @@
 /** The process around the VM: its threads, its idleness, its sockets and its last words. */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -13,6 +14,7 @@ import {
   PAYLOAD,
   RUNTIMES,
   request,
+  settles,
   sleep,
   startGuest,
   Tsvmm,
@@ -20,6 +22,15 @@ import {
   threadNames,
   until,
 } from './support.ts';
+
+function metrics(socketPath: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const sent = http.get({ socketPath, path: '/metrics', agent: false }, async (answer) =>
+      resolve(Buffer.concat(await answer.toArray()).toString()),
+    );
+    sent.on('error', reject);
+  });
+}
 
 /** The JavaScript engine's helpers, which come and go, and the kernel's own threads within a process. */
 const FOREIGN_THREADS = /^(JITWorker|JSCWarmUp|HeapHelper|mi-scavenger|iou-wrk-\d+|kvm-nx-lpage-re)$/;
@@ -83,6 +94,21 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     expect(fs.readdirSync(folder).filter((name) => !name.endsWith('.lock'))).toEqual(['disk.img']);
   });
 });
+
+test.each(RUNTIMES)(
+  "a shell's limit of open files holds no VM back: the runtime raises it (%s)",
+  async (runtime) => {
+    // Three descriptors a vCPU, of which two are for what KVM counts.
+    const limited = ['sh', '-c', 'ulimit -Sn 128 && exec "$0" "$@"'];
+    const socket = path.join(temporaryFolder(), 'api');
+    const args = ['--cpus', 'boot=96', '--api-socket', socket];
+    const vmm = startGuest({ cmdline: 'run=idle', args, runtime, prefix: limited });
+    await vmm.ready();
+    await settles(async () => expect((await vmm.api('GET', 'vm.info')).json.state).toBe('Running'));
+    expect(await metrics(socket)).toMatch(/kvm_events_total\{.*vcpu="95"/);
+    expect(fs.readFileSync(`/proc/${vmm.pid}/limits`, 'utf8')).not.toMatch(/^Max open files +128 /m);
+  },
+);
 
 describe.each(RUNTIMES)('%s in a working directory that is gone', (runtime) => {
   test('starts with absolute paths, and has no relative ones', async () => {
