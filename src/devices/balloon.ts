@@ -58,6 +58,7 @@ export const balloon: DeviceRecord<'balloon', 'balloon', typeof balloonConfig> =
     expand: (given) =>
       typeof given === 'number' || typeof given === 'string' ? { size: byteSize(given) } : given,
   },
+  listing: { called: 'balloon', backedBy: ({ size }, { bytes }) => bytes(size) },
   ids: { fixed: '__balloon' },
   check({ size }, { memory }) {
     const bytes = memorySize(memory);

@@ -2,6 +2,7 @@
 import { U16 } from '../config/limits.ts';
 import { invalid, unsupported } from '../config/rules.ts';
 import type { Infer } from '../config/schema.ts';
+import type { ListingTexts } from './record.ts';
 
 /** How a character device meets the host. */
 const consoleMode = {
@@ -42,6 +43,14 @@ export const debugConsoleConfig = {
 } as const;
 
 export type ConsoleMode = Infer<typeof consoleMode>;
+
+/** Mode and place, of what another program has told. */
+export function characterText(
+  { mode, file: path, socket: socketPath }: Readonly<Record<string, unknown>>,
+  { text }: ListingTexts,
+): string {
+  return [text(mode).toLowerCase(), text(path ?? socketPath)].filter((word) => word !== '').join(' ');
+}
 
 interface CharacterDevice {
   readonly mode: ConsoleMode;

@@ -1,6 +1,6 @@
 /** The console (virtio-console). */
 import type { CharBackendSpec } from '../native.ts';
-import { characterFields, validateCharacterDevice } from './characterDevices.ts';
+import { characterFields, characterText, validateCharacterDevice } from './characterDevices.ts';
 import { pciCommon } from './pci.ts';
 import type { DeviceRecord, OpenContext } from './record.ts';
 
@@ -25,6 +25,7 @@ export const consoleDevice: DeviceRecord<'console', 'console', typeof consoleCon
   schema: consoleConfig,
   option: { kind: 'console', group: 'consoles', example: 'tty,log=console.log' },
   ids: { fixed: '__console' },
+  listing: { called: 'console', backedBy: characterText },
   paths: { sockets: ['socket'], outputs: ['file', 'log'] },
   isPresent: ({ mode }) => mode !== 'Off',
   check: (device) => validateCharacterDevice('console', device),

@@ -119,6 +119,11 @@ export const disk: DeviceRecord<'disk', 'disks', typeof diskList, DiskResource> 
   },
   ids: { prefix: '_disk' },
   paths: { files: ['path'] },
+  listing: {
+    called: 'disk',
+    backedBy: ({ path, vhost_socket, readonly }, { text }) =>
+      `${text(path ?? vhost_socket)}${readonly ? ', read-only' : ''}`,
+  },
   addition: { called: 'disk', help: 'a disk' },
   check: validateDisk,
   checkBootable({ path, image_type: type }) {

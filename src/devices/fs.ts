@@ -50,6 +50,10 @@ export const fs: DeviceRecord<'fs', 'fs', typeof fsList> = {
   schema: fsList,
   option: { kind: 'list' },
   ids: { prefix: '_fs' },
+  listing: {
+    called: 'file system',
+    backedBy: ({ tag, socket }, { text }) => `${text(tag)}, ${text(socket)}`,
+  },
   addition: { called: 'fs', help: 'a shared file system (virtio-fs)' },
   check: validateFs,
 };

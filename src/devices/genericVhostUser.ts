@@ -76,6 +76,7 @@ export const genericVhostUser: DeviceRecord<
   schema: genericVhostUserList,
   option: { kind: 'list' },
   ids: { prefix: '_generic-vhost-user' },
+  listing: { called: 'vhost-user', backedBy: ({ socket }, { text }) => text(socket) },
   addition: { called: 'generic vhost-user device', help: 'a device that a vhost-user back end serves' },
   check: validateGenericVhostUser,
 };

@@ -1,6 +1,6 @@
 /**
- * Every kind of device that a machine has on its PCI bus, in the order in which guests find them: numbers on the bus are handed
- * out in this order, and existing guests know their devices by them. A new kind is a line at the end.
+ * Every kind of device that a machine has on its PCI bus, in the order in which guests find them: numbers on the bus
+ * are handed out in this order, and existing guests know their devices by them. A new kind is a line at the end.
  */
 import { balloon } from './balloon.ts';
 import { consoleDevice } from './console.ts';

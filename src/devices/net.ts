@@ -8,7 +8,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import type { NetworkSpec } from '../native.ts';
 import { pciCommon } from './pci.ts';
 import { rateLimiterField, rateLimiterOf } from './rateLimiter.ts';
-import type { DeviceRecord, DeviceSpec } from './record.ts';
+import type { DeviceRecord, DeviceSpec, ListingTexts } from './record.ts';
 import { parseForward } from './userNetwork.ts';
 import { validateVhostUser } from './vhostUser.ts';
 
@@ -106,6 +106,7 @@ export const net: DeviceRecord<'net', 'net', typeof netList, NetResource> = {
     expand: (given: readonly unknown[]) => given.map((one) => (one === 'user' ? { user: true } : one)),
   },
   ids: { prefix: '_net' },
+  listing: { called: 'network', backedBy },
   addition: {
     called: 'network device',
     help: 'a network device',
@@ -134,6 +135,15 @@ function specification(device: NetConfig, opened: NetResource): DeviceSpec {
     ufo: device.offload_ufo,
     ...(rateLimiter && { rateLimiter }),
   };
+}
+
+function backedBy(
+  { tap, user, vhost_socket, fds }: Readonly<Record<string, unknown>>,
+  { text }: ListingTexts,
+): string {
+  if (user === true) return 'user networking';
+  if (Array.isArray(fds)) return `descriptors ${fds.map(text).join(', ')}`;
+  return text(tap ?? vhost_socket ?? 'a new tap');
 }
 
 function randomMac(): string {

@@ -59,6 +59,7 @@ export const pmem: DeviceRecord<'pmem', 'pmem', typeof pmemList, PmemResource> =
   },
   ids: { prefix: '_pmem' },
   paths: { files: ['file'] },
+  listing: { called: 'persistent memory' },
   addition: { called: 'pmem device', help: 'persistent memory' },
   check: validatePmem,
   opening: {

@@ -1,9 +1,10 @@
 /**
- * What a kind of device is described by: one record of this form in a file of its own, and a line in `list.ts`. Everything
- * else (command line, help, API, validation, planning, opening, `vm.info`) goes through the list.
+ * What a kind of device is described by: one record of this form in a file of its own, and a line in `list.ts`.
+ * Everything else (command line, help, API, validation, planning, opening, `vm.info`) goes through the list.
  *
- * Records are loaded with the configuration's schema, on the start path of every VM: what only some VMs do with a device is
- * imported when it is called, and the fields of what most VMs do not have are made when they are first asked for (`once`).
+ * Records are loaded with the configuration's schema, on the start path of every VM: what only some VMs do with a
+ * device is imported when it is called, and the fields of what most VMs do not have are made when they are first asked
+ * for (`once`).
  */
 import type { VirtualMachineOptions } from '../config/friendlyOptions.ts';
 import type { Field, Infer } from '../config/schema.ts';
@@ -34,8 +35,8 @@ type Distribute<S> = S extends PciFunctionSpec
 export type DeviceSpec = Distribute<PciFunctionSpec>;
 
 /**
- * @typeParam S schema of the configuration's field: an array for devices of which there may be many, an object for one with
- * settings, a boolean for one that has none
+ * @typeParam S schema of the configuration's field: an array for devices of which there may be many, an object for one
+ * with settings, a boolean for one that has none
  * @typeParam R what is opened for a device; undefined for one that needs nothing of the host
  */
 export interface DeviceRecord<
@@ -57,6 +58,8 @@ export interface DeviceRecord<
   readonly ids: DeviceIdRule;
   /** Fields that are paths of the host, by what is done there. */
   readonly paths?: DevicePaths;
+  /** In lists for people; by its name and its paths unless told. */
+  readonly listing?: DeviceListing;
   /** Of a device that can be added and removed by the API. */
   readonly addition?: DeviceAddition;
 
@@ -88,7 +91,8 @@ export type AnyDeviceRecord = DeviceRecord<string, string, Field, unknown, Devic
 
 export interface DeviceOption {
   /**
-   * `list`: several option strings. `options`: one. `console`: one, with a mode without a key. `switch`: on by being there.
+   * `list`: several option strings. `options`: one. `console`: one, with a mode without a key. `switch`: on by being
+   * there.
    */
   readonly kind: 'list' | 'options' | 'console' | 'switch';
   /** The flag means something without any options, too. */
@@ -120,20 +124,34 @@ export interface DevicePaths {
   readonly outputs?: readonly string[];
 }
 
+export interface DeviceListing {
+  readonly called: string;
+  /** What is behind it. The device is what another program has told: its fields may be anything. */
+  backedBy?(device: Readonly<Record<string, unknown>>, texts: ListingTexts): string;
+}
+
+/** What anything is for people. */
+export interface ListingTexts {
+  readonly text: (value: unknown) => string;
+  readonly bytes: (value: unknown) => string;
+}
+
 export interface DeviceAddition {
   /** In messages that are part of the REST API: `The network device could not be added to the VM`. */
   readonly called: string;
   /** In sentences: `Add a network device`. */
   readonly help: string;
-  /** The field that holds descriptors, which come beside a request (SCM_RIGHTS): one, or one for each pair of queues. */
+  /**
+   * The field that holds descriptors, which come beside a request (SCM_RIGHTS): one, or one for each pair of queues.
+   */
   readonly descriptors?: { readonly field: string; readonly many: boolean };
 }
 
 export interface DeviceOpening<D, R> {
   /**
    * Who closes what is opened, and when. `machine`: whoever starts a machine, as soon as the core has its duplicates.
-   * `vm`: the VM, when it is shut down or deleted; its next machine finds the same open, so that nobody else can take a lock
-   * or a path between two machines.
+   * `vm`: the VM, when it is shut down or deleted; its next machine finds the same open, so that nobody else can take a
+   * lock or a path between two machines.
    */
   readonly lifetime: 'machine' | 'vm';
   /** Has effects outside of this process (an interface, another process): not in vain, and so behind all others. */
@@ -147,8 +165,8 @@ export interface OpenContext {
   /** Gets every descriptor that is to be closed at the end of the lifetime, also after a failure. */
   readonly opened: number[];
   /**
-   * The same for sockets that this process listens on, of devices with lifetime `vm`. A process that must end at once removes
-   * them, and closes nothing.
+   * The same for sockets that this process listens on, of devices with lifetime `vm`. A process that must end at once
+   * removes them, and closes nothing.
    */
   readonly sockets: SocketOwner[];
   /** Formats of images that were guessed, for as long as the configuration lives. */
@@ -166,7 +184,10 @@ export interface OpenContext {
 export interface DeviceNeeds<R> {
   /** Registers below 4 GiB, where the oldest firmware reaches them. */
   readonly below4G?: true;
-  /** No virtio device, but a function with one BAR of this many bytes below 4 GiB, which the core has a place of its own for. */
+  /**
+   * No virtio device, but a function with one BAR of this many bytes below 4 GiB, which the core has a place of its own
+   * for.
+   */
   readonly barSize?: number;
   /** Bytes of the device's own memory, behind a BAR of its own. */
   memory?(opened: R): number;

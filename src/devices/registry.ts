@@ -64,7 +64,10 @@ export function completeDevices(config: VmConfig): void {
   }
 }
 
-/** Tells a device the name that it was given, for its next machine to have the same. Names that are always the same are known. */
+/**
+ * Tells a device the name that it was given, for its next machine to have the same. Names that are always the same are
+ * known.
+ */
 export function keepId(config: VmConfig, name: string, index: number, id: string): void {
   const record = deviceRecords.find((one) => one.name === name);
   if (record === undefined || 'fixed' in record.ids) return;

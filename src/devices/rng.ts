@@ -22,6 +22,7 @@ export const rng: DeviceRecord<'rng', 'rng', typeof rngConfig, number> = {
   schema: rngConfig,
   option: { kind: 'options', group: 'further', example: 'src=/dev/random' },
   ids: { fixed: '__rng' },
+  listing: { called: 'entropy' },
   paths: { files: ['src'] },
   opening: { lifetime: 'machine', open: ({ src }, context) => openSource(src, context) },
   specification: (_, fd) => ({ kind: 'rng', fd }),

@@ -15,7 +15,8 @@ export interface PortForward {
 }
 
 /**
- * Reads `tcp:2222:22`, `udp:192.0.2.1:5353:53` or `tcp:::1:8080:80`: protocol, the host's address and port, the guest's port.
+ * Reads `tcp:2222:22`, `udp:192.0.2.1:5353:53` or `tcp:::1:8080:80`: protocol, the host's address and port, the guest's
+ * port.
  * @throws ConfigError
  */
 export function parseForward(text: string): PortForward {

@@ -34,5 +34,6 @@ export const vdpa: DeviceRecord<'vdpa', 'vdpa', typeof vdpaList> = {
   schema: vdpaList,
   option: { kind: 'list' },
   ids: { prefix: '_vdpa' },
+  listing: { called: 'vDPA', backedBy: ({ path }, { text }) => text(path) },
   addition: { called: 'vDPA device', help: 'a vDPA device' },
 };

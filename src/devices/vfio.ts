@@ -53,6 +53,7 @@ export const vfio: DeviceRecord<'device', 'devices', typeof deviceList> = {
   schema: deviceList,
   option: { kind: 'list' },
   ids: { prefix: '_vfio' },
+  listing: { called: 'host device', backedBy: ({ path }, { text }) => text(path) },
   addition: {
     called: 'device',
     help: 'a device of the host (VFIO)',

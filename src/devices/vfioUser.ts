@@ -37,6 +37,7 @@ export const vfioUser: DeviceRecord<'user-device', 'user_devices', typeof userDe
   schema: userDeviceList,
   option: { kind: 'list' },
   ids: { prefix: '_vfio-user' },
+  listing: { called: 'vfio-user', backedBy: ({ socket }, { text }) => text(socket) },
   addition: { called: 'user device', help: 'a device that another process serves (vfio-user)' },
   check({ iommu }: UserDeviceConfig) {
     if (iommu) throw invalid('A vfio-user device cannot be behind an IOMMU');

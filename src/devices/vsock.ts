@@ -48,6 +48,10 @@ export const vsock: DeviceRecord<'vsock', 'vsock', typeof vsockConfig, number> =
   library: { name: 'vsock' },
   ids: { prefix: '_vsock' },
   paths: { sockets: ['socket'] },
+  listing: {
+    called: 'socket',
+    backedBy: (device, { text }) => `cid ${text(device.cid)}, ${text(device.socket)}`,
+  },
   addition: { called: 'vsock device', help: 'a socket device' },
   check({ cid, socket }) {
     if (RESERVED_CIDS.includes(cid)) throw invalid(`The vsock cid ${cid} is reserved`);
@@ -63,7 +67,9 @@ export const vsock: DeviceRecord<'vsock', 'vsock', typeof vsockConfig, number> =
   }),
 };
 
-/** @throws VmmError if something is there already, other than the socket of a process that is gone, or it cannot be made */
+/**
+ * @throws VmmError if something is there already, other than the socket of a process that is gone, or it cannot be made
+ */
 function listen({ socket }: VsockConfig, { native, sockets }: OpenContext): number {
   try {
     const owner = listenAt(native, socket);

@@ -13,7 +13,9 @@ export interface BootResources {
   /** The payload is firmware: command line and initramfs are not handed to it. */
   readonly firmware?: boolean;
   readonly initramfs?: { readonly fd: number; readonly size: number };
-  /** By the name of the kind, one for each of the configuration's devices, in order: what its record's `open` returned. */
+  /**
+   * By the name of the kind, one for each of the configuration's devices, in order: what its record's `open` returned.
+   */
   readonly devices: Readonly<Record<string, readonly unknown[]>>;
   /** Absent where the configuration's mode is `Off`: the guest then has no such device. */
   readonly serial?: CharBackendSpec;

@@ -1,4 +1,7 @@
-/** What devices of a VM that runs have open over its reboots: locks and paths that nobody else is to get between two machines. */
+/**
+ * What devices of a VM that runs have open over its reboots: locks and paths that nobody else is to get between two
+ * machines.
+ */
 import type { AnyDeviceRecord, Device, OpenContext } from '../devices/record.ts';
 import type { NativeAddon } from '../native.ts';
 import type { SocketOwner } from './listeningSocket.ts';

@@ -1,6 +1,7 @@
 /** What `vm.info` tells. */
 import { memorySize } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
+import { DEBUG_CONSOLE_ID, IOAPIC_ID, SERIAL_ID } from '../platform/deviceIds.ts';
 import type { Placement } from '../platform/plan.ts';
 import type { Lifecycle } from './lifecycle.ts';
 
@@ -78,9 +79,9 @@ function deviceTree(config: VmConfig, placements: readonly Placement[]): Record<
 }
 
 function platformDevices(config: VmConfig): string[] {
-  const ids = ['__ioapic'];
-  if (config.serial.mode !== 'Off') ids.push('__serial');
-  if (config.debug_console.mode !== 'Off') ids.push('__debug_console');
+  const ids = [IOAPIC_ID];
+  if (config.serial.mode !== 'Off') ids.push(SERIAL_ID);
+  if (config.debug_console.mode !== 'Off') ids.push(DEBUG_CONSOLE_ID);
   return ids;
 }
 

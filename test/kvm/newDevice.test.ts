@@ -1,4 +1,7 @@
-/** A tsvmm with one kind of device more, made of a record and a line in the list: its command line, its API, and its guest. */
+/**
+ * A tsvmm with one kind of device more, made of a record and a line in the list: its command line, its API, and its
+ * guest.
+ */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';

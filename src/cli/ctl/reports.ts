@@ -1,5 +1,9 @@
 /** What a VM's REST API tells, for people. What another program says is never believed to have any form, nor to be printable. */
 import { writeJson } from '../../api/rest/jsonWriter.ts';
+import { characterText } from '../../devices/characterDevices.ts';
+import type { AnyDeviceRecord } from '../../devices/record.ts';
+import { deviceRecords } from '../../devices/registry.ts';
+import { SERIAL_ID } from '../../platform/deviceIds.ts';
 import { printable } from '../../vmm/printable.ts';
 import { formatTable, humanBytes } from '../vms/table.ts';
 
@@ -62,60 +66,38 @@ function bytesText(value: unknown): string {
   return typeof value === 'number' || typeof value === 'bigint' ? humanBytes(value) : textOf(value);
 }
 
-/** Where each kind is in a configuration, and what of it says most. */
-const KINDS: readonly [field: string, kind: string, backedBy: (device: Json) => string][] = [
-  [
-    'disks',
-    'disk',
-    ({ path, vhost_socket, readonly }) => `${textOf(path ?? vhost_socket)}${readonly ? ', read-only' : ''}`,
-  ],
-  ['net', 'network', ({ tap, user, vhost_socket, fds }) => netText(tap ?? vhost_socket, user, fds)],
-  ['pmem', 'persistent memory', ({ file }) => textOf(file)],
-  ['fs', 'file system', ({ tag, socket }) => `${textOf(tag)}, ${textOf(socket)}`],
-  ['vsock', 'socket', ({ cid, socket }) => `cid ${textOf(cid)}, ${textOf(socket)}`],
-  ['devices', 'host device', ({ path }) => textOf(path)],
-  ['user_devices', 'vfio-user', ({ socket }) => textOf(socket)],
-  ['vdpa', 'vDPA', ({ path }) => textOf(path)],
-  ['generic_vhost_user', 'vhost-user', ({ socket }) => textOf(socket)],
-  ['balloon', 'balloon', ({ size }) => bytesText(size)],
-  ['rng', 'entropy', ({ src }) => textOf(src)],
-  ['console', 'console', consoleText],
-  ['serial', 'serial port', consoleText],
-];
-
-/** What devices are called that have no identifier of their own in a configuration. */
-const FIXED_IDS: Readonly<Record<string, string>> = {
-  rng: '__rng',
-  console: '__console',
-  serial: '__serial',
-};
-
-function netText(name: unknown, user: unknown, fds: unknown): string {
-  if (user === true) return 'user networking';
-  if (Array.isArray(fds)) return `descriptors ${fds.map(textOf).join(', ')}`;
-  return textOf(name ?? 'a new tap');
-}
-
-function consoleText({ mode, file, socket }: Json): string {
-  return [textOf(mode).toLowerCase(), textOf(file ?? socket)].filter((word) => word !== '').join(' ');
-}
+const texts = { text: textOf, bytes: bytesText };
 
 function deviceRows(config: Json, tree: unknown): string[][] {
   const places = placesOf(objectOf(tree));
-  return KINDS.flatMap(([field, kind, backedBy]) => {
-    const value = config[field];
-    const devices = Array.isArray(value)
-      ? listOf(value)
-      : value === undefined || value === null
-        ? []
-        : [objectOf(value)];
-    return devices
-      .filter(({ mode }) => mode !== 'Off')
-      .map((device) => {
-        const id = textOf(device.id ?? FIXED_IDS[field] ?? '-');
-        return [id, kind, places.get(id) ?? '-', backedBy(device)];
-      });
+  const row = (id: unknown, kind: string, backedBy: string): string[] => {
+    const name = textOf(id ?? '-');
+    return [name, kind, places.get(name) ?? '-', backedBy];
+  };
+  const rows = deviceRecords.flatMap((record) => {
+    const called = record.listing?.called ?? record.name;
+    const devices = valuesOf(config[record.field]).filter(({ mode }) => mode !== 'Off');
+    return devices.map((device) => row(idOf(record, device), called, backing(record, device)));
   });
+  const serial = objectOf(config.serial);
+  if (serial.mode === undefined || serial.mode === 'Off') return rows;
+  return [...rows, row(SERIAL_ID, 'serial port', characterText(serial, texts))];
+}
+
+/** Of a field of a configuration: a list, one, or whether there is one. */
+function valuesOf(value: unknown): Json[] {
+  if (Array.isArray(value)) return listOf(value);
+  return value === undefined || value === null || value === false ? [] : [objectOf(value)];
+}
+
+function idOf({ ids }: AnyDeviceRecord, { id }: Json): unknown {
+  return id ?? ('fixed' in ids ? ids.fixed : undefined);
+}
+
+function backing({ listing, paths = {} }: AnyDeviceRecord, device: Json): string {
+  if (listing?.backedBy) return listing.backedBy(device, texts);
+  const names = [...(paths.files ?? []), ...(paths.sockets ?? [])];
+  return names.map((name) => textOf(device[name])).join(', ');
 }
 
 /** PCI addresses, by the device's identifier: they are their wrapping nodes'. */

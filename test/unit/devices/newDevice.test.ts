@@ -6,6 +6,7 @@ import { openApiDocument } from '../../../src/api/rest/openApi.ts';
 import { parseArguments } from '../../../src/cli/arguments.ts';
 import { completions } from '../../../src/cli/completions.ts';
 import { ctlDescriptions } from '../../../src/cli/ctl/commands.ts';
+import { infoReport } from '../../../src/cli/ctl/reports.ts';
 import { helpText } from '../../../src/cli/help.ts';
 import { manPage } from '../../../src/cli/manPage.ts';
 import { absolutePaths } from '../../../src/cli/vms/machinePaths.ts';
@@ -120,12 +121,13 @@ describe('in a machine', () => {
     expect(tree?._gadget0).toMatchObject({ parent: '_virtio-pci-_gadget0' });
     expect(tree?.['_virtio-pci-_gadget0']).toMatchObject({ pci_bdf: '0000:00:03.0' });
     expect((shown as WithGadgets).gadgets).toMatchObject([{ id: '_gadget0', level: 4 }]);
+    expect(infoReport(vmm.info())).toMatch(/^_gadget0 +gadget +0000:00:03\.0 +\/dev\/zero$/m);
     await vmm.quit();
   });
 
   it('that cannot be opened fails the boot', async () => {
     const vmm = newVmm();
-    await vmm.create({ ...config(), ...withGadget({ source: '/nonexistent/g' }) } as VmConfig);
+    await vmm.create({ ...config(), ...withGadget({ source: '/nonexistent/g', level: 1 }) } as VmConfig);
     expect((await failure(vmm.boot())).message).toContain("Cannot open the gadget's source /nonexistent/g");
     await vmm.quit();
   });

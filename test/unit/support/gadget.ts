@@ -1,4 +1,7 @@
-/** A kind of device that no machine has: what a new one takes, for tests that find it everywhere. To the core it is one more source of random bytes. */
+/**
+ * A kind of device that no machine has: what a new one takes, for tests that find it everywhere. To the core it is one
+ * more source of random bytes.
+ */
 import { invalid } from '../../../src/config/rules.ts';
 import { pciCommon } from '../../../src/devices/pci.ts';
 import type { DeviceRecord } from '../../../src/devices/record.ts';
