@@ -18,7 +18,7 @@ export interface FoundOperation {
 
 /**
  * @param id of a device of that kind; the only one's unless given
- * @throws VmmError `missing` if there is no such device
+ * @throws VmmError `missing` if there is no device of that identifier, `failed` if there is none at all
  */
 export function findOperation(
   native: NativeAddon,
@@ -42,9 +42,9 @@ function findDevice(config: VmConfig, record: AnyDeviceRecord, id: string | unde
   const devices = devicesOf(config, record);
   const device = id === undefined ? devices[0] : devices.find((one) => idOf(record, one) === id);
   if (device) return device;
-  const what =
-    id === undefined ? `The VM has no ${record.name}` : `There is no ${record.name} with id "${id}"`;
-  throw new VmmError(what, { kind: 'missing' });
+  if (id !== undefined) throw new VmmError(`There is no ${record.name} with id "${id}"`, { kind: 'missing' });
+  // Nothing was asked for by its name.
+  throw new VmmError(`The VM has no ${record.name}`, { kind: 'failed', code: 'ERR_TSVMM_MISSING' });
 }
 
 function operationOf(record: AnyDeviceRecord, name: string): DeviceOperation<Device> {

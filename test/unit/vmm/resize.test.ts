@@ -70,6 +70,10 @@ describe('vm.resize', () => {
     await vmm.boot();
     const start = 'The VM could not be resized: ';
     expect(await refused(vmm.resize({ desired_balloon: 0 }))).toBe(`${start}The VM has no balloon`);
+    await expect(vmm.resize({ desired_balloon: 0 })).rejects.toMatchObject({
+      kind: 'failed',
+      code: 'ERR_TSVMM_MISSING',
+    });
     expect(await refused(vmm.resize({ desired_vcpus: 2 }))).toContain('is not supported yet');
     expect(await refused(vmm.resize({ desired_ram: MIB }))).toContain('is not supported yet');
     await vmm.quit();
