@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/cpu_relax.h"
 #include "core/monotonic.h"
 
 namespace tsvmm {
@@ -31,7 +32,7 @@ class AdaptivePollBy {
       do {
         for (int i = 0; i < kLooksPerClock; ++i) {
           if (ready()) return true;
-          relax();
+          cpu_relax();
         }
       } while (kNow() - start < window_ns_);
     }
@@ -58,14 +59,6 @@ class AdaptivePollBy {
   /// A time below which polling is not worth its clock readings.
   static constexpr uint64_t kShortestNs = 2000;
   static constexpr int kLooksPerClock = 16;
-
-  static void relax() noexcept {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-  }
 
   const uint64_t longest_ns_;
   uint64_t window_ns_ = 0;

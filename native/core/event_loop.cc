@@ -1,7 +1,5 @@
 #include "core/event_loop.h"
 
-#include <sys/epoll.h>
-
 #include <array>
 #include <cerrno>
 
@@ -25,9 +23,10 @@ EventLoop::~EventLoop() { stop(); }
 
 void EventLoop::ensure_started_locked() {
   if (thread_.joinable() || stopping_) return;
-  epoll_.reset(check_errno(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1"));
-  epoll_event event{.events = EPOLLIN, .data = {.u64 = kWakeTag}};
-  check_errno(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.fd(), &event), "epoll_ctl");
+  poller_.emplace();
+  if (const int error = poller_->add(wake_.fd(), io::kReadable, kWakeTag)) {
+    throw Error::from_errno("watching a descriptor", error);
+  }
   thread_ = spawn_thread(thread_name_, [this] { run(); });
 }
 
@@ -40,32 +39,30 @@ bool EventLoop::on_loop_thread_locked() const {
   return thread_.get_id() == std::this_thread::get_id();
 }
 
-bool EventLoop::add(int fd, uint32_t epoll_events, Handler handler) {
+bool EventLoop::add(int fd, IoEvents events, Handler handler) {
   const std::lock_guard lock(mutex_);
   ensure_started_locked();
   if (stopping_) return false;
   const uint32_t generation = next_generation_++ & 0x7fffffff;
-  epoll_event event{.events = epoll_events, .data = {.u64 = tag_of(fd, generation)}};
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
-    if (errno == EPERM) return false;
-    throw Error::from_errno("watching a descriptor", errno);
+  if (const int error = poller_->add(fd, events, tag_of(fd, generation))) {
+    if (error == EPERM) return false;
+    throw Error::from_errno("watching a descriptor", error);
   }
   watches_[fd] = std::make_shared<Watch>(Watch{std::move(handler), generation});
   return true;
 }
 
-void EventLoop::modify(int fd, uint32_t epoll_events) {
+void EventLoop::modify(int fd, IoEvents events) {
   const std::lock_guard lock(mutex_);
   const auto found = watches_.find(fd);
   if (found == watches_.end()) return;
-  epoll_event event{.events = epoll_events, .data = {.u64 = tag_of(fd, found->second->generation)}};
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
+  poller_->modify(fd, events, tag_of(fd, found->second->generation));
 }
 
 void EventLoop::remove(int fd) {
   const auto erase = [this, fd] {
     const std::lock_guard lock(mutex_);
-    if (watches_.erase(fd) != 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+    if (watches_.erase(fd) != 0) poller_->remove(fd);
   };
   {
     const std::lock_guard lock(mutex_);
@@ -168,18 +165,14 @@ void EventLoop::stop() {
 }
 
 void EventLoop::run() {
-  std::array<epoll_event, 16> events;
+  std::array<Poller::Event, Poller::kMaxEvents> room;
   for (;;) {
-    int count;
-    // Completions of an io_uring interrupt it, and are an event of the ring the next time.
-    do {
-      count = ::epoll_wait(epoll_.get(), events.data(), events.size(), -1);
-    } while (count < 0 && errno == EINTR);
+    const auto events = poller_->wait(room);
     // First of all, so that what is asked for after it has been looked at below wakes us again, or
     // ends the handler in progress.
     wanted_.store(false, std::memory_order_relaxed);
-    for (int i = 0; i < count; ++i) {
-      if (events[i].data.u64 == kWakeTag) (void)wake_.consume();
+    for (const Poller::Event& event : events) {
+      if (event.tag == kWakeTag) (void)wake_.consume();
     }
     hold_while_paused();
     {
@@ -187,13 +180,13 @@ void EventLoop::run() {
       if (stopping_) return;
     }
     run_tasks();
-    for (int i = 0; i < count; ++i) {
-      if (events[i].data.u64 != kWakeTag) dispatch(events[i].data.u64, events[i].events);
+    for (const Poller::Event& event : events) {
+      if (event.tag != kWakeTag) dispatch(event.tag, event.events);
     }
   }
 }
 
-void EventLoop::dispatch(uint64_t tag, uint32_t epoll_events) {
+void EventLoop::dispatch(uint64_t tag, IoEvents events) {
   std::shared_ptr<Watch> watch;
   {
     const std::lock_guard lock(mutex_);
@@ -201,7 +194,7 @@ void EventLoop::dispatch(uint64_t tag, uint32_t epoll_events) {
     if (found == watches_.end() || found->second->generation != tag >> 32) return;
     watch = found->second;
   }
-  watch->handler(epoll_events);
+  watch->handler(events);
 }
 
 void EventLoop::run_tasks() {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -13,10 +14,11 @@
 
 #include "core/deadline.h"
 #include "core/event_fd.h"
+#include "core/poller.h"
 
 namespace tsvmm {
 
-/// An epoll loop on a named thread of its own, started by the first use. Handlers run on that
+/// An event loop on a named thread of its own, started by the first use. Handlers run on that
 /// thread only.
 ///
 /// add, modify, remove, post, begin and call may be used from any thread, including the loop's own.
@@ -25,7 +27,7 @@ namespace tsvmm {
 /// (in a system call on a disk, for one) is for ever: there, from other threads, begin() is used.
 class EventLoop {
  public:
-  using Handler = std::function<void(uint32_t epoll_events)>;
+  using Handler = std::function<void(IoEvents events)>;
 
   /// A task on its way through a loop.
   class Job {
@@ -47,11 +49,11 @@ class EventLoop {
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 
-  /// Watches `fd` (not owned) level-triggered. False if epoll refuses the descriptor (EPERM for a
-  /// regular file).
-  bool add(int fd, uint32_t epoll_events, Handler handler);
+  /// Watches `fd` (not owned). False for what cannot be waited for because it is always ready, such
+  /// as a regular file.
+  bool add(int fd, IoEvents events, Handler handler);
   /// Changes what is waited for; 0 keeps the registration but waits for nothing.
-  void modify(int fd, uint32_t epoll_events);
+  void modify(int fd, IoEvents events);
   /// After the return the handler does not run and will not run again (unless called from within
   /// itself, where it finishes its current run). The descriptor may be closed afterwards.
   void remove(int fd);
@@ -99,12 +101,12 @@ class EventLoop {
   void enqueue_locked(Task task);
   void run();
   void run_tasks();
-  void dispatch(uint64_t tag, uint32_t epoll_events);
+  void dispatch(uint64_t tag, IoEvents events);
   void hold_while_paused();
   [[nodiscard]] bool on_loop_thread_locked() const;
 
   const std::string thread_name_;
-  UniqueFd epoll_;
+  std::optional<Poller> poller_;  ///< since the thread was made
   EventFd wake_;
   std::mutex mutex_;
   std::condition_variable changed_;

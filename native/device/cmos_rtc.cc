@@ -1,9 +1,5 @@
 #include "device/cmos_rtc.h"
 
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <ctime>
 #include <exception>
@@ -100,7 +96,7 @@ CmosRtc::CmosRtc(const Memory& memory, Wiring wiring)
 }
 
 CmosRtc::~CmosRtc() {
-  if (timer_.valid()) wiring_.loop.remove(timer_.get());
+  if (timer_) wiring_.loop.remove(timer_->fd());
 }
 
 uint8_t CmosRtc::read_register(uint64_t offset) {
@@ -167,9 +163,7 @@ void CmosRtc::write_indexed(uint8_t index, uint8_t value) {
 
 void CmosRtc::on_timer() noexcept {
   const std::lock_guard lock(mutex_);
-  // Nothing to read if the host's clock was set: that is a reason to look at it, too.
-  uint64_t expirations = 0;
-  (void)!::read(timer_.get(), &expirations, sizeof expirations);
+  timer_->consume();
   interrupts_.advance(wiring_.now_ns());
   update_line();
 }
@@ -187,21 +181,21 @@ void CmosRtc::update_line() noexcept {
 
 void CmosRtc::arm_timer() noexcept {
   const std::optional<uint64_t> next = interrupts_.next_ns();
-  if (!timer_.valid()) {
+  if (!timer_) {
     if (!next) return;
     try {
-      UniqueFd timer(check_errno(::timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK),
-                                 "timerfd_create"));
-      wiring_.loop.add(timer.get(), EPOLLIN, [this](uint32_t) { on_timer(); });
-      timer_ = std::move(timer);
+      timer_.emplace(Timer::Clock::kWall);
+      wiring_.loop.add(timer_->fd(), io::kReadable, [this](IoEvents) { on_timer(); });
     } catch (const std::exception&) {
+      timer_.reset();
       return;  // out of descriptors or threads: a clock without interrupts
     }
   }
-  itimerspec when{};
-  when.it_value.tv_sec = static_cast<time_t>(next.value_or(0) / kNanosecondsPerSecond);
-  when.it_value.tv_nsec = static_cast<int64_t>(next.value_or(0) % kNanosecondsPerSecond);
-  ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &when, nullptr);
+  if (next) {
+    timer_->start_at(*next);
+  } else {
+    timer_->stop();
+  }
 }
 
 }  // namespace tsvmm

@@ -4,9 +4,10 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
 
 #include "core/event_loop.h"
-#include "core/unique_fd.h"
+#include "core/timer.h"
 #include "device/byte_device.h"
 #include "device/rtc_interrupts.h"
 #include "hypervisor/hypervisor.h"
@@ -61,7 +62,7 @@ class CmosRtc final : public ByteDevice {
   CmosState state_;
   RtcInterrupts interrupts_;
   bool asserted_ = false;
-  UniqueFd timer_;  ///< from the first interrupt that the guest waits for
+  std::optional<Timer> timer_;  ///< from the first interrupt that the guest waits for
 };
 
 }  // namespace tsvmm

@@ -1,7 +1,5 @@
 #include "device/escapable_terminal.h"
 
-#include <sys/epoll.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -15,7 +13,7 @@ constexpr uint8_t kPrefix = 0x01;  // Ctrl-A
 EscapableTerminal::EscapableTerminal(int input, int output, EventLoop& loop,
                                      std::function<void()> escape, HostOutput::Lost lost)
     : loop_(loop), escape_(std::move(escape)), terminal_(input, output, loop, std::move(lost)) {
-  loop_.add(deliver_.fd(), EPOLLIN, [this](uint32_t) {
+  loop_.add(deliver_.fd(), io::kReadable, [this](IoEvents) {
     (void)deliver_.consume();
     deliver();
   });

@@ -1,6 +1,5 @@
 #include "device/output_readers.h"
 
-#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -32,7 +31,7 @@ void OutputReaders::add(UniqueFd peer) {
   ::shutdown(fd, SHUT_RD);
   try {
     // A loop that has stopped will show it no more.
-    if (!loop_.add(fd, EPOLLONESHOT, [this, fd](uint32_t events) { on_event(fd, events); })) return;
+    if (!loop_.add(fd, io::kOnce, [this, fd](IoEvents events) { on_event(fd, events); })) return;
     const std::lock_guard lock(mutex_);
     readers_[fd].fd = std::move(peer);
   } catch (const std::exception&) {
@@ -77,7 +76,7 @@ void OutputReaders::send_announced() noexcept {
 void OutputReaders::on_event(int fd, uint32_t events) {
   const auto found = readers_.find(fd);
   if (found == readers_.end()) return;
-  if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
+  if ((events & (io::kHangUp | io::kError)) != 0) {
     loop_.remove(fd);
     const std::lock_guard lock(mutex_);
     readers_.erase(found);
@@ -123,7 +122,7 @@ size_t OutputReaders::copy_next(Reader& reader, std::span<uint8_t> into) const n
 
 void OutputReaders::watch(const Reader& reader) noexcept {
   // A hang-up is told in any case.
-  loop_.modify(reader.fd.get(), reader.waiting ? EPOLLONESHOT | EPOLLOUT : EPOLLONESHOT);
+  loop_.modify(reader.fd.get(), reader.waiting ? io::kOnce | io::kWritable : io::kOnce);
 }
 
 }  // namespace tsvmm

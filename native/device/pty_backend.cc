@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -24,7 +23,7 @@ constexpr size_t kPathSize = 64;
 }  // namespace
 
 // How we know that somebody has the slave open without looking again and again: the master reports
-// EPOLLHUP while nobody has, which one-shot events tell once, and inotify tells of each open. A
+// a hang-up while nobody has, which one-shot events tell once, and inotify tells of each open. A
 // master whose slave was never open reports no hang-up, hence the open and close here.
 PtyBackend::PtyBackend(int master, EventLoop& loop)
     : loop_(loop), master_(UniqueFd::duplicate(master)) {
@@ -32,9 +31,10 @@ PtyBackend::PtyBackend(int master, EventLoop& loop)
   check_errno(::fcntl(master_.get(), F_SETFL, flags | O_NONBLOCK), "preparing a pseudo terminal");
   watch_slave();
   refresh_connection();
-  loop_.add(master_.get(), EPOLLIN | EPOLLONESHOT, [this](uint32_t events) { on_master(events); });
+  loop_.add(master_.get(), io::kReadable | io::kOnce,
+            [this](IoEvents events) { on_master(events); });
   if (opened_.valid()) {
-    loop_.add(opened_.get(), EPOLLIN, [this](uint32_t) { on_slave_opened(); });
+    loop_.add(opened_.get(), io::kReadable, [this](IoEvents) { on_slave_opened(); });
   }
 }
 
@@ -74,7 +74,7 @@ void PtyBackend::on_master(uint32_t events) {
     input_wanted_ = false;
     output_wanted_ = false;
     // The event may be older than an open that came since.
-    if ((events & EPOLLHUP) != 0) refresh_connection();
+    if ((events & io::kHangUp) != 0) refresh_connection();
     if (connected_) flush();
   }
   look_at_size();
@@ -148,9 +148,9 @@ size_t PtyBackend::write_master(std::span<const uint8_t> bytes) noexcept {
 }
 
 void PtyBackend::arm() noexcept {
-  uint32_t events = EPOLLONESHOT;
-  if (input_wanted_) events |= EPOLLIN;
-  if (output_wanted_) events |= EPOLLOUT;
+  uint32_t events = io::kOnce;
+  if (input_wanted_) events |= io::kReadable;
+  if (output_wanted_) events |= io::kWritable;
   loop_.modify(master_.get(), events);
 }
 

@@ -1,7 +1,6 @@
 #include "device/socket_backend.h"
 
 #include <fcntl.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -26,7 +25,7 @@ SocketBackend::SocketBackend(int listener, EventLoop& loop)
   check_errno(::fcntl(listener_.get(), F_SETFL, flags | O_NONBLOCK), "preparing a console socket");
   // Edge-triggered: a connection that cannot be accepted for want of descriptors must not wake us
   // without end.
-  loop_.add(listener_.get(), EPOLLIN | EPOLLET, [this](uint32_t) { on_listener(); });
+  loop_.add(listener_.get(), io::kReadable | io::kEdge, [this](IoEvents) { on_listener(); });
 }
 
 SocketBackend::~SocketBackend() {
@@ -74,7 +73,7 @@ void SocketBackend::on_listener() {
 void SocketBackend::replace_peer(UniqueFd peer) {
   drop_peer();
   try {
-    if (!loop_.add(peer.get(), EPOLLONESHOT, [this](uint32_t events) { on_peer(events); })) return;
+    if (!loop_.add(peer.get(), io::kOnce, [this](IoEvents events) { on_peer(events); })) return;
   } catch (const std::exception&) {
     return;
   }
@@ -101,7 +100,7 @@ void SocketBackend::on_peer(uint32_t events) {
     if (writable()) flush();
   }
   const bool progress = take_input();
-  const bool hung_up = (events & (EPOLLHUP | EPOLLERR)) != 0;
+  const bool hung_up = (events & (io::kHangUp | io::kError)) != 0;
   {
     const std::lock_guard lock(mutex_);
     broken_ = broken_ || hung_up;
@@ -149,9 +148,9 @@ void SocketBackend::flush() noexcept {
 
 void SocketBackend::arm() noexcept {
   if (!peer_.valid()) return;
-  uint32_t events = EPOLLONESHOT;
-  if (input_wanted_ && !input_ended_) events |= EPOLLIN;
-  if (output_wanted_ && !broken_) events |= EPOLLOUT;
+  uint32_t events = io::kOnce;
+  if (input_wanted_ && !input_ended_) events |= io::kReadable;
+  if (output_wanted_ && !broken_) events |= io::kWritable;
   loop_.modify(peer_.get(), events);
 }
 

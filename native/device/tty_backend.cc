@@ -1,7 +1,6 @@
 #include "device/tty_backend.h"
 
 #include <poll.h>
-#include <sys/epoll.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -43,12 +42,12 @@ void TtyBackend::watch_input() {
   const std::lock_guard lock(mutex_);
   if (input_watched_) return;
   input_watched_ = true;
-  if (loop_.add(input_.get(), EPOLLIN | EPOLLONESHOT, [this](uint32_t) { on_input(); })) {
+  if (loop_.add(input_.get(), io::kReadable | io::kOnce, [this](IoEvents) { on_input(); })) {
     input_mode_ = InputMode::kPolled;
     return;
   }
   direct_input_.emplace();
-  const bool watched = loop_.add(direct_input_->fd(), EPOLLIN, [this](uint32_t) {
+  const bool watched = loop_.add(direct_input_->fd(), io::kReadable, [this](IoEvents) {
     (void)direct_input_->consume();
     on_input();
   });
@@ -101,7 +100,7 @@ void TtyBackend::on_read_error(int error) {
     input_mode_ = InputMode::kNone;
   } else if (input_mode_ != InputMode::kBackground) {
     input_mode_ = InputMode::kBackground;
-    loop_.modify(input_.get(), EPOLLIN | EPOLLET);
+    loop_.modify(input_.get(), io::kReadable | io::kEdge);
   }
 }
 
@@ -110,7 +109,7 @@ void TtyBackend::arm_input_locked() {
   if (input_mode_ == InputMode::kDirect) {
     direct_input_->signal();
   } else if (input_mode_ == InputMode::kPolled) {
-    loop_.modify(input_.get(), EPOLLIN | EPOLLONESHOT);
+    loop_.modify(input_.get(), io::kReadable | io::kOnce);
   }
 }
 
@@ -156,12 +155,12 @@ void TtyBackend::on_writable() {
 /// thread.
 bool TtyBackend::arm_output_locked() noexcept {
   if (output_watched_) {
-    loop_.modify(output_.fd(), EPOLLOUT | EPOLLONESHOT);
+    loop_.modify(output_.fd(), io::kWritable | io::kOnce);
     return true;
   }
   try {
     output_watched_ =
-        loop_.add(output_.fd(), EPOLLOUT | EPOLLONESHOT, [this](uint32_t) { on_writable(); });
+        loop_.add(output_.fd(), io::kWritable | io::kOnce, [this](IoEvents) { on_writable(); });
   } catch (const std::exception&) {
     return false;  // out of memory or threads
   }

@@ -38,7 +38,7 @@ class TtyBackend final : public CharBackend {
     kNone,        ///< no input, or its end was reached
     kPolled,      ///< one event each time it is asked for
     kBackground,  ///< a terminal that another job reads: one event for each key pressed
-    kDirect,      ///< epoll refuses it (a regular file, /dev/null): reading never waits
+    kDirect,      ///< it cannot be waited for (a regular file, /dev/null): reading never waits
   };
 
   void watch_input();

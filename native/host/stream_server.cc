@@ -1,7 +1,6 @@
 #include "host/stream_server.h"
 
 #include <fcntl.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -59,7 +58,7 @@ StreamServer::StreamServer(UniqueFd listener, Sink& sink)
 StreamServer::~StreamServer() { stop(); }
 
 void StreamServer::start() {
-  loop_.add(listener_.get(), EPOLLIN, [this](uint32_t) { accept_some(); });
+  loop_.add(listener_.get(), io::kReadable, [this](IoEvents) { accept_some(); });
 }
 
 void StreamServer::accept_some() {
@@ -88,10 +87,11 @@ void StreamServer::add_locked(UniqueFd fd) {
   const ConnectionId id = next_id_++;
   auto connection = std::make_unique<Connection>();
   connection->fd = std::move(fd);
-  connection->events = EPOLLIN;
+  connection->events = io::kReadable;
   connection->last_active = monotonic_ns();
   try {
-    loop_.add(connection->fd.get(), EPOLLIN, [this, id](uint32_t events) { serve(id, events); });
+    loop_.add(connection->fd.get(), io::kReadable,
+              [this, id](IoEvents events) { serve(id, events); });
   } catch (const Error&) {
     return;  // The host's limit of watches: the connection is closed.
   }
@@ -99,16 +99,16 @@ void StreamServer::add_locked(UniqueFd fd) {
   sink_.opened(id);
 }
 
-void StreamServer::serve(ConnectionId id, uint32_t epoll_events) {
+void StreamServer::serve(ConnectionId id, IoEvents events) {
   const std::lock_guard lock(mutex_);
   const auto found = connections_.find(id);
   if (found == connections_.end()) return;
   Connection& connection = *found->second;
   const bool waited = !connection.output.empty();
   flush_locked(connection);
-  // A peer that has closed cannot be waited for: epoll would tell so without end. What it sent
-  // before that is still there.
-  if ((epoll_events & (EPOLLHUP | EPOLLERR)) != 0 && connection.watched) {
+  // A peer that has closed cannot be waited for: the loop would be told so without end. What it
+  // sent before that is still there.
+  if ((events & (io::kHangUp | io::kError)) != 0 && connection.watched) {
     loop_.remove(connection.fd.get());
     connection.watched = false;
   }
@@ -232,7 +232,7 @@ StreamServer::Received StreamServer::take(ConnectionId id) {
   connection.told = false;
   // Of a peer that has closed, and is not watched, there may be more.
   if (!connection.watched && !connection.ended) {
-    loop_.post([this, id] { serve(id, EPOLLIN); });
+    loop_.post([this, id] { serve(id, io::kReadable); });
   }
   watch_locked(id, connection);
   return received;
@@ -289,8 +289,9 @@ void StreamServer::watch_locked(ConnectionId id, Connection& connection) {
   if (connection.ending && connection.output.empty()) return close_later_locked(id);
   if (!connection.watched) return;
   uint32_t events = 0;
-  if (!connection.ending && !connection.ended && connection.input_size < kWindow) events |= EPOLLIN;
-  if (!connection.output.empty()) events |= EPOLLOUT;
+  if (!connection.ending && !connection.ended && connection.input_size < kWindow)
+    events |= io::kReadable;
+  if (!connection.output.empty()) events |= io::kWritable;
   if (events == connection.events) return;
   connection.events = events;
   loop_.modify(connection.fd.get(), events);

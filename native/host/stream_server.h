@@ -140,7 +140,7 @@ class StreamServer {
   void accept_some();
   void accept_and_refuse();
   void add_locked(UniqueFd fd);
-  void serve(ConnectionId id, uint32_t epoll_events);
+  void serve(ConnectionId id, IoEvents events);
   void receive_locked(ConnectionId id, Connection& connection);
   bool receive_once_locked(Connection& connection);
   void answer_remembered_locked(Connection& connection);

@@ -1,7 +1,5 @@
 #include "virtio/balloon_statistics.h"
 
-#include <sys/epoll.h>
-
 #include "core/bytes.h"
 #include "core/monotonic.h"
 #include "virtio/chain_bytes.h"
@@ -65,7 +63,7 @@ BalloonStatisticsQueue::BalloonStatisticsQueue(EventLoop& loop, const Activation
       doorbell_(*setup.doorbell),
       interrupt_(*setup.interrupt),
       queue_(activation.memory, setup.rings, activation.features) {
-  loop_.add(doorbell_.fd(), EPOLLIN, [this](uint32_t) { serve(); });
+  loop_.add(doorbell_.fd(), io::kReadable, [this](IoEvents) { serve(); });
   doorbell_.signal();
 }
 

@@ -1,9 +1,5 @@
 #include "virtio/block_queue.h"
 
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -43,25 +39,22 @@ BlockQueue::BlockQueue(const BlockContext& context, const Activation& activation
       requests_(queue_.size()) {
   free_.reserve(requests_.size());
   for (size_t i = requests_.size(); i-- > 0;) free_.push_back(static_cast<uint16_t>(i));
-  if (context_.limiter != nullptr) {
-    const int timer = ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    throttle_timer_.reset(check_errno(timer, "timerfd_create"));
-  }
+  if (context_.limiter != nullptr) throttle_timer_.emplace();
   try {
-    for (const int fd : {disk_->completion_fd(), throttle_timer_.get()}) {
+    for (const int fd : {disk_->completion_fd(), throttle_fd()}) {
       if (fd < 0) continue;
-      loop_.add(fd, EPOLLIN, [this](uint32_t) {
+      loop_.add(fd, io::kReadable, [this](IoEvents) {
         serve();
         settle();
       });
     }
-    loop_.add(doorbell_.fd(), EPOLLIN, [this](uint32_t) {
+    loop_.add(doorbell_.fd(), io::kReadable, [this](IoEvents) {
       (void)doorbell_.consume();
       serve();
       settle();
     });
   } catch (...) {
-    for (const int fd : {disk_->completion_fd(), throttle_timer_.get()}) {
+    for (const int fd : {disk_->completion_fd(), throttle_fd()}) {
       if (fd >= 0) loop_.remove(fd);
     }
     throw;
@@ -103,7 +96,7 @@ bool BlockQueue::try_end(const Deadline& deadline) noexcept {
     if (!wait_still(deadline)) return false;
   }
   const auto work = [this] {
-    for (const int fd : {doorbell_.fd(), disk_->completion_fd(), throttle_timer_.get()}) {
+    for (const int fd : {doorbell_.fd(), disk_->completion_fd(), throttle_fd()}) {
       if (fd >= 0) loop_.remove(fd);
     }
     // The disk's queue belongs to the loop's thread.
@@ -119,7 +112,7 @@ void BlockQueue::apply_holds() noexcept {
     takes_ = holds_ == 0;
   }
   if (failure_ == nullptr) {
-    loop_.modify(doorbell_.fd(), takes_ ? EPOLLIN : 0U);
+    loop_.modify(doorbell_.fd(), takes_ ? io::kReadable : 0U);
     if (takes_) doorbell_.signal();  // It may have been silenced by the hold.
   }
   settle();
@@ -143,7 +136,7 @@ void BlockQueue::settle() noexcept {
 
 /// Goes on until there is nothing to do, or somebody else wants the loop.
 void BlockQueue::serve() noexcept {
-  consume_throttle_timer();
+  if (throttle_timer_) throttle_timer_->consume();
   guest_poll_.woken();
   disk_poll_.woken();
   queue_.disable_notifications();
@@ -240,16 +233,8 @@ bool BlockQueue::is_throttled(const BlockRequest& request) noexcept {
     return false;
   const uint64_t wait_ns = context_.limiter->admit(request.transfer_size(), batch_time_);
   if (wait_ns == 0) return false;
-  const itimerspec when{.it_interval = {},
-                        .it_value = {.tv_sec = static_cast<time_t>(wait_ns / 1'000'000'000),
-                                     .tv_nsec = static_cast<long>(wait_ns % 1'000'000'000)}};
-  ::timerfd_settime(throttle_timer_.get(), 0, &when, nullptr);
+  throttle_timer_->start_after(wait_ns);
   return true;
-}
-
-void BlockQueue::consume_throttle_timer() noexcept {
-  uint64_t rings;
-  if (throttle_timer_.valid()) (void)!::read(throttle_timer_.get(), &rings, sizeof rings);
 }
 
 /// True if something has ended.

@@ -4,11 +4,12 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "core/adaptive_poll.h"
 #include "core/event_loop.h"
-#include "core/unique_fd.h"
+#include "core/timer.h"
 #include "disk/disk_queue.h"
 #include "virtio/block_commands.h"
 #include "virtio/block_counters.h"
@@ -64,7 +65,9 @@ class BlockQueue {
   [[nodiscard]] Look take_one(Batch& batch) noexcept;
   [[nodiscard]] bool has_room(const DescriptorChain& chain) const noexcept;
   [[nodiscard]] bool is_throttled(const BlockRequest& request) noexcept;
-  void consume_throttle_timer() noexcept;
+  [[nodiscard]] int throttle_fd() const noexcept {
+    return throttle_timer_ ? throttle_timer_->fd() : -1;
+  }
   [[nodiscard]] bool sleep_or_poll(Look last) noexcept;
   bool reap() noexcept;
   void end_operation(DiskOperation& operation) noexcept;
@@ -87,7 +90,7 @@ class BlockQueue {
   BlockMerger merger_;
   AdaptivePoll guest_poll_;
   AdaptivePoll disk_poll_;
-  UniqueFd throttle_timer_;  ///< if there is a limiter
+  std::optional<Timer> throttle_timer_;  ///< if there is a limiter
   std::vector<BlockRequest> requests_;
   std::vector<uint16_t> free_;  ///< indexes into requests_
   size_t extra_buffers_ = 0;    ///< in flight beyond the requests' own

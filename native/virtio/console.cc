@@ -1,7 +1,5 @@
 #include "virtio/console.h"
 
-#include <sys/epoll.h>
-
 #include <algorithm>
 #include <array>
 
@@ -73,7 +71,8 @@ void VirtioConsole::read_config(uint32_t offset, std::span<uint8_t> data) noexce
 void VirtioConsole::watch(const std::optional<ConsoleQueues::Side>& side,
                           void (ConsolePort::*rung)()) {
   if (!side) return;
-  loop_.add(side->doorbell.fd(), EPOLLIN, [port = port_, rung](uint32_t) { (*port.*rung)(); });
+  loop_.add(side->doorbell.fd(), io::kReadable,
+            [port = port_, rung](IoEvents) { (*port.*rung)(); });
 }
 
 void VirtioConsole::unwatch(const std::optional<ConsoleQueues::Side>& side) noexcept {

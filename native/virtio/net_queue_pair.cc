@@ -1,29 +1,17 @@
 #include "virtio/net_queue_pair.h"
 
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
-
-#include "core/error.h"
 
 namespace tsvmm {
 namespace {
 
 /// Batches in each direction before the loop gets its turn (to be paused, for one).
 constexpr int kRoundsPerWake = 32;
-constexpr uint64_t kNsPerSecond = 1'000'000'000;
 /// The longest time to go on looking for frames in vain.
 constexpr uint64_t kLongestPollNs = 32'000;
 /// Looks at the transmit ring for one at the network, which takes a system call.
 constexpr unsigned kLooksForOneAtNetwork = 32;
-
-UniqueFd make_timer() {
-  return UniqueFd(
-      check_errno(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC), "timerfd_create"));
-}
 
 }  // namespace
 
@@ -45,7 +33,7 @@ NetQueuePair::NetQueuePair(const NetPairSetup& setup, std::unique_ptr<NetQueue> 
     transmit_doorbell_ = setup.transmit->doorbell;
   }
   if (context_.receive_limiter != nullptr || context_.transmit_limiter != nullptr) {
-    timer_ = make_timer();
+    timer_.emplace();
   }
   try {
     add_watches();
@@ -67,19 +55,18 @@ NetPairState NetQueuePair::stop() noexcept {
 
 void NetQueuePair::add_watches() {
   EventLoop& loop = context_.loop;
-  if (timer_.valid()) {
-    loop.add(timer_.get(), EPOLLIN, [this](uint32_t) {
-      uint64_t expirations;
-      if (::read(timer_.get(), &expirations, sizeof expirations) > 0) work();
+  if (timer_) {
+    loop.add(timer_->fd(), io::kReadable, [this](IoEvents) {
+      if (timer_->consume()) work();
     });
   }
-  watched_ = receiver_ ? EPOLLIN : 0U;
+  watched_ = receiver_ ? io::kReadable : 0U;
   watching_network_ =
-      loop.add(network_->fd(), watched_, [this](uint32_t events) { network_ready(events); });
+      loop.add(network_->fd(), watched_, [this](IoEvents events) { network_ready(events); });
   // A look of our own to begin with: the driver may have made buffers available without ringing.
   for (const EventFd* doorbell : {receive_doorbell_, transmit_doorbell_}) {
     if (doorbell == nullptr) continue;
-    loop.add(doorbell->fd(), EPOLLIN, [this, doorbell](uint32_t) {
+    loop.add(doorbell->fd(), io::kReadable, [this, doorbell](IoEvents) {
       (void)doorbell->consume();
       poll_.woken();
       work();
@@ -97,15 +84,15 @@ void NetQueuePair::remove_watches() noexcept {
       if (doorbell != nullptr) loop.remove(doorbell->fd());
     }
     if (watching_network_) loop.remove(network_->fd());
-    if (timer_.valid()) loop.remove(timer_.get());
+    if (timer_) loop.remove(timer_->fd());
   });
 }
 
-void NetQueuePair::network_ready(uint32_t events) noexcept {
+void NetQueuePair::network_ready(IoEvents events) noexcept {
   poll_.woken();
   work();
   // An error that reading does not clear would bring us back here for ever.
-  if ((events & (EPOLLERR | EPOLLHUP)) != 0) lose_network();
+  if ((events & (io::kError | io::kHangUp)) != 0) lose_network();
 }
 
 /// Moves frames until there is nothing to do, then arranges to be woken.
@@ -154,10 +141,10 @@ bool NetQueuePair::poll() noexcept {
 
 /// Arranges to be woken for whatever each direction waits for. False if that is there by now.
 bool NetQueuePair::sleep() noexcept {
-  uint32_t wanted = 0;
+  IoEvents wanted = 0;
   uint64_t limited_ns = UINT64_MAX;
   if (transmitter_) {
-    if (transmitted_ == NetTransmitter::Turn::kBlocked) wanted |= EPOLLOUT;
+    if (transmitted_ == NetTransmitter::Turn::kBlocked) wanted |= io::kWritable;
     if (transmitted_ == NetTransmitter::Turn::kLimited) limited_ns = transmitter_->limited_ns();
     if (transmitted_ == NetTransmitter::Turn::kEmpty &&
         transmitter_->queue().enable_notifications()) {
@@ -165,7 +152,7 @@ bool NetQueuePair::sleep() noexcept {
     }
   }
   if (receiver_) {
-    if (received_ == NetReceiver::Turn::kEmpty) wanted |= EPOLLIN;
+    if (received_ == NetReceiver::Turn::kEmpty) wanted |= io::kReadable;
     if (received_ == NetReceiver::Turn::kLimited) {
       limited_ns = std::min(limited_ns, receiver_->limited_ns());
     }
@@ -174,21 +161,14 @@ bool NetQueuePair::sleep() noexcept {
     }
   }
   watch_network(wanted);
-  if (limited_ns != UINT64_MAX) set_timer(limited_ns);
+  if (limited_ns != UINT64_MAX) timer_->start_after(limited_ns);
   return true;
 }
 
-void NetQueuePair::watch_network(uint32_t wanted) noexcept {
+void NetQueuePair::watch_network(IoEvents wanted) noexcept {
   if (wanted == watched_ || !watching_network_) return;
   watched_ = wanted;
   context_.loop.modify(network_->fd(), wanted);
-}
-
-void NetQueuePair::set_timer(uint64_t ns) noexcept {
-  const itimerspec when{.it_interval = {},
-                        .it_value = {.tv_sec = static_cast<time_t>(ns / kNsPerSecond),
-                                     .tv_nsec = static_cast<long>(ns % kNsPerSecond)}};
-  ::timerfd_settime(timer_.get(), 0, &when, nullptr);
 }
 
 /// Frames that the guest sends are dropped from now on.

@@ -7,7 +7,7 @@
 #include "core/adaptive_poll.h"
 #include "core/event_loop.h"
 #include "core/rate_limiter.h"
-#include "core/unique_fd.h"
+#include "core/timer.h"
 #include "net/net_backend.h"
 #include "virtio/net_counters.h"
 #include "virtio/net_pair.h"
@@ -40,14 +40,13 @@ class NetQueuePair final : public NetPair {
  private:
   void add_watches();
   void remove_watches() noexcept;
-  void network_ready(uint32_t epoll_events) noexcept;
+  void network_ready(IoEvents events) noexcept;
   void work() noexcept;
   [[nodiscard]] bool transmit() noexcept;
   [[nodiscard]] bool receive() noexcept;
   [[nodiscard]] bool poll() noexcept;
   [[nodiscard]] bool sleep() noexcept;
-  void watch_network(uint32_t wanted) noexcept;
-  void set_timer(uint64_t ns) noexcept;
+  void watch_network(IoEvents wanted) noexcept;
   void lose_network() noexcept;
   void fail(const char* reason) noexcept;
 
@@ -58,11 +57,11 @@ class NetQueuePair final : public NetPair {
   const EventFd* transmit_doorbell_ = nullptr;
   std::optional<NetReceiver> receiver_;
   std::optional<NetTransmitter> transmitter_;
-  UniqueFd timer_;                                                   ///< if there are limiters
+  std::optional<Timer> timer_;                                       ///< if there are limiters
   NetTransmitter::Turn transmitted_ = NetTransmitter::Turn::kEmpty;  ///< how the last one ended
   NetReceiver::Turn received_ = NetReceiver::Turn::kEmpty;           ///< how the last one ended
   AdaptivePoll poll_;
-  uint32_t watched_ = 0;  ///< events of the network's descriptor
+  IoEvents watched_ = 0;  ///< events of the network's descriptor
   bool watching_network_ = false;
   bool stopped_ = false;  ///< the driver broke a rule
 };

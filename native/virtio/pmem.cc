@@ -1,6 +1,5 @@
 #include "virtio/pmem.h"
 
-#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -86,7 +85,7 @@ void VirtioPmem::activate(const Activation& activation) {
   if (setup == nullptr) return;
   stopped_ = false;
   if (!watches_) {
-    loop_.add(lost_pages_->event().fd(), EPOLLIN, [this](uint32_t) { on_lost_pages(); });
+    loop_.add(lost_pages_->event().fd(), io::kReadable, [this](IoEvents) { on_lost_pages(); });
     watches_ = true;
   } else if (lost_pages_->any()) {
     lost_pages_->event().signal();

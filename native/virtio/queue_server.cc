@@ -1,7 +1,5 @@
 #include "virtio/queue_server.h"
 
-#include <sys/epoll.h>
-
 namespace tsvmm {
 
 QueueServer::QueueServer(EventLoop& loop, const Activation& activation, const VirtqueueSetup& setup,
@@ -13,7 +11,7 @@ QueueServer::QueueServer(EventLoop& loop, const Activation& activation, const Vi
       budget_(budget),
       handler_(std::move(handler)),
       queue_(activation.memory, setup.rings, activation.features) {
-  loop_.add(doorbell_.fd(), EPOLLIN, [this](uint32_t) { serve(); });
+  loop_.add(doorbell_.fd(), io::kReadable, [this](IoEvents) { serve(); });
   // A look of our own to begin with: the driver may have made requests available without ringing.
   doorbell_.signal();
 }

@@ -1,7 +1,6 @@
 #include "virtio/rng.h"
 
 #include <poll.h>
-#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -54,8 +53,8 @@ void VirtioRng::activate(const Activation& activation) {
   const VirtqueueSetup* setup = activation.queue(0);
   if (setup == nullptr) return;
   if (own_loop_) {
-    watches_ = loop_.add(source_.get(), EPOLLONESHOT,
-                         [doorbell = setup->doorbell](uint32_t) { doorbell->signal(); });
+    watches_ = loop_.add(source_.get(), io::kOnce,
+                         [doorbell = setup->doorbell](IoEvents) { doorbell->signal(); });
   }
   try {
     server_ =
@@ -99,7 +98,7 @@ bool VirtioRng::source_is_ready() noexcept {
   return false;
 }
 
-void VirtioRng::watch_source() noexcept { loop_.modify(source_.get(), EPOLLIN | EPOLLONESHOT); }
+void VirtioRng::watch_source() noexcept { loop_.modify(source_.get(), io::kReadable | io::kOnce); }
 
 std::optional<uint32_t> VirtioRng::fill(const DescriptorChain& chain) noexcept {
   size_t total = 0;

@@ -3,7 +3,6 @@
 // Of <linux/virtio_ring.h>, which comes along, only the numbers are C++.
 #define VIRTIO_RING_NO_LEGACY
 #include <linux/vhost.h>
-#include <sys/epoll.h>
 #include <sys/ioctl.h>
 
 #include <cerrno>
@@ -53,7 +52,7 @@ VhostNetPair::VhostNetPair(const NetPairSetup& setup, int vhost, int tap, EventL
     set_features(setup.features);
     set_memory(setup.memory);
     for (unsigned i = 0; i < rings_.size(); ++i) set_ring(i, setup.memory);
-    loop_.add(broken_.fd(), EPOLLIN, [this](uint32_t) {
+    loop_.add(broken_.fd(), io::kReadable, [this](IoEvents) {
       if (broken_.consume() != 0) host_.failed("the kernel found a broken ring");
     });
     set_backend(tap_);

@@ -11,7 +11,7 @@
 
 #include "core/event_loop.h"
 #include "core/monotonic.h"
-#include "core/unique_fd.h"
+#include "core/timer.h"
 #include "virtio/loop_teardown.h"
 #include "virtio/queue_server.h"
 #include "virtio/virtio_device.h"
@@ -45,12 +45,11 @@ class VirtioWatchdog : public VirtioDevice {
  private:
   [[nodiscard]] std::optional<uint32_t> feed(const DescriptorChain& chain) noexcept;
   void check() noexcept;
-  void set_timer(bool running) noexcept;
 
   EventLoop& loop_;
   const std::function<void()> expired_;
   const Timing timing_;
-  UniqueFd timer_;
+  std::optional<Timer> timer_;           ///< while active
   std::atomic<uint64_t> last_fed_ = 0;   ///< monotonic ns, 0 before the first time
   std::unique_ptr<QueueServer> server_;  ///< while active
   LoopTeardown teardown_;

@@ -1,6 +1,5 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/epoll.h>
 
 #include <atomic>
 #include <chrono>
@@ -16,7 +15,8 @@ TEST(EventLoop, RunsAHandlerWhenItsDescriptorIsReady) {
   EventLoop loop("test-loop");
   const EventFd event;
   std::promise<uint64_t> seen;
-  ASSERT_TRUE(loop.add(event.fd(), EPOLLIN, [&](uint32_t) { seen.set_value(event.consume()); }));
+  ASSERT_TRUE(
+      loop.add(event.fd(), io::kReadable, [&](IoEvents) { seen.set_value(event.consume()); }));
   event.signal();
   EXPECT_EQ(seen.get_future().get(), 1U);
   loop.remove(event.fd());
@@ -27,7 +27,7 @@ TEST(EventLoop, RefusesARegularFile) {
   const UniqueFd file(::mkstemp(path));
   ::unlink(path);
   EventLoop loop("test-loop");
-  EXPECT_FALSE(loop.add(file.get(), EPOLLIN, [](uint32_t) {}));
+  EXPECT_FALSE(loop.add(file.get(), io::kReadable, [](IoEvents) {}));
 }
 
 TEST(EventLoop, DoesNotRunAHandlerAfterRemove) {
@@ -35,7 +35,7 @@ TEST(EventLoop, DoesNotRunAHandlerAfterRemove) {
   const EventFd event;
   for (int i = 0; i < 200; ++i) {
     auto alive = std::make_unique<std::atomic<int>>(0);
-    ASSERT_TRUE(loop.add(event.fd(), EPOLLIN, [&counter = *alive](uint32_t) { ++counter; }));
+    ASSERT_TRUE(loop.add(event.fd(), io::kReadable, [&counter = *alive](IoEvents) { ++counter; }));
     event.signal();
     loop.remove(event.fd());
     alive.reset();  // a late handler would touch freed memory, which the sanitizer tells
@@ -48,7 +48,7 @@ TEST(EventLoop, AHandlerMayRemoveItself) {
   const EventFd event;
   std::atomic<int> runs = 0;
   std::promise<void> ran;
-  ASSERT_TRUE(loop.add(event.fd(), EPOLLIN, [&](uint32_t) {
+  ASSERT_TRUE(loop.add(event.fd(), io::kReadable, [&](IoEvents) {
     ++runs;
     loop.remove(event.fd());
     ran.set_value();
@@ -72,7 +72,7 @@ TEST(EventLoop, HoldsHandlersAndTasksWhilePaused) {
   std::atomic<int> handlers = 0;
   std::atomic<int> tasks = 0;
   std::promise<void> handled;
-  ASSERT_TRUE(loop.add(event.fd(), EPOLLIN, [&](uint32_t) {
+  ASSERT_TRUE(loop.add(event.fd(), io::kReadable, [&](IoEvents) {
     (void)event.consume();
     if (++handlers == 1) {
       handled.set_value();
@@ -164,7 +164,7 @@ TEST(EventLoop, StopEndsAPausedLoopAndWaitingCalls) {
   ::usleep(20000);
   loop.stop();
   waiting.join();
-  EXPECT_FALSE(loop.add(0, EPOLLIN, [](uint32_t) {}));
+  EXPECT_FALSE(loop.add(0, io::kReadable, [](IoEvents) {}));
 }
 
 }  // namespace

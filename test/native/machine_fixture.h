@@ -55,6 +55,12 @@ class FakeGuest {
     EXPECT_TRUE(eventually([&] { return begun->load(); }));
     return done;
   }
+  /// For another machine's vCPUs: nothing is left to do.
+  void forget() {
+    const std::lock_guard lock(mutex_);
+    tasks_.clear();
+    exits_.clear();
+  }
   /// Makes a vCPU's run() return.
   void exit(unsigned vcpu, VcpuExit::Reason reason) {
     const std::lock_guard lock(mutex_);

@@ -1,7 +1,5 @@
 #include "disk/qcow2/queue.h"
 
-#include <sys/epoll.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <utility>
@@ -16,11 +14,12 @@ namespace {
 
 using Kind = DiskOperation::Kind;
 
-void watch(const UniqueFd& poll, const DiskQueue& queue) {
+void watch(Poller& poller, const DiskQueue& queue) {
   const int fd = queue.completion_fd();
   if (fd < 0) return;
-  epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
-  check_errno(::epoll_ctl(poll.get(), EPOLL_CTL_ADD, fd, &event), "watching a disk queue");
+  if (const int error = poller.add(fd, io::kReadable, 0)) {
+    throw Error::from_errno("watching a disk queue", error);
+  }
 }
 
 }  // namespace
@@ -38,8 +37,8 @@ Queue::Queue(Image& image, uint16_t depth)
   stalled_.reserve(depth);
   uncommitted_.reserve(depth);
   if (image.backing() == nullptr) return;
-  poll_ = UniqueFd(check_errno(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1"));
-  watch(poll_, *container_);
+  poller_.emplace();
+  watch(*poller_, *container_);
 }
 
 Queue::~Queue() = default;
@@ -260,7 +259,7 @@ DiskQueue* Queue::backing_queue() noexcept {
   if (backing_) return backing_.get();
   try {
     auto queue = image_.backing()->make_queue(depth_);
-    watch(poll_, *queue);
+    watch(*poller_, *queue);
     backing_ = std::move(queue);
   } catch (const Error&) {
     return nullptr;
@@ -376,7 +375,7 @@ void Queue::wait() noexcept {
 }
 
 int Queue::completion_fd() const noexcept {
-  return poll_.valid() ? poll_.get() : container_->completion_fd();
+  return poller_ ? poller_->fd() : container_->completion_fd();
 }
 
 bool Queue::completions_pending() const noexcept {

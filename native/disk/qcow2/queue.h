@@ -2,10 +2,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
-#include "core/unique_fd.h"
+#include "core/poller.h"
 #include "disk/completed_list.h"
 #include "disk/disk_queue.h"
 #include "disk/qcow2/decompress.h"
@@ -78,7 +79,7 @@ class Queue final : public DiskQueue {
   std::unique_ptr<DiskQueue> backing_;  ///< made when first needed
   uint32_t container_parts_ = 0;        ///< on their way there
   uint32_t backing_parts_ = 0;
-  UniqueFd poll_;  ///< of both queues' completions, if there may be two
+  std::optional<Poller> poller_;  ///< of both queues' completions, if there may be two
   CompressedReader compressed_;
   std::vector<Request> requests_;
   std::vector<Request*> free_requests_;

@@ -1,19 +1,6 @@
 #include "virtio/vsock/deadlines.h"
 
-#include <sys/timerfd.h>
-
-#include "core/error.h"
-
 namespace tsvmm::vsock {
-namespace {
-
-constexpr uint64_t kNsPerSecond = 1'000'000'000;
-
-}  // namespace
-
-Deadlines::Deadlines()
-    : timer_(check_errno(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
-                         "making a timer")) {}
 
 void Deadlines::move(uint64_t id, uint64_t from, uint64_t to) {
   if (from != 0) waiting_.erase({from, id});
@@ -39,10 +26,7 @@ void Deadlines::arm() noexcept {
   // A timer that goes off for nothing costs less than taking every deadline back that was met.
   if (armed_ != 0 && armed_ <= first) return;
   armed_ = first;
-  itimerspec setting{};
-  setting.it_value.tv_sec = static_cast<time_t>(first / kNsPerSecond);
-  setting.it_value.tv_nsec = static_cast<long>(first % kNsPerSecond);
-  ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &setting, nullptr);
+  timer_.start_at(first);
 }
 
 }  // namespace tsvmm::vsock

@@ -5,16 +5,13 @@
 #include <set>
 #include <utility>
 
-#include "core/unique_fd.h"
+#include "core/timer.h"
 
 namespace tsvmm::vsock {
 
 /// Points of monotonic time for things with ids, and a timer that becomes readable at the first.
 class Deadlines {
  public:
-  /// Throws Error.
-  Deadlines();
-
   /// Moves id's deadline from one time to another (ns); 0 stands for none.
   void move(uint64_t id, uint64_t from, uint64_t to);
   /// Takes one that has passed.
@@ -26,10 +23,10 @@ class Deadlines {
   /// The timer has gone off.
   void fired() noexcept { armed_ = 0; }
 
-  [[nodiscard]] int fd() const noexcept { return timer_.get(); }
+  [[nodiscard]] int fd() const noexcept { return timer_.fd(); }
 
  private:
-  UniqueFd timer_;
+  Timer timer_;
   std::set<std::pair<uint64_t, uint64_t>> waiting_;  ///< time and id
   uint64_t armed_ = 0;                               ///< when the timer goes off, 0 for never
 };

@@ -1,7 +1,5 @@
 #include "virtio/vsock/guest_link.h"
 
-#include <sys/epoll.h>
-
 #include <cstring>
 
 #include "core/monotonic.h"
@@ -27,13 +25,13 @@ GuestLink::GuestLink(const StreamHub::Options& options, Counters& counters,
   if (const auto* setup = activation.queue(kEventQueue)) events_.emplace(activation, *setup);
   try {
     // By edges: a doorbell's count need not be read then.
-    constexpr uint32_t kEdges = EPOLLIN | EPOLLET;
+    constexpr IoEvents kEdges = io::kReadable | io::kEdge;
     watch(again_.fd(), kEdges, &GuestLink::sockets_ready);
-    watch(hub_.fd(), EPOLLIN, &GuestLink::sockets_ready);
+    watch(hub_.fd(), io::kReadable, &GuestLink::sockets_ready);
     if (receiver_) watch(receiver_->doorbell().fd(), kEdges, &GuestLink::serve);
     if (transmitter_) {
       watch(transmitter_->doorbell().fd(), kEdges, &GuestLink::serve);
-      watch(transmitter_->hold_timer(), kEdges, &GuestLink::hold_is_over);
+      watch(transmitter_->hold_timer().fd(), kEdges, &GuestLink::hold_is_over);
     }
     if (events_) watch(events_->doorbell.fd(), kEdges, &GuestLink::event_queue_rung);
   } catch (...) {
@@ -48,8 +46,8 @@ GuestLink::~GuestLink() {
   for (const int fd : watched_) loop_.remove(fd);
 }
 
-void GuestLink::watch(int fd, uint32_t events, void (GuestLink::*handler)()) {
-  loop_.add(fd, events, [this, handler](uint32_t /*events*/) {
+void GuestLink::watch(int fd, IoEvents events, void (GuestLink::*handler)()) {
+  loop_.add(fd, events, [this, handler](IoEvents /*events*/) {
     if (!failed_) (this->*handler)();
   });
   watched_.push_back(fd);

@@ -33,7 +33,7 @@ class GuestLink {
   void reset_transport();
 
  private:
-  void watch(int fd, uint32_t events, void (GuestLink::*handler)());
+  void watch(int fd, IoEvents events, void (GuestLink::*handler)());
   void sockets_ready();
   void serve();
   [[nodiscard]] bool take_turns();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "core/poller.h"
 #include "core/unique_fd.h"
 #include "virtio/vsock/backlog.h"
 #include "virtio/vsock/credit.h"
@@ -50,7 +51,7 @@ struct Stream {
   Backlog backlog;
 
   // The host's end.
-  uint32_t watched = 0;           ///< epoll events
+  IoEvents watched = 0;           ///< of its socket
   bool may_read = false;          ///< there may be data, or an end
   bool hung_up = false;           ///< closed over there; what it had sent may still be here
   bool read_ended = false;        ///< all it had to say has been read

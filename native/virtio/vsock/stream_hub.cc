@@ -1,6 +1,5 @@
 #include "virtio/vsock/stream_hub.h"
 
-#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -112,7 +111,7 @@ uint64_t StreamHub::hand_over(Stream& stream, std::span<const iovec> pieces) {
   const uint64_t sent = result < 0 ? offered : static_cast<uint64_t>(result);
   if (sent < offered) {
     stream.blocked = true;
-    watch(stream, stream.watched | EPOLLOUT);
+    watch(stream, stream.watched | io::kWritable);
   }
   stream.own.forward(static_cast<uint32_t>(sent));
   counters_.tx_bytes.add(sent);
@@ -319,7 +318,7 @@ void StreamHub::was_read(Stream& stream, int64_t count) {
   }
   if (count < 0) {
     stream.may_read = false;
-    if ((stream.watched & EPOLLIN) == 0) watch(stream, stream.watched | EPOLLIN);
+    if ((stream.watched & io::kReadable) == 0) watch(stream, stream.watched | io::kReadable);
     return;
   }
   stream.read_ended = true;

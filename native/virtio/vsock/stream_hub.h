@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 
+#include "core/poller.h"
 #include "virtio/vsock/counters.h"
 #include "virtio/vsock/deadlines.h"
 #include "virtio/vsock/protocol.h"
@@ -32,7 +33,7 @@ class StreamHub {
   // The host's side.
 
   /// Readable when poll() has something to do.
-  [[nodiscard]] int fd() const noexcept { return epoll_.get(); }
+  [[nodiscard]] int fd() const noexcept { return poller_.fd(); }
   /// Takes in what sockets, clients and time have brought.
   void poll() noexcept;
   /// poll() is wanted although fd() is not readable: clients have been left for later.
@@ -101,14 +102,14 @@ class StreamHub {
   // stream_hub_host.cc: what comes from the host.
   void accept_clients();
   void handshake(Stream& stream, bool ended);
-  void socket_event(Stream& stream, uint32_t events);
+  void socket_event(Stream& stream, IoEvents events);
   [[nodiscard]] bool watch_new(Stream& stream) noexcept;
-  void watch(Stream& stream, uint32_t events) noexcept;
+  void watch(Stream& stream, IoEvents events) noexcept;
   void timer_event();
 
   const Options options_;
   Counters& counters_;
-  UniqueFd epoll_;
+  Poller poller_;
   Deadlines deadlines_;
   StreamTable table_;
   StreamQueue ready_;

@@ -1,4 +1,3 @@
-#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -16,40 +15,36 @@ namespace {
 
 /// Clients accepted at a turn.
 constexpr int kClientsPerTurn = 64;
-constexpr int kEventsPerTurn = 64;
 
 // What events carry in the place of a stream's id, which begins with a generation of at least 1.
 constexpr uint64_t kListenerTag = 0;
 constexpr uint64_t kTimerTag = 1;
 
-void add_watch(int epoll, int fd, uint64_t tag) {
+void add_watch(Poller& poller, int fd, uint64_t tag) {
   // Edge-triggered: a client that cannot be accepted for want of descriptors, for one, must not
   // wake us without end.
-  epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u64 = tag}};
-  check_errno(::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "watching a descriptor");
+  if (const int error = poller.add(fd, io::kReadable | io::kEdge, tag)) {
+    throw Error::from_errno("watching a descriptor", error);
+  }
 }
 
 }  // namespace
 
 StreamHub::StreamHub(const Options& options, Counters& counters)
-    : options_(options),
-      counters_(counters),
-      epoll_(check_errno(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")) {
-  add_watch(epoll_.get(), options_.listener, kListenerTag);
-  add_watch(epoll_.get(), deadlines_.fd(), kTimerTag);
+    : options_(options), counters_(counters) {
+  add_watch(poller_, options_.listener, kListenerTag);
+  add_watch(poller_, deadlines_.fd(), kTimerTag);
 }
 
 void StreamHub::poll() noexcept {
-  std::array<epoll_event, kEventsPerTurn> events;
-  const int count = ::epoll_wait(epoll_.get(), events.data(), kEventsPerTurn, 0);
-  for (int i = 0; i < count; ++i) {
-    const uint64_t tag = events[i].data.u64;
-    if (tag == kListenerTag) {
+  std::array<Poller::Event, Poller::kMaxEvents> room;
+  for (const Poller::Event& event : poller_.look(room)) {
+    if (event.tag == kListenerTag) {
       accept_more_ = true;
-    } else if (tag == kTimerTag) {
+    } else if (event.tag == kTimerTag) {
       timer_event();
-    } else if (Stream* const stream = table_.by_id(tag)) {
-      socket_event(*stream, events[i].events);
+    } else if (Stream* const stream = table_.by_id(event.tag)) {
+      socket_event(*stream, event.events);
     }
   }
   if (accept_more_) accept_clients();
@@ -89,36 +84,34 @@ void StreamHub::accept_clients() {
 }
 
 bool StreamHub::watch_new(Stream& stream) noexcept {
-  stream.watched = EPOLLIN | EPOLLRDHUP | EPOLLET;
-  epoll_event event{.events = stream.watched, .data = {.u64 = stream.id}};
-  return ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stream.socket.get(), &event) == 0;
+  stream.watched = io::kReadable | io::kPeerClosed | io::kEdge;
+  return poller_.add(stream.socket.get(), stream.watched, stream.id) == 0;
 }
 
 /// Tells of what is already there, too.
-void StreamHub::watch(Stream& stream, uint32_t events) noexcept {
+void StreamHub::watch(Stream& stream, IoEvents events) noexcept {
   stream.watched = events;
-  epoll_event event{.events = events, .data = {.u64 = stream.id}};
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, stream.socket.get(), &event);
+  poller_.modify(stream.socket.get(), events, stream.id);
 }
 
-void StreamHub::socket_event(Stream& stream, uint32_t events) {
-  stream.hung_up = stream.hung_up || (events & (EPOLLHUP | EPOLLERR)) != 0;
+void StreamHub::socket_event(Stream& stream, IoEvents events) {
+  stream.hung_up = stream.hung_up || (events & (io::kHangUp | io::kError)) != 0;
   if (stream.state == Stream::State::kHandshake) {
-    return handshake(stream, (events & EPOLLRDHUP) != 0);
+    return handshake(stream, (events & io::kPeerClosed) != 0);
   }
   if (stream.state == Stream::State::kRequested && stream.hung_up) return end(stream);
-  if ((events & EPOLLOUT) != 0) {
+  if ((events & io::kWritable) != 0) {
     if (stream.blocked) {
       stream.blocked = false;
       flush(stream);
     } else {
-      watch(stream, stream.watched & ~EPOLLOUT);
+      watch(stream, stream.watched & ~io::kWritable);
     }
   }
-  if ((events & ~EPOLLOUT) != 0) {
+  if ((events & ~io::kWritable) != 0) {
     // Told before, and the guest has no room: it is not worth waking up for more of that.
-    if (stream.may_read && !stream.hung_up && (events & EPOLLIN) != 0 && !stream.has_data()) {
-      watch(stream, stream.watched & ~EPOLLIN);
+    if (stream.may_read && !stream.hung_up && (events & io::kReadable) != 0 && !stream.has_data()) {
+      watch(stream, stream.watched & ~io::kReadable);
     }
     stream.may_read = true;
   }

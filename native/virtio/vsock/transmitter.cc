@@ -1,8 +1,5 @@
 #include "virtio/vsock/transmitter.h"
 
-#include <sys/timerfd.h>
-
-#include "core/error.h"
 #include "virtio/vsock/packet.h"
 
 namespace tsvmm::vsock {
@@ -13,15 +10,12 @@ constexpr int kPacketsPerTurn = 256;
 constexpr size_t kMaxPieces = 1024;
 constexpr uint64_t kMaxBatch = 256 * 1024;
 /// How long other streams' packets may wait behind a socket that is full.
-constexpr long kHoldNs = 500'000;
+constexpr uint64_t kHoldNs = 500'000;
 
 }  // namespace
 
 Transmitter::Transmitter(const Activation& activation, const VirtqueueSetup& setup, StreamHub& hub)
-    : hub_(hub),
-      side_(activation, setup),
-      hold_timer_(check_errno(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
-                              "making a timer")) {
+    : hub_(hub), side_(activation, setup) {
   pieces_.reserve(kMaxPieces + side_.queue.size());
   heads_.reserve(side_.queue.size());
 }
@@ -144,9 +138,7 @@ void Transmitter::finish_batch() {
 
 void Transmitter::hold() noexcept {
   holding_ = true;
-  itimerspec setting{};
-  setting.it_value.tv_nsec = kHoldNs;
-  ::timerfd_settime(hold_timer_.get(), 0, &setting, nullptr);
+  hold_timer_.start_after(kHoldNs);
 }
 
 void Transmitter::stop_holding() {

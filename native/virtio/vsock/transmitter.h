@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/unique_fd.h"
+#include "core/timer.h"
 #include "virtio/vsock/queue_side.h"
 #include "virtio/vsock/stream_hub.h"
 
@@ -28,8 +28,8 @@ class Transmitter {
   [[nodiscard]] bool holding() const noexcept { return holding_; }
   /// No more waiting: keeps what the socket has not taken.
   void stop_holding();
-  /// Becomes readable (watch for edges) when holding has lasted long enough.
-  [[nodiscard]] int hold_timer() const noexcept { return hold_timer_.get(); }
+  /// Goes off (watch for edges) when holding has lasted long enough.
+  [[nodiscard]] const Timer& hold_timer() const noexcept { return hold_timer_; }
 
   [[nodiscard]] const EventFd& doorbell() const noexcept { return side_.doorbell; }
   [[nodiscard]] const char* error() const noexcept { return error_; }
@@ -46,7 +46,7 @@ class Transmitter {
 
   StreamHub& hub_;
   QueueSide side_;
-  UniqueFd hold_timer_;
+  Timer hold_timer_;
   bool holding_ = false;
   const char* error_ = nullptr;
 

@@ -1,0 +1,246 @@
+#include <atomic>
+#include <thread>
+
+#include "disk_test_support.h"
+#include "hypervisor/kvm/kvm_vm.h"
+#include "hypervisor/kvm/x86_64/host_processor.h"
+#include "machine_fixture.h"
+#include "virtio/block_protocol.h"
+
+/// Machines that are paused, changed, asked and ended from several threads while their guests are
+/// busy. The thread sanitizer is what these tests are for.
+namespace tsvmm::machine_test {
+namespace {
+
+using Type = MachineEvent::Type;
+using disk_test::TempImage;
+using namespace virtio_test;
+
+/// Whatever a command may answer that others get in the way of.
+constexpr std::array<std::string_view, 5> kInTheWay{"", "EBUSY", "EINVAL", "ERR_TSVMM_NO_MACHINE",
+                                                    "ECANCELED"};
+
+class MachineLoadTest : public MachineTest {
+ protected:
+  ~MachineLoadTest() override { finish(); }
+
+  /// Calls `action` again and again, on a thread of its own.
+  void again_and_again(std::function<void()> action) {
+    threads.emplace_back([this, action = std::move(action)] {
+      while (!over) {
+        EXPECT_TRUE(std::ranges::count(kInTheWay, refusal(action))) << refusal(action);
+        ++rounds;
+        std::this_thread::yield();
+      }
+    });
+  }
+  void finish() {
+    over = true;
+    for (std::thread& thread : threads) thread.join();
+    threads.clear();
+  }
+  /// All that may come from any thread.
+  void ask_for_everything() {
+    again_and_again([this] { (void)machine->counters(); });
+    again_and_again([this] {
+      (void)machine->vcpu_statistics();
+      (void)machine->post_code();
+      machine->press_power_button();
+      std::array<uint8_t, 16> id{};
+      machine->set_vm_generation(id);
+      std::array<uint8_t, 64> bytes{};
+      (void)machine->debug_read(0x1000, bytes);
+    });
+  }
+  /// Pauses and resumes, as the one thread that may.
+  void pause_and_resume(int times) {
+    for (int i = 0; i < times; ++i) {
+      machine->pause();
+      machine->resume();
+      if (i % 4 == 0) {
+        machine->debug_stop();
+        machine->debug_resume({VcpuGroup::DebugOrder::kRun, VcpuGroup::DebugOrder::kRun}, {});
+      }
+    }
+  }
+
+  std::vector<std::thread> threads;
+  std::atomic<bool> over = false;
+  std::atomic<int> rounds = 0;
+
+ private:
+  /// code_of() keeps the message for one thread.
+  static std::string refusal(const std::function<void()>& action) {
+    try {
+      action();
+      return "";
+    } catch (const Error& error) {
+      return error.code();
+    }
+  }
+};
+
+constexpr GuestAddress kRings = 0x10000;
+constexpr GuestAddress kHeader = 0x20000;
+constexpr GuestAddress kStatus = 0x21000;
+constexpr GuestAddress kData = 0x100000;
+constexpr uint16_t kQueueSize = 16;
+constexpr unsigned kSlot = 1;
+
+/// A guest that writes to its disk, on vCPUs without a hypervisor.
+class DiskLoadTest : public MachineLoadTest {
+ protected:
+  ~DiskLoadTest() override {
+    finish();
+    machine.reset();
+  }
+  void boot() {
+    build(2);
+    BootSpec boot = boot_spec(2);
+    BlockSpec disk;
+    disk.queue_size = kQueueSize;
+    disk.layers.push_back({UniqueFd::duplicate(file.fd()), ImageFormat::kRaw});
+    boot.pci.functions.push_back(
+        {.id = "_disk1", .slot = kSlot, .bar0 = bar_of(kSlot), .device = std::move(disk)});
+    machine->boot(std::move(boot));
+    guest.begin(0, [this](AccessHandler& devices) { activate(devices); });
+  }
+  void activate(AccessHandler& devices) {
+    DriverQueue queue(*memory, kRings, kQueueSize);
+    queue.put(kHeader, virtio_block::RequestHeader{virtio_block::kRequestOut, 0, 0});
+    VcpuDriver driver(devices, bar_of(kSlot));
+    driver->negotiate(kAllRingFeatures | virtio_block::kFeatureFlush);
+    driver->set_up(0, queue.config());
+    driver->start();
+    write_some(queue, devices, 0);
+  }
+  /// One request at a time, with a look in between at whether the vCPU is to stop.
+  void write_some(DriverQueue queue, AccessHandler& devices, uint16_t begun) {
+    served = queue.used_index();
+    if (served == begun) {
+      queue.add({{kHeader, 16}, {kData, 512}, {kStatus, 1, kWrite}});
+      VcpuDriver driver(devices, bar_of(kSlot));
+      driver.mmio_write<uint16_t>(bar_of(kSlot) + virtio_pci::kNotifyOffset, 0);
+      ++begun;
+    }
+    guest.begin(0, [this, queue, begun](AccessHandler& again) { write_some(queue, again, begun); });
+  }
+
+  TempImage file{1 << 20};
+  std::atomic<uint16_t> served = 0;
+};
+
+TEST_F(DiskLoadTest, IsPausedResizedAndAskedMeanwhile) {
+  boot();
+  ASSERT_TRUE(eventually([&] { return served > 0; }));
+  ask_for_everything();
+  for (uint64_t sectors = 2048; sectors < 2058; ++sectors) {
+    pause_and_resume(4);
+    machine->resize_disk("_disk1", sectors * 512);
+  }
+  const uint16_t before = served;
+  EXPECT_TRUE(eventually([&] { return served != before; })) << "it goes on";
+  EXPECT_GT(rounds, 0);
+}
+
+TEST_F(DiskLoadTest, EndsMeanwhile) {
+  for (int i = 0; i < 10; ++i) {
+    boot();
+    over = false;
+    ask_for_everything();
+    ASSERT_TRUE(eventually([&] { return served > 0; }));
+    if (i % 2 == 0) machine->pause();
+    if (i % 3 == 0) {
+      guest.begin(1, [](AccessHandler& devices) {
+        const std::array<uint8_t, 1> reset{0xfe};
+        devices.port_write(0x64, reset);
+      });
+    }
+    machine->cancel();
+    machine->destroy();
+    finish();
+    guest.forget();
+    served = 0;
+  }
+}
+
+/// The host's KVM, with a guest that is nothing but accesses: its first vCPU starts the second, and
+/// both go round.
+class KvmLoadTest : public MachineLoadTest {
+ protected:
+  static constexpr GuestAddress kGdt = 0x500;
+  static constexpr GuestAddress kCode = 0x1000;
+  static constexpr GuestAddress kSecondCode = 0x2000;
+
+  void SetUp() override {
+    try {
+      cpuid = read_supported_cpuid(KvmDevice());
+    } catch (const Error& error) {
+      GTEST_SKIP() << error.what();
+    }
+  }
+  void boot() {
+    machine = std::make_unique<Machine>(machine_spec(2), sink);
+    machine->build(kvm_maker(nullptr));
+    BootSpec boot = boot_spec(2);
+    VcpuSetup setup;
+    setup.cpuid = cpuid;
+    boot.vcpus[1] = std::make_shared<const VcpuSetup>(setup);
+    setup.has_entry = true;
+    setup.entry = {.rip = kCode, .rsp = 0x8000, .gdt_address = kGdt, .gdt_limit = 5 * 8 - 1};
+    boot.vcpus[0] = std::make_shared<const VcpuSetup>(setup);
+    // Null, null, and flat segments of 4 GiB: code, data, a task's.
+    constexpr std::array<uint64_t, 5> gdt{0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff,
+                                          0x00008b0000000067};
+    std::vector<uint8_t> table(sizeof gdt);
+    std::memcpy(table.data(), gdt.data(), sizeof gdt);
+    boot.load.emplace_back(LoadBytes{kGdt, table});
+    boot.load.emplace_back(LoadBytes{kCode, kFirst});
+    boot.load.emplace_back(LoadBytes{kSecondCode, kSecond});
+    machine->boot(std::move(boot));
+    EXPECT_TRUE(eventually([this] { return machine->post_code().count > 100; }));
+  }
+
+  std::vector<uint8_t> cpuid;
+  const std::vector<uint8_t> kFirst{
+      // The local APIC's interrupt command: INIT, then SIPI to kSecondCode (SDM vol. 3 §11.6.1).
+      0xc7, 0x05, 0x10, 0x03, 0xe0, 0xfe, 0x00, 0x00, 0x00, 0x01,  // movl $1 << 24, ICR + 16
+      0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x00, 0x45, 0x00, 0x00,  // movl $0x4500, ICR
+      0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x02, 0x46, 0x00, 0x00,  // movl $0x4602, ICR
+      0xe6, 0x80,                                                  // 1: out %al, $0x80
+      0xa1, 0x00, 0x00, 0x00, 0xd0,                                // mov ECAM, %eax
+      0x66, 0xba, 0x08, 0x06,                                      // mov $0x608, %dx
+      0xed,                                                        // in %dx, %eax
+      0xb0, 0x0c, 0xe6, 0x70, 0xe4, 0x71,                          // register C of the clock
+      0xeb, 0xec,                                                  // jmp 1b
+  };
+  const std::vector<uint8_t> kSecond{0xe6, 0x80, 0xe4, 0x71, 0xeb, 0xfa};
+};
+
+TEST_F(KvmLoadTest, IsPausedAndAskedMeanwhile) {
+  boot();
+  ask_for_everything();
+  pause_and_resume(40);
+  const uint64_t before = machine->post_code().count;
+  EXPECT_TRUE(eventually([&] { return machine->post_code().count > before; })) << "it goes on";
+  const auto statistics = machine->vcpu_statistics();
+  ASSERT_EQ(statistics.size(), 2U);
+  finish();
+  machine->destroy();
+  EXPECT_EQ(sink.of(Type::kVcpuError).size(), 0U);
+}
+
+TEST_F(KvmLoadTest, EndsMeanwhile) {
+  for (int i = 0; i < 6; ++i) {
+    boot();
+    over = false;
+    ask_for_everything();
+    if (i % 2 == 0) machine->pause();
+    machine->destroy();
+    finish();
+  }
+  EXPECT_EQ(sink.of(Type::kVcpuError).size(), 0U);
+}
+
+}  // namespace
+}  // namespace tsvmm::machine_test

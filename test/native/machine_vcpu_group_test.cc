@@ -1,0 +1,148 @@
+#include <optional>
+
+#include "core/error.h"
+#include "machine/vcpu_group.h"
+#include "machine_fixture.h"
+
+namespace tsvmm::machine_test {
+namespace {
+
+class VcpuGroupTest : public testing::Test, public AccessHandler {
+ protected:
+  void port_read(uint16_t, std::span<uint8_t>) override {}
+  void port_write(uint16_t, std::span<const uint8_t>) override {}
+  void mmio_read(GuestAddress, std::span<uint8_t>) override {}
+  void mmio_write(GuestAddress, std::span<const uint8_t>) override {}
+  void end_of_interrupt(uint8_t) override {}
+
+  void create(unsigned vcpus) {
+    group.emplace(vm, [this](unsigned index, const VcpuExit& exit) {
+      exited = index;
+      reason = exit.reason;
+      group->stop();
+    });
+    std::vector<VcpuPlacement> placements;
+    for (unsigned id = 0; id < vcpus; ++id) placements.push_back({.id = id, .affinity = {}});
+    group->create(placements);
+  }
+  static std::vector<std::shared_ptr<const VcpuSetup>> setups(unsigned vcpus) {
+    return {vcpus, std::make_shared<const VcpuSetup>()};
+  }
+  void start(unsigned vcpus) {
+    create(vcpus);
+    group->set_up(setups(vcpus));
+    group->start(*this, soon());
+  }
+  static Deadline soon() { return Deadline::after(std::chrono::seconds(20)); }
+  static Deadline shortly() { return Deadline::after(kShort); }
+
+  FakeGuest guest;
+  FakeVm vm{guest};
+  std::atomic<unsigned> exited = ~0U;
+  std::atomic<VcpuExit::Reason> reason{};
+  std::optional<VcpuGroup> group;
+};
+
+TEST_F(VcpuGroupTest, NoneRunsBeforeAllAreSetUp) {
+  create(3);
+  const auto work = guest.begin(0, [](AccessHandler&) {});
+  group->start(*this, Deadline::after(kShort));
+  EXPECT_FALSE(*work) << "the deadline passed before they were set up";
+  group->stop();
+  EXPECT_EQ(group->wait_left(soon()), std::nullopt);
+}
+
+TEST_F(VcpuGroupTest, AnotherNumberOfSetupsIsRefused) {
+  create(2);
+  EXPECT_THROW(group->set_up(setups(3)), Error);
+}
+
+TEST_F(VcpuGroupTest, APauseIsTakenBackWhenOneDoesNotCome) {
+  start(2);
+  std::promise<void> answer;
+  const auto stuck = guest.occupy(1, answer.get_future().share());
+  group->begin_pause();
+  EXPECT_EQ(group->wait_paused(shortly()), 1U);
+  group->resume();
+  guest.run(0, [](AccessHandler&) {});
+  answer.set_value();
+  group->begin_pause();
+  EXPECT_EQ(group->wait_paused(soon()), std::nullopt);
+  const auto later = guest.begin(1, [](AccessHandler&) {});
+  std::this_thread::sleep_for(kShort);
+  EXPECT_FALSE(*later);
+  group->resume();
+  EXPECT_TRUE(eventually([&] { return later->load(); }));
+}
+
+TEST_F(VcpuGroupTest, StopReachesVcpusThatArePausedHeldOrNotYetSetUp) {
+  start(2);
+  group->begin_pause();
+  EXPECT_EQ(group->wait_paused(soon()), std::nullopt);
+  group->hold();
+  group->stop();
+  EXPECT_EQ(group->wait_left(soon()), std::nullopt);
+  group->resume();  // nothing to take back any more
+  create(2);
+  group->stop();
+  EXPECT_EQ(group->wait_left(soon()), std::nullopt);
+}
+
+TEST_F(VcpuGroupTest, OneThatDoesNotLeaveIsNamedUntilItHas) {
+  start(2);
+  std::promise<void> answer;
+  const auto stuck = guest.occupy(0, answer.get_future().share());
+  group->stop();
+  EXPECT_EQ(group->wait_left(shortly()), 0U);
+  answer.set_value();
+  EXPECT_EQ(group->wait_left(soon()), std::nullopt);
+}
+
+TEST_F(VcpuGroupTest, AnExitIsToldOnItsVcpu) {
+  start(2);
+  guest.exit(1, VcpuExit::Reason::kInternalError);
+  EXPECT_EQ(group->wait_left(soon()), std::nullopt);
+  EXPECT_EQ(exited, 1U);
+  EXPECT_EQ(reason, VcpuExit::Reason::kInternalError);
+}
+
+TEST_F(VcpuGroupTest, AVcpuThatRunsIsNotShownToTheDebugger) {
+  start(1);
+  EXPECT_THROW(group->with_debug(0, [](VcpuDebug&) {}), Error);
+  EXPECT_THROW(group->release({VcpuGroup::DebugOrder::kRun}, {}), Error);
+  group->hold();
+  EXPECT_EQ(group->wait_paused(soon()), std::nullopt);
+  bool seen = false;
+  group->with_debug(0, [&seen](VcpuDebug&) { seen = true; });
+  EXPECT_TRUE(seen);
+  EXPECT_THROW(group->with_debug(1, [](VcpuDebug&) {}), Error);
+  group->unhold();
+  guest.run(0, [](AccessHandler&) {});
+}
+
+TEST_F(VcpuGroupTest, ThreadsPauseResumeAndAskAtOnce) {
+  start(4);
+  std::atomic<bool> over = false;
+  std::vector<std::thread> threads;
+  threads.emplace_back([&] {
+    while (!over) {
+      group->begin_pause();
+      EXPECT_EQ(group->wait_paused(soon()), std::nullopt);
+      group->resume();
+    }
+  });
+  threads.emplace_back([&] {
+    while (!over) EXPECT_LE(group->statistics().size(), 4U);
+  });
+  threads.emplace_back([&] {
+    while (!over) group->inject_nmi();
+  });
+  for (int i = 0; i < 200; ++i) guest.run(static_cast<unsigned>(i % 4), [](AccessHandler&) {});
+  over = true;
+  for (std::thread& thread : threads) thread.join();
+  group->stop();
+  EXPECT_EQ(group->wait_left(soon()), std::nullopt);
+}
+
+}  // namespace
+}  // namespace tsvmm::machine_test
