@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { step } from '../../scripts/lib/progress.mjs';
+import { PEERS } from '../lib/arguments.mjs';
 import { findCommand } from '../lib/findCommand.mjs';
 import { buildPrograms } from '../lib/programs.mjs';
 import { requireKvm } from '../lib/requireKvm.mjs';
@@ -55,12 +56,16 @@ export async function benchStart(options) {
  */
 function othersOf(options, results) {
   const vmms = [];
-  const drivers = /** @type {const} */ ({ firecracker, 'cloud-hypervisor': cloudHypervisor });
-  for (const peer of /** @type {const} */ (['firecracker', 'cloud-hypervisor'])) {
+  const drivers = {
+    firecracker,
+    'cloud-hypervisor': cloudHypervisor,
+    baseline: (/** @type {string} */ program) => ({ ...tsvmm('baseline'), file: program }),
+  };
+  for (const peer of PEERS) {
     const file = options.peers.get(peer);
     if (options.only && !options.only.includes(peer)) continue;
     if (file) vmms.push(drivers[peer](file));
-    else results.skip(peer, `not given (--peer ${peer}=PATH)`);
+    else if (peer !== 'baseline') results.skip(peer, `not given (--peer ${peer}=PATH)`);
   }
   if (options.only && !options.only.includes('qemu')) return vmms;
   const file = findCommand('qemu-system-x86_64');
