@@ -30,21 +30,21 @@ const NONE: readonly Device[] = [];
 const SWITCHED_ON: readonly Device[] = [{}];
 
 /** Those of one kind, in order, also such as are configured not to be there. */
-export function configuredDevices(config: VmConfig, { field }: AnyDeviceRecord): readonly Device[] {
+export function configuredDevices(config: object, { field }: AnyDeviceRecord): readonly Device[] {
   const value = (config as Readonly<Record<string, unknown>>)[field];
-  if (value === undefined || value === false) return NONE;
+  if (value === undefined || value === null || value === false) return NONE;
   if (value === true) return SWITCHED_ON;
   return Array.isArray(value) ? value : [value as Device];
 }
 
 /** Those of one kind that a machine is to have. */
-export function devicesOf(config: VmConfig, record: AnyDeviceRecord): readonly Device[] {
+export function devicesOf(config: object, record: AnyDeviceRecord): readonly Device[] {
   const devices = configuredDevices(config, record);
   return record.isPresent ? devices.filter((device) => record.isPresent?.(device)) : devices;
 }
 
 /** Every PCI device of the machine besides the host bridge, in no particular order. */
-export function allDevices(config: VmConfig): Device[] {
+export function allDevices(config: object): Device[] {
   const all: Device[] = [];
   for (const record of deviceRecords) all.push(...devicesOf(config, record));
   return all;

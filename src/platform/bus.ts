@@ -1,9 +1,8 @@
-/** What is handed out to the PCI devices of one bus: names, numbers and addresses. */
+/** What is handed out to the PCI devices of one bus: numbers and addresses. */
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyDeviceRecord, Device } from '../devices/record.ts';
 import { allDevices } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
-import { DeviceIds } from './deviceIds.ts';
 import type { Placement } from './plan.ts';
 import { BarAllocator, SlotAllocator } from './slots.ts';
 
@@ -18,36 +17,31 @@ export interface Window {
 export interface Bus {
   readonly functions: PciFunctionSpec[];
   readonly placements: Placement[];
-  readonly names: string[];
-  readonly ids: DeviceIds;
   readonly slots: SlotAllocator;
   readonly bars32: BarAllocator;
   readonly bars64: BarAllocator;
 }
 
 export function createBus(window32: Window, window64: Window): Bus {
-  const names: string[] = [];
   return {
     functions: [],
     placements: [],
-    names,
-    ids: new DeviceIds(names),
     slots: new SlotAllocator(),
     bars32: new BarAllocator(window32),
     bars64: new BarAllocator(window64),
   };
 }
 
-/** Names and numbers that are asked for are taken before any other is handed out. */
-export function reserveNames(bus: Bus, config: VmConfig): void {
-  for (const { id, pci_device_id } of allDevices(config)) {
-    if (id !== undefined) bus.names.push(id);
+/** Numbers that are asked for are taken before any other is handed out. */
+export function reserveSlots(bus: Bus, config: VmConfig): void {
+  for (const { pci_device_id } of allDevices(config)) {
     if (pci_device_id !== undefined) bus.slots.reserve(pci_device_id);
   }
 }
 
 /** What a function is, and needs. */
 interface FunctionNeeds {
+  readonly id: string;
   /** As the core calls it. */
   readonly kind: string;
   /** Of registers below 4 GiB, for what is no virtio device. */
@@ -59,13 +53,12 @@ interface FunctionNeeds {
 /** Puts a device into the slot that it asks for, or the lowest free one. */
 export function place(
   bus: Bus,
-  { name, ids, needs }: AnyDeviceRecord,
+  { name, needs }: AnyDeviceRecord,
   device: Device,
   index: number,
-  { kind, barSize, memory = 0 }: FunctionNeeds,
+  { id, kind, barSize, memory = 0 }: FunctionNeeds,
 ): Pick<PciFunctionSpec, 'id' | 'slot' | 'bar0' | 'bar0Is64Bit' | 'bar2'> {
   const virtio = barSize === undefined;
-  const id = device.id ?? ('fixed' in ids ? ids.fixed : bus.ids.generate(ids.prefix));
   const slot = device.pci_device_id ?? bus.slots.allocate();
   const bar0Is64Bit = virtio && !needs?.below4G;
   const bar0Size = barSize ?? VIRTIO_BAR_SIZE;

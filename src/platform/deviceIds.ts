@@ -1,5 +1,7 @@
 /** Names of devices that were not given one. Those of PCI devices are in their records (`../devices/`). */
 
+import { allDevices, deviceRecords, devicesOf } from '../devices/registry.ts';
+
 /** Devices that a machine has one of, which the API names so. */
 export const SERIAL_ID = '__serial';
 export const DEBUG_CONSOLE_ID = '__debug_console';
@@ -27,4 +29,22 @@ export class DeviceIds {
       }
     }
   }
+}
+
+/**
+ * The identifiers that a machine's PCI devices have, by the name of their kind and in order: those of the configuration, which
+ * are taken before any other is handed out, and generated ones.
+ */
+export function deviceIds(config: object): Readonly<Record<string, readonly string[]>> {
+  const used: string[] = [];
+  for (const { id } of allDevices(config)) if (id !== undefined) used.push(id);
+  const generated = new DeviceIds(used);
+  const all: Record<string, string[]> = {};
+  for (const record of deviceRecords) {
+    const { ids, name } = record;
+    const given = devicesOf(config, record);
+    if (given.length === 0) continue;
+    all[name] = given.map(({ id }) => id ?? ('fixed' in ids ? ids.fixed : generated.generate(ids.prefix)));
+  }
+  return all;
 }

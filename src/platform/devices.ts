@@ -3,7 +3,8 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyDeviceRecord, Device } from '../devices/record.ts';
 import { deviceRecords, devicesOf } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
-import { type Bus, createBus, place, reserveNames, type Window } from './bus.ts';
+import { type Bus, createBus, place, reserveSlots, type Window } from './bus.ts';
+import { deviceIds } from './deviceIds.ts';
 import type { BootResources, Placement } from './plan.ts';
 
 /** Where a function is that is no virtio device. */
@@ -30,47 +31,52 @@ export function planDevices(
   window64: Window,
 ): DevicePlan {
   const bus = createBus(window32, window64);
-  reserveNames(bus, config);
+  reserveSlots(bus, config);
+  const ids = deviceIds(config);
   const plainFunctions: Record<string, PlainFunction> = {};
   for (const record of deviceRecords) {
     const devices = devicesOf(config, record);
-    const barSize = record.needs?.barSize;
     for (let index = 0; index < devices.length; index++) {
       const device = devices[index] as Device;
-      if (barSize === undefined) addVirtio(bus, config, record, device, index, opened);
-      else plainFunctions[record.name] = placeFunction(bus, record, device, index, barSize);
+      const id = ids[record.name]?.[index] as string;
+      if (record.needs?.barSize === undefined) {
+        addVirtio(bus, config, { record, device, index, id, resource: opened[record.name]?.[index] });
+      } else {
+        plainFunctions[record.name] = addPlain(bus, record, device, id, record.needs.barSize);
+      }
     }
   }
   return { ...bus, plainFunctions };
 }
 
-function placeFunction(
+function addPlain(
   bus: Bus,
   record: AnyDeviceRecord,
   device: Device,
-  index: number,
+  id: string,
   barSize: number,
 ): PlainFunction {
-  const { slot, bar0 } = place(bus, record, device, index, { kind: record.name, barSize });
+  const { slot, bar0 } = place(bus, record, device, 0, { id, kind: record.name, barSize });
   return { slot, bar0 };
 }
 
-function addVirtio(
-  bus: Bus,
-  config: VmConfig,
-  record: AnyDeviceRecord,
-  device: Device,
-  index: number,
-  opened: BootResources['devices'],
-): void {
+interface VirtioDevice {
+  readonly record: AnyDeviceRecord;
+  readonly device: Device;
+  readonly index: number;
+  readonly id: string;
+  /** What its record has opened. */
+  readonly resource: unknown;
+}
+
+function addVirtio(bus: Bus, config: VmConfig, { record, device, index, id, resource }: VirtioDevice): void {
   // What no machine has yet is refused before (`config/bootable.ts`).
   if (!record.specification) return;
-  const resource = opened[record.name]?.[index];
   if (record.opening && resource === undefined) {
     throw new RangeError(`Device ${index} of the kind ${record.name} has not been opened`);
   }
   const specification = record.specification(device, resource, config);
   const memory = record.needs?.memory?.(resource) ?? 0;
-  const common = place(bus, record, device, index, { kind: specification.kind, memory });
+  const common = place(bus, record, device, index, { id, kind: specification.kind, memory });
   bus.functions.push({ ...common, ...specification });
 }

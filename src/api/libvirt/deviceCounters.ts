@@ -2,6 +2,7 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
+import { deviceIds } from '../../platform/deviceIds.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
 import { targetOf } from './domainDocument.ts';
 import { invalidArgument } from './errors.ts';
@@ -21,10 +22,11 @@ export interface NamedDisk {
 
 /** @param counters of the running machine; none where it is not asked */
 export function disksOf(config: VmConfigInput, counters: Counters = {}): NamedDisk[] {
+  const { disk: ids = [] } = deviceIds(config);
   return (config.disks ?? []).map((disk, index) => ({
     disk,
     target: targetOf(disk, index),
-    counters: counters[disk.id ?? `_disk${index}`] ?? {},
+    counters: counters[ids[index] as string] ?? {},
   }));
 }
 
@@ -42,10 +44,11 @@ export interface NamedInterface {
 }
 
 export function interfacesOf(config: VmConfigInput, counters: Counters = {}): NamedInterface[] {
+  const { net: ids = [] } = deviceIds(config);
   return (config.net ?? []).map((net, index) => ({
     net,
     name: net.tap ?? `net${index}`,
-    counters: counters[net.id ?? `_net${index}`] ?? {},
+    counters: counters[ids[index] as string] ?? {},
   }));
 }
 

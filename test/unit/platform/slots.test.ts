@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { DeviceIds } from '../../../src/platform/deviceIds.ts';
+import { DeviceIds, deviceIds } from '../../../src/platform/deviceIds.ts';
 import { BarAllocator, SlotAllocator } from '../../../src/platform/slots.ts';
 import { apicId, planApicIds, planTopology } from '../../../src/platform/x86_64/apicId.ts';
 import { configOf } from './support.ts';
@@ -76,5 +76,23 @@ describe('APIC ids', () => {
     const plain = planTopology(configOf({ cpus: { boot_vcpus: 255, max_vcpus: 300 } }).cpus);
     expect(planApicIds(255, plain)).toHaveLength(255);
     expect(() => planApicIds(256, plain)).toThrowError(expect.objectContaining({ code: 'ERR_TSVMM_CPUS' }));
+  });
+});
+
+describe('deviceIds', () => {
+  it('are those of the configuration, and generated ones that nobody has', () => {
+    const config = configOf({
+      console: { mode: 'Null' },
+      disks: [{ path: '/a' }, { path: '/b', id: '_net1' }],
+      net: [{}, {}],
+      watchdog: true,
+    });
+    expect(deviceIds(config)).toEqual({
+      console: ['__console'],
+      disk: ['_disk0', '_net1'],
+      net: ['_net2', '_net3'],
+      rng: ['__rng'],
+      watchdog: ['__watchdog'],
+    });
   });
 });
