@@ -16,7 +16,7 @@
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import type { InspectOptions } from 'node:util';
-import { configFromOptions, type VirtualMachineOptions } from './config/friendlyOptions.ts';
+import { configFromOptions, type VirtualMachineOptions } from './config/libraryOptions.ts';
 import type { VmResize } from './config/requests.ts';
 import type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
 import { type Abortable, unlessAborted } from './host/abort.ts';
@@ -46,7 +46,7 @@ export {
   type VmhostState,
 } from './api/vmhost/library.ts';
 export { ConfigError, type ConfigErrorCode, type ConfigErrorKind } from './config/configError.ts';
-export type { ConsoleOption, VirtualMachineOptions } from './config/friendlyOptions.ts';
+export type { ConsoleOption, VirtualMachineOptions } from './config/libraryOptions.ts';
 export type { VmResize } from './config/requests.ts';
 export type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
 export type { Abortable } from './host/abort.ts';

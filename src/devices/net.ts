@@ -7,7 +7,7 @@ import { type Infer, once } from '../config/schema.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { NetworkSpec } from '../native.ts';
 import { pciCommon } from './pci.ts';
-import { rateLimiterField, rateLimiterOf } from './rateLimiter.ts';
+import { isLimit, rateLimiterField, rateLimiterOf } from './rateLimiter.ts';
 import type { DeviceRecord, DeviceSpec, ListingTexts } from './record.ts';
 import { parseForward } from './userNetwork.ts';
 import { validateVhostUser } from './vhostUser.ts';
@@ -234,8 +234,7 @@ function validateBackEnd(net: NetConfig, name: string, sharedMemory: boolean): v
 
 /** Whether how much passes has a limit. */
 export function isLimited({ rate_limiter_config: limits }: NetConfig): boolean {
-  const buckets = [limits?.bandwidth, limits?.ops];
-  return buckets.some((bucket) => (bucket ? bucket.size > 0 && bucket.refill_time > 0 : false));
+  return isLimit(limits?.bandwidth ?? null) || isLimit(limits?.ops ?? null);
 }
 
 function validateAddresses(net: NetConfig, name: string): void {

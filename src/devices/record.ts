@@ -6,7 +6,7 @@
  * device is imported when it is called, and the fields of what most VMs do not have are made when they are first asked
  * for (`once`).
  */
-import type { VirtualMachineOptions } from '../config/friendlyOptions.ts';
+import type { VirtualMachineOptions } from '../config/libraryOptions.ts';
 import type { Field, Infer } from '../config/schema.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';

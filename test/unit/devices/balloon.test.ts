@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { parseArguments } from '../../../src/cli/arguments.ts';
 import { decode } from '../../../src/config/decode.ts';
-import { configFromOptions } from '../../../src/config/friendlyOptions.ts';
+import { configFromOptions } from '../../../src/config/libraryOptions.ts';
 import { validateVmConfig } from '../../../src/config/validate.ts';
 import { vmConfig } from '../../../src/config/vmConfig.ts';
 

@@ -11,7 +11,7 @@ import { helpText } from '../../../src/cli/help.ts';
 import { manPage } from '../../../src/cli/manPage.ts';
 import { absolutePaths } from '../../../src/cli/vms/machinePaths.ts';
 import { decode } from '../../../src/config/decode.ts';
-import { configFromOptions } from '../../../src/config/friendlyOptions.ts';
+import { configFromOptions } from '../../../src/config/libraryOptions.ts';
 import { validateVmConfig } from '../../../src/config/validate.ts';
 import { type VmConfig, vmConfig } from '../../../src/config/vmConfig.ts';
 import { nodeFiles } from '../support/nodeFiles.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseArguments } from '../../../src/cli/arguments.ts';
 import { decode } from '../../../src/config/decode.ts';
-import { configFromOptions } from '../../../src/config/friendlyOptions.ts';
+import { configFromOptions } from '../../../src/config/libraryOptions.ts';
 import { validateVmConfig } from '../../../src/config/validate.ts';
 import { type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
 import { describeError } from '../../../src/vmm/errors.ts';

@@ -99,7 +99,7 @@ it('of a front end: its events, warnings and notes', async () => {
     throw new Error('from the front end');
   };
   const vmm = new Vmm({ native, onEvent: fail, onWarning: fail, onNote: fail });
-  const { configFromOptions } = await import('../../../src/config/friendlyOptions.ts');
+  const { configFromOptions } = await import('../../../src/config/libraryOptions.ts');
   await vmm.create(configFromOptions({ kernel }));
   await vmm.boot();
   native.machines[0]?.emit({ type: 'device-failed', id: '_disk0', reason: 'bad ring' });

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { configFromOptions } from '../../../src/config/friendlyOptions.ts';
+import { configFromOptions } from '../../../src/config/libraryOptions.ts';
 import { ConfigError, VirtualMachine, VmmError } from '../../../src/index.ts';
 import { Vmm } from '../../../src/vmm/vmm.ts';
 import { makeElf } from '../platform/support.ts';

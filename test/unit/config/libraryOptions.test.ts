@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { configFromOptions } from '../../../src/config/friendlyOptions.ts';
+import { configFromOptions } from '../../../src/config/libraryOptions.ts';
 
 describe('the library options', () => {
   it('are short for a configuration', () => {
