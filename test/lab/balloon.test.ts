@@ -32,7 +32,7 @@ async function resize(guest: LabGuest, size: number): Promise<void> {
   expect((await guest.api('PUT', 'vm.resize', { desired_balloon: size })).status).toBe(204);
 }
 
-const FILL = 'dd if=/dev/urandom of=/tmp/filler bs=1M count=160 2>/dev/null';
+const FILL = 'dd if=/dev/zero of=/tmp/filler bs=1M count=160 2>/dev/null';
 
 test('inflates, deflates and tells of the guest; what it takes leaves the process', async () => {
   const guest = await LabGuest.boot({ args: ['--balloon', 'size=0'] });

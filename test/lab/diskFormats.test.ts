@@ -8,7 +8,7 @@ const MIB = 1 << 20;
 /** Writes with checksums over the whole disk in random order, flushes now and then, and reads all of it back. */
 function fio(device: string, options: string): string {
   return [
-    `fio --name=t --filename=${device} --size=24M --rw=randwrite --bsrange=4k-64k --direct=1`,
+    `fio --name=t --filename=${device} --size=12M --rw=randwrite --bsrange=4k-64k --direct=1`,
     `--ioengine=libaio --iodepth=8 --fsync=64 --verify=crc32c --do_verify=1 --output-format=json ${options}`,
   ].join(' ');
 }

@@ -21,8 +21,8 @@ async function exercise(lab: Lab, wrapper: readonly string[], guest: LabGuest): 
   expect(await guest.sh(`ping -c 2 -i 0.2 -s 8000 ${HOST}`)).toContain('2 received');
   expect(await inLab(lab, `${wrapper.join(' ')} ping -c 3 -i 0.2 ${GUEST}`)).toContain('3 received');
   for (const direction of ['', '-R']) {
-    const json = await guest.sh(`iperf3 -J -c ${HOST} -n 4M ${direction}`);
-    expect(transferred(json)).toBeGreaterThanOrEqual(4 * MIB);
+    const json = await guest.sh(`iperf3 -J -c ${HOST} -n 2M ${direction}`);
+    expect(transferred(json)).toBeGreaterThanOrEqual(2 * MIB);
   }
   const udp = JSON.parse(await guest.sh(`iperf3 -J -u -b 2M -t 1 -c ${HOST}`));
   expect(udp.end.sum.packets).toBeGreaterThan(udp.end.sum.lost_packets);
@@ -122,8 +122,8 @@ test('user networking for a user without privileges', async () => {
   await configure(guest);
   expect(await guest.sh('ping -c 2 -i 0.2 10.77.0.1')).toContain('2 received');
   for (const direction of ['', '-R']) {
-    const json = await guest.sh(`iperf3 -J -c 10.77.0.1 -n 4M ${direction}`);
-    expect(transferred(json)).toBeGreaterThanOrEqual(4 * MIB);
+    const json = await guest.sh(`iperf3 -J -c 10.77.0.1 -n 2M ${direction}`);
+    expect(transferred(json)).toBeGreaterThanOrEqual(2 * MIB);
   }
   // Services on the host's loopback address are out of the guest's reach.
   runBeside(lab, [...inside, 'socat', 'TCP-LISTEN:6000,bind=127.0.0.1,fork', 'SYSTEM:echo secret']);
@@ -158,8 +158,8 @@ test('forwarded ports lead into the guest, also after its reboot', async () => {
     expect(greeting).toBe('hello');
     expect(sum).toBe(sent);
     for (const direction of ['', '-R']) {
-      const json = await inLab(lab, `${host} iperf3 -J -c 127.0.0.1 -p 5333 -n 4M ${direction}`);
-      expect(transferred(json)).toBeGreaterThanOrEqual(4 * MIB);
+      const json = await inLab(lab, `${host} iperf3 -J -c 127.0.0.1 -p 5333 -n 2M ${direction}`);
+      expect(transferred(json)).toBeGreaterThanOrEqual(2 * MIB);
     }
   };
   await reach();

@@ -5,6 +5,8 @@ import { guestFiles, sharedLab } from './harness.ts';
 
 test('clock, VM generation id and the size of the console', async () => {
   const guest = await LabGuest.boot({ agent: 'ttyS0' });
+  // Commands go through the serial port as well.
+  expect(await guest.sh('wc -c', { input: 'x'.repeat(3000) })).toBe('3000\n');
   const messages = await guest.sh('dmesg');
   expect(messages).not.toContain('rtc_cmos: probe of rtc_cmos failed');
   expect(await guest.sh('cat /sys/class/rtc/rtc0/name')).toContain('rtc_cmos');

@@ -1,4 +1,4 @@
-/** Taps that the device's own threads serve, with a stock guest: offloads, limits, and what happens to them while frames pass. */
+/** Taps that our own threads serve, with a stock guest: offloads, limits, and what happens while frames pass. */
 import { expect, test } from 'vitest';
 import type { Lab } from '../../scripts/lab/lab.mjs';
 import { LabGuest } from './guest.ts';
@@ -33,7 +33,7 @@ async function up(guest: LabGuest): Promise<void> {
 }
 
 /** TCP to the host, and back. */
-async function transfer(guest: LabGuest, mebibytes = 2): Promise<void> {
+async function transfer(guest: LabGuest, mebibytes = 1): Promise<void> {
   for (const direction of ['', '-R']) {
     const json = await guest.sh(`iperf3 -J -c ${HOST} -n ${mebibytes}M ${direction}`);
     expect(transferred(json)).toBeGreaterThanOrEqual(mebibytes * MIB);
@@ -101,10 +101,15 @@ test('pauses, a driver that leaves, a reboot and a tap that vanishes', async () 
   expect(transferred(await load)).toBeGreaterThanOrEqual(8 * MIB);
   await guest.sh('ethtool -L eth0 combined 2');
   await transfer(guest);
-  guest.start(['ping', '-f', HOST]);
+  const ping = guest.start(['ping', '-f', HOST]);
   await guest.sh('cd /sys/bus/virtio/drivers/virtio_net; d=$(ls -d virtio*); echo $d >unbind; echo $d >bind');
   await up(guest);
   await transfer(guest);
+  // Linux breaks and resets virtio devices before it restarts, while programs still run. 6.1's network driver takes the
+  // queue of a device that was reset for one with more buffers to collect, of which a broken queue gives it none, and
+  // whoever sends then loops for ever (Linux's commit 0d0eff39ceb3 mends the same loop of its poll function).
+  ping.kill(9);
+  await ping.exited;
   await guest.rebooted(async () => guest.start(['reboot', '-f']));
   await up(guest);
   await transfer(guest);
@@ -131,13 +136,13 @@ test.each(['off', 'on'])('several pairs of queues carry frames, vhost=%s', async
     await guest.run(['ethtool', '-L', 'eth0', 'combined', `${pairs}`]);
     expect(await channels()).toEqual([2, pairs]);
     for (const direction of ['', '-R']) {
-      const json = await guest.sh(`iperf3 -J -P 4 -c ${HOST} -n 8M ${direction}`);
-      expect(transferred(json)).toBeGreaterThanOrEqual(8 * MIB);
+      const json = await guest.sh(`iperf3 -J -P 4 -c ${HOST} -n 2M ${direction}`);
+      expect(transferred(json)).toBeGreaterThanOrEqual(2 * MIB);
     }
     const before = await sent();
     expect(before).toHaveLength(pairs);
     // Each vCPU sends by a queue of its own.
-    await guest.sh(`for cpu in 0 1; do taskset -c $cpu ping -c 3 -i 0.2 ${HOST}; done`);
+    await guest.sh(`for cpu in 0 1; do taskset -c $cpu ping -c 3 -i 0.01 ${HOST}; done`);
     const after = await sent();
     for (const [queue, count] of after.entries()) expect(count - Number(before[queue])).toBeGreaterThan(2);
   }

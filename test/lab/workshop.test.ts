@@ -49,10 +49,3 @@ test('the tools run', async () => {
   expect(await guest.kernelMessages()).not.toContain('Call Trace');
   expect(await guest.powerOff()).toBe(0);
 });
-
-test('commands can also go through the serial port', async () => {
-  const guest = await LabGuest.boot({ agent: 'ttyS0' });
-  expect(await guest.sh('wc -c', { input: 'x'.repeat(3000) })).toBe('3000\n');
-  expect(await guest.sh('dmesg | tail -n 30')).not.toBe('');
-  expect(await guest.powerOff()).toBe(0);
-});
