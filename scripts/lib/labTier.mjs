@@ -1,4 +1,4 @@
-/** The lab's tests, in parts: an emulated host keeps one processor busy, so there is one beside the other tiers, then two. */
+/** The lab tests, in parts: an emulated host keeps a processor busy; there is one beside the other tiers, then two. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { labHost } from '../lab/hostImage.mjs';

@@ -1,4 +1,4 @@
-/** What tests came to: how many passed, failed and were skipped, and which failed and why, from the reports of their runners. */
+/** What tests came to, by their runners' reports: how many passed, failed and were skipped; which failed, and why. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { BUILD, ROOT } from './paths.mjs';
