@@ -8,7 +8,7 @@ import { isMultiple } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { ImageLayer } from '../native.ts';
 import { VmmError } from '../vmm/errors.ts';
-import { serialOfPath } from './diskSerial.ts';
+import { serialOfPath } from './disk/diskSerial.ts';
 import { pciCommon } from './pci.ts';
 import { rateLimiterField, rateLimiterOf } from './rateLimiter.ts';
 import type { DeviceRecord, DeviceSpec } from './record.ts';
@@ -132,7 +132,7 @@ export const disk: DeviceRecord<'disk', 'disks', typeof diskList, DiskResource> 
   },
   opening: {
     lifetime: 'vm',
-    open: async (device, context) => (await import('../vmm/disks.ts')).openDisk(context, device),
+    open: async (device, context) => (await import('./disk/openDisk.ts')).openDisk(context, device),
   },
   needs: { below4G: true },
   specification,

@@ -6,10 +6,10 @@ import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../config/rules.ts';
 import { type Infer, once } from '../config/schema.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { NetworkSpec } from '../native.ts';
+import { parseForward } from './net/userNetwork.ts';
 import { pciCommon } from './pci.ts';
 import { isLimit, rateLimiterField, rateLimiterOf } from './rateLimiter.ts';
 import type { DeviceRecord, DeviceSpec, ListingTexts } from './record.ts';
-import { parseForward } from './userNetwork.ts';
 import { validateVhostUser } from './vhostUser.ts';
 
 /** What IPv6 asks of every link. */
@@ -119,7 +119,7 @@ export const net: DeviceRecord<'net', 'net', typeof netList, NetResource> = {
   opening: {
     lifetime: 'machine',
     last: true,
-    open: async (device, context) => (await import('../vmm/nets.ts')).openNet(context, device),
+    open: async (device, context) => (await import('./net/openNet.ts')).openNet(context, device),
   },
   specification,
 };

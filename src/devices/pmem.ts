@@ -65,7 +65,7 @@ export const pmem: DeviceRecord<'pmem', 'pmem', typeof pmemList, PmemResource> =
   opening: {
     lifetime: 'machine',
     open: async (device, { native, opened }) =>
-      (await import('../vmm/pmem.ts')).openPmem(native, device, opened),
+      (await import('./pmem/openPmem.ts')).openPmem(native, device, opened),
   },
   // A BAR's size is a power of two, and more than the memory needs not.
   needs: { memory: ({ size }) => 2 ** Math.ceil(Math.log2(size)) },

@@ -4,8 +4,8 @@ import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { lockToRead, lockToWrite } from '../../src/devices/disk/imageLock.ts';
 import type { NativeAddon } from '../../src/native.ts';
-import { lockToRead, lockToWrite } from '../../src/vmm/imageLock.ts';
 import { ROOT, settles, temporaryFolder } from './support.ts';
 
 const native = createRequire(import.meta.url)(path.join(ROOT, 'dist/tsvmm.node')) as NativeAddon;

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { serialOfPath } from '../../../src/devices/diskSerial.ts';
+import { serialOfPath } from '../../../src/devices/disk/diskSerial.ts';
 
 it('is the same for the same path, another for another one, and fits GET_ID', () => {
   const paths = [

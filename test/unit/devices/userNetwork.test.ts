@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { parseForward } from '../../../src/devices/userNetwork.ts';
+import { parseForward } from '../../../src/devices/net/userNetwork.ts';
 
 describe('port forwards', () => {
   test('listen on the loopback address unless told otherwise', () => {

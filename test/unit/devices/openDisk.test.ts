@@ -4,9 +4,9 @@ import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { decode } from '../../../src/config/decode.ts';
 import type { Input } from '../../../src/config/schema.ts';
+import { type DiskContext, openDisk } from '../../../src/devices/disk/openDisk.ts';
 import { diskConfig } from '../../../src/devices/disk.ts';
 import type { NativeAddon } from '../../../src/native.ts';
-import { type DiskContext, openDisk } from '../../../src/vmm/disks.ts';
 import { describeError } from '../../../src/vmm/errors.ts';
 import { type NodeFiles, nodeFiles } from '../support/nodeFiles.ts';
 

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { decode } from '../../../src/config/decode.ts';
+import { openNet } from '../../../src/devices/net/openNet.ts';
 import { type NetConfig, type NetResource, netConfig, net as netRecord } from '../../../src/devices/net.ts';
 import { FileKind } from '../../../src/host/openFlags.ts';
 import { describeError } from '../../../src/vmm/errors.ts';
-import { openNet } from '../../../src/vmm/nets.ts';
 import { type FakeNative, fakeNative } from '../support/fakeNative.ts';
 import { failure } from '../support/fakeNetwork.ts';
 

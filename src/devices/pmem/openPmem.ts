@@ -1,8 +1,9 @@
 /** Opening the files behind persistent memory. Loaded only for a machine that has some. */
-import { PMEM_ALIGNMENT, type PmemConfig, type PmemResource } from '../devices/pmem.ts';
-import type { NativeAddon } from '../native.ts';
-import { VmmError } from './errors.ts';
-import { FileInUse, openMemory, openTemporaryMemory } from './namedFiles.ts';
+
+import type { NativeAddon } from '../../native.ts';
+import { VmmError } from '../../vmm/errors.ts';
+import { FileInUse, openMemory, openTemporaryMemory } from '../../vmm/namedFiles.ts';
+import { PMEM_ALIGNMENT, type PmemConfig, type PmemResource } from '../pmem.ts';
 
 /**
  * Opens a file, or makes a temporary one in a folder.

@@ -4,9 +4,9 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import type { PortForward } from '../devices/userNetwork.ts';
-import type { NativeAddon } from '../native.ts';
-import { VmmError } from './errors.ts';
+import type { NativeAddon } from '../../native.ts';
+import { VmmError } from '../../vmm/errors.ts';
+import type { PortForward } from './userNetwork.ts';
 
 export interface UserNetwork {
   readonly forwards: readonly PortForward[];

@@ -3,8 +3,8 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { parseForward } from '../../../src/devices/userNetwork.ts';
-import { startPasst } from '../../../src/vmm/passt.ts';
+import { startPasst } from '../../../src/devices/net/passt.ts';
+import { parseForward } from '../../../src/devices/net/userNetwork.ts';
 import { type FakeNative, fakeNative } from '../support/fakeNative.ts';
 
 const path = process.env.PATH;

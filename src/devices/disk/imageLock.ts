@@ -4,7 +4,7 @@
  * read-locked, and whoever comes looks at the bytes that concern it. Who writes here has all of the file exclusively,
  * which excludes them as well.
  */
-import type { NativeAddon } from '../native.ts';
+import type { NativeAddon } from '../../native.ts';
 
 type Locks = Pick<NativeAddon, 'lockRange' | 'lockHolder' | 'imageSize'>;
 

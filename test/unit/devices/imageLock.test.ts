@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { lockToRead, lockToWrite } from '../../../src/vmm/imageLock.ts';
+import { lockToRead, lockToWrite } from '../../../src/devices/disk/imageLock.ts';
 
 interface Lock {
   readonly start: number;

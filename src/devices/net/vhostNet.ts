@@ -1,8 +1,9 @@
 /** vhost-net: the host's kernel moves the frames between a tap and the guest. */
-import { isLimited, type NetConfig } from '../devices/net.ts';
-import type { NativeAddon } from '../native.ts';
-import { VmmError } from './errors.ts';
-import { openDevice } from './namedFiles.ts';
+
+import type { NativeAddon } from '../../native.ts';
+import { VmmError } from '../../vmm/errors.ts';
+import { openDevice } from '../../vmm/namedFiles.ts';
+import { isLimited, type NetConfig } from '../net.ts';
 
 const VHOST_NET = '/dev/vhost-net';
 

@@ -1,7 +1,8 @@
 /** Telling image formats apart by their content. */
-import type { DiskConfig } from '../devices/disk.ts';
-import type { ImageFormat, NativeAddon } from '../native.ts';
-import { VmmError } from './errors.ts';
+
+import type { ImageFormat, NativeAddon } from '../../native.ts';
+import { VmmError } from '../../vmm/errors.ts';
+import type { DiskConfig } from '../disk.ts';
 
 /** What a configuration calls the formats; the rest of its image types is not supported. */
 const configured: Readonly<Partial<Record<DiskConfig['image_type'], ImageFormat>>> = {

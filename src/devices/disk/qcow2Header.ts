@@ -1,5 +1,5 @@
 /** The part of a qcow2 header that says what an image is an overlay of. The bytes may be anybody's. */
-import { VmmError } from './errors.ts';
+import { VmmError } from '../../vmm/errors.ts';
 
 export interface BackingReference {
   readonly name: string;

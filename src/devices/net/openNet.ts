@@ -1,9 +1,10 @@
 /** Opening networks: taps by name or by descriptors. Loaded only for VMs that have a network device. */
-import { type NetConfig, type NetResource, parseMac, queuePairs } from '../devices/net.ts';
-import type { OpenContext } from '../devices/record.ts';
-import { parseForward } from '../devices/userNetwork.ts';
-import type { NativeAddon } from '../native.ts';
-import { VmmError } from './errors.ts';
+
+import type { NativeAddon } from '../../native.ts';
+import { VmmError } from '../../vmm/errors.ts';
+import { type NetConfig, type NetResource, parseMac, queuePairs } from '../net.ts';
+import type { OpenContext } from '../record.ts';
+import { parseForward } from './userNetwork.ts';
 import { openVhost } from './vhostNet.ts';
 
 /** The kernel puts a number into the name. */

@@ -1,11 +1,12 @@
 /** Opening and locking disk images. Loaded only for VMs that have a disk. */
-import { type DiskConfig, type DiskResource, SECTOR_SIZE } from '../devices/disk.ts';
-import type { OpenContext } from '../devices/record.ts';
-import type { ImageFormat, ImageLayer, NativeAddon } from '../native.ts';
-import { VmmError } from './errors.ts';
+
+import type { ImageFormat, ImageLayer, NativeAddon } from '../../native.ts';
+import { VmmError } from '../../vmm/errors.ts';
+import { FileInUse, openImage, reopenForReading } from '../../vmm/namedFiles.ts';
+import { type DiskConfig, type DiskResource, SECTOR_SIZE } from '../disk.ts';
+import type { OpenContext } from '../record.ts';
 import { checkFormat, detectContent, LUKS, supportedFormat } from './imageFormat.ts';
 import { lockToRead, lockToWrite } from './imageLock.ts';
-import { FileInUse, openImage, reopenForReading } from './namedFiles.ts';
 
 /** What opening an image needs. */
 export type DiskContext = Pick<OpenContext, 'native' | 'opened' | 'guessedFormats' | 'warn'>;

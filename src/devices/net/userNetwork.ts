@@ -1,6 +1,6 @@
 /** User networking: how ports of the host lead to ports of the guest. */
-import { invalid } from '../config/rules.ts';
-import { parseDigits } from '../config/size.ts';
+import { invalid } from '../../config/rules.ts';
+import { parseDigits } from '../../config/size.ts';
 
 /** What the host's port listens on unless told otherwise: nobody outside of this host. */
 const LOOPBACK = '127.0.0.1';

@@ -1,10 +1,11 @@
 /** Opening the images that a qcow2 image is an overlay of. Loaded only for qcow2 images. */
-import type { DiskConfig } from '../devices/disk.ts';
-import type { ImageFormat, ImageLayer } from '../native.ts';
-import { type DiskContext, lock, openLayer } from './disks.ts';
-import { VmmError } from './errors.ts';
+
+import type { ImageFormat, ImageLayer } from '../../native.ts';
+import { VmmError } from '../../vmm/errors.ts';
+import { reopenForReading } from '../../vmm/namedFiles.ts';
+import type { DiskConfig } from '../disk.ts';
 import { detectContent } from './imageFormat.ts';
-import { reopenForReading } from './namedFiles.ts';
+import { type DiskContext, lock, openLayer } from './openDisk.ts';
 import { type BackingReference, readBackingReference } from './qcow2Header.ts';
 
 /** Images in one chain; long ones are slow, and a loop is longer than any. */
