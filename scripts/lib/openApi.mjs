@@ -1,7 +1,7 @@
 /** Descriptions of the APIs as files, written from the documents that they serve. */
 import fs from 'node:fs';
 import path from 'node:path';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { run } from './exec.mjs';
 import { DIST, ROOT } from './paths.mjs';
 
@@ -27,5 +27,6 @@ export async function writeOpenApi() {
 /** @param {...string} command */
 async function printed(...command) {
   const { stdout } = await run(process.execPath, [path.join(DIST, 'js/tsvmm.cjs'), ...command, '--openapi']);
-  return JSON.parse(stdout);
+  // 2^64 - 1 is in it.
+  return parse(stdout, { intAsBigInt: true });
 }

@@ -156,7 +156,8 @@ async function act(invocation: Invocation): Promise<number> {
     }
     case 'openapi': {
       const { openApiDocument } = await import('../api/rest/openApi.ts');
-      return print(`${JSON.stringify(openApiDocument(), undefined, 2)}\n`);
+      const { writeJson } = await import('../api/rest/jsonWriter.ts');
+      return print(`${writeJson(openApiDocument(), '  ')}\n`);
     }
     case 'run':
       return run(invocation.options);
@@ -188,7 +189,7 @@ async function run(options: RunOptions): Promise<number> {
   // A log on stderr has what is said anyway.
   const logError = (message: string) => options.logFile !== undefined && reporter?.error(message);
   try {
-    return await new Session(vmm, native, options, events, logError).run();
+    return await new Session(vmm, native, options, { events, logError, warn }).run();
   } catch (error) {
     logError(describeError(error));
     throw error;
@@ -211,14 +212,20 @@ async function openReporter(native: NativeAddon, options: RunOptions): Promise<R
   return open(native, options, openStderr());
 }
 
+/** Where it is told what happens. */
+interface Reports {
+  /** What the API tells of. */
+  readonly events: EventLog | undefined;
+  readonly logError: (message: string) => void;
+  readonly warn: (message: string) => void;
+}
+
 /** A VMM as a process: its socket, its signals and its end. */
 class Session {
   readonly #vmm: Vmm;
   readonly #native: NativeAddon;
   readonly #options: RunOptions;
-  /** What the API tells of. */
-  readonly #events: EventLog | undefined;
-  readonly #logError: (message: string) => void;
+  readonly #reports: Reports;
   #claim: SocketClaim | undefined;
   readonly #servers: RestServer[] = [];
   #gdb: GdbServer | undefined;
@@ -227,16 +234,9 @@ class Session {
   /** A signal asked for the end. */
   #quitting = false;
 
-  constructor(
-    vmm: Vmm,
-    native: NativeAddon,
-    options: RunOptions,
-    events: EventLog | undefined,
-    logError: (message: string) => void,
-  ) {
+  constructor(vmm: Vmm, native: NativeAddon, options: RunOptions, reports: Reports) {
     this.#vmm = vmm;
-    this.#events = events;
-    this.#logError = logError;
+    this.#reports = reports;
     this.#native = native;
     this.#options = options;
   }
@@ -257,7 +257,7 @@ class Session {
     const exit: VmmExit = await this.#vmm.exited;
     if (exit.message !== undefined) {
       say(exit.message);
-      this.#logError(exit.message);
+      this.#reports.logError(exit.message);
     }
     if (exit.incomplete) return this.#exitAtOnce(exit.code);
     this.#gdb?.close();
@@ -301,16 +301,16 @@ class Session {
     const { readApiTls } = await import('../cli/apiTls.ts');
     const options = readApiTls(text);
     const { serveRestWithTls } = await import('../api/rest/tlsServer.ts');
-    const warn = (message: string) => say(`warning: ${message}`);
     const rest = await this.#restOptions();
-    this.#servers.push(await serveRestWithTls(this.#vmm, options, this.#native, warn, rest));
+    this.#servers.push(await serveRestWithTls(this.#vmm, options, this.#native, this.#reports.warn, rest));
   }
 
   async #restOptions(): Promise<RestOptions> {
     const errors = this.#options.apiStrict
       ? (await import('../api/rest/strictErrors.ts')).strictErrors
       : undefined;
-    return { ...(this.#events && { events: this.#events }), ...(errors && { errors }) };
+    const { events } = this.#reports;
+    return { ...(events && { events }), ...(errors && { errors }) };
   }
 
   /** Signals end the VM in order; the terminal and the sockets are looked after however the process ends. */

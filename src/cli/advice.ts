@@ -29,6 +29,7 @@ const habits: Readonly<Record<string, readonly string[]>> = {
   '--console off --serial tty': ['-nographic', '--nographic', '-serial', '--stdio'],
   '--api-socket path=PATH': ['-monitor', '--monitor', '-qmp', '--qmp', '--api-sock', '-s', '--socket'],
   '--fs tag=TAG,socket=PATH': ['-virtfs', '--virtfs', '--shared-dir', '--9p', '-fsdev'],
+  '--gdb path=PATH': ['-gdb'],
   '--debug-console file=PATH': ['-debugcon', '--debugcon'],
   '--platform system_uuid=UUID': ['-uuid', '--uuid', '-smbios', '--smbios'],
   'nothing: KVM is always used': [

@@ -50,7 +50,7 @@ export function parseArguments(args: readonly string[]): Invocation {
   const other = otherAction(words);
   if (other) return other;
   const vm = vmFromWords(words);
-  const gdb = socketPath(words, 'gdb');
+  const gdb = gdbSocket(words);
   if (vm && gdb !== undefined) vm.gdb = true;
   const apiSocket = pathOrFd(words, 'api-socket');
   const apiTls = words.get('api-tls')?.[0];
@@ -236,6 +236,20 @@ function socketPath(words: Words, flag: string): string | undefined {
   const socket = pathOrFd(words, flag);
   if (socket && 'fd' in socket) throw new ConfigError('malformed', `--${flag} needs a path`);
   return socket?.path;
+}
+
+/** Of other programs' debuggers, `tcp::1234` and the like: whoever writes that means no file of that name. */
+const NETWORK_ADDRESS = /^(tcp:|unix:|:?\d+$|localhost:)/;
+
+function gdbSocket(words: Words): string | undefined {
+  const text = words.get('gdb')?.[0];
+  if (text !== undefined && NETWORK_ADDRESS.test(text)) {
+    throw new ConfigError(
+      'malformed',
+      `--gdb: "${text}" is no path: gdb connects to a UNIX socket, as with --gdb path=vm.gdb, and then 'target remote vm.gdb'`,
+    );
+  }
+  return socketPath(words, 'gdb');
 }
 
 /** `path=P`, `fd=N` or a bare path. */

@@ -56,7 +56,23 @@ export function objectFromOptions(shape: ObjectShape, flag: string, text: string
     } else if (value === '') delete target[place.name];
     else target[place.name] = readField(place.shape, place.name, flag, key, value);
   }
+  fillSpread(shape, object);
   return object;
+}
+
+/** Objects that are spread over keys get the members that have a value without one. */
+function fillSpread(shape: ObjectShape, object: RawObject): void {
+  for (const name in object) {
+    const field = shape.fields[name];
+    if (!field?.memberKeys) continue;
+    for (const [inner, value] of Object.entries(object[name] as RawObject)) {
+      const { fields } = (field as ObjectShape).fields[inner] as ObjectShape;
+      for (const member in fields) {
+        const { optionDefault } = fields[member] as Field;
+        if (optionDefault !== undefined) (value as RawObject)[member] ??= optionDefault;
+      }
+    }
+  }
 }
 
 function readOptions(flag: string, text: string): OptionPart[] {

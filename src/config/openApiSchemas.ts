@@ -1,4 +1,5 @@
 /** Schemas as an OpenAPI 3.0 document has them. Loaded only when a document is asked for. */
+import { U64 } from './limits.ts';
 import type { Field, ObjectShape, Shape } from './schema.ts';
 
 export type Json = Record<string, unknown>;
@@ -21,14 +22,16 @@ export function collectSchemas(shape: ObjectShape, schemas: Json): void {
 
 function describeField(field: Field, schemas: Json): Json {
   const schema = describeShape(field, schemas);
+  // Null is taken for absent.
+  const nullable = !field.required && { nullable: true };
   // Beside a reference nothing else counts in OpenAPI 3.0.
   if (field.type === 'object') {
-    if (field.help === undefined) return schema;
-    return { allOf: [schema], description: field.help, ...(field.nullable && { nullable: true }) };
+    if (field.help === undefined && field.required) return schema;
+    return { allOf: [schema], ...(field.help !== undefined && { description: field.help }), ...nullable };
   }
   return {
     ...schema,
-    ...(field.nullable && { nullable: true }),
+    ...nullable,
     ...(field.default !== undefined && { default: field.default }),
     ...(field.help !== undefined && { description: field.help }),
   };
@@ -37,8 +40,7 @@ function describeField(field: Field, schemas: Json): Json {
 function describeShape(shape: Shape, schemas: Json): Json {
   switch (shape.type) {
     case 'integer':
-      // 2^64 - 1 would be rounded by what reads the document.
-      if (shape.u64) return { type: 'integer', format: 'uint64', minimum: 0 };
+      if (shape.u64) return { type: 'integer', format: 'uint64', minimum: 0, maximum: U64 };
       return { type: 'integer', format: 'int64', minimum: 0, maximum: shape.max ?? Number.MAX_SAFE_INTEGER };
     case 'enum':
       return { type: 'string', enum: Object.keys(shape.values) };

@@ -63,6 +63,8 @@ export interface FieldRules {
   readonly cli?: string | false;
   /** Keys in a command-line option string for members of an object of objects, instead of one for the whole. */
   readonly memberKeys?: Readonly<Record<string, readonly [object: string, member: string]>>;
+  /** Its value where an option string has others of its object, and not this one. */
+  readonly optionDefault?: unknown;
   /** Is absent instead of false. */
   readonly falseIsAbsent?: true;
   /** Is null where it was not given, instead of absent. */

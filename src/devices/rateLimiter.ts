@@ -11,7 +11,13 @@ const tokenBucket = once(
       nullable: true,
       fields: {
         size: { type: 'integer', u64: true, required: true, help: 'in a full bucket; 0: no limit' },
-        one_time_burst: { type: 'integer', u64: true, nullable: true, help: 'on top of that, once' },
+        one_time_burst: {
+          type: 'integer',
+          u64: true,
+          nullable: true,
+          optionDefault: 0,
+          help: 'on top of that, once',
+        },
         refill_time: {
           type: 'integer',
           u64: true,

@@ -174,7 +174,8 @@ async function parse(args: readonly string[]): Promise<SupervisorCommandOptions 
   if (values.help) return HELP;
   if (values.openapi) {
     const { supervisorOpenApi } = await import('./openApi.ts');
-    return `${JSON.stringify(supervisorOpenApi(), undefined, 2)}\n`;
+    const { writeJson } = await import('../api/rest/jsonWriter.ts');
+    return `${writeJson(supervisorOpenApi(), '  ')}\n`;
   }
   const pool = Number(values.pool ?? DEFAULT_POOL);
   if (!Number.isInteger(pool) || pool < 0 || pool > MAX_POOL) {

@@ -7,6 +7,7 @@ import { type RouteRequest, vmOf } from './routes.ts';
 
 /** How long a VM's process may take to answer. */
 const ANSWER_MS = 60_000;
+const EVENT_STREAM = 'text/event-stream';
 
 export function forwardToVm({
   supervisor,
@@ -29,6 +30,8 @@ export function forwardToVm({
         ...(method !== undefined && { method }),
       },
       (answer) => {
+        // Events come when something happens.
+        if (answer.headers['content-type'] === EVENT_STREAM) sent.setTimeout(0);
         response.writeHead(answer.statusCode ?? 502, answer.headers);
         pipeline(answer, response, () => resolve(undefined));
       },

@@ -77,6 +77,26 @@ async function quit(vmm: Tsvmm): Promise<void> {
   expect(await vmm.exit()).toEqual({ code: 0, signal: null });
 }
 
+test('what is said of clients that are refused goes where the log goes', async () => {
+  const port = await freePort();
+  const folder = temporaryFolder();
+  const log = path.join(folder, 'log');
+  const tlsOptions = `address=127.0.0.1:${port},dir=${authority.folder}`;
+  const api = ['--api-socket', path.join(folder, 'api')];
+  const vmm = new Tsvmm([...api, '--api-tls', tlsOptions, '--log-file', log]);
+  await vmm.ready();
+  const one = client(port);
+  await until(
+    () => one.isClosed(),
+    () => 'a client without a certificate is still there',
+  );
+  await settles(() =>
+    expect(fs.readFileSync(log, 'utf8')).toMatch(/warning: the TLS client .* was refused: /),
+  );
+  await quit(vmm);
+  expect(vmm.stderr).toBe('');
+});
+
 describe.each(RUNTIMES)('%s', (runtime) => {
   test('a client with a certificate has the whole API, in order and at once', async () => {
     const { vmm, port } = await serving(runtime);

@@ -122,6 +122,7 @@ export class Tsvmm {
       inherit?: readonly number[];
       prefix?: readonly string[];
       command?: readonly string[];
+      cwd?: string;
     } = {},
   ) {
     const env = { ...process.env };
@@ -132,6 +133,7 @@ export class Tsvmm {
     const [program, ...words] = [...(options.prefix ?? []), ...(options.command ?? [BIN]), ...args];
     this.#child = spawn(program as string, words, {
       env,
+      ...(options.cwd !== undefined && { cwd: options.cwd }),
       stdio: ['pipe', 'pipe', 'pipe', ...(options.inherit ?? [])],
     });
     this.#child.stdout?.setEncoding('latin1').on('data', (text: string) => {

@@ -5,7 +5,18 @@ import net from 'node:net';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { serveVmhost, VirtualMachine, VmhostClient } from '../../src/index.ts';
-import { BIN, PAYLOAD, RUNTIMES, type Runtime, request, Tsvmm, temporaryFolder, until } from './support.ts';
+import { rawClient } from './rawClient.ts';
+import {
+  BIN,
+  PAYLOAD,
+  RUNTIMES,
+  type Runtime,
+  request,
+  settles,
+  Tsvmm,
+  temporaryFolder,
+  until,
+} from './support.ts';
 
 interface Child {
   readonly folder: string;
@@ -143,6 +154,21 @@ test.each(RUNTIMES)('it lives on when its parent ends, without any stream open (
   await expect.poll(() => client.isAlive()).toBe(true);
   await client.forceStop();
   await expect.poll(() => left(folder)).toEqual([]);
+});
+
+test('REST beside it tells events, and errors as HTTP does if it is to', async () => {
+  const { configDir, folder } = makeVm('run=idle');
+  const api = path.join(folder, 'api.sock');
+  const child = startChild(configDir, 'standalone', ['--api-socket', api, '--api-strict']);
+  await ready(child);
+  const listener = rawClient(net.connect(api));
+  listener.socket.write('GET /api/v1/vm.events?after=0 HTTP/1.1\r\n\r\n');
+  expect((await request(api, 'PUT', 'vm.pause')).status).toBe(204);
+  await settles(() => expect(listener.text()).toMatch(/"event":"booted".*"event":"paused"/s));
+  const twice = await request(api, 'PUT', 'vm.boot');
+  expect([twice.status, twice.json.code]).toEqual([409, 'ERR_TSVMM_STATE']);
+  expect((await request(api, 'PUT', 'vmm.shutdown')).status).toBe(200);
+  expect(await child.exited).toEqual({ code: 0, signal: null });
 });
 
 test('REST beside it is the same VM', async () => {

@@ -259,7 +259,7 @@ TEST_F(StreamServerTest, APeerThatHasClosedIsReadToItsEnd) {
   }
   EXPECT_EQ(received, text.size());
   // An answer reaches nobody, and says so.
-  EXPECT_EQ(server_->write(1, bytes_of("answer")), Written::kLeft);
+  EXPECT_EQ(server_->write(1, bytes_of("answer")), Written::kLost);
   while (!server_->take(1).gone) std::this_thread::yield();
   server_->end(1);
   EXPECT_TRUE(sink_.heard(1, 'c'));

@@ -22,7 +22,7 @@ const answers: Readonly<Record<string, Json>> = {
   VmInfo: objectSchema({
     config: reference(vmConfig.name),
     state: { type: 'string', enum: ['Created', 'Running', 'BreakPoint', 'Paused'] },
-    memory_actual_size: { type: 'integer', format: 'int64' },
+    memory_actual_size: { type: 'integer', format: 'uint64' },
     device_tree: { type: 'object', additionalProperties: reference('DeviceNode') },
   }),
   DeviceNode: objectSchema({
@@ -94,7 +94,7 @@ const EVENTS: Json = {
       in: 'query',
       description:
         'Begin after the event with this id, as far as events are kept; with the next event unless given',
-      schema: { type: 'integer', minimum: 0 },
+      schema: { type: 'integer', format: 'int64', minimum: 0, maximum: 999_999_999_999_999 },
     },
   ],
   responses: {

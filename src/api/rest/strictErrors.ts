@@ -25,7 +25,7 @@ export const requestKinds: Readonly<Record<RequestFault, Kind>> = {
   'unexpected-body': { status: 400, code: 'ERR_TSVMM_BODY', title: 'The request must have no body' },
   'missing-body': { status: 400, code: 'ERR_TSVMM_BODY', title: 'The request needs a body' },
   descriptors: {
-    status: 400,
+    status: 422,
     code: 'ERR_TSVMM_DESCRIPTORS',
     title: 'Other descriptors came with the request than it is about',
   },

@@ -10,11 +10,12 @@ export interface VmhostOptions {
   /** Absolute, as is `supervisor`. */
   readonly configDir: string;
   readonly apiSocket?: string;
+  readonly apiStrict: boolean;
   readonly supervisor?: string;
 }
 
 const TEXTS: readonly string[] = ['name', 'backend', 'config-dir', 'api-socket', 'supervisor', 'end-on'];
-const SWITCHES: readonly string[] = ['paused', 'help'];
+const SWITCHES: readonly string[] = ['paused', 'api-strict', 'help'];
 
 /** Undefined if help is asked for. @throws UsageError */
 export function parseVmhostArguments(args: readonly string[]): VmhostOptions | undefined {
@@ -32,6 +33,7 @@ export function parseVmhostArguments(args: readonly string[]): VmhostOptions | u
   return {
     configDir: absolute(process.cwd(), configDir),
     paused: values.has('paused'),
+    apiStrict: values.has('api-strict'),
     endOn: endCauses(values.get('end-on')),
     ...(name !== undefined && { name }),
     ...(apiSocket !== undefined && { apiSocket }),

@@ -10,7 +10,7 @@ import { vmFolderPath } from './vmFolder.ts';
 import { loadServices, VmhostProcess } from './vmhostProcess.ts';
 
 const HELP = `Usage: tsvmm vmhost --name NAME --backend ${BACKEND} --config-dir DIR [--paused] [--end-on CAUSE,...]
-                    [--api-socket PATH] [--supervisor PATH]
+                    [--api-socket PATH [--api-strict]] [--supervisor PATH]
 
 Runs the VM in DIR/vms/NAME: vm.json or vm.toml (as vm.create of the REST API takes it; relative paths begin in that
 folder), or what masterblaster's daemon put there (jcard.toml, state.json, disk.qcow2 or disk.raw).
@@ -20,6 +20,7 @@ vmhost.log has what was done and what went wrong. SIGTERM ends the VM at once, i
   --paused            the guest's first instruction waits for vm.resume of the REST API
   --end-on CAUSE,...  ${END_CAUSES.join(', ')}: ends the VM, which else starts anew, or goes on
   --api-socket PATH   serve the REST API as well; relative to the VM's folder
+  --api-strict        answer errors there with the status codes of HTTP and codes for programs
   --supervisor PATH   report to tsvmmd on this socket; without --name, wait there for a VM to run
 `;
 
@@ -52,6 +53,7 @@ export async function vmhostCommand(args: readonly string[]): Promise<number> {
         log,
         paused: assigned?.paused ?? options.paused,
         endOn: assigned?.end_on ?? options.endOn,
+        apiStrict: options.apiStrict,
         ...(apiSocket !== undefined && { apiSocket }),
         ...(link && { link }),
       }),

@@ -2,6 +2,7 @@
 import { keepIgnoredSignals, onSignal } from '../../host/signals.ts';
 import type { NativeAddon } from '../../native.ts';
 import { describeError } from '../../vmm/errors.ts';
+import { EventLog } from '../../vmm/eventLog.ts';
 import type { EndCause, VmmEvent, VmmExit } from '../../vmm/events.ts';
 import { Vmm } from '../../vmm/vmm.ts';
 import type { RestServer } from '../rest/server.ts';
@@ -24,6 +25,8 @@ export interface VmhostProcessOptions {
   readonly configDir: string;
   readonly vmDir: string;
   readonly apiSocket?: string;
+  /** Errors there have the status codes of HTTP. */
+  readonly apiStrict: boolean;
   /** The guest's first instruction waits for a resume. */
   readonly paused: boolean;
   readonly endOn: readonly EndCause[];
@@ -50,6 +53,8 @@ export class VmhostProcess {
   readonly #vmm: Vmm;
   /** Any number of supervisors may watch. */
   readonly #watchers = new Set<(event: VmmEvent) => void>();
+  /** What the REST API tells of. */
+  readonly #events: EventLog | undefined;
   #rest: RestServer | undefined;
   #service: VmhostService | undefined;
   #record: ExitRecord | undefined;
@@ -60,6 +65,11 @@ export class VmhostProcess {
     this.#log = options.log;
     const { link } = options;
     if (link) this.#watchers.add((event) => link.send({ event }));
+    if (options.apiSocket !== undefined) {
+      const events = new EventLog();
+      this.#events = events;
+      this.#watchers.add((event) => events.add(event));
+    }
     this.#vmm = new Vmm({
       native,
       endOn: options.endOn,
@@ -184,12 +194,15 @@ export class VmhostProcess {
   }
 
   async #serveRest(): Promise<void> {
-    const { apiSocket } = this.#options;
+    const { apiSocket, apiStrict } = this.#options;
     if (apiSocket === undefined) return;
     const { serveRest } = await import('../rest/server.ts');
     const claim = claimSocket(this.#native, { path: apiSocket });
     process.on('exit', () => claim.release());
-    this.#rest = serveRest(this.#vmm, claim, this.#native);
+    this.#rest = serveRest(this.#vmm, claim, this.#native, {
+      ...(this.#events && { events: this.#events }),
+      ...(apiStrict && { errors: (await import('../rest/strictErrors.ts')).strictErrors }),
+    });
   }
 
   /** A guest that cannot be set up runs on: whoever looks for the reason can reach it. */

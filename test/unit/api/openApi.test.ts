@@ -58,6 +58,13 @@ describe('the OpenAPI document', () => {
     expect(VmConfig?.properties?.disks).toMatchObject({ type: 'array' });
   });
 
+  it('says exactly how much 64 bits hold', () => {
+    expect(document.components.schemas.MemoryConfig?.properties?.size).toMatchObject({
+      format: 'uint64',
+      maximum: 2n ** 64n - 1n,
+    });
+  });
+
   it('has what is not supported yet: it is understood, and refused at boot', () => {
     expect(document.components.schemas.VmConfig?.properties).toHaveProperty('fs');
     expect(document.components.schemas.DiskConfig?.properties).toHaveProperty('vhost_user');

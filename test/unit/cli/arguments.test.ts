@@ -46,7 +46,7 @@ describe('flags of the VM', () => {
       'path=/b,rate_limit_group=g,queue_affinity=[0@[1,3-4],1@2]',
     );
     expect(disks?.[0]?.rate_limiter_config).toEqual({
-      bandwidth: { size: 1000, one_time_burst: null, refill_time: 100 },
+      bandwidth: { size: 1000, one_time_burst: 0, refill_time: 100 },
       ops: { size: 5, one_time_burst: 7, refill_time: 10 },
     });
     expect(disks?.[1]).toMatchObject({
@@ -68,11 +68,11 @@ describe('flags of the VM', () => {
     expect(rate_limit_groups).toEqual([
       {
         id: 'g',
-        rate_limiter_config: { bandwidth: null, ops: { size: 1, one_time_burst: null, refill_time: 2 } },
+        rate_limiter_config: { bandwidth: null, ops: { size: 1, one_time_burst: 0, refill_time: 2 } },
       },
       {
         id: 'h',
-        rate_limiter_config: { bandwidth: { size: 1, one_time_burst: null, refill_time: 1 }, ops: null },
+        rate_limiter_config: { bandwidth: { size: 1, one_time_burst: 0, refill_time: 1 }, ops: null },
       },
     ]);
   });
@@ -295,6 +295,13 @@ describe('flags of the VM', () => {
     [['--seccomp', 'log'], '--seccomp log is not supported yet'],
     [['--api-socket', 'path='], '--api-socket needs a path'],
     [['--api-socket', 'fd=x'], '--api-socket: "x" is not an unsigned integer'],
+    [
+      ['--gdb', 'tcp::1234'],
+      '--gdb: "tcp::1234" is no path: gdb connects to a UNIX socket, as with --gdb path=',
+    ],
+    [['--gdb', ':1234'], '--gdb: ":1234" is no path'],
+    [['--gdb', '1234'], '--gdb: "1234" is no path'],
+    [['--gdb', 'unix:/run/g,server=on'], '--gdb: "unix:/run/g,server=on" is no path'],
   ])('refuse %j as configuration', (args, message) => {
     const caught = error('--kernel', '/k', ...args);
     expect((caught as Error).message).toContain(message);

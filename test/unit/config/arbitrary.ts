@@ -37,7 +37,11 @@ export function objectOf(
   keep: (name: string, field: Field) => boolean,
 ): fc.Arbitrary<Record<string, unknown>> {
   const names = Object.keys(shape.fields).filter((name) => keep(name, shape.fields[name] as Field));
-  const requiredKeys = names.filter((name) => shape.fields[name]?.required);
+  // Option strings cannot say that one is not there which has a value without a key.
+  const requiredKeys = names.filter((name) => {
+    const { required, optionDefault } = shape.fields[name] as Field;
+    return required || optionDefault !== undefined;
+  });
   const members = names.map((name) => {
     const field = shape.fields[name] as Field;
     // Of objects that are spread over several keys, one without any cannot be written.

@@ -4,13 +4,15 @@ import { absolute, parseVmhostArguments } from '../../../../src/api/vmhost/argum
 const PLACE = ['--backend', 'tsvmm', '--config-dir', '/dir'];
 
 test('values stand behind their option or after an equals sign; the last one counts', () => {
-  const words = ['--name=a', '--name', 'b=c', '--api-socket=x=y', '--supervisor', '/s', '--paused'];
+  const switches = ['--paused', '--api-strict'];
+  const words = ['--name=a', '--name', 'b=c', '--api-socket=x=y', '--supervisor', '/s', ...switches];
   expect(parseVmhostArguments([...words, ...PLACE])).toEqual({
     name: 'b=c',
     apiSocket: 'x=y',
     supervisor: '/s',
     configDir: '/dir',
     paused: true,
+    apiStrict: true,
     endOn: [],
   });
 });
@@ -21,6 +23,7 @@ test('folders and sockets that are not absolute begin in the working directory',
     supervisor: `${process.cwd()}/s.sock`,
     configDir: `${process.cwd()}/d`,
     paused: false,
+    apiStrict: false,
     endOn: ['reset', 'panic'],
   });
   expect(absolute('/vms/a', 'api.sock')).toBe('/vms/a/api.sock');
