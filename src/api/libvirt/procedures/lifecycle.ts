@@ -2,7 +2,7 @@
 
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { VmhostClient } from '../../vmhost/client.ts';
-import { shutDownByAgent, unresponsive } from '../askAgent.ts';
+import { shutDownByAgent } from '../askAgent.ts';
 import { invalidOperation } from '../errors.ts';
 import { checkFlags } from '../impact.ts';
 import type { Session } from '../session.ts';
@@ -85,22 +85,31 @@ async function shutdown(session: Session, given: Dom, flags: number): Promise<vo
   checkFlags('virDomainShutdownFlags', flags, Ask.acpi | Ask.agent);
   const vm = running(session, given);
   if (vm.paused) throw invalidOperation('domain is not running');
-  if (flags & Ask.agent) {
-    try {
-      return await shutDownByAgent(vm, session.domains.configOf(vm));
-    } catch (error) {
-      if ((flags & Ask.acpi) === 0) throw error;
-    }
-  }
+  if (await askAgent(session, vm, flags)) return;
   await session.domains.call(vm, 'PUT', 'vm.power-button');
 }
 
-/** A guest that powers off when it is asked to is started anew, as the same run of the domain. */
+/** True if it was asked for and has accepted. @throws LibvirtError if it has not, and nothing else was asked for */
+async function askAgent({ domains }: Session, vm: SupervisedVm, flags: number): Promise<boolean> {
+  if ((flags & Ask.agent) === 0) return false;
+  try {
+    await shutDownByAgent(vm, domains.configOf(vm));
+    return true;
+  } catch (error) {
+    if ((flags & Ask.acpi) === 0) throw error;
+    return false;
+  }
+}
+
+/**
+ * A guest that powers off when it is asked to is started anew, as the same run of the domain. An agent is asked to shut down; the power
+ * button, which says what comes after that, changes nothing for a guest that does so already.
+ */
 async function reboot(session: Session, given: Dom, flags: number): Promise<void> {
   checkFlags('virDomainReboot', flags, Ask.acpi | Ask.agent);
   const vm = running(session, given);
   if (vm.paused) throw invalidOperation('domain is not running');
-  if (flags === Ask.agent) throw unresponsive("the guest's agent does not reboot");
+  await askAgent(session, vm, flags);
   await new VmhostClient(`${vm.folder}/vmhost.sock`).restart();
 }
 
