@@ -37,7 +37,7 @@ export interface ManualGroup {
 const groups: Readonly<Record<string, readonly string[]>> = {
   'What boots': ['kernel', 'initramfs', 'cmdline', 'firmware'],
   'Processors and memory': ['cpus', 'memory'],
-  'Disks, networks, sockets': devicesIn('storage'),
+  'Disks, networks, sockets': [...devicesIn('io'), ...devicesIn('memory')],
   Consoles: [...devicesIn('consoles'), 'serial', 'debug-console'],
   'The process': [
     ...[

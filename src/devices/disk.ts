@@ -109,7 +109,7 @@ export const disk: DeviceRecord<'disk', 'disks', typeof diskList, DiskResource> 
   schema: diskList,
   option: {
     kind: 'list',
-    group: 'storage',
+    group: 'io',
     example: 'path=root.img,image_type=raw path=seed.iso,image_type=raw,readonly=on',
   },
   library: {

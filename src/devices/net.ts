@@ -100,7 +100,7 @@ export const net: DeviceRecord<'net', 'net', typeof netList, NetResource> = {
   name: 'net',
   field: 'net',
   schema: netList,
-  option: { kind: 'list', group: 'storage', example: 'user,forward=[tcp:2222:22]' },
+  option: { kind: 'list', group: 'io', example: 'user,forward=[tcp:2222:22]' },
   library: {
     name: 'networks',
     expand: (given: readonly unknown[]) => given.map((one) => (one === 'user' ? { user: true } : one)),

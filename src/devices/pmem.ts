@@ -51,7 +51,7 @@ export const pmem: DeviceRecord<'pmem', 'pmem', typeof pmemList, PmemResource> =
   name: 'pmem',
   field: 'pmem',
   schema: pmemList,
-  option: { kind: 'list', group: 'storage', example: 'file=data.img,discard_writes=on' },
+  option: { kind: 'list', group: 'memory', example: 'file=data.img,discard_writes=on' },
   library: {
     name: 'pmem',
     expand: (given: readonly unknown[]) =>

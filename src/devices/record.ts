@@ -105,7 +105,7 @@ export interface DeviceOption {
   readonly example?: string;
 }
 
-export type OptionGroup = 'storage' | 'consoles' | 'further';
+export type OptionGroup = 'io' | 'memory' | 'consoles' | 'further';
 
 export interface LibraryOption {
   readonly name: keyof VirtualMachineOptions;

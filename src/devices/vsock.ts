@@ -44,7 +44,7 @@ export const vsock: DeviceRecord<'vsock', 'vsock', typeof vsockConfig, number> =
   name: 'vsock',
   field: 'vsock',
   schema: vsockConfig,
-  option: { kind: 'options', group: 'storage', example: 'cid=3,socket=/run/vm.vsock' },
+  option: { kind: 'options', group: 'io', example: 'cid=3,socket=/run/vm.vsock' },
   library: { name: 'vsock' },
   ids: { prefix: '_vsock' },
   paths: { sockets: ['socket'] },
