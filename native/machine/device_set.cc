@@ -17,7 +17,7 @@
 namespace tsvmm {
 namespace {
 
-constexpr uint64_t kEcamSize = 256U << 20;  // 256 buses of 1 MiB each
+constexpr uint64_t kEcamSize = 1U << 20;  // one bus: 32 slots of 8 functions of 4 KiB
 /// How long the others wait for one device that does not come to its end.
 constexpr std::chrono::milliseconds kTurnOfOneAtItsEnd{100};
 

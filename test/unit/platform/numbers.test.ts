@@ -1,0 +1,113 @@
+/** Numbers that stand in both languages: what TypeScript tells a guest of its machine, and what the core's devices do. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { FileKind } from '../../../src/host/openFlags.ts';
+import * as map from '../../../src/platform/x86_64/memoryMap.ts';
+
+const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
+
+/**
+ * The value of a constant, by its definition in a source file of either language: numbers, shifts, sums, products and
+ * other constants.
+ */
+function constant(file: string, name: string): number {
+  const text = fs.readFileSync(path.join(ROOT, file), 'utf8');
+  const found = new RegExp(`\\b${name}(?:: \\w+)? = ([^;,]+)[;,]`).exec(text);
+  if (!found) throw new Error(`there is no ${name} in ${file}`);
+  const expression = (found[1] as string)
+    .replace(/(\d)'(?=\d)/g, '$1')
+    .replace(/\b(0x[0-9a-fA-F_]+|\d[\d_]*)[uUlL]*\b/g, (_, digits: string) => digits.replaceAll('_', ''))
+    .replace(/\b[A-Za-z]\w*\b/g, (other) => String(constant(file, other)));
+  if (!/^[\da-fA-Fx\s()<|+*-]+$/.test(expression)) throw new Error(`${name} of ${file} is ${expression}`);
+  return Number(new Function(`return ${expression}`)());
+}
+
+const native = (file: string) => (name: string) => constant(`native/${file}`, name);
+const source = (file: string) => (name: string) => constant(`src/${file}`, name);
+
+const ged = native('device/ged.h');
+const events = native('device/acpi_events.cc');
+const board = native('machine/x86_64/board.cc');
+const devices = native('machine/device_set.cc');
+const dsdt = source('platform/acpi/dsdt.ts');
+const fadt = source('platform/acpi/fadt.ts');
+
+describe('are the same in TypeScript and in the core', () => {
+  it.each<[what: string, ours: number, theirs: number]>([
+    ['the size of ECAM', map.ECAM_SEGMENT_SIZE, devices('kEcamSize')],
+    [
+      'registers of a virtio device',
+      source('platform/bus.ts')('VIRTIO_BAR_SIZE'),
+      native('virtio/pci_layout.h')('kBarSize'),
+    ],
+    ['PCI slots', source('platform/slots.ts')('SLOTS'), native('pci/pci_root.h')('kSlots')],
+    [
+      'PCI slots, validated',
+      source('config/validate.ts')('MAX_PCI_SLOT'),
+      native('pci/pci_root.h')('kSlots') - 1,
+    ],
+    ['the ports of PCI configuration', dsdt('PCI_CONFIG_PORT'), board('kPciConfigPorts')],
+    ['how many they are', dsdt('PCI_CONFIG_PORTS'), board('kPciConfigPortCount')],
+    ["GED's register", map.GED_SIZE, ged('kSize')],
+    ["GED's power button", dsdt('GED_POWER_BUTTON'), ged('kPowerButton')],
+    ["GED's VM generation", dsdt('GED_VM_GENERATION'), ged('kVmGeneration')],
+    [
+      'the power button of GPE 0',
+      1 << dsdt('GPE_POWER_BUTTON'),
+      native('device/acpi_events.h')('kPowerButtonGpe'),
+    ],
+    ['PM1 control', fadt('PM1_EVT_SIZE'), events('kPm1ControlLow')],
+    ['GPE 0', fadt('GPE0_OFFSET'), events('kGpeStatus')],
+    ['GPE 0, enable', fadt('GPE0_OFFSET') + fadt('GPE0_SIZE') / 2, events('kGpeEnable')],
+    [
+      'the end of the ACPI events',
+      fadt('GPE0_OFFSET') + fadt('GPE0_SIZE'),
+      native('device/acpi_events.h')('kSize'),
+    ],
+    [
+      'the sleep type of S5',
+      (dsdt('SLEEP_TYPE_S5') << 2) | (1 << 5),
+      native('device/acpi_power.cc')('kSleepType5Enable'),
+    ],
+    ['what resets the machine', fadt('RESET_VALUE_RESET'), native('device/acpi_power.cc')('kReset')],
+    ['the ports of the serial port', dsdt('SERIAL_PORTS'), native('device/serial.h')('kSize')],
+    ['the ports of the clock', dsdt('CLOCK_PORTS'), native('device/cmos_rtc.h')('kSize')],
+    ["the clock's century", map.CMOS_CENTURY, native('device/cmos_rtc.cc')('kCentury')],
+    ['where MSIs go', map.LOCAL_APIC_ADDRESS, native('device/ioapic.cc')('kMsiBase')],
+    ['a sector', source('devices/disk.ts')('SECTOR_SIZE'), native('virtio/block_protocol.h')('kSectorSize')],
+    [
+      "a disk's serial number",
+      source('devices/disk.ts')('MAX_SERIAL_BYTES'),
+      native('virtio/block.h')('kSerialSize'),
+    ],
+    [
+      'a VM generation',
+      source('vmm/vmm.ts')('VM_GENERATION_BYTES'),
+      native('addon/addon.cc')('kVmGenerationSize'),
+    ],
+    ['regular files', FileKind.regular, native('host/files.h')('kRegularFile')],
+    ['block devices', FileKind.block, native('host/files.h')('kBlockDevice')],
+    ['character devices', FileKind.character, native('host/files.h')('kCharacterDevice')],
+    ['FIFOs', FileKind.fifo, native('host/files.h')('kFifo')],
+  ])('%s', (_what, ours, theirs) => {
+    expect(ours).toBe(theirs);
+  });
+
+  it("pvpanic's BAR", async () => {
+    const { pvpanic } = await import('../../../src/devices/pvpanic.ts');
+    expect(pvpanic.needs?.barSize).toBe(devices('kPvpanicBarSize'));
+  });
+
+  it('interrupt pins, of which each has one device', () => {
+    const pins = [map.SERIAL_GSI, map.CMOS_GSI, map.SCI_GSI, map.GED_GSI];
+    expect(new Set(pins).size).toBe(pins.length);
+    for (const pin of pins) expect(pin).toBeLessThan(native('device/ioapic.h')('kPins'));
+  });
+});
+
+it('constants are found by their definitions only', () => {
+  expect(() => ged('kNothing')).toThrow('there is no kNothing in native/device/ged.h');
+  expect(dsdt('GED_VM_GENERATION')).toBe(16);
+});
