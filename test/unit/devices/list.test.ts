@@ -41,7 +41,7 @@ describe('the list of devices', () => {
     }
   });
 
-  it('has options of the schema’s kind', () => {
+  it('has options of the kind that the schema has', () => {
     for (const { name, schema, option } of deviceRecords) {
       expect(option.kind === 'list', name).toBe(schema.type === 'array');
       expect(option.kind === 'switch', name).toBe(schema.type === 'boolean');
