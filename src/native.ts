@@ -464,6 +464,15 @@ export interface NativeAddon extends DebugAddon {
    * Throws `ERR_TSVMM_NO_LISTENER` for any other descriptor. Numbers of connections that are gone do no harm.
    */
   serveStreams(fd: number, onEvent: (connection: number, event: StreamEvent) => void): StreamServerHandle;
+  /** The same, for connections that are adopted, until it is told to listen. */
+  openStreams(onEvent: (connection: number, event: StreamEvent) => void): StreamServerHandle;
+  /**
+   * Accepts on a listening stream socket (a duplicate of `fd`), and keeps so many connections.
+   * Throws `ERR_TSVMM_NO_LISTENER` for any other descriptor, EBUSY if the server listens already.
+   */
+  streamListen(server: StreamServerHandle, fd: number, connections: number): void;
+  /** Serves a connected stream socket (a duplicate of `fd`). @returns its number, of which `opened` does not tell */
+  streamAdopt(server: StreamServerHandle, fd: number): number;
   /** At most 64 KiB are received and not taken. */
   streamTake(server: StreamServerHandle, connection: number): StreamReceived;
   /** Bytes leave in order. Where some wait for the peer to read, `drained` comes when they have left. */

@@ -233,16 +233,44 @@ Napi::Value stream_pair_function(Arguments info) {
   return ends;
 }
 
-Napi::Value serve_streams(Arguments info) {
-  const Napi::Env env = info.Env();
-  if (!info[1].IsFunction()) throw Napi::TypeError::New(env, "onEvent must be a function");
-  UniqueFd listener = UniqueFd::duplicate(fd_argument(info[0], "fd"));
-  auto handle = StreamServerHandle::open(env, std::move(listener), info[1].As<Napi::Function>());
+std::shared_ptr<StreamServerHandle> open_stream_server(Napi::Env env, const Napi::Value& on_event,
+                                                       std::string thread_name) {
+  if (!on_event.IsFunction()) throw Napi::TypeError::New(env, "onEvent must be a function");
+  auto handle =
+      StreamServerHandle::open(env, on_event.As<Napi::Function>(), std::move(thread_name));
   Environment::of(env).add(handle);
-  return wrap(env, handle);
+  return handle;
+}
+
+Napi::Value serve_streams(Arguments info) {
+  UniqueFd listener = UniqueFd::duplicate(fd_argument(info[0], "fd"));
+  auto handle = open_stream_server(info.Env(), info[1], "http-server");
+  try {
+    handle->server().listen(std::move(listener));
+  } catch (const Error&) {
+    handle->close();
+    throw;
+  }
+  return wrap(info.Env(), handle);
+}
+
+Napi::Value open_streams(Arguments info) {
+  return wrap(info.Env(), open_stream_server(info.Env(), info[0], "streams"));
 }
 
 StreamServer& server_argument(Arguments info) { return unwrap_stream_server(info[0]).server(); }
+
+Napi::Value stream_listen(Arguments info) {
+  server_argument(info).listen(UniqueFd::duplicate(fd_argument(info[1], "fd")),
+                               to_uint(info[2], "connections"));
+  return info.Env().Undefined();
+}
+
+Napi::Value stream_adopt(Arguments info) {
+  UniqueFd fd = UniqueFd::duplicate(fd_argument(info[1], "fd"));
+  const auto id = server_argument(info).adopt(std::move(fd));
+  return Napi::Number::New(info.Env(), static_cast<double>(id));
+}
 
 StreamServer::ConnectionId connection_argument(Arguments info) {
   return to_uint(info[1], "connection");
@@ -578,6 +606,9 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add<remove_listening_socket_function>(exports, "removeListeningSocket");
   add<stream_pair_function>(exports, "streamPair");
   add<serve_streams>(exports, "serveStreams");
+  add<open_streams>(exports, "openStreams");
+  add<stream_listen>(exports, "streamListen");
+  add<stream_adopt>(exports, "streamAdopt");
   add<stream_take>(exports, "streamTake");
   add<stream_write>(exports, "streamWrite");
   add<stream_rest>(exports, "streamRest");

@@ -11,14 +11,13 @@ constexpr napi_type_tag kStreamServerTag{0x7473766d6d2d7374, 0x7265616d732d3031}
 
 }  // namespace
 
-std::shared_ptr<StreamServerHandle> StreamServerHandle::open(Napi::Env env, UniqueFd listener,
-                                                             const Napi::Function& on_event) {
+std::shared_ptr<StreamServerHandle> StreamServerHandle::open(Napi::Env env,
+                                                             const Napi::Function& on_event,
+                                                             std::string thread_name) {
   auto channel = EventChannel::open(env, on_event);
   try {
-    std::shared_ptr<StreamServerHandle> handle(
-        new StreamServerHandle(std::move(listener), channel, on_event));
-    handle->server_.start();
-    return handle;
+    return std::shared_ptr<StreamServerHandle>(
+        new StreamServerHandle(channel, on_event, std::move(thread_name)));
   } catch (const Error&) {
     channel->close();
     throw;

@@ -3,6 +3,8 @@
 #include <napi.h>
 
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "addon/event_channel.h"
 #include "host/stream_server.h"
@@ -15,9 +17,9 @@ class StreamServerHandle final : public StreamServer::Sink,
  public:
   using ConnectionId = StreamServer::ConnectionId;
 
-  /// JavaScript thread. Throws Error if `listener` does not listen.
-  static std::shared_ptr<StreamServerHandle> open(Napi::Env env, UniqueFd listener,
-                                                  const Napi::Function& on_event);
+  /// JavaScript thread.
+  static std::shared_ptr<StreamServerHandle> open(Napi::Env env, const Napi::Function& on_event,
+                                                  std::string thread_name);
   StreamServerHandle(const StreamServerHandle&) = delete;
   StreamServerHandle& operator=(const StreamServerHandle&) = delete;
 
@@ -34,11 +36,11 @@ class StreamServerHandle final : public StreamServer::Sink,
   [[nodiscard]] StreamServer& server() { return server_; }
 
  private:
-  StreamServerHandle(UniqueFd listener, std::shared_ptr<EventChannel> channel,
-                     const Napi::Function& on_event)
+  StreamServerHandle(std::shared_ptr<EventChannel> channel, const Napi::Function& on_event,
+                     std::string thread_name)
       : channel_(std::move(channel)),
         on_event_(Napi::Persistent(on_event)),
-        server_(std::move(listener), *this) {}
+        server_(*this, std::move(thread_name)) {}
 
   void post(ConnectionId id, const char* type) noexcept;
 

@@ -46,19 +46,29 @@ std::vector<UniqueFd> received_descriptors(msghdr& message) {
 
 }  // namespace
 
-StreamServer::StreamServer(UniqueFd listener, Sink& sink)
-    : sink_(sink), listener_(std::move(listener)), spare_(open_spare()) {
-  if (!listens(listener_.get())) {
-    throw Error("ERR_TSVMM_NO_LISTENER", "the descriptor is not a socket that listens");
-  }
-  const int flags = check_errno(::fcntl(listener_.get(), F_GETFL), "fcntl");
-  check_errno(::fcntl(listener_.get(), F_SETFL, flags | O_NONBLOCK), "fcntl");
-}
+StreamServer::StreamServer(Sink& sink, std::string thread_name)
+    : sink_(sink), spare_(open_spare()), loop_(std::move(thread_name)) {}
 
 StreamServer::~StreamServer() { stop(); }
 
-void StreamServer::start() {
+void StreamServer::listen(UniqueFd listener, size_t max_connections) {
+  if (!listens(listener.get())) {
+    throw Error("ERR_TSVMM_NO_LISTENER", "the descriptor is not a socket that listens");
+  }
+  const int flags = check_errno(::fcntl(listener.get(), F_GETFL), "fcntl");
+  check_errno(::fcntl(listener.get(), F_SETFL, flags | O_NONBLOCK), "fcntl");
+  const std::lock_guard lock(mutex_);
+  if (listener_.valid()) throw Error("EBUSY", "the server listens already");
+  listener_ = std::move(listener);
+  max_connections_ = max_connections;
   loop_.add(listener_.get(), io::kReadable, [this](IoEvents) { accept_some(); });
+}
+
+StreamServer::ConnectionId StreamServer::adopt(UniqueFd fd) {
+  const std::lock_guard lock(mutex_);
+  const std::optional<ConnectionId> id = add_locked(std::move(fd));
+  if (!id) throw Error("ENOSPC", "the connection cannot be waited for");
+  return *id;
 }
 
 void StreamServer::accept_some() {
@@ -67,7 +77,8 @@ void StreamServer::accept_some() {
     const int fd = ::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
       UniqueFd accepted(fd);
-      if (connections_.size() < kMaxConnections) add_locked(std::move(accepted));
+      if (connections_.size() >= max_connections_) continue;
+      if (const auto id = add_locked(std::move(accepted))) sink_.opened(*id);
     } else if (errno == EMFILE || errno == ENFILE) {
       accept_and_refuse();
     } else if (errno != ECONNABORTED && errno != EINTR) {
@@ -83,20 +94,21 @@ void StreamServer::accept_and_refuse() {
   spare_ = open_spare();
 }
 
-void StreamServer::add_locked(UniqueFd fd) {
+std::optional<StreamServer::ConnectionId> StreamServer::add_locked(UniqueFd fd) {
   const ConnectionId id = next_id_++;
   auto connection = std::make_unique<Connection>();
   connection->fd = std::move(fd);
   connection->events = io::kReadable;
   connection->last_active = monotonic_ns();
   try {
-    loop_.add(connection->fd.get(), io::kReadable,
-              [this, id](IoEvents events) { serve(id, events); });
+    const bool watched = loop_.add(connection->fd.get(), io::kReadable,
+                                   [this, id](IoEvents events) { serve(id, events); });
+    if (!watched) return std::nullopt;
   } catch (const Error&) {
-    return;  // The host's limit of watches: the connection is closed.
+    return std::nullopt;  // The host's limit of watches: the connection is closed.
   }
   connections_.emplace(id, std::move(connection));
-  sink_.opened(id);
+  return id;
 }
 
 void StreamServer::serve(ConnectionId id, IoEvents events) {

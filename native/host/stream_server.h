@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -15,9 +16,9 @@
 
 namespace tsvmm {
 
-/// Accepts connections on a UNIX stream socket and moves bytes, and the descriptors that come with
-/// them (SCM_RIGHTS, unix(7)), between them and whoever understands them: what the runtimes' own
-/// sockets cannot receive. It knows nothing of the protocol.
+/// Accepts connections on a UNIX stream socket, takes over others, and moves bytes, and the
+/// descriptors that come with them (SCM_RIGHTS, unix(7)), between them and whoever understands
+/// them: what the runtimes' own sockets cannot receive. It knows nothing of the protocol.
 ///
 /// What a peer can make the process keep is bounded: a window of bytes and a number of descriptors
 /// that were not taken yet; whoever writes looks at write()'s result before it writes more.
@@ -37,7 +38,8 @@ class StreamServer {
   static constexpr size_t kMaxDescriptors = 512;
   /// Requests that are remembered; one more makes the first be forgotten.
   static constexpr size_t kMaxRemembered = 32;
-  /// Connections at once. More are closed as they come: whoever wants to say why has a lower limit.
+  /// Connections at once, unless listen() is told otherwise. More are closed as they come: whoever
+  /// wants to say why has a lower limit.
   static constexpr size_t kMaxConnections = 1024;
 
   /// Hears of connections, on the server's thread. Must not call the server.
@@ -71,13 +73,17 @@ class StreamServer {
     bool gone = false;
   };
 
-  /// `listener` is a stream socket that listens. Throws Error for any other descriptor.
-  StreamServer(UniqueFd listener, Sink& sink);
+  explicit StreamServer(Sink& sink, std::string thread_name = "http-server");
   ~StreamServer();
   StreamServer(const StreamServer&) = delete;
   StreamServer& operator=(const StreamServer&) = delete;
 
-  void start();
+  /// Accepts connections from now on, on a stream socket that listens. Throws Error for any other
+  /// descriptor, and where there is one already.
+  void listen(UniqueFd listener, size_t max_connections = kMaxConnections);
+  /// Serves a connected stream socket, which opened() does not tell of. Throws Error if it cannot
+  /// be waited for.
+  ConnectionId adopt(UniqueFd fd);
   /// The first of what was received and not taken. With the last of it, reading goes on, and
   /// received() tells of what comes then.
   Received take(ConnectionId id);
@@ -139,7 +145,7 @@ class StreamServer {
 
   void accept_some();
   void accept_and_refuse();
-  void add_locked(UniqueFd fd);
+  std::optional<ConnectionId> add_locked(UniqueFd fd);
   void serve(ConnectionId id, IoEvents events);
   void receive_locked(ConnectionId id, Connection& connection);
   bool receive_once_locked(Connection& connection);
@@ -156,12 +162,13 @@ class StreamServer {
   Sink& sink_;
   std::mutex mutex_;
   UniqueFd listener_;
+  size_t max_connections_ = kMaxConnections;
   /// Let go to accept, and refuse, a connection for which no other descriptor is left.
   UniqueFd spare_;
   std::unordered_map<ConnectionId, std::unique_ptr<Connection>> connections_;
   std::deque<Remembered> remembered_;
   ConnectionId next_id_ = 1;
-  EventLoop loop_{"http-server"};  ///< last, so that it ends first
+  EventLoop loop_;  ///< last, so that it ends first
 };
 
 }  // namespace tsvmm

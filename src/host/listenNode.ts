@@ -1,8 +1,9 @@
 /** `listenStream` on Node.js. A file of its own: Bun would pay 3 ms and 2 MB for loading node:net. */
-import { createServer, Socket } from 'node:net';
+import { connect, createServer, Socket } from 'node:net';
 import type { Accept, StreamListener } from './listen.ts';
 
-export function listenOnNode(fd: number, accept: Accept): Promise<StreamListener> {
+/** @param where a descriptor that listens, or a path */
+export function listenOnNode(where: number | string, accept: Accept): Promise<StreamListener> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
@@ -11,7 +12,7 @@ export function listenOnNode(fd: number, accept: Accept): Promise<StreamListener
   });
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen({ fd }, () => {
+    server.listen(typeof where === 'number' ? { fd: where } : { path: where }, () => {
       server.removeListener('error', reject);
       resolve({
         close: (connectionsToo) => {
@@ -26,6 +27,11 @@ export function listenOnNode(fd: number, accept: Accept): Promise<StreamListener
 /** `AdoptStream`. */
 export function adoptOnNode(fd: number, accept: Accept): void {
   serve(new Socket({ fd, allowHalfOpen: true }), accept);
+}
+
+/** A connection that cannot be made is one that closes. */
+export function connectOnNode(path: string, accept: Accept): void {
+  serve(connect({ path, allowHalfOpen: true }), accept);
 }
 
 function serve(socket: Socket, accept: Accept): void {

@@ -1,7 +1,7 @@
 /** What a VM's process tells a supervisor, over whichever connection: lines of JSON, bounded, and not trusted. */
-import type { Socket } from 'node:net';
 import { StringDecoder } from 'node:string_decoder';
 import { MAX_VMHOST_MESSAGE } from '../api/vmhost/protocol.ts';
+import type { StreamConnection, StreamHandlers } from '../host/listen.ts';
 import type { VmmEvent, VmmExit } from '../vmm/events.ts';
 
 /** One line: an answer, an event, or the end. */
@@ -21,24 +21,24 @@ export interface ChildMessage {
  * @param closed comes last, once
  */
 export function hearChild(
-  socket: Socket,
+  connection: StreamConnection,
   message: (message: ChildMessage) => void,
   closed: () => void,
-): void {
+): StreamHandlers {
   const decoder = new StringDecoder('utf8');
   let rest = '';
-  socket.on('data', (bytes) => {
+  const data = (bytes: Uint8Array) => {
     const lines = (rest + decoder.write(bytes)).split('\n');
     rest = lines.pop() as string;
-    if (rest.length > MAX_VMHOST_MESSAGE) socket.destroy();
+    if (rest.length > MAX_VMHOST_MESSAGE) connection.terminate();
     for (const line of lines) {
       const parsed = parse(line);
-      if (parsed === undefined) return void socket.destroy();
+      if (parsed === undefined) return connection.terminate();
       message(parsed);
     }
-  });
-  socket.on('error', () => {});
-  socket.once('close', closed);
+  };
+  // Its end is the only sign that a process has gone.
+  return { data, ended: () => connection.terminate(), drained: () => {}, closed };
 }
 
 function parse(line: string): ChildMessage | undefined {

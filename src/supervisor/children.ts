@@ -1,8 +1,9 @@
 /** The processes of VMs that this supervisor starts, and a pool of some that have no VM yet and so start one at once. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, rmSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
 import { BACKEND, type ChildOrders, encodeLine } from '../api/vmhost/protocol.ts';
+import type { StreamConnection, StreamHandlers, StreamListener } from '../host/listen.ts';
+import { listenQuietlyAt } from '../host/quietStreams.ts';
 import { type ChildMessage, hearChild } from './childLink.ts';
 import type { Places } from './places.ts';
 import { identify, type ProcessIdentity } from './processIdentity.ts';
@@ -16,7 +17,7 @@ const REFILL_AFTER_FAILURE_MS = 5_000;
 /** A connected process. Its messages come from the moment of `hear`. */
 export class Child {
   readonly process: ProcessIdentity;
-  readonly #socket: Socket;
+  readonly #connection: StreamConnection;
   #message: (message: ChildMessage) => void = (message) => this.#early.push(message);
   #closed: () => void = () => {
     this.#isClosed = true;
@@ -24,9 +25,9 @@ export class Child {
   #early: ChildMessage[] = [];
   #isClosed = false;
 
-  constructor(process: ProcessIdentity, socket: Socket) {
+  constructor(process: ProcessIdentity, connection: StreamConnection) {
     this.process = process;
-    this.#socket = socket;
+    this.#connection = connection;
   }
 
   get connected(): boolean {
@@ -42,11 +43,11 @@ export class Child {
   }
 
   assign(name: string, orders: ChildOrders): void {
-    this.#socket.write(encodeLine({ start: { name, ...orders } }));
+    this.#connection.write(encodeLine({ start: { name, ...orders } }));
   }
 
   close(): void {
-    this.#socket.destroy();
+    this.#connection.terminate();
   }
 
   /** For who reads the connection. */
@@ -72,7 +73,7 @@ export interface ChildrenOptions {
 
 export class Children {
   readonly #options: ChildrenOptions;
-  readonly #server: Server;
+  #listener: StreamListener | undefined;
   /** Started and not heard of yet, by process id. */
   readonly #expected = new Map<number, { resolve: (child: Child) => void; reject: (error: Error) => void }>();
   readonly #pool = new Set<Child>();
@@ -82,17 +83,13 @@ export class Children {
 
   constructor(options: ChildrenOptions) {
     this.#options = options;
-    this.#server = createServer((socket) => this.#greet(socket));
   }
 
   /** The socket is this supervisor's, which holds the lock of its folder. @throws Error */
   async listen(): Promise<void> {
     const { childSocket } = this.#options.places;
     rmSync(childSocket, { force: true });
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(childSocket, resolve);
-    });
+    this.#listener = await listenQuietlyAt(childSocket, (connection) => this.#greet(connection));
     chmodSync(childSocket, 0o600);
     this.#fillPool();
   }
@@ -102,7 +99,7 @@ export class Children {
     this.#ended = true;
     clearTimeout(this.#refill);
     for (const child of this.#pool) child.close();
-    this.#server.close();
+    this.#listener?.close(false);
     rmSync(this.#options.places.childSocket, { force: true });
   }
 
@@ -154,20 +151,20 @@ export class Children {
   }
 
   /** Only a process that was started here is listened to. */
-  #greet(socket: Socket): void {
+  #greet(connection: StreamConnection): StreamHandlers {
     let child: Child | undefined;
-    const timer = setTimeout(() => socket.destroy(), HELLO_MS);
+    const timer = setTimeout(() => connection.terminate(), HELLO_MS);
     const first = (message: ChildMessage) => {
       clearTimeout(timer);
       const pid = message.hello?.pid;
       const expected = pid === undefined ? undefined : this.#expected.get(pid);
-      if (pid === undefined || expected === undefined) return void socket.destroy();
+      if (pid === undefined || expected === undefined) return connection.terminate();
       this.#expected.delete(pid);
-      child = new Child(identify(pid), socket);
+      child = new Child(identify(pid), connection);
       expected.resolve(child);
     };
-    hearChild(
-      socket,
+    return hearChild(
+      connection,
       (message) => (child === undefined ? first(message) : child.deliver(message)),
       () => {
         clearTimeout(timer);

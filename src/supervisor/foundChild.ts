@@ -1,8 +1,9 @@
 /** The processes of VMs that an earlier supervisor, or somebody else, started: found by what they left in the VM's folder. */
 import { readFileSync, readlinkSync, realpathSync } from 'node:fs';
-import { connect } from 'node:net';
 import { CONNECT_TIMEOUT_MS, encodeVmhost } from '../api/vmhost/protocol.ts';
-import { hearChild } from './childLink.ts';
+import type { StreamConnection } from '../host/listen.ts';
+import { connectQuietly } from '../host/quietStreams.ts';
+import { type ChildMessage, hearChild } from './childLink.ts';
 import { Child } from './children.ts';
 import { ageOf, identify, type ProcessIdentity } from './processIdentity.ts';
 
@@ -30,30 +31,32 @@ export interface FoundChild {
 /** Watches that process. @throws Error if it does not answer */
 export function watchFound(folder: string, process: ProcessIdentity): Promise<FoundChild> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ path: `${folder}/vmhost.sock` });
+    let connection: StreamConnection | undefined;
     let child: Child | undefined;
     const fail = (reason: string) => {
       clearTimeout(timer);
-      socket.destroy();
+      connection?.terminate();
       reject(new Error(`The process ${process.pid} of the VM ${reason}`));
     };
     const timer = setTimeout(
       () => fail(`did not answer within ${CONNECT_TIMEOUT_MS / 1000} s`),
       CONNECT_TIMEOUT_MS,
     );
-    socket.once('connect', () => socket.write(encodeVmhost({ method: 'watch' })));
-    hearChild(
-      socket,
-      (message) => {
-        if (child) return child.deliver(message);
-        if (!message.ok) return fail(`refused to be watched: ${message.error ?? 'no reason given'}`);
-        clearTimeout(timer);
-        child = new Child(process, socket);
-        // Processes of earlier releases do not say when their VM came up.
-        const uptimeSeconds = message.uptime_seconds ?? ageOf(process);
-        resolve({ child, paused: message.paused === true, uptimeSeconds });
-      },
-      () => (child ? child.lost() : fail('closed the connection')),
-    );
+    const heard = (message: ChildMessage) => {
+      if (child) return child.deliver(message);
+      if (!message.ok) return fail(`refused to be watched: ${message.error ?? 'no reason given'}`);
+      clearTimeout(timer);
+      child = new Child(process, connection as StreamConnection);
+      // Processes of earlier releases do not say when their VM came up.
+      const uptimeSeconds = message.uptime_seconds ?? ageOf(process);
+      resolve({ child, paused: message.paused === true, uptimeSeconds });
+    };
+    const closed = () => (child ? child.lost() : fail('closed the connection'));
+    const deadline = performance.now() + CONNECT_TIMEOUT_MS;
+    connectQuietly(`${folder}/vmhost.sock`, deadline, (made) => {
+      connection = made;
+      made.write(encodeVmhost({ method: 'watch' }));
+      return hearChild(made, heard, closed);
+    }).catch((error: Error) => fail(`cannot be asked: ${error.message}`));
   });
 }

@@ -1,6 +1,8 @@
 /** An idle VM costs nothing. */
+import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
+import { Daemon } from './daemon.ts';
 import {
   contextSwitches,
   diskImage,
@@ -15,6 +17,12 @@ import {
 const IDLE_MS = 10_000;
 /** Within this time the engines' helpers have tidied up after the start. */
 const SETTLE_MS = 10_000;
+
+/** Of a process's first thread, which JavaScript runs on. */
+function wakeUps(pid: number): number {
+  const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
+  return Number(/^voluntary_ctxt_switches:\s*(\d+)$/m.exec(status)?.[1]);
+}
 
 /** What the guest does before it idles, all at once: settling takes its time. */
 const CMDLINES = ['run=idle', 'run=blk-rw,rng,vsock-idle then=idle'];
@@ -44,3 +52,29 @@ test('no thread wakes up, with a REST socket, nor after the guest has used its d
     expect(switches()).toEqual(before);
   });
 });
+
+test.each(RUNTIMES)(
+  'a supervisor and its VMs hardly wake up, also after it has found them again (%s)',
+  async (runtime) => {
+    const daemon = new Daemon(runtime);
+    await daemon.start(['--pool', '1']);
+    for (const name of ['one', 'two']) await daemon.vm(name, 'run=idle');
+    const hardlyWakeUp = async () => {
+      await sleep(SETTLE_MS);
+      await settles(async () => {
+        const processes = [daemon.pid, ...daemon.processes()];
+        const before = processes.map(wakeUps);
+        await sleep(IDLE_MS);
+        const woken = processes.map((pid, index) => wakeUps(pid) - (before[index] as number));
+        // One would be a minute's look at logs.
+        for (const count of woken) expect(count, `${woken}`).toBeLessThan(IDLE_MS / 1_000 / 2);
+      });
+    };
+    expect(daemon.processes()).toHaveLength(3);
+    await hardlyWakeUp();
+    await daemon.kill('SIGKILL');
+    await daemon.start(['--pool', '0']);
+    expect(await daemon.list()).toEqual({ one: 'running', two: 'running' });
+    await hardlyWakeUp();
+  },
+);

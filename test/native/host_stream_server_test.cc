@@ -87,8 +87,8 @@ class StreamServerTest : public testing::Test {
     length_ = sizeof address_;
     ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address_), &length_);
     EXPECT_EQ(::listen(listener.get(), SOMAXCONN), 0);
-    server_ = std::make_unique<StreamServer>(std::move(listener), sink_);
-    server_->start();
+    server_ = std::make_unique<StreamServer>(sink_);
+    server_->listen(std::move(listener));
   }
 
   /// The server numbers connections from 1, in the order in which they come.
@@ -163,8 +163,55 @@ TEST_F(StreamServerTest, BytesGoBothWays) {
 
 TEST_F(StreamServerTest, OnlyAListenerIsTaken) {
   Recorder sink;
-  EXPECT_THROW(StreamServer(unix_socket(), sink), Error);
-  EXPECT_THROW(StreamServer(UniqueFd(::open("/dev/null", O_RDONLY)), sink), Error);
+  StreamServer server(sink);
+  EXPECT_THROW(server.listen(unix_socket()), Error);
+  EXPECT_THROW(server.listen(UniqueFd(::open("/dev/null", O_RDONLY))), Error);
+  // One is enough.
+  UniqueFd second = unix_socket();
+  const sockaddr address{.sa_family = AF_UNIX, .sa_data = {}};
+  ASSERT_EQ(::bind(second.get(), &address, sizeof(sa_family_t)), 0);
+  ASSERT_EQ(::listen(second.get(), 1), 0);
+  EXPECT_THROW(server_->listen(std::move(second)), Error);
+}
+
+TEST_F(StreamServerTest, AConnectionThatIsTakenOverIsOneOfIts) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+  UniqueFd peer(ends[0]);
+  send(peer, "early");
+  const auto id = server_->adopt(UniqueFd(ends[1]));
+  ASSERT_TRUE(sink_.heard(id, 'r'));
+  EXPECT_EQ(sink_.count(id, 'o'), 0);
+  EXPECT_EQ(take_all(id), "early");
+  EXPECT_EQ(server_->write(id, bytes_of("answer")), Written::kLeft);
+  EXPECT_EQ(read(peer, 6), "answer");
+  peer.reset();
+  ASSERT_TRUE(sink_.heard(id, 'r', 2));
+  EXPECT_TRUE(server_->take(id).ended);
+  server_->end(id);
+  EXPECT_TRUE(sink_.heard(id, 'c'));
+  EXPECT_THROW(server_->adopt(UniqueFd(::open("/", O_RDONLY | O_DIRECTORY))), Error);
+}
+
+TEST(StreamServerLimitTest, NoMoreConnectionsThanItIsToldAreKept) {
+  Recorder sink;
+  StreamServer server(sink);
+  UniqueFd listener = unix_socket();
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+  socklen_t length = sizeof(sa_family_t);
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), length), 0);
+  length = sizeof address;
+  ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length);
+  ASSERT_EQ(::listen(listener.get(), 8), 0);
+  server.listen(std::move(listener), 1);
+  const UniqueFd first = unix_socket();
+  const UniqueFd second = unix_socket();
+  for (const UniqueFd* peer : {&first, &second}) {
+    ASSERT_EQ(::connect(peer->get(), reinterpret_cast<const sockaddr*>(&address), length), 0);
+  }
+  ASSERT_TRUE(sink.heard(1, 'o'));
+  char byte = 0;
+  EXPECT_EQ(::recv(second.get(), &byte, 1, 0), 0);
 }
 
 TEST_F(StreamServerTest, WhatIsNotTakenIsBounded) {

@@ -1,6 +1,7 @@
 /** The VM's end of the vmhost protocol: answers a supervisor on a socket for as long as the VM lives. */
 
-import { listenStream, type StreamConnection, type StreamHandlers } from '../../host/listen.ts';
+import type { StreamConnection, StreamHandlers } from '../../host/listen.ts';
+import { listenQuietly } from '../../host/quietStreams.ts';
 import type { VmmExit } from '../../vmm/events.ts';
 import type { SocketClaim } from '../rest/socketClaim.ts';
 import type { VmController } from './controller.ts';
@@ -259,7 +260,7 @@ export async function listenVmhost(
   options: VmhostServerOptions = {},
 ): Promise<ServedVmhost> {
   const server = new VmhostServer(controller, options);
-  const listener = await listenStream(claim.listen('runtime'), (connection) => server.accept(connection));
+  const listener = await listenQuietly(claim.listen, (connection) => server.accept(connection));
   return {
     close: (exit) => {
       listener.close(false);

@@ -1,5 +1,5 @@
 /** The connection of a VM's process to the supervisor that started it. A VM that is up does without it if the supervisor ends. */
-import { type StreamConnection, streamAdopter } from '../../host/listen.ts';
+import type { StreamConnection } from '../../host/listen.ts';
 import { connectWithin } from '../../host/unixClient.ts';
 import type { NativeAddon } from '../../native.ts';
 import { JsonObjectReader } from './jsonObjectReader.ts';
@@ -61,9 +61,8 @@ export class SupervisorLink {
   }
 
   async #listen(): Promise<void> {
-    const adopt = await streamAdopter();
-    this.#sockets.disownFile(this.#fd);
-    adopt(this.#fd, (connection) => {
+    const { adoptQuietly } = await import('../../host/quietStreams.ts');
+    await adoptQuietly(this.#sockets, this.#fd, (connection) => {
       this.#connection = connection;
       for (const bytes of this.#early.splice(0)) connection.write(bytes);
       return {

@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import type { StreamConnection } from '../../../src/host/listen.ts';
 import { Child } from '../../../src/supervisor/children.ts';
 import { readDefinition } from '../../../src/supervisor/definition.ts';
 import { identify } from '../../../src/supervisor/processIdentity.ts';
@@ -21,6 +21,18 @@ interface Fake {
   end(exit?: object): Promise<void>;
 }
 
+/** Nobody is at its other end. */
+const connection: StreamConnection = {
+  waiting: false,
+  write: () => {},
+  end: () => {},
+  terminate: () => {},
+  pause: () => {},
+  resume: () => {},
+  ref: () => {},
+  unref: () => {},
+};
+
 /** VMs whose processes are `sleep`, and say what the test lets them say. They are there once `ready` is resolved. */
 function fake(policy: object = {}, ready: Promise<unknown> = Promise.resolve()): Fake {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-supervised-'));
@@ -35,7 +47,7 @@ function fake(policy: object = {}, ready: Promise<unknown> = Promise.resolve()):
       await ready;
       const process = spawn('sleep', ['600'], { stdio: 'ignore' });
       processes.push(process);
-      const child = new Child(identify(process.pid as number), new net.Socket());
+      const child = new Child(identify(process.pid as number), connection);
       process.once('exit', () => child.lost());
       children.push(child);
       return child;

@@ -5,6 +5,9 @@ import type { NodeFiles } from './nodeFiles.ts';
 type StreamFunctions = Pick<
   NativeAddon,
   | 'serveStreams'
+  | 'openStreams'
+  | 'streamListen'
+  | 'streamAdopt'
   | 'streamTake'
   | 'streamWrite'
   | 'streamRest'
@@ -22,6 +25,8 @@ type StreamFunctions = Pick<
 export interface FakeStreams extends StreamFunctions {
   /** A new client. It is refused (closed at once) if nobody listens. */
   connect(): FakeClient;
+  /** Of the connections that the latest server has. */
+  clients(): FakeClient[];
   /** Answers that are given without asking, by request. Counters have the number of their place for a value. */
   readonly remembered: Map<string, string>;
 }
@@ -92,14 +97,24 @@ class Server {
   connect(): FakeClient {
     const id = ++this.#lastId;
     const client = new FakeClient(this, id);
-    if (!this.listening) {
+    if (this.listening) {
+      this.#add(id, client);
+      this.onEvent(id, 'opened');
+    } else {
       client.closed = true;
-      return client;
     }
+    return client;
+  }
+
+  adopt(): number {
+    const id = ++this.#lastId;
+    this.#add(id, new FakeClient(this, id));
+    return id;
+  }
+
+  #add(id: number, client: FakeClient): void {
     const state = { told: false, resting: true, ended: false, gone: false, ending: false };
     this.connections.set(id, { client, input: [], output: '', ...state });
-    this.onEvent(id, 'opened');
-    return client;
   }
 
   received(id: number, bytes: Uint8Array, descriptors: readonly number[]): void {
@@ -152,11 +167,21 @@ export function fakeStreams(files: NodeFiles): FakeStreams {
       if (latest === undefined) throw new Error('nobody serves');
       return latest.connect();
     },
+    clients: () => [...(latest?.connections.values() ?? [])].map(({ client }) => client),
     serveStreams: (fd, onEvent) => {
       if (!files.open.has(fd)) throw Object.assign(new Error('no socket'), { code: 'EBADF' });
       latest = new Server(onEvent);
       return latest as unknown as StreamServerHandle;
     },
+    openStreams: (onEvent) => {
+      latest = new Server(onEvent);
+      latest.listening = false;
+      return latest as unknown as StreamServerHandle;
+    },
+    streamListen: (handle) => {
+      serverOf(handle).listening = true;
+    },
+    streamAdopt: (handle) => serverOf(handle).adopt(),
     streamTake: (handle, id) => {
       const connection = serverOf(handle).connections.get(id);
       const segment = connection?.input.shift() ?? { bytes: new Uint8Array(), descriptors: [] };

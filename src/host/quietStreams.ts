@@ -1,0 +1,65 @@
+/**
+ * Connections that last as long as a VM and say next to nothing, like those between a supervisor and its VMs' processes. While Bun has a
+ * socket of its own open, whatever that does, it wakes up every second for the date of HTTP answers and every four seconds for time-outs
+ * (uSockets' sweep timer): so on Bun the core keeps these.
+ */
+import { loadNative, type NativeAddon } from '../native.ts';
+import { bun } from './bun.ts';
+import { CoreStreams } from './coreStreams.ts';
+import type { Accept, StreamListener } from './listen.ts';
+import { connectWithin } from './unixClient.ts';
+
+/** Connections at once, where whoever accepts has no limit of his own. */
+const ANY_NUMBER = 65_536;
+
+let streams: CoreStreams | undefined;
+
+/** One thread of the core for all of them, but for a second listener's. */
+function coreStreams(): CoreStreams {
+  streams ??= new CoreStreams(loadNative());
+  return streams;
+}
+
+function listenInCore(fd: number, accept: Accept): StreamListener {
+  const shared = coreStreams();
+  return (shared.listens ? new CoreStreams(loadNative()) : shared).listen(fd, ANY_NUMBER, accept);
+}
+
+/** @param listen makes the socket; says who closes its descriptor @throws Error if it cannot be listened on */
+export async function listenQuietly(
+  listen: (closer: 'caller' | 'runtime') => number,
+  accept: Accept,
+): Promise<StreamListener> {
+  if (bun) return listenInCore(listen('caller'), accept);
+  const { listenOnNode } = await import('./listenNode.ts');
+  return listenOnNode(listen('runtime'), accept);
+}
+
+/** @param path that nobody else uses, where nothing is @throws Error if it cannot be listened on */
+export async function listenQuietlyAt(path: string, accept: Accept): Promise<StreamListener> {
+  if (bun) return listenInCore(loadNative().listenUnix(path).listener, accept);
+  const { listenOnNode } = await import('./listenNode.ts');
+  return listenOnNode(path, accept);
+}
+
+/** @throws Error why nobody serves the socket */
+export async function connectQuietly(path: string, deadline: number, accept: Accept): Promise<void> {
+  if (bun) {
+    const native = loadNative();
+    return coreStreams().adopt(await connectWithin(native, path, { deadline }), accept);
+  }
+  const { connectOnNode } = await import('./listenNode.ts');
+  connectOnNode(path, accept);
+}
+
+/** @param fd of a connected socket, which is the connection's from then on */
+export async function adoptQuietly(
+  sockets: Pick<NativeAddon, 'disownFile'>,
+  fd: number,
+  accept: Accept,
+): Promise<void> {
+  if (bun) return coreStreams().adopt(fd, accept);
+  const { adoptOnNode } = await import('./listenNode.ts');
+  sockets.disownFile(fd);
+  adoptOnNode(fd, accept);
+}
