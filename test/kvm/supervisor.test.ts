@@ -8,6 +8,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { vmhostProcessesOf } from '../../scripts/lib/vmhostProcesses.mjs';
 import { VmhostClient } from '../../src/index.ts';
 import { Daemon } from './daemon.ts';
+import { rawClient } from './rawClient.ts';
 import { PAYLOAD, ROOT, RUNTIMES, request, settles, Tsvmm, temporaryFolder, until } from './support.ts';
 
 test.each(RUNTIMES)('a VM from its definition to its end, by hand (%s)', async (runtime) => {
@@ -280,6 +281,8 @@ test('the REST API of each VM, events and metrics are below the one socket', asy
   const socket = path.join(daemon.dir, 'tsvmmd.sock');
   const events = new Tsvmm(['events', '--dir', daemon.dir]);
   const call = (method: string, endpoint: string) => request(socket, method, `../../v1/${endpoint}`);
+  const listener = rawClient(net.connect(socket));
+  listener.socket.write('GET /v1/vms/one/api/api/v1/vm.events?after=0 HTTP/1.1\r\nHost: h\r\n\r\n');
   // The command has to be connected before something happens.
   await expect
     .poll(async () => {
@@ -288,6 +291,9 @@ test('the REST API of each VM, events and metrics are below the one socket', asy
       return events.stdout;
     })
     .toContain('one vm resumed');
+  await settles(() =>
+    expect(listener.text()).toMatch(/^HTTP\/1\.1 200 .*"event":"booted".*"event":"resumed"/s),
+  );
   expect((await call('GET', 'vms/one/api/api/v1/vm.info')).json.state).toBe('Running');
   const metrics = await new Promise<string>((resolve, reject) => {
     const sent = http.get({ socketPath: socket, path: '/metrics', agent: false }, (answer) => {
@@ -303,6 +309,27 @@ test('the REST API of each VM, events and metrics are below the one socket', asy
   await daemon.tsvmm('stop', '--force', 'one');
   expect((await call('GET', 'vms/one/api/api/v1/vm.info')).status).toBe(409);
   expect((await call('GET', 'vms/none')).status).toBe(404);
+});
+
+test('integers of 64 bits are the same from a definition to the VM that runs', async () => {
+  const daemon = new Daemon();
+  await daemon.start();
+  const most = String(2n ** 64n - 1n);
+  const machine = [
+    '--kernel',
+    PAYLOAD,
+    '--cmdline',
+    'run=idle',
+    '--memory',
+    `size=128M,hotplug_size=${most}`,
+  ];
+  await daemon.tsvmm('create', '--name', 'vast', ...machine);
+  await daemon.kill('SIGKILL');
+  await daemon.start();
+  await daemon.tsvmm('start', 'vast');
+  const shown = await daemon.tsvmm('inspect', 'vast');
+  expect(shown.match(/"hotplug_size": \d+/g)).toEqual(Array(2).fill(`"hotplug_size": ${most}`));
+  await daemon.tsvmm('rm', '-f', 'vast');
 });
 
 test('VMs are defined, started, stopped and removed while the supervisor is killed again and again', async () => {
