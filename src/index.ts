@@ -56,7 +56,7 @@ export type { ConsoleSize, Terminal } from './vmm/consoles.ts';
 export { errorChain, VmmError, type VmmErrorKind } from './vmm/errors.ts';
 export type { EventsOptions, NumberedEvent } from './vmm/eventIterator.ts';
 export type { EventRecord } from './vmm/eventRecord.ts';
-export type { VmmEvent, VmmExit } from './vmm/events.ts';
+export type { EndCause, VmmEvent, VmmExit } from './vmm/events.ts';
 export type { DeviceNode, PciBarResource } from './vmm/info.ts';
 export type { Lifecycle } from './vmm/lifecycle.ts';
 

@@ -6,8 +6,8 @@ export interface VmmEvent {
 }
 
 /** What a guest may do that ends its VM, if that is asked for: else it is started anew, or goes on. */
-export const END_CAUSES = ['reset', 'panic'] as const;
-export type EndCause = (typeof END_CAUSES)[number];
+export type EndCause = 'reset' | 'panic';
+export const END_CAUSES: readonly EndCause[] = ['reset', 'panic'];
 
 /** Why a VMM came to its end, and the exit code of a process that runs it. */
 export interface VmmExit {
