@@ -1,10 +1,13 @@
 /**
- * The boundary to the C++ core: its types, and the one place that loads the addon.
+ * The boundary to the C++ core: its types, and the one place that loads the addon. Two interfaces, of machines and of the
+ * host.
  *
- * Everything that crosses is a plain value, bytes or a file descriptor, so that it could cross a socket as well.
- * Addresses and sizes are bytes in JavaScript numbers (guest physical addresses have at most 52 bits).
+ * What crosses for a machine are messages (src/boundary/): plain values, bytes and descriptors, which could cross a socket
+ * as well. Addresses and sizes are bytes in JavaScript numbers (guest physical addresses have at most 52 bits).
  * Descriptors stay the caller's: the core duplicates what it keeps.
  */
+import { type Descriptor, encode } from './boundary/cbor.ts';
+import { type MachineAddon, machineCalls } from './boundary/machineCalls.ts';
 import { loadAddon } from './host/addon.ts';
 
 /** Opaque, type-tagged handle of one machine. */
@@ -47,7 +50,7 @@ export interface MachineSpec {
 /** Where bytes come from that are put into guest memory before the first run. */
 export type LoadItem =
   | { readonly address: number; readonly bytes: Uint8Array }
-  | { readonly address: number; readonly fd: number; readonly offset: number; readonly length: number };
+  | { readonly address: number; readonly fd: Descriptor; readonly offset: number; readonly length: number };
 
 /** How vCPU 0 starts: 32-bit protected mode, paging off, flat segments (PVH and the Linux 32-bit protocol). */
 export interface ProtectedModeEntry {
@@ -61,16 +64,15 @@ export interface ProtectedModeEntry {
   readonly gdtLimit: number;
 }
 
-/** The host end of a character device. `tty` reads `input` (-1 for none) and writes `output`. */
-/** `log`: a file that gets the output as well. */
-export type CharBackendSpec = CharBackendKind & { readonly log?: number };
+/** The host end of a character device. `tty` reads `input`, if there is one, and writes `output`. `log` gets the output as well. */
+export type CharBackendSpec = CharBackendKind & { readonly log?: Descriptor };
 
 type CharBackendKind =
   | { readonly kind: 'null' }
-  | { readonly kind: 'tty'; readonly input: number; readonly output: number }
-  | { readonly kind: 'file'; readonly fd: number }
-  | { readonly kind: 'pty'; readonly fd: number }
-  | { readonly kind: 'socket'; readonly listener: number };
+  | { readonly kind: 'tty'; readonly input?: Descriptor; readonly output: Descriptor }
+  | { readonly kind: 'file'; readonly fd: Descriptor }
+  | { readonly kind: 'pty'; readonly fd: Descriptor }
+  | { readonly kind: 'socket'; readonly listener: Descriptor };
 
 /** The right to listen on a path. */
 export interface SocketClaim {
@@ -91,7 +93,7 @@ export interface ListeningSocket {
 export type ImageFormat = 'raw' | 'qcow2' | 'vhd' | 'vhdx';
 
 export interface ImageLayer {
-  readonly fd: number;
+  readonly fd: Descriptor;
   readonly format: ImageFormat;
 }
 
@@ -109,12 +111,12 @@ export type NetworkSpec =
   /** A tap by one descriptor for each pair of queues, opened with IFF_VNET_HDR. */
   | {
       readonly kind: 'tap';
-      readonly fds: readonly number[];
+      readonly fds: readonly Descriptor[];
       /** /dev/vhost-net, opened for each pair of queues: the kernel is to move the frames. Empty if not. */
-      readonly vhost: readonly number[];
+      readonly vhost: readonly Descriptor[];
     }
   /** A connected stream socket with each frame behind its length, as passt has. One pair of queues. */
-  | { readonly kind: 'stream'; readonly fd: number };
+  | { readonly kind: 'stream'; readonly fd: Descriptor };
 
 export interface RateLimiterSpec {
   /** Devices that name the same group share its limits; '' for limits of the device's own. */
@@ -123,7 +125,17 @@ export interface RateLimiterSpec {
   readonly operations: TokenBucketSpec;
 }
 
-interface PciFunctionCommon {
+/**
+ * What a device is to be: its kind, and what that takes. `src/devices/NAME.ts` writes it and `native/virtio/NAME.cc` reads it,
+ * which refuses what it does not know; nobody between them looks at it.
+ */
+export interface DeviceSpec {
+  readonly kind: string;
+  readonly [field: string]: unknown;
+}
+
+/** A device, and where it is on the bus. */
+export interface PciFunctionSpec extends DeviceSpec {
   readonly id: string;
   /** Device number on bus 0, 1 to 31. */
   readonly slot: number;
@@ -132,85 +144,6 @@ interface PciFunctionCommon {
   /** Of a device with memory of its own; always 64-bit. */
   readonly bar2?: number;
 }
-
-export type PciFunctionSpec = PciFunctionCommon &
-  (
-    | {
-        readonly kind: 'block';
-        /** The image; each layer is an overlay of the next, which is only read. The last stands for itself. */
-        readonly layers: readonly ImageLayer[];
-        readonly readonly: boolean;
-        /** The first layer is open with O_DIRECT. */
-        readonly direct: boolean;
-        /** Space that the guest discards is given back. */
-        readonly sparse: boolean;
-        /** Engines that must not be taken although the host has them. */
-        readonly disableIoUring: boolean;
-        readonly disableAio: boolean;
-        readonly numQueues: number;
-        readonly queueSize: number;
-        /** At most 20 bytes of UTF-8 (virtio 1.2 §5.2.6.1 GET_ID). */
-        readonly serial: string;
-        /**
-         * Refuse guest writes that could change what the image is taken for (autodetected images): to sector 0, and of a VHD's
-         * footer to the last sector.
-         */
-        readonly protectSector0: boolean;
-        /** For each queue the host CPUs that its thread may run on, empty for any. */
-        readonly queueCpus: readonly (readonly number[])[];
-        readonly rateLimiter?: RateLimiterSpec;
-      }
-    | {
-        readonly kind: 'net';
-        readonly network: NetworkSpec;
-        /** Six bytes. */
-        readonly mac: Uint8Array;
-        /** Told to the guest, if known. */
-        readonly mtu?: number;
-        readonly queueSize: number;
-        /** Offer checksum offloads, which the next two need. */
-        readonly checksum: boolean;
-        readonly tso: boolean;
-        /** And UDP segmentation. */
-        readonly ufo: boolean;
-        /** Of each direction. */
-        readonly rateLimiter?: RateLimiterSpec;
-      }
-    | { readonly kind: 'rng'; readonly fd: number }
-    | {
-        readonly kind: 'console';
-        readonly backend: CharBackendSpec;
-        readonly columns: number;
-        readonly rows: number;
-      }
-    | { readonly kind: 'watchdog' }
-    | {
-        readonly kind: 'vsock';
-        /** A listening UNIX stream socket, bound to `path`. */
-        readonly listener: number;
-        /** The guest's context id. */
-        readonly cid: number;
-        /** A connection of the guest to the host's port P goes to the socket `path`_P, if the user owns that. */
-        readonly path: string;
-        /** Or whoever does. */
-        readonly anyOwner: boolean;
-      }
-    | {
-        readonly kind: 'pmem';
-        readonly fd: number;
-        /** Bytes of the file to map, a multiple of 2 MiB. */
-        readonly size: number;
-        readonly discardWrites: boolean;
-      }
-    | { readonly kind: 'rtc' }
-    | {
-        readonly kind: 'balloon';
-        /** Bytes that the guest is to give up. */
-        readonly size: number;
-        readonly deflateOnOom: boolean;
-        readonly freePageReporting: boolean;
-      }
-  );
 
 /** Everything else a machine needs to start. */
 export interface BootSpec {
@@ -363,6 +296,8 @@ export interface BalloonText extends AnswerFrame {
   /** Of the body. */
   readonly before: string;
   readonly after: string;
+  /** The balloon's. */
+  readonly device: string;
   /** Bytes that the machine has, and that are in its balloon now. */
   readonly memory: number;
   readonly balloon: number;
@@ -375,8 +310,8 @@ export interface CountersText extends AnswerFrame {
   readonly tail: string;
 }
 
-/** For a debugger. All but the first throw with code EBUSY while the machine is not stopped for it. */
-export interface DebugAddon {
+/** For a debugger. All but the first reject with code EBUSY while the machine is not stopped for it. */
+export interface DebugCalls {
   /**
    * Keeps all vCPUs out of the guest from now on, whether the machine is paused or not; resolves when they are. Devices go
    * on. ETIMEDOUT as for machinePause.
@@ -387,28 +322,38 @@ export interface DebugAddon {
     machine: MachineHandle,
     orders: readonly ('hold' | 'run' | 'step')[],
     traps: { readonly hardware: readonly HardwareBreakpoint[]; readonly software: readonly bigint[] },
-  ): void;
-  machineDebugRegisters(machine: MachineHandle, vcpu: number, set: RegisterSet): Uint8Array;
-  machineDebugSetRegisters(machine: MachineHandle, vcpu: number, set: RegisterSet, bytes: Uint8Array): void;
+  ): Promise<void>;
+  machineDebugRegisters(machine: MachineHandle, vcpu: number, set: RegisterSet): Promise<Uint8Array>;
+  machineDebugSetRegisters(
+    machine: MachineHandle,
+    vcpu: number,
+    set: RegisterSet,
+    bytes: Uint8Array,
+  ): Promise<void>;
   /** Where the page tables that the vCPU uses have a linear address; null if nowhere. */
-  machineDebugTranslate(machine: MachineHandle, vcpu: number, address: bigint): bigint | null;
+  machineDebugTranslate(machine: MachineHandle, vcpu: number, address: bigint): Promise<bigint | null>;
   /** Up to 4096 bytes of RAM by their guest-physical address; null unless all of it is RAM. Also while the guest runs. */
-  machineDebugRead(machine: MachineHandle, address: bigint, length: number): Uint8Array | null;
-  machineDebugWrite(machine: MachineHandle, address: bigint, bytes: Uint8Array): boolean;
+  machineDebugRead(machine: MachineHandle, address: bigint, length: number): Promise<Uint8Array | null>;
+  machineDebugWrite(machine: MachineHandle, address: bigint, bytes: Uint8Array): Promise<boolean>;
 }
 
-/** The addon's functions. Promises reject with, and calls throw, an Error with `code` (errno name or `ERR_TSVMM_*`). */
-export interface NativeAddon extends DebugAddon {
-  /**
-   * For a process that is about to start a machine: on a thread, makes the VM that the first machineCreate then takes, and
-   * finds out about the host. Throws if KVM cannot be used.
-   */
-  expectMachine(): void;
-  /** Throws if KVM cannot be used. Begins to read the CPUID table on a thread, so an early call saves time later. */
-  hostInfo(): Omit<HostInfo, 'supportedCpuid'>;
-  /** HostInfo's; waits for the thread that reads it. */
-  supportedCpuid(): Uint8Array;
+/** What a machine tells about itself. It changes nothing and asks no thread: it is read from what the core has in memory. */
+export interface MachineQuestions {
+  /** Device id to counter name to value, for devices that count. */
+  machineCounters(machine: MachineHandle): Record<string, Record<string, bigint>>;
+  /** What is so at this moment: device id to name to value, for devices that tell. */
+  machineStatus(machine: MachineHandle): Record<string, Record<string, number>>;
+  /** By index. */
+  machineVcpuStatistics(machine: MachineHandle): VcpuStatistics[];
+  /** The last value written to port 0x80 and how many there were. */
+  machineDebugPort(machine: MachineHandle): { readonly lastPostCode: number; readonly postCodes: number };
+}
 
+/**
+ * Everything that is done to machines. It crosses as messages (src/boundary/), so that the core could be in another
+ * process. Promises reject with, and questions throw, an Error with `code` (errno name or `ERR_TSVMM_*`).
+ */
+export interface MachineCalls extends DebugCalls, MachineQuestions {
   /** Starts building (VM, memory, vCPUs) on a thread of its own and returns at once. Failures surface in machineBoot. */
   machineCreate(spec: MachineSpec, onEvent: (event: MachineEvent) => void): MachineHandle;
   /** Loads, adds devices and starts the vCPUs; if `paused`, the guest's first instruction waits for machineResume. */
@@ -428,24 +373,29 @@ export interface NativeAddon extends DebugAddon {
   /** The machine is going to be destroyed: what is in progress fails with ECANCELED as soon as it can. */
   machineCallOff(machine: MachineHandle): void;
   /** Whether the machine keeps the process's event loop alive, which it does at first. */
-  machineKeepAlive(handle: MachineHandle, alive: boolean): void;
-  machinePowerButton(machine: MachineHandle): void;
-  machineNmi(machine: MachineHandle): void;
-  /** Gives a disk another size in bytes, a multiple of 512, and tells the guest. ETIMEDOUT as for machinePause. */
-  machineResizeDisk(machine: MachineHandle, id: string, bytes: number): Promise<void>;
-  machineResizeConsole(machine: MachineHandle, columns: number, rows: number): void;
+  machineKeepAlive(machine: MachineHandle, alive: boolean): void;
+  machinePowerButton(machine: MachineHandle): Promise<void>;
+  machineNmi(machine: MachineHandle): Promise<void>;
   /** Tells the guest that it is a copy, or went back in time, by 16 bytes that it has not seen before. */
-  machineSetVmGeneration(machine: MachineHandle, id: Uint8Array): void;
-  /** Wishes for a balloon of `size` bytes; the guest takes its time. */
-  machineResizeBalloon(machine: MachineHandle, size: number): void;
-  /** Bytes that are in the balloon now, 0 without one. */
-  machineBalloonSize(machine: MachineHandle): number;
-  /** Device id to counter name to value, for devices that count. */
-  machineCounters(machine: MachineHandle): Record<string, Record<string, bigint>>;
-  /** By index. */
-  machineVcpuStatistics(machine: MachineHandle): VcpuStatistics[];
-  /** The last value written to port 0x80 and how many there were. */
-  machineDebugPort(machine: MachineHandle): { readonly lastPostCode: number; readonly postCodes: number };
+  machineSetVmGeneration(machine: MachineHandle, id: Uint8Array): Promise<void>;
+  /**
+   * Carries out a control operation of a device, which the device's own file in native/virtio/ names and describes.
+   * ERR_TSVMM_NO_DEVICE if there is no such device, ENOTSUP if it has no such operation, ETIMEDOUT as for machinePause.
+   */
+  machineOperate(machine: MachineHandle, device: string, operation: string, operands: object): Promise<void>;
+}
+
+/** What the host offers, and files, terminals, networks and sockets, which stay this process's. Throws an Error with `code`. */
+export interface HostCalls {
+  /**
+   * For a process that is about to start a machine: on a thread, makes the VM that the first machineCreate then takes, and
+   * finds out about the host. Throws if KVM cannot be used.
+   */
+  expectMachine(): void;
+  /** Throws if KVM cannot be used. Begins to read the CPUID table on a thread, so an early call saves time later. */
+  hostInfo(): Omit<HostInfo, 'supportedCpuid'>;
+  /** HostInfo's; waits for the thread that reads it. */
+  supportedCpuid(): Uint8Array;
 
   /** Opens a pseudo terminal, raw; `path` is the slave. The caller closes `fd`. */
   openPty(): { readonly fd: number; readonly path: string };
@@ -608,10 +558,39 @@ export interface NativeAddon extends DebugAddon {
   exitAtOnce(code: number): never;
 }
 
+type RememberText = (
+  server: StreamServerHandle,
+  request: Uint8Array,
+  machine: MachineHandle,
+  text: Uint8Array,
+) => void;
+
+/** HostCalls as the addon has them. */
+type HostAddon = Omit<HostCalls, 'streamRememberBalloon' | 'streamRememberCounters'> & {
+  readonly streamRememberBalloon: RememberText;
+  readonly streamRememberCounters: RememberText;
+};
+
+/** Both. */
+export interface NativeAddon extends MachineCalls, HostCalls {}
+
 let loaded: NativeAddon | undefined;
 
 /** Loads the addon when it is first asked for. @throws Error `ERR_TSVMM_ADDON` if there is none or it does not load */
 export function loadNative(): NativeAddon {
-  loaded ??= loadAddon() as NativeAddon;
+  loaded ??= nativeOf(loadAddon());
   return loaded;
+}
+
+/** The interfaces of an addon that is loaded. */
+export function nativeOf(addon: unknown): NativeAddon {
+  const loading = addon as MachineAddon & HostAddon;
+  return {
+    ...loading,
+    ...machineCalls(loading),
+    streamRememberBalloon: (server, request, machine, answer) =>
+      loading.streamRememberBalloon(server, request, machine, encode(answer).bytes),
+    streamRememberCounters: (server, request, machine, answer) =>
+      loading.streamRememberCounters(server, request, machine, encode(answer).bytes),
+  };
 }

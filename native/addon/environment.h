@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "addon/machine_handle.h"
@@ -61,5 +62,10 @@ class Environment {
   /// number.
   std::map<int, ino_t> lent_;
 };
+
+/// Gives a descriptor to the caller of a function.
+inline Napi::Number give_fd(Napi::Env env, UniqueFd fd) {
+  return Napi::Number::New(env, Environment::of(env).give(std::move(fd)));
+}
 
 }  // namespace tsvmm

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "addon/convert.h"
+#include "addon/arguments.h"
 
 namespace tsvmm {
 
@@ -35,8 +35,8 @@ void EventChannel::emit(MachineEvent event) noexcept {
   // After one that stops the guest for the debugger no other comes before the debugger's answer.
   const bool droppable = !event.ends_run() && event.type != MachineEvent::Type::kDebugStop;
   enqueue(
-      [this, event = std::move(event)](Napi::Env env) {
-        if (!on_event_.IsEmpty()) on_event_.Call({from_event(env, event)});
+      [this, bytes = encode(event)](Napi::Env env) {
+        if (!on_event_.IsEmpty()) on_event_.Call({from_bytes(env, bytes)});
       },
       droppable);
 }

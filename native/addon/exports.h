@@ -4,7 +4,7 @@
 
 #include <exception>
 
-#include "addon/convert.h"
+#include "addon/arguments.h"
 #include "core/error.h"
 
 namespace tsvmm {
@@ -30,7 +30,10 @@ void add(Napi::Object& exports, const char* name) {
   exports.Set(name, Napi::Function::New<guarded<function>>(exports.Env(), name));
 }
 
-/// The functions of src/native.ts (DebugAddon).
-void add_debug_functions(Napi::Object& exports);
+/// The functions of src/boundary/machineCalls.ts (MachineAddon).
+void add_machine_functions(Napi::Object& exports);
+/// The functions of src/native.ts (HostCalls).
+void add_host_functions(Napi::Object& exports);
+void add_stream_functions(Napi::Object& exports);
 
 }  // namespace tsvmm

@@ -1,10 +1,12 @@
 #include "addon/machine_handle.h"
 
-#include <exception>
 #include <utility>
 
-#include "addon/convert.h"
+#include "addon/arguments.h"
+#include "core/error.h"
 #include "hypervisor/kvm/kvm_vm.h"
+#include "machine/answer.h"
+#include "machine/machine_commands.h"
 
 namespace tsvmm {
 namespace {
@@ -14,20 +16,6 @@ constexpr napi_type_tag kMachineTag{0x7473766d6d2d6d61, 0x6368696e652d3031};
 /// How long an environment that ends waits for its machines' disks.
 constexpr std::chrono::seconds kLeaveTimeout{3};
 
-/// What an operation ended with.
-std::optional<Error> attempt(const std::function<void()>& operation) noexcept {
-  try {
-    operation();
-    return std::nullopt;
-  } catch (const Error& error) {
-    return error;
-  } catch (const std::bad_alloc&) {
-    return Error("ENOMEM", "out of memory");
-  } catch (const std::exception& error) {
-    return Error("ERR_TSVMM_INTERNAL", error.what());
-  }
-}
-
 }  // namespace
 
 MachineHandle::MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel)
@@ -36,60 +24,59 @@ MachineHandle::MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> cha
 void MachineHandle::start_building(std::shared_ptr<SpareVm> spare) {
   // The operation is at work on this object only until the control thread ends, which the
   // destructor waits for.
-  control_->submit(
-      [this, spare = std::move(spare)] {
-        build_failure_ = attempt([&] { machine_.build(kvm_maker(spare)); });
-      },
-      true);
+  control_->submit([this, spare = std::move(spare)] { machine_.try_build(kvm_maker(spare)); },
+                   true);
 }
 
-Napi::Promise MachineHandle::boot(Napi::Env env, BootSpec spec) {
-  auto shared = std::make_shared<BootSpec>(std::move(spec));
-  const bool ended = ending_;
-  return run(env, [this, shared, ended] {
-    // What called the building off says less than that there is no machine any more.
-    if (build_failure_ && !ended) throw *build_failure_;
-    machine_.boot(std::move(*shared));
+Napi::Promise MachineHandle::call(Napi::Env env, Message message) {
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  const Settle settle = [deferred](Napi::Env settle_env, const std::vector<uint8_t>& bytes) {
+    deferred.Resolve(from_bytes(settle_env, bytes));
+  };
+  std::shared_ptr<MachineCommand> command;
+  const auto refusal =
+      answer([&](CborWriter&) { command = std::make_shared<MachineCommand>(std::move(message)); });
+  if (!command) {
+    settle(env, refusal);
+    return deferred.Promise();
+  }
+  const Operation operation = [this, command] {
+    return answer([&](CborWriter& writer) { command->run(machine_, writer); });
+  };
+  if (command->turn() == MachineCommand::Turn::kLast) begin_end();
+  // Of a machine that has ended nothing is left that could fail or take time.
+  if (command->turn() == MachineCommand::Turn::kAtOnce || channel_->closed()) {
+    settle(env, operation());
+  } else {
+    submit(operation, settle);
+  }
+  return deferred.Promise();
+}
+
+std::vector<uint8_t> MachineHandle::ask(std::vector<uint8_t> question) {
+  return answer([&](CborWriter& writer) {
+    MessageReader reader(question, {});
+    answer_question(machine_, reader.value(), writer);
   });
 }
 
-Napi::Promise MachineHandle::pause(Napi::Env env) {
-  return run(env, [this] { machine_.pause(); });
-}
-
-Napi::Promise MachineHandle::resume(Napi::Env env) {
-  return run(env, [this] { machine_.resume(); });
-}
-
-Napi::Promise MachineHandle::resize_disk(Napi::Env env, std::string id, uint64_t bytes) {
-  return run(env, [this, id = std::move(id), bytes] { machine_.resize_disk(id, bytes); });
-}
-
-Napi::Promise MachineHandle::debug_stop(Napi::Env env) {
-  return run(env, [this] { machine_.debug_stop(); });
-}
-
-Napi::Promise MachineHandle::destroy(Napi::Env env, std::chrono::milliseconds timeout) {
+void MachineHandle::begin_end() noexcept {
   ending_ = true;
   machine_.cancel();
-  return run(env, [this, timeout] { machine_.destroy(timeout); });
 }
 
 void MachineHandle::abandon() noexcept {
   channel_->mute();
-  if (std::exchange(ending_, true)) return;
-  machine_.cancel();
-  try {
-    submit([this] { machine_.destroy(); }, [](Napi::Env, const std::optional<Error>&) {});
-  } catch (const Error&) {
-    (void)attempt([this] { machine_.destroy(); });
-  }
+  if (ending_) return;
+  begin_end();
+  const Operation end = [this] { return answer([this](CborWriter&) { machine_.destroy(); }); };
+  const auto nobody = [](Napi::Env, const std::vector<uint8_t>&) {};
+  if (attempt([&] { submit(end, nobody); })) (void)end();
 }
 
 std::future<void> MachineHandle::leave() noexcept {
   channel_->cut();
-  ending_ = true;
-  machine_.cancel();
+  begin_end();
   const auto end = [this] {
     // What does not come to its end keeps what it needs, and needs nothing of an environment.
     (void)attempt([this] { machine_.destroy(kLeaveTimeout); });
@@ -108,36 +95,18 @@ std::future<void> MachineHandle::leave() noexcept {
   return future;
 }
 
-Napi::Promise MachineHandle::run(Napi::Env env, std::function<void()> operation) {
-  const auto deferred = Napi::Promise::Deferred::New(env);
-  const auto settle = [deferred](Napi::Env settle_env, const std::optional<Error>& failure) {
-    if (failure) {
-      deferred.Reject(from_error(settle_env, *failure).Value());
-    } else {
-      deferred.Resolve(settle_env.Undefined());
-    }
-  };
-  if (channel_->closed()) {
-    // Nothing is left that could fail or take time.
-    settle(env, attempt(operation));
-  } else {
-    submit(std::move(operation), settle);
-  }
-  return deferred.Promise();
-}
-
-void MachineHandle::submit(std::function<void()> operation, Settle settle) {
+void MachineHandle::submit(Operation operation, Settle settle) {
   // The operation keeps the handle alive; the reference is dropped on the JavaScript thread, with
   // the task.
   control_->submit([self = shared_from_this(), operation = std::move(operation),
                     settle = std::move(settle)]() mutable {
-    std::optional<Error> failure = attempt(operation);
+    std::vector<uint8_t> bytes = operation();
     auto& channel = *self->channel_;
-    channel.post([self = std::move(self), failure = std::move(failure),
+    channel.post([self = std::move(self), bytes = std::move(bytes),
                   settle = std::move(settle)](Napi::Env env) {
       --self->pending_;
       self->close_when_done();
-      settle(env, failure);
+      settle(env, bytes);
     });
   });
   ++pending_;

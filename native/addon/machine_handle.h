@@ -6,10 +6,10 @@
 #include <functional>
 #include <future>
 #include <memory>
-#include <optional>
+#include <vector>
 
 #include "addon/event_channel.h"
-#include "core/error.h"
+#include "core/message.h"
 #include "hypervisor/kvm/empty_vm.h"
 #include "machine/control_thread.h"
 #include "machine/machine.h"
@@ -22,20 +22,17 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
  public:
   MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel);
 
-  /// Begins building, in `spare` if there is one; a failure is kept for boot().
+  /// Begins building, in `spare` if there is one; a failure is kept for the boot.
   void start_building(std::shared_ptr<SpareVm> spare);
-  Napi::Promise boot(Napi::Env env, BootSpec spec);
-  Napi::Promise pause(Napi::Env env);
-  Napi::Promise resume(Napi::Env env);
-  Napi::Promise resize_disk(Napi::Env env, std::string id, uint64_t bytes);
-  Napi::Promise debug_stop(Napi::Env env);
-  /// What is in progress is called off, and fails as soon as it can.
-  Napi::Promise destroy(Napi::Env env, std::chrono::milliseconds timeout);
+  /// Carries out a command; the promise resolves with the answer's bytes.
+  Napi::Promise call(Napi::Env env, Message message);
+  /// Answers a question at once. The answer's bytes.
+  [[nodiscard]] std::vector<uint8_t> ask(std::vector<uint8_t> question);
   /// Whether the machine keeps the event loop alive; it does at first.
   void keep_alive(Napi::Env env, bool alive) noexcept { channel_->keep_alive(env, alive); }
-  /// JavaScript thread, when the handle was collected: nobody can call destroy() any more.
+  /// JavaScript thread, when the handle was collected: nobody can end the machine any more.
   void abandon() noexcept;
-  /// JavaScript thread, when its environment ends: like destroy(), but nothing reaches JavaScript
+  /// JavaScript thread, when its environment ends: ends the machine, but nothing reaches JavaScript
   /// any more and no promise is settled. The future is ready once the machine is gone.
   std::future<void> leave() noexcept;
   /// After leave(), when its future is ready: waits for the last moments of the handle's thread.
@@ -44,18 +41,19 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
   [[nodiscard]] Machine& machine() { return machine_; }
 
  private:
-  /// What the JavaScript thread does when an operation has ended, with its failure if it has one.
-  using Settle = std::function<void(Napi::Env env, const std::optional<Error>& failure)>;
+  /// Its result is the answer.
+  using Operation = std::function<std::vector<uint8_t>()>;
+  /// What the JavaScript thread does when an operation has ended.
+  using Settle = std::function<void(Napi::Env env, const std::vector<uint8_t>& answer)>;
 
-  Napi::Promise run(Napi::Env env, std::function<void()> operation);
-  void submit(std::function<void()> operation, Settle settle);
+  void begin_end() noexcept;
+  void submit(Operation operation, Settle settle);
   void close_when_done() noexcept;
 
   std::shared_ptr<EventChannel> channel_;
   Machine machine_;
-  std::optional<Error> build_failure_;  ///< control thread only
   unsigned pending_ = 0;  ///< JavaScript thread: operations that have not been settled
-  bool ending_ = false;   ///< JavaScript thread: destroy() was called, or nobody can
+  bool ending_ = false;   ///< JavaScript thread: the last command was given, or nobody can give it
   /// Last, so that it ends first. JavaScript thread; gone after join().
   std::unique_ptr<ControlThread> control_ = std::make_unique<ControlThread>();
 };

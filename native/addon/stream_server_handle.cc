@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "addon/convert.h"
+#include "core/error.h"
 
 namespace tsvmm {
 namespace {

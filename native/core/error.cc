@@ -2,6 +2,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <exception>
+#include <new>
 
 namespace tsvmm {
 
@@ -13,6 +15,19 @@ std::string errno_text(int error_number) {
 Error Error::from_errno(const std::string& what, int error_number) {
   const char* name = strerrorname_np(error_number);
   return {name != nullptr ? name : "EUNKNOWN", what + ": " + errno_text(error_number)};
+}
+
+std::optional<Error> attempt(const std::function<void()>& operation) noexcept {
+  try {
+    operation();
+    return std::nullopt;
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::bad_alloc&) {
+    return Error("ENOMEM", "out of memory");
+  } catch (const std::exception& error) {
+    return Error("ERR_TSVMM_INTERNAL", error.what());
+  }
 }
 
 int check_errno(int result, const char* what) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -21,6 +23,9 @@ class Error : public std::runtime_error {
  private:
   std::string code_;
 };
+
+/// What `operation` fails with, if it does: any exception as an Error.
+std::optional<Error> attempt(const std::function<void()>& operation) noexcept;
 
 /// What an errno means, for people. Kernels return numbers that the C library has no text for, such
 /// as ENOTSUPP (524).

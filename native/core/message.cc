@@ -17,18 +17,14 @@ std::string path_of(const ValuePlace& place) {
 
 std::string named(const std::string& path) { return path.empty() ? "the message" : path; }
 
-std::string range(const Wanted& wanted) {
-  if (wanted.min == wanted.max) return std::to_string(wanted.max);
-  return std::to_string(wanted.min) + " to " + std::to_string(wanted.max);
-}
-
 std::string describe(const Wanted& wanted) {
   switch (wanted.type) {
     case Type::kUnsigned:
     case Type::kNegative:
-      return "a whole number from " + range(wanted);
+      return "a whole number from " + std::to_string(wanted.min) + " to " +
+             std::to_string(wanted.max);
     case Type::kBytes:
-      return range(wanted) + " bytes";
+      return wanted.min == wanted.max ? std::to_string(wanted.max) + " bytes" : "bytes";
     case Type::kText:
       break;
     case Type::kArray:
@@ -42,7 +38,7 @@ std::string describe(const Wanted& wanted) {
     case Type::kDescriptor:
       return "a descriptor that is named nowhere else";
   }
-  if (wanted.choices.empty()) return "a text of " + range(wanted) + " bytes";
+  if (wanted.choices.empty()) return "a text";
   std::string words;
   for (const std::string& word : wanted.choices) words += (words.empty() ? "" : ", ") + word;
   return "one of " + words;
@@ -79,12 +75,7 @@ uint64_t Value::number(uint64_t max, uint64_t min) const {
 
 bool Value::boolean() const { return checked(Type::kBoolean).number != 0; }
 
-std::string Value::text() const {
-  if (item_ == nullptr || item_->type != Type::kText || item_->bytes.size() > kMaxText) {
-    fail({.type = Type::kText, .min = 0, .max = kMaxText});
-  }
-  return std::string(item_->text());
-}
+std::string Value::text() const { return std::string(checked(Type::kText).text()); }
 
 std::span<const uint8_t> Value::bytes_of(uint64_t min, uint64_t max) const {
   if (item_ == nullptr || item_->type != Type::kBytes || item_->bytes.size() < min ||

@@ -27,7 +27,7 @@ struct Message {
 /// What a value has to be.
 struct Wanted {
   CborItem::Type type = CborItem::Type::kNull;
-  /// kUnsigned: of the number; kBytes, kText: of their length.
+  /// kUnsigned: of the number; kBytes: of their length.
   uint64_t min = 0;
   uint64_t max = 0;
   std::vector<std::string> choices = {};  ///< kText: the only words that it can be
@@ -66,7 +66,6 @@ class Value {
 
   /// Numbers of JavaScript are exact up to here.
   static constexpr uint64_t kMaxExact = (uint64_t{1} << 53) - 1;
-  static constexpr uint64_t kMaxText = 64 << 10;
 
   [[nodiscard]] uint64_t number(uint64_t max = kMaxExact, uint64_t min = 0) const;
   template <std::unsigned_integral T>
@@ -134,6 +133,8 @@ class Fields {
   /// A field that may be missing until its value is asked for.
   [[nodiscard]] Value operator[](std::string_view name);
   [[nodiscard]] bool has(std::string_view name);
+  /// Throws Error if there is a field that nobody has asked for. Value::map does it at its end.
+  void check_used() const;
 
  private:
   friend class Value;
@@ -145,8 +146,6 @@ class Fields {
 
   Fields(MessageReader& reader, const CborItem& map, const ValuePlace& place);
   [[nodiscard]] Field* find(std::string_view name);
-  /// Throws Error if there is a field that nobody has asked for.
-  void check_used() const;
 
   MessageReader* reader_;
   const ValuePlace* place_;

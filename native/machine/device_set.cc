@@ -6,12 +6,9 @@
 
 #include "core/error.h"
 #include "device/pvpanic.h"
-#include "machine/virtio_factory.h"
 #include "pci/host_bridge.h"
 #include "pci/register_function.h"
-#include "virtio/balloon.h"
-#include "virtio/block.h"
-#include "virtio/console.h"
+#include "virtio/device_kind.h"
 #include "virtio/pci_transport.h"
 
 namespace tsvmm {
@@ -99,7 +96,7 @@ void DeviceSet::add_functions(PciSpec& pci) {
       .rate_limiters = rate_limiters_,
       .cancellation = cancellation_};
   for (PciFunctionSpec& spec : pci.functions) {
-    std::shared_ptr<VirtioDevice> device = make_virtio_device(spec, context);
+    std::shared_ptr<VirtioDevice> device = spec.device->make(spec.id, context);
     virtio_.push_back({spec.id, device});
     VirtioPciFunction::Options options{
         .id = spec.id, .bar0 = spec.bar0, .bar0_is_64bit = spec.bar0_is_64bit, .bar2 = spec.bar2};
@@ -188,30 +185,25 @@ void DeviceSet::advance(Ending& ending, const std::vector<Ending>& all,
   }
 }
 
-void DeviceSet::resize_disk(const std::string& id, uint64_t bytes, const Deadline& deadline) {
+DeviceOperation DeviceSet::operation(const std::string& id, std::string_view name,
+                                     Fields& arguments) {
+  const auto found = std::ranges::find(virtio_, id, &Named::id);
+  if (found == virtio_.end()) throw Error("ERR_TSVMM_NO_DEVICE", "there is no device " + id);
+  auto operation = found->device->operation(name, arguments);
+  if (operation) return *std::move(operation);
+  throw Error("ENOTSUP", "the device " + id + " has no operation " + std::string(name));
+}
+
+std::vector<DeviceCounters> DeviceSet::status() const {
+  std::vector<DeviceCounters> all;
   for (const Named& named : virtio_) {
-    auto* disk = dynamic_cast<VirtioBlock*>(named.device.get());
-    if (disk != nullptr && named.id == id) return disk->resize(bytes, deadline);
+    std::vector<Counter> status = named.device->status();
+    if (!status.empty()) all.push_back({named.id, std::move(status)});
   }
-  throw Error("ERR_TSVMM_NO_DEVICE", "there is no disk " + id);
+  return all;
 }
 
-void DeviceSet::resize_console(uint16_t columns, uint16_t rows) noexcept {
-  if (auto* console = find<VirtioConsole>()) console->resize(columns, rows);
-}
-
-bool DeviceSet::resize_balloon(uint64_t size) noexcept {
-  auto* balloon = find<VirtioBalloon>();
-  if (balloon != nullptr) balloon->resize(size);
-  return balloon != nullptr;
-}
-
-uint64_t DeviceSet::balloon_size() const noexcept {
-  const auto* balloon = find<VirtioBalloon>();
-  return balloon != nullptr ? balloon->actual_size() : 0;
-}
-
-std::vector<DeviceSet::DeviceCounters> DeviceSet::counters() const {
+std::vector<DeviceCounters> DeviceSet::counters() const {
   std::vector<DeviceCounters> all;
   for (const Named& named : virtio_) {
     std::vector<Counter> counters = named.device->counters();

@@ -7,16 +7,22 @@
 #include "bus/address_space.h"
 #include "core/cancellation.h"
 #include "core/event_loop.h"
+#include "core/rate_limiter_groups.h"
 #include "device/char_backend.h"
 #include "device/output_errors.h"
 #include "hypervisor/hypervisor.h"
 #include "machine/machine_event.h"
 #include "machine/machine_spec.h"
-#include "machine/rate_limiter_groups.h"
 #include "pci/pci_root.h"
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
+
+/// What one device has counted, or is like.
+struct DeviceCounters {
+  std::string id;
+  std::vector<Counter> counters;
+};
 
 /// A machine's devices that every architecture knows: those on PCI, virtio first of all, and what
 /// they share with the board's own, which are memory-mapped accesses, an event loop, and the host's
@@ -55,20 +61,12 @@ class DeviceSet {
   /// The hypervisor could not reach guest memory. True if a device's was to blame and is whole
   /// again. Any thread.
   [[nodiscard]] bool repair_memory() noexcept;
-  /// A multiple of 512. Throws Error.
-  void resize_disk(const std::string& id, uint64_t bytes, const Deadline& deadline);
-  /// Without effect on a machine without a console.
-  void resize_console(uint16_t columns, uint16_t rows) noexcept;
-  /// False on a machine without a balloon.
-  [[nodiscard]] bool resize_balloon(uint64_t size) noexcept;
-  /// Bytes that the guest has put into its balloon, 0 without one.
-  [[nodiscard]] uint64_t balloon_size() const noexcept;
-
-  struct DeviceCounters {
-    std::string id;
-    std::vector<Counter> counters;
-  };
+  /// A control operation on a device. Throws Error, ERR_TSVMM_NO_DEVICE if there is no such device.
+  [[nodiscard]] DeviceOperation operation(const std::string& id, std::string_view name,
+                                          Fields& arguments);
+  /// By device, of those that have any.
   [[nodiscard]] std::vector<DeviceCounters> counters() const;
+  [[nodiscard]] std::vector<DeviceCounters> status() const;
 
  private:
   struct Named {
@@ -82,14 +80,6 @@ class DeviceSet {
   class Events;
   struct Ending;
 
-  /// The first of its kind, nullptr if there is none.
-  template <typename T>
-  [[nodiscard]] T* find() const noexcept {
-    for (const Named& named : virtio_) {
-      if (auto* device = dynamic_cast<T*>(named.device.get())) return device;
-    }
-    return nullptr;
-  }
   [[nodiscard]] static bool may_close(const Ending& ending,
                                       const std::vector<Ending>& all) noexcept;
   static void advance(Ending& ending, const std::vector<Ending>& all,

@@ -101,7 +101,13 @@ void Machine::build(const MakeVm& make_vm) {
   building.commit();
 }
 
+void Machine::try_build(const MakeVm& make_vm) noexcept {
+  build_failure_ = attempt([&] { build(make_vm); });
+}
+
 void Machine::boot(BootSpec boot) {
+  // What called the building off says less than that there is no machine any more.
+  if (build_failure_ && state_.phase() != MachineState::Phase::kEnded) throw *build_failure_;
   auto booting = begin(boot.paused ? Operation::kBootPaused : Operation::kBoot);
   MachineParts& parts = *parts_;
   parts.vcpus->set_up(std::move(boot.vcpus));  // on their threads, meanwhile
@@ -158,10 +164,16 @@ void Machine::resume() {
   resuming.commit();
 }
 
-void Machine::resize_disk(const std::string& id, uint64_t bytes,
-                          std::chrono::milliseconds timeout) {
+void Machine::operate(const std::string& id, std::string_view operation, Fields& arguments,
+                      CborWriter& answer, std::chrono::milliseconds timeout) {
+  // The device stays: it goes at destroy(), which does not come at the same time.
+  auto lock = state_.use();
+  const DeviceOperation found = parts_->devices->operation(id, operation, arguments);
+  arguments.check_used();
+  if (!found.exclusive) return found.run(answer, Deadline::now());
+  lock.unlock();
   auto changing = begin(Operation::kChange);
-  parts_->devices->resize_disk(id, bytes, deadline(timeout));
+  found.run(answer, deadline(timeout));
   changing.commit();
 }
 
@@ -199,11 +211,6 @@ void Machine::inject_nmi() {
   parts_->vcpus->inject_nmi();
 }
 
-void Machine::resize_console(uint16_t columns, uint16_t rows) {
-  const auto lock = state_.use();
-  parts_->devices->resize_console(columns, rows);
-}
-
 void Machine::set_vm_generation(std::span<const uint8_t, 16> id) {
   const auto lock = state_.use();
   if (!parts_->memory->write(parts_->vm_generation, id)) {
@@ -212,19 +219,14 @@ void Machine::set_vm_generation(std::span<const uint8_t, 16> id) {
   parts_->board->vm_generation_changed();
 }
 
-void Machine::resize_balloon(uint64_t size) {
-  const auto lock = state_.use();
-  if (!parts_->devices->resize_balloon(size)) throw Error("ENODEV", "the machine has no balloon");
-}
-
-uint64_t Machine::balloon_size() {
-  const auto lock = state_.use();
-  return parts_->devices->balloon_size();
-}
-
-std::vector<DeviceSet::DeviceCounters> Machine::counters() {
+std::vector<DeviceCounters> Machine::counters() {
   const auto lock = state_.use();
   return parts_->devices->counters();
+}
+
+std::vector<DeviceCounters> Machine::status() {
+  const auto lock = state_.use();
+  return parts_->devices->status();
 }
 
 PostCodeState Machine::post_code() {

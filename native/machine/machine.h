@@ -4,11 +4,15 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/cancellation.h"
+#include "core/cbor_writer.h"
+#include "core/error.h"
+#include "core/message.h"
 #include "hypervisor/hypervisor.h"
 #include "machine/machine_event.h"
 #include "machine/machine_parts.h"
@@ -19,7 +23,7 @@ namespace tsvmm {
 
 /// One virtual machine: memory, vCPUs and devices, from its making to its end.
 ///
-/// build, boot, pause, resume, resize_disk and destroy may take long and come from one thread at a
+/// build, boot, pause, resume, operate and destroy may take long and come from one thread at a
 /// time. The rest may come from any thread at any time and returns at once. All but destroy and
 /// cancel throw Error EBUSY while another operation is at work, and ERR_TSVMM_NO_MACHINE before
 /// boot or after destroy.
@@ -39,6 +43,8 @@ class Machine {
 
   /// Makes what does not depend on the payload. Throws Error.
   void build(const MakeVm& make_vm);
+  /// The same, but what it fails with is what boot() then throws.
+  void try_build(const MakeVm& make_vm) noexcept;
   /// Loads the payload, makes the devices, lets the guest run, or, if the specification says so,
   /// leaves that to resume(). After build(), once. Throws Error.
   void boot(BootSpec boot);
@@ -46,9 +52,10 @@ class Machine {
   /// then goes on as before.
   void pause(std::chrono::milliseconds timeout = kTimeout);
   void resume();
-  /// Throws Error, ERR_TSVMM_NO_DEVICE if there is no such disk, ETIMEDOUT if it does not answer.
-  void resize_disk(const std::string& id, uint64_t bytes,
-                   std::chrono::milliseconds timeout = kTimeout);
+  /// Carries out a control operation of a device, which may write one item as its answer. Throws
+  /// Error, ERR_TSVMM_NO_DEVICE if there is no such device, ETIMEDOUT if it does not answer.
+  void operate(const std::string& id, std::string_view operation, Fields& arguments,
+               CborWriter& answer, std::chrono::milliseconds timeout = kTimeout);
   /// Stops everything and frees it. Idempotent, also before boot(). Throws Error ETIMEDOUT if
   /// something does not come to its end: the machine is gone for its owner then, but its memory and
   /// files are kept until that has.
@@ -59,14 +66,12 @@ class Machine {
 
   void press_power_button();
   void inject_nmi();
-  void resize_console(uint16_t columns, uint16_t rows);
   /// Gives the VM another generation id and tells the guest.
   void set_vm_generation(std::span<const uint8_t, 16> id);
-  /// Wishes that the guest puts `size` bytes into its balloon; throws Error ENODEV if it has none.
-  void resize_balloon(uint64_t size);
-  /// Bytes that are in it now.
-  [[nodiscard]] uint64_t balloon_size();
-  [[nodiscard]] std::vector<DeviceSet::DeviceCounters> counters();
+  /// Of each device that counts.
+  [[nodiscard]] std::vector<DeviceCounters> counters();
+  /// What is so at this moment, of each device that tells.
+  [[nodiscard]] std::vector<DeviceCounters> status();
   [[nodiscard]] PostCodeState post_code();
   /// Of each vCPU, by index.
   [[nodiscard]] std::vector<VcpuStatistics> vcpu_statistics();
@@ -92,6 +97,7 @@ class Machine {
   MachineSpec spec_;
   Cancellation cancellation_;
   MachineState state_;
+  std::optional<Error> build_failure_;   ///< of try_build()
   std::unique_ptr<MachineParts> parts_;  ///< nullptr after destroy()
 };
 

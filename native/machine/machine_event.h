@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "hypervisor/vcpu_debug.h"
 
@@ -58,6 +59,9 @@ using EventReport = std::function<void(MachineEvent event)>;
 [[nodiscard]] inline std::function<void()> reset_by(const EventReport& report, const char* cause) {
   return [report, cause] { report(device_event(MachineEvent::Type::kReset, {}, cause)); };
 }
+
+/// As src/native.ts has it (MachineEvent), in the encoding of core/cbor_reader.h.
+[[nodiscard]] std::vector<uint8_t> encode(const MachineEvent& event);
 
 /// Takes events from any of the machine's threads. Must not block: a guest decides how many come.
 class MachineEventSink {

@@ -7,16 +7,18 @@
 #include <variant>
 #include <vector>
 
+#include "core/message.h"
 #include "core/unique_fd.h"
+#include "device/char_backend_source.h"
 #include "hypervisor/hypervisor.h"
-#include "machine/device_specs.h"
 #include "memory/guest_memory.h"
+#include "virtio/device_kind.h"
 
 namespace tsvmm {
 
-// What the layer above decides, as plain values. src/native.ts documents each field; the addon
-// fills these in. All descriptors belong to the specification (duplicates of the caller's), so that
-// a boot may run after the caller closed its own.
+// What the layer above decides, as plain values. src/native.ts documents each field. All
+// descriptors belong to the specification (duplicates of the caller's), so that a boot may run
+// after the caller closed its own.
 
 struct VcpuPlacement {
   uint32_t id = 0;  ///< Vm::create_vcpu()
@@ -43,6 +45,15 @@ struct LoadFile {
 
 using LoadItem = std::variant<LoadBytes, LoadFile>;
 
+struct PciFunctionSpec {
+  std::string id;
+  unsigned slot = 0;
+  GuestAddress bar0 = 0;
+  bool bar0_is_64bit = false;
+  GuestAddress bar2 = 0;  ///< of a device with memory of its own
+  std::unique_ptr<DeviceSpec> device;
+};
+
 struct PvpanicSpec {
   unsigned slot = 0;
   GuestAddress bar0 = 0;
@@ -68,5 +79,15 @@ struct BootSpec {
   PciSpec pci;
   bool paused = false;  ///< the guest is to run from resume() on
 };
+
+// All of these throw Error, and name the field that is wrong.
+
+[[nodiscard]] MachineSpec read_machine_spec(const Value& value);
+[[nodiscard]] BootSpec read_boot_spec(const Value& value);
+
+// What the architecture's folder reads of a boot's fields.
+
+[[nodiscard]] std::vector<std::shared_ptr<const VcpuSetup>> read_vcpu_setups(Fields& boot);
+[[nodiscard]] std::shared_ptr<BoardSpec> read_board_spec(Fields& boot);
 
 }  // namespace tsvmm

@@ -6,7 +6,9 @@
 #include <limits>
 
 #include "core/bytes.h"
+#include "core/message.h"
 #include "core/monotonic.h"
+#include "virtio/device_kind.h"
 
 namespace tsvmm {
 namespace {
@@ -209,5 +211,34 @@ std::vector<Counter> VirtioBalloon::counters() const {
   }
   return counters;
 }
+
+std::optional<DeviceOperation> VirtioBalloon::operation(std::string_view name, Fields& arguments) {
+  if (name != "resize") return std::nullopt;
+  return DeviceOperation{
+      .run = [this, size = arguments["size"].number()](
+                 CborWriter& /*answer*/, const Deadline& /*deadline*/) { resize(size); }};
+}
+
+std::vector<Counter> VirtioBalloon::status() const { return {{"size", actual_size()}}; }
+
+namespace {
+
+struct BalloonSpec : DeviceSpec {
+  explicit BalloonSpec(Fields& fields)
+      : options{.size = fields["size"].number(),
+                .deflate_on_oom = fields["deflateOnOom"].boolean(),
+                .free_page_reporting = fields["freePageReporting"].boolean()} {}
+
+  std::shared_ptr<VirtioDevice> make(const std::string& /*id*/,
+                                     const DeviceContext& context) override {
+    return std::make_shared<VirtioBalloon>(context.loop, options);
+  }
+
+  VirtioBalloon::Options options;
+};
+
+}  // namespace
+
+DeviceKind balloon_kind() { return {"balloon", read_device_spec<BalloonSpec>}; }
 
 }  // namespace tsvmm

@@ -45,6 +45,10 @@ class VirtioBalloon : public VirtioDevice {
   void activate(const Activation& activation) override;
   [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
   [[nodiscard]] std::vector<Counter> counters() const override;
+  [[nodiscard]] std::vector<Counter> status() const override;
+  /// `resize` to `size` bytes.
+  [[nodiscard]] std::optional<DeviceOperation> operation(std::string_view name,
+                                                         Fields& arguments) override;
 
  private:
   void start_queues(const Activation& activation);

@@ -7,9 +7,12 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
+#include "core/message.h"
 #include "core/thread.h"
+#include "disk/open_image.h"
 #include "virtio/block_protocol.h"
 #include "virtio/block_queue.h"
+#include "virtio/device_kind.h"
 
 namespace tsvmm {
 
@@ -254,5 +257,94 @@ void VirtioBlock::carry_out_resizing(uint64_t bytes, const Queues& held,
 }
 
 std::vector<Counter> VirtioBlock::counters() const { return summarize(counters_); }
+
+std::optional<DeviceOperation> VirtioBlock::operation(std::string_view name, Fields& arguments) {
+  if (name != "resize") return std::nullopt;
+  const auto run = [this, bytes = arguments["size"].number()](CborWriter& /*answer*/,
+                                                              const Deadline& deadline) {
+    resize(bytes, deadline);
+  };
+  return DeviceOperation{.exclusive = true, .run = run};
+}
+
+namespace {
+
+using namespace std::string_view_literals;
+
+/// The words of ImageFormat.
+constexpr std::array kFormats{"raw"sv, "qcow2"sv, "vhd"sv, "vhdx"sv};
+
+ImageLayer read_layer(Fields& fields) {
+  return {fields["fd"].descriptor(), static_cast<ImageFormat>(fields["format"].choice(kFormats))};
+}
+
+std::vector<ImageLayer> read_layers(const Value& list) {
+  std::vector<ImageLayer> layers;
+  list.each([&](const Value& layer) { layers.push_back(layer.map(read_layer)); });
+  return layers;
+}
+
+/// The host CPUs of each queue.
+std::vector<std::vector<int>> read_queue_cpus(const Value& list) {
+  std::vector<std::vector<int>> queues;
+  list.each([&](const Value& cpus) {
+    std::vector<int>& queue = queues.emplace_back();
+    cpus.each([&](const Value& cpu) { queue.push_back(cpu.ordinal()); });
+  });
+  return queues;
+}
+
+struct BlockSpec : DeviceSpec {
+  explicit BlockSpec(Fields& fields)
+      : layers(read_layers(fields["layers"])),
+        image{.read_only = fields["readonly"].boolean(),
+              .direct = fields["direct"].boolean(),
+              .sparse = fields["sparse"].boolean(),
+              .engines = {.io_uring = !fields["disableIoUring"].boolean(),
+                          .linux_aio = !fields["disableAio"].boolean()}},
+        num_queues(fields["numQueues"].narrow<uint16_t>()),
+        queue_size(fields["queueSize"].narrow<uint16_t>()),
+        serial(fields["serial"].text()),
+        protect_sector0(fields["protectSector0"].boolean()),
+        queue_cpus(read_queue_cpus(fields["queueCpus"])),
+        rate_limiter(read_rate_limiter(fields, "rateLimiter")) {}
+
+  std::shared_ptr<VirtioDevice> make(const std::string& id, const DeviceContext& context) override {
+    return std::make_shared<VirtioBlock>(
+        open_named_image(id, context.cancellation),
+        VirtioBlock::Options{.id = id,
+                             .read_only = image.read_only,
+                             .num_queues = num_queues,
+                             .queue_size = queue_size,
+                             .serial = serial,
+                             .protect_sector0 = protect_sector0,
+                             .sparse = image.sparse,
+                             .queue_cpus = std::move(queue_cpus),
+                             .rate_limiter = context.rate_limiters.get(rate_limiter)});
+  }
+
+  /// Whoever hears of a failure has to know which disk is meant.
+  std::unique_ptr<DiskImage> open_named_image(const std::string& id,
+                                              const Cancellation& cancellation) {
+    try {
+      return open_image(std::move(layers), image, cancellation);
+    } catch (const Error& error) {
+      throw Error(error.code(), id + ": " + error.what());
+    }
+  }
+
+  std::vector<ImageLayer> layers;
+  ImageOptions image;
+  uint16_t num_queues;
+  uint16_t queue_size;
+  std::string serial;
+  bool protect_sector0;
+  std::vector<std::vector<int>> queue_cpus;  ///< by queue; empty: any host CPU
+  RateLimiterSpec rate_limiter;
+};
+
+}  // namespace
+
+DeviceKind block_kind() { return {"block", read_device_spec<BlockSpec>}; }
 
 }  // namespace tsvmm

@@ -64,6 +64,9 @@ class VirtioBlock : public VirtioDevice {
     return "the disk does not answer";
   }
   [[nodiscard]] std::vector<Counter> counters() const override;
+  /// `resize` to `size` bytes; exclusive.
+  [[nodiscard]] std::optional<DeviceOperation> operation(std::string_view name,
+                                                         Fields& arguments) override;
 
   /// Gives the image another size, a multiple of 512 bytes, and tells the driver. One at a time, on
   /// any thread, with the machine running or paused. Throws Error, also if the image's format

@@ -6,6 +6,7 @@
 
 #include "core/bytes.h"
 #include "virtio/chain_bytes.h"
+#include "virtio/device_kind.h"
 
 namespace tsvmm {
 namespace {
@@ -115,5 +116,20 @@ VirtioClock::Response VirtioClock::read_clock(const Clock& clock) noexcept {
 std::vector<Counter> VirtioClock::counters() const {
   return {{"readings", readings_}, {"refused_requests", refused_}};
 }
+
+namespace {
+
+struct ClockSpec : DeviceSpec {
+  explicit ClockSpec(Fields& /*fields*/) {}
+
+  std::shared_ptr<VirtioDevice> make(const std::string& /*id*/,
+                                     const DeviceContext& context) override {
+    return std::make_shared<VirtioClock>(context.loop);
+  }
+};
+
+}  // namespace
+
+DeviceKind clock_kind() { return {"rtc", read_device_spec<ClockSpec>}; }
 
 }  // namespace tsvmm

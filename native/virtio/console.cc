@@ -4,6 +4,9 @@
 #include <array>
 
 #include "core/bytes.h"
+#include "core/message.h"
+#include "device/char_backend_source.h"
+#include "virtio/device_kind.h"
 
 namespace tsvmm {
 namespace {
@@ -108,5 +111,36 @@ bool VirtioConsole::try_reset(const Deadline& deadline) noexcept {
 std::vector<Counter> VirtioConsole::counters() const {
   return {{"input_bytes", port_->received()}, {"output_bytes", port_->sent()}};
 }
+
+std::optional<DeviceOperation> VirtioConsole::operation(std::string_view name, Fields& arguments) {
+  if (name != "resize") return std::nullopt;
+  return DeviceOperation{
+      .run = [this, columns = arguments["columns"].narrow<uint16_t>(),
+              rows = arguments["rows"].narrow<uint16_t>()](
+                 CborWriter& /*answer*/, const Deadline& /*deadline*/) { resize(columns, rows); }};
+}
+
+namespace {
+
+struct ConsoleSpec : DeviceSpec {
+  explicit ConsoleSpec(Fields& fields)
+      : backend(read_char_backend(fields["backend"])),
+        columns(fields["columns"].narrow<uint16_t>()),
+        rows(fields["rows"].narrow<uint16_t>()) {}
+
+  std::shared_ptr<VirtioDevice> make(const std::string& id, const DeviceContext& context) override {
+    return std::make_shared<VirtioConsole>(
+        make_char_backend(backend.spec, context.loop, context.reports_of(id)), context.loop,
+        columns, rows);
+  }
+
+  CharBackendSource backend;
+  uint16_t columns;
+  uint16_t rows;
+};
+
+}  // namespace
+
+DeviceKind console_kind() { return {"console", read_device_spec<ConsoleSpec>}; }
 
 }  // namespace tsvmm

@@ -32,6 +32,9 @@ class VirtioConsole : public VirtioDevice {
   void activate(const Activation& activation) override;
   [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
   [[nodiscard]] std::vector<Counter> counters() const override;
+  /// `resize` to `columns` and `rows`.
+  [[nodiscard]] std::optional<DeviceOperation> operation(std::string_view name,
+                                                         Fields& arguments) override;
 
  private:
   void watch(const std::optional<ConsoleQueues::Side>& side, void (ConsolePort::*rung)());

@@ -8,8 +8,12 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
+#include "net/stream_backend.h"
+#include "net/tap.h"
+#include "virtio/device_kind.h"
 #include "virtio/net_protocol.h"
 #include "virtio/net_queue_pair.h"
+#include "virtio/vhost_net.h"
 
 namespace tsvmm {
 namespace {
@@ -268,5 +272,86 @@ void VirtioNet::change_status(uint16_t clear, uint16_t set) noexcept {
 }
 
 std::vector<Counter> VirtioNet::counters() const { return summarize(counters_); }
+
+namespace {
+
+using namespace std::string_view_literals;
+
+/// What a network device is plugged into, and who moves its frames if not the device's own threads.
+struct Network {
+  std::unique_ptr<NetBackend> backend;
+  MakeNetPair make_pair;
+};
+
+std::vector<UniqueFd> read_descriptors(const Value& list) {
+  std::vector<UniqueFd> descriptors;
+  list.each([&](const Value& fd) { descriptors.push_back(fd.descriptor()); });
+  return descriptors;
+}
+
+struct NetSpec : DeviceSpec {
+  explicit NetSpec(Fields& fields)
+      : mac(fields["mac"].exactly<6>()),
+        queue_size(fields["queueSize"].narrow<uint16_t>()),
+        checksum(fields["checksum"].boolean()),
+        tso(fields["tso"].boolean()),
+        ufo(fields["ufo"].boolean()),
+        rate_limiter(read_rate_limiter(fields, "rateLimiter")) {
+    if (fields.has("mtu")) mtu = fields["mtu"].narrow<uint16_t>();
+    fields["network"].map([this](Fields& network) { read_network(network); });
+  }
+
+  std::shared_ptr<VirtioDevice> make(const std::string& id, const DeviceContext& context) override {
+    auto [network, make_pair] = make_network(context.loop);
+    return std::make_shared<VirtioNet>(
+        std::move(network),
+        VirtioNet::Options{.id = id,
+                           .mac = mac,
+                           .mtu = mtu,
+                           .queue_size = queue_size,
+                           .checksum = checksum,
+                           .tso = tso,
+                           .ufo = ufo,
+                           .receive_limiter = context.rate_limiters.get(rate_limiter),
+                           .transmit_limiter = context.rate_limiters.get(rate_limiter),
+                           .make_pair = std::move(make_pair)});
+  }
+
+  void read_network(Fields& network) {
+    if (network["kind"].choice(std::array{"stream"sv, "tap"sv}) == 0) {
+      stream = network["fd"].descriptor();
+    } else {
+      tap_queues = read_descriptors(network["fds"]);
+      vhost = read_descriptors(network["vhost"]);
+    }
+  }
+
+  Network make_network(EventLoop& loop) {
+    if (stream.valid()) return {std::make_unique<StreamBackend>(std::move(stream)), {}};
+    auto tap = std::make_unique<TapBackend>(std::move(tap_queues));
+    if (vhost.size() < tap->pairs()) return {std::move(tap), {}};
+    // Copied along with the function that uses them.
+    auto shared = std::make_shared<std::vector<UniqueFd>>(std::move(vhost));
+    auto make_pair = [shared, &tap = *tap, &loop](const NetPairSetup& setup) {
+      return VhostNetPair::make(setup, shared->at(setup.index).get(), tap.fd(setup.index), loop);
+    };
+    return {std::move(tap), std::move(make_pair)};
+  }
+
+  MacAddress mac;
+  std::optional<uint16_t> mtu;
+  uint16_t queue_size;
+  bool checksum;
+  bool tso;
+  bool ufo;
+  RateLimiterSpec rate_limiter;  ///< of each direction
+  UniqueFd stream;               ///< a connected socket with each frame behind its length, or none
+  std::vector<UniqueFd> tap_queues;  ///< else a tap, by a descriptor for each pair of queues
+  std::vector<UniqueFd> vhost;       ///< /dev/vhost-net for each pair of queues, or none
+};
+
+}  // namespace
+
+DeviceKind net_kind() { return {"net", read_device_spec<NetSpec>}; }
 
 }  // namespace tsvmm

@@ -13,6 +13,7 @@
 #include "core/monotonic.h"
 #include "memory/reserve.h"
 #include "virtio/chain_bytes.h"
+#include "virtio/device_kind.h"
 
 namespace tsvmm {
 namespace {
@@ -164,5 +165,28 @@ std::vector<Counter> VirtioPmem::counters() const {
           {"failed_flushes", failed_flushes_},
           {"flush_time_us", flush_ns_ / 1000}};
 }
+
+namespace {
+
+struct PmemSpec : DeviceSpec {
+  explicit PmemSpec(Fields& fields)
+      : fd(fields["fd"].descriptor()),
+        size(fields["size"].number()),
+        discard_writes(fields["discardWrites"].boolean()) {}
+
+  std::shared_ptr<VirtioDevice> make(const std::string& id, const DeviceContext& context) override {
+    return std::make_shared<VirtioPmem>(
+        std::move(fd), context.memory,
+        VirtioPmem::Options{.id = id, .size = size, .discard_writes = discard_writes});
+  }
+
+  UniqueFd fd;
+  uint64_t size;
+  bool discard_writes;
+};
+
+}  // namespace
+
+DeviceKind pmem_kind() { return {"pmem", read_device_spec<PmemSpec>}; }
 
 }  // namespace tsvmm

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "virtio/device_kind.h"
 
 namespace tsvmm {
 namespace {
@@ -135,5 +136,21 @@ std::optional<uint32_t> VirtioRng::fill(const DescriptorChain& chain) noexcept {
 std::vector<Counter> VirtioRng::counters() const {
   return {{"requests", requests_}, {"bytes", bytes_}};
 }
+
+namespace {
+
+struct RngSpec : DeviceSpec {
+  explicit RngSpec(Fields& fields) : fd(fields["fd"].descriptor()) {}
+
+  std::shared_ptr<VirtioDevice> make(const std::string& id, const DeviceContext& context) override {
+    return std::make_shared<VirtioRng>(fd.get(), context.loop, id);
+  }
+
+  UniqueFd fd;
+};
+
+}  // namespace
+
+DeviceKind rng_kind() { return {"rng", read_device_spec<RngSpec>}; }
 
 }  // namespace tsvmm

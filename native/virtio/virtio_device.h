@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -110,6 +111,17 @@ struct Counter {
   uint64_t value;
 };
 
+class CborWriter;
+class Fields;
+
+/// A control operation on a device, with its arguments read.
+struct DeviceOperation {
+  /// It may take long, and nothing else is done to the machine meanwhile.
+  bool exclusive = false;
+  /// Throws Error, ETIMEDOUT at the deadline. May write one item as its answer.
+  std::function<void(CborWriter& answer, const Deadline& deadline)> run;
+};
+
 /// A virtio device behind any transport.
 ///
 /// The transport serializes read_config, write_config, activate and try_reset, and calls activate
@@ -174,6 +186,14 @@ class VirtioDevice {
 
   /// What the device has counted so far. Any thread.
   [[nodiscard]] virtual std::vector<Counter> counters() const { return {}; }
+  /// What is so at this moment, as numbers. Asks the guest for nothing. Any thread.
+  [[nodiscard]] virtual std::vector<Counter> status() const { return {}; }
+  /// A control operation by its name; nullopt if there is none of that name. It is run at once, on
+  /// any thread, and while the device lives. Throws Error if its arguments are not right.
+  [[nodiscard]] virtual std::optional<DeviceOperation> operation(
+      [[maybe_unused]] std::string_view name, [[maybe_unused]] Fields& arguments) {
+    return std::nullopt;
+  }
 
   /// Called once by the transport, which outlives every use of it.
   void connect(VirtioHost& host) { host_ = &host; }

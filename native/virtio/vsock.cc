@@ -8,6 +8,7 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
+#include "virtio/device_kind.h"
 #include "virtio/vsock/guest_link.h"
 #include "virtio/vsock/protocol.h"
 
@@ -95,5 +96,33 @@ void VirtioVsock::reset_transport() {
 }
 
 std::vector<Counter> VirtioVsock::counters() const { return counters_.list(); }
+
+namespace {
+
+struct VsockSpec : DeviceSpec {
+  explicit VsockSpec(Fields& fields)
+      : listener(fields["listener"].descriptor()),
+        cid(fields["cid"].narrow<uint32_t>()),
+        path(fields["path"].text()),
+        any_owner(fields["anyOwner"].boolean()) {}
+
+  std::shared_ptr<VirtioDevice> make(const std::string& id,
+                                     const DeviceContext& /*context*/) override {
+    return std::make_shared<VirtioVsock>(VirtioVsock::Options{.id = id,
+                                                              .guest_cid = cid,
+                                                              .listener = listener.get(),
+                                                              .path = path,
+                                                              .any_owner = any_owner});
+  }
+
+  UniqueFd listener;
+  uint32_t cid;
+  std::string path;
+  bool any_owner;
+};
+
+}  // namespace
+
+DeviceKind vsock_kind() { return {"vsock", read_device_spec<VsockSpec>}; }
 
 }  // namespace tsvmm

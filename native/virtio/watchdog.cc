@@ -1,5 +1,7 @@
 #include "virtio/watchdog.h"
 
+#include "virtio/device_kind.h"
+
 namespace tsvmm {
 namespace {
 
@@ -64,5 +66,20 @@ void VirtioWatchdog::check() noexcept {
   timer_->stop();
   expired_();
 }
+
+namespace {
+
+struct WatchdogSpec : DeviceSpec {
+  explicit WatchdogSpec(Fields& /*fields*/) {}
+
+  std::shared_ptr<VirtioDevice> make(const std::string& /*id*/,
+                                     const DeviceContext& context) override {
+    return std::make_shared<VirtioWatchdog>(context.loop, context.watchdog_expired);
+  }
+};
+
+}  // namespace
+
+DeviceKind watchdog_kind() { return {"watchdog", read_device_spec<WatchdogSpec>}; }
 
 }  // namespace tsvmm

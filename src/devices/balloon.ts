@@ -74,14 +74,14 @@ export const balloon: DeviceRecord<'balloon', 'balloon', typeof balloonConfig> =
   operations: {
     /** Asks for a balloon of that many bytes; the guest takes its time. */
     resize: {
-      run(core, id, device, { memory }, [size = 0]) {
+      async run(core, id, device, { memory }, [size = 0]) {
         const bytes = memorySize(memory);
         if (size >= bytes) {
           throw new VmmError(`A balloon of ${size} bytes would take all of the ${bytes} bytes of memory`, {
             code: 'ERR_TSVMM_CONFIG',
           });
         }
-        core.call(id, 'resize', Number(size));
+        await core.call(id, 'resize', { size });
         device.size = size;
       },
     },

@@ -35,8 +35,8 @@ export const consoleDevice: DeviceRecord<'console', 'console', typeof consoleCon
   operations: {
     /** To that many columns and rows. */
     resize: {
-      run(core, id, _device, _config, [columns = 0, rows = 0]) {
-        core.call(id, 'resize', Number(columns), Number(rows));
+      async run(core, id, _device, _config, [columns = 0, rows = 0]) {
+        await core.call(id, 'resize', { columns, rows });
       },
     },
   },

@@ -6,12 +6,12 @@ import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE, unsupported } from '../config/ru
 import { type Infer, once } from '../config/schema.ts';
 import { isMultiple } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { ImageLayer } from '../native.ts';
+import type { DeviceSpec, ImageLayer } from '../native.ts';
 import { VmmError } from '../vmm/errors.ts';
 import { serialOfPath } from './disk/diskSerial.ts';
 import { pciCommon } from './pci.ts';
 import { rateLimiterField, rateLimiterOf } from './rateLimiter.ts';
-import type { DeviceRecord, DeviceSpec } from './record.ts';
+import type { DeviceRecord } from './record.ts';
 import { validateVhostUser } from './vhostUser.ts';
 
 /** What GET_ID has room for (virtio 1.2 §5.2.6.1). */
@@ -151,7 +151,7 @@ export const disk: DeviceRecord<'disk', 'disks', typeof diskList, DiskResource> 
             code: 'ERR_TSVMM_CONFIG',
           });
         }
-        await core.call(id, 'resize', bytes);
+        await core.call(id, 'resize', { size: bytes });
       },
     },
   },

@@ -5,11 +5,11 @@ import { isShared } from '../config/memory.ts';
 import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../config/rules.ts';
 import { type Infer, once } from '../config/schema.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { NetworkSpec } from '../native.ts';
+import type { DeviceSpec, NetworkSpec } from '../native.ts';
 import { parseForward } from './net/userNetwork.ts';
 import { pciCommon } from './pci.ts';
 import { isLimit, rateLimiterField, rateLimiterOf } from './rateLimiter.ts';
-import type { DeviceRecord, DeviceSpec, ListingTexts } from './record.ts';
+import type { DeviceRecord, ListingTexts } from './record.ts';
 import { validateVhostUser } from './vhostUser.ts';
 
 /** What IPv6 asks of every link. */

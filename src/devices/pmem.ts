@@ -1,4 +1,5 @@
 /** Persistent memory (virtio-pmem). */
+import type { Descriptor } from '../boundary/cbor.ts';
 import { invalid } from '../config/rules.ts';
 import { type Infer, once } from '../config/schema.ts';
 import { isMultiple } from '../config/uint64.ts';
@@ -40,7 +41,7 @@ export type PmemConfig = Infer<typeof pmemConfig>;
 
 /** A file to be mapped. */
 export interface PmemResource {
-  readonly fd: number;
+  readonly fd: Descriptor;
   /** Bytes of it, a multiple of 2 MiB. */
   readonly size: number;
 }

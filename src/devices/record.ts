@@ -10,7 +10,7 @@ import type { VirtualMachineOptions } from '../config/libraryOptions.ts';
 import type { Field, Infer } from '../config/schema.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { CharBackendSpec, ImageFormat, NativeAddon, PciFunctionSpec } from '../native.ts';
+import type { CharBackendSpec, DeviceSpec, ImageFormat, NativeAddon } from '../native.ts';
 import type { SocketOwner } from '../vmm/listeningSocket.ts';
 
 /** What every PCI device may be told; of one that is only switched on, all that is known. */
@@ -27,12 +27,6 @@ export type DeviceOf<S> = S extends { readonly type: 'array'; readonly items: in
   : S extends { readonly type: 'boolean' }
     ? Device
     : Infer<S>;
-
-type Distribute<S> = S extends PciFunctionSpec
-  ? Omit<S, 'id' | 'slot' | 'bar0' | 'bar0Is64Bit' | 'bar2'>
-  : never;
-/** A device's specification for the core, but for its place on the bus. */
-export type DeviceSpec = Distribute<PciFunctionSpec>;
 
 /**
  * @typeParam S schema of the configuration's field: an array for devices of which there may be many, an object for one
@@ -195,7 +189,8 @@ export interface DeviceNeeds<R> {
 
 /** Calls of the core, addressed by device and operation. */
 export interface DeviceCalls {
-  call(id: string, operation: string, ...operands: number[]): Promise<void> | void;
+  /** The device's own file in native/virtio/ says what it takes. */
+  call(id: string, operation: string, operands: object): Promise<void>;
 }
 
 export interface DeviceOperation<D> {

@@ -1,4 +1,5 @@
 /** The entropy device (virtio-rng). */
+import { Descriptor } from '../boundary/cbor.ts';
 import { VmmError } from '../vmm/errors.ts';
 import { openEntropySource } from '../vmm/namedFiles.ts';
 import { pciCommon } from './pci.ts';
@@ -16,7 +17,7 @@ const rngConfig = {
   },
 } as const;
 
-export const rng: DeviceRecord<'rng', 'rng', typeof rngConfig, number> = {
+export const rng: DeviceRecord<'rng', 'rng', typeof rngConfig, Descriptor> = {
   name: 'rng',
   field: 'rng',
   schema: rngConfig,
@@ -28,11 +29,11 @@ export const rng: DeviceRecord<'rng', 'rng', typeof rngConfig, number> = {
   specification: (_, fd) => ({ kind: 'rng', fd }),
 };
 
-function openSource(path: string, { native, opened }: OpenContext): number {
+function openSource(path: string, { native, opened }: OpenContext): Descriptor {
   try {
     const fd = openEntropySource(native, path);
     opened.push(fd);
-    return fd;
+    return new Descriptor(fd);
   } catch (error) {
     throw new VmmError(`Cannot open the source of random bytes ${path}`, { cause: error });
   }

@@ -1,4 +1,5 @@
 /** The socket device (virtio-vsock). */
+import { Descriptor } from '../boundary/cbor.ts';
 import { U32 } from '../config/limits.ts';
 import { invalid } from '../config/rules.ts';
 import { type Infer, once } from '../config/schema.ts';
@@ -40,7 +41,7 @@ const vsockConfig = {
 export type VsockConfig = Infer<typeof vsockConfig>;
 
 /** What is opened is the listening socket on which clients of the host reach the guest. */
-export const vsock: DeviceRecord<'vsock', 'vsock', typeof vsockConfig, number> = {
+export const vsock: DeviceRecord<'vsock', 'vsock', typeof vsockConfig, Descriptor> = {
   name: 'vsock',
   field: 'vsock',
   schema: vsockConfig,
@@ -70,11 +71,11 @@ export const vsock: DeviceRecord<'vsock', 'vsock', typeof vsockConfig, number> =
 /**
  * @throws VmmError if something is there already, other than the socket of a process that is gone, or it cannot be made
  */
-function listen({ socket }: VsockConfig, { native, sockets }: OpenContext): number {
+function listen({ socket }: VsockConfig, { native, sockets }: OpenContext): Descriptor {
   try {
     const owner = listenAt(native, socket);
     sockets.push(owner);
-    return owner.listener;
+    return new Descriptor(owner.listener);
   } catch (error) {
     throw new VmmError(`Cannot listen on the vsock's socket ${socket}`, { cause: error });
   }

@@ -1,5 +1,5 @@
 /** The host ends of the character devices: opened when a VM is created, and anew for each boot after that. */
-
+import { Descriptor } from '../boundary/cbor.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { ConsoleMode } from '../devices/characterDevices.ts';
 import type { CharBackendSpec, NativeAddon } from '../native.ts';
@@ -112,7 +112,7 @@ function openBackend(opening: Opening, name: string, device: Device): CharBacken
   return { ...backend, log: openLog(opening, name, device.log) };
 }
 
-function openLog(opening: Opening, name: string, path: string): number {
+function openLog(opening: Opening, name: string, path: string): Descriptor {
   try {
     return openFile(opening, `${name}'s log`, path).fd;
   } catch (error) {
@@ -144,34 +144,38 @@ function openStream({ native, undo }: Opening, stream: HostStream): CharBackendS
   undo.push(() => native.closeFile(theirs));
   native.disownFile(ours);
   stream.adopt(ours);
-  return { kind: 'tty', input: theirs, output: theirs };
+  return { kind: 'tty', input: new Descriptor(theirs), output: new Descriptor(theirs) };
 }
 
 function openTerminal({ native, terminal, undo }: Opening): CharBackendSpec {
   const saved = terminal.input < 0 ? null : native.terminalRaw(terminal.input);
   if (saved !== null) undo.push(() => native.terminalRestore(terminal.input, saved));
-  return { kind: 'tty', input: terminal.input, output: terminal.output };
+  return {
+    kind: 'tty',
+    ...(terminal.input >= 0 && { input: new Descriptor(terminal.input) }),
+    output: new Descriptor(terminal.output),
+  };
 }
 
 function openPty({ native, undo }: Opening, device: Device): CharBackendSpec {
   const { fd, path } = native.openPty();
   undo.push(() => native.closeFile(fd));
   device.file = path;
-  return { kind: 'pty', fd };
+  return { kind: 'pty', fd: new Descriptor(fd) };
 }
 
-function openFile(opening: Opening, owner: string, path: string): { kind: 'file'; fd: number } {
+function openFile(opening: Opening, owner: string, path: string): { kind: 'file'; fd: Descriptor } {
   const { native, config, outputs, files, undo } = opening;
   const file = openOutputFile(native, config, { owner, path }, outputs);
   undo.push(() => native.closeFile(file.fd));
   files.push(file);
-  return { kind: 'file', fd: file.fd };
+  return { kind: 'file', fd: new Descriptor(file.fd) };
 }
 
 function openSocket({ native, undo }: Opening, path: string): CharBackendSpec {
   const { listener, close } = listenAt(native, path);
   undo.push(close);
-  return { kind: 'socket', listener };
+  return { kind: 'socket', listener: new Descriptor(listener) };
 }
 
 /** Nothing can be done about a failure to close or remove, and what comes after must not suffer from it. */

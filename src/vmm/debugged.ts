@@ -1,12 +1,12 @@
 /** What a VMM and the debugger of its VM know of each other. The debugger itself is loaded only where one is asked for. */
-import type { DebugAddon, DebugStop, MachineHandle } from '../native.ts';
+import type { DebugCalls, DebugStop, MachineHandle } from '../native.ts';
 
 /** A debugger, as the VMM sees it. */
 export interface DebuggerHooks {
   /** Somebody is connected: the guest goes on when they say so. */
   readonly attached: boolean;
   /** The guest is about to go on with nobody connected: has nothing of a debugger's in it any more. */
-  leave(machine: StoppedMachine): void;
+  leave(machine: StoppedMachine): Promise<void>;
   /** A vCPU met what the debugger asked for. The guest is about to stop. */
   stopped(stop: DebugStop): void;
   /** A new machine begins, and is stopped. */
@@ -16,11 +16,11 @@ export interface DebuggerHooks {
 }
 
 /** What each vCPU does when the guest goes on, and what stops it again. */
-export type DebugOrders = Parameters<DebugAddon['machineDebugResume']>[1];
-export type DebugTraps = Parameters<DebugAddon['machineDebugResume']>[2];
+export type DebugOrders = Parameters<DebugCalls['machineDebugResume']>[1];
+export type DebugTraps = Parameters<DebugCalls['machineDebugResume']>[2];
 
 /** A machine that is stopped for its debugger. */
 export interface StoppedMachine {
-  readonly native: DebugAddon;
+  readonly native: DebugCalls;
   readonly handle: MachineHandle;
 }

@@ -1,10 +1,9 @@
 /** What is asked of a device of a machine: operations that its record names, addressed by the device's identifier. */
 import type { Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { AnyDeviceRecord, Device, DeviceOperation } from '../devices/record.ts';
+import type { AnyDeviceRecord, Device, DeviceCalls, DeviceOperation } from '../devices/record.ts';
 import { type DeviceName, deviceNamed, devicesOf, idOf } from '../devices/registry.ts';
 import type { NativeAddon } from '../native.ts';
-import { deviceCalls } from './deviceCalls.ts';
 import { VmmError } from './errors.ts';
 import type { Machine } from './machine.ts';
 
@@ -34,7 +33,12 @@ export function findOperation(
   const name = idOf(record, device);
   return {
     busy,
-    run: async ({ handle }) => run(deviceCalls(native, handle, kind), name, device, config, operands),
+    run: async ({ handle }) => {
+      const core: DeviceCalls = {
+        call: (...operate) => native.machineOperate(handle, ...operate),
+      };
+      await run(core, name, device, config, operands);
+    },
   };
 }
 

@@ -2,6 +2,7 @@
  * For a process that waits for its VM: does once what a start computes, with a machine that is never made. The runtime has then
  * linked and initialized what the start is going to run, and what became garbage on the way is collected before the start rather than in it.
  */
+import { Descriptor, encode } from '../boundary/cbor.ts';
 import { decode } from '../config/decode.ts';
 import { vmConfig } from '../config/vmConfig.ts';
 import { bun } from '../host/bun.ts';
@@ -20,14 +21,15 @@ export function rehearseStart(native: Pick<NativeAddon, 'hostInfo' | 'supportedC
   const kernel = smallKernel();
   const config = decode(vmConfig, { payload: { kernel: '/', cmdline: '' }, console: { mode: 'Off' } });
   const host = { ...native.hostInfo(), supportedCpuid: native.supportedCpuid() };
-  planMachine(config, host);
-  planBoot(config, host, {
-    kernel: { fd: -1, size: kernel.length },
+  encode(planMachine(config, host));
+  const { boot } = planBoot(config, host, {
+    kernel: { fd: 0, size: kernel.length },
     readAt: (_, offset, length) => kernel.slice(offset, offset + length),
-    devices: { rng: [-1] },
+    devices: { rng: [new Descriptor(0)] },
     serial: { kind: 'null' },
     vmGeneration: new Uint8Array(16),
   });
+  encode(boot);
   bun?.gc(true);
 }
 

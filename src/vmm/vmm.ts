@@ -11,7 +11,7 @@ import type { RestoreConfig } from '../config/restore.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import { validateConsoles, validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import { completeDevices, type DeviceName, keepId } from '../devices/registry.ts';
+import { completeDevices, type DeviceName, deviceNamed, idOf, keepId } from '../devices/registry.ts';
 import type { MachineEvent, MachineHandle, NativeAddon, ResetCause, VcpuStatistics } from '../native.ts';
 import {
   type ConsoleSize,
@@ -197,7 +197,7 @@ export class Vmm {
           throw new VmmError('A debugger has stopped the guest, and is connected: it can continue or detach');
         }
         this.#emit('vm', 'resuming');
-        if (atBreakpoint) this.#leaveBreakpoint();
+        if (atBreakpoint) await this.#leaveBreakpoint();
         else await this.#busy(({ handle }) => this.#native.machineResume(handle));
       },
       'resumed',
@@ -216,7 +216,7 @@ export class Vmm {
 
   #pressPowerButton(startsAnew: boolean): Promise<void> {
     const work = async () => {
-      this.#native.machinePowerButton(this.#running().handle);
+      await this.#native.machinePowerButton(this.#running().handle);
       this.#startsAnew = startsAnew;
     };
     return this.#command('powerButton', work, 'power-button');
@@ -231,7 +231,7 @@ export class Vmm {
   renewGeneration(): Promise<void> {
     return this.#command('renewGeneration', async () => {
       this.#vmGeneration = this.#native.randomBytes(VM_GENERATION_BYTES);
-      this.#native.machineSetVmGeneration(this.#running().handle, this.#vmGeneration);
+      await this.#native.machineSetVmGeneration(this.#running().handle, this.#vmGeneration);
     });
   }
 
@@ -406,22 +406,22 @@ export class Vmm {
 
   /** @param orders for each vCPU; by default all run */
   debugResume(traps: DebugTraps, orders?: DebugOrders): Promise<void> {
-    return this.#enqueue(async () => this.#debugContinue(orders ?? this.#everyVcpu('run'), traps));
+    return this.#enqueue(() => this.#debugContinue(orders ?? this.#everyVcpu('run'), traps));
   }
 
   /** Has `use` look at the machine in its turn. @throws what that throws; VmmError if there is no machine */
-  debugAccess<T>(use: (machine: StoppedMachine) => T): Promise<T> {
+  debugAccess<T>(use: (machine: StoppedMachine) => Promise<T>): Promise<T> {
     return this.#enqueue(async () => use({ native: this.#native, handle: this.#running().handle }));
   }
 
-  #debugContinue(orders: DebugOrders, traps: DebugTraps): void {
-    this.#native.machineDebugResume(this.#running().handle, orders, traps);
+  async #debugContinue(orders: DebugOrders, traps: DebugTraps): Promise<void> {
+    await this.#native.machineDebugResume(this.#running().handle, orders, traps);
     this.#setStopped(orders.every((order) => order === 'hold'));
   }
 
-  #leaveBreakpoint(): void {
-    this.#debugger?.leave({ native: this.#native, handle: this.#running().handle });
-    this.#debugContinue(this.#everyVcpu('run'), { hardware: [], software: [] });
+  async #leaveBreakpoint(): Promise<void> {
+    await this.#debugger?.leave({ native: this.#native, handle: this.#running().handle });
+    await this.#debugContinue(this.#everyVcpu('run'), { hardware: [], software: [] });
   }
 
   #everyVcpu(order: DebugOrders[number]): DebugOrders {
@@ -483,7 +483,8 @@ export class Vmm {
   #balloonSize(): number {
     if (this.#config?.balloon === undefined || this.#machine === undefined) return 0;
     try {
-      this.#knownBalloonSize = this.#native.machineBalloonSize(this.#machine.handle);
+      const status = this.#native.machineStatus(this.#machine.handle);
+      this.#knownBalloonSize = status[idOf(deviceNamed('balloon'), this.#config.balloon)]?.size ?? 0;
     } catch (error) {
       const { code } = error as { code?: string };
       if (code !== 'EBUSY' && code !== 'ERR_TSVMM_NO_MACHINE') throw error;

@@ -1,28 +1,22 @@
 // Devices behind virtio-pci with a driver that is a fuzzer: registers of every width, guest memory,
 // doorbells in any order.
-#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "core/event_loop.h"
 #include "core/unique_fd.h"
-#include "disk/raw_image.h"
 #include "fuzz_input.h"
 #include "image_test_support.h"
-#include "net/stream_backend.h"
-#include "virtio/balloon.h"
-#include "virtio/block.h"
-#include "virtio/console.h"
-#include "virtio/net.h"
-#include "virtio/rng.h"
-#include "virtio/vsock.h"
-#include "virtio/watchdog.h"
+#include "spec_grower.h"
+#include "virtio/device_kind.h"
 #include "virtio_mock_driver.h"
 #include "vsock_test_support.h"
 
@@ -35,43 +29,28 @@ constexpr GuestAddress kBar = PciBench::kWindow64;
 constexpr GuestAddress kRings = 0x1000;
 constexpr uint64_t kRingStride = 0x1000;
 constexpr uint16_t kQueueSize = 8;
+/// What persistent memory has to have.
+constexpr uint64_t kFileSize = 2 << 20;
 
 EventLoop& loop() {
   static EventLoop instance("fuzz");
   return instance;
 }
 
-std::shared_ptr<VirtioDevice> make_block() {
+UniqueFd memory_file() {
   UniqueFd file(::memfd_create("disk", MFD_CLOEXEC));
-  if (::ftruncate(file.get(), 1 << 20) != 0) std::abort();
-  return std::make_shared<VirtioBlock>(
-      std::make_unique<RawImage>(file.get(), false),
-      VirtioBlock::Options{.id = "_disk0", .num_queues = 2, .queue_size = kQueueSize});
+  if (::ftruncate(file.get(), kFileSize) != 0) std::abort();
+  return file;
 }
 
-std::shared_ptr<VirtioDevice> make_rng() {
-  static const UniqueFd source(::open("/dev/zero", O_RDONLY | O_CLOEXEC));
-  return std::make_shared<VirtioRng>(source.get(), loop(), "_rng0");
-}
-
-std::shared_ptr<VirtioDevice> make_console() {
-  return std::make_shared<VirtioConsole>(make_char_backend({}, loop(), {}), loop(), 80, 25);
-}
-
-std::shared_ptr<VirtioDevice> make_watchdog() {
-  return std::make_shared<VirtioWatchdog>(loop(), [] {});
-}
-
-std::shared_ptr<VirtioDevice> make_balloon() {
-  return std::make_shared<VirtioBalloon>(
-      loop(),
-      VirtioBalloon::Options{.size = 1 << 20, .deflate_on_oom = true, .free_page_reporting = true});
+const disk_test::TempFolder& folder() {
+  static const disk_test::TempFolder instance;
+  return instance;
 }
 
 /// Listens where the guest's streams to port 1 arrive, too; they wait there for nobody.
-std::shared_ptr<VirtioDevice> make_vsock() {
-  static const disk_test::TempFolder folder;
-  const std::string path = folder / "vsock";
+UniqueFd vsock_listener() {
+  const std::string path = folder() / "vsock";
   std::filesystem::remove(path);
   std::filesystem::remove(path + "_1");
   const HostSocket listener = HostSocket::listen(path);
@@ -80,25 +59,53 @@ std::shared_ptr<VirtioDevice> make_vsock() {
   static std::optional<HostSocket> client;
   client = HostSocket::connect(path);
   (void)client->offer("CONNECT 1\n");
-  return std::make_shared<VirtioVsock>(VirtioVsock::Options{
-      .id = "_vsock0", .guest_cid = 3, .listener = listener.fd(), .path = path});
+  return UniqueFd::duplicate(listener.fd());
 }
 
-/// The frames' other end sends back what it gets, through one socket pair.
-std::shared_ptr<VirtioDevice> make_net() {
+/// One end of a stream of frames, whose other end nobody reads.
+UniqueFd frame_stream() {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0) {
     std::abort();
   }
   static UniqueFd other;
   other.reset(ends[1]);
-  return std::make_shared<VirtioNet>(
-      std::make_unique<StreamBackend>(UniqueFd(ends[0])),
-      VirtioNet::Options{.id = "_net0", .mac = {0x2e, 0, 0, 0, 0, 1}, .queue_size = kQueueSize});
+  return UniqueFd(ends[0]);
 }
 
-constexpr std::array kDevices{make_block,   make_rng,   make_console, make_watchdog,
-                              make_balloon, make_vsock, make_net};
+/// By what the field is called: files are what most of them are.
+UniqueFd host_end(const std::string& path) {
+  if (path.ends_with("listener")) return vsock_listener();
+  if (path.ends_with("network.fd")) return frame_stream();
+  return memory_file();
+}
+
+/// A device of a kind, whatever kinds there are.
+std::shared_ptr<VirtioDevice> make(const DeviceKind& kind, GuestMemory& memory) {
+  static const std::string vsock_path = folder() / "vsock";
+  static std::map<std::string_view, message_test::SpecGrower> grown;
+  const auto [found, _] =
+      grown.try_emplace(kind.name, kind,
+                        std::vector<message_test::SpecGrower::Known>{{"queueSize", kQueueSize},
+                                                                     {"numQueues", 2},
+                                                                     {"size", kFileSize},
+                                                                     {"cid", 3},
+                                                                     {"deflateOnOom", 1},
+                                                                     {"freePageReporting", 1},
+                                                                     {"checksum", 1},
+                                                                     {"sparse", 1},
+                                                                     {"path", 0, vsock_path}},
+                        host_end);
+  static RateLimiterGroups limiters;
+  static const Cancellation never;
+  const DeviceContext context{.memory = memory,
+                              .loop = loop(),
+                              .watchdog_expired = [] {},
+                              .reports_of = [](const std::string&) { return CharBackendReports{}; },
+                              .rate_limiters = limiters,
+                              .cancellation = never};
+  return found->second.read()->make("_fuzzed0", context);
+}
 
 /// Up to DRIVER_OK as a driver should, so that the fuzzer need not find the way there.
 void bring_up(PciDriver& driver, PciBench& bench, const std::vector<uint16_t>& sizes) {
@@ -183,7 +190,8 @@ void act(fuzz::Input& input, PciBench& bench, PciDriver& driver, size_t queue_co
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Input input(data, size);
   PciBench bench;
-  const auto device = kDevices[input.take<uint8_t>() % kDevices.size()]();
+  const auto kinds = device_kinds();
+  const auto device = make(kinds[input.take<uint8_t>() % kinds.size()], bench.memory);
   const std::vector<uint16_t> sizes = device->queue_sizes();
   bench.add(1, "fuzzed", device, kBar);
   bench.config_write<uint16_t>(1, 4, 2);

@@ -3,10 +3,13 @@ import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { expect, test } from 'vitest';
-import type { BootSpec, MachineSpec, NativeAddon, PciFunctionSpec } from '../../src/native.ts';
+import { Descriptor, decode, encode } from '../../src/boundary/cbor.ts';
+import type { MachineAddon } from '../../src/boundary/machineCalls.ts';
+import { type BootSpec, type MachineSpec, nativeOf, type PciFunctionSpec } from '../../src/native.ts';
 import { diskImage, ROOT, temporaryFolder } from './support.ts';
 
-const native = createRequire(import.meta.url)(path.join(ROOT, 'dist/tsvmm.node')) as NativeAddon;
+const addon = createRequire(import.meta.url)(path.join(ROOT, 'dist/tsvmm.node')) as MachineAddon;
+const native = nativeOf(addon);
 
 const MIB = 1 << 20;
 
@@ -125,7 +128,7 @@ test('a queue size out of range fails the boot', async () => {
   const block: PciFunctionSpec = {
     ...{ id: 'd', slot: 1, bar0: 0xc000_0000, bar0Is64Bit: false },
     kind: 'block',
-    layers: [{ fd, format: 'raw' }],
+    layers: [{ fd: new Descriptor(fd), format: 'raw' }],
     ...{
       readonly: false,
       direct: false,
@@ -157,7 +160,7 @@ test('values of any type are refused with an Error', () => {
     'listenUnix',
   ]);
   for (const [name, call] of Object.entries(
-    native as unknown as Record<string, (...args: unknown[]) => unknown>,
+    addon as unknown as Record<string, (...args: unknown[]) => unknown>,
   )) {
     if (left.has(name)) continue;
     for (const first of values) {
@@ -172,6 +175,87 @@ test('values of any type are refused with an Error', () => {
   }
 });
 
+const refusedBytes = (hex: string) => [new Uint8Array(Buffer.from(hex, 'hex')), []] as const;
+
+test.each([
+  ['no bytes', ...refusedBytes(''), 'it ends too early'],
+  ['half a message', ...refusedBytes('a1'), 'it ends too early'],
+  ['a float', ...refusedBytes('fa47c35000'), 'no floats'],
+  ['no map', ...refusedBytes('80'), 'the message must be an object'],
+  ['no memory', ...refusedBytes('a0'), 'memory must be an object'],
+])('a machine of %s is refused with an Error', (_name, bytes, descriptors, message) => {
+  expect(() => addon.machineCreate(bytes, descriptors, () => {})).toThrow(message);
+});
+
+type Path = readonly (string | number)[];
+
+/** The same with another value at a place. */
+function changed(value: unknown, [name, ...rest]: Path, to: unknown): unknown {
+  if (name === undefined) return to;
+  const copy = Array.isArray(value) ? [...value] : { ...(value as object) };
+  const fields = copy as Record<string | number, unknown>;
+  fields[name] = changed(fields[name], rest, to);
+  return copy;
+}
+
+test.each<[string, Path, unknown]>([
+  ['spec.cmos.port must be a whole number from 0 to 65535', ['cmos', 'port'], 65_536],
+  ['spec.entry.gdtLimit must be a whole number from 0 to 65535', ['entry', 'gdtLimit'], -1],
+  ['spec.load must be an array', ['load'], 'all'],
+  ['spec.load[0].address must be a whole number from 0 to 9007199254740991', ['load'], [{}]],
+  ['spec.cpuid[0] must be bytes', ['cpuid', 0], 'AMD'],
+  ['spec.msrs must be bytes', ['msrs'], undefined],
+  ['spec.acpi.wish is not known', ['acpi', 'wish'], 1],
+  [
+    'spec.pci.functions[0].slot must be a whole number from 0 to 4294967295',
+    ['pci', 'functions', 0, 'slot'],
+    true,
+  ],
+  ['spec.pci.functions[0].id must be a text', ['pci', 'functions', 0, 'id'], 7],
+  [
+    'spec.pci.functions[0].kind must be one of block, net, rng, console, watchdog, balloon, vsock, pmem, rtc',
+    ['pci', 'functions', 0, 'kind'],
+    'toaster',
+  ],
+  [
+    'spec.pci.functions[0].fd must be a descriptor that is named nowhere else',
+    ['pci', 'functions', 0, 'kind'],
+    'rng',
+  ],
+  ['spec.pci.functions[0].bar3 is not known', ['pci', 'functions', 0, 'bar3'], 0],
+])('what is wrong with a boot is named: %s', async (message, where, value) => {
+  const boot = changed(bootSpec(pciWith(watchdog)), where, value) as BootSpec;
+  expect(await tryBoot(machineSpec(), boot)).toMatchObject({ code: 'ERR_TSVMM_MESSAGE', message });
+});
+
+test('commands and questions that there are not are answered', async () => {
+  const handle = native.machineCreate(machineSpec(), () => {});
+  const answer = async (command: unknown) =>
+    decode(await addon.machineCall(handle, encode(command).bytes, [])) as { error: object };
+  const error = { code: 'ERR_TSVMM_MESSAGE' };
+  expect(await answer({ command: 'dance' })).toMatchObject({ error });
+  expect(await answer({})).toMatchObject({ error });
+  expect(await answer({ command: 'nmi', twice: true })).toMatchObject({ error });
+  expect(decode(addon.machineAsk(handle, encode('why').bytes))).toMatchObject({ error });
+  expect(decode(addon.machineAsk(handle, Uint8Array.of(0xff)))).toMatchObject({ error });
+  await native.machineDestroy(handle);
+});
+
+test('operations of devices are theirs', async () => {
+  const handle = native.machineCreate(machineSpec(), () => {});
+  const balloon = { size: 0, deflateOnOom: false, freePageReporting: false } as const;
+  await native.machineBoot(handle, bootSpec(pciWith({ ...watchdog, kind: 'balloon', id: 'b', ...balloon })));
+  const operate = (device: string, operation: string, operands: object) =>
+    native.machineOperate(handle, device, operation, operands);
+  await operate('b', 'resize', { size: 4096 });
+  expect(native.machineStatus(handle)).toEqual({ b: { size: 0 } });
+  await expect(operate('b', 'resize', { size: 'x' })).rejects.toMatchObject({ code: 'ERR_TSVMM_MESSAGE' });
+  await expect(operate('b', 'resize', { size: 1, more: 2 })).rejects.toThrow('arguments.more is not known');
+  await expect(operate('b', 'dance', {})).rejects.toMatchObject({ code: 'ENOTSUP' });
+  await expect(operate('c', 'resize', {})).rejects.toMatchObject({ code: 'ERR_TSVMM_NO_DEVICE' });
+  await native.machineDestroy(handle);
+});
+
 test('operations after the end are answered, and destroying twice is nothing', async () => {
   const handle = native.machineCreate(machineSpec(), () => {});
   await native.machineDestroy(handle);
@@ -180,7 +264,7 @@ test('operations after the end are answered, and destroying twice is nothing', a
     code: 'ERR_TSVMM_NO_MACHINE',
   });
   await expect(native.machinePause(handle)).rejects.toMatchObject({ code: 'ERR_TSVMM_NO_MACHINE' });
-  expect(() => native.machinePowerButton(handle)).toThrow(/does not run/);
+  await expect(native.machinePowerButton(handle)).rejects.toThrow(/does not run/);
 });
 
 test('operations that cross each other are all answered, and nothing stays open', async () => {

@@ -45,18 +45,28 @@ describe.each(RUNTIMES)('%s', (_name, runtime) => {
   test('an exception of what hears the events of the core is an uncaught one, and loses no event', () => {
     const program = `
       const { VirtualMachine } = await import(${JSON.stringify(LIBRARY)});
-      const module = { exports: {} };
-      process.dlopen(module, ${JSON.stringify(path.join(ROOT, 'dist/tsvmm.node'))});
-      const native = { ...module.exports };
       const uncaught = [];
       process.on('uncaughtException', (error) => uncaught.push(error.message));
-      native.machineCreate = (spec, onEvent) =>
-        module.exports.machineCreate(spec, (event) => {
-          onEvent(event);
-          throw new Error(event.type);
-        });
+      const { dlopen } = process;
+      process.dlopen = (module, ...rest) => {
+        dlopen(module, ...rest);
+        const { machineCreate } = module.exports;
+        module.exports = {
+          ...module.exports,
+          machineCreate: (spec, descriptors, onEvent) =>
+            machineCreate(spec, descriptors, (event) => {
+              onEvent(event);
+              throw new Error(typeOf(Buffer.from(event)));
+            }),
+        };
+      };
+      // A map with a short text behind the key "type".
+      const typeOf = (event) => {
+        const start = event.indexOf('type') + 4;
+        return event.toString('latin1', start + 1, start + 1 + event[start] - 0x60);
+      };
       const options = { kernel: ${JSON.stringify(PAYLOAD)}, memory: '64M', cmdline: 'run=console', console: 'null' };
-      const vm = await VirtualMachine.create(options, { native });
+      const vm = await VirtualMachine.create(options);
       await vm.boot();
       const { reason } = await vm.exited;
       console.log(JSON.stringify({ uncaught, reason }));

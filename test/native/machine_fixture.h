@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <filesystem>
@@ -20,6 +21,8 @@
 #include "hypervisor/x86_64/vcpu_setup.h"
 #include "machine/machine.h"
 #include "machine/x86_64/board_spec.h"
+#include "message_test_support.h"
+#include "virtio/device_kind.h"
 #include "virtio_mock_driver.h"
 
 /// Machines without a hypervisor: their vCPUs do what a test tells them.
@@ -233,6 +236,35 @@ class MachineTest : public testing::Test {
     machine->build([this](GuestMemory& made, uint32_t) {
       memory = &made;
       return std::make_unique<FakeVm>(guest);
+    });
+  }
+  /// What a specification says of a device of this kind.
+  static std::unique_ptr<DeviceSpec> device_of(std::string_view kind, Message message) {
+    const auto kinds = device_kinds();
+    const auto found = std::ranges::find(kinds, kind, &DeviceKind::name);
+    return message_test::read_map(std::move(message),
+                                  [&](Fields& fields) { return found->read(fields); });
+  }
+  /// A raw image, on a duplicate of the descriptor.
+  static std::unique_ptr<DeviceSpec> disk_on(int fd, uint16_t queue_size) {
+    message_test::MessageBuilder disk;
+    disk.writer().map(11).field("numQueues", 1).field("queueSize", queue_size).field("serial", "");
+    for (const auto* off :
+         {"readonly", "direct", "disableIoUring", "disableAio", "protectSector0"}) {
+      disk.writer().key(off).boolean(false);
+    }
+    disk.writer().key("sparse").boolean(true).key("queueCpus").array(0);
+    disk.writer().key("layers").array(1).map(2).field("format", "raw").key("fd");
+    disk.descriptor(fd);
+    return device_of("block", disk.take());
+  }
+  void resize_disk(const std::string& id, uint64_t bytes,
+                   std::chrono::milliseconds timeout = Machine::kTimeout) {
+    CborWriter operands;
+    operands.map(1).field("size", bytes);
+    message_test::read_map({.bytes = operands.take(), .descriptors = {}}, [&](Fields& fields) {
+      CborWriter answer;
+      machine->operate(id, "resize", fields, answer, timeout);
     });
   }
   /// The code of the Error that `action` throws, "" if none; its message is kept.

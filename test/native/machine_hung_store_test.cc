@@ -16,6 +16,7 @@ namespace tsvmm::machine_test {
 namespace {
 
 using disk_test::TempImage;
+using message_test::MessageBuilder;
 using namespace virtio_test;
 
 /// Files whose store hangs: what writes to them, or makes them durable, comes back when it answers.
@@ -87,12 +88,15 @@ class HungStoreTest : public MachineTest {
     BootSpec boot = boot_spec(2);
     add_disk(boot, kDisk, "_disk1", file.fd());
     add_disk(boot, kOtherDisk, "_disk2", other.fd());
-    PmemSpec pmem{.fd = UniqueFd::duplicate(pmem_file.get()), .size = kPmemSize};
+    MessageBuilder pmem;
+    pmem.writer().map(3).field("size", kPmemSize).key("discardWrites").boolean(false);
+    pmem.writer().key("fd");
+    pmem.descriptor(pmem_file.get());
     boot.pci.functions.push_back({.id = "_pmem3",
                                   .slot = kPmem,
                                   .bar0 = bar_of(kPmem),
                                   .bar2 = 0x4000000000,
-                                  .device = std::move(pmem)});
+                                  .device = device_of("pmem", pmem.take())});
     machine->boot(std::move(boot));
   }
   void TearDown() override {
@@ -102,11 +106,8 @@ class HungStoreTest : public MachineTest {
   }
 
   static void add_disk(BootSpec& boot, unsigned slot, const std::string& id, int fd) {
-    BlockSpec disk;
-    disk.queue_size = kQueueSize;
-    disk.layers.push_back({UniqueFd::duplicate(fd), ImageFormat::kRaw});
     boot.pci.functions.push_back(
-        {.id = id, .slot = slot, .bar0 = bar_of(slot), .device = std::move(disk)});
+        {.id = id, .slot = slot, .bar0 = bar_of(slot), .device = disk_on(fd, kQueueSize)});
   }
   DriverQueue& queue(unsigned slot) {
     return queues.try_emplace(slot, *memory, kRings + 0x4000 * GuestAddress{slot}, kQueueSize)
@@ -241,9 +242,9 @@ TEST_F(HungStoreTest, PersistentMemoryThatDoesNotBecomeDurable) {
 TEST_F(HungStoreTest, AChangeOfSizeThatDoesNotEnd) {
   activate(kDisk);
   store.hang(file.fd());
-  EXPECT_EQ(code_of([&] { machine->resize_disk("_disk1", 2 << 20, kShort); }), "ETIMEDOUT");
+  EXPECT_EQ(code_of([&] { resize_disk("_disk1", 2 << 20, kShort); }), "ETIMEDOUT");
   EXPECT_EQ(message, "_disk1: the disk does not answer");
-  EXPECT_EQ(code_of([&] { machine->resize_disk("_disk2", 2 << 20); }), "");
+  EXPECT_EQ(code_of([&] { resize_disk("_disk2", 2 << 20); }), "");
   EXPECT_EQ(code_of([&] { machine->pause(kShort); }), "ETIMEDOUT");
   store.answer();
   EXPECT_TRUE(eventually([&] { return file.size() == 2 << 20; }));

@@ -97,11 +97,10 @@ class DiskLoadTest : public MachineLoadTest {
   void boot() {
     build(2);
     BootSpec boot = boot_spec(2);
-    BlockSpec disk;
-    disk.queue_size = kQueueSize;
-    disk.layers.push_back({UniqueFd::duplicate(file.fd()), ImageFormat::kRaw});
-    boot.pci.functions.push_back(
-        {.id = "_disk1", .slot = kSlot, .bar0 = bar_of(kSlot), .device = std::move(disk)});
+    boot.pci.functions.push_back({.id = "_disk1",
+                                  .slot = kSlot,
+                                  .bar0 = bar_of(kSlot),
+                                  .device = disk_on(file.fd(), kQueueSize)});
     machine->boot(std::move(boot));
     guest.begin(0, [this](AccessHandler& devices) { activate(devices); });
   }
@@ -136,7 +135,7 @@ TEST_F(DiskLoadTest, IsPausedResizedAndAskedMeanwhile) {
   ask_for_everything();
   for (uint64_t sectors = 2048; sectors < 2058; ++sectors) {
     pause_and_resume(4);
-    machine->resize_disk("_disk1", sectors * 512);
+    resize_disk("_disk1", sectors * 512);
   }
   const uint16_t before = served;
   EXPECT_TRUE(eventually([&] { return served != before; })) << "it goes on";

@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "machine/device_specs.h"
+#include "device/char_backend_source.h"
 #include "memory/guest_memory.h"
 
 namespace tsvmm {

@@ -24,27 +24,27 @@ export class Breakpoints {
   #hardware: HardwareBreakpoint[] = [];
 
   /** @returns false if it cannot be. Inserting what is there succeeds */
-  insert(
+  async insert(
     machine: StoppedMachine,
     vcpu: number,
     type: BreakpointType,
     address: bigint,
     length: number,
-  ): boolean {
+  ): Promise<boolean> {
     return type === 'software'
       ? this.#insertSoftware(machine, vcpu, address)
       : this.#insertHardware({ kind: type, address, length });
   }
 
   /** @returns false if what was there before could not be put back. Removing what is not there succeeds */
-  remove(machine: StoppedMachine, type: BreakpointType, address: bigint): boolean {
+  async remove(machine: StoppedMachine, type: BreakpointType, address: bigint): Promise<boolean> {
     if (type === 'software') return this.#removeSoftware(machine, address);
     this.#hardware = this.#hardware.filter((one) => one.kind !== type || one.address !== address);
     return true;
   }
 
-  removeAll(machine: StoppedMachine): void {
-    for (const address of [...this.#software.keys()]) this.#removeSoftware(machine, address);
+  async removeAll(machine: StoppedMachine): Promise<void> {
+    for (const address of [...this.#software.keys()]) await this.#removeSoftware(machine, address);
     this.#hardware = [];
   }
 
@@ -71,24 +71,25 @@ export class Breakpoints {
     }
   }
 
-  #insertSoftware(machine: StoppedMachine, vcpu: number, address: bigint): boolean {
+  async #insertSoftware(machine: StoppedMachine, vcpu: number, address: bigint): Promise<boolean> {
     if (this.#software.has(address)) return true;
     if (this.#software.size >= MAX_SOFTWARE) return false;
-    const physical = machine.native.machineDebugTranslate(machine.handle, vcpu, address);
-    const original = readVirtual(machine, vcpu, address, BREAKPOINT_INSTRUCTION.length);
+    const physical = await machine.native.machineDebugTranslate(machine.handle, vcpu, address);
+    const original = await readVirtual(machine, vcpu, address, BREAKPOINT_INSTRUCTION.length);
     if (physical === null || original.length < BREAKPOINT_INSTRUCTION.length) return false;
-    if (!machine.native.machineDebugWrite(machine.handle, physical, BREAKPOINT_INSTRUCTION)) return false;
+    const written = await machine.native.machineDebugWrite(machine.handle, physical, BREAKPOINT_INSTRUCTION);
+    if (!written) return false;
     this.#software.set(address, { physical, original });
     return true;
   }
 
-  #removeSoftware({ native, handle }: StoppedMachine, address: bigint): boolean {
+  async #removeSoftware({ native, handle }: StoppedMachine, address: bigint): Promise<boolean> {
     const inserted = this.#software.get(address);
     if (inserted === undefined) return true;
     this.#software.delete(address);
     const { physical, original } = inserted;
     // A guest that has written something else there since means that.
-    const now = native.machineDebugRead(handle, physical, original.length);
+    const now = await native.machineDebugRead(handle, physical, original.length);
     if (now?.[0] !== BREAKPOINT_INSTRUCTION[0]) return true;
     return native.machineDebugWrite(handle, physical, original);
   }

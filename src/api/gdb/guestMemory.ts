@@ -12,16 +12,16 @@ interface Piece {
 }
 
 /** @returns fewer bytes than asked for where an address leads nowhere, or not to RAM */
-export function readVirtual(
+export async function readVirtual(
   machine: StoppedMachine,
   vcpu: number,
   address: bigint,
   length: number,
-): Uint8Array {
+): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
   let end = 0;
-  for (const { physical, offset, length: size } of pieces(machine, vcpu, address, length)) {
-    const read = machine.native.machineDebugRead(machine.handle, physical, size);
+  for await (const { physical, offset, length: size } of pieces(machine, vcpu, address, length)) {
+    const read = await machine.native.machineDebugRead(machine.handle, physical, size);
     if (read === null) break;
     bytes.set(read, offset);
     end = offset + size;
@@ -30,37 +30,42 @@ export function readVirtual(
 }
 
 /** @returns false, with nothing written, unless every address leads to somewhere; false if one of them is no RAM */
-export function writeVirtual(
+export async function writeVirtual(
   machine: StoppedMachine,
   vcpu: number,
   address: bigint,
   bytes: Uint8Array,
-): boolean {
-  if (reach(machine, vcpu, address, bytes.length) < bytes.length) return false;
-  for (const { physical, offset, length } of pieces(machine, vcpu, address, bytes.length)) {
+): Promise<boolean> {
+  if ((await reach(machine, vcpu, address, bytes.length)) < bytes.length) return false;
+  for await (const { physical, offset, length } of pieces(machine, vcpu, address, bytes.length)) {
     const part = bytes.subarray(offset, offset + length);
-    if (!machine.native.machineDebugWrite(machine.handle, physical, part)) return false;
+    if (!(await machine.native.machineDebugWrite(machine.handle, physical, part))) return false;
   }
   return true;
 }
 
 /** How many bytes lead to somewhere without a gap. */
-function reach(machine: StoppedMachine, vcpu: number, address: bigint, length: number): number {
+async function reach(
+  machine: StoppedMachine,
+  vcpu: number,
+  address: bigint,
+  length: number,
+): Promise<number> {
   let end = 0;
-  for (const piece of pieces(machine, vcpu, address, length)) end = piece.offset + piece.length;
+  for await (const piece of pieces(machine, vcpu, address, length)) end = piece.offset + piece.length;
   return end;
 }
 
 /** Page by page, up to the first that leads nowhere. */
-function* pieces(
+async function* pieces(
   { native, handle }: StoppedMachine,
   vcpu: number,
   address: bigint,
   length: number,
-): Generator<Piece> {
+): AsyncGenerator<Piece> {
   for (let offset = 0; offset < length; ) {
     const at = BigInt.asUintN(ADDRESS_BITS, address + BigInt(offset));
-    const physical = native.machineDebugTranslate(handle, vcpu, at);
+    const physical = await native.machineDebugTranslate(handle, vcpu, at);
     if (physical === null) return;
     const size = Math.min(length - offset, Number(PAGE - (at % PAGE)));
     yield { physical, offset, length: size };

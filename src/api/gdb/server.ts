@@ -94,8 +94,8 @@ class Server implements GdbServer {
     return link;
   }
 
-  leave(machine: StoppedMachine): void {
-    this.#breakpoints.removeAll(machine);
+  async leave(machine: StoppedMachine): Promise<void> {
+    await this.#breakpoints.removeAll(machine);
     this.#session = undefined;
   }
 

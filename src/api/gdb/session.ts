@@ -384,10 +384,10 @@ export class Session {
   }
 
   #registers(): Promise<RegisterBytes> {
-    return this.#vmm.debugAccess(({ native, handle }) => {
+    return this.#vmm.debugAccess(async ({ native, handle }) => {
       const read = (set: (typeof registerSets)[number]) =>
         native.machineDebugRegisters(handle, this.#looksAt, set);
-      return { general: read('general'), special: read('special'), vector: read('vector') };
+      return { general: await read('general'), special: await read('special'), vector: await read('vector') };
     });
   }
 
@@ -399,10 +399,10 @@ export class Session {
       vector: before.vector.slice(),
     };
     change(after);
-    await this.#vmm.debugAccess(({ native, handle }) => {
+    await this.#vmm.debugAccess(async ({ native, handle }) => {
       for (const set of registerSets) {
         if (toHex(before[set]) === toHex(after[set])) continue;
-        native.machineDebugSetRegisters(handle, this.#looksAt, set, after[set]);
+        await native.machineDebugSetRegisters(handle, this.#looksAt, set, after[set]);
       }
     });
     return { answer: 'OK' };

@@ -1,5 +1,8 @@
 /** The answer with what a VM is, as text in which the core puts the memory that the balloon leaves. */
+
 import { memorySize } from '../../config/memory.ts';
+import { balloon } from '../../devices/balloon.ts';
+import { idOf } from '../../devices/registry.ts';
 import type { BalloonText } from '../../native.ts';
 import type { VmInfo } from '../../vmm/info.ts';
 import { headOf } from './httpResponse.ts';
@@ -15,6 +18,7 @@ export function balloonText(info: VmInfo): BalloonText {
     before: `${writeJson({ config, state }).slice(0, -1)},"memory_actual_size":`,
     after: rest,
     memory,
+    device: idOf(balloon, config.balloon as object),
     balloon: memory - Number(left),
   };
 }

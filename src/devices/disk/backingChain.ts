@@ -1,5 +1,5 @@
 /** Opening the images that a qcow2 image is an overlay of. Loaded only for qcow2 images. */
-
+import { Descriptor } from '../../boundary/cbor.ts';
 import type { ImageFormat, ImageLayer } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { reopenForReading } from '../../vmm/namedFiles.ts';
@@ -58,7 +58,7 @@ export function openBackingChain(
     }
     lock(native, fd, path, { exclusive: false, granularity: disk.lock_granularity });
     const format = formatOf(context, reference, fd, path, overlay);
-    layers.push({ fd, format });
+    layers.push({ fd: new Descriptor(fd), format });
     if (format !== 'qcow2') return layers;
   }
 }

@@ -1,5 +1,5 @@
 /** Opening and locking disk images. Loaded only for VMs that have a disk. */
-
+import { Descriptor } from '../../boundary/cbor.ts';
 import type { ImageFormat, ImageLayer, NativeAddon } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { FileInUse, openImage, reopenForReading } from '../../vmm/namedFiles.ts';
@@ -29,7 +29,7 @@ export async function openDisk(context: DiskContext, disk: DiskConfig): Promise<
     lock(context.native, fd, path, { exclusive: !disk.readonly, granularity: disk.lock_granularity });
     const { format, guessed } = formatOf(context, disk, fd);
     if (format === 'raw') warnOfRest(context, path, fd);
-    const layers: ImageLayer[] = [{ fd, format }];
+    const layers: ImageLayer[] = [{ fd: new Descriptor(fd), format }];
     if (format === 'qcow2') {
       const { openBackingChain } = await import('./backingChain.ts');
       layers.push(...openBackingChain(context, disk, fd, guessed));

@@ -1,5 +1,5 @@
 /** Opening networks: taps by name or by descriptors. Loaded only for VMs that have a network device. */
-
+import { Descriptor } from '../../boundary/cbor.ts';
 import type { NativeAddon } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { type NetConfig, type NetResource, parseMac, queuePairs } from '../net.ts';
@@ -31,7 +31,8 @@ async function openUser({ native, opened, warn }: NetContext, net: NetConfig): P
   }
   const fd = await startPasst(native, network);
   opened.push(fd);
-  return { network: { kind: 'stream', fd }, mac: parseMac(mac as string) as Uint8Array, ...mtuIfGiven };
+  const stream = { kind: 'stream', fd: new Descriptor(fd) } as const;
+  return { network: stream, mac: parseMac(mac as string) as Uint8Array, ...mtuIfGiven };
 }
 
 function openTapped({ native, opened, note }: NetContext, net: NetConfig): NetResource {
@@ -42,10 +43,14 @@ function openTapped({ native, opened, note }: NetContext, net: NetConfig): NetRe
   const vhost = openVhost(native, net, fds.length, name, note);
   opened.push(...vhost);
   return {
-    network: { kind: 'tap', fds, vhost },
+    network: { kind: 'tap', fds: fds.map(described), vhost: vhost.map(described) },
     mac: parseMac(net.mac as string) as Uint8Array,
     ...(mtu !== undefined && { mtu }),
   };
+}
+
+function described(fd: number): Descriptor {
+  return new Descriptor(fd);
 }
 
 interface OpenTap {

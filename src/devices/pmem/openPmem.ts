@@ -1,5 +1,5 @@
 /** Opening the files behind persistent memory. Loaded only for a machine that has some. */
-
+import { Descriptor } from '../../boundary/cbor.ts';
 import type { NativeAddon } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { FileInUse, openMemory, openTemporaryMemory } from '../../vmm/namedFiles.ts';
@@ -37,7 +37,7 @@ function openTemporary(native: NativeAddon, pmem: PmemConfig, opened: number[]):
     );
   }
   native.setFileSize(fd, pmem.size);
-  return { fd, size: pmem.size };
+  return { fd: new Descriptor(fd), size: pmem.size };
 }
 
 function openExisting(native: NativeAddon, pmem: PmemConfig, opened: number[]): PmemResource {
@@ -65,5 +65,5 @@ function openExisting(native: NativeAddon, pmem: PmemConfig, opened: number[]): 
       },
     );
   }
-  return { fd, size };
+  return { fd: new Descriptor(fd), size };
 }

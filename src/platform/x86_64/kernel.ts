@@ -1,4 +1,5 @@
 /** Finds out what a payload is and how it is loaded and entered. Its bytes stay in the file: the core reads them. */
+import { Descriptor } from '../../boundary/cbor.ts';
 import type { LoadItem } from '../../native.ts';
 import { PlatformError } from '../platformError.ts';
 import { isBzImage, parseBzImage } from './bzImage.ts';
@@ -51,7 +52,12 @@ function planPvh(image: ImageFile, fd: number, map: MemoryMap): Payload | undefi
   for (const segment of elf.segments) {
     checkFits(map, segment.address, segment.memorySize);
     if (segment.fileSize > 0) {
-      load.push({ address: segment.address, fd, offset: segment.fileOffset, length: segment.fileSize });
+      load.push({
+        address: segment.address,
+        fd: new Descriptor(fd),
+        offset: segment.fileOffset,
+        length: segment.fileSize,
+      });
     }
     if (segment.address < map.ramBelow4G) {
       end = Math.max(end, segment.address + segment.memorySize);
@@ -75,7 +81,14 @@ function planLinux(image: ImageFile, fd: number, map: MemoryMap): Payload {
     protocol: 'linux',
     setupHeader: kernel.setupHeader,
     entry: kernel.codeAddress,
-    load: [{ address: kernel.codeAddress, fd, offset: kernel.codeOffset, length: kernel.codeSize }],
+    load: [
+      {
+        address: kernel.codeAddress,
+        fd: new Descriptor(fd),
+        offset: kernel.codeOffset,
+        length: kernel.codeSize,
+      },
+    ],
     end: kernel.end,
     initramfsMax: kernel.initramfsMax,
     commandLineMax: kernel.commandLineMax,

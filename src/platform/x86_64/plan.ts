@@ -1,4 +1,5 @@
 /** Puts an x86_64 machine together from its configuration. */
+import { Descriptor } from '../../boundary/cbor.ts';
 import { type GuestMemoryConfig, guestMemory } from '../../config/memory.ts';
 import type { CpusConfig, VmConfig } from '../../config/vmConfig.ts';
 import type { BootSpec, HostInfo, LoadItem, MachineSpec, ProtectedModeEntry } from '../../native.ts';
@@ -189,7 +190,8 @@ function payloadItems(
   const source = isFirmware ? undefined : resources.initramfs;
   const initramfs = source && placeInitramfs(source.size, payload, map);
   if (source !== undefined && initramfs !== undefined) {
-    items.push({ address: initramfs.address, fd: source.fd, offset: 0, length: initramfs.size });
+    const fd = new Descriptor(source.fd);
+    items.push({ address: initramfs.address, fd, offset: 0, length: initramfs.size });
   }
   items.push(...bootDataItems(payload, map, initramfs));
   return items;

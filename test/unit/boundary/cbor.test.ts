@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Decoded, Descriptor, decode, type Encodable, encode } from '../../../src/boundary/cbor.ts';
+import { type Decoded, Descriptor, decode, encode } from '../../../src/boundary/cbor.ts';
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
 const bytesOf = (text: string) => new Uint8Array(Buffer.from(text, 'hex'));
 
 /** Most are RFC 8949's, appendix A. The same file is what the core's reader and writer are tested with. */
-const VECTORS: readonly [Encodable, string][] = [
+const VECTORS: readonly [unknown, string][] = [
   [0, '00'],
   [23, '17'],
   [24, '1818'],
@@ -52,7 +52,7 @@ test('the core is tested with the same', () => {
   expect(lines.trim().split('\n')).toEqual(VECTORS.map(([, expected]) => expected));
 });
 
-const anything = fc.letrec<{ value: Encodable }>((tie) => ({
+const anything = fc.letrec<{ value: unknown }>((tie) => ({
   value: fc.oneof(
     { maxDepth: 4 },
     fc.constant(null),
@@ -62,7 +62,7 @@ const anything = fc.letrec<{ value: Encodable }>((tie) => ({
     fc.string({ unit: 'binary', maxLength: 300 }),
     fc.uint8Array(),
     fc.array(tie('value')),
-    fc.dictionary(fc.string(), tie('value')) as fc.Arbitrary<Encodable>,
+    fc.dictionary(fc.string(), tie('value')),
   ),
 })).value;
 
@@ -101,8 +101,8 @@ describe('what cannot be encoded is refused', () => {
     ['a function', () => {}, 'A function cannot be encoded'],
     ['no descriptor', new Descriptor(-1), '-1 is no descriptor'],
   ])('%s', (_name, value, message) => {
-    expect(() => encode(value as Encodable)).toThrow(message);
-    expect(() => encode([value as Encodable])).toThrow(message);
+    expect(() => encode(value)).toThrow(message);
+    expect(() => encode([value])).toThrow(message);
   });
 });
 

@@ -235,9 +235,9 @@ describe('backing files', () => {
     expect(layers.map(({ format }) => format)).toEqual(['qcow2', 'qcow2', 'raw']);
     const locks = [...files.locked].filter(([, held]) => held.length > 0);
     expect(locks.map(([file, [held]]) => [file.slice(folder.length + 1), held])).toEqual([
-      ['chain', { fd: layers[0]?.fd, exclusive: true }],
-      ['below/base.qcow2', { fd: layers[1]?.fd, exclusive: false }],
-      ['below/base.raw', { fd: layers[2]?.fd, exclusive: false }],
+      ['chain', { fd: layers[0]?.fd.fd, exclusive: true }],
+      ['below/base.qcow2', { fd: layers[1]?.fd.fd, exclusive: false }],
+      ['below/base.raw', { fd: layers[2]?.fd.fd, exclusive: false }],
     ]);
   });
 

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Descriptor } from '../../../src/boundary/cbor.ts';
 import { decode } from '../../../src/config/decode.ts';
 import { openNet } from '../../../src/devices/net/openNet.ts';
 import { type NetConfig, type NetResource, netConfig, net as netRecord } from '../../../src/devices/net.ts';
@@ -24,6 +25,8 @@ afterEach(() => {
   for (const fd of opened) native.closeFile(fd);
   expect([...native.files.open]).toEqual([]);
 });
+
+const descriptor = (fd: number) => new Descriptor(fd);
 
 function net(fields: object): NetConfig {
   return decode(netConfig, { mac: '2e:00:00:00:00:01', vhost: false, ...fields });
@@ -79,7 +82,7 @@ describe('taps', () => {
       mtu: 9000,
     });
     expect(resource).toEqual({
-      network: { kind: 'tap', fds: opened, vhost: [] },
+      network: { kind: 'tap', fds: opened.map(descriptor), vhost: [] },
       mac: Uint8Array.of(0x2e, 0, 0, 0, 0, 1),
       mtu: 9000,
     });
@@ -149,7 +152,7 @@ describe('descriptors', () => {
     native.network.queues.set(40, queue).set(41, queue);
     prepared('tap0');
     expect(await open({ fds: [40, 41], num_queues: 4 })).toMatchObject([
-      { network: { kind: 'tap', fds: [40, 41] }, mtu: 1400 },
+      { network: { kind: 'tap', fds: [40, 41].map(descriptor) }, mtu: 1400 },
     ]);
     expect(opened).toEqual([]);
   });
@@ -185,8 +188,8 @@ describe('user networking', () => {
     try {
       const [first, second] = await open({ user: true, mtu: 1400 }, { user: true });
       expect(opened).toHaveLength(2);
-      expect(first).toMatchObject({ network: { kind: 'stream', fd: opened[0] }, mtu: 1400 });
-      expect(second?.network).toEqual({ kind: 'stream', fd: opened[1] });
+      expect(first).toMatchObject({ network: { kind: 'stream', fd: { fd: opened[0] } }, mtu: 1400 });
+      expect(second?.network).toEqual({ kind: 'stream', fd: { fd: opened[1] } });
       expect(second).not.toHaveProperty('mtu');
     } finally {
       process.env.PATH = path;
@@ -209,7 +212,11 @@ describe('vhost-net', () => {
     vhostNet(works);
     const [resource] = await open({ num_queues: 4, vhost: undefined });
     expect(opened).toHaveLength(4);
-    expect(resource?.network).toEqual({ kind: 'tap', fds: opened.slice(0, 2), vhost: opened.slice(2) });
+    expect(resource?.network).toEqual({
+      kind: 'tap',
+      fds: opened.slice(0, 2).map(descriptor),
+      vhost: opened.slice(2).map(descriptor),
+    });
     expect(notes).toEqual(['The tap vmtap0 is served by vhost-net']);
   });
 

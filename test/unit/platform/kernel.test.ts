@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { Descriptor } from '../../../src/boundary/cbor.ts';
 import { encodeCommandLine } from '../../../src/platform/x86_64/commandLine.ts';
 import { openImage } from '../../../src/platform/x86_64/imageFile.ts';
 import { placeInitramfs } from '../../../src/platform/x86_64/initramfs.ts';
@@ -18,7 +19,7 @@ describe('planPayload', () => {
     expect(plan(makeElf({ entry: MIB + 32 }))).toMatchObject({
       protocol: 'pvh',
       entry: MIB + 32,
-      load: [{ address: MIB, fd: 7, offset: ELF_CODE, length: 64 }],
+      load: [{ address: MIB, fd: new Descriptor(7), offset: ELF_CODE, length: 64 }],
       end: MIB + 4096,
     });
   });
@@ -27,7 +28,7 @@ describe('planPayload', () => {
     expect(plan(makeBzImage())).toMatchObject({
       protocol: 'linux',
       entry: MIB,
-      load: [{ address: MIB, fd: 7, offset: 1024, length: 4096 }],
+      load: [{ address: MIB, fd: new Descriptor(7), offset: 1024, length: 4096 }],
     });
   });
 

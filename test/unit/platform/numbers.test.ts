@@ -85,7 +85,7 @@ describe('are the same in TypeScript and in the core', () => {
     [
       'a VM generation',
       source('vmm/vmm.ts')('VM_GENERATION_BYTES'),
-      native('addon/addon.cc')('kVmGenerationSize'),
+      native('machine/machine_commands.cc')('kVmGenerationSize'),
     ],
     ['regular files', FileKind.regular, native('host/files.h')('kRegularFile')],
     ['block devices', FileKind.block, native('host/files.h')('kBlockDevice')],

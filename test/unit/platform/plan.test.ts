@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { Descriptor } from '../../../src/boundary/cbor.ts';
 import { getU64, viewOf } from '../../../src/platform/bytes.ts';
 import { planBoot, planMachine } from '../../../src/platform/plan.ts';
 import {
@@ -16,14 +17,14 @@ import {
 
 const host = hostOf();
 const net = (fields: object = {}) => ({
-  network: { kind: 'tap' as const, fds: [30], vhost: [] },
+  network: { kind: 'tap' as const, fds: [new Descriptor(30)], vhost: [] },
   mac: Uint8Array.of(0x2e, 0, 0, 0, 0, 1),
   ...fields,
 });
 const disk = (fields: object = {}) => ({ path: '/disk', ...fields });
 const opened = (count: number) =>
   Array.from({ length: count }, (_, index) => ({
-    layers: [{ fd: 20 + index, format: 'raw' as const }],
+    layers: [{ fd: new Descriptor(20 + index), format: 'raw' as const }],
     protectSector0: index === 1,
   }));
 
@@ -148,7 +149,7 @@ describe('planBoot: devices', () => {
     );
     expect(boot.pci.functions[2]).toMatchObject({
       kind: 'block',
-      layers: [{ fd: 21, format: 'raw' }],
+      layers: [{ fd: new Descriptor(21), format: 'raw' }],
       readonly: true,
       direct: true,
       numQueues: 1,
@@ -248,7 +249,12 @@ describe('planBoot: boot protocols', () => {
     expect([16, 24, 32, 40].map((at) => getU64(info, at))).toEqual([0x6040, 0x20000, 0xa0000, 0x7000]);
     const initramfs = 3 * GIB - 12_288;
     expect([getU64(info, 0x40), getU64(info, 0x48)]).toEqual([initramfs, 10_000]);
-    expect(boot.load).toContainEqual({ address: initramfs, fd: 12, offset: 0, length: 10_000 });
+    expect(boot.load).toContainEqual({
+      address: initramfs,
+      fd: new Descriptor(12),
+      offset: 0,
+      length: 10_000,
+    });
     const map = viewOf(loadedBytes(boot, 0x7000));
     expect(info.getUint32(48, true) * 24).toBe(map.byteLength);
     expect([getU64(map, 72), getU64(map, 80), map.getUint32(88, true)]).toEqual([4 * GIB, GIB, 1]);

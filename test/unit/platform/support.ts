@@ -1,4 +1,3 @@
-/** What the platform tests share: small machines, and images made byte by byte. */
 import { decode } from '../../../src/config/decode.ts';
 import { type VmConfig, type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
 import type { BootSpec, HostInfo } from '../../../src/native.ts';

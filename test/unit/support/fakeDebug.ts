@@ -1,17 +1,17 @@
 /** What a debugger has of a machine: RAM that lies where its addresses say, device memory behind it, and registers of zeroes. */
-import type { DebugAddon, RegisterSet } from '../../../src/native.ts';
+import type { DebugCalls, RegisterSet } from '../../../src/native.ts';
 
 /** Bytes; up to twice that an address leads to a device, and then nowhere. */
 export const FAKE_RAM = 64 * 1024;
 /** Of kvm_regs, kvm_sregs and kvm_fpu. */
 const SIZES: Readonly<Record<RegisterSet, number>> = { general: 144, special: 312, vector: 416 };
 
-export interface FakeDebug extends DebugAddon {
+export interface FakeDebug extends DebugCalls {
   readonly ram: Uint8Array;
   /** By vCPU and set, once written or read. */
   readonly registers: Map<string, Uint8Array>;
   /** What machineDebugResume was called with. */
-  readonly resumes: Parameters<DebugAddon['machineDebugResume']>[1 | 2][][];
+  readonly resumes: Parameters<DebugCalls['machineDebugResume']>[1 | 2][][];
   stops: number;
 }
 
@@ -27,18 +27,19 @@ export function fakeDebug(): FakeDebug {
     machineDebugStop: async () => {
       fake.stops++;
     },
-    machineDebugResume: (_handle, orders, traps) => {
+    machineDebugResume: async (_handle, orders, traps) => {
       fake.resumes.push([[...orders], { hardware: [...traps.hardware], software: [...traps.software] }]);
     },
-    machineDebugRegisters: (_handle, vcpu, set) =>
+    machineDebugRegisters: async (_handle, vcpu, set) =>
       (registers.get(`${vcpu} ${set}`) ?? new Uint8Array(SIZES[set])).slice(),
-    machineDebugSetRegisters: (_handle, vcpu, set, bytes) => {
+    machineDebugSetRegisters: async (_handle, vcpu, set, bytes) => {
       registers.set(`${vcpu} ${set}`, bytes.slice());
     },
-    machineDebugTranslate: (_handle, _vcpu, address) => (address < BigInt(2 * FAKE_RAM) ? address : null),
-    machineDebugRead: (_handle, address, length) =>
+    machineDebugTranslate: async (_handle, _vcpu, address) =>
+      address < BigInt(2 * FAKE_RAM) ? address : null,
+    machineDebugRead: async (_handle, address, length) =>
       inRam(address, length) ? ram.slice(Number(address), Number(address) + length) : null,
-    machineDebugWrite: (_handle, address, bytes) => {
+    machineDebugWrite: async (_handle, address, bytes) => {
       if (!inRam(address, bytes.length)) return false;
       ram.set(bytes, Number(address));
       return true;

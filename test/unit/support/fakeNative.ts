@@ -36,7 +36,7 @@ export interface FakeNative extends NativeAddon {
   onDestroy: (machine: FakeMachine) => void | Promise<void>;
   onCallOff: (machine: FakeMachine) => void;
   balloonSize: () => number;
-  /** Runs before machineResizeDisk resolves: throw to let it fail. */
+  /** Runs before machineOperate of a disk resolves: throw to let it fail. */
   onResizeDisk: (id: string, bytes: number) => void | Promise<void>;
   /** What terminalRaw and terminalRestore were called with. */
   readonly terminalCalls: string[];
@@ -97,22 +97,24 @@ export function fakeNative(folder: string): FakeNative {
     machineKeepAlive: (handle, alive) => {
       machineOf(handle).calls.push(alive ? 'ref' : 'unref');
     },
-    machinePowerButton: record('power-button'),
-    machineNmi: record('nmi'),
-    machineResizeDisk: async (handle, id, bytes) => {
-      machineOf(handle).calls.push(`resize ${id} ${bytes}`);
-      await native.onResizeDisk(id, bytes);
+    machinePowerButton: recordLater('power-button'),
+    machineNmi: recordLater('nmi'),
+    machineOperate: async (handle, id, operation, operands) => {
+      const { size, columns, rows } = operands as { size: number; columns?: number; rows?: number };
+      const { calls, boot } = machineOf(handle);
+      const kind = boot?.pci.functions.find((one) => one.id === id)?.kind;
+      if (kind === 'console') calls.push(`${operation} ${columns}x${rows}`);
+      else if (kind === 'balloon') calls.push(`${operation}-balloon ${size}`);
+      else calls.push(`${operation} ${id} ${size}`);
+      if (kind === 'block') await native.onResizeDisk(id, size);
     },
-    machineResizeConsole: (handle, columns, rows) => {
-      machineOf(handle).calls.push(`resize ${columns}x${rows}`);
-    },
-    machineSetVmGeneration: record('set-vm-generation'),
+    machineSetVmGeneration: recordLater('set-vm-generation'),
     pinThread: () => {},
     randomBytes: (length) => new Uint8Array(length).fill(native.machines.length + 1),
-    machineResizeBalloon: (handle, size) => {
-      machineOf(handle).calls.push(`resize-balloon ${size}`);
+    machineStatus: (handle) => {
+      const balloon = machineOf(handle).boot?.pci.functions.find(({ kind }) => kind === 'balloon');
+      return balloon ? { [balloon.id]: { size: native.balloonSize() } } : {};
     },
-    machineBalloonSize: () => native.balloonSize(),
     machineCounters: () => ({ _disk0: { read_ops: 1n } }),
     machineVcpuStatistics: () => [
       { thread: process.pid, exits: { port: 7n, mmio: 2n }, hypervisor: { halt_exits: 3n } },

@@ -2,6 +2,7 @@
  * A kind of device that no machine has: what a new one takes, for tests that find it everywhere. To the core it is one
  * more source of random bytes.
  */
+import { Descriptor } from '../../../src/boundary/cbor.ts';
 import { invalid } from '../../../src/config/rules.ts';
 import { pciCommon } from '../../../src/devices/pci.ts';
 import type { DeviceRecord } from '../../../src/devices/record.ts';
@@ -21,7 +22,7 @@ const gadgetConfig = {
 
 const gadgetList = { type: 'array', items: gadgetConfig, help: 'Gadgets (virtio-gadget)' } as const;
 
-export const gadget: DeviceRecord<'gadget', 'gadgets', typeof gadgetList, number> = {
+export const gadget: DeviceRecord<'gadget', 'gadgets', typeof gadgetList, Descriptor> = {
   name: 'gadget',
   field: 'gadgets',
   schema: gadgetList,
@@ -39,7 +40,7 @@ export const gadget: DeviceRecord<'gadget', 'gadgets', typeof gadgetList, number
       try {
         const fd = openEntropySource(native, source);
         opened.push(fd);
-        return fd;
+        return new Descriptor(fd);
       } catch (error) {
         throw new VmmError(`Cannot open the gadget's source ${source}`, { cause: error });
       }

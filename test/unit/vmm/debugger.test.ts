@@ -29,7 +29,9 @@ beforeEach(() => {
     get attached() {
       return attached;
     },
-    leave: ({ native: addon }) => heard.push(`leave: ${addon === native ? vmm.info().state : 'nobody'}`),
+    leave: async ({ native: addon }) => {
+      heard.push(`leave: ${addon === native ? vmm.info().state : 'nobody'}`);
+    },
     stopped: ({ cause }) => heard.push(`${cause}: ${vmm.info().state}`),
     started: () => heard.push('started'),
     ended: () => heard.push('ended'),

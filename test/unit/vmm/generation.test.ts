@@ -40,7 +40,7 @@ it('the VM generation id belongs to the VM, over reboots, until it is renewed', 
   await vmm.reboot();
   expect(bootedWith()).toEqual(new Uint8Array(16).fill(1));
   let told: Uint8Array | undefined;
-  native.machineSetVmGeneration = (_machine, id) => {
+  native.machineSetVmGeneration = async (_machine, id) => {
     told = id;
   };
   await vmm.renewGeneration();

@@ -81,7 +81,7 @@ describe('a console file', () => {
     const vmm = await created(serialTo('log'));
     await vmm.boot();
     const backend = native.machines[0]?.boot?.serial?.backend;
-    const fd = backend?.kind === 'file' ? backend.fd : -1;
+    const fd = backend?.kind === 'file' ? backend.fd.fd : -1;
     // The core has a duplicate of it, which this is as long as the VM lives.
     native.writeNow(fd, Buffer.from('before'));
     truncateSync(at('log'));

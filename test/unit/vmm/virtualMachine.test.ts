@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Descriptor } from '../../../src/boundary/cbor.ts';
 import { configFromOptions } from '../../../src/config/libraryOptions.ts';
 import { ConfigError, VirtualMachine, VmmError } from '../../../src/index.ts';
 import { Vmm } from '../../../src/vmm/vmm.ts';
@@ -104,7 +105,7 @@ describe('a virtual machine', () => {
       { native, terminal: { input: -1, output: 9 } },
     );
     await vm.boot();
-    expect(native.machines[0]?.boot?.serial?.backend).toEqual({ kind: 'tty', input: -1, output: 9 });
+    expect(native.machines[0]?.boot?.serial?.backend).toEqual({ kind: 'tty', output: new Descriptor(9) });
     await vm.close();
   });
 
@@ -159,8 +160,8 @@ describe('what a developer expects', () => {
     const obedient = await vmWith();
     await obedient.boot();
     const { machinePowerButton } = native;
-    native.machinePowerButton = (handle) => {
-      machinePowerButton(handle);
+    native.machinePowerButton = async (handle) => {
+      await machinePowerButton(handle);
       native.machines[0]?.emit({ type: 'power-off' });
     };
     await obedient.pause();
@@ -247,8 +248,8 @@ describe('streams of the process', () => {
     const { boot } = native.machines[0] ?? {};
     const console = boot?.pci.functions.find((device) => device.kind === 'console');
     expect([boot?.serial?.backend, console?.backend]).toEqual([
-      { kind: 'tty', input: expect.any(Number), output: expect.any(Number) },
-      { kind: 'tty', input: expect.any(Number), output: expect.any(Number) },
+      { kind: 'tty', input: expect.any(Descriptor), output: expect.any(Descriptor) },
+      { kind: 'tty', input: expect.any(Descriptor), output: expect.any(Descriptor) },
     ]);
     await vmm.reboot();
     await vmm.shutdown();

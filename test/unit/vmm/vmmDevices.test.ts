@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { Descriptor } from '../../../src/boundary/cbor.ts';
 import { decode } from '../../../src/config/decode.ts';
 import { receiveMigrationData } from '../../../src/config/migration.ts';
 import { restoreConfig } from '../../../src/config/restore.ts';
@@ -339,8 +340,14 @@ describe('consoles', () => {
     );
     await vmm.boot();
     const { boot } = native.machines[0] ?? {};
-    expect(boot?.serial?.backend).toMatchObject({ input: serial, output: 6 });
-    expect(boot?.pci.functions[0]).toMatchObject({ backend: { input: console, output: 6 } });
+    const output = new Descriptor(6);
+    const ttyOf = (input: number) => ({
+      kind: 'tty',
+      ...(input >= 0 && { input: new Descriptor(input) }),
+      output,
+    });
+    expect(boot?.serial?.backend).toEqual(ttyOf(serial));
+    expect(boot?.pci.functions[0]).toMatchObject({ backend: ttyOf(console) });
     expect(native.terminalCalls).toEqual(['raw 5']);
     await vmm.quit();
   });
@@ -350,7 +357,12 @@ describe('consoles', () => {
     const log = join(folder, 'console.log');
     const vmm = await booted({ terminal }, { console: { mode: 'Tty', log } });
     expect(native.machines[0]?.boot?.pci.functions[0]).toMatchObject({
-      backend: { kind: 'tty', input: 5, output: 6, log: expect.any(Number) },
+      backend: {
+        kind: 'tty',
+        input: new Descriptor(5),
+        output: new Descriptor(6),
+        log: expect.any(Descriptor),
+      },
     });
     expect(existsSync(log)).toBe(true);
     await vmm.quit();
@@ -372,7 +384,7 @@ describe('consoles', () => {
     const vmm = await booted({ terminal }, { console: { mode: 'Tty' } });
     expect(native.terminalCalls).toEqual(['raw 5']);
     expect(native.machines[0]?.boot?.pci.functions[0]).toMatchObject({
-      backend: { kind: 'tty', input: 5, output: 6 },
+      backend: { kind: 'tty', input: new Descriptor(5), output: new Descriptor(6) },
       columns: 132,
       rows: 43,
     });

@@ -187,7 +187,7 @@ it('the next debugger finds the guest free of them', async () => {
 it('a guest that is let go by others is freed of them before, and is not stopped again', async () => {
   await leaveBreakpoint();
   const before = stops;
-  server.leave({ native, handle: HANDLE });
+  await server.leave({ native, handle: HANDLE });
   expect(native.ram[0x1000]).toBe(0);
   stuck = false;
   vi.advanceTimersByTime(60_000);

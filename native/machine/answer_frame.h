@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/message.h"
+
 namespace tsvmm {
 
 /// What goes around the body of an answer that begins with its own length.
@@ -14,5 +16,8 @@ struct AnswerFrame {
 
   void append_to(std::vector<uint8_t>& answer, std::string_view body) const;
 };
+
+/// From the fields `head` and `afterLength` of a text. Throws ValueError.
+[[nodiscard]] AnswerFrame read_frame(Fields& text);
 
 }  // namespace tsvmm

@@ -1,4 +1,4 @@
-#include "addon/answer_frame.h"
+#include "machine/answer_frame.h"
 
 #include <array>
 
@@ -11,6 +11,10 @@ void AnswerFrame::append_to(std::vector<uint8_t>& answer, std::string_view body)
        std::array<std::string_view, 4>{head, length, after_length, body}) {
     answer.insert(answer.end(), part.begin(), part.end());
   }
+}
+
+AnswerFrame read_frame(Fields& text) {
+  return {.head = text["head"].text(), .after_length = text["afterLength"].text()};
 }
 
 }  // namespace tsvmm

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "machine/rate_limiter_groups.h"
+#include "core/rate_limiter_groups.h"
 
 namespace tsvmm {
 namespace {

@@ -1,0 +1,56 @@
+#include <napi.h>
+
+#include <memory>
+
+#include "addon/environment.h"
+#include "addon/exports.h"
+#include "addon/machine_handle.h"
+
+// The functions of src/boundary/machineCalls.ts (MachineAddon), in its order. They hand messages
+// over and know nothing of what is in them.
+
+namespace tsvmm {
+namespace {
+
+Napi::Value machine_create(Arguments info) {
+  const Napi::Env env = info.Env();
+  Message message = to_message(info[0], info[1]);
+  MessageReader reader(message);
+  MachineSpec spec = read_machine_spec(reader.value());
+  auto channel = EventChannel::open(env, to_function(info[2], "onEvent"));
+  auto handle = std::make_shared<MachineHandle>(std::move(spec), std::move(channel));
+  Environment& environment = Environment::of(env);
+  environment.add(handle);
+  handle->start_building(environment.take_spare());
+  return wrap(env, handle);
+}
+
+Napi::Value machine_call(Arguments info) {
+  return unwrap(info[0]).call(info.Env(), to_message(info[1], info[2]));
+}
+
+Napi::Value machine_ask(Arguments info) {
+  return from_bytes(info.Env(), unwrap(info[0]).ask(to_bytes(info[1], "question")));
+}
+
+Napi::Value machine_call_off(Arguments info) {
+  unwrap(info[0]).machine().cancel();
+  return info.Env().Undefined();
+}
+
+Napi::Value machine_keep_alive(Arguments info) {
+  unwrap(info[0]).keep_alive(info.Env(), info[1].ToBoolean());
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void add_machine_functions(Napi::Object& exports) {
+  add<machine_create>(exports, "machineCreate");
+  add<machine_call>(exports, "machineCall");
+  add<machine_ask>(exports, "machineAsk");
+  add<machine_call_off>(exports, "machineCallOff");
+  add<machine_keep_alive>(exports, "machineKeepAlive");
+}
+
+}  // namespace tsvmm

@@ -1,0 +1,98 @@
+#include "machine/machine_spec.h"
+
+#include <string_view>
+
+namespace tsvmm {
+namespace {
+
+/// A field that is an address, or a number of bytes.
+GuestMemory::Range read_range(Fields& fields, std::string_view start) {
+  return {fields[start].number(), fields["size"].number()};
+}
+
+VcpuPlacement read_vcpu(Fields& fields) {
+  VcpuPlacement placement{.id = fields["apicId"].narrow<uint32_t>(), .affinity = {}};
+  fields["affinity"].each([&](const Value& cpu) { placement.affinity.push_back(cpu.ordinal()); });
+  return placement;
+}
+
+void read_memory(MachineSpec& spec, Fields& fields) {
+  fields["regions"].each([&](const Value& region) {
+    spec.memory.push_back(region.map([](Fields& range) { return read_range(range, "address"); }));
+  });
+  spec.memory_options = {.shared = fields["shared"].boolean(),
+                         .hugepage_size = fields["hugepageSize"].number(),
+                         .prefault = fields["prefault"].boolean(),
+                         .mergeable = fields["mergeable"].boolean(),
+                         .thp = fields["thp"].boolean(),
+                         .reserve = fields["reserve"].boolean()};
+}
+
+LoadItem read_load(Fields& fields) {
+  const GuestAddress address = fields["address"].number();
+  if (fields.has("bytes")) return LoadBytes{address, fields["bytes"].bytes()};
+  return LoadFile{address, fields["fd"].descriptor(), fields["offset"].number(),
+                  fields["length"].number()};
+}
+
+std::unique_ptr<DeviceSpec> read_device(Fields& fields) {
+  const std::span<const DeviceKind> kinds = device_kinds();
+  std::vector<std::string_view> names;
+  for (const DeviceKind& kind : kinds) names.push_back(kind.name);
+  return kinds[fields["kind"].choice(names)].read(fields);
+}
+
+PciFunctionSpec read_function(Fields& fields) {
+  PciFunctionSpec spec{.id = fields["id"].text(),
+                       .slot = fields["slot"].narrow<unsigned>(),
+                       .bar0 = fields["bar0"].number(),
+                       .bar0_is_64bit = fields["bar0Is64Bit"].boolean(),
+                       .device = read_device(fields)};
+  if (fields.has("bar2")) spec.bar2 = fields["bar2"].number();
+  return spec;
+}
+
+PciSpec read_pci(Fields& fields) {
+  const auto read_window = [](Fields& window) { return read_range(window, "start"); };
+  PciSpec spec;
+  spec.ecam = fields["ecam"].number();
+  spec.window32 = fields["window32"].map(read_window);
+  spec.window64 = fields["window64"].map(read_window);
+  fields["functions"].each(
+      [&](const Value& function) { spec.functions.push_back(function.map(read_function)); });
+  if (fields.has("pvpanic")) {
+    spec.pvpanic = fields["pvpanic"].map([](Fields& pvpanic) {
+      return PvpanicSpec{.slot = pvpanic["slot"].narrow<unsigned>(),
+                         .bar0 = pvpanic["bar0"].number()};
+    });
+  }
+  return spec;
+}
+
+BootSpec read_boot(Fields& fields) {
+  BootSpec spec;
+  spec.vcpus = read_vcpu_setups(fields);
+  spec.held = fields.has("held") && fields["held"].boolean();
+  spec.paused = fields.has("paused") && fields["paused"].boolean();
+  fields["load"].each([&](const Value& item) { spec.load.push_back(item.map(read_load)); });
+  spec.board = read_board_spec(fields);
+  spec.vm_generation =
+      fields["vmGeneration"].map([](Fields& place) { return place["address"].number(); });
+  spec.pci = fields["pci"].map(read_pci);
+  return spec;
+}
+
+}  // namespace
+
+MachineSpec read_machine_spec(const Value& value) {
+  return value.map([](Fields& fields) {
+    MachineSpec spec;
+    fields["memory"].map([&](Fields& memory) { read_memory(spec, memory); });
+    fields["vcpus"].each([&](const Value& vcpu) { spec.vcpus.push_back(vcpu.map(read_vcpu)); });
+    return spec;
+  });
+}
+
+BootSpec read_boot_spec(const Value& value) { return value.map(read_boot); }
+
+}  // namespace tsvmm

@@ -1,0 +1,83 @@
+#include "machine/x86_64/board_spec.h"
+
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+#include "hypervisor/x86_64/vcpu_setup.h"
+#include "machine/machine_spec.h"
+
+namespace tsvmm {
+namespace {
+
+ProtectedModeEntry read_entry(Fields& fields) {
+  return {.rip = fields["rip"].number(),
+          .rbx = fields["rbx"].number(),
+          .rsi = fields["rsi"].number(),
+          .rsp = fields["rsp"].number(),
+          .gdt_address = fields["gdtAddress"].number(),
+          .gdt_limit = fields["gdtLimit"].narrow<uint16_t>()};
+}
+
+SerialSpec read_serial(Fields& fields) {
+  return {.id = fields["id"].text(),
+          .port = fields["port"].narrow<uint16_t>(),
+          .gsi = fields["gsi"].narrow<unsigned>(),
+          .backend = read_char_backend(fields["backend"])};
+}
+
+DebugConsoleSpec read_debug_console(Fields& fields) {
+  return {.id = fields["id"].text(),
+          .port = fields["port"].narrow<uint16_t>(),
+          .backend = read_char_backend(fields["backend"])};
+}
+
+void read_cmos(BoardSpec& spec, Fields& fields) {
+  spec.cmos_port = fields["port"].narrow<uint16_t>();
+  spec.cmos_gsi = fields["gsi"].narrow<unsigned>();
+  spec.cmos_memory_below_4g = fields["memoryBelow4G"].number();
+  spec.cmos_memory_above_4g = fields["memoryAbove4G"].number();
+}
+
+void read_acpi(BoardSpec& spec, Fields& fields) {
+  spec.acpi_power_port = fields["sleepResetPort"].narrow<uint16_t>();
+  spec.acpi_pm_timer_port = fields["pmTimerPort"].narrow<uint16_t>();
+  spec.acpi_events_port = fields["eventsPort"].narrow<uint16_t>();
+  spec.acpi_sci = fields["sciGsi"].narrow<unsigned>();
+}
+
+void read_ged(BoardSpec& spec, Fields& fields) {
+  spec.ged = fields["address"].number();
+  spec.ged_gsi = fields["gsi"].narrow<unsigned>();
+}
+
+}  // namespace
+
+std::vector<std::shared_ptr<const VcpuSetup>> read_vcpu_setups(Fields& boot) {
+  const std::vector<uint8_t> msrs = boot["msrs"].bytes();
+  const ProtectedModeEntry entry = boot["entry"].map(read_entry);
+  std::vector<std::shared_ptr<const VcpuSetup>> setups;
+  boot["cpuid"].each([&](const Value& cpuid) {
+    VcpuSetup setup{.cpuid = cpuid.bytes(), .msrs = msrs, .entry = {}};
+    if (setups.empty()) {
+      setup.has_entry = true;
+      setup.entry = entry;
+    }
+    setups.push_back(std::make_shared<const VcpuSetup>(std::move(setup)));
+  });
+  if (setups.empty()) throw Error("ERR_TSVMM_MESSAGE", "cpuid must have an entry for each vCPU");
+  return setups;
+}
+
+std::shared_ptr<BoardSpec> read_board_spec(Fields& boot) {
+  auto spec = std::make_shared<BoardSpec>();
+  spec->ioapic = boot["ioapic"].map([](Fields& ioapic) { return ioapic["address"].number(); });
+  if (boot.has("serial")) spec->serial = boot["serial"].map(read_serial);
+  if (boot.has("debugConsole")) spec->debug_console = boot["debugConsole"].map(read_debug_console);
+  boot["cmos"].map([&](Fields& cmos) { read_cmos(*spec, cmos); });
+  boot["acpi"].map([&](Fields& acpi) { read_acpi(*spec, acpi); });
+  boot["ged"].map([&](Fields& ged) { read_ged(*spec, ged); });
+  return spec;
+}
+
+}  // namespace tsvmm

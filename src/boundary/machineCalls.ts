@@ -1,0 +1,120 @@
+/** The calls of machines as messages, which the addon hands over without a look at what is in them. */
+import type { BootSpec, MachineCalls, MachineEvent, MachineHandle, MachineSpec } from '../native.ts';
+import { type Decoded, decode, encode } from './cbor.ts';
+
+/** What the addon has for machines. Messages are bytes and the descriptors that these name. */
+export interface MachineAddon {
+  machineCreate(
+    spec: Uint8Array,
+    descriptors: readonly number[],
+    onEvent: (event: Uint8Array) => void,
+  ): MachineHandle;
+  /** Resolves with the answer, whatever it is. */
+  machineCall(
+    machine: MachineHandle,
+    command: Uint8Array,
+    descriptors: readonly number[],
+  ): Promise<Uint8Array>;
+  /** Returns the answer. */
+  machineAsk(machine: MachineHandle, question: Uint8Array): Uint8Array;
+  machineCallOff(machine: MachineHandle): void;
+  machineKeepAlive(machine: MachineHandle, alive: boolean): void;
+}
+
+interface Fields {
+  readonly [name: string]: unknown;
+}
+
+type Numbers = Record<string, number | bigint>;
+
+export function machineCalls(addon: MachineAddon): MachineCalls {
+  const call = async (machine: MachineHandle, command: string, operands: Fields = {}): Promise<Decoded> => {
+    const { bytes, descriptors } = encode({ command, ...operands });
+    return read(await addon.machineCall(machine, bytes, descriptors));
+  };
+  const carryOut = async (machine: MachineHandle, command: string, operands?: Fields): Promise<void> => {
+    await call(machine, command, operands);
+  };
+  const ask = (machine: MachineHandle, question: string): Decoded =>
+    read(addon.machineAsk(machine, encode(question).bytes));
+
+  return {
+    machineCreate: (spec: MachineSpec, onEvent) => {
+      const { bytes, descriptors } = encode(spec);
+      return addon.machineCreate(bytes, descriptors, (event) => onEvent(eventOf(event)));
+    },
+    machineBoot: (machine, boot: BootSpec, paused) =>
+      carryOut(machine, 'boot', { spec: { ...boot, ...(paused && { paused }) } }),
+    machinePause: (machine) => carryOut(machine, 'pause'),
+    machineResume: (machine) => carryOut(machine, 'resume'),
+    machineDestroy: (machine, timeoutMs) => carryOut(machine, 'destroy', { timeoutMs }),
+    machineCallOff: (machine) => addon.machineCallOff(machine),
+    machineKeepAlive: (machine, alive) => addon.machineKeepAlive(machine, alive),
+    machinePowerButton: (machine) => carryOut(machine, 'power-button'),
+    machineNmi: (machine) => carryOut(machine, 'nmi'),
+    machineSetVmGeneration: (machine, id) => carryOut(machine, 'set-generation', { id }),
+    machineOperate: (machine, device, operation, operands) =>
+      carryOut(machine, 'operate', { device, operation, arguments: operands }),
+
+    machineCounters: (machine) => {
+      const devices = ask(machine, 'counters') as Record<string, Numbers>;
+      for (const id of Object.keys(devices)) devices[id] = bigints(devices[id] as Numbers);
+      return devices as Record<string, Record<string, bigint>>;
+    },
+    machineStatus: (machine) => ask(machine, 'status') as Record<string, Record<string, number>>,
+    machineVcpuStatistics: (machine) =>
+      (ask(machine, 'vcpus') as unknown as RawVcpu[]).map(({ thread, exits, hypervisor }) => ({
+        thread,
+        exits: bigints(exits),
+        hypervisor: bigints(hypervisor),
+      })),
+    machineDebugPort: (machine) =>
+      ask(machine, 'post-codes') as unknown as ReturnType<MachineCalls['machineDebugPort']>,
+
+    machineDebugStop: (machine) => carryOut(machine, 'debug-stop'),
+    machineDebugResume: (machine, orders, { hardware, software }) =>
+      carryOut(machine, 'debug-resume', { orders, hardware: hardware, software }),
+    machineDebugRegisters: async (machine, vcpu, set) =>
+      (await call(machine, 'debug-registers', { vcpu, set })) as Uint8Array,
+    machineDebugSetRegisters: (machine, vcpu, set, bytes) =>
+      carryOut(machine, 'debug-set-registers', { vcpu, set, bytes }),
+    machineDebugTranslate: async (machine, vcpu, address) => {
+      const physical = await call(machine, 'debug-translate', { vcpu, address });
+      return physical === null ? null : BigInt(physical as number | bigint);
+    },
+    machineDebugRead: async (machine, address, length) =>
+      (await call(machine, 'debug-read', { address, length })) as Uint8Array | null,
+    machineDebugWrite: async (machine, address, bytes) =>
+      (await call(machine, 'debug-write', { address, bytes })) as boolean,
+  };
+}
+
+interface RawVcpu {
+  readonly thread: number;
+  readonly exits: Numbers;
+  readonly hypervisor: Numbers;
+}
+
+interface Answer {
+  readonly value?: Decoded;
+  readonly error?: { readonly code: string; readonly message: string };
+}
+
+/** @throws Error with `code` */
+function read(answer: Uint8Array): Decoded {
+  const { value, error } = decode(answer) as Answer;
+  if (error) throw Object.assign(new Error(error.message), { code: error.code });
+  return value as Decoded;
+}
+
+function eventOf(bytes: Uint8Array): MachineEvent {
+  const event = decode(bytes) as { [name: string]: Decoded };
+  if (event.type === 'debug-stop') event.address = BigInt(event.address as number | bigint);
+  return event as unknown as MachineEvent;
+}
+
+function bigints(values: Numbers): Record<string, bigint> {
+  const exact: Record<string, bigint> = {};
+  for (const name of Object.keys(values)) exact[name] = BigInt(values[name] as number | bigint);
+  return exact;
+}
