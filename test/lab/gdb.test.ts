@@ -1,40 +1,31 @@
 /** A stock kernel under Debian's gdb, which runs beside the lab. */
-import net from 'node:net';
-import path from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
-import type { Lab } from '../../scripts/lab/lab.mjs';
+import { expect, test } from 'vitest';
 import { Gdb } from '../kvm/gdbClient.ts';
-import { temporaryFolder } from '../kvm/support.ts';
 import { api, guestFiles, sharedLab, VmmSession } from './harness.ts';
+import { tunnel } from './tunnel.ts';
 
 const IN_LAB = '/run/gdb.sock';
 
-/** A socket of this machine whose connections are ones to a socket in the lab. */
-function tunnel(lab: Lab): string {
-  const file = path.join(temporaryFolder(), 'gdb.sock');
-  const server = net.createServer((socket) => {
-    const job = lab.start({
-      command: ['socat', '-', `UNIX-CONNECT:${IN_LAB}`],
-      onStdout: (bytes) => {
-        socket.write(bytes);
-      },
-      onStderr: () => {},
-    });
-    socket.on('data', (bytes) => job.write(bytes));
-    socket.on('error', () => {}).on('close', () => job.kill(9));
-    job.exited.then(
-      () => socket.destroy(),
-      () => socket.destroy(),
-    );
-  });
-  server.listen(file);
-  onTestFinished(() => {
-    server.close();
-  });
-  return file;
+/** More than the idle loop has between two. */
+const MAX_STEPS = 40;
+
+/** Steps to an instruction that says where it jumps to, and over it. @returns whether it led there */
+async function stepIntoJump(gdb: Gdb): Promise<boolean> {
+  for (let steps = 0; steps < MAX_STEPS; steps++) {
+    gdb.say('x/i $pc', 'echo shown\\n');
+    const [, target] = /:\s+(?:call|jmp)q?\s+(0x[0-9a-f]+)/.exec(await gdb.waitFor('shown')) ?? [];
+    gdb.say('stepi', 'echo stepped\\n');
+    await gdb.waitFor('stepped');
+    if (target !== undefined) return (await gdb.print('/x $pc')) === target;
+  }
+  throw new Error(`no jump within ${MAX_STEPS} steps:\n${gdb.output}`);
 }
 
-test('gdb stops a stock kernel, looks at its memory and registers, and lets it go', async () => {
+/**
+ * Breakpoints are what the lab cannot show. QEMU's emulation of SVM (target/i386/tcg) takes a guest's `int3` for `int 3`,
+ * which KVM does not intercept, and arms nothing by the DR7 that a guest is entered with.
+ */
+test('gdb stops a stock kernel, looks at its memory and registers, steps, and lets it go', async () => {
   const lab = await sharedLab();
   const vm = new VmmSession(lab, [
     ...['--kernel', guestFiles.vmlinux, '--initramfs', guestFiles.initramfs],
@@ -47,7 +38,7 @@ test('gdb stops a stock kernel, looks at its memory and registers, and lets it g
     return (body as { state: string }).state;
   };
   await expect.poll(() => state().catch(() => ''), { timeout: 60_000 }).toBe('BreakPoint');
-  const gdb = await Gdb.on(tunnel(lab));
+  const gdb = await Gdb.on(tunnel(lab, IN_LAB));
   gdb.say('continue');
   await vm.expect('is up: 2 vCPU');
   await vm.type("grep -E ' (linux_banner)$' /proc/kallsyms; echo symbols-''end");
@@ -62,6 +53,8 @@ test('gdb stops a stock kernel, looks at its memory and registers, and lets it g
   expect(await gdb.waitFor('shown')).toContain('Linux version ');
 
   expect(await gdb.print('/x $cr0 & 0x80000001')).toBe('0x80000001');
+  expect(await stepIntoJump(gdb)).toBe(true);
+  expect(await state()).toBe('BreakPoint');
   gdb.say('detach', 'echo gone\\n');
   await gdb.waitFor('gone');
   await vm.type('poweroff -f');
