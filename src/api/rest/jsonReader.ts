@@ -137,7 +137,9 @@ class Reader {
   /** Finds the end of the string; what is inside is left to the runtime's own parser. */
   #string(): string {
     const start = this.#at++;
+    let escaped = false;
     for (this.#skip(PLAIN); this.#text[this.#at] === '\\'; this.#skip(PLAIN)) {
+      escaped = true;
       this.#count();
       this.#at += 2;
     }
@@ -148,8 +150,8 @@ class Reader {
     } catch {
       return this.#fail('invalid string');
     }
-    // A lone surrogate is no character.
-    if (hasLoneSurrogate(value)) this.#fail('lone surrogate in a string');
+    // A lone surrogate is no character; bytes that were UTF-8 have none.
+    if (escaped && hasLoneSurrogate(value)) this.#fail('lone surrogate in a string');
     return value;
   }
 
