@@ -58,7 +58,6 @@ const SHORT_TEXT = 32;
 const MAX_DEPTH = 16;
 
 const utf8Encoder = new TextEncoder();
-const utf8Decoder = new TextDecoder('utf-8', { fatal: true });
 
 // What is being encoded. Variables rather than an object's fields: this runs once, before the guest, in an interpreter that
 // takes half as long for them.
@@ -316,7 +315,11 @@ function bigEndian(bytes: Uint8Array): number {
   return number;
 }
 
+/** Made when it is needed, which takes long and is seldom. */
+let utf8Decoder: InstanceType<typeof TextDecoder> | undefined;
+
 function decodeUtf8(bytes: Uint8Array): string {
   if (bytes.length <= SHORT_TEXT && bytes.every((byte) => byte < 0x80)) return String.fromCharCode(...bytes);
+  utf8Decoder ??= new TextDecoder('utf-8', { fatal: true });
   return utf8Decoder.decode(bytes);
 }
