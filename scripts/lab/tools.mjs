@@ -25,6 +25,7 @@ export const HOST_TOOLS = {
   iperf3: ['usr/bin/iperf3'],
   'iputils-ping': ['bin/ping'],
   socat: ['usr/bin/socat'],
+  curl: ['usr/bin/curl'],
   iproute2: ['bin/ip', 'bin/ss', 'sbin/tc', 'sbin/bridge'],
   'util-linux': ['usr/bin/setpriv'],
   'qemu-utils': ['usr/bin/qemu-img', 'usr/bin/qemu-io'],

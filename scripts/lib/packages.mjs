@@ -92,6 +92,12 @@ const DEBIAN_PACKAGES = [
     why: "what libvirt's clients run at the other end of SSH",
     group: 'test',
   },
+  {
+    package: 'mmdebstrap',
+    probe: 'mmdebstrap',
+    why: "makes the disk of README's first example",
+    group: 'test',
+  },
   { package: 'passt', probe: 'passt', why: 'user networking', group: 'test' },
   { package: 'libgtest-dev', probe: '/usr/include/gtest/gtest.h', why: 'the C++ unit tests', group: 'test' },
 ];

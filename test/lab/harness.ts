@@ -42,14 +42,21 @@ export const guestFiles = {
   disk: '/guest/disk.img',
 } as const;
 
+/** Where and how a command runs. */
+export interface CommandPlace {
+  readonly cwd?: string;
+  readonly env?: Record<string, string>;
+  readonly terminal?: { readonly rows: number; readonly columns: number };
+}
+
 export interface SessionOptions {
   readonly runtime?: Runtime;
   /** Words that go before the VMM's path, such as `ip netns exec NAME`. */
   readonly wrapper?: readonly string[];
 }
 
-/** A `tsvmm` process in the lab with its standard input and output. */
-export class VmmSession {
+/** A command in the lab with its standard input and output, or on a terminal of its own. */
+export class Session {
   #text = '';
   #read = 0;
   #errors = '';
@@ -60,10 +67,10 @@ export class VmmSession {
   /** Resolves with the reason when the process has ended, however it did. */
   readonly ended: Promise<string>;
 
-  constructor(lab: Lab, args: readonly string[], options: SessionOptions = {}) {
+  constructor(lab: Lab, command: readonly string[], options: CommandPlace = {}) {
     this.#job = lab.start({
-      command: [...(options.wrapper ?? []), '/tsvmm/bin/tsvmm', ...args],
-      env: options.runtime === 'node' ? { TSVMM_RUNTIME: 'node' } : {},
+      command,
+      ...options,
       onStdout: (bytes) => {
         if (this.#listener) {
           this.#listener(bytes);
@@ -79,7 +86,7 @@ export class VmmSession {
     this.#dieWithTest();
     this.ended = this.#job.exited
       .then(
-        (code) => `the VMM ended with ${code}`,
+        (code) => `the command ended with ${code}`,
         (error: Error) => error.message,
       )
       .then((why) => {
@@ -89,7 +96,7 @@ export class VmmSession {
       });
   }
 
-  /** A VM that a failed test leaves behind would take the others' processor time. */
+  /** What a failed test leaves behind would take the others' processor time. */
   #dieWithTest(): void {
     try {
       onTestFailed(() => this.signal('SIGKILL'));
@@ -119,8 +126,8 @@ export class VmmSession {
   }
 
   /** Waits until the guest prints something after what was waited for last. */
-  async expect(wanted: string): Promise<void> {
-    const end = Date.now() + PATIENCE_SECONDS * 1000;
+  async expect(wanted: string, seconds = PATIENCE_SECONDS): Promise<void> {
+    const end = Date.now() + seconds * 1000;
     for (;;) {
       const at = this.#text.indexOf(wanted, this.#read);
       if (at >= 0) {
@@ -128,7 +135,7 @@ export class VmmSession {
         return;
       }
       if (this.#end !== undefined || Date.now() > end) {
-        const how = this.#end ?? `${PATIENCE_SECONDS} s passed`;
+        const how = this.#end ?? `${seconds} s passed`;
         throw new Error(
           `${how} without "${wanted}"; stdout ends in\n${this.#text.slice(-3000)}\nstderr:\n${this.#errors}`,
         );
@@ -138,8 +145,8 @@ export class VmmSession {
   }
 
   /** Types a line into the shell once it shows its prompt. */
-  async type(line: string): Promise<void> {
-    await this.expect('guest# ');
+  async type(line: string, prompt = 'guest# '): Promise<void> {
+    await this.expect(prompt);
     this.#job.write(Buffer.from(`${line}\n`));
   }
 
@@ -168,6 +175,15 @@ export class VmmSession {
         clearTimeout(timer);
         resolve();
       });
+    });
+  }
+}
+
+/** A `tsvmm` process in the lab. */
+export class VmmSession extends Session {
+  constructor(lab: Lab, args: readonly string[], options: SessionOptions = {}) {
+    super(lab, [...(options.wrapper ?? []), '/tsvmm/bin/tsvmm', ...args], {
+      env: options.runtime === 'node' ? { TSVMM_RUNTIME: 'node' } : {},
     });
   }
 }
