@@ -118,6 +118,16 @@ void EventLoop::call(const std::function<void()>& task) {
   }
 }
 
+bool EventLoop::wait_idle(const Deadline& deadline) {
+  const auto job = std::make_shared<Job>();
+  {
+    const std::lock_guard lock(mutex_);
+    if (!thread_.joinable() || stopping_) return true;
+    enqueue_locked({[] {}, job});
+  }
+  return job->wait(deadline);
+}
+
 void EventLoop::begin_pause() {
   const std::lock_guard lock(mutex_);
   if (pause_requested_) return;

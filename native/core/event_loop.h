@@ -66,6 +66,9 @@ class EventLoop {
   /// Runs `task` on the loop's thread and waits for its end; runs it in place if called from there.
   void call(const std::function<void()>& task);
 
+  /// True once what was asked for so far has been done; at once if the loop has no thread.
+  [[nodiscard]] bool wait_idle(const Deadline& deadline);
+
   /// True if somebody waits for the handler in progress to end: one that could go on for long looks
   /// at it from time to time. On the loop's thread.
   [[nodiscard]] bool is_wanted() const noexcept { return wanted_.load(std::memory_order_relaxed); }

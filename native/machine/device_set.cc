@@ -18,6 +18,10 @@ constexpr uint64_t kEcamSize = 1U << 20;  // one bus: 32 slots of 8 functions of
 /// How long the others wait for one device that does not come to its end.
 constexpr std::chrono::milliseconds kTurnOfOneAtItsEnd{100};
 
+/// Of the loop that they share.
+constexpr const char* kLoopDoesNotAnswer =
+    "the host's end of a serial port or console does not answer";
+
 /// QEMU's "pvpanic" specification: the ids are Red Hat's. The register has a page to itself.
 constexpr PciIdentity kPvpanicIdentity{.vendor = 0x1b36,
                                        .device = 0x0011,
@@ -127,7 +131,7 @@ void DeviceSet::wait_paused(const Deadline& deadline) {
   // Last, because devices with threads of their own may still have something for it.
   loop_.begin_pause();
   if (!loop_.wait_paused(deadline)) {
-    throw Error("ETIMEDOUT", "the host's end of a serial port or console does not answer");
+    throw Error("ETIMEDOUT", kLoopDoesNotAnswer);
   }
 }
 
@@ -163,6 +167,8 @@ std::vector<std::string> DeviceSet::stop(const Deadline& deadline) noexcept {
     if (last_look || std::ranges::all_of(endings, &Ending::closed)) break;
   }
   std::vector<std::string> waiting;
+  // Devices leave the loop when they go, and would wait for it then.
+  if (!loop_.wait_idle(deadline)) waiting.emplace_back(kLoopDoesNotAnswer);
   for (const Ending& ending : endings) {
     // What only others keep from closing is not what is waited for.
     if (ending.closed || (ending.still && !may_close(ending, endings))) continue;

@@ -1,0 +1,84 @@
+#include "machine/device_set.h"
+#include "machine_fixture.h"
+#include "virtio/watchdog.h"
+
+namespace tsvmm::machine_test {
+namespace {
+
+class DeviceSetTest : public testing::Test {
+ protected:
+  /// Returns when the loop has begun to wait for `answer`.
+  void occupy(std::promise<void>& answer) {
+    auto begun = std::make_shared<std::promise<void>>();
+    devices.loop().post([begun, until = answer.get_future().share()] {
+      begun->set_value();
+      until.wait();
+    });
+    begun->get_future().wait();
+  }
+
+  PciSpec pci{.ecam = 0xd0000000,
+              .window32 = {0xc0000000, 0x10000000},
+              .window64 = {0x4000000000, 0x10000000},
+              .functions = {},
+              .pvpanic = {}};
+  GuestMemory memory{{{0, 1 << 20}}, {}};
+  virtio_test::FakeFabric fabric;
+  Cancellation cancellation;
+  RecordingSink sink;
+  DeviceSet devices{pci, memory, fabric, cancellation,
+                    [this](MachineEvent event) { sink.emit(std::move(event)); }};
+};
+
+TEST_F(DeviceSetTest, WhatCannotBeWaitedForIsNamedAndEndsLater) {
+  std::promise<void> answer;
+  occupy(answer);
+  const std::vector<std::string> named{
+      "the host's end of a serial port or console does not answer"};
+  EXPECT_EQ(devices.stop(Deadline::after(kShort)), named);
+  answer.set_value();
+  EXPECT_EQ(devices.stop(Deadline::after(std::chrono::seconds(20))), std::vector<std::string>{});
+}
+
+TEST_F(DeviceSetTest, APauseThatIsTakenBackLetsTheLoopGoOn) {
+  std::promise<void> answer;
+  occupy(answer);
+  devices.begin_pause();
+  EXPECT_THROW(devices.wait_paused(Deadline::after(kShort)), Error);
+  devices.resume();
+  answer.set_value();
+  std::promise<void> ran;
+  devices.loop().post([&ran] { ran.set_value(); });
+  EXPECT_EQ(ran.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+}
+
+/// A device that needs nothing of the host.
+class PlainSpec final : public DeviceSpec {
+ public:
+  std::shared_ptr<VirtioDevice> make(const std::string& /*id*/,
+                                     const DeviceContext& context) override {
+    return std::make_shared<VirtioWatchdog>(context.loop, context.watchdog_expired);
+  }
+};
+
+TEST_F(DeviceSetTest, TakesOneFunctionASlot) {
+  PciSpec twice;
+  for (const char* id : {"_first", "_second"}) {
+    twice.functions.push_back(
+        {.id = id, .slot = 3, .bar0 = 0xc0000000, .device = std::make_unique<PlainSpec>()});
+  }
+  EXPECT_THROW(devices.add_functions(twice), Error);
+}
+
+TEST_F(DeviceSetTest, AGuestsPanicIsAnEvent) {
+  PciSpec panic;
+  panic.pvpanic = PvpanicSpec{.slot = 5, .bar0 = 0xc0010000};
+  devices.add_functions(panic);
+  const std::array<uint8_t, 1> panicked{1};
+  devices.mmio().write(0xc0010000, panicked);
+  ASSERT_EQ(sink.of(MachineEvent::Type::kGuestPanic).size(), 1U);
+  EXPECT_EQ(sink.of(MachineEvent::Type::kGuestPanic)[0].reason, "panic");
+}
+
+}  // namespace
+}  // namespace tsvmm::machine_test
