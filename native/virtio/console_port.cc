@@ -42,22 +42,17 @@ void ConsolePort::fail(const char* reason) noexcept {
 }
 
 /// Takes the next chain; false if there is none, and then the driver will ring.
-bool ConsolePort::hold_next(ConsoleQueues::Side& side) noexcept {
+bool ConsolePort::take(ConsoleQueues::Side& side, DescriptorChain& chain) noexcept {
   side.queue.disable_notifications();
   do {
-    const SplitQueue::Pop popped = side.queue.pop(side.chain);
-    if (popped == SplitQueue::Pop::kChain) return side.holding = true;
+    const SplitQueue::Pop popped = side.queue.pop(chain);
+    if (popped == SplitQueue::Pop::kChain) return true;
     if (popped == SplitQueue::Pop::kBroken) {
       fail(side.queue.error());
       return false;
     }
   } while (side.queue.enable_notifications());
   return false;
-}
-
-void ConsolePort::give_back(ConsoleQueues::Side& side, uint32_t written) noexcept {
-  side.queue.push_used(side.chain.head, written);
-  side.holding = false;
 }
 
 void ConsolePort::receive_rung() noexcept {
@@ -71,20 +66,27 @@ size_t ConsolePort::input_room() {
   ConsoleQueues::Side& side = *queues_->receive;
   // Buffers without room are handed back, at most a queue full of them.
   for (uint32_t i = 0; i < side.queue.size(); ++i) {
-    if (!side.holding && !hold_next(side)) break;
-    const uint64_t room = total_length(side.chain.writable);
-    if (room != 0) return static_cast<size_t>(std::min<uint64_t>(room, kBytesPerTurn));
-    give_back(side, 0);
+    DescriptorChain chain;
+    if (!take(side, chain)) break;
+    const uint64_t room = total_length(chain.writable);
+    if (room != 0) {
+      // Until there is something to put into it.
+      side.queue.undo_pop();
+      return static_cast<size_t>(std::min<uint64_t>(room, kBytesPerTurn));
+    }
+    side.queue.push_used(chain.head, 0);
   }
   if (side.queue.publish()) side.interrupt.trigger();
   return 0;
 }
 
 void ConsolePort::input(std::span<const uint8_t> bytes) {
-  if (!queues_ || queues_->failed || !queues_->receive || !queues_->receive->holding) return;
+  if (!queues_ || queues_->failed || !queues_->receive) return;
   ConsoleQueues::Side& side = *queues_->receive;
-  const uint32_t copied = scatter(bytes, side.chain.writable);
-  give_back(side, copied);
+  DescriptorChain chain;
+  if (!take(side, chain)) return;
+  const uint32_t copied = scatter(bytes, chain.writable);
+  side.queue.push_used(chain.head, copied);
   received_ += copied;
   if (side.queue.publish()) side.interrupt.trigger();
 }
@@ -121,16 +123,22 @@ void ConsolePort::transmit() noexcept {
   size_t budget = kBytesPerTurn;
   bool more = true;
   for (int i = 0; i < kChainsPerTurn; ++i) {
-    more = side.holding || hold_next(side);
-    if (!more || !send(side.chain, budget)) break;
-    give_back(side, 0);
+    DescriptorChain chain;
+    more = take(side, chain);
+    if (!more) break;
+    if (!send(chain, budget)) {
+      side.queue.undo_pop();
+      break;
+    }
+    side.queue.push_used(chain.head, 0);
     queues_->sent = 0;
   }
   if (side.queue.publish()) side.interrupt.trigger();
   if (more && !queues_->output_blocked) side.doorbell.signal();  // The next turn goes on.
 }
 
-/// Sends the rest of a chain. False if the backend or the turn's budget did not take all of it.
+/// Sends what of a chain has not been sent. False if the backend or the turn's budget did not take
+/// all of it.
 bool ConsolePort::send(const DescriptorChain& chain, size_t& budget) noexcept {
   uint64_t skip = queues_->sent;
   for (const GuestBuffer& buffer : chain.readable) {

@@ -27,8 +27,6 @@ struct ConsoleQueues {
     SplitQueue queue;
     const EventFd& doorbell;
     VirtqueueInterrupt& interrupt;
-    DescriptorChain chain;  ///< taken and not returned yet, while `holding`
-    bool holding = false;
   };
 
   /// Throws Error.
@@ -36,7 +34,9 @@ struct ConsoleQueues {
 
   std::optional<Side> receive;
   std::optional<Side> transmit;
-  uint64_t sent = 0;            ///< bytes of transmit->chain that the backend has taken
+  /// Bytes that the backend has taken of the next chain to transmit, which stays in its queue until
+  /// it has all of them.
+  uint64_t sent = 0;
   bool output_blocked = false;  ///< the backend takes nothing for now
   bool failed = false;
   /// How often it is still to be said, when the guest writes, that the size is new: Linux looks at
@@ -71,8 +71,7 @@ class ConsolePort final : public CharClient {
   void resized(uint16_t columns, uint16_t rows) override;
 
  private:
-  [[nodiscard]] bool hold_next(ConsoleQueues::Side& side) noexcept;
-  void give_back(ConsoleQueues::Side& side, uint32_t written) noexcept;
+  [[nodiscard]] bool take(ConsoleQueues::Side& side, DescriptorChain& chain) noexcept;
   void transmit() noexcept;
   void announce_size() noexcept;
   [[nodiscard]] bool send(const DescriptorChain& chain, size_t& budget) noexcept;
