@@ -21,8 +21,16 @@ constexpr uint8_t kSciEnable = 1U << 0;
 
 }  // namespace
 
-AcpiEvents::AcpiEvents(std::function<void(bool)> sci, std::function<void()> power_off)
-    : ByteDevice(kSize), sci_(std::move(sci)), power_off_(std::move(power_off)) {}
+AcpiEvents::AcpiEvents(std::function<void(bool)> sci, std::function<void()> power_off,
+                       const AcpiEventsState& state)
+    : ByteDevice(kSize), sci_(std::move(sci)), power_off_(std::move(power_off)), state_(state) {
+  update_sci();
+}
+
+AcpiEventsState AcpiEvents::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
 
 bool AcpiEvents::raise_gpe(uint8_t gpe) noexcept {
   const std::lock_guard lock(mutex_);

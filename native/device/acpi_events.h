@@ -27,7 +27,9 @@ class AcpiEvents final : public ByteDevice {
 
   /// `sci` hears whether the interrupt is asserted, with a lock held; any thread. `power_off` runs
   /// on the vCPU thread that writes sleep type 5 to PM1 control.
-  AcpiEvents(std::function<void(bool asserted)> sci, std::function<void()> power_off);
+  AcpiEvents(std::function<void(bool asserted)> sci, std::function<void()> power_off,
+             const AcpiEventsState& state = {});
+  [[nodiscard]] AcpiEventsState state() const;
 
   /// False, and nothing happens, while the guest does not listen. Any thread.
   [[nodiscard]] bool raise_gpe(uint8_t gpe) noexcept;
@@ -41,7 +43,7 @@ class AcpiEvents final : public ByteDevice {
 
   const std::function<void(bool)> sci_;
   const std::function<void()> power_off_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   AcpiEventsState state_;
   bool asserted_ = false;
 };

@@ -10,7 +10,12 @@ constexpr uint64_t kNanosecondsPerSecond = 1'000'000'000;
 
 }  // namespace
 
-AcpiPmTimer::AcpiPmTimer() : state_{.start_ns = monotonic_ns()} {}
+AcpiPmTimer::AcpiPmTimer(const AcpiPmTimerState& state)
+    : start_ns_(monotonic_ns() - state.elapsed_ns) {}
+
+AcpiPmTimerState AcpiPmTimer::state() const noexcept {
+  return {.elapsed_ns = monotonic_ns() - start_ns_};
+}
 
 uint32_t AcpiPmTimer::ticks(uint64_t ns) {
   const uint64_t seconds = ns / kNanosecondsPerSecond;
@@ -20,7 +25,7 @@ uint32_t AcpiPmTimer::ticks(uint64_t ns) {
 
 void AcpiPmTimer::read(uint64_t offset, std::span<uint8_t> data) {
   // One reading for the whole access: a 32-bit read must not mix two of them.
-  const uint32_t now = ticks(monotonic_ns() - state_.start_ns);
+  const uint32_t now = ticks(monotonic_ns() - start_ns_);
   for (uint8_t& byte : data) {
     byte = offset < kSize ? static_cast<uint8_t>(now >> (8 * offset)) : 0xFF;
     ++offset;

@@ -8,7 +8,7 @@
 namespace tsvmm {
 
 struct AcpiPmTimerState {
-  uint64_t start_ns = 0;  ///< CLOCK_MONOTONIC when the counter was 0
+  uint64_t elapsed_ns = 0;  ///< since the counter was 0
 };
 
 /// The 32-bit ACPI power management timer (ACPI 6.5 §4.8.3.3): counts 3.579545 MHz from 0,
@@ -17,7 +17,8 @@ class AcpiPmTimer final : public BusDevice {
  public:
   static constexpr uint64_t kSize = 4;
 
-  AcpiPmTimer();
+  explicit AcpiPmTimer(const AcpiPmTimerState& state = {});
+  [[nodiscard]] AcpiPmTimerState state() const noexcept;
 
   void read(uint64_t offset, std::span<uint8_t> data) override;
   void write(uint64_t offset, std::span<const uint8_t> data) override;
@@ -26,7 +27,7 @@ class AcpiPmTimer final : public BusDevice {
   static uint32_t ticks(uint64_t ns);
 
  private:
-  AcpiPmTimerState state_;
+  const uint64_t start_ns_;  ///< CLOCK_MONOTONIC when the counter was 0
 };
 
 }  // namespace tsvmm

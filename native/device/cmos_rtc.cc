@@ -95,6 +95,21 @@ CmosRtc::CmosRtc(const Memory& memory, Wiring wiring)
   }
 }
 
+/// What was due meanwhile is told at once.
+CmosRtc::CmosRtc(const CmosState& state, Wiring wiring)
+    : ByteDevice(kSize), wiring_(std::move(wiring)), state_(state), interrupts_(state.interrupts) {
+  const std::lock_guard lock(mutex_);
+  interrupts_.advance(wiring_.now_ns());
+  update_line();
+}
+
+CmosState CmosRtc::state() const {
+  const std::lock_guard lock(mutex_);
+  CmosState copy = state_;
+  copy.interrupts = interrupts_.state();
+  return copy;
+}
+
 CmosRtc::~CmosRtc() {
   if (timer_) wiring_.loop.remove(timer_->fd());
 }
@@ -171,11 +186,11 @@ void CmosRtc::on_timer() noexcept {
 /// The line is edge-triggered: the guest hears of the next interrupt once it has read register C.
 void CmosRtc::update_line() noexcept {
   const uint8_t requested = interrupts_.requested();
-  if (requested != 0 && !asserted_) {
+  if (requested != 0 && !state_.asserted) {
     wiring_.interrupt.trigger();
     if ((requested & RtcInterrupts::kAlarm) != 0) wiring_.alarm();
   }
-  asserted_ = requested != 0;
+  state_.asserted = requested != 0;
   arm_timer();
 }
 

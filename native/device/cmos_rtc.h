@@ -17,6 +17,8 @@ namespace tsvmm {
 struct CmosState {
   uint8_t index = 0;                 ///< as written, with the NMI-disable bit 7
   std::array<uint8_t, 128> bytes{};  ///< battery-backed RAM; the clock's registers in it are unused
+  RtcInterruptState interrupts;
+  bool asserted = false;  ///< the chip's interrupt line
 };
 
 /// CLOCK_REALTIME in nanoseconds.
@@ -44,9 +46,11 @@ class CmosRtc final : public ByteDevice {
 
   /// What `wiring` refers to outlives this device.
   CmosRtc(const Memory& memory, Wiring wiring);
+  CmosRtc(const CmosState& state, Wiring wiring);
   ~CmosRtc() override;
   CmosRtc(const CmosRtc&) = delete;
   CmosRtc& operator=(const CmosRtc&) = delete;
+  [[nodiscard]] CmosState state() const;
 
  private:
   uint8_t read_register(uint64_t offset) override;
@@ -58,10 +62,9 @@ class CmosRtc final : public ByteDevice {
   void arm_timer() noexcept;
 
   const Wiring wiring_;
-  std::mutex mutex_;
-  CmosState state_;
+  mutable std::mutex mutex_;
+  CmosState state_;  ///< but for what `interrupts_` has
   RtcInterrupts interrupts_;
-  bool asserted_ = false;
   std::optional<Timer> timer_;  ///< from the first interrupt that the guest waits for
 };
 

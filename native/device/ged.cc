@@ -2,7 +2,8 @@
 
 namespace tsvmm {
 
-Ged::Ged(InterruptLine& interrupt) : ByteDevice(kSize), interrupt_(interrupt) {}
+Ged::Ged(InterruptLine& interrupt, const GedState& state)
+    : ByteDevice(kSize), interrupt_(interrupt), pending_(state.pending) {}
 
 void Ged::notify(uint8_t bits) noexcept {
   pending_.fetch_or(bits);

@@ -8,6 +8,10 @@
 
 namespace tsvmm {
 
+struct GedState {
+  uint8_t pending = 0;  ///< events that the guest has not read
+};
+
 /// What lies behind the Generic Event Device of the DSDT (ACPI 6.5 §5.6.9): one byte of pending
 /// events that a read clears. Its bits are the platform's.
 class Ged final : public ByteDevice {
@@ -20,7 +24,8 @@ class Ged final : public ByteDevice {
   static constexpr uint8_t kVmGeneration = 1U << 4;
 
   /// `interrupt` must outlive this device.
-  explicit Ged(InterruptLine& interrupt);
+  explicit Ged(InterruptLine& interrupt, const GedState& state = {});
+  [[nodiscard]] GedState state() const noexcept { return {.pending = pending_.load()}; }
 
   /// Adds `bits` to the pending events and interrupts the guest. Any thread.
   void notify(uint8_t bits) noexcept;
@@ -30,7 +35,7 @@ class Ged final : public ByteDevice {
   void write_register(uint64_t offset, uint8_t value) override;
 
   InterruptLine& interrupt_;
-  std::atomic<uint8_t> pending_{0};
+  std::atomic<uint8_t> pending_;
 };
 
 }  // namespace tsvmm

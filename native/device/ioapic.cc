@@ -86,7 +86,15 @@ class IoApic::Pin final : public InterruptLine {
 
 IoApic::IoApic(InterruptFabric& fabric) : fabric_(fabric) { state_.redirection.fill(kMasked); }
 
+IoApic::IoApic(InterruptFabric& fabric, const IoApicState& state)
+    : fabric_(fabric), state_(state) {}
+
 IoApic::~IoApic() = default;
+
+IoApicState IoApic::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
 
 InterruptLine& IoApic::pin_line(unsigned pin) {
   if (pin >= kPins) throw Error("EINVAL", "the I/O APIC has no pin " + std::to_string(pin));

@@ -34,9 +34,12 @@ class IoApic final : public BusDevice {
 
   /// `fabric` must outlive this device.
   explicit IoApic(InterruptFabric& fabric);
+  /// Pins that are held in `state` are their devices' to release.
+  IoApic(InterruptFabric& fabric, const IoApicState& state);
   ~IoApic() override;
   IoApic(const IoApic&) = delete;
   IoApic& operator=(const IoApic&) = delete;
+  [[nodiscard]] IoApicState state() const;
 
   /// The line of a device at `pin` (below kPins); each trigger is one pulse. Lives as long as the
   /// I/O APIC, which alone sets its message: set_message() of the returned line is refused. Throws
@@ -65,7 +68,7 @@ class IoApic final : public BusDevice {
   void route(unsigned pin) noexcept;
 
   InterruptFabric& fabric_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   IoApicState state_;
   std::array<std::unique_ptr<Pin>, kPins> pins_;
 };

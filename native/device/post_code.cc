@@ -2,7 +2,7 @@
 
 namespace tsvmm {
 
-PostCode::PostCode() : ByteDevice(kSize) {}
+PostCode::PostCode(const PostCodeState& state) : ByteDevice(kSize), state_(state) {}
 
 PostCodeState PostCode::state() const {
   const std::lock_guard lock(mutex_);

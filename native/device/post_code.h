@@ -18,7 +18,7 @@ class PostCode final : public ByteDevice {
   static constexpr uint64_t kPort = 0x80;
   static constexpr uint64_t kSize = 1;
 
-  PostCode();
+  explicit PostCode(const PostCodeState& state = {});
 
   /// Any thread.
   [[nodiscard]] PostCodeState state() const;

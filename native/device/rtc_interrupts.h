@@ -28,6 +28,8 @@ class RtcInterrupts {
   static constexpr uint64_t kMaxInterruptsPerSecond = 1024;
 
   explicit RtcInterrupts(uint64_t now_ns) { state_.seen_ns = now_ns; }
+  explicit RtcInterrupts(const RtcInterruptState& state) : state_(state) {}
+  [[nodiscard]] const RtcInterruptState& state() const noexcept { return state_; }
 
   [[nodiscard]] uint8_t a() const noexcept { return state_.a; }
   [[nodiscard]] uint8_t b() const noexcept { return state_.b; }

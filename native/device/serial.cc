@@ -55,9 +55,17 @@ constexpr unsigned kMsrDeltaShift = 4;
 
 }  // namespace
 
-Serial::Serial(InterruptLine& interrupt, std::unique_ptr<CharBackend> backend)
-    : ByteDevice(kSize), interrupt_(interrupt), backend_(std::move(backend)) {
+Serial::Serial(InterruptLine& interrupt, std::unique_ptr<CharBackend> backend,
+               const SerialState& state)
+    : ByteDevice(kSize), interrupt_(interrupt), backend_(std::move(backend)), state_(state) {
   backend_->attach(this);
+  // What the host's end before had not taken.
+  if (state.held_count != 0) output_ready();
+}
+
+SerialState Serial::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
 }
 
 Serial::~Serial() {

@@ -44,10 +44,12 @@ class Serial final : public ByteDevice, private CharClient {
 
   /// `interrupt` is edge-triggered: once for each rise of the INTRPT pin. It must outlive this
   /// device.
-  Serial(InterruptLine& interrupt, std::unique_ptr<CharBackend> backend);
+  Serial(InterruptLine& interrupt, std::unique_ptr<CharBackend> backend,
+         const SerialState& state = {});
   ~Serial() override;
   Serial(const Serial&) = delete;
   Serial& operator=(const Serial&) = delete;
+  [[nodiscard]] SerialState state() const;
 
  private:
   uint8_t read_register(uint64_t offset) override;
@@ -82,7 +84,7 @@ class Serial final : public ByteDevice, private CharClient {
 
   InterruptLine& interrupt_;
   const std::unique_ptr<CharBackend> backend_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   SerialState state_;
   bool input_refused_ = false;  ///< the backend saw no room and waits for input_wanted()
 };

@@ -29,7 +29,7 @@ constexpr uint32_t bar_offset(unsigned index) { return pci_register::kBar0 + 4 *
 
 template <typename T>
 T ConfigSpace::get(uint32_t offset) const noexcept {
-  return load<T>(values_, offset);
+  return load<T>(state_.values, offset);
 }
 template uint8_t ConfigSpace::get(uint32_t) const noexcept;
 template uint16_t ConfigSpace::get(uint32_t) const noexcept;
@@ -37,7 +37,7 @@ template uint32_t ConfigSpace::get(uint32_t) const noexcept;
 
 template <typename T>
 void ConfigSpace::set(uint32_t offset, T value, T writable) {
-  store<T>(values_, value, offset);
+  store<T>(state_.values, value, offset);
   store<T>(writable_, writable, offset);
 }
 
@@ -80,10 +80,10 @@ uint32_t ConfigSpace::add_capability(uint8_t id, std::span<const uint8_t> body,
   if (size > kSize - offset || (!writable.empty() && writable.size() != body.size())) {
     throw Error("EINVAL", "PCI capability does not fit");
   }
-  values_[offset] = id;
-  std::memcpy(&values_[offset + 2], body.data(), body.size());
+  state_.values[offset] = id;
+  std::memcpy(&state_.values[offset + 2], body.data(), body.size());
   if (!writable.empty()) std::memcpy(&writable_[offset + 2], writable.data(), writable.size());
-  values_[last_capability_ == 0 ? pci_register::kCapabilities : last_capability_ + 1] =
+  state_.values[last_capability_ == 0 ? pci_register::kCapabilities : last_capability_ + 1] =
       static_cast<uint8_t>(offset);
   set<uint16_t>(pci_register::kStatus, kStatusCapabilities, 0);
   last_capability_ = offset;
@@ -92,17 +92,17 @@ uint32_t ConfigSpace::add_capability(uint8_t id, std::span<const uint8_t> body,
 }
 
 void ConfigSpace::set_command(uint16_t command) {
-  store<uint16_t>(values_, command, pci_register::kCommand);
+  store<uint16_t>(state_.values, command, pci_register::kCommand);
 }
 
 void ConfigSpace::read(uint32_t offset, std::span<uint8_t> data) const noexcept {
-  std::memcpy(data.data(), &values_[offset], data.size());
+  std::memcpy(data.data(), &state_.values[offset], data.size());
 }
 
 void ConfigSpace::write(uint32_t offset, std::span<const uint8_t> data) noexcept {
   for (size_t i = 0; i < data.size(); ++i) {
     const uint8_t mask = writable_[offset + i];
-    uint8_t& value = values_[offset + i];
+    uint8_t& value = state_.values[offset + i];
     value = static_cast<uint8_t>((value & ~mask) | (data[i] & mask));
   }
 }

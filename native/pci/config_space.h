@@ -32,10 +32,14 @@ struct PciIdentity {
   uint16_t subsystem = 0;
 };
 
+struct ConfigSpaceState {
+  std::array<uint8_t, 256> values{};
+};
+
 /// The 256 bytes of a type 0 configuration header: values, and which bits a guest may change.
 class ConfigSpace {
  public:
-  static constexpr uint32_t kSize = 256;
+  static constexpr uint32_t kSize = sizeof(ConfigSpaceState::values);
 
   explicit ConfigSpace(const PciIdentity& identity);
 
@@ -53,6 +57,10 @@ class ConfigSpace {
   void read(uint32_t offset, std::span<uint8_t> data) const noexcept;
   void write(uint32_t offset, std::span<const uint8_t> data) noexcept;
 
+  [[nodiscard]] const ConfigSpaceState& state() const noexcept { return state_; }
+  /// Of a header with the same identity, BARs and capabilities: takes over what a guest may change.
+  void restore(const ConfigSpaceState& state) noexcept { write(0, state.values); }
+
   [[nodiscard]] std::optional<BarRequest> bar(unsigned index) const noexcept;
   template <typename T>
   [[nodiscard]] T get(uint32_t offset) const noexcept;
@@ -65,7 +73,7 @@ class ConfigSpace {
   template <typename T>
   void set(uint32_t offset, T value, T writable);
 
-  std::array<uint8_t, kSize> values_{};
+  ConfigSpaceState state_;
   std::array<uint8_t, kSize> writable_{};
   std::array<Bar, PciFunction::kBarCount> bars_{};
   uint32_t last_capability_ = 0;     ///< offset, 0 while there is none

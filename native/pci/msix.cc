@@ -16,6 +16,27 @@ constexpr uint32_t kVectorMasked = 1;  // PCI 3.0 §6.8.2.9
 MsixTable::MsixTable(InterruptFabric& fabric, uint16_t vectors)
     : fabric_(fabric), entries_(vectors) {}
 
+MsixTable::MsixTable(InterruptFabric& fabric, const MsixState& state)
+    : fabric_(fabric),
+      entries_(state.vectors.size()),
+      enabled_(state.enabled),
+      function_masked_(state.function_masked) {
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    entries_[i].vector = state.vectors[i];
+    update(entries_[i]);
+  }
+}
+
+MsixState MsixTable::state() const {
+  const std::lock_guard lock(mutex_);
+  MsixState copy{.enabled = enabled_, .function_masked = function_masked_, .vectors = {}};
+  for (const Entry& entry : entries_) {
+    copy.vectors.push_back(entry.vector);
+    copy.vectors.back().pending = entry.vector.pending || waiting(entry);
+  }
+  return copy;
+}
+
 void MsixTable::set_control(bool enabled, bool function_masked) noexcept {
   const std::lock_guard lock(mutex_);
   enabled_ = enabled;
@@ -28,14 +49,14 @@ void MsixTable::trigger(uint16_t vector) noexcept {
   if (!enabled_ || vector >= entries_.size()) return;
   Entry& entry = entries_[vector];
   if (!live(entry)) {
-    entry.pending = true;
+    entry.vector.pending = true;
   } else if (entry.line) {
     entry.line->trigger();
   }
 }
 
 bool MsixTable::live(const Entry& entry) const noexcept {
-  return enabled_ && !function_masked_ && (entry.control & kVectorMasked) == 0;
+  return enabled_ && !function_masked_ && (entry.vector.control & kVectorMasked) == 0;
 }
 
 bool MsixTable::add_source(uint16_t vector, const EventFd& source) noexcept {
@@ -75,18 +96,19 @@ void MsixTable::update(Entry& entry) noexcept {
     }
     return;
   }
-  const uint64_t address = uint64_t{entry.address_high} << 32 | entry.address_low;
-  if (!entry.programmed || entry.message.address != address || entry.message.data != entry.data) {
+  const uint64_t address = uint64_t{entry.vector.address_high} << 32 | entry.vector.address_low;
+  if (!entry.programmed || entry.message.address != address ||
+      entry.message.data != entry.vector.data) {
     try {
       if (!entry.line) entry.line = fabric_.create_line();
     } catch (const std::exception&) {
       return;  // Out of routes: the vector delivers nothing and is tried again at the next unmask.
     }
-    entry.message = {address, entry.data};
+    entry.message = {address, entry.vector.data};
     entry.programmed = entry.line->set_message(entry.message);
   }
-  if (entry.pending && entry.programmed) {
-    entry.pending = false;
+  if (entry.vector.pending && entry.programmed) {
+    entry.vector.pending = false;
     entry.line->trigger();
   }
   if (!entry.programmed) return;
@@ -99,7 +121,8 @@ uint8_t MsixTable::table_byte(uint64_t offset) const noexcept {
   const uint64_t index = offset / kEntrySize;
   if (index >= entries_.size()) return 0;
   const Entry& entry = entries_[index];
-  const uint32_t registers[] = {entry.address_low, entry.address_high, entry.data, entry.control};
+  const uint32_t registers[] = {entry.vector.address_low, entry.vector.address_high,
+                                entry.vector.data, entry.vector.control};
   return static_cast<uint8_t>(registers[offset % kEntrySize / 4] >> (offset % 4 * 8));
 }
 
@@ -122,16 +145,16 @@ void MsixTable::write_register(uint64_t offset, uint32_t value) noexcept {
   Entry& entry = entries_[offset / kEntrySize];
   switch (offset % kEntrySize) {
     case 0:
-      entry.address_low = value & ~3U;
+      entry.vector.address_low = value & ~3U;
       break;
     case 4:
-      entry.address_high = value;
+      entry.vector.address_high = value;
       break;
     case 8:
-      entry.data = value;
+      entry.vector.data = value;
       break;
     default:
-      entry.control = value & kVectorMasked;
+      entry.vector.control = value & kVectorMasked;
   }
 }
 
@@ -141,7 +164,7 @@ void MsixTable::read_pending(uint64_t offset, std::span<uint8_t> data) const noe
   for (size_t bit = 0; bit < data.size() * 8; ++bit) {
     const uint64_t vector = offset * 8 + bit;
     if (vector >= entries_.size()) continue;
-    if (entries_[vector].pending || waiting(entries_[vector])) {
+    if (entries_[vector].vector.pending || waiting(entries_[vector])) {
       data[bit / 8] = static_cast<uint8_t>(data[bit / 8] | 1U << bit % 8);
     }
   }

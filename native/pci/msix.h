@@ -11,6 +11,19 @@
 
 namespace tsvmm {
 
+struct MsixState {
+  struct Vector {
+    uint32_t address_low = 0;
+    uint32_t address_high = 0;
+    uint32_t data = 0;
+    uint32_t control = 1;  ///< bit 0: masked
+    bool pending = false;
+  };
+  bool enabled = false;
+  bool function_masked = false;
+  std::vector<Vector> vectors;
+};
+
 /// A function's MSI-X table and pending bits (PCI 3.0 §6.8.2). Thread-safe.
 ///
 /// A trigger of a masked vector sets its pending bit and is delivered when the vector is unmasked.
@@ -21,6 +34,10 @@ class MsixTable {
   static constexpr uint32_t kEntrySize = 16;
 
   MsixTable(InterruptFabric& fabric, uint16_t vectors);
+  /// Vectors that are not masked have their lines from the start. Sources are added anew.
+  MsixTable(InterruptFabric& fabric, const MsixState& state);
+  /// What sources have been signalled and not delivered is pending in it.
+  [[nodiscard]] MsixState state() const;
 
   [[nodiscard]] uint16_t vectors() const { return static_cast<uint16_t>(entries_.size()); }
   /// Message Control's MSI-X Enable and Function Mask.
@@ -51,11 +68,7 @@ class MsixTable {
     bool connected = false;
   };
   struct Entry {
-    uint32_t address_low = 0;
-    uint32_t address_high = 0;
-    uint32_t data = 0;
-    uint32_t control = 1;  ///< bit 0: masked
-    bool pending = false;
+    MsixState::Vector vector;
     bool programmed = false;  ///< the line delivers `message`
     std::vector<Source> sources;
     MsiMessage message;

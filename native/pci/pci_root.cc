@@ -97,12 +97,12 @@ class PciRoot::ConfigPorts : public BusDevice {
 
   uint32_t address() {
     const std::lock_guard lock(root_.mutex_);
-    return root_.config_address_;
+    return root_.state_.config_address;
   }
 
   void set_address(uint32_t value) {
     const std::lock_guard lock(root_.mutex_);
-    root_.config_address_ = value & (kAddressEnable | 0xfffffc);
+    root_.state_.config_address = value & (kAddressEnable | 0xfffffc);
   }
 
   Target find(uint64_t offset) {
@@ -119,12 +119,19 @@ class PciRoot::ConfigPorts : public BusDevice {
   PciRoot& root_;
 };
 
-PciRoot::PciRoot(AddressSpace& mmio, PciWindow window32, PciWindow window64)
+PciRoot::PciRoot(AddressSpace& mmio, PciWindow window32, PciWindow window64,
+                 const PciRootState& state)
     : mmio_(mmio),
       window32_(window32),
       window64_(window64),
       ecam_(std::make_shared<EcamDevice>(*this)),
-      config_ports_(std::make_shared<ConfigPorts>(*this)) {}
+      config_ports_(std::make_shared<ConfigPorts>(*this)),
+      state_(state) {}
+
+PciRootState PciRoot::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
 
 PciRoot::~PciRoot() {
   for (Slot& slot : slots_) clear(slot);

@@ -19,6 +19,10 @@ struct PciWindow {
   uint64_t size = 0;
 };
 
+struct PciRootState {
+  uint32_t config_address = 0;  ///< what port 0xCF8 holds
+};
+
 /// One PCI segment with one bus of 32 single-function slots, reached through ECAM and ports 0xCF8
 /// to 0xCFF.
 ///
@@ -30,10 +34,13 @@ class PciRoot {
   static constexpr unsigned kSlots = 32;
 
   /// `mmio` must outlive the root.
-  PciRoot(AddressSpace& mmio, PciWindow window32, PciWindow window64);
+  PciRoot(AddressSpace& mmio, PciWindow window32, PciWindow window64,
+          const PciRootState& state = {});
   ~PciRoot();
   PciRoot(const PciRoot&) = delete;
   PciRoot& operator=(const PciRoot&) = delete;
+  /// Its functions have states of their own.
+  [[nodiscard]] PciRootState state() const;
 
   /// Puts a function into a free slot (0 to 31) and decodes its BARs. Throws Error if the slot is
   /// taken or out of range, or if a BAR that asks for decoding cannot have its address.
@@ -67,9 +74,9 @@ class PciRoot {
   std::shared_ptr<BusDevice> ecam_;
   std::shared_ptr<BusDevice> config_ports_;
 
-  std::mutex mutex_;  ///< everything below, and every call of a PciFunction
+  mutable std::mutex mutex_;  ///< everything below, and every call of a PciFunction
   std::array<Slot, kSlots> slots_;
-  uint32_t config_address_ = 0;  ///< what port 0xCF8 holds
+  PciRootState state_;
 };
 
 }  // namespace tsvmm

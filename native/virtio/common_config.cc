@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/bytes.h"
+#include "core/error.h"
 
 namespace tsvmm {
 namespace {
@@ -38,20 +39,38 @@ uint32_t feature_word(uint64_t features, uint32_t select) {
 
 CommonConfig::CommonConfig(uint64_t features, const std::vector<uint16_t>& queue_sizes,
                            uint16_t vectors)
-    : device_features_(features), vectors_(vectors), queues_(queue_sizes.size()) {
-  for (size_t i = 0; i < queues_.size(); ++i) queues_[i].max_size = queue_sizes[i];
+    : device_features_(features), vectors_(vectors), max_sizes_(queue_sizes) {
   clear();
 }
 
-void CommonConfig::clear() noexcept {
-  for (Queue& queue : queues_) {
-    queue = {.max_size = queue.max_size, .rings = {.size = queue.max_size}};
+CommonConfigState CommonConfig::state() const {
+  CommonConfigState copy = state_;
+  copy.config_vector = config_vector();
+  copy.status = status();
+  copy.generation = generation_.load(std::memory_order_relaxed);
+  return copy;
+}
+
+void CommonConfig::restore(const CommonConfigState& state) {
+  const bool features = (state.driver_features & ~device_features_) == 0 ||
+                        (state.status & virtio_status::kFeaturesOk) == 0;
+  bool queues = state.queues.size() == max_sizes_.size();
+  for (size_t i = 0; queues && i < max_sizes_.size(); ++i) {
+    const Queue& queue = state.queues[i];
+    queues = queue.rings.size <= max_sizes_[i] && is_vector(queue.vector);
   }
-  driver_features_ = 0;
-  device_feature_select_ = 0;
-  driver_feature_select_ = 0;
-  queue_select_ = 0;
-  unknown_features_ = false;
+  if (!features || !queues || !is_vector(state.config_vector)) {
+    throw Error("EINVAL", "a virtio device's state is that of another device");
+  }
+  state_ = state;
+  config_vector_.store(state.config_vector, std::memory_order_relaxed);
+  generation_.store(state.generation, std::memory_order_relaxed);
+  status_.store(state.status, std::memory_order_release);
+}
+
+void CommonConfig::clear() noexcept {
+  state_ = {};
+  for (const uint16_t size : max_sizes_) state_.queues.push_back({.rings = {.size = size}});
   config_vector_.store(kNoVector, std::memory_order_relaxed);
   status_.store(0, std::memory_order_release);
 }
@@ -61,27 +80,29 @@ bool CommonConfig::fail() noexcept {
 }
 
 CommonConfig::Queue* CommonConfig::selected() noexcept {
-  return queue_select_ < queues_.size() ? &queues_[queue_select_] : nullptr;
+  return state_.queue_select < state_.queues.size() ? &state_.queues[state_.queue_select] : nullptr;
 }
 
 void CommonConfig::read(uint64_t offset, std::span<uint8_t> data) const noexcept {
   std::array<uint8_t, kSize> bytes{};
-  store<uint32_t>(bytes, device_feature_select_, kDeviceFeatureSelect);
-  store<uint32_t>(bytes, feature_word(device_features_, device_feature_select_), kDeviceFeature);
-  store<uint32_t>(bytes, driver_feature_select_, kDriverFeatureSelect);
-  store<uint32_t>(bytes, feature_word(driver_features_, driver_feature_select_), kDriverFeature);
+  store<uint32_t>(bytes, state_.device_feature_select, kDeviceFeatureSelect);
+  store<uint32_t>(bytes, feature_word(device_features_, state_.device_feature_select),
+                  kDeviceFeature);
+  store<uint32_t>(bytes, state_.driver_feature_select, kDriverFeatureSelect);
+  store<uint32_t>(bytes, feature_word(state_.driver_features, state_.driver_feature_select),
+                  kDriverFeature);
   store<uint16_t>(bytes, config_vector(), kConfigVector);
-  store<uint16_t>(bytes, static_cast<uint16_t>(queues_.size()), kNumQueues);
+  store<uint16_t>(bytes, static_cast<uint16_t>(state_.queues.size()), kNumQueues);
   store<uint8_t>(bytes, status(), kDeviceStatus);
   store<uint8_t>(bytes, generation_.load(std::memory_order_relaxed), kConfigGeneration);
-  store<uint16_t>(bytes, queue_select_, kQueueSelect);
+  store<uint16_t>(bytes, state_.queue_select, kQueueSelect);
   // A queue that does not exist has size 0 (§4.1.4.3.1).
-  if (queue_select_ < queues_.size()) {
-    const Queue& queue = queues_[queue_select_];
+  if (state_.queue_select < state_.queues.size()) {
+    const Queue& queue = state_.queues[state_.queue_select];
     store<uint16_t>(bytes, queue.rings.size, kQueueSize);
     store<uint16_t>(bytes, queue.vector, kQueueVector);
     store<uint16_t>(bytes, queue.enabled ? 1 : 0, kQueueEnable);
-    store<uint16_t>(bytes, queue_select_, kQueueNotifyOffset);
+    store<uint16_t>(bytes, state_.queue_select, kQueueNotifyOffset);
     store<uint64_t>(bytes, queue.rings.descriptor_table, kQueueDescriptors);
     store<uint64_t>(bytes, queue.rings.available_ring, kQueueDriver);
     store<uint64_t>(bytes, queue.rings.used_ring, kQueueDevice);
@@ -100,14 +121,14 @@ CommonConfig::Effect CommonConfig::write(uint64_t offset, std::span<const uint8_
     write_queue_address(offset, data);
   } else if (data.size() == 4) {
     const auto value = load<uint32_t>(data);
-    if (offset == kDeviceFeatureSelect) device_feature_select_ = value;
-    if (offset == kDriverFeatureSelect) driver_feature_select_ = value;
+    if (offset == kDeviceFeatureSelect) state_.device_feature_select = value;
+    if (offset == kDriverFeatureSelect) state_.driver_feature_select = value;
     if (offset == kDriverFeature) write_driver_feature(value);
   } else if (data.size() == 2) {
     const auto value = load<uint16_t>(data);
-    if (offset == kQueueSelect) queue_select_ = value;
+    if (offset == kQueueSelect) state_.queue_select = value;
     if (offset == kConfigVector) {
-      config_vector_.store(value < vectors_ ? value : kNoVector, std::memory_order_relaxed);
+      config_vector_.store(is_vector(value) ? value : kNoVector, std::memory_order_relaxed);
     }
     if (offset > kQueueSelect) write_queue_field(offset, value);
   }
@@ -117,31 +138,31 @@ CommonConfig::Effect CommonConfig::write(uint64_t offset, std::span<const uint8_
 void CommonConfig::write_driver_feature(uint32_t value) noexcept {
   // Negotiation ends with FEATURES_OK (§3.1.1 step 6).
   if ((status() & virtio_status::kFeaturesOk) != 0) return;
-  if (driver_feature_select_ >= 2) {
-    unknown_features_ = unknown_features_ || value != 0;
+  if (state_.driver_feature_select >= 2) {
+    state_.unknown_features = state_.unknown_features || value != 0;
     return;
   }
-  const unsigned shift = 32 * driver_feature_select_;
-  driver_features_ = (driver_features_ & ~(uint64_t{0xffffffff} << shift)) | uint64_t{value}
-                                                                                 << shift;
+  const unsigned shift = 32 * state_.driver_feature_select;
+  state_.driver_features =
+      (state_.driver_features & ~(uint64_t{0xffffffff} << shift)) | uint64_t{value} << shift;
 }
 
 bool CommonConfig::features_acceptable() const noexcept {
-  return !unknown_features_ && (driver_features_ & ~device_features_) == 0 &&
-         (driver_features_ & virtio_feature::kVersion1) != 0;
+  return !state_.unknown_features && (state_.driver_features & ~device_features_) == 0 &&
+         (state_.driver_features & virtio_feature::kVersion1) != 0;
 }
 
 void CommonConfig::write_queue_field(uint64_t offset, uint16_t value) noexcept {
   Queue* queue = selected();
   if (queue == nullptr) return;
   if (offset == kQueueVector) {
-    queue->vector = value < vectors_ ? value : kNoVector;
+    queue->vector = is_vector(value) ? value : kNoVector;
     return;
   }
   // The rings are fixed from queue_enable or DRIVER_OK on (§4.1.4.3.2), so nobody who serves them
   // can be surprised.
   if (queue->enabled || (status() & virtio_status::kDriverOk) != 0) return;
-  if (offset == kQueueSize && value <= queue->max_size) queue->rings.size = value;
+  if (offset == kQueueSize && value <= max_sizes_[state_.queue_select]) queue->rings.size = value;
   if (offset == kQueueEnable && value == 1) queue->enabled = true;
 }
 
