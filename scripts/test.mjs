@@ -1,14 +1,14 @@
 /** `npm test`: every tier, from a fresh clone if need be. Ends with `N passed, N failed`. */
 import fs from 'node:fs';
-import path from 'node:path';
 import { buildAll } from './lib/build.mjs';
-import { buildSanitized, sanitizedProgram } from './lib/buildNative.mjs';
+import { buildForAarch64 } from './lib/buildNative.mjs';
 import { clangTidy } from './lib/clangTidy.mjs';
 import { run, runAttached } from './lib/exec.mjs';
 import { buildFuzzTargets, fuzz, fuzzTargets } from './lib/fuzz.mjs';
 import { LabTier } from './lib/labTier.mjs';
 import { checkLayers } from './lib/layers.mjs';
 import { biome, clangFormat, types } from './lib/lint.mjs';
+import { ADDRESSES, runNativeTests, threads } from './lib/nativeTests.mjs';
 import { packageTarballs } from './lib/pack.mjs';
 import { ensureDebianPackages, ensureNodeModules } from './lib/packages.mjs';
 import { nodeBin, ROOT } from './lib/paths.mjs';
@@ -16,7 +16,6 @@ import { Failure, runMain, say, step } from './lib/progress.mjs';
 import {
   failedTests,
   failure,
-  gtestResults,
   PASSED,
   sum,
   TEST_RESULTS,
@@ -27,10 +26,6 @@ import {
 import { supportedNodes, tools } from './lib/tools.mjs';
 
 /** @typedef {import('./lib/testResults.mjs').Results} Results */
-
-/** They take half a minute; a test that hangs must not take the whole run with it. */
-const NATIVE_SECONDS = 600;
-const NATIVE_PARTS = 2;
 
 /**
  * Something that passes or fails as a whole and tells of its progress itself.
@@ -60,38 +55,12 @@ function check(title, work) {
 }
 
 /**
- * The C++ tests under the address and undefined behaviour sanitizers, in parts that run side by side: many of them wait
- * most of the time.
- *
+ * @param {import('./lib/nativeTests.mjs').NativeTier} tier
  * @returns {Promise<Results>}
  */
-async function nativeTests() {
-  const built = await attempt('building the C++ tests', () => buildSanitized('tsvmm_tests'));
-  if (built.failed) return built;
-  say('> C++ tests, with sanitizers');
-  const parts = Array.from({ length: NATIVE_PARTS }, (_, part) => nativeTestsPart(part));
-  return sum(...(await Promise.all(parts)));
-}
-
-/**
- * @param {number} part
- * @returns {Promise<Results>}
- */
-async function nativeTestsPart(part) {
-  const results = path.join(TEST_RESULTS, `native-${part}.json`);
-  fs.rmSync(results, { force: true });
-  const env = {
-    UBSAN_OPTIONS: 'print_stacktrace=1',
-    GTEST_TOTAL_SHARDS: String(NATIVE_PARTS),
-    GTEST_SHARD_INDEX: String(part),
-  };
-  const code = await runAttached(
-    sanitizedProgram('tsvmm_tests'),
-    ['--gtest_brief=1', `--gtest_output=json:${results}`],
-    { env, timeoutSeconds: NATIVE_SECONDS },
-  );
-  if (!fs.existsSync(results)) return failure(`part ${part}`, `did not come to its end: exit code ${code}`);
-  return gtestResults(JSON.parse(fs.readFileSync(results, 'utf8')), code);
+async function native(tier) {
+  const built = await attempt(`building the ${tier.title}`, tier.build);
+  return built.failed ? built : sum(...(await runNativeTests(tier)));
 }
 
 /** Of each target: enough to notice that something broke; `npm run fuzz` searches longer. */
@@ -131,16 +100,22 @@ async function preparePackages() {
   await Promise.all([packageTarballs(), tools(), supportedNodes()]);
 }
 
-/** @type {readonly {name: string, run: () => Promise<Results>}[]} */
+/**
+ * A tier that was asked for by its name may take longer than one that is a part of all.
+ *
+ * @type {readonly {name: string, run: (named: boolean) => Promise<Results>}[]}
+ */
 const TIERS = [
   { name: 'biome', run: () => check('biome', () => biome(false)) },
   { name: 'layers', run: () => check('layers', checkLayers) },
   { name: 'clang-format', run: () => check('clang-format', () => clangFormat(false)) },
   { name: 'types', run: () => check('types', types) },
   { name: 'unit', run: () => vitest('unit', ['--coverage']) },
-  { name: 'native', run: nativeTests },
+  { name: 'native', run: () => native(ADDRESSES) },
+  { name: 'tsan', run: (named) => native(threads(named)) },
   { name: 'fuzz', run: fuzzTests },
   { name: 'clang-tidy', run: () => check('clang-tidy', (detail) => clangTidy(detail, false)) },
+  { name: 'aarch64', run: () => attempt('compiling for aarch64', buildForAarch64) },
   { name: 'kvm', run: () => vitest('kvm') },
   {
     name: 'package',
@@ -181,7 +156,7 @@ await runMain(async () => {
   for (const tier of TIERS) {
     if (!isWanted(tier.name)) continue;
     const start = Date.now();
-    const results = await tier.run();
+    const results = await tier.run(names.length > 0);
     done.push({ name: tier.name, results, seconds: (Date.now() - start) / 1000 });
   }
   if (lab) done.push({ name: LAB, results: await lab.finish(), seconds: (Date.now() - labBegin) / 1000 });

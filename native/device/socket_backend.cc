@@ -29,8 +29,11 @@ SocketBackend::SocketBackend(int listener, EventLoop& loop)
 }
 
 SocketBackend::~SocketBackend() {
-  loop_.remove(listener_.get());
-  if (peer_.valid()) loop_.remove(peer_.get());
+  // On the loop's thread, which may be about to drop the peer.
+  loop_.call([this] {
+    loop_.remove(listener_.get());
+    if (peer_.valid()) loop_.remove(peer_.get());
+  });
   // A guest may be at its end before the loop has got round to who is waiting for its output.
   for (Newcomer one = accept_newcomer(); one.fd.valid(); one = accept_newcomer()) {
     if (one.reader) {

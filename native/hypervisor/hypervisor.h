@@ -108,8 +108,7 @@ class Vcpu {
 /// A virtual machine: address space, interrupt controllers, clock.
 class Vm : public InterruptFabric {
  public:
-  /// On the thread that will run it. `id` is the processor's name in hardware (on x86 its initial
-  /// APIC id). Throws Error.
+  /// On the thread that will run it. `id` is what the guest knows the processor by. Throws Error.
   virtual std::unique_ptr<Vcpu> create_vcpu(uint32_t id) = 0;
   /// The guest's clock is read when it is paused and written back when it is resumed, moved on by
   /// the wall time between.

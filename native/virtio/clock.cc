@@ -64,7 +64,7 @@ void VirtioClock::activate(const Activation& activation) {
 }
 
 bool VirtioClock::try_reset(const Deadline& deadline) noexcept {
-  if (!server_ && !teardown_.in_progress()) return true;
+  if (!teardown_.in_progress() && !server_) return true;
   return teardown_.run(
       loop_, [this] { server_.reset(); }, deadline);
 }

@@ -61,8 +61,11 @@ void NetQueuePair::add_watches() {
     });
   }
   watched_ = receiver_ ? io::kReadable : 0U;
-  watching_network_ =
-      loop.add(network_->fd(), watched_, [this](IoEvents events) { network_ready(events); });
+  // Said before, because the handler may run at once.
+  watching_network_ = true;
+  if (!loop.add(network_->fd(), watched_, [this](IoEvents events) { network_ready(events); })) {
+    watching_network_ = false;
+  }
   // A look of our own to begin with: the driver may have made buffers available without ringing.
   for (const EventFd* doorbell : {receive_doorbell_, transmit_doorbell_}) {
     if (doorbell == nullptr) continue;

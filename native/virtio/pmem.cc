@@ -57,10 +57,7 @@ VirtioPmem::VirtioPmem(UniqueFd fd, GuestMemory& memory, const Options& options)
       window_(memory.add_window(mapping_->host(), options.size, fd_.get())),
       loop_(options.id) {}
 
-VirtioPmem::~VirtioPmem() {
-  reset();
-  if (watches_) loop_.remove(lost_pages_->event().fd());
-}
+VirtioPmem::~VirtioPmem() { reset(); }
 
 uint64_t VirtioPmem::features() const noexcept {
   return virtio_feature::kIndirectDescriptors | virtio_feature::kEventIndex;
@@ -85,12 +82,9 @@ void VirtioPmem::activate(const Activation& activation) {
   const VirtqueueSetup* setup = activation.queue(0);
   if (setup == nullptr) return;
   stopped_ = false;
-  if (!watches_) {
-    loop_.add(lost_pages_->event().fd(), io::kReadable, [this](IoEvents) { on_lost_pages(); });
-    watches_ = true;
-  } else if (lost_pages_->any()) {
-    lost_pages_->event().signal();
-  }
+  loop_.add(lost_pages_->event().fd(), io::kReadable, [this](IoEvents) { on_lost_pages(); });
+  watches_ = true;
+  if (lost_pages_->any()) lost_pages_->event().signal();
   server_ =
       std::make_unique<QueueServer>(loop_, activation, *setup, host(), kRequestsPerTurn,
                                     [this](const DescriptorChain& chain) { return answer(chain); });
@@ -99,16 +93,19 @@ void VirtioPmem::activate(const Activation& activation) {
 bool VirtioPmem::try_reset(const Deadline& deadline) noexcept {
   // A machine may be deleted while it is paused.
   loop_.resume();
-  if (!server_ && !teardown_.in_progress()) return true;
-  return teardown_.run(
-      loop_, [this] { server_.reset(); }, deadline);
+  if (!teardown_.in_progress() && !server_ && !watches_) return true;
+  const auto work = [this] {
+    server_.reset();
+    // What it tells is the transport's to hear, which may be gone after this.
+    if (std::exchange(watches_, false)) loop_.remove(lost_pages_->event().fd());
+  };
+  return teardown_.run(loop_, work, deadline);
 }
 
 /// On its own thread: to close a file on some file systems is to wait for what was written to it.
 bool VirtioPmem::try_close(const Deadline& deadline) noexcept {
   if (!closing_.in_progress() && !fd_.valid()) return true;
   const auto work = [this] {
-    if (std::exchange(watches_, false)) loop_.remove(lost_pages_->event().fd());
     lost_pages_.reset();
     mapping_.reset();
     fd_.reset();

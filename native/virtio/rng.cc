@@ -69,7 +69,7 @@ void VirtioRng::activate(const Activation& activation) {
 
 bool VirtioRng::try_reset(const Deadline& deadline) noexcept {
   if (own_loop_) own_loop_->resume();
-  if (!server_ && !teardown_.in_progress()) return true;
+  if (!teardown_.in_progress() && !server_) return true;
   const auto work = [this] {
     server_.reset();
     if (std::exchange(watches_, false)) loop_.remove(source_.get());

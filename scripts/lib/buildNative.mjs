@@ -42,8 +42,28 @@ const SANITIZED = {
   TSVMM_SANITIZE: 'address,undefined',
 };
 
+/** The same tests, for data races. A sanitizer of threads goes with no other. */
+const THREADS = { ...SANITIZED, TSVMM_FUZZ: 'OFF', TSVMM_SANITIZE: 'thread' };
+
 const SANITIZED_TREE = 'sanitized';
+const THREADS_TREE = 'threads';
 const RELEASE_TREE = 'release';
+const CROSS_TREE = 'aarch64';
+
+/**
+ * Builds a target by CMake itself.
+ *
+ * @param {string} name of the tree
+ * @param {string} target
+ * @param {Readonly<Record<string, string>>} settings
+ */
+async function buildWith(name, target, settings) {
+  const tree = path.join(BUILD, name);
+  await buildTree(name, target, [
+    ['cmake', '-S', ROOT, '-B', tree, ...Object.entries(settings).map(([key, value]) => `-D${key}=${value}`)],
+    ['cmake', '--build', tree, '-j', JOBS, '--target', target],
+  ]);
+}
 
 /**
  * Builds with the address and undefined behaviour sanitizers.
@@ -51,13 +71,45 @@ const RELEASE_TREE = 'release';
  * @param {'tsvmm_tests' | 'tsvmm_fuzz'} target
  */
 export async function buildSanitized(target) {
-  const tree = path.join(BUILD, SANITIZED_TREE);
-  const settings = Object.entries(SANITIZED).map(([key, value]) => `-D${key}=${value}`);
-  await buildTree(SANITIZED_TREE, target, [
-    ['cmake', '-S', ROOT, '-B', tree, ...settings],
-    ['cmake', '--build', tree, '-j', JOBS, '--target', target],
-  ]);
+  await buildWith(SANITIZED_TREE, target, SANITIZED);
 }
+
+/** Builds the C++ tests with the thread sanitizer. */
+export async function buildForThreads() {
+  await buildWith(THREADS_TREE, 'tsvmm_tests', THREADS);
+}
+
+/** The executable of that build. */
+export const THREADS_PROGRAM = path.join(BUILD, THREADS_TREE, 'tsvmm_tests');
+
+/**
+ * Compiles what of the core belongs to every architecture for another one than this machine's. CMake leaves out the
+ * folders of other architectures, so whatever the rest includes from those is not there. Nothing is linked, and no
+ * library of that architecture is needed: zlib's and Zstandard's headers are the same for all.
+ */
+export async function buildForAarch64() {
+  const headers = path.join(BUILD, `${CROSS_TREE}-headers`);
+  fs.mkdirSync(headers, { recursive: true });
+  for (const header of LIBRARY_HEADERS) {
+    const link = path.join(headers, path.basename(header));
+    if (!fs.existsSync(link)) fs.symlinkSync(header, link);
+  }
+  await buildWith(CROSS_TREE, 'tsvmm_core', {
+    CMAKE_SYSTEM_NAME: 'Linux',
+    CMAKE_SYSTEM_PROCESSOR: 'aarch64',
+    CMAKE_CXX_COMPILER: 'aarch64-linux-gnu-g++',
+    CMAKE_BUILD_TYPE: 'Debug',
+    CMAKE_CXX_FLAGS_DEBUG: `-O0 -isystem ${headers}`,
+    TSVMM_PRECOMPILE: 'ON',
+  });
+}
+
+const LIBRARY_HEADERS = [
+  '/usr/include/zlib.h',
+  `/usr/include/${os.machine()}-linux-gnu/zconf.h`,
+  '/usr/include/zstd.h',
+  '/usr/include/zstd_errors.h',
+];
 
 /** An executable of that build. @param {string} name */
 export function sanitizedProgram(name) {

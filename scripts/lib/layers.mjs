@@ -21,6 +21,31 @@ const MAY_INCLUDE = {
   addon: ['core', 'host', 'hypervisor', 'machine'],
 };
 
+/** Folders of native/ that are for one architecture, as CMakeLists.txt leaves them out for others. */
+const ARCHITECTURE = /(?:^|\/)(?:x86_64|aarch64)\//;
+
+/** Of compilers: which architecture they compile for. */
+const ASKS_ARCHITECTURE = /^#\s*(?:el)?if.*__(?:x86_64|amd64|i386|aarch64|arm)/m;
+
+/**
+ * What makes a file of every architecture one of a particular one: it asks for it, or includes a header from its folder.
+ * The boundary does so still.
+ *
+ * @param {string} name below native/
+ * @param {string} text
+ * @returns {string[]}
+ */
+function architectureComplaints(name, text) {
+  if (ARCHITECTURE.test(name) || name.startsWith('addon/')) return [];
+  const complaints = [...text.matchAll(/^#include "([^"]+)"/gm)]
+    .map((found) => String(found[1]))
+    .filter((header) => ARCHITECTURE.test(header))
+    .map((header) => `native/${name} includes ${header}, which is for one architecture`);
+  if (ASKS_ARCHITECTURE.test(text))
+    complaints.push(`native/${name} asks for the architecture: make a file for each`);
+  return complaints;
+}
+
 /** Throws a Failure that names every include that points the wrong way. */
 export function checkLayers() {
   const complaints = filesBelow(['native']).flatMap((file) => {
@@ -28,11 +53,13 @@ export function checkLayers() {
     const folder = String(name.split('/')[0]);
     const allowed = MAY_INCLUDE[folder];
     if (!allowed) return [`native/${name}: the folder has no place in scripts/lib/layers.mjs`];
-    const included = [...fs.readFileSync(file, 'utf8').matchAll(/^#include "([a-z0-9_]+)\//gm)];
-    return included
+    const text = fs.readFileSync(file, 'utf8');
+    const included = [...text.matchAll(/^#include "([a-z0-9_]+)\//gm)];
+    const wrongWay = included
       .map((found) => String(found[1]))
       .filter((other) => other !== folder && !allowed.includes(other))
       .map((other) => `native/${name} includes ${other}/, which ${folder}/ must not know`);
+    return [...wrongWay, ...architectureComplaints(name, text)];
   });
   if (complaints.length) throw new Failure(complaints.join('\n'));
 }

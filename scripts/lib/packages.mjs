@@ -48,6 +48,12 @@ const DEBIAN_PACKAGES = [
     why: 'the sanitizers themselves',
     group: 'test',
   },
+  {
+    package: 'g++-aarch64-linux-gnu',
+    probe: 'aarch64-linux-gnu-g++',
+    why: 'compiles what of the native core belongs to every architecture',
+    group: 'test',
+  },
   { package: 'clang-tidy', probe: 'clang-tidy', why: 'lints C++', group: 'test' },
   { package: 'clang-format', probe: 'clang-format', why: 'checks the layout of C++', group: 'test' },
   {

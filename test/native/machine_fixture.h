@@ -33,6 +33,9 @@ class FakeGuest {
  public:
   using Task = std::function<void(AccessHandler& machine)>;
 
+  /// After whatever its last vCPU did, which nobody may have waited for.
+  ~FakeGuest() { const std::lock_guard lock(mutex_); }
+
   /// Has a vCPU do this; it is done when the vCPU has come back from its accesses.
   void run(unsigned vcpu, Task task) {
     auto done = begin(vcpu, std::move(task));
@@ -302,9 +305,10 @@ inline size_t open_descriptors_of(int fd) {
   struct stat wanted {};
   EXPECT_EQ(::fstat(fd, &wanted), 0);
   size_t found = 0;
-  for (int other = 0; other < 1024; ++other) {
+  // By their names: to touch a descriptor that another thread is about to close is a race.
+  for (const auto& other : std::filesystem::directory_iterator("/proc/self/fd")) {
     struct stat info {};
-    if (::fstat(other, &info) != 0) continue;
+    if (::stat(other.path().c_str(), &info) != 0) continue;
     found += info.st_ino == wanted.st_ino && info.st_dev == wanted.st_dev ? 1 : 0;
   }
   return found;
