@@ -14,12 +14,19 @@
 
 namespace tsvmm::message_test {
 
+struct NamedNode;
+
 /// A value of a message that is being written.
 struct Node {
   CborItem::Type type = CborItem::Type::kNull;
-  uint64_t number = 0;                               ///< kUnsigned, kBoolean
-  std::string text;                                  ///< kText; kBytes: as many zeros
-  std::vector<std::pair<std::string, Node>> inside;  ///< kMap by name; kArray without
+  uint64_t number = 0;            ///< kUnsigned, kBoolean
+  std::string text;               ///< kText; kBytes: as many zeros
+  std::vector<NamedNode> inside;  ///< kMap by name; kArray without
+};
+
+struct NamedNode {
+  std::string name;
+  Node value;
 };
 
 /// Makes a specification of a kind of device from nothing but what its reader asks for, so that
@@ -74,7 +81,7 @@ class SpecGrower {
     node.number = wanted.min;
     if (!wanted.choices.empty()) node.text = wanted.choices.front();
     if (wanted.type == CborItem::Type::kBytes) node.text.assign(wanted.min, '\0');
-    if (wanted.type == CborItem::Type::kArray) node.inside.emplace_back();
+    if (wanted.type == CborItem::Type::kArray) node.inside.push_back({});
     for (const auto& [name, number, text] : known_) {
       if (!error.path().ends_with(name)) continue;
       node.number = number;
@@ -90,14 +97,15 @@ class SpecGrower {
       size_t index = 0;
       const auto end = path.find(']');
       std::from_chars(path.data() + 1, path.data() + end, index);
-      return find(from.inside.at(index).second, path.substr(end + 1));
+      return find(from.inside.at(index).value, path.substr(end + 1));
     }
     const auto end = std::min(path.find_first_of(".["), path.size());
     const std::string name(path.substr(0, end));
     for (auto& [known, node] : from.inside) {
       if (known == name) return find(node, path.substr(end));
     }
-    return find(from.inside.emplace_back(name, Node{}).second, path.substr(end));
+    from.inside.push_back({.name = name, .value = {}});
+    return find(from.inside.back().value, path.substr(end));
   }
 
   void write(MessageBuilder& builder, const Node& node, const std::string& path) const {

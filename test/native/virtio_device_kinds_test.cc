@@ -74,7 +74,7 @@ TEST_P(DeviceKinds, RefuseAFieldThatNobodyKnows) {
   for (const std::string& path : spec.paths()) {
     Node& node = spec.at(path);
     if (node.type != Type::kMap) continue;
-    node.inside.emplace_back("wish", Node{});
+    node.inside.push_back({.name = "wish", .value = {}});
     EXPECT_EQ(read(spec), path + ".wish is not known");
     node.inside.pop_back();
   }
