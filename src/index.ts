@@ -16,9 +16,10 @@
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import type { InspectOptions } from 'node:util';
-import { configFromOptions, type VirtualMachineOptions } from './config/libraryOptions.ts';
+import { configFromOptions, deviceFromOptions, type VirtualMachineOptions } from './config/libraryOptions.ts';
 import type { VmResize } from './config/requests.ts';
 import type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
+import type { DeviceName } from './devices/registry.ts';
 import { type Abortable, unlessAborted } from './host/abort.ts';
 import type { GuestStream } from './host/guestStream.ts';
 import { loadNative, type NativeAddon } from './native.ts';
@@ -27,6 +28,7 @@ import { VmmError } from './vmm/errors.ts';
 import { type EventsOptions, iterateEvents, type NumberedEvent } from './vmm/eventIterator.ts';
 import { EventLog } from './vmm/eventLog.ts';
 import type { VmmEvent, VmmExit } from './vmm/events.ts';
+import type { DevicePlace, RemovalOptions } from './vmm/hotplug.ts';
 import type { DeviceNode } from './vmm/info.ts';
 import type { Lifecycle } from './vmm/lifecycle.ts';
 import { tell } from './vmm/listener.ts';
@@ -57,6 +59,7 @@ export { errorChain, VmmError, type VmmErrorKind } from './vmm/errors.ts';
 export type { EventsOptions, NumberedEvent } from './vmm/eventIterator.ts';
 export type { EventRecord } from './vmm/eventRecord.ts';
 export type { EndCause, VmmEvent, VmmExit } from './vmm/events.ts';
+export type { DevicePlace, RemovalOptions } from './vmm/hotplug.ts';
 export type { DeviceNode, PciBarResource } from './vmm/info.ts';
 export type { Lifecycle } from './vmm/lifecycle.ts';
 
@@ -250,6 +253,40 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
    */
   resizeDisk(id: string, bytes: number, options: Abortable = {}): Promise<void> {
     return unlessAborted(options, () => this.#vmm.resizeDisk(id, bytes));
+  }
+
+  /**
+   * Adds a disk: a path of a raw image, or the REST API's object. A guest that runs finds it within moments; a VM that was
+   * not booted has it from its boot on. The same goes for the calls below.
+   * @returns where a machine has it, undefined if there is none
+   * @throws VmmError with nothing added
+   */
+  addDisk(disk: NonNullable<VirtualMachineOptions['disks']>[number]): Promise<DevicePlace | undefined> {
+    return this.#add('disk', disk);
+  }
+
+  /** Adds a network device: `'user'` for the host's network, or the REST API's object. */
+  addNetwork(net: NonNullable<VirtualMachineOptions['networks']>[number]): Promise<DevicePlace | undefined> {
+    return this.#add('net', net);
+  }
+
+  /** Adds the socket device, of which there is one at most. */
+  addVsock(vsock: NonNullable<VirtualMachineOptions['vsock']>): Promise<DevicePlace | undefined> {
+    return this.#add('vsock', vsock);
+  }
+
+  #add(kind: DeviceName, device: unknown): Promise<DevicePlace | undefined> {
+    return this.#vmm.addDevice(kind, deviceFromOptions(kind, device));
+  }
+
+  /**
+   * Removes a device. A guest that runs is asked to give it up: what the device has of the host is kept until it has, which
+   * may be never. The event `device-removed` tells; with `waitMs` the promise means done.
+   * @param id as in the configuration, or as the device was added
+   * @throws VmmError if there is no such device, it cannot be removed, or the guest keeps it for longer than `waitMs`
+   */
+  removeDevice(id: string, { signal, ...options }: RemovalOptions & Abortable = {}): Promise<void> {
+    return unlessAborted(signal ? { signal } : {}, () => this.#vmm.removeDevice(id, options));
   }
 
   /**

@@ -176,6 +176,7 @@ export interface BootSpec {
     readonly sciGsi: number;
   };
   readonly ged: { readonly address: number; readonly gsi: number };
+  readonly pciHotplug: { readonly address: number };
   /** The guest waits for machineDebugResume. */
   readonly held?: true;
   /** The guest address of the 16 bytes that `machineSetVmGeneration` changes. */
@@ -216,6 +217,8 @@ export type MachineEvent =
   | { readonly type: 'terminal-escape' }
   /** The device went to DEVICE_NEEDS_RESET. */
   | { readonly type: 'device-failed'; readonly id: string; readonly reason: string }
+  /** The guest has given up a device that it was asked for: machineFinishUnplug is next. */
+  | { readonly type: 'device-ejected'; readonly id: string }
   /** Something that a person may want to know, such as the engine that a disk's I/O goes through. */
   | { readonly type: 'device-note'; readonly id: string; readonly text: string }
   /** Something that a person should be told of, such as an I/O error of the host. Each text comes once for a device. */
@@ -374,6 +377,21 @@ export interface MachineCalls extends DebugCalls, MachineQuestions {
   machineCallOff(machine: MachineHandle): void;
   /** Whether the machine keeps the process's event loop alive, which it does at first. */
   machineKeepAlive(machine: MachineHandle, alive: boolean): void;
+  /**
+   * Adds a device and tells the guest, which decodes its registers where it likes. Rejects, with nothing added, if its place is
+   * taken or it cannot be made.
+   */
+  machinePlug(machine: MachineHandle, spec: PciFunctionSpec): Promise<void>;
+  /**
+   * Asks the guest to give up a device. `device-ejected` follows as soon as it has, which may be never. ERR_TSVMM_NO_DEVICE if
+   * there is no such device.
+   */
+  machineRequestUnplug(machine: MachineHandle, device: string): Promise<void>;
+  /**
+   * Ends and frees a device that the guest has ejected or, with `force`, has not. EBUSY if it is still the guest's; ETIMEDOUT
+   * as for machinePause, and the call may be repeated: the guest does not see the device any more.
+   */
+  machineFinishUnplug(machine: MachineHandle, device: string, force: boolean): Promise<void>;
   machinePowerButton(machine: MachineHandle): Promise<void>;
   machineNmi(machine: MachineHandle): Promise<void>;
   /** Tells the guest that it is a copy, or went back in time, by 16 bytes that it has not seen before. */

@@ -32,8 +32,7 @@ std::shared_ptr<EventChannel> EventChannel::open(Napi::Env env, const Napi::Func
 }
 
 void EventChannel::emit(MachineEvent event) noexcept {
-  // After one that stops the guest for the debugger no other comes before the debugger's answer.
-  const bool droppable = !event.ends_run() && event.type != MachineEvent::Type::kDebugStop;
+  const bool droppable = event.is_droppable();
   enqueue(
       [this, bytes = encode(event)](Napi::Env env) {
         if (!on_event_.IsEmpty()) on_event_.Call({from_bytes(env, bytes)});

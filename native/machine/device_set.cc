@@ -72,6 +72,15 @@ DeviceSet::DeviceSet(const PciSpec& pci, GuestMemory& memory, InterruptFabric& f
   pci_->add(0, std::make_shared<HostBridge>());
 }
 
+void DeviceSet::connect_hotplug(GuestAddress address, std::function<void()> interrupt) {
+  auto hotplug =
+      std::make_shared<PciHotplug>(std::move(interrupt), [this](unsigned slot) { ejected(slot); });
+  if (!mmio_.map(address, PciHotplug::kSize, hotplug)) {
+    throw Error("EINVAL", "the hot-plug controller's address is taken");
+  }
+  hotplug_ = std::move(hotplug);
+}
+
 DeviceSet::~DeviceSet() {
   (void)stop(Deadline::never());
   pci_.reset();
@@ -92,6 +101,11 @@ CharBackendReports DeviceSet::reports_of(const std::string& id) {
 }
 
 void DeviceSet::add_functions(PciSpec& pci) {
+  for (PciFunctionSpec& spec : pci.functions) add_function(spec, true);
+  if (pci.pvpanic) add_pvpanic(*pci.pvpanic);
+}
+
+void DeviceSet::add_function(PciFunctionSpec& spec, bool decoded) {
   const DeviceContext context{
       .memory = memory_,
       .loop = loop_,
@@ -99,15 +113,16 @@ void DeviceSet::add_functions(PciSpec& pci) {
       .reports_of = [this](const std::string& id) { return reports_of(id); },
       .rate_limiters = rate_limiters_,
       .cancellation = cancellation_};
-  for (PciFunctionSpec& spec : pci.functions) {
-    std::shared_ptr<VirtioDevice> device = spec.device->make(spec.id, context);
-    virtio_.push_back({spec.id, device});
-    VirtioPciFunction::Options options{
-        .id = spec.id, .bar0 = spec.bar0, .bar0_is_64bit = spec.bar0_is_64bit, .bar2 = spec.bar2};
-    pci_->add(spec.slot, std::make_shared<VirtioPciFunction>(std::move(options), std::move(device),
-                                                             memory_, fabric_, *events_));
-  }
-  if (pci.pvpanic) add_pvpanic(*pci.pvpanic);
+  std::shared_ptr<VirtioDevice> device = spec.device->make(spec.id, context);
+  VirtioPciFunction::Options options{.id = spec.id,
+                                     .bar0 = spec.bar0,
+                                     .bar0_is_64bit = spec.bar0_is_64bit,
+                                     .bar2 = spec.bar2,
+                                     .decoded = decoded};
+  pci_->add(spec.slot, std::make_shared<VirtioPciFunction>(std::move(options), device, memory_,
+                                                           fabric_, *events_));
+  const std::lock_guard lock(mutex_);
+  virtio_.push_back({spec.id, spec.slot, std::move(device), nullptr});
 }
 
 void DeviceSet::add_pvpanic(const PvpanicSpec& spec) {
@@ -119,12 +134,77 @@ void DeviceSet::add_pvpanic(const PvpanicSpec& spec) {
                                                           kPvpanicBarSize, std::move(device)));
 }
 
+std::vector<DeviceSet::Named> DeviceSet::devices() const {
+  const std::lock_guard lock(mutex_);
+  return virtio_;
+}
+
+DeviceSet::Named DeviceSet::named(const std::string& id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = std::ranges::find(virtio_, id, &Named::id);
+  if (found != virtio_.end()) return *found;
+  throw Error("ERR_TSVMM_NO_DEVICE", "there is no device " + id);
+}
+
+void DeviceSet::plug(PciFunctionSpec& spec) {
+  const unsigned slot = spec.slot;
+  add_function(spec, false);
+  if (paused_) devices().back().device->begin_pause();
+  hotplug_->insert(slot);
+}
+
+void DeviceSet::request_unplug(const std::string& id) {
+  const Named wanted = named(id);
+  if (wanted.ejected == nullptr) hotplug_->request_removal(wanted.slot);
+}
+
+/// On the vCPU thread of a guest that gives up a slot.
+void DeviceSet::ejected(unsigned slot) {
+  if (!take_out(slot)) return;
+  for (const Named& named : devices()) {
+    if (named.slot == slot && named.ejected != nullptr) {
+      report_(device_event(MachineEvent::Type::kDeviceEjected, named.id, {}));
+    }
+  }
+}
+
+/// From here on the guest does not see the function. False if there was none.
+bool DeviceSet::take_out(unsigned slot) {
+  std::shared_ptr<PciFunction> function = pci_->remove(slot);
+  if (function == nullptr) return false;
+  const std::lock_guard lock(mutex_);
+  const auto found = std::ranges::find_if(
+      virtio_, [&](const Named& named) { return named.slot == slot && named.ejected == nullptr; });
+  if (found == virtio_.end()) return false;
+  found->ejected = std::move(function);
+  return true;
+}
+
+void DeviceSet::finish_unplug(const std::string& id, bool force, const Deadline& deadline) {
+  const Named wanted = named(id);
+  if (wanted.ejected == nullptr) {
+    if (!force) throw Error("EBUSY", id + ": the guest has not given it up yet");
+    (void)hotplug_->withdraw_removal(wanted.slot);
+    (void)take_out(wanted.slot);
+  }
+  close(wanted, deadline);
+  const std::lock_guard lock(mutex_);
+  std::erase_if(virtio_, [&](const Named& named) { return named.id == id; });
+}
+
+void DeviceSet::close(const Named& ended, const Deadline& deadline) {
+  VirtioDevice& device = *ended.device;
+  if (device.try_reset(deadline) && device.try_close(deadline)) return;
+  throw Error("ETIMEDOUT", ended.id + ": " + device.waits_for());
+}
+
 void DeviceSet::begin_pause() noexcept {
-  for (const Named& named : virtio_) named.device->begin_pause();
+  paused_ = true;
+  for (const Named& named : devices()) named.device->begin_pause();
 }
 
 void DeviceSet::wait_paused(const Deadline& deadline) {
-  for (const Named& named : virtio_) {
+  for (const Named& named : devices()) {
     if (named.device->wait_paused(deadline)) continue;
     throw Error("ETIMEDOUT", named.id + ": " + named.device->waits_for());
   }
@@ -136,19 +216,20 @@ void DeviceSet::wait_paused(const Deadline& deadline) {
 }
 
 void DeviceSet::resume() noexcept {
-  for (const Named& named : virtio_) named.device->resume();
+  paused_ = false;
+  for (const Named& named : devices()) named.device->resume();
   loop_.resume();
 }
 
 bool DeviceSet::repair_memory() noexcept {
   bool any = false;
-  for (const Named& named : virtio_) any |= named.device->repair_window();
+  for (const Named& named : devices()) any |= named.device->repair_window();
   return any;
 }
 
 /// A device at its end.
 struct DeviceSet::Ending {
-  const Named& named;
+  Named named;
   bool still = false;   ///< nothing of its is in flight
   bool closed = false;  ///< and the host's files are closed
 };
@@ -157,7 +238,7 @@ std::vector<std::string> DeviceSet::stop(const Deadline& deadline) noexcept {
   // Of a machine that ends while it is paused.
   loop_.resume();
   std::vector<Ending> endings;
-  for (const Named& named : virtio_) endings.push_back({named});
+  for (const Named& named : devices()) endings.push_back({named});
   // All begin at once, and then each gets its turn, so that nobody waits for one that hangs.
   for (Ending& ending : endings) ending.still = ending.named.device->try_reset(Deadline::now());
   for (;;) {
@@ -193,16 +274,14 @@ void DeviceSet::advance(Ending& ending, const std::vector<Ending>& all,
 
 DeviceOperation DeviceSet::operation(const std::string& id, std::string_view name,
                                      Fields& arguments) {
-  const auto found = std::ranges::find(virtio_, id, &Named::id);
-  if (found == virtio_.end()) throw Error("ERR_TSVMM_NO_DEVICE", "there is no device " + id);
-  auto operation = found->device->operation(name, arguments);
+  auto operation = named(id).device->operation(name, arguments);
   if (operation) return *std::move(operation);
   throw Error("ENOTSUP", "the device " + id + " has no operation " + std::string(name));
 }
 
 std::vector<DeviceCounters> DeviceSet::status() const {
   std::vector<DeviceCounters> all;
-  for (const Named& named : virtio_) {
+  for (const Named& named : devices()) {
     std::vector<Counter> status = named.device->status();
     if (!status.empty()) all.push_back({named.id, std::move(status)});
   }
@@ -211,7 +290,7 @@ std::vector<DeviceCounters> DeviceSet::status() const {
 
 std::vector<DeviceCounters> DeviceSet::counters() const {
   std::vector<DeviceCounters> all;
-  for (const Named& named : virtio_) {
+  for (const Named& named : devices()) {
     std::vector<Counter> counters = named.device->counters();
     if (!counters.empty()) all.push_back({named.id, std::move(counters)});
   }

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -10,6 +12,7 @@
 #include "core/rate_limiter_groups.h"
 #include "device/char_backend.h"
 #include "device/output_errors.h"
+#include "device/pci_hotplug.h"
 #include "hypervisor/hypervisor.h"
 #include "machine/machine_event.h"
 #include "machine/machine_spec.h"
@@ -46,8 +49,24 @@ class DeviceSet {
   [[nodiscard]] EventLoop& loop() noexcept { return loop_; }
   [[nodiscard]] AddressSpace& mmio() noexcept { return mmio_; }
   [[nodiscard]] PciRoot& pci() noexcept { return *pci_; }
+  /// Puts the hot-plug controller's registers at `address`; `interrupt` tells the guest to look at
+  /// them, from any thread, and outlives the devices' use. Throws Error.
+  void connect_hotplug(GuestAddress address, std::function<void()> interrupt);
   /// For the host's end of the device with this id.
   [[nodiscard]] CharBackendReports reports_of(const std::string& id);
+
+  // Devices that come and go while the guest runs. One call at a time.
+
+  /// Makes a function and tells the guest of it, which decodes it where it likes. Takes the
+  /// descriptors out of `spec`. Throws Error; nothing is added then.
+  void plug(PciFunctionSpec& spec);
+  /// Asks the guest to give up the function of that id, which the event kDeviceEjected follows as
+  /// soon as it has. Throws Error ERR_TSVMM_NO_DEVICE.
+  void request_unplug(const std::string& id);
+  /// Ends and frees what the guest has ejected, or, with `force`, did not. Throws Error
+  /// ERR_TSVMM_NO_DEVICE, EBUSY if it is still the guest's, ETIMEDOUT with what the device waits
+  /// for: the guest does not see it any more then, and the call may be repeated.
+  void finish_unplug(const std::string& id, bool force, const Deadline& deadline);
 
   /// Asks all devices to finish what is in flight and to hold their threads. While no vCPU runs.
   void begin_pause() noexcept;
@@ -71,7 +90,9 @@ class DeviceSet {
  private:
   struct Named {
     std::string id;
+    unsigned slot;
     std::shared_ptr<VirtioDevice> device;
+    std::shared_ptr<PciFunction> ejected;  ///< once it is out of its slot
   };
   struct NamedOutput {
     std::string id;
@@ -85,6 +106,13 @@ class DeviceSet {
   static void advance(Ending& ending, const std::vector<Ending>& all,
                       const Deadline& deadline) noexcept;
   void add_pvpanic(const PvpanicSpec& spec);
+  void add_function(PciFunctionSpec& spec, bool decoded);
+  [[nodiscard]] std::vector<Named> devices() const;
+  /// Throws Error ERR_TSVMM_NO_DEVICE.
+  [[nodiscard]] Named named(const std::string& id) const;
+  bool take_out(unsigned slot);
+  void ejected(unsigned slot);
+  void close(const Named& ended, const Deadline& deadline);
 
   GuestMemory& memory_;
   InterruptFabric& fabric_;
@@ -96,9 +124,12 @@ class DeviceSet {
   std::unique_ptr<Events> events_;
   AddressSpace mmio_;
   RateLimiterGroups rate_limiters_;
+  mutable std::mutex mutex_;  ///< the list; not held while a device is called
   std::vector<Named> virtio_;
+  std::atomic<bool> paused_ = false;
   std::vector<NamedOutput> outputs_;  ///< of the serial port and the consoles
   std::unique_ptr<PciRoot> pci_;
+  std::shared_ptr<PciHotplug> hotplug_;
 };
 
 }  // namespace tsvmm

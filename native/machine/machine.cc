@@ -177,6 +177,18 @@ void Machine::operate(const std::string& id, std::string_view operation, Fields&
   changing.commit();
 }
 
+void Machine::plug(PciFunctionSpec device) {
+  auto changing = begin(Operation::kChange);
+  parts_->devices->plug(device);
+  changing.commit();
+}
+
+void Machine::finish_unplug(const std::string& id, bool force, std::chrono::milliseconds timeout) {
+  auto changing = begin(Operation::kChange);
+  parts_->devices->finish_unplug(id, force, deadline(timeout));
+  changing.commit();
+}
+
 void Machine::destroy(std::chrono::milliseconds timeout) {
   if (state_.phase() == MachineState::Phase::kEnded) return;
   auto ending = state_.begin(Operation::kEnd);
@@ -199,6 +211,11 @@ MachineState::Transition Machine::begin(Operation operation) {
 
 Deadline Machine::deadline(std::chrono::milliseconds timeout) const {
   return Deadline::after(timeout).unless(cancellation_);
+}
+
+void Machine::request_unplug(const std::string& id) {
+  const auto lock = state_.use();
+  parts_->devices->request_unplug(id);
 }
 
 void Machine::press_power_button() {

@@ -23,8 +23,9 @@ namespace tsvmm {
 
 /// One virtual machine: memory, vCPUs and devices, from its making to its end.
 ///
-/// build, boot, pause, resume, operate and destroy may take long and come from one thread at a
-/// time. The rest may come from any thread at any time and returns at once. All but destroy and
+/// build, boot, pause, resume, operate, plug, finish_unplug and destroy may take long and come from
+/// one thread at a time. The rest may come from any thread at any time and returns at once.
+/// All but destroy and
 /// cancel throw Error EBUSY while another operation is at work, and ERR_TSVMM_NO_MACHINE before
 /// boot or after destroy.
 class Machine {
@@ -56,6 +57,13 @@ class Machine {
   /// Error, ERR_TSVMM_NO_DEVICE if there is no such device, ETIMEDOUT if it does not answer.
   void operate(const std::string& id, std::string_view operation, Fields& arguments,
                CborWriter& answer, std::chrono::milliseconds timeout = kTimeout);
+  /// Makes a device and tells the guest of it. Throws Error; nothing is added then.
+  void plug(PciFunctionSpec device);
+  /// Ends and frees a device that the guest has ejected or, with `force`, did not. Throws Error
+  /// ERR_TSVMM_NO_DEVICE; EBUSY if it is still the guest's; ETIMEDOUT if it does not come to its
+  /// end, and the call may be repeated.
+  void finish_unplug(const std::string& id, bool force,
+                     std::chrono::milliseconds timeout = kTimeout);
   /// Stops everything and frees it. Idempotent, also before boot(). Throws Error ETIMEDOUT if
   /// something does not come to its end: the machine is gone for its owner then, but its memory and
   /// files are kept until that has.
@@ -65,6 +73,9 @@ class Machine {
   void cancel() noexcept { cancellation_.request(); }
 
   void press_power_button();
+  /// Asks the guest to give up a device, which kDeviceEjected follows. Throws Error
+  /// ERR_TSVMM_NO_DEVICE.
+  void request_unplug(const std::string& id);
   void inject_nmi();
   /// Gives the VM another generation id and tells the guest.
   void set_vm_generation(std::span<const uint8_t, 16> id);

@@ -33,6 +33,22 @@ MachineAction read_destroy(Fields& fields) {
   return [timeout](Machine& machine, Message&, CborWriter&) { machine.destroy(timeout); };
 }
 
+MachineAction read_plug(Fields& fields) {
+  auto spec = std::make_shared<PciFunctionSpec>(read_function_spec(fields["spec"]));
+  return [spec](Machine& machine, Message&, CborWriter&) { machine.plug(std::move(*spec)); };
+}
+
+MachineAction read_request_unplug(Fields& fields) {
+  return [id = fields["device"].text()](Machine& machine, Message&, CborWriter&) {
+    machine.request_unplug(id);
+  };
+}
+
+MachineAction read_finish_unplug(Fields& fields) {
+  return [id = fields["device"].text(), force = fields["force"].boolean()](
+             Machine& machine, Message&, CborWriter&) { machine.finish_unplug(id, force); };
+}
+
 MachineAction read_set_generation(Fields& fields) {
   return [id = fields["id"].exactly<kVmGenerationSize>()](Machine& machine, Message&, CborWriter&) {
     machine.set_vm_generation(id);
@@ -60,6 +76,9 @@ constexpr std::array kKinds{
                        read_plain<[](Machine& machine) { machine.resume(); }>},
     MachineCommandKind{"destroy", Turn::kLast, read_destroy},
     MachineCommandKind{"operate", Turn::kOwn, read_operate},
+    MachineCommandKind{"plug", Turn::kOwn, read_plug},
+    MachineCommandKind{"request-unplug", Turn::kAtOnce, read_request_unplug},
+    MachineCommandKind{"finish-unplug", Turn::kOwn, read_finish_unplug},
     MachineCommandKind{"power-button", Turn::kAtOnce,
                        read_plain<[](Machine& machine) { machine.press_power_button(); }>},
     MachineCommandKind{"nmi", Turn::kAtOnce,

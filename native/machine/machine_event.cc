@@ -45,6 +45,8 @@ CborWriter write(const MachineEvent& event) {
       return begin("device-reset", 1).field("id", event.id);
     case Type::kDeviceFailed:
       return begin("device-failed", 2).field("id", event.id).field("reason", event.reason);
+    case Type::kDeviceEjected:
+      return begin("device-ejected", 1).field("id", event.id);
     case Type::kGuestPanic:
       return begin("guest-panic", 1).field("event", event.reason);
     case Type::kTerminalEscape:

@@ -21,6 +21,7 @@ struct MachineEvent {
     kDeviceFailed,
     kDeviceNote,
     kDeviceWarning,
+    kDeviceEjected,
     kOutputFailed,
     kFirmwareLog,
     kGuestPanic,
@@ -37,6 +38,11 @@ struct MachineEvent {
   std::string detail;  ///< kOutputFailed: which file, "output" or "log"
   DebugStop stop{};    ///< kDebugStop, of `vcpu`
 
+  /// A guest that makes too many of the others loses some. Of these there is one for each thing
+  /// that was done to the machine, and somebody waits for it.
+  [[nodiscard]] bool is_droppable() const {
+    return !ends_run() && type != Type::kDebugStop && type != Type::kDeviceEjected;
+  }
   [[nodiscard]] bool ends_run() const {
     return type == Type::kPowerOff || type == Type::kReset || type == Type::kVcpuError;
   }

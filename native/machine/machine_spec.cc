@@ -93,6 +93,8 @@ MachineSpec read_machine_spec(const Value& value) {
   });
 }
 
+PciFunctionSpec read_function_spec(const Value& value) { return value.map(read_function); }
+
 BootSpec read_boot_spec(const Value& value) { return value.map(read_boot); }
 
 }  // namespace tsvmm

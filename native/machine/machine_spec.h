@@ -83,6 +83,7 @@ struct BootSpec {
 // All of these throw Error, and name the field that is wrong.
 
 [[nodiscard]] MachineSpec read_machine_spec(const Value& value);
+[[nodiscard]] PciFunctionSpec read_function_spec(const Value& value);
 [[nodiscard]] BootSpec read_boot_spec(const Value& value);
 
 // What the architecture's folder reads of a boot's fields.

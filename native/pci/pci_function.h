@@ -39,6 +39,8 @@ class PciFunction {
   /// The BAR is decoded at `address` from now on, or not any more: doorbells follow.
   virtual void bar_mapped(unsigned /*index*/, uint64_t /*address*/) noexcept {}
   virtual void bar_unmapped(unsigned /*index*/) noexcept {}
+  /// The function is out of its slot, for good: accesses that are still on their way do nothing.
+  virtual void removed() noexcept {}
 };
 
 }  // namespace tsvmm

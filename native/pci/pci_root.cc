@@ -145,6 +145,19 @@ void PciRoot::clear(Slot& slot) {
   slot.function.reset();
 }
 
+std::shared_ptr<PciFunction> PciRoot::remove(unsigned slot) {
+  const std::lock_guard lock(mutex_);
+  if (slot >= kSlots || !slots_[slot].function) return nullptr;
+  std::shared_ptr<PciFunction> function = slots_[slot].function;
+  for (unsigned index = 0; index < PciFunction::kBarCount; ++index) {
+    if (slots_[slot].decoded[index]) function->bar_unmapped(index);
+  }
+  function->removed();
+  clear(slots_[slot]);
+  update_decoding();  // of others that wanted its addresses
+  return function;
+}
+
 void PciRoot::add(unsigned slot, std::shared_ptr<PciFunction> function) {
   const std::lock_guard lock(mutex_);
   if (slot >= kSlots || slots_[slot].function) {

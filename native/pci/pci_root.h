@@ -46,6 +46,11 @@ class PciRoot {
   /// taken or out of range, or if a BAR that asks for decoding cannot have its address.
   void add(unsigned slot, std::shared_ptr<PciFunction> function);
 
+  /// Takes a function out of its slot: the guest finds nothing there from the return on. nullptr if
+  /// the slot was empty. An access in progress may still end on the function. Any thread, except
+  /// from within a call of a function.
+  [[nodiscard]] std::shared_ptr<PciFunction> remove(unsigned slot);
+
   /// For the 256 MiB enhanced configuration space (PCI Express 3.0 §7.2.2); bus 0 only, others read
   /// all ones.
   [[nodiscard]] std::shared_ptr<BusDevice> ecam() const { return ecam_; }

@@ -121,7 +121,7 @@ VirtioPciFunction::VirtioPciFunction(Options options, std::shared_ptr<VirtioDevi
     config_.add_memory_bar(kWindowBar, std::bit_ceil(window->size()), true, options_.bar2);
   }
   add_capabilities();
-  config_.set_command(kPciCommandMemory);
+  if (options_.decoded) config_.set_command(kPciCommandMemory);
   device_->connect(*this);
 }
 
@@ -254,6 +254,11 @@ void VirtioPciFunction::bar_unmapped(unsigned index) noexcept {
   for (const auto& line : lines_) line->doorbell.reset();
 }
 
+void VirtioPciFunction::removed() noexcept {
+  const std::lock_guard lock(mutex_);
+  removed_ = true;
+}
+
 // BAR 0, from any vCPU.
 
 void VirtioPciFunction::read(uint64_t offset, std::span<uint8_t> data) {
@@ -270,7 +275,7 @@ void VirtioPciFunction::read(uint64_t offset, std::span<uint8_t> data) {
     data[0] = isr_.exchange(0);  // Reading clears (§4.1.4.5).
   } else if (offset < virtio_pci::kIsrOffset) {
     const std::lock_guard lock(mutex_);
-    continue_reset(Deadline::now());
+    if (!removed_) continue_reset(Deadline::now());
     common_.read(offset - virtio_pci::kCommonOffset, data);
   }
 }
@@ -290,6 +295,7 @@ void VirtioPciFunction::write(uint64_t offset, std::span<const uint8_t> data) {
 
 void VirtioPciFunction::write_common(uint64_t offset, std::span<const uint8_t> data) noexcept {
   const std::lock_guard lock(mutex_);
+  if (removed_) return;
   continue_reset(Deadline::now());
   if (resetting_) return;
   const CommonConfig::Effect effect = common_.write(offset, data);
@@ -311,7 +317,7 @@ void VirtioPciFunction::write_device_config(uint64_t offset,
   const uint32_t size = device_->config_size();
   if (offset >= size || data.size() > size - offset) return;
   const std::lock_guard lock(mutex_);
-  device_->write_config(static_cast<uint32_t>(offset), data);
+  if (!removed_) device_->write_config(static_cast<uint32_t>(offset), data);
 }
 
 /// A doorbell that came as MMIO: no ioeventfd on this host, or one of another vCPU's stores raced
@@ -320,7 +326,7 @@ void VirtioPciFunction::notify(uint64_t offset) noexcept {
   const uint64_t queue = offset / virtio_pci::kNotifyMultiplier;
   if (queue >= lines_.size() || offset % virtio_pci::kNotifyMultiplier != 0) return;
   const std::lock_guard lock(mutex_);
-  if (active_ && lines_[queue]->event) lines_[queue]->event->signal();
+  if (active_ && !removed_ && lines_[queue]->event) lines_[queue]->event->signal();
 }
 
 // The device's life, under `mutex_`.

@@ -33,9 +33,10 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
  public:
   struct Options {
     std::string id;
-    uint64_t bar0 = 0;  ///< assigned and decoded from the start
+    uint64_t bar0 = 0;  ///< assigned from the start
     bool bar0_is_64bit = true;
-    uint64_t bar2 = 0;  ///< of a device with a window; 64-bit, decoded from the start
+    uint64_t bar2 = 0;    ///< of a device with a window; 64-bit, assigned from the start
+    bool decoded = true;  ///< both, from the start
   };
 
   /// `memory`, `fabric` and `events` must outlive the function. Throws Error.
@@ -52,6 +53,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   BusDevice* bar_device(unsigned index) noexcept override;
   void bar_mapped(unsigned index, uint64_t address) noexcept override;
   void bar_unmapped(unsigned index) noexcept override;
+  void removed() noexcept override;
 
  private:
   class QueueLine;
@@ -109,6 +111,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   std::unique_ptr<Beyond> beyond_;                 ///< if the device has a window
   std::optional<uint64_t> bar_address_;            ///< while decoded
   bool active_ = false;
+  bool removed_ = false;
   bool resetting_ = false;  ///< the driver asked for it, and the device is not through with it
 
   std::atomic<uint8_t> isr_ = 0;

@@ -1,8 +1,9 @@
 /** The library's options: short forms of the same configuration that the REST API takes. */
-import { deviceRecords } from '../devices/registry.ts';
+import { type DeviceName, deviceNamed, deviceRecords, shapeOf } from '../devices/registry.ts';
 import { ConfigError } from './configError.ts';
 import { decode } from './decode.ts';
 import { withJsonNames } from './enumNames.ts';
+import type { ObjectShape } from './schema.ts';
 import { byteSize } from './size.ts';
 import { refuseUnknownFields, refuseUnknownNames } from './unknownFields.ts';
 import { type VmConfig, type VmConfigInput, vmConfig } from './vmConfig.ts';
@@ -66,6 +67,20 @@ export function configFromOptions(options: VirtualMachineOptions | VmConfigInput
   }
   refuseUnknownNames(options, [...ownOptions, ...deviceOptions()], '');
   return decodeKnown(expand(options));
+}
+
+/**
+ * One device by its short form, or the REST API's object.
+ * @throws ConfigError if a field is not known, or not what its type says
+ */
+export function deviceFromOptions(name: DeviceName, given: unknown): object {
+  const record = deviceNamed(name);
+  const shape = shapeOf(record) as ObjectShape;
+  const many = record.schema.type === 'array';
+  const expanded = record.library?.expand?.(many ? [given] : given) ?? (many ? [given] : given);
+  const device = (many ? (expanded as readonly object[])[0] : expanded) as object;
+  refuseUnknownFields(shape, device, '');
+  return decode(shape, withJsonNames(shape, device)) as object;
 }
 
 function decodeKnown(options: object): VmConfig {

@@ -43,7 +43,19 @@ export const vmResizeZone = {
 export const vmRemoveDevice = {
   type: 'object',
   name: 'VmRemoveDevice',
-  fields: { id: { type: 'string', required: true, help: 'Identifier of the device' } },
+  fields: {
+    id: { type: 'string', required: true, help: 'Identifier of the device' },
+    wait_ms: {
+      type: 'integer',
+      max: U32,
+      help: 'Answer when the guest has given the device up, and fail after so many milliseconds',
+    },
+    force: {
+      type: 'boolean',
+      default: false,
+      help: 'Take the device away from a guest that has not given it up, after wait_ms or at once',
+    },
+  },
 } as const;
 
 export const vmSnapshotConfig = {

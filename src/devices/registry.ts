@@ -80,6 +80,13 @@ export function idOf({ ids }: AnyDeviceRecord, { id }: Device): string {
   return id ?? ('fixed' in ids ? ids.fixed : '');
 }
 
+/** What came beside the request that added the device. */
+export function descriptorsOf({ addition }: AnyDeviceRecord, device: Device): readonly number[] {
+  const field = addition?.descriptors?.field ?? '';
+  const value = (device as Readonly<Record<string, unknown>>)[field];
+  return Array.isArray(value) ? value : typeof value === 'number' ? [value] : [];
+}
+
 /** What a configuration's devices name by path. */
 export function devicePaths(config: VmConfig, use: keyof DevicePaths): string[] {
   const found: string[] = [];

@@ -3,6 +3,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyDeviceRecord, Device } from '../devices/record.ts';
 import { allDevices } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
+import { DeviceIds } from './deviceIds.ts';
 import type { Placement } from './plan.ts';
 import { BarAllocator, SlotAllocator } from './slots.ts';
 
@@ -14,9 +15,10 @@ export interface Window {
   readonly size: number;
 }
 
+/** Outlives the plan: devices come and go while the machine runs. */
 export interface Bus {
-  readonly functions: PciFunctionSpec[];
   readonly placements: Placement[];
+  readonly ids: DeviceIds;
   readonly slots: SlotAllocator;
   readonly bars32: BarAllocator;
   readonly bars64: BarAllocator;
@@ -24,8 +26,8 @@ export interface Bus {
 
 export function createBus(window32: Window, window64: Window): Bus {
   return {
-    functions: [],
     placements: [],
+    ids: new DeviceIds(),
     slots: new SlotAllocator(),
     bars32: new BarAllocator(window32),
     bars64: new BarAllocator(window64),
@@ -39,6 +41,16 @@ export function reserveSlots(bus: Bus, config: VmConfig): void {
   }
 }
 
+/** Takes back what a device had that is gone. */
+export function release(bus: Bus, placement: Placement): void {
+  const { id, slot, bar0, bar0Is64Bit, bar0Size, bar2 } = placement;
+  bus.placements.splice(bus.placements.indexOf(placement), 1);
+  bus.ids.release(id);
+  bus.slots.release(slot);
+  (bar0Is64Bit ? bus.bars64 : bus.bars32).release(bar0, bar0Size);
+  if (bar2) bus.bars64.release(bar2.base, bar2.size);
+}
+
 /** What a function is, and needs. */
 interface FunctionNeeds {
   readonly id: string;
@@ -48,19 +60,21 @@ interface FunctionNeeds {
   readonly barSize?: number;
   /** Bytes of memory of its own, a power of two, if it has any. */
   readonly memory?: number;
+  /** A virtio device's registers are below 4 GiB. */
+  readonly below4G?: boolean;
 }
 
 /** Puts a device into the slot that it asks for, or the lowest free one. */
 export function place(
   bus: Bus,
-  { name, needs }: AnyDeviceRecord,
+  { name }: AnyDeviceRecord,
   device: Device,
   index: number,
-  { id, kind, barSize, memory = 0 }: FunctionNeeds,
+  { id, kind, barSize, memory = 0, below4G = false }: FunctionNeeds,
 ): Pick<PciFunctionSpec, 'id' | 'slot' | 'bar0' | 'bar0Is64Bit' | 'bar2'> {
   const virtio = barSize === undefined;
   const slot = device.pci_device_id ?? bus.slots.allocate();
-  const bar0Is64Bit = virtio && !needs?.below4G;
+  const bar0Is64Bit = virtio && !below4G;
   const bar0Size = barSize ?? VIRTIO_BAR_SIZE;
   const bar0 = (bar0Is64Bit ? bus.bars64 : bus.bars32).allocate(bar0Size);
   const placement = { id, kind, device: name, virtio, index, slot, bar0, bar0Is64Bit, bar0Size };

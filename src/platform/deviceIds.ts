@@ -1,5 +1,6 @@
 /** Names of devices that were not given one. Those of PCI devices are in their records (`../devices/`). */
 
+import type { AnyDeviceRecord } from '../devices/record.ts';
 import { allDevices, deviceRecords, devicesOf } from '../devices/registry.ts';
 
 /** Devices that a machine has one of, which the API names so. */
@@ -9,13 +10,21 @@ export const IOAPIC_ID = '__ioapic';
 
 /** Hands out names with one counter for all prefixes, so that a number never comes twice. */
 export class DeviceIds {
-  private readonly used: string[];
+  private readonly used: string[] = [];
   /** The number that the next generated name tries first; it outlives devices, and a snapshot keeps it. */
   counter: number;
 
-  constructor(used: string[], counter = 0) {
-    this.used = used;
+  constructor(counter = 0) {
     this.counter = counter;
+  }
+
+  take(name: string): void {
+    this.used.push(name);
+  }
+
+  /** Of a device that is gone. */
+  release(name: string): void {
+    this.used.splice(this.used.indexOf(name), 1);
   }
 
   /** The next free `prefix` name, which is taken from now on. */
@@ -35,16 +44,20 @@ export class DeviceIds {
  * The identifiers that a machine's PCI devices have, by the name of their kind and in order: those of the configuration, which
  * are taken before any other is handed out, and generated ones.
  */
-export function deviceIds(config: object): Readonly<Record<string, readonly string[]>> {
-  const used: string[] = [];
-  for (const { id } of allDevices(config)) if (id !== undefined) used.push(id);
-  const generated = new DeviceIds(used);
+export function deviceIds(
+  config: object,
+  names: DeviceIds = new DeviceIds(),
+): Readonly<Record<string, readonly string[]>> {
+  for (const { id } of allDevices(config)) if (id !== undefined) names.take(id);
   const all: Record<string, string[]> = {};
   for (const record of deviceRecords) {
-    const { ids, name } = record;
     const given = devicesOf(config, record);
-    if (given.length === 0) continue;
-    all[name] = given.map(({ id }) => id ?? ('fixed' in ids ? ids.fixed : generated.generate(ids.prefix)));
+    if (given.length > 0) all[record.name] = given.map((device) => device.id ?? newId(record, names));
   }
   return all;
+}
+
+/** Of a device that was given none. */
+export function newId({ ids }: AnyDeviceRecord, names: DeviceIds): string {
+  return 'fixed' in ids ? ids.fixed : names.generate(ids.prefix);
 }

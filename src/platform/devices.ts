@@ -4,7 +4,7 @@ import type { AnyDeviceRecord, Device } from '../devices/record.ts';
 import { deviceRecords, devicesOf } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
 import { type Bus, createBus, place, reserveSlots, type Window } from './bus.ts';
-import { deviceIds } from './deviceIds.ts';
+import { deviceIds, newId } from './deviceIds.ts';
 import type { BootResources, Placement } from './plan.ts';
 
 /** Where a function is that is no virtio device. */
@@ -17,7 +17,7 @@ export interface DevicePlan {
   readonly functions: readonly PciFunctionSpec[];
   /** By the name of their kind. */
   readonly plainFunctions: Readonly<Record<string, PlainFunction>>;
-  readonly placements: readonly Placement[];
+  readonly bus: Bus;
 }
 
 /**
@@ -32,21 +32,57 @@ export function planDevices(
 ): DevicePlan {
   const bus = createBus(window32, window64);
   reserveSlots(bus, config);
-  const ids = deviceIds(config);
+  const ids = deviceIds(config, bus.ids);
+  const functions: PciFunctionSpec[] = [];
   const plainFunctions: Record<string, PlainFunction> = {};
   for (const record of deviceRecords) {
     const devices = devicesOf(config, record);
     for (let index = 0; index < devices.length; index++) {
       const device = devices[index] as Device;
       const id = ids[record.name]?.[index] as string;
-      if (record.needs?.barSize === undefined) {
-        addVirtio(bus, config, { record, device, index, id, resource: opened[record.name]?.[index] });
-      } else {
-        plainFunctions[record.name] = addPlain(bus, record, device, id, record.needs.barSize);
+      const { barSize, below4G = false } = record.needs ?? {};
+      if (barSize !== undefined) {
+        plainFunctions[record.name] = addPlain(bus, record, device, id, barSize);
+        continue;
       }
+      const resource = opened[record.name]?.[index];
+      const planned = planVirtio(bus, config, { record, device, index, id, resource, below4G });
+      if (planned) functions.push(planned);
     }
   }
-  return { ...bus, plainFunctions };
+  return { functions, plainFunctions, bus };
+}
+
+/** A device that joins those of a machine that runs. */
+export interface AddedDevice {
+  readonly function: PciFunctionSpec;
+  readonly placement: Placement;
+}
+
+/**
+ * Places one device more.
+ * @param index its place among those of its kind in `config`, which has it
+ * @throws PlatformError `ERR_TSVMM_PCI_SLOT` or `ERR_TSVMM_PCI_BAR`, with nothing taken
+ */
+export function planAddition(
+  bus: Bus,
+  config: VmConfig,
+  { record, device, index, resource }: Omit<VirtioDevice, 'id' | 'below4G'>,
+): AddedDevice {
+  const slots = bus.slots.mark();
+  if (device.pci_device_id !== undefined) bus.slots.reserve(device.pci_device_id);
+  if (device.id !== undefined) bus.ids.take(device.id);
+  const id = device.id ?? newId(record, bus.ids);
+  try {
+    // Firmware, which may not reach registers above 4 GiB, has had its time.
+    const planned = planVirtio(bus, config, { record, device, index, id, resource, below4G: false });
+    if (planned === undefined) throw new RangeError(`The core has no device of the kind ${record.name}`);
+    return { function: planned, placement: bus.placements.at(-1) as Placement };
+  } catch (error) {
+    bus.slots.rewind(slots);
+    bus.ids.release(id);
+    throw error;
+  }
 }
 
 function addPlain(
@@ -67,16 +103,22 @@ interface VirtioDevice {
   readonly id: string;
   /** What its record has opened. */
   readonly resource: unknown;
+  /** Its registers are below 4 GiB. */
+  readonly below4G: boolean;
 }
 
-function addVirtio(bus: Bus, config: VmConfig, { record, device, index, id, resource }: VirtioDevice): void {
+function planVirtio(
+  bus: Bus,
+  config: VmConfig,
+  { record, device, index, id, resource, below4G }: VirtioDevice,
+): PciFunctionSpec | undefined {
   // What no machine has yet is refused before (`config/bootable.ts`).
-  if (!record.specification) return;
+  if (!record.specification) return undefined;
   if (record.opening && resource === undefined) {
     throw new RangeError(`Device ${index} of the kind ${record.name} has not been opened`);
   }
   const specification = record.specification(device, resource, config);
   const memory = record.needs?.memory?.(resource) ?? 0;
-  const common = place(bus, record, device, index, { id, kind: specification.kind, memory });
-  bus.functions.push({ ...common, ...specification });
+  const common = place(bus, record, device, index, { id, kind: specification.kind, memory, below4G });
+  return { ...common, ...specification };
 }

@@ -3,6 +3,7 @@
  * machine out. Pure apart from small reads of the payload's headers; all of it runs before the guest does.
  */
 import type { BootSpec, CharBackendSpec, NativeAddon } from '../native.ts';
+import type { Bus } from './bus.ts';
 
 /** What a configuration names by path, opened. Descriptors stay the caller's. */
 export interface BootResources {
@@ -44,10 +45,15 @@ export interface Placement {
   readonly bar2?: { readonly base: number; readonly size: number };
 }
 
+/** Segment, bus, device and function of a device number. */
+export function bdfOf(slot: number): string {
+  return `0000:00:${slot.toString(16).padStart(2, '0')}.0`;
+}
+
 export interface BootPlan {
   readonly boot: BootSpec;
-  /** In order of creation. */
-  readonly placements: readonly Placement[];
+  /** Where devices are, in order of creation, and what is left for others. */
+  readonly bus: Bus;
 }
 
 export { planBoot, planMachine } from './x86_64/plan.ts';

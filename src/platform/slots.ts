@@ -26,6 +26,20 @@ export class SlotAllocator {
     this.taken |= 1 << slot;
   }
 
+  /** What is taken now, for `rewind`. */
+  mark(): number {
+    return this.taken;
+  }
+
+  rewind(mark: number): void {
+    this.taken = mark;
+  }
+
+  /** Of a device that is gone. */
+  release(slot: number): void {
+    this.taken &= ~(1 << slot);
+  }
+
   /** Takes the lowest free one. @throws PlatformError `ERR_TSVMM_PCI_SLOT` if there is none. */
   allocate(): number {
     const free = ~this.taken;
@@ -38,10 +52,12 @@ export class SlotAllocator {
   }
 }
 
-/** Hands out a window's addresses from the top downwards. */
+/** Hands out a window's addresses from the top downwards. What is given back is for others of the same size. */
 export class BarAllocator {
   private readonly start: number;
   private end: number;
+  /** Given back. */
+  private readonly free: { readonly address: number; readonly size: number }[] = [];
 
   constructor(window: { readonly start: number; readonly size: number }) {
     this.start = window.start;
@@ -53,6 +69,8 @@ export class BarAllocator {
    * @throws PlatformError `ERR_TSVMM_PCI_BAR` if the window is full.
    */
   allocate(size: number): number {
+    const reused = this.free.findIndex((one) => one.size === size);
+    if (reused >= 0) return (this.free.splice(reused, 1)[0] as { address: number }).address;
     const top = this.end - size;
     const address = top - (top % size);
     if (address < this.start) {
@@ -63,5 +81,9 @@ export class BarAllocator {
     }
     this.end = address;
     return address;
+  }
+
+  release(address: number, size: number): void {
+    this.free.push({ address, size });
   }
 }

@@ -1,9 +1,9 @@
-/** Adding devices to a VM and removing them: today, to and from its configuration. */
+/** Adding devices to a configuration and removing them. */
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyDeviceRecord, Device } from '../devices/record.ts';
 import { configuredDevices, type DeviceName, deviceNamed, deviceRecords } from '../devices/registry.ts';
-import { notSupportedYet, VmmError } from './errors.ts';
+import { VmmError } from './errors.ts';
 
 /** The text is part of the REST API. */
 export function addFailureText(name: DeviceName): string {
@@ -37,29 +37,23 @@ function withField(config: VmConfig, { field }: AnyDeviceRecord, value: unknown)
 }
 
 /**
- * The configuration without the device of that identifier, and the descriptors that the device had.
+ * The configuration without the device of that identifier, and the device.
  * @throws VmmError `missing` if there is none
  */
 export function configWithoutDevice(
   config: VmConfig,
   id: string,
-): { readonly config: VmConfig; readonly descriptors: readonly number[] } {
+): { readonly config: VmConfig; readonly record: AnyDeviceRecord; readonly device: Device } {
   const found = findRemovable(config, id);
   if (!found) throw new VmmError(`No device with id "${id}" to remove`, { kind: 'missing' });
   const { record, device } = found;
   const rest = configuredDevices(config, record).filter((one) => one !== device);
   const without = withField(config, record, record.schema.type === 'array' ? rest : undefined);
   if (record.schema.type !== 'array') delete (without as Record<string, unknown>)[record.field];
-  return { config: without, descriptors: descriptorsOf(record, device) };
+  return { config: without, record, device };
 }
 
-function descriptorsOf({ addition }: AnyDeviceRecord, device: Device): readonly number[] {
-  const field = addition?.descriptors?.field ?? '';
-  const value = (device as Readonly<Record<string, unknown>>)[field];
-  return Array.isArray(value) ? value : typeof value === 'number' ? [value] : [];
-}
-
-function findRemovable(
+export function findRemovable(
   config: VmConfig,
   id: string,
 ): { readonly record: AnyDeviceRecord; readonly device: Device } | undefined {
@@ -69,14 +63,4 @@ function findRemovable(
     if (device) return { record, device };
   }
   return undefined;
-}
-
-/** Removing this device from a machine is refused: which it is decides why. @throws VmmError */
-export function refuseRemoval(config: VmConfig, id: string, machineIds: readonly string[]): never {
-  const plain = id.replace(/^_virtio-pci-/, '');
-  if (findRemovable(config, plain)) throw notSupportedYet('Removing a device from a running VM');
-  if (machineIds.includes(plain)) {
-    throw new VmmError(`The device ${plain} cannot be removed`, { code: 'ERR_TSVMM_STATE' });
-  }
-  throw new VmmError(`No device with id "${id}" to remove`, { kind: 'missing' });
 }

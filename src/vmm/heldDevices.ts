@@ -6,53 +6,65 @@ import type { AnyDeviceRecord, Device, OpenContext } from '../devices/record.ts'
 import type { NativeAddon } from '../native.ts';
 import type { SocketOwner } from './listeningSocket.ts';
 
+/** What one device has open. */
+interface Held {
+  resource: unknown;
+  readonly opened: number[];
+  readonly sockets: SocketOwner[];
+}
+
 export class HeldDevices {
-  private readonly resources = new Map<AnyDeviceRecord, readonly unknown[]>();
-  private readonly opened: number[] = [];
-  private readonly sockets: SocketOwner[] = [];
+  private readonly held = new Map<Device, Held>();
 
   /**
-   * Opens all devices of a kind, unless that was done before.
-   * @throws VmmError with nothing of the kind left open
+   * Opens devices of a kind, those that are not open yet.
+   * @throws VmmError with nothing open that was not before
    */
   async open(
     context: Omit<OpenContext, 'opened' | 'sockets'>,
     record: AnyDeviceRecord,
     devices: readonly Device[],
   ): Promise<readonly unknown[]> {
-    const known = this.resources.get(record);
-    if (known) return known;
-    const { opened, sockets } = this;
-    const before = { opened: opened.length, sockets: sockets.length };
+    const fresh: Device[] = [];
     try {
       const resources: unknown[] = [];
       for (const device of devices) {
-        resources.push(await record.opening?.open(device, { ...context, opened, sockets }));
+        let held = this.held.get(device);
+        if (held === undefined) {
+          held = { resource: undefined, opened: [], sockets: [] };
+          this.held.set(device, held);
+          fresh.push(device);
+          held.resource = await record.opening?.open(device, { ...context, ...held });
+        }
+        resources.push(held.resource);
       }
-      this.resources.set(record, resources);
       return resources;
     } catch (error) {
-      closeAll(context.native, opened.splice(before.opened), sockets.splice(before.sockets));
+      for (const device of fresh) this.closeDevice(context.native, device);
       throw error;
     }
   }
 
   get descriptors(): readonly number[] {
-    return this.opened;
+    const all: number[] = [];
+    for (const { opened } of this.held.values()) all.push(...opened);
+    return all;
+  }
+
+  /** Of a device that the VM has no more. */
+  closeDevice(native: NativeAddon, device: Device): void {
+    const held = this.held.get(device);
+    this.held.delete(device);
+    for (const socket of held?.sockets ?? []) socket.close();
+    for (const fd of held?.opened ?? []) native.closeFile(fd);
   }
 
   close(native: NativeAddon): void {
-    this.resources.clear();
-    closeAll(native, this.opened.splice(0), this.sockets.splice(0));
+    for (const device of [...this.held.keys()]) this.closeDevice(native, device);
   }
 
   /** For a process that must end at once: a file on a store that hangs could keep it from closing. */
   removeSockets(): void {
-    for (const socket of this.sockets.splice(0)) socket.close();
+    for (const { sockets } of this.held.values()) for (const socket of sockets.splice(0)) socket.close();
   }
-}
-
-function closeAll(native: NativeAddon, opened: readonly number[], sockets: readonly SocketOwner[]): void {
-  for (const socket of sockets) socket.close();
-  for (const fd of opened) native.closeFile(fd);
 }

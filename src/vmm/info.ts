@@ -2,7 +2,7 @@
 import { memorySize } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { DEBUG_CONSOLE_ID, IOAPIC_ID, SERIAL_ID } from '../platform/deviceIds.ts';
-import type { Placement } from '../platform/plan.ts';
+import { bdfOf, type Placement } from '../platform/plan.ts';
 import type { Lifecycle } from './lifecycle.ts';
 
 export interface VmInfo {
@@ -21,6 +21,8 @@ export interface DeviceNode {
   readonly parent?: string;
   readonly children: readonly string[];
   readonly pci_bdf?: string;
+  /** The guest was asked to give it up and has not. */
+  readonly pending_removal?: true;
 }
 
 export interface PciBarResource {
@@ -46,6 +48,7 @@ export function vmInfo(
   state: Lifecycle,
   placements: readonly Placement[] | undefined,
   balloonSize: number,
+  pendingRemovals: readonly string[] = [],
 ): VmInfo {
   const memory = memorySize(config.memory);
   return {
@@ -53,11 +56,15 @@ export function vmInfo(
     state: stateNames[state],
     // A guest can claim what it likes of its balloon.
     memory_actual_size: balloonSize === 0 ? memory : Math.max(0, Number(memory) - balloonSize),
-    ...(placements && { device_tree: deviceTree(config, placements) }),
+    ...(placements && { device_tree: deviceTree(config, placements, pendingRemovals) }),
   };
 }
 
-function deviceTree(config: VmConfig, placements: readonly Placement[]): Record<string, DeviceNode> {
+function deviceTree(
+  config: VmConfig,
+  placements: readonly Placement[],
+  pendingRemovals: readonly string[],
+): Record<string, DeviceNode> {
   const tree: Record<string, DeviceNode> = {};
   for (const id of platformDevices(config)) tree[id] = { id, resources: [], children: [] };
   for (const placement of placements) {
@@ -67,7 +74,8 @@ function deviceTree(config: VmConfig, placements: readonly Placement[]): Record<
       continue;
     }
     const wrapper = `_virtio-pci-${id}`;
-    tree[id] = { id, resources: [], parent: wrapper, children: [] };
+    const pending = pendingRemovals.includes(id) && ({ pending_removal: true } as const);
+    tree[id] = { id, resources: [], parent: wrapper, children: [], ...pending };
     tree[wrapper] = {
       id: wrapper,
       resources: barsOf(placement),
@@ -102,8 +110,4 @@ function barsOf(placement: Placement): PciBarResource[] {
   const { bar2 } = placement;
   if (bar2 === undefined) return [barOf(placement)];
   return [barOf(placement), { PciBar: { index: 2, ...bar2, type_: 'Mmio64', prefetchable: false } }];
-}
-
-function bdfOf(slot: number): string {
-  return `0000:00:${slot.toString(16).padStart(2, '0')}.0`;
 }

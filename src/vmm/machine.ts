@@ -3,7 +3,8 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import type { OpenContext } from '../devices/record.ts';
 import { deviceRecords, devicesOf } from '../devices/registry.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
-import { type BootResources, type Placement, planBoot, planMachine } from '../platform/plan.ts';
+import type { Bus } from '../platform/bus.ts';
+import { type BootResources, planBoot, planMachine } from '../platform/plan.ts';
 import type { ConsoleSize, Consoles, Terminal } from './consoles.ts';
 import { VmmError } from './errors.ts';
 import type { HeldDevices } from './heldDevices.ts';
@@ -14,7 +15,7 @@ import { consoleAdvice } from './shownConsole.ts';
 
 export interface Machine {
   readonly handle: MachineHandle;
-  readonly placements: readonly Placement[];
+  readonly bus: Bus;
   /** False where the host's KVM runs the guest's kernel code in an emulator. */
   readonly hardwareVirtualization: boolean;
 }
@@ -71,12 +72,12 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
     const files = await openWithRetry(context, opened);
     const devices = { ...files.devices, ...(await openDevices(context, opened, { last: true })) };
     const resources = { ...files, devices };
-    const { boot, placements } = await plan(context, host, resources);
+    const { boot, bus } = await plan(context, host, resources);
     const spec = context.stopped ? { ...boot, held: true as const } : boot;
     await native.machineBoot(handle, spec, context.paused);
     // Looked at now, because the guest does not wait for it.
     adviseLinux(context, host, resources.kernel.fd);
-    return { handle, placements, hardwareVirtualization: host.hardwareVirtualization };
+    return { handle, bus, hardwareVirtualization: host.hardwareVirtualization };
   } catch (error) {
     // Why it did not start matters more than what may be left of it.
     await native.machineDestroy(handle).catch(() => {});
@@ -164,12 +165,8 @@ async function openDevices(
   opened: number[],
   { last }: { readonly last: boolean },
 ): Promise<BootResources['devices']> {
-  const { native, config, heldDevices, guessedFormats, warn, note } = context;
-  const common = {
-    ...{ native, guessedFormats, warn, note },
-    consoleBackend: context.consoles.console,
-    consoleSize: () => context.consoleSize ?? consoleSize(native, config, context.terminal),
-  };
+  const { config, heldDevices } = context;
+  const common = openingContext(context);
   const resources: Record<string, readonly unknown[]> = {};
   for (const record of deviceRecords) {
     const { opening } = record;
@@ -185,6 +182,16 @@ async function openDevices(
     resources[record.name] = own;
   }
   return resources;
+}
+
+/** What opening a device needs to know of the VM. */
+export function openingContext(context: MachineContext): Omit<OpenContext, 'opened' | 'sockets'> {
+  const { native, config, guessedFormats, warn, note } = context;
+  return {
+    ...{ native, guessedFormats, warn, note },
+    consoleBackend: context.consoles.console,
+    consoleSize: () => context.consoleSize ?? consoleSize(native, config, context.terminal),
+  };
 }
 
 async function openResources(context: MachineContext, opened: number[]): Promise<BootResources> {

@@ -11,7 +11,15 @@ import type { RestoreConfig } from '../config/restore.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import { validateConsoles, validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import { completeDevices, type DeviceName, deviceNamed, idOf, keepId } from '../devices/registry.ts';
+import type { Device } from '../devices/record.ts';
+import {
+  completeDevices,
+  type DeviceName,
+  descriptorsOf,
+  deviceNamed,
+  idOf,
+  keepId,
+} from '../devices/registry.ts';
 import type { MachineEvent, MachineHandle, NativeAddon, ResetCause, VcpuStatistics } from '../native.ts';
 import {
   type ConsoleSize,
@@ -25,6 +33,7 @@ import { findOperation } from './deviceOperations.ts';
 import { describeError, notSupportedYet, VmmError } from './errors.ts';
 import type { EndCause, VmmEvent, VmmExit } from './events.ts';
 import { HeldDevices } from './heldDevices.ts';
+import type { DevicePlace, Hotplug, RemovalOptions } from './hotplug.ts';
 import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
 import { tell } from './listener.ts';
@@ -115,6 +124,8 @@ export class Vmm {
   readonly #infoWatchers = new Set<() => void>();
   #debugger: DebuggerHooks | undefined;
   #stoppedByDebugger = false;
+  /** From the first device on that comes to a machine, or leaves it. */
+  #hotplug: Hotplug | undefined;
   /** Of devices, for as long as the configuration has them. */
   readonly #descriptors = new Set<number>();
 
@@ -275,35 +286,45 @@ export class Vmm {
   }
 
   /**
-   * Adds a device to a VM that has no machine yet, if its configuration is valid with it.
+   * Adds a device, if the configuration is valid with it; to a machine, if there is one.
    * @param descriptors that the device has; they are the VMM's from now on, also if the device is refused
-   * @throws VmmError
+   * @returns where a machine has it
+   * @throws VmmError with nothing added
    */
-  addDevice(kind: DeviceName, device: object, descriptors: readonly number[] = []): Promise<void> {
+  async addDevice(
+    kind: DeviceName,
+    device: object,
+    descriptors: readonly number[] = [],
+  ): Promise<DevicePlace | undefined> {
     for (const fd of descriptors) this.#descriptors.add(fd);
-    return this.#command('addDevice', () => this.#addDevice(kind, device)).catch(async (error: VmmError) => {
+    let place: DevicePlace | undefined;
+    try {
+      await this.#command('addDevice', async () => {
+        place = await this.#addDevice(kind, device);
+      });
+      return place;
+    } catch (error) {
       this.#closeDescriptors(descriptors);
       const { addFailureText } = await import('./deviceChanges.ts');
-      throw new VmmError(addFailureText(kind), { cause: error.cause });
-    });
+      throw new VmmError(addFailureText(kind), { cause: (error as VmmError).cause });
+    }
   }
 
-  /** Removes a device from a VM that has no machine yet. @throws VmmError */
-  removeDevice(id: string): Promise<void> {
-    return this.#command('removeDevice', async () => {
-      const { configWithoutDevice, refuseRemoval } = await import('./deviceChanges.ts');
-      const config = this.#config as VmConfig;
-      if (this.#machine)
-        refuseRemoval(
-          config,
-          id,
-          this.#machine.placements.map((one) => one.id),
-        );
-      const { config: rest, descriptors } = configWithoutDevice(config, id);
-      this.#config = rest;
-      this.#closeDescriptors(descriptors);
-      this.#emit('vm', 'device-removed', { id });
-    });
+  /**
+   * Removes a device. A guest is asked to give it up, and the event `device-removed` tells when it has.
+   * @param id the device's, or that of its PCI function (`_virtio-pci-...`)
+   * @param waitMs resolves when the device is gone, and fails if that takes longer
+   * @param force takes the device away from a guest that has not given it up, after `waitMs`, or at once
+   * @throws VmmError `missing` if there is no such device
+   */
+  async removeDevice(id: string, { waitMs, force = false }: RemovalOptions = {}): Promise<void> {
+    await this.#command('removeDevice', () => this.#removeDevice(id, force || waitMs !== undefined));
+    try {
+      if (waitMs !== undefined) await this.#hotplug?.wait(id, waitMs);
+    } catch (error) {
+      if (!force) throw new VmmError(failureTexts.removeDevice, { cause: error });
+    }
+    if (force) await this.#command('removeDevice', async () => this.#hotplug?.finishRemoval(id, true));
   }
 
   /** Refused for now, as the four below, after what is wrong with the request. @throws VmmError */
@@ -382,7 +403,13 @@ export class Vmm {
   /** Does not wait for commands in progress. @throws VmmError `missing` without a configuration */
   info(): VmInfo {
     this.#permit('info');
-    return vmInfo(this.#config as VmConfig, this.#state, this.#machine?.placements, this.#balloonSize());
+    return vmInfo(
+      this.#config as VmConfig,
+      this.#state,
+      this.#machine?.bus.placements,
+      this.#balloonSize(),
+      this.#hotplug?.pending,
+    );
   }
 
   /** Has machines to come be debugged, if their configuration says so. */
@@ -572,14 +599,43 @@ export class Vmm {
     else await found.run(this.#running());
   }
 
-  async #addDevice(kind: DeviceName, device: object): Promise<void> {
+  async #addDevice(kind: DeviceName, device: Device): Promise<DevicePlace | undefined> {
     const { configWithDevice } = await import('./deviceChanges.ts');
     const wanted = configWithDevice(this.#config as VmConfig, kind, device);
-    if (this.#machine) throw notSupportedYet('Adding a device to a running VM');
+    if (this.#machine) return (await this.#hotplugging()).add(wanted, kind, device);
     completeDevices(wanted);
     this.#config = wanted;
-    const { id } = device as { readonly id?: string };
+    const { id } = device;
     this.#emit('vm', 'device-added', { kind, ...(id !== undefined && { id }) });
+    return undefined;
+  }
+
+  async #removeDevice(id: string, again: boolean): Promise<void> {
+    if (this.#machine) return (await this.#hotplugging()).requestRemoval(id, again);
+    const { configWithoutDevice } = await import('./deviceChanges.ts');
+    const { config, record, device } = configWithoutDevice(this.#config as VmConfig, id);
+    this.#config = config;
+    this.#closeDescriptors(descriptorsOf(record, device));
+    this.#emit('vm', 'device-removed', { id });
+  }
+
+  async #hotplugging(): Promise<Hotplug> {
+    const { Hotplug } = await import('./hotplug.ts');
+    this.#hotplug ??= new Hotplug({
+      native: this.#native,
+      heldDevices: this.#heldDevices,
+      machine: () => this.#running(),
+      config: () => this.#config as VmConfig,
+      configure: (config) => {
+        this.#config = config;
+        this.#infoChanged();
+      },
+      context: (config) => this.#machineContext(config, { paused: false, stopped: false }),
+      busy: (work) => this.#busy(work),
+      emit: (event, texts) => this.#emit('vm', event, texts),
+      closeDescriptors: (descriptors) => this.#closeDescriptors(descriptors),
+    });
+    return this.#hotplug;
   }
 
   /** Those of them that are the VMM's own. */
@@ -601,27 +657,9 @@ export class Vmm {
     }
     this.#consoles ??= this.#openConsoles(config);
     this.#infoChanged();
-    const generation = ++this.#generation;
+    this.#generation++;
     try {
-      this.#machine = await startMachine({
-        native: this.#native,
-        config,
-        consoles: this.#consoles,
-        outputs: this.#options.outputs ?? [],
-        terminal: this.#terminal,
-        vmGeneration: this.#vmGeneration as Uint8Array,
-        ...(this.#consoleSize && { consoleSize: this.#consoleSize }),
-        paused,
-        onEvent: (event) => this.#machineEvent(event, generation),
-        onMaking: (handle) => {
-          this.#making = handle;
-        },
-        stopped,
-        guessedFormats: this.#guessedFormats,
-        heldDevices: this.#heldDevices,
-        warn: (message) => this.#warn(message),
-        note: (message) => tell(this.#options.onNote, printable(message)),
-      });
+      this.#machine = await startMachine(this.#machineContext(config, { paused, stopped }));
     } catch (error) {
       this.#heldDevices.close(this.#native);
       throw error;
@@ -633,8 +671,34 @@ export class Vmm {
       this.#stoppedByDebugger = true;
       tell(() => this.#debugger?.started());
     }
-    for (const { device, index, id } of this.#machine.placements) keepId(config, device, index, id);
+    for (const { device, index, id } of this.#machine.bus.placements) keepId(config, device, index, id);
     this.#infoChanged();
+  }
+
+  #machineContext(
+    config: VmConfig,
+    { paused, stopped }: Pick<MachineContext, 'paused' | 'stopped'>,
+  ): MachineContext {
+    const generation = this.#generation;
+    return {
+      native: this.#native,
+      config,
+      consoles: this.#consoles as Consoles,
+      outputs: this.#options.outputs ?? [],
+      terminal: this.#terminal,
+      vmGeneration: this.#vmGeneration as Uint8Array,
+      ...(this.#consoleSize && { consoleSize: this.#consoleSize }),
+      paused,
+      stopped,
+      onEvent: (event) => this.#machineEvent(event, generation),
+      onMaking: (handle) => {
+        this.#making = handle;
+      },
+      guessedFormats: this.#guessedFormats,
+      heldDevices: this.#heldDevices,
+      warn: (message) => this.#warn(message),
+      note: (message) => tell(this.#options.onNote, printable(message)),
+    };
   }
 
   async #stopMachine(timeoutMs = END_TIMEOUT_MS): Promise<void> {
@@ -664,6 +728,7 @@ export class Vmm {
       this.#heldDevices.close(this.#native);
       throw error;
     } finally {
+      this.#hotplug?.machineEnded();
       this.#closeConsoles();
     }
   }
@@ -709,6 +774,11 @@ export class Vmm {
     switch (event.type) {
       case 'terminal-escape':
         void this.quit();
+        return;
+      case 'device-ejected':
+        this.#enqueue(async () => {
+          if (generation === this.#generation) await this.#hotplug?.finishRemoval(event.id, false);
+        }).catch((error) => this.#warn(describeError(error)));
         return;
       case 'debug-stop':
         this.#setStopped(true);

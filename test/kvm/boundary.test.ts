@@ -42,6 +42,7 @@ function bootSpec(changes: Partial<BootSpec> = {}): BootSpec {
     cmos: { port: 0x70, gsi: 8, memoryBelow4G: 0, memoryAbove4G: 0 },
     acpi: { sleepResetPort: 0x600, pmTimerPort: 0x608, eventsPort: 0x60c, sciGsi: 9 },
     ged: { address: 0xfe00_0000, gsi: 13 },
+    pciHotplug: { address: 0xfe00_0010 },
     vmGeneration: { address: 0xef000 },
     pci: {
       ecam: 0xe800_0000,

@@ -227,6 +227,7 @@ test('every subcommand', async () => {
   const config = path.join(folder, 'vm.json');
   fs.writeFileSync(config, JSON.stringify(idleVm(folder)));
   const other = diskImage(folder, 'other.img');
+  const third = diskImage(folder, 'third.img');
   const nonsense = path.join(folder, 'nonsense');
   fs.writeFileSync(nonsense, '{"payload":');
   const steps: readonly (readonly [words: string, code: number, said: RegExp])[] = [
@@ -263,8 +264,11 @@ test('every subcommand', async () => {
     ['resize-disk --disk more --size 16M', 0, /^The disk more is resized\.\n$/],
     ['resize-disk --disk none --size 16M', 1, /none/],
     ['resize-zone --id none --size 1G', 1, /The memory zone could not be resized/],
-    [`add-disk path=${other}`, 1, /could not be added.*not supported yet/],
-    ['remove-device more', 1, /not supported yet/],
+    [`add-disk path=${other}`, 1, /could not be added.*another process uses it/],
+    [`add-disk path=${third},image_type=raw,id=third`, 0, /^Added third at 0000:00:0.\.0\.\n$/],
+    ['remove-device more', 0, /^more is removed; a guest that runs gives it back when it is ready to\.\n$/],
+    ['remove-device more --wait 1', 1, /has not given up the device more within 1 ms/],
+    ['remove-device more --wait 1 --force on', 0, /^more is removed\.\n$/],
     ['pause', 0, /^The VM is paused\.\n$/],
     ['pause', 1, /The VM could not be paused/],
     [`snapshot file://${folder}`, 1, /The VM could not be snapshotted.*not supported yet/],

@@ -34,6 +34,7 @@ const failure = (status: number, ...messages: readonly string[]): Answer => ({
   body: JSON.stringify(['Error from API', ...messages]),
 });
 const told = (body: RegExp): Answer => ({ status: 200, body });
+const PLACED = told(/^\{"id":"_net[0-9]+","bdf":"0000:00:0[0-9]\.0"\}$/);
 const info = (state: string) =>
   told(
     new RegExp(
@@ -51,7 +52,7 @@ const making = (request: string, title: string, none: Answer): Row => [
   request,
   { none, bare: failure(500, title, CREATED) },
 ];
-const adding = (kind: string, body: object, name: string, created = DONE): Row => {
+const adding = (kind: string, body: object, name: string, created = DONE, running?: Answer): Row => {
   const title = `The ${name} could not be added to the VM`;
   return [
     `PUT vm.add-${kind} ${JSON.stringify(body)}`,
@@ -60,9 +61,10 @@ const adding = (kind: string, body: object, name: string, created = DONE): Row =
       bare: failure(400, title, ...NO_PAYLOAD),
       created,
       running:
-        created === DONE
-          ? failure(500, title, 'Adding a device to a running VM is not supported yet')
-          : created,
+        running ??
+        (created === DONE
+          ? failure(500, title, `Adding a ${name} to a running VM is not supported yet`)
+          : created),
     },
   ];
 };
@@ -187,8 +189,19 @@ const rows: readonly Row[] = [
   ],
 
   ['PUT vm.add-disk', { none: BAD_REQUEST }],
-  adding('disk', { path: '/nope', image_type: 'Raw' }, 'disk'),
-  adding('net', {}, 'network device'),
+  adding(
+    'disk',
+    { path: '/nope', image_type: 'Raw' },
+    'disk',
+    DONE,
+    failure(
+      500,
+      'The disk could not be added to the VM',
+      'Cannot open disk path /nope',
+      'opening /nope: No such file or directory',
+    ),
+  ),
+  adding('net', {}, 'network device', DONE, PLACED),
   adding('pmem', { file: '/nope' }, 'pmem device'),
   adding(
     'pmem',
@@ -213,7 +226,18 @@ const rows: readonly Row[] = [
       `The vhost-user device /g ${NOT_SHARED}`,
     ),
   ),
-  adding('vsock', { cid: 3, socket: '/s' }, 'vsock device'),
+  adding(
+    'vsock',
+    { cid: 3, socket: '/nope/s' },
+    'vsock device',
+    DONE,
+    failure(
+      500,
+      'The vsock device could not be added to the VM',
+      "Cannot listen on the vsock's socket /nope/s",
+      'cannot open the lock file: opening /nope/s.lock: No such file or directory',
+    ),
+  ),
   adding('vdpa', { path: '/nope', num_queues: 1 }, 'vDPA device'),
   adding('device', { path: '/nope' }, 'device'),
   adding('user-device', { socket: '/s' }, 'user device'),
@@ -229,7 +253,6 @@ const rows: readonly Row[] = [
     {
       none: failure(404, REMOVED, NOT_CREATED),
       bare: DONE,
-      running: failure(500, REMOVED, 'Removing a device from a running VM is not supported yet'),
     },
   ],
 
@@ -350,7 +373,7 @@ test.each(STATES)('%s', async (state) => {
     } else {
       expect(answer, request).toBe(bytesOf(status, body));
     }
-    if (status === 204) await enter(ask, state, disk);
+    if (status === 204 || (status === 200 && request.startsWith('PUT '))) await enter(ask, state, disk);
   }
   expect(await ask('PUT vmm.shutdown')).toBe(bytesOf(200, ''));
   expect(await vmm.exit()).toEqual({ code: 0, signal: null });

@@ -212,6 +212,8 @@ class VcpuDriver {
 class MachineTest : public testing::Test {
  protected:
   static constexpr GuestAddress kWindow = 0xc0000000;
+  static constexpr GuestAddress kEcam = 0xd0000000;
+  static constexpr GuestAddress kHotplug = 0xfe000010;
 
   static MachineSpec machine_spec(unsigned vcpus) {
     MachineSpec spec;
@@ -228,7 +230,8 @@ class MachineTest : public testing::Test {
     boot.board->acpi_power_port = 0x5f0;
     boot.board->acpi_pm_timer_port = 0x608;
     boot.board->ged = 0xfe000000;
-    boot.pci.ecam = 0xd0000000;
+    boot.board->pci_hotplug = kHotplug;
+    boot.pci.ecam = kEcam;
     boot.pci.window32 = {kWindow, 0x10000000};
     boot.pci.window64 = {0x4000000000, 0x10000000};
     return boot;

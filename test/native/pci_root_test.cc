@@ -194,6 +194,39 @@ TEST_F(PciRootTest, SixtyFourBitBarMovesByHalves) {
   EXPECT_FALSE(function->decoded);
 }
 
+TEST_F(PciRootTest, WhatIsRemovedIsNotFoundAnyMore) {
+  move(3, at(2));  // waits for its place
+  EXPECT_EQ(seen(at(2)), 2);
+  EXPECT_EQ(bench.root.remove(2), functions[2]);
+  EXPECT_EQ(bench.config_read<uint32_t>(2, 0), 0xffffffffU);
+  EXPECT_FALSE(functions[2]->decoded);
+  EXPECT_EQ(seen(at(2)), 3) << "its addresses are free";
+  EXPECT_EQ(bench.root.remove(2), nullptr);
+  EXPECT_EQ(bench.root.remove(PciRoot::kSlots), nullptr);
+  auto next = std::make_shared<TestFunction>(uint8_t{9}, at(5));
+  bench.root.add(2, next);
+  EXPECT_EQ(bench.config_read<uint32_t>(2, 0), 0x56781234U);
+  EXPECT_EQ(seen(at(5)), 9);
+}
+
+TEST_F(PciRootTest, ComesAndGoesWhileOthersAccess) {
+  std::atomic<bool> done = false;
+  std::thread guest([&] {
+    while (!done) {
+      (void)bench.config_read<uint32_t>(2, 0);
+      (void)seen(at(2));
+      bench.mmio_write<uint8_t>(at(2), 1);
+    }
+  });
+  for (int i = 0; i < 2000; ++i) {
+    EXPECT_NE(bench.root.remove(2), nullptr);
+    bench.root.add(2, std::make_shared<TestFunction>(uint8_t{2}, at(2)));
+  }
+  done = true;
+  guest.join();
+  EXPECT_EQ(seen(at(2)), 2);
+}
+
 TEST_F(PciRootTest, RefusesWhatCannotBeAdded) {
   EXPECT_THROW(bench.root.add(1, std::make_shared<TestFunction>(9, at(20))), Error);
   EXPECT_THROW(bench.root.add(32, std::make_shared<TestFunction>(9, at(20))), Error);

@@ -86,6 +86,7 @@ void X86Board::add_acpi_devices(const BoardSpec& spec, const EventReport& report
   ged_ = std::make_shared<Ged>(ioapic_->pin_line(spec.ged_gsi));
   if (!devices_.mmio().map(spec.ged, Ged::kSize, ged_))
     throw Error("EINVAL", "the GED's address is taken");
+  devices_.connect_hotplug(spec.pci_hotplug, [ged = ged_] { ged->notify(Ged::kPci); });
 }
 
 void X86Board::add_legacy_devices(BoardSpec& spec, const EventReport& report) {

@@ -77,6 +77,8 @@ std::shared_ptr<BoardSpec> read_board_spec(Fields& boot) {
   boot["cmos"].map([&](Fields& cmos) { read_cmos(*spec, cmos); });
   boot["acpi"].map([&](Fields& acpi) { read_acpi(*spec, acpi); });
   boot["ged"].map([&](Fields& ged) { read_ged(*spec, ged); });
+  spec->pci_hotplug =
+      boot["pciHotplug"].map([](Fields& hotplug) { return hotplug["address"].number(); });
   return spec;
 }
 

@@ -37,6 +37,7 @@ struct BoardSpec {
   unsigned acpi_sci = 0;
   GuestAddress ged = 0;
   unsigned ged_gsi = 0;
+  GuestAddress pci_hotplug = 0;
 };
 
 }  // namespace tsvmm

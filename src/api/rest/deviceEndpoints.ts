@@ -1,10 +1,10 @@
 /** Endpoints that change what a VM consists of. */
 import { decode } from '../../config/decode.ts';
 import { vmRemoveDevice, vmResizeZone } from '../../config/requests.ts';
-import type { Device } from '../../devices/record.ts';
 import { type AddableDevice, addableDevices } from '../../devices/registry.ts';
+import type { DevicePlace } from '../../vmm/hotplug.ts';
 import { type Call, dropDescriptorNumbers, type Endpoint, type Endpoints, order } from './endpoint.ts';
-import { type Answer, noContent } from './httpResponse.ts';
+import { type Answer, jsonAnswer, noContent } from './httpResponse.ts';
 import { RequestError } from './requestError.ts';
 
 export const deviceEndpoints: Endpoints = {
@@ -13,27 +13,30 @@ export const deviceEndpoints: Endpoints = {
     await vmm.resizeZone(id, desired_ram);
   }),
   ...Object.fromEntries(addableDevices().map((one) => [`vm.add-${one.name}`, addEndpoint(one)])),
-  'vm.remove-device': order(vmRemoveDevice, ({ vmm, json }) =>
-    vmm.removeDevice(decode(vmRemoveDevice, json).id),
-  ),
+  'vm.remove-device': order(vmRemoveDevice, ({ vmm, json }) => {
+    const { id, wait_ms: waitMs, force } = decode(vmRemoveDevice, json);
+    return vmm.removeDevice(id, { force, ...(waitMs !== undefined && { waitMs }) });
+  }),
 };
 
 function addEndpoint(addable: AddableDevice): Endpoint {
   return { method: 'PUT', body: addable.shape, silent: true, handle: (call) => add(call, addable) };
 }
 
-/** A VM that runs would answer with the device's place, but none takes devices yet. */
+/** A machine answers with the device's place. */
 async function add(call: Call, { name, shape, descriptors }: AddableDevice): Promise<Answer> {
   if (descriptors === undefined) {
-    await call.vmm.addDevice(name, decode(shape, call.json) as Device, []);
-    return noContent;
+    return placed(await call.vmm.addDevice(name, decode(shape, call.json), []));
   }
   const { field, many } = descriptors;
   if (!many && call.descriptors.count > 1) throw new RequestError('descriptors');
   dropDescriptorNumbers(call.json, field);
-  const device = decode(shape, call.json) as Device;
+  const device = decode(shape, call.json) as object;
   const fds = call.descriptors.take();
   const withDescriptors = fds.length > 0 ? { ...device, [field]: many ? fds : fds[0] } : device;
-  await call.vmm.addDevice(name, withDescriptors, fds);
-  return noContent;
+  return placed(await call.vmm.addDevice(name, withDescriptors, fds));
+}
+
+function placed(place: DevicePlace | undefined): Answer {
+  return place === undefined ? noContent : jsonAnswer(place);
 }

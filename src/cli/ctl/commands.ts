@@ -7,7 +7,7 @@ import type { ObjectShape } from '../../config/schema.ts';
 import type { Uint64 } from '../../config/uint64.ts';
 import { type AddableDevice, addableDevices } from '../../devices/registry.ts';
 import { VmmError } from '../../vmm/errors.ts';
-import { parseInteger, parseSize } from '../optionString.ts';
+import { parseInteger, parseSize, parseToggle } from '../optionString.ts';
 import { objectFromOptions } from '../schemaOptions.ts';
 import { UsageError } from '../usageError.ts';
 import type { ApiRequest } from './apiConnection.ts';
@@ -188,10 +188,22 @@ export const ctlCommands: Readonly<Record<string, CtlCommand>> = {
   'remove-device': {
     about: 'Remove a device',
     argument: { name: 'ID', help: 'Its identifier, as info and add-* show it' },
+    options: {
+      wait: { value: 'MS', help: 'Wait for the guest to give it up, so many milliseconds' },
+      force: { value: 'on|off', help: 'Take it away from a guest that has not given it up, after --wait' },
+    },
     doing: 'Removing the device',
-    timeoutMs: QUICK_MS,
-    request: ({ argument }) => put('vm.remove-device', { id: argument }),
-    done: (_, { argument }) => `${argument} is removed; a guest that runs gives it back when it is ready to.`,
+    timeoutMs: SLOW_MS,
+    request: ({ argument, options }) =>
+      put('vm.remove-device', {
+        id: argument,
+        ...(options.wait !== undefined && { wait_ms: parseInteger(options.wait) }),
+        ...(options.force !== undefined && { force: parseToggle(options.force) }),
+      }),
+    done: (_, { argument, options }) =>
+      options.wait !== undefined || options.force !== undefined
+        ? `${argument} is removed.`
+        : `${argument} is removed; a guest that runs gives it back when it is ready to.`,
   },
   resize: {
     about: 'Give the VM other numbers of vCPUs, or bytes of memory or in its balloon',

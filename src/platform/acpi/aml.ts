@@ -10,6 +10,16 @@ const EXT_OP = 0x5b;
 const UNDERSCORE = 0x5f;
 const NAME_SEG_LENGTH = 4;
 
+/** FieldFlags (ACPI 6.5 §20.2.5.2). */
+const BYTE_ACCESS = 0x01;
+const DWORD_ACCESS = 0x03;
+const WRITE_AS_ZEROS = 0x40;
+
+export interface FieldUnit {
+  readonly name: string;
+  readonly bits: number;
+}
+
 /**
  * It runs once, in a cold interpreter, on the start path of every machine: bytes are stored directly rather than
  * through a DataView, whose methods cost several times as much there.
@@ -205,6 +215,26 @@ export class AmlWriter {
     return this.byte(0);
   }
 
+  /** `ShiftLeft`: value, count and target follow. */
+  shiftLeft(): this {
+    return this.byte(0x79);
+  }
+
+  /** A mutex that any method may take, whatever it holds already. */
+  mutex(name: string): this {
+    return this.byte(EXT_OP).byte(0x01).path(name).byte(0);
+  }
+
+  /** `Acquire(name, 0xffff)`, which waits without end. */
+  acquire(name: string): this {
+    return this.byte(EXT_OP).byte(0x23).path(name).word(0xffff);
+  }
+
+  /** `Release(name)`. */
+  release(name: string): this {
+    return this.byte(EXT_OP).byte(0x27).path(name);
+  }
+
   /** `Store`: source and target follow. */
   store(): this {
     return this.byte(0x70);
@@ -212,7 +242,12 @@ export class AmlWriter {
 
   /** `Notify(target, value)`. */
   notify(target: string, value: number): this {
-    return this.byte(0x86).path(target).integer(value);
+    return this.notifyOf(target).integer(value);
+  }
+
+  /** `Notify(target, ...)`: the value follows. */
+  notifyOf(target: string): this {
+    return this.byte(0x86).path(target);
   }
 
   /** `Return`: the value follows. */
@@ -234,10 +269,19 @@ export class AmlWriter {
   }
 
   /** A Field over `region` with byte access and no lock, whose bits not written become zero. */
-  byteField(region: string, fields: readonly { readonly name: string; readonly bits: number }[]): this {
+  byteField(region: string, fields: readonly FieldUnit[]): this {
+    return this.#field(region, BYTE_ACCESS, fields);
+  }
+
+  /** The same with accesses of 32 bits. */
+  dwordField(region: string, fields: readonly FieldUnit[]): this {
+    return this.#field(region, DWORD_ACCESS, fields);
+  }
+
+  #field(region: string, access: number, fields: readonly FieldUnit[]): this {
     this.byte(EXT_OP).byte(0x81);
     return this.#package(() => {
-      this.path(region).byte(0x41);
+      this.path(region).byte(access | WRITE_AS_ZEROS);
       for (const field of fields) {
         this.#nameSeg(field.name, 0, field.name.length);
         this.#packageLength(field.bits, packageLengthSize(field.bits, 0));

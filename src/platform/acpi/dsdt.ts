@@ -1,6 +1,7 @@
 /** The DSDT of the x86_64 machine: what a guest cannot find by itself. */
 import { AmlWriter } from './aml.ts';
 import { SDT_HEADER_SIZE } from './layout.ts';
+import { type PciHotplugParameters, pciHotplugController, pciSlots } from './pciHotplug.ts';
 import {
   busRange,
   edgeInterrupt,
@@ -17,6 +18,7 @@ export interface DsdtParameters {
   readonly window32: { readonly start: number; readonly size: number };
   readonly window64: { readonly start: number; readonly size: number };
   readonly ged: { readonly address: number; readonly size: number; readonly gsi: number };
+  readonly pciHotplug: PciHotplugParameters;
   /** Where the 16 bytes of the VM generation id are. */
   readonly vmGeneration: { readonly address: number };
   readonly clock: { readonly port: number; readonly gsi: number };
@@ -25,6 +27,7 @@ export interface DsdtParameters {
 }
 
 /** Bits of the GED's register, cleared by reading it. */
+const GED_PCI = 1 << 2;
 const GED_POWER_BUTTON = 1 << 3;
 const GED_VM_GENERATION = 1 << 4;
 
@@ -55,6 +58,7 @@ export function writeDsdt(area: TableArea, start: number, parameters: DsdtParame
   aml.scope('\\_SB', () => {
     motherboard(aml, parameters);
     hostBridge(aml, parameters);
+    pciHotplugController(aml, parameters.pciHotplug);
     clock(aml, parameters);
     powerButton(aml);
     vmGeneration(aml, parameters);
@@ -97,6 +101,7 @@ function hostBridge(aml: AmlWriter, { ecam, window32, window64 }: DsdtParameters
       ioRange(aml, 0, PCI_CONFIG_PORT - 1);
       ioRange(aml, PCI_CONFIG_PORT + PCI_CONFIG_PORTS, 0xffff);
     });
+    pciSlots(aml);
   });
 }
 
@@ -163,20 +168,9 @@ function eventDispatch(aml: AmlWriter, { ged }: DsdtParameters): void {
     aml.byteField('GDST', [{ name: 'GDAT', bits: 8 * ged.size }]);
     aml.method('ESCN', 0, true, () => {
       aml.store().path('GDAT').local(0);
-      aml.if(() => {
-        aml.and(
-          () => aml.local(0),
-          () => aml.integer(GED_POWER_BUTTON),
-        );
-        aml.notify('\\_SB.PWRB', POWER_BUTTON_PRESSED);
-      });
-      aml.if(() => {
-        aml.and(
-          () => aml.local(0),
-          () => aml.integer(GED_VM_GENERATION),
-        );
-        aml.notify('\\_SB.VGEN', VM_GENERATION_CHANGED);
-      });
+      onEvent(aml, GED_PCI, () => aml.path('\\_SB.PHPR.PSCN'));
+      onEvent(aml, GED_POWER_BUTTON, () => aml.notify('\\_SB.PWRB', POWER_BUTTON_PRESSED));
+      onEvent(aml, GED_VM_GENERATION, () => aml.notify('\\_SB.VGEN', VM_GENERATION_CHANGED));
     });
   });
   aml.device('GED', () => {
@@ -184,6 +178,17 @@ function eventDispatch(aml: AmlWriter, { ged }: DsdtParameters): void {
     aml.name('_UID').integer(0);
     aml.name('_CRS').resourceTemplate(() => edgeInterrupt(aml, ged.gsi));
     aml.method('_EVT', 1, true, () => aml.path('\\_SB.GEC.ESCN'));
+  });
+}
+
+/** What is done for one bit of the GED's register, which the first local variable holds. */
+function onEvent(aml: AmlWriter, bit: number, action: () => void): void {
+  aml.if(() => {
+    aml.and(
+      () => aml.local(0),
+      () => aml.integer(bit),
+    );
+    action();
   });
 }
 

@@ -5,7 +5,7 @@ export const FADT_OFFSET = 128;
 export const FACS_OFFSET = 448;
 export const MCFG_OFFSET = 512;
 export const DSDT_OFFSET = 576;
-export const MADT_OFFSET = 1536;
+export const MADT_OFFSET = 4096;
 
 /** Fields of the header that all tables share (ACPI 6.5 §5.2.6). */
 export const SDT_HEADER_SIZE = 36;

@@ -48,6 +48,9 @@ export const ECAM_SEGMENT_SIZE = MIB;
 export const GED_ADDRESS = 0xfe00_0000;
 /** GED's register is one byte. */
 export const GED_SIZE = 1;
+/** The PCI hot-plug controller's registers. */
+export const PCI_HOTPLUG_ADDRESS = 0xfe00_0010;
+export const PCI_HOTPLUG_SIZE = 16;
 export const IOAPIC_ADDRESS = 0xfec0_0000;
 export const LOCAL_APIC_ADDRESS = 0xfee0_0000;
 export const RAM_64BIT_START = 4 * GIB;

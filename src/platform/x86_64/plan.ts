@@ -30,6 +30,7 @@ import {
   IOAPIC_ADDRESS,
   type MemoryMap,
   PAGE_SIZE,
+  PCI_HOTPLUG_ADDRESS,
   PCI_WINDOW32,
   PM_TIMER_PORT,
   PVH_MEMORY_MAP_ADDRESS,
@@ -89,7 +90,7 @@ function planVcpus(cpus: CpusConfig): MachineSpec['vcpus'] {
 }
 
 /**
- * Everything else, once descriptors are open. The configuration is not changed: generated ids are in the placements.
+ * Everything else, once descriptors are open. The configuration is not changed: generated ids are in the bus's placements.
  * @throws PlatformError for a payload or devices that do not fit this machine.
  */
 export function planBoot(config: VmConfig, host: HostInfo, resources: BootResources): BootPlan {
@@ -124,6 +125,7 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
       sciGsi: SCI_GSI,
     },
     ged: { address: GED_ADDRESS, gsi: GED_GSI },
+    pciHotplug: { address: PCI_HOTPLUG_ADDRESS },
     vmGeneration: { address: VM_GENERATION_ADDRESS },
     pci: {
       ecam: ECAM_ADDRESS,
@@ -133,7 +135,7 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
       ...devices.plainFunctions,
     },
   };
-  return { boot, placements: devices.placements };
+  return { boot, bus: devices.bus };
 }
 
 function memoryMap(config: VmConfig, host: HostInfo): MemoryMap {

@@ -293,7 +293,13 @@ describe('adding devices', () => {
 
 describe('orders', () => {
   it.each([
-    ['vm.remove-device', '{"id":"d"}', 'removeDevice', ['d']],
+    ['vm.remove-device', '{"id":"d"}', 'removeDevice', ['d', { force: false }]],
+    [
+      'vm.remove-device',
+      '{"id":"d","wait_ms":9,"force":true}',
+      'removeDevice',
+      ['d', { force: true, waitMs: 9 }],
+    ],
     ['vm.resize-zone', '{"id":"z","desired_ram":4096}', 'resizeZone', ['z', 4096]],
     ['vm.snapshot', '{"destination_url":"file:///s"}', 'snapshot', ['file:///s']],
     ['vm.coredump', '{"destination_url":"file:///c"}', 'coredump', ['file:///c']],

@@ -19,7 +19,7 @@ export function fakeVmm() {
     resize: vi.fn<ApiVmm['resize']>(done),
     resizeDisk: vi.fn<ApiVmm['resizeDisk']>(done),
     resizeZone: vi.fn<ApiVmm['resizeZone']>(done),
-    addDevice: vi.fn<ApiVmm['addDevice']>(done),
+    addDevice: vi.fn<ApiVmm['addDevice']>(async () => undefined),
     removeDevice: vi.fn<ApiVmm['removeDevice']>(done),
     snapshot: vi.fn<ApiVmm['snapshot']>(done),
     coredump: vi.fn<ApiVmm['coredump']>(done),

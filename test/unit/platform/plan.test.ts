@@ -28,6 +28,12 @@ const opened = (count: number) =>
     protectSector0: index === 1,
   }));
 
+/** The plan, with what is on its bus. */
+function placedBy(...parameters: Parameters<typeof planBoot>) {
+  const { boot, bus } = planBoot(...parameters);
+  return { boot, placements: bus.placements };
+}
+
 describe('planMachine', () => {
   it('follows the configuration', () => {
     const config = configOf({
@@ -79,7 +85,7 @@ describe('planBoot: devices', () => {
     const resources = resourcesOf(makeElf(), {
       devices: openedDevices({ disk: opened(3), net: [net(), net()] }),
     });
-    const { placements } = planBoot(config, host, resources);
+    const { placements } = placedBy(config, host, resources);
     expect(placements.map(({ id, kind, index, slot }) => [id, kind, index, slot])).toEqual([
       ['__console', 'console', 0, 1],
       ['_disk0', 'block', 0, 2],
@@ -96,7 +102,7 @@ describe('planBoot: devices', () => {
 
   it('gives disks 32-bit registers and all others 64-bit ones', () => {
     const config = configOf({ disks: [disk(), disk()] });
-    const { boot, placements } = planBoot(
+    const { boot, placements } = placedBy(
       config,
       host,
       resourcesOf(makeElf(), { devices: openedDevices({ disk: opened(2) }) }),
@@ -192,7 +198,7 @@ describe('planBoot: devices', () => {
       disks: [disk(), disk({ pci_device_id: 1 })],
       rng: { src: '/dev/urandom', pci_device_id: 3 },
     });
-    const { placements } = planBoot(
+    const { placements } = placedBy(
       config,
       host,
       resourcesOf(makeElf(), { devices: openedDevices({ disk: opened(2) }) }),
@@ -210,7 +216,7 @@ describe('planBoot: devices', () => {
   it('leaves out what is off', () => {
     const { serial: _serial, ...resources } = resourcesOf(makeElf());
     const config = configOf({ console: { mode: 'Off' }, serial: { mode: 'Off' } });
-    const { boot, placements } = planBoot(config, host, resources);
+    const { boot, placements } = placedBy(config, host, resources);
     expect(placements.map(({ id, slot }) => [id, slot])).toEqual([['__rng', 1]]);
     expect(boot.serial).toBeUndefined();
     const tables = String.fromCharCode(...loadedBytes(boot, 0xa0000));
@@ -224,7 +230,7 @@ describe('planBoot: devices', () => {
         host,
         resourcesOf(makeElf(), { devices: openedDevices({ disk: opened(count) }) }),
       );
-    expect(plan(29).placements).toHaveLength(31);
+    expect(plan(29).bus.placements).toHaveLength(31);
     expect(() => plan(30)).toThrow(/All 32 PCI device numbers are taken/);
   });
 });

@@ -44,9 +44,29 @@ describe('BarAllocator', () => {
   });
 });
 
+describe('what is given back', () => {
+  it('is handed out again', () => {
+    const slots = new SlotAllocator();
+    for (let slot = 1; slot < 32; slot++) slots.allocate();
+    slots.release(7);
+    expect(slots.allocate()).toBe(7);
+    const bars = new BarAllocator({ start: 0, size: 0x3000 });
+    const [first, second] = [bars.allocate(0x1000), bars.allocate(0x1000)];
+    bars.release(first, 0x1000);
+    bars.release(second, 0x1000);
+    expect([bars.allocate(0x800), bars.allocate(0x1000), bars.allocate(0x1000)]).toEqual([
+      0x800,
+      first,
+      second,
+    ]);
+  });
+});
+
 describe('DeviceIds', () => {
   it('counts over all prefixes and skips what is taken', () => {
-    const ids = new DeviceIds(['_disk0', '_net2']);
+    const ids = new DeviceIds();
+    ids.take('_disk0');
+    ids.take('_net2');
     expect(['_disk', '_net', '_net'].map((prefix) => ids.generate(prefix))).toEqual([
       '_disk1',
       '_net3',

@@ -8,6 +8,7 @@ import type {
   MachineHandle,
   MachineSpec,
   NativeAddon,
+  PciFunctionSpec,
 } from '../../../src/native.ts';
 import { hostOf } from '../platform/support.ts';
 import { type FakeDebug, fakeDebug } from './fakeDebug.ts';
@@ -38,6 +39,8 @@ export interface FakeNative extends NativeAddon {
   balloonSize: () => number;
   /** Runs before machineOperate of a disk resolves: throw to let it fail. */
   onResizeDisk: (id: string, bytes: number) => void | Promise<void>;
+  onPlug: (spec: PciFunctionSpec) => void | Promise<void>;
+  onFinishUnplug: (id: string) => void | Promise<void>;
   /** What terminalRaw and terminalRestore were called with. */
   readonly terminalCalls: string[];
   /** Pseudo terminals are files of these names. */
@@ -68,6 +71,8 @@ export function fakeNative(folder: string): FakeNative {
     onCallOff: () => {},
     balloonSize: () => 0,
     onResizeDisk: () => {},
+    onPlug: () => {},
+    onFinishUnplug: () => {},
     terminalCalls: [],
     ptys: 0,
     expectMachine: () => {},
@@ -99,6 +104,15 @@ export function fakeNative(folder: string): FakeNative {
     },
     machinePowerButton: recordLater('power-button'),
     machineNmi: recordLater('nmi'),
+    machinePlug: async (handle, spec) => {
+      machineOf(handle).calls.push(`plug ${spec.id} at ${spec.slot}`);
+      await native.onPlug(spec);
+    },
+    machineRequestUnplug: async (handle, id) => void machineOf(handle).calls.push(`request-unplug ${id}`),
+    machineFinishUnplug: async (handle, id, force) => {
+      machineOf(handle).calls.push(`finish-unplug ${id}${force ? ' by force' : ''}`);
+      await native.onFinishUnplug(id);
+    },
     machineOperate: async (handle, id, operation, operands) => {
       const { size, columns, rows } = operands as { size: number; columns?: number; rows?: number };
       const { calls, boot } = machineOf(handle);

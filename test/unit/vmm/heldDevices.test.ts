@@ -31,9 +31,12 @@ function held() {
 test('are opened once, and closed with their sockets', async () => {
   const { native, removed, context, devices } = held();
   const record = kind('a', removed);
-  expect(await devices.open(context, record, [{ id: 'x' }, { id: 'y' }])).toEqual(['x', 'y']);
-  expect(await devices.open(context, record, [{ id: 'x' }, { id: 'y' }])).toEqual(['x', 'y']);
+  const [x, y] = [{ id: 'x' }, { id: 'y' }];
+  expect(await devices.open(context, record, [x, y])).toEqual(['x', 'y']);
+  expect(await devices.open(context, record, [x, y])).toEqual(['x', 'y']);
   expect([openFiles(native), devices.descriptors.length]).toEqual([2, 2]);
+  devices.closeDevice(native, x);
+  expect([openFiles(native), removed]).toEqual([1, ['x']]);
   devices.close(native);
   expect([openFiles(native), removed]).toEqual([0, ['x', 'y']]);
   expect(await devices.open(context, record, [{ id: 'z' }])).toEqual(['z']);

@@ -54,6 +54,21 @@ describe('a virtual machine', () => {
     expect(native.machines[1]?.calls).toEqual(['boot', 'power-button', 'nmi', 'destroy']);
   });
 
+  it('takes devices and gives them up while it runs', async () => {
+    const disk = join(folder, 'disk');
+    writeFileSync(disk, Buffer.alloc(512));
+    const vm = await VirtualMachine.create({ kernel }, { native });
+    await vm.boot();
+    expect(await vm.addDisk(disk)).toEqual({ id: '_disk0', bdf: '0000:00:02.0' });
+    expect(await vm.addVsock({ cid: 3, socket: join(folder, 'vsock') })).toMatchObject({ id: '_vsock1' });
+    expect(() => vm.addDisk({ path: disk, readOnly: true } as never)).toThrow(/readOnly.*readonly/);
+    await expect(vm.removeDevice('_disk0', { waitMs: 1 })).rejects.toThrow('within 1 ms');
+    native.machines[0]?.emit({ type: 'device-ejected', id: '_disk0' });
+    await vm.removeDevice('_vsock1', { force: true });
+    expect(vm.info().device_tree).not.toHaveProperty('_disk0');
+    await vm.close();
+  });
+
   it('ends when its guest does', async () => {
     const vm = await VirtualMachine.create({ payload: { kernel }, console: { mode: 'Off' } }, { native });
     const events: string[] = [];

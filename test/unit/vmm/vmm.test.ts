@@ -13,23 +13,6 @@ import { booted, config, events, failure, folder, guest, native, newVmm } from '
 describe('a running VM', () => {
   it.each([
     [
-      'a disk',
-      (vmm: Vmm) => vmm.addDevice('disk', { path: '/d', num_queues: 1, queue_size: 128 }),
-      'Adding a device to a running VM is not supported yet',
-    ],
-    [
-      'its disk',
-      (vmm: Vmm) => vmm.removeDevice('_disk0'),
-      'Removing a device from a running VM is not supported yet',
-    ],
-    [
-      'its disk by the other name',
-      (vmm: Vmm) => vmm.removeDevice('_virtio-pci-_disk0'),
-      'Removing a device from a running VM is not supported yet',
-    ],
-    ['its entropy device', (vmm: Vmm) => vmm.removeDevice('__rng'), 'The device __rng cannot be removed'],
-    ['nothing', (vmm: Vmm) => vmm.removeDevice('x'), 'No device with id "x" to remove'],
-    [
       'a zone',
       (vmm: Vmm) => vmm.resizeZone('z', 4096),
       "Changing a running VM's memory is not supported yet",

@@ -1,0 +1,76 @@
+/**
+ * PCI devices that come and go, in AML: the controller that says which, and the slots that hear of it. The registers are
+ * those of `native/device/pci_hotplug.h`.
+ */
+import type { AmlWriter } from './aml.ts';
+import { memory32Fixed } from './resources.ts';
+
+export interface PciHotplugParameters {
+  readonly address: number;
+  readonly size: number;
+}
+
+/** Device number 0 is the host bridge's, which stays. */
+const FIRST_SLOT = 1;
+const SLOTS = 32;
+
+/** Device notifications (ACPI 6.5 table 5.165). */
+const DEVICE_CHECK = 1;
+const EJECT_REQUEST = 3;
+
+/** The controller. PCEJ ejects a slot, PSCN tells the slots what happened to them. */
+export function pciHotplugController(aml: AmlWriter, { address, size }: PciHotplugParameters): void {
+  aml.device('PHPR', () => {
+    aml.name('_HID').eisaId('PNP0A06');
+    aml.name('_UID').string('PCI Hotplug Controller');
+    aml.name('_CRS').resourceTemplate(() => memory32Fixed(aml, address, size));
+    aml.memoryRegion('PCST', address, size);
+    aml.dwordField('PCST', [
+      { name: 'PCIU', bits: 32 },
+      { name: 'PCID', bits: 32 },
+      { name: 'B0EJ', bits: 32 },
+      { name: 'PSEG', bits: 32 },
+    ]);
+    aml.mutex('BLCK');
+    // Slot and segment.
+    aml.method('PCEJ', 2, true, () => {
+      aml.acquire('BLCK');
+      aml.store().arg(1).path('PSEG');
+      aml.shiftLeft().integer(1).arg(0).path('B0EJ');
+      aml.release('BLCK');
+    });
+    aml.method('PSCN', 0, true, () => {
+      aml.acquire('BLCK');
+      aml.store().integer(0).path('PSEG');
+      aml.path('\\_SB.PC00.DVNT').path('PCIU').integer(DEVICE_CHECK);
+      aml.path('\\_SB.PC00.DVNT').path('PCID').integer(EJECT_REQUEST);
+      aml.release('BLCK');
+    });
+  });
+}
+
+/** The slots below their host bridge. DVNT notifies those whose bit is set in its first argument. */
+export function pciSlots(aml: AmlWriter): void {
+  for (let slot = FIRST_SLOT; slot < SLOTS; slot++) {
+    aml.device(nameOf(slot), () => {
+      aml.name('_SUN').integer(slot);
+      aml.name('_ADR').integer(slot * 0x1_0000);
+      aml.method('_EJ0', 1, true, () => aml.path('\\_SB.PHPR.PCEJ').path('_SUN').path('_SEG'));
+    });
+  }
+  aml.method('DVNT', 2, true, () => {
+    for (let slot = FIRST_SLOT; slot < SLOTS; slot++) {
+      aml.if(() => {
+        aml.and(
+          () => aml.arg(0),
+          () => aml.integer(2 ** slot),
+        );
+        aml.notifyOf(nameOf(slot)).arg(1);
+      });
+    }
+  });
+}
+
+function nameOf(slot: number): string {
+  return `S${String(slot).padStart(3, '0')}`;
+}

@@ -1,0 +1,260 @@
+/**
+ * Devices that come to a machine that runs, and leave it. A removal is asked of the guest, which may take its time, or never
+ * answer: what the device has of the host is kept until it has.
+ */
+import { checkBootable } from '../config/bootable.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
+import type { AnyDeviceRecord, Device } from '../devices/record.ts';
+import {
+  completeDevices,
+  configuredDevices,
+  type DeviceName,
+  descriptorsOf,
+  deviceNamed,
+} from '../devices/registry.ts';
+import { release } from '../platform/bus.ts';
+import { planAddition } from '../platform/devices.ts';
+import { bdfOf, type Placement } from '../platform/plan.ts';
+import { configWithoutDevice, findRemovable } from './deviceChanges.ts';
+import { notSupportedYet, VmmError } from './errors.ts';
+import { type Machine, type MachineContext, openingContext } from './machine.ts';
+import { checkOutputs } from './outputFiles.ts';
+
+/** Where a machine has a device, as the REST API tells it. */
+export interface DevicePlace {
+  readonly id: string;
+  /** Segment, bus, device and function: `0000:00:05.0`. */
+  readonly bdf: string;
+}
+
+export interface RemovalOptions {
+  /** Wait so long for the guest to give the device up; not at all unless given. In milliseconds. */
+  readonly waitMs?: number;
+  /** Take the device away from a guest that has not given it up then. A driver may take that badly. */
+  readonly force?: boolean;
+}
+
+/** The VM whose devices these are. */
+export interface HotplugVm extends Pick<MachineContext, 'native' | 'heldDevices'> {
+  readonly machine: () => Machine;
+  readonly config: () => VmConfig;
+  /** What the next machine is made of. */
+  readonly configure: (config: VmConfig) => void;
+  readonly context: (config: VmConfig) => MachineContext;
+  /** Runs what keeps the machine from answering. */
+  readonly busy: (work: (machine: Machine) => Promise<void>) => Promise<void>;
+  readonly emit: (event: 'device-added' | 'device-removed', texts: Record<string, string>) => void;
+  readonly closeDescriptors: (descriptors: readonly number[]) => void;
+}
+
+/** A device that the guest was asked to give up. */
+interface Removal {
+  readonly record: AnyDeviceRecord;
+  readonly device: Device;
+  readonly placement: Placement;
+  /** Called when it is gone. */
+  readonly waiting: Set<() => void>;
+}
+
+export class Hotplug {
+  private readonly removals = new Map<string, Removal>();
+  private readonly vm: HotplugVm;
+
+  constructor(vm: HotplugVm) {
+    this.vm = vm;
+  }
+
+  /**
+   * Opens what the device needs, and adds it. Where it was put becomes part of its configuration.
+   * @param wanted the configuration with the device
+   * @throws Error with nothing opened or taken
+   */
+  async add(wanted: VmConfig, kind: DeviceName, device: Device): Promise<DevicePlace> {
+    const record = deviceNamed(kind);
+    checkPluggable(record);
+    if (device.id !== undefined && this.removals.has(device.id)) {
+      throw new VmmError(`The guest has not given up the device ${device.id} yet, which is being removed`, {
+        code: 'ERR_TSVMM_DUPLICATE_ID',
+      });
+    }
+    try {
+      checkBootable(wanted);
+    } catch (error) {
+      throw new VmmError('Failed to validate config', { cause: error });
+    }
+    completeDevices(wanted);
+    const context = this.vm.context(wanted);
+    let placement: Placement | undefined;
+    await this.vm.busy(async (machine) => {
+      placement = await plug(context, machine, record, device);
+    });
+    const { id, slot } = placement as unknown as Placement;
+    keepPlace(device, id, slot);
+    this.vm.configure(wanted);
+    const place = { id, bdf: bdfOf(slot) };
+    this.vm.emit('device-added', { kind, ...place });
+    return place;
+  }
+
+  /**
+   * Asks the guest to give up a device, which the configuration has no more from then on.
+   * @param again a removal that has begun is no error
+   * @throws VmmError `missing` if there is no such device
+   */
+  async requestRemoval(id: string, again: boolean): Promise<void> {
+    const plain = plainId(id);
+    const { handle, bus } = this.vm.machine();
+    if (this.removals.has(plain)) {
+      if (again) return;
+      throw new VmmError(`The guest was asked before to give up the device ${plain}, and has not yet`, {
+        code: 'ERR_TSVMM_STATE',
+      });
+    }
+    const found = findRemovable(this.vm.config(), plain);
+    const placement = bus.placements.find((one) => one.id === plain);
+    if (placement === undefined) {
+      throw new VmmError(`No device with id "${id}" to remove`, { kind: 'missing' });
+    }
+    if (found === undefined) {
+      throw new VmmError(`The device ${plain} cannot be removed`, { code: 'ERR_TSVMM_STATE' });
+    }
+    if (isPluggable(found.record)) await this.vm.native.machineRequestUnplug(handle, plain);
+    else throw notSupportedYet(`Removing a ${found.record.addition?.called} from a running VM`);
+    this.vm.configure(configWithoutDevice(this.vm.config(), plain).config);
+    this.removals.set(plain, { ...found, placement, waiting: new Set() });
+  }
+
+  /** Devices that the guest was asked to give up and has not. */
+  get pending(): readonly string[] {
+    return [...this.removals.keys()];
+  }
+
+  /**
+   * Ends a device that the guest has given up, or, with `force`, has not. Does nothing for others.
+   * @throws VmmError if it does not come to its end: the guest has it no more, but what it has of the host stays
+   */
+  async finishRemoval(id: string, force: boolean): Promise<void> {
+    const plain = plainId(id);
+    const removal = this.removals.get(plain);
+    if (removal === undefined) return;
+    await this.vm.busy(async ({ handle, bus }) => {
+      try {
+        await this.vm.native.machineFinishUnplug(handle, plain, force);
+      } catch (error) {
+        throw new VmmError(`The device ${plain} does not come to its end`, { cause: error });
+      }
+      release(bus, removal.placement);
+    });
+    this.gone(removal);
+  }
+
+  /** The machine has come to its end, and all its devices with it. */
+  machineEnded(): void {
+    for (const removal of this.removals.values()) this.gone(removal);
+  }
+
+  /**
+   * Resolves when the device is gone.
+   * @throws VmmError if that takes longer
+   */
+  async wait(id: string, timeoutMs: number): Promise<void> {
+    const plain = plainId(id);
+    const waiting = this.removals.get(plain)?.waiting;
+    if (waiting === undefined) return;
+    let end = () => {};
+    const gone = new Promise<void>((resolve, reject) => {
+      const text = `The guest has not given up the device ${plain} within ${timeoutMs} ms`;
+      const timer = setTimeout(() => reject(new VmmError(text, { code: 'ERR_TSVMM_TIMEOUT' })), timeoutMs);
+      waiting.add(resolve);
+      end = () => {
+        clearTimeout(timer);
+        waiting.delete(resolve);
+      };
+    });
+    await gone.finally(end);
+  }
+
+  private gone({ record, device, placement, waiting }: Removal): void {
+    const { id, slot } = placement;
+    this.removals.delete(id);
+    this.vm.heldDevices.closeDevice(this.vm.native, device);
+    this.vm.closeDescriptors(descriptorsOf(record, device));
+    this.vm.emit('device-removed', { id, bdf: bdfOf(slot) });
+    for (const resolve of waiting) resolve();
+  }
+}
+
+/** Devices are removed by their own name, or by that of their PCI function. */
+function plainId(id: string): string {
+  return id.replace(/^_virtio-pci-/, '');
+}
+
+function isPluggable({ specification, needs }: AnyDeviceRecord): boolean {
+  return specification !== undefined && !needs?.memory && needs?.barSize === undefined;
+}
+
+/** @throws VmmError if no machine takes such a device while it runs */
+function checkPluggable(record: AnyDeviceRecord): void {
+  if (isPluggable(record)) return;
+  throw notSupportedYet(`Adding a ${record.addition?.called} to a running VM`);
+}
+
+async function plug(
+  context: MachineContext,
+  machine: Machine,
+  record: AnyDeviceRecord,
+  device: Device,
+): Promise<Placement> {
+  const { native, heldDevices } = context;
+  const opened: number[] = [];
+  try {
+    const resource = await open(context, record, device, opened);
+    const files = [...context.consoles.files, ...context.outputs];
+    checkOutputs(native, files, [...opened, ...heldDevices.descriptors]);
+    return await place(context, machine, record, device, resource);
+  } catch (error) {
+    heldDevices.closeDevice(native, device);
+    throw error;
+  } finally {
+    // The core has its own duplicates.
+    for (const fd of opened) native.closeFile(fd);
+  }
+}
+
+async function open(
+  context: MachineContext,
+  record: AnyDeviceRecord,
+  device: Device,
+  opened: number[],
+): Promise<unknown> {
+  const { opening } = record;
+  if (opening === undefined) return undefined;
+  const common = openingContext(context);
+  if (opening.lifetime === 'vm') return (await context.heldDevices.open(common, record, [device]))[0];
+  return opening.open(device, { ...common, opened, sockets: [] });
+}
+
+async function place(
+  { native, config }: MachineContext,
+  { handle, bus }: Machine,
+  record: AnyDeviceRecord,
+  device: Device,
+  resource: unknown,
+): Promise<Placement> {
+  const index = configuredDevices(config, record).indexOf(device);
+  const added = planAddition(bus, config, { record, device, index, resource });
+  try {
+    await native.machinePlug(handle, added.function);
+  } catch (error) {
+    release(bus, added.placement);
+    throw error;
+  }
+  return added.placement;
+}
+
+/** A machine that is made of the configuration has the device where this one has it. */
+function keepPlace(device: Device, id: string, slot: number): void {
+  const kept: { id?: string; pci_device_id?: number } = device;
+  kept.id = id;
+  kept.pci_device_id = slot;
+}

@@ -1,0 +1,77 @@
+/** Devices that come to a stock guest while it runs, and leave it. */
+import { expect, test } from 'vitest';
+import { LabGuest } from './guest.ts';
+import { inLab, sharedLab } from './harness.ts';
+
+/** Waits until a line of shell in the guest succeeds. */
+function eventually(guest: LabGuest, line: string): Promise<string> {
+  return guest.sh(`for i in $(seq 100); do ${line} && exit 0; usleep 200000; done; dmesg | tail -30; exit 1`);
+}
+
+test('disks and a network come, are used, leave and come again, also over a reboot', async () => {
+  const lab = await sharedLab();
+  await inLab(
+    lab,
+    'for i in 0 1 2; do truncate -s 64M /tmp/hotplug$i.img; done; ip tuntap add plug0 mode tap',
+  );
+  const guest = await LabGuest.boot();
+  const add = (kind: string, body: object) => guest.api('PUT', `vm.add-${kind}`, body);
+  const remove = (body: object) => guest.api('PUT', 'vm.remove-device', body);
+
+  const place = await add('disk', { path: '/tmp/hotplug0.img', image_type: 'Raw', id: 'one' });
+  expect([place.status, place.body]).toEqual([200, { id: 'one', bdf: '0000:00:03.0' }]);
+  await eventually(guest, '[ -b /dev/vda ]');
+  await guest.sh(
+    'dd if=/dev/urandom of=/tmp/data bs=1M count=8 && dd if=/tmp/data of=/dev/vda bs=1M conv=fsync',
+  );
+  expect((await add('disk', { path: '/tmp/hotplug1.img', image_type: 'Raw', id: 'two' })).status).toBe(200);
+  // What udev does elsewhere.
+  await guest.sh('modprobe virtio_net');
+  expect(await add('net', { tap: 'plug0', mac: '2e:00:00:00:00:07' })).toMatchObject({ status: 200 });
+  await eventually(guest, '[ -b /dev/vdb ] && grep -q 2e:00:00:00:00:07 /sys/class/net/*/address');
+
+  expect((await remove({ id: 'one', wait_ms: 60_000 })).status).toBe(204);
+  await guest.sh('[ ! -b /dev/vda ] && [ -b /dev/vdb ]');
+  expect((await remove({ id: 'one' })).status).toBe(404);
+  const again = await add('disk', { path: '/tmp/hotplug0.img', image_type: 'Raw', id: 'one' });
+  expect(again.body).toEqual(place.body);
+  await eventually(guest, 'cmp -n 8388608 /tmp/data /dev/vda || cmp -n 8388608 /tmp/data /dev/vdc');
+
+  const lines = 'ls /dev/vd? | wc -l; cat /sys/class/net/*/address';
+  const before = await guest.sh(lines);
+  await guest.rebooted(() => guest.api('PUT', 'vm.reboot'));
+  expect(await guest.sh(lines)).toBe(before);
+  await guest.sh('ls -l /sys/bus/pci/devices/0000:00:03.0/virtio*/block');
+  expect((await remove({ id: 'two', wait_ms: 60_000 })).status).toBe(204);
+  expect(await guest.sh('ls /dev/vd? | wc -l')).toBe('1\n');
+  expect(await guest.powerOff()).toBe(0);
+});
+
+test('a disk leaves a guest that uses it, and one that does not answer', async () => {
+  const lab = await sharedLab();
+  await inLab(lab, 'truncate -s 64M /tmp/busy.img /tmp/forced.img');
+  const guest = await LabGuest.boot();
+  await guest.api('PUT', 'vm.add-disk', { path: '/tmp/busy.img', image_type: 'Raw', id: 'busy' });
+  await eventually(guest, '[ -b /dev/vda ]');
+  const writer = guest.start([
+    'sh',
+    '-c',
+    'while [ -b /dev/vda ]; do dd if=/dev/zero of=/dev/vda bs=64k count=64 conv=fsync 2>/dev/null; done',
+  ]);
+  const removed = await guest.api('PUT', 'vm.remove-device', { id: 'busy', wait_ms: 60_000 });
+  expect([removed.status, removed.body]).toEqual([204, undefined]);
+  await writer.exited;
+  await guest.sh('rm -f /dev/vda');
+  const users = 'ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c busy.img';
+  expect(await inLab(lab, `${users} || true`)).toBe('0\n');
+
+  await guest.api('PUT', 'vm.add-disk', { path: '/tmp/forced.img', image_type: 'Raw', id: 'forced' });
+  await eventually(guest, '[ -b /dev/vda ]');
+  expect((await guest.api('PUT', 'vm.pause')).status).toBe(204);
+  expect((await guest.api('PUT', 'vm.remove-device', { id: 'forced', force: true })).status).toBe(204);
+  expect((await guest.api('PUT', 'vm.resume')).status).toBe(204);
+  const { body } = await guest.api('GET', 'vm.info');
+  expect((body as { device_tree: object }).device_tree).not.toHaveProperty('forced');
+  await guest.sh('true');
+  expect(await guest.powerOff()).toBe(0);
+});

@@ -1,0 +1,164 @@
+#include <algorithm>
+#include <array>
+
+#include "core/bytes.h"
+#include "machine_fixture.h"
+#include "virtio/device_kind.h"
+
+/// Devices that come to a machine and leave it, with a guest that does as the AML says, or does
+/// not.
+namespace tsvmm::machine_test {
+namespace {
+
+using Type = MachineEvent::Type;
+
+class MachineHotplugTest : public MachineTest {
+ protected:
+  static constexpr unsigned kSlot = 5;
+  static constexpr GuestAddress kInserted = kHotplug;
+  static constexpr GuestAddress kRemoving = kHotplug + 4;
+  static constexpr GuestAddress kEject = kHotplug + 8;
+
+  void SetUp() override {
+    build(2);
+    machine->boot(boot_spec(2));
+  }
+
+  static PciFunctionSpec balloon(const std::string& id) {
+    CborWriter fields;
+    fields.map(3).field("size", 0).key("deflateOnOom").boolean(false);
+    fields.key("freePageReporting").boolean(false);
+    const auto kinds = device_kinds();
+    const auto kind = std::ranges::find(kinds, "balloon", &DeviceKind::name);
+    return {.id = id,
+            .slot = kSlot,
+            .bar0 = bar_of(kSlot),
+            .device = message_test::read_map({.bytes = fields.take(), .descriptors = {}},
+                                             [&](Fields& all) { return kind->read(all); })};
+  }
+
+  uint32_t read(GuestAddress address) {
+    std::array<uint8_t, 4> bytes{};
+    guest.run(0, [&](AccessHandler& board) { board.mmio_read(address, bytes); });
+    return load<uint32_t>(bytes);
+  }
+  void write(GuestAddress address, uint32_t value) {
+    std::array<uint8_t, 4> bytes{};
+    store(std::span<uint8_t>(bytes), value);
+    guest.run(0, [&](AccessHandler& board) { board.mmio_write(address, bytes); });
+  }
+  static GuestAddress configuration(uint32_t offset) {
+    return kEcam + (uint64_t{kSlot} << 15) + offset;
+  }
+  /// Has it decoded, and its driver begin.
+  void start_driver() {
+    write(configuration(4), kPciCommandMemory);
+    guest.run(0, [](AccessHandler& board) {
+      VcpuDriver driver(board, bar_of(kSlot));
+      driver->negotiate(virtio_feature::kVersion1);
+      driver->start();
+    });
+  }
+  std::vector<std::string> ejected() {
+    std::vector<std::string> ids;
+    for (const MachineEvent& event : sink.of(Type::kDeviceEjected)) ids.push_back(event.id);
+    return ids;
+  }
+};
+
+TEST_F(MachineHotplugTest, ADeviceComesIsUsedAndLeavesAsOftenAsOneLikes) {
+  for (int round = 1; round <= 20; ++round) {
+    machine->plug(balloon("one"));
+    EXPECT_EQ(read(kInserted), 1U << kSlot);
+    EXPECT_EQ(read(configuration(0)), 0x10451af4U);
+    EXPECT_EQ(read(bar_of(kSlot)), ~0U) << "not decoded before the guest wants it";
+    start_driver();
+    EXPECT_EQ(sink.of(Type::kDeviceActivated).size(), static_cast<size_t>(round));
+    machine->request_unplug("one");
+    EXPECT_EQ(code_of([&] { machine->finish_unplug("one", false); }), "EBUSY");
+    EXPECT_EQ(read(kRemoving), 1U << kSlot);
+    write(kEject, 1U << kSlot);
+    EXPECT_EQ(ejected().size(), static_cast<size_t>(round));
+    EXPECT_EQ(read(configuration(0)), ~0U);
+    EXPECT_EQ(read(bar_of(kSlot)), ~0U);
+    machine->finish_unplug("one", false);
+    EXPECT_EQ(code_of([&] { machine->request_unplug("one"); }), "ERR_TSVMM_NO_DEVICE");
+  }
+}
+
+TEST_F(MachineHotplugTest, WhatNobodyAskedForIsNotEjected) {
+  machine->plug(balloon("one"));
+  write(kEject, ~0U);
+  EXPECT_EQ(read(configuration(0)), 0x10451af4U);
+  EXPECT_TRUE(ejected().empty());
+}
+
+TEST_F(MachineHotplugTest, AGuestThatKeepsADeviceLosesItByForce) {
+  machine->plug(balloon("one"));
+  start_driver();
+  machine->request_unplug("one");
+  machine->finish_unplug("one", true);
+  EXPECT_EQ(read(configuration(0)), ~0U);
+  EXPECT_EQ(read(kRemoving), 0U);
+  write(kEject, ~0U);
+  EXPECT_TRUE(ejected().empty());
+  machine->plug(balloon("two"));
+  EXPECT_EQ(read(kInserted), 1U << kSlot);
+}
+
+TEST_F(MachineHotplugTest, AlsoWhileItIsPausedButForWhatTheSharedLoopHasToEnd) {
+  machine->pause();
+  machine->plug(balloon("one"));
+  machine->resume();
+  start_driver();
+  machine->request_unplug("one");
+  machine->pause();
+  EXPECT_EQ(code_of([&] { machine->finish_unplug("one", true, kShort); }), "ETIMEDOUT");
+  machine->resume();
+  EXPECT_EQ(read(configuration(0)), ~0U) << "the guest has lost it";
+  machine->finish_unplug("one", true);
+  EXPECT_EQ(code_of([&] { machine->request_unplug("one"); }), "ERR_TSVMM_NO_DEVICE");
+}
+
+TEST_F(MachineHotplugTest, APlaceThatIsTakenIsRefusedAndTheMachineGoesOn) {
+  machine->plug(balloon("one"));
+  EXPECT_EQ(code_of([&] { machine->plug(balloon("two")); }), "EINVAL");
+  EXPECT_EQ(code_of([&] { machine->request_unplug("two"); }), "ERR_TSVMM_NO_DEVICE");
+  EXPECT_EQ(read(configuration(0)), 0x10451af4U);
+}
+
+TEST_F(MachineHotplugTest, EndsWithADeviceThatIsHalfGone) {
+  machine->plug(balloon("one"));
+  start_driver();
+  machine->request_unplug("one");
+  write(kEject, 1U << kSlot);
+  machine->destroy();
+}
+
+/// Accesses that are on their way while the device goes do nothing, and hurt nobody.
+TEST_F(MachineHotplugTest, ComesAndGoesUnderAnotherVcpusAccesses) {
+  std::atomic<bool> done = false;
+  const auto attack = guest.begin(1, [&](AccessHandler& board) {
+    VcpuDriver driver(board, bar_of(kSlot));
+    std::array<uint8_t, 4> bytes{};
+    while (!done) {
+      driver->set_status(0);
+      driver->negotiate(virtio_feature::kVersion1);
+      driver->start();
+      driver->write<uint16_t>(0x6000, 0);
+      board.mmio_read(configuration(0), bytes);
+      board.mmio_write(kEject, std::array<uint8_t, 4>{0xff, 0xff, 0xff, 0xff});
+    }
+  });
+  for (int round = 0; round < 200; ++round) {
+    machine->plug(balloon("one"));
+    write(configuration(4), kPciCommandMemory);
+    machine->request_unplug("one");
+    machine->finish_unplug("one", true);
+  }
+  done = true;
+  EXPECT_TRUE(eventually([&] { return attack->load(); }));
+}
+
+}  // namespace
+}  // namespace tsvmm::machine_test

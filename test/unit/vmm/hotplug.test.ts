@@ -1,0 +1,181 @@
+/** Devices that come to a machine that runs, and leave it. */
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeEach, expect, it } from 'vitest';
+import { decode } from '../../../src/config/decode.ts';
+import { vmConfig } from '../../../src/config/vmConfig.ts';
+import type { PciFunctionSpec } from '../../../src/native.ts';
+import { errorChain } from '../../../src/vmm/errors.ts';
+import type { Vmm } from '../../../src/vmm/vmm.ts';
+import { booted, events, failure, folder, guest, native, warnings } from './vmmFixture.ts';
+
+let disk: string;
+
+beforeEach(() => {
+  disk = join(folder, 'disk');
+  writeFileSync(disk, Buffer.alloc(1 << 20));
+});
+
+const diskConfig = (extra: object = {}) =>
+  decode(vmConfig, { disks: [{ path: disk, image_type: 'Raw', ...extra }] }).disks?.[0] as object;
+
+/** Ejects as a guest does, and waits until the VM has heard of it. */
+async function eject(vmm: Vmm, id: string): Promise<void> {
+  guest({ type: 'device-ejected', id });
+  await vmm.resizeConsole();
+}
+
+it('a disk gets a name and a place, which the next machine has for it, too', async () => {
+  const functions: PciFunctionSpec[] = [];
+  native.onPlug = (spec) => void functions.push(spec);
+  const vmm = await booted();
+  expect(await vmm.addDevice('disk', diskConfig())).toEqual({ id: '_disk0', bdf: '0000:00:02.0' });
+  expect(functions[0]).toMatchObject({ id: '_disk0', kind: 'block', slot: 2, bar0Is64Bit: true });
+  const info = vmm.info();
+  expect(info.config.disks).toMatchObject([{ path: disk, id: '_disk0', pci_device_id: 2 }]);
+  expect(info.device_tree?.['_virtio-pci-_disk0']?.pci_bdf).toBe('0000:00:02.0');
+  expect(events.at(-1)).toBe('vm device-added disk _disk0 0000:00:02.0');
+  await vmm.reboot();
+  expect(native.machines[1]?.boot?.pci.functions).toMatchObject([
+    { id: '_disk0', slot: 2 },
+    { id: '__rng', slot: 1 },
+  ]);
+  await vmm.quit();
+});
+
+it('a disk that is removed is kept open until the guest has given it up', async () => {
+  const vmm = await booted();
+  const before = native.files.open.size;
+  await vmm.addDevice('disk', diskConfig({ id: 'a' }));
+  expect(native.files.open.size).toBe(before + 1);
+  await vmm.removeDevice('_virtio-pci-a');
+  expect(vmm.info().config.disks).toEqual([]);
+  expect(vmm.info().device_tree?.a).toMatchObject({ pending_removal: true });
+  expect(native.files.open.size).toBe(before + 1);
+  const again = await failure(vmm.removeDevice('a'));
+  expect(errorChain(again).at(-1)).toBe(
+    'The guest was asked before to give up the device a, and has not yet',
+  );
+  const same = await failure(vmm.addDevice('disk', diskConfig({ id: 'a' })));
+  expect(errorChain(same).at(-1)).toBe('The guest has not given up the device a yet, which is being removed');
+  await eject(vmm, 'a');
+  expect(native.files.open.size).toBe(before);
+  expect(vmm.info().device_tree?.a).toBeUndefined();
+  expect(events.at(-1)).toBe('vm device-removed a 0000:00:02.0');
+  expect(await vmm.addDevice('disk', diskConfig({ id: 'a' }))).toEqual({ id: 'a', bdf: '0000:00:02.0' });
+  await vmm.quit();
+  expect(native.machines[0]?.calls.slice(1)).toEqual([
+    ...['plug a at 2', 'request-unplug a', 'finish-unplug a', 'plug a at 2', 'destroy'],
+  ]);
+});
+
+it('who waits for a removal hears of it, or that it takes too long; by force it does not', async () => {
+  const vmm = await booted();
+  await vmm.addDevice('disk', diskConfig({ id: 'a' }));
+  const late = await failure(vmm.removeDevice('a', { waitMs: 1 }));
+  expect(errorChain(late).at(-1)).toBe('The guest has not given up the device a within 1 ms');
+  const removed = vmm.removeDevice('a', { waitMs: 60_000 });
+  await vmm.resizeConsole();
+  guest({ type: 'device-ejected', id: 'a' });
+  await removed;
+  await vmm.addDevice('disk', diskConfig({ id: 'b' }));
+  await vmm.removeDevice('b', { force: true });
+  await vmm.addDevice('disk', diskConfig({ id: 'c' }));
+  await vmm.removeDevice('c', { waitMs: 1, force: true });
+  expect(native.machines[0]?.calls.filter((call) => call.startsWith('finish'))).toEqual([
+    ...['finish-unplug a', 'finish-unplug b by force', 'finish-unplug c by force'],
+  ]);
+  expect(vmm.info().config.disks).toEqual([]);
+  await vmm.quit();
+});
+
+it('a removal that the guest never answers ends with the machine', async () => {
+  const vmm = await booted();
+  await vmm.addDevice('disk', diskConfig({ id: 'a' }));
+  await vmm.removeDevice('a');
+  await vmm.reboot();
+  expect(events).toContain('vm device-removed a 0000:00:02.0');
+  expect(native.machines[1]?.boot?.pci.functions.map(({ id }) => id)).toEqual(['__rng']);
+  await eject(vmm, 'a');
+  await vmm.quit();
+});
+
+it('a device that does not come to its end keeps what it has', async () => {
+  const vmm = await booted();
+  await vmm.addDevice('disk', diskConfig({ id: 'a' }));
+  const before = native.files.open.size;
+  native.onFinishUnplug = () => {
+    throw new Error('a: the host does not answer');
+  };
+  await vmm.removeDevice('a');
+  await eject(vmm, 'a');
+  expect(warnings).toEqual(['The device a does not come to its end: a: the host does not answer']);
+  expect(native.files.open.size).toBe(before);
+  expect(vmm.info().device_tree?.a).toMatchObject({ pending_removal: true });
+  native.onFinishUnplug = () => {};
+  await vmm.removeDevice('a', { force: true });
+  expect(vmm.info().device_tree?.a).toBeUndefined();
+  await vmm.quit();
+});
+
+it('nothing is left of a device that is refused', async () => {
+  const vmm = await booted();
+  const before = [...native.files.open];
+  const refusals: [object, RegExp][] = [
+    [diskConfig({ path: '/nonexistent' }), /nonexistent/],
+    [diskConfig({ pci_device_id: 1 }), /PCI device number 1 is already taken/],
+    [diskConfig({ num_queues: 8 }), /more queues/],
+    [diskConfig({ image_type: 'FlatVmdk' }), /FlatVmdk/],
+  ];
+  for (const [device, text] of refusals) {
+    expect(errorChain(await failure(vmm.addDevice('disk', device))).join(': ')).toMatch(text);
+  }
+  native.onPlug = () => {
+    throw new Error('no interrupt is left');
+  };
+  expect(errorChain(await failure(vmm.addDevice('disk', diskConfig()))).at(-1)).toBe('no interrupt is left');
+  native.onPlug = () => {};
+  expect([...native.files.open]).toEqual(before);
+  expect(vmm.info().config.disks).toBeUndefined();
+  expect(await vmm.addDevice('disk', diskConfig())).toMatchObject({ bdf: '0000:00:02.0' });
+  await vmm.quit();
+});
+
+it('there are 31 places', async () => {
+  const vmm = await booted();
+  for (let slot = 2; slot < 32; slot++) {
+    const path = join(folder, `disk${slot}`);
+    writeFileSync(path, Buffer.alloc(512));
+    await vmm.addDevice('disk', diskConfig({ path }));
+  }
+  expect(errorChain(await failure(vmm.addDevice('disk', diskConfig()))).at(-1)).toBe(
+    '32 PCI devices do not fit in 31 slots',
+  );
+  await vmm.removeDevice('_disk7', { force: true });
+  expect(await vmm.addDevice('disk', diskConfig())).toEqual({ id: '_disk30', bdf: '0000:00:09.0' });
+  await vmm.quit();
+});
+
+it('a vsock comes and goes with its socket', async () => {
+  const vmm = await booted();
+  const socket = join(folder, 'vsock');
+  const [vsock] = [decode(vmConfig, { vsock: { cid: 3, socket } }).vsock as object];
+  expect(await vmm.addDevice('vsock', vsock)).toEqual({ id: '_vsock0', bdf: '0000:00:02.0' });
+  expect(existsSync(socket)).toBe(true);
+  await vmm.removeDevice('_vsock0');
+  await eject(vmm, '_vsock0');
+  expect(existsSync(socket)).toBe(false);
+  await vmm.quit();
+});
+
+it('some devices stay, and others cannot come', async () => {
+  const vmm = await booted();
+  const reasonOf = async (work: Promise<unknown>) => errorChain(await failure(work)).at(-1);
+  expect(await reasonOf(vmm.removeDevice('__rng'))).toBe('The device __rng cannot be removed');
+  expect(await reasonOf(vmm.removeDevice('nope'))).toBe('No device with id "nope" to remove');
+  const pmem = decode(vmConfig, { pmem: [{ file: disk }] }).pmem?.[0] as object;
+  expect(await reasonOf(vmm.addDevice('pmem', pmem))).toBe(
+    'Adding a pmem device to a running VM is not supported yet',
+  );
+  await vmm.quit();
+});
