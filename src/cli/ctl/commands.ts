@@ -201,7 +201,7 @@ export const ctlCommands: Readonly<Record<string, CtlCommand>> = {
         ...(options.force !== undefined && { force: parseToggle(options.force) }),
       }),
     done: (_, { argument, options }) =>
-      options.wait !== undefined || options.force !== undefined
+      options.wait !== undefined || (options.force !== undefined && parseToggle(options.force))
         ? `${argument} is removed.`
         : `${argument} is removed; a guest that runs gives it back when it is ready to.`,
   },

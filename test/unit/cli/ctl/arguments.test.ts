@@ -40,6 +40,17 @@ async function refusalOf(line: string): Promise<[number, string]> {
 }
 
 describe('subcommands', () => {
+  it.each([
+    ['', /gives it back when it is ready to/],
+    [' --force off', /gives it back when it is ready to/],
+    [' --force on', /^a is removed\.$/],
+    [' --wait 5 --force off', /^a is removed\.$/],
+  ])('remove-device a%s says what is so when it is answered', (options, text) => {
+    const invocation = parseCtl(['--api-socket', '/s', ...wordsOf(`remove-device a${options}`)]);
+    if (invocation.action !== 'run') throw new Error(invocation.action);
+    expect(ctlCommands['remove-device']?.done(undefined, invocation.words)).toMatch(text);
+  });
+
   it('are those of the reference, and watch', () => {
     expect(Object.keys(ctlDescriptions)).toEqual([
       ...[
