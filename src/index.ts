@@ -17,6 +17,7 @@ import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import type { InspectOptions } from 'node:util';
 import { configFromOptions, deviceFromOptions, type VirtualMachineOptions } from './config/libraryOptions.ts';
+import { MAX_TIMER_MS } from './config/limits.ts';
 import type { VmResize } from './config/requests.ts';
 import type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
 import type { DeviceName } from './devices/registry.ts';
@@ -328,7 +329,7 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     signal?.throwIfAborted();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, timeoutMs);
+      timer = setTimeout(resolve, Math.min(timeoutMs, MAX_TIMER_MS));
     });
     try {
       if (this.state === 'paused') await this.#vmm.resume();

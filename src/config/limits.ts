@@ -5,3 +5,5 @@ export const U32 = 4_294_967_295;
 export const U64 = 18_446_744_073_709_551_615n;
 /** Of a descriptor: an int. */
 export const MAX_FD = 2_147_483_647;
+/** What a timer can wait for, 24 days: one that is given more comes at once. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;

@@ -1,4 +1,5 @@
 /** Connections that the core keeps (native/host/stream_server.h), in the way in which `listen.ts` has those of the runtimes. */
+import { MAX_TIMER_MS } from '../config/limits.ts';
 import type { NativeAddon, StreamEvent, StreamServerHandle } from '../native.ts';
 import type { Accept, StreamConnection, StreamHandlers, StreamListener } from './listen.ts';
 
@@ -17,7 +18,7 @@ type CoreSockets = Pick<
 >;
 
 /** A timer that never ends, as far as anybody sees, and wakes nobody. */
-const NEVER_MS = 2 ** 31 - 1;
+const NEVER_MS = MAX_TIMER_MS;
 
 export class CoreStreams {
   readonly #sockets: CoreSockets;

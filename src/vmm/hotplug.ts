@@ -3,6 +3,7 @@
  * answer: what the device has of the host is kept until it has.
  */
 import { checkBootable } from '../config/bootable.ts';
+import { MAX_TIMER_MS } from '../config/limits.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyDeviceRecord, Device } from '../devices/record.ts';
 import {
@@ -54,6 +55,8 @@ interface Removal {
   readonly placement: Placement;
   /** Called when it is gone. */
   readonly waiting: Set<() => void>;
+  /** The guest has given it up, and it has not come to its end yet. */
+  ejected: boolean;
 }
 
 export class Hotplug {
@@ -98,13 +101,16 @@ export class Hotplug {
 
   /**
    * Asks the guest to give up a device, which the configuration has no more from then on.
+   * One that has given it up already is not asked: the device is ended.
    * @param again a removal that has begun is no error
    * @throws VmmError `missing` if there is no such device
    */
   async requestRemoval(id: string, again: boolean): Promise<void> {
     const plain = plainId(id);
     const { handle, bus } = this.vm.machine();
-    if (this.removals.has(plain)) {
+    const begun = this.removals.get(plain);
+    if (begun !== undefined) {
+      if (begun.ejected) return this.finishRemoval(plain, false);
       if (again) return;
       throw new VmmError(`The guest was asked before to give up the device ${plain}, and has not yet`, {
         code: 'ERR_TSVMM_STATE',
@@ -121,12 +127,28 @@ export class Hotplug {
     if (isPluggable(found.record)) await this.vm.native.machineRequestUnplug(handle, plain);
     else throw notSupportedYet(`Removing a ${found.record.addition?.called} from a running VM`);
     this.vm.configure(configWithoutDevice(this.vm.config(), plain).config);
-    this.removals.set(plain, { ...found, placement, waiting: new Set() });
+    this.removals.set(plain, { ...found, placement, waiting: new Set(), ejected: false });
   }
 
   /** Devices that the guest was asked to give up and has not. */
   get pending(): readonly string[] {
     return [...this.removals.keys()];
+  }
+
+  /**
+   * The guest has given up a device, which is ended, or kept in `ejectedOnes` for later.
+   * @param paused devices are held, and what a held one has to do at its end would wait in vain
+   * @throws VmmError as `finishRemoval`
+   */
+  async ejected(id: string, paused: boolean): Promise<void> {
+    const removal = this.removals.get(id);
+    if (removal === undefined) return;
+    removal.ejected = true;
+    if (!paused) await this.finishRemoval(id, false);
+  }
+
+  get ejectedOnes(): readonly string[] {
+    return this.pending.filter((id) => this.removals.get(id)?.ejected);
   }
 
   /**
@@ -164,7 +186,8 @@ export class Hotplug {
     let end = () => {};
     const gone = new Promise<void>((resolve, reject) => {
       const text = `The guest has not given up the device ${plain} within ${timeoutMs} ms`;
-      const timer = setTimeout(() => reject(new VmmError(text, { code: 'ERR_TSVMM_TIMEOUT' })), timeoutMs);
+      const late = () => reject(new VmmError(text, { code: 'ERR_TSVMM_TIMEOUT' }));
+      const timer = setTimeout(late, Math.min(timeoutMs, MAX_TIMER_MS));
       waiting.add(resolve);
       end = () => {
         clearTimeout(timer);

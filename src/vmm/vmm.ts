@@ -199,8 +199,8 @@ export class Vmm {
   }
 
   /** Also ends a stop that a debugger left behind. What one stops that is connected goes on when that says so. */
-  resume(): Promise<void> {
-    return this.#command(
+  async resume(): Promise<void> {
+    await this.#command(
       'resume',
       async () => {
         const atBreakpoint = this.#state === 'breakpoint';
@@ -213,6 +213,7 @@ export class Vmm {
       },
       'resumed',
     );
+    for (const id of this.#hotplug?.ejectedOnes ?? []) this.#deviceEjected(id, this.#generation);
   }
 
   /** Tells the guest that the power button was pressed; what it does then is its own affair. */
@@ -296,15 +297,17 @@ export class Vmm {
     device: object,
     descriptors: readonly number[] = [],
   ): Promise<DevicePlace | undefined> {
-    for (const fd of descriptors) this.#descriptors.add(fd);
+    // Not before its turn: the end of a VM closes what belongs to that one.
+    let own = false;
     let place: DevicePlace | undefined;
     try {
       await this.#command('addDevice', async () => {
-        place = await this.#addDevice(kind, device);
+        own = true;
+        place = await this.#addWithDescriptors(kind, device, descriptors);
       });
       return place;
     } catch (error) {
-      this.#closeDescriptors(descriptors);
+      if (!own) for (const fd of descriptors) this.#native.closeFile(fd);
       const { addFailureText } = await import('./deviceChanges.ts');
       throw new VmmError(addFailureText(kind), { cause: (error as VmmError).cause });
     }
@@ -318,13 +321,20 @@ export class Vmm {
    * @throws VmmError `missing` if there is no such device
    */
   async removeDevice(id: string, { waitMs, force = false }: RemovalOptions = {}): Promise<void> {
-    await this.#command('removeDevice', () => this.#removeDevice(id, force || waitMs !== undefined));
+    if (waitMs !== undefined && !(waitMs >= 0)) throw new RangeError(`Nobody can wait for ${waitMs} ms`);
+    const take = async () => this.#hotplug?.finishRemoval(id, true);
+    await this.#command('removeDevice', async () => {
+      await this.#removeDevice(id, force || waitMs !== undefined);
+      // In the same turn: between two, another device may get the name.
+      if (force && waitMs === undefined) await take();
+    });
+    if (waitMs === undefined) return;
     try {
-      if (waitMs !== undefined) await this.#hotplug?.wait(id, waitMs);
+      await this.#hotplug?.wait(id, waitMs);
     } catch (error) {
       if (!force) throw new VmmError(failureTexts.removeDevice, { cause: error });
+      await this.#command('removeDevice', take);
     }
-    if (force) await this.#command('removeDevice', async () => this.#hotplug?.finishRemoval(id, true));
   }
 
   /** Refused for now, as the four below, after what is wrong with the request. @throws VmmError */
@@ -599,6 +609,20 @@ export class Vmm {
     else await found.run(this.#running());
   }
 
+  async #addWithDescriptors(
+    kind: DeviceName,
+    device: Device,
+    descriptors: readonly number[],
+  ): Promise<DevicePlace | undefined> {
+    for (const fd of descriptors) this.#descriptors.add(fd);
+    try {
+      return await this.#addDevice(kind, device);
+    } catch (error) {
+      this.#closeDescriptors(descriptors);
+      throw error;
+    }
+  }
+
   async #addDevice(kind: DeviceName, device: Device): Promise<DevicePlace | undefined> {
     const { configWithDevice } = await import('./deviceChanges.ts');
     const wanted = configWithDevice(this.#config as VmConfig, kind, device);
@@ -776,9 +800,7 @@ export class Vmm {
         void this.quit();
         return;
       case 'device-ejected':
-        this.#enqueue(async () => {
-          if (generation === this.#generation) await this.#hotplug?.finishRemoval(event.id, false);
-        }).catch((error) => this.#warn(describeError(error)));
+        this.#deviceEjected(event.id, generation);
         return;
       case 'debug-stop':
         this.#setStopped(true);
@@ -796,6 +818,12 @@ export class Vmm {
       default:
         this.#reports.pass(event);
     }
+  }
+
+  #deviceEjected(id: string, generation: number): void {
+    this.#enqueue(async () => {
+      if (generation === this.#generation) await this.#hotplug?.ejected(id, this.#lifecycle === 'paused');
+    }).catch((error) => this.#warn(describeError(error)));
   }
 
   #endsOn(cause: EndCause): boolean {

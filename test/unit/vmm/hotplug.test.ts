@@ -118,6 +118,60 @@ it('a device that does not come to its end keeps what it has', async () => {
   await vmm.quit();
 });
 
+it('a device that is ejected into a pause comes to its end when devices go on', async () => {
+  const vmm = await booted();
+  await vmm.addDevice('disk', diskConfig({ id: 'a' }));
+  const finished = () => native.machines[0]?.calls.filter((call) => call.startsWith('finish'));
+  await vmm.removeDevice('a');
+  await vmm.pause();
+  await eject(vmm, 'a');
+  expect(finished()).toEqual([]);
+  expect(vmm.info().device_tree?.a).toMatchObject({ pending_removal: true });
+  await vmm.resume();
+  await vmm.resizeConsole();
+  expect(finished()).toEqual(['finish-unplug a']);
+  expect(vmm.info().device_tree?.a).toBeUndefined();
+  await vmm.quit();
+});
+
+it('a device that did not come to its end is tried again by its next removal', async () => {
+  const vmm = await booted();
+  await vmm.addDevice('disk', diskConfig({ id: 'a' }));
+  native.onFinishUnplug = () => {
+    throw new Error('a: the host does not answer');
+  };
+  await vmm.removeDevice('a');
+  await eject(vmm, 'a');
+  expect(errorChain(await failure(vmm.removeDevice('a'))).at(-1)).toBe('a: the host does not answer');
+  native.onFinishUnplug = () => {};
+  await vmm.removeDevice('a');
+  expect(vmm.info().device_tree?.a).toBeUndefined();
+  await vmm.quit();
+});
+
+it.each([2 ** 31, 2 ** 32 - 1, Number.POSITIVE_INFINITY])('%d ms are not over at once', async (waitMs) => {
+  const vmm = await booted();
+  await vmm.addDevice('disk', diskConfig({ id: 'a' }));
+  let removed = false;
+  const removal = vmm.removeDevice('a', { waitMs, force: true }).then(() => {
+    removed = true;
+  });
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(removed).toBe(false);
+  await eject(vmm, 'a');
+  await removal;
+  expect(native.machines[0]?.calls).not.toContain('finish-unplug a by force');
+  await vmm.quit();
+});
+
+it.each([-1, Number.NaN])('%d ms are no time to wait', async (waitMs) => {
+  const vmm = await booted();
+  await vmm.addDevice('disk', diskConfig({ id: 'a' }));
+  await expect(vmm.removeDevice('a', { waitMs, force: true })).rejects.toThrow(RangeError);
+  expect(native.machines[0]?.calls).not.toContain('request-unplug a');
+  await vmm.quit();
+});
+
 it('nothing is left of a device that is refused', async () => {
   const vmm = await booted();
   const before = [...native.files.open];

@@ -196,6 +196,16 @@ describe('what a developer expects', () => {
     expect(await (await vmWith()).stop()).toEqual({ reason: 'request', code: 0 });
   });
 
+  it('stops without force for as long as it is told to wait, which may be for ever', async () => {
+    const vm = await vmWith();
+    await vm.boot();
+    const stopping = vm.stop({ timeoutMs: Number.POSITIVE_INFINITY });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(vm.state).toBe('running');
+    native.machines[0]?.emit({ type: 'power-off' });
+    expect(await stopping).toEqual({ reason: 'power-off', code: 0 });
+  });
+
   it('aborts: the waiting, and all of a boot', async () => {
     const vm = await vmWith();
     const abort = new AbortController();

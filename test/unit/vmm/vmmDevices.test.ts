@@ -123,6 +123,26 @@ describe('devices of a VM that was only configured', () => {
     expect([...native.files.open]).toEqual([]);
     await vmm.quit();
   });
+
+  it('keep their descriptors from the end of the VM before, behind which they wait', async () => {
+    const vmm = newVmm();
+    await vmm.create(config());
+    const fds = [native.openFile('/dev/null', 0, 0, FileKind.character)];
+    const net = { ...decode(vmConfig, { net: [{ id: 'n' }] }).net?.[0], fds };
+    await Promise.all([vmm.delete(), vmm.create(config()), vmm.addDevice('net', net, fds)]);
+    expect([...native.files.open]).toEqual(fds);
+    await vmm.quit();
+    expect([...native.files.open]).toEqual([]);
+  });
+
+  it('have their descriptors closed when the VMM has ended', async () => {
+    const vmm = newVmm();
+    const fds = [native.openFile('/dev/null', 0, 0, FileKind.character)];
+    const ended = vmm.quit();
+    await failure(vmm.addDevice('net', { fds }, fds));
+    await ended;
+    expect([...native.files.open]).toEqual([]);
+  });
 });
 
 describe('what no VM does yet', () => {
