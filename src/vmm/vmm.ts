@@ -590,6 +590,7 @@ export class Vmm {
       await work(machine);
     } finally {
       this.#held = undefined;
+      this.#infoChanged();
     }
   }
 
@@ -656,7 +657,10 @@ export class Vmm {
       },
       context: (config) => this.#machineContext(config, { paused: false, stopped: false }),
       busy: (work) => this.#busy(work),
-      emit: (event, texts) => this.#emit('vm', event, texts),
+      emit: (event, texts) => {
+        this.#infoChanged();
+        this.#emit('vm', event, texts);
+      },
       closeDescriptors: (descriptors) => this.#closeDescriptors(descriptors),
     });
     return this.#hotplug;

@@ -118,6 +118,27 @@ it('a device that does not come to its end keeps what it has', async () => {
   await vmm.quit();
 });
 
+it('who remembers answers is told of the end of a removal, and when counters count again', async () => {
+  const vmm = await booted();
+  await vmm.addDevice('disk', diskConfig({ id: 'a' }));
+  await vmm.removeDevice('a');
+  const told: unknown[] = [];
+  const end = vmm.watchInfo(() => {
+    told.push([Object.hasOwn(vmm.info().device_tree ?? {}, 'a'), vmm.countedMachine === native.machines[0]]);
+  });
+  await eject(vmm, 'a');
+  expect(told[0]).toEqual([true, false]);
+  expect(told.at(-1)).toEqual([false, true]);
+  told.length = 0;
+  native.onPlug = () => {
+    throw new Error('no interrupt is left');
+  };
+  await failure(vmm.addDevice('disk', diskConfig()));
+  expect(told.at(-1)).toEqual([false, true]);
+  end();
+  await vmm.quit();
+});
+
 it('a device that is ejected into a pause comes to its end when devices go on', async () => {
   const vmm = await booted();
   await vmm.addDevice('disk', diskConfig({ id: 'a' }));
