@@ -97,7 +97,7 @@ export interface VmInfo {
 export type Counters = Record<string, Record<string, number>>;
 
 export interface StopOptions extends Abortable {
-  /** How long the guest may take before it is ended by force; 30,000 unless given. */
+  /** How long the guest may take before it is ended by force, `Infinity` for ever; 30,000 unless given. */
   readonly timeoutMs?: number;
 }
 
@@ -262,32 +262,42 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
    * @returns where a machine has it, undefined if there is none
    * @throws VmmError with nothing added
    */
-  addDisk(disk: NonNullable<VirtualMachineOptions['disks']>[number]): Promise<DevicePlace | undefined> {
-    return this.#add('disk', disk);
+  addDisk(
+    disk: NonNullable<VirtualMachineOptions['disks']>[number],
+    options: Abortable = {},
+  ): Promise<DevicePlace | undefined> {
+    return this.#add('disk', disk, options);
   }
 
   /** Adds a network device: `'user'` for the host's network, or the REST API's object. */
-  addNetwork(net: NonNullable<VirtualMachineOptions['networks']>[number]): Promise<DevicePlace | undefined> {
-    return this.#add('net', net);
+  addNetwork(
+    net: NonNullable<VirtualMachineOptions['networks']>[number],
+    options: Abortable = {},
+  ): Promise<DevicePlace | undefined> {
+    return this.#add('net', net, options);
   }
 
   /** Adds the socket device, of which there is one at most. */
-  addVsock(vsock: NonNullable<VirtualMachineOptions['vsock']>): Promise<DevicePlace | undefined> {
-    return this.#add('vsock', vsock);
+  addVsock(
+    vsock: NonNullable<VirtualMachineOptions['vsock']>,
+    options: Abortable = {},
+  ): Promise<DevicePlace | undefined> {
+    return this.#add('vsock', vsock, options);
   }
 
-  #add(kind: DeviceName, device: unknown): Promise<DevicePlace | undefined> {
-    return this.#vmm.addDevice(kind, deviceFromOptions(kind, device));
+  #add(kind: DeviceName, given: unknown, options: Abortable): Promise<DevicePlace | undefined> {
+    const device = deviceFromOptions(kind, given);
+    return unlessAborted(options, () => this.#vmm.addDevice(kind, device));
   }
 
   /**
    * Removes a device. A guest that runs is asked to give it up: what the device has of the host is kept until it has, which
-   * may be never. The event `device-removed` tells; with `waitMs` the promise means done.
+   * may be never. The event `device-removed` tells; with `waitMs` the promise means done. After an abort no force is used.
    * @param id as in the configuration, or as the device was added
    * @throws VmmError if there is no such device, it cannot be removed, or the guest keeps it for longer than `waitMs`
    */
-  removeDevice(id: string, { signal, ...options }: RemovalOptions & Abortable = {}): Promise<void> {
-    return unlessAborted(signal ? { signal } : {}, () => this.#vmm.removeDevice(id, options));
+  removeDevice(id: string, options: RemovalOptions & Abortable = {}): Promise<void> {
+    return unlessAborted(options, () => this.#vmm.removeDevice(id, options));
   }
 
   /**
@@ -324,9 +334,11 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
    * Asks the guest to shut down by its power button, and ends it by force if it has not within the time given. A guest that
    * is paused goes on first. An abort ends the waiting; neither is the button taken back nor force used then.
    * @returns what `exited` resolves with: the VM is gone
+   * @throws RangeError if `timeoutMs` is no time
    */
   async stop({ timeoutMs = STOP_MS, signal }: StopOptions = {}): Promise<VmmExit> {
     signal?.throwIfAborted();
+    if (!(timeoutMs >= 0)) throw new RangeError(`Nobody can wait for ${timeoutMs} ms`);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, Math.min(timeoutMs, MAX_TIMER_MS));

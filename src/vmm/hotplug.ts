@@ -18,6 +18,7 @@ import { planAddition } from '../platform/devices.ts';
 import { bdfOf, type Placement } from '../platform/plan.ts';
 import { configWithoutDevice, findRemovable } from './deviceChanges.ts';
 import { notSupportedYet, VmmError } from './errors.ts';
+import { retryInUse } from './lockRetry.ts';
 import { type Machine, type MachineContext, openingContext } from './machine.ts';
 import { checkOutputs } from './outputFiles.ts';
 
@@ -102,16 +103,18 @@ export class Hotplug {
   /**
    * Asks the guest to give up a device, which the configuration has no more from then on.
    * One that has given it up already is not asked: the device is ended.
+   * @param id the device's own name, or that of its PCI function
    * @param again a removal that has begun is no error
+   * @returns the device's own name
    * @throws VmmError `missing` if there is no such device
    */
-  async requestRemoval(id: string, again: boolean): Promise<void> {
-    const plain = plainId(id);
+  async requestRemoval(id: string, again: boolean): Promise<string> {
     const { handle, bus } = this.vm.machine();
+    const plain = ownName(bus.placements, id);
     const begun = this.removals.get(plain);
     if (begun !== undefined) {
-      if (begun.ejected) return this.finishRemoval(plain, false);
-      if (again) return;
+      if (begun.ejected) await this.finishRemoval(plain, false);
+      if (begun.ejected || again) return plain;
       throw new VmmError(`The guest was asked before to give up the device ${plain}, and has not yet`, {
         code: 'ERR_TSVMM_STATE',
       });
@@ -128,6 +131,7 @@ export class Hotplug {
     else throw notSupportedYet(`Removing a ${found.record.addition?.called} from a running VM`);
     this.vm.configure(configWithoutDevice(this.vm.config(), plain).config);
     this.removals.set(plain, { ...found, placement, waiting: new Set(), ejected: false });
+    return plain;
   }
 
   /** Devices that the guest was asked to give up and has not. */
@@ -156,14 +160,13 @@ export class Hotplug {
    * @throws VmmError if it does not come to its end: the guest has it no more, but what it has of the host stays
    */
   async finishRemoval(id: string, force: boolean): Promise<void> {
-    const plain = plainId(id);
-    const removal = this.removals.get(plain);
+    const removal = this.removals.get(id);
     if (removal === undefined) return;
     await this.vm.busy(async ({ handle, bus }) => {
       try {
-        await this.vm.native.machineFinishUnplug(handle, plain, force);
+        await this.vm.native.machineFinishUnplug(handle, id, force);
       } catch (error) {
-        throw new VmmError(`The device ${plain} does not come to its end`, { cause: error });
+        throw new VmmError(`The device ${id} does not come to its end`, { cause: error });
       }
       release(bus, removal.placement);
     });
@@ -180,12 +183,11 @@ export class Hotplug {
    * @throws VmmError if that takes longer
    */
   async wait(id: string, timeoutMs: number): Promise<void> {
-    const plain = plainId(id);
-    const waiting = this.removals.get(plain)?.waiting;
+    const waiting = this.removals.get(id)?.waiting;
     if (waiting === undefined) return;
     let end = () => {};
     const gone = new Promise<void>((resolve, reject) => {
-      const text = `The guest has not given up the device ${plain} within ${timeoutMs} ms`;
+      const text = `The guest has not given up the device ${id} within ${timeoutMs} ms`;
       const late = () => reject(new VmmError(text, { code: 'ERR_TSVMM_TIMEOUT' }));
       const timer = setTimeout(late, Math.min(timeoutMs, MAX_TIMER_MS));
       waiting.add(resolve);
@@ -207,9 +209,9 @@ export class Hotplug {
   }
 }
 
-/** Devices are removed by their own name, or by that of their PCI function. */
-function plainId(id: string): string {
-  return id.replace(/^_virtio-pci-/, '');
+/** Of the device that `id` names. A device may have been given a name that looks like another one's PCI function. */
+function ownName(placements: readonly Placement[], id: string): string {
+  return placements.some((one) => one.id === id) ? id : id.replace(/^_virtio-pci-/, '');
 }
 
 function isPluggable({ specification, needs }: AnyDeviceRecord): boolean {
@@ -231,7 +233,10 @@ async function plug(
   const { native, heldDevices } = context;
   const opened: number[] = [];
   try {
-    const resource = await open(context, record, device, opened);
+    const undo = () => {
+      for (const fd of opened.splice(0)) native.closeFile(fd);
+    };
+    const resource = await retryInUse(() => open(context, record, device, opened), undo);
     const files = [...context.consoles.files, ...context.outputs];
     checkOutputs(native, files, [...opened, ...heldDevices.descriptors]);
     return await place(context, machine, record, device, resource);

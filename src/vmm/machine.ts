@@ -9,7 +9,8 @@ import type { ConsoleSize, Consoles, Terminal } from './consoles.ts';
 import { VmmError } from './errors.ts';
 import type { HeldDevices } from './heldDevices.ts';
 import { isLinuxImage } from './linuxImage.ts';
-import { FileInUse, openPayload } from './namedFiles.ts';
+import { retryInUse } from './lockRetry.ts';
+import { openPayload } from './namedFiles.ts';
 import { checkOutputs, type OutputFile } from './outputFiles.ts';
 import { consoleAdvice } from './shownConsole.ts';
 
@@ -53,9 +54,6 @@ export interface MachineContext {
 const NO_HARDWARE_VIRTUALIZATION =
   "this host's KVM has no hardware virtualization and runs guest kernel code in an instruction emulator, " +
   'which stock Linux kernels do not survive';
-
-const LOCK_ATTEMPTS = 15;
-const LOCK_RETRY_MS = 20;
 
 /**
  * Builds and starts a machine. The core begins with the part that takes longest (VM, memory, vCPUs) on a thread of its
@@ -136,23 +134,17 @@ function hostInfo(native: NativeAddon): HostInfo {
   }
 }
 
-/**
- * A killed process can leave its disk's lock behind for some milliseconds, in I/O that the kernel is still ending: who
- * starts its VM anew at once should not have to know.
- */
-async function openWithRetry(context: MachineContext, opened: number[]): Promise<BootResources> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      const resources = await openResources(context, opened);
-      const inUse = [...opened, ...context.heldDevices.descriptors];
-      checkOutputs(context.native, [...context.consoles.files, ...context.outputs], inUse);
-      return resources;
-    } catch (error) {
-      if (!(error instanceof FileInUse) || attempt === LOCK_ATTEMPTS) throw error;
-    }
+/** Waits a little for what is in use. */
+function openWithRetry(context: MachineContext, opened: number[]): Promise<BootResources> {
+  const open = async () => {
+    const resources = await openResources(context, opened);
+    const inUse = [...opened, ...context.heldDevices.descriptors];
+    checkOutputs(context.native, [...context.consoles.files, ...context.outputs], inUse);
+    return resources;
+  };
+  return retryInUse(open, () => {
     for (const fd of opened.splice(0)) context.native.closeFile(fd);
-    await new Promise((resolve) => setTimeout(resolve, LOCK_RETRY_MS));
-  }
+  });
 }
 
 /**

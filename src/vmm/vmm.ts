@@ -20,6 +20,7 @@ import {
   idOf,
   keepId,
 } from '../devices/registry.ts';
+import type { Abortable } from '../host/abort.ts';
 import type { MachineEvent, MachineHandle, NativeAddon, ResetCause, VcpuStatistics } from '../native.ts';
 import {
   type ConsoleSize,
@@ -318,22 +319,25 @@ export class Vmm {
    * @param id the device's, or that of its PCI function (`_virtio-pci-...`)
    * @param waitMs resolves when the device is gone, and fails if that takes longer
    * @param force takes the device away from a guest that has not given it up, after `waitMs`, or at once
-   * @throws VmmError `missing` if there is no such device
+   * @param signal after an abort no force is used
+   * @throws VmmError `missing` if there is no such device; RangeError if `waitMs` is no time
    */
-  async removeDevice(id: string, { waitMs, force = false }: RemovalOptions = {}): Promise<void> {
+  async removeDevice(id: string, options: RemovalOptions & Abortable = {}): Promise<void> {
+    const { waitMs, force = false, signal } = options;
     if (waitMs !== undefined && !(waitMs >= 0)) throw new RangeError(`Nobody can wait for ${waitMs} ms`);
-    const take = async () => this.#hotplug?.finishRemoval(id, true);
+    let name = id;
+    const take = async () => this.#hotplug?.finishRemoval(name, true);
     await this.#command('removeDevice', async () => {
-      await this.#removeDevice(id, force || waitMs !== undefined);
+      name = await this.#removeDevice(id, force || waitMs !== undefined);
       // In the same turn: between two, another device may get the name.
       if (force && waitMs === undefined) await take();
     });
     if (waitMs === undefined) return;
     try {
-      await this.#hotplug?.wait(id, waitMs);
+      await this.#hotplug?.wait(name, waitMs);
     } catch (error) {
       if (!force) throw new VmmError(failureTexts.removeDevice, { cause: error });
-      await this.#command('removeDevice', take);
+      if (!signal?.aborted) await this.#command('removeDevice', take);
     }
   }
 
@@ -635,13 +639,15 @@ export class Vmm {
     return undefined;
   }
 
-  async #removeDevice(id: string, again: boolean): Promise<void> {
+  /** @returns the device's own name */
+  async #removeDevice(id: string, again: boolean): Promise<string> {
     if (this.#machine) return (await this.#hotplugging()).requestRemoval(id, again);
     const { configWithoutDevice } = await import('./deviceChanges.ts');
     const { config, record, device } = configWithoutDevice(this.#config as VmConfig, id);
     this.#config = config;
     this.#closeDescriptors(descriptorsOf(record, device));
     this.#emit('vm', 'device-removed', { id });
+    return id;
   }
 
   async #hotplugging(): Promise<Hotplug> {

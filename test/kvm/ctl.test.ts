@@ -264,7 +264,7 @@ test('every subcommand', async () => {
     ['resize-disk --disk more --size 16M', 0, /^The disk more is resized\.\n$/],
     ['resize-disk --disk none --size 16M', 1, /none/],
     ['resize-zone --id none --size 1G', 1, /The memory zone could not be resized/],
-    [`add-disk path=${other}`, 1, /could not be added.*another process uses it/],
+    [`add-disk path=${other}`, 1, /could not be added.*another process, or another disk of this VM, uses it/],
     [`add-disk path=${third},image_type=raw,id=third`, 0, /^Added third at 0000:00:0.\.0\.\n$/],
     ['remove-device more', 0, /^more is removed; a guest that runs gives it back when it is ready to\.\n$/],
     ['remove-device more --wait 1', 1, /has not given up the device more within 1 ms/],

@@ -246,6 +246,6 @@ test('memory that a VM uses is no disk to write to for another, and is shared ot
   await owner.waitFor('idle');
   const disk = startGuest({ cmdline: 'run=idle', args: ['--disk', `path=${file},image_type=raw`] });
   expect(await disk.exit()).toEqual({ code: 1, signal: null });
-  expect(disk.stderr).toContain('another process uses it');
+  expect(disk.stderr).toContain('another process, or another disk of this VM, uses it');
   await runGuest({ cmdline: 'run=serial', args: ['--pmem', `file=${file}`] });
 });

@@ -31,6 +31,10 @@ const answers: Readonly<Record<string, Json>> = {
     parent: { type: 'string' },
     children: { type: 'array', items: { type: 'string' } },
     pci_bdf: { type: 'string' },
+    pending_removal: {
+      type: 'boolean',
+      description: 'Whether the guest was asked to give the device up, and has not',
+    },
   }),
   PciDeviceInfo: objectSchema({ id: { type: 'string' }, bdf: { type: 'string' } }),
   VmCounters: {

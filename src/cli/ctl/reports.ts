@@ -79,6 +79,9 @@ function deviceRows(config: Json, tree: unknown): string[][] {
     const devices = valuesOf(config[record.field]).filter(({ mode }) => mode !== 'Off');
     return devices.map((device) => row(idOf(record, device), called, backing(record, device)));
   });
+  for (const { id, pending_removal } of Object.values(objectOf(tree)).map(objectOf)) {
+    if (pending_removal === true) rows.push(row(id, 'removed', 'kept until the guest has given it up'));
+  }
   const serial = objectOf(config.serial);
   if (serial.mode === undefined || serial.mode === 'Off') return rows;
   return [...rows, row(SERIAL_ID, 'serial port', characterText(serial, texts))];

@@ -67,7 +67,9 @@ export function lock(native: NativeAddon, fd: number, path: string, options: Loc
     : lockToRead(native, fd);
   if (locked) return;
   const access = options.exclusive ? 'writing' : 'reading';
-  throw new FileInUse(`Cannot lock the disk ${path} for ${access}: another process uses it`);
+  throw new FileInUse(
+    `Cannot lock the disk ${path} for ${access}: another process, or another disk of this VM, uses it`,
+  );
 }
 
 /** The image's format: given, guessed before, or guessed now. */

@@ -193,6 +193,37 @@ it.each([-1, Number.NaN])('%d ms are no time to wait', async (waitMs) => {
   await vmm.quit();
 });
 
+it('a removal whose waiting is called off uses no force', async () => {
+  const vmm = await booted();
+  await vmm.addDevice('disk', diskConfig({ id: 'a' }));
+  await vmm.removeDevice('a', { waitMs: 1, force: true, signal: AbortSignal.abort() });
+  expect(vmm.info().device_tree?.a).toMatchObject({ pending_removal: true });
+  await vmm.quit();
+});
+
+it('a name that looks like the PCI function of another device is its own', async () => {
+  const vmm = await booted();
+  const path = join(folder, 'other');
+  writeFileSync(path, Buffer.alloc(512));
+  await vmm.addDevice('disk', diskConfig({ id: 'a' }));
+  await vmm.addDevice('disk', diskConfig({ id: '_virtio-pci-a', path }));
+  await vmm.removeDevice('_virtio-pci-a');
+  await eject(vmm, '_virtio-pci-a');
+  expect(vmm.info().config.disks).toMatchObject([{ id: 'a' }]);
+  await vmm.removeDevice('_virtio-pci-a', { force: true });
+  expect(vmm.info().config.disks).toEqual([]);
+  await vmm.quit();
+});
+
+it('a disk that its last user has only just left is waited for', async () => {
+  const vmm = await booted();
+  native.files.locked.set(disk, [{ fd: -1, exclusive: true }]);
+  const adding = vmm.addDevice('disk', diskConfig());
+  setTimeout(() => native.files.locked.clear(), 50);
+  expect(await adding).toMatchObject({ id: '_disk0' });
+  await vmm.quit();
+});
+
 it('nothing is left of a device that is refused', async () => {
   const vmm = await booted();
   const before = [...native.files.open];

@@ -66,6 +66,9 @@ describe('a virtual machine', () => {
     native.machines[0]?.emit({ type: 'device-ejected', id: '_disk0' });
     await vm.removeDevice('_vsock1', { force: true });
     expect(vm.info().device_tree).not.toHaveProperty('_disk0');
+    const gone = AbortSignal.abort(new Error('not now'));
+    await expect(vm.addDisk(disk, { signal: gone })).rejects.toThrow('not now');
+    expect(vm.info().config.disks).toEqual([]);
     await vm.close();
   });
 
@@ -199,6 +202,7 @@ describe('what a developer expects', () => {
   it('stops without force for as long as it is told to wait, which may be for ever', async () => {
     const vm = await vmWith();
     await vm.boot();
+    await expect(vm.stop({ timeoutMs: Number.NaN })).rejects.toThrow(RangeError);
     const stopping = vm.stop({ timeoutMs: Number.POSITIVE_INFINITY });
     await new Promise((resolve) => setTimeout(resolve, 20));
     expect(vm.state).toBe('running');

@@ -214,7 +214,7 @@ describe('disks', () => {
     native.files.locked.set(image(), [{ fd: -1, exclusive: true }]);
     await vmm.create(config({ disks: [{ path: image() }] }));
     expect(describeError(await failure(vmm.boot()))).toContain(
-      `Cannot lock the disk ${image()} for writing: another process uses it`,
+      `Cannot lock the disk ${image()} for writing: another process, or another disk of this VM, uses it`,
     );
     native.files.locked.clear();
     await vmm.boot();
@@ -239,7 +239,7 @@ describe('disks', () => {
       { disks: [{ path: image() }, { path: image(), readonly: true, image_type: 'Raw' }] },
     ).catch((error) => error);
     // One file cannot be locked twice, whatever for.
-    expect(describeError(vmm)).toContain('for reading: another process uses it');
+    expect(describeError(vmm)).toContain('for reading: another process, or another disk of this VM, uses it');
   });
 
   it('get another size', async () => {

@@ -136,6 +136,8 @@ describe('for people', () => {
       },
       device_tree: {
         '_virtio-pci-_disk0': { id: '_virtio-pci-_disk0', children: ['_disk0'], pci_bdf: '0000:00:02.0' },
+        '_virtio-pci-old': { id: '_virtio-pci-old', children: ['old'], pci_bdf: '0000:00:03.0' },
+        old: { id: 'old', children: [], pending_removal: true },
       },
     });
     expect(report).toBe(
@@ -149,6 +151,7 @@ describe('for people', () => {
         'DEVICE    KIND         PLACE         BACKED BY',
         '_disk0    disk         0000:00:02.0  /d\\x1b[2J, read-only',
         '__rng     entropy      -             /dev/urandom',
+        'old       removed      0000:00:03.0  kept until the guest has given it up',
         '__serial  serial port  -             socket /s',
       ].join('\n'),
     );

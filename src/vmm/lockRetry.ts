@@ -1,0 +1,22 @@
+/** Files that somebody else has locked, but perhaps only just. */
+import { FileInUse } from './namedFiles.ts';
+
+const ATTEMPTS = 15;
+const RETRY_MS = 20;
+
+/**
+ * Opens what may be in use for a moment more: a killed process can leave its disk's lock behind for some milliseconds, in I/O
+ * that the kernel is still ending. Who starts its VM anew at once, or gives the disk to another one, should not have to know.
+ * @param undo called between two attempts
+ */
+export async function retryInUse<T>(open: () => Promise<T>, undo: () => void): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await open();
+    } catch (error) {
+      if (!(error instanceof FileInUse) || attempt === ATTEMPTS) throw error;
+    }
+    undo();
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  }
+}
