@@ -61,6 +61,7 @@ void StreamServer::listen(UniqueFd listener, size_t max_connections) {
   if (listener_.valid()) throw Error("EBUSY", "the server listens already");
   listener_ = std::move(listener);
   max_connections_ = max_connections;
+  full_ = false;
   loop_.add(listener_.get(), io::kReadable, [this](IoEvents) { accept_some(); });
 }
 
@@ -74,17 +75,24 @@ StreamServer::ConnectionId StreamServer::adopt(UniqueFd fd) {
 void StreamServer::accept_some() {
   const std::lock_guard lock(mutex_);
   for (int i = 0; i < kAcceptsPerTurn && listener_.valid(); ++i) {
+    if (connections_.size() >= max_connections_) break;
     const int fd = ::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
-      UniqueFd accepted(fd);
-      if (connections_.size() >= max_connections_) continue;
-      if (const auto id = add_locked(std::move(accepted))) sink_.opened(*id);
+      if (const auto id = add_locked(UniqueFd(fd))) sink_.opened(*id);
     } else if (errno == EMFILE || errno == ENFILE) {
       accept_and_refuse();
     } else if (errno != ECONNABORTED && errno != EINTR) {
-      return;
+      break;
     }
   }
+  watch_listener_locked();
+}
+
+void StreamServer::watch_listener_locked() {
+  const bool full = connections_.size() >= max_connections_;
+  if (!listener_.valid() || full == full_) return;
+  full_ = full;
+  loop_.modify(listener_.get(), full ? 0 : io::kReadable);
 }
 
 void StreamServer::accept_and_refuse() {
@@ -360,6 +368,7 @@ void StreamServer::close(ConnectionId id) {
   if (found->second->watched) loop_.remove(found->second->fd.get());
   connections_.erase(found);
   sink_.closed(id);
+  watch_listener_locked();
 }
 
 void StreamServer::remember(std::span<const uint8_t> request, std::span<const uint8_t> answer) {

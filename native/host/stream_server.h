@@ -38,8 +38,9 @@ class StreamServer {
   static constexpr size_t kMaxDescriptors = 512;
   /// Requests that are remembered; one more makes the first be forgotten.
   static constexpr size_t kMaxRemembered = 32;
-  /// Connections at once, unless listen() is told otherwise. More are closed as they come: whoever
-  /// wants to say why has a lower limit.
+  /// Connections at once, unless listen() is told otherwise. More wait in the listener's queue
+  /// until one is closed: whoever wants to say why has a lower limit, and the others that count are
+  /// those of peers that have left, while whoever takes is behind.
   static constexpr size_t kMaxConnections = 1024;
 
   /// Hears of connections, on the server's thread. Must not call the server.
@@ -145,6 +146,7 @@ class StreamServer {
 
   void accept_some();
   void accept_and_refuse();
+  void watch_listener_locked();
   std::optional<ConnectionId> add_locked(UniqueFd fd);
   void serve(ConnectionId id, IoEvents events);
   void receive_locked(ConnectionId id, Connection& connection);
@@ -163,6 +165,7 @@ class StreamServer {
   std::mutex mutex_;
   UniqueFd listener_;
   size_t max_connections_ = kMaxConnections;
+  bool full_ = false;  ///< the listener is not waited for
   /// Let go to accept, and refuse, a connection for which no other descriptor is left.
   UniqueFd spare_;
   std::unordered_map<ConnectionId, std::unique_ptr<Connection>> connections_;

@@ -193,9 +193,12 @@ TEST_F(StreamServerTest, AConnectionThatIsTakenOverIsOneOfIts) {
   EXPECT_THROW(server_->adopt(UniqueFd(::open("/", O_RDONLY | O_DIRECTORY))), Error);
 }
 
-TEST(StreamServerLimitTest, NoMoreConnectionsThanItIsToldAreKept) {
+/// A connection that ended is there until whoever takes has noticed, however late that is: clients
+/// that come meanwhile must not pay for it.
+TEST(StreamServerLimitTest, MoreConnectionsThanItIsToldWaitUntilOneIsClosed) {
   Recorder sink;
   StreamServer server(sink);
+  server.remember(bytes_of("ask"), bytes_of("known"));
   UniqueFd listener = unix_socket();
   sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
   socklen_t length = sizeof(sa_family_t);
@@ -203,15 +206,39 @@ TEST(StreamServerLimitTest, NoMoreConnectionsThanItIsToldAreKept) {
   length = sizeof address;
   ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length);
   ASSERT_EQ(::listen(listener.get(), 8), 0);
-  server.listen(std::move(listener), 1);
-  const UniqueFd first = unix_socket();
-  const UniqueFd second = unix_socket();
-  for (const UniqueFd* peer : {&first, &second}) {
-    ASSERT_EQ(::connect(peer->get(), reinterpret_cast<const sockaddr*>(&address), length), 0);
+  server.listen(std::move(listener), 2);
+  std::array<UniqueFd, 4> peers;
+  for (UniqueFd& peer : peers) {
+    peer = unix_socket();
+    ASSERT_EQ(::connect(peer.get(), reinterpret_cast<const sockaddr*>(&address), length), 0);
+    ASSERT_EQ(::send(peer.get(), "ask", 3, MSG_NOSIGNAL), 3);
   }
-  ASSERT_TRUE(sink.heard(1, 'o'));
-  char byte = 0;
-  EXPECT_EQ(::recv(second.get(), &byte, 1, 0), 0);
+  const auto answer = [&peers](size_t at) {
+    std::array<char, 16> bytes{};
+    const ssize_t count = ::recv(peers[at].get(), bytes.data(), bytes.size(), 0);
+    return std::string(bytes.data(), static_cast<size_t>(std::max<ssize_t>(count, 0)));
+  };
+  EXPECT_EQ(answer(0), "known");
+  EXPECT_EQ(answer(1), "known");
+  // These have left, and nobody has ended their connections.
+  for (const uint64_t id : {1, 2}) {
+    peers[id - 1].reset();
+    ASSERT_TRUE(sink.heard(id, 'r'));
+  }
+  EXPECT_EQ(sink.count(3, 'o'), 0);
+  pollfd third{.fd = peers[2].get(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(::poll(&third, 1, 20), 0);
+  server.end(1);
+  EXPECT_EQ(answer(2), "known");
+  EXPECT_EQ(sink.count(4, 'o'), 0);
+  server.end(2);
+  EXPECT_EQ(answer(3), "known");
+  server.end(3);
+  ASSERT_TRUE(sink.heard(3, 'c'));
+  // And not only once.
+  const UniqueFd fifth = unix_socket();
+  ASSERT_EQ(::connect(fifth.get(), reinterpret_cast<const sockaddr*>(&address), length), 0);
+  EXPECT_TRUE(sink.heard(5, 'o'));
 }
 
 TEST_F(StreamServerTest, WhatIsNotTakenIsBounded) {

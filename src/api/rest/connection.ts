@@ -11,7 +11,7 @@ import { type Answer, encodeAnswer, encodeContinue } from './httpResponse.ts';
 import type { MemoryBudget } from './memoryBudget.ts';
 import type { RememberedAnswers } from './rememberedAnswers.ts';
 
-/** How long a request may take to arrive, and answers to be taken. */
+/** How long a request may take to arrive, and what is written at once to be taken. How long the server takes is not counted. */
 const DEADLINE_MS = 10_000;
 /** Requests of one connection that are answered before others have their turn. */
 const TURN = 16;
@@ -95,6 +95,7 @@ export class Connection {
 
   drained(): void {
     this.#waiting = false;
+    this.#stopDeadline();
     this.#events?.drained();
     this.#work();
   }
@@ -179,6 +180,8 @@ export class Connection {
   }
 
   #answer(request: HttpRequest): void {
+    // It has arrived. Whatever follows has a deadline of its own, once the client is waited for again.
+    this.#stopDeadline();
     const input = this.#parser.idle ? this.#wholeInput : undefined;
     this.#wholeInput = undefined;
     const descriptors = this.#descriptors.split();

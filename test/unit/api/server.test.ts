@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { ApiVmm } from '../../../src/api/rest/endpoint.ts';
 import { type RestServer, serveRest } from '../../../src/api/rest/server.ts';
 import { type ApiSocket, claimSocket } from '../../../src/api/rest/socketClaim.ts';
@@ -250,6 +250,57 @@ describe('a client that does not read', () => {
     expect(one.closed).toBe(false);
     await vi.advanceTimersByTimeAsync(10_000);
     expect(one.closed).toBe(true);
+  });
+});
+
+describe('a deadline', () => {
+  it('is not missed by a client whose requests the server is late with', () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const turns: (() => void)[] = [];
+    const setImmediate = vi.spyOn(globalThis, 'setImmediate');
+    setImmediate.mockImplementation((turn) => turns.push(turn as () => void) as unknown as NodeJS.Immediate);
+    onTestFinished(() => setImmediate.mockRestore());
+    start();
+    const client = streams.connect();
+    client.send(UNKNOWN.slice(0, 5));
+    client.send(UNKNOWN.slice(5) + UNKNOWN.repeat(39));
+    expect(turns).toHaveLength(1);
+    vi.advanceTimersByTime(60_000);
+    for (let turn = turns.shift(); turn; turn = turns.shift()) turn();
+    expect(client.text).toBe(NOT_FOUND.repeat(40));
+    expect(client.closed).toBe(false);
+  });
+
+  it('is as far off as ever for each that follows', () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    start();
+    const client = streams.connect();
+    // Each time the next one has begun.
+    client.send(UNKNOWN.slice(0, 5));
+    for (let i = 0; i < 10; i++) {
+      vi.advanceTimersByTime(9_999);
+      client.send(UNKNOWN.slice(5) + UNKNOWN.slice(0, 5));
+    }
+    expect(client.text).toBe(NOT_FOUND.repeat(10));
+    vi.advanceTimersByTime(10_000);
+    expect(client.text).toContain('The request did not arrive within 10 s.');
+    expect(client.closed).toBe(true);
+  });
+
+  it('is met by a client that reads each answer, and asks for more than it reads', () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    start();
+    const client = streams.connect();
+    client.reading = false;
+    client.send(UNKNOWN.repeat(10));
+    for (let i = 1; i <= 8; i++) {
+      vi.advanceTimersByTime(9_999);
+      client.readOnce();
+      expect(client.text).toBe(NOT_FOUND.repeat(i));
+    }
+    vi.advanceTimersByTime(10_000);
+    expect(client.closed).toBe(true);
+    expect(client.text).toBe(NOT_FOUND.repeat(8));
   });
 });
 

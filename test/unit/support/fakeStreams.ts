@@ -70,6 +70,11 @@ export class FakeClient {
     this.reading = true;
     this.#server.flush(this.#id);
   }
+
+  /** Reads what waits, and nothing that comes of it. */
+  readOnce(): void {
+    this.#server.flush(this.#id, true);
+  }
 }
 
 interface FakeConnection {
@@ -141,11 +146,11 @@ class Server {
     this.onEvent(id, 'received');
   }
 
-  flush(id: number): void {
+  flush(id: number, once = false): void {
     const connection = this.connections.get(id);
     if (connection === undefined) return;
     if (connection.gone) connection.output = '';
-    if (connection.output !== '' && connection.client.reading) {
+    if (connection.output !== '' && (once || connection.client.reading)) {
       connection.client.text += connection.output;
       connection.output = '';
       if (!connection.ending) this.onEvent(id, 'drained');
