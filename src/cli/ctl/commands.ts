@@ -53,6 +53,8 @@ export interface CtlCommand extends CtlDescription {
   readonly doing: string;
   /** Until it is given up, unless people say otherwise. */
   readonly timeoutMs: number;
+  /** Beyond that, what the VM is told to wait. @throws ConfigError */
+  waitMs?(words: CtlWords): number;
 }
 
 /** Answered while nothing else is done. */
@@ -194,6 +196,7 @@ export const ctlCommands: Readonly<Record<string, CtlCommand>> = {
     },
     doing: 'Removing the device',
     timeoutMs: SLOW_MS,
+    waitMs: ({ options }) => (options.wait === undefined ? 0 : parseInteger(options.wait)),
     request: ({ argument, options }) =>
       put('vm.remove-device', {
         id: argument,

@@ -1,11 +1,12 @@
 /** `tsvmm ctl`: the client of a VM's REST API. */
 import { JsonError, readJson } from '../../api/rest/jsonReader.ts';
+import { MAX_TIMER_MS } from '../../config/limits.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { writeOut } from '../standardOutput.ts';
 import { findVm } from '../vms/vmSocket.ts';
 import { ApiConnection, type ApiRequest, NoAnswer } from './apiConnection.ts';
 import { type CtlInvocation, type CtlTarget, parseCtl } from './arguments.ts';
-import { type CtlCommand, ctlCommands } from './commands.ts';
+import { type CtlCommand, type CtlWords, ctlCommands } from './commands.ts';
 import type { ApiAnswer } from './httpAnswer.ts';
 import { showProgress } from './progress.ts';
 import { Refusal } from './refusal.ts';
@@ -44,7 +45,12 @@ async function run(invocation: Run): Promise<number> {
   }
   const request = await command.request(invocation.words);
   try {
-    const answer = await ask(path, request, command, invocation.timeoutMs ?? command.timeoutMs);
+    const answer = await ask(
+      path,
+      request,
+      command,
+      invocation.timeoutMs ?? patienceMs(command, invocation.words),
+    );
     await tell(answer, command, invocation);
     return 0;
   } catch (error) {
@@ -52,6 +58,11 @@ async function run(invocation: Run): Promise<number> {
     process.stderr.write(`${JSON.stringify({ status: error.status, error: error.messages })}\n`);
     return 1;
   }
+}
+
+/** How long a command that nobody gave a time waits for its answer. */
+export function patienceMs({ timeoutMs, waitMs }: CtlCommand, words: CtlWords): number {
+  return Math.min(timeoutMs + (waitMs?.(words) ?? 0), MAX_TIMER_MS);
 }
 
 /** @throws VmmError */

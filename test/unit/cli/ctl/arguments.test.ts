@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { readJson } from '../../../../src/api/rest/jsonReader.ts';
 import { advice } from '../../../../src/cli/advice.ts';
 import { parseCtl } from '../../../../src/cli/ctl/arguments.ts';
-import { ctlCommands, ctlDescriptions } from '../../../../src/cli/ctl/commands.ts';
+import { type CtlCommand, ctlCommands, ctlDescriptions } from '../../../../src/cli/ctl/commands.ts';
+import { patienceMs } from '../../../../src/cli/ctl/ctl.ts';
 import { UsageError } from '../../../../src/cli/usageError.ts';
 import { ConfigError } from '../../../../src/config/configError.ts';
 
@@ -183,6 +184,19 @@ describe('subcommands', () => {
       connections: 1,
       memory_mode: 'Precopy',
     });
+  });
+});
+
+describe('how long an answer is waited for', () => {
+  it.each([
+    ['remove-device a', 600_000],
+    ['remove-device a --wait 700000', 1_300_000],
+    ['remove-device a --wait 4294967295', 2 ** 31 - 1],
+    ['ping', 30_000],
+  ])('%s: %d ms', (line, expected) => {
+    const invocation = parseCtl(['--api-socket', '/s', ...wordsOf(line)]);
+    if (invocation.action !== 'run') throw new Error(invocation.action);
+    expect(patienceMs(ctlCommands[invocation.command] as CtlCommand, invocation.words)).toBe(expected);
   });
 });
 
