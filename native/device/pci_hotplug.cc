@@ -38,6 +38,7 @@ void PciHotplug::request_removal(unsigned slot) {
 }
 
 bool PciHotplug::withdraw_removal(unsigned slot) noexcept {
+  const std::lock_guard ejecting(ejecting_);
   const std::lock_guard lock(mutex_);
   const bool awaited = (state_.awaited & bit(slot)) != 0;
   state_.awaited &= ~bit(slot);
@@ -71,6 +72,7 @@ void PciHotplug::write(uint64_t offset, std::span<const uint8_t> data) {
     const std::lock_guard lock(mutex_);
     state_.segment = value;
   } else if (offset == kEject) {
+    const std::lock_guard ejecting(ejecting_);
     const uint32_t slots = eject(value);
     for (unsigned slot = 0; slot < kSlots; ++slot) {
       if ((slots & bit(slot)) != 0) ejected_(slot);

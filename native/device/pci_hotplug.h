@@ -27,8 +27,8 @@ class PciHotplug final : public BusDevice {
   static constexpr uint64_t kSize = 16;
   static constexpr unsigned kSlots = 32;
 
-  /// `notify` interrupts the guest; any thread. `ejected` runs on the vCPU thread that ejects, and
-  /// must return at once. Neither is called with a lock held.
+  /// `notify` interrupts the guest; any thread, and no lock is held. `ejected` runs on the vCPU
+  /// thread that ejects, and must return at once, without calling this object.
   PciHotplug(std::function<void()> notify, std::function<void(unsigned slot)> ejected);
 
   /// Slot `slot` (0 to 31) has a function now. Any thread.
@@ -36,7 +36,8 @@ class PciHotplug final : public BusDevice {
   /// Asks the guest to give it up; asking again reminds it. Any thread.
   void request_removal(unsigned slot);
   /// The guest's answer is not waited for any longer. False if it has ejected the slot already, or
-  /// was not asked. Any thread.
+  /// was not asked. No ejection is in progress at the return: whoever gets the slot next is safe
+  /// from those of its predecessor. Any thread, but not from within `ejected`.
   [[nodiscard]] bool withdraw_removal(unsigned slot) noexcept;
 
   void read(uint64_t offset, std::span<uint8_t> data) override;
@@ -48,6 +49,7 @@ class PciHotplug final : public BusDevice {
 
   const std::function<void()> notify_;
   const std::function<void(unsigned)> ejected_;
+  std::mutex ejecting_;  ///< from the guest's write until `ejected` has returned; before `mutex_`
   std::mutex mutex_;
   PciHotplugState state_;
 };

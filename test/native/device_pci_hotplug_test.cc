@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <chrono>
+#include <future>
 #include <vector>
 
 #include "core/bytes.h"
@@ -32,6 +34,29 @@ class PciHotplugTest : public testing::Test {
   std::vector<unsigned> ejected;
   PciHotplug controller{[this] { ++notified; }, [this](unsigned slot) { ejected.push_back(slot); }};
 };
+
+/// Or else the device that gets the slot next would be taken out in the place of the one before.
+TEST(PciHotplugRaceTest, ARemovalIsWithdrawnBeforeItsEjectionOrBehindIt) {
+  std::promise<void> begun;
+  std::promise<void> may_end;
+  PciHotplug controller{[] {}, [&](unsigned) {
+                          begun.set_value();
+                          may_end.get_future().wait();
+                        }};
+  controller.request_removal(5);
+  auto guest = std::async(std::launch::async, [&] {
+    std::array<uint8_t, 4> bytes{};
+    store(std::span<uint8_t>(bytes), 1U << 5);
+    controller.write(kEject, bytes);
+  });
+  begun.get_future().wait();
+  auto withdrawn = std::async(std::launch::async, [&] { return controller.withdraw_removal(5); });
+  EXPECT_EQ(withdrawn.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout)
+      << "the ejection is still in progress";
+  may_end.set_value();
+  guest.get();
+  EXPECT_FALSE(withdrawn.get());
+}
 
 TEST_F(PciHotplugTest, ReadingClearsWhatCameAndWhatIsToGo) {
   controller.insert(3);
