@@ -60,12 +60,17 @@ void EventLoop::modify(int fd, IoEvents events) {
 }
 
 void EventLoop::remove(int fd) {
-  const auto erase = [this, fd] {
-    const std::lock_guard lock(mutex_);
+  const auto erase_locked = [this, fd] {
     if (watches_.erase(fd) != 0) poller_->remove(fd);
+  };
+  const auto erase = [this, &erase_locked] {
+    const std::lock_guard lock(mutex_);
+    erase_locked();
   };
   {
     const std::lock_guard lock(mutex_);
+    // While the loop is held no handler is in progress, and none begins.
+    if (paused_) return erase_locked();
     if (!watches_.contains(fd)) return;
   }
   // Running on the loop's thread is what makes sure that the handler is not in progress.

@@ -55,7 +55,7 @@ class EventLoop {
   /// Changes what is waited for; 0 keeps the registration but waits for nothing.
   void modify(int fd, IoEvents events);
   /// After the return the handler does not run and will not run again (unless called from within
-  /// itself, where it finishes its current run). The descriptor may be closed afterwards.
+  /// itself, where it finishes its current run). Also on a held loop. `fd` may be closed then.
   void remove(int fd);
 
   /// Runs `task` on the loop's thread, later.

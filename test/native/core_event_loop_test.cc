@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <future>
 
+#include "core/event_fd.h"
 #include "core/event_loop.h"
 
 namespace tsvmm {
@@ -107,6 +108,24 @@ TEST(EventLoop, APauseIsNotLostBesideOtherWakeUps) {
   }
   loop.call([] {});
   EXPECT_EQ(runs, 20000);
+}
+
+/// Of a device that leaves a machine while that is paused.
+TEST(EventLoop, RemoveDoesNotWaitForALoopThatIsHeld) {
+  EventLoop loop("test");
+  const EventFd event;
+  std::atomic<int> runs = 0;
+  loop.add(event.fd(), io::kReadable, [&](IoEvents) { ++runs; });
+  loop.pause();
+  event.signal();
+  auto removed = std::async(std::launch::async, [&] { loop.remove(event.fd()); });
+  EXPECT_EQ(removed.wait_for(std::chrono::seconds(2)), std::future_status::ready);
+  const int before = runs;
+  loop.resume();
+  removed.get();
+  loop.call([] {});
+  EXPECT_EQ(runs, before);
+  EXPECT_TRUE(loop.add(event.fd(), io::kReadable, [&](IoEvents) { (void)event.consume(); }));
 }
 
 TEST(EventLoop, PauseOfALoopThatNeverRanReturns) {
