@@ -39,10 +39,11 @@ class PciHotplugTest : public testing::Test {
 TEST(PciHotplugRaceTest, ARemovalIsWithdrawnBeforeItsEjectionOrBehindIt) {
   std::promise<void> begun;
   std::promise<void> may_end;
-  PciHotplug controller{[] {}, [&](unsigned) {
-                          begun.set_value();
-                          may_end.get_future().wait();
-                        }};
+  const auto hold = [&](unsigned) {
+    begun.set_value();
+    may_end.get_future().wait();
+  };
+  PciHotplug controller{[] {}, hold};
   controller.request_removal(5);
   auto guest = std::async(std::launch::async, [&] {
     std::array<uint8_t, 4> bytes{};
