@@ -12,6 +12,10 @@ import {
   type DeviceName,
   descriptorsOf,
   deviceNamed,
+  deviceRecords,
+  devicesOf,
+  idOf,
+  shapeOf,
 } from '../devices/registry.ts';
 import { release } from '../platform/bus.ts';
 import { planAddition } from '../platform/devices.ts';
@@ -129,7 +133,9 @@ export class Hotplug {
     }
     if (isPluggable(found.record)) await this.vm.native.machineRequestUnplug(handle, plain);
     else throw notSupportedYet(`Removing a ${found.record.addition?.called} from a running VM`);
-    this.vm.configure(configWithoutDevice(this.vm.config(), plain).config);
+    const { config } = configWithoutDevice(this.vm.config(), plain);
+    keepOthers(config, bus.placements);
+    this.vm.configure(config);
     this.removals.set(plain, { ...found, placement, waiting: new Set(), ejected: false });
     return plain;
   }
@@ -280,9 +286,26 @@ async function place(
   return added.placement;
 }
 
+/** Nobody moves up into the place of one that is gone: guests know networks by it. */
+function keepOthers(config: VmConfig, placements: readonly Placement[]): void {
+  for (const record of deviceRecords) {
+    if (shapeOf(record)?.fields.pci_device_id === undefined) continue;
+    for (const device of devicesOf(config, record)) {
+      const known = idOf(record, device);
+      const placement = placements.find(({ id }) => id === known);
+      if (placement) keepSlot(device, placement.slot);
+    }
+  }
+}
+
 /** A machine that is made of the configuration has the device where this one has it. */
 function keepPlace(device: Device, id: string, slot: number): void {
-  const kept: { id?: string; pci_device_id?: number } = device;
+  const kept: { id?: string } = device;
   kept.id = id;
+  keepSlot(device, slot);
+}
+
+function keepSlot(device: Device, slot: number): void {
+  const kept: { pci_device_id?: number } = device;
   kept.pci_device_id = slot;
 }

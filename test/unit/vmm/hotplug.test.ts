@@ -193,6 +193,27 @@ it.each([-1, Number.NaN])('%d ms are no time to wait', async (waitMs) => {
   await vmm.quit();
 });
 
+it('the others stay where they are when one is gone, in the next machine, too', async () => {
+  const path = join(folder, 'other');
+  writeFileSync(path, Buffer.alloc(512));
+  const disks = [{ path: disk }, { path }].map((one) => ({ ...one, image_type: 'Raw' }) as const);
+  const vmm = await booted({}, { disks, watchdog: true });
+  const places = () => native.machines.at(-1)?.boot?.pci.functions.map(({ id, slot }) => [id, slot]);
+  const before = places();
+  expect(before).toContainEqual(['_disk0', 1]);
+  await vmm.removeDevice('_disk0', { force: true });
+  const { config: kept } = vmm.info();
+  const moved = ['_disk0', '__watchdog'];
+  const others = before?.filter(([id]) => !moved.includes(id as string));
+  await vmm.reboot();
+  expect(places()?.filter(([id]) => !moved.includes(id as string))).toEqual(others);
+  await vmm.delete();
+  await vmm.create(decode(vmConfig, kept));
+  await vmm.boot();
+  expect(places()?.filter(([id]) => !moved.includes(id as string))).toEqual(others);
+  await vmm.quit();
+});
+
 it('a removal whose waiting is called off uses no force', async () => {
   const vmm = await booted();
   await vmm.addDevice('disk', diskConfig({ id: 'a' }));
