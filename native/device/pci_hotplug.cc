@@ -37,15 +37,6 @@ void PciHotplug::request_removal(unsigned slot) {
   notify_();
 }
 
-bool PciHotplug::withdraw_removal(unsigned slot) noexcept {
-  const std::lock_guard ejecting(ejecting_);
-  const std::lock_guard lock(mutex_);
-  const bool awaited = (state_.awaited & bit(slot)) != 0;
-  state_.awaited &= ~bit(slot);
-  state_.removing &= ~bit(slot);
-  return awaited;
-}
-
 void PciHotplug::read(uint64_t offset, std::span<uint8_t> data) {
   std::ranges::fill(data, uint8_t{0xff});
   if (data.size() == sizeof(uint32_t)) store(data, read_register(offset));
@@ -72,7 +63,6 @@ void PciHotplug::write(uint64_t offset, std::span<const uint8_t> data) {
     const std::lock_guard lock(mutex_);
     state_.segment = value;
   } else if (offset == kEject) {
-    const std::lock_guard ejecting(ejecting_);
     const uint32_t slots = eject(value);
     for (unsigned slot = 0; slot < kSlots; ++slot) {
       if ((slots & bit(slot)) != 0) ejected_(slot);

@@ -35,10 +35,6 @@ class PciHotplug final : public BusDevice {
   void insert(unsigned slot);
   /// Asks the guest to give it up; asking again reminds it. Any thread.
   void request_removal(unsigned slot);
-  /// The guest's answer is not waited for any longer. False if it has ejected the slot already, or
-  /// was not asked. No ejection is in progress at the return: whoever gets the slot next is safe
-  /// from those of its predecessor. Any thread, but not from within `ejected`.
-  [[nodiscard]] bool withdraw_removal(unsigned slot) noexcept;
 
   void read(uint64_t offset, std::span<uint8_t> data) override;
   void write(uint64_t offset, std::span<const uint8_t> data) override;
@@ -49,7 +45,6 @@ class PciHotplug final : public BusDevice {
 
   const std::function<void()> notify_;
   const std::function<void(unsigned)> ejected_;
-  std::mutex ejecting_;  ///< from the guest's write until `ejected` has returned; before `mutex_`
   std::mutex mutex_;
   PciHotplugState state_;
 };

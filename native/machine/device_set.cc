@@ -160,36 +160,43 @@ void DeviceSet::request_unplug(const std::string& id) {
 
 /// On the vCPU thread of a guest that gives up a slot.
 void DeviceSet::ejected(unsigned slot) {
-  if (!take_out(slot)) return;
-  for (const Named& named : devices()) {
-    if (named.slot == slot && named.ejected != nullptr) {
-      report_(device_event(MachineEvent::Type::kDeviceEjected, named.id, {}));
-    }
+  const std::shared_ptr<PciFunction> function = pci_->remove(slot);
+  if (function == nullptr) return;
+  if (auto id = leave_slot(slot, function)) {
+    report_(device_event(MachineEvent::Type::kDeviceEjected, *std::move(id), {}));
   }
 }
 
-/// From here on the guest does not see the function. False if there was none.
-bool DeviceSet::take_out(unsigned slot) {
-  std::shared_ptr<PciFunction> function = pci_->remove(slot);
-  if (function == nullptr) return false;
+/// Who was there, if it may leave.
+std::optional<std::string> DeviceSet::leave_slot(unsigned slot,
+                                                 const std::shared_ptr<PciFunction>& function) {
   const std::lock_guard lock(mutex_);
-  const auto found = std::ranges::find_if(
-      virtio_, [&](const Named& named) { return named.slot == slot && named.ejected == nullptr; });
-  if (found == virtio_.end()) return false;
-  found->ejected = std::move(function);
-  return true;
+  const auto present = [slot](const Named& named) {
+    return named.slot == slot && named.ejected == nullptr;
+  };
+  const auto found = std::ranges::find_if(virtio_, present);
+  if (found != virtio_.end()) {
+    found->ejected = function;
+    return found->id;
+  }
+  const auto empty = std::ranges::find(emptied_, slot, &Emptied::slot);
+  if (empty == emptied_.end()) return std::nullopt;
+  std::string id = std::move(empty->id);
+  emptied_.erase(empty);
+  return id;
 }
 
 void DeviceSet::finish_unplug(const std::string& id, bool force, const Deadline& deadline) {
   const Named wanted = named(id);
   if (wanted.ejected == nullptr) {
     if (!force) throw Error("EBUSY", id + ": the guest has not given it up yet");
-    (void)hotplug_->withdraw_removal(wanted.slot);
-    (void)take_out(wanted.slot);
+    pci_->disconnect(wanted.slot);
   }
   close(wanted, deadline);
   const std::lock_guard lock(mutex_);
-  std::erase_if(virtio_, [&](const Named& named) { return named.id == id; });
+  const auto found = std::ranges::find(virtio_, id, &Named::id);
+  if (found->ejected == nullptr) emptied_.push_back({id, wanted.slot});
+  virtio_.erase(found);
 }
 
 void DeviceSet::close(const Named& ended, const Deadline& deadline) {

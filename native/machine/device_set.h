@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -63,9 +64,10 @@ class DeviceSet {
   /// Asks the guest to give up the function of that id, which the event kDeviceEjected follows as
   /// soon as it has. Throws Error ERR_TSVMM_NO_DEVICE.
   void request_unplug(const std::string& id);
-  /// Ends and frees what the guest has ejected, or, with `force`, did not. Throws Error
+  /// Ends and frees what the guest has ejected or, with `force`, has not: its function then stays
+  /// in the slot until the guest ejects it, as kDeviceEjected tells, and does nothing. Throws Error
   /// ERR_TSVMM_NO_DEVICE, EBUSY if it is still the guest's, ETIMEDOUT with what the device waits
-  /// for: the guest does not see it any more then, and the call may be repeated.
+  /// for: the call may be repeated.
   void finish_unplug(const std::string& id, bool force, const Deadline& deadline);
 
   /// Asks all devices to finish what is in flight and to hold their threads. While no vCPU runs.
@@ -98,6 +100,11 @@ class DeviceSet {
     std::string id;
     std::shared_ptr<OutputErrors> errors;
   };
+  /// A function that the guest has not ejected, with nothing behind it any more.
+  struct Emptied {
+    std::string id;
+    unsigned slot;
+  };
   class Events;
   struct Ending;
 
@@ -110,7 +117,8 @@ class DeviceSet {
   [[nodiscard]] std::vector<Named> devices() const;
   /// Throws Error ERR_TSVMM_NO_DEVICE.
   [[nodiscard]] Named named(const std::string& id) const;
-  bool take_out(unsigned slot);
+  [[nodiscard]] std::optional<std::string> leave_slot(unsigned slot,
+                                                      const std::shared_ptr<PciFunction>& function);
   void ejected(unsigned slot);
   void close(const Named& ended, const Deadline& deadline);
 
@@ -126,6 +134,7 @@ class DeviceSet {
   RateLimiterGroups rate_limiters_;
   mutable std::mutex mutex_;  ///< the list; not held while a device is called
   std::vector<Named> virtio_;
+  std::vector<Emptied> emptied_;
   std::atomic<bool> paused_ = false;
   std::vector<NamedOutput> outputs_;  ///< of the serial port and the consoles
   std::unique_ptr<PciRoot> pci_;

@@ -39,7 +39,8 @@ class PciFunction {
   /// The BAR is decoded at `address` from now on, or not any more: doorbells follow.
   virtual void bar_mapped(unsigned /*index*/, uint64_t /*address*/) noexcept {}
   virtual void bar_unmapped(unsigned /*index*/) noexcept {}
-  /// The function is out of its slot, for good: accesses that are still on their way do nothing.
+  /// Nothing is behind the function any more, for good: accesses to its BARs do nothing. Some may
+  /// still be on their way when it is out of its slot, or a guest has not given it up.
   virtual void removed() noexcept {}
 };
 

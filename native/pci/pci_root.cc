@@ -175,6 +175,11 @@ void PciRoot::add(unsigned slot, std::shared_ptr<PciFunction> function) {
   }
 }
 
+void PciRoot::disconnect(unsigned slot) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (slots_[slot].function) slots_[slot].function->removed();
+}
+
 void PciRoot::config_read(unsigned slot, uint32_t offset, std::span<uint8_t> data) {
   const std::lock_guard lock(mutex_);
   if (!slots_[slot].function) return;

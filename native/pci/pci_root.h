@@ -51,6 +51,10 @@ class PciRoot {
   /// from within a call of a function.
   [[nodiscard]] std::shared_ptr<PciFunction> remove(unsigned slot);
 
+  /// Leaves a function in its slot for a guest that has not given it up, with nothing behind it:
+  /// PciFunction::removed().
+  void disconnect(unsigned slot) noexcept;
+
   /// For the 256 MiB enhanced configuration space (PCI Express 3.0 §7.2.2); bus 0 only, others read
   /// all ones.
   [[nodiscard]] std::shared_ptr<BusDevice> ecam() const { return ecam_; }

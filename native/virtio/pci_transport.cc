@@ -275,7 +275,9 @@ void VirtioPciFunction::read(uint64_t offset, std::span<uint8_t> data) {
     data[0] = isr_.exchange(0);  // Reading clears (§4.1.4.5).
   } else if (offset < virtio_pci::kIsrOffset) {
     const std::lock_guard lock(mutex_);
-    if (!removed_) continue_reset(Deadline::now());
+    // Status 0: a driver that resets what is not there any more waits for that.
+    if (removed_) return;
+    continue_reset(Deadline::now());
     common_.read(offset - virtio_pci::kCommonOffset, data);
   }
 }
@@ -308,6 +310,7 @@ void VirtioPciFunction::read_device_config(uint64_t offset, std::span<uint8_t> d
   const uint32_t size = device_->config_size();
   if (offset >= size) return;
   const std::lock_guard lock(mutex_);
+  if (removed_) return;
   device_->read_config(static_cast<uint32_t>(offset),
                        data.first(std::min<size_t>(data.size(), size - offset)));
 }

@@ -53,7 +53,7 @@ export const vmRemoveDevice = {
     force: {
       type: 'boolean',
       default: false,
-      help: 'Take the device away from a guest that has not given it up, after wait_ms or at once',
+      help: 'Take what is behind the device away from a guest that has not given it up, after wait_ms or at once',
     },
   },
 } as const;

@@ -36,7 +36,10 @@ export interface DevicePlace {
 export interface RemovalOptions {
   /** Wait so long for the guest to give the device up; not at all unless given. In milliseconds. */
   readonly waitMs?: number;
-  /** Take the device away from a guest that has not given it up then. A driver may take that badly. */
+  /**
+   * Take what is behind the device away from a guest that has not given it up then. Its name and its place on the bus stay taken
+   * until the guest gives it up, or the machine ends.
+   */
   readonly force?: boolean;
 }
 
@@ -62,6 +65,8 @@ interface Removal {
   readonly waiting: Set<() => void>;
   /** The guest has given it up, and it has not come to its end yet. */
   ejected: boolean;
+  /** It was taken away by force: it is gone but for its name and its place, which the guest still has. */
+  forced: boolean;
 }
 
 export class Hotplug {
@@ -116,7 +121,7 @@ export class Hotplug {
     const { handle, bus } = this.vm.machine();
     const plain = ownName(bus.placements, id);
     const begun = this.removals.get(plain);
-    if (begun !== undefined) {
+    if (begun !== undefined && !begun.forced) {
       if (begun.ejected) await this.finishRemoval(plain, false);
       if (begun.ejected || again) return plain;
       throw new VmmError(`The guest was asked before to give up the device ${plain}, and has not yet`, {
@@ -125,7 +130,7 @@ export class Hotplug {
     }
     const found = findRemovable(this.vm.config(), plain);
     const placement = bus.placements.find((one) => one.id === plain);
-    if (placement === undefined) {
+    if (placement === undefined || begun?.forced) {
       throw new VmmError(`No device with id "${id}" to remove`, { kind: 'missing' });
     }
     if (found === undefined) {
@@ -136,7 +141,7 @@ export class Hotplug {
     const { config } = configWithoutDevice(this.vm.config(), plain);
     keepOthers(config, bus.placements);
     this.vm.configure(config);
-    this.removals.set(plain, { ...found, placement, waiting: new Set(), ejected: false });
+    this.removals.set(plain, { ...found, placement, waiting: new Set(), ejected: false, forced: false });
     return plain;
   }
 
@@ -153,6 +158,7 @@ export class Hotplug {
   async ejected(id: string, paused: boolean): Promise<void> {
     const removal = this.removals.get(id);
     if (removal === undefined) return;
+    if (removal.forced) return this.leave(removal);
     removal.ejected = true;
     if (!paused) await this.finishRemoval(id, false);
   }
@@ -163,25 +169,27 @@ export class Hotplug {
 
   /**
    * Ends a device that the guest has given up, or, with `force`, has not. Does nothing for others.
-   * @throws VmmError if it does not come to its end: the guest has it no more, but what it has of the host stays
+   * @throws VmmError if it does not come to its end: what it has of the host stays
    */
   async finishRemoval(id: string, force: boolean): Promise<void> {
     const removal = this.removals.get(id);
-    if (removal === undefined) return;
-    await this.vm.busy(async ({ handle, bus }) => {
+    if (removal === undefined || removal.forced) return;
+    await this.vm.busy(async ({ handle }) => {
       try {
         await this.vm.native.machineFinishUnplug(handle, id, force);
       } catch (error) {
         throw new VmmError(`The device ${id} does not come to its end`, { cause: error });
       }
-      release(bus, removal.placement);
     });
     this.gone(removal);
+    if (removal.ejected) this.leave(removal);
+    else removal.forced = true;
   }
 
   /** The machine has come to its end, and all its devices with it. */
   machineEnded(): void {
-    for (const removal of this.removals.values()) this.gone(removal);
+    for (const removal of this.removals.values()) if (!removal.forced) this.gone(removal);
+    this.removals.clear();
   }
 
   /**
@@ -205,13 +213,20 @@ export class Hotplug {
     await gone.finally(end);
   }
 
+  /** Nothing of the host is the device's any more. */
   private gone({ record, device, placement, waiting }: Removal): void {
     const { id, slot } = placement;
-    this.removals.delete(id);
     this.vm.heldDevices.closeDevice(this.vm.native, device);
     this.vm.closeDescriptors(descriptorsOf(record, device));
     this.vm.emit('device-removed', { id, bdf: bdfOf(slot) });
     for (const resolve of waiting) resolve();
+  }
+
+  /** Its name and its place are for others. */
+  private leave({ placement }: Removal): void {
+    this.removals.delete(placement.id);
+    release(this.vm.machine().bus, placement);
+    this.vm.configure(this.vm.config());
   }
 }
 

@@ -1,8 +1,6 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <chrono>
-#include <future>
 #include <vector>
 
 #include "core/bytes.h"
@@ -34,30 +32,6 @@ class PciHotplugTest : public testing::Test {
   std::vector<unsigned> ejected;
   PciHotplug controller{[this] { ++notified; }, [this](unsigned slot) { ejected.push_back(slot); }};
 };
-
-/// Or else the device that gets the slot next would be taken out in the place of the one before.
-TEST(PciHotplugRaceTest, ARemovalIsWithdrawnBeforeItsEjectionOrBehindIt) {
-  std::promise<void> begun;
-  std::promise<void> may_end;
-  const auto hold = [&](unsigned) {
-    begun.set_value();
-    may_end.get_future().wait();
-  };
-  PciHotplug controller{[] {}, hold};
-  controller.request_removal(5);
-  auto guest = std::async(std::launch::async, [&] {
-    std::array<uint8_t, 4> bytes{};
-    store(std::span<uint8_t>(bytes), 1U << 5);
-    controller.write(kEject, bytes);
-  });
-  begun.get_future().wait();
-  auto withdrawn = std::async(std::launch::async, [&] { return controller.withdraw_removal(5); });
-  EXPECT_EQ(withdrawn.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout)
-      << "the ejection is still in progress";
-  may_end.set_value();
-  guest.get();
-  EXPECT_FALSE(withdrawn.get());
-}
 
 TEST_F(PciHotplugTest, ReadingClearsWhatCameAndWhatIsToGo) {
   controller.insert(3);
@@ -91,18 +65,6 @@ TEST_F(PciHotplugTest, OtherSegmentsHaveNothing) {
   write(kSegment, 0);
   EXPECT_EQ(read(kInserted), 1U << 1);
   EXPECT_EQ(read(kRemoving), 1U << 2);
-}
-
-TEST_F(PciHotplugTest, ARemovalCanBeWithdrawnUntilTheEjection) {
-  EXPECT_FALSE(controller.withdraw_removal(4));
-  controller.request_removal(4);
-  EXPECT_TRUE(controller.withdraw_removal(4));
-  EXPECT_EQ(read(kRemoving), 0U);
-  write(kEject, 1U << 4);
-  EXPECT_TRUE(ejected.empty());
-  controller.request_removal(4);
-  write(kEject, 1U << 4);
-  EXPECT_FALSE(controller.withdraw_removal(4)) << "the guest was first";
 }
 
 TEST_F(PciHotplugTest, AnyAccessIsSurvived) {

@@ -290,6 +290,8 @@ class PciBench {
   static constexpr GuestAddress kWindow = 0xc0000000;
   static constexpr uint64_t kWindowSize = 0x10000000;
   static constexpr GuestAddress kWindow64 = 0x4000000000;
+  /// Of a device that has some.
+  static constexpr GuestAddress kDeviceMemory = kWindow64 + kWindowSize / 2;
   static constexpr GuestAddress kEcam = 0xe8000000;
   static constexpr uint64_t kEcamSize = 0x10000000;
 
@@ -302,7 +304,8 @@ class PciBench {
   VirtioPciFunction& add(unsigned slot, const std::string& id, std::shared_ptr<VirtioDevice> device,
                          GuestAddress bar, bool is_64bit = true) {
     auto function = std::make_shared<VirtioPciFunction>(
-        VirtioPciFunction::Options{.id = id, .bar0 = bar, .bar0_is_64bit = is_64bit},
+        VirtioPciFunction::Options{
+            .id = id, .bar0 = bar, .bar0_is_64bit = is_64bit, .bar2 = kDeviceMemory},
         std::move(device), memory, fabric, events);
     root.add(slot, function);
     return *function;

@@ -279,7 +279,15 @@ it('there are 31 places', async () => {
     '32 PCI devices do not fit in 31 slots',
   );
   await vmm.removeDevice('_disk7', { force: true });
-  expect(await vmm.addDevice('disk', diskConfig())).toEqual({ id: '_disk30', bdf: '0000:00:09.0' });
+  // Its place is the guest's until that gives it up.
+  expect(errorChain(await failure(vmm.addDevice('disk', diskConfig()))).at(-1)).toBe(
+    'All 32 PCI device numbers are taken',
+  );
+  expect(vmm.info().device_tree?._disk7).toMatchObject({ pending_removal: true });
+  const told = events.length;
+  await eject(vmm, '_disk7');
+  expect(events.length).toBe(told);
+  expect(await vmm.addDevice('disk', diskConfig())).toEqual({ id: '_disk31', bdf: '0000:00:09.0' });
   await vmm.quit();
 });
 
