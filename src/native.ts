@@ -409,7 +409,7 @@ export interface HostCalls {
    * For a process that is about to start a machine: on a thread, makes the VM that the first machineCreate then takes, and
    * finds out about the host. Throws if KVM cannot be used.
    */
-  expectMachine(): void;
+  precreateVm(): void;
   /** Throws if KVM cannot be used. Begins to read the CPUID table on a thread, so an early call saves time later. */
   hostInfo(): Omit<HostInfo, 'supportedCpuid'>;
   /** HostInfo's; waits for the thread that reads it. */

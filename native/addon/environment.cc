@@ -33,11 +33,11 @@ void Environment::attach(Napi::Env env) {
   }
 }
 
-void Environment::expect_machine() {
+void Environment::precreate_vm() {
   if (host_) return;
-  auto spare = std::make_shared<SpareVm>();
-  host_ = std::make_unique<HostFacts>(spare);
-  spare_ = std::move(spare);
+  auto precreated = std::make_shared<PrecreatedVm>();
+  host_ = std::make_unique<HostFacts>(precreated);
+  precreated_ = std::move(precreated);
 }
 
 const HostFacts& Environment::host() {
@@ -88,7 +88,7 @@ void Environment::close() noexcept {
     if (ended.wait_until(deadline) == std::future_status::ready) machine->join();
   }
   ending.clear();
-  spare_.reset();
+  precreated_.reset();
   host_.reset();
   for (const int fd : std::exchange(descriptors_, {})) const UniqueFd closing(fd);
   // The runtime has closed its handles before it calls this.

@@ -33,10 +33,10 @@ class Environment {
   Environment& operator=(const Environment&) = delete;
 
   /// Has the host looked at, and a VM made for the next machine, while the caller goes on.
-  void expect_machine();
+  void precreate_vm();
   const HostFacts& host();
-  /// Of expect_machine(), once.
-  std::shared_ptr<SpareVm> take_spare() { return std::move(spare_); }
+  /// Of precreate_vm(), once.
+  std::shared_ptr<PrecreatedVm> take_precreated() { return std::move(precreated_); }
 
   void add(const std::shared_ptr<MachineHandle>& machine);
   void add(const std::shared_ptr<StreamServerHandle>& server);
@@ -54,7 +54,7 @@ class Environment {
   void close() noexcept;
 
   std::unique_ptr<HostFacts> host_;  ///< they do not change
-  std::shared_ptr<SpareVm> spare_;
+  std::shared_ptr<PrecreatedVm> precreated_;
   std::vector<std::weak_ptr<MachineHandle>> machines_;
   std::vector<std::weak_ptr<StreamServerHandle>> stream_servers_;
   std::set<int> descriptors_;

@@ -22,8 +22,8 @@
 namespace tsvmm {
 namespace {
 
-Napi::Value expect_machine(Arguments info) {
-  Environment::of(info.Env()).expect_machine();
+Napi::Value precreate_vm(Arguments info) {
+  Environment::of(info.Env()).precreate_vm();
   return info.Env().Undefined();
 }
 
@@ -284,7 +284,7 @@ Napi::Value set_interface_address_function(Arguments info) {
 }  // namespace
 
 void add_host_functions(Napi::Object& exports) {
-  add<expect_machine>(exports, "expectMachine");
+  add<precreate_vm>(exports, "precreateVm");
   add<host_info>(exports, "hostInfo");
   add<supported_cpuid>(exports, "supportedCpuid");
   add<open_pty_function>(exports, "openPty");

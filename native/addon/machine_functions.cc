@@ -21,7 +21,7 @@ Napi::Value machine_create(Arguments info) {
   auto handle = std::make_shared<MachineHandle>(std::move(spec), std::move(channel));
   Environment& environment = Environment::of(env);
   environment.add(handle);
-  handle->start_building(environment.take_spare());
+  handle->start_building(environment.take_precreated());
   return wrap(env, handle);
 }
 

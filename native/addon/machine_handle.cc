@@ -21,11 +21,12 @@ constexpr std::chrono::seconds kLeaveTimeout{3};
 MachineHandle::MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel)
     : channel_(std::move(channel)), machine_(std::move(spec), *channel_) {}
 
-void MachineHandle::start_building(std::shared_ptr<SpareVm> spare) {
+void MachineHandle::start_building(std::shared_ptr<PrecreatedVm> precreated) {
   // The operation is at work on this object only until the control thread ends, which the
   // destructor waits for.
-  control_->submit([this, spare = std::move(spare)] { machine_.try_build(kvm_maker(spare)); },
-                   true);
+  control_->submit(
+      [this, precreated = std::move(precreated)] { machine_.try_build(kvm_maker(precreated)); },
+      true);
 }
 
 Napi::Promise MachineHandle::call(Napi::Env env, Message message) {

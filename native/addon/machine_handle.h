@@ -22,8 +22,8 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
  public:
   MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel);
 
-  /// Begins building, in `spare` if there is one; a failure is kept for the boot.
-  void start_building(std::shared_ptr<SpareVm> spare);
+  /// Begins building, in `precreated` if there is one; a failure is kept for the boot.
+  void start_building(std::shared_ptr<PrecreatedVm> precreated);
   /// Carries out a command; the promise resolves with the answer's bytes.
   Napi::Promise call(Napi::Env env, Message message);
   /// Answers a question at once. The answer's bytes.

@@ -38,7 +38,7 @@ class CmosRtc final : public ByteDevice {
   };
   struct Wiring {
     EventLoop& loop;
-    InterruptLine& interrupt;     ///< one pulse each time the chip asserts its line
+    Interrupt& interrupt;         ///< one pulse each time the chip asserts its line
     std::function<void()> alarm;  ///< the alarm was among the reasons; any thread
     std::function<void()> reset;  ///< on the vCPU thread that writes 0 at index 0x8F
     uint64_t (*now_ns)() noexcept = realtime_ns;

@@ -2,7 +2,7 @@
 
 namespace tsvmm {
 
-Ged::Ged(InterruptLine& interrupt, const GedState& state)
+Ged::Ged(Interrupt& interrupt, const GedState& state)
     : ByteDevice(kSize), interrupt_(interrupt), pending_(state.pending) {}
 
 void Ged::notify(uint8_t bits) noexcept {

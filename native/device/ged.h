@@ -24,7 +24,7 @@ class Ged final : public ByteDevice {
   static constexpr uint8_t kVmGeneration = 1U << 4;
 
   /// `interrupt` must outlive this device.
-  explicit Ged(InterruptLine& interrupt, const GedState& state = {});
+  explicit Ged(Interrupt& interrupt, const GedState& state = {});
   [[nodiscard]] GedState state() const noexcept { return {.pending = pending_.load()}; }
 
   /// Adds `bits` to the pending events and interrupts the guest. Any thread.
@@ -34,7 +34,7 @@ class Ged final : public ByteDevice {
   uint8_t read_register(uint64_t offset) override;
   void write_register(uint64_t offset, uint8_t value) override;
 
-  InterruptLine& interrupt_;
+  Interrupt& interrupt_;
   std::atomic<uint8_t> pending_;
 };
 

@@ -66,16 +66,16 @@ MsiMessage ioapic_entry_to_msi(uint64_t entry) {
 }
 
 /// What a device at a pin holds.
-class IoApic::Pin final : public InterruptLine {
+class IoApic::Pin final : public Interrupt {
  public:
-  Pin(IoApic& ioapic, unsigned number, std::unique_ptr<InterruptLine> line)
+  Pin(IoApic& ioapic, unsigned number, std::unique_ptr<Interrupt> line)
       : line(std::move(line)), ioapic_(ioapic), number_(number) {}
 
   void trigger() noexcept override { ioapic_.pulse(number_); }
   bool set_message(const MsiMessage& /*message*/) noexcept override { return false; }
   void clear() noexcept override {}
 
-  const std::unique_ptr<InterruptLine> line;
+  const std::unique_ptr<Interrupt> line;
   MsiMessage message;
   bool routed = false;
 
@@ -96,11 +96,11 @@ IoApicState IoApic::state() const {
   return state_;
 }
 
-InterruptLine& IoApic::pin_line(unsigned pin) {
+Interrupt& IoApic::pin_line(unsigned pin) {
   if (pin >= kPins) throw Error("EINVAL", "the I/O APIC has no pin " + std::to_string(pin));
   const std::lock_guard lock(mutex_);
   if (!pins_[pin]) {
-    pins_[pin] = std::make_unique<Pin>(*this, pin, fabric_.create_wired_line(pin));
+    pins_[pin] = std::make_unique<Pin>(*this, pin, fabric_.create_wired_interrupt(pin));
     route(pin);
   }
   return *pins_[pin];

@@ -44,7 +44,7 @@ class IoApic final : public BusDevice {
   /// The line of a device at `pin` (below kPins); each trigger is one pulse. Lives as long as the
   /// I/O APIC, which alone sets its message: set_message() of the returned line is refused. Throws
   /// Error when lines run out.
-  InterruptLine& pin_line(unsigned pin);
+  Interrupt& pin_line(unsigned pin);
   /// Holds or releases a level-triggered pin (whose pin_line() was asked for). Any thread.
   void set_level(unsigned pin, bool asserted) noexcept;
   /// A local APIC ended a level-triggered interrupt of `vector` (KVM_EXIT_IOAPIC_EOI). Pins still

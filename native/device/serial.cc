@@ -55,8 +55,7 @@ constexpr unsigned kMsrDeltaShift = 4;
 
 }  // namespace
 
-Serial::Serial(InterruptLine& interrupt, std::unique_ptr<CharBackend> backend,
-               const SerialState& state)
+Serial::Serial(Interrupt& interrupt, std::unique_ptr<CharBackend> backend, const SerialState& state)
     : ByteDevice(kSize), interrupt_(interrupt), backend_(std::move(backend)), state_(state) {
   backend_->attach(this);
   // What the host's end before had not taken.

@@ -44,8 +44,7 @@ class Serial final : public ByteDevice, private CharClient {
 
   /// `interrupt` is edge-triggered: once for each rise of the INTRPT pin. It must outlive this
   /// device.
-  Serial(InterruptLine& interrupt, std::unique_ptr<CharBackend> backend,
-         const SerialState& state = {});
+  Serial(Interrupt& interrupt, std::unique_ptr<CharBackend> backend, const SerialState& state = {});
   ~Serial() override;
   Serial(const Serial&) = delete;
   Serial& operator=(const Serial&) = delete;
@@ -82,7 +81,7 @@ class Serial final : public ByteDevice, private CharClient {
   void ask_for_input();
   void update_interrupt();
 
-  InterruptLine& interrupt_;
+  Interrupt& interrupt_;
   const std::unique_ptr<CharBackend> backend_;
   mutable std::mutex mutex_;
   SerialState state_;

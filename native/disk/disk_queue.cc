@@ -12,7 +12,7 @@ namespace tsvmm {
 namespace {
 
 /// Why io_uring is out of question, or "".
-std::string objection(const RawImage& image) {
+std::string why_no_uring(const RawImage& image) {
   if (!image.engines().io_uring) return "io_uring is disabled";
   // The ring would hand every read to the kernel's workers.
   if (!image.is_direct() && !image.reads_without_waiting()) {
@@ -27,7 +27,7 @@ std::unique_ptr<DiskQueue> make_disk_queue(const RawImage& image, uint16_t depth
   if (image.is_in_memory()) {
     return std::make_unique<SyncDiskQueue>(image, depth, "nothing waits in memory");
   }
-  std::string reason = objection(image);
+  std::string reason = why_no_uring(image);
   if (reason.empty()) {
     if (auto ring = IoUring::create(depth)) {
       return std::make_unique<UringDiskQueue>(image, std::move(ring), depth);

@@ -21,9 +21,9 @@ struct MsiMessage {
 
 /// One interrupt into the guest, triggered from any thread without a vCPU exit. On KVM an irqfd
 /// with an MSI route. Until a message is set, or after clear(), triggers are lost.
-class InterruptLine {
+class Interrupt {
  public:
-  virtual ~InterruptLine() = default;
+  virtual ~Interrupt() = default;
   virtual void trigger() noexcept = 0;
   /// What a trigger delivers from now on. False if the hypervisor refuses (the line then delivers
   /// nothing).
@@ -50,10 +50,10 @@ class InterruptFabric {
  public:
   virtual ~InterruptFabric() = default;
   /// A line of its own for an MSI-X vector. Throws Error when routes or descriptors run out.
-  virtual std::unique_ptr<InterruptLine> create_line() = 0;
+  virtual std::unique_ptr<Interrupt> create_msi() = 0;
   /// The line of a wired interrupt, by its global system interrupt (ACPI 6.5 §5.2.13), whose
   /// message the emulation of the interrupt controller sets. Throws Error.
-  virtual std::unique_ptr<InterruptLine> create_wired_line(unsigned gsi) = 0;
+  virtual std::unique_ptr<Interrupt> create_wired_interrupt(unsigned gsi) = 0;
   /// nullptr if the hypervisor has no doorbells or refuses this one: the device then sees the
   /// stores as MMIO.
   virtual std::unique_ptr<Doorbell> create_doorbell(GuestAddress address, const EventFd& event) = 0;

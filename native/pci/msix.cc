@@ -100,7 +100,7 @@ void MsixTable::update(Entry& entry) noexcept {
   if (!entry.programmed || entry.message.address != address ||
       entry.message.data != entry.vector.data) {
     try {
-      if (!entry.line) entry.line = fabric_.create_line();
+      if (!entry.line) entry.line = fabric_.create_msi();
     } catch (const std::exception&) {
       return;  // Out of routes: the vector delivers nothing and is tried again at the next unmask.
     }

@@ -72,7 +72,7 @@ class MsixTable {
     bool programmed = false;  ///< the line delivers `message`
     std::vector<Source> sources;
     MsiMessage message;
-    std::unique_ptr<InterruptLine> line;
+    std::unique_ptr<Interrupt> line;
   };
 
   [[nodiscard]] bool live(const Entry& entry) const noexcept;

@@ -68,7 +68,7 @@ VirtioBalloon::~VirtioBalloon() { reset(); }
 
 void VirtioBalloon::resize(uint64_t size) noexcept {
   const uint32_t pages = pages_of(size);
-  if (target_pages_.exchange(pages) != pages) host().config_changed();
+  if (target_pages_.exchange(pages) != pages) transport().config_changed();
 }
 
 uint64_t VirtioBalloon::actual_size() const noexcept {
@@ -125,8 +125,8 @@ void VirtioBalloon::start_queues(const Activation& activation) {
   const bool has_statistics = (activation.features & kFeatureStatistics) != 0;
   const VirtqueueSetup* statistics = activation.queue(kStatisticsQueue);
   if (has_statistics && statistics != nullptr) {
-    auto queue = std::make_unique<BalloonStatisticsQueue>(loop_, activation, *statistics, host(),
-                                                          statistics_);
+    auto queue = std::make_unique<BalloonStatisticsQueue>(loop_, activation, *statistics,
+                                                          transport(), statistics_);
     const std::lock_guard lock(statistics_mutex_);
     statistics_queue_ = std::move(queue);
   }
@@ -143,7 +143,7 @@ void VirtioBalloon::serve(const Activation& activation, uint16_t index,
                           QueueServer::Handler handler) {
   const VirtqueueSetup* setup = activation.queue(index);
   if (setup == nullptr) return;
-  servers_.push_back(std::make_unique<QueueServer>(loop_, activation, *setup, host(),
+  servers_.push_back(std::make_unique<QueueServer>(loop_, activation, *setup, transport(),
                                                    kRequestsPerTurn, std::move(handler)));
 }
 

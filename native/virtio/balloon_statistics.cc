@@ -55,10 +55,11 @@ bool BalloonStatistics::older_than(uint64_t age_ns, uint64_t now_ns) const {
 }
 
 BalloonStatisticsQueue::BalloonStatisticsQueue(EventLoop& loop, const Activation& activation,
-                                               const VirtqueueSetup& setup, VirtioHost& host,
+                                               const VirtqueueSetup& setup,
+                                               VirtioTransport& transport,
                                                BalloonStatistics& statistics)
     : loop_(loop),
-      host_(host),
+      transport_(transport),
       statistics_(statistics),
       doorbell_(*setup.doorbell),
       interrupt_(*setup.interrupt),
@@ -90,7 +91,7 @@ void BalloonStatisticsQueue::take_buffer() noexcept {
     popped = queue_.pop(chain);
   } while (popped == SplitQueue::Pop::kEmpty && queue_.enable_notifications());
   if (popped == SplitQueue::Pop::kBroken) {
-    host_.failed(queue_.error());
+    transport_.failed(queue_.error());
     loop_.modify(doorbell_.fd(), 0);
   }
   if (popped != SplitQueue::Pop::kChain) return;

@@ -39,7 +39,7 @@ class BalloonStatisticsQueue {
  public:
   /// Throws Error.
   BalloonStatisticsQueue(EventLoop& loop, const Activation& activation, const VirtqueueSetup& setup,
-                         VirtioHost& host, BalloonStatistics& statistics);
+                         VirtioTransport& transport, BalloonStatistics& statistics);
   /// The loop must be running or stopped, not paused.
   ~BalloonStatisticsQueue();
   BalloonStatisticsQueue(const BalloonStatisticsQueue&) = delete;
@@ -53,7 +53,7 @@ class BalloonStatisticsQueue {
   void take_buffer() noexcept;
 
   EventLoop& loop_;
-  VirtioHost& host_;
+  VirtioTransport& transport_;
   BalloonStatistics& statistics_;
   const EventFd& doorbell_;
   VirtqueueInterrupt& interrupt_;

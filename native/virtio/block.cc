@@ -101,7 +101,7 @@ void VirtioBlock::activate(const Activation& activation) {
   if ((activation.features & (virtio_block::kFeatureFlush | virtio_block::kFeatureConfigWce)) == 0)
     writeback_ = false;
   const BlockContext context{*image_,
-                             host(),
+                             transport(),
                              errors_,
                              writeback_,
                              options_.serial,
@@ -117,7 +117,7 @@ void VirtioBlock::activate(const Activation& activation) {
     }
     if (!std::exchange(told_engine_, true) && !queues_.empty()) {
       const std::string_view engine = queues_.front()->engine();
-      if (!engine.empty()) host().note("I/O by " + std::string(engine));
+      if (!engine.empty()) transport().note("I/O by " + std::string(engine));
     }
   } catch (...) {
     reset();
@@ -134,7 +134,8 @@ EventLoop& VirtioBlock::loop_of(uint16_t queue) {
       try {
         pin_current_thread(options_.queue_cpus[queue]);
       } catch (const Error& error) {
-        host().note("queue " + std::to_string(queue) + " runs on any host CPU: " + error.what());
+        transport().note("queue " + std::to_string(queue) +
+                         " runs on any host CPU: " + error.what());
       }
     });
   }
@@ -253,7 +254,7 @@ void VirtioBlock::carry_out_resizing(uint64_t bytes, const Queues& held,
     resizing.failure = Error("ERR_TSVMM_INTERNAL", error.what());
   }
   for (const auto& queue : held) queue->release(BlockQueue::Hold::kResize);
-  if (!resizing.failure) host().config_changed();
+  if (!resizing.failure) transport().config_changed();
 }
 
 std::vector<Counter> VirtioBlock::counters() const { return summarize(counters_); }

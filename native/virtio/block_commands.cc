@@ -78,8 +78,8 @@ std::unique_ptr<BlockRanges> copy_ranges(const BlockRequest& request) {
 
 /// virtio 1.2 §5.2.6.2: unknown flags are unsupported, as is unmapping in a discard; what leaves
 /// the limits or the disk is an error.
-std::optional<uint8_t> objection(const BlockContext& context, const RangeSegment& segment,
-                                 bool discard) {
+std::optional<uint8_t> check_segment(const BlockContext& context, const RangeSegment& segment,
+                                     bool discard) {
   const uint32_t flags = discard ? 0 : virtio_block::kSegmentUnmap;
   if ((segment.flags & ~flags) != 0) return virtio_block::kStatusUnsupported;
   const uint32_t limit =
@@ -103,7 +103,7 @@ std::optional<uint8_t> prepare_ranges(const BlockContext& context, BlockRequest&
   // None is begun before all are known to be good.
   for (uint32_t i = 0; i < request.ranges->count; ++i) {
     const RangeSegment& segment = request.ranges->segments[i];
-    if (const auto status = objection(context, segment, discard)) return status;
+    if (const auto status = check_segment(context, segment, discard)) return status;
     request.ranges->size += uint64_t{segment.num_sectors} * kSectorSize;
   }
   static_cast<DiskOperation&>(request) = {

@@ -16,7 +16,7 @@ namespace tsvmm {
 /// What the queues of one block device share.
 struct BlockContext {
   DiskImage& image;
-  VirtioHost& host;
+  VirtioTransport& transport;
   BlockErrors& errors;
   const std::atomic<bool>& writeback;
   std::string_view serial;

@@ -31,12 +31,12 @@ std::string describe(DiskOperation::Kind kind, int error) {
 
 }  // namespace
 
-void BlockErrors::report(DiskOperation::Kind kind, int error, VirtioHost& host) noexcept {
+void BlockErrors::report(DiskOperation::Kind kind, int error, VirtioTransport& transport) noexcept {
   {
     const std::lock_guard lock(mutex_);
     if (!told_.emplace(kind, error).second) return;
   }
-  host.warn(describe(kind, error));
+  transport.warn(describe(kind, error));
 }
 
 }  // namespace tsvmm

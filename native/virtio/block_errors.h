@@ -13,7 +13,7 @@ namespace tsvmm {
 /// device's life, however often the guest runs into it. Any thread.
 class BlockErrors {
  public:
-  void report(DiskOperation::Kind kind, int error, VirtioHost& host) noexcept;
+  void report(DiskOperation::Kind kind, int error, VirtioTransport& transport) noexcept;
 
  private:
   std::mutex mutex_;

@@ -274,7 +274,7 @@ void BlockQueue::end_merge(BlockMerge& merge) noexcept {
 void BlockQueue::end_request(BlockRequest& request) noexcept {
   if (request.error != 0) {
     counters_.count_error(request.kind);
-    context_.errors.report(request.kind, request.error, context_.host);
+    context_.errors.report(request.kind, request.error, context_.transport);
     return complete(request, virtio_block::kStatusIoError);
   }
   if (request.ranges && prepare_next_range(request)) {
@@ -305,7 +305,7 @@ void BlockQueue::publish() noexcept {
 
 void BlockQueue::fail(const char* reason) noexcept {
   loop_.modify(doorbell_.fd(), 0);
-  context_.host.failed(reason);
+  context_.transport.failed(reason);
 }
 
 }  // namespace tsvmm

@@ -59,7 +59,7 @@ void VirtioClock::activate(const Activation& activation) {
   const VirtqueueSetup* setup = activation.queue(0);
   if (setup == nullptr) return;
   server_ =
-      std::make_unique<QueueServer>(loop_, activation, *setup, host(), kRequestsPerTurn,
+      std::make_unique<QueueServer>(loop_, activation, *setup, transport(), kRequestsPerTurn,
                                     [this](const DescriptorChain& chain) { return answer(chain); });
 }
 

@@ -49,7 +49,7 @@ VirtioConsole::~VirtioConsole() {
 
 void VirtioConsole::resize(uint16_t columns, uint16_t rows) noexcept {
   const uint32_t size = pack(columns, rows);
-  if (size_.exchange(size) != size) host().config_changed();
+  if (size_.exchange(size) != size) transport().config_changed();
 }
 
 uint64_t VirtioConsole::features() const noexcept {
@@ -90,7 +90,9 @@ void VirtioConsole::activate(const Activation& activation) {
     watch(queues_->receive, &ConsolePort::receive_rung);
     watch(queues_->transmit, &ConsolePort::transmit_rung);
     // The port works on the loop's thread only, which a vCPU need not wait for.
-    loop_.post([port = port_, queues = queues_, &host = host()] { port->start(queues, host); });
+    loop_.post([port = port_, queues = queues_, &transport = transport()] {
+      port->start(queues, transport);
+    });
   } catch (...) {
     reset();
     throw;

@@ -26,8 +26,9 @@ std::optional<ConsoleQueues::Side> make_side(const Activation& activation, uint1
 ConsoleQueues::ConsoleQueues(const Activation& activation)
     : receive(make_side(activation, kReceive)), transmit(make_side(activation, kTransmit)) {}
 
-void ConsolePort::start(std::shared_ptr<ConsoleQueues> queues, VirtioHost& host) noexcept {
-  host_ = &host;
+void ConsolePort::start(std::shared_ptr<ConsoleQueues> queues,
+                        VirtioTransport& transport) noexcept {
+  transport_ = &transport;
   queues_ = std::move(queues);
   transmit();
   backend_.input_wanted();
@@ -38,7 +39,7 @@ void ConsolePort::fail(const char* reason) noexcept {
   for (const auto* side : {&queues_->receive, &queues_->transmit}) {
     if (*side) loop_.modify((*side)->doorbell.fd(), 0);
   }
-  host_->failed(reason);
+  transport_->failed(reason);
 }
 
 /// Takes the next chain; false if there is none, and then the driver will ring.
@@ -104,11 +105,11 @@ void ConsolePort::announce_size() noexcept {
   if (now < queues_->next_announcement_ns) return;
   queues_->next_announcement_ns = now + kAnnouncementIntervalNs;
   --queues_->size_announcements;
-  host_->config_changed();
+  transport_->config_changed();
 }
 
 void ConsolePort::resized(uint16_t columns, uint16_t rows) {
-  if (take_size_(columns, rows) && queues_) host_->config_changed();
+  if (take_size_(columns, rows) && queues_) transport_->config_changed();
 }
 
 void ConsolePort::output_ready() {

@@ -54,7 +54,7 @@ class ConsolePort final : public CharClient {
   ConsolePort(CharBackend& backend, EventLoop& loop, TakeSize take_size)
       : backend_(backend), loop_(loop), take_size_(std::move(take_size)) {}
 
-  void start(std::shared_ptr<ConsoleQueues> queues, VirtioHost& host) noexcept;
+  void start(std::shared_ptr<ConsoleQueues> queues, VirtioTransport& transport) noexcept;
   void stop() noexcept { queues_.reset(); }
 
   void receive_rung() noexcept;
@@ -80,7 +80,7 @@ class ConsolePort final : public CharClient {
   CharBackend& backend_;
   EventLoop& loop_;
   const TakeSize take_size_;
-  VirtioHost* host_ = nullptr;
+  VirtioTransport* transport_ = nullptr;
   std::shared_ptr<ConsoleQueues> queues_;
   std::atomic<uint64_t> received_ = 0;
   std::atomic<uint64_t> sent_ = 0;

@@ -134,7 +134,7 @@ void VirtioNet::start_control(const Activation& activation) {
   const VirtqueueSetup* setup = activation.queue(control_index(activation.features));
   if (setup == nullptr) return;
   control_ = std::make_unique<QueueServer>(
-      loop(0), activation, *setup, host(), kCommandsPerTurn,
+      loop(0), activation, *setup, transport(), kCommandsPerTurn,
       [this, features = activation.features](const DescriptorChain& chain) {
         return run_net_command(chain, features, *this);
       });
@@ -156,7 +156,7 @@ void VirtioNet::start_pair(uint16_t index) {
                            .features = active_->features,
                            .receive = find(2 * index),
                            .transmit = find(2 * index + 1),
-                           .host = host(),
+                           .transport = transport(),
                            .state = states_[index]};
   if (setup.receive == nullptr && setup.transmit == nullptr) return;
   if (options_.make_pair) pairs_[index] = options_.make_pair(setup);
@@ -172,7 +172,7 @@ void VirtioNet::start_pair(uint16_t index) {
 
 /// On the loop's thread of each pair; again after a reset.
 void VirtioNet::lose_network() noexcept {
-  if (!network_lost_.exchange(true)) host().warn("the network is gone, and the link is down");
+  if (!network_lost_.exchange(true)) transport().warn("the network is gone, and the link is down");
   change_status(kStatusLinkUp, 0);
 }
 
@@ -244,7 +244,7 @@ bool VirtioNet::set_pairs(uint16_t count) noexcept {
       if (!pairs_[i]) start_pair(i);
     }
   } catch (const std::exception& error) {
-    host().failed(error.what());
+    transport().failed(error.what());
     return false;
   }
   return true;
@@ -268,7 +268,7 @@ void VirtioNet::announce() noexcept { change_status(0, kStatusAnnounce); }
 void VirtioNet::change_status(uint16_t clear, uint16_t set) noexcept {
   status_.fetch_and(static_cast<uint16_t>(~clear));
   status_.fetch_or(set);
-  host().config_changed();
+  transport().config_changed();
 }
 
 std::vector<Counter> VirtioNet::counters() const { return summarize(counters_); }

@@ -22,7 +22,7 @@ struct NetPairSetup {
   uint64_t features = 0;                     ///< negotiated
   const VirtqueueSetup* receive = nullptr;   ///< nullptr if the driver does not use it
   const VirtqueueSetup* transmit = nullptr;  ///< nullptr if the driver does not use it
-  VirtioHost& host;
+  VirtioTransport& transport;
   NetPairState state;  ///< where to go on: a driver that switches a pair off and on keeps its rings
 };
 

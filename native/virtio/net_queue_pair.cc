@@ -17,7 +17,7 @@ constexpr unsigned kLooksForOneAtNetwork = 32;
 
 NetQueuePair::NetQueuePair(const NetPairSetup& setup, std::unique_ptr<NetQueue> network,
                            Context context)
-    : host_(setup.host),
+    : transport_(setup.transport),
       context_(std::move(context)),
       network_(std::move(network)),
       poll_(kLongestPollNs) {
@@ -190,7 +190,7 @@ void NetQueuePair::fail(const char* reason) noexcept {
     if (doorbell != nullptr) context_.loop.modify(doorbell->fd(), 0);
   }
   watch_network(0);
-  host_.failed(reason);
+  transport_.failed(reason);
 }
 
 }  // namespace tsvmm

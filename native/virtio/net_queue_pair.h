@@ -50,7 +50,7 @@ class NetQueuePair final : public NetPair {
   void lose_network() noexcept;
   void fail(const char* reason) noexcept;
 
-  VirtioHost& host_;
+  VirtioTransport& transport_;
   Context context_;
   const std::unique_ptr<NetQueue> network_;
   const EventFd* receive_doorbell_ = nullptr;

@@ -92,7 +92,7 @@ class VirtioPciFunction::QueueLine final : public VirtqueueInterrupt {
   std::optional<EventFd> source_;
 };
 
-class VirtioPciFunction::Beyond final : public BusDevice {
+class VirtioPciFunction::Padding final : public BusDevice {
  public:
   void read(uint64_t /*offset*/, std::span<uint8_t> data) override {
     std::ranges::fill(data, uint8_t{0xff});
@@ -117,7 +117,7 @@ VirtioPciFunction::VirtioPciFunction(Options options, std::shared_ptr<VirtioDevi
   }
   config_.add_memory_bar(0, virtio_pci::kBarSize, options_.bar0_is_64bit, options_.bar0);
   if (const MemoryWindow* window = device_->window()) {
-    beyond_ = std::make_unique<Beyond>();
+    padding_ = std::make_unique<Padding>();
     config_.add_memory_bar(kWindowBar, std::bit_ceil(window->size()), true, options_.bar2);
   }
   add_capabilities();
@@ -223,7 +223,7 @@ std::optional<BarRequest> VirtioPciFunction::bar(unsigned index) const noexcept 
 }
 
 BusDevice* VirtioPciFunction::bar_device(unsigned index) noexcept {
-  if (index == kWindowBar) return beyond_.get();
+  if (index == kWindowBar) return padding_.get();
   return this;
 }
 

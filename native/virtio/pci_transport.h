@@ -29,7 +29,7 @@ namespace tsvmm {
 /// second at most, on the vCPU that asked for it: a driver knows that the device has been reset
 /// when it reads the status 0 (§2.4.1), and until the device is through with it the status stays
 /// what it was.
-class VirtioPciFunction final : public PciFunction, private BusDevice, private VirtioHost {
+class VirtioPciFunction final : public PciFunction, private BusDevice, private VirtioTransport {
  public:
   struct Options {
     std::string id;
@@ -59,12 +59,12 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   class QueueLine;
   /// What is left of BAR 2, a power of two, behind the device's memory: accesses to that itself do
   /// not get here.
-  class Beyond;
+  class Padding;
 
   // BusDevice: BAR 0.
   void read(uint64_t offset, std::span<uint8_t> data) override;
   void write(uint64_t offset, std::span<const uint8_t> data) override;
-  // VirtioHost.
+  // VirtioTransport.
   void config_changed() noexcept override;
   void failed(std::string_view reason) noexcept override;
   void note(std::string_view text) noexcept override { events_.note(options_.id, text); }
@@ -108,7 +108,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   std::mutex mutex_;  ///< the device's configuration and life, doorbells
   CommonConfig common_;
   std::vector<std::unique_ptr<QueueLine>> lines_;  ///< by queue
-  std::unique_ptr<Beyond> beyond_;                 ///< if the device has a window
+  std::unique_ptr<Padding> padding_;               ///< if the device has a window
   std::optional<uint64_t> bar_address_;            ///< while decoded
   bool active_ = false;
   bool removed_ = false;

@@ -86,7 +86,7 @@ void VirtioPmem::activate(const Activation& activation) {
   watches_ = true;
   if (lost_pages_->any()) lost_pages_->event().signal();
   server_ =
-      std::make_unique<QueueServer>(loop_, activation, *setup, host(), kRequestsPerTurn,
+      std::make_unique<QueueServer>(loop_, activation, *setup, transport(), kRequestsPerTurn,
                                     [this](const DescriptorChain& chain) { return answer(chain); });
 }
 
@@ -135,9 +135,9 @@ bool VirtioPmem::sync() noexcept {
 
 void VirtioPmem::fail(const std::string& why) noexcept {
   syncs_.fail(EIO);
-  host().warn(why +
-              ". What the guest wrote since its last flush may be lost, and no flush "
-              "succeeds any more before the VM is started anew");
+  transport().warn(why +
+                   ". What the guest wrote since its last flush may be lost, and no flush "
+                   "succeeds any more before the VM is started anew");
 }
 
 void VirtioPmem::on_lost_pages() noexcept {
@@ -145,7 +145,7 @@ void VirtioPmem::on_lost_pages() noexcept {
   if (syncs_.failure() == 0) {
     fail("its file was made shorter, or its file system is full: a part of it is gone");
   }
-  if (!stopped_.exchange(true)) host().failed("persistent memory without its file");
+  if (!stopped_.exchange(true)) transport().failed("persistent memory without its file");
 }
 
 bool VirtioPmem::flush() noexcept {

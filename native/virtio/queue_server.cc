@@ -3,9 +3,9 @@
 namespace tsvmm {
 
 QueueServer::QueueServer(EventLoop& loop, const Activation& activation, const VirtqueueSetup& setup,
-                         VirtioHost& host, int budget, Handler handler)
+                         VirtioTransport& transport, int budget, Handler handler)
     : loop_(loop),
-      host_(host),
+      transport_(transport),
       doorbell_(*setup.doorbell),
       interrupt_(*setup.interrupt),
       budget_(budget),
@@ -32,7 +32,7 @@ QueueServer::Turn QueueServer::take_turn() noexcept {
   for (int i = 0; i < budget_; ++i) {
     const SplitQueue::Pop popped = queue_.pop(chain);
     if (popped == SplitQueue::Pop::kBroken) {
-      host_.failed(queue_.error());
+      transport_.failed(queue_.error());
       return Turn::kFailed;
     }
     if (popped == SplitQueue::Pop::kEmpty) {

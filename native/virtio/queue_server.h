@@ -23,7 +23,7 @@ class QueueServer {
 
   /// Starts serving. `budget` is the number of chains at a turn. Throws Error.
   QueueServer(EventLoop& loop, const Activation& activation, const VirtqueueSetup& setup,
-              VirtioHost& host, int budget, Handler handler);
+              VirtioTransport& transport, int budget, Handler handler);
   /// Afterwards the handler does not run any more. The loop must be running or stopped, not paused.
   ~QueueServer();
   QueueServer(const QueueServer&) = delete;
@@ -37,7 +37,7 @@ class QueueServer {
   [[nodiscard]] Turn take_turn() noexcept;
 
   EventLoop& loop_;
-  VirtioHost& host_;
+  VirtioTransport& transport_;
   const EventFd& doorbell_;
   VirtqueueInterrupt& interrupt_;
   const int budget_;

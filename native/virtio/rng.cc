@@ -59,7 +59,7 @@ void VirtioRng::activate(const Activation& activation) {
   }
   try {
     server_ =
-        std::make_unique<QueueServer>(loop_, activation, *setup, host(), kChainsPerTurn,
+        std::make_unique<QueueServer>(loop_, activation, *setup, transport(), kChainsPerTurn,
                                       [this](const DescriptorChain& chain) { return fill(chain); });
   } catch (...) {
     if (std::exchange(watches_, false)) loop_.remove(source_.get());
@@ -121,8 +121,8 @@ std::optional<uint32_t> VirtioRng::fill(const DescriptorChain& chain) noexcept {
         watch_source();
         return QueueServer::kLater;
       }
-      host().failed(result == 0 ? std::string("the entropy source has ended")
-                                : "reading the entropy source: " + errno_text(errno));
+      transport().failed(result == 0 ? std::string("the entropy source has ended")
+                                     : "reading the entropy source: " + errno_text(errno));
       return std::nullopt;
     }
     total += static_cast<size_t>(result);

@@ -41,7 +41,7 @@ std::unique_ptr<NetPair> VhostNetPair::make(const NetPairSetup& setup, int vhost
 }
 
 VhostNetPair::VhostNetPair(const NetPairSetup& setup, int vhost, int tap, EventLoop& loop)
-    : vhost_(vhost), tap_(tap), loop_(loop), host_(setup.host) {
+    : vhost_(vhost), tap_(tap), loop_(loop), transport_(setup.transport) {
   for (unsigned i = 0; i < rings_.size(); ++i) {
     const VirtqueueSetup& queue = i == 0 ? *setup.receive : *setup.transmit;
     const SplitQueueState& state = i == 0 ? setup.state.receive : setup.state.transmit;
@@ -53,7 +53,7 @@ VhostNetPair::VhostNetPair(const NetPairSetup& setup, int vhost, int tap, EventL
     set_memory(setup.memory);
     for (unsigned i = 0; i < rings_.size(); ++i) set_ring(i, setup.memory);
     loop_.add(broken_.fd(), io::kReadable, [this](IoEvents) {
-      if (broken_.consume() != 0) host_.failed("the kernel found a broken ring");
+      if (broken_.consume() != 0) transport_.failed("the kernel found a broken ring");
     });
     set_backend(tap_);
   } catch (...) {
@@ -154,7 +154,7 @@ void VhostNetPair::resume() noexcept {
   try {
     set_backend(tap_);
   } catch (const Error& error) {
-    return host_.failed(error.what());
+    return transport_.failed(error.what());
   }
   // What the driver made available meanwhile.
   for (const Ring& ring : rings_) ring.doorbell->signal();

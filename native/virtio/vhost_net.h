@@ -47,7 +47,7 @@ class VhostNetPair final : public NetPair {
   const int vhost_;
   const int tap_;
   EventLoop& loop_;
-  VirtioHost& host_;
+  VirtioTransport& transport_;
   std::array<Ring, 2> rings_;  ///< receive, transmit: the kernel's numbers
   EventFd broken_;             ///< signalled by the kernel
   bool held_ = false;

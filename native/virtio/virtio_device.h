@@ -81,9 +81,9 @@ struct Activation {
 };
 
 /// What a device tells its transport. Any thread, also during activate() and reset().
-class VirtioHost {
+class VirtioTransport {
  public:
-  virtual ~VirtioHost() = default;
+  virtual ~VirtioTransport() = default;
   /// The device configuration has new values (virtio 1.2 §2.3).
   virtual void config_changed() noexcept = 0;
   /// The device cannot go on: DEVICE_NEEDS_RESET (virtio 1.2 §2.1.2).
@@ -196,20 +196,20 @@ class VirtioDevice {
   }
 
   /// Called once by the transport, which outlives every use of it.
-  void connect(VirtioHost& host) { host_ = &host; }
+  void connect(VirtioTransport& transport) { transport_ = &transport; }
   /// The end of that, after reset().
-  void disconnect() { host_ = &no_host_; }
+  void disconnect() { transport_ = &no_transport_; }
 
  protected:
-  [[nodiscard]] VirtioHost& host() const { return *host_; }
+  [[nodiscard]] VirtioTransport& transport() const { return *transport_; }
 
  private:
-  class NoHost : public VirtioHost {
+  class NoTransport : public VirtioTransport {
     void config_changed() noexcept override {}
     void failed(std::string_view /*reason*/) noexcept override {}
   };
-  static inline NoHost no_host_;
-  VirtioHost* host_ = &no_host_;
+  static inline NoTransport no_transport_;
+  VirtioTransport* transport_ = &no_transport_;
 };
 
 }  // namespace tsvmm

@@ -55,8 +55,8 @@ void VirtioVsock::activate(const Activation& activation) {
                                 .listener = listener_.get(),
                                 .path = options_.path,
                                 .any_owner = options_.any_owner,
-                                .patience = static_cast<uint64_t>(options_.patience.count())},
-      counters_, activation, host(), *loop_);
+                                .timeout = static_cast<uint64_t>(options_.timeout.count())},
+      counters_, activation, transport(), *loop_);
 }
 
 bool VirtioVsock::try_reset(const Deadline& deadline) noexcept {

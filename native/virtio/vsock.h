@@ -35,7 +35,7 @@ class VirtioVsock final : public VirtioDevice {
     bool any_owner = false;  ///< connects to sockets `path`_P of other users, too
     /// How long a client may take with its line, the guest or a busy host program to accept, and
     /// one end of a closing stream to take notice.
-    std::chrono::nanoseconds patience = std::chrono::seconds(2);
+    std::chrono::nanoseconds timeout = std::chrono::seconds(2);
   };
 
   /// Throws Error if `listener` cannot be listened on.

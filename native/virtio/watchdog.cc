@@ -28,7 +28,7 @@ void VirtioWatchdog::activate(const Activation& activation) {
   try {
     loop_.add(timer_->fd(), io::kReadable, [this](IoEvents) { check(); });
     server_ =
-        std::make_unique<QueueServer>(loop_, activation, *setup, host(), kChainsPerTurn,
+        std::make_unique<QueueServer>(loop_, activation, *setup, transport(), kChainsPerTurn,
                                       [this](const DescriptorChain& chain) { return feed(chain); });
   } catch (...) {
     reset();

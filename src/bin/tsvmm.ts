@@ -32,7 +32,7 @@ const VM_PROCESS = 'vmhost';
 /** Who sends a signal waits for the process, and kills it sooner or later. */
 const SIGNAL_TIMEOUT_MS = 3_000;
 /** For messages and answers of the REST socket, in a process that leaves threads behind. */
-const LAST_WORDS_MS = 500;
+const END_GRACE_MS = 500;
 
 /** After a boot, until nobody minds a collection. */
 const SETTLE_MS = 200;
@@ -69,7 +69,7 @@ async function fail(error: unknown, word: string | undefined): Promise<number> {
 /** The core begins with what is the same for every VM, on a thread of its own, while the rest is got ready here. */
 function headStart(): void {
   try {
-    loadNative().expectMachine();
+    loadNative().precreateVm();
   } catch {
     // Said when the VM is started, should that be what the words ask for.
   }
@@ -350,7 +350,7 @@ class Session {
   /** For a process with threads that may be stuck: an orderly exit could wait for them, or free what they use. */
   async #exitAtOnce(code: number): Promise<never> {
     const said = new Promise((resolve) => process.stderr.write('', resolve));
-    const timeout = new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS));
+    const timeout = new Promise((resolve) => setTimeout(resolve, END_GRACE_MS));
     await Promise.race([Promise.all([said, this.#closeServers()]), timeout]);
     this.#cleanUp();
     return this.#native.exitAtOnce(code);

@@ -114,8 +114,8 @@ test.each<[string, Partial<BootSpec>, string]>([
 });
 
 test('a VM that was made ahead serves one machine, and the next makes its own', async () => {
-  native.expectMachine();
-  native.expectMachine();
+  native.precreateVm();
+  native.precreateVm();
   const first = native.machineCreate(machineSpec(), () => {});
   const second = native.machineCreate(machineSpec(), () => {});
   await native.machineBoot(first, bootSpec());
@@ -152,7 +152,7 @@ test('values of any type are refused with an Error', () => {
   // What has an effect for numbers that happen to be descriptors of this process is left out.
   const left = new Set([
     'closeFile',
-    'expectMachine',
+    'precreateVm',
     'hostInfo',
     'supportedCpuid',
     'openPty',

@@ -70,7 +70,7 @@ test.each(RUNTIMES)(
         for (const count of woken) expect(count, `${woken}`).toBeLessThan(IDLE_MS / 1_000 / 2);
       });
     };
-    expect(daemon.processes()).toHaveLength(3);
+    await settles(async () => expect(daemon.processes()).toHaveLength(3));
     await hardlyWakeUp();
     await daemon.kill('SIGKILL');
     await daemon.start(['--pool', '0']);

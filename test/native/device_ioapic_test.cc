@@ -9,8 +9,8 @@ namespace {
 
 class PinFabric final : public InterruptFabric {
  public:
-  std::unique_ptr<InterruptLine> create_line() override { throw Error("EINVAL", "not used"); }
-  std::unique_ptr<InterruptLine> create_wired_line(unsigned pin) override {
+  std::unique_ptr<Interrupt> create_msi() override { throw Error("EINVAL", "not used"); }
+  std::unique_ptr<Interrupt> create_wired_interrupt(unsigned pin) override {
     auto line = std::make_unique<RecordingLine>();
     lines[pin] = line.get();
     return line;
@@ -91,7 +91,7 @@ TEST_F(IoApicTest, ReadOnlyAndReservedBits) {
 }
 
 TEST_F(IoApicTest, UnmaskingRoutesAndMaskingClears) {
-  InterruptLine& line = device.pin_line(4);
+  Interrupt& line = device.pin_line(4);
   RecordingLine& kernel = *fabric.lines.at(4);
   line.trigger();
   EXPECT_EQ(kernel.triggers, 0);
@@ -124,7 +124,7 @@ TEST_F(IoApicTest, OnlyChangesReachTheHypervisor) {
 }
 
 TEST_F(IoApicTest, ReservedDeliveryModesDeliverNothing) {
-  InterruptLine& line = device.pin_line(4);
+  Interrupt& line = device.pin_line(4);
   for (const uint64_t mode : {3, 6}) {
     write_entry(4, mode << 8 | 0x31);
     line.trigger();
@@ -134,7 +134,7 @@ TEST_F(IoApicTest, ReservedDeliveryModesDeliverNothing) {
 }
 
 TEST_F(IoApicTest, DevicesCannotSetTheMessage) {
-  InterruptLine& line = device.pin_line(4);
+  Interrupt& line = device.pin_line(4);
   EXPECT_FALSE(line.set_message({.address = 1, .data = 2}));
   EXPECT_EQ(&line, &device.pin_line(4));
   EXPECT_THROW(device.pin_line(24), Error);
@@ -189,7 +189,7 @@ TEST_F(IoApicTest, MaskedInServiceEndsAllTheSame) {
 }
 
 TEST_F(IoApicTest, EdgeForAMomentEndsTheInterrupt) {
-  InterruptLine& line = device.pin_line(9);
+  Interrupt& line = device.pin_line(9);
   RecordingLine& kernel = *fabric.lines.at(9);
   write_entry(9, 0x41 | kLevel);
   line.trigger();

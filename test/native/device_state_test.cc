@@ -25,7 +25,7 @@ namespace {
 
 using virtio_test::FakeFabric;
 
-class CountingLine : public InterruptLine {
+class CountingLine : public Interrupt {
  public:
   void trigger() noexcept override { ++triggers; }
   bool set_message(const MsiMessage&) noexcept override { return true; }

@@ -62,11 +62,11 @@ inline void access_everything(BusDevice& device, uint64_t size) {
 
 /// How long a test waits for what has to happen. Only a test that fails takes this long, so it is
 /// more than the busiest machine needs.
-inline constexpr std::chrono::milliseconds kTestPatience{60'000};
+inline constexpr std::chrono::milliseconds kTestTimeout{60'000};
 
-/// True as soon as `condition` holds; false if it does not within the tests' patience.
+/// True as soon as `condition` holds; false if it does not within the tests' timeout.
 inline bool eventually(const std::function<bool()>& condition) {
-  const auto end = std::chrono::steady_clock::now() + kTestPatience;
+  const auto end = std::chrono::steady_clock::now() + kTestTimeout;
   while (!condition()) {
     if (std::chrono::steady_clock::now() >= end) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -74,10 +74,10 @@ inline bool eventually(const std::function<bool()>& condition) {
   return true;
 }
 
-/// Whether there is something to read, or the other side has gone, within `patience`.
-inline bool readable(int fd, std::chrono::milliseconds patience = kTestPatience) {
+/// Whether there is something to read, or the other side has gone, within `timeout`.
+inline bool readable(int fd, std::chrono::milliseconds timeout = kTestTimeout) {
   pollfd wait{.fd = fd, .events = POLLIN, .revents = 0};
-  return ::poll(&wait, 1, static_cast<int>(patience.count())) == 1;
+  return ::poll(&wait, 1, static_cast<int>(timeout.count())) == 1;
 }
 
 /// Reads exactly `count` bytes, or fewer if no more come.
@@ -145,7 +145,7 @@ inline bool settles_down() {
   return false;
 }
 
-class RecordingLine final : public InterruptLine {
+class RecordingLine final : public Interrupt {
  public:
   void trigger() noexcept override { ++triggers; }
   bool set_message(const MsiMessage& new_message) noexcept override {

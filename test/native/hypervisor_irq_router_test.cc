@@ -46,8 +46,8 @@ class KvmLineTest : public testing::Test {
     kvm_arch::create_interrupt_controllers(vm->fd.get(), 0);
     router = std::make_shared<IrqRouter>(vm->fd.get(), kvm_arch::wired_interrupts(), kLimit);
   }
-  std::unique_ptr<KvmInterruptLine> line() {
-    return std::make_unique<KvmInterruptLine>(router, vm->fd.get(), router->allocate(), true);
+  std::unique_ptr<KvmInterrupt> line() {
+    return std::make_unique<KvmInterrupt>(router, vm->fd.get(), router->allocate(), true);
   }
 
   std::optional<EmptyVm> vm;
@@ -78,7 +78,7 @@ TEST_F(KvmLineTest, WhatIsSignalledReachesKvmOnlyWhileItIsConnected) {
 }
 
 TEST_F(KvmLineTest, WiredLinesKeepTheirNumber) {
-  const KvmInterruptLine wired(router, vm->fd.get(), 4, false);
+  const KvmInterrupt wired(router, vm->fd.get(), 4, false);
   EXPECT_EQ(router->allocate(), kvm_arch::wired_interrupts());
 }
 

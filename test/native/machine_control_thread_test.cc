@@ -76,7 +76,7 @@ TEST(ControlThread, AnOperationMayHoldTheLastReferenceToItsOwner) {
   control.submit([owner, future = released.get_future().share()] { future.wait(); });
   owner.reset();
   released.set_value();
-  EXPECT_EQ(destroyed.get_future().wait_for(kTestPatience), std::future_status::ready);
+  EXPECT_EQ(destroyed.get_future().wait_for(kTestTimeout), std::future_status::ready);
 }
 
 /// In a process of its own, which may make no more threads.

@@ -142,9 +142,9 @@ class FakeVcpu final : public Vcpu {
 class FakeVm final : public Vm {
  public:
   explicit FakeVm(FakeGuest& guest) : guest_(guest) {}
-  std::unique_ptr<InterruptLine> create_line() override { return fabric_.create_line(); }
-  std::unique_ptr<InterruptLine> create_wired_line(unsigned pin) override {
-    return fabric_.create_wired_line(pin);
+  std::unique_ptr<Interrupt> create_msi() override { return fabric_.create_msi(); }
+  std::unique_ptr<Interrupt> create_wired_interrupt(unsigned pin) override {
+    return fabric_.create_wired_interrupt(pin);
   }
   std::unique_ptr<Doorbell> create_doorbell(GuestAddress, const EventFd&) override {
     return nullptr;

@@ -223,7 +223,7 @@ TEST_F(HungStoreTest, TheEndOfAPausedMachineIsTheSame) {
   activate(kDisk);
   machine->pause();
   store.hang(file.fd());
-  machine->destroy(kTestPatience);
+  machine->destroy(kTestTimeout);
   EXPECT_EQ(open_descriptors_of(file.fd()), 1u) << "nothing was in flight";
 }
 

@@ -315,7 +315,7 @@ TEST_F(BalloonStatisticsTest, CountersMayBeReadWhileTheDeviceIsReset) {
 TEST_F(BalloonTest, BrokenRingsFailTheDeviceAndAResetHealsIt) {
   for (const uint16_t queue : {0, 1, 2, 3}) {
     VirtioBalloon balloon(loop, {.free_page_reporting = true});
-    RecordingHost own;
+    RecordingTransport own;
     activate(balloon, {0, 1, 2, 3}, kStatistics | kReporting);
     balloon.connect(own);
     host.failures.clear();

@@ -98,7 +98,7 @@ class BlockTest : public testing::Test {
   DriverQueue driver{memory, kRings, kQueueSize};
   EventFd doorbell;
   CountingInterrupt interrupt;
-  RecordingHost host;
+  RecordingTransport host;
   /// Of what start() makes.
   VirtioBlock::Options options{.id = "_disk0", .queue_size = kQueueSize, .serial = "serial-number"};
   std::unique_ptr<VirtioBlock> device;

@@ -69,7 +69,7 @@ class LoopDeviceTest : public testing::Test {
                                       {memory, 0x5000, kQueueSize}}};
   std::array<EventFd, 5> doorbells;
   std::array<CountingInterrupt, 5> interrupts;
-  RecordingHost host;
+  RecordingTransport host;
   EventLoop loop{"test-loop"};
 };
 

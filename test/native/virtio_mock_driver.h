@@ -45,7 +45,7 @@ class CountingInterrupt : public VirtqueueInterrupt {
   std::atomic<int> count = 0;
 };
 
-class RecordingHost : public VirtioHost {
+class RecordingTransport : public VirtioTransport {
  public:
   void config_changed() noexcept override { ++config_changes; }
   void failed(std::string_view reason) noexcept override {
@@ -127,13 +127,13 @@ class FakeFabric : public InterruptFabric {
     std::vector<const EventFd*> sources;
   };
 
-  std::unique_ptr<InterruptLine> create_line() override {
+  std::unique_ptr<Interrupt> create_msi() override {
     if (refuse) throw std::runtime_error("no routes");
     lines.push_back(std::make_shared<Line>());
     return std::make_unique<Handle>(lines.back());
   }
-  std::unique_ptr<InterruptLine> create_wired_line(unsigned /*pin*/) override {
-    return create_line();
+  std::unique_ptr<Interrupt> create_wired_interrupt(unsigned /*pin*/) override {
+    return create_msi();
   }
   std::unique_ptr<Doorbell> create_doorbell(GuestAddress address, const EventFd& event) override {
     if (refuse || no_doorbells) return nullptr;
@@ -162,7 +162,7 @@ class FakeFabric : public InterruptFabric {
   bool no_doorbells = false;
 
  private:
-  class Handle : public InterruptLine {
+  class Handle : public Interrupt {
    public:
     explicit Handle(std::shared_ptr<Line> line) : line_(std::move(line)) {}
     void trigger() noexcept override { ++line_->triggers; }

@@ -177,7 +177,7 @@ class NetTest : public testing::Test {
   std::vector<DriverQueue> queues;
   std::vector<std::unique_ptr<EventFd>> doorbells;
   std::vector<std::unique_ptr<CountingInterrupt>> interrupts;
-  RecordingHost host;
+  RecordingTransport host;
   std::unique_ptr<VirtioNet> device;
   SocketNetwork* network = nullptr;
   uint16_t seen = 0;

@@ -45,7 +45,7 @@ class TestDevice : public VirtioDevice {
     stuck = false;
     changed.notify_all();
   }
-  using VirtioDevice::host;
+  using VirtioDevice::transport;
 
   std::array<uint8_t, 6> config{1, 2, 3, 4, 5, 6};
   bool refuse = false;
@@ -290,8 +290,8 @@ TEST_F(TransportTest, FailureShowsOnceUntilReset) {
   bring_up();
   driver.write<uint16_t>(0x10, 0);
   (void)events();
-  device->host().failed("broken ring");
-  device->host().failed("broken ring");
+  device->transport().failed("broken ring");
+  device->transport().failed("broken ring");
   EXPECT_EQ(driver.status(), 64 | 15);
   EXPECT_EQ(events(), Strings{"failed dev: broken ring"});
   EXPECT_EQ(bench.fabric.lines[0]->triggers, 1);
@@ -346,7 +346,7 @@ TEST_F(TransportTest, WithoutMsixTheIsrTells) {
   bring_up();
   EXPECT_EQ(driver.read<uint8_t>(0x2000), 0);
   device->queues[0].interrupt->trigger();
-  device->host().config_changed();
+  device->transport().config_changed();
   EXPECT_EQ(driver.read<uint8_t>(0x2000), 3);
   EXPECT_EQ(driver.read<uint8_t>(0x2000), 0) << "reading clears";
 }
@@ -354,11 +354,11 @@ TEST_F(TransportTest, WithoutMsixTheIsrTells) {
 TEST_F(TransportTest, ConfigChangeBumpsTheGeneration) {
   enable_msix();
   const uint8_t before = driver.read<uint8_t>(0x15);
-  device->host().config_changed();
+  device->transport().config_changed();
   EXPECT_EQ(bench.fabric.triggers(), 0) << "no driver yet";
   bring_up();
   driver.write<uint16_t>(0x10, 0);
-  device->host().config_changed();
+  device->transport().config_changed();
   EXPECT_EQ(driver.read<uint8_t>(0x15), static_cast<uint8_t>(before + 2));
   EXPECT_EQ(bench.fabric.lines[0]->triggers, 1);
 }
@@ -499,7 +499,7 @@ TEST_F(TransportTest, ResetAndMoveFromManyThreads) {
     bench.config_write<uint32_t>(kSlot, at + 12, 1);
     while (!done) {
       bench.config_write<uint8_t>(kSlot, at + 16, 0);
-      device->host().config_changed();
+      device->transport().config_changed();
     }
   });
   for (int i = 0; i < 500; ++i) bring_up();

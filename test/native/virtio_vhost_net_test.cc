@@ -88,7 +88,7 @@ class VhostNetTest : public testing::Test {
                             .features = kAllRingFeatures,
                             .receive = &receive,
                             .transmit = &transmit,
-                            .host = host,
+                            .transport = host,
                             .state = {}};
     return VhostNetPair::make(pair, vhost.fd.get(), kTap, loop);
   }
@@ -99,7 +99,7 @@ class VhostNetTest : public testing::Test {
   GuestMemory memory{{range(0, 1 << 20)}, {}};
   EventLoop loop{"test-loop"};
   FakeVhost vhost;
-  RecordingHost host;
+  RecordingTransport host;
   DriverQueue queues[2]{{memory, 0x1000, 16}, {memory, 0x2000, 16}};
   EventFd doorbells[2];
   ExternalInterrupt interrupts[2];

@@ -7,7 +7,7 @@ constexpr uint32_t kFirstHostPort = 1U << 30;
 
 class VsockTest : public testing::Test {
  protected:
-  explicit VsockTest(std::chrono::milliseconds patience = kTestPatience) : guest(patience) {}
+  explicit VsockTest(std::chrono::milliseconds timeout = kTestTimeout) : guest(timeout) {}
 
   void start(int buffers = 64) {
     guest.activate();
@@ -601,7 +601,7 @@ TEST_F(VsockTest, BrokenRingsFailTheDevice) {
 }
 
 TEST(VsockTiming, IsWhatClientsExpect) {
-  EXPECT_EQ(VirtioVsock::Options{}.patience, std::chrono::seconds(2));
+  EXPECT_EQ(VirtioVsock::Options{}.timeout, std::chrono::seconds(2));
 }
 
 TEST_F(VsockTest, AFloodThatNobodyAnswersIsBounded) {

@@ -25,7 +25,7 @@ namespace tsvmm::virtio_test {
 using vsock::Header;
 using vsock::Operation;
 
-inline constexpr int kTestPatienceMs = static_cast<int>(kTestPatience.count());
+inline constexpr int kTestPatienceMs = static_cast<int>(kTestTimeout.count());
 
 /// A stream socket of a host program.
 class HostSocket {
@@ -113,13 +113,13 @@ class VsockGuest {
   static constexpr uint32_t kReceiveStride = 64 * 1024;
   static constexpr uint64_t kFeatures = kAllRingFeatures | virtio_feature::kInOrder;
 
-  explicit VsockGuest(std::chrono::milliseconds patience = kTestPatience)
+  explicit VsockGuest(std::chrono::milliseconds timeout = kTestTimeout)
       : folder_(make_folder()), path(folder_ + "/v"), listener(HostSocket::listen(path)) {
     device = std::make_unique<VirtioVsock>(VirtioVsock::Options{.id = "_vsock0",
                                                                 .guest_cid = kCid,
                                                                 .listener = listener.fd(),
                                                                 .path = path,
-                                                                .patience = patience});
+                                                                .timeout = timeout});
     device->connect(host);
   }
   ~VsockGuest() {
@@ -339,7 +339,7 @@ class VsockGuest {
       {memory, 0x10000, kQueueSize}, {memory, 0x20000, kQueueSize}, {memory, 0x30000, kQueueSize}};
   EventFd doorbells[3];
   CountingInterrupt interrupts[3];
-  RecordingHost host;
+  RecordingTransport host;
   bool repost = true;
   /// Rings only where it is asked to, and looks for packets when it was interrupted only, as an
   /// operating system's driver does.

@@ -16,7 +16,7 @@ struct EmptyVm {
 };
 
 /// An EmptyVm that one thread makes while another still finds out what the machine is to be.
-class SpareVm {
+class PrecreatedVm {
  public:
   /// Once.
   void make() noexcept {

@@ -63,24 +63,23 @@ bool IrqRouter::commit_locked() noexcept {
   return ::ioctl(vm_fd_, kKvmSetGsiRouting, table.request()) == 0;
 }
 
-KvmInterruptLine::KvmInterruptLine(std::shared_ptr<IrqRouter> router, int vm_fd, uint32_t gsi,
-                                   bool owned)
+KvmInterrupt::KvmInterrupt(std::shared_ptr<IrqRouter> router, int vm_fd, uint32_t gsi, bool owned)
     : router_(std::move(router)), vm_fd_(vm_fd), gsi_(gsi), owned_(owned) {
   if (!change_irqfd(event_, 0)) throw Error::from_errno("KVM_IRQFD", errno);
 }
 
-KvmInterruptLine::~KvmInterruptLine() {
+KvmInterrupt::~KvmInterrupt() {
   if (router_->abandoned()) return;
   change_irqfd(event_, KVM_IRQFD_FLAG_DEASSIGN);
   if (owned_) router_->release(gsi_);
 }
 
-void KvmInterruptLine::disconnect(const EventFd& source) noexcept {
+void KvmInterrupt::disconnect(const EventFd& source) noexcept {
   if (!router_->abandoned()) change_irqfd(source, KVM_IRQFD_FLAG_DEASSIGN);
 }
 
 /// KVM delivers what an event was signalled before it was assigned.
-bool KvmInterruptLine::change_irqfd(const EventFd& event, uint32_t flags) noexcept {
+bool KvmInterrupt::change_irqfd(const EventFd& event, uint32_t flags) noexcept {
   kvm_irqfd irqfd{};
   irqfd.fd = static_cast<uint32_t>(event.fd());
   irqfd.gsi = gsi_;

@@ -45,11 +45,11 @@ class IrqRouter {
 };
 
 /// An irqfd on one GSI of a router.
-class KvmInterruptLine : public InterruptLine {
+class KvmInterrupt : public Interrupt {
  public:
   /// `owned` GSIs are given back at the end. Throws Error.
-  KvmInterruptLine(std::shared_ptr<IrqRouter> router, int vm_fd, uint32_t gsi, bool owned);
-  ~KvmInterruptLine() override;
+  KvmInterrupt(std::shared_ptr<IrqRouter> router, int vm_fd, uint32_t gsi, bool owned);
+  ~KvmInterrupt() override;
 
   void trigger() noexcept override { event_.signal(); }
   bool set_message(const MsiMessage& message) noexcept override {

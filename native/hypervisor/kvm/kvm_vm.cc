@@ -78,18 +78,18 @@ void KvmVm::region_removed(const MemoryRegion& region) {
   }
 }
 
-std::unique_ptr<InterruptLine> KvmVm::create_line() {
+std::unique_ptr<Interrupt> KvmVm::create_msi() {
   const uint32_t gsi = router_->allocate();
   try {
-    return std::make_unique<KvmInterruptLine>(router_, vm_.get(), gsi, true);
+    return std::make_unique<KvmInterrupt>(router_, vm_.get(), gsi, true);
   } catch (...) {
     router_->release(gsi);
     throw;
   }
 }
 
-std::unique_ptr<InterruptLine> KvmVm::create_wired_line(unsigned gsi) {
-  return std::make_unique<KvmInterruptLine>(router_, vm_.get(), gsi, false);
+std::unique_ptr<Interrupt> KvmVm::create_wired_interrupt(unsigned gsi) {
+  return std::make_unique<KvmInterrupt>(router_, vm_.get(), gsi, false);
 }
 
 std::unique_ptr<Doorbell> KvmVm::create_doorbell(GuestAddress address, const EventFd& event) {
@@ -127,9 +127,10 @@ void KvmVm::restore_clock() noexcept {
 }
 
 std::function<std::unique_ptr<Vm>(GuestMemory&, uint32_t)> kvm_maker(
-    std::shared_ptr<SpareVm> spare) {
-  return [spare = std::move(spare)](GuestMemory& memory, uint32_t highest_vcpu_id) {
-    return std::make_unique<KvmVm>(spare ? spare->take() : EmptyVm{}, memory, highest_vcpu_id);
+    std::shared_ptr<PrecreatedVm> precreated) {
+  return [precreated = std::move(precreated)](GuestMemory& memory, uint32_t highest_vcpu_id) {
+    return std::make_unique<KvmVm>(precreated ? precreated->take() : EmptyVm{}, memory,
+                                   highest_vcpu_id);
   };
 }
 

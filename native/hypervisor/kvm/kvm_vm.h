@@ -20,8 +20,8 @@ class KvmVm : public Vm, public MemoryListener {
   KvmVm(EmptyVm empty, GuestMemory& memory, uint32_t highest_vcpu_id);
   ~KvmVm() override;
 
-  std::unique_ptr<InterruptLine> create_line() override;
-  std::unique_ptr<InterruptLine> create_wired_line(unsigned gsi) override;
+  std::unique_ptr<Interrupt> create_msi() override;
+  std::unique_ptr<Interrupt> create_wired_interrupt(unsigned gsi) override;
   std::unique_ptr<Doorbell> create_doorbell(GuestAddress address, const EventFd& event) override;
   std::unique_ptr<Vcpu> create_vcpu(uint32_t id) override;
   void save_clock() noexcept override;
@@ -44,8 +44,8 @@ class KvmVm : public Vm, public MemoryListener {
   bool clock_has_realtime_ = false;
 };
 
-/// Makes a machine's VM, in `spare` if there is one.
+/// Makes a machine's VM, in `precreated` if there is one.
 [[nodiscard]] std::function<std::unique_ptr<Vm>(GuestMemory& memory, uint32_t highest_vcpu_id)>
-kvm_maker(std::shared_ptr<SpareVm> spare);
+kvm_maker(std::shared_ptr<PrecreatedVm> precreated);
 
 }  // namespace tsvmm

@@ -14,8 +14,8 @@ constexpr int kRoundsPerWake = 16;
 }  // namespace
 
 GuestLink::GuestLink(const StreamHub::Options& options, Counters& counters,
-                     const Activation& activation, VirtioHost& host, EventLoop& loop)
-    : host_(host), loop_(loop), hub_(options, counters) {
+                     const Activation& activation, VirtioTransport& transport, EventLoop& loop)
+    : transport_(transport), loop_(loop), hub_(options, counters) {
   if (const auto* setup = activation.queue(kReceiveQueue)) {
     receiver_.emplace(activation, *setup, hub_, counters);
   }
@@ -134,7 +134,7 @@ void GuestLink::fail(const char* reason) noexcept {
   failed_ = true;
   hub_.close_all();
   for (const int fd : watched_) loop_.modify(fd, 0);
-  host_.failed(reason);
+  transport_.failed(reason);
 }
 
 }  // namespace tsvmm::vsock

@@ -19,7 +19,7 @@ class GuestLink {
  public:
   /// Begins at once. Throws Error.
   GuestLink(const StreamHub::Options& options, Counters& counters, const Activation& activation,
-            VirtioHost& host, EventLoop& loop);
+            VirtioTransport& transport, EventLoop& loop);
   /// Closes all streams. The loop must be running or stopped, not paused.
   ~GuestLink();
   GuestLink(const GuestLink&) = delete;
@@ -42,7 +42,7 @@ class GuestLink {
   void send_event();
   void fail(const char* reason) noexcept;
 
-  VirtioHost& host_;
+  VirtioTransport& transport_;
   EventLoop& loop_;
   StreamHub hub_;
   std::optional<Receiver> receiver_;

@@ -10,28 +10,28 @@
 namespace tsvmm::vsock {
 
 bool Stream::owes() const noexcept {
-  return owe_request || owe_response || owe_credit_update || owe_credit_request ||
+  return pending_request || pending_response || pending_credit_update || pending_credit_request ||
          (host_shutdown() & ~told_shutdown) != 0;
 }
 
 Operation Stream::take_control() noexcept {
-  if (owe_request) {
-    owe_request = false;
+  if (pending_request) {
+    pending_request = false;
     return Operation::kRequest;
   }
-  if (owe_response) {
-    owe_response = false;
+  if (pending_response) {
+    pending_response = false;
     return Operation::kResponse;
   }
   if ((host_shutdown() & ~told_shutdown) != 0) {
     told_shutdown = host_shutdown();
     return Operation::kShutdown;
   }
-  if (owe_credit_request) {
-    owe_credit_request = false;
+  if (pending_credit_request) {
+    pending_credit_request = false;
     return Operation::kCreditRequest;
   }
-  owe_credit_update = false;
+  pending_credit_update = false;
   return Operation::kCreditUpdate;
 }
 

@@ -63,10 +63,10 @@ struct Stream {
   // The guest's end.
   uint32_t guest_shutdown = 0;  ///< what it said it will not do any more
   uint32_t told_shutdown = 0;   ///< what it has been told that the host will not do
-  bool owe_request = false;
-  bool owe_response = false;
-  bool owe_credit_update = false;
-  bool owe_credit_request = false;
+  bool pending_request = false;
+  bool pending_response = false;
+  bool pending_credit_update = false;
+  bool pending_credit_request = false;
   bool asked_for_credit = false;  ///< or will be, at the deadline
 
   uint64_t deadline = 0;         ///< monotonic ns, 0 for none

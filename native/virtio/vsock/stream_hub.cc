@@ -137,7 +137,7 @@ void StreamHub::control(const Header& header) {
     case Operation::kShutdown:
       return guest_shut(*stream, header.flags & kShutdownBoth);
     case Operation::kCreditRequest:
-      stream->owe_credit_update = true;
+      stream->pending_credit_update = true;
       break;
     case Operation::kCreditUpdate:
       break;
@@ -153,7 +153,7 @@ void StreamHub::connect_host(const Header& request) {
   table_.bind(stream, {request.dst_port, request.src_port});
   counters_.streams.set(table_.size());
   stream.peer.update(request.buf_alloc, request.fwd_cnt);
-  stream.connect_until = monotonic_ns() + options_.patience;
+  stream.connect_until = monotonic_ns() + options_.timeout;
   try_connect(stream);
 }
 
@@ -162,7 +162,7 @@ void StreamHub::try_connect(Stream& stream) {
   const Connect result = connect_to(path, options_.any_owner, stream.socket);
   if (result == Connect::kDone && watch_new(stream)) {
     stream.state = Stream::State::kOpen;
-    stream.owe_response = true;
+    stream.pending_response = true;
     counters_.streams_opened.add(1);
     return schedule(stream);
   }
@@ -212,12 +212,12 @@ void StreamHub::begin_closing(Stream& stream) {
   if (stream.state == Stream::State::kClosing) return;
   stream.state = Stream::State::kClosing;
   stream.forwarded_mark = stream.own.forwarded();
-  set_deadline(stream, monotonic_ns() + options_.patience);
+  set_deadline(stream, monotonic_ns() + options_.timeout);
 }
 
 void StreamHub::end(Stream& stream) {
   // The guest has not heard of a stream whose request still waits for a buffer.
-  if (!stream.owe_request) reset_guest(stream.key);
+  if (!stream.pending_request) reset_guest(stream.key);
   destroy(stream);
 }
 
@@ -266,13 +266,13 @@ void StreamHub::expired(Stream& stream, uint64_t now) {
     case Stream::State::kConnecting:
       return try_connect(stream);
     case Stream::State::kOpen:
-      stream.owe_credit_request = stream.lacks_credit();
+      stream.pending_credit_request = stream.lacks_credit();
       return schedule(stream);
     case Stream::State::kClosing:
       // A host that goes on reading may finish.
       if (stream.own.forwarded() == stream.forwarded_mark) return end(stream);
       stream.forwarded_mark = stream.own.forwarded();
-      return set_deadline(stream, now + options_.patience);
+      return set_deadline(stream, now + options_.timeout);
   }
 }
 

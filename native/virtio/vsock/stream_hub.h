@@ -24,7 +24,7 @@ class StreamHub {
     int listener = -1;       ///< non-blocking, listening; the caller's
     std::string path;        ///< the guest's connection to port P goes to `path`_P
     bool any_owner = false;  ///< also if that is another user's
-    uint64_t patience = 0;   ///< ns for each step of connecting and closing
+    uint64_t timeout = 0;    ///< ns for each step of connecting and closing
   };
 
   /// Throws Error.

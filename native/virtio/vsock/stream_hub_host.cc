@@ -77,7 +77,7 @@ void StreamHub::accept_clients() {
     if (!watch_new(stream)) {
       destroy(stream);
     } else {
-      set_deadline(stream, monotonic_ns() + options_.patience);
+      set_deadline(stream, monotonic_ns() + options_.timeout);
     }
   }
   accept_more_ = true;
@@ -141,9 +141,9 @@ void StreamHub::handshake(Stream& stream, bool ended) {
   }
   table_.bind(stream, {table_.free_host_port(), *port});
   stream.state = Stream::State::kRequested;
-  stream.owe_request = true;
+  stream.pending_request = true;
   stream.may_read = true;
-  set_deadline(stream, monotonic_ns() + options_.patience);
+  set_deadline(stream, monotonic_ns() + options_.timeout);
   schedule(stream);
 }
 

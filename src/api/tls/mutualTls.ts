@@ -60,9 +60,9 @@ export function createMutualTlsServer(
   const refused = refusals(warn);
   const admit = (socket: TLSSocket) => {
     handshakes.done(socket);
-    const objection = objectionTo(socket, options.allowedSubjects);
-    if (objection === undefined) return accept(socket);
-    refused(socket, objection);
+    const reason = checkPeer(socket, options.allowedSubjects);
+    if (reason === undefined) return accept(socket);
+    refused(socket, reason);
     refuse(socket);
   };
   const server = createTls(options, admit);
@@ -76,7 +76,7 @@ export function createMutualTlsServer(
 }
 
 /** Why a client is not admitted. */
-function objectionTo(socket: TLSSocket, allowedSubjects: readonly string[]): string | undefined {
+function checkPeer(socket: TLSSocket, allowedSubjects: readonly string[]): string | undefined {
   // To the runtimes a client without one may be authorized: with TLS 1.3, if it takes up a session again.
   if (socket.getPeerX509Certificate() === undefined) return 'it has no certificate';
   if (!socket.authorized) return `its certificate is not accepted (${socket.authorizationError})`;

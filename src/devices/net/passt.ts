@@ -26,7 +26,7 @@ const BIND_ATTEMPTS = 25;
 const BIND_RETRY_MS = 20;
 
 /** How long after its end something of what it said may still arrive. */
-const LAST_WORDS_MS = 200;
+const STDERR_GRACE_MS = 200;
 
 /** The descriptor that the child finds its end of the socket at. */
 const CHILD_FD = 3;
@@ -94,7 +94,7 @@ function launch(args: readonly string[], socket: number): Promise<{ code: number
     const finish = (code: number | null) => {
       clearTimeout(timer);
       child.stderr?.destroy();
-      resolve({ code: code ?? -1, message: sayings(printed) });
+      resolve({ code: code ?? -1, message: stderrText(printed) });
     };
     child.stderr?.on('data', (bytes) => {
       printed = `${printed}${bytes}`.slice(0, MAX_PRINTED);
@@ -107,12 +107,12 @@ function launch(args: readonly string[], socket: number): Promise<{ code: number
     child.on('exit', (code) => {
       // Whatever it left in the background may hold stderr open.
       clearTimeout(timer);
-      timer = setTimeout(finish, LAST_WORDS_MS, code);
+      timer = setTimeout(finish, STDERR_GRACE_MS, code);
     });
   });
 }
 
-function sayings(printed: string): string {
+function stderrText(printed: string): string {
   const lines = printed.split('\n').map((line) => line.trim());
   return lines.filter((line) => !NOISE.test(line)).join('; ');
 }

@@ -75,7 +75,7 @@ export function fakeNative(folder: string): FakeNative {
     onFinishUnplug: () => {},
     terminalCalls: [],
     ptys: 0,
-    expectMachine: () => {},
+    precreateVm: () => {},
     hostInfo: () => native.host,
     supportedCpuid: () => native.host.supportedCpuid,
     machineCreate: (spec, emit) => {

@@ -9,14 +9,14 @@
 
 namespace tsvmm {
 
-HostFacts::HostFacts(std::shared_ptr<SpareVm> spare) {
+HostFacts::HostFacts(std::shared_ptr<PrecreatedVm> precreated) {
   auto kvm = std::make_shared<KvmDevice>();
   max_vcpus_ = kvm->max_vcpus();
   auto result = std::make_shared<std::promise<std::vector<uint8_t>>>();
   cpuid_ = result->get_future().share();
-  reader_ = spawn_thread("host-facts", [this, kvm, result, spare = std::move(spare)] {
+  reader_ = spawn_thread("host-facts", [this, kvm, result, precreated = std::move(precreated)] {
     static_cast<void>(processor());
-    if (spare) spare->make();
+    if (precreated) precreated->make();
     try {
       result->set_value(read_supported_cpuid(*kvm));
     } catch (...) {

@@ -17,8 +17,8 @@ namespace tsvmm {
 /// it while the caller goes on.
 class HostFacts {
  public:
-  /// Throws Error if KVM cannot be used. The thread makes `spare` first, if it is given.
-  explicit HostFacts(std::shared_ptr<SpareVm> spare = nullptr);
+  /// Throws Error if KVM cannot be used. The thread makes `precreated` first, if it is given.
+  explicit HostFacts(std::shared_ptr<PrecreatedVm> precreated = nullptr);
   ~HostFacts();
   HostFacts(const HostFacts&) = delete;
   HostFacts& operator=(const HostFacts&) = delete;
