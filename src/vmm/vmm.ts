@@ -11,15 +11,7 @@ import type { RestoreConfig } from '../config/restore.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import { validateConsoles, validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { Device } from '../devices/record.ts';
-import {
-  completeDevices,
-  type DeviceName,
-  descriptorsOf,
-  deviceNamed,
-  idOf,
-  keepId,
-} from '../devices/registry.ts';
+import { completeDevices, type DeviceName, deviceNamed, idOf, keepId } from '../devices/registry.ts';
 import type { Abortable } from '../host/abort.ts';
 import type { MachineEvent, MachineHandle, NativeAddon, ResetCause, VcpuStatistics } from '../native.ts';
 import {
@@ -34,7 +26,7 @@ import { findOperation } from './deviceOperations.ts';
 import { describeError, notSupportedYet, VmmError } from './errors.ts';
 import type { EndCause, VmmEvent, VmmExit } from './events.ts';
 import { HeldDevices } from './heldDevices.ts';
-import type { DevicePlace, Hotplug, RemovalOptions } from './hotplug.ts';
+import type { DevicePlace, RemovalOptions } from './hotplug.ts';
 import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
 import { tell } from './listener.ts';
@@ -44,6 +36,7 @@ import type { OutputFile } from './outputFiles.ts';
 import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
 import { refuseMachineSizes, resizeConfig, resizeConfigZone } from './resize.ts';
+import { VmDevices } from './vmDevices.ts';
 
 export interface VmmOptions {
   readonly native: NativeAddon;
@@ -125,16 +118,29 @@ export class Vmm {
   readonly #infoWatchers = new Set<() => void>();
   #debugger: DebuggerHooks | undefined;
   #stoppedByDebugger = false;
-  /** From the first device on that comes to a machine, or leaves it. */
-  #hotplug: Hotplug | undefined;
-  /** Of devices, for as long as the configuration has them. */
-  readonly #descriptors = new Set<number>();
+  readonly #devices: VmDevices;
 
   constructor(options: VmmOptions) {
     this.#options = options;
     this.#native = options.native;
     this.#terminal = options.terminal ?? STANDARD_STREAMS;
     this.#begunOutputs = new Set(options.appendTo);
+    this.#devices = new VmDevices({
+      native: this.#native,
+      heldDevices: this.#heldDevices,
+      machine: () => this.#machine,
+      config: () => this.#config as VmConfig,
+      configure: (config) => {
+        this.#config = config;
+        this.#infoChanged();
+      },
+      context: (config) => this.#machineContext(config, { paused: false, stopped: false }),
+      busy: (work) => this.#busy(work),
+      emit: (event, texts) => {
+        this.#infoChanged();
+        this.#emit('vm', event, texts);
+      },
+    });
   }
 
   /** Resolves when the VMM has come to its end, with everything of the VM freed. Made when asked for: no VM waits for it to start. */
@@ -214,7 +220,7 @@ export class Vmm {
       },
       'resumed',
     );
-    for (const id of this.#hotplug?.ejectedOnes ?? []) this.#deviceEjected(id, this.#generation);
+    for (const id of this.#devices.ejected) this.#deviceEjected(id, this.#generation);
   }
 
   /** Tells the guest that the power button was pressed; what it does then is its own affair. */
@@ -304,7 +310,7 @@ export class Vmm {
     try {
       await this.#command('addDevice', async () => {
         own = true;
-        place = await this.#addWithDescriptors(kind, device, descriptors);
+        place = await this.#devices.add(kind, device, descriptors);
       });
       return place;
     } catch (error) {
@@ -326,15 +332,15 @@ export class Vmm {
     const { waitMs, force = false, signal } = options;
     if (waitMs !== undefined && !(waitMs >= 0)) throw new RangeError(`Nobody can wait for ${waitMs} ms`);
     let name = id;
-    const take = async () => this.#hotplug?.finishRemoval(name, true);
+    const take = () => this.#devices.take(name);
     await this.#command('removeDevice', async () => {
-      name = await this.#removeDevice(id, force || waitMs !== undefined);
+      name = await this.#devices.remove(id, force || waitMs !== undefined);
       // In the same turn: between two, another device may get the name.
       if (force && waitMs === undefined) await take();
     });
     if (waitMs === undefined) return;
     try {
-      await this.#hotplug?.wait(name, waitMs);
+      await this.#devices.wait(name, waitMs);
     } catch (error) {
       if (!force) throw new VmmError(failureTexts.removeDevice, { cause: error });
       if (!signal?.aborted) await this.#command('removeDevice', take);
@@ -422,7 +428,7 @@ export class Vmm {
       this.#state,
       this.#machine?.bus.placements,
       this.#balloonSize(),
-      this.#hotplug?.pending,
+      this.#devices.pending,
     );
   }
 
@@ -614,69 +620,6 @@ export class Vmm {
     else await found.run(this.#running());
   }
 
-  async #addWithDescriptors(
-    kind: DeviceName,
-    device: Device,
-    descriptors: readonly number[],
-  ): Promise<DevicePlace | undefined> {
-    for (const fd of descriptors) this.#descriptors.add(fd);
-    try {
-      return await this.#addDevice(kind, device);
-    } catch (error) {
-      this.#closeDescriptors(descriptors);
-      throw error;
-    }
-  }
-
-  async #addDevice(kind: DeviceName, device: Device): Promise<DevicePlace | undefined> {
-    const { configWithDevice } = await import('./deviceChanges.ts');
-    const wanted = configWithDevice(this.#config as VmConfig, kind, device);
-    if (this.#machine) return (await this.#hotplugging()).add(wanted, kind, device);
-    completeDevices(wanted);
-    this.#config = wanted;
-    const { id } = device;
-    this.#emit('vm', 'device-added', { kind, ...(id !== undefined && { id }) });
-    return undefined;
-  }
-
-  /** @returns the device's own name */
-  async #removeDevice(id: string, again: boolean): Promise<string> {
-    if (this.#machine) return (await this.#hotplugging()).requestRemoval(id, again);
-    const { configWithoutDevice } = await import('./deviceChanges.ts');
-    const { config, record, device } = configWithoutDevice(this.#config as VmConfig, id);
-    this.#config = config;
-    this.#closeDescriptors(descriptorsOf(record, device));
-    this.#emit('vm', 'device-removed', { id });
-    return id;
-  }
-
-  async #hotplugging(): Promise<Hotplug> {
-    const { Hotplug } = await import('./hotplug.ts');
-    this.#hotplug ??= new Hotplug({
-      native: this.#native,
-      heldDevices: this.#heldDevices,
-      machine: () => this.#running(),
-      config: () => this.#config as VmConfig,
-      configure: (config) => {
-        this.#config = config;
-        this.#infoChanged();
-      },
-      context: (config) => this.#machineContext(config, { paused: false, stopped: false }),
-      busy: (work) => this.#busy(work),
-      emit: (event, texts) => {
-        this.#infoChanged();
-        this.#emit('vm', event, texts);
-      },
-      closeDescriptors: (descriptors) => this.#closeDescriptors(descriptors),
-    });
-    return this.#hotplug;
-  }
-
-  /** Those of them that are the VMM's own. */
-  #closeDescriptors(descriptors: Iterable<number>): void {
-    for (const fd of descriptors) if (this.#descriptors.delete(fd)) this.#native.closeFile(fd);
-  }
-
   /** @param stopped the guest waits for the debugger */
   async #startMachine(stopped: boolean, paused = false): Promise<void> {
     const config = this.#config as VmConfig;
@@ -762,7 +705,7 @@ export class Vmm {
       this.#heldDevices.close(this.#native);
       throw error;
     } finally {
-      this.#hotplug?.machineEnded();
+      this.#devices.machineEnded();
       this.#closeConsoles();
     }
   }
@@ -789,7 +732,7 @@ export class Vmm {
       this.#config = undefined;
       this.#begunOutputs.clear();
       for (const path of this.#options.appendTo ?? []) this.#begunOutputs.add(path);
-      this.#closeDescriptors(this.#descriptors);
+      this.#devices.close();
       this.#state = 'none';
       if (existed) this.#emit('vm', 'deleted');
     }
@@ -832,7 +775,7 @@ export class Vmm {
 
   #deviceEjected(id: string, generation: number): void {
     this.#enqueue(async () => {
-      if (generation === this.#generation) await this.#hotplug?.ejected(id, this.#lifecycle === 'paused');
+      if (generation === this.#generation) await this.#devices.eject(id, this.#lifecycle === 'paused');
     }).catch((error) => this.#warn(describeError(error)));
   }
 
