@@ -3,6 +3,7 @@
  *
  *   node examples/fleet.mjs KERNEL [COUNT]
  */
+import { once } from 'node:events';
 import { VirtualMachine } from 'tsvmm';
 
 const [kernel, count = '4'] = process.argv.slice(2);
@@ -18,7 +19,10 @@ async function startOne(name) {
     firstByte ||= performance.now() - start;
     bytes += chunk.length;
   });
+  // The last of what the guest printed may come after its end.
+  const end = once(vm.serial, 'end');
   await vm.boot();
+  await end;
   const { reason } = await vm.exited;
   console.log(`${name}: first byte after ${firstByte.toFixed(1)} ms, ${bytes} bytes, ${reason}`);
 }
