@@ -10,7 +10,7 @@ export const IOAPIC_ID = '__ioapic';
 
 /** Hands out names with one counter for all prefixes, so that a number never comes twice. */
 export class DeviceIds {
-  private readonly used: string[] = [];
+  private readonly used = new Set<string>();
   /** The number that the next generated name tries first; it outlives devices, and a snapshot keeps it. */
   counter: number;
 
@@ -19,12 +19,12 @@ export class DeviceIds {
   }
 
   take(name: string): void {
-    this.used.push(name);
+    this.used.add(name);
   }
 
   /** Of a device that is gone. */
   release(name: string): void {
-    this.used.splice(this.used.indexOf(name), 1);
+    this.used.delete(name);
   }
 
   /** The next free `prefix` name, which is taken from now on. */
@@ -32,8 +32,8 @@ export class DeviceIds {
     for (;;) {
       const name = prefix + this.counter;
       this.counter++;
-      if (!this.used.includes(name)) {
-        this.used.push(name);
+      if (!this.used.has(name)) {
+        this.used.add(name);
         return name;
       }
     }

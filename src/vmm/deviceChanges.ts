@@ -3,7 +3,7 @@ import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyDeviceRecord, Device } from '../devices/record.ts';
 import { configuredDevices, type DeviceName, deviceNamed, deviceRecords } from '../devices/registry.ts';
-import { VmmError } from './errors.ts';
+import { refuseInvalid, VmmError } from './errors.ts';
 
 /** The text is part of the REST API. */
 export function addFailureText(name: DeviceName): string {
@@ -24,11 +24,7 @@ export function configWithDevice(config: VmConfig, name: DeviceName, device: Dev
   }
   record.checkAddition?.(device, config);
   const wanted = withField(config, record, many ? [...present, device] : device);
-  try {
-    validateVmConfig(wanted);
-  } catch (error) {
-    throw new VmmError('Failed to validate config', { cause: error });
-  }
+  refuseInvalid(() => validateVmConfig(wanted));
   return wanted;
 }
 
@@ -36,27 +32,26 @@ function withField(config: VmConfig, { field }: AnyDeviceRecord, value: unknown)
   return { ...config, [field]: value };
 }
 
-/**
- * The configuration without the device of that identifier, and the device.
- * @throws VmmError `missing` if there is none
- */
-export function configWithoutDevice(
-  config: VmConfig,
-  id: string,
-): { readonly config: VmConfig; readonly record: AnyDeviceRecord; readonly device: Device } {
-  const found = findRemovable(config, id);
-  if (!found) throw new VmmError(`No device with id "${id}" to remove`, { kind: 'missing' });
-  const { record, device } = found;
+/** A device of a configuration, and its kind. */
+export interface ConfiguredDevice {
+  readonly record: AnyDeviceRecord;
+  readonly device: Device;
+}
+
+export function configWithoutDevice(config: VmConfig, { record, device }: ConfiguredDevice): VmConfig {
   const rest = configuredDevices(config, record).filter((one) => one !== device);
   const without = withField(config, record, record.schema.type === 'array' ? rest : undefined);
   if (record.schema.type !== 'array') delete (without as Record<string, unknown>)[record.field];
-  return { config: without, record, device };
+  return without;
 }
 
-export function findRemovable(
-  config: VmConfig,
-  id: string,
-): { readonly record: AnyDeviceRecord; readonly device: Device } | undefined {
+/** What is said of an identifier that no device has. */
+export function noSuchDevice(id: string): VmmError {
+  return new VmmError(`No device with id "${id}" to remove`, { kind: 'missing' });
+}
+
+/** The device of that identifier, if it is of a kind that comes and goes. */
+export function findRemovable(config: VmConfig, id: string): ConfiguredDevice | undefined {
   for (const record of deviceRecords) {
     if (!record.addition) continue;
     const device = configuredDevices(config, record).find((one) => one.id === id);

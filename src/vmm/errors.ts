@@ -43,6 +43,15 @@ export class VmmError extends Error {
   }
 }
 
+/** Runs checks of a configuration; what they find is wrong with it has one name for the API. @throws VmmError */
+export function refuseInvalid(check: () => void): void {
+  try {
+    check();
+  } catch (error) {
+    throw new VmmError('Failed to validate config', { cause: error });
+  }
+}
+
 /** For what is asked of a VM in the right state, and no machine does yet. @param what such as `Taking a snapshot` */
 export function notSupportedYet(what: string): VmmError {
   return new VmmError(`${what} is not supported yet`, { kind: 'failed', code: 'ERR_TSVMM_UNSUPPORTED' });

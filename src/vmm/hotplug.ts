@@ -20,10 +20,10 @@ import {
 import { release } from '../platform/bus.ts';
 import { planAddition } from '../platform/devices.ts';
 import { bdfOf, type Placement } from '../platform/plan.ts';
-import { configWithoutDevice, findRemovable } from './deviceChanges.ts';
-import { notSupportedYet, VmmError } from './errors.ts';
+import { configWithoutDevice, findRemovable, noSuchDevice } from './deviceChanges.ts';
+import { notSupportedYet, refuseInvalid, VmmError } from './errors.ts';
 import { retryInUse } from './lockRetry.ts';
-import { type Machine, type MachineContext, openingContext } from './machine.ts';
+import { type Machine, type MachineContext, openDevicesOf } from './machine.ts';
 import { checkOutputs } from './outputFiles.ts';
 
 /** Where a machine has a device, as the REST API tells it. */
@@ -51,7 +51,9 @@ export interface HotplugVm extends Pick<MachineContext, 'native' | 'heldDevices'
   readonly configure: (config: VmConfig) => void;
   readonly context: (config: VmConfig) => MachineContext;
   /** Runs what keeps the machine from answering. */
-  readonly busy: (work: (machine: Machine) => Promise<void>) => Promise<void>;
+  readonly busy: <T>(work: (machine: Machine) => Promise<T>) => Promise<T>;
+  /** Hears that `vm.info` may have another answer. */
+  readonly changed: () => void;
   readonly emit: (event: 'device-added' | 'device-removed', texts: Record<string, string>) => void;
   readonly closeDescriptors: (descriptors: readonly number[]) => void;
 }
@@ -63,10 +65,11 @@ interface Removal {
   readonly placement: Placement;
   /** Called when it is gone. */
   readonly waiting: Set<() => void>;
-  /** The guest has given it up, and it has not come to its end yet. */
-  ejected: boolean;
-  /** It was taken away by force: it is gone but for its name and its place, which the guest still has. */
-  forced: boolean;
+  /**
+   * `asked`: the guest has it; `ejected`: the guest has given it up, and it has not come to its end yet; `forced`: it is gone but
+   * for its name and its place, which the guest still has.
+   */
+  state: 'asked' | 'ejected' | 'forced';
 }
 
 export class Hotplug {
@@ -90,18 +93,10 @@ export class Hotplug {
         code: 'ERR_TSVMM_DUPLICATE_ID',
       });
     }
-    try {
-      checkBootable(wanted);
-    } catch (error) {
-      throw new VmmError('Failed to validate config', { cause: error });
-    }
+    refuseInvalid(() => checkBootable(wanted));
     completeDevices(wanted);
     const context = this.vm.context(wanted);
-    let placement: Placement | undefined;
-    await this.vm.busy(async (machine) => {
-      placement = await plug(context, machine, record, device);
-    });
-    const { id, slot } = placement as unknown as Placement;
+    const { id, slot } = await this.vm.busy((machine) => plug(context, machine, record, device));
     keepPlace(device, id, slot);
     this.vm.configure(wanted);
     const place = { id, bdf: bdfOf(slot) };
@@ -120,28 +115,27 @@ export class Hotplug {
   async requestRemoval(id: string, again: boolean): Promise<string> {
     const { handle, bus } = this.vm.machine();
     const plain = ownName(bus.placements, id);
-    const begun = this.removals.get(plain);
-    if (begun !== undefined && !begun.forced) {
-      if (begun.ejected) await this.finishRemoval(plain, false);
-      if (begun.ejected || again) return plain;
+    const begun = this.removals.get(plain)?.state;
+    if (begun === 'forced') throw noSuchDevice(id);
+    if (begun === 'ejected') await this.finishRemoval(plain, false);
+    if (begun === 'ejected' || (begun === 'asked' && again)) return plain;
+    if (begun === 'asked') {
       throw new VmmError(`The guest was asked before to give up the device ${plain}, and has not yet`, {
         code: 'ERR_TSVMM_STATE',
       });
     }
     const found = findRemovable(this.vm.config(), plain);
     const placement = bus.placements.find((one) => one.id === plain);
-    if (placement === undefined || begun?.forced) {
-      throw new VmmError(`No device with id "${id}" to remove`, { kind: 'missing' });
-    }
+    if (placement === undefined) throw noSuchDevice(id);
     if (found === undefined) {
       throw new VmmError(`The device ${plain} cannot be removed`, { code: 'ERR_TSVMM_STATE' });
     }
     if (isPluggable(found.record)) await this.vm.native.machineRequestUnplug(handle, plain);
     else throw notSupportedYet(`Removing a ${found.record.addition?.called} from a running VM`);
-    const { config } = configWithoutDevice(this.vm.config(), plain);
+    const config = configWithoutDevice(this.vm.config(), found);
     keepOthers(config, bus.placements);
     this.vm.configure(config);
-    this.removals.set(plain, { ...found, placement, waiting: new Set(), ejected: false, forced: false });
+    this.removals.set(plain, { ...found, placement, waiting: new Set(), state: 'asked' });
     return plain;
   }
 
@@ -158,13 +152,13 @@ export class Hotplug {
   async ejected(id: string, paused: boolean): Promise<void> {
     const removal = this.removals.get(id);
     if (removal === undefined) return;
-    if (removal.forced) return this.leave(removal);
-    removal.ejected = true;
+    if (removal.state === 'forced') return this.leave(removal);
+    removal.state = 'ejected';
     if (!paused) await this.finishRemoval(id, false);
   }
 
   get ejectedOnes(): readonly string[] {
-    return this.pending.filter((id) => this.removals.get(id)?.ejected);
+    return this.pending.filter((id) => this.removals.get(id)?.state === 'ejected');
   }
 
   /**
@@ -173,7 +167,7 @@ export class Hotplug {
    */
   async finishRemoval(id: string, force: boolean): Promise<void> {
     const removal = this.removals.get(id);
-    if (removal === undefined || removal.forced) return;
+    if (removal === undefined || removal.state === 'forced') return;
     await this.vm.busy(async ({ handle }) => {
       try {
         await this.vm.native.machineFinishUnplug(handle, id, force);
@@ -182,13 +176,13 @@ export class Hotplug {
       }
     });
     this.gone(removal);
-    if (removal.ejected) this.leave(removal);
-    else removal.forced = true;
+    if (removal.state === 'ejected') this.leave(removal);
+    else removal.state = 'forced';
   }
 
   /** The machine has come to its end, and all its devices with it. */
   machineEnded(): void {
-    for (const removal of this.removals.values()) if (!removal.forced) this.gone(removal);
+    for (const removal of this.removals.values()) if (removal.state !== 'forced') this.gone(removal);
     this.removals.clear();
   }
 
@@ -226,7 +220,7 @@ export class Hotplug {
   private leave({ placement }: Removal): void {
     this.removals.delete(placement.id);
     release(this.vm.machine().bus, placement);
-    this.vm.configure(this.vm.config());
+    this.vm.changed();
   }
 }
 
@@ -257,7 +251,7 @@ async function plug(
     const undo = () => {
       for (const fd of opened.splice(0)) native.closeFile(fd);
     };
-    const resource = await retryInUse(() => open(context, record, device, opened), undo);
+    const [resource] = await retryInUse(() => openDevicesOf(context, record, [device], opened), undo);
     const files = [...context.consoles.files, ...context.outputs];
     checkOutputs(native, files, [...opened, ...heldDevices.descriptors]);
     return await place(context, machine, record, device, resource);
@@ -268,19 +262,6 @@ async function plug(
     // The core has its own duplicates.
     for (const fd of opened) native.closeFile(fd);
   }
-}
-
-async function open(
-  context: MachineContext,
-  record: AnyDeviceRecord,
-  device: Device,
-  opened: number[],
-): Promise<unknown> {
-  const { opening } = record;
-  if (opening === undefined) return undefined;
-  const common = openingContext(context);
-  if (opening.lifetime === 'vm') return (await context.heldDevices.open(common, record, [device]))[0];
-  return opening.open(device, { ...common, opened, sockets: [] });
 }
 
 async function place(

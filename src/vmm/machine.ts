@@ -1,6 +1,6 @@
 /** Building one machine from a configuration, and ending it. */
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { OpenContext } from '../devices/record.ts';
+import type { AnyDeviceRecord, Device, OpenContext } from '../devices/record.ts';
 import { deviceRecords, devicesOf } from '../devices/registry.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
 import type { Bus } from '../platform/bus.ts';
@@ -157,27 +157,36 @@ async function openDevices(
   opened: number[],
   { last }: { readonly last: boolean },
 ): Promise<BootResources['devices']> {
-  const { config, heldDevices } = context;
-  const common = openingContext(context);
   const resources: Record<string, readonly unknown[]> = {};
   for (const record of deviceRecords) {
     const { opening } = record;
     if (!opening || (opening.last ?? false) !== last) continue;
-    const devices = devicesOf(config, record);
+    const devices = devicesOf(context.config, record);
     if (devices.length === 0) continue;
-    if (opening.lifetime === 'vm') {
-      resources[record.name] = await heldDevices.open(common, record, devices);
-      continue;
-    }
-    const own: unknown[] = [];
-    for (const device of devices) own.push(await opening.open(device, { ...common, opened, sockets: [] }));
-    resources[record.name] = own;
+    resources[record.name] = await openDevicesOf(context, record, devices, opened);
+  }
+  return resources;
+}
+
+/** Opens what devices of one kind need of the host. @param opened gets what is to be closed once the core has it */
+export async function openDevicesOf(
+  context: MachineContext,
+  record: AnyDeviceRecord,
+  devices: readonly Device[],
+  opened: number[],
+): Promise<readonly unknown[]> {
+  const { opening } = record;
+  const common = openingContext(context);
+  if (opening?.lifetime === 'vm') return context.heldDevices.open(common, record, devices);
+  const resources: unknown[] = [];
+  for (const device of devices) {
+    resources.push(await opening?.open(device, { ...common, opened, sockets: [] }));
   }
   return resources;
 }
 
 /** What opening a device needs to know of the VM. */
-export function openingContext(context: MachineContext): Omit<OpenContext, 'opened' | 'sockets'> {
+function openingContext(context: MachineContext): Omit<OpenContext, 'opened' | 'sockets'> {
   const { native, config, guessedFormats, warn, note } = context;
   return {
     ...{ native, guessedFormats, warn, note },

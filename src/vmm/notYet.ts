@@ -6,7 +6,7 @@ import {
   validateSendMigration,
 } from '../config/migration.ts';
 import { type RestoreConfig, validateRestore } from '../config/restore.ts';
-import { notSupportedYet, VmmError } from './errors.ts';
+import { notSupportedYet, refuseInvalid, VmmError } from './errors.ts';
 
 const FILE_URL = 'file://';
 
@@ -24,11 +24,7 @@ export function refuseCoredump(url: string): never {
 
 /** @throws VmmError */
 export function refuseRestore(restore: RestoreConfig): never {
-  try {
-    validateRestore(restore);
-  } catch (error) {
-    throw new VmmError('Failed to validate config', { cause: error });
-  }
+  refuseInvalid(() => validateRestore(restore));
   if (!restore.source_url.startsWith(FILE_URL)) {
     const cause = new VmmError(`"${restore.source_url}" does not begin with ${FILE_URL}`, {
       code: 'ERR_TSVMM_CONFIG',

@@ -54,10 +54,11 @@ export class VmDevices {
    */
   async remove(id: string, again: boolean): Promise<string> {
     if (this.vm.machine()) return (await this.hotplugging()).requestRemoval(id, again);
-    const { configWithoutDevice } = await import('./deviceChanges.ts');
-    const { config, record, device } = configWithoutDevice(this.vm.config(), id);
-    this.vm.configure(config);
-    this.closeDescriptors(descriptorsOf(record, device));
+    const { configWithoutDevice, findRemovable, noSuchDevice } = await import('./deviceChanges.ts');
+    const found = findRemovable(this.vm.config(), id);
+    if (!found) throw noSuchDevice(id);
+    this.vm.configure(configWithoutDevice(this.vm.config(), found));
+    this.closeDescriptors(descriptorsOf(found.record, found.device));
     this.vm.emit('device-removed', { id });
     return id;
   }

@@ -11,19 +11,14 @@ import type { RestoreConfig } from '../config/restore.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import { validateConsoles, validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import { completeDevices, type DeviceName, deviceNamed, idOf, keepId } from '../devices/registry.ts';
+import { completeDevices, type DeviceName, keepId } from '../devices/registry.ts';
 import type { Abortable } from '../host/abort.ts';
 import type { MachineEvent, MachineHandle, NativeAddon, ResetCause, VcpuStatistics } from '../native.ts';
-import {
-  type ConsoleSize,
-  type Consoles,
-  type HostStreams,
-  openConsoles,
-  type Terminal,
-} from './consoles.ts';
+import { type ConsoleSize, type Consoles, openConsoles, type Terminal } from './consoles.ts';
+import { DebugControl } from './debugControl.ts';
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
 import { findOperation } from './deviceOperations.ts';
-import { describeError, notSupportedYet, VmmError } from './errors.ts';
+import { describeError, notSupportedYet, refuseInvalid, VmmError } from './errors.ts';
 import type { EndCause, VmmEvent, VmmExit } from './events.ts';
 import { HeldDevices } from './heldDevices.ts';
 import type { DevicePlace, RemovalOptions } from './hotplug.ts';
@@ -31,37 +26,15 @@ import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
 import { tell } from './listener.ts';
 import { describeVcpuError, type Machine, type MachineContext, startMachine } from './machine.ts';
+import { type Counters, MachineFigures } from './machineFigures.ts';
 import { MachineReports, PANIC_TEXTS } from './machineReports.ts';
-import type { OutputFile } from './outputFiles.ts';
 import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
 import { refuseMachineSizes, resizeConfig, resizeConfigZone } from './resize.ts';
 import { VmDevices } from './vmDevices.ts';
-
-export interface VmmOptions {
-  readonly native: NativeAddon;
-  /** What mode `Tty` means; the standard streams unless given. */
-  readonly terminal?: Terminal;
-  /** Streams of this process that are devices' host ends. */
-  readonly streams?: HostStreams;
-  /** Keep the VM's configuration, and go on, when the guest powers off. */
-  readonly stayOnPowerOff?: boolean;
-  /** What of the guest's ends the VM, beside its power-off. */
-  readonly endOn?: readonly EndCause[];
-  /** What this process writes to: no file of the VM may be one of them. */
-  readonly outputs?: readonly OutputFile[];
-  /** Paths of console files that keep what earlier VMs have left in them. */
-  readonly appendTo?: readonly string[];
-  readonly onEvent?: (event: VmmEvent) => void;
-  /** Hears what a person should know, one sentence at a time. */
-  readonly onWarning?: (message: string) => void;
-  /** Hears which of several ways was taken, and why, one sentence at a time. */
-  readonly onNote?: (message: string) => void;
-}
+import type { VmmOptions } from './vmmOptions.ts';
 
 type MachineEnd = Extract<MachineEvent, { type: 'power-off' | 'reset' | 'vcpu-error' | 'guest-panic' }>;
-
-export type Counters = Record<string, Record<string, bigint>>;
 
 /** The standard streams' descriptors. */
 const STANDARD_STREAMS: Terminal = { input: 0, output: 1 };
@@ -97,7 +70,6 @@ export class Vmm {
   #keepAlive = true;
   /** Tells this VM from copies of it, and from what it was before it went back in time. */
   #vmGeneration: Uint8Array | undefined;
-  #knownBalloonSize = 0;
   /** The guest was asked to power off so that it is started again. */
   #startsAnew = false;
   /** What was asked for, of this VM. */
@@ -108,16 +80,14 @@ export class Vmm {
     warn: (message) => this.#warn(message),
   });
   #resets: ResetLoop | undefined;
-  /** What it had counted, while the machine cannot be asked. */
-  #held: { readonly counters: Counters; readonly vcpus: readonly VcpuStatistics[] } | undefined;
+  readonly #figures: MachineFigures;
   /** Formats of disks that were guessed. */
   readonly #guessedFormats: MachineContext['guessedFormats'] = new WeakMap();
   /** Paths and identities of console files that this VM has emptied, or is to append to. */
   readonly #begunOutputs: Set<string>;
   #last: Promise<unknown> = Promise.resolve();
   readonly #infoWatchers = new Set<() => void>();
-  #debugger: DebuggerHooks | undefined;
-  #stoppedByDebugger = false;
+  readonly #debug: DebugControl;
   readonly #devices: VmDevices;
 
   constructor(options: VmmOptions) {
@@ -125,6 +95,14 @@ export class Vmm {
     this.#native = options.native;
     this.#terminal = options.terminal ?? STANDARD_STREAMS;
     this.#begunOutputs = new Set(options.appendTo);
+    this.#figures = new MachineFigures(options.native);
+    this.#debug = new DebugControl({
+      native: this.#native,
+      machine: () => this.#running(),
+      vcpus: () => this.#config?.cpus.boot_vcpus ?? 0,
+      busy: (work) => this.#busy(work),
+      changed: () => this.#infoChanged(),
+    });
     this.#devices = new VmDevices({
       native: this.#native,
       heldDevices: this.#heldDevices,
@@ -134,6 +112,7 @@ export class Vmm {
         this.#config = config;
         this.#infoChanged();
       },
+      changed: () => this.#infoChanged(),
       context: (config) => this.#machineContext(config, { paused: false, stopped: false }),
       busy: (work) => this.#busy(work),
       emit: (event, texts) => {
@@ -162,7 +141,7 @@ export class Vmm {
   }
 
   get #state(): Lifecycle {
-    return this.#stoppedByDebugger && this.#lifecycle === 'running' ? 'breakpoint' : this.#lifecycle;
+    return this.#debug.stopped && this.#lifecycle === 'running' ? 'breakpoint' : this.#lifecycle;
   }
 
   set #state(state: Lifecycle) {
@@ -211,11 +190,11 @@ export class Vmm {
       'resume',
       async () => {
         const atBreakpoint = this.#state === 'breakpoint';
-        if (atBreakpoint && this.#debugger?.attached) {
+        if (atBreakpoint && this.#debug.attached) {
           throw new VmmError('A debugger has stopped the guest, and is connected: it can continue or detach');
         }
         this.#emit('vm', 'resuming');
-        if (atBreakpoint) await this.#leaveBreakpoint();
+        if (atBreakpoint) await this.#debug.leave();
         else await this.#busy(({ handle }) => this.#native.machineResume(handle));
       },
       'resumed',
@@ -306,13 +285,11 @@ export class Vmm {
   ): Promise<DevicePlace | undefined> {
     // Not before its turn: the end of a VM closes what belongs to that one.
     let own = false;
-    let place: DevicePlace | undefined;
     try {
-      await this.#command('addDevice', async () => {
+      return await this.#command('addDevice', () => {
         own = true;
-        place = await this.#devices.add(kind, device, descriptors);
+        return this.#devices.add(kind, device, descriptors);
       });
-      return place;
     } catch (error) {
       if (!own) for (const fd of descriptors) this.#native.closeFile(fd);
       const { addFailureText } = await import('./deviceChanges.ts');
@@ -331,19 +308,18 @@ export class Vmm {
   async removeDevice(id: string, options: RemovalOptions & Abortable = {}): Promise<void> {
     const { waitMs, force = false, signal } = options;
     if (waitMs !== undefined && !(waitMs >= 0)) throw new RangeError(`Nobody can wait for ${waitMs} ms`);
-    let name = id;
-    const take = () => this.#devices.take(name);
-    await this.#command('removeDevice', async () => {
-      name = await this.#devices.remove(id, force || waitMs !== undefined);
+    const name = await this.#command('removeDevice', async () => {
+      const own = await this.#devices.remove(id, force || waitMs !== undefined);
       // In the same turn: between two, another device may get the name.
-      if (force && waitMs === undefined) await take();
+      if (force && waitMs === undefined) await this.#devices.take(own);
+      return own;
     });
     if (waitMs === undefined) return;
     try {
       await this.#devices.wait(name, waitMs);
     } catch (error) {
       if (!force) throw new VmmError(failureTexts.removeDevice, { cause: error });
-      if (!signal?.aborted) await this.#command('removeDevice', take);
+      if (!signal?.aborted) await this.#command('removeDevice', () => this.#devices.take(name));
     }
   }
 
@@ -423,61 +399,34 @@ export class Vmm {
   /** Does not wait for commands in progress. @throws VmmError `missing` without a configuration */
   info(): VmInfo {
     this.#permit('info');
+    const config = this.#config as VmConfig;
     return vmInfo(
-      this.#config as VmConfig,
+      config,
       this.#state,
       this.#machine?.bus.placements,
-      this.#balloonSize(),
+      this.#machine ? this.#figures.balloonSize(config, this.#machine.handle) : 0,
       this.#devices.pending,
     );
   }
 
   /** Has machines to come be debugged, if their configuration says so. */
   set debugger(hooks: DebuggerHooks) {
-    this.#debugger = hooks;
+    this.#debug.debugger = hooks;
   }
 
   /** Takes all vCPUs out of the guest, until `debugResume`. @throws VmmError if there is no machine, or it does not stop */
   debugStop(): Promise<void> {
-    return this.#enqueue(async () => {
-      let stopped = false;
-      try {
-        await this.#busy(({ handle }) => this.#native.machineDebugStop(handle));
-        stopped = true;
-      } finally {
-        // A machine that does not stop goes on, also where a vCPU had met a breakpoint.
-        this.#setStopped(stopped);
-      }
-    });
+    return this.#enqueue(() => this.#debug.stop());
   }
 
   /** @param orders for each vCPU; by default all run */
   debugResume(traps: DebugTraps, orders?: DebugOrders): Promise<void> {
-    return this.#enqueue(() => this.#debugContinue(orders ?? this.#everyVcpu('run'), traps));
+    return this.#enqueue(() => this.#debug.resume(traps, orders));
   }
 
   /** Has `use` look at the machine in its turn. @throws what that throws; VmmError if there is no machine */
   debugAccess<T>(use: (machine: StoppedMachine) => Promise<T>): Promise<T> {
-    return this.#enqueue(async () => use({ native: this.#native, handle: this.#running().handle }));
-  }
-
-  async #debugContinue(orders: DebugOrders, traps: DebugTraps): Promise<void> {
-    await this.#native.machineDebugResume(this.#running().handle, orders, traps);
-    this.#setStopped(orders.every((order) => order === 'hold'));
-  }
-
-  async #leaveBreakpoint(): Promise<void> {
-    await this.#debugger?.leave({ native: this.#native, handle: this.#running().handle });
-    await this.#debugContinue(this.#everyVcpu('run'), { hardware: [], software: [] });
-  }
-
-  #everyVcpu(order: DebugOrders[number]): DebugOrders {
-    return Array(this.#config?.cpus.boot_vcpus ?? 0).fill(order);
-  }
-
-  #setStopped(stopped: boolean): void {
-    this.#stoppedByDebugger = stopped;
-    this.#infoChanged();
+    return this.#enqueue(async () => use(this.#debug.machine));
   }
 
   /**
@@ -496,21 +445,22 @@ export class Vmm {
 
   /** Does not wait: while a command is in progress, what they were before it. @throws VmmError if there is no machine */
   counters(): Counters {
-    if (this.#held) return this.#held.counters;
-    this.#permit('counters');
-    return this.#native.machineCounters(this.#running().handle);
+    return this.#figures.counters(() => this.#asked());
   }
 
   /** The machine that `counters`, and `info` of its balloon, ask; undefined while it does not answer. */
   get countedMachine(): MachineHandle | undefined {
-    return this.#held ? undefined : this.#machine?.handle;
+    return this.#figures.areHeld ? undefined : this.#machine?.handle;
   }
 
   /** By index. As `counters`. @throws VmmError if there is no machine */
   vcpuStatistics(): readonly VcpuStatistics[] {
-    if (this.#held) return this.#held.vcpus;
+    return this.#figures.vcpus(() => this.#asked());
+  }
+
+  #asked(): MachineHandle {
     this.#permit('counters');
-    return this.#native.machineVcpuStatistics(this.#running().handle);
+    return this.#running().handle;
   }
 
   /**
@@ -526,24 +476,11 @@ export class Vmm {
     });
   }
 
-  /** Bytes in the balloon; the last that is known while a command is changing the machine. */
-  #balloonSize(): number {
-    if (this.#config?.balloon === undefined || this.#machine === undefined) return 0;
-    try {
-      const status = this.#native.machineStatus(this.#machine.handle);
-      this.#knownBalloonSize = status[idOf(deviceNamed('balloon'), this.#config.balloon)]?.size ?? 0;
-    } catch (error) {
-      const { code } = error as { code?: string };
-      if (code !== 'EBUSY' && code !== 'ERR_TSVMM_NO_MACHINE') throw error;
-    }
-    return this.#knownBalloonSize;
-  }
-
   /**
    * Runs `work` in its turn if the state permits, and wraps what goes wrong in the command's own words. Listeners hear
    * `done` when the state is the new one.
    */
-  #command(command: Command, work: () => Promise<void>, done?: string): Promise<void> {
+  #command<T>(command: Command, work: () => Promise<T>, done?: string): Promise<T> {
     return this.#enqueue(async () => {
       try {
         if (this.#ended) {
@@ -551,9 +488,10 @@ export class Vmm {
         }
         const to = nextState(command, this.#state);
         this.#inProgress = command;
-        await work();
+        const result = await work();
         this.#state = to;
         if (done !== undefined) this.#emit('vm', done);
+        return result;
       } catch (error) {
         this.#infoChanged();
         throw new VmmError(failureTexts[command], { cause: error });
@@ -589,17 +527,14 @@ export class Vmm {
   }
 
   /** Runs what keeps the machine from answering; its counters stand still meanwhile. */
-  async #busy(work: (machine: Machine) => Promise<void>): Promise<void> {
+  async #busy<T>(work: (machine: Machine) => Promise<T>): Promise<T> {
     const machine = this.#running();
-    this.#held = {
-      counters: this.#native.machineCounters(machine.handle),
-      vcpus: this.#native.machineVcpuStatistics(machine.handle),
-    };
+    this.#figures.hold(machine.handle);
     this.#infoChanged();
     try {
-      await work(machine);
+      return await work(machine);
     } finally {
-      this.#held = undefined;
+      this.#figures.release();
       this.#infoChanged();
     }
   }
@@ -623,15 +558,13 @@ export class Vmm {
   /** @param stopped the guest waits for the debugger */
   async #startMachine(stopped: boolean, paused = false): Promise<void> {
     const config = this.#config as VmConfig;
-    try {
+    refuseInvalid(() => {
       validateVmConfig(config);
       checkBootable(config);
-      if (config.gdb && this.#debugger === undefined) {
+      if (config.gdb && !this.#debug.hasDebugger) {
         throw new VmmError('gdb needs a VMM that was started with --gdb path=SOCKET', { kind: 'invalid' });
       }
-    } catch (error) {
-      throw new VmmError('Failed to validate config', { cause: error });
-    }
+    });
     this.#consoles ??= this.#openConsoles(config);
     this.#infoChanged();
     this.#generation++;
@@ -645,8 +578,7 @@ export class Vmm {
     }
     if (!this.#keepAlive) this.#native.machineKeepAlive(this.#machine.handle, false);
     if (stopped) {
-      this.#stoppedByDebugger = true;
-      tell(() => this.#debugger?.started());
+      this.#debug.machineStarted();
     }
     for (const { device, index, id } of this.#machine.bus.placements) keepId(config, device, index, id);
     this.#infoChanged();
@@ -683,7 +615,7 @@ export class Vmm {
       await this.#destroyMachine(timeoutMs);
     } finally {
       this.#heldDevices.close(this.#native);
-      tell(() => this.#debugger?.ended());
+      this.#debug.ended();
     }
   }
 
@@ -691,8 +623,8 @@ export class Vmm {
   async #destroyMachine(timeoutMs = END_TIMEOUT_MS): Promise<void> {
     const machine = this.#machine;
     this.#machine = undefined;
-    this.#stoppedByDebugger = false;
-    this.#knownBalloonSize = 0;
+    this.#debug.machineGone();
+    this.#figures.machineGone();
     this.#startsAnew = false;
     if (machine) this.#state = 'created';
     this.#generation++;
@@ -741,7 +673,7 @@ export class Vmm {
   #rebuild(): Promise<void> {
     return this.#busy(async () => {
       await this.#destroyMachine();
-      await this.#startMachine(this.#config?.gdb === true && this.#debugger?.attached === true);
+      await this.#startMachine(this.#config?.gdb === true && this.#debug.attached);
     });
   }
 
@@ -756,8 +688,7 @@ export class Vmm {
         this.#deviceEjected(event.id, generation);
         return;
       case 'debug-stop':
-        this.#setStopped(true);
-        tell(() => this.#debugger?.stopped(event));
+        this.#debug.met(event);
         return;
       case 'power-off':
       case 'reset':

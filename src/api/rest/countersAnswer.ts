@@ -1,6 +1,6 @@
 /** The answer with a machine's counters, as text in which the core puts their values. */
 import type { CountersText } from '../../native.ts';
-import type { Counters } from '../../vmm/vmm.ts';
+import type { Counters } from '../../vmm/machineFigures.ts';
 import { headOf } from './httpResponse.ts';
 
 /** The same bytes as the answer with the JSON of `counters`, if the values are those. */

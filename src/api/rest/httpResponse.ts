@@ -1,7 +1,7 @@
 /** The bytes of responses. Status lines carry no reason phrase, and headers come in one order: clients know them so. */
 import type { AnswerFrame, MachineHandle } from '../../native.ts';
 import type { VmInfo } from '../../vmm/info.ts';
-import type { Counters } from '../../vmm/vmm.ts';
+import type { Counters } from '../../vmm/machineFigures.ts';
 import type { EventsRequest } from './eventStream.ts';
 import { writeJson } from './jsonWriter.ts';
 

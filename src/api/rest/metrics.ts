@@ -1,8 +1,8 @@
 /** What a VMM counts, in the text format of Prometheus (exposition formats, version 0.0.4). Loaded when it is asked for. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { memorySize } from '../../config/memory.ts';
+import type { Counters } from '../../vmm/machineFigures.ts';
 import { type VcpuCounters, vcpuCounters } from '../../vmm/vcpuCounters.ts';
-import type { Counters } from '../../vmm/vmm.ts';
 import type { ApiVmm } from './endpoint.ts';
 
 export const METRICS_TYPE = 'text/plain; version=0.0.4';

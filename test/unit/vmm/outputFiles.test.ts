@@ -16,7 +16,8 @@ import { type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
 import { diskConfig } from '../../../src/devices/disk.ts';
 import { describeError } from '../../../src/vmm/errors.ts';
 import { openOutput } from '../../../src/vmm/namedFiles.ts';
-import { Vmm, type VmmOptions } from '../../../src/vmm/vmm.ts';
+import { Vmm } from '../../../src/vmm/vmm.ts';
+import type { VmmOptions } from '../../../src/vmm/vmmOptions.ts';
 import { makeElf } from '../platform/support.ts';
 import { type FakeNative, fakeNative } from '../support/fakeNative.ts';
 

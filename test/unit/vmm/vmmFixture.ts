@@ -7,7 +7,8 @@ import { decode } from '../../../src/config/decode.ts';
 import { type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
 import type { MachineEvent } from '../../../src/native.ts';
 import type { VmmError } from '../../../src/vmm/errors.ts';
-import { Vmm, type VmmOptions } from '../../../src/vmm/vmm.ts';
+import { Vmm } from '../../../src/vmm/vmm.ts';
+import type { VmmOptions } from '../../../src/vmm/vmmOptions.ts';
 import { makeElf } from '../platform/support.ts';
 import { type FakeNative, fakeNative } from '../support/fakeNative.ts';
 
