@@ -101,11 +101,11 @@ CharBackendReports DeviceSet::reports_of(const std::string& id) {
 }
 
 void DeviceSet::add_functions(PciSpec& pci) {
-  for (PciFunctionSpec& spec : pci.functions) add_function(spec, true);
+  for (PciFunctionSpec& spec : pci.functions) (void)add_function(spec, true);
   if (pci.pvpanic) add_pvpanic(*pci.pvpanic);
 }
 
-void DeviceSet::add_function(PciFunctionSpec& spec, bool decoded) {
+VirtioDevice& DeviceSet::add_function(PciFunctionSpec& spec, bool decoded) {
   const DeviceContext context{
       .memory = memory_,
       .loop = loop_,
@@ -122,7 +122,8 @@ void DeviceSet::add_function(PciFunctionSpec& spec, bool decoded) {
   pci_->add(spec.slot, std::make_shared<VirtioPciFunction>(std::move(options), device, memory_,
                                                            fabric_, *events_));
   const std::lock_guard lock(mutex_);
-  virtio_.push_back({spec.id, spec.slot, std::move(device), nullptr});
+  virtio_.push_back({spec.id, spec.slot, device, nullptr});
+  return *device;
 }
 
 void DeviceSet::add_pvpanic(const PvpanicSpec& spec) {
@@ -147,10 +148,9 @@ DeviceSet::Named DeviceSet::named(const std::string& id) const {
 }
 
 void DeviceSet::plug(PciFunctionSpec& spec) {
-  const unsigned slot = spec.slot;
-  add_function(spec, false);
-  if (paused_) devices().back().device->begin_pause();
-  hotplug_->insert(slot);
+  VirtioDevice& device = add_function(spec, false);
+  if (paused_) device.begin_pause();
+  hotplug_->insert(spec.slot);
 }
 
 void DeviceSet::request_unplug(const std::string& id) {
@@ -187,7 +187,7 @@ std::optional<std::string> DeviceSet::leave_slot(unsigned slot,
 }
 
 void DeviceSet::finish_unplug(const std::string& id, bool force, const Deadline& deadline) {
-  const Named wanted = named(id);
+  Named wanted = named(id);
   if (wanted.ejected == nullptr) {
     if (!force) throw Error("EBUSY", id + ": the guest has not given it up yet");
     pci_->disconnect(wanted.slot);
@@ -196,6 +196,7 @@ void DeviceSet::finish_unplug(const std::string& id, bool force, const Deadline&
   const std::lock_guard lock(mutex_);
   const auto found = std::ranges::find(virtio_, id, &Named::id);
   if (found->ejected == nullptr) emptied_.push_back({id, wanted.slot});
+  wanted = std::move(*found);  // whose end may take its time, without the lock
   virtio_.erase(found);
 }
 
@@ -286,21 +287,21 @@ DeviceOperation DeviceSet::operation(const std::string& id, std::string_view nam
   throw Error("ENOTSUP", "the device " + id + " has no operation " + std::string(name));
 }
 
-std::vector<DeviceCounters> DeviceSet::status() const {
+/// Of each device that has some.
+std::vector<DeviceCounters> DeviceSet::collect(std::vector<Counter> (VirtioDevice::*figures)()
+                                                   const) const {
   std::vector<DeviceCounters> all;
   for (const Named& named : devices()) {
-    std::vector<Counter> status = named.device->status();
-    if (!status.empty()) all.push_back({named.id, std::move(status)});
+    std::vector<Counter> some = (*named.device.*figures)();
+    if (!some.empty()) all.push_back({named.id, std::move(some)});
   }
   return all;
 }
 
+std::vector<DeviceCounters> DeviceSet::status() const { return collect(&VirtioDevice::status); }
+
 std::vector<DeviceCounters> DeviceSet::counters() const {
-  std::vector<DeviceCounters> all;
-  for (const Named& named : devices()) {
-    std::vector<Counter> counters = named.device->counters();
-    if (!counters.empty()) all.push_back({named.id, std::move(counters)});
-  }
+  std::vector<DeviceCounters> all = collect(&VirtioDevice::counters);
   for (const auto& [id, errors] : outputs_) {
     const Counter counter{"output_errors", errors->count()};
     const auto same = std::ranges::find(all, id, &DeviceCounters::id);

@@ -113,7 +113,9 @@ class DeviceSet {
   static void advance(Ending& ending, const std::vector<Ending>& all,
                       const Deadline& deadline) noexcept;
   void add_pvpanic(const PvpanicSpec& spec);
-  void add_function(PciFunctionSpec& spec, bool decoded);
+  VirtioDevice& add_function(PciFunctionSpec& spec, bool decoded);
+  [[nodiscard]] std::vector<DeviceCounters> collect(std::vector<Counter> (VirtioDevice::*figures)()
+                                                        const) const;
   [[nodiscard]] std::vector<Named> devices() const;
   /// Throws Error ERR_TSVMM_NO_DEVICE.
   [[nodiscard]] Named named(const std::string& id) const;

@@ -17,14 +17,8 @@ class MachineCommandsTest : public MachineTest {
   void SetUp() override {
     build();
     BootSpec boot = boot_spec(1);
-    CborWriter balloon;
-    balloon.map(3).field("size", 0).key("deflateOnOom").boolean(false);
-    balloon.key("freePageReporting").boolean(false);
     boot.pci.functions.push_back(
-        {.id = "_balloon",
-         .slot = 1,
-         .bar0 = bar_of(1),
-         .device = device_of("balloon", {.bytes = balloon.take(), .descriptors = {}})});
+        {.id = "_balloon", .slot = 1, .bar0 = bar_of(1), .device = empty_balloon()});
     machine->boot(std::move(boot));
   }
 

@@ -251,6 +251,12 @@ class MachineTest : public testing::Test {
     return message_test::read_map(std::move(message),
                                   [&](Fields& fields) { return found->read(fields); });
   }
+  static std::unique_ptr<DeviceSpec> empty_balloon() {
+    CborWriter balloon;
+    balloon.map(3).field("size", 0).key("deflateOnOom").boolean(false);
+    balloon.key("freePageReporting").boolean(false);
+    return device_of("balloon", {.bytes = balloon.take(), .descriptors = {}});
+  }
   /// A raw image, on a duplicate of the descriptor.
   static std::unique_ptr<DeviceSpec> disk_on(int fd, uint16_t queue_size) {
     message_test::MessageBuilder disk;

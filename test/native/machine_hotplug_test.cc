@@ -1,9 +1,7 @@
-#include <algorithm>
 #include <array>
 
 #include "core/bytes.h"
 #include "machine_fixture.h"
-#include "virtio/device_kind.h"
 
 /// Devices that come to a machine and leave it, with a guest that does as the AML says, or does
 /// not.
@@ -25,16 +23,7 @@ class MachineHotplugTest : public MachineTest {
   }
 
   static PciFunctionSpec balloon(const std::string& id) {
-    CborWriter fields;
-    fields.map(3).field("size", 0).key("deflateOnOom").boolean(false);
-    fields.key("freePageReporting").boolean(false);
-    const auto kinds = device_kinds();
-    const auto kind = std::ranges::find(kinds, "balloon", &DeviceKind::name);
-    return {.id = id,
-            .slot = kSlot,
-            .bar0 = bar_of(kSlot),
-            .device = message_test::read_map({.bytes = fields.take(), .descriptors = {}},
-                                             [&](Fields& all) { return kind->read(all); })};
+    return {.id = id, .slot = kSlot, .bar0 = bar_of(kSlot), .device = empty_balloon()};
   }
 
   uint32_t read(GuestAddress address) {
