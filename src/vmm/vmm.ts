@@ -30,7 +30,7 @@ import { type Counters, MachineFigures } from './machineFigures.ts';
 import { MachineReports, PANIC_TEXTS } from './machineReports.ts';
 import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
-import { refuseMachineSizes, resizeConfig, resizeConfigZone } from './resize.ts';
+import { resizeConfig, resizeConfigZone, resizeMachine, type SizedMachine } from './resize.ts';
 import { VmDevices } from './vmDevices.ts';
 import type { VmmOptions } from './vmmOptions.ts';
 
@@ -239,9 +239,12 @@ export class Vmm {
       const config = this.#config as VmConfig;
       if (this.#machine === undefined) return resizeConfig(config, sizes);
       this.#emit('vm', 'resizing');
-      refuseMachineSizes(config, sizes);
-      if (sizes.desired_balloon !== undefined)
-        await this.#operate('balloon', 'resize', [sizes.desired_balloon]);
+      const parts: SizedMachine = {
+        vcpus: async (count) => (await import('./vcpuResize.ts')).resizeVcpus(config, count),
+        memory: async (bytes) => (await import('./memoryResize.ts')).resizeMemory(config, bytes),
+        balloon: (bytes) => this.#operate('balloon', 'resize', [bytes]),
+      };
+      await resizeMachine(parts, sizes);
       this.#emit('vm', 'resized');
     });
   }
