@@ -3,6 +3,7 @@
  * its operands are the calls that come next. Lengths come out minimal, as the reference compiler writes them.
  */
 import { setAscii } from '../bytes.ts';
+import { packageLengthSize, writePackageLength } from './packageLength.ts';
 
 const EXT_OP = 0x5b;
 
@@ -15,7 +16,11 @@ const BYTE_ACCESS = 0x01;
 const DWORD_ACCESS = 0x03;
 const WRITE_AS_ZEROS = 0x40;
 
+/** ObjectType of a method (ACPI 6.5 §19.6.96). */
+const METHOD_OBJECT = 8;
+
 export interface FieldUnit {
+  /** Empty for bits that nothing is known of. */
   readonly name: string;
   readonly bits: number;
 }
@@ -118,6 +123,11 @@ export class AmlWriter {
     return this.byte(0x0e).qword(value);
   }
 
+  /** A number from 0 to 255, in as many bytes whichever it is. */
+  byteInteger(value: number): this {
+    return this.byte(0x0a).byte(value);
+  }
+
   string(text: string): this {
     return this.byte(0x0d).ascii(text).byte(0);
   }
@@ -137,6 +147,16 @@ export class AmlWriter {
   /** `Name(name, ...)`: the value is written next. */
   name(name: string): this {
     return this.byte(0x08).path(name);
+  }
+
+  /**
+   * Tells disassemblers of a method of another table (ACPI 6.5 §20.2.5.2), as the reference compiler does: interpreters
+   * that do not know the opcode do not get to it.
+   */
+  externalMethod(name: string, args: number): this {
+    return this.if(() => {
+      this.integer(0).byte(0x15).path(name).byte(METHOD_OBJECT).byte(args);
+    });
   }
 
   scope(name: string, body: () => void): this {
@@ -200,6 +220,22 @@ export class AmlWriter {
   if(body: () => void): this {
     this.byte(0xa0);
     return this.#package(body);
+  }
+
+  /** `body` writes the predicate, then the statements. */
+  while(body: () => void): this {
+    this.byte(0xa2);
+    return this.#package(body);
+  }
+
+  /** `LLess`: two operands follow. */
+  less(): this {
+    return this.byte(0x95);
+  }
+
+  /** `Increment`: the target follows. */
+  increment(): this {
+    return this.byte(0x75);
   }
 
   /** `LEqual`: two operands follow. */
@@ -283,7 +319,8 @@ export class AmlWriter {
     return this.#package(() => {
       this.path(region).byte(access | WRITE_AS_ZEROS);
       for (const field of fields) {
-        this.#nameSeg(field.name, 0, field.name.length);
+        if (field.name === '') this.byte(0);
+        else this.#nameSeg(field.name, 0, field.name.length);
         this.#packageLength(field.bits, packageLengthSize(field.bits, 0));
       }
     });
@@ -304,14 +341,8 @@ export class AmlWriter {
   }
 
   #packageLength(length: number, size: number): void {
-    if (size === 1) {
-      this.byte(length);
-      return;
-    }
-    this.byte(((size - 1) << 6) | (length & 0x0f));
-    for (let i = 1; i < size; i++) {
-      this.byte((length >> (8 * i - 4)) & 0xff);
-    }
+    writePackageLength(this.bytes, this.position, length, size);
+    this.position += size;
   }
 
   /** Makes room for `count` bytes at `at` by moving what was written since. */
@@ -324,15 +355,4 @@ export class AmlWriter {
 /** Bytes that `integer` writes for a value below 2^32. */
 function integerLength(value: number): number {
   return value <= 1 ? 1 : value <= 0xff ? 2 : value <= 0xffff ? 3 : 5;
-}
-
-/** Bytes of a PkgLength for `length`; `self` is 1 if the encoding counts its own bytes, 0 if not. */
-function packageLengthSize(length: number, self: 0 | 1): number {
-  if (length + self <= 0x3f) {
-    return 1;
-  }
-  if (length + 2 * self <= 0xfff) {
-    return 2;
-  }
-  return length + 3 * self <= 0xf_ffff ? 3 : 4;
 }

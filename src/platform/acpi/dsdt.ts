@@ -27,9 +27,13 @@ export interface DsdtParameters {
 }
 
 /** Bits of the GED's register, cleared by reading it. */
+const GED_CPU = 1 << 0;
 const GED_PCI = 1 << 2;
 const GED_POWER_BUTTON = 1 << 3;
 const GED_VM_GENERATION = 1 << 4;
+
+/** In the SSDT of machines whose vCPUs may come and go. In others it is not called. */
+const CPU_SCAN = '\\_SB.CPUS.CSCN';
 
 /** The power button's general-purpose event, whose method has the number in its name. */
 const GPE_POWER_BUTTON = 0;
@@ -55,6 +59,7 @@ const VM_GENERATION_CHANGED = 0x80;
 export function writeDsdt(area: TableArea, start: number, parameters: DsdtParameters): number {
   startTable(area, start, 'DSDT', 6);
   const aml = new AmlWriter(area.bytes, start + SDT_HEADER_SIZE);
+  aml.externalMethod(CPU_SCAN, 0);
   aml.scope('\\_SB', () => {
     motherboard(aml, parameters);
     hostBridge(aml, parameters);
@@ -168,6 +173,7 @@ function eventDispatch(aml: AmlWriter, { ged }: DsdtParameters): void {
     aml.byteField('GDST', [{ name: 'GDAT', bits: 8 * ged.size }]);
     aml.method('ESCN', 0, true, () => {
       aml.store().path('GDAT').local(0);
+      onEvent(aml, GED_CPU, () => aml.path(CPU_SCAN));
       onEvent(aml, GED_PCI, () => aml.path('\\_SB.PHPR.PSCN'));
       onEvent(aml, GED_POWER_BUTTON, () => aml.notify('\\_SB.PWRB', POWER_BUTTON_PRESSED));
       onEvent(aml, GED_VM_GENERATION, () => aml.notify('\\_SB.VGEN', VM_GENERATION_CHANGED));

@@ -1,11 +1,16 @@
-/** Where tables start in the block of ACPI tables, whatever the machine: only the last two differ in length. */
+/**
+ * Where tables start in the block of ACPI tables, whatever the machine: only the last two of these differ in length. Tables
+ * that some machines have come behind them.
+ */
 export const XSDT_OFFSET = 64;
-export const FADT_OFFSET = 128;
+export const FADT_OFFSET = 192;
 /** At a multiple of 64 (ACPI 6.5 §5.2.10). */
-export const FACS_OFFSET = 448;
-export const MCFG_OFFSET = 512;
-export const DSDT_OFFSET = 576;
+export const FACS_OFFSET = 512;
+export const MCFG_OFFSET = 576;
+export const DSDT_OFFSET = 640;
 export const MADT_OFFSET = 4096;
+/** Where a table behind those starts is a multiple of that. */
+export const TABLE_ALIGNMENT = 16;
 
 /** Fields of the header that all tables share (ACPI 6.5 §5.2.6). */
 export const SDT_HEADER_SIZE = 36;

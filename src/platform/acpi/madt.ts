@@ -75,15 +75,25 @@ export function writeProcessors(
   let sum = 0;
   let entry = at;
   for (let index = 0; index < apicIds.length; index++) {
-    const apicId = apicIds[index] as number;
     const flags = index < bootVcpus ? ENABLED : ONLINE_CAPABLE;
-    bytes[entry] = TYPE_LOCAL_APIC;
-    bytes[entry + 1] = LOCAL_APIC_LENGTH;
-    bytes[entry + 2] = index;
-    bytes[entry + 3] = apicId;
-    bytes[entry + 4] = flags;
-    sum += TYPE_LOCAL_APIC + LOCAL_APIC_LENGTH + index + apicId + flags;
+    sum += writeProcessor(bytes, entry, index, apicIds[index] as number, flags);
     entry += LOCAL_APIC_LENGTH;
   }
   return sum;
+}
+
+function writeProcessor(bytes: Uint8Array, at: number, index: number, apicId: number, flags: number): number {
+  bytes[at] = TYPE_LOCAL_APIC;
+  bytes[at + 1] = LOCAL_APIC_LENGTH;
+  bytes[at + 2] = index;
+  bytes[at + 3] = apicId;
+  bytes[at + 4] = flags;
+  return TYPE_LOCAL_APIC + LOCAL_APIC_LENGTH + index + apicId + flags;
+}
+
+/** The entry of a processor that is there. */
+export function presentProcessor(index: number, apicId: number): Uint8Array {
+  const entry = new Uint8Array(LOCAL_APIC_LENGTH);
+  writeProcessor(entry, 0, index, apicId, ENABLED);
+  return entry;
 }

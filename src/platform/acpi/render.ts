@@ -20,6 +20,7 @@ import {
 import { type MadtParameters, madtSize, writeMadt } from './madt.ts';
 import { writeMcfg } from './mcfg.ts';
 import { finishTable, OEM_ID, startTable, type TableArea } from './sdt.ts';
+import { aligned, endOf } from './tables.ts';
 
 const RSDP_SIZE = 36;
 /** The RSDP's first checksum covers what ACPI 1.0 knew (ACPI 6.5 §5.2.5.3). */
@@ -31,12 +32,15 @@ export interface AcpiParameters {
   readonly dsdt: DsdtParameters;
   readonly fadt: Omit<FadtParameters, 'dsdt' | 'facs'>;
   readonly madt: MadtParameters;
+  /** Further tables, which can be anywhere. */
+  readonly others: readonly Uint8Array[];
 }
 
 /** Builds the block; the RSDP is at its start. */
 export function renderAcpi(parameters: AcpiParameters): Uint8Array {
-  const { address, dsdt, fadt, madt } = parameters;
-  const bytes = new Uint8Array(MADT_OFFSET + madtSize(madt.apicIds.length));
+  const { address, dsdt, fadt, madt, others } = parameters;
+  const madtEnd = MADT_OFFSET + madtSize(madt.apicIds.length);
+  const bytes = new Uint8Array(endOf(madtEnd, others));
   const area: TableArea = { bytes, view: viewOf(bytes), address };
   if (writeDsdt(area, DSDT_OFFSET, dsdt) > MADT_OFFSET) {
     throw new RangeError('The DSDT has outgrown the place up to the next table');
@@ -45,7 +49,15 @@ export function renderAcpi(parameters: AcpiParameters): Uint8Array {
   writeFacs(area, FACS_OFFSET);
   writeMcfg(area, MCFG_OFFSET, dsdt.ecam.address);
   writeMadt(area, MADT_OFFSET, madt);
-  writeXsdt(area, [FADT_OFFSET, MADT_OFFSET, MCFG_OFFSET]);
+  const places: number[] = [];
+  let end = madtEnd;
+  for (const table of others) {
+    const start = aligned(end);
+    bytes.set(table, start);
+    places.push(start);
+    end = start + table.length;
+  }
+  writeXsdt(area, [FADT_OFFSET, MADT_OFFSET, MCFG_OFFSET, ...places]);
   writeRsdp(area);
   return bytes;
 }
@@ -57,6 +69,7 @@ function writeXsdt(area: TableArea, tables: readonly number[]): void {
     setU64(area.view, at, area.address + table);
     at += 8;
   }
+  if (at > FADT_OFFSET) throw new RangeError('The XSDT has outgrown the place up to the next table');
   finishTable(area, XSDT_OFFSET, at);
 }
 

@@ -4,11 +4,20 @@
  * hold the outcome against `render.ts`.
  */
 
-import { DSDT_OFFSET, MADT_OFFSET, TABLE_CHECKSUM, TABLE_LENGTH } from './layout.ts';
+import {
+  DSDT_OFFSET,
+  MADT_OFFSET,
+  TABLE_ALIGNMENT,
+  TABLE_CHECKSUM,
+  TABLE_LENGTH,
+  XSDT_OFFSET,
+} from './layout.ts';
 import { LOCAL_APIC_LENGTH, writeProcessors } from './madt.ts';
 
 /** The block of a machine with a serial port, without processors, and with zeros at the places to fill in. */
 export interface AcpiTemplate {
+  /** Guest address of the block. */
+  readonly address: number;
   readonly bytes: readonly number[];
   /** Places of 64-bit fields in the block. */
   readonly window64Start: number;
@@ -25,13 +34,16 @@ export interface AcpiMachine {
   /** APIC ids by vCPU index, of all vCPUs that there may ever be; 0 to 254. */
   readonly apicIds: readonly number[];
   readonly bootVcpus: number;
+  /** Tables that only some machines have, wherever they are. */
+  readonly others: readonly Uint8Array[];
 }
 
 /** Builds the block; the RSDP is at its start. */
 export function buildAcpi(template: AcpiTemplate, machine: AcpiMachine): Uint8Array {
   const { window64, apicIds } = machine;
-  const madtEnd = template.bytes.length;
-  const bytes = new Uint8Array(madtEnd + apicIds.length * LOCAL_APIC_LENGTH);
+  const processors = template.bytes.length;
+  const madtEnd = processors + apicIds.length * LOCAL_APIC_LENGTH;
+  const bytes = new Uint8Array(endOf(madtEnd, machine.others));
   bytes.set(template.bytes);
   patch(bytes, DSDT_OFFSET, template.window64Start, window64.start);
   patch(bytes, DSDT_OFFSET, template.window64Last, window64.start + window64.size - 1);
@@ -41,9 +53,34 @@ export function buildAcpi(template: AcpiTemplate, machine: AcpiMachine): Uint8Ar
     addToSum(bytes, DSDT_OFFSET, -template.serialSum);
     setLength(bytes, DSDT_OFFSET, template.serialStart);
   }
-  addToSum(bytes, MADT_OFFSET, writeProcessors(bytes, madtEnd, apicIds, machine.bootVcpus));
-  setLength(bytes, MADT_OFFSET, bytes.length);
+  addToSum(bytes, MADT_OFFSET, writeProcessors(bytes, processors, apicIds, machine.bootVcpus));
+  setLength(bytes, MADT_OFFSET, madtEnd);
+  let end = madtEnd;
+  for (const table of machine.others) {
+    const start = aligned(end);
+    bytes.set(table, start);
+    addEntry(bytes, template.address + start);
+    end = start + table.length;
+  }
   return bytes;
+}
+
+/** Where the last table ends if these come behind `end`. */
+export function endOf(end: number, tables: readonly Uint8Array[]): number {
+  let at = end;
+  for (const table of tables) at = aligned(at) + table.length;
+  return at;
+}
+
+export function aligned(at: number): number {
+  return (at + TABLE_ALIGNMENT - 1) & -TABLE_ALIGNMENT;
+}
+
+/** The XSDT has room behind it (`FADT_OFFSET`), and is shorter than 256 bytes. */
+function addEntry(bytes: Uint8Array, address: number): void {
+  const length = bytes[XSDT_OFFSET + TABLE_LENGTH] as number;
+  patch(bytes, XSDT_OFFSET, XSDT_OFFSET + length, address);
+  setLength(bytes, XSDT_OFFSET, XSDT_OFFSET + length + 8);
 }
 
 /** Writes a 64-bit field that holds zero so far, and keeps the sum of `table` at zero. */

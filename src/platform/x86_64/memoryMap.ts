@@ -51,6 +51,9 @@ export const GED_SIZE = 1;
 /** The PCI hot-plug controller's registers. */
 export const PCI_HOTPLUG_ADDRESS = 0xfe00_0010;
 export const PCI_HOTPLUG_SIZE = 16;
+/** The CPU hot-plug controller's registers. */
+export const CPU_HOTPLUG_ADDRESS = 0xfe00_0020;
+export const CPU_HOTPLUG_SIZE = 12;
 export const IOAPIC_ADDRESS = 0xfec0_0000;
 export const LOCAL_APIC_ADDRESS = 0xfee0_0000;
 export const RAM_64BIT_START = 4 * GIB;

@@ -2,14 +2,21 @@
  * The x86_64 machine's ACPI tables from first principles. The start path takes `tables.ts` instead, whose template is
  * made from these (see test/unit/platform/templates.test.ts).
  */
+import { AmlWriter } from '../acpi/aml.ts';
+import { writeCpuHotplug } from '../acpi/cpuHotplug.ts';
+import { SDT_HEADER_SIZE } from '../acpi/layout.ts';
 import { renderAcpi } from '../acpi/render.ts';
+import { finishTable, startTable, type TableArea } from '../acpi/sdt.ts';
 import type { AcpiMachine } from '../acpi/tables.ts';
+import { viewOf } from '../bytes.ts';
 import {
   ACPI_ADDRESS,
   ACPI_EVENTS_PORT,
   CMOS_CENTURY,
   CMOS_GSI,
   CMOS_PORT,
+  CPU_HOTPLUG_ADDRESS,
+  CPU_HOTPLUG_SIZE,
   ECAM_ADDRESS,
   ECAM_SEGMENT_SIZE,
   GED_ADDRESS,
@@ -57,5 +64,21 @@ export function renderTables(machine: AcpiMachine): Uint8Array {
       serialIrq: SERIAL_GSI,
       sciIrq: SCI_GSI,
     },
+    others: machine.others,
   });
+}
+
+/** Bytes for a vCPU, and for what is there once: more than they take. */
+const SSDT_BYTES_PER_VCPU = 128;
+const SSDT_FIXED_BYTES = 1024;
+
+/** The SSDT with a machine's vCPUs; the start path's is that of `buildCpuTable`. */
+export function renderCpuTable(apicIds: readonly number[]): Uint8Array {
+  const bytes = new Uint8Array(SSDT_FIXED_BYTES + apicIds.length * SSDT_BYTES_PER_VCPU);
+  const area: TableArea = { bytes, view: viewOf(bytes), address: 0 };
+  startTable(area, 0, 'SSDT', 2);
+  const aml = new AmlWriter(bytes, SDT_HEADER_SIZE);
+  writeCpuHotplug(aml, { address: CPU_HOTPLUG_ADDRESS, size: CPU_HOTPLUG_SIZE, apicIds });
+  finishTable(area, 0, aml.position);
+  return bytes.slice(0, aml.position);
 }

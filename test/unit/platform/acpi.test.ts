@@ -3,9 +3,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buildCpuTable } from '../../../src/platform/acpi/cpuTable.ts';
 import { buildAcpi } from '../../../src/platform/acpi/tables.ts';
 import { getU64, viewOf } from '../../../src/platform/bytes.ts';
-import { ACPI_TEMPLATE } from '../../../src/platform/x86_64/tableTemplates.ts';
+import { ACPI_TEMPLATE, CPU_TEMPLATE } from '../../../src/platform/x86_64/tableTemplates.ts';
 
 const BLOCK_ADDRESS = 0xa0000;
 const MACHINE = {
@@ -13,6 +14,7 @@ const MACHINE = {
   hasSerial: true,
   apicIds: [0, 1, 2, 4],
   bootVcpus: 2,
+  others: [buildCpuTable(CPU_TEMPLATE, [0, 1, 2, 4])],
 };
 const HEADER_SIZE = 36;
 
@@ -59,7 +61,7 @@ describe('ACPI tables', () => {
   });
 
   it('are all there, with right checksums', () => {
-    expect([...tables.keys()]).toEqual(['XSDT', 'FACP', 'APIC', 'MCFG', 'FACS', 'DSDT']);
+    expect([...tables.keys()]).toEqual(['XSDT', 'FACP', 'APIC', 'MCFG', 'SSDT', 'FACS', 'DSDT']);
     for (const [signature, table] of tables) {
       expect(text(table.subarray(0, 4))).toBe(signature);
       if (signature !== 'FACS') expect(sum(table), signature).toBe(0);
@@ -203,5 +205,34 @@ describe.skipIf(noIasl)('ACPI tables through iasl', () => {
       /Device \(RTC\)[\s\S]*?IO \(Decode16,\s+0x0070,[\s\S]*?Edge, ActiveHigh[\s\S]*?0x00000008,/,
     );
     expect(source).toMatch(/0x0000000100000000, \/\/ Range Minimum\s+0x00003FFFFFEEFFFF, \/\/ Range Maximum/);
+  });
+
+  /** The table of vCPUs in the interpreter, with memory for registers: each byte is `fill`, and a flag clears the others. */
+  function interpret(fill: number, ...evaluated: string[]): string {
+    const { SSDT } = Object.fromEntries(walk(buildAcpi(ACPI_TEMPLATE, MACHINE)));
+    writeFileSync(path.join(directory, 'SSDT.aml'), SSDT as Uint8Array);
+    const batch = evaluated.map((name) => `evaluate \\_SB.CPUS.${name}`).join(';');
+    const args = ['-fv', `0x${fill.toString(16)}`, '-b', batch, 'SSDT.aml'];
+    const { stdout, status } = spawnSync('acpiexec', args, { cwd: directory, encoding: 'utf8' });
+    expect(status, stdout).toBe(0);
+    expect(stdout).toContain('No outstanding allocations');
+    return stdout;
+  }
+  const ENABLED = 1;
+  const INSERTING = 2;
+  const REMOVING = 4;
+  const notified = (output: string) =>
+    [...output.matchAll(/Notify on \[(C\w+)\] \S+ Value (0x\w+)/g)].map(([, ...one]) => one.join(' ')).sort();
+
+  it('tell vCPUs that they came, or are to go', () => {
+    const came = interpret(INSERTING, 'C001._STA', 'CSCN', 'C003._MAT');
+    expect(came).toContain('[Integer] = 0000000000000000');
+    expect(notified(came)).toEqual(['C000 0x01', 'C001 0x01', 'C002 0x01', 'C003 0x01']);
+    // What the MADT says of it, but enabled.
+    expect(came).toContain('00 08 03 04 01 00 00 00');
+    const going = interpret(ENABLED | REMOVING, 'C001._STA', 'CSCN');
+    expect(going).toContain('[Integer] = 000000000000000F');
+    expect(notified(going)).toEqual(['C000 0x03', 'C001 0x03', 'C002 0x03', 'C003 0x03']);
+    expect(notified(interpret(ENABLED, 'CSCN', 'C001._EJ0 1'))).toEqual([]);
   });
 });

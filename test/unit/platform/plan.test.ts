@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Descriptor } from '../../../src/boundary/cbor.ts';
+import { MADT_OFFSET, TABLE_LENGTH } from '../../../src/platform/acpi/layout.ts';
 import { getU64, viewOf } from '../../../src/platform/bytes.ts';
 import { planBoot, planMachine } from '../../../src/platform/plan.ts';
 import {
@@ -362,7 +363,8 @@ describe('planBoot: the machine', () => {
     const { boot } = planBoot(config, host, resourcesOf(makeElf()));
     expect(boot.cpuid.map((entries) => unpackCpuid(entries).get('b.0')?.edx)).toEqual([0, 1, 2]);
     const tables = loadedBytes(boot, 0xa0000);
-    expect([...tables.subarray(-8)]).toEqual([0, 8, 4, 4, 2, 0, 0, 0]);
+    const madt = MADT_OFFSET + viewOf(tables).getUint32(MADT_OFFSET + TABLE_LENGTH, true);
+    expect([...tables.subarray(madt - 8, madt)]).toEqual([0, 8, 4, 4, 2, 0, 0, 0]);
   });
 
   it('changes neither the configuration nor what it was given before', () => {

@@ -1,11 +1,30 @@
 import { describe, expect, it } from 'vitest';
-import { DSDT_OFFSET, MADT_OFFSET, TABLE_CHECKSUM, TABLE_LENGTH } from '../../../src/platform/acpi/layout.ts';
+import { AmlWriter } from '../../../src/platform/acpi/aml.ts';
+import {
+  cpu,
+  cpuController,
+  cpuNotification,
+  cpuNotifications,
+} from '../../../src/platform/acpi/cpuHotplug.ts';
+import { buildCpuTable, type CpuPart, type CpuTemplate } from '../../../src/platform/acpi/cpuTable.ts';
+import {
+  DSDT_OFFSET,
+  MADT_OFFSET,
+  SDT_HEADER_SIZE,
+  TABLE_CHECKSUM,
+  TABLE_LENGTH,
+} from '../../../src/platform/acpi/layout.ts';
 import { type AcpiMachine, type AcpiTemplate, buildAcpi } from '../../../src/platform/acpi/tables.ts';
 import { checksum, getU64, viewOf } from '../../../src/platform/bytes.ts';
 import { buildSmbios } from '../../../src/platform/smbios.ts';
-import { SMBIOS_ADDRESS } from '../../../src/platform/x86_64/memoryMap.ts';
-import { renderTables } from '../../../src/platform/x86_64/renderTables.ts';
-import { ACPI_TEMPLATE, SMBIOS_TEMPLATE } from '../../../src/platform/x86_64/tableTemplates.ts';
+import {
+  ACPI_ADDRESS,
+  CPU_HOTPLUG_ADDRESS,
+  CPU_HOTPLUG_SIZE,
+  SMBIOS_ADDRESS,
+} from '../../../src/platform/x86_64/memoryMap.ts';
+import { renderCpuTable, renderTables } from '../../../src/platform/x86_64/renderTables.ts';
+import { ACPI_TEMPLATE, CPU_TEMPLATE, SMBIOS_TEMPLATE } from '../../../src/platform/x86_64/tableTemplates.ts';
 
 /** Values that occur nowhere else in the tables, and that need a QWord in AML. */
 const MARKED: AcpiMachine = {
@@ -13,6 +32,7 @@ const MARKED: AcpiMachine = {
   hasSerial: true,
   apicIds: [],
   bootVcpus: 0,
+  others: [],
 };
 
 function findOne(bytes: Uint8Array, value: number): number {
@@ -43,12 +63,52 @@ function makeTemplate(): AcpiTemplate {
   const serialStart = DSDT_OFFSET + withoutSerial.getUint32(DSDT_OFFSET + TABLE_LENGTH, true);
   const serialSum = bytes.subarray(serialStart, MADT_OFFSET).reduce((sum, byte) => sum + byte, 0);
   return {
+    address: ACPI_ADDRESS,
     bytes: [...bytes],
     window64Start,
     window64Last,
     window64Size,
     serialStart,
     serialSum,
+  };
+}
+
+/** What `write` writes for a vCPU, and where it differs between them. */
+function makePart(write: (aml: AmlWriter, index: number, apicId: number) => void): CpuPart {
+  const bytesOf = (index: number, apicId: number) => {
+    const aml = new AmlWriter(new Uint8Array(256), 0);
+    write(aml, index, apicId);
+    return [...aml.bytes.subarray(0, aml.position)];
+  };
+  const bytes = bytesOf(0, 0);
+  const differing = (others: number[]) => bytes.flatMap((byte, at) => (others[at] === byte ? [] : [at]));
+  const byIndex = differing(bytesOf(0x98, 0));
+  const nameAt = byIndex.find((at) => bytes[at] === '0'.charCodeAt(0)) as number;
+  const [apicIdAt = -1, ...more] = differing(bytesOf(0, 0x98));
+  expect(more).toEqual([]);
+  return { bytes, indexAt: byIndex.filter((at) => bytes[at] === 0), nameAt, apicIdAt };
+}
+
+function makeCpuTemplate(): CpuTemplate {
+  const none = renderCpuTable([]);
+  const method = new AmlWriter(new Uint8Array(64), 0);
+  cpuNotifications(method, () => {});
+  const fixed = [...none.subarray(0, none.length - method.position)];
+  fixed.fill(0, TABLE_LENGTH, TABLE_LENGTH + 4);
+  fixed[TABLE_CHECKSUM] = 0;
+  const controller = (cpus: number) => {
+    const aml = new AmlWriter(new Uint8Array(1024), SDT_HEADER_SIZE);
+    cpuController(aml, { address: CPU_HOTPLUG_ADDRESS, size: CPU_HOTPLUG_SIZE }, cpus);
+    return aml.bytes;
+  };
+  const other = controller(0x98);
+  return {
+    fixed,
+    countAt: controller(0).findIndex((byte, at) => byte !== other[at]),
+    cpu: makePart(cpu),
+    // Without opcode and length.
+    method: [...method.bytes.subarray(2, method.position)],
+    notification: makePart(cpuNotification),
   };
 }
 
@@ -60,13 +120,26 @@ function rows(bytes: readonly number[]): string {
   return lines.join('\n');
 }
 
-function source(template: AcpiTemplate, smbios: readonly number[]): string {
+function partSource({ bytes, ...numbers }: CpuPart): string {
+  return `{
+    // biome-ignore format: generated
+    bytes: [
+${rows(bytes)}
+    ],
+    indexAt: [${numbers.indexAt.join(', ')}],
+    nameAt: ${numbers.nameAt},
+    apicIdAt: ${numbers.apicIdAt},
+  }`;
+}
+
+function source(template: AcpiTemplate, cpus: CpuTemplate, smbios: readonly number[]): string {
   const { bytes, ...numbers } = template;
   const fields = Object.entries(numbers).map(([name, value]) => `  ${name}: ${value},`);
   return `/**
  * Tables as bytes, so that a machine starts without building them. Written by
  * \`npx vitest run -u test/unit/platform/templates.test.ts\` from renderTables.ts and smbios.ts: change those.
  */
+import type { CpuTemplate } from '../acpi/cpuTable.ts';
 import type { AcpiTemplate } from '../acpi/tables.ts';
 
 export const ACPI_TEMPLATE: AcpiTemplate = {
@@ -75,6 +148,21 @@ export const ACPI_TEMPLATE: AcpiTemplate = {
 ${rows(bytes)}
   ],
 ${fields.join('\n')}
+};
+
+/** The SSDT of machines with several vCPUs. */
+export const CPU_TEMPLATE: CpuTemplate = {
+  // biome-ignore format: generated
+  fixed: [
+${rows(cpus.fixed)}
+  ],
+  countAt: ${cpus.countAt},
+  cpu: ${partSource(cpus.cpu)},
+  // biome-ignore format: generated
+  method: [
+${rows(cpus.method)}
+  ],
+  notification: ${partSource(cpus.notification)},
 };
 
 /** The SMBIOS block of a machine whose configuration says nothing of it. */
@@ -88,7 +176,7 @@ ${rows(smbios)}
 describe('table templates', () => {
   it('are what the table builders write', async () => {
     const smbios = [...buildSmbios(undefined, SMBIOS_ADDRESS, 0x10000)];
-    await expect(source(makeTemplate(), smbios)).toMatchFileSnapshot(
+    await expect(source(makeTemplate(), makeCpuTemplate(), smbios)).toMatchFileSnapshot(
       '../../../src/platform/x86_64/tableTemplates.ts',
     );
     expect([...SMBIOS_TEMPLATE]).toEqual(smbios);
@@ -100,23 +188,32 @@ describe('table templates', () => {
       hasSerial: true,
       apicIds: [0],
       bootVcpus: 1,
+      others: [],
     },
     'no serial port': {
       window64: { start: 5 * 2 ** 30, size: 0x0e_dcba_9876_5000 },
       hasSerial: false,
       apicIds: [0, 1, 4, 5],
       bootVcpus: 2,
+      others: [renderCpuTable([0, 1, 4, 5])],
     },
     'as many vCPUs as possible at 52 bits': {
       window64: { start: 2 ** 44, size: 2 ** 51 },
       hasSerial: true,
       apicIds: Array.from({ length: 254 }, (_, index) => index),
       bootVcpus: 254,
+      others: [renderCpuTable([0, 1]), new Uint8Array(77).fill(1), new Uint8Array(3).fill(2)],
     },
   };
   for (const [name, machine] of Object.entries(machines)) {
     it(`give the same tables as building them: ${name}`, () => {
       expect(buildAcpi(ACPI_TEMPLATE, machine)).toEqual(renderTables(machine));
+    });
+  }
+
+  for (const apicIds of [[0, 1], [0, 1, 4, 5, 6], Array.from({ length: 254 }, (_, index) => index)]) {
+    it(`give the same table of vCPUs as building it: ${apicIds.length} of them`, () => {
+      expect(buildCpuTable(CPU_TEMPLATE, apicIds)).toEqual(renderCpuTable(apicIds));
     });
   }
 });
