@@ -340,6 +340,17 @@ export interface DebugCalls {
   machineDebugWrite(machine: MachineHandle, address: bigint, bytes: Uint8Array): Promise<boolean>;
 }
 
+/**
+ * What a machine had counted at one moment. The core keeps it until the next is taken; it is decoded when it is looked at, which
+ * takes long and is seldom.
+ */
+export interface TakenFigures {
+  /** Device id to counter name to value, for devices that count. */
+  readonly counters: Record<string, Record<string, bigint>>;
+  /** By index. */
+  readonly vcpus: readonly VcpuStatistics[];
+}
+
 /** What a machine tells about itself. It changes nothing and asks no thread: it is read from what the core has in memory. */
 export interface MachineQuestions {
   /** Device id to counter name to value, for devices that count. */
@@ -348,6 +359,8 @@ export interface MachineQuestions {
   machineStatus(machine: MachineHandle): Record<string, Record<string, number>>;
   /** By index. */
   machineVcpuStatistics(machine: MachineHandle): VcpuStatistics[];
+  /** Both at this moment. */
+  machineFigures(machine: MachineHandle): TakenFigures;
   /** The last value written to port 0x80 and how many there were. */
   machineDebugPort(machine: MachineHandle): { readonly lastPostCode: number; readonly postCodes: number };
 }

@@ -1,6 +1,8 @@
 #include <napi.h>
 
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "addon/environment.h"
 #include "addon/exports.h"
@@ -33,6 +35,22 @@ Napi::Value machine_ask(Arguments info) {
   return from_bytes(info.Env(), unwrap(info[0]).ask(to_bytes(info[1], "question")));
 }
 
+Napi::Value machine_keep(Arguments info) {
+  const Napi::Env env = info.Env();
+  if (!info[1].IsArray()) throw Napi::TypeError::New(env, "questions must be an array");
+  const auto array = info[1].As<Napi::Array>();
+  std::vector<std::vector<uint8_t>> questions;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    questions.push_back(to_bytes(array.Get(i), "question"));
+  }
+  unwrap(info[0]).keep(std::move(questions));
+  return env.Undefined();
+}
+
+Napi::Value machine_kept(Arguments info) {
+  return from_bytes(info.Env(), unwrap(info[0]).kept(info[1].ToNumber().Uint32Value()));
+}
+
 Napi::Value machine_call_off(Arguments info) {
   unwrap(info[0]).machine().cancel();
   return info.Env().Undefined();
@@ -49,6 +67,8 @@ void add_machine_functions(Napi::Object& exports) {
   add<machine_create>(exports, "machineCreate");
   add<machine_call>(exports, "machineCall");
   add<machine_ask>(exports, "machineAsk");
+  add<machine_keep>(exports, "machineKeep");
+  add<machine_kept>(exports, "machineKept");
   add<machine_call_off>(exports, "machineCallOff");
   add<machine_keep_alive>(exports, "machineKeepAlive");
 }

@@ -1,5 +1,6 @@
 #include "addon/machine_handle.h"
 
+#include <string>
 #include <utility>
 
 #include "addon/arguments.h"
@@ -59,6 +60,16 @@ std::vector<uint8_t> MachineHandle::ask(std::vector<uint8_t> question) {
     MessageReader reader(question, {});
     answer_question(machine_, reader.value(), writer);
   });
+}
+
+void MachineHandle::keep(std::vector<std::vector<uint8_t>> questions) {
+  kept_.clear();
+  for (std::vector<uint8_t>& question : questions) kept_.push_back(ask(std::move(question)));
+}
+
+const std::vector<uint8_t>& MachineHandle::kept(size_t index) const {
+  if (index < kept_.size()) return kept_[index];
+  throw Error("ENOENT", "no answer " + std::to_string(index) + " is kept");
 }
 
 void MachineHandle::begin_end() noexcept {

@@ -28,6 +28,11 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
   Napi::Promise call(Napi::Env env, Message message);
   /// Answers a question at once. The answer's bytes.
   [[nodiscard]] std::vector<uint8_t> ask(std::vector<uint8_t> question);
+  /// Answers questions as ask() does, and keeps the answers here, in place of those before: most
+  /// are never looked at, and would only be garbage to JavaScript.
+  void keep(std::vector<std::vector<uint8_t>> questions);
+  /// The kept answer to the question of that index. Throws Error ENOENT.
+  [[nodiscard]] const std::vector<uint8_t>& kept(size_t index) const;
   /// Whether the machine keeps the event loop alive; it does at first.
   void keep_alive(Napi::Env env, bool alive) noexcept { channel_->keep_alive(env, alive); }
   /// JavaScript thread, when the handle was collected: nobody can end the machine any more.
@@ -52,6 +57,7 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
 
   std::shared_ptr<EventChannel> channel_;
   Machine machine_;
+  std::vector<std::vector<uint8_t>> kept_;  ///< JavaScript thread
   unsigned pending_ = 0;  ///< JavaScript thread: operations that have not been settled
   bool ending_ = false;   ///< JavaScript thread: the last command was given, or nobody can give it
   /// Last, so that it ends first. JavaScript thread; gone after join().

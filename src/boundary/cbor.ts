@@ -250,7 +250,7 @@ class Decoder {
       case BYTES:
         return this.#take(argument);
       case TEXT:
-        return decodeUtf8(this.#take(argument));
+        return this.#text(argument);
       case ARRAY:
         return this.#array(Number(argument), depth);
       case MAP:
@@ -264,12 +264,32 @@ class Decoder {
     if (low < FIRST_LONG) return low;
     const size = 2 ** (low - FIRST_LONG);
     if (size > 8) this.#fail('a length is not definite');
-    const bytes = this.#take(size);
-    if (size < 8) return bigEndian(bytes);
-    const high = bigEndian(bytes.subarray(0, 4));
-    const low32 = bigEndian(bytes.subarray(4));
+    if (size > this.#bytes.length - this.#at) this.#fail('it ends too early');
+    if (size < 8) return this.#bigEndian(size);
+    const high = this.#bigEndian(4);
+    const low32 = this.#bigEndian(4);
     const whole = high * 2 ** 32 + low32;
     return Number.isSafeInteger(whole) ? whole : (BigInt(high) << 32n) | BigInt(low32);
+  }
+
+  /** Up to four bytes, which are there. */
+  #bigEndian(size: number): number {
+    const end = this.#at + size;
+    let number = 0;
+    while (this.#at < end) number = number * 256 + (this.#bytes[this.#at++] as number);
+    return number;
+  }
+
+  #text(size: number | bigint): string {
+    if (size > SHORT_TEXT) return decodeUtf8(this.#take(size));
+    const bytes = this.#take(size);
+    let text = '';
+    for (let i = 0; i < bytes.length; i++) {
+      const code = bytes[i] as number;
+      if (code >= 0x80) return decodeUtf8(bytes);
+      text += String.fromCharCode(code);
+    }
+    return text;
   }
 
   #take(size: number | bigint): Uint8Array {
@@ -292,13 +312,9 @@ class Decoder {
     for (let i = 0; i < count; i++) {
       const name = this.value(depth + 1);
       if (typeof name !== 'string') this.#fail('a key is not text');
-      // A counter may have any name.
-      Object.defineProperty(fields, name as string, {
-        value: this.value(depth + 1),
-        enumerable: true,
-        configurable: true,
-        writable: true,
-      });
+      const value = this.value(depth + 1);
+      if (name === '__proto__') define(fields, name, value);
+      else fields[name as string] = value;
     }
     return fields;
   }
@@ -308,18 +324,15 @@ class Decoder {
   }
 }
 
-/** Up to four bytes. */
-function bigEndian(bytes: Uint8Array): number {
-  let number = 0;
-  for (const byte of bytes) number = number * 256 + byte;
-  return number;
+/** A counter may have any name. */
+function define(fields: object, name: string, value: Decoded): void {
+  Object.defineProperty(fields, name, { value, enumerable: true, configurable: true, writable: true });
 }
 
 /** Made when it is needed, which takes long and is seldom. */
 let utf8Decoder: InstanceType<typeof TextDecoder> | undefined;
 
 function decodeUtf8(bytes: Uint8Array): string {
-  if (bytes.length <= SHORT_TEXT && bytes.every((byte) => byte < 0x80)) return String.fromCharCode(...bytes);
   utf8Decoder ??= new TextDecoder('utf-8', { fatal: true });
   return utf8Decoder.decode(bytes);
 }

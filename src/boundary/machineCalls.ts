@@ -1,5 +1,12 @@
 /** The calls of machines as messages, which the addon hands over without a look at what is in them. */
-import type { BootSpec, MachineCalls, MachineEvent, MachineHandle, MachineSpec } from '../native.ts';
+import type {
+  BootSpec,
+  MachineCalls,
+  MachineEvent,
+  MachineHandle,
+  MachineSpec,
+  VcpuStatistics,
+} from '../native.ts';
 import { type Decoded, decode, encode } from './cbor.ts';
 
 /** What the addon has for machines. Messages are bytes and the descriptors that these name. */
@@ -17,6 +24,10 @@ export interface MachineAddon {
   ): Promise<Uint8Array>;
   /** Returns the answer. */
   machineAsk(machine: MachineHandle, question: Uint8Array): Uint8Array;
+  /** Keeps the answers to questions in the core, in place of those before. */
+  machineKeep(machine: MachineHandle, questions: readonly Uint8Array[]): void;
+  /** Returns the kept answer to the question of that index. */
+  machineKept(machine: MachineHandle, index: number): Uint8Array;
   machineCallOff(machine: MachineHandle): void;
   machineKeepAlive(machine: MachineHandle, alive: boolean): void;
 }
@@ -59,18 +70,20 @@ export function machineCalls(addon: MachineAddon): MachineCalls {
     machineOperate: (machine, device, operation, operands) =>
       carryOut(machine, 'operate', { device, operation, arguments: operands }),
 
-    machineCounters: (machine) => {
-      const devices = ask(machine, 'counters') as Record<string, Numbers>;
-      for (const id of Object.keys(devices)) devices[id] = bigints(devices[id] as Numbers);
-      return devices as Record<string, Record<string, bigint>>;
-    },
+    machineCounters: (machine) => countersOf(ask(machine, 'counters')),
     machineStatus: (machine) => ask(machine, 'status') as Record<string, Record<string, number>>,
-    machineVcpuStatistics: (machine) =>
-      (ask(machine, 'vcpus') as unknown as RawVcpu[]).map(({ thread, exits, hypervisor }) => ({
-        thread,
-        exits: bigints(exits),
-        hypervisor: bigints(hypervisor),
-      })),
+    machineVcpuStatistics: (machine) => vcpusOf(ask(machine, 'vcpus')),
+    machineFigures: (machine) => {
+      addon.machineKeep(machine, [encode('counters').bytes, encode('vcpus').bytes]);
+      return {
+        get counters() {
+          return countersOf(read(addon.machineKept(machine, 0)));
+        },
+        get vcpus() {
+          return vcpusOf(read(addon.machineKept(machine, 1)));
+        },
+      };
+    },
     machineDebugPort: (machine) =>
       ask(machine, 'post-codes') as unknown as ReturnType<MachineCalls['machineDebugPort']>,
 
@@ -114,6 +127,20 @@ function eventOf(bytes: Uint8Array): MachineEvent {
   const event = decode(bytes) as { [name: string]: Decoded };
   if (event.type === 'debug-stop') event.address = BigInt(event.address as number | bigint);
   return event as unknown as MachineEvent;
+}
+
+function countersOf(answer: Decoded): Record<string, Record<string, bigint>> {
+  const devices = answer as Record<string, Numbers>;
+  for (const id of Object.keys(devices)) devices[id] = bigints(devices[id] as Numbers);
+  return devices as Record<string, Record<string, bigint>>;
+}
+
+function vcpusOf(answer: Decoded): VcpuStatistics[] {
+  return (answer as unknown as RawVcpu[]).map(({ thread, exits, hypervisor }) => ({
+    thread,
+    exits: bigints(exits),
+    hypervisor: bigints(hypervisor),
+  }));
 }
 
 function bigints(values: Numbers): Record<string, bigint> {

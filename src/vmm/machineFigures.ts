@@ -1,14 +1,14 @@
 /** What a machine counts and tells of itself. While a command is changing it, it does not answer: that is what was so before then. */
 import type { VmConfig } from '../config/vmConfig.ts';
 import { deviceNamed, idOf } from '../devices/registry.ts';
-import type { MachineHandle, NativeAddon, VcpuStatistics } from '../native.ts';
+import type { MachineHandle, NativeAddon, TakenFigures, VcpuStatistics } from '../native.ts';
 
 /** By device and name. */
 export type Counters = Record<string, Record<string, bigint>>;
 
 export class MachineFigures {
   private readonly native: NativeAddon;
-  private held: { readonly counters: Counters; readonly vcpus: readonly VcpuStatistics[] } | undefined;
+  private held: TakenFigures | undefined;
   private knownBalloonSize = 0;
 
   constructor(native: NativeAddon) {
@@ -17,10 +17,7 @@ export class MachineFigures {
 
   /** The machine does not answer from now on, until `release`. */
   hold(machine: MachineHandle): void {
-    this.held = {
-      counters: this.native.machineCounters(machine),
-      vcpus: this.native.machineVcpuStatistics(machine),
-    };
+    this.held = this.native.machineFigures(machine);
   }
 
   release(): void {

@@ -242,6 +242,24 @@ test('commands and questions that there are not are answered', async () => {
   await native.machineDestroy(handle);
 });
 
+test('answers are kept in the core until others are, as they were when they were taken', async () => {
+  const handle = native.machineCreate(machineSpec(), () => {});
+  await native.machineBoot(handle, bootSpec(pciWith(watchdog)));
+  const { counters, vcpus } = native.machineFigures(handle);
+  expect(counters).toEqual(native.machineCounters(handle));
+  expect(vcpus.map(({ thread }) => thread)).toEqual(
+    native.machineVcpuStatistics(handle).map(({ thread }) => thread),
+  );
+  addon.machineKeep(handle, [encode('why').bytes]);
+  expect(decode(addon.machineKept(handle, 0))).toMatchObject({ error: { code: 'ERR_TSVMM_MESSAGE' } });
+  expect(() => addon.machineKept(handle, 1)).toThrow('no answer 1 is kept');
+  expect(() => addon.machineKeep(handle, encode('why').bytes as never)).toThrow(TypeError);
+  expect(() => addon.machineKeep(handle, ['why'] as never)).toThrow(TypeError);
+  const taken = native.machineFigures(handle);
+  await native.machineDestroy(handle);
+  expect(taken.counters).toEqual(counters);
+});
+
 test('operations of devices are theirs', async () => {
   const handle = native.machineCreate(machineSpec(), () => {});
   const balloon = { size: 0, deflateOnOom: false, freePageReporting: false } as const;

@@ -133,6 +133,10 @@ export function fakeNative(folder: string): FakeNative {
     machineVcpuStatistics: () => [
       { thread: process.pid, exits: { port: 7n, mmio: 2n }, hypervisor: { halt_exits: 3n } },
     ],
+    machineFigures: (handle) => ({
+      counters: native.machineCounters(handle),
+      vcpus: native.machineVcpuStatistics(handle),
+    }),
     machineDebugPort: () => ({ lastPostCode: 0, postCodes: 0 }),
     openPty: () => {
       const path = `${folder}/pty${native.ptys++}`;
