@@ -14,6 +14,7 @@ const BENCHMARKS = {
   api: async (options) => (await import('./api/api.mjs')).benchApi(options),
   blk: async (options) => (await import('./io/bench.mjs')).benchIo('blk', options),
   boot: async (options) => (await import('./boot/boot.mjs')).benchBoot(options),
+  hotplug: async (options) => (await import('./hotplug/hotplug.mjs')).benchHotplug(options),
   linux: async (options) => (await import('./linux/linux.mjs')).benchLinux(options),
   net: async (options) => (await import('./io/bench.mjs')).benchIo('net', options),
   start: async (options) => (await import('./start/start.mjs')).benchStart(options),

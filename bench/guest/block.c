@@ -2,6 +2,7 @@
  * virtio-blk at full speed: `depth` requests in flight, each reaped one replaced at once. Options:
  *
  *   bs=BYTES (multiple of 4096)  depth=N  queues=N  write=PERCENT  order=random or sequential
+ * pause=US between a request's end and the next (depth=1)
  * disk=N verify=some or all: what is read back, and compared, after the timed phase
  *
  * Every 4 KiB of the image begin and end with a word that tells its number and who wrote it: the
@@ -32,7 +33,7 @@ static struct ring lanes[MAX_QUEUES];
 static struct slot slots[MAX_DEPTH];
 static u8 slot_of[MAX_QUEUES][1024];
 static u32 depth, queues, units_each, write_percent;
-static u64 blocks, next_block, seed, random_state, bad, completed, in_flight;
+static u64 blocks, next_block, seed, random_state, bad, completed, in_flight, pause_us;
 static bool sequential, interrupts;
 static u64 *written; /* a bit for each block */
 static struct histogram latency;
@@ -51,6 +52,7 @@ static bool open_disk(void) {
   write_percent = (u32)option_number("write", 0);
   sequential = strcmp(option("order", "random"), "sequential") == 0;
   interrupts = waits_for_interrupts();
+  pause_us = option_number("pause", 0);
   seed = option_number("seed", 1);
   random_state = seed * 0x2545f4914f6cdd1dul | 1;
   if (!virtio_find(&disk, VIRTIO_BLOCK, (u32)option_number("disk", 0)) ||
@@ -137,6 +139,13 @@ static void push_next(u32 index, u64 now) {
   push(index, block, writes, now);
 }
 
+/* When the next request may be made. */
+static u64 after_pause(u64 now) {
+  if (pause_us == 0) return now;
+  delay_us(pause_us);
+  return rdtsc();
+}
+
 static void check_slot(const struct slot *s) {
   if (*s->status != BLOCK_OK) bad++;
   if (s->writes) return;
@@ -161,7 +170,7 @@ static bool turn(u32 index, u64 now, bool more) {
     histogram_add(&latency, now - slots[i].submitted);
     completed++;
     in_flight--;
-    if (more) push_next(i, now);
+    if (more) push_next(i, after_pause(now));
   } while (lane->seen != used);
   if (more) ring_publish(lane);
   return true;

@@ -8,7 +8,6 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "kvm.h"
 
 enum {
   kMemorySize = 64 << 20,
@@ -27,9 +26,7 @@ enum {
   kCommandLine = 0x2000,
   kVector = 0x50,
   kSerialPort = 0x3f8,
-  kPowerPort = 0x600,
-  kIoapicPins = 24,
-  kMaxCpuidEntries = 256
+  kPowerPort = 0x600
 };
 static const uint64_t kDoorbell = 0xd0000000;
 
@@ -43,11 +40,6 @@ struct memory_entry {
   uint64_t address, size;
   uint32_t type, reserved;
 };
-
-static int check(int result, const char* what) {
-  if (result < 0) fail_errno(what);
-  return result;
-}
 
 /* Copies the image's segments and returns its PVH entry point (the descriptor of its only note). */
 static uint32_t load_guest(char* memory, const char* path) {
@@ -81,39 +73,6 @@ static void describe_machine(char* memory, const char* command_line) {
   memcpy(memory + kStartInfo, &info, sizeof info);
   memcpy(memory + kMemoryMap, map, sizeof map);
   snprintf(memory + kCommandLine, 4096, "%s", command_line);
-}
-
-static char* add_memory(int vm) {
-  char* memory =
-      mmap(NULL, kMemorySize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) fail_errno("guest memory");
-  const struct kvm_userspace_memory_region region = {.memory_size = kMemorySize,
-                                                     .userspace_addr = (uintptr_t)memory};
-  check(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
-  return memory;
-}
-
-/* 32-bit protected mode with flat segments, ebx: the start info. */
-static void set_registers(int kvm, int vcpu, uint32_t entry) {
-  static struct {
-    struct kvm_cpuid2 head;
-    struct kvm_cpuid_entry2 entries[kMaxCpuidEntries];
-  } cpuid;
-  cpuid.head.nent = kMaxCpuidEntries;
-  check(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid), "KVM_GET_SUPPORTED_CPUID");
-  check(ioctl(vcpu, KVM_SET_CPUID2, &cpuid), "KVM_SET_CPUID2");
-  struct kvm_sregs sregs;
-  check(ioctl(vcpu, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
-  const struct kvm_segment flat = {
-      .limit = ~0u, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1, .selector = 0x10};
-  sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = flat;
-  sregs.cs = flat;
-  sregs.cs.type = 11;
-  sregs.cs.selector = 8;
-  sregs.cr0 |= 1;
-  check(ioctl(vcpu, KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
-  const struct kvm_regs regs = {.rip = entry, .rbx = kStartInfo, .rflags = 2};
-  check(ioctl(vcpu, KVM_SET_REGS, &regs), "KVM_SET_REGS");
 }
 
 static int add_doorbell(int vm) {
@@ -150,14 +109,9 @@ static void* answer(void* argument) {
   return NULL;
 }
 
-struct cpu {
-  int vcpu;
-  struct kvm_run* run;
-};
-
 /* Runs the guest until it powers off; what it writes to the serial port goes out. */
 static void* run_vcpu(void* argument) {
-  const struct cpu* cpu = argument;
+  const struct kvm_cpu* cpu = argument;
   for (;;) {
     if (ioctl(cpu->vcpu, KVM_RUN, 0) != 0 && errno != EINTR) fail_errno("KVM_RUN");
     const struct kvm_run* run = cpu->run;
@@ -169,19 +123,12 @@ static void* run_vcpu(void* argument) {
 }
 
 int command_doorbell(char** argv) {
-  const int kvm = check(open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm");
-  const int vm = check(ioctl(kvm, KVM_CREATE_VM, 0), "KVM_CREATE_VM");
-  struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {kIoapicPins}};
-  check(ioctl(vm, KVM_ENABLE_CAP, &split), "KVM_CAP_SPLIT_IRQCHIP");
-  char* memory = add_memory(vm);
-  const uint32_t entry = load_guest(memory, option(argv, "--guest", ""));
-  describe_machine(memory, option(argv, "--cmdline", ""));
-  struct ends ends = {add_doorbell(vm), add_interrupt(vm)};
-  const int vcpu = check(ioctl(vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
-  const int size = check(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
-  struct cpu cpu = {vcpu, mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0)};
-  if (cpu.run == MAP_FAILED) fail_errno("mmap of the vCPU");
-  set_registers(kvm, vcpu, entry);
+  const struct kvm_machine machine = make_machine(kMemorySize);
+  const uint32_t entry = load_guest(machine.memory, option(argv, "--guest", ""));
+  describe_machine(machine.memory, option(argv, "--cmdline", ""));
+  struct ends ends = {add_doorbell(machine.vm), add_interrupt(machine.vm)};
+  /* ebx: the start info. */
+  struct kvm_cpu cpu = make_cpu(&machine, (struct kvm_regs){.rip = entry, .rbx = kStartInfo});
   pthread_t threads[2];
   if (pthread_create(&threads[0], NULL, answer, &ends) != 0 ||
       pthread_create(&threads[1], NULL, run_vcpu, &cpu) != 0)

@@ -34,3 +34,5 @@ int command_check(char** argv);
 int command_run(char** argv);
 int command_pair(char** argv);
 int command_doorbell(char** argv);
+int command_ask(char** argv);
+int command_slots(char** argv);

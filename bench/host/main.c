@@ -7,6 +7,8 @@
  *   run [OPTIONS] -- PROGRAM [ARG...]   runs a VMM with the measuring guest (run.c)
  *   pair [--bytes N] [--packet N]       a UNIX socket pair's throughput (pair.c)
  *   doorbell --guest F --cmdline TEXT   the time from doorbell to interrupt (doorbell.c)
+ *   ask --api SOCKET --requests FILE    times requests to a VMM's API (requests.c)
+ *   slots [--count N]                   what registering memory late costs (slots.c)
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -45,6 +47,7 @@ static const struct {
 } commands[] = {
     {"image", command_image}, {"repage", command_repage}, {"check", command_check},
     {"run", command_run},     {"pair", command_pair},     {"doorbell", command_doorbell},
+    {"ask", command_ask},     {"slots", command_slots},
 };
 
 int main(int argc, char** argv) {

@@ -2,10 +2,11 @@
  * Runs a VMM with the measuring guest in it (bench/guest/measure.h) and reads what it costs.
  *
  *   run [--timeout MS] [--vcpu PREFIX] [--guest-cpu N] [--host-cpu N] [--exits 1] [--shell COMMAND]
- *       [--vsock PATH]
+ *       [--vsock PATH] [--api SOCKET --requests FILE --gap MS]
  *       -- PROGRAM [ARGUMENT...]
  *
- * Threads named PREFIX... go to the guest's CPU, everything else to the host's. --exits counts
+ * --requests are sent while the guest measures (requests.h), MS after one another. Threads named
+ * PREFIX... go to the guest's CPU, everything else to the host's. --exits counts
  * exits, which costs time. With --shell, the VMM gets a network namespace of its own, set up by the
  * command; `net` lines tell what its interfaces have counted.
  */
@@ -25,6 +26,7 @@
 #include "exits.h"
 #include "host.h"
 #include "peer.h"
+#include "requests.h"
 #include "sample.h"
 
 enum { kMaxLine = 4096, kExitGraceMs = 2000 };
@@ -37,6 +39,8 @@ struct run {
   char line[kMaxLine];
   size_t line_length;
   bool done, count_exits;
+  const char *api, *requests;
+  unsigned gap_ms;
 };
 
 static pid_t start(char** program, int output, unsigned cpu) {
@@ -71,6 +75,7 @@ static void hear_line(struct run* run) {
   if (strcmp(line, "begin") == 0) {
     take_sample(&run->begin, run->process, run->vcpu_prefix);
     if (run->count_exits) start_counting_exits(&run->begin);
+    if (run->requests != NULL) start_asking(run->api, run->requests, run->gap_ms);
   }
   if (strcmp(line, "end") == 0) {
     take_sample(&run->end, run->process, run->vcpu_prefix);
@@ -153,6 +158,9 @@ int command_run(char** argv) {
   run.guest_cpu = (unsigned)option_number(argv, "--guest-cpu", 0);
   run.vcpu_prefix = option(argv, "--vcpu", "vcpu");
   run.count_exits = option_number(argv, "--exits", 0) != 0;
+  run.api = option(argv, "--api", "");
+  run.requests = option(argv, "--requests", NULL);
+  run.gap_ms = (unsigned)option_number(argv, "--gap", 0);
   /* Whoever started this may be killed; then nobody waits for the VMM. */
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   steady_host();

@@ -32,6 +32,7 @@ names     start   starting, ending, idling                       boot     a stoc
           blk     disks: reads, writes, latencies                net      frames through a tap device
           vsock   streams to and from a UNIX socket on the host  linux    a stock guest's disk, counted in instructions
           api     answers of the control socket                  supervisor  many VMs under tsvmmd
+          hotplug devices that come while the guest runs
           all of them if none is named
 
 options   --peer NAME=PATH   firecracker, cloud-hypervisor, or baseline (another checkout's bin/tsvmm)

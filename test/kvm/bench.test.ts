@@ -39,3 +39,23 @@ test('api', { timeout: 120_000 }, () => {
     for (const { samples } of subjects) expect(samples[0], id).toBeGreaterThan(0);
   }
 });
+
+test('hotplug', { timeout: 120_000 }, () => {
+  const folder = temporaryFolder();
+  const json = path.join(folder, 'out.json');
+  const html = path.join(folder, 'out.html');
+  const args = ['hotplug', '--peers', 'none', '--rounds', '1', '--json', json, '--html', html];
+  const ran = spawnSync(process.execPath, ['bench/run.mjs', ...args], { cwd: ROOT, encoding: 'utf8' });
+  expect(ran.status, ran.stderr).toBe(0);
+  const [report] = JSON.parse(fs.readFileSync(json, 'utf8')).benchmarks;
+  expect(report.metrics.map(({ id }: { id: string }) => id)).toEqual([
+    ...['add-disk', 'add-disk-first', 'add-disk-last', 'add-disk-growth'],
+    ...['longest-read-alone', 'longest-read-beside', 'add-disk-beside', 'memory-slot'],
+  ]);
+  for (const { id, subjects } of report.metrics) {
+    for (const { samples } of subjects) expect(Math.min(...samples), id).toBeGreaterThan(0);
+  }
+  // One slot is the bridge's and one the entropy device's.
+  expect(report.metrics[0].subjects[0].samples).toHaveLength(30);
+  expect(fs.readFileSync(html, 'utf8')).toContain('</html>');
+});
