@@ -16,9 +16,14 @@
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import type { InspectOptions } from 'node:util';
-import { configFromOptions, deviceFromOptions, type VirtualMachineOptions } from './config/libraryOptions.ts';
+import {
+  configFromOptions,
+  decodeRequest,
+  deviceFromOptions,
+  type VirtualMachineOptions,
+} from './config/libraryOptions.ts';
 import { MAX_TIMER_MS } from './config/limits.ts';
-import type { VmResize } from './config/requests.ts';
+import { type VmResize, vmRemoveDevice, vmResize, vmResizeDisk } from './config/requests.ts';
 import type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
 import type { DeviceName } from './devices/registry.ts';
 import { type Abortable, unlessAborted } from './host/abort.ts';
@@ -240,27 +245,29 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
 
   /**
    * Changes sizes: `{ desired_balloon: bytes }`. The guest takes its time; `info().memory_actual_size` shows how far it is.
-   * @throws VmmError if the VM has no such thing, or cannot change it while it runs
+   * @throws ConfigError if these are no sizes; VmmError if the VM has no such thing, or cannot change it while it runs
    */
-  resize(sizes: VmResize): Promise<void> {
-    return this.#vmm.resize(sizes);
+  async resize(sizes: VmResize): Promise<void> {
+    await this.#vmm.resize(decodeRequest(vmResize, sizes));
   }
 
   /**
    * Gives a disk another size, which the guest is told.
    * @param id as in the configuration; `_disk0` for the first disk without a name of its own
    * @param bytes a multiple of 512; what is beyond a smaller size is lost
-   * @throws VmmError if there is no such disk, it is read-only, or its image cannot have that size
+   * @throws ConfigError if that is no size; VmmError if there is no such disk, it is read-only, or its image cannot have
+   * that size
    */
-  resizeDisk(id: string, bytes: number, options: Abortable = {}): Promise<void> {
-    return unlessAborted(options, () => this.#vmm.resizeDisk(id, bytes));
+  async resizeDisk(id: string, bytes: number, options: Abortable = {}): Promise<void> {
+    const request = decodeRequest(vmResizeDisk, { id, desired_size: bytes });
+    await unlessAborted(options, () => this.#vmm.resizeDisk(request.id, request.desired_size));
   }
 
   /**
    * Adds a disk: a path of a raw image, or the REST API's object. A guest that runs finds it within moments; a VM that was
    * not booted has it from its boot on. The same goes for the calls below.
    * @returns where a machine has it, undefined if there is none
-   * @throws VmmError with nothing added
+   * @throws ConfigError if that is no disk, VmmError if it cannot be added; nothing is added then
    */
   addDisk(
     disk: NonNullable<VirtualMachineOptions['disks']>[number],
@@ -285,7 +292,7 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     return this.#add('vsock', vsock, options);
   }
 
-  #add(kind: DeviceName, given: unknown, options: Abortable): Promise<DevicePlace | undefined> {
+  async #add(kind: DeviceName, given: unknown, options: Abortable): Promise<DevicePlace | undefined> {
     const device = deviceFromOptions(kind, given);
     return unlessAborted(options, () => this.#vmm.addDevice(kind, device));
   }
@@ -294,10 +301,12 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
    * Removes a device. A guest that runs is asked to give it up: what the device has of the host is kept until it has, which
    * may be never. The event `device-removed` tells; with `waitMs` the promise means done. After an abort no force is used.
    * @param id as in the configuration, or as the device was added
-   * @throws VmmError if there is no such device, it cannot be removed, or the guest keeps it for longer than `waitMs`
+   * @throws ConfigError if that is no identifier; VmmError if there is no such device, it cannot be removed, or the guest
+   * keeps it for longer than `waitMs`
    */
-  removeDevice(id: string, options: RemovalOptions & Abortable = {}): Promise<void> {
-    return unlessAborted(options, () => this.#vmm.removeDevice(id, options));
+  async removeDevice(id: string, options: RemovalOptions & Abortable = {}): Promise<void> {
+    const request = decodeRequest(vmRemoveDevice, { id });
+    await unlessAborted(options, () => this.#vmm.removeDevice(request.id, options));
   }
 
   /**

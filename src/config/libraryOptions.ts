@@ -1,9 +1,10 @@
 /** The library's options: short forms of the same configuration that the REST API takes. */
+import type { AnyDeviceRecord } from '../devices/record.ts';
 import { type DeviceName, deviceNamed, deviceRecords, shapeOf } from '../devices/registry.ts';
 import { ConfigError } from './configError.ts';
 import { decode } from './decode.ts';
 import { withJsonNames } from './enumNames.ts';
-import type { ObjectShape } from './schema.ts';
+import type { Infer, ObjectShape } from './schema.ts';
 import { byteSize } from './size.ts';
 import { refuseUnknownFields, refuseUnknownNames } from './unknownFields.ts';
 import { type VmConfig, type VmConfigInput, vmConfig } from './vmConfig.ts';
@@ -62,11 +63,12 @@ const modes: Readonly<Record<string, string>> = {
 
 /** @throws ConfigError if an option is not known, or not what its type says */
 export function configFromOptions(options: VirtualMachineOptions | VmConfigInput): VmConfig {
-  if (isJsonForm(options)) {
-    return decodeKnown(options);
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new ConfigError('malformed', 'The options of a VM are an object');
   }
+  if (isJsonForm(options)) return decodeRequest(vmConfig, options);
   refuseUnknownNames(options, [...ownOptions, ...deviceOptions()], '');
-  return decodeKnown(expand(options));
+  return decodeRequest(vmConfig, expand(options));
 }
 
 /**
@@ -77,15 +79,17 @@ export function deviceFromOptions(name: DeviceName, given: unknown): object {
   const record = deviceNamed(name);
   const shape = shapeOf(record) as ObjectShape;
   const many = record.schema.type === 'array';
-  const expanded = record.library?.expand?.(many ? [given] : given) ?? (many ? [given] : given);
-  const device = (many ? (expanded as readonly object[])[0] : expanded) as object;
-  refuseUnknownFields(shape, device, '');
-  return decode(shape, withJsonNames(shape, device)) as object;
+  const expanded = expandDevice(record, many ? [given] : given);
+  return decodeRequest(shape, many ? (expanded as readonly unknown[])[0] : expanded) as object;
 }
 
-function decodeKnown(options: object): VmConfig {
-  refuseUnknownFields(vmConfig, options, '');
-  return decode(vmConfig, withJsonNames(vmConfig, options));
+/**
+ * What a call was given, by the schema of the REST API's.
+ * @throws ConfigError if a field is not known, or not what its type says
+ */
+export function decodeRequest<S extends ObjectShape>(shape: S, given: unknown): Infer<S> {
+  refuseUnknownFields(shape, given, '');
+  return decode(shape, withJsonNames(shape, given));
 }
 
 function isJsonForm(options: VirtualMachineOptions | VmConfigInput): options is VmConfigInput {
@@ -112,12 +116,18 @@ function expand(options: VirtualMachineOptions): Record<string, unknown> {
 
 function expandDevices(options: VirtualMachineOptions): Record<string, unknown> {
   const fields: Record<string, unknown> = {};
-  for (const { field, library } of deviceRecords) {
-    const given = library && options[library.name];
+  for (const record of deviceRecords) {
+    const given = record.library && options[record.library.name];
     if (given === undefined || given === null) continue;
-    fields[field] = library?.expand ? library.expand(given) : given;
+    fields[record.field] = expandDevice(record, given);
   }
   return fields;
+}
+
+/** What is no list where there are to be many is left to decoding, which refuses it. */
+function expandDevice({ library, schema }: AnyDeviceRecord, given: unknown): unknown {
+  if (schema.type === 'array' && !Array.isArray(given)) return given;
+  return library?.expand?.(given) ?? given;
 }
 
 /** A stream of this process is nothing of the host's that a configuration could name. */
@@ -126,10 +136,10 @@ function streamOrDevice(option: ConsoleOption | 'stream' | { readonly socket: st
 }
 
 function device(option: ConsoleOption | { readonly socket: string }): Record<string, unknown> {
-  if (typeof option === 'object') {
+  if (typeof option === 'object' && !Array.isArray(option)) {
     return 'file' in option ? { mode: 'File', ...option } : { mode: 'Socket', ...option };
   }
-  const mode = modes[option];
-  if (mode === undefined) throw new ConfigError('malformed', `"${option}" is no mode of this device`);
-  return { mode };
+  const name = String(option);
+  if (Object.hasOwn(modes, name)) return { mode: modes[name] };
+  throw new ConfigError('malformed', `"${name}" is no mode of this device`);
 }

@@ -8,7 +8,8 @@ import type { Field, ObjectShape, Shape } from './schema.ts';
  * @param path what messages call the object, '' for the root
  * @throws ConfigError `malformed`, with the nearest field that there is
  */
-export function refuseUnknownFields(shape: ObjectShape, object: object, path: string): void {
+export function refuseUnknownFields(shape: ObjectShape, object: unknown, path: string): void {
+  if (typeof object !== 'object' || object === null || Array.isArray(object)) return;
   const known = Object.keys(shape.fields);
   for (const field of Object.values(shape.fields)) if (field.alias !== undefined) known.push(field.alias);
   refuseUnknownNames(object, known, path);
@@ -20,7 +21,7 @@ export function refuseUnknownFields(shape: ObjectShape, object: object, path: st
 
 function lookInside(shape: Field | Shape, value: unknown, path: string): void {
   if (typeof value !== 'object' || value === null) return;
-  if (shape.type === 'object' && !Array.isArray(value)) refuseUnknownFields(shape, value, path);
+  if (shape.type === 'object') refuseUnknownFields(shape, value, path);
   if (shape.type !== 'array' || !Array.isArray(value)) return;
   value.forEach((item, index) => {
     lookInside(shape.items, item, `${path}[${index}]`);

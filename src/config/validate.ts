@@ -91,6 +91,7 @@ function validateIdentifiers(named: readonly { readonly id?: string }[]): void {
   const seen = new Set<string>();
   for (const { id } of named) {
     if (id === undefined) continue;
+    if (id === '') throw invalid('An identifier must not be empty');
     if (id.startsWith('__')) throw invalid(`Identifier ${id} must not start with __`);
     if (seen.has(id)) throw new ConfigError('duplicate', `Identifier ${id} is not unique`);
     seen.add(id);

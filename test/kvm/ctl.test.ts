@@ -268,7 +268,7 @@ test('every subcommand', async () => {
     [`add-disk path=${third},image_type=raw,id=third`, 0, /^Added third at 0000:00:0.\.0\.\n$/],
     ['remove-device more', 0, /^more is removed; a guest that runs gives it back when it is ready to\.\n$/],
     ['remove-device more --wait 1', 1, /has not given up the device more within 1 ms/],
-    ['remove-device more --wait 1 --force on', 0, /^more is removed\.\n$/],
+    ['remove-device --wait 1 --force more', 0, /^more is removed\.\n$/],
     ['pause', 0, /^The VM is paused\.\n$/],
     ['pause', 1, /The VM could not be paused/],
     [`snapshot file://${folder}`, 1, /The VM could not be snapshotted.*not supported yet/],

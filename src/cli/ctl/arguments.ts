@@ -59,13 +59,15 @@ export function parseCtl(args: readonly string[]): CtlInvocation {
   }
   const description = Object.hasOwn(ctlDescriptions, command) ? ctlDescriptions[command] : undefined;
   if (description === undefined) throw unknown(command);
-  const own = Object.fromEntries(Object.keys(description.options ?? {}).map((key) => [key, text]));
+  const own = Object.fromEntries(
+    Object.entries(description.options ?? {}).map(([key, { value }]) => [key, value === '' ? flag : text]),
+  );
   const { values, positionals } = parse(words, own);
   if (values.help) return { action: 'help', command };
   if (values.version) return { action: 'version' };
   const [argument, extra] = positionals;
   if (extra !== undefined) throw new UsageError(`unexpected argument '${extra}'`);
-  const given: CtlWords = { argument, options: values as Record<string, string | undefined> };
+  const given = { argument, ...separate(values) };
   checkWords(command, description, given);
   return {
     action: 'run',
@@ -123,8 +125,19 @@ interface Parsed {
   readonly positionals: readonly string[];
 }
 
+/** Options with a value, and those without. */
+function separate(values: Parsed['values']): Pick<CtlWords, 'options' | 'flags'> {
+  const given = Object.entries(values);
+  return {
+    options: Object.fromEntries(
+      given.flatMap(([name, value]) => (typeof value === 'string' ? [[name, value]] : [])),
+    ),
+    flags: new Set(given.flatMap(([name, value]) => (value === true ? [name] : []))),
+  };
+}
+
 /** @throws UsageError */
-function parse(words: readonly string[], own: Readonly<Record<string, { type: 'string' }>>): Parsed {
+function parse(words: readonly string[], own: Readonly<Record<string, typeof text | typeof flag>>): Parsed {
   const options = { ...COMMON, ...own };
   let parsed: ReturnType<typeof parseStrictly>;
   try {

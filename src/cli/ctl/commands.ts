@@ -7,7 +7,7 @@ import type { ObjectShape } from '../../config/schema.ts';
 import type { Uint64 } from '../../config/uint64.ts';
 import { type AddableDevice, addableDevices } from '../../devices/registry.ts';
 import { VmmError } from '../../vmm/errors.ts';
-import { parseInteger, parseSize, parseToggle } from '../optionString.ts';
+import { parseInteger, parseSize } from '../optionString.ts';
 import { objectFromOptions } from '../schemaOptions.ts';
 import { UsageError } from '../usageError.ts';
 import type { ApiRequest } from './apiConnection.ts';
@@ -17,6 +17,8 @@ import { countersReport, infoReport, pingReport } from './reports.ts';
 export interface CtlWords {
   readonly argument: string | undefined;
   readonly options: Readonly<Record<string, string | undefined>>;
+  /** Options without a value that were given. */
+  readonly flags: ReadonlySet<string>;
 }
 
 export interface CtlArgument {
@@ -30,7 +32,7 @@ export interface CtlArgument {
 }
 
 export interface CtlOption {
-  /** What stands for the value. */
+  /** What stands for the value; empty for an option without one. */
   readonly value: string;
   readonly help: string;
   readonly required?: true;
@@ -192,19 +194,19 @@ export const ctlCommands: Readonly<Record<string, CtlCommand>> = {
     argument: { name: 'ID', help: 'Its identifier, as info and add-* show it' },
     options: {
       wait: { value: 'MS', help: 'Wait for the guest to give it up, so many milliseconds' },
-      force: { value: 'on|off', help: 'Take it away from a guest that has not given it up, after --wait' },
+      force: { value: '', help: 'Take it away from a guest that has not given it up, after --wait' },
     },
     doing: 'Removing the device',
     timeoutMs: SLOW_MS,
     waitMs: ({ options }) => (options.wait === undefined ? 0 : parseInteger(options.wait)),
-    request: ({ argument, options }) =>
+    request: ({ argument, options, flags }) =>
       put('vm.remove-device', {
         id: argument,
         ...(options.wait !== undefined && { wait_ms: parseInteger(options.wait) }),
-        ...(options.force !== undefined && { force: parseToggle(options.force) }),
+        ...(flags.has('force') && { force: true }),
       }),
-    done: (_, { argument, options }) =>
-      options.wait !== undefined || (options.force !== undefined && parseToggle(options.force))
+    done: (_, { argument, options, flags }) =>
+      options.wait !== undefined || flags.has('force')
         ? `${argument} is removed.`
         : `${argument} is removed; a guest that runs gives it back when it is ready to.`,
   },

@@ -21,9 +21,10 @@ export function ctlHelp(command?: string): string {
 
 function usage(command: string): string {
   const { argument, options = {} } = ctlDescriptions[command] as CtlDescription;
-  const words = Object.entries(options).map(([name, { value, required }]) =>
-    required ? ` --${name} ${value}` : ` [--${name} ${value}]`,
-  );
+  const words = Object.entries(options).map(([name, { value, required }]) => {
+    const option = value === '' ? `--${name}` : `--${name} ${value}`;
+    return required ? ` ${option}` : ` [${option}]`;
+  });
   if (argument) words.push(argument.optional ? ` [${argument.name}]` : ` ${argument.name}`);
   return words.join('');
 }

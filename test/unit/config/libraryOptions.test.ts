@@ -100,8 +100,18 @@ describe('the library options', () => {
       'payload: unknown field "cmd_line"; did you mean "cmdline"?',
     ],
     [{ payload: { kernel: '/k' }, network: [] }, 'unknown field "network"'],
-  ])('refuse what is not known: %j', (options, message) => {
-    expect(() => configFromOptions(options as object)).toThrow(
+    [undefined, 'The options of a VM are an object'],
+    [null, 'The options of a VM are an object'],
+    ['/k', 'The options of a VM are an object'],
+    [[{ kernel: '/k' }], 'The options of a VM are an object'],
+    [{ kernel: '/k', disks: '/d' }, 'disks: invalid type: string "/d", expected an array'],
+    [{ kernel: '/k', disks: [5] }, 'disks[0]: invalid type: number `5`, expected an object'],
+    [{ kernel: '/k', networks: 'user' }, 'net: invalid type: string "user", expected an array'],
+    [{ kernel: '/k', pmem: {} }, 'pmem: invalid type: object, expected an array'],
+    [{ kernel: '/k', serial: [] }, '"" is no mode of this device'],
+    [{ kernel: '/k', serial: 'constructor' }, '"constructor" is no mode of this device'],
+  ])('refuse what is not known, or not what its type says: %j', (options, message) => {
+    expect(() => configFromOptions(options as never)).toThrow(
       expect.objectContaining({ message, kind: 'malformed', code: 'ERR_TSVMM_CONFIG' }),
     );
   });

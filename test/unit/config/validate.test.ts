@@ -125,6 +125,7 @@ describe('validation', () => {
     [disk({ queue_size: 100 }), 'power of two from 4 to 32768'],
     [disk({ serial: 'ü'.repeat(11) }), 'more than 20 bytes'],
     [disk({ id: '__x' }), 'must not start with __'],
+    [disk({ id: '' }), 'An identifier must not be empty'],
     [disk({ pci_device_id: 0 }), 'host bridge'],
     [disk({ pci_device_id: 32 }), 'PCI slot 32 does not exist'],
     [

@@ -39,6 +39,7 @@ describe('devices of a VM that was only configured', () => {
   it.each([
     [{ id: 'a' }, 'conflict', ['Failed to validate config', 'Identifier a is not unique']],
     [{ id: '__a' }, 'invalid', ['Failed to validate config', 'Identifier __a must not start with __']],
+    [{ id: '' }, 'invalid', ['Failed to validate config', 'An identifier must not be empty']],
   ] as const)('are refused where the whole is not valid: %j', async (extra, kind, causes) => {
     const vmm = newVmm();
     await vmm.create(config());
