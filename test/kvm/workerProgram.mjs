@@ -123,6 +123,34 @@ async function machineThreads() {
   }
 }
 
+/** What the process's descriptors refer to, without the numbers that differ between two of a kind. */
+function openDescriptors() {
+  return fs.readdirSync('/proc/self/fd').map((number) => {
+    try {
+      return fs.readlinkSync(`/proc/self/fd/${number}`).replace(/:\[\d+\]$/, '');
+    } catch {
+      return '';
+    }
+  });
+}
+
+/** Descriptors beyond those `before`. A runtime may close those of a worker's own loop after the worker's end is told. @param {string[]} before */
+async function descriptorsBeyond(before) {
+  for (let attempt = 0; ; attempt++) {
+    const now = openDescriptors();
+    if (now.length <= before.length) return [];
+    if (attempt === 500) {
+      const rest = [...before];
+      return now.filter((one) => {
+        const known = rest.indexOf(one);
+        if (known >= 0) rest.splice(known, 1);
+        return known < 0;
+      });
+    }
+    await sleep(20);
+  }
+}
+
 async function main() {
   const ways = [...Object.keys(terminated), ...Object.keys(ending)];
   const steady = await boot();
@@ -130,20 +158,19 @@ async function main() {
   steady.serial.on('data', (/** @type {Uint8Array} */ bytes) => {
     steadyBytes += bytes.length;
   });
-  let descriptors = 0;
+  /** @type {string[]} */
+  let descriptors = [];
   let workers = 0;
   for (let round = 0; round < Number(rounds); round++) {
     await Promise.all(ways.map(runWorker));
     workers += ways.length;
-    if (round === 0) descriptors = fs.readdirSync('/proc/self/fd').length;
+    if (round === 0) descriptors = openDescriptors();
   }
-  const more = fs.readdirSync('/proc/self/fd').length - descriptors;
+  const moreDescriptors = await descriptorsBeyond(descriptors);
   const before = steadyBytes;
   while (steadyBytes === before) await sleep(10);
   await steady.close();
-  console.log(
-    JSON.stringify({ workers, moreDescriptors: Math.max(0, more), threads: await machineThreads() }),
-  );
+  console.log(JSON.stringify({ workers, moreDescriptors, threads: await machineThreads() }));
 }
 
 if (isMainThread) {

@@ -112,8 +112,8 @@ TEST(EventLoop, APauseIsNotLostBesideOtherWakeUps) {
 
 /// Of a device that leaves a machine while that is paused.
 TEST(EventLoop, RemoveDoesNotWaitForALoopThatIsHeld) {
+  const EventFd event;  // outlives the loop, whose thread reads it until the end
   EventLoop loop("test");
-  const EventFd event;
   std::atomic<int> runs = 0;
   loop.add(event.fd(), io::kReadable, [&](IoEvents) { ++runs; });
   loop.pause();

@@ -47,7 +47,8 @@ class LoopDeviceTest : public testing::Test {
     std::atomic<bool> done = false;
     std::thread flood([&] {
       for (uint16_t added = 0; !done; ++added) {
-        while (!done && static_cast<uint16_t>(added - drivers[queue].used_index()) == kQueueSize) {
+        while (static_cast<uint16_t>(added - drivers[queue].used_index()) == kQueueSize) {
+          if (done) return;
         }
         drivers[queue].add({buffer}, added % kQueueSize);
         doorbells[queue].signal();
