@@ -29,19 +29,34 @@ export interface HostInfo {
   readonly hardwareVirtualization: boolean;
 }
 
+export interface MemoryRange {
+  readonly address: number;
+  readonly size: number;
+}
+
+/** A part of the guest's memory with a backing of its own. All ranges of all zones are page-aligned and disjoint. */
+export interface MemoryZoneSpec {
+  readonly id: string;
+  /** The guest's from the start. */
+  readonly regions: readonly MemoryRange[];
+  /** The guest's as far as a virtio-mem device hands it out, which finds it by the zone's id. */
+  readonly hotplug?: MemoryRange;
+  /** Map shared (another process may map the descriptor) rather than private. */
+  readonly shared: boolean;
+  /** Huge page size in bytes, 0 for ordinary pages. */
+  readonly hugepageSize: number;
+  readonly prefault: boolean;
+  readonly mergeable: boolean;
+  readonly thp: boolean;
+  readonly reserve: boolean;
+}
+
 /** What a machine is made of before anything is known of its payload: enough to start building it. */
 export interface MachineSpec {
   readonly memory: {
-    /** Ascending, page-aligned and disjoint. */
-    readonly regions: readonly { readonly address: number; readonly size: number }[];
-    /** Map shared (another process may map the descriptor) rather than private. */
-    readonly shared: boolean;
-    /** Huge page size in bytes, 0 for ordinary pages. */
-    readonly hugepageSize: number;
-    readonly prefault: boolean;
-    readonly mergeable: boolean;
-    readonly thp: boolean;
-    readonly reserve: boolean;
+    readonly zones: readonly MemoryZoneSpec[];
+    /** Page-aligned address space, for what is added to the first zone while the machine runs. */
+    readonly growth?: MemoryRange;
   };
   /** One entry per boot vCPU, by index. `affinity` lists host CPUs, empty for any. */
   readonly vcpus: readonly { readonly apicId: number; readonly affinity: readonly number[] }[];

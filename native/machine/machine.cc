@@ -76,7 +76,8 @@ void Machine::build(const MakeVm& make_vm) {
     highest_vcpu_id = std::max(highest_vcpu_id, vcpu.id);
   }
   MachineParts& parts = *parts_;
-  parts.memory = std::make_unique<GuestMemory>(spec_.memory, spec_.memory_options, cancellation_);
+  parts.memory =
+      std::make_unique<GuestMemory>(std::move(spec_.memory), cancellation_, spec_.memory_growth);
   parts.vm = make_vm(*parts.memory, highest_vcpu_id);
   // An exit ends the run, also where another event was first: that vCPU must not enter the guest
   // again.

@@ -16,16 +16,26 @@ VcpuPlacement read_vcpu(Fields& fields) {
   return placement;
 }
 
+MemoryRange read_memory_range(Fields& fields) { return read_range(fields, "address"); }
+
+MemoryZone read_zone(Fields& fields) {
+  MemoryZone zone{.id = fields["id"].text(),
+                  .ranges = {},
+                  .options = {.shared = fields["shared"].boolean(),
+                              .hugepage_size = fields["hugepageSize"].number(),
+                              .prefault = fields["prefault"].boolean(),
+                              .mergeable = fields["mergeable"].boolean(),
+                              .thp = fields["thp"].boolean(),
+                              .reserve = fields["reserve"].boolean()}};
+  fields["regions"].each(
+      [&](const Value& region) { zone.ranges.push_back(region.map(read_memory_range)); });
+  if (fields.has("hotplug")) zone.hotplug = fields["hotplug"].map(read_memory_range);
+  return zone;
+}
+
 void read_memory(MachineSpec& spec, Fields& fields) {
-  fields["regions"].each([&](const Value& region) {
-    spec.memory.push_back(region.map([](Fields& range) { return read_range(range, "address"); }));
-  });
-  spec.memory_options = {.shared = fields["shared"].boolean(),
-                         .hugepage_size = fields["hugepageSize"].number(),
-                         .prefault = fields["prefault"].boolean(),
-                         .mergeable = fields["mergeable"].boolean(),
-                         .thp = fields["thp"].boolean(),
-                         .reserve = fields["reserve"].boolean()};
+  fields["zones"].each([&](const Value& zone) { spec.memory.push_back(zone.map(read_zone)); });
+  if (fields.has("growth")) spec.memory_growth = fields["growth"].map(read_memory_range);
 }
 
 LoadItem read_load(Fields& fields) {

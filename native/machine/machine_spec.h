@@ -26,8 +26,8 @@ struct VcpuPlacement {
 };
 
 struct MachineSpec {
-  std::vector<GuestMemory::Range> memory;
-  MemoryOptions memory_options;
+  std::vector<MemoryZone> memory;
+  std::optional<MemoryRange> memory_growth;
   std::vector<VcpuPlacement> vcpus;
 };
 

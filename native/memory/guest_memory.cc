@@ -1,15 +1,15 @@
 #include "memory/guest_memory.h"
 
 #include <fcntl.h>
-#include <linux/memfd.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <string>
+#include <utility>
 
 #include "core/error.h"
+#include "memory/lost_pages.h"
 #include "memory/reserve.h"
 
 namespace tsvmm {
@@ -17,124 +17,274 @@ namespace {
 
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kHugePage = 2U << 20;
-/// What is populated at a time, if pages are not larger: a fraction of a second.
-constexpr uint64_t kPopulateStep = 64U << 20;
 
-std::string huge_page_size(const MemoryOptions& options) {
-  return std::to_string(options.hugepage_size >> 10) + " KiB";
-}
+/// A range of the address space, and what is wanted of it.
+struct Wanted {
+  MemoryRange range;
+  uint64_t page_size;
+  bool later;  ///< only reserved
+};
 
-Error too_few_huge_pages(const GuestMemory::Range& range, const MemoryOptions& options) {
-  return {"ENOMEM", "the host has fewer than " +
-                        std::to_string(range.size / options.hugepage_size) +
-                        " free huge pages of " + huge_page_size(options) +
-                        ": reserve them (/sys/kernel/mm/hugepages, /proc/sys/vm/nr_hugepages), or "
-                        "leave hugepages out"};
-}
-
-UniqueFd create_backing(uint64_t size, const MemoryOptions& options) {
-  unsigned flags = MFD_CLOEXEC;
-  if (options.hugepage_size != 0) {
-    const auto log2 = static_cast<unsigned>(std::countr_zero(options.hugepage_size));
-    flags |= MFD_HUGETLB | log2 << MFD_HUGE_SHIFT;
-  }
-  const int created = ::memfd_create("guest-ram", flags);
-  if (created < 0 && options.hugepage_size != 0 && (errno == ENODEV || errno == EINVAL)) {
-    throw Error("ENODEV", "the host has no huge pages of " + huge_page_size(options) +
-                              ": /sys/kernel/mm/hugepages lists those that it has");
-  }
-  UniqueFd file(check_errno(created, "memfd_create for guest memory"));
-  check_errno(::ftruncate(file.get(), static_cast<off_t>(size)), "sizing guest memory");
-  return file;
-}
-
-/// `fd` is -1 for anonymous memory.
-uint8_t* map_backing(int fd, const GuestMemory::Range& range, const MemoryOptions& options) {
-  int flags = MAP_FIXED | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
-  // Huge pages are always reserved: a guest must not find out by a bus error of ours that there are
-  // too few.
-  if (!options.reserve && options.hugepage_size == 0) flags |= MAP_NORESERVE;
-  uint8_t* host = reserve_aligned(range.size);
-  if (::mmap(host, range.size, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED) {
-    const int error = errno;
-    ::munmap(host, range.size);
-    if (options.hugepage_size != 0 && error == ENOMEM) throw too_few_huge_pages(range, options);
-    throw Error::from_errno("mapping guest memory", error);
-  }
-  // All three are advice: a kernel that lacks them still runs the guest correctly.
-  if (options.mergeable) ::madvise(host, range.size, MADV_MERGEABLE);
-  // The boot data of the first two megabytes is a few small pages, which take less time than
-  // clearing a huge one.
-  const uint64_t small = range.address == 0 ? std::min(kHugePage, range.size) : 0;
-  if (options.thp && options.hugepage_size == 0) {
-    ::madvise(host + small, range.size - small, MADV_HUGEPAGE);
-  }
-  ::madvise(host, range.size, MADV_DONTDUMP);
-  return host;
-}
-
-/// Makes the pages of a region. After all advice, so that huge pages are what it takes. Kernels
-/// before 5.14 lack this, and their guests take their pages one by one.
-void populate(const MemoryRegion& region, const Cancellation& cancellation) {
-  const uint64_t step = std::max(kPopulateStep, region.page_size);
-  for (uint64_t done = 0; done < region.size; done += step) {
-    cancellation.check();
-    const uint64_t size = std::min(step, region.size - done);
-    if (::madvise(region.host + done, size, MADV_POPULATE_WRITE) == 0) continue;
-    if (errno == EINVAL) return;
-    throw Error::from_errno("populating guest memory", errno);
+void check(const Wanted& wanted) {
+  const auto& [range, page_size, later] = wanted;
+  const bool fits = range.size != 0 && range.address + range.size > range.address;
+  const bool aligned = std::has_single_bit(page_size) && range.address % page_size == 0 &&
+                       range.size % page_size == 0;
+  if (!fits || !aligned) {
+    throw Error("EINVAL", "guest memory at " + std::to_string(range.address) + " of " +
+                              std::to_string(range.size) + " bytes is no whole number of pages");
   }
 }
 
-/// Anonymous memory is the only kind that gets transparent huge pages everywhere (for memfds an
-/// administrator has to allow them), and a guest of many small pages spends its time in page
-/// faults. What other processes are to map, and explicit huge pages, need a descriptor.
-bool needs_descriptor(const MemoryOptions& options) {
-  return options.shared || options.hugepage_size != 0;
+std::vector<Wanted> ranges_of(const std::vector<MemoryZone>& zones,
+                              const std::optional<MemoryRange>& growth) {
+  std::vector<Wanted> all;
+  for (const MemoryZone& zone : zones) {
+    const uint64_t page_size = page_size_of(zone.options);
+    for (const MemoryRange& range : zone.ranges) all.push_back({range, page_size, false});
+    if (zone.hotplug) all.push_back({*zone.hotplug, page_size, false});
+  }
+  if (growth) all.push_back({*growth, page_size_of(zones.front().options), true});
+  std::ranges::for_each(all, check);
+  std::ranges::sort(all, {}, [](const Wanted& wanted) { return wanted.range.address; });
+  for (size_t i = 1; i < all.size(); ++i) {
+    const MemoryRange& before = all[i - 1].range;
+    if (all[i].range.address - before.address < before.size) {
+      throw Error("EINVAL", "two regions of guest memory overlap");
+    }
+  }
+  return all;
+}
+
+/// The boot data of the first two megabytes is a few small pages, which take less time than
+/// clearing a huge one.
+uint64_t small_pages_of(const MemoryRegion& region) {
+  return region.address == 0 ? std::min(kHugePage, region.size) : 0;
 }
 
 }  // namespace
 
 GuestMemory::GuestMemory(const std::vector<Range>& ranges, const MemoryOptions& options,
-                         const Cancellation& cancellation) {
+                         const Cancellation& cancellation)
+    : GuestMemory({{.ranges = ranges, .options = options}}, cancellation) {}
+
+GuestMemory::GuestMemory(std::vector<MemoryZone> zones, const Cancellation& cancellation,
+                         std::optional<Range> growth)
+    : zones_(std::move(zones)), growth_(growth) {
+  if (zones_.empty()) throw Error("EINVAL", "a machine needs memory");
   try {
-    for (const Range& range : ranges) {
-      UniqueFd file;
-      if (needs_descriptor(options)) file = create_backing(range.size, options);
-      uint8_t* host = map_backing(file.get(), range, options);
-      const uint64_t page = options.hugepage_size != 0 ? options.hugepage_size : kPage;
-      regions_.push_back({range.address, range.size, file.get(), 0, host, page});
-      files_.push_back(std::move(file));
-      if (options.prefault) populate(regions_.back(), cancellation);
-    }
+    reserve_extents();
+    std::vector<MemoryRegion> regions;
+    for (const MemoryZone& zone : zones_) map_zone(zone, regions, cancellation);
+    std::ranges::sort(regions, {}, &MemoryRegion::address);
+    regions_ = std::make_unique<MemoryRegion[]>(regions.size() + kMaxAdditions);
+    std::ranges::copy(regions, regions_.get());
+    region_count_ = regions.size();
   } catch (...) {
-    for (const MemoryRegion& region : regions_) ::munmap(region.host, region.size);
+    release();
     throw;
   }
 }
 
 GuestMemory::~GuestMemory() {
-  for (const MemoryRegion& region : regions_) {
-    for (MemoryListener* listener : listeners_) listener->region_removed(region);
-    ::munmap(region.host, region.size);
+  for (const MemoryRegion& region : regions()) retract(region);
+  release();
+}
+
+void GuestMemory::release() noexcept {
+  lost_pages_.clear();
+  for (const Extent& extent : extents_) {
+    if (extent.host != nullptr) ::munmap(extent.host, extent.reserved);
   }
 }
 
-void GuestMemory::add_listener(MemoryListener& listener) {
-  listeners_.push_back(&listener);
-  for (const MemoryRegion& region : regions_) listener.region_added(region);
+void GuestMemory::reserve_extents() {
+  struct Plan {
+    GuestAddress address;
+    uint64_t size;
+    uint64_t reserved;
+    uint64_t alignment;
+  };
+  std::vector<Plan> plans;
+  for (const auto& [range, page_size, later] : ranges_of(zones_, growth_)) {
+    const uint64_t size = later ? 0 : range.size;
+    Plan* last = plans.empty() ? nullptr : &plans.back();
+    // Nothing may follow what is only reserved: there would be a hole.
+    if (last != nullptr && last->address + last->size == range.address &&
+        last->size == last->reserved) {
+      last->size += size;
+      last->reserved += range.size;
+      last->alignment = std::max(last->alignment, page_size);
+    } else {
+      plans.push_back({range.address, size, range.size, std::max(page_size, kHugePage)});
+    }
+  }
+  extents_ = std::vector<Extent>(plans.size());
+  for (size_t i = 0; i < plans.size(); ++i) {
+    const Plan& plan = plans[i];
+    Extent& extent = extents_[i];
+    // A huge page of the guest's can then be one of the host's.
+    const uint64_t lead = plan.address % plan.alignment;
+    extent.address = plan.address;
+    extent.host = reserve_aligned(plan.reserved, plan.alignment, lead);
+    extent.size = plan.size;
+    extent.reserved = plan.reserved;
+  }
 }
 
-void GuestMemory::remove_listener(MemoryListener& listener) { std::erase(listeners_, &listener); }
+void GuestMemory::map_zone(const MemoryZone& zone, std::vector<MemoryRegion>& regions,
+                           const Cancellation& cancellation) {
+  const int fd = open_zone(zone);
+  uint64_t offset = 0;
+  const auto place = [&](const Range& range, bool hotplug) {
+    MemoryRegion region{.address = range.address,
+                        .size = range.size,
+                        .fd = fd,
+                        .offset = offset,
+                        .host = host_of(range.address),
+                        .page_size = page_size_of(zone.options),
+                        .hotplug = hotplug};
+    const bool copy_on_write = zone.file && !zone.options.shared;
+    map_region(region, copy_on_write, zone.options, cancellation);
+    if (zone.file) {
+      lost_pages_.push_back(std::make_unique<LostPages>(region.host, region.size, fd, offset));
+    }
+    // What the guest writes there is in no file.
+    if (copy_on_write) region.fd = -1;
+    regions.push_back(region);
+    offset += range.size;
+  };
+  for (const Range& range : zone.ranges) place(range, false);
+  if (zone.hotplug) place(*zone.hotplug, true);
+}
+
+/// The file that backs the zone, -1 for memory that nobody else maps.
+int GuestMemory::open_zone(const MemoryZone& zone) {
+  uint64_t size = zone.hotplug ? zone.hotplug->size : 0;
+  for (const Range& range : zone.ranges) size += range.size;
+  if (zone.file) {
+    check_backing(zone.file->get(), size, zone.options);
+    return zone.file->get();
+  }
+  if (size == 0 || !needs_descriptor(zone.options)) return -1;
+  files_.push_back(create_backing(size, zone.options));
+  return files_.back().get();
+}
+
+void GuestMemory::map_region(const MemoryRegion& region, bool copy_on_write,
+                             const MemoryOptions& options, const Cancellation& cancellation) {
+  const BackingPiece piece{.host = region.host,
+                           .size = region.size,
+                           .fd = region.fd,
+                           .copy_on_write = copy_on_write,
+                           .offset = region.offset,
+                           .small_pages = small_pages_of(region),
+                           .later = region.hotplug};
+  map_backing(piece, options);
+  // After all advice, so that huge pages are what it takes.
+  if (!options.prefault || region.hotplug) return;
+  try {
+    populate(region.host, region.size, region.page_size, cancellation);
+  } catch (...) {
+    unmap_backing(piece);
+    throw;
+  }
+}
+
+uint8_t* GuestMemory::host_of(GuestAddress address) noexcept {
+  const Extent& extent = extent_of(address);
+  return extent.host + (address - extent.address);
+}
+
+/// The one that has it reserved.
+GuestMemory::Extent& GuestMemory::extent_of(GuestAddress address) noexcept {
+  return *std::ranges::find_if(extents_, [address](const Extent& extent) {
+    return address >= extent.address && address - extent.address < extent.reserved;
+  });
+}
+
+const MemoryRegion* GuestMemory::hotplug_region(std::string_view zone) const noexcept {
+  const auto found = std::ranges::find(zones_, zone, &MemoryZone::id);
+  if (found == zones_.end() || !found->hotplug) return nullptr;
+  const auto all = regions();
+  return &*std::ranges::find(all, found->hotplug->address, &MemoryRegion::address);
+}
+
+const MemoryRegion& GuestMemory::add(uint64_t size, const Cancellation& cancellation) {
+  const std::lock_guard adding(adding_);
+  const MemoryOptions& options = zones_.front().options;
+  const uint64_t page_size = page_size_of(options);
+  if (size == 0 || size % page_size != 0) {
+    throw Error("EINVAL", "added memory must be a whole number of pages");
+  }
+  if (!growth_ || additions_ == kMaxAdditions || size > growth_->size - added_) {
+    throw Error("ENOSPC", "there is no place for more guest memory");
+  }
+  files_.reserve(files_.size() + 1);
+  UniqueFd file;
+  if (needs_descriptor(options)) file = create_backing(size, options);
+  const GuestAddress address = growth_->address + added_;
+  const MemoryRegion region{.address = address,
+                            .size = size,
+                            .fd = file.get(),
+                            .host = host_of(address),
+                            .page_size = page_size};
+  map_region(region, false, options, cancellation);
+  const std::lock_guard lock(mutex_);
+  try {
+    announce(region);
+  } catch (...) {
+    unmap_backing({.host = region.host, .size = size});
+    throw;
+  }
+  if (file.valid()) files_.push_back(std::move(file));
+  const size_t count = region_count_.load(std::memory_order_relaxed);
+  regions_[count] = region;
+  added_ += size;
+  ++additions_;
+  region_count_.store(count + 1, std::memory_order_release);
+  extent_of(address).size.fetch_add(size, std::memory_order_release);
+  return regions_[count];
+}
+
+void GuestMemory::add_listener(MemoryListener& listener) const {
+  const std::lock_guard lock(mutex_);
+  listeners_.reserve(listeners_.size() + 1);
+  for (const MemoryRegion& region : regions()) listener.region_added(region);
+  for (const auto& window : windows_) {
+    if (const auto shown = window->region()) listener.region_added(*shown);
+  }
+  listeners_.push_back(&listener);
+}
+
+void GuestMemory::remove_listener(MemoryListener& listener) const {
+  const std::lock_guard lock(mutex_);
+  std::erase(listeners_, &listener);
+}
+
+void GuestMemory::announce(const MemoryRegion& region) const {
+  size_t told = 0;
+  try {
+    for (; told < listeners_.size(); ++told) listeners_[told]->region_added(region);
+  } catch (...) {
+    while (told > 0) listeners_[--told]->region_removed(region);
+    throw;
+  }
+}
+
+void GuestMemory::retract(const MemoryRegion& region) const noexcept {
+  for (MemoryListener* listener : listeners_) listener->region_removed(region);
+}
 
 std::optional<std::span<uint8_t>> GuestMemory::slice(GuestAddress address,
                                                      uint64_t length) const noexcept {
-  for (const MemoryRegion& region : regions_) {
-    if (address < region.address) break;
-    const uint64_t offset = address - region.address;
-    if (offset >= region.size) continue;
-    if (length > region.size - offset) return std::nullopt;
-    return std::span<uint8_t>(region.host + offset, length);
+  for (const Extent& extent : extents_) {
+    if (address < extent.address) break;
+    const uint64_t offset = address - extent.address;
+    const uint64_t size = extent.size.load(std::memory_order_acquire);
+    if (offset >= size) continue;
+    if (length > size - offset) return std::nullopt;
+    return std::span<uint8_t>(extent.host + offset, length);
   }
   for (const auto& window : windows_) {
     if (const auto bytes = window->slice(address, length)) return bytes;
@@ -150,7 +300,7 @@ MemoryWindow& GuestMemory::add_window(uint8_t* host, uint64_t size, int fd) {
 MemoryWindow::MemoryWindow(GuestMemory& memory, uint8_t* host, uint64_t size, int fd)
     : memory_(memory), host_(host), size_(size), fd_(fd) {}
 
-MemoryRegion MemoryWindow::region(GuestAddress address) const {
+MemoryRegion MemoryWindow::region_at(GuestAddress address) const {
   return {.address = address,
           .size = size_,
           .fd = fd_,
@@ -160,16 +310,27 @@ MemoryRegion MemoryWindow::region(GuestAddress address) const {
           .ram = false};
 }
 
+std::optional<MemoryRegion> MemoryWindow::region() const {
+  const GuestAddress address = address_.load(std::memory_order_acquire);
+  if (address == kHidden) return std::nullopt;
+  return region_at(address);
+}
+
 void MemoryWindow::show(GuestAddress address) {
-  hide();
-  for (MemoryListener* listener : memory_.listeners_) listener->region_added(region(address));
+  const std::lock_guard lock(memory_.mutex_);
+  retract();
+  memory_.announce(region_at(address));
   address_.store(address, std::memory_order_release);
 }
 
 void MemoryWindow::hide() noexcept {
+  const std::lock_guard lock(memory_.mutex_);
+  retract();
+}
+
+void MemoryWindow::retract() noexcept {
   const GuestAddress address = address_.exchange(kHidden, std::memory_order_acq_rel);
-  if (address == kHidden) return;
-  for (MemoryListener* listener : memory_.listeners_) listener->region_removed(region(address));
+  if (address != kHidden) memory_.retract(region_at(address));
 }
 
 std::optional<std::span<uint8_t>> MemoryWindow::slice(GuestAddress address,
@@ -182,24 +343,33 @@ std::optional<std::span<uint8_t>> MemoryWindow::slice(GuestAddress address,
 }
 
 uint64_t GuestMemory::discard(const uint8_t* host, uint64_t length) const noexcept {
-  for (const MemoryRegion& region : regions_) {
-    if (host < region.host || host >= region.host + region.size) continue;
-    const auto offset = static_cast<uint64_t>(host - region.host);
-    const uint64_t mask = region.page_size - 1;
-    const uint64_t begin = (offset + mask) & ~mask;
-    const uint64_t end = (offset + std::min(length, region.size - offset)) & ~mask;
-    if (begin >= end) return 0;
-    const uint64_t size = end - begin;
-    // A hole in the file unmaps its pages from every process. Anonymous memory has only our
-    // mapping.
-    const int result =
-        region.fd >= 0
-            ? ::fallocate(region.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                          static_cast<off_t>(region.offset + begin), static_cast<off_t>(size))
-            : ::madvise(region.host + begin, size, MADV_DONTNEED);
-    return result == 0 ? size : 0;
+  const uint8_t* const end = host + length;
+  uint64_t freed = 0;
+  for (const MemoryRegion& region : regions()) {
+    const uint8_t* const from = std::max<const uint8_t*>(host, region.host);
+    const uint8_t* const to = std::min<const uint8_t*>(end, region.host + region.size);
+    if (from < to) {
+      freed += discard_in(region, static_cast<uint64_t>(from - region.host),
+                          static_cast<uint64_t>(to - region.host));
+    }
   }
-  return 0;
+  return freed;
+}
+
+/// From `from` to `to` in the region.
+uint64_t GuestMemory::discard_in(const MemoryRegion& region, uint64_t from, uint64_t to) noexcept {
+  const uint64_t mask = region.page_size - 1;
+  const uint64_t begin = (from + mask) & ~mask;
+  const uint64_t end = to & ~mask;
+  if (begin >= end) return 0;
+  const uint64_t size = end - begin;
+  // A hole in the file unmaps its pages from every process. Anonymous memory has only our mapping.
+  const int result =
+      region.fd >= 0
+          ? ::fallocate(region.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                        static_cast<off_t>(region.offset + begin), static_cast<off_t>(size))
+          : ::madvise(region.host + begin, size, MADV_DONTNEED);
+  return result == 0 ? size : 0;
 }
 
 bool GuestMemory::read(GuestAddress address, std::span<uint8_t> into) const noexcept {

@@ -4,49 +4,65 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
 #include "core/cancellation.h"
 #include "core/unique_fd.h"
+#include "memory/zone_backing.h"
 
 namespace tsvmm {
 
 using GuestAddress = uint64_t;
 
+struct MemoryRange {
+  GuestAddress address;
+  uint64_t size;
+};
+
 /// One contiguous piece of guest RAM, mapped into this process. What another process may map too is
 /// backed by a descriptor and an offset in it.
 struct MemoryRegion {
-  GuestAddress address;
-  uint64_t size;
-  int fd;              ///< the backing descriptor, owned by GuestMemory; -1 for anonymous memory
-  uint64_t offset;     ///< of the region's first byte in `fd`
-  uint8_t* host;       ///< where it is mapped here
-  uint64_t page_size;  ///< of what backs it: less than this cannot be given back
-  bool ram = true;     ///< or else a device's memory
+  GuestAddress address = 0;
+  uint64_t size = 0;
+  int fd = -1;          ///< the backing descriptor, owned by GuestMemory; -1 for anonymous memory
+  uint64_t offset = 0;  ///< of the region's first byte in `fd`
+  uint8_t* host = nullptr;  ///< where it is mapped here
+  uint64_t page_size = 0;   ///< of what backs it: less than this cannot be given back
+  bool ram = true;          ///< or else a device's memory
+  /// The guest is given it piece by piece by a device, which populates and discards it.
+  bool hotplug = false;
 };
 
-struct MemoryOptions {
-  bool shared = false;
-  uint64_t hugepage_size = 0;  ///< bytes, 0 for ordinary pages
-  bool prefault = false;
-  bool mergeable = false;
-  bool thp = true;
-  bool reserve = false;
+/// A part of guest memory with a backing of its own.
+struct MemoryZone {
+  std::string id = {};
+  std::vector<MemoryRange> ranges;  ///< the guest's from the start
+  std::optional<MemoryRange> hotplug = std::nullopt;
+  MemoryOptions options = {};
+  /// What backs it, `hotplug` behind the rest; memory that nobody has by name unless given.
+  std::shared_ptr<const UniqueFd> file = nullptr;
 };
 
 /// Hears of regions that come and go while the guest runs (KVM slots, dirty logs, DMA maps, vhost
-/// tables).
+/// tables). It is called with a lock held that adding and removing listeners takes, so it must do
+/// neither.
 class MemoryListener {
  public:
   virtual ~MemoryListener() = default;
+  /// Throws Error; the region is not added then, and those who were told of it hear that it is
+  /// gone.
   virtual void region_added(const MemoryRegion& region) = 0;
   virtual void region_removed(const MemoryRegion& region) = 0;
 };
 
 class GuestMemory;
+class LostPages;
 
 /// Memory of a device, which the guest finds where it maps it and not always. Whoever transfers
 /// data reaches it there like RAM. It never touches its bytes itself.
@@ -57,8 +73,7 @@ class MemoryWindow {
 
   [[nodiscard]] uint64_t size() const { return size_; }
   /// From now on the guest sees the memory at `address`, which is page-aligned and overlaps
-  /// nothing, and nowhere else. Calls of show() and hide(), of all windows, are serialized by their
-  /// caller. Throws Error; the memory is then hidden.
+  /// nothing, and nowhere else. Throws Error; the memory is then hidden.
   void show(GuestAddress address);
   void hide() noexcept;
   /// As GuestMemory::slice. What it returned stays valid after hide(): a transfer that was under
@@ -68,46 +83,73 @@ class MemoryWindow {
 
  private:
   static constexpr GuestAddress kHidden = ~GuestAddress{0};
-  [[nodiscard]] MemoryRegion region(GuestAddress address) const;
+  [[nodiscard]] MemoryRegion region_at(GuestAddress address) const;
+  [[nodiscard]] std::optional<MemoryRegion> region() const;  ///< while it is shown
+  void retract() noexcept;
 
   GuestMemory& memory_;
   uint8_t* const host_;
   const uint64_t size_;
   const int fd_;
   std::atomic<GuestAddress> address_ = kHidden;
+  friend class GuestMemory;
 };
 
 /// Guest RAM. All access by address goes through here and is checked: an access that leaves RAM,
 /// even by a byte or by overflow, fails and touches nothing. The guest may change the bytes at any
 /// time, so a value that is validated must first be copied (read<T>), and a span from slice() is
 /// only for bulk data that nobody decides on.
+///
+/// Regions whose guest addresses are adjacent are mapped side by side, so an access may begin in
+/// one and end in another. Regions never go, and stay where they are: who reads or writes takes no
+/// lock, whatever is added meanwhile.
 class GuestMemory {
  public:
-  struct Range {
-    GuestAddress address;
-    uint64_t size;
-  };
+  using Range = MemoryRange;
 
-  /// Ranges are page-aligned, ascending, disjoint. Throws Error, ECANCELED if that is requested
-  /// while pages are made beforehand.
+  /// How often add() succeeds.
+  static constexpr size_t kMaxAdditions = 8;
+
+  /// All ranges of all zones are page-aligned and disjoint, and those of huge pages aligned to
+  /// these. `growth` is where add() puts memory. Throws Error, ECANCELED if that is requested while
+  /// pages are made beforehand.
+  explicit GuestMemory(std::vector<MemoryZone> zones,
+                       const Cancellation& cancellation = Cancellation::never(),
+                       std::optional<Range> growth = std::nullopt);
+  /// Of one zone.
   GuestMemory(const std::vector<Range>& ranges, const MemoryOptions& options,
               const Cancellation& cancellation = Cancellation::never());
   ~GuestMemory();
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
 
-  /// RAM only.
-  [[nodiscard]] const std::vector<MemoryRegion>& regions() const { return regions_; }
+  /// RAM only, by ascending address; those that are added later come behind. Any thread: who looks
+  /// again finds more of them, at the same places.
+  [[nodiscard]] std::span<const MemoryRegion> regions() const noexcept {
+    return {regions_.get(), region_count_.load(std::memory_order_acquire)};
+  }
+  /// The region that a device hands out, nullptr if that zone has none.
+  [[nodiscard]] const MemoryRegion* hotplug_region(std::string_view zone) const noexcept;
+  /// Adds `size` bytes, backed as the first zone is, behind what was added before, while the guest
+  /// runs. Throws Error, ENOSPC if there is no place left for it; nothing is added then.
+  const MemoryRegion& add(uint64_t size, const Cancellation& cancellation = Cancellation::never());
+
+  /// Of zones that are files: what becomes of pages that their files have lost.
+  [[nodiscard]] const std::vector<std::unique_ptr<LostPages>>& lost_pages() const noexcept {
+    return lost_pages_;
+  }
+
   /// Adds a device's `size` bytes at `host` (backed by `fd` from its start on), hidden for now.
   /// Before the guest runs. The bytes must stay mapped until nobody transfers data any more.
   MemoryWindow& add_window(uint8_t* host, uint64_t size, int fd);
-  /// Announces every present region to `listener` at once; it must be removed before it goes.
-  void add_listener(MemoryListener& listener);
+  /// Announces every present region, and every window that is shown, to `listener` at once; it must
+  /// be removed before it goes. Throws what the listener throws, and it is not added then.
+  void add_listener(MemoryListener& listener) const;
   /// No announcements of removal are made for the regions that stay.
-  void remove_listener(MemoryListener& listener);
+  void remove_listener(MemoryListener& listener) const;
 
-  /// The host bytes of [address, address + length), or nullopt unless all of it lies in one region
-  /// or window. Length 0 is valid anywhere inside a region.
+  /// The host bytes of [address, address + length), or nullopt unless all of it lies in adjacent
+  /// regions, or in one window. Length 0 is valid anywhere inside a region.
   [[nodiscard]] std::optional<std::span<uint8_t>> slice(GuestAddress address,
                                                         uint64_t length) const noexcept;
 
@@ -148,10 +190,41 @@ class GuestMemory {
   }
 
  private:
-  std::vector<MemoryRegion> regions_;
+  /// Adjacent regions, and reserved address space behind them where some may be added.
+  struct Extent {
+    GuestAddress address = 0;
+    uint8_t* host = nullptr;
+    std::atomic<uint64_t> size = 0;  ///< without what is only reserved
+    uint64_t reserved = 0;
+  };
+
+  void reserve_extents();
+  void map_zone(const MemoryZone& zone, std::vector<MemoryRegion>& regions,
+                const Cancellation& cancellation);
+  [[nodiscard]] int open_zone(const MemoryZone& zone);
+  static void map_region(const MemoryRegion& region, bool copy_on_write,
+                         const MemoryOptions& options, const Cancellation& cancellation);
+  [[nodiscard]] Extent& extent_of(GuestAddress address) noexcept;
+  [[nodiscard]] uint8_t* host_of(GuestAddress address) noexcept;
+  void release() noexcept;
+  void announce(const MemoryRegion& region) const;
+  void retract(const MemoryRegion& region) const noexcept;
+  [[nodiscard]] static uint64_t discard_in(const MemoryRegion& region, uint64_t from,
+                                           uint64_t to) noexcept;
+
+  std::vector<MemoryZone> zones_;
+  const std::optional<Range> growth_;
+  std::vector<Extent> extents_;  ///< ascending
+  std::unique_ptr<MemoryRegion[]> regions_;
+  std::atomic<size_t> region_count_ = 0;
   std::vector<UniqueFd> files_;
-  std::vector<MemoryListener*> listeners_;
+  std::vector<std::unique_ptr<LostPages>> lost_pages_;
   std::vector<std::unique_ptr<MemoryWindow>> windows_;
+  mutable std::mutex mutex_;  ///< of listeners, and all that is announced to them
+  mutable std::vector<MemoryListener*> listeners_;
+  std::mutex adding_;
+  uint64_t added_ = 0;  ///< bytes of `growth_`
+  size_t additions_ = 0;
   friend class MemoryWindow;
 };
 

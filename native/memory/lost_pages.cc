@@ -33,6 +33,7 @@ struct Slot {
   std::atomic<bool> lost = false;
   std::atomic_flag busy;   ///< guards what follows, and all that is replaced
   uintptr_t file_end = 0;  ///< in the mapping: what lies behind was replaced
+  uint64_t offset = 0;     ///< of the mapping in the file
   bool holes_done = false;
   int fd = -1;
   int event_fd = -1;
@@ -85,7 +86,8 @@ bool replace_range(Slot& slot, uintptr_t begin, uintptr_t end) noexcept {
 bool replace_beyond_end(Slot& slot) noexcept {
   struct stat status {};
   if (::fstat(slot.fd, &status) != 0 || !S_ISREG(status.st_mode)) return false;
-  const uint64_t size = (static_cast<uint64_t>(status.st_size) + kPage - 1) & ~(kPage - 1);
+  const uint64_t whole = (static_cast<uint64_t>(status.st_size) + kPage - 1) & ~(kPage - 1);
+  const uint64_t size = whole - std::min(whole, slot.offset);
   if (size >= slot.file_end - slot.begin) return false;
   const uintptr_t end = slot.begin + size;
   if (!replace_range(slot, end, slot.file_end)) return false;
@@ -99,10 +101,11 @@ bool replace_holes(Slot& slot) noexcept {
   if (std::exchange(slot.holes_done, true)) return false;
   constexpr auto kMask = static_cast<off_t>(kPage - 1);
   const uintptr_t begin = slot.begin;
-  const auto limit = static_cast<off_t>(slot.file_end - begin);
+  const auto offset = static_cast<off_t>(slot.offset);
+  const auto limit = offset + static_cast<off_t>(slot.file_end - begin);
   bool any = false;
   int pieces = 0;
-  for (off_t at = 0; at < limit;) {
+  for (off_t at = offset; at < limit;) {
     const off_t hole = ::lseek(slot.fd, at, SEEK_HOLE);
     if (hole < 0 || hole >= limit) break;
     const off_t data = ::lseek(slot.fd, hole, SEEK_DATA);
@@ -112,8 +115,8 @@ bool replace_holes(Slot& slot) noexcept {
     } else {
       // A process has only so many mappings: of a file in crumbs all the rest is lost.
       if (++pieces == kMaxPieces) end = limit;
-      any |= replace_range(slot, begin + static_cast<uint64_t>((hole + kMask) & ~kMask),
-                           begin + static_cast<uint64_t>(end & ~kMask));
+      any |= replace_range(slot, begin + static_cast<uint64_t>(((hole + kMask) & ~kMask) - offset),
+                           begin + static_cast<uint64_t>((end & ~kMask) - offset));
     }
     at = end;
   }
@@ -207,7 +210,7 @@ void uninstall() noexcept {
   }
 }
 
-size_t take_slot(uintptr_t begin, uintptr_t end, int fd, int event_fd) {
+size_t take_slot(uintptr_t begin, uintptr_t end, int fd, uint64_t offset, int event_fd) {
   const std::lock_guard lock(installation);
   for (size_t i = 0; i < slots.size(); ++i) {
     Slot& slot = slots.at(i);
@@ -217,6 +220,7 @@ size_t take_slot(uintptr_t begin, uintptr_t end, int fd, int event_fd) {
     slot.file_end = end;
     slot.holes_done = false;
     slot.fd = fd;
+    slot.offset = offset;
     slot.event_fd = event_fd;
     slot.lost = false;
     slot.begin.store(begin, std::memory_order_release);
@@ -227,9 +231,9 @@ size_t take_slot(uintptr_t begin, uintptr_t end, int fd, int event_fd) {
 
 }  // namespace
 
-LostPages::LostPages(uint8_t* host, uint64_t size, int fd) {
+LostPages::LostPages(uint8_t* host, uint64_t size, int fd, uint64_t offset) {
   const auto begin = reinterpret_cast<uintptr_t>(host);
-  slot_ = take_slot(begin, begin + size, fd, event_.fd());
+  slot_ = take_slot(begin, begin + size, fd, offset, event_.fd());
   install();
 }
 

@@ -18,8 +18,8 @@ namespace tsvmm {
 /// mapping is, answers only for addresses in one, and leaves all else to what was there before.
 class LostPages {
  public:
-  /// Of [host, host + size), where `fd` is mapped from its start on. Throws Error.
-  LostPages(uint8_t* host, uint64_t size, int fd);
+  /// Of [host, host + size), where `fd` is mapped from `offset` on. Throws Error.
+  LostPages(uint8_t* host, uint64_t size, int fd, uint64_t offset = 0);
   ~LostPages();
   LostPages(const LostPages&) = delete;
   LostPages& operator=(const LostPages&) = delete;

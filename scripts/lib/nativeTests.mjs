@@ -46,6 +46,7 @@ const WITH_THREADS = [
   'DiskQueue*',
   'EscapableTerminal*',
   'Event*',
+  'GuestMemory*',
   'Hung*',
   'Impatient*',
   'Kvm*',

@@ -1,6 +1,5 @@
 /** What a valid configuration must be besides, so that a machine can be made of it: asked for nothing that no machine has yet. */
 import { deviceRecords, devicesOf } from '../devices/registry.ts';
-import { isUniform, type MemoryConfig } from './memory.ts';
 import { unsupported } from './rules.ts';
 import type { Field, ObjectShape, Shape } from './schema.ts';
 import { type CpusConfig, type VmConfig, vmConfig } from './vmConfig.ts';
@@ -12,7 +11,6 @@ export const MAX_VCPUS = 254;
 export function checkBootable(config: VmConfig): void {
   checkObject(vmConfig, config, '');
   checkCpus(config.cpus);
-  checkZones(config.memory);
   if ((config.numa?.length ?? 0) > 1) throw unsupported('More than one NUMA node');
   for (const record of deviceRecords) {
     if (!record.checkBootable) continue;
@@ -47,9 +45,4 @@ function asks(field: Field, value: unknown): boolean {
 function checkCpus(cpus: CpusConfig): void {
   if (cpus.max_vcpus > MAX_VCPUS) throw unsupported(`More than ${MAX_VCPUS} vCPUs`);
   if (cpus.core_scheduling === 'Vcpu') throw unsupported('cpus.core_scheduling Vcpu');
-}
-
-/** Zones that are alike are no different from plain memory. */
-function checkZones({ zones }: MemoryConfig): void {
-  if (zones && !isUniform(zones)) throw unsupported('Memory zones that differ');
 }

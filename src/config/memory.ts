@@ -77,22 +77,56 @@ export type MemoryConfig = Infer<typeof memoryConfig>;
 export type MemoryZoneConfig = Infer<typeof memoryZoneConfig>;
 type Backing = Pick<MemoryConfig, keyof typeof backing>;
 
-/** What the guest has at boot: zones that do not differ are plain memory of their sizes together. */
-export interface GuestMemoryConfig extends Omit<Backing, 'hugepage_size'> {
+/** What plain memory is called where zones are told apart, as the virtio-mem device of it is. */
+export const PLAIN_ZONE_ID = 'mem0';
+
+/** A part of the guest's memory with a backing of its own; plain memory is the only one. */
+export interface GuestZone extends Omit<Backing, 'hugepage_size'> {
+  readonly id: string;
+  /** Bytes at boot. */
   readonly size: number;
   readonly hugepage_size?: number;
+  readonly file?: string;
+  readonly host_numa_node?: number;
+  /** Bytes that a virtio-mem device may hand out on top. */
+  readonly hotplug_size: number;
+}
+
+export interface GuestMemoryConfig {
+  /** At least one, in the order of their addresses. */
+  readonly zones: readonly GuestZone[];
   readonly thp: boolean;
+  /** Bytes that ACPI may add to plain memory. */
+  readonly growth: number;
 }
 
 /** @throws ConfigError for more than any machine can have */
 export function guestMemory(memory: MemoryConfig): GuestMemoryConfig {
-  const { hugepage_size: page, ...rest } = memory.zones?.[0] ? backingOf(memory.zones[0]) : backingOf(memory);
-  const size = memorySize(memory);
-  if (typeof size === 'bigint') {
-    throw invalid(`Guest memory of ${size} bytes is more than any machine can have`);
-  }
-  // A valid page is no larger than the memory, which is a multiple of it.
-  return { ...rest, ...(page !== undefined && { hugepage_size: Number(page) }), size, thp: memory.thp };
+  bytesOf(memorySize(memory));
+  const { thp, hotplug_method, hotplug_size = 0 } = memory;
+  const isAcpi = hotplug_method === 'Acpi';
+  if (memory.zones?.length) return { zones: memory.zones.map(zoneOf), thp, growth: 0 };
+  const plain = { ...memory, id: PLAIN_ZONE_ID, hotplug_size: isAcpi ? 0 : hotplug_size };
+  return { zones: [zoneOf(plain)], thp, growth: isAcpi ? bytesOf(hotplug_size) : 0 };
+}
+
+function zoneOf(part: Omit<MemoryZoneConfig, 'hotplugged_size'>): GuestZone {
+  const { hugepage_size: page, file, host_numa_node } = part;
+  return {
+    id: part.id,
+    size: bytesOf(part.size),
+    ...backingOf(part),
+    // A valid page is no larger than the memory, which is a multiple of it.
+    ...(page !== undefined && { hugepage_size: Number(page) }),
+    ...(file !== undefined && { file }),
+    ...(host_numa_node !== undefined && { host_numa_node }),
+    hotplug_size: bytesOf(part.hotplug_size ?? 0),
+  };
+}
+
+function bytesOf(size: Uint64): number {
+  if (typeof size === 'number') return size;
+  throw invalid(`Guest memory of ${size} bytes is more than any machine can have`);
 }
 
 /** Bytes at boot. Zones can ask for more than 64 bits hold: it shows as the most that these do. */
@@ -112,14 +146,14 @@ function isMappable({ shared, hugepages }: Backing): boolean {
   return shared || hugepages;
 }
 
-export function isUniform(zones: readonly MemoryZoneConfig[]): boolean {
-  const names = Object.keys(backing) as (keyof Backing)[];
-  return zones.every((zone) => names.every((name) => zone[name] === zones[0]?.[name]));
-}
-
-function backingOf({ mergeable, shared, hugepages, hugepage_size, prefault, reserve }: Backing): Backing {
-  const size = hugepage_size === undefined ? {} : { hugepage_size };
-  return { mergeable, shared, hugepages, prefault, reserve, ...size };
+function backingOf({
+  mergeable,
+  shared,
+  hugepages,
+  prefault,
+  reserve,
+}: Backing): Omit<Backing, 'hugepage_size'> {
+  return { mergeable, shared, hugepages, prefault, reserve };
 }
 
 /** @throws ConfigError */

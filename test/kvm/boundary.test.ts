@@ -5,7 +5,13 @@ import path from 'node:path';
 import { expect, test } from 'vitest';
 import { Descriptor, decode, encode } from '../../src/boundary/cbor.ts';
 import type { MachineAddon } from '../../src/boundary/machineCalls.ts';
-import { type BootSpec, type MachineSpec, nativeOf, type PciFunctionSpec } from '../../src/native.ts';
+import {
+  type BootSpec,
+  type MachineSpec,
+  type MemoryZoneSpec,
+  nativeOf,
+  type PciFunctionSpec,
+} from '../../src/native.ts';
 import { diskImage, ROOT, temporaryFolder } from './support.ts';
 
 const addon = createRequire(import.meta.url)(path.join(ROOT, 'dist/tsvmm.node')) as MachineAddon;
@@ -13,21 +19,23 @@ const native = nativeOf(addon);
 
 const MIB = 1 << 20;
 
+const MEMORY: MemoryZoneSpec = {
+  id: 'mem0',
+  regions: [{ address: 0, size: MIB }],
+  shared: false,
+  hugepageSize: 0,
+  prefault: false,
+  mergeable: false,
+  thp: true,
+  reserve: false,
+};
+
 function machineSpec(
-  memory: Partial<MachineSpec['memory']> = {},
+  zone: Partial<MemoryZoneSpec> = {},
   vcpus: MachineSpec['vcpus'] = [{ apicId: 0, affinity: [] }],
 ): MachineSpec {
   return {
-    memory: {
-      regions: [{ address: 0, size: MIB }],
-      shared: false,
-      hugepageSize: 0,
-      prefault: false,
-      mergeable: false,
-      thp: true,
-      reserve: false,
-      ...memory,
-    },
+    memory: { zones: [{ ...MEMORY, ...zone }] },
     vcpus,
   };
 }
@@ -71,7 +79,7 @@ async function tryBoot(machine: MachineSpec, boot: BootSpec): Promise<unknown> {
 }
 
 test.each([
-  ['memory that KVM refuses', { regions: [{ address: 0, size: 4095 }] }, 'EINVAL'],
+  ['half a page', { regions: [{ address: 0, size: 4095 }] }, 'EINVAL'],
   ['more memory than there is room for', { regions: [{ address: 0, size: 2 ** 52 }] }, 'ENOMEM'],
   ['an odd address', { regions: [{ address: 1, size: MIB }] }, 'EINVAL'],
   [
@@ -82,9 +90,10 @@ test.each([
         { address: 4096, size: 4096 },
       ],
     },
-    'EEXIST',
+    'EINVAL',
   ],
-  ['no such huge pages', { hugepageSize: 2 ** 40 }, 'ENODEV'],
+  ['no such huge pages', { regions: [{ address: 0, size: 2 ** 40 }], hugepageSize: 2 ** 40 }, 'ENODEV'],
+  ['memory to hand out in the place of RAM', { hotplug: { address: 4096, size: 4096 } }, 'EINVAL'],
 ])('%s fails the boot', async (_name, memory, code) => {
   expect(await tryBoot(machineSpec(memory), bootSpec())).toMatchObject({ code });
 });

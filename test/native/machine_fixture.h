@@ -217,7 +217,7 @@ class MachineTest : public testing::Test {
 
   static MachineSpec machine_spec(unsigned vcpus) {
     MachineSpec spec;
-    spec.memory = {{0, 16 << 20}};
+    spec.memory.push_back({.ranges = {{0, 16 << 20}}});
     for (unsigned i = 0; i < vcpus; ++i) spec.vcpus.push_back({.id = i, .affinity = {}});
     return spec;
   }

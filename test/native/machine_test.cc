@@ -139,7 +139,7 @@ TEST_F(MachineTest, AVcpuThatCannotBeSetUpFailsTheBoot) {
 
 TEST_F(MachineTest, PopulatingMemoryIsCalledOff) {
   MachineSpec spec = machine_spec(1);
-  spec.memory_options.prefault = true;
+  spec.memory.front().options.prefault = true;
   machine = std::make_unique<Machine>(std::move(spec), sink);
   machine->cancel();
   const auto make_vm = [this](GuestMemory&, uint32_t) { return std::make_unique<FakeVm>(guest); };

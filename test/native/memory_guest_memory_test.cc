@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
+#include <thread>
+#include <vector>
 
 #include "core/error.h"
 #include "memory/guest_memory.h"
@@ -50,10 +53,14 @@ TEST_F(GuestMemoryTest, GivesPointersToAlignedFieldsOnly) {
   EXPECT_EQ(memory_.aligned_pointer<uint16_t>(kLow), nullptr);
 }
 
-TEST(GuestMemory, AnAccessMayBeginWhereARegionEndsIfAnotherBeginsThere) {
-  const GuestMemory memory({{0, 4096}, {4096, 4096}}, {});
-  EXPECT_TRUE(memory.slice(4096, 4096));
-  EXPECT_FALSE(memory.slice(4095, 2));
+TEST(GuestMemory, AnAccessMayBeginInOneRegionAndEndInTheNext) {
+  const GuestMemory memory({{.ranges = {{0, 4096}}}, {.ranges = {{4096, 4096}, {12288, 4096}}}});
+  ASSERT_EQ(memory.regions().size(), 3U);
+  ASSERT_TRUE(memory.write<uint32_t>(4094, 0x12345678));
+  EXPECT_EQ(memory.read<uint16_t>(4096), 0x1234);
+  EXPECT_TRUE(memory.slice(0, 8192));
+  EXPECT_FALSE(memory.slice(0, 8193)) << "a hole";
+  EXPECT_FALSE(memory.slice(8191, 4098)) << "over a hole";
 }
 
 TEST(GuestMemory, FailsWithTheReasonWhenMemoryCannotBeHad) {
@@ -92,6 +99,157 @@ TEST(GuestMemory, TellsAListenerOfThePresentRegions) {
     EXPECT_EQ(listener.total, 12288U);
   }
   EXPECT_EQ(listener.total, 0U);
+}
+
+/// Keeps what it is told.
+struct Told : MemoryListener {
+  void region_added(const MemoryRegion& region) override {
+    if (refuses) throw Error("EINVAL", "not here");
+    addresses.push_back(region.address);
+  }
+  void region_removed(const MemoryRegion& region) override {
+    std::erase(addresses, region.address);
+  }
+  std::vector<GuestAddress> addresses;
+  bool refuses = false;
+};
+
+constexpr uint64_t kStep = 128 << 20;
+
+TEST(MemoryZones, HaveABackingOfTheirOwnEach) {
+  const GuestMemory memory(
+      {{.id = "a", .ranges = {{kHigh, 8192}}},
+       {.id = "b", .ranges = {{0, 4096}, {8192, 4096}}, .options = {.shared = true}}});
+  const auto regions = memory.regions();
+  ASSERT_EQ(regions.size(), 3U);
+  EXPECT_EQ(regions[0].address, 0U) << "by address";
+  EXPECT_EQ(regions[1].address, 8192U);
+  EXPECT_EQ(regions[2].fd, -1);
+  // One file for the zone.
+  EXPECT_GE(regions[0].fd, 0);
+  EXPECT_EQ(regions[0].fd, regions[1].fd);
+  EXPECT_EQ(regions[1].offset, 4096U);
+  ASSERT_TRUE(memory.write<uint32_t>(8192, 77));
+  uint32_t seen = 0;
+  ASSERT_EQ(::pread(regions[1].fd, &seen, sizeof seen, 4096), 4);
+  EXPECT_EQ(seen, 77U);
+}
+
+TEST(MemoryZones, KeepARegionForADeviceToHandOut) {
+  Told told;
+  const GuestMemory memory(
+      {{.id = "a", .ranges = {{0, kStep}}, .hotplug = MemoryRange{kStep, 2 * kStep}},
+       {.id = "b", .ranges = {{kHigh, 4096}}, .options = {.prefault = true}}});
+  memory.add_listener(told);
+  EXPECT_EQ(told.addresses, (std::vector<GuestAddress>{0, kStep, kHigh}));
+  const MemoryRegion* region = memory.hotplug_region("a");
+  ASSERT_NE(region, nullptr);
+  EXPECT_EQ(region->address, kStep);
+  EXPECT_EQ(region->size, 2 * kStep);
+  EXPECT_TRUE(region->hotplug);
+  EXPECT_TRUE(memory.slice(3 * kStep - 8, 8)) << "where the device has handed it out";
+  EXPECT_EQ(memory.hotplug_region("b"), nullptr);
+  EXPECT_EQ(memory.hotplug_region("c"), nullptr);
+  memory.remove_listener(told);
+}
+
+TEST(MemoryZones, RefuseWhatOverlapsOrIsNoWholePage) {
+  const auto make = [](const std::vector<MemoryZone>& zones) { const GuestMemory memory(zones); };
+  EXPECT_THROW(make({}), Error);
+  EXPECT_THROW(make({{.ranges = {{0, 8192}}}, {.ranges = {{4096, 4096}}}}), Error);
+  EXPECT_THROW(make({{.ranges = {{0, 8192}}, .hotplug = MemoryRange{0, 4096}}}), Error);
+  EXPECT_THROW(make({{.ranges = {{0, 0}}}}), Error);
+  EXPECT_THROW(make({{.ranges = {{~uint64_t{4095}, 8192}}}}), Error);
+  EXPECT_THROW(make({{.ranges = {{4096, 2 << 20}}, .options = {.hugepage_size = 2 << 20}}}), Error);
+  EXPECT_THROW(make({{.ranges = {{0, 12288}}, .options = {.hugepage_size = 12288}}}), Error);
+}
+
+TEST(GuestMemoryGrowth, AddsBehindWhatIsThere) {
+  Told told;
+  GuestMemory memory({{.ranges = {{0, kStep}}, .options = {.shared = true}}}, Cancellation::never(),
+                     MemoryRange{kStep, 4 * kStep});
+  memory.add_listener(told);
+  const auto before = memory.regions();
+  EXPECT_FALSE(memory.slice(kStep, 1));
+  const MemoryRegion& added = memory.add(2 * kStep);
+  EXPECT_EQ(added.address, kStep);
+  EXPECT_EQ(added.size, 2 * kStep);
+  EXPECT_NE(added.fd, before[0].fd);
+  EXPECT_EQ(memory.regions().data(), before.data()) << "readers keep what they have";
+  EXPECT_EQ(memory.regions().size(), 2U);
+  EXPECT_TRUE(memory.slice(kStep - 8, 16)) << "adjacent";
+  EXPECT_TRUE(memory.slice(3 * kStep - 8, 8));
+  EXPECT_FALSE(memory.slice(3 * kStep - 8, 9));
+  EXPECT_EQ(told.addresses, (std::vector<GuestAddress>{0, kStep}));
+  EXPECT_EQ(memory.discard(memory.slice(kStep - 4096, 8192)->data(), 8192), 8192U)
+      << "from two regions";
+  memory.remove_listener(told);
+}
+
+TEST(GuestMemoryGrowth, IsRefusedWhereThereIsNoPlace) {
+  GuestMemory memory({{.ranges = {{0, 4096}}}}, Cancellation::never(), MemoryRange{kHigh, 40960});
+  const auto code_of = [&](uint64_t size) {
+    try {
+      memory.add(size);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return std::string("none");
+  };
+  EXPECT_EQ(code_of(0), "EINVAL");
+  EXPECT_EQ(code_of(4095), "EINVAL");
+  EXPECT_EQ(code_of(45056), "ENOSPC");
+  EXPECT_EQ(code_of(~uint64_t{4095}), "ENOSPC");
+  for (size_t i = 0; i < GuestMemory::kMaxAdditions; ++i) EXPECT_EQ(code_of(4096), "none");
+  EXPECT_EQ(code_of(4096), "ENOSPC") << "with 8 KiB left, after so many additions";
+  GuestMemory fixed({{0, 4096}}, {});
+  EXPECT_THROW(fixed.add(4096), Error);
+}
+
+TEST(GuestMemoryGrowth, LeavesNothingBehindWhereAListenerRefuses) {
+  Told first;
+  Told second;
+  GuestMemory memory({{.ranges = {{0, 4096}}}}, Cancellation::never(), MemoryRange{kHigh, 8192});
+  memory.add_listener(first);
+  memory.add_listener(second);
+  second.refuses = true;
+  EXPECT_THROW(memory.add(4096), Error);
+  EXPECT_EQ(first.addresses, std::vector<GuestAddress>{0});
+  EXPECT_EQ(memory.regions().size(), 1U);
+  EXPECT_FALSE(memory.slice(kHigh, 1));
+  second.refuses = false;
+  EXPECT_EQ(memory.add(4096).address, kHigh);
+  EXPECT_EQ(second.addresses, (std::vector<GuestAddress>{0, kHigh}));
+  memory.remove_listener(second);
+  memory.remove_listener(first);
+}
+
+/// Also under ThreadSanitizer: those who read take no lock.
+TEST(GuestMemoryGrowth, IsSeenByReadersAsAWholeOrNotAtAll) {
+  GuestMemory memory({{.ranges = {{0, kStep}}}}, Cancellation::never(),
+                     MemoryRange{kStep, 8 * kStep});
+  std::atomic<bool> done = false;
+  std::atomic<uint64_t> torn = 0;
+  std::vector<std::thread> readers;
+  for (unsigned i = 0; i < 3; ++i) {
+    readers.emplace_back([&, own = kStep - 64 * (i + 1)] {
+      while (!done) {
+        const auto regions = memory.regions();
+        const MemoryRegion& last = regions.back();
+        const auto end = memory.slice(last.address + last.size - 8, 8);
+        const bool whole = regions.size() == 1 || (last.size == kStep && last.host != nullptr);
+        // The table may be ahead of what is reached by address, never behind.
+        if (!whole || (end && end->data() != last.host + last.size - 8)) ++torn;
+        if (!memory.write<uint64_t>(own, 1)) ++torn;
+      }
+    });
+  }
+  for (size_t i = 0; i < GuestMemory::kMaxAdditions; ++i) memory.add(kStep);
+  done = true;
+  for (std::thread& reader : readers) reader.join();
+  EXPECT_EQ(torn, 0U);
+  EXPECT_EQ(memory.regions().size(), 9U);
+  EXPECT_TRUE(memory.slice(0, 9 * kStep));
 }
 
 }  // namespace

@@ -18,14 +18,16 @@ export interface E820Entry extends Range {
 }
 
 /** Entries by ascending address. What they leave out is not RAM: the legacy hole is for tables. */
-export function buildE820(map: MemoryMap): E820Entry[] {
-  const entries: E820Entry[] = [
-    { address: 0, size: LOW_RAM_END, type: E820_RAM },
-    { address: HIGH_RAM_START, size: map.ramBelow4G - HIGH_RAM_START, type: E820_RAM },
-    { address: ECAM_ADDRESS, size: ECAM_RESERVED_SIZE, type: E820_RESERVED },
-  ];
-  if (map.ramAbove4G > 0) {
-    entries.push({ address: RAM_64BIT_START, size: map.ramAbove4G, type: E820_RAM });
+export function buildE820({ ram }: MemoryMap): E820Entry[] {
+  const entries: E820Entry[] = [{ address: 0, size: LOW_RAM_END, type: E820_RAM }];
+  for (const { address, size } of ram) {
+    if (address >= RAM_64BIT_START) continue;
+    const skipped = address === 0 ? HIGH_RAM_START : 0;
+    entries.push({ address: address + skipped, size: size - skipped, type: E820_RAM });
+  }
+  entries.push({ address: ECAM_ADDRESS, size: ECAM_RESERVED_SIZE, type: E820_RESERVED });
+  for (const { address, size } of ram) {
+    if (address >= RAM_64BIT_START) entries.push({ address, size, type: E820_RAM });
   }
   return entries;
 }

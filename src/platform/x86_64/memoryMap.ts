@@ -73,10 +73,13 @@ export const PM_TIMER_PORT = 0x608;
 export const ACPI_EVENTS_PORT = 0x60c;
 export const DEFAULT_DEBUG_CONSOLE_PORT = 0xe9;
 
-/** Memory that may be plugged in later comes in such steps, so the 64-bit BAR window starts at a multiple. */
-const HOTPLUG_ALIGNMENT = 128 * MIB;
+/** Memory that is added later comes in such steps and begins at multiples, as does the 64-bit BAR window. */
+export const HOTPLUG_ALIGNMENT: number = 128 * MIB;
 /** Left free at the very top of the address space: the reference has registers of its platform in the lower MiB. */
 const TOP_RESERVED_SIZE = MIB + 64 * KIB;
+
+/** Of what a guest is told at boot: the zero page has room for 128 entries. */
+const MAX_RAM_RANGES = 64;
 
 /** x86 has no more physical address bits than these (SDM vol. 3 §4.1.4). */
 const PHYS_BITS_LIMIT = 52;
@@ -86,12 +89,31 @@ export interface Range {
   readonly size: number;
 }
 
+/** What a memory zone needs of the address space. In bytes. */
+export interface ZoneNeeds {
+  readonly size: number;
+  readonly pageSize: number;
+  /** What a device may hand out later. */
+  readonly hotplugSize: number;
+}
+
+/** Where a memory zone is. */
+export interface ZonePlace {
+  /** There at boot: one region, or two around the hole. */
+  readonly ram: readonly Range[];
+  /** No RAM at boot: of a device that hands it out. */
+  readonly hotplug?: Range;
+}
+
 /** The part of the map that depends on the size of RAM and the width of addresses. */
 export interface MemoryMap {
-  /** RAM: one region, or two around the hole. */
+  readonly zones: readonly ZonePlace[];
+  /** RAM at boot, whatever zones it is in: what is adjacent is one range. */
   readonly ram: readonly Range[];
   readonly ramBelow4G: number;
   readonly ramAbove4G: number;
+  /** Address space for memory that ACPI adds, if there is to be any. */
+  readonly growth?: Range;
   readonly physBits: number;
   /** Window for 64-bit BARs. */
   readonly window64: { readonly start: number; readonly size: number };
@@ -113,42 +135,80 @@ export function alignUp(value: number, alignment: number): number {
 }
 
 /**
- * Lays out `ramSize` bytes of RAM in an address space of `physBits` bits.
- * @throws PlatformError `ERR_TSVMM_MEMORY` if RAM is not a positive multiple of `alignment`, has less than the legacy
- *   first MiB, or does not fit.
+ * Lays out zones in an address space of `physBits` bits, one behind the other; those of huge pages begin at multiples of these.
+ * @param growth bytes that ACPI may add
+ * @throws PlatformError `ERR_TSVMM_MEMORY` if a zone is no multiple of its pages, or RAM has less than the legacy first MiB or
+ *   does not fit.
  */
-export function planMemory(ramSize: number, physBits: number, alignment: number = PAGE_SIZE): MemoryMap {
-  if (ramSize <= HIGH_RAM_START) {
-    throw new PlatformError(
-      'ERR_TSVMM_MEMORY',
-      `Guest memory of ${ramSize} bytes is too small: more than 1 MiB is needed`,
-    );
+export function planMemory(zones: readonly ZoneNeeds[], physBits: number, growth = 0): MemoryMap {
+  const places: { ram: readonly Range[]; hotplug?: Range }[] = [];
+  let end = 0;
+  for (const { size, pageSize } of zones) {
+    if (size % pageSize !== 0) {
+      refuse(`Guest memory of ${size} bytes is not a multiple of its page size of ${pageSize} bytes`);
+    }
+    const ram = placeZone(size, pageSize, end);
+    const last = ram.at(-1) as Range;
+    end = last.address + last.size;
+    places.push({ ram });
   }
-  if (ramSize % alignment !== 0) {
-    throw new PlatformError(
-      'ERR_TSVMM_MEMORY',
-      `Guest memory of ${ramSize} bytes is not a multiple of its page size of ${alignment} bytes`,
-    );
+  const ram = joinRanges(places);
+  const [low] = ram as [Range];
+  if (low.size <= HIGH_RAM_START) {
+    refuse(`Guest memory of ${low.size} bytes is too small: more than 1 MiB is needed`);
   }
-  const ramBelow4G = Math.min(ramSize, RAM_HOLE_START);
-  const ramAbove4G = ramSize - ramBelow4G;
-  const ramEnd = RAM_64BIT_START + ramAbove4G;
-  const windowStart = alignUp(ramEnd, HOTPLUG_ALIGNMENT);
+  if (ram.length > MAX_RAM_RANGES) refuse(`Guest memory in ${ram.length} pieces is too scattered`);
+  let next = alignUp(Math.max(end, RAM_64BIT_START), HOTPLUG_ALIGNMENT);
+  for (let i = 0; i < zones.length; i++) {
+    const { hotplugSize: size } = zones[i] as ZoneNeeds;
+    if (size === 0) continue;
+    if (size % HOTPLUG_ALIGNMENT !== 0) {
+      refuse(`The hotplug_size ${size} is not a multiple of ${HOTPLUG_ALIGNMENT} bytes`);
+    }
+    (places[i] as { hotplug?: Range }).hotplug = { address: next, size };
+    next += size;
+  }
+  const grows = growth > 0 && { growth: { address: next, size: growth } };
+  const start = alignUp(next + growth, HOTPLUG_ALIGNMENT);
   const windowEnd = 2 ** physBits - TOP_RESERVED_SIZE;
-  if (windowStart >= windowEnd) {
-    throw new PlatformError(
-      'ERR_TSVMM_MEMORY',
-      `Guest memory of ${ramSize} bytes does not fit a physical address space of ${physBits} bits`,
-    );
+  if (start >= windowEnd) {
+    refuse(`Guest memory up to ${start} does not fit a physical address space of ${physBits} bits`);
   }
-  const low = { address: 0, size: ramBelow4G };
+  const above = ram.filter(({ address }) => address >= RAM_64BIT_START);
   return {
-    ram: ramAbove4G === 0 ? [low] : [low, { address: RAM_64BIT_START, size: ramAbove4G }],
-    ramBelow4G,
-    ramAbove4G,
+    zones: places,
+    ram,
+    ramBelow4G: low.size,
+    ramAbove4G: above.reduce((sum, { size }) => sum + size, 0),
+    ...grows,
     physBits,
-    window64: { start: windowStart, size: windowEnd - windowStart },
+    window64: { start, size: windowEnd - start },
   };
+}
+
+/** Puts a zone behind `end`: below the hole as far as there is room for whole pages, and above it. */
+function placeZone(size: number, pageSize: number, end: number): readonly Range[] {
+  const start = alignUp(end, pageSize);
+  const below = Math.min(size, alignDown(Math.max(RAM_HOLE_START - start, 0), pageSize));
+  if (below === size) return [{ address: start, size }];
+  const above = { address: alignUp(Math.max(end, RAM_64BIT_START), pageSize), size: size - below };
+  return below === 0 ? [above] : [{ address: start, size: below }, above];
+}
+
+function joinRanges(places: readonly ZonePlace[]): readonly Range[] {
+  const joined: { address: number; size: number }[] = [];
+  for (const { ram } of places) {
+    for (const { address, size } of ram) {
+      const before = joined.at(-1);
+      if (before && before.address + before.size === address) before.size += size;
+      else joined.push({ address, size });
+    }
+  }
+  return joined;
+}
+
+function refuse(message: string): never {
+  throw new PlatformError('ERR_TSVMM_MEMORY', message);
 }
 
 /** True if `[address, address + size)` lies wholly in one RAM region. Both must be non-negative safe integers. */

@@ -1,6 +1,6 @@
 /** Puts an x86_64 machine together from its configuration. */
 import { Descriptor } from '../../boundary/cbor.ts';
-import { type GuestMemoryConfig, guestMemory } from '../../config/memory.ts';
+import { type GuestZone, guestMemory } from '../../config/memory.ts';
 import type { CpusConfig, VmConfig } from '../../config/vmConfig.ts';
 import type { BootSpec, HostInfo, LoadItem, MachineSpec, ProtectedModeEntry } from '../../native.ts';
 import { DEBUG_CONSOLE_ID, SERIAL_ID } from '../deviceIds.ts';
@@ -43,6 +43,7 @@ import {
   SLEEP_RESET_PORT,
   VM_GENERATION_ADDRESS,
   ZERO_PAGE_ADDRESS,
+  type ZonePlace,
 } from './memoryMap.ts';
 import { buildMsrs } from './msrs.ts';
 import { buildMemoryMap, buildStartInfo } from './pvh.ts';
@@ -58,24 +59,33 @@ const DEFAULT_HUGEPAGE_SIZE = 2 * 1024 * 1024;
  */
 export function planMachine(config: VmConfig, host: HostInfo): MachineSpec {
   const { cpus } = config;
-  const memory = guestMemory(config.memory);
   if (cpus.boot_vcpus > host.maxVcpus) {
     throw new PlatformError(
       'ERR_TSVMM_CPUS',
       `${cpus.boot_vcpus} vCPUs are more than the ${host.maxVcpus} that this host's KVM runs`,
     );
   }
+  return { memory: planZones(config, memoryMap(config, host)), vcpus: planVcpus(cpus) };
+}
+
+function planZones(config: VmConfig, map: MemoryMap): MachineSpec['memory'] {
+  const { zones, thp } = guestMemory(config.memory);
   return {
-    memory: {
-      regions: memoryMap(config, host).ram,
-      shared: memory.shared,
-      hugepageSize: hugepageSize(memory),
-      prefault: memory.prefault,
-      mergeable: memory.mergeable,
-      thp: memory.thp,
-      reserve: memory.reserve,
-    },
-    vcpus: planVcpus(cpus),
+    zones: zones.map((zone, index) => {
+      const { ram, hotplug } = map.zones[index] as ZonePlace;
+      return {
+        id: zone.id,
+        regions: ram,
+        ...(hotplug && { hotplug }),
+        shared: zone.shared,
+        hugepageSize: hugepageSize(zone),
+        prefault: zone.prefault,
+        mergeable: zone.mergeable,
+        thp,
+        reserve: zone.reserve,
+      };
+    }),
+    ...(map.growth && { growth: map.growth }),
   };
 }
 
@@ -140,13 +150,18 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
 
 function memoryMap(config: VmConfig, host: HostInfo): MemoryMap {
   const physBits = guestPhysBits(host.physBits, config.cpus.max_phys_bits);
-  const memory = guestMemory(config.memory);
-  return planMemory(memory.size, physBits, hugepageSize(memory) || PAGE_SIZE);
+  const { zones, growth } = guestMemory(config.memory);
+  const needs = zones.map((zone) => ({
+    size: zone.size,
+    pageSize: hugepageSize(zone) || PAGE_SIZE,
+    hotplugSize: zone.hotplug_size,
+  }));
+  return planMemory(needs, physBits, growth);
 }
 
 /** Bytes, 0 for ordinary pages. */
-function hugepageSize(memory: GuestMemoryConfig): number {
-  return memory.hugepages ? (memory.hugepage_size ?? DEFAULT_HUGEPAGE_SIZE) : 0;
+function hugepageSize(zone: GuestZone): number {
+  return zone.hugepages ? (zone.hugepage_size ?? DEFAULT_HUGEPAGE_SIZE) : 0;
 }
 
 function planTables(config: VmConfig, map: MemoryMap, topology: Topology, hasSerial: boolean): LoadItem[] {

@@ -50,7 +50,7 @@ describe('what a machine can be made of', () => {
   it.each([
     {},
     { memory: { size: 4096, hotplug_size: 4096, hotplug_method: 'VirtioMem', hotplugged_size: 0 } },
-    { memory: { size: 0, zones: [zone('a'), zone('b')] } },
+    { memory: { size: 0, zones: [zone('a'), zone('b', { shared: true })] } },
     { memory: { size: 0, hotplug_method: 'VirtioMem', zones: [zone('a', { hotplug_size: 4096 })] } },
     { memory: { size: 4096, prefault: true, reserve: true, shared: true } },
     { cpus: { boot_vcpus: 1, max_vcpus: 254 } },
@@ -81,7 +81,6 @@ describe('what a machine can be made of', () => {
     ['landlock_enable', { landlock_enable: true }],
     ['payload.igvm', { payload: { igvm: '/i' } }],
     ['payload.fw_cfg_config', { payload: { kernel: '/k', fw_cfg_config: {} } }],
-    ['Memory zones that differ', { memory: { size: 0, zones: [zone('a'), zone('b', { shared: true })] } }],
     ['memory.zones[0].file', { memory: { size: 0, zones: [zone('a', { file: '/f' })] } }],
     [
       'memory.hotplugged_size',
@@ -106,10 +105,28 @@ describe('what a machine can be made of', () => {
     expect(() => checkBootable(config({ disks: [{ id: 'x' }] }))).toThrow('A disk needs a path');
   });
 
-  it('takes zones that are alike for plain memory', () => {
-    const { memory } = config({
-      memory: { size: 0, zones: [zone('a', { shared: true }), zone('b', { shared: true })] },
+  it('has zones with a backing of their own, and plain memory as the only one', () => {
+    const common = { hotplug_method: 'VirtioMem' } as const;
+    const zones = [
+      zone('a', { shared: true, hotplug_size: 8192 }),
+      zone('b', { hugepages: true, size: 2 ** 21 }),
+    ];
+    expect(guestMemory(config({ memory: { size: 0, ...common, zones } }).memory)).toMatchObject({
+      zones: [
+        { id: 'a', size: 4096, shared: true, hugepages: false, hotplug_size: 8192 },
+        { id: 'b', size: 2 ** 21, shared: false, hugepages: true, hotplug_size: 0 },
+      ],
+      growth: 0,
+      thp: true,
     });
-    expect(guestMemory(memory)).toMatchObject({ size: 8192, shared: true, hugepages: false, thp: true });
+    const plain = { size: 4096, hotplug_size: 2 ** 27 };
+    expect(guestMemory(config({ memory: { ...plain, ...common } }).memory)).toMatchObject({
+      zones: [{ id: 'mem0', size: 4096, hotplug_size: 2 ** 27 }],
+      growth: 0,
+    });
+    expect(guestMemory(config({ memory: plain }).memory)).toMatchObject({
+      zones: [{ id: 'mem0', hotplug_size: 0 }],
+      growth: 2 ** 27,
+    });
   });
 });

@@ -4,10 +4,9 @@ import { encodeCommandLine } from '../../../src/platform/x86_64/commandLine.ts';
 import { openImage } from '../../../src/platform/x86_64/imageFile.ts';
 import { placeInitramfs } from '../../../src/platform/x86_64/initramfs.ts';
 import { planPayload } from '../../../src/platform/x86_64/kernel.ts';
-import { planMemory } from '../../../src/platform/x86_64/memoryMap.ts';
-import { ELF_CODE, GIB, imageOf, MIB, makeBzImage, makeElf } from './support.ts';
+import { ELF_CODE, GIB, imageOf, MIB, makeBzImage, makeElf, plainMap } from './support.ts';
 
-const map = planMemory(64 * MIB, 46);
+const map = plainMap(64 * MIB);
 const DOES_NOT_FIT = expect.objectContaining({ code: 'ERR_TSVMM_KERNEL_FIT' });
 
 function plan(bytes: Uint8Array, memory = map) {
@@ -58,7 +57,7 @@ describe('planPayload', () => {
   });
 
   it('refuses a bzImage that needs more memory than there is', () => {
-    expect(() => plan(makeBzImage(), planMemory(40 * MIB, 46))).toThrowError(DOES_NOT_FIT);
+    expect(() => plan(makeBzImage(), plainMap(40 * MIB))).toThrowError(DOES_NOT_FIT);
   });
 
   it('refuses a file that is shorter than it was when it was opened', () => {
@@ -76,13 +75,13 @@ describe('placeInitramfs', () => {
 
   it('takes the top of RAM, down to a page', () => {
     expect(placeInitramfs(5000, payload, map)).toEqual({ address: 64 * MIB - 8192, size: 5000 });
-    expect(placeInitramfs(4096, payload, planMemory(8 * GIB, 46))?.address).toBe(3 * GIB - 4096);
+    expect(placeInitramfs(4096, payload, plainMap(8 * GIB))?.address).toBe(3 * GIB - 4096);
   });
 
   it('stays below the limit that the kernel sets', () => {
     const bytes = makeBzImage();
     new DataView(bytes.buffer).setUint16(0x236, 0, true);
-    const large = planMemory(3 * GIB, 46);
+    const large = plainMap(3 * GIB);
     expect(placeInitramfs(4096, plan(bytes, large), large)?.address).toBe(2 * GIB - 4096);
   });
 

@@ -43,16 +43,21 @@ describe('planMachine', () => {
     });
     expect(planMachine(config, host)).toEqual({
       memory: {
-        regions: [
-          { address: 0, size: 3 * GIB },
-          { address: 4 * GIB, size: GIB },
+        zones: [
+          {
+            id: 'mem0',
+            regions: [
+              { address: 0, size: 3 * GIB },
+              { address: 4 * GIB, size: GIB },
+            ],
+            shared: true,
+            hugepageSize: 0,
+            prefault: true,
+            mergeable: false,
+            thp: false,
+            reserve: false,
+          },
         ],
-        shared: true,
-        hugepageSize: 0,
-        prefault: true,
-        mergeable: false,
-        thp: false,
-        reserve: false,
       },
       vcpus: [
         { apicId: 0, affinity: [] },
@@ -63,9 +68,53 @@ describe('planMachine', () => {
 
   it('knows the usual huge page and takes another', () => {
     const memory = { size: 2 * GIB, hugepages: true };
-    expect(planMachine(configOf({ memory }), host).memory.hugepageSize).toBe(2 * MIB);
+    expect(planMachine(configOf({ memory }), host).memory.zones[0]?.hugepageSize).toBe(2 * MIB);
     const gigantic = { ...memory, hugepage_size: GIB };
-    expect(planMachine(configOf({ memory: gigantic }), host).memory.hugepageSize).toBe(GIB);
+    expect(planMachine(configOf({ memory: gigantic }), host).memory.zones[0]?.hugepageSize).toBe(GIB);
+  });
+
+  it('has zones one behind the other, with room for what devices hand out above all of them', () => {
+    const zones = [
+      { id: 'a', size: 256 * MIB, hotplug_size: 128 * MIB },
+      { id: 'b', size: 4 * GIB, shared: true, prefault: true },
+      { id: 'c', size: 64 * MIB, hotplug_size: GIB },
+    ];
+    const config = configOf({ memory: { size: 0, hotplug_method: 'VirtioMem', zones } });
+    const { memory } = planMachine(config, host);
+    expect(memory.zones).toMatchObject([
+      {
+        id: 'a',
+        regions: [{ address: 0, size: 256 * MIB }],
+        hotplug: { address: 5 * GIB + 384 * MIB, size: 128 * MIB },
+        shared: false,
+      },
+      {
+        id: 'b',
+        regions: [
+          { address: 256 * MIB, size: 3 * GIB - 256 * MIB },
+          { address: 4 * GIB, size: GIB + 256 * MIB },
+        ],
+        shared: true,
+        prefault: true,
+      },
+      {
+        id: 'c',
+        regions: [{ address: 5 * GIB + 256 * MIB, size: 64 * MIB }],
+        hotplug: { address: 5 * GIB + 512 * MIB, size: GIB },
+      },
+    ]);
+    expect(memory.zones[1]?.hotplug).toBeUndefined();
+    expect(memory.growth).toBeUndefined();
+  });
+
+  it('keeps address space for what ACPI adds, or a virtio-mem device of plain memory', () => {
+    const memory = { size: GIB, hotplug_size: 2 * GIB };
+    const grows = planMachine(configOf({ memory }), host).memory;
+    expect(grows.growth).toEqual({ address: 4 * GIB, size: 2 * GIB });
+    expect(grows.zones[0]?.hotplug).toBeUndefined();
+    const virtio = planMachine(configOf({ memory: { ...memory, hotplug_method: 'VirtioMem' } }), host).memory;
+    expect(virtio.growth).toBeUndefined();
+    expect(virtio.zones).toMatchObject([{ id: 'mem0', hotplug: { address: 4 * GIB, size: 2 * GIB } }]);
   });
 
   it('refuses more vCPUs than KVM runs', () => {

@@ -3,12 +3,18 @@ import { type VmConfig, type VmConfigInput, vmConfig } from '../../../src/config
 import type { BootSpec, HostInfo } from '../../../src/native.ts';
 import type { BootResources } from '../../../src/platform/plan.ts';
 import { type ImageFile, openImage } from '../../../src/platform/x86_64/imageFile.ts';
+import { type MemoryMap, planMemory } from '../../../src/platform/x86_64/memoryMap.ts';
 
 export const MIB = 1024 * 1024;
 export const GIB = 1024 * MIB;
 
 export function configOf(input: VmConfigInput = {}): VmConfig {
   return decode(vmConfig, input);
+}
+
+/** The map of plain memory. */
+export function plainMap(size: number, physBits = 46, pageSize = 4096): MemoryMap {
+  return planMemory([{ size, pageSize, hotplugSize: 0 }], physBits);
 }
 
 /** A CPUID entry: leaf, index, eax, ebx, ecx, edx. */
