@@ -146,7 +146,8 @@ function backedBy(
   return text(tap ?? vhost_socket ?? 'a new tap');
 }
 
-function randomMac(): string {
+/** Of a device that was given none: locally administered. */
+export function randomMac(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(6));
   bytes[0] = MAC_PREFIX;
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':');

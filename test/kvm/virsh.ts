@@ -1,8 +1,8 @@
 /** Debian's own `virsh`, and a `tsvmmd` that it talks to. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { expect } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { Daemon } from './daemon.ts';
 import { PAYLOAD, temporaryFolder } from './support.ts';
 
@@ -36,6 +36,7 @@ export function run(command: string, args: readonly string[], env: NodeJS.Proces
 export interface Host {
   readonly daemon: Daemon;
   readonly folder: string;
+  readonly uri: string;
   virsh(...words: string[]): Promise<string>;
   refused(...words: string[]): Promise<string>;
 }
@@ -49,6 +50,7 @@ export async function host(args: readonly string[] = []): Promise<Host> {
   return {
     daemon,
     folder: temporaryFolder(),
+    uri,
     virsh: async (...words) => {
       const { code, stdout, stderr } = await ask(words);
       expect(code, `${words.join(' ')}: ${stderr}`).toBe(0);
@@ -71,4 +73,41 @@ export function documentFile(folder: string, name: string, cmdline: string, devi
      <devices><serial type='pty'/>${devices}</devices></domain>`,
   );
   return file;
+}
+
+export interface Events {
+  /** Of the domain `one`, as virsh tells them. */
+  lines(): string[];
+  clear(): void;
+  /** Returns when virsh hears what happens. */
+  ready(): Promise<void>;
+  readonly child: ChildProcess;
+}
+
+export function watchEvents({ uri, virsh }: Host): Events {
+  const child = spawn('virsh', ['-c', uri, 'event', '--all', '--loop'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  let heard = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    heard += text;
+  });
+  const lines = () =>
+    [...heard.matchAll(/^event '(.*)' for domain 'one'(?:: (.*))?$/gm)].map(([, event, what]) =>
+      `${event} ${what ?? ''}`.trim(),
+    );
+  const clear = () => {
+    heard = '';
+  };
+  const ready = async () => {
+    await expect
+      .poll(async () => {
+        await virsh('desc', 'one', '--title', 'any');
+        return lines();
+      })
+      .toContain('metadata-change type title, uri <null>');
+    clear();
+  };
+  return { lines, clear, ready, child };
 }

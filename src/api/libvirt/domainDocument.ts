@@ -1,8 +1,9 @@
 /** A domain document, written: the machine as its configuration has it, with what was kept of the document that defined it. */
 import type { VmConfigInput } from '../../config/vmConfig.ts';
+import { deviceIds } from '../../platform/deviceIds.ts';
 import { formatCpuList } from './cpuSets.ts';
+import { SERIAL_SOCKET } from './deviceXml.ts';
 import { type Actions, actionElements } from './domainActions.ts';
-import { SERIAL_SOCKET } from './domainXml.ts';
 import { currentMemoryKib, maxMemoryKib } from './figures.ts';
 import { type Element, element, formatXml } from './xml.ts';
 
@@ -104,10 +105,12 @@ type Disk = NonNullable<VmConfigInput['disks']>[number];
 type Net = NonNullable<VmConfigInput['net']>[number];
 
 function devices(config: VmConfigInput, running: boolean): (Element | undefined)[] {
-  const alias = (name: string) => (running ? element('alias', { name }) : undefined);
+  const alias = (name = '') => (running ? element('alias', { name }) : undefined);
+  // By which events call them, too.
+  const { disk: disks = [], net: nets = [], vsock: vsocks = [] } = deviceIds(config);
   return [
-    ...(config.disks ?? []).map((disk, index) => disk_(disk, index, alias(`virtio-disk${index}`))),
-    ...(config.net ?? []).map((net, index) => interface_(net, alias(`net${index}`))),
+    ...(config.disks ?? []).map((disk, index) => disk_(disk, index, alias(disks[index]))),
+    ...(config.net ?? []).map((net, index) => interface_(net, alias(nets[index]))),
     ...serial(config, alias('serial0')),
     ...virtioConsole(config, alias),
     config.watchdog
@@ -122,7 +125,7 @@ function devices(config: VmConfigInput, running: boolean): (Element | undefined)
     config.vsock
       ? element('vsock', { model: 'virtio' }, [
           element('cid', { auto: 'no', address: config.vsock.cid }),
-          alias('vsock0'),
+          alias(vsocks[0]),
         ])
       : undefined,
   ];

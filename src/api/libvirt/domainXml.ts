@@ -2,9 +2,11 @@
 import { type Uint64, uint64 } from '../../config/uint64.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { parseCpuList } from './cpuSets.ts';
+import { readDevices } from './deviceXml.ts';
 import { type Actions, readActions } from './domainActions.ts';
-import { Code, Domain, LibvirtError, unsupportedConfiguration } from './errors.ts';
+import { unsupportedConfiguration } from './errors.ts';
 import { child, type Element, parseXml, textAt } from './xml.ts';
+import { wholeNumber, xmlError } from './xmlValues.ts';
 
 export interface DomainDocument {
   readonly name: string;
@@ -24,19 +26,6 @@ const KEPT = [
   ...['genid', 'sysinfo', 'seclabel'],
 ];
 
-/** Devices that a machine of ours has anyway, or that say how others are attached. */
-const TOLERATED_DEVICES = [
-  'emulator',
-  'controller',
-  'input',
-  'channel',
-  'audio',
-  'graphics',
-  'video',
-  'sound',
-  'iommu',
-];
-
 /** Multiples of bytes by unit; KiB where none is given. */
 const UNITS: Readonly<Record<string, number>> = {
   ...{ b: 1, bytes: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 },
@@ -51,9 +40,6 @@ const UNITS: Readonly<Record<string, number>> = {
     TiB: 2 ** 40,
   },
 };
-
-type Disk = NonNullable<VmConfigInput['disks']>[number];
-type Net = NonNullable<VmConfigInput['net']>[number];
 
 /** Elements below the root that are part of the machine here. */
 const READ = [
@@ -204,131 +190,6 @@ function readBalloon(balloon: Element, size: Uint64): NonNullable<VmConfigInput[
   };
 }
 
-function readDevices(devices: Element | undefined): Partial<VmConfigInput> {
-  const all = devices?.children ?? [];
-  const named = (name: string) => all.filter((each) => each.name === name);
-  const known = ['disk', 'interface', 'serial', 'console', 'vsock', 'rng', 'memballoon', 'watchdog', 'panic'];
-  const unknown = all.find((each) => !known.includes(each.name) && !TOLERATED_DEVICES.includes(each.name));
-  if (unknown) throw unsupportedConfiguration(`a <${unknown.name}> device`);
-  const disks = named('disk').map(readDisk);
-  const net = named('interface').map(readInterface);
-  const [vsock] = named('vsock').map(readVsock);
-  const [rng] = named('rng').map(readRng);
-  return {
-    ...(disks.length > 0 && { disks }),
-    ...(net.length > 0 && { net }),
-    ...(vsock && { vsock }),
-    ...(rng && { rng }),
-    ...(named('watchdog').length > 0 && { watchdog: true }),
-    ...(named('panic').length > 0 && { pvpanic: true }),
-    ...readConsoles(named('serial'), named('console')),
-  };
-}
-
-/** By the first letters of its target where there is no bus. */
-function readDisk(disk: Element): Disk {
-  const { type = 'file', device = 'disk' } = disk.attributes;
-  if (type !== 'file' && type !== 'block') throw unsupportedConfiguration(`a disk of type '${type}'`);
-  if (device !== 'disk' && device !== 'cdrom') throw unsupportedConfiguration(`a disk that is a '${device}'`);
-  const source = child(disk, 'source')?.attributes;
-  const path = type === 'file' ? source?.file : source?.dev;
-  if (path === undefined) throw unsupportedConfiguration('a disk without a source');
-  const target = child(disk, 'target')?.attributes;
-  if (target?.bus !== undefined && target.bus !== 'virtio') {
-    throw unsupportedConfiguration(
-      `the bus '${target.bus}' of disk '${target.dev ?? path}', only 'virtio' is there`,
-    );
-  }
-  const driver = child(disk, 'driver')?.attributes ?? {};
-  const serial = textAt(disk, 'serial');
-  const format = driver.type ?? 'raw';
-  const types: Readonly<Record<string, Disk['image_type']>> = {
-    raw: 'Raw',
-    qcow2: 'Qcow2',
-    vhdx: 'Vhdx',
-    vpc: 'FixedVhd',
-  };
-  if (types[format] === undefined) throw unsupportedConfiguration(`the disk format '${format}'`);
-  return {
-    path,
-    image_type: types[format],
-    ...(format === 'qcow2' && { backing_files: true }),
-    ...((child(disk, 'readonly') || device === 'cdrom') && { readonly: true }),
-    ...((driver.cache === 'none' || driver.cache === 'directsync') && { direct: true }),
-    ...(driver.queues !== undefined && { num_queues: wholeNumber(driver.queues, 'driver queues') }),
-    ...(driver.discard === 'ignore' && { sparse: false }),
-    ...(serial && { serial }),
-    ...(target?.dev !== undefined && { id: target.dev }),
-  };
-}
-
-function readInterface(of: Element): Net {
-  const { type } = of.attributes;
-  const mac = child(of, 'mac')?.attributes.address;
-  const model = child(of, 'model')?.attributes.type;
-  if (model !== undefined && !model.startsWith('virtio'))
-    throw unsupportedConfiguration(`the interface model '${model}'`);
-  const mtu = child(of, 'mtu')?.attributes.size;
-  const driver = child(of, 'driver')?.attributes ?? {};
-  const common = {
-    ...(mac !== undefined && { mac }),
-    ...(mtu !== undefined && { mtu: wholeNumber(mtu, 'mtu size') }),
-    ...(driver.queues !== undefined && { num_queues: 2 * wholeNumber(driver.queues, 'driver queues') }),
-  };
-  if (type === 'user') return { ...common, user: true };
-  if (type === 'ethernet') {
-    const tap = child(of, 'target')?.attributes.dev;
-    return { ...common, ...(tap !== undefined && { tap }) };
-  }
-  throw unsupportedConfiguration(`an interface of type '${type ?? ''}': 'user' and 'ethernet' are there`);
-}
-
-function readVsock(vsock: Element): NonNullable<VmConfigInput['vsock']> {
-  const cid = child(vsock, 'cid')?.attributes;
-  return { cid: wholeNumber(cid?.address ?? '3', 'vsock cid'), socket: 'vsock.sock' };
-}
-
-function readRng(rng: Element): NonNullable<VmConfigInput['rng']> {
-  const backend = child(rng, 'backend');
-  const model = backend?.attributes.model ?? 'random';
-  if (model !== 'random' && model !== 'builtin') throw unsupportedConfiguration(`the rng backend '${model}'`);
-  return { src: backend?.text || '/dev/urandom' };
-}
-
-/** The first console may be another name of the first serial port. */
-function readConsoles(serials: readonly Element[], consoles: readonly Element[]): Partial<VmConfigInput> {
-  if (serials.length > 1) throw unsupportedConfiguration('more than one serial port');
-  const own = consoles.filter((each) => child(each, 'target')?.attributes.type === 'virtio');
-  const aliases = consoles.filter((each) => !own.includes(each));
-  if (own.length > 1 || aliases.length > 1) throw unsupportedConfiguration('more than one console');
-  const serial = serials[0] ?? aliases[0];
-  if (own[0] && own[0].attributes.type !== 'file')
-    throw unsupportedConfiguration('a virtio console that is no file');
-  return {
-    serial: serial ? readSerial(serial) : { mode: 'Null' },
-    console: own[0] ? { mode: 'File', file: sourcePath(own[0]) } : { mode: 'Off' },
-  };
-}
-
-/** The port that `virsh console` opens, in a VM's folder. */
-export const SERIAL_SOCKET = 'serial.sock';
-
-/** A pty is a port that clients open through us: the guest's end is a socket. */
-function readSerial(device: Element): NonNullable<VmConfigInput['serial']> {
-  const { type = 'pty' } = device.attributes;
-  if (type === 'pty') return { mode: 'Socket', socket: SERIAL_SOCKET };
-  if (type === 'unix') return { mode: 'Socket', socket: sourcePath(device) };
-  if (type === 'null') return { mode: 'Null' };
-  if (type === 'file') return { mode: 'File', file: sourcePath(device) };
-  throw unsupportedConfiguration(`a ${device.name} of type '${type}'`);
-}
-
-function sourcePath(device: Element): string {
-  const path = child(device, 'source')?.attributes.path;
-  if (path === undefined) throw unsupportedConfiguration(`a ${device.name} without the path of its source`);
-  return path;
-}
-
 function sizeOf(size: Element | undefined): bigint | undefined {
   if (size === undefined) return undefined;
   const unit = UNITS[size.attributes.unit ?? 'KiB'];
@@ -342,16 +203,6 @@ function bytesOf(size: bigint): Uint64 {
   return bytes;
 }
 
-function wholeNumber(text: string, name: string): number {
-  const value = /^\d{1,15}$/.test(text.trim()) ? Number(text) : Number.NaN;
-  if (!Number.isSafeInteger(value)) throw xmlError(`<${name}> is '${text}', no whole number`);
-  return value;
-}
-
 function required(name: string): never {
   throw xmlError(`missing element <${name}>`);
-}
-
-function xmlError(message: string): LibvirtError {
-  return new LibvirtError(Code.xmlError, Domain.domain, `XML error: ${message}`);
 }

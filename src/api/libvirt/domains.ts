@@ -133,9 +133,9 @@ export class Domains {
     return this.call(vm, 'GET', 'vm.info') as Promise<Info>;
   }
 
-  /** Asks a running machine for its configuration, which has changed. */
-  async refresh(vm: SupervisedVm): Promise<void> {
-    await this.#live.refresh(vm);
+  /** Asks a running machine for its configuration, which may have changed. @throws LibvirtError if none runs */
+  refresh(vm: SupervisedVm): Promise<VmConfigInput> {
+    return this.#live.refresh(vm);
   }
 
   setAutostart(vm: SupervisedVm, autostart: boolean): void {

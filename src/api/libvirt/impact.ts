@@ -10,12 +10,16 @@ export interface Impact {
   readonly config: boolean;
 }
 
-/** Without a flag it is about the machine if there is one. @throws LibvirtError if it is about one and there is none */
+/** Without a flag it is about the machine if there is one. @throws LibvirtError if it is about a machine, or a definition, and there is none */
 export function impactOf(vm: SupervisedVm, flags: number): Impact {
   const asked = flags & (Affect.live | Affect.config);
   const live = asked === 0 ? vm.alive : (asked & Affect.live) !== 0;
   if (live && !vm.alive) throw invalidOperation('domain is not running');
-  return { live, config: asked === 0 ? !vm.alive : (asked & Affect.config) !== 0 };
+  const config = asked === 0 ? !vm.alive : (asked & Affect.config) !== 0;
+  if (config && vm.definition.policy.transient) {
+    throw invalidOperation('transient domains do not have any persistent config');
+  }
+  return { live, config };
 }
 
 /** @throws LibvirtError if there are flags that nothing is known of: what was meant would not be done */

@@ -23,6 +23,7 @@ export const Code = {
   noMetadata: 80,
   overflow: 82,
   agentUnresponsive: 86,
+  deviceMissing: 99,
 } as const;
 
 /** virErrorDomain: whose error it is. */

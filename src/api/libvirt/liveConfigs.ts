@@ -3,6 +3,9 @@ import type { VmConfigInput } from '../../config/vmConfig.ts';
 import type { EventHistory, SupervisorEvent } from '../../supervisor/eventHistory.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
 
+/** Devices come and go by other clients' doing as well, and by the guest's. */
+const DEVICE_EVENTS: readonly string[] = ['device-added', 'device-removed'];
+
 interface Known {
   readonly runId: number;
   readonly config: VmConfigInput;
@@ -46,8 +49,9 @@ export class LiveConfigs {
   #hear({ vm: name, source, event }: SupervisorEvent): void {
     if (source === 'supervisor' && (event === 'stopped' || event === 'removed')) this.#known.delete(name);
     const resized = source === 'vm' && event === 'resized';
+    const changed = resized || (source === 'vm' && DEVICE_EVENTS.includes(event));
     const vm = this.#context.find(name);
-    if (!vm || !(resized || (source === 'supervisor' && event === 'adopted'))) return;
+    if (!vm || !(changed || (source === 'supervisor' && event === 'adopted'))) return;
     this.refresh(vm).then(
       (config) => resized && this.#context.resized(vm, config),
       // It is asked again when its document is.

@@ -78,6 +78,9 @@ function register(session: Session, eventId: number, only: Dom | undefined): num
       send(messages.reboot, { dom: of });
     } else if (eventId === messages.watchdog.id && isWatchdog(event)) {
       send(messages.watchdog, { dom: of, action: WATCHDOG_RESET });
+    } else if (event.source === 'vm' && isDeviceEvent(event.event) && eventId === messages[event.event].id) {
+      // A device's alias is the name that its machine has for it.
+      send(messages[event.event], { dom: of, devAlias: event.properties?.id ?? '' });
     }
   });
   const unwatchNotices = domains.notices.watch((vm, notice) => {
@@ -116,6 +119,10 @@ function watchEvents(
 
 function isWatchdog({ source, event, properties }: SupervisorEvent): boolean {
   return source === 'guest' && event === 'reset' && properties?.cause === 'watchdog';
+}
+
+function isDeviceEvent(event: string): event is 'device-added' | 'device-removed' {
+  return event === 'device-added' || event === 'device-removed';
 }
 
 type LifecycleEvent = readonly [kind: number, detail: number];

@@ -1,4 +1,5 @@
 /** Every procedure that is there. */
+import { attachProcedures } from './attach.ts';
 import { connectProcedures } from './connect.ts';
 import { consoleProcedures } from './console.ts';
 import { deviceProcedures } from './devices.ts';
@@ -20,6 +21,7 @@ export const procedures: ReadonlyMap<number, Procedure> = new Map(
     vcpuProcedures,
     memoryProcedures,
     deviceProcedures,
+    attachProcedures,
     statsProcedures,
     eventProcedures,
     consoleProcedures,

@@ -8,8 +8,11 @@ const address = struct({ type: i32, addr: str, prefix: u32 });
 const domainInterface = struct({ name: str, hwaddr: optional(str), addrs: array(address, MAX_ADDRESSES) });
 
 export const devicesSignatures = {
+  domainAttachDevice: signature(8, 'virDomainAttachDevice', { dom, xml: str }, {}),
   domainAttachDeviceFlags: signature(160, 'virDomainAttachDeviceFlags', { dom, xml: str, flags: u32 }, {}),
+  domainDetachDevice: signature(13, 'virDomainDetachDevice', { dom, xml: str }, {}),
   domainDetachDeviceFlags: signature(161, 'virDomainDetachDeviceFlags', { dom, xml: str, flags: u32 }, {}),
+  domainDetachDeviceAlias: signature(392, 'virDomainDetachDeviceAlias', { dom, alias: str, flags: u32 }, {}),
   domainUpdateDeviceFlags: signature(174, 'virDomainUpdateDeviceFlags', { dom, xml: str, flags: u32 }, {}),
   domainInterfaceStats: signature(
     65,

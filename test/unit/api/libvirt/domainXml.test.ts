@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { readDeviceXml } from '../../../../src/api/libvirt/deviceXml.ts';
 import { domainDocument, targetName } from '../../../../src/api/libvirt/domainDocument.ts';
 import { readDomainXml } from '../../../../src/api/libvirt/domainXml.ts';
 import { decode } from '../../../../src/config/decode.ts';
@@ -104,6 +105,7 @@ test.each([
   [domain("<currentMemory unit='MiB'>256</currentMemory>"), /needs a <memballoon>/],
   [devices("<disk type='network'/>"), /disk of type 'network'/],
   [devices("<disk><source file='/d'/><target dev='sda' bus='scsi'/></disk>"), /bus 'scsi' of disk 'sda'/],
+  [devices("<disk><source file='/d'/><target dev='sda'/></disk>"), /bus 'scsi' of disk 'sda'/],
   [devices("<disk device='floppy'/>"), /disk that is a 'floppy'/],
   [devices("<interface type='bridge'/>"), /interface of type 'bridge'/],
   [devices("<interface type='user'><model type='e1000'/></interface>"), /interface model 'e1000'/],
@@ -119,6 +121,24 @@ test.each([
   [devices("<serial type='pty'/><serial type='pty'/>"), /more than one serial port/],
 ])('%.60s is refused', (xml, message) => {
   expect(() => readDomainXml(xml)).toThrow(message);
+});
+
+test.each([
+  ["<disk><source file='/d'/><target dev='vdb'/></disk>", 'disk', { path: '/d', id: 'vdb' }],
+  ["<interface type='ethernet'><target dev='t0'/></interface>", 'net', { tap: 't0' }],
+  ["<vsock><cid auto='no' address='9'/></vsock>", 'vsock', { cid: 9 }],
+])('%s can be attached', (xml, kind, device) => {
+  expect(readDeviceXml(xml)).toMatchObject({ kind, device });
+});
+
+test.each([
+  ["<disk><source file='/d'/></disk>", /missing target information/],
+  ["<hostdev mode='subsystem'/>", /unknown device type 'hostdev'/],
+  ["<domain type='kvm'/>", /unknown device type 'domain'/],
+  ['<disk>', /\(device_definition\):1: /],
+  ['<!DOCTYPE x><disk/>', /DOCTYPE/],
+])('%s cannot', (xml, message) => {
+  expect(() => readDeviceXml(xml)).toThrow(message);
 });
 
 test.each([

@@ -1,0 +1,137 @@
+/** Devices that Debian's own virsh attaches to domains, and detaches from them. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect, test } from 'vitest';
+import { documentFile, type Host, host, run, SCHEMA, watchEvents } from './virsh.ts';
+
+function image(given: Host, name: string): string {
+  const file = path.join(given.folder, name);
+  fs.writeFileSync(file, Buffer.alloc(1 << 20));
+  return file;
+}
+
+function device(given: Host, xml: string): string {
+  const file = path.join(given.folder, 'device.xml');
+  fs.writeFileSync(file, xml);
+  return file;
+}
+
+/** Targets of the disks that a domain has: now, or at its next start. */
+async function targets({ virsh }: Host, ...options: string[]): Promise<string[]> {
+  const lines = (await virsh('domblklist', 'one', ...options)).split('\n').slice(2);
+  return lines.map((line) => line.trim().split(/ +/)[0] as string);
+}
+
+async function domain(given: Host): Promise<void> {
+  const disk = `<disk type='file'><source file='${image(given, 'a.img')}'/><target dev='vda' bus='virtio'/></disk>`;
+  await given.virsh('define', documentFile(given.folder, 'one', 'run=idle', disk));
+}
+
+test('disks of a machine, of a definition, and of both', async () => {
+  const given = await host();
+  const { virsh, refused } = given;
+  await domain(given);
+  expect(await refused('attach-disk', 'one', image(given, 'b.img'), 'vdb')).toMatch(/domain is not running/);
+  expect(await refused('attach-disk', 'one', image(given, 'b.img'), 'vdb', '--live')).toMatch(
+    /domain is not running/,
+  );
+  await virsh('attach-disk', 'one', image(given, 'b.img'), 'vdb', '--config', '--serial', 'second');
+  expect(await targets(given)).toEqual(['vda', 'vdb']);
+  await virsh('start', 'one');
+
+  const events = watchEvents(given);
+  await events.ready();
+  await virsh('attach-disk', 'one', image(given, 'c.img'), 'vdc', '--live', '--mode', 'readonly');
+  await virsh('attach-disk', 'one', image(given, 'd.img'), 'vdd', '--persistent', '--targetbus', 'virtio');
+  expect(await targets(given)).toEqual(['vda', 'vdb', 'vdc', 'vdd']);
+  expect(await targets(given, '--inactive')).toEqual(['vda', 'vdb', 'vdd']);
+  await expect.poll(events.lines).toEqual(expect.arrayContaining(['device-added vdc', 'device-added vdd']));
+  expect(await virsh('domblkinfo', 'one', 'vdc')).toMatch(/Capacity: +1048576/);
+  expect(await virsh('domblkstat', 'one', 'vdd')).toMatch(/vdd rd_req 0/);
+  const document = await virsh('dumpxml', 'one');
+  expect(document).toMatch(/<readonly\/>\s*<alias name='vdc'\/>/);
+  const file = device(given, document);
+  expect(await run('xmllint', ['--noout', '--relaxng', SCHEMA, file])).toMatchObject({ code: 0 });
+
+  expect(await refused('attach-disk', 'one', image(given, 'e.img'), 'vdd')).toMatch(
+    /operation failed: target vdd already exists/,
+  );
+  expect(await refused('attach-disk', 'one', '/nowhere', 'vde', '--persistent')).toMatch(
+    /The disk could not be added to the VM.*\/nowhere/,
+  );
+  expect(await refused('attach-disk', 'one', image(given, 'e.img'), 'sda')).toMatch(/'sda'/);
+  expect(await targets(given, '--inactive')).toEqual(['vda', 'vdb', 'vdd']);
+
+  // Asked, and not given up: nobody in the guest hears it. It is the machine's no more.
+  await virsh('detach-disk', 'one', 'vdd', '--persistent');
+  expect(await targets(given)).toEqual(['vda', 'vdb', 'vdc']);
+  expect(await targets(given, '--inactive')).toEqual(['vda', 'vdb']);
+  await virsh('detach-disk', 'one', 'vdb', '--config');
+  expect(await targets(given)).toEqual(['vda', 'vdb', 'vdc']);
+  expect(await refused('detach-disk', 'one', 'vdx', '--live')).toMatch(/No disk found/);
+  expect(await refused('detach-device-alias', 'one', 'vdx', '--live')).toMatch(
+    /no device found with alias vdx/,
+  );
+  await virsh('destroy', 'one');
+  expect(await targets(given)).toEqual(['vda']);
+});
+
+test('interfaces and the socket', async () => {
+  const given = await host();
+  const { virsh, refused } = given;
+  await domain(given);
+  await virsh('start', 'one');
+  const events = watchEvents(given);
+  await events.ready();
+  const mac = '52:54:00:12:34:56';
+  const user = device(
+    given,
+    `<interface type='user'><mac address='${mac}'/><model type='virtio'/></interface>`,
+  );
+  await virsh('attach-device', 'one', user, '--config');
+  expect(await virsh('domiflist', 'one', '--inactive')).toContain(mac);
+  expect(await refused('attach-device', 'one', user, '--config')).toMatch(
+    /an interface .*:56 already exists/,
+  );
+  await virsh('detach-interface', 'one', 'user', '--mac', mac, '--config');
+  expect(await virsh('domiflist', 'one', '--inactive')).not.toContain(mac);
+  expect(await refused('detach-device', 'one', user, '--config')).toMatch(/device not found: no interface/);
+  // Types that virsh's own command knows are none of ours.
+  expect(await refused('attach-interface', 'one', 'bridge', 'br0', '--live')).toMatch(
+    /an interface of type 'bridge': 'user' and 'ethernet' are there/,
+  );
+
+  const vsock = device(given, `<vsock model='virtio'><cid auto='no' address='7'/></vsock>`);
+  await virsh('attach-device', 'one', vsock, '--persistent');
+  expect(await virsh('dumpxml', 'one', '--inactive')).toContain("address='7'");
+  expect(await refused('attach-device', 'one', vsock, '--live')).toMatch(/has a vsock already/);
+  const alias = /<vsock[\s\S]*?<alias name='(.*?)'/.exec(await virsh('dumpxml', 'one'))?.[1] as string;
+  await expect.poll(events.lines).toContain(`device-added ${alias}`);
+  await virsh('detach-device-alias', 'one', alias, '--live');
+  expect(await virsh('dumpxml', 'one')).not.toContain('<vsock');
+  await virsh('detach-device', 'one', vsock, '--config');
+  expect(await virsh('dumpxml', 'one', '--inactive')).not.toContain('<vsock');
+
+  const strange = device(given, "<hostdev mode='subsystem' type='pci'/>");
+  expect(await refused('attach-device', 'one', strange, '--live')).toMatch(/unknown device type 'hostdev'/);
+  fs.writeFileSync(strange, '<disk');
+  expect(await refused('attach-device', 'one', strange, '--live')).toMatch(/device_definition/);
+});
+
+test('a transient domain has no definition, and what others add is seen', async () => {
+  const given = await host();
+  const { virsh, refused, daemon } = given;
+  await virsh('create', documentFile(given.folder, 'one', 'run=idle'));
+  const disk = image(given, 'a.img');
+  expect(await refused('attach-disk', 'one', disk, 'vda', '--config')).toMatch(
+    /transient domains do not have any persistent config/,
+  );
+  await virsh('attach-disk', 'one', disk, 'vda', '--current');
+  const events = watchEvents(given);
+  await events.ready();
+  const other = image(given, 'b.img');
+  await daemon.run('ctl', 'one', 'add-disk', `path=${other},image_type=raw,id=other`);
+  await expect.poll(events.lines).toContain('device-added other');
+  const known = () => run('virsh', ['-c', given.uri, 'domblkstat', 'one', other]);
+  await expect.poll(async () => (await known()).code).toBe(0);
+});
