@@ -1,43 +1,71 @@
 /** A VM's own REST API, reached through the supervisor's socket. */
-import { request as httpRequest } from 'node:http';
+import { request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream';
 import { VmmError } from '../vmm/errors.ts';
 import { VM_API_SOCKET } from './places.ts';
 import { type RouteRequest, vmOf } from './routes.ts';
+import { callVmApi } from './vmApi.ts';
 
-/** How long a VM's process may take to answer. */
+/** After so long without an answer, and again and again, the VM's process has to show that it is alive. */
 const ANSWER_MS = 60_000;
 const EVENT_STREAM = 'text/event-stream';
 
-export function forwardToVm({
-  supervisor,
-  parameters,
-  url,
-  request,
-  response,
-}: RouteRequest): Promise<undefined> {
+export function forwardToVm(call: RouteRequest): Promise<undefined> {
+  const { supervisor, parameters, url, request, response } = call;
   const vm = vmOf(supervisor, parameters);
   const { name } = vm.definition;
   if (!vm.alive) throw new VmmError(`The VM ${name} is ${vm.state}`, { kind: 'conflict' });
+  const target = { name, folder: supervisor.folderOf(name), path: `/${parameters[1]}${url.search}` };
+  return forward(target, request, response);
+}
+
+export interface ForwardTarget {
+  readonly name: string;
+  /** Of the VM, with its socket. */
+  readonly folder: string;
+  readonly path: string;
+}
+
+/**
+ * Passes a request on, and its answer back. How long that may take only the VM knows (a removal waits for the guest as long as
+ * the client has said): it is given up when the VM's process does not answer anything else, or the client has gone.
+ * @throws VmmError if there is no answer
+ */
+export function forward(
+  { name, folder, path }: ForwardTarget,
+  request: IncomingMessage,
+  response: ServerResponse,
+  answerMs = ANSWER_MS,
+): Promise<undefined> {
   const { method, headers } = request;
   return new Promise((resolve, reject) => {
     const sent = httpRequest(
       {
-        socketPath: `${supervisor.folderOf(name)}/${VM_API_SOCKET}`,
-        path: `/${parameters[1]}${url.search}`,
+        socketPath: `${folder}/${VM_API_SOCKET}`,
+        path,
         headers: { ...headers, connection: 'close' },
-        timeout: ANSWER_MS,
         ...(method !== undefined && { method }),
       },
       (answer) => {
         // Events come when something happens.
-        if (answer.headers['content-type'] === EVENT_STREAM) sent.setTimeout(0);
+        if (answer.headers['content-type'] === EVENT_STREAM) clearInterval(watch);
         response.writeHead(answer.statusCode ?? 502, answer.headers);
-        pipeline(answer, response, () => resolve(undefined));
+        pipeline(answer, response, () => {
+          clearInterval(watch);
+          resolve(undefined);
+        });
       },
     );
-    sent.on('timeout', () => sent.destroy(new Error(`no answer within ${ANSWER_MS / 1000} s`)));
-    sent.on('error', (error) => reject(new VmmError(`The VM ${name} does not answer`, { cause: error })));
+    const watch = setInterval(() => {
+      callVmApi(folder, { method: 'GET', endpoint: 'vmm.ping', timeoutMs: answerMs }).catch(() => {
+        sent.destroy(new Error(`no answer within ${(2 * answerMs) / 1000} s`));
+      });
+    }, answerMs);
+    sent.on('error', (error) => {
+      clearInterval(watch);
+      reject(new VmmError(`The VM ${name} does not answer`, { cause: error }));
+    });
+    response.once('close', () => sent.destroy());
     pipeline(request, sent, () => {});
   });
 }

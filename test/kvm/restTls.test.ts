@@ -39,17 +39,21 @@ beforeAll(() => {
 type Connected = RawClient<tls.TLSSocket>;
 
 /** @param folder of its certificate; none for a client without */
-function client(port: number, folder?: string): Connected {
+function client(port: number, folder?: string, of = authority): Connected {
   const read = (name: string) => fs.readFileSync(path.join(folder as string, name));
   const identity = folder === undefined ? {} : { cert: read('clientcert.pem'), key: read('clientkey.pem') };
-  const ca = fs.readFileSync(path.join(authority.folder, 'cacert.pem'));
+  const ca = fs.readFileSync(path.join(of.folder, 'cacert.pem'));
   return rawClient(tls.connect({ port, host: '127.0.0.1', servername: 'localhost', ca, ...identity }));
 }
 
-async function serving(runtime: Runtime, more = ''): Promise<{ vmm: Tsvmm; port: number }> {
+async function serving(
+  runtime: Runtime,
+  more = '',
+  { folder } = authority,
+): Promise<{ vmm: Tsvmm; port: number }> {
   const port = await freePort();
   const api = ['--api-socket', path.join(temporaryFolder(), 'api')];
-  const options = `address=127.0.0.1:${port},dir=${authority.folder}${more}`;
+  const options = `address=127.0.0.1:${port},dir=${folder}${more}`;
   const vmm = new Tsvmm([...api, '--api-tls', options, '--api-strict'], { runtime });
   await vmm.ready();
   return { vmm, port };
@@ -187,6 +191,39 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     for (const one of silent) one.socket.destroy();
     for (const one of mute) one.destroy();
     await settles(() => expect(openDescriptors(vmm.pid)).toBeLessThanOrEqual(before + 5));
+    await quit(vmm);
+  });
+
+  test('certificates that are renewed are those of the next client, and what cannot be used changes nothing', async () => {
+    const own = new Authority(temporaryFolder());
+    own.server();
+    const [first, second] = ['carol', 'dave'].map((name) => own.client(`/O=Example/CN=${name}`));
+    const { vmm, port } = await serving(runtime, '', own);
+    const early = client(port, first, own);
+    expect(await asked(early, request('GET', 'vmm.ping'))).toBe('200');
+    const serial = () => early.socket.getPeerCertificate().serialNumber;
+    const before = serial();
+    own.server();
+    own.revoke(first as string);
+    const refused = async () => {
+      const one = client(port, first, own);
+      one.socket.write(request('GET', 'vmm.ping'));
+      await until(
+        () => one.isClosed() || statuses(one).length > 0,
+        () => 'neither answered nor refused',
+      );
+      return one.isClosed();
+    };
+    await settles(async () => expect(await refused()).toBe(true));
+    const late = client(port, second, own);
+    expect(await asked(late, request('GET', 'vmm.ping'))).toBe('200');
+    expect(late.socket.getPeerCertificate().serialNumber).not.toBe(before);
+    // Who is there stays.
+    expect(await asked(early, request('GET', 'vmm.ping'))).toBe('200');
+
+    fs.writeFileSync(path.join(own.folder, 'serverkey.pem'), 'no key');
+    await vmm.waitFor(/certificates in .* cannot be used: .*; those from before are used/, () => vmm.stderr);
+    expect(await asked(client(port, second, own), request('GET', 'vmm.ping'))).toBe('200');
     await quit(vmm);
   });
 

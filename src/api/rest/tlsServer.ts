@@ -3,6 +3,7 @@ import type { TLSSocket } from 'node:tls';
 import type { NativeAddon } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { createMutualTlsServer, type MutualTlsOptions, type TlsAddress } from '../tls/mutualTls.ts';
+import { watchCertificates } from '../tls/renewal.ts';
 import type { ApiVmm } from './endpoint.ts';
 import { type RestOptions, type RestServer, Server } from './server.ts';
 import { TlsStreams } from './tlsStreams.ts';
@@ -29,8 +30,12 @@ export async function serveRestWithTls(
   const accept = (socket: TLSSocket) => streams?.add(socket);
   const refuse = (socket: TLSSocket) => void socket.destroy();
   try {
-    const { server: listener } = createMutualTlsServer({ ...tls, halfOpen: true }, { accept, refuse, warn });
+    const reception = { accept, refuse, warn };
+    const { server: listener, reload } = createMutualTlsServer({ ...tls, halfOpen: true }, reception);
     listener.maxConnections = MAX_SOCKETS;
+    // SIGHUP ends a VM.
+    const unwatch = watchCertificates(tls.folder, reload, warn);
+    listener.once('close', unwatch);
     const server = new Server(vmm, options, (onEvent) => {
       streams = new TlsStreams(onEvent, files.closeFile);
       return { streams, handle: streams.handle, stopListening: () => void listener.close() };
