@@ -12,6 +12,7 @@ import { versionOf } from '../lib/timedRun.mjs';
 import { cloudHypervisor, tsvmm } from '../lib/vmms.mjs';
 import { measureDelay } from './delay.mjs';
 import { SLOT } from './metrics.mjs';
+import { measureResize } from './resize.mjs';
 import { measureSeries } from './series.mjs';
 
 const DEFAULT_ROUNDS = 10;
@@ -57,6 +58,9 @@ export async function benchHotplug(options) {
   try {
     await step(`disks one after the other, ${rounds} rounds`, (detail) =>
       inTurn(contenders, rounds, detail, (one) => measureSeries(bench, one)),
+    );
+    await step(`vCPUs and memory, ${rounds} rounds`, (detail) =>
+      inTurn(contenders, rounds, detail, (one) => measureResize(bench, one)),
     );
     const image = await new Images(programs.host, folder, DISK_BYTES).prepare({
       format: 'raw',

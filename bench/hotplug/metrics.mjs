@@ -40,6 +40,22 @@ export const GROWTH = {
 };
 
 /** @type {Metric} */
+export const RESIZE_VCPUS = {
+  id: 'resize-vcpus',
+  title: 'vm.resize answered, one vCPU more, the guest halted',
+  unit: 'ms',
+  references: VMMS,
+};
+
+/** @type {Metric} */
+export const RESIZE_MEMORY = {
+  id: 'resize-memory',
+  title: 'vm.resize answered, 128 MiB more (ACPI), the guest halted',
+  unit: 'ms',
+  references: VMMS,
+};
+
+/** @type {Metric} */
 export const ADD_BESIDE = {
   id: 'add-disk-beside',
   title: 'vm.add-disk answered while the guest reads another disk',

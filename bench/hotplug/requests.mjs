@@ -6,9 +6,11 @@ import { Failure } from '../../scripts/lib/progress.mjs';
 /** How long the VMM is left alone between two requests. */
 export const GAP_MS = 20;
 
+/** @typedef {{endpoint: string, body: object}} Request */
+
 /**
  * @param {string} folder
- * @param {readonly {endpoint: string, body: object}[]} requests
+ * @param {readonly Request[]} requests
  * @returns {string} a file for bench/host
  */
 export function writeRequests(folder, requests) {
@@ -25,7 +27,7 @@ export function writeRequests(folder, requests) {
  *
  * @param {string} folder
  * @param {number} count
- * @returns {{endpoint: string, body: object}[]}
+ * @returns {Request[]}
  */
 export function diskRequests(folder, count) {
   return Array.from({ length: count }, (_, index) => {

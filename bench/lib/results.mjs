@@ -66,6 +66,16 @@ export class Results {
   }
 
   /**
+   * Unless it is known.
+   *
+   * @param {string} subject
+   * @param {string} reason
+   */
+  skipOnce(subject, reason) {
+    if (!this.skipped.some((one) => one.subject === subject)) this.skip(subject, reason);
+  }
+
+  /**
    * @param {string} subject
    * @param {string} reason
    */
