@@ -18,7 +18,7 @@ export async function shutDownByAgent(vm: SupervisedVm, { vsock }: VmConfigInput
       await within(ANSWER_MS, (signal) => connectVsock(path, GUEST_AGENT_PORT, signal)),
     );
     try {
-      await agent.request('shutdown', { reason: 'stop' }, ANSWER_MS);
+      await agent.shutDown(ANSWER_MS);
     } finally {
       agent.close();
     }

@@ -1,6 +1,7 @@
 /**
- * The client of the guest's agent: requests and answers of one line of JSON each, on a stream to a port of the guest.
- * What the guest sends is not trusted: lengths and times are bounded.
+ * The client of the guest's agent: requests and answers of one line of JSON each, on a stream to a port of the guest. It may
+ * be masterblaster's, or QEMU's (`qemu-ga`), which is only asked to shut down. What the guest sends is not trusted: lengths and
+ * times are bounded.
  */
 import type { Duplex } from 'node:stream';
 
@@ -10,6 +11,8 @@ export const GUEST_AGENT_PORT = 1024;
 const MAX_LINE = 1 << 20;
 /** Characters of a refusal's reason that are passed on. */
 const MAX_REASON = 200;
+/** QEMU's agent says nothing when it shuts down, and at once if it does not. */
+const SILENCE_MS = 1_000;
 
 export interface AgentAnswer {
   readonly type: string;
@@ -51,8 +54,38 @@ export class GuestAgent {
     return answer;
   }
 
+  /**
+   * Asks the guest to shut down.
+   * @throws Error if the agent does not answer in time, or refuses; there is no next request then
+   */
+  async shutDown(timeoutMs: number): Promise<void> {
+    try {
+      await this.request('shutdown', { reason: 'stop' }, timeoutMs);
+    } catch (error) {
+      if (!(error instanceof QemuAgentError)) throw error;
+      await this.#shutDownByQemuAgent();
+    }
+  }
+
   close(): void {
     this.#stream.destroy();
+  }
+
+  /** QEMU Guest Agent Protocol Reference: guest-shutdown has no answer but an error. What else comes is the guest's end. */
+  #shutDownByQemuAgent(): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const done = new Promise<void>((resolve, reject) => {
+      timer = setTimeout(resolve, SILENCE_MS);
+      this.#waiting = {
+        resolve: () => resolve(),
+        reject: (error) => (error instanceof QemuAgentError ? reject(error) : resolve()),
+      };
+      this.#stream.write(`${JSON.stringify({ execute: 'guest-shutdown' })}\n`);
+    });
+    return done.finally(() => {
+      clearTimeout(timer);
+      this.#waiting = undefined;
+    });
   }
 
   #hear(text: string): void {
@@ -64,15 +97,20 @@ export class GuestAgent {
 
   /** What the guest says of its own accord is passed over. */
   #deliver(line: string): void {
-    const { resolve } = this.#waiting ?? {};
-    if (resolve === undefined) return;
+    const waiting = this.#waiting;
+    if (waiting === undefined) return;
     try {
       const answer = parseAnswer(line);
       if (answer.type === 'lifecycle') return;
       this.#waiting = undefined;
-      resolve(answer);
+      waiting.resolve(answer);
     } catch (error) {
-      this.#fail(error as Error);
+      if (error instanceof QemuAgentError) {
+        this.#waiting = undefined;
+        waiting.reject(error);
+      } else {
+        this.#fail(error as Error);
+      }
     }
   }
 
@@ -94,6 +132,10 @@ export class GuestAgent {
   }
 }
 
+/** QEMU's agent does not do something: what it knows nothing of, for one, such as the other agent's words. */
+class QemuAgentError extends Error {}
+
+/** @throws QemuAgentError, Error */
 function parseAnswer(line: string): AgentAnswer {
   let value: unknown;
   try {
@@ -101,7 +143,13 @@ function parseAnswer(line: string): AgentAnswer {
   } catch {
     throw new Error("the guest's agent sent a line that is no JSON");
   }
-  const { type, payload } = (value ?? {}) as { type?: unknown; payload?: unknown };
+  const { type, payload, error } = (value ?? {}) as { type?: unknown; payload?: unknown; error?: unknown };
+  const { class: kind, desc } = (error ?? {}) as { class?: unknown; desc?: unknown };
+  if (typeof kind === 'string') {
+    throw new QemuAgentError(
+      `the guest's agent refused: ${JSON.stringify(String(desc).slice(0, MAX_REASON))}`,
+    );
+  }
   if (typeof type !== 'string') throw new Error("the guest's agent sent an answer without a type");
   const isObject = typeof payload === 'object' && payload !== null;
   return { type, payload: isObject ? (payload as Record<string, unknown>) : {} };

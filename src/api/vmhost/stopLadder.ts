@@ -66,7 +66,7 @@ export class StopLadder {
       const stream = await within(limit, (signal) => connectAgent.call(this.#vm, signal));
       const agent = new GuestAgent(stream);
       try {
-        await agent.request('shutdown', { reason: 'stop' }, limit);
+        await agent.shutDown(limit);
       } finally {
         agent.close();
       }

@@ -11,8 +11,24 @@ import { Remote } from '../../../../src/api/libvirt/signatures/index.ts';
 const ACPI = 1;
 const AGENT = 2;
 
+type Answer = (asked: { readonly type?: string; readonly execute?: string }) => object | 'ends' | undefined;
+
+/** What masterblaster's agent answers. */
+const ack =
+  (payload: object): Answer =>
+  () => ({ type: 'ack', payload });
+
+/** QEMU's, as its version 7.2 does. */
+const qemuAgent =
+  (shutdown: object | 'ends' | undefined): Answer =>
+  ({ type, execute }) => {
+    if (execute === 'guest-shutdown') return shutdown;
+    const desc = type === undefined ? 'unknown' : "QMP input member 'type' is unexpected";
+    return { error: { class: 'GenericError', desc } };
+  };
+
 /** A domain whose agent answers so, if there is one, and all that it and the domain's process were asked. */
-async function domain(answer: object | undefined) {
+async function domain(answer: Answer | undefined) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-agent-'));
   const asked: string[] = [];
   const serve = async (name: string, hear: (text: string, socket: net.Socket) => void) => {
@@ -32,7 +48,9 @@ async function domain(answer: object | undefined) {
     await serve('vsock.sock', (text, socket) => {
       if (text.startsWith('CONNECT')) return void socket.write('OK 1\n');
       asked.push(`agent ${text}`);
-      socket.write(`${JSON.stringify({ type: 'ack', payload: answer })}\n`);
+      const answered = answer(JSON.parse(text));
+      if (answered === 'ends') socket.destroy();
+      else if (answered) socket.write(`${JSON.stringify(answered)}\n`);
     });
   }
   const vm = { alive: true, paused: false, folder };
@@ -52,7 +70,7 @@ const SHUTDOWN = 'agent {"type":"shutdown","payload":{"reason":"stop"}}';
 const RESTART = 'process {"method":"restart"}';
 
 test('an agent that accepts is all that is asked for a shutdown, and is followed by what makes it a reboot', async () => {
-  const { asked, ask } = await domain({ ok: true });
+  const { asked, ask } = await domain(ack({ ok: true }));
   await ask(Remote.domainShutdownFlags, AGENT | ACPI);
   expect(asked.splice(0)).toEqual([SHUTDOWN]);
   await ask(Remote.domainReboot, AGENT);
@@ -60,7 +78,7 @@ test('an agent that accepts is all that is asked for a shutdown, and is followed
 });
 
 test.each([
-  ['refuses', { ok: false, error: 'busy' }, /refused shutdown: "busy"/],
+  ['refuses', ack({ ok: false, error: 'busy' }), /refused shutdown: "busy"/],
   ['is not there', undefined, /ENOENT/],
 ])('an agent that %s is an error, unless the button will do', async (_, answer, message) => {
   const { asked, ask } = await domain(answer);
@@ -73,8 +91,26 @@ test.each([
   expect(asked.filter((each) => each !== SHUTDOWN)).toEqual(['PUT vm.power-button', RESTART]);
 });
 
+const QEMU_SHUTDOWN = 'agent {"execute":"guest-shutdown"}';
+
+test.each([
+  ['says nothing', undefined],
+  ['ends with its guest', 'ends' as const],
+])("QEMU's agent is asked in its own words, and accepts if it %s", async (_, answer) => {
+  const { asked, ask } = await domain(qemuAgent(answer));
+  await ask(Remote.domainShutdownFlags, AGENT);
+  expect(asked).toEqual([SHUTDOWN, QEMU_SHUTDOWN]);
+});
+
+test("what QEMU's agent refuses is an error", async () => {
+  const error = { class: 'CommandNotFound', desc: 'Command guest-shutdown has been disabled' };
+  const { asked, ask } = await domain(qemuAgent({ error }));
+  await expect(ask(Remote.domainShutdownFlags, AGENT)).rejects.toThrow(/refused: "Command guest-shutdown/);
+  expect(asked).toEqual([SHUTDOWN, QEMU_SHUTDOWN]);
+});
+
 test('without a word of an agent nobody asks one', async () => {
-  const { asked, ask } = await domain({ ok: true });
+  const { asked, ask } = await domain(ack({ ok: true }));
   await ask(Remote.domainShutdownFlags, 0);
   await ask(Remote.domainReboot, 0);
   expect(asked).toEqual(['PUT vm.power-button', RESTART]);
