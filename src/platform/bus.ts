@@ -20,6 +20,8 @@ export interface Bus {
   readonly placements: Placement[];
   readonly ids: DeviceIds;
   readonly slots: SlotAllocator;
+  /** Of devices that nobody can ask a number for, by their names: what they had before. */
+  readonly kept: Map<string, number>;
   readonly bars32: BarAllocator;
   readonly bars64: BarAllocator;
 }
@@ -29,15 +31,21 @@ export function createBus(window32: Window, window64: Window): Bus {
     placements: [],
     ids: new DeviceIds(),
     slots: new SlotAllocator(),
+    kept: new Map(),
     bars32: new BarAllocator(window32),
     bars64: new BarAllocator(window64),
   };
 }
 
-/** Numbers that are asked for are taken before any other is handed out. */
-export function reserveSlots(bus: Bus, config: VmConfig): void {
+/** Numbers that are asked for, and those that devices had before, are taken before any other is handed out. */
+export function reserveSlots(bus: Bus, config: VmConfig, kept: ReadonlyMap<string, number>): void {
   for (const { pci_device_id } of allDevices(config)) {
     if (pci_device_id !== undefined) bus.slots.reserve(pci_device_id);
+  }
+  for (const [id, slot] of kept) {
+    if (!bus.slots.isFree(slot)) continue;
+    bus.slots.reserve(slot);
+    bus.kept.set(id, slot);
   }
 }
 
@@ -73,7 +81,7 @@ export function place(
   { id, kind, barSize, memory = 0, below4G = false }: FunctionNeeds,
 ): Pick<PciFunctionSpec, 'id' | 'slot' | 'bar0' | 'bar0Is64Bit' | 'bar2'> {
   const virtio = barSize === undefined;
-  const slot = device.pci_device_id ?? bus.slots.allocate();
+  const slot = device.pci_device_id ?? bus.kept.get(id) ?? bus.slots.allocate();
   const bar0Is64Bit = virtio && !below4G;
   const bar0Size = barSize ?? VIRTIO_BAR_SIZE;
   const bar0 = (bar0Is64Bit ? bus.bars64 : bus.bars32).allocate(bar0Size);

@@ -20,18 +20,20 @@ export interface DevicePlan {
   readonly bus: Bus;
 }
 
+const NONE: ReadonlyMap<string, number> = new Map();
+
 /**
  * Places all devices.
  * @throws PlatformError `ERR_TSVMM_PCI_SLOT` or `ERR_TSVMM_PCI_BAR`
  */
 export function planDevices(
   config: VmConfig,
-  { devices: opened }: BootResources,
+  { devices: opened, keptSlots = NONE }: BootResources,
   window32: Window,
   window64: Window,
 ): DevicePlan {
   const bus = createBus(window32, window64);
-  reserveSlots(bus, config);
+  reserveSlots(bus, config, keptSlots);
   const ids = deviceIds(config, bus.ids);
   const functions: PciFunctionSpec[] = [];
   const plainFunctions: Record<string, PlainFunction> = {};

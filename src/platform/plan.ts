@@ -18,6 +18,8 @@ export interface BootResources {
    * By the name of the kind, one for each of the configuration's devices, in order: what its record's `open` returned.
    */
   readonly devices: Readonly<Record<string, readonly unknown[]>>;
+  /** Numbers that devices which are only switched on had on the bus of the machine before, by their names. */
+  readonly keptSlots?: ReadonlyMap<string, number>;
   /** Absent where the configuration's mode is `Off`: the guest then has no such device. */
   readonly serial?: CharBackendSpec;
   readonly debugConsole?: CharBackendSpec;

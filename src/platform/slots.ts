@@ -26,6 +26,10 @@ export class SlotAllocator {
     this.taken |= 1 << slot;
   }
 
+  isFree(slot: number): boolean {
+    return (this.taken & (1 << slot)) === 0;
+  }
+
   /** What is taken now, for `rewind`. */
   mark(): number {
     return this.taken;

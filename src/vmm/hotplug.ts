@@ -46,6 +46,8 @@ export interface RemovalOptions {
 /** The VM whose devices these are. */
 export interface HotplugVm extends Pick<MachineContext, 'native' | 'heldDevices'> {
   readonly machine: () => Machine;
+  /** Gets the numbers of devices that the configuration has no place for it. */
+  readonly keptSlots: Map<string, number>;
   readonly config: () => VmConfig;
   /** What the next machine is made of. */
   readonly configure: (config: VmConfig) => void;
@@ -133,7 +135,7 @@ export class Hotplug {
     if (isPluggable(found.record)) await this.vm.native.machineRequestUnplug(handle, plain);
     else throw notSupportedYet(`Removing a ${found.record.addition?.called} from a running VM`);
     const config = configWithoutDevice(this.vm.config(), found);
-    keepOthers(config, bus.placements);
+    keepOthers(config, bus.placements, this.vm.keptSlots);
     this.vm.configure(config);
     this.removals.set(plain, { ...found, placement, waiting: new Set(), state: 'asked' });
     return plain;
@@ -283,13 +285,19 @@ async function place(
 }
 
 /** Nobody moves up into the place of one that is gone: guests know networks by it. */
-function keepOthers(config: VmConfig, placements: readonly Placement[]): void {
+function keepOthers(
+  config: VmConfig,
+  placements: readonly Placement[],
+  keptSlots: Map<string, number>,
+): void {
   for (const record of deviceRecords) {
-    if (shapeOf(record)?.fields.pci_device_id === undefined) continue;
+    const asksForSlot = shapeOf(record)?.fields.pci_device_id !== undefined;
     for (const device of devicesOf(config, record)) {
       const known = idOf(record, device);
       const placement = placements.find(({ id }) => id === known);
-      if (placement) keepSlot(device, placement.slot);
+      if (placement === undefined) continue;
+      if (asksForSlot) keepSlot(device, placement.slot);
+      else keptSlots.set(known, placement.slot);
     }
   }
 }

@@ -32,6 +32,8 @@ export interface MachineContext {
   readonly stopped: boolean;
   /** Outlives the machine: its next one finds the same formats. */
   readonly guessedFormats: OpenContext['guessedFormats'];
+  /** On the bus of the machine before, of devices that the configuration has no place for it. */
+  readonly keptSlots: ReadonlyMap<string, number>;
   /** Opened by the first machine that needs them; they outlive it, too. */
   readonly heldDevices: HeldDevices;
 
@@ -216,6 +218,7 @@ async function openResources(context: MachineContext, opened: number[]): Promise
     ...(consoles.serial && { serial: consoles.serial }),
     ...(consoles.debugConsole && { debugConsole: consoles.debugConsole }),
     vmGeneration: context.vmGeneration,
+    keptSlots: context.keptSlots,
   };
 }
 

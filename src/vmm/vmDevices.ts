@@ -4,7 +4,7 @@ import type { DevicePlace, Hotplug, HotplugVm } from './hotplug.ts';
 import type { Machine } from './machine.ts';
 
 /** The VM whose devices these are. */
-export interface DevicesVm extends Omit<HotplugVm, 'machine' | 'closeDescriptors'> {
+export interface DevicesVm extends Omit<HotplugVm, 'machine' | 'closeDescriptors' | 'keptSlots'> {
   readonly machine: () => Machine | undefined;
 }
 
@@ -12,6 +12,8 @@ export class VmDevices {
   private readonly vm: DevicesVm;
   /** From the first device on that comes to a machine, or leaves it. */
   private hotplug: Hotplug | undefined;
+  /** Of devices that the configuration has no place for it, for as long as there is one: their numbers on the bus. */
+  readonly keptSlots = new Map<string, number>();
   /** Of devices, for as long as the configuration has them. */
   private readonly descriptors = new Set<number>();
 
@@ -96,6 +98,7 @@ export class VmDevices {
   /** The configuration is gone. */
   close(): void {
     this.closeDescriptors(this.descriptors);
+    this.keptSlots.clear();
   }
 
   /** Those of them that are the VM's own. */
@@ -108,6 +111,7 @@ export class VmDevices {
     this.hotplug ??= new Hotplug({
       ...this.vm,
       machine: () => this.vm.machine() as Machine,
+      keptSlots: this.keptSlots,
       closeDescriptors: (descriptors) => this.closeDescriptors(descriptors),
     });
     return this.hotplug;

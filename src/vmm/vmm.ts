@@ -607,6 +607,7 @@ export class Vmm {
         this.#making = handle;
       },
       guessedFormats: this.#guessedFormats,
+      keptSlots: this.#devices.keptSlots,
       heldDevices: this.#heldDevices,
       warn: (message) => this.#warn(message),
       note: (message) => tell(this.#options.onNote, printable(message)),
