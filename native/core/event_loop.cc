@@ -27,7 +27,10 @@ void EventLoop::ensure_started_locked() {
   if (const int error = poller_->add(wake_.fd(), io::kReadable, kWakeTag)) {
     throw Error::from_errno("watching a descriptor", error);
   }
-  thread_ = spawn_thread(thread_name_, [this] { run(); });
+  thread_ = spawn_thread(thread_name_, [this] {
+    prefer_short_slices();
+    run();
+  });
 }
 
 void EventLoop::wake_locked() noexcept {

@@ -1,9 +1,12 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
+#include <optional>
 #include <vector>
 
 #include "core/error.h"
+#include "core/event_loop.h"
+#include "core/linux/sched_attr.h"
 #include "core/thread.h"
 
 namespace tsvmm {
@@ -51,6 +54,34 @@ TEST(Thread, InheritsWhatItsCreatorOutsideWasGiven) {
     run([&] { child = usable_cpus(); });
   }).join();
   EXPECT_EQ(child, std::vector<int>{all.back()});
+}
+
+TEST(Thread, OfALoopHasShortSlicesAndTheNiceValueThatItHad) {
+  const auto before = sched_attributes();
+  ASSERT_TRUE(before);
+  if (static_cast<int>(before->policy) != SCHED_OTHER) GTEST_SKIP() << "this process is not fair";
+  if (before->runtime == 0) GTEST_SKIP() << "no slices of a thread's own before Linux 6.12";
+  EventLoop loop("loop");
+  std::optional<SchedAttributes> within;
+  loop.call([&] { within = sched_attributes(); });
+  ASSERT_TRUE(within);
+  EXPECT_EQ(within->policy, before->policy);
+  EXPECT_EQ(within->nice, before->nice);
+  EXPECT_LT(within->runtime, before->runtime);
+  EXPECT_EQ(sched_attributes()->runtime, before->runtime);
+}
+
+TEST(Thread, AtRealTimePriorityKeepsIt) {
+  std::optional<SchedAttributes> within;
+  run([&] {
+    const sched_param priority{.sched_priority = 1};
+    if (::sched_setscheduler(0, SCHED_RR, &priority) != 0) return;
+    prefer_short_slices();
+    within = sched_attributes();
+  });
+  if (!within) GTEST_SKIP() << "this process may not have real-time priority";
+  EXPECT_EQ(static_cast<int>(within->policy), SCHED_RR);
+  EXPECT_EQ(within->priority, 1U);
 }
 
 TEST(Error, OfNumbersThatOnlyTheKernelKnows) {
