@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "disk_test_support.h"
 #include "host_calls.h"
+#include "machine/machine_commands.h"
 #include "machine_fixture.h"
 #include "virtio/block_protocol.h"
 
@@ -174,6 +175,32 @@ TEST_F(HungStoreTest, APauseFailsWithTheDisksNameAndTheGuestGoesOn) {
   machine->resume();
   write_sector(kDisk);
   EXPECT_TRUE(served(kDisk, 2));
+}
+
+/// What src/vmm/machineFigures.ts relies on, which asks on JavaScript's only thread.
+TEST_F(HungStoreTest, NoQuestionWaitsForACommandThatDoesNotEnd) {
+  activate(kDisk);
+  store.hang(file.fd());
+  write_sector(kDisk);
+  ASSERT_TRUE(hangs());
+  auto pausing = std::async(std::launch::async, [this] { machine->pause(kTestTimeout); });
+  const auto refusal = [this](std::string_view question) {
+    MessageBuilder builder;
+    builder.writer().text(question);
+    Message message = builder.take();
+    MessageReader reader(message);
+    CborWriter answer;
+    return code_of([&] { answer_question(*machine, reader.value(), answer); });
+  };
+  ASSERT_TRUE(eventually([&] { return refusal("counters") == "EBUSY"; }));
+  for (const auto* question : {"counters", "status", "vcpus", "post-codes"}) {
+    EXPECT_EQ(refusal(question), "EBUSY") << question;
+  }
+  EXPECT_EQ(pausing.wait_for(std::chrono::seconds(0)), std::future_status::timeout)
+      << "it is still at it";
+  store.answer();
+  pausing.get();
+  EXPECT_EQ(refusal("counters"), "");
 }
 
 TEST_F(HungStoreTest, AResetInFlightHoldsNeitherItsVcpuNorAPauseForEver) {

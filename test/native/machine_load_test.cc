@@ -179,9 +179,15 @@ class KvmLoadTest : public MachineLoadTest {
     }
   }
   void boot() {
+    BootSpec boot = boot_spec(2);
+    boot.load.emplace_back(LoadBytes{kSecondCode, kSecond});
+    start(std::move(boot), kFirst);
+    EXPECT_TRUE(eventually([this] { return machine->post_code().count > 100; }));
+  }
+  /// With its first vCPU at `code`.
+  void start(BootSpec boot, const std::vector<uint8_t>& code) {
     machine = std::make_unique<Machine>(machine_spec(2), sink);
     machine->build(kvm_maker(nullptr));
-    BootSpec boot = boot_spec(2);
     VcpuSetup setup;
     setup.cpuid = cpuid;
     boot.vcpus[1] = std::make_shared<const VcpuSetup>(setup);
@@ -194,10 +200,8 @@ class KvmLoadTest : public MachineLoadTest {
     std::vector<uint8_t> table(sizeof gdt);
     std::memcpy(table.data(), gdt.data(), sizeof gdt);
     boot.load.emplace_back(LoadBytes{kGdt, table});
-    boot.load.emplace_back(LoadBytes{kCode, kFirst});
-    boot.load.emplace_back(LoadBytes{kSecondCode, kSecond});
+    boot.load.emplace_back(LoadBytes{kCode, code});
     machine->boot(std::move(boot));
-    EXPECT_TRUE(eventually([this] { return machine->post_code().count > 100; }));
   }
 
   std::vector<uint8_t> cpuid;
@@ -239,6 +243,146 @@ TEST_F(KvmLoadTest, EndsMeanwhile) {
     finish();
   }
   EXPECT_EQ(sink.of(Type::kVcpuError).size(), 0U);
+}
+
+/// A guest that brings its disk up and writes to it, with the host's KVM, and in the end asks for a
+/// reset.
+class KvmDiskLoadTest : public KvmLoadTest {
+ protected:
+  void boot(uint32_t rounds) {
+    BootSpec boot = boot_spec(2);
+    boot.pci.functions.push_back({.id = "_disk1",
+                                  .slot = kSlot,
+                                  .bar0 = bar_of(kSlot),
+                                  .device = disk_on(file.fd(), kQueueSize)});
+    boot.load.emplace_back(LoadBytes{kTable, set_up(rounds)});
+    boot.load.emplace_back(LoadBytes{kRings, descriptors()});
+    std::vector<uint8_t> header(sizeof(virtio_block::RequestHeader));
+    store(std::span(header), virtio_block::RequestHeader{virtio_block::kRequestOut, 0, 0});
+    boot.load.emplace_back(LoadBytes{kHeader, header});
+    start(std::move(boot), kWriter);
+  }
+  /// How many requests have been served, modulo 65536.
+  uint16_t served() {
+    std::array<uint8_t, 2> bytes{};
+    EXPECT_TRUE(machine->debug_read(kUsed + 2, bytes));
+    return load<uint16_t>(bytes);
+  }
+
+  TempImage file{1 << 20};
+
+ private:
+  static constexpr GuestAddress kTable = 0x3000;
+  static constexpr GuestAddress kAvailable = kRings + 16 * kQueueSize;
+  static constexpr GuestAddress kUsed = kAvailable + 40;
+
+  static void append(std::vector<uint8_t>& bytes, auto value) {
+    bytes.resize(bytes.size() + sizeof value);
+    store(std::span(bytes).last(sizeof value), value);
+  }
+  /// What the guest is to write where, and how wide; then 0 and how often it goes round.
+  static std::vector<uint8_t> set_up(uint32_t rounds) {
+    struct Write {
+      uint32_t offset;
+      uint32_t value;
+      uint32_t width;
+    };
+    constexpr std::array<Write, 16> kWrites{{{0x14, 0, 1},
+                                             {0x14, 1, 1},
+                                             {0x14, 3, 1},
+                                             {0x08, 0, 4},
+                                             {0x0c, virtio_block::kFeatureFlush, 4},
+                                             {0x08, 1, 4},
+                                             {0x0c, 1, 4},
+                                             {0x14, 11, 1},
+                                             {0x16, 0, 2},
+                                             {0x18, kQueueSize, 2},
+                                             {0x1a, kNoVector, 2},
+                                             {0x20, kRings, 4},
+                                             {0x28, kAvailable, 4},
+                                             {0x30, kUsed, 4},
+                                             {0x1c, 1, 2},
+                                             {0x14, 15, 1}}};
+    std::vector<uint8_t> table;
+    for (const auto& [offset, value, width] : kWrites) {
+      append(table, static_cast<uint32_t>(bar_of(kSlot) + offset));
+      append(table, value);
+      append(table, width);
+    }
+    append(table, uint32_t{0});
+    append(table, rounds);
+    return table;
+  }
+  /// One request, as often as one likes.
+  static std::vector<uint8_t> descriptors() {
+    std::vector<uint8_t> table;
+    const auto add = [&table](GuestAddress address, uint32_t length, uint16_t flags,
+                              uint16_t next) {
+      append(table, address);
+      append(table, length);
+      append(table, flags);
+      append(table, next);
+    };
+    add(kHeader, 16, kNext, 1);
+    add(kData, 512, kNext, 2);
+    add(kStatus, 1, kWrite, 0);
+    return table;
+  }
+
+  const std::vector<uint8_t> kWriter{
+      0xbe, 0x00, 0x30, 0x00, 0x00,                          // mov $kTable, %esi
+      0x8b, 0x3e,                                            // 1: mov (%esi), %edi
+      0x85, 0xff, 0x74, 0x1f,                                // test %edi, %edi; jz 4f
+      0x8b, 0x46, 0x04,                                      // mov 4(%esi), %eax
+      0x83, 0x7e, 0x08, 0x01, 0x74, 0x0a,                    // cmpl $1, 8(%esi); je 2f
+      0x83, 0x7e, 0x08, 0x02, 0x74, 0x08,                    // cmpl $2, 8(%esi); je 3f
+      0x89, 0x07, 0xeb, 0x07,                                // mov %eax, (%edi); jmp 5f
+      0x88, 0x07, 0xeb, 0x03,                                // 2: mov %al, (%edi); jmp 5f
+      0x66, 0x89, 0x07,                                      // 3: mov %ax, (%edi)
+      0x83, 0xc6, 0x0c, 0xeb, 0xdb,                          // 5: add $12, %esi; jmp 1b
+      0x8b, 0x3e, 0x8b, 0x4e, 0x04,                          // 4: mov 4(%esi), %ecx
+      0x66, 0xa1, 0x02, 0x01, 0x01, 0x00,                    // 6: mov kAvailable + 2, %ax
+      0x66, 0x3b, 0x05, 0x2a, 0x01, 0x01, 0x00, 0x75, 0x10,  // cmp kUsed + 2, %ax; jne 7f
+      0x66, 0xff, 0x05, 0x02, 0x01, 0x01, 0x00,              // incw kAvailable + 2
+      0x66, 0xc7, 0x05, 0x00, 0x60, 0x08, 0xc0, 0x00, 0x00,  // movw $0, the doorbell
+      0xe6, 0x80,                                            // 7: out %al, $0x80
+      0x49, 0x75, 0xdc,                                      // dec %ecx; jnz 6b
+      0xb0, 0xfe, 0xe6, 0x64,                                // a reset by the i8042
+      0xf4, 0xeb, 0xfd,                                      // 8: hlt; jmp 8b
+  };
+};
+
+TEST_F(KvmDiskLoadTest, IsPausedResizedAndAskedMeanwhile) {
+  boot(UINT32_MAX);
+  ASSERT_TRUE(eventually([this] { return served() > 0; }));
+  ask_for_everything();
+  for (uint64_t sectors = 2048; sectors < 2053; ++sectors) {
+    pause_and_resume(4);
+    resize_disk("_disk1", sectors * 512);
+  }
+  const uint16_t before = served();
+  EXPECT_TRUE(eventually([&] { return served() != before; })) << "it goes on";
+  finish();
+  machine->destroy();
+  EXPECT_EQ(sink.of(Type::kDeviceFailed).size(), 0U);
+  EXPECT_EQ(sink.of(Type::kVcpuError).size(), 0U);
+}
+
+TEST_F(KvmDiskLoadTest, IsResetMeanwhile) {
+  for (size_t resets = 1; resets <= 5; ++resets) {
+    boot(2000);
+    over = false;
+    ask_for_everything();
+    EXPECT_TRUE(eventually([&] {
+      machine->pause();
+      machine->resume();
+      return sink.of(Type::kReset).size() == resets;
+    }));
+    if (resets % 2 == 0) machine->pause();
+    machine->destroy();
+    finish();
+  }
+  EXPECT_EQ(sink.of(Type::kDeviceFailed).size(), 0U);
 }
 
 }  // namespace
