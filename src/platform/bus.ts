@@ -10,7 +10,7 @@ import { BarAllocator, SlotAllocator } from './slots.ts';
 /** Registers, MSI-X table and pending bits of one virtio function. */
 const VIRTIO_BAR_SIZE = 512 * 1024;
 
-export interface Window {
+export interface PciWindow {
   readonly start: number;
   readonly size: number;
 }
@@ -26,7 +26,7 @@ export interface Bus {
   readonly bars64: BarAllocator;
 }
 
-export function createBus(window32: Window, window64: Window): Bus {
+export function createBus(window32: PciWindow, window64: PciWindow): Bus {
   return {
     placements: [],
     ids: new DeviceIds(),

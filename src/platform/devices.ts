@@ -3,7 +3,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyDeviceRecord, Device } from '../devices/record.ts';
 import { deviceRecords, devicesOf } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
-import { type Bus, createBus, place, reserveSlots, type Window } from './bus.ts';
+import { type Bus, createBus, place, reserveSlots, type PciWindow } from './bus.ts';
 import { deviceIds, newId } from './deviceIds.ts';
 import type { BootResources, Placement } from './plan.ts';
 
@@ -29,8 +29,8 @@ const NONE: ReadonlyMap<string, number> = new Map();
 export function planDevices(
   config: VmConfig,
   { devices: opened, keptSlots = NONE }: BootResources,
-  window32: Window,
-  window64: Window,
+  window32: PciWindow,
+  window64: PciWindow,
 ): DevicePlan {
   const bus = createBus(window32, window64);
   reserveSlots(bus, config, keptSlots);

@@ -51,8 +51,15 @@ describe('are the same in TypeScript and in the core', () => {
     ['the ports of PCI configuration', dsdt('PCI_CONFIG_PORT'), board('kPciConfigPorts')],
     ['how many they are', dsdt('PCI_CONFIG_PORTS'), board('kPciConfigPortCount')],
     ["GED's register", map.GED_SIZE, ged('kSize')],
+    ["GED's slots", dsdt('GED_PCI'), ged('kPci')],
     ["GED's power button", dsdt('GED_POWER_BUTTON'), ged('kPowerButton')],
     ["GED's VM generation", dsdt('GED_VM_GENERATION'), ged('kVmGeneration')],
+    ['registers of PCI hot-plug', map.PCI_HOTPLUG_SIZE, native('device/pci_hotplug.h')('kSize')],
+    [
+      'slots of PCI hot-plug',
+      source('platform/acpi/pciHotplug.ts')('SLOTS'),
+      native('device/pci_hotplug.h')('kSlots'),
+    ],
     [
       'the power button of GPE 0',
       1 << dsdt('GPE_POWER_BUTTON'),
