@@ -12,8 +12,16 @@ constexpr uint64_t kNanosecondsPerLine = 1'000'000'000 / FirmwareDebug::kLinesPe
 
 }  // namespace
 
-FirmwareDebug::FirmwareDebug(LineSink sink)
-    : ByteDevice(kSize), sink_(std::move(sink)), refilled_ns_(monotonic_ns()) {}
+FirmwareDebug::FirmwareDebug(LineSink sink, FirmwareDebugState state)
+    : ByteDevice(kSize),
+      sink_(std::move(sink)),
+      state_(std::move(state)),
+      refilled_ns_(monotonic_ns()) {}
+
+FirmwareDebugState FirmwareDebug::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
 
 uint64_t FirmwareDebug::dropped_lines() const {
   const std::lock_guard lock(mutex_);

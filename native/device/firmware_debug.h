@@ -32,7 +32,8 @@ class FirmwareDebug final : public ByteDevice {
   using LineSink = std::function<void(std::string_view)>;
 
   /// An empty `sink` drops everything.
-  explicit FirmwareDebug(LineSink sink);
+  explicit FirmwareDebug(LineSink sink, FirmwareDebugState state = {});
+  [[nodiscard]] FirmwareDebugState state() const;
 
   /// Any thread.
   [[nodiscard]] uint64_t dropped_lines() const;

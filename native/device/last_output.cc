@@ -7,13 +7,13 @@
 namespace tsvmm {
 namespace {
 
-constexpr uint64_t kPatienceNs = 1'000'000'000;
+constexpr uint64_t kTimeoutNs = 1'000'000'000;
 constexpr uint64_t kNsPerMs = 1'000'000;
 
 }  // namespace
 
 void flush_last_output(int fd, const ByteRing& backlog, const std::function<void()>& flush) {
-  const uint64_t deadline = monotonic_ns() + kPatienceNs;
+  const uint64_t deadline = monotonic_ns() + kTimeoutNs;
   while (backlog.unread() > 0) {
     const uint64_t now = monotonic_ns();
     if (now >= deadline) return;

@@ -17,8 +17,14 @@ constexpr uint32_t bit(unsigned slot) { return 1U << slot; }
 
 }  // namespace
 
-PciHotplug::PciHotplug(std::function<void()> notify, std::function<void(unsigned)> ejected)
-    : notify_(std::move(notify)), ejected_(std::move(ejected)) {}
+PciHotplug::PciHotplug(std::function<void()> notify, std::function<void(unsigned)> ejected,
+                       const PciHotplugState& state)
+    : notify_(std::move(notify)), ejected_(std::move(ejected)), state_(state) {}
+
+PciHotplugState PciHotplug::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
 
 void PciHotplug::insert(unsigned slot) {
   {

@@ -29,7 +29,9 @@ class PciHotplug final : public BusDevice {
 
   /// `notify` interrupts the guest; any thread, and no lock is held. `ejected` runs on the vCPU
   /// thread that ejects, and must return at once, without calling this object.
-  PciHotplug(std::function<void()> notify, std::function<void(unsigned slot)> ejected);
+  PciHotplug(std::function<void()> notify, std::function<void(unsigned slot)> ejected,
+             const PciHotplugState& state = {});
+  [[nodiscard]] PciHotplugState state() const;
 
   /// Slot `slot` (0 to 31) has a function now. Any thread.
   void insert(unsigned slot);
@@ -45,7 +47,7 @@ class PciHotplug final : public BusDevice {
 
   const std::function<void()> notify_;
   const std::function<void(unsigned)> ejected_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   PciHotplugState state_;
 };
 

@@ -4,8 +4,8 @@
 
 namespace tsvmm {
 
-Pvpanic::Pvpanic(std::function<void(uint8_t event)> tell)
-    : ByteDevice(kSize), tell_(std::move(tell)) {}
+Pvpanic::Pvpanic(std::function<void(uint8_t event)> tell, PvpanicState state)
+    : ByteDevice(kSize), tell_(std::move(tell)), told_(state.told) {}
 
 uint8_t Pvpanic::read_register(uint64_t /*offset*/) { return kPanicked | kCrashLoaded; }
 

@@ -8,6 +8,10 @@
 
 namespace tsvmm {
 
+struct PvpanicState {
+  uint8_t told = 0;  ///< events that the guest has told
+};
+
 /// The register by which a guest tells that its kernel failed. Reading gives the events it may
 /// tell, writing tells them. Each is passed on once: a guest can write as often as it likes.
 class Pvpanic final : public ByteDevice {
@@ -17,14 +21,15 @@ class Pvpanic final : public ByteDevice {
   static constexpr uint8_t kCrashLoaded = 1 << 1;  ///< and goes on with its crash kernel
 
   /// `tell` runs on vCPU threads with one of the bits.
-  explicit Pvpanic(std::function<void(uint8_t event)> tell);
+  explicit Pvpanic(std::function<void(uint8_t event)> tell, PvpanicState state = {});
+  [[nodiscard]] PvpanicState state() const noexcept { return {.told = told_}; }
 
  private:
   uint8_t read_register(uint64_t offset) override;
   void write_register(uint64_t offset, uint8_t value) override;
 
   const std::function<void(uint8_t event)> tell_;
-  std::atomic<uint8_t> told_ = 0;
+  std::atomic<uint8_t> told_;
 };
 
 }  // namespace tsvmm

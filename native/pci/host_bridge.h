@@ -10,6 +10,9 @@ class HostBridge : public PciFunction {
  public:
   HostBridge();
 
+  [[nodiscard]] const ConfigSpaceState& state() const noexcept { return config_.state(); }
+  void restore(const ConfigSpaceState& state) noexcept { config_.restore(state); }
+
   void config_read(uint32_t offset, std::span<uint8_t> data) noexcept override;
   void config_write(uint32_t offset, std::span<const uint8_t> data) noexcept override;
 

@@ -16,11 +16,13 @@ constexpr uint32_t kVectorMasked = 1;  // PCI 3.0 §6.8.2.9
 MsixTable::MsixTable(InterruptFabric& fabric, uint16_t vectors)
     : fabric_(fabric), entries_(vectors) {}
 
-MsixTable::MsixTable(InterruptFabric& fabric, const MsixState& state)
-    : fabric_(fabric),
-      entries_(state.vectors.size()),
-      enabled_(state.enabled),
-      function_masked_(state.function_masked) {
+void MsixTable::restore(const MsixState& state) {
+  if (state.vectors.size() != entries_.size()) {
+    throw Error("EINVAL", "an MSI-X table's state is that of another function");
+  }
+  const std::lock_guard lock(mutex_);
+  enabled_ = state.enabled;
+  function_masked_ = state.function_masked;
   for (size_t i = 0; i < entries_.size(); ++i) {
     entries_[i].vector = state.vectors[i];
     update(entries_[i]);

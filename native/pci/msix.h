@@ -34,10 +34,11 @@ class MsixTable {
   static constexpr uint32_t kEntrySize = 16;
 
   MsixTable(InterruptFabric& fabric, uint16_t vectors);
-  /// Vectors that are not masked have their lines from the start. Sources are added anew.
-  MsixTable(InterruptFabric& fabric, const MsixState& state);
   /// What sources have been signalled and not delivered is pending in it.
   [[nodiscard]] MsixState state() const;
+  /// Of a table of as many vectors. Those that are not masked have their lines at once; sources are
+  /// added anew. Throws Error.
+  void restore(const MsixState& state);
 
   [[nodiscard]] uint16_t vectors() const { return static_cast<uint16_t>(entries_.size()); }
   /// Message Control's MSI-X Enable and Function Mask.

@@ -15,6 +15,9 @@ class RegisterFunction : public PciFunction {
   RegisterFunction(const PciIdentity& identity, uint64_t bar0, uint64_t bar0_size,
                    std::shared_ptr<BusDevice> device);
 
+  [[nodiscard]] const ConfigSpaceState& state() const noexcept { return config_.state(); }
+  void restore(const ConfigSpaceState& state) noexcept { config_.restore(state); }
+
   void config_read(uint32_t offset, std::span<uint8_t> data) noexcept override;
   void config_write(uint32_t offset, std::span<const uint8_t> data) noexcept override;
   [[nodiscard]] std::optional<BarRequest> bar(unsigned index) const noexcept override;

@@ -4,10 +4,12 @@
 #include <array>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "core/bytes.h"
 #include "core/message.h"
 #include "core/monotonic.h"
+#include "virtio/config_bytes.h"
 #include "virtio/device_kind.h"
 
 namespace tsvmm {
@@ -96,9 +98,7 @@ void VirtioBalloon::read_config(uint32_t offset, std::span<uint8_t> data) noexce
                       .actual = actual_pages_,
                       .free_page_hint_command = 0,
                       .poison_value = poison_};
-  std::array<uint8_t, sizeof config> bytes{};
-  store(std::span<uint8_t>(bytes), config);
-  std::copy_n(bytes.begin() + offset, data.size(), data.begin());
+  copy_config(config, offset, data);
 }
 
 void VirtioBalloon::write_config(uint32_t offset, std::span<const uint8_t> data) noexcept {
@@ -125,8 +125,9 @@ void VirtioBalloon::start_queues(const Activation& activation) {
   const bool has_statistics = (activation.features & kFeatureStatistics) != 0;
   const VirtqueueSetup* statistics = activation.queue(kStatisticsQueue);
   if (has_statistics && statistics != nullptr) {
-    auto queue = std::make_unique<BalloonStatisticsQueue>(loop_, activation, *statistics,
-                                                          transport(), statistics_);
+    auto queue =
+        std::make_unique<BalloonStatisticsQueue>(loop_, activation, *statistics, transport(),
+                                                 statistics_, std::exchange(held_elsewhere_, {}));
     const std::lock_guard lock(statistics_mutex_);
     statistics_queue_ = std::move(queue);
   }
@@ -194,6 +195,38 @@ uint32_t VirtioBalloon::report(const DescriptorChain& chain) noexcept {
     reported_bytes_ += memory_->discard(buffer.host, buffer.length);
   }
   return 0;
+}
+
+void VirtioBalloon::save(CborWriter& state) const {
+  const std::vector<uint8_t> statistics = statistics_.entries();
+  const std::lock_guard lock(statistics_mutex_);
+  const auto held = statistics_queue_ ? statistics_queue_->held() : std::nullopt;
+  state.map(held ? 9 : 8);
+  state.field("target", target_pages_.load());
+  state.field("actual", actual_pages_.load());
+  state.field("poison", poison_.load());
+  state.field("inflated", inflated_pages_.load());
+  state.field("deflated", deflated_pages_.load());
+  state.field("reported", reported_bytes_.load());
+  state.key("statistics").bytes(statistics);
+  state.field("statisticsAge", statistics_.age_ns(monotonic_ns()));
+  if (held) state.field("statisticsBuffer", *held);
+}
+
+void VirtioBalloon::restore(Fields& state) {
+  target_pages_ = state["target"].narrow<uint32_t>();
+  actual_pages_ = state["actual"].narrow<uint32_t>();
+  poison_ = state["poison"].narrow<uint32_t>();
+  inflated_pages_ = state["inflated"].number(UINT64_MAX);
+  deflated_pages_ = state["deflated"].number(UINT64_MAX);
+  reported_bytes_ = state["reported"].number(UINT64_MAX);
+  const std::vector<uint8_t> statistics = state["statistics"].bytes();
+  const uint64_t now = monotonic_ns();
+  const uint64_t age = std::min(state["statisticsAge"].number(UINT64_MAX), now);
+  if (!statistics.empty()) statistics_.record(statistics, now - age);
+  if (state.has("statisticsBuffer")) {
+    held_elsewhere_ = static_cast<uint16_t>(state["statisticsBuffer"].number(kQueueSize - 1));
+  }
 }
 
 std::vector<Counter> VirtioBalloon::counters() const {

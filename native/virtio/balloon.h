@@ -17,7 +17,7 @@
 namespace tsvmm {
 
 /// A traditional memory balloon (virtio 1.2 §5.5): the guest puts pages into it, whose memory goes
-/// back to the host, until it has the size that the host wishes. With free page reporting it also
+/// back to the host, until it has the size that the host asks for. With free page reporting it also
 /// tells of pages that it does not use at the moment. Statistics of the guest are among the
 /// counters; asking for those asks the guest for newer ones, and nothing else does.
 class VirtioBalloon : public VirtioDevice {
@@ -31,7 +31,7 @@ class VirtioBalloon : public VirtioDevice {
   VirtioBalloon(EventLoop& loop, const Options& options);
   ~VirtioBalloon() override;
 
-  /// Wishes for another size, in bytes. Any thread.
+  /// Asks for another size, in bytes. Any thread.
   void resize(uint64_t size) noexcept;
   /// How many bytes are in the balloon by the guest's own account. Any thread.
   [[nodiscard]] uint64_t actual_size() const noexcept;
@@ -44,6 +44,9 @@ class VirtioBalloon : public VirtioDevice {
   void write_config(uint32_t offset, std::span<const uint8_t> data) noexcept override;
   void activate(const Activation& activation) override;
   [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
+  /// Which pages are in the balloon is not part of it: guest memory tells, as they have none.
+  void save(CborWriter& state) const override;
+  void restore(Fields& state) override;
   [[nodiscard]] std::vector<Counter> counters() const override;
   [[nodiscard]] std::vector<Counter> status() const override;
   /// `resize` to `size` bytes.
@@ -68,6 +71,7 @@ class VirtioBalloon : public VirtioDevice {
   std::atomic<uint64_t> deflated_pages_ = 0;
   std::atomic<uint64_t> reported_bytes_ = 0;
   BalloonStatistics statistics_;
+  std::optional<uint16_t> held_elsewhere_;  ///< the statistics buffer at the next activation
 
   // While active.
   const GuestMemory* memory_ = nullptr;

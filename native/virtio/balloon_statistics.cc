@@ -40,6 +40,24 @@ void BalloonStatistics::record(std::span<const uint8_t> entries, uint64_t now_ns
   recorded_ns_ = now_ns;
 }
 
+std::vector<uint8_t> BalloonStatistics::entries() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<uint8_t> entries;
+  for (uint16_t tag = 0; tag < kTags; ++tag) {
+    if (!values_[tag]) continue;
+    entries.resize(entries.size() + kEntrySize);
+    const auto entry = std::span(entries).last(kEntrySize);
+    store(entry, tag);
+    store(entry, *values_[tag], sizeof tag);
+  }
+  return entries;
+}
+
+uint64_t BalloonStatistics::age_ns(uint64_t now_ns) const {
+  const std::lock_guard lock(mutex_);
+  return recorded_ns_ ? now_ns - *recorded_ns_ : 0;
+}
+
 void BalloonStatistics::append_to(std::vector<Counter>& counters, uint64_t now_ns) const {
   const std::lock_guard lock(mutex_);
   if (!recorded_ns_) return;
@@ -57,13 +75,15 @@ bool BalloonStatistics::older_than(uint64_t age_ns, uint64_t now_ns) const {
 BalloonStatisticsQueue::BalloonStatisticsQueue(EventLoop& loop, const Activation& activation,
                                                const VirtqueueSetup& setup,
                                                VirtioTransport& transport,
-                                               BalloonStatistics& statistics)
+                                               BalloonStatistics& statistics,
+                                               std::optional<uint16_t> held)
     : loop_(loop),
       transport_(transport),
       statistics_(statistics),
       doorbell_(*setup.doorbell),
       interrupt_(*setup.interrupt),
-      queue_(activation.memory, setup.rings, activation.features) {
+      queue_(activation.memory, setup.rings, activation.features, *setup.state),
+      held_(held) {
   loop_.add(doorbell_.fd(), io::kReadable, [this](IoEvents) { serve(); });
   doorbell_.signal();
 }
@@ -97,7 +117,7 @@ void BalloonStatisticsQueue::take_buffer() noexcept {
   if (popped != SplitQueue::Pop::kChain) return;
   std::array<uint8_t, kMaxBytes> bytes;
   const size_t size = gather(chain.readable, bytes);
-  // A wish from before this buffer came is fulfilled by it.
+  // What was asked for before this buffer came is in it.
   wanted_ = false;
   statistics_.record(std::span(bytes).first(size), monotonic_ns());
   held_ = chain.head;

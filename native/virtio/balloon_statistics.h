@@ -22,6 +22,10 @@ class BalloonStatistics {
 
   /// Takes over what the guest wrote, of any length and with any tags.
   void record(std::span<const uint8_t> entries, uint64_t now_ns) noexcept;
+  /// What is known, as a guest would write it: record() takes it. Empty if nothing is.
+  [[nodiscard]] std::vector<uint8_t> entries() const;
+  /// How old that is; 0 if nothing is known.
+  [[nodiscard]] uint64_t age_ns(uint64_t now_ns) const;
   /// Appends what is known, and how old it is.
   void append_to(std::vector<Counter>& counters, uint64_t now_ns) const;
   /// True if nothing is known, or nothing newer than `age_ns`.
@@ -37,14 +41,17 @@ class BalloonStatistics {
 /// newer values; then it goes back, and the guest fills it anew.
 class BalloonStatisticsQueue {
  public:
-  /// Throws Error.
+  /// `held`: that buffer is here already. Throws Error.
   BalloonStatisticsQueue(EventLoop& loop, const Activation& activation, const VirtqueueSetup& setup,
-                         VirtioTransport& transport, BalloonStatistics& statistics);
+                         VirtioTransport& transport, BalloonStatistics& statistics,
+                         std::optional<uint16_t> held);
   /// The loop must be running or stopped, not paused.
   ~BalloonStatisticsQueue();
   BalloonStatisticsQueue(const BalloonStatisticsQueue&) = delete;
   BalloonStatisticsQueue& operator=(const BalloonStatisticsQueue&) = delete;
 
+  /// The head of the guest's buffer that is here. While the loop is held.
+  [[nodiscard]] std::optional<uint16_t> held() const noexcept { return held_; }
   /// Asks the guest for new values, without waiting for them. Any thread.
   void request() noexcept;
 
@@ -58,7 +65,7 @@ class BalloonStatisticsQueue {
   const EventFd& doorbell_;
   VirtqueueInterrupt& interrupt_;
   SplitQueue queue_;
-  std::optional<uint16_t> held_;  ///< head of the guest's buffer
+  std::optional<uint16_t> held_;
   std::atomic<bool> wanted_ = false;
 };
 

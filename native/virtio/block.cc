@@ -5,13 +5,13 @@
 #include <bit>
 #include <utility>
 
-#include "core/bytes.h"
 #include "core/error.h"
 #include "core/message.h"
 #include "core/thread.h"
 #include "disk/open_image.h"
 #include "virtio/block_protocol.h"
 #include "virtio/block_queue.h"
+#include "virtio/config_bytes.h"
 #include "virtio/device_kind.h"
 
 namespace tsvmm {
@@ -87,9 +87,7 @@ void VirtioBlock::read_config(uint32_t offset, std::span<uint8_t> data) noexcept
   config.writeback = writeback_.load(std::memory_order_relaxed) ? 1 : 0;
   config.num_queues = options_.num_queues;
   fill_range_limits(config, limits, features_);
-  std::array<uint8_t, sizeof config> bytes{};
-  store(std::span<uint8_t>(bytes), config);
-  std::copy_n(bytes.begin() + offset, data.size(), data.begin());
+  copy_config(config, offset, data);
 }
 
 void VirtioBlock::write_config(uint32_t offset, std::span<const uint8_t> data) noexcept {
@@ -184,6 +182,12 @@ void VirtioBlock::resume() noexcept {
   }
   for (const auto& queue : queues_) queue->release(BlockQueue::Hold::kPause);
 }
+
+void VirtioBlock::save(CborWriter& state) const {
+  state.map(1).key("writeback").boolean(writeback_);
+}
+
+void VirtioBlock::restore(Fields& state) { writeback_ = state["writeback"].boolean(); }
 
 /// On a thread of the device's: closing writes what the image's format has kept back, and to close
 /// a file on some file systems is to wait for what was written to it.

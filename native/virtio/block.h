@@ -59,6 +59,8 @@ class VirtioBlock : public VirtioDevice {
   void begin_pause() noexcept override;
   [[nodiscard]] bool wait_paused(const Deadline& deadline) override;
   void resume() noexcept override;
+  void save(CborWriter& state) const override;
+  void restore(Fields& state) override;
   [[nodiscard]] bool try_close(const Deadline& deadline) noexcept override;
   [[nodiscard]] const char* waits_for() const noexcept override {
     return "the disk does not answer";

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -10,8 +11,8 @@
 
 namespace tsvmm {
 
-/// Copies the first bytes of a chain's readable buffers, however the driver split them. Returns how
-/// many there were, at most into.size().
+/// Copies the first bytes of a chain's readable buffers, however the driver split them, before any
+/// of them is looked at. Returns how many there were, at most into.size().
 inline size_t gather(std::span<const GuestBuffer> from, std::span<uint8_t> into) noexcept {
   size_t copied = 0;
   for (const GuestBuffer& buffer : from) {
@@ -20,6 +21,8 @@ inline size_t gather(std::span<const GuestBuffer> from, std::span<uint8_t> into)
     std::memcpy(into.data() + copied, buffer.host, part);
     copied += part;
   }
+  // The copy is what is checked and used: keeps the compiler from reading guest memory once more.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   return copied;
 }
 

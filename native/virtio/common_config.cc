@@ -52,8 +52,9 @@ CommonConfigState CommonConfig::state() const {
 }
 
 void CommonConfig::restore(const CommonConfigState& state) {
-  const bool features = (state.driver_features & ~device_features_) == 0 ||
-                        (state.status & virtio_status::kFeaturesOk) == 0;
+  using namespace virtio_status;
+  const bool negotiated = (state.status & kFeaturesOk) != 0;
+  const bool features = negotiated ? acceptable(state) : (state.status & kDriverOk) == 0;
   bool queues = state.queues.size() == max_sizes_.size();
   for (size_t i = 0; queues && i < max_sizes_.size(); ++i) {
     const Queue& queue = state.queues[i];
@@ -68,9 +69,15 @@ void CommonConfig::restore(const CommonConfigState& state) {
   status_.store(state.status, std::memory_order_release);
 }
 
+CommonConfigState CommonConfig::cleared() const {
+  CommonConfigState state;
+  for (const uint16_t size : max_sizes_) state.queues.push_back({.rings = {.size = size}});
+  state.generation = generation_.load(std::memory_order_relaxed);
+  return state;
+}
+
 void CommonConfig::clear() noexcept {
-  state_ = {};
-  for (const uint16_t size : max_sizes_) state_.queues.push_back({.rings = {.size = size}});
+  state_ = cleared();
   config_vector_.store(kNoVector, std::memory_order_relaxed);
   status_.store(0, std::memory_order_release);
 }
@@ -147,9 +154,9 @@ void CommonConfig::write_driver_feature(uint32_t value) noexcept {
       (state_.driver_features & ~(uint64_t{0xffffffff} << shift)) | uint64_t{value} << shift;
 }
 
-bool CommonConfig::features_acceptable() const noexcept {
-  return !state_.unknown_features && (state_.driver_features & ~device_features_) == 0 &&
-         (state_.driver_features & virtio_feature::kVersion1) != 0;
+bool CommonConfig::acceptable(const CommonConfigState& state) const noexcept {
+  return !state.unknown_features && (state.driver_features & ~device_features_) == 0 &&
+         (state.driver_features & virtio_feature::kVersion1) != 0;
 }
 
 void CommonConfig::write_queue_field(uint64_t offset, uint16_t value) noexcept {
@@ -202,7 +209,7 @@ CommonConfig::Effect CommonConfig::write_status(uint8_t value) noexcept {
   if ((set & ~value) != 0) return Effect::kNone;
   uint8_t accepted = set | (value & (kAcknowledge | kFailed));
   if ((accepted & kAcknowledge) != 0) accepted |= value & kDriver;
-  if ((accepted & kDriver) != 0 && features_acceptable()) accepted |= value & kFeaturesOk;
+  if ((accepted & kDriver) != 0 && acceptable(state_)) accepted |= value & kFeaturesOk;
   const bool may_start =
       (accepted & kFeaturesOk) != 0 && (accepted & kFailed) == 0 && (old & kNeedsReset) == 0;
   if (may_start) accepted |= value & kDriverOk;

@@ -27,6 +27,7 @@ struct CommonConfigState {
     VirtqueueConfig rings;
     uint16_t vector = kNoVector;
     bool enabled = false;
+    SplitQueueState progress;  ///< of the device, which keeps it there while it is active
   };
   uint64_t driver_features = 0;
   uint32_t device_feature_select = 0;
@@ -67,6 +68,8 @@ class CommonConfig {
 
   /// Back to power-on values; the end of a reset.
   void clear() noexcept;
+  /// What state() would be after clear().
+  [[nodiscard]] CommonConfigState cleared() const;
   /// Sets DEVICE_NEEDS_RESET; false if it was set. Any thread.
   bool fail() noexcept;
   /// The device configuration changed. Any thread.
@@ -75,6 +78,8 @@ class CommonConfig {
   [[nodiscard]] uint8_t status() const noexcept { return status_.load(std::memory_order_acquire); }
   [[nodiscard]] uint64_t driver_features() const noexcept { return state_.driver_features; }
   [[nodiscard]] const std::vector<Queue>& queues() const noexcept { return state_.queues; }
+  /// Valid until clear().
+  [[nodiscard]] SplitQueueState& progress(size_t queue) { return state_.queues.at(queue).progress; }
   [[nodiscard]] uint16_t config_vector() const noexcept {
     return config_vector_.load(std::memory_order_relaxed);
   }
@@ -84,7 +89,7 @@ class CommonConfig {
   void write_queue_field(uint64_t offset, uint16_t value) noexcept;
   void write_queue_address(uint64_t offset, std::span<const uint8_t> data) noexcept;
   void write_driver_feature(uint32_t value) noexcept;
-  [[nodiscard]] bool features_acceptable() const noexcept;
+  [[nodiscard]] bool acceptable(const CommonConfigState& state) const noexcept;
   [[nodiscard]] bool is_vector(uint16_t value) const noexcept {
     return value < vectors_ || value == kNoVector;
   }

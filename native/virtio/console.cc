@@ -1,18 +1,18 @@
 #include "virtio/console.h"
 
 #include <algorithm>
-#include <array>
+#include <utility>
 
-#include "core/bytes.h"
 #include "core/message.h"
 #include "device/char_backend_source.h"
+#include "virtio/config_bytes.h"
 #include "virtio/device_kind.h"
 
 namespace tsvmm {
 namespace {
 
 constexpr uint16_t kQueueSize = 256;
-constexpr int kSizeAnnouncements = 16;
+constexpr uint8_t kSizeAnnouncements = 16;
 constexpr uint64_t kFeatureSize = 1 << 0;  // virtio 1.2 §5.3.3
 
 /// struct virtio_console_config, §5.3.4; the last two fields belong to features that are not
@@ -66,9 +66,7 @@ void VirtioConsole::read_config(uint32_t offset, std::span<uint8_t> data) noexce
                       .rows = static_cast<uint16_t>(size >> 16),
                       .max_ports = 1,
                       .emergency_write = 0};
-  std::array<uint8_t, sizeof config> bytes{};
-  store(std::span<uint8_t>(bytes), config);
-  std::copy_n(bytes.begin() + offset, data.size(), data.begin());
+  copy_config(config, offset, data);
 }
 
 void VirtioConsole::watch(const std::optional<ConsoleQueues::Side>& side,
@@ -85,7 +83,8 @@ void VirtioConsole::unwatch(const std::optional<ConsoleQueues::Side>& side) noex
 void VirtioConsole::activate(const Activation& activation) {
   queues_ = std::make_shared<ConsoleQueues>(activation);
   const bool sized = (activation.features & kFeatureSize) != 0 && size_ != 0;
-  queues_->size_announcements = sized ? kSizeAnnouncements : 0;
+  queues_->progress.size_announcements = sized ? kSizeAnnouncements : 0;
+  if (begun_) queues_->progress = *std::exchange(begun_, std::nullopt);
   try {
     watch(queues_->receive, &ConsolePort::receive_rung);
     watch(queues_->transmit, &ConsolePort::transmit_rung);
@@ -108,6 +107,21 @@ bool VirtioConsole::try_reset(const Deadline& deadline) noexcept {
     queues_.reset();
   };
   return teardown_.run(loop_, work, deadline);
+}
+
+void VirtioConsole::save(CborWriter& state) const {
+  state.map(queues_ ? 3 : 1).field("size", size_.load());
+  if (!queues_) return;
+  state.field("sent", queues_->progress.sent);
+  state.field("sizeAnnouncements", queues_->progress.size_announcements);
+}
+
+void VirtioConsole::restore(Fields& state) {
+  size_ = state["size"].narrow<uint32_t>();
+  if (!state.has("sent")) return;
+  begun_ = {.sent = state["sent"].number(UINT64_MAX),
+            .size_announcements =
+                static_cast<uint8_t>(state["sizeAnnouncements"].number(kSizeAnnouncements))};
 }
 
 std::vector<Counter> VirtioConsole::counters() const {

@@ -31,6 +31,8 @@ class VirtioConsole : public VirtioDevice {
   void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
   void activate(const Activation& activation) override;
   [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
+  void save(CborWriter& state) const override;
+  void restore(Fields& state) override;
   [[nodiscard]] std::vector<Counter> counters() const override;
   /// `resize` to `columns` and `rows`.
   [[nodiscard]] std::optional<DeviceOperation> operation(std::string_view name,
@@ -45,6 +47,7 @@ class VirtioConsole : public VirtioDevice {
   std::atomic<uint32_t> size_;  ///< columns below, rows above: both change at once
   std::shared_ptr<ConsolePort> port_;
   std::shared_ptr<ConsoleQueues> queues_;  ///< while active
+  std::optional<ConsoleProgress> begun_;   ///< where the next activation goes on
   LoopTeardown teardown_;
 };
 

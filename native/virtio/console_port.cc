@@ -100,11 +100,11 @@ void ConsolePort::transmit_rung() noexcept {
 }
 
 void ConsolePort::announce_size() noexcept {
-  if (queues_->size_announcements == 0) return;
+  if (queues_->progress.size_announcements == 0) return;
   const uint64_t now = monotonic_ns();
   if (now < queues_->next_announcement_ns) return;
   queues_->next_announcement_ns = now + kAnnouncementIntervalNs;
-  --queues_->size_announcements;
+  --queues_->progress.size_announcements;
   transport_->config_changed();
 }
 
@@ -132,7 +132,7 @@ void ConsolePort::transmit() noexcept {
       break;
     }
     side.queue.push_used(chain.head, 0);
-    queues_->sent = 0;
+    queues_->progress.sent = 0;
   }
   if (side.queue.publish()) side.interrupt.trigger();
   if (more && !queues_->output_blocked) side.doorbell.signal();  // The next turn goes on.
@@ -141,7 +141,7 @@ void ConsolePort::transmit() noexcept {
 /// Sends what of a chain has not been sent. False if the backend or the turn's budget did not take
 /// all of it.
 bool ConsolePort::send(const DescriptorChain& chain, size_t& budget) noexcept {
-  uint64_t skip = queues_->sent;
+  uint64_t skip = queues_->progress.sent;
   for (const GuestBuffer& buffer : chain.readable) {
     if (skip >= buffer.length) {
       skip -= buffer.length;
@@ -151,7 +151,7 @@ bool ConsolePort::send(const DescriptorChain& chain, size_t& budget) noexcept {
     const size_t offered = std::min(rest, budget);
     if (offered == 0) return false;
     const size_t taken = backend_.write({buffer.host + skip, offered});
-    queues_->sent += taken;
+    queues_->progress.sent += taken;
     sent_ += taken;
     budget -= taken;
     queues_->output_blocked = taken < offered;

@@ -13,6 +13,16 @@
 
 namespace tsvmm {
 
+/// How far a console has come besides its queues.
+struct ConsoleProgress {
+  /// Bytes that the backend has taken of the next chain to transmit, which stays in its queue until
+  /// it has all of them.
+  uint64_t sent = 0;
+  /// How often it is still to be said, when the guest writes, that the size is new: Linux looks at
+  /// it only when told, and forgets what it is told while it still sets the console up.
+  uint8_t size_announcements = 0;
+};
+
 /// The two queues of a console while it is active (virtio 1.2 §5.3.2).
 struct ConsoleQueues {
   static constexpr uint16_t kReceive = 0;
@@ -20,7 +30,7 @@ struct ConsoleQueues {
 
   struct Side {
     Side(const Activation& activation, const VirtqueueSetup& setup)
-        : queue(activation.memory, setup.rings, activation.features),
+        : queue(activation.memory, setup.rings, activation.features, *setup.state),
           doorbell(*setup.doorbell),
           interrupt(*setup.interrupt) {}
 
@@ -34,14 +44,9 @@ struct ConsoleQueues {
 
   std::optional<Side> receive;
   std::optional<Side> transmit;
-  /// Bytes that the backend has taken of the next chain to transmit, which stays in its queue until
-  /// it has all of them.
-  uint64_t sent = 0;
+  ConsoleProgress progress;
   bool output_blocked = false;  ///< the backend takes nothing for now
   bool failed = false;
-  /// How often it is still to be said, when the guest writes, that the size is new: Linux looks at
-  /// it only when told, and forgets what it is told while it still sets the console up.
-  int size_announcements = 0;
   uint64_t next_announcement_ns = 0;
 };
 

@@ -6,10 +6,10 @@
 #include <cstring>
 #include <utility>
 
-#include "core/bytes.h"
 #include "core/error.h"
 #include "net/stream_backend.h"
 #include "net/tap.h"
+#include "virtio/config_bytes.h"
 #include "virtio/device_kind.h"
 #include "virtio/net_protocol.h"
 #include "virtio/net_queue_pair.h"
@@ -71,7 +71,6 @@ VirtioNet::VirtioNet(std::unique_ptr<NetBackend> network, Options options)
   for (uint16_t i = 0; i < pair_count_; ++i) counters_.push_back(std::make_unique<NetCounters>());
   loops_.resize(pair_count_);
   pairs_.resize(pair_count_);
-  states_.resize(pair_count_);
   network_->set_active_pairs(1);
 }
 
@@ -107,9 +106,7 @@ void VirtioNet::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
   config.status = status_.load(std::memory_order_relaxed);
   config.max_virtqueue_pairs = pair_count_;
   config.mtu = options_.mtu.value_or(0);
-  std::array<uint8_t, sizeof config> bytes{};
-  store(std::span<uint8_t>(bytes), config);
-  std::copy_n(bytes.begin() + offset, data.size(), data.begin());
+  copy_config(config, offset, data);
 }
 
 /// The control queue is the last one, of those that the driver knows of (§5.1.2).
@@ -119,9 +116,12 @@ uint16_t VirtioNet::control_index(uint64_t features) const noexcept {
 
 void VirtioNet::activate(const Activation& activation) {
   active_.emplace(Active{activation.memory, activation.features, activation.queues});
-  network_->set_guest_offloads(guest_offloads(activation.features));
+  network_->set_guest_offloads(
+      guest_offloads(offloads_.value_or(activation.features) & activation.features));
+  if ((activation.features & kFeatureMultiQueue) == 0) pairs_used_ = 1;
+  if (pairs_used_ != 1) network_->set_active_pairs(pairs_used_);
   try {
-    start_pair(0);
+    for (uint16_t i = 0; i < pairs_used_; ++i) start_pair(i);
     start_control(activation);
   } catch (...) {
     reset();
@@ -156,8 +156,7 @@ void VirtioNet::start_pair(uint16_t index) {
                            .features = active_->features,
                            .receive = find(2 * index),
                            .transmit = find(2 * index + 1),
-                           .transport = transport(),
-                           .state = states_[index]};
+                           .transport = transport()};
   if (setup.receive == nullptr && setup.transmit == nullptr) return;
   if (options_.make_pair) pairs_[index] = options_.make_pair(setup);
   if (pairs_[index]) return;
@@ -191,8 +190,9 @@ bool VirtioNet::try_reset(const Deadline& deadline) noexcept {
 void VirtioNet::stop_pairs() noexcept {
   control_.reset();
   for (auto& pair : pairs_) pair.reset();
-  std::ranges::fill(states_, NetPairState{});
   active_.reset();
+  pairs_used_ = 1;
+  offloads_.reset();
   network_->set_active_pairs(1);
   mac_ = pack(options_.mac);
   status_.fetch_and(static_cast<uint16_t>(~kStatusAnnounce));
@@ -231,13 +231,31 @@ void VirtioNet::resume() noexcept {
   if (loops_[0]) loops_[0]->resume();
 }
 
+void VirtioNet::save(CborWriter& state) const {
+  const uint64_t mac = mac_;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&mac);
+  state.map(offloads_ ? 4 : 3);
+  state.key("mac").bytes({bytes, sizeof(MacAddress)});
+  state.key("announce").boolean((status_ & kStatusAnnounce) != 0);
+  state.field("pairs", pairs_used_);
+  if (offloads_) state.field("offloads", *offloads_);
+}
+
+void VirtioNet::restore(Fields& state) {
+  mac_ = pack(state["mac"].exactly<sizeof(MacAddress)>());
+  if (state["announce"].boolean()) status_.fetch_or(kStatusAnnounce);
+  pairs_used_ = static_cast<uint16_t>(state["pairs"].number(pair_count_, 1));
+  if (state.has("offloads")) offloads_ = state["offloads"].number(UINT64_MAX);
+}
+
 bool VirtioNet::set_pairs(uint16_t count) noexcept {
   if (count == 0 || count > pair_count_) return false;
   for (size_t i = count; i < pairs_.size(); ++i) {
     if (!pairs_[i]) continue;
-    states_[i] = pairs_[i]->stop();
+    pairs_[i]->stop();
     pairs_[i].reset();
   }
+  pairs_used_ = count;
   network_->set_active_pairs(count);
   try {
     for (uint16_t i = 0; i < count; ++i) {
@@ -253,6 +271,7 @@ bool VirtioNet::set_pairs(uint16_t count) noexcept {
 bool VirtioNet::set_guest_offloads(uint64_t features) noexcept {
   // Only what was negotiated can be switched (§5.1.6.5.6.2).
   if ((features & ~(active_->features & kGuestOffloads)) != 0) return false;
+  offloads_ = features;
   network_->set_guest_offloads(guest_offloads(features));
   return true;
 }

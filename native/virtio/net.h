@@ -57,6 +57,8 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
   void begin_pause() noexcept override;
   [[nodiscard]] bool wait_paused(const Deadline& deadline) override;
   void resume() noexcept override;
+  void save(CborWriter& state) const override;
+  void restore(Fields& state) override;
   [[nodiscard]] std::vector<Counter> counters() const override;
 
  private:
@@ -92,7 +94,8 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
   /// that changes this and what follows.
   std::vector<std::unique_ptr<EventLoop>> loops_;
   std::optional<Active> active_;
-  std::vector<NetPairState> states_;             ///< by pair, of those that were switched off
+  uint16_t pairs_used_ = 1;           ///< as the driver switched them
+  std::optional<uint64_t> offloads_;  ///< likewise, of what the guest takes; else as negotiated
   std::vector<std::unique_ptr<NetPair>> pairs_;  ///< by pair, nullptr for those not in use
   std::unique_ptr<QueueServer> control_;
   LoopTeardown teardown_;

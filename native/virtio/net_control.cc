@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "core/bytes.h"
+#include "virtio/chain_bytes.h"
 #include "virtio/net_protocol.h"
 
 namespace tsvmm {
@@ -78,14 +79,8 @@ uint32_t run_net_command(const DescriptorChain& chain, uint64_t features,
   if (chain.writable.empty()) return 0;
   // Copied before it is looked at, wherever the driver cut it into buffers.
   std::array<uint8_t, kMaxCommand> bytes{};
-  size_t copied = 0;
-  uint64_t size = 0;
-  for (const GuestBuffer& buffer : chain.readable) {
-    const size_t part = std::min<size_t>(buffer.length, bytes.size() - copied);
-    std::memcpy(bytes.data() + copied, buffer.host, part);
-    copied += part;
-    size += buffer.length;
-  }
+  (void)gather(chain.readable, bytes);
+  const uint64_t size = total_length(chain.readable);
   uint8_t answer = virtio_net::kAckError;
   if (size >= kPrefix) {
     const Command command{bytes[0], bytes[1], std::span(bytes).subspan(kPrefix), size - kPrefix};

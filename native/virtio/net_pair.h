@@ -4,16 +4,9 @@
 #include <functional>
 #include <memory>
 
-#include "virtio/queue.h"
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
-
-/// How far the server of a pair has come in its rings.
-struct NetPairState {
-  SplitQueueState receive;
-  SplitQueueState transmit;
-};
 
 /// What serving one pair of a network device's queues needs.
 struct NetPairSetup {
@@ -23,7 +16,6 @@ struct NetPairSetup {
   const VirtqueueSetup* receive = nullptr;   ///< nullptr if the driver does not use it
   const VirtqueueSetup* transmit = nullptr;  ///< nullptr if the driver does not use it
   VirtioTransport& transport;
-  NetPairState state;  ///< where to go on: a driver that switches a pair off and on keeps its rings
 };
 
 /// Moves frames between a pair of queues and the host as long as it lives: a thread here or the
@@ -31,14 +23,15 @@ struct NetPairSetup {
 class NetPair {
  public:
   virtual ~NetPair() = default;
-  /// Holds what the kernel does, with nothing in flight; what is done on a loop of the device's
-  /// stands still already. Throws Error.
+  /// Holds what the kernel does, with nothing in flight, and leaves the queues' states as another
+  /// server could go on from them; what is done on a loop of the device's stands still already.
+  /// Throws Error.
   virtual void pause() = 0;
   /// Also after a pause() that threw, or without one.
   virtual void resume() noexcept = 0;
-  /// Ends the service and tells how far it has come. Only the end comes after it. Not on the pair's
-  /// own thread.
-  [[nodiscard]] virtual NetPairState stop() noexcept = 0;
+  /// Ends the service, and leaves the queues' states likewise: a driver that switches a pair off
+  /// and on keeps its rings. Only the end comes after it. Not on the pair's own thread.
+  virtual void stop() noexcept = 0;
 };
 
 /// Starts to serve a pair; nullptr if the device is to do that itself. Throws Error.

@@ -23,13 +23,13 @@ NetQueuePair::NetQueuePair(const NetPairSetup& setup, std::unique_ptr<NetQueue> 
       poll_(kLongestPollNs) {
   NetCounters& counters = context_.counters;
   if (setup.receive != nullptr) {
-    receiver_.emplace(setup.memory, *setup.receive, setup.features, setup.state.receive, *network_,
+    receiver_.emplace(setup.memory, *setup.receive, setup.features, *network_,
                       context_.receive_limiter, counters.received);
     receive_doorbell_ = setup.receive->doorbell;
   }
   if (setup.transmit != nullptr) {
-    transmitter_.emplace(setup.memory, *setup.transmit, setup.features, setup.state.transmit,
-                         *network_, context_.transmit_limiter, counters.sent);
+    transmitter_.emplace(setup.memory, *setup.transmit, setup.features, *network_,
+                         context_.transmit_limiter, counters.sent);
     transmit_doorbell_ = setup.transmit->doorbell;
   }
   if (context_.receive_limiter != nullptr || context_.transmit_limiter != nullptr) {
@@ -45,12 +45,17 @@ NetQueuePair::NetQueuePair(const NetPairSetup& setup, std::unique_ptr<NetQueue> 
 
 NetQueuePair::~NetQueuePair() { remove_watches(); }
 
-NetPairState NetQueuePair::stop() noexcept {
+void NetQueuePair::pause() {
+  if (receiver_ && !std::exchange(paused_, true)) receiver_->give_back();
+}
+
+void NetQueuePair::resume() noexcept {
+  if (receiver_ && std::exchange(paused_, false)) receiver_->take_back();
+}
+
+void NetQueuePair::stop() noexcept {
   remove_watches();
-  NetPairState state;
-  if (receiver_) state.receive = receiver_->stop();
-  if (transmitter_) state.transmit = transmitter_->queue().state();
-  return state;
+  if (receiver_) receiver_->give_back();
 }
 
 void NetQueuePair::add_watches() {

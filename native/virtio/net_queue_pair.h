@@ -33,9 +33,9 @@ class NetQueuePair final : public NetPair {
   /// With the loop running or stopped, not paused.
   ~NetQueuePair() override;
 
-  void pause() override {}
-  void resume() noexcept override {}
-  [[nodiscard]] NetPairState stop() noexcept override;
+  void pause() override;
+  void resume() noexcept override;
+  void stop() noexcept override;
 
  private:
   void add_watches();
@@ -64,6 +64,7 @@ class NetQueuePair final : public NetPair {
   IoEvents watched_ = 0;  ///< events of the network's descriptor
   bool watching_network_ = false;
   bool stopped_ = false;  ///< the driver broke a rule
+  bool paused_ = false;
 };
 
 }  // namespace tsvmm

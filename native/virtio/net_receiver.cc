@@ -25,9 +25,8 @@ constexpr size_t kWindow = 256;
 }  // namespace
 
 NetReceiver::NetReceiver(const GuestMemory& memory, const VirtqueueSetup& setup, uint64_t features,
-                         SplitQueueState state, NetQueue& network, RateLimiter* limiter,
-                         NetCounters::Direction& counters)
-    : queue_(memory, setup.rings, features, state),
+                         NetQueue& network, RateLimiter* limiter, NetCounters::Direction& counters)
+    : queue_(memory, setup.rings, features, *setup.state),
       interrupt_(*setup.interrupt),
       network_(network),
       limiter_(limiter),
@@ -45,11 +44,6 @@ NetReceiver::NetReceiver(const GuestMemory& memory, const VirtqueueSetup& setup,
 }
 
 NetReceiver::~NetReceiver() { ::munmap(spare_, kSpareSize); }
-
-SplitQueueState NetReceiver::stop() noexcept {
-  for (size_t i = next_chain_; i < pool_.size(); ++i) queue_.undo_pop();
-  return queue_.state();
-}
 
 uint8_t* NetReceiver::spare(size_t index) const noexcept { return spare_ + index * kSpareSlot; }
 
@@ -141,9 +135,7 @@ NetReceiver::Turn NetReceiver::prepare_one(size_t& next_chain, size_t& next_vect
 
 /// Whether the driver can be expected to make more buffers available before those in the pool have
 /// come back to it: drivers refill a queue that is half empty, sooner or later.
-bool NetReceiver::can_wait() const noexcept {
-  return pool_.size() - next_chain_ < queue_.size() / 2U;
-}
+bool NetReceiver::can_wait() const noexcept { return undelivered() < queue_.size() / 2U; }
 
 NetReceiver::Turn NetReceiver::deliver() noexcept {
   for (; next_ != received_; ++next_) {

@@ -35,17 +35,17 @@ class NetReceiver {
 
   /// `limiter` may be nullptr. Throws Error.
   NetReceiver(const GuestMemory& memory, const VirtqueueSetup& setup, uint64_t features,
-              SplitQueueState state, NetQueue& network, RateLimiter* limiter,
-              NetCounters::Direction& counters);
+              NetQueue& network, RateLimiter* limiter, NetCounters::Direction& counters);
   ~NetReceiver();
   NetReceiver(const NetReceiver&) = delete;
   NetReceiver& operator=(const NetReceiver&) = delete;
 
   /// Receives one batch.
   [[nodiscard]] Turn run() noexcept;
-  /// Gives buffers that no frame was delivered in back, and tells where the queue's next server
-  /// goes on. Nothing runs afterwards.
-  [[nodiscard]] SplitQueueState stop() noexcept;
+  /// Gives buffers that no frame was delivered in back: the queue's next server goes on there.
+  /// Nothing runs afterwards, but for what take_back() makes possible again.
+  void give_back() noexcept { queue_.undo_pop(undelivered()); }
+  void take_back() noexcept { queue_.redo_pop(undelivered()); }
   /// How many frames the last batch had.
   [[nodiscard]] size_t received() const noexcept { return received_; }
   [[nodiscard]] SplitQueue& queue() noexcept { return queue_; }
@@ -72,6 +72,10 @@ class NetReceiver {
   void move_to_spare(size_t index) noexcept;
   void learn(size_t size) noexcept;
   [[nodiscard]] bool can_wait() const noexcept;
+  /// Chains in the pool that hold no delivered frame.
+  [[nodiscard]] uint16_t undelivered() const noexcept {
+    return static_cast<uint16_t>(pool_.size() - next_chain_);
+  }
   [[nodiscard]] bool admitted(size_t size) noexcept;
   [[nodiscard]] uint8_t* spare(size_t index) const noexcept;
 

@@ -6,23 +6,14 @@
 
 #include "core/monotonic.h"
 #include "net/io_vectors.h"
+#include "virtio/chain_bytes.h"
 #include "virtio/net_protocol.h"
 
 namespace tsvmm {
-namespace {
-
-uint64_t total_size(std::span<const GuestBuffer> buffers) {
-  uint64_t size = 0;
-  for (const GuestBuffer& buffer : buffers) size += buffer.length;
-  return size;
-}
-
-}  // namespace
-
 NetTransmitter::NetTransmitter(const GuestMemory& memory, const VirtqueueSetup& setup,
-                               uint64_t features, SplitQueueState state, NetQueue& network,
-                               RateLimiter* limiter, NetCounters::Direction& counters)
-    : queue_(memory, setup.rings, features, state),
+                               uint64_t features, NetQueue& network, RateLimiter* limiter,
+                               NetCounters::Direction& counters)
+    : queue_(memory, setup.rings, features, *setup.state),
       interrupt_(*setup.interrupt),
       network_(network),
       limiter_(limiter),
@@ -67,7 +58,7 @@ NetTransmitter::Turn NetTransmitter::collect(size_t max_bytes) noexcept {
 /// Adds a frame to the batch, or puts it back for the next one. Buffers that the device could write
 /// to have no meaning here (§5.1.6.2) and are left alone.
 NetTransmitter::Turn NetTransmitter::add(const DescriptorChain& chain) noexcept {
-  const uint64_t size = total_size(chain.readable);
+  const uint64_t size = total_length(chain.readable);
   const bool valid = size > virtio_net::kHeaderSize && size <= NetQueue::kMaxFrameSize;
   const bool fits = chain.readable.size() <= kMaxBuffers - used_buffers_;
   // Only the last chains that were taken can be put back, so what is not sent ends a batch.

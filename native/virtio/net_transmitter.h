@@ -30,8 +30,7 @@ class NetTransmitter {
 
   /// `limiter` may be nullptr. Throws Error.
   NetTransmitter(const GuestMemory& memory, const VirtqueueSetup& setup, uint64_t features,
-                 SplitQueueState state, NetQueue& network, RateLimiter* limiter,
-                 NetCounters::Direction& counters);
+                 NetQueue& network, RateLimiter* limiter, NetCounters::Direction& counters);
 
   /// Sends one batch of about `max_bytes` at most.
   [[nodiscard]] Turn run(size_t max_bytes) noexcept;

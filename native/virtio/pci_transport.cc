@@ -6,6 +6,8 @@
 #include <chrono>
 
 #include "core/bytes.h"
+#include "core/cbor_writer.h"
+#include "core/message.h"
 #include "virtio/pci_layout.h"
 
 namespace tsvmm {
@@ -163,7 +165,7 @@ void VirtioPciFunction::add_capabilities() {
   add_virtio_capability(virtio_pci::kCapNotify, virtio_pci::kNotifyOffset,
                         queues * virtio_pci::kNotifyMultiplier, word, false);
   word = {};
-  window_capability_ = add_virtio_capability(virtio_pci::kCapPciConfig, 0, 0, word, true);
+  indirect_capability_ = add_virtio_capability(virtio_pci::kCapPciConfig, 0, 0, word, true);
 
   std::array<uint8_t, 10> msix{};
   std::array<uint8_t, 10> writable{};
@@ -175,28 +177,67 @@ void VirtioPciFunction::add_capabilities() {
   msix_capability_ = config_.add_capability(virtio_pci::kCapabilityMsix, msix, writable);
 }
 
+// State.
+
+VirtioPciState VirtioPciFunction::state() {
+  const std::lock_guard lock(mutex_);
+  VirtioPciState state{.config = config_.state(),
+                       .msix = msix_.state(),
+                       .common = common_.state(),
+                       .isr = isr_,
+                       .device = {}};
+  if (resetting_) {
+    // Nothing is in flight while the device is paused: its reset has only to be told to the driver.
+    state.common = common_.cleared();
+    state.isr = 0;
+    return state;
+  }
+  // One that failed is not to do anything before its driver has reset it (virtio 1.2 §2.1.2).
+  if ((state.common.status & virtio_status::kNeedsReset) != 0) return state;
+  CborWriter writer;
+  device_->save(writer);
+  state.device = writer.take();
+  return state;
+}
+
+void VirtioPciFunction::restore(const VirtioPciState& state) {
+  const std::lock_guard lock(mutex_);
+  common_.restore(state.common);
+  msix_.restore(state.msix);
+  config_.restore(state.config);
+  isr_ = state.isr;
+  if (!state.device.empty()) {
+    MessageReader reader(state.device, {});
+    reader.value().map([this](Fields& fields) { device_->restore(fields); });
+  }
+  update_vectors();
+  const auto life = common_.status() & (virtio_status::kDriverOk | virtio_status::kNeedsReset);
+  if (life == virtio_status::kDriverOk) activate();
+}
+
 // Configuration space, under the root's lock.
 
-bool VirtioPciFunction::is_window_access(uint32_t offset, size_t size) const noexcept {
-  const uint32_t data = window_capability_ + virtio_pci::kCapabilitySize;
+bool VirtioPciFunction::is_indirect_data(uint32_t offset, size_t size) const noexcept {
+  const uint32_t data = indirect_capability_ + virtio_pci::kCapabilitySize;
   return offset < data + 4 && offset + size > data;
 }
 
-std::optional<VirtioPciFunction::Window> VirtioPciFunction::window() const noexcept {
+std::optional<VirtioPciFunction::IndirectAccess> VirtioPciFunction::indirect_access()
+    const noexcept {
   // §4.1.4.9.1: offset a multiple of the length, which is 1, 2 or 4.
-  const auto bar = config_.get<uint8_t>(window_capability_ + virtio_pci::kCapabilityBar);
-  const auto offset = config_.get<uint32_t>(window_capability_ + virtio_pci::kCapabilityOffset);
-  const auto length = config_.get<uint32_t>(window_capability_ + virtio_pci::kCapabilityLength);
+  const auto bar = config_.get<uint8_t>(indirect_capability_ + virtio_pci::kCapabilityBar);
+  const auto offset = config_.get<uint32_t>(indirect_capability_ + virtio_pci::kCapabilityOffset);
+  const auto length = config_.get<uint32_t>(indirect_capability_ + virtio_pci::kCapabilityLength);
   if (bar != 0 || (length != 1 && length != 2 && length != 4)) return std::nullopt;
   if (offset % length != 0 || offset >= virtio_pci::kBarSize) return std::nullopt;
-  return Window{offset, length};
+  return IndirectAccess{offset, length};
 }
 
 void VirtioPciFunction::config_read(uint32_t offset, std::span<uint8_t> data) noexcept {
   config_.read(offset, data);
-  if (!is_window_access(offset, data.size())) return;
-  const auto target = window();
-  if (!target || offset != window_capability_ + virtio_pci::kCapabilitySize) return;
+  if (!is_indirect_data(offset, data.size())) return;
+  const auto target = indirect_access();
+  if (!target || offset != indirect_capability_ + virtio_pci::kCapabilitySize) return;
   std::array<uint8_t, 4> value{};
   read(target->offset, std::span(value).first(target->length));
   std::copy_n(value.begin(), std::min(value.size(), data.size()), data.begin());
@@ -206,9 +247,9 @@ void VirtioPciFunction::config_write(uint32_t offset, std::span<const uint8_t> d
   config_.write(offset, data);
   const uint32_t control = msix_capability_ + 2;
   if (offset < control + 2 && offset + data.size() > control) update_msix_control();
-  if (!is_window_access(offset, data.size())) return;
-  const auto target = window();
-  if (!target || offset != window_capability_ + virtio_pci::kCapabilitySize) return;
+  if (!is_indirect_data(offset, data.size())) return;
+  const auto target = indirect_access();
+  if (!target || offset != indirect_capability_ + virtio_pci::kCapabilitySize) return;
   if (data.size() >= target->length) write(target->offset, data.first(target->length));
 }
 
@@ -343,7 +384,11 @@ void VirtioPciFunction::activate() noexcept {
       QueueLine& line = *lines_[i];
       if (!line.event) line.event.emplace();
       (void)line.event->consume();  // A ring from before a reset.
-      activation.queues.push_back({static_cast<uint16_t>(i), queue.rings, &*line.event, &line});
+      activation.queues.push_back({.index = static_cast<uint16_t>(i),
+                                   .rings = queue.rings,
+                                   .doorbell = &*line.event,
+                                   .interrupt = &line,
+                                   .state = &common_.progress(i)});
     }
     device_->activate(activation);
   } catch (const std::exception& error) {

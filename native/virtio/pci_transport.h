@@ -21,6 +21,15 @@
 
 namespace tsvmm {
 
+/// What a guest sees of a virtio function and of the device behind it, as plain data.
+struct VirtioPciState {
+  ConfigSpaceState config;
+  MsixState msix;
+  CommonConfigState common;
+  uint8_t isr = 0;
+  std::vector<uint8_t> device;  ///< by VirtioDevice::save; empty: as the device was made
+};
+
 /// A virtio device as a modern PCI function (virtio 1.2 §4.1): one 512 KiB memory BAR with all
 /// structures, MSI-X only. BAR 2 is the memory of a device that has some.
 ///
@@ -46,6 +55,12 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
 
   [[nodiscard]] const std::string& id() const { return options_.id; }
   [[nodiscard]] VirtioDevice& device() const { return *device_; }
+
+  /// While the machine is paused: no vCPU runs, and the device is paused with its loops.
+  [[nodiscard]] VirtioPciState state();
+  /// Goes on where another function with a device of the same kind and options was. Before it is
+  /// added to a root, once. Throws Error; the function is then not to be used.
+  void restore(const VirtioPciState& state);
 
   void config_read(uint32_t offset, std::span<uint8_t> data) noexcept override;
   void config_write(uint32_t offset, std::span<const uint8_t> data) noexcept override;
@@ -87,12 +102,12 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   void interrupt(uint16_t vector, uint8_t isr_bit) noexcept;
 
   /// An access through VIRTIO_PCI_CAP_PCI_CFG: where in BAR 0 it goes, and how wide.
-  struct Window {
+  struct IndirectAccess {
     uint64_t offset;
     uint32_t length;
   };
-  [[nodiscard]] std::optional<Window> window() const noexcept;
-  [[nodiscard]] bool is_window_access(uint32_t offset, size_t size) const noexcept;
+  [[nodiscard]] std::optional<IndirectAccess> indirect_access() const noexcept;
+  [[nodiscard]] bool is_indirect_data(uint32_t offset, size_t size) const noexcept;
 
   const Options options_;
   const std::shared_ptr<VirtioDevice> device_;
@@ -103,7 +118,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
 
   ConfigSpace config_;  ///< under PciRoot's lock
   uint32_t msix_capability_ = 0;
-  uint32_t window_capability_ = 0;
+  uint32_t indirect_capability_ = 0;
 
   std::mutex mutex_;  ///< the device's configuration and life, doorbells
   CommonConfig common_;

@@ -13,6 +13,7 @@
 #include "core/monotonic.h"
 #include "memory/reserve.h"
 #include "virtio/chain_bytes.h"
+#include "virtio/config_bytes.h"
 #include "virtio/device_kind.h"
 
 namespace tsvmm {
@@ -69,9 +70,7 @@ uint32_t VirtioPmem::config_size() const noexcept { return sizeof(Config); }
 
 void VirtioPmem::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
   const Config config{.start = start_, .size = window_.size()};
-  std::array<uint8_t, sizeof config> bytes{};
-  store(std::span<uint8_t>(bytes), config);
-  std::copy_n(bytes.begin() + offset, data.size(), data.begin());
+  copy_config(config, offset, data);
 }
 
 void VirtioPmem::window_moved(std::optional<GuestAddress> address) noexcept {

@@ -32,7 +32,7 @@ std::atomic_ref<T> shared(T& field) {
 }  // namespace
 
 SplitQueue::SplitQueue(const GuestMemory& memory, const VirtqueueConfig& config, uint64_t features,
-                       SplitQueueState state)
+                       SplitQueueState& state)
     : memory_(memory),
       size_(config.size),
       event_index_((features & virtio_feature::kEventIndex) != 0),
@@ -178,8 +178,8 @@ bool SplitQueue::publish() noexcept {
   published_used_ = now;
   // Release: buffers and ring entries are visible before the index (§2.7.8.2).
   shared(used_[kIndex]).store(now, std::memory_order_release);
-  // The index must be visible before the driver's wish is read, or both sides could miss each other
-  // (§2.7.7.2).
+  // The index must be visible before what the driver asks for is read, or both sides could miss
+  // each other (§2.7.7.2).
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (!event_index_) {
     const uint16_t flags = shared(available_[kFlags]).load(std::memory_order_relaxed);

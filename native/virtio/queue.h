@@ -24,12 +24,6 @@ struct DescriptorChain {
   std::span<const GuestBuffer> writable;
 };
 
-/// What a split queue remembers between requests.
-struct SplitQueueState {
-  uint16_t next_available = 0;
-  uint16_t next_used = 0;
-};
-
 /// The device's side of a split virtqueue (virtio 1.2 §2.7), with event indexes and indirect
 /// descriptors.
 ///
@@ -37,10 +31,12 @@ struct SplitQueueState {
 /// what breaks the rules makes the queue broken for good. Nothing is allocated after construction.
 class SplitQueue {
  public:
-  /// Throws Error if the size is no power of two, or a ring is misaligned or not inside one region
-  /// of guest memory.
+  /// Goes on from `state` and keeps it up to date; it outlives the queue. Throws Error if the size
+  /// is no power of two, or a ring is misaligned or not inside one region of guest memory.
   SplitQueue(const GuestMemory& memory, const VirtqueueConfig& config, uint64_t features,
-             SplitQueueState state = {});
+             SplitQueueState& state);
+  SplitQueue(const SplitQueue&) = delete;
+  SplitQueue& operator=(const SplitQueue&) = delete;
 
   enum class Pop { kChain, kEmpty, kBroken };
   /// Takes the next available chain. kBroken for good once the driver broke a rule; error() says
@@ -50,6 +46,8 @@ class SplitQueue {
   [[nodiscard]] bool has_available() noexcept { return chains_available(); }
   /// Gives the chains of the last `count` calls of pop() back, to be taken again later.
   void undo_pop(uint16_t count = 1) noexcept { state_.next_available -= count; }
+  /// Takes them again as they were.
+  void redo_pop(uint16_t count) noexcept { state_.next_available += count; }
 
   /// Returns a chain with `written` bytes in its writable buffers; the driver sees it after
   /// publish().
@@ -64,7 +62,6 @@ class SplitQueue {
   void disable_notifications() noexcept;
 
   [[nodiscard]] uint16_t size() const noexcept { return size_; }
-  [[nodiscard]] SplitQueueState state() const noexcept { return state_; }
   [[nodiscard]] const char* error() const noexcept { return error_; }
 
  private:
@@ -100,7 +97,7 @@ class SplitQueue {
   const uint8_t* descriptors_;
   uint16_t* available_;  ///< flags, index, ring, used_event
   uint16_t* used_;       ///< flags, index, ring of two 32-bit words, avail_event
-  SplitQueueState state_;
+  SplitQueueState& state_;
   uint16_t seen_available_;  ///< the driver's index when last looked at
   uint16_t published_used_;  ///< what the driver sees of next_used
   const char* error_ = nullptr;

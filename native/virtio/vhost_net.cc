@@ -44,8 +44,7 @@ VhostNetPair::VhostNetPair(const NetPairSetup& setup, int vhost, int tap, EventL
     : vhost_(vhost), tap_(tap), loop_(loop), transport_(setup.transport) {
   for (unsigned i = 0; i < rings_.size(); ++i) {
     const VirtqueueSetup& queue = i == 0 ? *setup.receive : *setup.transmit;
-    const SplitQueueState& state = i == 0 ? setup.state.receive : setup.state.transmit;
-    rings_[i] = {queue.rings, state, queue.doorbell, queue.interrupt->external()};
+    rings_[i] = {queue.rings, queue.state, queue.doorbell, queue.interrupt->external()};
   }
   control(VHOST_SET_OWNER, nullptr, "VHOST_SET_OWNER");
   try {
@@ -103,7 +102,7 @@ void VhostNetPair::set_ring(unsigned index, const GuestMemory& memory) const {
   const auto& [config, state, doorbell, interrupt] = rings_[index];
   const vhost_vring_state size{index, config.size};
   control(VHOST_SET_VRING_NUM, &size, "VHOST_SET_VRING_NUM");
-  const vhost_vring_state start{index, state.next_available};
+  const vhost_vring_state start{index, state->next_available};
   control(VHOST_SET_VRING_BASE, &start, "VHOST_SET_VRING_BASE");
   // Lengths with the event indexes behind the rings (virtio 1.2 §2.7.6, §2.7.8).
   const uint64_t entries = config.size;
@@ -134,19 +133,25 @@ void VhostNetPair::set_backend(int tap) const {
 void VhostNetPair::pause() {
   held_ = true;
   set_backend(kNoBackend);
+  read_states();
 }
 
-NetPairState VhostNetPair::stop() noexcept {
-  const auto end = [this](unsigned index) {
-    const vhost_vring_file nothing{index, kNoBackend};
-    ::ioctl(vhost_, VHOST_NET_SET_BACKEND, &nothing);
-    vhost_vring_state state{index, 0};
+void VhostNetPair::read_states() const noexcept {
+  for (unsigned i = 0; i < rings_.size(); ++i) {
+    vhost_vring_state state{i, 0};
     ::ioctl(vhost_, VHOST_GET_VRING_BASE, &state);
     // The kernel returns what it takes before it holds.
     const auto next = static_cast<uint16_t>(state.num);
-    return SplitQueueState{.next_available = next, .next_used = next};
-  };
-  return {.receive = end(0), .transmit = end(1)};
+    *rings_[i].state = {.next_available = next, .next_used = next};
+  }
+}
+
+void VhostNetPair::stop() noexcept {
+  for (unsigned i = 0; i < rings_.size(); ++i) {
+    const vhost_vring_file nothing{i, kNoBackend};
+    ::ioctl(vhost_, VHOST_NET_SET_BACKEND, &nothing);
+  }
+  read_states();
 }
 
 void VhostNetPair::resume() noexcept {

@@ -28,12 +28,12 @@ class VhostNetPair final : public NetPair {
 
   void pause() override;
   void resume() noexcept override;
-  [[nodiscard]] NetPairState stop() noexcept override;
+  void stop() noexcept override;
 
  private:
   struct Ring {
     VirtqueueConfig config;
-    SplitQueueState state;
+    SplitQueueState* state;
     const EventFd* doorbell;
     const EventFd* interrupt;
   };
@@ -42,6 +42,7 @@ class VhostNetPair final : public NetPair {
   void set_memory(const GuestMemory& memory) const;
   void set_ring(unsigned index, const GuestMemory& memory) const;
   void set_backend(int tap) const;
+  void read_states() const noexcept;
   void control(unsigned long request, const void* argument, const char* what) const;
 
   const int vhost_;

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/cbor_writer.h"
 #include "core/deadline.h"
 #include "core/event_fd.h"
 #include "memory/guest_memory.h"
@@ -44,6 +45,13 @@ struct VirtqueueConfig {
   GuestAddress used_ring = 0;
 };
 
+/// How far the server of a split virtqueue has come in its rings. In a cache line of its own: each
+/// queue of a device may have another thread.
+struct alignas(64) SplitQueueState {
+  uint16_t next_available = 0;
+  uint16_t next_used = 0;
+};
+
 /// How a used buffer is announced to the guest. Any thread.
 class VirtqueueInterrupt {
  public:
@@ -56,13 +64,16 @@ class VirtqueueInterrupt {
   [[nodiscard]] virtual const EventFd* external() noexcept { return nullptr; }
 };
 
-/// A virtqueue that the driver has enabled, with its two signals. Doorbell and interrupt are the
-/// transport's and live until after the device's reset().
+/// A virtqueue that the driver has enabled, with its two signals. What is pointed to is the
+/// transport's and lives until after the device's reset().
 struct VirtqueueSetup {
   uint16_t index = 0;
   VirtqueueConfig rings;
   const EventFd* doorbell = nullptr;
   VirtqueueInterrupt* interrupt = nullptr;
+  /// Where the server goes on, and keeps how far it is. While the device is paused all that it has
+  /// taken and not returned counts as not taken, but for what its own state names.
+  SplitQueueState* state = nullptr;
 };
 
 /// What a device starts to work with at DRIVER_OK.
@@ -111,7 +122,6 @@ struct Counter {
   uint64_t value;
 };
 
-class CborWriter;
 class Fields;
 
 /// A control operation on a device, with its arguments read.
@@ -171,6 +181,15 @@ class VirtioDevice {
   [[nodiscard]] virtual bool wait_paused([[maybe_unused]] const Deadline& deadline) { return true; }
   /// Lets the device go on, or takes a begin_pause() back that did not come to its end.
   virtual void resume() noexcept {}
+
+  // What a guest sees of the device, and neither its transport nor guest memory holds, as bytes
+  // that can be kept. What is in flight on the host's side alone is no part of it.
+
+  /// Writes it as one map. While the device is paused, and the loops that were passed in are held.
+  virtual void save(CborWriter& state) const { state.map(0); }
+  /// Takes over what another device of this kind wrote. Before the first activation, which goes on
+  /// where the other one was. Throws Error; the device is then not to be used.
+  virtual void restore([[maybe_unused]] Fields& state) {}
 
   /// Gives up what the device holds of the host's files, which can mean to write to them. For good,
   /// after a reset; true once it is done.

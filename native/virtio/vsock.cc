@@ -3,11 +3,11 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
-#include <array>
 #include <utility>
 
-#include "core/bytes.h"
 #include "core/error.h"
+#include "core/message.h"
+#include "virtio/config_bytes.h"
 #include "virtio/device_kind.h"
 #include "virtio/vsock/guest_link.h"
 #include "virtio/vsock/protocol.h"
@@ -43,9 +43,7 @@ std::vector<uint16_t> VirtioVsock::queue_sizes() const {
 uint32_t VirtioVsock::config_size() const noexcept { return vsock::kConfigSize; }
 
 void VirtioVsock::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
-  std::array<uint8_t, vsock::kConfigSize> config{};
-  store<uint64_t>(config, options_.guest_cid);
-  std::copy_n(config.begin() + offset, data.size(), data.begin());
+  copy_config(uint64_t{options_.guest_cid}, offset, data);
 }
 
 void VirtioVsock::activate(const Activation& activation) {
@@ -57,6 +55,7 @@ void VirtioVsock::activate(const Activation& activation) {
                                 .any_owner = options_.any_owner,
                                 .timeout = static_cast<uint64_t>(options_.timeout.count())},
       counters_, activation, transport(), *loop_);
+  if (std::exchange(streams_lost_, false)) reset_transport();
 }
 
 bool VirtioVsock::try_reset(const Deadline& deadline) noexcept {
@@ -90,6 +89,12 @@ void VirtioVsock::resume() noexcept {
   }
   loop_->resume();
 }
+
+void VirtioVsock::save(CborWriter& state) const {
+  state.map(1).key("active").boolean(link_ != nullptr);
+}
+
+void VirtioVsock::restore(Fields& state) { streams_lost_ = state["active"].boolean(); }
 
 void VirtioVsock::reset_transport() {
   if (link_) link_->reset_transport();

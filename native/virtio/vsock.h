@@ -52,6 +52,10 @@ class VirtioVsock final : public VirtioDevice {
   void begin_pause() noexcept override;
   [[nodiscard]] bool wait_paused(const Deadline& deadline) override;
   void resume() noexcept override;
+  /// The streams' ends on the host cannot be kept: the guest that goes on is told by an event that
+  /// its transport was reset (§5.10.6.7).
+  void save(CborWriter& state) const override;
+  void restore(Fields& state) override;
   [[nodiscard]] std::vector<Counter> counters() const override;
 
   /// The guest goes on elsewhere or from a stored state: its streams are gone, which it is told by
@@ -65,6 +69,7 @@ class VirtioVsock final : public VirtioDevice {
   std::unique_ptr<EventLoop> loop_;          ///< from the first activation on
   std::unique_ptr<vsock::GuestLink> link_;   ///< while active
   std::shared_ptr<EventLoop::Job> holding_;  ///< of a pause, until the end of it
+  bool streams_lost_ = false;                ///< which is to be told at the next activation
   LoopTeardown teardown_;
 };
 

@@ -1,5 +1,8 @@
 #include "virtio/watchdog.h"
 
+#include <utility>
+
+#include "core/message.h"
 #include "virtio/device_kind.h"
 
 namespace tsvmm {
@@ -27,6 +30,7 @@ void VirtioWatchdog::activate(const Activation& activation) {
   timer_.emplace();
   try {
     loop_.add(timer_->fd(), io::kReadable, [this](IoEvents) { check(); });
+    if (std::exchange(begun_elsewhere_, false)) begin_watching();
     server_ =
         std::make_unique<QueueServer>(loop_, activation, *setup, transport(), kChainsPerTurn,
                                       [this](const DescriptorChain& chain) { return feed(chain); });
@@ -40,6 +44,7 @@ bool VirtioWatchdog::try_reset(const Deadline& deadline) noexcept {
   if (!teardown_.in_progress() && !timer_) return true;
   const auto work = [this] {
     server_.reset();
+    last_fed_ = 0;
     loop_.remove(timer_->fd());
     timer_.reset();
   };
@@ -50,12 +55,23 @@ void VirtioWatchdog::resume() noexcept {
   if (last_fed_ != 0) last_fed_ = timing_.now_ns();
 }
 
+void VirtioWatchdog::save(CborWriter& state) const {
+  state.map(1).key("fed").boolean(last_fed_ != 0);
+}
+
+void VirtioWatchdog::restore(Fields& state) { begun_elsewhere_ = state["fed"].boolean(); }
+
 std::optional<uint32_t> VirtioWatchdog::feed(const DescriptorChain& chain) noexcept {
   if (chain.writable.empty()) return 0;
   chain.writable.front().host[0] = kAlive;
-  if (last_fed_ == 0) timer_->start_every(std::chrono::nanoseconds(timing_.check_period).count());
+  if (last_fed_ == 0) begin_watching();
   last_fed_ = timing_.now_ns();
   return 1;
+}
+
+void VirtioWatchdog::begin_watching() noexcept {
+  last_fed_ = timing_.now_ns();
+  timer_->start_every(std::chrono::nanoseconds(timing_.check_period).count());
 }
 
 void VirtioWatchdog::check() noexcept {

@@ -41,8 +41,12 @@ class VirtioWatchdog : public VirtioDevice {
   [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
   /// The time spent paused does not count.
   void resume() noexcept override;
+  void save(CborWriter& state) const override;
+  /// A guest that had begun to feed has the whole time again.
+  void restore(Fields& state) override;
 
  private:
+  void begin_watching() noexcept;
   [[nodiscard]] std::optional<uint32_t> feed(const DescriptorChain& chain) noexcept;
   void check() noexcept;
 
@@ -50,6 +54,7 @@ class VirtioWatchdog : public VirtioDevice {
   const std::function<void()> expired_;
   const Timing timing_;
   std::optional<Timer> timer_;           ///< while active
+  bool begun_elsewhere_ = false;         ///< it is fed already at the next activation
   std::atomic<uint64_t> last_fed_ = 0;   ///< monotonic ns, 0 before the first time
   std::unique_ptr<QueueServer> server_;  ///< while active
   LoopTeardown teardown_;

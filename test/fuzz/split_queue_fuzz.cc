@@ -39,7 +39,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::fill(all->begin(), all->end(), uint8_t{0});
   const uint64_t features = (input.take<uint8_t>() & 1 ? virtio_feature::kEventIndex : 0) |
                             virtio_feature::kIndirectDescriptors | virtio_feature::kVersion1;
-  SplitQueue queue(memory(), {kQueueSize, 0, 0x100, 0x140}, features);
+  SplitQueueState state;
+  SplitQueue queue(memory(), {kQueueSize, 0, 0x100, 0x140}, features, state);
   while (!input.empty()) {
     // Mostly the rings, sometimes anywhere.
     const auto where = input.take<uint16_t>();

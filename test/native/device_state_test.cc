@@ -6,15 +6,19 @@
 #include "device/acpi_events.h"
 #include "device/acpi_pm_timer.h"
 #include "device/cmos_rtc.h"
+#include "device/firmware_debug.h"
 #include "device/ged.h"
 #include "device/ioapic.h"
+#include "device/pci_hotplug.h"
 #include "device/post_code.h"
+#include "device/pvpanic.h"
 #include "device/serial.h"
 #include "device_test_support.h"
 #include "pci/config_space.h"
 #include "pci/host_bridge.h"
 #include "pci/msix.h"
 #include "pci/pci_root.h"
+#include "pci/register_function.h"
 #include "virtio/common_config.h"
 #include "virtio_mock_driver.h"
 
@@ -81,6 +85,57 @@ TEST(DeviceState, PmTimerGoesOnFromWhereItWas) {
   EXPECT_LT(now - begin, 3'579'545U * 60);
   AcpiPmTimer third(second.state());
   EXPECT_GE(read32(third, 0), now);
+}
+
+TEST(DeviceState, PciHotplugKeepsWhatTheGuestHasNotReadAndMayEject) {
+  std::vector<unsigned> ejected;
+  PciHotplug first([] {}, [](unsigned) {});
+  first.insert(3);
+  first.request_removal(5);
+  EXPECT_EQ(read32(first, 4), 1U << 5);
+  PciHotplug second([] {}, [&](unsigned slot) { ejected.push_back(slot); }, first.state());
+  EXPECT_EQ(read32(second, 0), 1U << 3);
+  EXPECT_EQ(read32(second, 4), 0U) << "it has been read";
+  write32(second, 8, ~0U);
+  EXPECT_EQ(ejected, (std::vector<unsigned>{5}));
+}
+
+TEST(DeviceState, FirmwareDebugGoesOnInTheLine) {
+  std::string line;
+  FirmwareDebug first([](std::string_view) {});
+  for (const char c : std::string("one li")) write8(first, 0, static_cast<uint8_t>(c));
+  FirmwareDebug second([&](std::string_view told) { line = told; }, first.state());
+  for (const char c : std::string("ne\n")) write8(second, 0, static_cast<uint8_t>(c));
+  EXPECT_EQ(line, "one line");
+}
+
+TEST(DeviceState, PvpanicTellsEachEventOnce) {
+  std::vector<uint8_t> told;
+  Pvpanic first([](uint8_t) {});
+  write8(first, 0, Pvpanic::kCrashLoaded);
+  Pvpanic second([&](uint8_t event) { told.push_back(event); }, first.state());
+  write8(second, 0, Pvpanic::kCrashLoaded);
+  write8(second, 0, Pvpanic::kPanicked);
+  EXPECT_EQ(told, (std::vector<uint8_t>{Pvpanic::kPanicked}));
+}
+
+TEST(DeviceState, FunctionsKeepWhereTheirBarsAre) {
+  const auto make = [] {
+    return RegisterFunction({.vendor = 0x1b36, .device = 0x11}, 0xc0000000, 4096,
+                            std::make_shared<PostCode>());
+  };
+  RegisterFunction first = make();
+  const std::array<uint8_t, 4> bar{0, 0, 0x10, 0xc0};
+  first.config_write(pci_register::kBar0, bar);
+  RegisterFunction second = make();
+  second.restore(first.state());
+  EXPECT_EQ(second.bar(0)->address, 0xc0100000U);
+  HostBridge bridge;
+  const std::array<uint8_t, 2> command{kPciCommandMemory, 0};
+  bridge.config_write(pci_register::kCommand, command);
+  HostBridge other;
+  other.restore(bridge.state());
+  EXPECT_EQ(other.state().values, bridge.state().values);
 }
 
 TEST(DeviceState, PostCodesAreCountedOn) {
@@ -204,7 +259,8 @@ TEST(DeviceState, MsixKeepsWhatWasPendingBehindAMask) {
   first.trigger(1);
 
   FakeFabric others;
-  MsixTable second(others, first.state());
+  MsixTable second(others, 2);
+  second.restore(first.state());
   EXPECT_EQ(second.vectors(), 2);
   EXPECT_TRUE(second.enabled());
   EXPECT_EQ(others.triggers(), 0);

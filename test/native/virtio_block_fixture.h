@@ -36,7 +36,8 @@ class BlockTest : public testing::Test {
     activate(features);
   }
   void activate(uint64_t features = kAllRingFeatures | kFeatureFlush) {
-    device->activate({memory, features, {{0, driver.config(), &doorbell, &interrupt}}});
+    state = {};
+    device->activate({memory, features, {{0, driver.config(), &doorbell, &interrupt, &state}}});
   }
   void put_header(uint32_t type, uint64_t sector) {
     driver.put(kHeader, RequestHeader{type, 0, sector});
@@ -98,6 +99,7 @@ class BlockTest : public testing::Test {
   DriverQueue driver{memory, kRings, kQueueSize};
   EventFd doorbell;
   CountingInterrupt interrupt;
+  SplitQueueState state;
   RecordingTransport host;
   /// Of what start() makes.
   VirtioBlock::Options options{.id = "_disk0", .queue_size = kQueueSize, .serial = "serial-number"};

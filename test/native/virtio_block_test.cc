@@ -396,8 +396,9 @@ TEST_F(BlockTest, RefusesRingsOutsideMemory) {
   device->connect(host);
   VirtqueueConfig config = driver.config();
   config.used_ring = (8 << 20) - 4;
-  EXPECT_THROW(device->activate({memory, kAllRingFeatures, {{0, config, &doorbell, &interrupt}}}),
-               Error);
+  EXPECT_THROW(
+      device->activate({memory, kAllRingFeatures, {{0, config, &doorbell, &interrupt, &state}}}),
+      Error);
   activate();
   EXPECT_EQ(request(kRequestIn, 0, 512), kStatusOk);
 }

@@ -22,7 +22,9 @@ class LoopDeviceTest : public testing::Test {
     device.connect(host);
     Activation activation{memory, features | kAllRingFeatures, {}};
     for (const uint16_t i : queues) {
-      activation.queues.push_back({i, drivers[i].config(), &doorbells[i], &interrupts[i]});
+      states[i] = {};
+      activation.queues.push_back(
+          {i, drivers[i].config(), &doorbells[i], &interrupts[i], &states[i]});
     }
     device.activate(activation);
   }
@@ -70,6 +72,7 @@ class LoopDeviceTest : public testing::Test {
                                       {memory, 0x5000, kQueueSize}}};
   std::array<EventFd, 5> doorbells;
   std::array<CountingInterrupt, 5> interrupts;
+  std::array<SplitQueueState, 5> states;
   RecordingTransport host;
   EventLoop loop{"test-loop"};
 };

@@ -283,9 +283,8 @@ class DriverQueue {
   uint16_t next_ = 0;
 };
 
-/// A machine's worth of surroundings for devices behind virtio-pci, and a driver that talks to them
-/// through MMIO.
-class PciBench {
+/// A machine's worth of surroundings for devices behind virtio-pci, apart from guest memory.
+class PciHost {
  public:
   static constexpr GuestAddress kWindow = 0xc0000000;
   static constexpr uint64_t kWindowSize = 0x10000000;
@@ -295,18 +294,19 @@ class PciBench {
   static constexpr GuestAddress kEcam = 0xe8000000;
   static constexpr uint64_t kEcamSize = 0x10000000;
 
-  PciBench()
-      : memory({range(0, 16 << 20)}, {}),
-        root(mmio, {kWindow, kWindowSize}, {kWindow64, kWindowSize}) {
+  explicit PciHost(GuestMemory& guest_memory)
+      : memory(guest_memory), root(mmio, {kWindow, kWindowSize}, {kWindow64, kWindowSize}) {
     EXPECT_TRUE(mmio.map(kEcam, kEcamSize, root.ecam()));
   }
 
   VirtioPciFunction& add(unsigned slot, const std::string& id, std::shared_ptr<VirtioDevice> device,
-                         GuestAddress bar, bool is_64bit = true) {
+                         GuestAddress bar, bool is_64bit = true,
+                         const VirtioPciState* state = nullptr) {
     auto function = std::make_shared<VirtioPciFunction>(
         VirtioPciFunction::Options{
             .id = id, .bar0 = bar, .bar0_is_64bit = is_64bit, .bar2 = kDeviceMemory},
         std::move(device), memory, fabric, events);
+    if (state != nullptr) function->restore(*state);
     root.add(slot, function);
     return *function;
   }
@@ -340,11 +340,21 @@ class PciBench {
     return 0;
   }
 
-  GuestMemory memory;
+  GuestMemory& memory;
   AddressSpace mmio;
   FakeFabric fabric;
   RecordingEvents events;
   PciRoot root;  // last: its functions use all of the above
+};
+
+struct BenchMemory {
+  GuestMemory own{{range(0, 16 << 20)}, {}};
+};
+
+/// The same with guest memory of its own.
+class PciBench : BenchMemory, public PciHost {
+ public:
+  PciBench() : PciHost(own) {}
 };
 
 /// Drives one function through its BAR; `Bench` has mmio_read and mmio_write.

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <random>
 
+#include "message_test_support.h"
 #include "net_test_support.h"
 #include "virtio/net.h"
 #include "virtio/net_protocol.h"
@@ -65,12 +66,14 @@ class NetTest : public testing::Test {
       doorbells.push_back(std::make_unique<EventFd>());
       interrupts.push_back(std::make_unique<CountingInterrupt>());
     }
+    states.assign(count, {});
     Activation activation{memory, features, {}};
     for (uint16_t i = 0; i < count; ++i) {
       const GuestAddress base = kRings + 0x20000 * uint64_t{i};
       std::ranges::fill(memory.slice(base, 0x20000).value(), uint8_t{0});
       queues.emplace_back(memory, base, queue_size);
-      activation.queues.push_back({i, queues[i].config(), doorbells[i].get(), interrupts[i].get()});
+      activation.queues.push_back(
+          {i, queues[i].config(), doorbells[i].get(), interrupts[i].get(), &states[i]});
     }
     device->activate(activation);
   }
@@ -177,6 +180,7 @@ class NetTest : public testing::Test {
   std::vector<DriverQueue> queues;
   std::vector<std::unique_ptr<EventFd>> doorbells;
   std::vector<std::unique_ptr<CountingInterrupt>> interrupts;
+  std::vector<SplitQueueState> states;
   RecordingTransport host;
   std::unique_ptr<VirtioNet> device;
   SocketNetwork* network = nullptr;
@@ -606,6 +610,50 @@ TEST_F(NetTest, SwitchesOffloadsThatWereNegotiated) {
   EXPECT_EQ(network->guest, (NetOffloads{.checksum = true, .tso4 = true}));
 }
 
+TEST_F(NetTest, WhatTheGuestSwitchedIsPartOfItsState) {
+  const Setting setting{
+      .pairs = 3,
+      .features = kFeatures | kFeatureMultiQueue | kFeatureControlGuestOffloads | kFeatureGuestTso4,
+      .offloads = {.checksum = true, .tso4 = true}};
+  start(setting);
+  EXPECT_EQ(command({kClassMultiQueue, kMultiQueuePairsSet, 2, 0}), kAckOk);
+  EXPECT_EQ(command({kClassGuestOffloads, kGuestOffloadsSet, 2, 0, 0, 0, 0, 0, 0, 0}), kAckOk);
+  device->announce();
+  pause(*device);
+  message_test::MessageBuilder state;
+  device->save(state.writer());
+  device.reset();
+
+  auto owned = std::make_unique<SocketNetwork>(setting.pairs, setting.offloads);
+  network = owned.get();
+  device = std::make_unique<VirtioNet>(std::move(owned), VirtioNet::Options{.id = "_net0"});
+  device->connect(host);
+  message_test::read_map(state.take(), [this](Fields& fields) { device->restore(fields); });
+  EXPECT_EQ(config().status, kStatusLinkUp | kStatusAnnounce);
+  EXPECT_EQ(std::to_array(config().mac), kMac);
+  activate(setting.features, setting.queue_size);
+  EXPECT_EQ(network->active, 2);
+  EXPECT_EQ(network->guest, (NetOffloads{.checksum = true}));
+  write(kTransmitData, packet(50));
+  transmit_queue(1).add({{kTransmitData, 62}});
+  ring(3);
+  EXPECT_EQ(expect_sent(1), packet(50));
+  device->reset();
+  activate(setting.features, setting.queue_size);
+  EXPECT_EQ(network->active, 1) << "a new driver begins anew";
+  EXPECT_EQ(network->guest, (NetOffloads{.checksum = true, .tso4 = true}));
+}
+
+TEST_F(NetTest, MorePairsThanThereAreAreRefused) {
+  start();
+  message_test::MessageBuilder state;
+  state.writer().map(3).key("mac").bytes(kMac);
+  state.writer().key("announce").boolean(false).field("pairs", 2);
+  EXPECT_THROW(
+      message_test::read_map(state.take(), [this](Fields& fields) { device->restore(fields); }),
+      Error);
+}
+
 TEST_F(NetTest, Announces) {
   start({.features = kFeatures | kFeatureGuestAnnounce});
   device->announce();
@@ -708,7 +756,7 @@ class KernelPair final : public NetPair {
     touched_ = true;  // a use after free if it is gone
     ++resumed_;
   }
-  [[nodiscard]] NetPairState stop() noexcept override { return {}; }
+  void stop() noexcept override {}
 
  private:
   std::atomic<int>& resumed_;

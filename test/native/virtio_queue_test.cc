@@ -14,7 +14,8 @@ constexpr uint64_t kAllFeatures =
 
 class SplitQueueTest : public testing::Test {
  protected:
-  SplitQueue make(uint64_t features = kAllFeatures, SplitQueueState state = {}) {
+  SplitQueue make(uint64_t features = kAllFeatures, SplitQueueState begin = {}) {
+    state = begin;
     return SplitQueue(memory, driver.config(), features, state);
   }
   /// The reason for which the next pop() breaks the queue.
@@ -30,6 +31,7 @@ class SplitQueueTest : public testing::Test {
   GuestMemory memory{{range(0, kRam)}, {}};
   DriverQueue driver{memory, kRings, kSize};
   DescriptorChain chain;
+  SplitQueueState state;
 };
 
 TEST_F(SplitQueueTest, TakesAChainInOrder) {
@@ -64,8 +66,8 @@ TEST_F(SplitQueueTest, ResumesFromState) {
   EXPECT_EQ(driver.used_index(), 65535);
   EXPECT_EQ(driver.used_id(65534), 2u);
   EXPECT_EQ(driver.used_length(65534), 7u);
-  EXPECT_EQ(queue.state().next_available, 0);
-  EXPECT_EQ(queue.state().next_used, 65535);
+  EXPECT_EQ(state.next_available, 0);
+  EXPECT_EQ(state.next_used, 65535);
 }
 
 TEST_F(SplitQueueTest, UsedIndexShowsOnlyAtPublish) {
@@ -317,7 +319,8 @@ class SplitQueueSetup : public testing::Test {
   void expect_refused(const std::function<void(VirtqueueConfig&)>& change) {
     VirtqueueConfig config = DriverQueue(memory, kRings, kSize).config();
     change(config);
-    EXPECT_THROW(SplitQueue(memory, config, kAllFeatures), Error);
+    SplitQueueState state;
+    EXPECT_THROW(SplitQueue(memory, config, kAllFeatures, state), Error);
   }
   /// Two regions with a hole between them.
   GuestMemory memory{{range(0, kRam), range(2 * kRam, kRam)}, {}};
@@ -348,7 +351,8 @@ TEST_F(SplitQueueSetup, RingsMustLieInMemory) {
 TEST_F(SplitQueueSetup, LargestSizeWorks) {
   GuestMemory large({range(0, 4 << 20)}, {});
   const DriverQueue driver(large, 0, 32768);
-  const SplitQueue queue(large, driver.config(), kAllFeatures);
+  SplitQueueState state;
+  const SplitQueue queue(large, driver.config(), kAllFeatures, state);
   EXPECT_EQ(queue.size(), 32768);
 }
 

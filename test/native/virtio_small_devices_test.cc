@@ -365,15 +365,17 @@ TEST_F(ConsoleTest, ResizeTellsTheDriver) {
 
 TEST_F(ConsoleTest, OneQueueIsEnoughToLive) {
   console->connect(host);
-  console->activate({memory,
-                     kAllRingFeatures,
-                     {{kTx, drivers[kTx].config(), &doorbells[kTx], &interrupts[kTx]}}});
+  console->activate(
+      {memory,
+       kAllRingFeatures,
+       {{kTx, drivers[kTx].config(), &doorbells[kTx], &interrupts[kTx], &states[kTx]}}});
   EXPECT_EQ(room(), 0u);
   type("x");
   console->reset();
-  console->activate({memory,
-                     kAllRingFeatures,
-                     {{kRx, drivers[kRx].config(), &doorbells[kRx], &interrupts[kRx]}}});
+  console->activate(
+      {memory,
+       kAllRingFeatures,
+       {{kRx, drivers[kRx].config(), &doorbells[kRx], &interrupts[kRx], &states[kRx]}}});
   settle();
   loop.call([&] { backend->client->output_ready(); });
 }

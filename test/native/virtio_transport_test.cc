@@ -59,7 +59,6 @@ class TestDevice : public VirtioDevice {
 
 class TransportTest : public testing::Test {
  protected:
-  TransportTest() { bench.add(kSlot, "dev", device, kBar); }
   void enable_msix() {
     const uint32_t at = bench.capability(kSlot, 0x11);
     bench.config_write<uint16_t>(kSlot, at + 2, 0x8000);
@@ -80,6 +79,7 @@ class TransportTest : public testing::Test {
 
   std::shared_ptr<TestDevice> device = std::make_shared<TestDevice>();
   PciBench bench;
+  VirtioPciFunction& function = bench.add(kSlot, "dev", device, kBar);
   PciDriver driver{bench, kBar};
   DriverQueue queue0{bench.memory, 0x1000, 16};
   DriverQueue queue1{bench.memory, 0x2000, 8};
@@ -483,6 +483,84 @@ TEST_F(TransportTest, OddWidthsDoNotWriteCommonFields) {
   poke(0x22, 4);
   poke(0x24, 8);
   EXPECT_EQ(driver.read<uint64_t>(0x20), 0U);
+}
+
+/// A copy of the function, on another host.
+class CopiedTransportTest : public TransportTest {
+ protected:
+  void copy(const VirtioPciState& state) { other.add(kSlot, "copy", copied, kBar, true, &state); }
+  std::shared_ptr<TestDevice> copied = std::make_shared<TestDevice>();
+  PciHost other{bench.memory};
+  BarDriver<PciHost> other_driver{other, kBar};
+};
+
+TEST_F(CopiedTransportTest, BeginsWithTheQueuesThatItsDriverSetUp) {
+  bring_up();
+  device->queues[1].state->next_available = 5;
+  device->queues[1].state->next_used = 4;
+  copy(function.state());
+  ASSERT_TRUE(copied->active);
+  EXPECT_EQ(copied->features_seen, kGood);
+  ASSERT_EQ(copied->queues.size(), 2u);
+  EXPECT_EQ(copied->queues[1].rings.used_ring, queue1.config().used_ring);
+  EXPECT_EQ(copied->queues[1].state->next_available, 5);
+  EXPECT_EQ(copied->queues[1].state->next_used, 4);
+  EXPECT_EQ(other.events.take(), Strings{"activated copy"});
+  ASSERT_EQ(other.fabric.doorbells.size(), 2u) << "its BAR is mapped";
+  other_driver.set_status(0);
+  other_driver.negotiate(kGood);
+  other_driver.set_up(1, queue1.config());
+  other_driver.start();
+  EXPECT_EQ(copied->queues.at(0).state->next_available, 0) << "a new driver begins anew";
+}
+
+TEST_F(CopiedTransportTest, OfADriverThatIsStillSettingUpIsNotActive) {
+  driver.negotiate(kGood);
+  driver.set_up(0, queue0.config(), 1);
+  copy(function.state());
+  EXPECT_FALSE(copied->active);
+  other_driver.start();
+  EXPECT_TRUE(copied->active);
+  EXPECT_EQ(copied->queues.at(0).rings.size, 16);
+}
+
+TEST_F(CopiedTransportTest, OfADeviceThatFailedWaitsForItsReset) {
+  bring_up();
+  device->transport().failed("broken ring");
+  copy(function.state());
+  EXPECT_FALSE(copied->active);
+  EXPECT_EQ(other_driver.status(), 64 | 15);
+  other_driver.set_status(0);
+  EXPECT_EQ(other_driver.status(), 0);
+}
+
+TEST_F(CopiedTransportTest, OfADeviceThatIsBeingResetHasBeen) {
+  bring_up();
+  device->stuck = true;
+  driver.set_status(0);
+  ASSERT_NE(driver.status(), 0);
+  copy(function.state());
+  EXPECT_EQ(other_driver.status(), 0);
+  EXPECT_FALSE(copied->active);
+  device->answer();
+}
+
+TEST_F(CopiedTransportTest, RefusesWhatNoDriverCouldHaveSetUp) {
+  bring_up();
+  const auto refuses = [&](const auto& change) {
+    VirtioPciState state = function.state();
+    change(state);
+    EXPECT_THROW(copy(state), Error);
+  };
+  refuses([](VirtioPciState& state) { state.msix.vectors.pop_back(); });
+  refuses([](VirtioPciState& state) { state.common.driver_features = kFeature; });
+  refuses([](VirtioPciState& state) {
+    state.common.status = virtio_status::kDriverOk;
+    state.common.driver_features = ~uint64_t{0};
+  });
+  refuses([](VirtioPciState& state) { state.device = {0xff}; });
+  refuses([](VirtioPciState& state) { state.device = {0xa1, 0x61, 'x', 0x01}; });
+  EXPECT_FALSE(copied->active);
 }
 
 TEST_F(TransportTest, ResetAndMoveFromManyThreads) {

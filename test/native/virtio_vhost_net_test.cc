@@ -34,6 +34,14 @@ class FakeVhost {
       const int error = static_cast<const vhost_vring_file*>(argument)->fd;
       broken = UniqueFd(::fcntl(error, F_DUPFD_CLOEXEC, 0));
     }
+    if (request == VHOST_SET_VRING_BASE) {
+      const auto& base = *static_cast<const vhost_vring_state*>(argument);
+      bases[base.index] = base.num;
+    }
+    if (request == VHOST_GET_VRING_BASE) {
+      auto& base = *static_cast<vhost_vring_state*>(const_cast<void*>(argument));
+      base.num = bases[base.index];
+    }
     if (request == VHOST_NET_SET_BACKEND) {
       const auto& file = *static_cast<const vhost_vring_file*>(argument);
       if (refuse_backend && file.fd >= 0) {
@@ -49,7 +57,8 @@ class FakeVhost {
   UniqueFd broken;
   bool refuse_backend = false;
   std::map<unsigned long, int> calls;
-  std::map<unsigned, int> backends;  ///< by ring
+  std::map<unsigned, int> backends;    ///< by ring
+  std::map<unsigned, unsigned> bases;  ///< where in them it goes on
 
  private:
   static inline FakeVhost* current = nullptr;
@@ -88,8 +97,7 @@ class VhostNetTest : public testing::Test {
                             .features = kAllRingFeatures,
                             .receive = &receive,
                             .transmit = &transmit,
-                            .transport = host,
-                            .state = {}};
+                            .transport = host};
     return VhostNetPair::make(pair, vhost.fd.get(), kTap, loop);
   }
   void expect_backends(int tap) {
@@ -103,8 +111,9 @@ class VhostNetTest : public testing::Test {
   DriverQueue queues[2]{{memory, 0x1000, 16}, {memory, 0x2000, 16}};
   EventFd doorbells[2];
   ExternalInterrupt interrupts[2];
-  VirtqueueSetup receive{0, queues[0].config(), &doorbells[0], &interrupts[0]};
-  VirtqueueSetup transmit{1, queues[1].config(), &doorbells[1], &interrupts[1]};
+  SplitQueueState states[2];
+  VirtqueueSetup receive{0, queues[0].config(), &doorbells[0], &interrupts[0], &states[0]};
+  VirtqueueSetup transmit{1, queues[1].config(), &doorbells[1], &interrupts[1], &states[1]};
 };
 
 TEST_F(VhostNetTest, ServesPausesAndStops) {
@@ -117,8 +126,22 @@ TEST_F(VhostNetTest, ServesPausesAndStops) {
   pair->resume();
   expect_backends(kTap);
   EXPECT_NE(doorbells[1].consume(), 0u);
-  (void)pair->stop();
+  pair->stop();
   expect_backends(-1);
+}
+
+TEST_F(VhostNetTest, LeavesWhereTheKernelWasToTheNextServer) {
+  states[0] = {.next_available = 7, .next_used = 7};
+  const auto pair = make();
+  EXPECT_EQ(vhost.bases, (std::map<unsigned, unsigned>{{0, 7}, {1, 0}}));
+  vhost.bases = {{0, 9}, {1, 65535}};
+  pair->pause();
+  EXPECT_EQ(states[0].next_available, 9);
+  EXPECT_EQ(states[1].next_used, 65535);
+  pair->resume();
+  vhost.bases[1] = 3;
+  pair->stop();
+  EXPECT_EQ(states[1].next_available, 3);
 }
 
 TEST_F(VhostNetTest, AResumeWithoutAPauseChangesNothing) {

@@ -41,14 +41,14 @@ class VsockStreamTest : public VsockActiveTest {
 };
 
 /// Of a device that soon gives up on who does not answer.
-class ImpatientVsockTest : public VsockTest {
+class TimedVsockTest : public VsockTest {
  protected:
-  static constexpr std::chrono::milliseconds kPatience{1000};
-  ImpatientVsockTest() : VsockTest(kPatience) {}
+  static constexpr std::chrono::milliseconds kTimeout{1000};
+  TimedVsockTest() : VsockTest(kTimeout) {}
 
   void expect_end_after_a_while(HostSocket& client) const {
     EXPECT_TRUE(client.ended());
-    EXPECT_GE(std::chrono::steady_clock::now() - begin, kPatience);
+    EXPECT_GE(std::chrono::steady_clock::now() - begin, kTimeout);
   }
 
   const std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
@@ -112,7 +112,7 @@ TEST_F(VsockActiveTest, WaitsForABusyListener) {
   EXPECT_TRUE(guest.receive(Operation::kResponse));
 }
 
-TEST_F(ImpatientVsockTest, GivesUpOnAListenerThatStaysBusy) {
+TEST_F(TimedVsockTest, GivesUpOnAListenerThatStaysBusy) {
   start();
   HostSocket listener = HostSocket::listen(guest.path + "_7", 0);
   HostSocket first = HostSocket::connect(guest.path + "_7");
@@ -129,7 +129,7 @@ TEST_F(VsockActiveTest, AGuestMayRefuse) {
   EXPECT_TRUE(guest.nothing());
 }
 
-TEST_F(ImpatientVsockTest, AGuestThatDoesNotAnswer) {
+TEST_F(TimedVsockTest, AGuestThatDoesNotAnswer) {
   start();
   HostSocket client = guest.ask_for(1);
   EXPECT_TRUE(guest.receive(Operation::kRequest));
@@ -205,7 +205,7 @@ TEST_F(VsockActiveTest, ClientsThatGoBeforeTheirLineEnds) {
   EXPECT_TRUE(guest.nothing());
 }
 
-TEST_F(ImpatientVsockTest, ASilentClientIsNotWaitedForLong) {
+TEST_F(TimedVsockTest, ASilentClientIsNotWaitedForLong) {
   start();
   HostSocket client = HostSocket::connect(guest.path);
   client.write("CONNECT 1");
@@ -265,7 +265,7 @@ TEST_F(VsockStreamTest, TheHostClosesAndTheGuestConfirms) {
   EXPECT_TRUE(guest.nothing());
 }
 
-TEST_F(ImpatientVsockTest, AGuestThatDoesNotConfirmIsReset) {
+TEST_F(TimedVsockTest, AGuestThatDoesNotConfirmIsReset) {
   start();
   auto stream = guest.accept_from_host(1);
   stream.host.close();
@@ -297,7 +297,7 @@ TEST_F(VsockStreamTest, WhatTheGuestSentBeforeClosingArrives) {
   EXPECT_TRUE(guest.streams(0));
 }
 
-TEST_F(ImpatientVsockTest, AClosedStreamThatNobodyReadsEnds) {
+TEST_F(TimedVsockTest, AClosedStreamThatNobodyReadsEnds) {
   start();
   auto stream = guest.accept_from_host(1);
   auto other = guest.accept_from_host(2);
@@ -396,7 +396,7 @@ TEST_F(VsockStreamTest, TellsItsOwnCredit) {
     ASSERT_LE(sent - told, room);
     guest.send_data(stream, std::string(8192, 'x'));
     sent += 8192;
-    while (const auto packet = guest.receive(sent - told >= room ? kTestPatienceMs : 0)) {
+    while (const auto packet = guest.receive(sent - told >= room ? kTestTimeoutMs : 0)) {
       EXPECT_EQ(packet->operation(), Operation::kCreditUpdate);
       told = packet->header.fwd_cnt;
       EXPECT_LE(told, sent);
@@ -693,7 +693,7 @@ TEST(VsockPause, NothingMovesAndNoTimePasses) {
 }
 
 /// Of a machine whose pause failed because of another device.
-TEST_F(ImpatientVsockTest, AResumeWithoutAPauseMovesNoDeadline) {
+TEST_F(TimedVsockTest, AResumeWithoutAPauseMovesNoDeadline) {
   start();
   HostSocket client = HostSocket::connect(guest.path);
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -701,7 +701,7 @@ TEST_F(ImpatientVsockTest, AResumeWithoutAPauseMovesNoDeadline) {
   expect_end_after_a_while(client);
 }
 
-TEST_F(ImpatientVsockTest, APauseThatIsTakenBackMovesNoDeadline) {
+TEST_F(TimedVsockTest, APauseThatIsTakenBackMovesNoDeadline) {
   start();
   HostSocket client = HostSocket::connect(guest.path);
   guest.device->begin_pause();
@@ -711,7 +711,7 @@ TEST_F(ImpatientVsockTest, APauseThatIsTakenBackMovesNoDeadline) {
 
 /// Streams that end while the guest has no buffers become resets: their clients are not accepted
 /// without end.
-TEST_F(ImpatientVsockTest, ResetsOfStreamsThatTheGuestNeverHeardOfAreNotKept) {
+TEST_F(TimedVsockTest, ResetsOfStreamsThatTheGuestNeverHeardOfAreNotKept) {
   start(0);
   constexpr int kClients = 200;
   for (int round = 0; round < 2; ++round) {
@@ -780,8 +780,8 @@ TEST_F(VsockTest, LivesWithoutSomeOfItsQueues) {
     Activation activation{guest.memory, VsockGuest::kFeatures, {}};
     for (uint16_t i = 0; i < 3; ++i) {
       if (i == missing) continue;
-      activation.queues.push_back(
-          {i, guest.queues[i].config(), &guest.doorbells[i], &guest.interrupts[i]});
+      activation.queues.push_back({i, guest.queues[i].config(), &guest.doorbells[i],
+                                   &guest.interrupts[i], &guest.states[i]});
     }
     guest.device->activate(activation);
     HostSocket client = guest.ask_for(1);

@@ -25,7 +25,7 @@ namespace tsvmm::virtio_test {
 using vsock::Header;
 using vsock::Operation;
 
-inline constexpr int kTestPatienceMs = static_cast<int>(kTestTimeout.count());
+inline constexpr int kTestTimeoutMs = static_cast<int>(kTestTimeout.count());
 
 /// A stream socket of a host program.
 class HostSocket {
@@ -50,7 +50,7 @@ class HostSocket {
     return HostSocket(::accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC));
   }
   int fd() const { return fd_.get(); }
-  bool wait(short events, int timeout_ms = kTestPatienceMs) const {
+  bool wait(short events, int timeout_ms = kTestTimeoutMs) const {
     pollfd entry{fd(), events, 0};
     return ::poll(&entry, 1, timeout_ms) == 1;
   }
@@ -138,7 +138,9 @@ class VsockGuest {
     posted_ = received_ = rung_ = 0;
     Activation activation{memory, features, {}};
     for (uint16_t i = 0; i < 3; ++i) {
-      activation.queues.push_back({i, queues[i].config(), &doorbells[i], &interrupts[i]});
+      states[i] = {};
+      activation.queues.push_back(
+          {i, queues[i].config(), &doorbells[i], &interrupts[i], &states[i]});
     }
     device->activate(activation);
   }
@@ -154,7 +156,7 @@ class VsockGuest {
     signal(0, before, posted_);
   }
   /// The next packet; its buffer is posted again.
-  std::optional<Packet> receive(int timeout_ms = kTestPatienceMs) {
+  std::optional<Packet> receive(int timeout_ms = kTestTimeoutMs) {
     if (!wait_for_used(timeout_ms)) return std::nullopt;
     const uint32_t slot = queues[0].used_id(received_);
     const uint32_t length = queues[0].used_length(received_++);
@@ -212,7 +214,7 @@ class VsockGuest {
     next_head_ = static_cast<uint16_t>(next_head_ + buffers.size());
     ++transmitted_;
   }
-  bool all_taken(int timeout_ms = kTestPatienceMs) {
+  bool all_taken(int timeout_ms = kTestTimeoutMs) {
     for (int i = 0; i < timeout_ms && queues[1].used_index() != transmitted_; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
@@ -339,6 +341,7 @@ class VsockGuest {
       {memory, 0x10000, kQueueSize}, {memory, 0x20000, kQueueSize}, {memory, 0x30000, kQueueSize}};
   EventFd doorbells[3];
   CountingInterrupt interrupts[3];
+  SplitQueueState states[3];
   RecordingTransport host;
   bool repost = true;
   /// Rings only where it is asked to, and looks for packets when it was interrupted only, as an

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "core/monotonic.h"
+#include "virtio/chain_bytes.h"
 #include "virtio/vsock/packet.h"
 
 namespace tsvmm::vsock {
@@ -88,7 +89,7 @@ bool GuestLink::take_turns() {
 }
 
 void GuestLink::event_queue_rung() {
-  if (event_owed_) send_event();
+  if (event_pending_) send_event();
 }
 
 void GuestLink::send_event() {
@@ -100,7 +101,7 @@ void GuestLink::send_event() {
     if (popped == SplitQueue::Pop::kBroken) return fail(events_->queue.error());
     if (!events_->queue.enable_notifications()) return;
   }
-  if (total_length(chain.writable) < kEventSize) {
+  if (tsvmm::total_length(chain.writable) < kEventSize) {
     return fail("an event buffer has no room for an event");
   }
   std::vector<iovec> pieces;
@@ -110,14 +111,14 @@ void GuestLink::send_event() {
   for (const iovec& piece : pieces) std::memset(piece.iov_base, 0, piece.iov_len);
   events_->queue.push_used(chain.head, kEventSize);
   events_->publish();
-  event_owed_ = false;
+  event_pending_ = false;
 }
 
 void GuestLink::reset_transport() {
   loop_.call([this] {
     if (failed_) return;
     hub_.close_all();
-    event_owed_ = true;
+    event_pending_ = true;
     send_event();
   });
 }

@@ -50,7 +50,7 @@ class GuestLink {
   std::optional<QueueSide> events_;
   EventFd again_;  ///< our own doorbell
   std::vector<int> watched_;
-  bool event_owed_ = false;
+  bool event_pending_ = false;
   bool failed_ = false;
   uint64_t paused_at_ = 0;  ///< monotonic ns
 };

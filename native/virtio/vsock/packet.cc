@@ -1,32 +1,18 @@
 #include "virtio/vsock/packet.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+
+#include "core/bytes.h"
+#include "virtio/chain_bytes.h"
 
 namespace tsvmm::vsock {
 
 std::optional<Header> read_header(std::span<const GuestBuffer> buffers) noexcept {
-  Header header;
-  auto* to = reinterpret_cast<uint8_t*>(&header);
-  size_t copied = 0;
-  for (const GuestBuffer& buffer : buffers) {
-    const size_t size = std::min<size_t>(buffer.length, kHeaderSize - copied);
-    std::memcpy(to + copied, buffer.host, size);
-    copied += size;
-    if (copied == kHeaderSize) {
-      // The copy is what gets validated and used: keep the compiler from reading guest memory a
-      // second time.
-      std::atomic_signal_fence(std::memory_order_seq_cst);
-      return header;
-    }
-  }
-  return std::nullopt;
-}
-
-uint64_t total_length(std::span<const GuestBuffer> buffers) noexcept {
-  uint64_t total = 0;
-  for (const GuestBuffer& buffer : buffers) total += buffer.length;
-  return total;
+  std::array<uint8_t, kHeaderSize> bytes;
+  if (gather(buffers, bytes) != bytes.size()) return std::nullopt;
+  return load<Header>(bytes);
 }
 
 uint64_t total_length(std::span<const iovec> pieces) noexcept {

@@ -17,8 +17,7 @@ namespace tsvmm::vsock {
 /// A copy of the header that begins at the first buffer; nullopt if there is not room for one.
 std::optional<Header> read_header(std::span<const GuestBuffer> buffers) noexcept;
 
-/// Bytes of all buffers together.
-uint64_t total_length(std::span<const GuestBuffer> buffers) noexcept;
+/// Bytes of all pieces together.
 uint64_t total_length(std::span<const iovec> pieces) noexcept;
 
 /// Appends the pieces of [skip, skip + length) to `pieces`, which is not made to grow beyond its

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "virtio/chain_bytes.h"
 #include "virtio/vsock/packet.h"
 
 namespace tsvmm::vsock {
@@ -50,7 +51,7 @@ Turn Receiver::turn() {
 
 /// False if there is no buffer.
 bool Receiver::serve(Stream& stream) {
-  if (!stream.owes() && stream.has_data()) return send_data(stream);
+  if (!stream.has_control() && stream.has_data()) return send_data(stream);
   const bool served = take_slot(0);
   if (served) finish_slot(slots_.front(), hub_.take_control(stream));
   hub_.schedule(stream);
@@ -119,7 +120,7 @@ bool Receiver::take_slot(uint64_t wanted) {
     starved_ = false;
     side_.queue.disable_notifications();
   }
-  const uint64_t total = total_length(chain.writable);
+  const uint64_t total = tsvmm::total_length(chain.writable);
   if (total <= kHeaderSize) {
     error_ = "a receive buffer has no room for a packet";
     return false;

@@ -9,7 +9,7 @@
 
 namespace tsvmm::vsock {
 
-bool Stream::owes() const noexcept {
+bool Stream::has_control() const noexcept {
   return pending_request || pending_response || pending_credit_update || pending_credit_request ||
          (host_shutdown() & ~told_shutdown) != 0;
 }

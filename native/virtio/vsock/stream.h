@@ -93,9 +93,9 @@ struct Stream {
            peer.available() == 0;
   }
   /// A packet without payload should go before any data.
-  [[nodiscard]] bool owes() const noexcept;
+  [[nodiscard]] bool has_control() const noexcept;
   [[nodiscard]] bool has_output() const noexcept {
-    return owes() || has_data() || own.update_due();
+    return has_control() || has_data() || own.update_due();
   }
 
   /// The next packet without payload that the guest has to get, or at least a credit update.

@@ -16,7 +16,7 @@ namespace {
 constexpr uint64_t kNsPerMs = 1'000'000;
 constexpr uint64_t kConnectRetry = 2 * kNsPerMs;
 /// How long data waits for the guest to say that it has room again before it is asked.
-constexpr uint64_t kCreditPatience = 20 * kNsPerMs;
+constexpr uint64_t kCreditTimeout = 20 * kNsPerMs;
 /// Resets that wait for the guest, beyond which nothing more is taken from the guest and no client
 /// is accepted until it takes them (virtio 1.2 §5.10.6.2: additional resources, which have an end).
 /// Streams that are there by then can add one each.
@@ -299,7 +299,7 @@ void StreamHub::schedule(Stream& stream) noexcept {
   // Once for each time that it runs out: a guest program that does not read has nothing to say.
   if (stream.deadline == 0 && stream.lacks_credit() && !stream.asked_for_credit) {
     stream.asked_for_credit = true;
-    set_deadline(stream, monotonic_ns() + kCreditPatience);
+    set_deadline(stream, monotonic_ns() + kCreditTimeout);
   }
 }
 
