@@ -3,7 +3,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyDeviceRecord, Device } from '../devices/record.ts';
 import { deviceRecords, devicesOf } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
-import { type Bus, createBus, place, reserveSlots, type PciWindow } from './bus.ts';
+import { type Bus, createBus, type PciWindow, place, reserveSlots } from './bus.ts';
 import { deviceIds, newId } from './deviceIds.ts';
 import type { BootResources, Placement } from './plan.ts';
 
