@@ -71,7 +71,9 @@ void CommonConfig::restore(const CommonConfigState& state) {
 
 CommonConfigState CommonConfig::cleared() const {
   CommonConfigState state;
-  for (const uint16_t size : max_sizes_) state.queues.push_back({.rings = {.size = size}});
+  for (const uint16_t size : max_sizes_) {
+    state.queues.push_back({.rings = {.size = size}, .progress = {}});
+  }
   state.generation = generation_.load(std::memory_order_relaxed);
   return state;
 }
