@@ -57,8 +57,6 @@ const SHORT_TEXT = 32;
 /** As deep as the core reads. */
 const MAX_DEPTH = 16;
 
-const utf8Encoder = new TextEncoder();
-
 // What is being encoded. Variables rather than an object's fields: this runs once, before the guest, in an interpreter that
 // takes half as long for them.
 const scratch = new Uint8Array(SCRATCH_SIZE);
@@ -143,7 +141,7 @@ function putBigint(value: bigint): void {
 }
 
 function putText(value: string): void {
-  if (value.length > SHORT_TEXT || !putAscii(value)) putBytes(TEXT, utf8Encoder.encode(value));
+  if (value.length > SHORT_TEXT || !putAscii(value)) putBytes(TEXT, encodeUtf8(value));
 }
 
 /** False, with nothing written, unless all of it is ASCII. Short. */
@@ -329,8 +327,14 @@ function define(fields: object, name: string, value: Decoded): void {
   Object.defineProperty(fields, name, { value, enumerable: true, configurable: true, writable: true });
 }
 
-/** Made when it is needed, which takes long and is seldom. */
+// Made when they are needed, which takes long and is seldom.
+let utf8Encoder: InstanceType<typeof TextEncoder> | undefined;
 let utf8Decoder: InstanceType<typeof TextDecoder> | undefined;
+
+function encodeUtf8(text: string): Uint8Array {
+  utf8Encoder ??= new TextEncoder();
+  return utf8Encoder.encode(text);
+}
 
 function decodeUtf8(bytes: Uint8Array): string {
   utf8Decoder ??= new TextDecoder('utf-8', { fatal: true });

@@ -39,12 +39,15 @@ interface Fields {
 type Numbers = Record<string, number | bigint>;
 
 export function machineCalls(addon: MachineAddon): MachineCalls {
-  const call = async (machine: MachineHandle, command: string, operands: Fields = {}): Promise<Decoded> => {
+  const answerTo = (machine: MachineHandle, command: string, operands: Fields = {}): Promise<Uint8Array> => {
     const { bytes, descriptors } = encode({ command, ...operands });
-    return read(await addon.machineCall(machine, bytes, descriptors));
+    return addon.machineCall(machine, bytes, descriptors);
   };
+  const call = async (machine: MachineHandle, command: string, operands?: Fields): Promise<Decoded> =>
+    read(await answerTo(machine, command, operands));
   const carryOut = async (machine: MachineHandle, command: string, operands?: Fields): Promise<void> => {
-    await call(machine, command, operands);
+    const answer = await answerTo(machine, command, operands);
+    if (!saysNothing(answer)) read(answer);
   };
   const ask = (machine: MachineHandle, question: string): Decoded =>
     read(addon.machineAsk(machine, encode(question).bytes));
@@ -109,6 +112,14 @@ interface RawVcpu {
   readonly thread: number;
   readonly exits: Numbers;
   readonly hypervisor: Numbers;
+}
+
+/** `{"value": null}`, which most commands are answered with: a start need not learn to decode for it. */
+const NOTHING = [0xa1, 0x65, 0x76, 0x61, 0x6c, 0x75, 0x65, 0xf6];
+
+function saysNothing(answer: Uint8Array): boolean {
+  for (let i = 0; i < NOTHING.length; i++) if (answer[i] !== NOTHING[i]) return false;
+  return answer.length === NOTHING.length;
 }
 
 interface Answer {
