@@ -7,6 +7,9 @@ import { type Lab, openLab } from '../../scripts/lab/lab.mjs';
 /** A nested guest's whole life takes some 10 s; several times that on a busy machine. */
 const PATIENCE_SECONDS = 120;
 
+/** All of Debian with its systemd takes 80 s to its login where nothing else runs. */
+export const DEBIAN_SECONDS = 600;
+
 let shared: Promise<Lab> | undefined;
 
 /**
@@ -155,8 +158,8 @@ export class Session {
   }
 
   /** The exit code, or 128 and the signal's number. */
-  async exitCode(): Promise<number> {
-    const timer = setTimeout(() => this.signal('SIGKILL'), PATIENCE_SECONDS * 1000);
+  async exitCode(seconds = PATIENCE_SECONDS): Promise<number> {
+    const timer = setTimeout(() => this.signal('SIGKILL'), seconds * 1000);
     try {
       return await this.#job.exited;
     } finally {
