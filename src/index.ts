@@ -23,7 +23,8 @@ import {
   type VirtualMachineOptions,
 } from './config/libraryOptions.ts';
 import { MAX_TIMER_MS } from './config/limits.ts';
-import { type VmResize, vmRemoveDevice, vmResize, vmResizeDisk } from './config/requests.ts';
+import { vmRemoveDevice, vmResize, vmResizeDisk, vmResizeZone } from './config/requests.ts';
+import { bytesOf, type ResizeOptions, resizeRequest } from './config/resizeOptions.ts';
 import type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
 import type { DeviceName } from './devices/registry.ts';
 import { type Abortable, unlessAborted } from './host/abort.ts';
@@ -56,6 +57,7 @@ export {
 export { ConfigError, type ConfigErrorCode, type ConfigErrorKind } from './config/configError.ts';
 export type { ConsoleOption, VirtualMachineOptions } from './config/libraryOptions.ts';
 export type { VmResize } from './config/requests.ts';
+export type { ResizeOptions } from './config/resizeOptions.ts';
 export type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
 export type { Abortable } from './host/abort.ts';
 export type { GuestStream, WaitForOptions } from './host/guestStream.ts';
@@ -244,11 +246,22 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   /**
-   * Changes sizes: `{ desired_balloon: bytes }`. The guest takes its time; `info().memory_actual_size` shows how far it is.
+   * Changes sizes: `{ memory: '2G' }`, `{ balloon: '256M' }`. Resolves when the VM has them; the guest may take its time to use
+   * what it is given, or to give what it is asked for: `info().memory_actual_size` shows how far its balloon is.
    * @throws ConfigError if these are no sizes; VmmError if the VM has no such thing, or cannot change it while it runs
    */
-  async resize(sizes: VmResize): Promise<void> {
-    await this.#vmm.resize(decodeRequest(vmResize, sizes));
+  async resize(sizes: ResizeOptions): Promise<void> {
+    await this.#vmm.resize(decodeRequest(vmResize, resizeRequest(sizes)));
+  }
+
+  /**
+   * Gives a memory zone another size.
+   * @param size bytes, or a string such as `'2G'`, with what the zone has at boot
+   * @throws ConfigError if that is no size; VmmError if there is no such zone, or it cannot have that size
+   */
+  async resizeZone(id: string, size: number | string, options: Abortable = {}): Promise<void> {
+    const request = decodeRequest(vmResizeZone, { id, desired_ram: bytesOf(size) });
+    await unlessAborted(options, () => this.#vmm.resizeZone(request.id, request.desired_ram));
   }
 
   /**

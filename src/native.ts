@@ -49,6 +49,10 @@ export interface MemoryZoneSpec {
   readonly mergeable: boolean;
   readonly thp: boolean;
   readonly reserve: boolean;
+  /** NUMA node of the host that the memory comes from, and no other. */
+  readonly hostNode?: number;
+  /** What backs it, `hotplug` behind the regions; unless `shared`, what the guest writes does not reach it. */
+  readonly file?: Descriptor;
 }
 
 /** What a machine is made of before anything is known of its payload: enough to start building it. */
@@ -192,6 +196,8 @@ export interface BootSpec {
   };
   readonly ged: { readonly address: number; readonly gsi: number };
   readonly pciHotplug: { readonly address: number };
+  /** Of a machine that may get more memory. `proximity` is the guest's NUMA node of what is added. */
+  readonly memoryHotplug?: { readonly address: number; readonly proximity: number };
   /** The guest waits for machineDebugResume. */
   readonly held?: true;
   /** The guest address of the 16 bytes that `machineSetVmGeneration` changes. */
@@ -420,6 +426,11 @@ export interface MachineCalls extends DebugCalls, MachineQuestions {
    * as for machinePause, and the call may be repeated: the guest does not see the device any more.
    */
   machineFinishUnplug(machine: MachineHandle, device: string, force: boolean): Promise<void>;
+  /**
+   * Adds so many bytes to the first memory zone, and tells the guest. Rejects, with nothing added, with ENOSPC if there is no
+   * place for them, or were eight additions before.
+   */
+  machineAddMemory(machine: MachineHandle, size: number): Promise<void>;
   machinePowerButton(machine: MachineHandle): Promise<void>;
   machineNmi(machine: MachineHandle): Promise<void>;
   /** Tells the guest that it is a copy, or went back in time, by 16 bytes that it has not seen before. */

@@ -23,6 +23,8 @@ class Board {
   virtual void press_power_button() noexcept = 0;
   /// Tells the guest that the VM generation id is another one.
   virtual void vm_generation_changed() noexcept = 0;
+  /// Tells the guest of memory that it did not have at boot. Throws Error if it has no way to.
+  virtual void memory_added(const MemoryRegion& region) = 0;
   /// How far the guest's boot says that it has got.
   [[nodiscard]] virtual PostCodeState post_code() const = 0;
 

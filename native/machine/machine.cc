@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "machine/image_loader.h"
+#include "machine/zone_files.h"
 
 namespace tsvmm {
 namespace {
@@ -76,6 +77,7 @@ void Machine::build(const MakeVm& make_vm) {
     highest_vcpu_id = std::max(highest_vcpu_id, vcpu.id);
   }
   MachineParts& parts = *parts_;
+  parts.zone_files = zones_with_files(spec_.memory);
   parts.memory =
       std::make_unique<GuestMemory>(std::move(spec_.memory), cancellation_, spec_.memory_growth);
   parts.vm = make_vm(*parts.memory, highest_vcpu_id);
@@ -84,9 +86,9 @@ void Machine::build(const MakeVm& make_vm) {
   parts.vcpus = std::make_unique<VcpuGroup>(
       *parts.vm, [&parts, events = parts.events](unsigned index, const VcpuExit& exit) {
         // KVM answers so where the host has nothing behind a page of the guest's.
-        if (exit.reason == VcpuExit::Reason::kRunFailed && exit.code == EFAULT &&
-            parts.devices->repair_memory()) {
-          return;
+        if (exit.reason == VcpuExit::Reason::kRunFailed && exit.code == EFAULT) {
+          const bool window = parts.devices->repair_memory();
+          if (repair_zone_files(*parts.memory) || window) return;
         }
         if (exit.reason == VcpuExit::Reason::kDebug) {
           parts.vcpus->hold();
@@ -119,6 +121,7 @@ void Machine::boot(BootSpec boot) {
   };
   parts.devices =
       std::make_unique<DeviceSet>(boot.pci, *parts.memory, *parts.vm, cancellation_, report);
+  watch_zone_files(*parts.memory, parts.zone_files, parts.devices->loop(), report);
   parts.board = make_board(*boot.board, *parts.devices, *parts.vm, report);
   parts.devices->add_functions(boot.pci);
   if (boot.held) parts.vcpus->hold();
@@ -187,6 +190,12 @@ void Machine::plug(PciFunctionSpec device) {
 void Machine::finish_unplug(const std::string& id, bool force, std::chrono::milliseconds timeout) {
   auto changing = begin(Operation::kChange);
   parts_->devices->finish_unplug(id, force, deadline(timeout));
+  changing.commit();
+}
+
+void Machine::add_memory(uint64_t size) {
+  auto changing = begin(Operation::kChange);
+  parts_->board->memory_added(parts_->memory->add(size, cancellation_));
   changing.commit();
 }
 
@@ -291,10 +300,15 @@ bool Machine::debug_write(GuestAddress address, std::span<const uint8_t> from) {
 }
 
 bool Machine::is_ram(GuestAddress address, uint64_t length) const {
-  return std::ranges::any_of(parts_->memory->regions(), [&](const MemoryRegion& region) {
-    return address >= region.address && address - region.address <= region.size &&
-           length <= region.size - (address - region.address);
-  });
+  for (const MemoryRegion& region : parts_->memory->regions()) {
+    if (address < region.address || address - region.address >= region.size) continue;
+    const uint64_t here = region.size - (address - region.address);
+    if (length <= here) return true;
+    // The rest may be in the next region.
+    address += here;
+    length -= here;
+  }
+  return false;
 }
 
 }  // namespace tsvmm

@@ -23,11 +23,10 @@ namespace tsvmm {
 
 /// One virtual machine: memory, vCPUs and devices, from its making to its end.
 ///
-/// build, boot, pause, resume, operate, plug, finish_unplug and destroy may take long and come from
-/// one thread at a time. The rest may come from any thread at any time and returns at once.
-/// All but destroy and
-/// cancel throw Error EBUSY while another operation is at work, and ERR_TSVMM_NO_MACHINE before
-/// boot or after destroy.
+/// build, boot, pause, resume, operate, plug, finish_unplug, add_memory and destroy may take long
+/// and come from one thread at a time. The rest may come from any thread at any time and returns at
+/// once. All but destroy and cancel throw Error EBUSY while another operation is at work, and
+/// ERR_TSVMM_NO_MACHINE before boot or after destroy.
 class Machine {
  public:
   using MakeVm = std::function<std::unique_ptr<Vm>(GuestMemory& memory, uint32_t highest_vcpu_id)>;
@@ -64,6 +63,9 @@ class Machine {
   /// end, and the call may be repeated.
   void finish_unplug(const std::string& id, bool force,
                      std::chrono::milliseconds timeout = kTimeout);
+  /// Gives the guest `size` bytes more, and tells it. Throws Error, ENOSPC if there is no place for
+  /// them; nothing is added then.
+  void add_memory(uint64_t size);
   /// Stops everything and frees it. Idempotent, also before boot(). Throws Error ETIMEDOUT if
   /// something does not come to its end: the machine is gone for its owner then, but its memory and
   /// files are kept until that has.

@@ -49,6 +49,12 @@ MachineAction read_finish_unplug(Fields& fields) {
              Machine& machine, Message&, CborWriter&) { machine.finish_unplug(id, force); };
 }
 
+MachineAction read_add_memory(Fields& fields) {
+  return [size = fields["size"].number()](Machine& machine, Message&, CborWriter&) {
+    machine.add_memory(size);
+  };
+}
+
 MachineAction read_set_generation(Fields& fields) {
   return [id = fields["id"].exactly<kVmGenerationSize>()](Machine& machine, Message&, CborWriter&) {
     machine.set_vm_generation(id);
@@ -79,6 +85,7 @@ constexpr std::array kKinds{
     MachineCommandKind{"plug", Turn::kOwn, read_plug},
     MachineCommandKind{"request-unplug", Turn::kAtOnce, read_request_unplug},
     MachineCommandKind{"finish-unplug", Turn::kOwn, read_finish_unplug},
+    MachineCommandKind{"add-memory", Turn::kOwn, read_add_memory},
     MachineCommandKind{"power-button", Turn::kAtOnce,
                        read_plain<[](Machine& machine) { machine.press_power_button(); }>},
     MachineCommandKind{"nmi", Turn::kAtOnce,

@@ -34,6 +34,7 @@ struct MachineParts {
   // In the order in which they are needed.
   std::shared_ptr<EventGate> events;
   GuestAddress vm_generation = 0;
+  std::vector<std::string> zone_files;  ///< zones_with_files()
   std::unique_ptr<GuestMemory> memory;
   std::unique_ptr<Vm> vm;
   std::unique_ptr<DeviceSet> devices;

@@ -29,6 +29,10 @@ MemoryZone read_zone(Fields& fields) {
                               .reserve = fields["reserve"].boolean()}};
   fields["regions"].each(
       [&](const Value& region) { zone.ranges.push_back(region.map(read_memory_range)); });
+  if (fields.has("hostNode")) zone.options.host_node = fields["hostNode"].narrow<uint16_t>();
+  if (fields.has("file")) {
+    zone.file = std::make_shared<const UniqueFd>(fields["file"].descriptor());
+  }
   if (fields.has("hotplug")) zone.hotplug = fields["hotplug"].map(read_memory_range);
   return zone;
 }

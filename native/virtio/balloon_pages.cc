@@ -1,6 +1,7 @@
 #include "virtio/balloon_pages.h"
 
 #include <algorithm>
+#include <new>
 
 namespace tsvmm {
 namespace {
@@ -34,10 +35,14 @@ void HugePageTally::remove(uint64_t page) noexcept {
   --counted_[page / small_in_huge_];
 }
 
-BalloonPages::BalloonPages(const GuestMemory& memory) : memory_(memory) {
-  for (const MemoryRegion& region : memory.regions()) {
-    if (region.page_size <= kPageSize) continue;
-    huge_.push_back({&region, {region.size / kPageSize, region.page_size / kPageSize}});
+BalloonPages::BalloonPages(const GuestMemory& memory) : memory_(memory) { follow_memory(); }
+
+void BalloonPages::follow_memory() {
+  for (const MemoryRegion& region : memory_.regions().subspan(known_)) {
+    if (region.page_size > kPageSize) {
+      huge_.push_back({&region, {region.size / kPageSize, region.page_size / kPageSize}});
+    }
+    ++known_;
   }
 }
 
@@ -51,6 +56,11 @@ BalloonPages::HugeRegion* BalloonPages::huge_region(GuestAddress address) noexce
 }
 
 uint64_t BalloonPages::inflate(std::span<uint32_t> pages) noexcept {
+  try {
+    follow_memory();
+  } catch (const std::bad_alloc&) {
+    return 0;  // the pages stay with the guest, which may have them back at any time
+  }
   // One call of the system for neighbours, in whatever order the guest found them.
   std::ranges::sort(pages);
   uint64_t freed = 0;

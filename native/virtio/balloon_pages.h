@@ -25,8 +25,8 @@ class HugePageTally {
 };
 
 /// Which pages of guest memory are in the balloon, as far as the host has to know: pages that go in
-/// are given back to the host. Belongs to one thread at a time and allocates nothing after
-/// construction.
+/// are given back to the host. Belongs to one thread at a time, and allocates nothing after
+/// construction but for regions of huge pages that are added to the guest's memory.
 class BalloonPages {
  public:
   /// A page of the balloon (virtio 1.2 §5.5.6).
@@ -50,11 +50,13 @@ class BalloonPages {
     HugePageTally tally;
   };
 
+  void follow_memory();
   [[nodiscard]] HugeRegion* huge_region(GuestAddress address) noexcept;
   uint64_t inflate_huge(HugeRegion& huge, uint64_t page) noexcept;
   uint64_t inflate_run(GuestAddress address, uint64_t length) noexcept;
 
   const GuestMemory& memory_;
+  size_t known_ = 0;  ///< of memory_.regions(), which only grow
   std::vector<HugeRegion> huge_;
 };
 

@@ -41,7 +41,7 @@ std::unique_ptr<NetPair> VhostNetPair::make(const NetPairSetup& setup, int vhost
 }
 
 VhostNetPair::VhostNetPair(const NetPairSetup& setup, int vhost, int tap, EventLoop& loop)
-    : vhost_(vhost), tap_(tap), loop_(loop), transport_(setup.transport) {
+    : vhost_(vhost), tap_(tap), loop_(loop), transport_(setup.transport), memory_(setup.memory) {
   for (unsigned i = 0; i < rings_.size(); ++i) {
     const VirtqueueSetup& queue = i == 0 ? *setup.receive : *setup.transmit;
     rings_[i] = {queue.rings, queue.state, queue.doorbell, queue.interrupt->external()};
@@ -49,22 +49,24 @@ VhostNetPair::VhostNetPair(const NetPairSetup& setup, int vhost, int tap, EventL
   control(VHOST_SET_OWNER, nullptr, "VHOST_SET_OWNER");
   try {
     set_features(setup.features);
-    set_memory(setup.memory);
+    memory_.add_listener(*this);
     for (unsigned i = 0; i < rings_.size(); ++i) set_ring(i, setup.memory);
     loop_.add(broken_.fd(), io::kReadable, [this](IoEvents) {
       if (broken_.consume() != 0) transport_.failed("the kernel found a broken ring");
     });
     set_backend(tap_);
   } catch (...) {
-    loop_.remove(broken_.fd());
-    ::ioctl(vhost_, VHOST_RESET_OWNER, nullptr);
+    give_up();
     throw;
   }
   // The driver may have made buffers available without ringing.
   for (const Ring& ring : rings_) ring.doorbell->signal();
 }
 
-VhostNetPair::~VhostNetPair() {
+VhostNetPair::~VhostNetPair() { give_up(); }
+
+void VhostNetPair::give_up() noexcept {
+  memory_.remove_listener(*this);
   loop_.remove(broken_.fd());
   // Waits for what is in flight; the next driver begins with a new owner.
   ::ioctl(vhost_, VHOST_RESET_OWNER, nullptr);
@@ -82,17 +84,36 @@ void VhostNetPair::set_features(uint64_t negotiated) const {
   control(VHOST_SET_FEATURES, &wanted, "VHOST_SET_FEATURES");
 }
 
-void VhostNetPair::set_memory(const GuestMemory& memory) const {
-  const auto& regions = memory.regions();
+void VhostNetPair::region_added(const MemoryRegion& region) {
+  regions_.push_back(region);
+  try {
+    set_memory();
+  } catch (...) {
+    regions_.pop_back();
+    throw;
+  }
+}
+
+void VhostNetPair::region_removed(const MemoryRegion& region) {
+  std::erase_if(regions_, [&](const MemoryRegion& one) { return one.address == region.address; });
+  try {
+    set_memory();
+  } catch (const Error&) {
+    // What is left is no more than the kernel had. Where it was is mapped for as long as the pair
+    // is.
+  }
+}
+
+void VhostNetPair::set_memory() const {
   // struct vhost_memory ends in an array.
   std::vector<uint64_t> table(
-      (sizeof(vhost_memory) + regions.size() * sizeof(vhost_memory_region)) / sizeof(uint64_t));
+      (sizeof(vhost_memory) + regions_.size() * sizeof(vhost_memory_region)) / sizeof(uint64_t));
   auto* header = reinterpret_cast<vhost_memory*>(table.data());
-  header->nregions = static_cast<uint32_t>(regions.size());
-  for (size_t i = 0; i < regions.size(); ++i) {
-    header->regions[i] = {.guest_phys_addr = regions[i].address,
-                          .memory_size = regions[i].size,
-                          .userspace_addr = reinterpret_cast<uintptr_t>(regions[i].host),
+  header->nregions = static_cast<uint32_t>(regions_.size());
+  for (size_t i = 0; i < regions_.size(); ++i) {
+    header->regions[i] = {.guest_phys_addr = regions_[i].address,
+                          .memory_size = regions_[i].size,
+                          .userspace_addr = reinterpret_cast<uintptr_t>(regions_[i].host),
                           .flags_padding = 0};
   }
   control(VHOST_SET_MEM_TABLE, table.data(), "VHOST_SET_MEM_TABLE");

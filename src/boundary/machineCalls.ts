@@ -67,6 +67,7 @@ export function machineCalls(addon: MachineAddon): MachineCalls {
     machinePlug: (machine, spec) => carryOut(machine, 'plug', { spec }),
     machineRequestUnplug: (machine, device) => carryOut(machine, 'request-unplug', { device }),
     machineFinishUnplug: (machine, device, force) => carryOut(machine, 'finish-unplug', { device, force }),
+    machineAddMemory: (machine, size) => carryOut(machine, 'add-memory', { size }),
     machinePowerButton: (machine) => carryOut(machine, 'power-button'),
     machineNmi: (machine) => carryOut(machine, 'nmi'),
     machineSetVmGeneration: (machine, id) => carryOut(machine, 'set-generation', { id }),

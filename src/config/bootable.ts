@@ -11,7 +11,6 @@ export const MAX_VCPUS = 254;
 export function checkBootable(config: VmConfig): void {
   checkObject(vmConfig, config, '');
   checkCpus(config.cpus);
-  if ((config.numa?.length ?? 0) > 1) throw unsupported('More than one NUMA node');
   for (const record of deviceRecords) {
     if (!record.checkBootable) continue;
     for (const device of devicesOf(config, record)) record.checkBootable(device);

@@ -6,6 +6,8 @@ import { isMultiple, type Uint64, uint64 } from './uint64.ts';
 
 export const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
 const PAGE_SIZE = 4096;
+/** Linux counts up to 1,024 nodes. */
+const MAX_HOST_NODE = 1023;
 
 /** What plain memory and each zone can have. */
 const backing = {
@@ -22,9 +24,9 @@ const memoryZoneFields = once(
     ({
       id: { type: 'string', required: true, help: 'What NUMA nodes and resizing call the zone' },
       size: { type: 'integer', u64: true, size: true, required: true, help: 'Memory in the zone' },
-      file: { type: 'string', unsupported: true, help: 'File or folder that backs the zone' },
+      file: { type: 'string', help: 'File or folder that backs the zone' },
       ...backing,
-      host_numa_node: { type: 'integer', max: U32, unsupported: true, help: 'NUMA node of the host' },
+      host_numa_node: { type: 'integer', max: U32, help: 'NUMA node of the host' },
       hotplug_size: { type: 'integer', u64: true, size: true, help: 'Memory that can be added later' },
       hotplugged_size: {
         type: 'integer',
@@ -173,6 +175,9 @@ export function validateMemory(memory: MemoryConfig): void {
 function validateZone(zone: MemoryZoneConfig, method: MemoryConfig['hotplug_method']): void {
   const name = `The memory zone ${zone.id}`;
   if (zone.size === 0) throw invalid(`${name} has size 0`);
+  if ((zone.host_numa_node ?? 0) > MAX_HOST_NODE) {
+    throw invalid(`${name}: no host has a NUMA node ${zone.host_numa_node}`);
+  }
   validateBacking(name, zone, zone.size);
   if (zone.hotplug_size === undefined && zone.hotplugged_size === undefined) return;
   if (zone.hotplug_size === 0) throw invalid(`${name} has hotplug_size 0`);

@@ -34,8 +34,21 @@ export const numaConfig = {
 
 export type NumaConfig = Infer<typeof numaConfig>;
 
+/** The matrix of distances has a row for each number up to the largest. */
+const MAX_NODE = 255;
+/** Of a node to itself; all others are farther, and one number says that there is no way (ACPI 6.5 §5.2.17). */
+const LOCAL_DISTANCE = 10;
+const NO_WAY = 255;
+
+export interface NumaMachine {
+  /** Identifiers of memory zones. */
+  readonly zones: readonly string[];
+  readonly segments: number;
+  readonly maxVcpus: number;
+}
+
 /** @throws ConfigError */
-export function validateNuma(nodes: readonly NumaConfig[], zones: readonly string[], segments: number): void {
+export function validateNuma(nodes: readonly NumaConfig[], { zones, segments, maxVcpus }: NumaMachine): void {
   const ids = new Set<number>();
   const owners = new Map<string, number>();
   const take = (what: string, node: number) => {
@@ -43,7 +56,8 @@ export function validateNuma(nodes: readonly NumaConfig[], zones: readonly strin
     if (owner !== undefined) throw invalid(`The ${what} is in two NUMA nodes, ${owner} and ${node}`);
     owners.set(what, node);
   };
-  for (const { guest_numa_id: id, memory_zones = [], pci_segments = [] } of nodes) {
+  for (const { guest_numa_id: id, memory_zones = [], pci_segments = [], cpus = [] } of nodes) {
+    if (id > MAX_NODE) throw invalid(`The NUMA node ${id} has a number above ${MAX_NODE}`);
     if (ids.has(id)) throw invalid(`The NUMA node ${id} is there twice`);
     ids.add(id);
     for (const zone of memory_zones) {
@@ -56,6 +70,28 @@ export function validateNuma(nodes: readonly NumaConfig[], zones: readonly strin
         throw invalid(`The NUMA node ${id} names PCI segment ${segment}, which does not exist`);
       if (segment === 0 && id !== 0) throw invalid(`PCI segment 0 can only be in NUMA node 0, not in ${id}`);
       take(`PCI segment ${segment}`, id);
+    }
+    for (const cpu of cpus) {
+      if (cpu >= maxVcpus) throw invalid(`The NUMA node ${id} names vCPU ${cpu}, which does not exist`);
+      take(`vCPU ${cpu}`, id);
+    }
+  }
+  for (const node of nodes) validateDistances(node, ids);
+}
+
+function validateDistances(
+  { guest_numa_id: id, distances = [] }: NumaConfig,
+  ids: ReadonlySet<number>,
+): void {
+  const seen = new Set<number>();
+  for (const { destination, distance } of distances) {
+    const what = `The NUMA node ${id} has the distance ${distance} to ${destination}`;
+    if (!ids.has(destination)) throw invalid(`${what}, which is no node`);
+    if (seen.has(destination)) throw invalid(`The NUMA node ${id} has two distances to ${destination}`);
+    seen.add(destination);
+    const isRight = destination === id ? distance === LOCAL_DISTANCE : distance > LOCAL_DISTANCE;
+    if (!isRight || distance === NO_WAY) {
+      throw invalid(`${what}: it must be ${LOCAL_DISTANCE} to itself, and from 11 to 254 to others`);
     }
   }
 }

@@ -79,7 +79,7 @@ function validatePlacement(config: VmConfig): void {
   for (const segment of pci_segments) validatePciSegment(segment, segments);
   if (numa) {
     const zoneIds = zones.map(({ id }) => id);
-    validateNuma(numa, zoneIds, segments);
+    validateNuma(numa, { zones: zoneIds, segments, maxVcpus: config.cpus.max_vcpus });
   }
   const devices = allDevices(config);
   validateIdentifiers(groups.length > 0 || zones.length > 0 ? [...devices, ...groups, ...zones] : devices);

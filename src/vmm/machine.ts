@@ -1,4 +1,5 @@
 /** Building one machine from a configuration, and ending it. */
+import { memorySize } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyDeviceRecord, Device, OpenContext } from '../devices/record.ts';
 import { deviceRecords, devicesOf } from '../devices/registry.ts';
@@ -17,8 +18,17 @@ import { consoleAdvice } from './shownConsole.ts';
 export interface Machine {
   readonly handle: MachineHandle;
   readonly bus: Bus;
+  readonly memory: MachineMemory;
   /** False where the host's KVM runs the guest's kernel code in an emulator. */
   readonly hardwareVirtualization: boolean;
+}
+
+/** What a machine has, whatever its configuration says by now. In bytes. */
+export interface MachineMemory {
+  size: number;
+  /** How much of that was not there at boot, and how often some was added. */
+  added: number;
+  additions: number;
 }
 
 export interface MachineContext {
@@ -65,7 +75,7 @@ const NO_HARDWARE_VIRTUALIZATION =
 export async function startMachine(context: MachineContext): Promise<Machine> {
   const { native, config } = context;
   const host = hostInfo(native);
-  const handle = native.machineCreate(planMachine(config, host), context.onEvent);
+  const handle = await createMachine(context, host);
   context.onMaking(handle);
   const opened: number[] = [];
   try {
@@ -77,7 +87,8 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
     await native.machineBoot(handle, spec, context.paused);
     // Looked at now, because the guest does not wait for it.
     adviseLinux(context, host, resources.kernel.fd);
-    return { handle, bus, hardwareVirtualization: host.hardwareVirtualization };
+    const memory = { size: Number(memorySize(config.memory)), added: 0, additions: 0 };
+    return { handle, bus, memory, hardwareVirtualization: host.hardwareVirtualization };
   } catch (error) {
     // Why it did not start matters more than what may be left of it.
     await native.machineDestroy(handle).catch(() => {});
@@ -85,6 +96,22 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
   } finally {
     // The core has its own duplicates of what it needs.
     for (const fd of opened) native.closeFile(fd);
+  }
+}
+
+/** At once, unless files have to be opened for its memory. */
+async function createMachine(
+  { native, config, onEvent }: MachineContext,
+  host: HostInfo,
+): Promise<MachineHandle> {
+  if (!config.memory.zones?.some(({ file }) => file !== undefined)) {
+    return native.machineCreate(planMachine(config, host), onEvent);
+  }
+  const files = (await import('./zoneFiles.ts')).openZoneFiles(native, config);
+  try {
+    return native.machineCreate(planMachine(config, host, files), onEvent);
+  } finally {
+    for (const fd of files.values()) native.closeFile(fd);
   }
 }
 

@@ -52,7 +52,7 @@ export class MachineReports {
         return;
       case 'device-warning':
         emit('virtio-device', 'warning', { id: report.id, text: report.text });
-        warn(`The device ${report.id}: ${report.text}`);
+        warn(`The ${this.#isZone(report.id) ? 'memory zone' : 'device'} ${report.id}: ${report.text}`);
         return;
       case 'guest-panic':
         emit('guest', 'panic', { event: report.event });
@@ -67,6 +67,10 @@ export class MachineReports {
   }
 
   /** A guest can make a device fail as often as it likes: what is said of it has an end. */
+  #isZone(id: string): boolean {
+    return this.#listener.config()?.memory.zones?.some((zone) => zone.id === id) === true;
+  }
+
   #warnOfFailure(id: string, reason: string): void {
     const count = (this.#failures.get(id) ?? 0) + 1;
     this.#failures.set(id, count);

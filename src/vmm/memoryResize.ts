@@ -1,10 +1,76 @@
-/** The memory of a machine. */
+/**
+ * The memory of a machine, which grows by slots of its ACPI controller. It never shrinks: a smaller size, and one between what
+ * the configuration says and what the machine has, is the next machine's.
+ */
 import { memorySize } from '../config/memory.ts';
 import type { Uint64 } from '../config/uint64.ts';
+import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import { notSupportedYet } from './errors.ts';
+import type { NativeAddon } from '../native.ts';
+import { HOTPLUG_ALIGNMENT } from '../platform/x86_64/memoryMap.ts';
+import { notSupportedYet, VmmError } from './errors.ts';
+import type { Machine } from './machine.ts';
+
+/** The VM whose memory it is. */
+export interface MemoryVm {
+  readonly native: NativeAddon;
+  readonly config: () => VmConfig;
+  /** Runs what keeps the machine from answering. */
+  readonly busy: <T>(work: (machine: Machine) => Promise<T>) => Promise<T>;
+}
+
+/** Slots of the controller, of which each can be filled once (`native/device/memory_hotplug.h`). */
+const SLOTS = 8;
+
+/** @throws VmmError with nothing added */
+export async function resizeMemory(vm: MemoryVm, bytes: Uint64): Promise<void> {
+  const config = vm.config();
+  const { memory } = config;
+  if (bytes === memorySize(memory)) return;
+  if (memory.zones?.length) {
+    throw refused('The memory is made of zones, which are resized one by one (vm.resize-zone)');
+  }
+  if (memory.hotplug_method === 'VirtioMem')
+    throw notSupportedYet("Changing a running VM's memory by virtio-mem");
+  checkNext(config, bytes);
+  await vm.busy(async ({ handle, memory: has }) => {
+    const more = Number(bytes) - has.size;
+    if (more <= 0) return;
+    checkAddition(config, has, more);
+    await vm.native.machineAddMemory(handle, more);
+    has.size += more;
+    has.added += more;
+    has.additions++;
+  });
+  memory.size = bytes;
+}
+
+/** Whether the next machine can have so much. @throws VmmError */
+function checkNext(config: VmConfig, bytes: Uint64): void {
+  try {
+    validateVmConfig({ ...config, memory: { ...config.memory, size: bytes } });
+  } catch (error) {
+    throw refused((error as Error).message);
+  }
+}
 
 /** @throws VmmError */
-export async function resizeMemory(config: VmConfig, bytes: Uint64): Promise<void> {
-  if (bytes !== memorySize(config.memory)) throw notSupportedYet("Changing a running VM's memory");
+function checkAddition(
+  { memory: { hotplug_size: limit } }: VmConfig,
+  { added, additions }: Machine['memory'],
+  more: number,
+): void {
+  if (limit === undefined) throw refused('The VM was made without hotplug_size: its memory cannot grow');
+  if (more % HOTPLUG_ALIGNMENT !== 0) {
+    throw refused(`Memory is added in multiples of ${HOTPLUG_ALIGNMENT} bytes, and these are ${more}`);
+  }
+  if (more > Number(limit) - added) {
+    throw refused(`${more} bytes are more than the ${Number(limit) - added} that are left of hotplug_size`);
+  }
+  if (additions === SLOTS)
+    throw refused(`Memory was added ${SLOTS} times, as often as there are slots for it`);
+}
+
+function refused(text: string): VmmError {
+  return new VmmError(text, { kind: 'failed', code: 'ERR_TSVMM_CONFIG' });
 }

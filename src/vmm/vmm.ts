@@ -239,9 +239,10 @@ export class Vmm {
       const config = this.#config as VmConfig;
       if (this.#machine === undefined) return resizeConfig(config, sizes);
       this.#emit('vm', 'resizing');
+      const vm = { native: this.#native, config: () => config, busy: this.#busy.bind(this) };
       const parts: SizedMachine = {
         vcpus: async (count) => (await import('./vcpuResize.ts')).resizeVcpus(config, count),
-        memory: async (bytes) => (await import('./memoryResize.ts')).resizeMemory(config, bytes),
+        memory: async (bytes) => (await import('./memoryResize.ts')).resizeMemory(vm, bytes),
         balloon: (bytes) => this.#operate('balloon', 'resize', [bytes]),
       };
       await resizeMachine(parts, sizes);

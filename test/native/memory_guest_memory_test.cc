@@ -1,4 +1,6 @@
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -7,6 +9,7 @@
 
 #include "core/error.h"
 #include "memory/guest_memory.h"
+#include "memory/lost_pages.h"
 
 namespace tsvmm {
 namespace {
@@ -162,6 +165,67 @@ TEST(MemoryZones, RefuseWhatOverlapsOrIsNoWholePage) {
   EXPECT_THROW(make({{.ranges = {{~uint64_t{4095}, 8192}}}}), Error);
   EXPECT_THROW(make({{.ranges = {{4096, 2 << 20}}, .options = {.hugepage_size = 2 << 20}}}), Error);
   EXPECT_THROW(make({{.ranges = {{0, 12288}}, .options = {.hugepage_size = 12288}}}), Error);
+}
+
+std::shared_ptr<const UniqueFd> file_of(uint64_t size) {
+  auto file = std::make_shared<const UniqueFd>(::memfd_create("zone", MFD_CLOEXEC));
+  EXPECT_EQ(::ftruncate(file->get(), static_cast<off_t>(size)), 0);
+  return file;
+}
+
+TEST(MemoryZones, MayBeAFileThatKeepsWhatIsWrittenIfItIsShared) {
+  for (const bool shared : {true, false}) {
+    const auto file = file_of(4 * 4096);
+    const uint32_t before = 42;
+    ASSERT_EQ(::pwrite(file->get(), &before, sizeof before, 2 * 4096), 4);
+    const GuestMemory memory({{.id = "a", .ranges = {{0, 4096}}},
+                              {.id = "b",
+                               .ranges = {{4096, 8192}, {kHigh, 4096}},
+                               .hotplug = MemoryRange{2 * kHigh, 4096},
+                               .options = {.shared = shared},
+                               .file = file}});
+    EXPECT_EQ(memory.read<uint32_t>(kHigh), before) << "the zone's third page";
+    ASSERT_TRUE(memory.write<uint32_t>(kHigh, 7));
+    uint32_t seen = 0;
+    ASSERT_EQ(::pread(file->get(), &seen, sizeof seen, 2 * 4096), 4);
+    EXPECT_EQ(seen, shared ? 7U : before);
+    EXPECT_EQ(memory.hotplug_region("b")->offset, 3 * 4096U);
+    EXPECT_EQ(memory.regions()[1].fd, shared ? file->get() : -1);
+    EXPECT_EQ(memory.lost_pages().size(), 3U);
+  }
+}
+
+TEST(MemoryZones, RefuseAFileThatIsTooShort) {
+  const auto file = file_of(4096);
+  const auto make = [&](uint64_t size) {
+    const GuestMemory memory({{.ranges = {{0, size}}, .file = file}});
+  };
+  EXPECT_NO_THROW(make(4096));
+  EXPECT_THROW(make(8192), Error);
+}
+
+TEST(MemoryZones, ReadAsZerosWhereTheFileHasLostWhatWasThere) {
+  const auto file = file_of(8 * 4096);
+  const GuestMemory memory(
+      {{.ranges = {{0, 4 * 4096}, {kHigh, 4 * 4096}}, .options = {.shared = true}, .file = file}});
+  ASSERT_TRUE(memory.write<uint32_t>(0, 1));
+  ASSERT_TRUE(memory.write<uint32_t>(kHigh, 2));
+  ASSERT_TRUE(memory.write<uint32_t>(kHigh + 2 * 4096, 3));
+  ASSERT_EQ(::ftruncate(file->get(), 6 * 4096), 0);
+  EXPECT_EQ(memory.read<uint32_t>(kHigh + 2 * 4096), 0U) << "and not a bus error";
+  EXPECT_EQ(memory.read<uint32_t>(0), 1U);
+  EXPECT_EQ(memory.read<uint32_t>(kHigh), 2U);
+  EXPECT_FALSE(memory.lost_pages()[0]->any());
+  EXPECT_TRUE(memory.lost_pages()[1]->any());
+}
+
+TEST(MemoryZones, AreOfANodeThatTheHostHas) {
+  const GuestMemory memory({{.ranges = {{0, 4096}}, .options = {.host_node = 0}}});
+  EXPECT_TRUE(memory.write<uint32_t>(0, 1));
+  const auto make = [] {
+    const GuestMemory nowhere({{.ranges = {{0, 4096}}, .options = {.host_node = 1000}}});
+  };
+  EXPECT_THROW(make(), Error);
 }
 
 TEST(GuestMemoryGrowth, AddsBehindWhatIsThere) {

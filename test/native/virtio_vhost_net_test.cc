@@ -42,6 +42,18 @@ class FakeVhost {
       auto& base = *static_cast<vhost_vring_state*>(const_cast<void*>(argument));
       base.num = bases[base.index];
     }
+    if (request == VHOST_SET_MEM_TABLE) {
+      const auto& table = *static_cast<const vhost_memory*>(argument);
+      if (table.nregions > max_regions) {
+        errno = E2BIG;
+        return -1;
+      }
+      memory.clear();
+      for (uint32_t i = 0; i < table.nregions; ++i) {
+        const vhost_memory_region& region = table.regions[i];
+        memory[region.guest_phys_addr] = {region.memory_size, region.userspace_addr};
+      }
+    }
     if (request == VHOST_NET_SET_BACKEND) {
       const auto& file = *static_cast<const vhost_vring_file*>(argument);
       if (refuse_backend && file.fd >= 0) {
@@ -59,6 +71,8 @@ class FakeVhost {
   std::map<unsigned long, int> calls;
   std::map<unsigned, int> backends;    ///< by ring
   std::map<unsigned, unsigned> bases;  ///< where in them it goes on
+  uint32_t max_regions = 64;
+  std::map<uint64_t, std::pair<uint64_t, uint64_t>> memory;  ///< by address: size, where it is here
 
  private:
   static inline FakeVhost* current = nullptr;
@@ -104,7 +118,15 @@ class VhostNetTest : public testing::Test {
     EXPECT_EQ(vhost.backends, (std::map<unsigned, int>{{0, tap}, {1, tap}}));
   }
 
-  GuestMemory memory{{range(0, 1 << 20)}, {}};
+  void expect_memory(const std::vector<GuestAddress>& addresses) {
+    std::vector<GuestAddress> known;
+    for (const auto& [address, place] : vhost.memory) known.push_back(address);
+    EXPECT_EQ(known, addresses);
+  }
+
+  static constexpr GuestAddress kGrowth = 1 << 20;
+  GuestMemory memory{
+      {{.ranges = {range(0, 1 << 20)}}}, Cancellation::never(), range(kGrowth, 16 << 20)};
   EventLoop loop{"test-loop"};
   FakeVhost vhost;
   RecordingTransport host;
@@ -142,6 +164,38 @@ TEST_F(VhostNetTest, LeavesWhereTheKernelWasToTheNextServer) {
   vhost.bases[1] = 3;
   pair->stop();
   EXPECT_EQ(states[1].next_available, 3);
+}
+
+TEST_F(VhostNetTest, KnowsMemoryThatComesWhileItServes) {
+  std::vector<uint8_t> bytes(4096);
+  MemoryWindow& window = memory.add_window(bytes.data(), bytes.size(), -1);
+  constexpr GuestAddress kWindow = 0x40000000;
+  window.show(kWindow);
+  auto pair = make();
+  expect_memory({0, kWindow});
+  const MemoryRegion& added = memory.add(4 << 20);
+  expect_memory({0, kGrowth, kWindow});
+  EXPECT_EQ(vhost.memory[kGrowth],
+            std::pair(added.size, uint64_t{reinterpret_cast<uintptr_t>(added.host)}));
+  window.hide();
+  expect_memory({0, kGrowth});
+  const int tables = vhost.calls[VHOST_SET_MEM_TABLE];
+  pair.reset();
+  memory.add(4 << 20);
+  EXPECT_EQ(vhost.calls[VHOST_SET_MEM_TABLE], tables) << "nobody serves any more";
+  pair = make();
+  expect_memory({0, kGrowth, kGrowth + (4 << 20)});
+}
+
+TEST_F(VhostNetTest, RefusesMemoryThatTheKernelHasNoRoomFor) {
+  vhost.max_regions = 1;
+  const auto pair = make();
+  ASSERT_TRUE(pair);
+  EXPECT_THROW(memory.add(4 << 20), Error);
+  EXPECT_EQ(memory.regions().size(), 1U);
+  EXPECT_FALSE(memory.slice(kGrowth, 1));
+  expect_memory({0});
+  expect_backends(kTap);
 }
 
 TEST_F(VhostNetTest, AResumeWithoutAPauseChangesNothing) {

@@ -14,6 +14,7 @@
 #include "device/ged.h"
 #include "device/i8042.h"
 #include "device/ioapic.h"
+#include "device/memory_hotplug.h"
 #include "device/serial.h"
 #include "hypervisor/x86_64/access_handler.h"
 #include "machine/x86_64/board_spec.h"
@@ -32,6 +33,7 @@ class X86Board final : public Board, public AccessHandler {
   AccessHandler& accesses() noexcept override { return *this; }
   void press_power_button() noexcept override;
   void vm_generation_changed() noexcept override { ged_->notify(Ged::kVmGeneration); }
+  void memory_added(const MemoryRegion& region) override;
   PostCodeState post_code() const override { return post_code_->state(); }
 
   void port_read(uint16_t port, std::span<uint8_t> data) override { ports_.read(port, data); }
@@ -47,6 +49,7 @@ class X86Board final : public Board, public AccessHandler {
   void end_of_interrupt(uint8_t vector) override { ioapic_->eoi(vector); }
 
  private:
+  void add_memory_hotplug(const MemoryHotplugSpec& spec);
   void add_acpi_devices(const BoardSpec& spec, const EventReport& report);
   void add_legacy_devices(BoardSpec& spec, const EventReport& report);
   void map_ports(uint16_t base, uint64_t size, std::shared_ptr<BusDevice> device);
@@ -58,6 +61,8 @@ class X86Board final : public Board, public AccessHandler {
   AddressSpace ports_;
   std::shared_ptr<AcpiEvents> acpi_events_;
   std::shared_ptr<Ged> ged_;
+  std::shared_ptr<MemoryHotplug> memory_hotplug_;
+  uint32_t hotplug_proximity_ = 0;
   std::shared_ptr<PostCode> post_code_;
 };
 
@@ -87,6 +92,21 @@ void X86Board::add_acpi_devices(const BoardSpec& spec, const EventReport& report
   if (!devices_.mmio().map(spec.ged, Ged::kSize, ged_))
     throw Error("EINVAL", "the GED's address is taken");
   devices_.connect_hotplug(spec.pci_hotplug, [ged = ged_] { ged->notify(Ged::kPci); });
+  if (spec.memory_hotplug) add_memory_hotplug(*spec.memory_hotplug);
+}
+
+void X86Board::add_memory_hotplug(const MemoryHotplugSpec& spec) {
+  static_assert(MemoryHotplugState::kSlots == GuestMemory::kMaxAdditions);
+  memory_hotplug_ = std::make_shared<MemoryHotplug>([ged = ged_] { ged->notify(Ged::kMemory); });
+  hotplug_proximity_ = spec.proximity;
+  if (!devices_.mmio().map(spec.address, MemoryHotplug::kSize, memory_hotplug_)) {
+    throw Error("EINVAL", "the address of the controller of memory is taken");
+  }
+}
+
+void X86Board::memory_added(const MemoryRegion& region) {
+  if (memory_hotplug_ == nullptr) throw Error("ENOTSUP", "the guest has no slots for memory");
+  memory_hotplug_->insert(region.address, region.size, hotplug_proximity_);
 }
 
 void X86Board::add_legacy_devices(BoardSpec& spec, const EventReport& report) {

@@ -51,6 +51,11 @@ void read_ged(BoardSpec& spec, Fields& fields) {
   spec.ged_gsi = fields["gsi"].narrow<unsigned>();
 }
 
+MemoryHotplugSpec read_memory_hotplug(Fields& fields) {
+  return {.address = fields["address"].number(),
+          .proximity = fields["proximity"].narrow<uint32_t>()};
+}
+
 }  // namespace
 
 std::vector<std::shared_ptr<const VcpuSetup>> read_vcpu_setups(Fields& boot) {
@@ -79,6 +84,9 @@ std::shared_ptr<BoardSpec> read_board_spec(Fields& boot) {
   boot["ged"].map([&](Fields& ged) { read_ged(*spec, ged); });
   spec->pci_hotplug =
       boot["pciHotplug"].map([](Fields& hotplug) { return hotplug["address"].number(); });
+  if (boot.has("memoryHotplug")) {
+    spec->memory_hotplug = boot["memoryHotplug"].map(read_memory_hotplug);
+  }
   return spec;
 }
 

@@ -22,6 +22,11 @@ struct DebugConsoleSpec {
   CharBackendSource backend;
 };
 
+struct MemoryHotplugSpec {
+  GuestAddress address = 0;
+  uint32_t proximity = 0;  ///< of all that is added
+};
+
 /// An x86 board. src/native.ts documents each field.
 struct BoardSpec {
   GuestAddress ioapic = 0;
@@ -38,6 +43,7 @@ struct BoardSpec {
   GuestAddress ged = 0;
   unsigned ged_gsi = 0;
   GuestAddress pci_hotplug = 0;
+  std::optional<MemoryHotplugSpec> memory_hotplug;
 };
 
 }  // namespace tsvmm

@@ -14,6 +14,9 @@ export function absolutePaths(vm: VmConfig, folder: string): VmConfig {
     ...vm,
     ...(vm.payload && { payload: within(vm.payload, 'kernel', 'firmware', 'initramfs') }),
     ...devicesWithin(vm, here),
+    ...(vm.memory.zones && {
+      memory: { ...vm.memory, zones: vm.memory.zones.map((zone) => within(zone, 'file')) },
+    }),
     serial: within(vm.serial, 'file', 'socket', 'log'),
     debug_console: within(vm.debug_console, 'file'),
   };

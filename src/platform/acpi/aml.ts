@@ -150,12 +150,13 @@ export class AmlWriter {
   }
 
   /**
-   * Tells disassemblers of a method of another table (ACPI 6.5 §20.2.5.2), as the reference compiler does: interpreters
-   * that do not know the opcode do not get to it.
+   * Tells disassemblers of methods of other tables, by name and number of arguments (ACPI 6.5 §20.2.5.2), as the reference
+   * compiler does: interpreters that do not know the opcode do not get to it.
    */
-  externalMethod(name: string, args: number): this {
+  externalMethods(methods: readonly (readonly [name: string, args: number])[]): this {
     return this.if(() => {
-      this.integer(0).byte(0x15).path(name).byte(METHOD_OBJECT).byte(args);
+      this.integer(0);
+      for (const [name, args] of methods) this.byte(0x15).path(name).byte(METHOD_OBJECT).byte(args);
     });
   }
 
@@ -254,6 +255,26 @@ export class AmlWriter {
   /** `ShiftLeft`: value, count and target follow. */
   shiftLeft(): this {
     return this.byte(0x79);
+  }
+
+  /** `Or`: two operands and the target follow. */
+  or(): this {
+    return this.byte(0x7d);
+  }
+
+  /** `Add`: two operands and the target follow. */
+  add(): this {
+    return this.byte(0x72);
+  }
+
+  /** `Subtract`: minuend, subtrahend and target follow. */
+  subtract(): this {
+    return this.byte(0x74);
+  }
+
+  /** `CreateQWordField`: 64 bits of a buffer, from a byte on, by a name. */
+  qwordFieldOf(buffer: string, at: number, name: string): this {
+    return this.byte(0x8f).path(buffer).integer(at).path(name);
   }
 
   /** A mutex that any method may take, whatever it holds already. */

@@ -28,12 +28,15 @@ export interface DsdtParameters {
 
 /** Bits of the GED's register, cleared by reading it. */
 const GED_CPU = 1 << 0;
+const GED_MEMORY = 1 << 1;
 const GED_PCI = 1 << 2;
 const GED_POWER_BUTTON = 1 << 3;
 const GED_VM_GENERATION = 1 << 4;
 
 /** In the SSDT of machines whose vCPUs may come and go. In others it is not called. */
 const CPU_SCAN = '\\_SB.CPUS.CSCN';
+/** In that of machines that may get more memory. */
+const MEMORY_SCAN = '\\_SB.MHPC.MSCN';
 
 /** The power button's general-purpose event, whose method has the number in its name. */
 const GPE_POWER_BUTTON = 0;
@@ -59,7 +62,10 @@ const VM_GENERATION_CHANGED = 0x80;
 export function writeDsdt(area: TableArea, start: number, parameters: DsdtParameters): number {
   startTable(area, start, 'DSDT', 6);
   const aml = new AmlWriter(area.bytes, start + SDT_HEADER_SIZE);
-  aml.externalMethod(CPU_SCAN, 0);
+  aml.externalMethods([
+    [CPU_SCAN, 0],
+    [MEMORY_SCAN, 0],
+  ]);
   aml.scope('\\_SB', () => {
     motherboard(aml, parameters);
     hostBridge(aml, parameters);
@@ -174,6 +180,7 @@ function eventDispatch(aml: AmlWriter, { ged }: DsdtParameters): void {
     aml.method('ESCN', 0, true, () => {
       aml.store().path('GDAT').local(0);
       onEvent(aml, GED_CPU, () => aml.path(CPU_SCAN));
+      onEvent(aml, GED_MEMORY, () => aml.path(MEMORY_SCAN));
       onEvent(aml, GED_PCI, () => aml.path('\\_SB.PHPR.PSCN'));
       onEvent(aml, GED_POWER_BUTTON, () => aml.notify('\\_SB.PWRB', POWER_BUTTON_PRESSED));
       onEvent(aml, GED_VM_GENERATION, () => aml.notify('\\_SB.VGEN', VM_GENERATION_CHANGED));

@@ -10,6 +10,7 @@ const MIN_FIXED = 0x04;
 const MAX_FIXED = 0x08;
 
 const MEMORY_READ_WRITE = 0x01;
+const MEMORY_CACHEABLE = 0x02;
 const IO_ENTIRE_RANGE = 0x03;
 const BUS_NUMBER_RANGE = 0;
 
@@ -66,6 +67,13 @@ export function memoryWindow64(aml: AmlWriter, start: number, size: number): voi
     .qword(start + size - 1)
     .qword(0)
     .qword(size);
+}
+
+/** Cacheable memory anywhere, whose place is filled in by whoever returns it. */
+export function cachedMemory64(aml: AmlWriter): void {
+  aml.byte(0x8a).word(43).byte(TYPE_MEMORY);
+  aml.byte(MIN_FIXED | MAX_FIXED).byte(MEMORY_READ_WRITE | MEMORY_CACHEABLE);
+  aml.qword(0).qword(0).qword(0).qword(0).qword(0);
 }
 
 /** An edge-triggered, active-high, exclusive interrupt (§6.4.3.6). */

@@ -54,6 +54,9 @@ export const PCI_HOTPLUG_SIZE = 16;
 /** The CPU hot-plug controller's registers. */
 export const CPU_HOTPLUG_ADDRESS = 0xfe00_0020;
 export const CPU_HOTPLUG_SIZE = 12;
+/** The memory hot-plug controller's. */
+export const MEMORY_HOTPLUG_ADDRESS = 0xfe00_0030;
+export const MEMORY_HOTPLUG_SIZE = 24;
 export const IOAPIC_ADDRESS = 0xfec0_0000;
 export const LOCAL_APIC_ADDRESS = 0xfee0_0000;
 export const RAM_64BIT_START = 4 * GIB;
@@ -141,49 +144,66 @@ export function alignUp(value: number, alignment: number): number {
  *   does not fit.
  */
 export function planMemory(zones: readonly ZoneNeeds[], physBits: number, growth = 0): MemoryMap {
-  const places: { ram: readonly Range[]; hotplug?: Range }[] = [];
+  const boot = placeZones(zones);
+  const ram = joinRanges(boot);
+  const [low, last] = [ram[0] as Range, ram.at(-1) as Range];
+  if (low.size <= HIGH_RAM_START) {
+    refuse(`Guest memory of ${low.size} bytes is too small: more than 1 MiB is needed`);
+  }
+  if (ram.length > MAX_RAM_RANGES) refuse(`Guest memory in ${ram.length} pieces is too scattered`);
+  const above = Math.max(last.address + last.size, RAM_64BIT_START);
+  const { places, end } = placeHotplug(zones, boot, alignUp(above, HOTPLUG_ALIGNMENT));
+  // What is added is of the first zone's pages.
+  const { pageSize } = zones[0] as ZoneNeeds;
+  const room = growth > 0 && { address: alignUp(end, pageSize), size: alignUp(growth, pageSize) };
+  const start = alignUp(room ? room.address + room.size : end, HOTPLUG_ALIGNMENT);
+  const windowEnd = 2 ** physBits - TOP_RESERVED_SIZE;
+  if (start >= windowEnd) {
+    refuse(`Guest memory up to ${start} does not fit a physical address space of ${physBits} bits`);
+  }
+  const high = ram.filter(({ address }) => address >= RAM_64BIT_START);
+  return {
+    zones: places,
+    ram,
+    ramBelow4G: low.size,
+    ramAbove4G: high.reduce((sum, { size }) => sum + size, 0),
+    ...(room && { growth: room }),
+    physBits,
+    window64: { start, size: windowEnd - start },
+  };
+}
+
+/** What zones have at boot. */
+function placeZones(zones: readonly ZoneNeeds[]): ZonePlace[] {
   let end = 0;
-  for (const { size, pageSize } of zones) {
+  return zones.map(({ size, pageSize }) => {
     if (size % pageSize !== 0) {
       refuse(`Guest memory of ${size} bytes is not a multiple of its page size of ${pageSize} bytes`);
     }
     const ram = placeZone(size, pageSize, end);
     const last = ram.at(-1) as Range;
     end = last.address + last.size;
-    places.push({ ram });
-  }
-  const ram = joinRanges(places);
-  const [low] = ram as [Range];
-  if (low.size <= HIGH_RAM_START) {
-    refuse(`Guest memory of ${low.size} bytes is too small: more than 1 MiB is needed`);
-  }
-  if (ram.length > MAX_RAM_RANGES) refuse(`Guest memory in ${ram.length} pieces is too scattered`);
-  let next = alignUp(Math.max(end, RAM_64BIT_START), HOTPLUG_ALIGNMENT);
-  for (let i = 0; i < zones.length; i++) {
-    const { hotplugSize: size } = zones[i] as ZoneNeeds;
-    if (size === 0) continue;
-    if (size % HOTPLUG_ALIGNMENT !== 0) {
-      refuse(`The hotplug_size ${size} is not a multiple of ${HOTPLUG_ALIGNMENT} bytes`);
-    }
-    (places[i] as { hotplug?: Range }).hotplug = { address: next, size };
-    next += size;
-  }
-  const grows = growth > 0 && { growth: { address: next, size: growth } };
-  const start = alignUp(next + growth, HOTPLUG_ALIGNMENT);
-  const windowEnd = 2 ** physBits - TOP_RESERVED_SIZE;
-  if (start >= windowEnd) {
-    refuse(`Guest memory up to ${start} does not fit a physical address space of ${physBits} bits`);
-  }
-  const above = ram.filter(({ address }) => address >= RAM_64BIT_START);
-  return {
-    zones: places,
-    ram,
-    ramBelow4G: low.size,
-    ramAbove4G: above.reduce((sum, { size }) => sum + size, 0),
-    ...grows,
-    physBits,
-    window64: { start, size: windowEnd - start },
-  };
+    return { ram };
+  });
+}
+
+/** Puts what devices hand out behind `from`. @returns where it ends, too */
+function placeHotplug(
+  zones: readonly ZoneNeeds[],
+  boot: readonly ZonePlace[],
+  from: number,
+): { readonly places: readonly ZonePlace[]; readonly end: number } {
+  let end = from;
+  const places = boot.map((place, index) => {
+    const { hotplugSize: size, pageSize } = zones[index] as ZoneNeeds;
+    if (size === 0) return place;
+    const unit = Math.max(HOTPLUG_ALIGNMENT, pageSize);
+    if (size % unit !== 0) refuse(`The hotplug_size ${size} is not a multiple of ${unit} bytes`);
+    const address = alignUp(end, unit);
+    end = address + size;
+    return { ...place, hotplug: { address, size } };
+  });
+  return { places, end };
 }
 
 /** Puts a zone behind `end`: below the hole as far as there is room for whole pages, and above it. */

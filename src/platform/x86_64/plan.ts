@@ -3,6 +3,7 @@ import { Descriptor } from '../../boundary/cbor.ts';
 import { type GuestZone, guestMemory } from '../../config/memory.ts';
 import type { CpusConfig, VmConfig } from '../../config/vmConfig.ts';
 import type { BootSpec, HostInfo, LoadItem, MachineSpec, ProtectedModeEntry } from '../../native.ts';
+import type { Bus } from '../bus.ts';
 import { DEBUG_CONSOLE_ID, SERIAL_ID } from '../deviceIds.ts';
 import { planDevices } from '../devices.ts';
 import type { BootPlan, BootResources } from '../plan.ts';
@@ -28,6 +29,7 @@ import {
   GED_GSI,
   guestPhysBits,
   IOAPIC_ADDRESS,
+  MEMORY_HOTPLUG_ADDRESS,
   type MemoryMap,
   PAGE_SIZE,
   PCI_HOTPLUG_ADDRESS,
@@ -46,18 +48,26 @@ import {
   type ZonePlace,
 } from './memoryMap.ts';
 import { buildMsrs } from './msrs.ts';
+import { planNuma } from './numaNodes.ts';
 import { buildMemoryMap, buildStartInfo } from './pvh.ts';
 import { tableItems } from './tables.ts';
 import { buildZeroPage } from './zeroPage.ts';
+
+const NO_FILES: ReadonlyMap<string, number> = new Map();
 
 /** What x86_64 hosts use unless they were told otherwise when they booted. */
 const DEFAULT_HUGEPAGE_SIZE = 2 * 1024 * 1024;
 
 /**
  * What must be known to start building the machine, before the payload has been looked at.
+ * @param files that back zones, by their id
  * @throws PlatformError `ERR_TSVMM_CPUS` or `ERR_TSVMM_MEMORY`
  */
-export function planMachine(config: VmConfig, host: HostInfo): MachineSpec {
+export function planMachine(
+  config: VmConfig,
+  host: HostInfo,
+  files: ReadonlyMap<string, number> = NO_FILES,
+): MachineSpec {
   const { cpus } = config;
   if (cpus.boot_vcpus > host.maxVcpus) {
     throw new PlatformError(
@@ -65,14 +75,20 @@ export function planMachine(config: VmConfig, host: HostInfo): MachineSpec {
       `${cpus.boot_vcpus} vCPUs are more than the ${host.maxVcpus} that this host's KVM runs`,
     );
   }
-  return { memory: planZones(config, memoryMap(config, host)), vcpus: planVcpus(cpus) };
+  return { memory: planZones(config, memoryMap(config, host), files), vcpus: planVcpus(cpus) };
 }
 
-function planZones(config: VmConfig, map: MemoryMap): MachineSpec['memory'] {
+function planZones(
+  config: VmConfig,
+  map: MemoryMap,
+  files: ReadonlyMap<string, number>,
+): MachineSpec['memory'] {
   const { zones, thp } = guestMemory(config.memory);
   return {
     zones: zones.map((zone, index) => {
       const { ram, hotplug } = map.zones[index] as ZonePlace;
+      const { host_numa_node: hostNode } = zone;
+      const file = files.get(zone.id);
       return {
         id: zone.id,
         regions: ram,
@@ -83,6 +99,8 @@ function planZones(config: VmConfig, map: MemoryMap): MachineSpec['memory'] {
         mergeable: zone.mergeable,
         thp,
         reserve: zone.reserve,
+        ...(hostNode !== undefined && { hostNode }),
+        ...(file !== undefined && { file: new Descriptor(file) }),
       };
     }),
     ...(map.growth && { growth: map.growth }),
@@ -112,7 +130,7 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
   const load = [
     ...lowMemoryItems(),
     { address: VM_GENERATION_ADDRESS, bytes: resources.vmGeneration },
-    ...planTables(config, map, topology, resources.serial !== undefined),
+    ...planTables(config, map, topology, resources.serial !== undefined, devices.bus),
     ...payloadItems(config, resources, payload, map),
   ];
   const boot: BootSpec = {
@@ -136,6 +154,9 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
     },
     ged: { address: GED_ADDRESS, gsi: GED_GSI },
     pciHotplug: { address: PCI_HOTPLUG_ADDRESS },
+    ...(map.growth && {
+      memoryHotplug: { address: MEMORY_HOTPLUG_ADDRESS, proximity: config.numa?.[0]?.guest_numa_id ?? 0 },
+    }),
     vmGeneration: { address: VM_GENERATION_ADDRESS },
     pci: {
       ecam: ECAM_ADDRESS,
@@ -164,12 +185,23 @@ function hugepageSize(zone: GuestZone): number {
   return zone.hugepages ? (zone.hugepage_size ?? DEFAULT_HUGEPAGE_SIZE) : 0;
 }
 
-function planTables(config: VmConfig, map: MemoryMap, topology: Topology, hasSerial: boolean): LoadItem[] {
+function planTables(
+  config: VmConfig,
+  map: MemoryMap,
+  topology: Topology,
+  hasSerial: boolean,
+  { placements }: Bus,
+): LoadItem[] {
+  const { numa = [], cpus, memory } = config;
+  const apicIds = planApicIds(cpus.max_vcpus, topology);
+  const nodes = numa.length > 0 ? planNuma(numa, guestMemory(memory).zones, map, apicIds, placements) : [];
   const machine = {
     window64: map.window64,
     hasSerial,
-    apicIds: planApicIds(config.cpus.max_vcpus, topology),
-    bootVcpus: config.cpus.boot_vcpus,
+    apicIds,
+    bootVcpus: cpus.boot_vcpus,
+    growsMemory: map.growth !== undefined,
+    numa: nodes,
   };
   return tableItems(machine, config.platform);
 }

@@ -5,6 +5,7 @@
 import { AmlWriter } from '../acpi/aml.ts';
 import { writeCpuHotplug } from '../acpi/cpuHotplug.ts';
 import { SDT_HEADER_SIZE } from '../acpi/layout.ts';
+import { writeMemoryHotplug } from '../acpi/memoryHotplug.ts';
 import { renderAcpi } from '../acpi/render.ts';
 import { finishTable, startTable, type TableArea } from '../acpi/sdt.ts';
 import type { AcpiMachine } from '../acpi/tables.ts';
@@ -24,6 +25,8 @@ import {
   GED_SIZE,
   IOAPIC_ADDRESS,
   LOCAL_APIC_ADDRESS,
+  MEMORY_HOTPLUG_ADDRESS,
+  MEMORY_HOTPLUG_SIZE,
   PCI_HOTPLUG_ADDRESS,
   PCI_HOTPLUG_SIZE,
   PCI_WINDOW32,
@@ -71,14 +74,29 @@ export function renderTables(machine: AcpiMachine): Uint8Array {
 /** Bytes for a vCPU, and for what is there once: more than they take. */
 const SSDT_BYTES_PER_VCPU = 128;
 const SSDT_FIXED_BYTES = 1024;
+/** For that of memory. */
+const SSDT_MEMORY_BYTES = 4096;
 
 /** The SSDT with a machine's vCPUs; the start path's is that of `buildCpuTable`. */
 export function renderCpuTable(apicIds: readonly number[]): Uint8Array {
-  const bytes = new Uint8Array(SSDT_FIXED_BYTES + apicIds.length * SSDT_BYTES_PER_VCPU);
+  return renderSsdt(SSDT_FIXED_BYTES + apicIds.length * SSDT_BYTES_PER_VCPU, (aml) => {
+    writeCpuHotplug(aml, { address: CPU_HOTPLUG_ADDRESS, size: CPU_HOTPLUG_SIZE, apicIds });
+  });
+}
+
+/** The SSDT of a machine that may get more memory. */
+export function renderMemoryTable(): Uint8Array {
+  return renderSsdt(SSDT_MEMORY_BYTES, (aml) => {
+    writeMemoryHotplug(aml, { address: MEMORY_HOTPLUG_ADDRESS, size: MEMORY_HOTPLUG_SIZE });
+  });
+}
+
+function renderSsdt(capacity: number, write: (aml: AmlWriter) => void): Uint8Array {
+  const bytes = new Uint8Array(capacity);
   const area: TableArea = { bytes, view: viewOf(bytes), address: 0 };
   startTable(area, 0, 'SSDT', 2);
   const aml = new AmlWriter(bytes, SDT_HEADER_SIZE);
-  writeCpuHotplug(aml, { address: CPU_HOTPLUG_ADDRESS, size: CPU_HOTPLUG_SIZE, apicIds });
+  write(aml);
   finishTable(area, 0, aml.position);
   return bytes.slice(0, aml.position);
 }

@@ -1,16 +1,23 @@
 /** The ACPI and SMBIOS tables of an x86_64 machine, ready to be loaded. */
 import type { PlatformConfig } from '../../config/vmConfig.ts';
 import type { LoadItem } from '../../native.ts';
+import { buildSlit, buildSrat, type NumaNode } from '../acpi/numa.ts';
 import { type AcpiMachine, buildAcpi } from '../acpi/tables.ts';
 import { buildSmbios } from '../smbios.ts';
 import { ACPI_ADDRESS, HIGH_RAM_START, SMBIOS_ADDRESS } from './memoryMap.ts';
-import { ACPI_TEMPLATE, SMBIOS_TEMPLATE } from './tableTemplates.ts';
+import { ACPI_TEMPLATE, MEMORY_TABLE, SMBIOS_TEMPLATE } from './tableTemplates.ts';
 
-export function tableItems(
-  machine: Omit<AcpiMachine, 'others'>,
-  platform: PlatformConfig | undefined,
-): LoadItem[] {
-  const others: readonly Uint8Array[] = [];
+export interface TabledMachine extends Omit<AcpiMachine, 'others'> {
+  /** ACPI may add memory. */
+  readonly growsMemory: boolean;
+  /** Empty where the guest is told of none. */
+  readonly numa: readonly NumaNode[];
+}
+
+export function tableItems(machine: TabledMachine, platform: PlatformConfig | undefined): LoadItem[] {
+  const others: Uint8Array[] = [];
+  if (machine.growsMemory) others.push(new Uint8Array(MEMORY_TABLE));
+  if (machine.numa.length > 0) others.push(buildSrat(machine.numa), buildSlit(machine.numa));
   const smbios =
     platform === undefined
       ? new Uint8Array(SMBIOS_TEMPLATE)

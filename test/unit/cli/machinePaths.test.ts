@@ -23,12 +23,21 @@ test('every file and socket of a machine is where the words were typed', () => {
       'file=p,size=2M',
     ],
     ...['--vsock', 'cid=3,socket=v', '--rng', 'src=r', '--serial', 'file=s', '--console', 'pty,log=l'],
-    ...['--debug-console', 'file=e'],
+    ...[
+      '--debug-console',
+      'file=e',
+      '--memory',
+      'size=0',
+      '--memory-zone',
+      'id=a,size=1G,file=m',
+      'id=b,size=1G',
+    ],
   );
   expect(absolutePaths(vm, '/home/me')).toMatchObject({
     payload: { kernel: '/home/me/k', initramfs: '/boot/i' },
     disks: [{ path: '/home/me/d' }, { path: '/abs' }],
     pmem: [{ file: '/home/me/p' }],
+    memory: { zones: [{ id: 'a', file: '/home/me/m' }, { id: 'b' }] },
     vsock: { socket: '/home/me/v' },
     rng: { src: '/home/me/r' },
     serial: { mode: 'File', file: '/home/me/s' },

@@ -110,6 +110,38 @@ describe('validation', () => {
     [{ numa: [{ guest_numa_id: 1 }, { guest_numa_id: 1 }] }, 'NUMA node 1 is there twice'],
     [{ numa: [{ guest_numa_id: 0, memory_zones: ['z'] }] }, 'a memory zone "z" that does not exist'],
     [{ numa: [{ guest_numa_id: 1, pci_segments: [0] }] }, 'only be in NUMA node 0'],
+    [{ numa: [{ guest_numa_id: 256 }] }, 'has a number above 255'],
+    [{ numa: [{ guest_numa_id: 0, cpus: [1] }] }, 'names vCPU 1, which does not exist'],
+    [
+      {
+        numa: [
+          { guest_numa_id: 0, cpus: [0] },
+          { guest_numa_id: 1, cpus: [0] },
+        ],
+      },
+      'vCPU 0 is in two NUMA nodes',
+    ],
+    [
+      { numa: [{ guest_numa_id: 0, distances: [{ destination: 1, distance: 20 }] }] },
+      'distance 20 to 1, which is no node',
+    ],
+    ...(
+      [
+        [1, 10],
+        [1, 255],
+        [0, 11],
+      ] as const
+    ).map(
+      ([destination, distance]) =>
+        [
+          { numa: [{ guest_numa_id: 0, distances: [{ destination, distance }] }, { guest_numa_id: 1 }] },
+          'it must be 10 to itself, and from 11 to 254 to others',
+        ] as [object, string],
+    ),
+    [
+      { memory: { size: 0, zones: [{ id: 'a', size: 4096, host_numa_node: 1024 }] } },
+      'no host has a NUMA node 1024',
+    ],
     [{ landlock_rules: [{ path: '/l', access: 'x' }] }, 'give r, w or rw'],
     [cpus({ max_vcpus: 8193 }), 'greater than 8192'],
     [disk({ num_queues: 0 }), 'at least one queue'],

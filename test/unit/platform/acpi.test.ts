@@ -4,17 +4,40 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildCpuTable } from '../../../src/platform/acpi/cpuTable.ts';
+import { buildSlit, buildSrat, type NumaNode } from '../../../src/platform/acpi/numa.ts';
 import { buildAcpi } from '../../../src/platform/acpi/tables.ts';
 import { getU64, viewOf } from '../../../src/platform/bytes.ts';
-import { ACPI_TEMPLATE, CPU_TEMPLATE } from '../../../src/platform/x86_64/tableTemplates.ts';
+import { ACPI_TEMPLATE, CPU_TEMPLATE, MEMORY_TABLE } from '../../../src/platform/x86_64/tableTemplates.ts';
 
+const GIB = 2 ** 30;
+const NODES: readonly NumaNode[] = [
+  {
+    id: 0,
+    apicIds: [0, 1],
+    memory: [
+      { address: 0, size: 3 * GIB, hotplug: false },
+      { address: 6 * GIB, size: GIB, hotplug: true },
+    ],
+    distances: new Map([
+      [0, 10],
+      [3, 33],
+    ]),
+  },
+  {
+    id: 3,
+    apicIds: [2, 4],
+    memory: [{ address: 4 * GIB, size: 2 * GIB, hotplug: false }],
+    distances: new Map(),
+  },
+  { id: 1, apicIds: [], memory: [], initiator: { segment: 0, bdf: 5 << 3 }, distances: new Map([[0, 99]]) },
+];
 const BLOCK_ADDRESS = 0xa0000;
 const MACHINE = {
   window64: { start: 2 ** 32, size: 2 ** 46 - 2 ** 32 - 17 * 2 ** 16 },
   hasSerial: true,
   apicIds: [0, 1, 2, 4],
   bootVcpus: 2,
-  others: [buildCpuTable(CPU_TEMPLATE, [0, 1, 2, 4])],
+  others: [buildCpuTable(CPU_TEMPLATE, [0, 1, 2, 4]), buildSrat(NODES), buildSlit(NODES)],
 };
 const HEADER_SIZE = 36;
 
@@ -61,7 +84,17 @@ describe('ACPI tables', () => {
   });
 
   it('are all there, with right checksums', () => {
-    expect([...tables.keys()]).toEqual(['XSDT', 'FACP', 'APIC', 'MCFG', 'SSDT', 'FACS', 'DSDT']);
+    expect([...tables.keys()]).toEqual([
+      'XSDT',
+      'FACP',
+      'APIC',
+      'MCFG',
+      'SSDT',
+      'SRAT',
+      'SLIT',
+      'FACS',
+      'DSDT',
+    ]);
     for (const [signature, table] of tables) {
       expect(text(table.subarray(0, 4))).toBe(signature);
       if (signature !== 'FACS') expect(sum(table), signature).toBe(0);
@@ -135,6 +168,39 @@ describe('ACPI tables', () => {
     expect(getU64(view, 44)).toBe(0xe800_0000);
     expect([...table.subarray(52)]).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
   });
+
+  it('say which processors and memory are near to each other', () => {
+    const { table, view } = tableOf('SRAT');
+    const entries: unknown[] = [];
+    for (let at = HEADER_SIZE + 12; at < table.length; at += table[at + 1] as number) {
+      const flags = (place: number) => view.getUint32(at + place, true);
+      if (table[at] === 0) entries.push(['cpu', table[at + 2], table[at + 3], flags(4)]);
+      else if (table[at] === 5) entries.push(['device', flags(4), view.getUint16(at + 10, true), flags(24)]);
+      else entries.push(['memory', flags(2), getU64(view, at + 8), getU64(view, at + 16), flags(28)]);
+    }
+    expect(entries).toEqual([
+      ['cpu', 0, 0, 1],
+      ['cpu', 0, 1, 1],
+      ['memory', 0, 0, 3 * GIB, 1],
+      ['memory', 0, 6 * GIB, GIB, 3],
+      ['cpu', 3, 2, 1],
+      ['cpu', 3, 4, 1],
+      ['memory', 3, 4 * GIB, 2 * GIB, 1],
+      ['device', 1, 40, 1],
+    ]);
+  });
+
+  it('say how far nodes are from each other, with a row for each number', () => {
+    const { table, view } = tableOf('SLIT');
+    expect(getU64(view, HEADER_SIZE)).toBe(4);
+    const rows = [0, 1, 2, 3].map((row) => [...table.subarray(44 + row * 4, 48 + row * 4)]);
+    expect(rows).toEqual([
+      [10, 20, 255, 33],
+      [99, 10, 255, 20],
+      [255, 255, 10, 255],
+      [20, 20, 255, 10],
+    ]);
+  });
 });
 
 const iasl = spawnSync('iasl', ['-v']);
@@ -184,6 +250,16 @@ describe.skipIf(noIasl)('ACPI tables through iasl', () => {
       }
     });
   }
+
+  it('disassemble and compile to the same bytes, the one of memory that comes later', () => {
+    writeFileSync(path.join(directory, 'memory.aml'), new Uint8Array(MEMORY_TABLE));
+    run('-d', 'memory.aml');
+    const source = readFileSync(path.join(directory, 'memory.dsl'), 'utf8');
+    expect(source).not.toMatch(/Invalid|Unknown|Incorrect checksum/);
+    run('-oa', '-p', 'again', 'memory.dsl');
+    const again = readFileSync(path.join(directory, 'again.aml'));
+    expect(again.subarray(HEADER_SIZE)).toEqual(Buffer.from(MEMORY_TABLE).subarray(HEADER_SIZE));
+  });
 
   it('name what guests look for', () => {
     const { DSDT } = Object.fromEntries(walk(buildAcpi(ACPI_TEMPLATE, MACHINE)));

@@ -98,6 +98,10 @@ describe('memory zones', () => {
     const grows = planMemory([zone(GIB)], 46, 300 * MIB);
     expect(grows.growth).toEqual({ address: 4 * GIB, size: 300 * MIB });
     expect(grows.window64.start).toBe(4 * GIB + 384 * MIB);
+    const huge = planMemory([zone(5 * GIB, GIB, 2 * GIB), zone(4096)], 46);
+    expect(huge.zones[0]?.hotplug).toEqual({ address: 7 * GIB, size: 2 * GIB });
+    const odd = planMemory([zone(GIB, 2 * MIB)], 46, 3 * MIB);
+    expect(odd.growth).toEqual({ address: 4 * GIB, size: 4 * MIB });
   });
 
   it.each([

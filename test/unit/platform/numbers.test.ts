@@ -52,6 +52,22 @@ describe('are the same in TypeScript and in the core', () => {
     ['how many they are', dsdt('PCI_CONFIG_PORTS'), board('kPciConfigPortCount')],
     ["GED's register", map.GED_SIZE, ged('kSize')],
     ["GED's slots", dsdt('GED_PCI'), ged('kPci')],
+    ["GED's memory", dsdt('GED_MEMORY'), ged('kMemory')],
+    [
+      'registers of memory that is added',
+      map.MEMORY_HOTPLUG_SIZE,
+      native('device/memory_hotplug.h')('kSize'),
+    ],
+    [
+      'slots of memory that is added',
+      source('platform/acpi/memoryHotplug.ts')('SLOTS'),
+      native('device/memory_hotplug.h')('kSlots'),
+    ],
+    [
+      'how often memory is added',
+      source('vmm/memoryResize.ts')('SLOTS'),
+      native('memory/guest_memory.h')('kMaxAdditions'),
+    ],
     ["GED's power button", dsdt('GED_POWER_BUTTON'), ged('kPowerButton')],
     ["GED's VM generation", dsdt('GED_VM_GENERATION'), ged('kVmGeneration')],
     ['registers of PCI hot-plug', map.PCI_HOTPLUG_SIZE, native('device/pci_hotplug.h')('kSize')],

@@ -23,8 +23,17 @@ import {
   CPU_HOTPLUG_SIZE,
   SMBIOS_ADDRESS,
 } from '../../../src/platform/x86_64/memoryMap.ts';
-import { renderCpuTable, renderTables } from '../../../src/platform/x86_64/renderTables.ts';
-import { ACPI_TEMPLATE, CPU_TEMPLATE, SMBIOS_TEMPLATE } from '../../../src/platform/x86_64/tableTemplates.ts';
+import {
+  renderCpuTable,
+  renderMemoryTable,
+  renderTables,
+} from '../../../src/platform/x86_64/renderTables.ts';
+import {
+  ACPI_TEMPLATE,
+  CPU_TEMPLATE,
+  MEMORY_TABLE,
+  SMBIOS_TEMPLATE,
+} from '../../../src/platform/x86_64/tableTemplates.ts';
 
 /** Values that occur nowhere else in the tables, and that need a QWord in AML. */
 const MARKED: AcpiMachine = {
@@ -132,7 +141,11 @@ ${rows(bytes)}
   }`;
 }
 
-function source(template: AcpiTemplate, cpus: CpuTemplate, smbios: readonly number[]): string {
+function source(
+  template: AcpiTemplate,
+  cpus: CpuTemplate,
+  { memory, smbios }: { readonly memory: readonly number[]; readonly smbios: readonly number[] },
+): string {
   const { bytes, ...numbers } = template;
   const fields = Object.entries(numbers).map(([name, value]) => `  ${name}: ${value},`);
   return `/**
@@ -165,6 +178,12 @@ ${rows(cpus.method)}
   notification: ${partSource(cpus.notification)},
 };
 
+/** The SSDT of machines that may get more memory. */
+// biome-ignore format: generated
+export const MEMORY_TABLE: readonly number[] = [
+${rows(memory)}
+];
+
 /** The SMBIOS block of a machine whose configuration says nothing of it. */
 // biome-ignore format: generated
 export const SMBIOS_TEMPLATE: readonly number[] = [
@@ -176,10 +195,12 @@ ${rows(smbios)}
 describe('table templates', () => {
   it('are what the table builders write', async () => {
     const smbios = [...buildSmbios(undefined, SMBIOS_ADDRESS, 0x10000)];
-    await expect(source(makeTemplate(), makeCpuTemplate(), smbios)).toMatchFileSnapshot(
+    const memory = [...renderMemoryTable()];
+    await expect(source(makeTemplate(), makeCpuTemplate(), { memory, smbios })).toMatchFileSnapshot(
       '../../../src/platform/x86_64/tableTemplates.ts',
     );
     expect([...SMBIOS_TEMPLATE]).toEqual(smbios);
+    expect([...MEMORY_TABLE]).toEqual(memory);
   });
 
   const machines: Record<string, AcpiMachine> = {

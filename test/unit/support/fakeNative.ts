@@ -102,6 +102,7 @@ export function fakeNative(folder: string): FakeNative {
     machineKeepAlive: (handle, alive) => {
       machineOf(handle).calls.push(alive ? 'ref' : 'unref');
     },
+    machineAddMemory: async (handle, size) => void machineOf(handle).calls.push(`add-memory ${size}`),
     machinePowerButton: recordLater('power-button'),
     machineNmi: recordLater('nmi'),
     machinePlug: async (handle, spec) => {

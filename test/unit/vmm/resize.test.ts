@@ -75,7 +75,12 @@ describe('vm.resize', () => {
       code: 'ERR_TSVMM_MISSING',
     });
     expect(await refused(vmm.resize({ desired_vcpus: 2 }))).toContain('is not supported yet');
-    expect(await refused(vmm.resize({ desired_ram: MIB }))).toContain('is not supported yet');
+    const zonesText = `${start}The memory is made of zones`;
+    const zones = [{ id: 'a', size: 512 * MIB }];
+    const zoned = await created({ memory: { size: 0, zones } });
+    await zoned.boot();
+    expect(await refused(zoned.resize({ desired_ram: 640 * MIB }))).toContain(zonesText);
+    await zoned.quit();
     await vmm.quit();
     const other = await created({ balloon: { size: 0 } });
     await other.boot();
@@ -100,7 +105,7 @@ describe('vm.resize', () => {
     await vmm.resize({ desired_ram: 512 * MIB, desired_balloon: 0 });
     await vmm.boot();
     expect(await refused(vmm.resize({ desired_balloon: most }))).toContain(`A balloon of ${most} bytes`);
-    expect(await refused(vmm.resize({ desired_ram: most }))).toContain('is not supported yet');
+    expect(await refused(vmm.resize({ desired_ram: most }))).toContain('was made without hotplug_size');
     await vmm.quit();
   });
 
@@ -110,6 +115,86 @@ describe('vm.resize', () => {
     const { config } = vmm.info();
     expect([config.cpus.boot_vcpus, config.memory.size, config.balloon?.size]).toEqual([3, MIB, 7]);
     expect(events).not.toContain('resizing');
+    await vmm.quit();
+  });
+});
+
+describe('memory of a machine', () => {
+  const growing = (extra: VmConfigInput = {}) =>
+    created({ memory: { size: 512 * MIB, hotplug_size: 1024 * MIB }, ...extra });
+  const size = (vmm: Vmm) => [vmm.info().config.memory.size, vmm.info().memory_actual_size];
+
+  it('grows by steps, which the next machine has from its boot on', async () => {
+    const vmm = await growing();
+    await vmm.boot();
+    expect(native.machines[0]?.boot?.memoryHotplug).toEqual({ address: 0xfe00_0030, proximity: 0 });
+    await vmm.resize({ desired_ram: 640 * MIB });
+    await vmm.resize({ desired_ram: 1536 * MIB });
+    expect(calls()).toEqual(['boot', `add-memory ${128 * MIB}`, `add-memory ${896 * MIB}`]);
+    expect(size(vmm)).toEqual([1536 * MIB, 1536 * MIB]);
+    await vmm.reboot();
+    expect(native.machines[1]?.spec.memory).toMatchObject({
+      zones: [{ regions: [{ address: 0, size: 1536 * MIB }] }],
+      growth: { address: 4096 * MIB, size: 1024 * MIB },
+    });
+    await vmm.quit();
+  });
+
+  it('gets smaller, and then up to what the machine has, in the configuration only', async () => {
+    const vmm = await growing();
+    await vmm.boot();
+    await vmm.resize({ desired_ram: 640 * MIB });
+    await vmm.resize({ desired_ram: 256 * MIB });
+    expect(size(vmm)).toEqual([256 * MIB, 256 * MIB]);
+    await vmm.resize({ desired_ram: 640 * MIB });
+    await vmm.resize({ desired_ram: 768 * MIB });
+    expect(calls()).toEqual(['boot', `add-memory ${128 * MIB}`, `add-memory ${128 * MIB}`]);
+    await vmm.quit();
+  });
+
+  it('has its limits, and nothing is added beyond them', async () => {
+    const vmm = await growing({ balloon: { size: 256 * MIB } });
+    await vmm.boot();
+    const text = (bytes: number) => refused(vmm.resize({ desired_ram: bytes }));
+    expect(await text(513 * MIB)).toMatch(
+      /^The VM could not be resized: Memory is added in multiples of 134217728/,
+    );
+    expect(await text(2048 * MIB)).toContain('more than the 1073741824 that are left of hotplug_size');
+    expect(await text(0)).toContain('must not be 0');
+    expect(await text(300 * MIB + 1)).toContain('not a multiple of 4096');
+    expect(await text(128 * MIB)).toContain('balloon');
+    expect(size(vmm)).toEqual([512 * MIB, 512 * MIB]);
+    for (let step = 1; step <= 8; step++) await vmm.resize({ desired_ram: (512 + step * 128) * MIB });
+    expect(await text(1664 * MIB)).toContain('more than the 0 that are left');
+    await expect(vmm.resize({ desired_ram: 1664 * MIB })).rejects.toMatchObject({
+      kind: 'failed',
+      code: 'ERR_TSVMM_CONFIG',
+    });
+    await vmm.quit();
+    const roomy = await created({ memory: { size: 512 * MIB, hotplug_size: 4096 * MIB } });
+    await roomy.boot();
+    for (let step = 1; step <= 8; step++) await roomy.resize({ desired_ram: (512 + step * 128) * MIB });
+    expect(await refused(roomy.resize({ desired_ram: 1664 * MIB }))).toContain('was added 8 times');
+    expect(size(roomy)[0]).toBe(1536 * MIB);
+    await roomy.quit();
+    const fixed = await created({});
+    await fixed.boot();
+    expect(await refused(fixed.resize({ desired_ram: 640 * MIB }))).toContain('without hotplug_size');
+    await fixed.quit();
+  });
+
+  it('is as it was if the core refuses', async () => {
+    const vmm = await growing();
+    await vmm.boot();
+    const add = native.machineAddMemory;
+    native.machineAddMemory = async () => {
+      throw Object.assign(new Error('mapping guest memory: Cannot allocate memory'), { code: 'ENOMEM' });
+    };
+    expect(await refused(vmm.resize({ desired_ram: 640 * MIB }))).toContain('Cannot allocate memory');
+    expect(size(vmm)).toEqual([512 * MIB, 512 * MIB]);
+    native.machineAddMemory = add;
+    await vmm.resize({ desired_ram: 640 * MIB });
+    expect(calls()).toContain(`add-memory ${128 * MIB}`);
     await vmm.quit();
   });
 });

@@ -1,0 +1,50 @@
+/** Files that back memory zones. */
+import { guestMemory } from '../config/memory.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
+import type { NativeAddon } from '../native.ts';
+import { VmmError } from './errors.ts';
+import { openMemory, openTemporaryMemory } from './namedFiles.ts';
+
+/**
+ * Opens the file of each zone that has one, or makes one without a name in a folder.
+ * @returns by zone; the caller closes
+ * @throws VmmError with nothing left open
+ */
+export function openZoneFiles(native: NativeAddon, { memory }: VmConfig): Map<string, number> {
+  const opened = new Map<string, number>();
+  try {
+    for (const { id, file, size, hotplug_size, shared } of guestMemory(memory).zones) {
+      if (file === undefined) continue;
+      try {
+        opened.set(id, openZoneFile(native, file, { size: size + hotplug_size, shared }));
+      } catch (error) {
+        throw new VmmError(`Cannot open file ${file} of the memory zone ${id}`, { cause: error });
+      }
+    }
+    return opened;
+  } catch (error) {
+    for (const fd of opened.values()) native.closeFile(fd);
+    throw error;
+  }
+}
+
+function openZoneFile(
+  native: NativeAddon,
+  file: string,
+  { size, shared }: { readonly size: number; readonly shared: boolean },
+): number {
+  try {
+    const fd = openTemporaryMemory(native, file);
+    try {
+      native.setFileSize(fd, size);
+      return fd;
+    } catch (error) {
+      native.closeFile(fd);
+      throw error;
+    }
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'ENOTDIR') throw error;
+  }
+  // What is not shared is written to copies of the file's pages.
+  return openMemory(native, file, { write: shared });
+}
