@@ -127,7 +127,7 @@ function expandDevices(options: VirtualMachineOptions): Record<string, unknown> 
 /** What is no list where there are to be many is left to decoding, which refuses it. */
 function expandDevice({ library, schema }: AnyDeviceRecord, given: unknown): unknown {
   if (schema.type === 'array' && !Array.isArray(given)) return given;
-  return library?.expand?.(given) ?? given;
+  return library?.expand ? library.expand(given) : given;
 }
 
 /** A stream of this process is nothing of the host's that a configuration could name. */
