@@ -94,6 +94,7 @@ async function fillDisk(root, kernel, guest) {
     fs.rmSync(work, { recursive: true });
   }
   fs.appendFileSync(path.join(root, 'etc/passwd'), USERS);
+  fs.writeFileSync(path.join(root, 'etc/hosts'), '127.0.0.1 localhost\n');
   await buildAgent(path.join(root, 'sbin/agent'));
 }
 

@@ -29,9 +29,25 @@ export function example(begin) {
 }
 
 /**
+ * The words within README's text that begin in this way and stand in `backquotes`.
+ *
+ * @param {string} begin
+ * @returns {string}
+ */
+export function inline(begin) {
+  const [words, another] = [...readme().matchAll(/(?<!`)`([^`\n]+)`(?!`)/g)]
+    .map((found) => String(found[1]))
+    .filter((text) => text.startsWith(begin));
+  if (words === undefined || another !== undefined)
+    throw new Error(`README has no one '${begin}' in its text`);
+  return words;
+}
+
+/**
  * @typedef {object} ReadmeGuest
  * @property {string} folder that has vmlinuz, initrd.img and root.img
  * @property {string} key file of the SSH key that its root takes
+ * @property {string} keyInLab the same, in the lab
  */
 
 /**
@@ -41,7 +57,8 @@ export function example(begin) {
  */
 export async function readmeGuest() {
   const script = example('mmdebstrap ');
-  const guest = { folder: FOLDER, key: path.join(FOLDER, 'home/.ssh/id_ed25519') };
+  const key = path.join(FOLDER, 'home/.ssh/id_ed25519');
+  const guest = { folder: FOLDER, key, keyInLab: inLab(key) };
   const outputs = [...GUEST_FILES.map((name) => path.join(FOLDER, name)), guest.key];
   await unlessFresh('readme-guest', { inputs: [], outputs, extra: script }, () =>
     step("making README's Debian guest", (detail) => make(script, guest, detail)),
@@ -81,5 +98,10 @@ export async function workplace(guest, name) {
     await run('cp', ['--sparse=always', '--reflink=auto', path.join(guest.folder, file), folder]);
   }
   fs.symlinkSync('../../bin', path.join(folder, 'bin'));
-  return { folder, inLab: path.join('/tsvmm', path.relative(ROOT, folder)) };
+  return { folder, inLab: inLab(folder) };
+}
+
+/** @param {string} file of the checkout */
+function inLab(file) {
+  return path.join('/tsvmm', path.relative(ROOT, file));
 }

@@ -26,6 +26,9 @@ export const HOST_TOOLS = {
   'iputils-ping': ['bin/ping'],
   socat: ['usr/bin/socat'],
   curl: ['usr/bin/curl'],
+  'openssh-client': ['usr/bin/ssh'],
+  // Busybox's holds a pipe's lock while it waits for a terminal (sendfile), and whoever reads the pipe waits, too.
+  coreutils: ['bin/cat'],
   iproute2: ['bin/ip', 'bin/ss', 'sbin/tc', 'sbin/bridge'],
   'util-linux': ['usr/bin/setpriv'],
   'qemu-utils': ['usr/bin/qemu-img', 'usr/bin/qemu-io'],

@@ -1,9 +1,9 @@
-/** README's commands for the REST API and the supervisor, as they stand there, with the Debian that it makes first. */
+/** README's commands as they stand there, with the Debian that it makes first. */
 import fs from 'node:fs';
 import { expect, onTestFinished, test } from 'vitest';
 import type { Lab } from '../../scripts/lab/lab.mjs';
-import { example, readmeGuest, workplace } from '../../scripts/lab/readme.mjs';
-import { Session, sharedLab } from './harness.ts';
+import { example, inline, readmeGuest, workplace } from '../../scripts/lab/readme.mjs';
+import { DEBIAN_SECONDS, inLab, Session, sharedLab } from './harness.ts';
 
 const MAKING_SECONDS = 300;
 const TERMINAL = { rows: 24, columns: 200 };
@@ -11,18 +11,22 @@ const TERMINAL = { rows: 24, columns: 200 };
 /** Somebody in the lab who follows README in a folder with its Debian guest. */
 class Reader {
   readonly lab: Lab;
+  /** Of the guest's root, in the lab. */
+  readonly key: string;
   readonly #cwd: string;
   readonly #env: Record<string, string> = {};
 
-  private constructor(lab: Lab, cwd: string) {
+  private constructor(lab: Lab, cwd: string, key: string) {
     this.lab = lab;
+    this.key = key;
     this.#cwd = cwd;
   }
 
   static async in(name: string): Promise<Reader> {
-    const { folder, inLab } = await workplace(await readmeGuest(), name);
+    const guest = await readmeGuest();
+    const { folder, inLab } = await workplace(guest, name);
     onTestFinished(() => fs.rmSync(folder, { recursive: true }));
-    return new Reader(await sharedLab(), inLab);
+    return new Reader(await sharedLab(), inLab, guest.keyInLab);
   }
 
   export(name: string, value: string): void {
@@ -31,7 +35,7 @@ class Reader {
 
   /** A line that does not come back at once, or that ends in `&`. */
   start(line: string): Session {
-    const command = ['sh', '-c', `exec ${line.replace(/ &$/, '')}`];
+    const command = ['sh', '-c', line.startsWith('(') ? line : `exec ${line.replace(/ &$/, '')}`];
     const session = new Session(this.lab, command, { cwd: this.#cwd, env: this.#env, terminal: TERMINAL });
     onTestFinished(() => session.signal('SIGKILL'));
     return session;
@@ -91,3 +95,51 @@ test('the supervisor runs it', { timeout: MAKING_SECONDS * 1000 }, async () => {
   daemon.signal('SIGTERM');
   expect(await daemon.exitCode()).toBe(0);
 });
+
+test('SSH and a socket reach it', { timeout: (MAKING_SECONDS + 3 * DEBIAN_SECONDS) * 1000 }, async () => {
+  const reader = await Reader.in('readme-ssh');
+  // The key that README's first command let in.
+  const identity = '/root/.ssh/id_ed25519';
+  await inLab(reader.lab, `mkdir -p /root/.ssh && cp ${reader.key} ${identity} && chmod 600 ${identity}`);
+  const vm = reader.start(`${example('bin/tsvmm --kernel ')} ${inline('--net user')} ${inline('--vsock ')}`);
+  await vm.expect('login: ', DEBIAN_SECONDS);
+
+  const ssh = reader.start(example('ssh '));
+  await ssh.expect('Are you sure you want to continue connecting');
+  ssh.write(Buffer.from('yes\n'));
+  await ssh.expect('root@');
+  ssh.write(
+    Buffer.from(
+      'echo $(systemctl is-system-running --wait), $((6 * 7)), $(awk \'$2 == "/" { print $1 }\' /proc/mounts)\n',
+    ),
+  );
+  await ssh.expect('running, 42, /dev/vda');
+
+  const listen = inline('socat VSOCK-LISTEN:');
+  const ready = 'while ! ls -l /proc/$!/fd | grep -q socket; do sleep 1; done';
+  ssh.write(Buffer.from(`${listen} & ${ready}; echo listen''ing; fg\n`));
+  await ssh.expect('listening');
+  const client = await connected(reader, example('(echo CONNECT'));
+  client.write(Buffer.from('from the host\n'));
+  await ssh.expect('from the host');
+  ssh.write(Buffer.from('from the guest\n'));
+  await client.expect('from the guest');
+  client.signal('SIGTERM');
+
+  ssh.write(Buffer.from('\x03poweroff\n'));
+  expect(await vm.exitCode(DEBIAN_SECONDS)).toBe(0);
+});
+
+/** The device is patient for 2 s, in which a busy emulation may not get to answer. */
+async function connected(reader: Reader, line: string): Promise<Session> {
+  for (let attempt = 1; ; attempt++) {
+    const client = reader.start(line);
+    try {
+      await client.expect('OK ', 10);
+      return client;
+    } catch (error) {
+      client.signal('SIGKILL');
+      if (attempt === 20) throw error;
+    }
+  }
+}
