@@ -146,7 +146,7 @@ const rows: readonly Row[] = [
   resizing(
     `{"desired_ram":${LIMIT}}`,
     DONE,
-    failure(500, RESIZED, "Changing a running VM's memory is not supported yet"),
+    failure(500, RESIZED, `The memory: the size ${LIMIT} is not a multiple of 4096 bytes`),
   ),
   [
     `PUT vm.resize-disk {"id":"d0","desired_size":${LIMIT - 1n}}`,
