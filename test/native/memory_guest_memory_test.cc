@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -248,6 +249,30 @@ TEST(GuestMemoryGrowth, AddsBehindWhatIsThere) {
   EXPECT_EQ(memory.discard(memory.slice(kStep - 4096, 8192)->data(), 8192), 8192U)
       << "from two regions";
   memory.remove_listener(told);
+}
+
+TEST(GuestMemoryGrowth, IsOfHugePagesWhereTheRestIs) {
+  constexpr uint64_t kHuge = 2 << 20;
+  std::optional<GuestMemory> memory;
+  try {
+    memory.emplace(std::vector<MemoryZone>{{.ranges = {{0, 4096}}},
+                                           {.ranges = {{kHuge, kHuge}},
+                                            .hotplug = MemoryRange{4 * kHuge, 1 << 30},
+                                            .options = {.hugepage_size = kHuge}}});
+  } catch (const Error& error) {
+    GTEST_SKIP() << "this machine has no huge pages set aside: " << error.what();
+  }
+  EXPECT_TRUE(memory->write<uint32_t>(2 * kHuge - 4, 1)) << "more is not set aside for later";
+  const MemoryRegion& region = memory->regions()[1];
+  EXPECT_EQ(region.page_size, kHuge);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(region.host) % kHuge, 0U);
+  GuestMemory grows({{.ranges = {{0, kHuge}}, .options = {.hugepage_size = kHuge}}},
+                    Cancellation::never(), MemoryRange{kHuge, 1ULL << 40});
+  EXPECT_THROW(grows.add(4096), Error);
+  EXPECT_THROW(grows.add(1ULL << 39), Error) << "more than there are";
+  const MemoryRegion& added = grows.add(kHuge);
+  EXPECT_TRUE(grows.write<uint32_t>(added.address - 2, 1)) << "in both";
+  EXPECT_EQ(grows.discard(added.host, kHuge), kHuge);
 }
 
 TEST(GuestMemoryGrowth, IsRefusedWhereThereIsNoPlace) {
