@@ -103,6 +103,11 @@ export interface VmInfo {
 /** By device and name. Plain numbers: they can be printed, compared and written as JSON. */
 export type Counters = Record<string, Record<string, number>>;
 
+export interface ResizeWaitOptions extends Abortable {
+  /** How long the guest may take for its vCPUs, in milliseconds; 60,000 unless given. */
+  readonly waitMs?: number;
+}
+
 export interface StopOptions extends Abortable {
   /** How long the guest may take before it is ended by force, `Infinity` for ever; 30,000 unless given. */
   readonly timeoutMs?: number;
@@ -120,6 +125,8 @@ export interface VirtualMachineContext {
 }
 
 const STOP_MS = 30_000;
+/** Guests take seconds for many vCPUs, and more where processors are few. */
+const VCPUS_MS = 60_000;
 /** VMADDR_PORT_ANY is the highest number, and no port. */
 const MAX_VSOCK_PORT = 2 ** 32 - 2;
 
@@ -246,12 +253,19 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   /**
-   * Changes sizes: `{ memory: '2G' }`, `{ balloon: '256M' }`. Resolves when the VM has them; the guest may take its time to use
-   * what it is given, or to give what it is asked for: `info().memory_actual_size` shows how far its balloon is.
-   * @throws ConfigError if these are no sizes; VmmError if the VM has no such thing, or cannot change it while it runs
+   * Changes sizes: `{ memory: '2G' }`, `{ balloon: '256M' }`, `{ vcpus: 4 }`. Resolves when the VM has memory and balloon; the
+   * guest may take its time to use what it is given, or to give what it is asked for: `info().memory_actual_size` shows how
+   * far its balloon is. With `vcpus` the promise means done: the guest has started those that were added, or has given up
+   * those that were too many. Of `desired_vcpus` it means that the guest was asked, unless there is `waitMs`.
+   * @throws ConfigError if these are no sizes; VmmError if the VM has no such thing, or cannot change it while it runs; with
+   * code ERR_TSVMM_BUSY while the guest has not given up what it was asked for before, with ERR_TSVMM_TIMEOUT if it takes
+   * longer: it may still do so later
    */
-  async resize(sizes: ResizeOptions): Promise<void> {
-    await this.#vmm.resize(decodeRequest(vmResize, resizeRequest(sizes)));
+  async resize(sizes: ResizeOptions, options: ResizeWaitOptions = {}): Promise<void> {
+    const { waitMs = sizes?.vcpus === undefined ? undefined : VCPUS_MS } = options;
+    const request = decodeRequest(vmResize, resizeRequest(sizes));
+    const waiting = waitMs === undefined ? request : { ...request, wait_ms: waitMs };
+    await unlessAborted(options, () => this.#vmm.resize(waiting));
   }
 
   /**
@@ -417,8 +431,8 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   counters(): Counters {
     const vcpus = this.#vmm
       .vcpuStatistics()
-      .map((one, index): [string, Record<string, bigint>] => [
-        `vcpu${index}`,
+      .map((one): [string, Record<string, bigint>] => [
+        `vcpu${one.index}`,
         flatVcpuCounters(vcpuCounters(one)),
       ]);
     const devices = [...Object.entries(this.#vmm.counters()), ...vcpus].map(([id, counters]) => [

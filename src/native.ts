@@ -62,8 +62,23 @@ export interface MachineSpec {
     /** Page-aligned address space, for what is added to the first zone while the machine runs. */
     readonly growth?: MemoryRange;
   };
-  /** One entry per boot vCPU, by index. `affinity` lists host CPUs, empty for any. */
-  readonly vcpus: readonly { readonly apicId: number; readonly affinity: readonly number[] }[];
+  /** One entry per boot vCPU, by index. */
+  readonly vcpus: readonly VcpuPlacement[];
+  /** Of all vCPUs that there may ever be. */
+  readonly highestApicId: number;
+}
+
+export interface VcpuPlacement {
+  readonly apicId: number;
+  /** Host CPUs, empty for any. */
+  readonly affinity: readonly number[];
+}
+
+/** A vCPU that comes to a machine that runs. `cpuid` and `msrs` are as in BootSpec, of one vCPU. */
+export interface LateVcpu extends VcpuPlacement {
+  readonly index: number;
+  readonly cpuid: Uint8Array;
+  readonly msrs: Uint8Array;
 }
 
 /** Where bytes come from that are put into guest memory before the first run. */
@@ -198,6 +213,8 @@ export interface BootSpec {
   readonly pciHotplug: { readonly address: number };
   /** Of a machine that may get more memory. `proximity` is the guest's NUMA node of what is added. */
   readonly memoryHotplug?: { readonly address: number; readonly proximity: number };
+  /** Absent where vCPUs are there for good. `present` of them are there at boot, of at most `most`. */
+  readonly cpuHotplug?: { readonly address: number; readonly present: number; readonly most: number };
   /** The guest waits for machineDebugResume. */
   readonly held?: true;
   /** The guest address of the 16 bytes that `machineSetVmGeneration` changes. */
@@ -240,6 +257,10 @@ export type MachineEvent =
   | { readonly type: 'device-failed'; readonly id: string; readonly reason: string }
   /** The guest has given up a device that it was asked for: machineFinishUnplug is next. */
   | { readonly type: 'device-ejected'; readonly id: string }
+  /** The guest begins to start a vCPU that was added. Comes once for each that machinePlugVcpus adds. */
+  | { readonly type: 'vcpu-started'; readonly vcpu: number }
+  /** The guest has given up a vCPU that it was asked for. */
+  | { readonly type: 'vcpu-ejected'; readonly vcpu: number }
   /** Something that a person may want to know, such as the engine that a disk's I/O goes through. */
   | { readonly type: 'device-note'; readonly id: string; readonly text: string }
   /** Something that a person should be told of, such as an I/O error of the host. Each text comes once for a device. */
@@ -277,6 +298,7 @@ export type RegisterSet = 'general' | 'special' | 'vector';
 
 /** What a vCPU has done since it was made. */
 export interface VcpuStatistics {
+  readonly index: number;
   /** The kernel's id of its thread. */
   readonly thread: number;
   /** Returns to this process, by what for. */
@@ -368,7 +390,7 @@ export interface DebugCalls {
 export interface TakenFigures {
   /** Device id to counter name to value, for devices that count. */
   readonly counters: Record<string, Record<string, bigint>>;
-  /** By index. */
+  /** Of those that there were, in order of their index. */
   readonly vcpus: readonly VcpuStatistics[];
 }
 
@@ -378,7 +400,7 @@ export interface MachineQuestions {
   machineCounters(machine: MachineHandle): Record<string, Record<string, bigint>>;
   /** What is so at this moment: device id to name to value, for devices that tell. */
   machineStatus(machine: MachineHandle): Record<string, Record<string, number>>;
-  /** By index. */
+  /** Of those that there are, in order of their index. */
   machineVcpuStatistics(machine: MachineHandle): VcpuStatistics[];
   /** Both at this moment. */
   machineFigures(machine: MachineHandle): TakenFigures;
@@ -431,6 +453,16 @@ export interface MachineCalls extends DebugCalls, MachineQuestions {
    * place for them, or were eight additions before.
    */
   machineAddMemory(machine: MachineHandle, size: number): Promise<void>;
+  /**
+   * Adds vCPUs, behind those that there are, and tells the guest, which starts them as it likes: `vcpu-started` tells. Rejects,
+   * with none added, if they cannot be made, or one that was given up does not leave the guest for 10 s.
+   */
+  machinePlugVcpus(machine: MachineHandle, vcpus: readonly LateVcpu[]): Promise<void>;
+  /**
+   * Asks the guest to give up all vCPUs from `first` on, but for vCPU 0. `vcpu-ejected` follows for each as soon as it has, which
+   * may be never. To ask again reminds it.
+   */
+  machineRequestVcpuUnplug(machine: MachineHandle, first: number): Promise<void>;
   machinePowerButton(machine: MachineHandle): Promise<void>;
   machineNmi(machine: MachineHandle): Promise<void>;
   /** Tells the guest that it is a copy, or went back in time, by 16 bytes that it has not seen before. */

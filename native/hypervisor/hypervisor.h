@@ -77,6 +77,7 @@ struct VcpuExit {
     kUnexpected,     ///< `code` is the exit reason that nobody knows
     kRunFailed,      ///< `code` is the errno of running, or of what comes before the next run
     kDebug,          ///< the debugger's traps were met; `stop` says which
+    kStarted,        ///< the guest begins to start a processor that waited for that
   };
   Reason reason;
   uint64_t code = 0;
@@ -92,6 +93,9 @@ class Vcpu {
   virtual ~Vcpu() = default;
   /// Throws Error.
   virtual void set_up(const VcpuSetup& setup) = 0;
+  /// Makes one that the guest has run, and has given up, as it was after set_up() with the same: it
+  /// waits to be started. Throws Error.
+  virtual void reset(const VcpuSetup& setup) = 0;
   /// Runs the guest, serving its accesses, until something happens that is not an access.
   virtual VcpuExit run(AccessHandler& handler) = 0;
   /// Makes the present or the next run() return kKicked.

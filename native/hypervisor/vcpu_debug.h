@@ -27,6 +27,8 @@ struct DebugTraps {
   /// Linear addresses at which the debugger has put a breakpoint instruction; others are the
   /// guest's own.
   std::vector<uint64_t> software;
+
+  [[nodiscard]] bool empty() const noexcept { return hardware.empty() && software.empty(); }
 };
 
 /// Why a vCPU stopped for the debugger.

@@ -14,6 +14,7 @@ struct VcpuStatistics {
     std::string name;
     uint64_t value;
   };
+  unsigned index = 0;
   pid_t thread = 0;  ///< the kernel's id of the thread that it runs on
   /// Returns to this process, by what for.
   std::vector<Value> exits;

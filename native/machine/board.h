@@ -1,7 +1,10 @@
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <span>
 
+#include "device/cpu_hotplug.h"
 #include "device/post_code.h"
 #include "machine/device_set.h"
 #include "machine/machine_event.h"
@@ -25,6 +28,8 @@ class Board {
   virtual void vm_generation_changed() noexcept = 0;
   /// Tells the guest of memory that it did not have at boot. Throws Error if it has no way to.
   virtual void memory_added(const MemoryRegion& region) = 0;
+  /// nullptr in a machine whose vCPUs are there for good.
+  [[nodiscard]] virtual CpuHotplug* cpu_hotplug() noexcept = 0;
   /// How far the guest's boot says that it has got.
   [[nodiscard]] virtual PostCodeState post_code() const = 0;
 
@@ -33,8 +38,10 @@ class Board {
 };
 
 /// Puts the board's devices beside those in `devices`, which outlives it, as does `fabric`. Takes
-/// the descriptors out of `spec`. Throws Error.
+/// the descriptors out of `spec`. `vcpu_ejected` runs on the vCPU thread that ejects, and returns
+/// at once. Throws Error.
 [[nodiscard]] std::unique_ptr<Board> make_board(BoardSpec& spec, DeviceSet& devices,
-                                                InterruptFabric& fabric, const EventReport& report);
+                                                InterruptFabric& fabric, const EventReport& report,
+                                                std::function<void(unsigned)> vcpu_ejected);
 
 }  // namespace tsvmm

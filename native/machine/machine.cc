@@ -47,6 +47,31 @@ void report_debug_stop(EventGate& events, unsigned index, const DebugStop& stop)
   events.report(std::move(event));
 }
 
+/// KVM answers EFAULT where the host has nothing behind a page of the guest's.
+bool repair_memory(MachineParts& parts) {
+  const bool window = parts.devices->repair_memory();
+  return repair_zone_files(*parts.memory) || window;
+}
+
+/// On the vCPU's thread. Most exits end the run, also where another event was first: that vCPU must
+/// not enter the guest again.
+void vcpu_exited(MachineParts& parts, unsigned index, const VcpuExit& exit) {
+  switch (exit.reason) {
+    case VcpuExit::Reason::kStarted:
+      return parts.events->report(vcpu_event(MachineEvent::Type::kVcpuStarted, index));
+    case VcpuExit::Reason::kDebug:
+      parts.vcpus->hold();
+      return report_debug_stop(*parts.events, index, exit.stop);
+    case VcpuExit::Reason::kRunFailed:
+      if (exit.code == EFAULT && repair_memory(parts)) return;
+      break;
+    default:
+      break;
+  }
+  report_exit(*parts.events, index, exit);
+  parts.vcpus->stop();
+}
+
 std::string join(const std::vector<std::string>& sentences) {
   std::string joined;
   for (const std::string& sentence : sentences) joined += (joined.empty() ? "" : "; ") + sentence;
@@ -72,32 +97,14 @@ Machine::~Machine() {
 
 void Machine::build(const MakeVm& make_vm) {
   auto building = begin(Operation::kBuild);
-  uint32_t highest_vcpu_id = 0;
-  for (const VcpuPlacement& vcpu : spec_.vcpus) {
-    highest_vcpu_id = std::max(highest_vcpu_id, vcpu.id);
-  }
   MachineParts& parts = *parts_;
   parts.zone_files = zones_with_files(spec_.memory);
   parts.memory =
       std::make_unique<GuestMemory>(std::move(spec_.memory), cancellation_, spec_.memory_growth);
-  parts.vm = make_vm(*parts.memory, highest_vcpu_id);
-  // An exit ends the run, also where another event was first: that vCPU must not enter the guest
-  // again.
+  parts.vm = make_vm(*parts.memory, spec_.highest_vcpu_id);
   parts.vcpus = std::make_unique<VcpuGroup>(
-      *parts.vm, [&parts, events = parts.events](unsigned index, const VcpuExit& exit) {
-        // KVM answers so where the host has nothing behind a page of the guest's.
-        if (exit.reason == VcpuExit::Reason::kRunFailed && exit.code == EFAULT) {
-          const bool window = parts.devices->repair_memory();
-          if (repair_zone_files(*parts.memory) || window) return;
-        }
-        if (exit.reason == VcpuExit::Reason::kDebug) {
-          parts.vcpus->hold();
-          report_debug_stop(*events, index, exit.stop);
-          return;
-        }
-        report_exit(*events, index, exit);
-        parts.vcpus->stop();
-      });
+      *parts.vm,
+      [&parts](unsigned index, const VcpuExit& exit) { vcpu_exited(parts, index, exit); });
   parts.events->on_end_of_run([&parts] { parts.vcpus->stop(); });
   parts.vcpus->create(spec_.vcpus);
   cancellation_.check();
@@ -122,7 +129,11 @@ void Machine::boot(BootSpec boot) {
   parts.devices =
       std::make_unique<DeviceSet>(boot.pci, *parts.memory, *parts.vm, cancellation_, report);
   watch_zone_files(*parts.memory, parts.zone_files, parts.devices->loop(), report);
-  parts.board = make_board(*boot.board, *parts.devices, *parts.vm, report);
+  parts.board =
+      make_board(*boot.board, *parts.devices, *parts.vm, report, [&parts, report](unsigned vcpu) {
+        parts.vcpus->remove(vcpu);
+        report(vcpu_event(MachineEvent::Type::kVcpuEjected, vcpu));
+      });
   parts.devices->add_functions(boot.pci);
   if (boot.held) parts.vcpus->hold();
   parts.vcpus->start(parts.board->accesses(), Deadline::never().unless(cancellation_), boot.paused);
@@ -199,6 +210,16 @@ void Machine::add_memory(uint64_t size) {
   changing.commit();
 }
 
+void Machine::plug_vcpus(const std::vector<LateVcpu>& vcpus, std::chrono::milliseconds timeout) {
+  auto changing = begin(Operation::kChange);
+  CpuHotplug& controller = cpu_hotplug();
+  parts_->vcpus->add(vcpus, deadline(timeout));
+  std::vector<unsigned> added;
+  for (const LateVcpu& vcpu : vcpus) added.push_back(vcpu.index);
+  controller.insert(added);
+  changing.commit();
+}
+
 void Machine::destroy(std::chrono::milliseconds timeout) {
   if (state_.phase() == MachineState::Phase::kEnded) return;
   auto ending = state_.begin(Operation::kEnd);
@@ -226,6 +247,17 @@ Deadline Machine::deadline(std::chrono::milliseconds timeout) const {
 void Machine::request_unplug(const std::string& id) {
   const auto lock = state_.use();
   parts_->devices->request_unplug(id);
+}
+
+void Machine::request_vcpu_unplug(unsigned first) {
+  const auto lock = state_.use();
+  cpu_hotplug().request_removal(first);
+}
+
+CpuHotplug& Machine::cpu_hotplug() const {
+  CpuHotplug* const controller = parts_->board->cpu_hotplug();
+  if (controller != nullptr) return *controller;
+  throw Error("ENOTSUP", "the vCPUs of this machine are there for good");
 }
 
 void Machine::press_power_button() {

@@ -23,10 +23,10 @@ namespace tsvmm {
 
 /// One virtual machine: memory, vCPUs and devices, from its making to its end.
 ///
-/// build, boot, pause, resume, operate, plug, finish_unplug, add_memory and destroy may take long
-/// and come from one thread at a time. The rest may come from any thread at any time and returns at
-/// once. All but destroy and cancel throw Error EBUSY while another operation is at work, and
-/// ERR_TSVMM_NO_MACHINE before boot or after destroy.
+/// build, boot, pause, resume, operate, plug, finish_unplug, plug_vcpus, add_memory and destroy may
+/// take long and come from one thread at a time. The rest may come from any thread at any time and
+/// returns at once. All but destroy and cancel throw Error EBUSY while another operation is at
+/// work, and ERR_TSVMM_NO_MACHINE before boot or after destroy.
 class Machine {
  public:
   using MakeVm = std::function<std::unique_ptr<Vm>(GuestMemory& memory, uint32_t highest_vcpu_id)>;
@@ -66,6 +66,9 @@ class Machine {
   /// Gives the guest `size` bytes more, and tells it. Throws Error, ENOSPC if there is no place for
   /// them; nothing is added then.
   void add_memory(uint64_t size);
+  /// Makes vCPUs, or takes back such that the guest has given up, and tells the guest, of which
+  /// kVcpuStarted then tells for each. Throws Error; none is added then.
+  void plug_vcpus(const std::vector<LateVcpu>& vcpus, std::chrono::milliseconds timeout = kTimeout);
   /// Stops everything and frees it. Idempotent, also before boot(). Throws Error ETIMEDOUT if
   /// something does not come to its end: the machine is gone for its owner then, but its memory and
   /// files are kept until that has.
@@ -78,6 +81,9 @@ class Machine {
   /// Asks the guest to give up a device, which kDeviceEjected follows. Throws Error
   /// ERR_TSVMM_NO_DEVICE.
   void request_unplug(const std::string& id);
+  /// Asks the guest to give up all vCPUs from `first` on, but for vCPU 0; kVcpuEjected follows for
+  /// each. Throws Error.
+  void request_vcpu_unplug(unsigned first);
   void inject_nmi();
   /// Gives the VM another generation id and tells the guest.
   void set_vm_generation(std::span<const uint8_t, 16> id);
@@ -104,6 +110,7 @@ class Machine {
 
  private:
   [[nodiscard]] MachineState::Transition begin(MachineState::Operation operation);
+  [[nodiscard]] CpuHotplug& cpu_hotplug() const;
   [[nodiscard]] bool is_ram(GuestAddress address, uint64_t length) const;
   [[nodiscard]] Deadline deadline(std::chrono::milliseconds timeout) const;
 

@@ -55,6 +55,20 @@ MachineAction read_add_memory(Fields& fields) {
   };
 }
 
+MachineAction read_plug_vcpus(Fields& fields) {
+  std::vector<LateVcpu> vcpus;
+  fields["vcpus"].each([&](const Value& vcpu) { vcpus.push_back(read_late_vcpu(vcpu)); });
+  return [vcpus = std::move(vcpus)](Machine& machine, Message&, CborWriter&) {
+    machine.plug_vcpus(vcpus);
+  };
+}
+
+MachineAction read_request_vcpu_unplug(Fields& fields) {
+  return [first = fields["first"].narrow<uint16_t>()](Machine& machine, Message&, CborWriter&) {
+    machine.request_vcpu_unplug(first);
+  };
+}
+
 MachineAction read_set_generation(Fields& fields) {
   return [id = fields["id"].exactly<kVmGenerationSize>()](Machine& machine, Message&, CborWriter&) {
     machine.set_vm_generation(id);
@@ -86,6 +100,8 @@ constexpr std::array kKinds{
     MachineCommandKind{"request-unplug", Turn::kAtOnce, read_request_unplug},
     MachineCommandKind{"finish-unplug", Turn::kOwn, read_finish_unplug},
     MachineCommandKind{"add-memory", Turn::kOwn, read_add_memory},
+    MachineCommandKind{"plug-vcpus", Turn::kOwn, read_plug_vcpus},
+    MachineCommandKind{"request-vcpu-unplug", Turn::kAtOnce, read_request_vcpu_unplug},
     MachineCommandKind{"power-button", Turn::kAtOnce,
                        read_plain<[](Machine& machine) { machine.press_power_button(); }>},
     MachineCommandKind{"nmi", Turn::kAtOnce,
@@ -133,7 +149,7 @@ void answer_vcpus(Machine& machine, CborWriter& answer) {
   const std::vector<VcpuStatistics> vcpus = machine.vcpu_statistics();
   answer.array(vcpus.size());
   for (const VcpuStatistics& vcpu : vcpus) {
-    answer.map(3).field("thread", static_cast<uint64_t>(vcpu.thread));
+    answer.map(4).field("index", vcpu.index).field("thread", static_cast<uint64_t>(vcpu.thread));
     write_statistics(vcpu.exits, answer.key("exits"));
     write_statistics(vcpu.hypervisor, answer.key("hypervisor"));
   }

@@ -47,6 +47,10 @@ CborWriter write(const MachineEvent& event) {
       return begin("device-failed", 2).field("id", event.id).field("reason", event.reason);
     case Type::kDeviceEjected:
       return begin("device-ejected", 1).field("id", event.id);
+    case Type::kVcpuStarted:
+      return begin("vcpu-started", 1).field("vcpu", event.vcpu);
+    case Type::kVcpuEjected:
+      return begin("vcpu-ejected", 1).field("vcpu", event.vcpu);
     case Type::kGuestPanic:
       return begin("guest-panic", 1).field("event", event.reason);
     case Type::kTerminalEscape:

@@ -22,6 +22,8 @@ struct MachineEvent {
     kDeviceNote,
     kDeviceWarning,
     kDeviceEjected,
+    kVcpuStarted,
+    kVcpuEjected,
     kOutputFailed,
     kFirmwareLog,
     kGuestPanic,
@@ -41,7 +43,8 @@ struct MachineEvent {
   /// A guest that makes too many of the others loses some. Of these there is one for each thing
   /// that was done to the machine, and somebody waits for it.
   [[nodiscard]] bool is_droppable() const {
-    return !ends_run() && type != Type::kDebugStop && type != Type::kDeviceEjected;
+    return !ends_run() && type != Type::kDebugStop && type != Type::kDeviceEjected &&
+           type != Type::kVcpuStarted && type != Type::kVcpuEjected;
   }
   [[nodiscard]] bool ends_run() const {
     return type == Type::kPowerOff || type == Type::kReset || type == Type::kVcpuError;
@@ -55,6 +58,14 @@ struct MachineEvent {
   made.type = type;
   made.id = std::move(id);
   made.reason = std::move(reason);
+  return made;
+}
+
+/// An event of a vCPU.
+[[nodiscard]] inline MachineEvent vcpu_event(MachineEvent::Type type, unsigned vcpu) {
+  MachineEvent made{};
+  made.type = type;
+  made.vcpu = vcpu;
   return made;
 }
 

@@ -103,6 +103,7 @@ MachineSpec read_machine_spec(const Value& value) {
     MachineSpec spec;
     fields["memory"].map([&](Fields& memory) { read_memory(spec, memory); });
     fields["vcpus"].each([&](const Value& vcpu) { spec.vcpus.push_back(vcpu.map(read_vcpu)); });
+    spec.highest_vcpu_id = fields["highestApicId"].narrow<uint32_t>();
     return spec;
   });
 }
@@ -110,5 +111,13 @@ MachineSpec read_machine_spec(const Value& value) {
 PciFunctionSpec read_function_spec(const Value& value) { return value.map(read_function); }
 
 BootSpec read_boot_spec(const Value& value) { return value.map(read_boot); }
+
+LateVcpu read_late_vcpu(const Value& value) {
+  return value.map([](Fields& fields) {
+    return LateVcpu{.index = fields["index"].narrow<uint16_t>(),
+                    .placement = read_vcpu(fields),
+                    .setup = read_late_vcpu_setup(fields)};
+  });
+}
 
 }  // namespace tsvmm

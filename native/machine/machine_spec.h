@@ -25,10 +25,18 @@ struct VcpuPlacement {
   std::vector<int> affinity;
 };
 
+/// A vCPU that comes to a machine that runs.
+struct LateVcpu {
+  unsigned index = 0;
+  VcpuPlacement placement;
+  std::shared_ptr<const VcpuSetup> setup;
+};
+
 struct MachineSpec {
   std::vector<MemoryZone> memory;
   std::optional<MemoryRange> memory_growth;
-  std::vector<VcpuPlacement> vcpus;
+  std::vector<VcpuPlacement> vcpus;  ///< at boot
+  uint32_t highest_vcpu_id = 0;      ///< of those to come, too
 };
 
 struct LoadBytes {
@@ -85,10 +93,12 @@ struct BootSpec {
 [[nodiscard]] MachineSpec read_machine_spec(const Value& value);
 [[nodiscard]] PciFunctionSpec read_function_spec(const Value& value);
 [[nodiscard]] BootSpec read_boot_spec(const Value& value);
+[[nodiscard]] LateVcpu read_late_vcpu(const Value& value);
 
 // What the architecture's folder reads of a boot's fields.
 
 [[nodiscard]] std::vector<std::shared_ptr<const VcpuSetup>> read_vcpu_setups(Fields& boot);
 [[nodiscard]] std::shared_ptr<BoardSpec> read_board_spec(Fields& boot);
+[[nodiscard]] std::shared_ptr<const VcpuSetup> read_late_vcpu_setup(Fields& vcpu);
 
 }  // namespace tsvmm

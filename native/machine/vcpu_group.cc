@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "core/error.h"
 #include "core/thread.h"
@@ -18,28 +19,40 @@ VcpuGroup::~VcpuGroup() {
 }
 
 void VcpuGroup::create(const std::vector<VcpuPlacement>& placements) {
-  for (const VcpuPlacement& placement : placements) {
-    members_.push_back(std::make_unique<Member>());
-    members_.back()->placement = placement;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const VcpuPlacement& placement : placements) append_locked(placement).present = true;
   }
-  for (unsigned index = 0; index < members_.size(); ++index) {
-    members_[index]->left = false;
-    try {
-      members_[index]->thread =
-          spawn_thread("vcpu" + std::to_string(index), [this, index] { thread_body(index); });
-    } catch (...) {
-      members_[index]->left = true;
-      throw;
-    }
+  // Without the lock, which the threads that there are already need.
+  for (const auto& member : members_) start_thread(*member);
+}
+
+VcpuGroup::Member& VcpuGroup::append_locked(VcpuPlacement placement) {
+  auto member = std::make_unique<Member>();
+  member->index = static_cast<unsigned>(members_.size());
+  member->placement = std::move(placement);
+  member->held = on_hold_;
+  members_.push_back(std::move(member));
+  return *members_.back();
+}
+
+void VcpuGroup::start_thread(Member& member) {
+  member.left = false;
+  try {
+    member.thread = spawn_thread("vcpu" + std::to_string(member.index),
+                                 [this, &member] { thread_body(member); });
+  } catch (...) {
+    member.left = true;
+    throw;
   }
 }
 
 void VcpuGroup::set_up(std::vector<std::shared_ptr<const VcpuSetup>> setups) {
+  const std::lock_guard lock(mutex_);
   if (setups.size() != members_.size()) {
     throw Error("EINVAL", "not as many vCPU setups as vCPUs");
   }
-  const std::lock_guard lock(mutex_);
-  setups_ = std::move(setups);
+  for (size_t i = 0; i < setups.size(); ++i) members_[i]->setup = std::move(setups[i]);
   changed_.notify_all();
 }
 
@@ -50,11 +63,13 @@ void VcpuGroup::start(AccessHandler& accesses, const Deadline& deadline, bool pa
   // runs in a machine of which a part is missing.
   if (members_.size() == 1 && goal_ == Goal::kPrepare && !paused) goal_ = Goal::kRun;
   changed_.notify_all();
-  const bool ready = deadline.wait(lock, changed_, [this] {
-    return failure_ || goal_ == Goal::kStop ||
-           std::ranges::all_of(members_, [](const auto& member) { return member->set_up; });
+  const auto failed = [](const auto& member) { return member->failure != nullptr; };
+  const bool ready = deadline.wait(lock, changed_, [&] {
+    return goal_ == Goal::kStop || std::ranges::any_of(members_, failed) ||
+           std::ranges::all_of(members_, [](const auto& member) { return member->ready; });
   });
-  if (failure_) std::rethrow_exception(failure_);
+  const auto failure = std::ranges::find_if(members_, failed);
+  if (failure != members_.end()) std::rethrow_exception((*failure)->failure);
   if (!ready || goal_ != Goal::kPrepare) return;
   goal_ = paused ? Goal::kPause : Goal::kRun;
   changed_.notify_all();
@@ -106,43 +121,125 @@ void VcpuGroup::stop() noexcept {
 void VcpuGroup::inject_nmi() noexcept {
   const std::lock_guard lock(mutex_);
   for (const auto& member : members_) {
-    if (member->vcpu) member->vcpu->inject_nmi();
+    if (member->vcpu && member->present) member->vcpu->inject_nmi();
   }
+}
+
+void VcpuGroup::add(const std::vector<LateVcpu>& vcpus, const Deadline& deadline) {
+  std::unique_lock lock(mutex_);
+  const std::vector<Member*> members = find_room_locked(vcpus, lock, deadline);
+  make_ready_locked(members, lock, deadline);
+  for (Member* const member : members) {
+    member->present = member->start_awaited = true;
+    member->held = on_hold_;
+    member->ordered_to_hold = false;
+  }
+  changed_.notify_all();
+}
+
+/// Members for these vCPUs, which do nothing.
+std::vector<VcpuGroup::Member*> VcpuGroup::find_room_locked(const std::vector<LateVcpu>& vcpus,
+                                                            std::unique_lock<std::mutex>& lock,
+                                                            const Deadline& deadline) {
+  std::vector<Member*> found;
+  const auto is_there = [&](unsigned index) {
+    return index < members_.size() &&
+           (members_[index]->present ||
+            std::ranges::find(found, members_[index].get()) != found.end());
+  };
+  for (const LateVcpu& vcpu : vcpus) {
+    if (vcpu.index == 0 || !is_there(vcpu.index - 1)) {
+      throw Error("EINVAL", "vCPUs have no gaps between them");
+    }
+    if (is_there(vcpu.index)) {
+      throw Error("EINVAL", "vCPU " + std::to_string(vcpu.index) + " is there already");
+    }
+    if (vcpu.index == members_.size()) (void)append_locked(vcpu.placement);
+    Member& member = *members_[vcpu.index];
+    if (!deadline.wait(lock, changed_, [&] { return member.parked || member.left; })) {
+      throw Error("ETIMEDOUT", "vCPU " + std::to_string(vcpu.index) + " does not leave the guest");
+    }
+    member.placement = vcpu.placement;
+    member.setup = vcpu.setup;
+    found.push_back(&member);
+  }
+  return found;
+}
+
+void VcpuGroup::make_ready_locked(const std::vector<Member*>& members,
+                                  std::unique_lock<std::mutex>& lock, const Deadline& deadline) {
+  for (Member* const member : members) {
+    member->ready = false;
+    member->failure = nullptr;
+    member->reset_wanted = !member->left;
+    if (!member->left) continue;
+    if (member->thread.joinable()) member->thread.join();  // it is about to end
+    start_thread(*member);
+  }
+  changed_.notify_all();
+  const auto decided = [](const Member* member) { return member->ready || member->failure; };
+  const bool done = deadline.wait(lock, changed_, [&] {
+    return goal_ == Goal::kStop || std::ranges::all_of(members, decided);
+  });
+  for (const Member* const member : members) {
+    if (member->failure) std::rethrow_exception(member->failure);
+  }
+  if (!done) throw Error("ETIMEDOUT", "the host does not make the vCPUs in time");
+  if (goal_ == Goal::kStop) throw Error("ERR_TSVMM_NO_MACHINE", "this machine does not run");
+}
+
+void VcpuGroup::remove(unsigned index) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (index >= members_.size()) return;
+  Member& member = *members_[index];
+  member.present = member.start_awaited = false;
+  if (member.vcpu) member.vcpu->kick();
 }
 
 std::vector<VcpuStatistics> VcpuGroup::statistics() {
   const std::lock_guard lock(mutex_);
   std::vector<VcpuStatistics> all;
   for (const auto& member : members_) {
-    if (member->vcpu) all.push_back(member->vcpu->statistics());
+    if (!member->vcpu || !member->present) continue;
+    all.push_back(member->vcpu->statistics());
+    all.back().index = member->index;
   }
   return all;
 }
 
 void VcpuGroup::hold() noexcept {
   const std::lock_guard lock(mutex_);
+  on_hold_ = true;
   for (const auto& member : members_) member->held = true;
   if (goal_ == Goal::kRun) kick_all_locked();
 }
 
 void VcpuGroup::release(const std::vector<DebugOrder>& orders, const DebugTraps& traps) {
   const std::lock_guard lock(mutex_);
-  if (orders.size() != members_.size()) throw Error("EINVAL", "not as many orders as vCPUs");
-  std::vector<Vcpu*> vcpus;
-  for (unsigned index = 0; index < members_.size(); ++index) {
-    vcpus.push_back(&parked_locked(index));
+  if (orders.size() > members_.size()) throw Error("EINVAL", "more orders than vCPUs");
+  const auto order_of = [&](const Member& member) {
+    return member.index < orders.size() ? orders[member.index] : DebugOrder::kRun;
+  };
+  std::vector<Member*> present;
+  for (const auto& member : members_) {
+    if (!member->present) continue;
+    (void)parked_locked(member->index);
+    present.push_back(member.get());
   }
-  for (size_t i = 0; i < members_.size(); ++i) {
-    vcpus[i]->debug().set_traps(traps, orders[i] == DebugOrder::kStep);
+  for (Member* const member : present) {
+    member->vcpu->debug().set_traps(traps, order_of(*member) == DebugOrder::kStep);
   }
-  for (size_t i = 0; i < members_.size(); ++i) {
-    members_[i]->held = members_[i]->ordered_to_hold = orders[i] == DebugOrder::kHold;
+  for (Member* const member : present) {
+    member->held = member->ordered_to_hold = order_of(*member) == DebugOrder::kHold;
   }
+  traps_ = traps;
+  on_hold_ = false;
   changed_.notify_all();
 }
 
 void VcpuGroup::unhold() noexcept {
   const std::lock_guard lock(mutex_);
+  on_hold_ = false;
   for (const auto& member : members_) member->held = member->ordered_to_hold;
   changed_.notify_all();
 }
@@ -153,7 +250,9 @@ void VcpuGroup::with_debug(unsigned index, const std::function<void(VcpuDebug&)>
 }
 
 Vcpu& VcpuGroup::parked_locked(unsigned index) const {
-  if (index >= members_.size()) throw Error("EINVAL", "there is no such vCPU");
+  if (index >= members_.size() || !members_[index]->present) {
+    throw Error("EINVAL", "there is no such vCPU");
+  }
   const Member& member = *members_[index];
   if (!member.parked) throw Error("EBUSY", "vCPU " + std::to_string(index) + " runs");
   return *member.vcpu;
@@ -165,16 +264,15 @@ void VcpuGroup::kick_all_locked() noexcept {
   }
 }
 
-void VcpuGroup::thread_body(unsigned index) {
-  Member& member = *members_[index];
-  if (prepare(member, index)) {
+void VcpuGroup::thread_body(Member& member) {
+  if (prepare(member)) {
     bool resumed = false;
     while (wait_for_goal(member)) {
       if (resumed) member.vcpu->mark_paused();
       const VcpuExit exit = member.vcpu->run(*accesses_);
       const bool kicked = exit.reason == VcpuExit::Reason::kKicked;
       resumed = kicked || exit.reason == VcpuExit::Reason::kDebug;
-      if (!kicked) on_exit_(index, exit);
+      if (!kicked) exited(member, exit);
     }
   }
   // Under the lock, because another thread may be about to kick it.
@@ -184,27 +282,59 @@ void VcpuGroup::thread_body(unsigned index) {
   changed_.notify_all();
 }
 
-bool VcpuGroup::prepare(Member& member, unsigned index) {
+void VcpuGroup::exited(Member& member, const VcpuExit& exit) {
+  if (exit.reason == VcpuExit::Reason::kStarted) {
+    const std::lock_guard lock(mutex_);
+    if (!std::exchange(member.start_awaited, false)) return;
+  }
+  on_exit_(member.index, exit);
+}
+
+bool VcpuGroup::prepare(Member& member) {
+  std::unique_lock lock(mutex_, std::defer_lock);
   try {
+    // It is changed while the member has no thread, or one that waits.
     pin_current_thread(member.placement.affinity);
     auto vcpu = vm_.create_vcpu(member.placement.id);
-    std::unique_lock lock(mutex_);
+    lock.lock();
     member.vcpu = std::move(vcpu);
-    changed_.wait(lock, [this] { return !setups_.empty() || goal_ == Goal::kStop; });
+    changed_.wait(lock, [&] { return member.setup || goal_ == Goal::kStop; });
     if (goal_ == Goal::kStop) return false;
-    const std::shared_ptr<const VcpuSetup> setup = std::move(setups_[index]);
+    const std::shared_ptr<const VcpuSetup> setup = std::move(member.setup);
+    const DebugTraps traps = traps_;
     lock.unlock();
     member.vcpu->set_up(*setup);
+    if (!traps.empty()) member.vcpu->debug().set_traps(traps, false);
     lock.lock();
-    member.set_up = true;
+    member.ready = true;
     changed_.notify_all();
     return true;
   } catch (...) {
-    const std::lock_guard lock(mutex_);
-    if (!failure_) failure_ = std::current_exception();
+    if (!lock.owns_lock()) lock.lock();
+    member.failure = std::current_exception();
     changed_.notify_all();
     return false;
   }
+}
+
+/// On its thread, of one that is added again.
+void VcpuGroup::reset(Member& member, std::unique_lock<std::mutex>& lock) {
+  const std::shared_ptr<const VcpuSetup> setup = std::move(member.setup);
+  const DebugTraps traps = traps_;
+  lock.unlock();
+  std::exception_ptr failure;
+  try {
+    pin_current_thread(member.placement.affinity);
+    member.vcpu->reset(*setup);
+    member.vcpu->debug().set_traps(traps, false);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  lock.lock();
+  member.failure = failure;
+  member.ready = !failure;
+  member.reset_wanted = false;
+  changed_.notify_all();
 }
 
 bool VcpuGroup::wait_for_goal(Member& member) {
@@ -212,7 +342,12 @@ bool VcpuGroup::wait_for_goal(Member& member) {
   if (may_run(member)) return true;
   member.parked = true;
   changed_.notify_all();
-  changed_.wait(lock, [&] { return may_run(member) || goal_ == Goal::kStop; });
+  for (;;) {
+    changed_.wait(lock,
+                  [&] { return may_run(member) || member.reset_wanted || goal_ == Goal::kStop; });
+    if (goal_ == Goal::kStop || !member.reset_wanted) break;
+    reset(member, lock);
+  }
   member.parked = false;
   return goal_ == Goal::kRun;
 }

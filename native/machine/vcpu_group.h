@@ -16,9 +16,13 @@
 namespace tsvmm {
 
 /// A machine's vCPUs, each on a thread of its own named `vcpuN`, and what all of them are to do.
+///
+/// They come and go while the guest runs. One that is removed stays with its thread, out of the
+/// guest, for the time that it comes again: the hypervisor cannot destroy one alone.
 class VcpuGroup {
  public:
-  /// Called on the vCPU's thread when the guest cannot go on there. It should stop() the group.
+  /// Called on the vCPU's thread when the guest cannot go on there. It should stop() the group. For
+  /// kStarted, of vCPUs that were added, it should not.
   using ExitHandler = std::function<void(unsigned index, const VcpuExit& exit)>;
 
   /// `vm` outlives the group.
@@ -49,6 +53,12 @@ class VcpuGroup {
   /// After stop(), waits for the same. The first vCPU that has not left at the deadline.
   [[nodiscard]] std::optional<unsigned> wait_left(const Deadline& deadline);
   void inject_nmi() noexcept;
+  /// Adds vCPUs while the guest runs or is paused, each behind those that there were ever, or one
+  /// that was removed. They wait for the guest to start them. Throws Error; none is added then.
+  void add(const std::vector<LateVcpu>& vcpus, const Deadline& deadline);
+  /// Makes a vCPU leave the guest until it is added again; does not wait. From any thread, vCPU
+  /// threads included, its own as well.
+  void remove(unsigned index) noexcept;
   /// Of all vCPUs that there are, by index.
   [[nodiscard]] std::vector<VcpuStatistics> statistics();
 
@@ -57,8 +67,9 @@ class VcpuGroup {
   /// Asks all vCPUs to leave the guest until release(), whatever else lets them run; before
   /// start(), too. From any thread, vCPU threads included.
   void hold() noexcept;
-  /// Takes hold() back, with an order for each vCPU. After wait_paused(). Throws Error EBUSY while
-  /// any vCPU is in the guest, EINVAL for what it cannot do: all are held then.
+  /// Takes hold() back, with an order for each vCPU by index; those without one run. After
+  /// wait_paused(). Throws Error EBUSY while any vCPU is in the guest, EINVAL for what it cannot
+  /// do: all are held then.
   void release(const std::vector<DebugOrder>& orders, const DebugTraps& traps);
   /// Takes hold() back: each vCPU is as it was told by the last release(), or runs.
   void unhold() noexcept;
@@ -69,22 +80,37 @@ class VcpuGroup {
  private:
   enum class Goal { kPrepare, kRun, kPause, kStop };
   struct Member {
+    unsigned index = 0;
     VcpuPlacement placement;
+    std::shared_ptr<const VcpuSetup> setup;
     std::unique_ptr<Vcpu> vcpu;
     std::thread thread;
-    bool set_up = false;
+    std::exception_ptr failure;  ///< why it is not ready
+    bool ready = false;          ///< set up, or reset, for the guest to have it
+    bool present = false;        ///< the guest has it
+    bool start_awaited = false;  ///< whoever added it hears when the guest starts it
+    bool reset_wanted = false;
     bool held = false;             ///< by the debugger
     bool ordered_to_hold = false;  ///< by the last release()
     bool parked = false;           ///< executes no guest code and will not before the goal changes
     bool left = true;              ///< its thread has ended or is about to, or was never made
   };
 
-  void thread_body(unsigned index);
-  bool prepare(Member& member, unsigned index);
+  [[nodiscard]] Member& append_locked(VcpuPlacement placement);
+  void start_thread(Member& member);
+  void thread_body(Member& member);
+  bool prepare(Member& member);
+  void reset(Member& member, std::unique_lock<std::mutex>& lock);
   bool wait_for_goal(Member& member);
+  void exited(Member& member, const VcpuExit& exit);
   [[nodiscard]] bool may_run(const Member& member) const {
-    return goal_ == Goal::kRun && !member.held;
+    return goal_ == Goal::kRun && member.present && !member.held && !member.reset_wanted;
   }
+  [[nodiscard]] std::vector<Member*> find_room_locked(const std::vector<LateVcpu>& vcpus,
+                                                      std::unique_lock<std::mutex>& lock,
+                                                      const Deadline& deadline);
+  void make_ready_locked(const std::vector<Member*>& members, std::unique_lock<std::mutex>& lock,
+                         const Deadline& deadline);
   void kick_all_locked() noexcept;
   [[nodiscard]] Vcpu& parked_locked(unsigned index) const;
   /// The first one of which `at_rest` is not true at the deadline.
@@ -97,9 +123,9 @@ class VcpuGroup {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::unique_ptr<Member>> members_;
-  std::vector<std::shared_ptr<const VcpuSetup>> setups_;
   AccessHandler* accesses_ = nullptr;
-  std::exception_ptr failure_;
+  DebugTraps traps_;      ///< of the last release()
+  bool on_hold_ = false;  ///< since hold()
   Goal goal_ = Goal::kPrepare;
 };
 

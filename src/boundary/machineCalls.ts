@@ -68,6 +68,8 @@ export function machineCalls(addon: MachineAddon): MachineCalls {
     machineRequestUnplug: (machine, device) => carryOut(machine, 'request-unplug', { device }),
     machineFinishUnplug: (machine, device, force) => carryOut(machine, 'finish-unplug', { device, force }),
     machineAddMemory: (machine, size) => carryOut(machine, 'add-memory', { size }),
+    machinePlugVcpus: (machine, vcpus) => carryOut(machine, 'plug-vcpus', { vcpus }),
+    machineRequestVcpuUnplug: (machine, first) => carryOut(machine, 'request-vcpu-unplug', { first }),
     machinePowerButton: (machine) => carryOut(machine, 'power-button'),
     machineNmi: (machine) => carryOut(machine, 'nmi'),
     machineSetVmGeneration: (machine, id) => carryOut(machine, 'set-generation', { id }),
@@ -110,6 +112,7 @@ export function machineCalls(addon: MachineAddon): MachineCalls {
 }
 
 interface RawVcpu {
+  readonly index: number;
   readonly thread: number;
   readonly exits: Numbers;
   readonly hypervisor: Numbers;
@@ -148,7 +151,8 @@ function countersOf(answer: Decoded): Record<string, Record<string, bigint>> {
 }
 
 function vcpusOf(answer: Decoded): VcpuStatistics[] {
-  return (answer as unknown as RawVcpu[]).map(({ thread, exits, hypervisor }) => ({
+  return (answer as unknown as RawVcpu[]).map(({ index, thread, exits, hypervisor }) => ({
+    index,
     thread,
     exits: bigints(exits),
     hypervisor: bigints(hypervisor),

@@ -10,6 +10,11 @@ export const vmResize = {
     desired_vcpus: { type: 'integer', max: U32, help: 'Number of vCPUs' },
     desired_ram: { type: 'integer', u64: true, help: 'Bytes of memory' },
     desired_balloon: { type: 'integer', u64: true, help: 'Bytes that the guest is to put into its balloon' },
+    wait_ms: {
+      type: 'integer',
+      max: U32,
+      help: 'Answer when the guest has started, or given up, the vCPUs, and fail after so many milliseconds',
+    },
   },
 } as const;
 

@@ -58,4 +58,4 @@ export interface BootPlan {
   readonly bus: Bus;
 }
 
-export { planBoot, planMachine } from './x86_64/plan.ts';
+export { planBoot, planLateVcpus, planMachine } from './x86_64/plan.ts';

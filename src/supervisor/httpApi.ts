@@ -14,7 +14,7 @@ const HEADERS_MS = 10_000;
 const REQUEST_MS = 30_000;
 const MAX_CONNECTIONS = 1_024;
 
-const STATUS_BY_KIND = { missing: 404, invalid: 400, conflict: 409, failed: 500 } as const;
+const STATUS_BY_KIND = { missing: 404, invalid: 400, conflict: 409, busy: 429, failed: 500 } as const;
 
 export function createApiServer(supervisor: Supervisor): Server {
   const server = createServer(

@@ -9,6 +9,8 @@ export type VmmErrorKind =
   | 'invalid'
   /** Two things want one identifier. */
   | 'conflict'
+  /** What was asked for before is not done yet. */
+  | 'busy'
   /** The VM is in the wrong state, or the host refused. */
   | 'failed';
 
@@ -61,6 +63,7 @@ const codes: Readonly<Record<VmmErrorKind, string>> = {
   missing: 'ERR_TSVMM_MISSING',
   invalid: 'ERR_TSVMM_CONFIG',
   conflict: 'ERR_TSVMM_DUPLICATE_ID',
+  busy: 'ERR_TSVMM_BUSY',
   failed: 'ERR_TSVMM_FAILED',
 };
 

@@ -3,7 +3,6 @@
  * answer: what the device has of the host is kept until it has.
  */
 import { checkBootable } from '../config/bootable.ts';
-import { MAX_TIMER_MS } from '../config/limits.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyDeviceRecord, Device } from '../devices/record.ts';
 import {
@@ -25,6 +24,7 @@ import { notSupportedYet, refuseInvalid, VmmError } from './errors.ts';
 import { retryInUse } from './lockRetry.ts';
 import { type Machine, type MachineContext, openDevicesOf } from './machine.ts';
 import { checkOutputs } from './outputFiles.ts';
+import { Waiting } from './waiting.ts';
 
 /** Where a machine has a device, as the REST API tells it. */
 export interface DevicePlace {
@@ -65,8 +65,9 @@ interface Removal {
   readonly record: AnyDeviceRecord;
   readonly device: Device;
   readonly placement: Placement;
-  /** Called when it is gone. */
-  readonly waiting: Set<() => void>;
+  readonly waiting: Waiting;
+  /** Nothing of the host is its any more. */
+  isGone: boolean;
   /**
    * `asked`: the guest has it; `ejected`: the guest has given it up, and it has not come to its end yet; `forced`: it is gone but
    * for its name and its place, which the guest still has.
@@ -137,7 +138,7 @@ export class Hotplug {
     const config = configWithoutDevice(this.vm.config(), found);
     keepOthers(config, bus.placements, this.vm.keptSlots);
     this.vm.configure(config);
-    this.removals.set(plain, { ...found, placement, waiting: new Set(), state: 'asked' });
+    this.removals.set(plain, { ...found, placement, waiting: new Waiting(), isGone: false, state: 'asked' });
     return plain;
   }
 
@@ -193,29 +194,21 @@ export class Hotplug {
    * @throws VmmError if that takes longer
    */
   async wait(id: string, timeoutMs: number): Promise<void> {
-    const waiting = this.removals.get(id)?.waiting;
-    if (waiting === undefined) return;
-    let end = () => {};
-    const gone = new Promise<void>((resolve, reject) => {
-      const text = `The guest has not given up the device ${id} within ${timeoutMs} ms`;
-      const late = () => reject(new VmmError(text, { code: 'ERR_TSVMM_TIMEOUT' }));
-      const timer = setTimeout(late, Math.min(timeoutMs, MAX_TIMER_MS));
-      waiting.add(resolve);
-      end = () => {
-        clearTimeout(timer);
-        waiting.delete(resolve);
-      };
-    });
-    await gone.finally(end);
+    const removal = this.removals.get(id);
+    if (removal === undefined) return;
+    const text = () => `The guest has not given up the device ${id}`;
+    await removal.waiting.until(() => removal.isGone, timeoutMs, text);
   }
 
   /** Nothing of the host is the device's any more. */
-  private gone({ record, device, placement, waiting }: Removal): void {
+  private gone(removal: Removal): void {
+    const { record, device, placement } = removal;
     const { id, slot } = placement;
     this.vm.heldDevices.closeDevice(this.vm.native, device);
     this.vm.closeDescriptors(descriptorsOf(record, device));
     this.vm.emit('device-removed', { id, bdf: bdfOf(slot) });
-    for (const resolve of waiting) resolve();
+    removal.isGone = true;
+    removal.waiting.tell();
   }
 
   /** Its name and its place are for others. */

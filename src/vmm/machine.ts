@@ -137,7 +137,7 @@ async function plan(
   }
 }
 
-function hostInfo(native: NativeAddon): HostInfo {
+export function hostInfo(native: NativeAddon): HostInfo {
   try {
     return {
       ...native.hostInfo(),

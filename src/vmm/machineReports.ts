@@ -7,7 +7,16 @@ import type { OutputFailure } from './outputFailure.ts';
 /** Events that nothing follows from: all but those of a machine's end, a debugger and a person at a terminal. */
 export type MachineReport = Exclude<
   MachineEvent,
-  { readonly type: 'power-off' | 'reset' | 'vcpu-error' | 'debug-stop' | 'terminal-escape' }
+  {
+    readonly type:
+      | 'power-off'
+      | 'reset'
+      | 'vcpu-error'
+      | 'vcpu-started'
+      | 'vcpu-ejected'
+      | 'debug-stop'
+      | 'terminal-escape';
+  }
 >;
 
 export interface ReportListener {

@@ -2,31 +2,86 @@
 import type { VmResize } from '../config/requests.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import { VmmError } from './errors.ts';
+import { notSupportedYet, VmmError } from './errors.ts';
+import type { Machine } from './machine.ts';
+import type { VcpuHotplug, VcpusVm } from './vcpuHotplug.ts';
 
-/** Those parts of a VM with a machine that have a size. */
-export interface SizedMachine {
-  readonly vcpus: (count: number) => Promise<void>;
-  readonly memory: (bytes: Uint64) => Promise<void>;
-  readonly balloon: (bytes: Uint64) => Promise<void>;
+/** The VM whose sizes these are. */
+export interface SizedVm extends Omit<VcpusVm, 'emit'> {
+  readonly emit: (
+    event: Parameters<VcpusVm['emit']>[0] | 'resizing' | 'resized',
+    texts?: Record<string, string>,
+  ) => void;
+  readonly machine: () => Machine | undefined;
+  readonly resizeBalloon: (bytes: Uint64) => Promise<void>;
 }
 
-/** Writes new sizes into a configuration that no machine has. Whether they make sense shows when the VM boots. */
-export function resizeConfig(config: VmConfig, sizes: VmResize): void {
+export class VmSizes {
+  private readonly vm: SizedVm;
+  /** From the first change of the number of vCPUs on. */
+  private vcpus: VcpuHotplug | undefined;
+
+  constructor(vm: SizedVm) {
+    this.vm = vm;
+  }
+
+  /**
+   * Of a configuration that no machine has, they are written down, and whether they make sense shows when the VM boots. Else one
+   * part of the machine comes after the other: an error in a later one does not undo an earlier one.
+   * For who waits, it is no error that the guest was asked for the same before, and has not done it.
+   */
+  async resize(sizes: VmResize): Promise<void> {
+    const { desired_vcpus: vcpus, desired_ram: memory, desired_balloon: balloon } = sizes;
+    if (this.vm.machine() === undefined) return resizeConfig(this.vm.config(), sizes);
+    this.vm.emit('resizing');
+    if (vcpus !== undefined) await (await this.vcpuHotplug()).resize(vcpus, sizes.wait_ms !== undefined);
+    if (memory !== undefined) await (await import('./memoryResize.ts')).resizeMemory(this.vm, memory);
+    if (balloon !== undefined) await this.vm.resizeBalloon(balloon);
+    this.vm.emit('resized');
+  }
+
+  /** @throws VmmError if there is no such zone */
+  async resizeZone(id: string, bytes: Uint64): Promise<void> {
+    try {
+      if (this.vm.machine()) throw notSupportedYet("Changing a running VM's memory");
+      resizeConfigZone(this.vm.config(), id, bytes);
+    } catch (error) {
+      throw new VmmError('Failed resizing a memory zone', { cause: error });
+    }
+  }
+
+  /** Resolves when the guest has done what it was asked for. @throws VmmError if that takes longer */
+  async wait(timeoutMs: number): Promise<void> {
+    await this.vcpus?.wait(timeoutMs);
+  }
+
+  vcpuStarted(vcpu: number): void {
+    this.vcpus?.started(vcpu);
+  }
+
+  vcpuEjected(vcpu: number): void {
+    this.vcpus?.ejected(vcpu);
+  }
+
+  machineEnded(): void {
+    this.vcpus?.machineEnded();
+  }
+
+  private async vcpuHotplug(): Promise<VcpuHotplug> {
+    const { VcpuHotplug } = await import('./vcpuHotplug.ts');
+    this.vcpus ??= new VcpuHotplug(this.vm);
+    return this.vcpus;
+  }
+}
+
+function resizeConfig(config: VmConfig, sizes: VmResize): void {
   if (sizes.desired_vcpus !== undefined) config.cpus.boot_vcpus = sizes.desired_vcpus;
   if (sizes.desired_ram !== undefined) config.memory.size = sizes.desired_ram;
   if (sizes.desired_balloon !== undefined && config.balloon) config.balloon.size = sizes.desired_balloon;
 }
 
-/** One part after the other: an error in a later one does not undo an earlier one. */
-export async function resizeMachine(machine: SizedMachine, sizes: VmResize): Promise<void> {
-  if (sizes.desired_vcpus !== undefined) await machine.vcpus(sizes.desired_vcpus);
-  if (sizes.desired_ram !== undefined) await machine.memory(sizes.desired_ram);
-  if (sizes.desired_balloon !== undefined) await machine.balloon(sizes.desired_balloon);
-}
-
 /** @throws VmmError if there is no such zone */
-export function resizeConfigZone(config: VmConfig, id: string, size: Uint64): void {
+function resizeConfigZone(config: VmConfig, id: string, size: Uint64): void {
   const zone = config.memory.zones?.find((one) => one.id === id);
   if (zone === undefined) {
     throw new VmmError(`There is no memory zone with id "${id}"`, { code: 'ERR_TSVMM_MISSING' });

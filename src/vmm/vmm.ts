@@ -18,8 +18,9 @@ import { type ConsoleSize, type Consoles, openConsoles, type Terminal } from './
 import { DebugControl } from './debugControl.ts';
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
 import { findOperation } from './deviceOperations.ts';
-import { describeError, notSupportedYet, refuseInvalid, VmmError } from './errors.ts';
+import { describeError, refuseInvalid, VmmError } from './errors.ts';
 import type { EndCause, VmmEvent, VmmExit } from './events.ts';
+import { ExitPromise } from './exitPromise.ts';
 import { HeldDevices } from './heldDevices.ts';
 import type { DevicePlace, RemovalOptions } from './hotplug.ts';
 import { type VmInfo, vmInfo } from './info.ts';
@@ -30,9 +31,10 @@ import { type Counters, MachineFigures } from './machineFigures.ts';
 import { MachineReports, PANIC_TEXTS } from './machineReports.ts';
 import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
-import { resizeConfig, resizeConfigZone, resizeMachine, type SizedMachine } from './resize.ts';
+import { VmSizes } from './resize.ts';
 import { VmDevices } from './vmDevices.ts';
 import type { VmmOptions } from './vmmOptions.ts';
+import { checkWait } from './waiting.ts';
 
 type MachineEnd = Extract<MachineEvent, { type: 'power-off' | 'reset' | 'vcpu-error' | 'guest-panic' }>;
 
@@ -51,9 +53,7 @@ export class Vmm {
   readonly #native: NativeAddon;
   readonly #terminal: Terminal;
   readonly #options: VmmOptions;
-  #exit: VmmExit | undefined;
-  #exited: Promise<VmmExit> | undefined;
-  #resolveExited: ((exit: VmmExit) => void) | undefined;
+  readonly #exit = new ExitPromise();
   #lifecycle: Lifecycle = 'none';
   #config: VmConfig | undefined;
   #consoles: Consoles | undefined;
@@ -89,6 +89,7 @@ export class Vmm {
   readonly #infoWatchers = new Set<() => void>();
   readonly #debug: DebugControl;
   readonly #devices: VmDevices;
+  readonly #sizes: VmSizes;
 
   constructor(options: VmmOptions) {
     this.#options = options;
@@ -103,37 +104,36 @@ export class Vmm {
       busy: (work) => this.#busy(work),
       changed: () => this.#infoChanged(),
     });
-    this.#devices = new VmDevices({
+    const vm = {
       native: this.#native,
       heldDevices: this.#heldDevices,
       machine: () => this.#machine,
       config: () => this.#config as VmConfig,
-      configure: (config) => {
+      configure: (config: VmConfig) => {
         this.#config = config;
         this.#infoChanged();
       },
       changed: () => this.#infoChanged(),
-      context: (config) => this.#machineContext(config, { paused: false, stopped: false }),
-      busy: (work) => this.#busy(work),
-      emit: (event, texts) => {
+      context: (config: VmConfig) => this.#machineContext(config, { paused: false, stopped: false }),
+      busy: <T>(work: (machine: Machine) => Promise<T>) => this.#busy(work),
+      emit: (event: string, texts?: Record<string, string>) => {
         this.#infoChanged();
         this.#emit('vm', event, texts);
       },
-    });
+      resizeBalloon: (bytes: Uint64) => this.#operate('balloon', 'resize', [bytes]),
+    };
+    this.#devices = new VmDevices(vm);
+    this.#sizes = new VmSizes(vm);
   }
 
-  /** Resolves when the VMM has come to its end, with everything of the VM freed. Made when asked for: no VM waits for it to start. */
+  /** Resolves when everything of the VM is freed. */
   get exited(): Promise<VmmExit> {
-    this.#exited ??= new Promise((resolve) => {
-      this.#resolveExited = resolve;
-      if (this.#exit) resolve(this.#exit);
-    });
-    return this.#exited;
+    return this.#exit.promise;
   }
 
   /** Whether `exited` has resolved, or does so for who asks. */
   get ended(): boolean {
-    return this.#exit !== undefined;
+    return this.#exit.settled;
   }
 
   get state(): Lifecycle {
@@ -233,21 +233,21 @@ export class Vmm {
     });
   }
 
-  /** Changes sizes: of a machine, for which the guest takes its time, or else of the configuration. */
-  resize(sizes: VmResize): Promise<void> {
-    return this.#command('resize', async () => {
-      const config = this.#config as VmConfig;
-      if (this.#machine === undefined) return resizeConfig(config, sizes);
-      this.#emit('vm', 'resizing');
-      const vm = { native: this.#native, config: () => config, busy: this.#busy.bind(this) };
-      const parts: SizedMachine = {
-        vcpus: async (count) => (await import('./vcpuResize.ts')).resizeVcpus(config, count),
-        memory: async (bytes) => (await import('./memoryResize.ts')).resizeMemory(vm, bytes),
-        balloon: (bytes) => this.#operate('balloon', 'resize', [bytes]),
-      };
-      await resizeMachine(parts, sizes);
-      this.#emit('vm', 'resized');
-    });
+  /**
+   * Changes sizes: of a machine, for which the guest takes its time, or else of the configuration.
+   * With `wait_ms`, resolves when the guest has started, or given up, the vCPUs, and fails if that takes longer.
+   * @throws VmmError `busy` while it has not done what it was asked for before; RangeError if `wait_ms` is no time
+   */
+  async resize(sizes: VmResize): Promise<void> {
+    const { wait_ms: waitMs } = sizes;
+    checkWait(waitMs);
+    await this.#command('resize', () => this.#sizes.resize(sizes));
+    if (waitMs === undefined) return;
+    try {
+      await this.#sizes.wait(waitMs);
+    } catch (error) {
+      throw new VmmError(failureTexts.resize, { cause: error });
+    }
   }
 
   /**
@@ -266,14 +266,7 @@ export class Vmm {
 
   /** Gives a memory zone another size in bytes. @throws VmmError */
   resizeZone(id: string, bytes: Uint64): Promise<void> {
-    return this.#command('resizeZone', async () => {
-      try {
-        if (this.#machine) throw notSupportedYet("Changing a running VM's memory");
-        resizeConfigZone(this.#config as VmConfig, id, bytes);
-      } catch (error) {
-        throw new VmmError('Failed resizing a memory zone', { cause: error });
-      }
-    });
+    return this.#command('resizeZone', () => this.#sizes.resizeZone(id, bytes));
   }
 
   /**
@@ -311,7 +304,7 @@ export class Vmm {
    */
   async removeDevice(id: string, options: RemovalOptions & Abortable = {}): Promise<void> {
     const { waitMs, force = false, signal } = options;
-    if (waitMs !== undefined && !(waitMs >= 0)) throw new RangeError(`Nobody can wait for ${waitMs} ms`);
+    checkWait(waitMs);
     const name = await this.#command('removeDevice', async () => {
       const own = await this.#devices.remove(id, force || waitMs !== undefined);
       // In the same turn: between two, another device may get the name.
@@ -643,6 +636,7 @@ export class Vmm {
       throw error;
     } finally {
       this.#devices.machineEnded();
+      this.#sizes.machineEnded();
       this.#closeConsoles();
     }
   }
@@ -691,6 +685,12 @@ export class Vmm {
         return;
       case 'device-ejected':
         this.#deviceEjected(event.id, generation);
+        return;
+      case 'vcpu-started':
+        this.#sizes.vcpuStarted(event.vcpu);
+        return;
+      case 'vcpu-ejected':
+        this.#sizes.vcpuEjected(event.vcpu);
         return;
       case 'debug-stop':
         this.#debug.met(event);
@@ -782,9 +782,11 @@ export class Vmm {
     }
     this.#state = 'none';
     const reasons = [exit.message, failure && describeError(failure)].filter((text) => text !== undefined);
-    this.#exit = failure ? { ...exit, code: 1, message: reasons.join('. '), incomplete: true } : exit;
+    const ended = failure
+      ? ({ ...exit, code: 1, message: reasons.join('. '), incomplete: true } as const)
+      : exit;
     this.#emit('vmm', 'shutdown');
-    this.#resolveExited?.(this.#exit);
+    this.#exit.settle(ended);
     return failure;
   }
 

@@ -37,6 +37,7 @@ function machineSpec(
   return {
     memory: { zones: [{ ...MEMORY, ...zone }] },
     vcpus,
+    highestApicId: 0,
   };
 }
 

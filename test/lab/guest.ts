@@ -20,6 +20,8 @@ export interface GuestOptions {
   readonly cmdline?: string;
   /** 1 unless given. */
   readonly cpus?: number;
+  /** As many as at boot unless given. */
+  readonly maxCpus?: number;
   /** As in `--memory size=...`, with whatever else that option takes; 512M unless given. */
   readonly memory?: string;
   /** What commands go through; hvc0 unless given, for the sake of speed. The kernel's messages go to the other one. */
@@ -156,10 +158,12 @@ function vmmArgs(options: GuestOptions, socket: string, messages: string): strin
     agent === 'hvc0'
       ? ['ttyS0', ['--console', 'tty', '--serial', `file=${messages}`]]
       : ['hvc0', ['--serial', 'tty', '--console', `file=${messages}`]];
+  const most = options.maxCpus === undefined ? '' : `,max=${options.maxCpus}`;
+  const cpus = `boot=${options.cpus ?? 1}${most}`;
   return [
     ...['--kernel', guestFiles.vmlinux, '--initramfs', guestFiles.workshop],
     ...['--cmdline', `console=${kernelConsole} quiet agent=${agent} ${options.cmdline ?? ''}`.trim()],
-    ...['--cpus', `boot=${options.cpus ?? 1}`, '--memory', `size=${options.memory ?? '512M'}`],
+    ...['--cpus', cpus, '--memory', `size=${options.memory ?? '512M'}`],
     ...terminals,
     ...['--api-socket', socket],
     ...(options.args ?? []),

@@ -131,7 +131,14 @@ TEST_F(MachineCommandsTest, QuestionsAreAnswered) {
   codes.map(2).field("lastPostCode", 0).field("postCodes", 0);
   EXPECT_EQ(question("post-codes"), value(codes));
   CborWriter vcpus;
-  vcpus.array(1).map(3).field("thread", 0).key("exits").map(0).key("hypervisor").map(0);
+  vcpus.array(1)
+      .map(4)
+      .field("index", 0)
+      .field("thread", 0)
+      .key("exits")
+      .map(0)
+      .key("hypervisor")
+      .map(0);
   EXPECT_EQ(question("vcpus"), value(vcpus));
   EXPECT_EQ(error_of(question("counters")), "");
   EXPECT_EQ(error_of(question("why")), "ERR_TSVMM_MESSAGE");

@@ -67,6 +67,8 @@ class FakeGuest {
     tasks_.clear();
     exits_.clear();
   }
+  /// How often vCPUs were made new ones.
+  [[nodiscard]] unsigned resets() const { return resets_; }
   /// Makes a vCPU's run() return.
   void exit(unsigned vcpu, VcpuExit::Reason reason) {
     const std::lock_guard lock(mutex_);
@@ -80,6 +82,7 @@ class FakeGuest {
   std::condition_variable changed_;
   std::map<unsigned, std::deque<Task>> tasks_;
   std::map<unsigned, VcpuExit::Reason> exits_;
+  std::atomic<unsigned> resets_ = 0;
 };
 
 /// Remembers what it was told.
@@ -105,6 +108,10 @@ class FakeVcpu final : public Vcpu {
   void set_up(const VcpuSetup& setup) override {
     if (setup.has_entry && setup.entry.rip == 0) throw Error("EINVAL", "no entry");
   }
+  void reset(const VcpuSetup& setup) override {
+    set_up(setup);
+    ++guest_.resets_;
+  }
   VcpuExit run(AccessHandler& handler) override {
     std::unique_lock lock(guest_.mutex_);
     auto& tasks = guest_.tasks_[id_];
@@ -129,7 +136,7 @@ class FakeVcpu final : public Vcpu {
   void mark_paused() noexcept override {}
   VcpuDebug& debug() noexcept override { return debug_; }
   VcpuStatistics statistics() const override {
-    return {.thread = static_cast<pid_t>(id_), .exits = {}, .hypervisor = {}};
+    return {.index = 0, .thread = static_cast<pid_t>(id_), .exits = {}, .hypervisor = {}};
   }
 
  private:

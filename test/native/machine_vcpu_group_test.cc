@@ -33,6 +33,16 @@ class VcpuGroupTest : public testing::Test, public AccessHandler {
     group->set_up(setups(vcpus));
     group->start(*this, soon());
   }
+  static LateVcpu late(unsigned index) {
+    return {.index = index,
+            .placement = {.id = index, .affinity = {}},
+            .setup = std::make_shared<const VcpuSetup>()};
+  }
+  std::vector<unsigned> indexes() {
+    std::vector<unsigned> found;
+    for (const VcpuStatistics& one : group->statistics()) found.push_back(one.index);
+    return found;
+  }
   static Deadline soon() { return Deadline::after(std::chrono::seconds(20)); }
   static Deadline shortly() { return Deadline::after(kShort); }
 
@@ -120,6 +130,51 @@ TEST_F(VcpuGroupTest, AVcpuThatRunsIsNotShownToTheDebugger) {
   guest.run(0, [](AccessHandler&) {});
 }
 
+TEST_F(VcpuGroupTest, OneThatIsRemovedIsOutOfTheGuestUntilItIsAddedAgain) {
+  start(2);
+  group->add({late(2)}, soon());
+  guest.run(2, [](AccessHandler&) {});
+  EXPECT_EQ(indexes(), (std::vector<unsigned>{0, 1, 2}));
+  for (unsigned round = 1; round <= 3; ++round) {
+    group->remove(2);
+    EXPECT_EQ(indexes(), (std::vector<unsigned>{0, 1}));
+    group->add({late(2)}, soon());
+    guest.run(2, [](AccessHandler&) {});
+    EXPECT_EQ(guest.resets(), round);
+  }
+  group->remove(7);
+  EXPECT_EQ(threads_named("vcpu2"), 1U);
+}
+
+TEST_F(VcpuGroupTest, OneThatCannotBeMadeIsNotAddedAndMayBeTriedAgain) {
+  start(1);
+  LateVcpu bad = late(2);
+  bad.setup = std::make_shared<const VcpuSetup>(
+      VcpuSetup{.cpuid = {}, .msrs = {}, .has_entry = true, .entry = {}});
+  EXPECT_THROW(group->add({late(1), bad}, soon()), Error);
+  EXPECT_THROW(group->add({late(3)}, soon()), Error) << "there is a gap";
+  EXPECT_EQ(indexes(), std::vector<unsigned>{0});
+  group->add({late(1), late(2)}, soon());
+  guest.run(2, [](AccessHandler&) {});
+  EXPECT_EQ(indexes(), (std::vector<unsigned>{0, 1, 2}));
+}
+
+TEST_F(VcpuGroupTest, OneThatIsAddedWhileNoneRunsWaitsWithTheOthers) {
+  start(1);
+  group->begin_pause();
+  group->add({late(1)}, soon());
+  EXPECT_EQ(group->wait_paused(soon()), std::nullopt);
+  const auto work = guest.begin(1, [](AccessHandler&) {});
+  group->hold();
+  group->resume();
+  group->add({late(2)}, soon());
+  const auto other = guest.begin(2, [](AccessHandler&) {});
+  std::this_thread::sleep_for(kShort);
+  EXPECT_FALSE(*work || *other);
+  group->unhold();
+  EXPECT_TRUE(eventually([&] { return work->load() && other->load(); }));
+}
+
 TEST_F(VcpuGroupTest, ThreadsPauseResumeAndAskAtOnce) {
   start(4);
   std::atomic<bool> over = false;
@@ -132,10 +187,17 @@ TEST_F(VcpuGroupTest, ThreadsPauseResumeAndAskAtOnce) {
     }
   });
   threads.emplace_back([&] {
-    while (!over) EXPECT_LE(group->statistics().size(), 4U);
+    while (!over) EXPECT_LE(group->statistics().size(), 6U);
   });
   threads.emplace_back([&] {
     while (!over) group->inject_nmi();
+  });
+  threads.emplace_back([&] {
+    while (!over) {
+      group->add({late(4), late(5)}, soon());
+      group->remove(5);
+      group->remove(4);
+    }
   });
   for (int i = 0; i < 200; ++i) guest.run(static_cast<unsigned>(i % 4), [](AccessHandler&) {});
   over = true;

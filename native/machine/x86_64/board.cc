@@ -1,5 +1,6 @@
 #include "machine/board.h"
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "device/acpi_pm_timer.h"
 #include "device/acpi_power.h"
 #include "device/cmos_rtc.h"
+#include "device/cpu_hotplug.h"
 #include "device/debug_console.h"
 #include "device/firmware_debug.h"
 #include "device/ged.h"
@@ -28,12 +30,14 @@ constexpr uint64_t kPciConfigPortCount = 8;
 /// A PC as far as guests still look for one: ports, I/O APIC, CMOS clock, ACPI.
 class X86Board final : public Board, public AccessHandler {
  public:
-  X86Board(BoardSpec& spec, DeviceSet& devices, InterruptFabric& fabric, const EventReport& report);
+  X86Board(BoardSpec& spec, DeviceSet& devices, InterruptFabric& fabric, const EventReport& report,
+           std::function<void(unsigned)> vcpu_ejected);
 
   AccessHandler& accesses() noexcept override { return *this; }
   void press_power_button() noexcept override;
   void vm_generation_changed() noexcept override { ged_->notify(Ged::kVmGeneration); }
   void memory_added(const MemoryRegion& region) override;
+  CpuHotplug* cpu_hotplug() noexcept override { return cpu_hotplug_.get(); }
   PostCodeState post_code() const override { return post_code_->state(); }
 
   void port_read(uint16_t port, std::span<uint8_t> data) override { ports_.read(port, data); }
@@ -51,6 +55,7 @@ class X86Board final : public Board, public AccessHandler {
  private:
   void add_memory_hotplug(const MemoryHotplugSpec& spec);
   void add_acpi_devices(const BoardSpec& spec, const EventReport& report);
+  void add_cpu_hotplug(const CpuHotplugSpec& spec, std::function<void(unsigned)> ejected);
   void add_legacy_devices(BoardSpec& spec, const EventReport& report);
   void map_ports(uint16_t base, uint64_t size, std::shared_ptr<BusDevice> device);
 
@@ -63,16 +68,18 @@ class X86Board final : public Board, public AccessHandler {
   std::shared_ptr<Ged> ged_;
   std::shared_ptr<MemoryHotplug> memory_hotplug_;
   uint32_t hotplug_proximity_ = 0;
+  std::shared_ptr<CpuHotplug> cpu_hotplug_;
   std::shared_ptr<PostCode> post_code_;
 };
 
 X86Board::X86Board(BoardSpec& spec, DeviceSet& devices, InterruptFabric& fabric,
-                   const EventReport& report)
+                   const EventReport& report, std::function<void(unsigned)> vcpu_ejected)
     : devices_(devices), ioapic_(std::make_shared<IoApic>(fabric)) {
   if (!devices_.mmio().map(spec.ioapic, IoApic::kSize, ioapic_)) {
     throw Error("EINVAL", "the I/O APIC's address is taken");
   }
   add_acpi_devices(spec, report);
+  if (spec.cpu_hotplug) add_cpu_hotplug(*spec.cpu_hotplug, std::move(vcpu_ejected));
   add_legacy_devices(spec, report);
   map_ports(kPciConfigPorts, kPciConfigPortCount, devices_.pci().config_ports());
 }
@@ -107,6 +114,15 @@ void X86Board::add_memory_hotplug(const MemoryHotplugSpec& spec) {
 void X86Board::memory_added(const MemoryRegion& region) {
   if (memory_hotplug_ == nullptr) throw Error("ENOTSUP", "the guest has no slots for memory");
   memory_hotplug_->insert(region.address, region.size, hotplug_proximity_);
+}
+
+void X86Board::add_cpu_hotplug(const CpuHotplugSpec& spec, std::function<void(unsigned)> ejected) {
+  cpu_hotplug_ = std::make_shared<CpuHotplug>(
+      CpuHotplugState::starting(spec.present, spec.most), [ged = ged_] { ged->notify(Ged::kCpu); },
+      std::move(ejected));
+  if (!devices_.mmio().map(spec.address, CpuHotplug::kSize, cpu_hotplug_)) {
+    throw Error("EINVAL", "the CPU hot-plug controller's address is taken");
+  }
 }
 
 void X86Board::add_legacy_devices(BoardSpec& spec, const EventReport& report) {
@@ -152,8 +168,9 @@ void X86Board::press_power_button() noexcept {
 }  // namespace
 
 std::unique_ptr<Board> make_board(BoardSpec& spec, DeviceSet& devices, InterruptFabric& fabric,
-                                  const EventReport& report) {
-  return std::make_unique<X86Board>(spec, devices, fabric, report);
+                                  const EventReport& report,
+                                  std::function<void(unsigned)> vcpu_ejected) {
+  return std::make_unique<X86Board>(spec, devices, fabric, report, std::move(vcpu_ejected));
 }
 
 }  // namespace tsvmm

@@ -56,6 +56,12 @@ MemoryHotplugSpec read_memory_hotplug(Fields& fields) {
           .proximity = fields["proximity"].narrow<uint32_t>()};
 }
 
+CpuHotplugSpec read_cpu_hotplug(Fields& fields) {
+  return {.address = fields["address"].number(),
+          .present = fields["present"].narrow<uint16_t>(),
+          .most = fields["most"].narrow<uint16_t>()};
+}
+
 }  // namespace
 
 std::vector<std::shared_ptr<const VcpuSetup>> read_vcpu_setups(Fields& boot) {
@@ -87,7 +93,13 @@ std::shared_ptr<BoardSpec> read_board_spec(Fields& boot) {
   if (boot.has("memoryHotplug")) {
     spec->memory_hotplug = boot["memoryHotplug"].map(read_memory_hotplug);
   }
+  if (boot.has("cpuHotplug")) spec->cpu_hotplug = boot["cpuHotplug"].map(read_cpu_hotplug);
   return spec;
+}
+
+std::shared_ptr<const VcpuSetup> read_late_vcpu_setup(Fields& vcpu) {
+  return std::make_shared<const VcpuSetup>(
+      VcpuSetup{.cpuid = vcpu["cpuid"].bytes(), .msrs = vcpu["msrs"].bytes(), .entry = {}});
 }
 
 }  // namespace tsvmm

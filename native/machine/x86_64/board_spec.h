@@ -27,6 +27,12 @@ struct MemoryHotplugSpec {
   uint32_t proximity = 0;  ///< of all that is added
 };
 
+struct CpuHotplugSpec {
+  GuestAddress address = 0;
+  uint16_t present = 0;  ///< vCPUs at boot
+  uint16_t most = 0;
+};
+
 /// An x86 board. src/native.ts documents each field.
 struct BoardSpec {
   GuestAddress ioapic = 0;
@@ -44,6 +50,7 @@ struct BoardSpec {
   unsigned ged_gsi = 0;
   GuestAddress pci_hotplug = 0;
   std::optional<MemoryHotplugSpec> memory_hotplug;
+  std::optional<CpuHotplugSpec> cpu_hotplug;
 };
 
 }  // namespace tsvmm

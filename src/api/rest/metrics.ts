@@ -33,8 +33,8 @@ export function metricsText(vmm: ApiVmm): string {
   addVm(page, vmm);
   const counters = attempt(() => vmm.counters());
   if (counters) addDevices(page, counters);
-  for (const [index, statistics] of (attempt(() => vmm.vcpuStatistics()) ?? []).entries()) {
-    addVcpu(page, String(index), vcpuCounters(statistics));
+  for (const statistics of attempt(() => vmm.vcpuStatistics()) ?? []) {
+    addVcpu(page, String(statistics.index), vcpuCounters(statistics));
   }
   addProcess(page);
   return page.toString();

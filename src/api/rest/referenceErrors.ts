@@ -23,6 +23,7 @@ const vmmErrors: Readonly<Record<VmmError['kind'], number>> = {
   missing: 404,
   invalid: 400,
   conflict: 409,
+  busy: 429,
   failed: 500,
 };
 

@@ -53,6 +53,7 @@ export const vmmStatuses: Readonly<Record<string, number>> = {
   ERR_TSVMM_SOCKET_LOCKED: 409,
   EADDRINUSE: 409,
   EBUSY: 409,
+  ERR_TSVMM_BUSY: 429,
   ERR_TSVMM_UNSUPPORTED: 501,
   ERR_TSVMM_INTERNAL: 500,
   ERR_TSVMM_NO_KVM: 500,

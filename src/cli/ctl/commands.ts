@@ -216,16 +216,22 @@ export const ctlCommands: Readonly<Record<string, CtlCommand>> = {
       balloon: { value: SIZE, help: 'Bytes that the guest is to give up' },
       cpus: { value: 'N', help: 'Number of vCPUs' },
       memory: { value: SIZE, help: 'Bytes of memory' },
+      wait: { value: 'MS', help: 'Wait for the guest to start, or give up, vCPUs, so many milliseconds' },
     },
     doing: 'Resizing',
     timeoutMs: SLOW_MS,
+    waitMs: ({ options }) => (options.wait === undefined ? 0 : parseInteger(options.wait)),
     request: ({ options }) =>
       put('vm.resize', {
         desired_vcpus: numberOf(options, 'cpus', parseInteger),
         desired_ram: numberOf(options, 'memory', parseSize),
         desired_balloon: numberOf(options, 'balloon', parseSize),
+        ...(options.wait !== undefined && { wait_ms: parseInteger(options.wait) }),
       }),
-    done: () => 'The VM is resized.',
+    done: (_, { options }) =>
+      options.cpus === undefined || options.wait !== undefined
+        ? 'The VM is resized.'
+        : 'The VM is resized; a guest that runs starts vCPUs, or gives them up, when it is ready to.',
   },
   'resize-disk': {
     about: 'Give a disk another size',

@@ -2,13 +2,21 @@
 import { Descriptor } from '../../boundary/cbor.ts';
 import { type GuestZone, guestMemory } from '../../config/memory.ts';
 import type { CpusConfig, VmConfig } from '../../config/vmConfig.ts';
-import type { BootSpec, HostInfo, LoadItem, MachineSpec, ProtectedModeEntry } from '../../native.ts';
+import type {
+  BootSpec,
+  HostInfo,
+  LateVcpu,
+  LoadItem,
+  MachineSpec,
+  ProtectedModeEntry,
+  VcpuPlacement,
+} from '../../native.ts';
 import type { Bus } from '../bus.ts';
 import { DEBUG_CONSOLE_ID, SERIAL_ID } from '../deviceIds.ts';
 import { planDevices } from '../devices.ts';
 import type { BootPlan, BootResources } from '../plan.ts';
 import { PlatformError } from '../platformError.ts';
-import { planApicIds, planTopology, type Topology } from './apicId.ts';
+import { apicId, planApicIds, planTopology, type Topology } from './apicId.ts';
 import { encodeCommandLine } from './commandLine.ts';
 import { buildCpuid } from './cpuid.ts';
 import { buildE820 } from './e820.ts';
@@ -22,6 +30,7 @@ import {
   CMOS_GSI,
   CMOS_PORT,
   COMMAND_LINE_ADDRESS,
+  CPU_HOTPLUG_ADDRESS,
   DEFAULT_DEBUG_CONSOLE_PORT,
   ECAM_ADDRESS,
   GDT_ADDRESS,
@@ -69,13 +78,13 @@ export function planMachine(
   files: ReadonlyMap<string, number> = NO_FILES,
 ): MachineSpec {
   const { cpus } = config;
-  if (cpus.boot_vcpus > host.maxVcpus) {
-    throw new PlatformError(
-      'ERR_TSVMM_CPUS',
-      `${cpus.boot_vcpus} vCPUs are more than the ${host.maxVcpus} that this host's KVM runs`,
-    );
-  }
-  return { memory: planZones(config, memoryMap(config, host), files), vcpus: planVcpus(cpus) };
+  checkCount(cpus.boot_vcpus, host);
+  const topology = planTopology(cpus);
+  return {
+    memory: planZones(config, memoryMap(config, host), files),
+    vcpus: planVcpus(cpus, topology, cpus.boot_vcpus),
+    highestApicId: apicId(cpus.max_vcpus - 1, topology),
+  };
 }
 
 function planZones(
@@ -107,14 +116,45 @@ function planZones(
   };
 }
 
-function planVcpus(cpus: CpusConfig): MachineSpec['vcpus'] {
-  const apicIds = planApicIds(cpus.boot_vcpus, planTopology(cpus));
-  const vcpus: { apicId: number; affinity: readonly number[] }[] = [];
+/** @throws PlatformError `ERR_TSVMM_CPUS` */
+function checkCount(vcpus: number, host: HostInfo): void {
+  if (vcpus <= host.maxVcpus) return;
+  throw new PlatformError(
+    'ERR_TSVMM_CPUS',
+    `${vcpus} vCPUs are more than the ${host.maxVcpus} that this host's KVM runs`,
+  );
+}
+
+/** vCPUs 0 to `count - 1`. */
+function planVcpus(cpus: CpusConfig, topology: Topology, count: number): VcpuPlacement[] {
+  const apicIds = planApicIds(count, topology);
+  const vcpus: VcpuPlacement[] = [];
   for (let index = 0; index < apicIds.length; index++) {
     const affinity = cpus.affinity?.find((entry) => entry.vcpu === index)?.host_cpus ?? [];
     vcpus.push({ apicId: apicIds[index] as number, affinity });
   }
   return vcpus;
+}
+
+/**
+ * vCPUs that come to a machine of that configuration, `first` to `end - 1`: as they would be if they had been there at boot.
+ * @throws PlatformError `ERR_TSVMM_CPUS`
+ */
+export function planLateVcpus(config: VmConfig, host: HostInfo, first: number, end: number): LateVcpu[] {
+  checkCount(end, host);
+  const { cpus } = config;
+  const topology = planTopology(cpus);
+  const placements = planVcpus(cpus, topology, end).slice(first);
+  const physBits = guestPhysBits(host.physBits, cpus.max_phys_bits);
+  const apicIds = placements.map((one) => one.apicId);
+  const cpuid = buildCpuid(host, { physBits, nested: cpus.nested, topology }, apicIds);
+  const msrs = buildMsrs();
+  return placements.map((placement, i) => ({
+    index: first + i,
+    ...placement,
+    cpuid: cpuid[i] as Uint8Array,
+    msrs,
+  }));
 }
 
 /**
@@ -157,6 +197,7 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
     ...(map.growth && {
       memoryHotplug: { address: MEMORY_HOTPLUG_ADDRESS, proximity: config.numa?.[0]?.guest_numa_id ?? 0 },
     }),
+    ...planCpuHotplug(config.cpus),
     vmGeneration: { address: VM_GENERATION_ADDRESS },
     pci: {
       ecam: ECAM_ADDRESS,
@@ -167,6 +208,12 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
     },
   };
   return { boot, bus: devices.bus };
+}
+
+/** One vCPU for good needs no controller. */
+function planCpuHotplug({ boot_vcpus, max_vcpus }: CpusConfig): Pick<BootSpec, 'cpuHotplug'> {
+  if (max_vcpus === 1) return {};
+  return { cpuHotplug: { address: CPU_HOTPLUG_ADDRESS, present: boot_vcpus, most: max_vcpus } };
 }
 
 function memoryMap(config: VmConfig, host: HostInfo): MemoryMap {

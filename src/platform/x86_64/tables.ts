@@ -1,11 +1,12 @@
 /** The ACPI and SMBIOS tables of an x86_64 machine, ready to be loaded. */
 import type { PlatformConfig } from '../../config/vmConfig.ts';
 import type { LoadItem } from '../../native.ts';
+import { buildCpuTable } from '../acpi/cpuTable.ts';
 import { buildSlit, buildSrat, type NumaNode } from '../acpi/numa.ts';
 import { type AcpiMachine, buildAcpi } from '../acpi/tables.ts';
 import { buildSmbios } from '../smbios.ts';
 import { ACPI_ADDRESS, HIGH_RAM_START, SMBIOS_ADDRESS } from './memoryMap.ts';
-import { ACPI_TEMPLATE, MEMORY_TABLE, SMBIOS_TEMPLATE } from './tableTemplates.ts';
+import { ACPI_TEMPLATE, CPU_TEMPLATE, MEMORY_TABLE, SMBIOS_TEMPLATE } from './tableTemplates.ts';
 
 export interface TabledMachine extends Omit<AcpiMachine, 'others'> {
   /** ACPI may add memory. */
@@ -16,6 +17,8 @@ export interface TabledMachine extends Omit<AcpiMachine, 'others'> {
 
 export function tableItems(machine: TabledMachine, platform: PlatformConfig | undefined): LoadItem[] {
   const others: Uint8Array[] = [];
+  // A machine with one vCPU for good needs no word of others.
+  if (machine.apicIds.length > 1) others.push(buildCpuTable(CPU_TEMPLATE, machine.apicIds));
   if (machine.growsMemory) others.push(new Uint8Array(MEMORY_TABLE));
   if (machine.numa.length > 0) others.push(buildSrat(machine.numa), buildSlit(machine.numa));
   const smbios =

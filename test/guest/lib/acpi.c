@@ -51,11 +51,9 @@ const struct acpi_header *acpi_table(const char *signature, u32 nth) {
 }
 
 /* ACPI 6.5 §20.2.5.2 DefOpRegion: 5B 80 name space offset length. */
-u64 acpi_region(const char *name) {
-  const struct acpi_header *dsdt = acpi_table("DSDT", 0);
-  if (dsdt == NULL) return 0;
-  const u8 *end = (const u8 *)dsdt + dsdt->length;
-  for (const u8 *at = (const u8 *)(dsdt + 1); at + 16 < end; at++) {
+static u64 region_in(const struct acpi_header *table, const char *name) {
+  const u8 *end = (const u8 *)table + table->length;
+  for (const u8 *at = (const u8 *)(table + 1); at + 16 < end; at++) {
     if (at[0] != 0x5b || at[1] != 0x80 || memcmp(at + 2, name, 4) != 0 || at[6] != 0) continue;
     u64 address = 0;
     if (at[7] == 0x0e) memcpy(&address, at + 8, 8); /* QWordPrefix */
@@ -63,4 +61,13 @@ u64 acpi_region(const char *name) {
     return address;
   }
   return 0;
+}
+
+u64 acpi_region(const char *name) {
+  const struct acpi_header *table = acpi_table("DSDT", 0);
+  u64 address = table == NULL ? 0 : region_in(table, name);
+  for (u32 nth = 0; address == 0 && (table = acpi_table("SSDT", nth)) != NULL; nth++) {
+    address = region_in(table, name);
+  }
+  return address;
 }

@@ -108,6 +108,9 @@ void ioapic_route(u32 pin, u8 vector, u32 apic_id);
 /* Starts every enabled CPU of the MADT, one after another; returns how many came up in time
  * (without this one). */
 u32 smp_start(void (*main)(u32 index), u64 timeout_us);
+/* Starts one, again if need be, that runs `main` as CPU `index` (from 1); whether it came up in
+ * time. */
+bool smp_start_one(u32 index, u32 apic_id, void (*main)(u32 index), u64 timeout_us);
 
 /* ---- memory (lib/memory.c) */
 struct memory_region {
@@ -138,7 +141,7 @@ struct acpi_header {
 u64 rsdp_address(void);
 /* NULL if there is no such table (nth counts from 0). */
 const struct acpi_header *acpi_table(const char *signature, u32 nth);
-/* Address of the one-byte SystemMemory operation region within the DSDT named `name`; 0 if none. */
+/* Address of the SystemMemory operation region named `name` in the DSDT or an SSDT; 0 if none. */
 u64 acpi_region(const char *name);
 
 /* ---- power (lib/power.c) */

@@ -363,6 +363,7 @@ describe('failures', () => {
   it.each([
     [new VmmError('a', { kind: 'missing' }), 404],
     [new VmmError('a', { kind: 'failed' }), 500],
+    [new VmmError('a', { cause: new VmmError('b', { kind: 'busy' }) }), 429],
     [new VmmError('a', { cause: new VmmError('b', { kind: 'missing' }) }), 404],
     [new VmmError('a', { cause: new VmmError('b', { cause: new ConfigError('invalid', 'c') }) }), 400],
     [new VmmError('a', { cause: new ConfigError('unsupported', 'c') }), 400],

@@ -123,19 +123,24 @@ describe('metrics', () => {
   it('are those of vCPUs, with what the kernel knows of their threads', async () => {
     const vmm = fakeVmm();
     vmm.vcpuStatistics.mockReturnValue([
-      { thread: process.pid, exits: { port: 7n, mmio: 2n }, hypervisor: { halt_exits: 3n } },
+      { index: 0, thread: process.pid, exits: { port: 7n, mmio: 2n }, hypervisor: { halt_exits: 3n } },
       // A thread that has ended.
-      { thread: 2 ** 22 + 1, exits: { port: 18_446_744_073_709_551_615n, mmio: 0n }, hypervisor: {} },
+      {
+        index: 3,
+        thread: 2 ** 22 + 1,
+        exits: { port: 18_446_744_073_709_551_615n, mmio: 0n },
+        hypervisor: {},
+      },
     ]);
     const page = await metrics(vmm);
-    expect(page).toContain('tsvmm_vcpu_exits_total{vcpu="1",reason="port"} 18446744073709551615\n');
+    expect(page).toContain('tsvmm_vcpu_exits_total{vcpu="3",reason="port"} 18446744073709551615\n');
     const samples = read(page);
     expect(samples).toMatchObject({
       'tsvmm_vcpu_exits_total{vcpu="0",reason="port"}': 7,
       'tsvmm_vcpu_exits_total{vcpu="0",reason="mmio"}': 2,
       'tsvmm_vcpu_kvm_events_total{vcpu="0",event="halt_exits"}': 3,
-      'tsvmm_vcpu_run_seconds_total{vcpu="1"}': 0,
-      'tsvmm_vcpu_steal_seconds_total{vcpu="1"}': 0,
+      'tsvmm_vcpu_run_seconds_total{vcpu="3"}': 0,
+      'tsvmm_vcpu_steal_seconds_total{vcpu="3"}': 0,
     });
     expect(samples['tsvmm_vcpu_run_seconds_total{vcpu="0"}']).toBeGreaterThan(0);
     expect(samples['tsvmm_vcpu_run_seconds_total{vcpu="0"}']).toBeLessThan(process.uptime() + 1);

@@ -68,6 +68,8 @@ describe('are the same in TypeScript and in the core', () => {
       source('vmm/memoryResize.ts')('SLOTS'),
       native('memory/guest_memory.h')('kMaxAdditions'),
     ],
+    ["GED's vCPUs", dsdt('GED_CPU'), ged('kCpu')],
+    ['the CPU hot-plug controller', map.CPU_HOTPLUG_SIZE, native('device/cpu_hotplug.h')('kSize')],
     ["GED's power button", dsdt('GED_POWER_BUTTON'), ged('kPowerButton')],
     ["GED's VM generation", dsdt('GED_VM_GENERATION'), ged('kVmGeneration')],
     ['registers of PCI hot-plug', map.PCI_HOTPLUG_SIZE, native('device/pci_hotplug.h')('kSize')],

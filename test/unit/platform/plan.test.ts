@@ -59,6 +59,7 @@ describe('planMachine', () => {
           },
         ],
       },
+      highestApicId: 3,
       vcpus: [
         { apicId: 0, affinity: [] },
         { apicId: 1, affinity: [3, 4] },

@@ -4,6 +4,7 @@ import { FileKind } from '../../../src/host/openFlags.ts';
 import type {
   BootSpec,
   HostInfo,
+  LateVcpu,
   MachineEvent,
   MachineHandle,
   MachineSpec,
@@ -40,6 +41,7 @@ export interface FakeNative extends NativeAddon {
   /** Runs before machineOperate of a disk resolves: throw to let it fail. */
   onResizeDisk: (id: string, bytes: number) => void | Promise<void>;
   onPlug: (spec: PciFunctionSpec) => void | Promise<void>;
+  onPlugVcpus: (vcpus: readonly LateVcpu[]) => void | Promise<void>;
   onFinishUnplug: (id: string) => void | Promise<void>;
   /** What terminalRaw and terminalRestore were called with. */
   readonly terminalCalls: string[];
@@ -72,6 +74,7 @@ export function fakeNative(folder: string): FakeNative {
     balloonSize: () => 0,
     onResizeDisk: () => {},
     onPlug: () => {},
+    onPlugVcpus: () => {},
     onFinishUnplug: () => {},
     terminalCalls: [],
     ptys: 0,
@@ -131,8 +134,15 @@ export function fakeNative(folder: string): FakeNative {
       return balloon ? { [balloon.id]: { size: native.balloonSize() } } : {};
     },
     machineCounters: () => ({ _disk0: { read_ops: 1n } }),
+    machinePlugVcpus: async (handle, vcpus) => {
+      machineOf(handle).calls.push(`plug-vcpus ${vcpus.map(({ index }) => index).join(' ')}`);
+      await native.onPlugVcpus(vcpus);
+    },
+    machineRequestVcpuUnplug: async (handle, first) => {
+      machineOf(handle).calls.push(`request-vcpu-unplug ${first}`);
+    },
     machineVcpuStatistics: () => [
-      { thread: process.pid, exits: { port: 7n, mmio: 2n }, hypervisor: { halt_exits: 3n } },
+      { index: 0, thread: process.pid, exits: { port: 7n, mmio: 2n }, hypervisor: { halt_exits: 3n } },
     ],
     machineFigures: (handle) => ({
       counters: native.machineCounters(handle),

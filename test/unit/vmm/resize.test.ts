@@ -74,7 +74,7 @@ describe('vm.resize', () => {
       kind: 'failed',
       code: 'ERR_TSVMM_MISSING',
     });
-    expect(await refused(vmm.resize({ desired_vcpus: 2 }))).toContain('is not supported yet');
+    expect(await refused(vmm.resize({ desired_vcpus: 2 }))).toContain('more than cpus.max_vcpus (1)');
     const zonesText = `${start}The memory is made of zones`;
     const zones = [{ id: 'a', size: 512 * MIB }];
     const zoned = await created({ memory: { size: 0, zones } });

@@ -79,6 +79,28 @@ describe('a virtual machine', () => {
     await vm.close();
   });
 
+  it('has another number of vCPUs when the guest has', async () => {
+    const vm = await VirtualMachine.create({ kernel, cpus: { boot_vcpus: 1, max_vcpus: 4 } }, { native });
+    await vm.boot();
+    let started = false;
+    native.onPlugVcpus = () => {
+      setTimeout(() => {
+        started = true;
+        native.machines[0]?.emit({ type: 'vcpu-started', vcpu: 1 });
+      }, 20);
+    };
+    await vm.resize({ vcpus: 2 });
+    expect(started).toBe(true);
+    await vm.resize({ desired_vcpus: 1 });
+    const busy = { kind: 'busy', code: 'ERR_TSVMM_BUSY' };
+    await expect(vm.resize({ vcpus: 3 })).rejects.toMatchObject(busy);
+    await expect(vm.resize({ vcpus: 1 }, { waitMs: 1 })).rejects.toMatchObject({ code: 'ERR_TSVMM_TIMEOUT' });
+    const signal = AbortSignal.timeout(1);
+    await expect(vm.resize({ vcpus: 1 }, { signal })).rejects.toMatchObject({ name: 'TimeoutError' });
+    await expect(vm.resize({ vcpus: 'two' } as never)).rejects.toMatchObject({ code: 'ERR_TSVMM_CONFIG' });
+    await vm.close();
+  });
+
   it('ends when its guest does', async () => {
     const vm = await VirtualMachine.create({ payload: { kernel }, console: { mode: 'Off' } }, { native });
     const events: string[] = [];

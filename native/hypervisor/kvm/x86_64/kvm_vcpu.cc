@@ -12,6 +12,7 @@
 #include <ctime>
 
 #include "core/error.h"
+#include "hypervisor/kvm/x86_64/kvm_vcpu_reset.h"
 #include "hypervisor/kvm/x86_64/kvm_x86_abi.h"
 
 namespace tsvmm {
@@ -94,6 +95,19 @@ void KvmVcpu::set_up(const VcpuSetup& setup) {
   if (setup.has_entry) set_protected_mode(setup.entry);
 }
 
+void KvmVcpu::reset(const VcpuSetup& setup) {
+  nmi_wanted_.store(false);
+  reset_kvm_vcpu(fd_.get(), apic_id_);
+  set_msrs(setup.msrs);
+  set_local_apic();
+}
+
+bool KvmVcpu::waits_for_init() const {
+  kvm_mp_state state{};
+  return ::ioctl(fd_.get(), KVM_GET_MP_STATE, &state) == 0 &&
+         state.mp_state == KVM_MP_STATE_UNINITIALIZED;
+}
+
 void KvmVcpu::set_cpuid(const std::vector<uint8_t>& entries) {
   KvmEntryList<kvm_cpuid_entry2> list(entries);
   check_errno(::ioctl(fd_.get(), kKvmSetCpuid2, list.request()), "KVM_SET_CPUID2");
@@ -161,7 +175,10 @@ VcpuExit KvmVcpu::run(AccessHandler& handler) {
         take_kick();
         return {.reason = VcpuExit::Reason::kKicked, .code = 0, .detail = {}};
       }
-      if (errno == EAGAIN) continue;  // an application processor that was woken before its SIPI
+      if (errno == EAGAIN) {  // an application processor that was woken before its SIPI
+        if (waits_for_init()) continue;
+        return {.reason = VcpuExit::Reason::kStarted, .code = 0, .detail = {}};
+      }
       return failure(VcpuExit::Reason::kRunFailed, static_cast<uint64_t>(errno));
     }
     switch (run_->exit_reason) {
@@ -252,7 +269,8 @@ void KvmVcpu::inject_nmi() noexcept {
 }
 
 VcpuStatistics KvmVcpu::statistics() const {
-  return {.thread = thread_id_, .exits = exits_.read(), .hypervisor = statistics_->read()};
+  return {
+      .index = 0, .thread = thread_id_, .exits = exits_.read(), .hypervisor = statistics_->read()};
 }
 
 void KvmVcpu::mark_paused() noexcept { ::ioctl(fd_.get(), KVM_KVMCLOCK_CTRL, 0); }

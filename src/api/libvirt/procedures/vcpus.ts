@@ -21,29 +21,47 @@ const Vcpu = { offline: 0, running: 1 } as const;
 /** virVcpuHostCpuState: a thread that is not there. */
 const CPU_UNAVAILABLE = -2;
 const GUEST = 8;
+/** How long a guest may take to give vCPUs up. */
+const UNPLUG_MS = 5000;
 
 /** virDomainGetVcpusFlags asks for one of both. */
 function configFor(session: Session, vm: SupervisedVm, flags: number): VmConfigInput {
   return impactOf(vm, flags).live ? session.domains.configOf(vm) : vm.definition.config;
 }
 
-function setVcpus(session: Session, given: Dom, count: number, flags: number): void {
+async function setVcpus(session: Session, given: Dom, count: number, flags: number): Promise<void> {
   const vm = vmOf(session, given);
   checkFlags('virDomainSetVcpusFlags', flags, Affect.live | Affect.config | Affect.maximum);
-  const { live } = impactOf(vm, flags);
-  if (live && count !== vcpusOf(session.domains.configOf(vm))) {
-    throw invalidOperation('the number of vCPUs of a running domain cannot be changed');
-  }
-  if (live && !(flags & Affect.config)) return;
-  const { config } = vm.definition;
-  const max = maxVcpus(config);
+  const { live, config: persistent } = impactOf(vm, flags);
   const maximum = (flags & Affect.maximum) !== 0;
-  if (!maximum && count > max)
-    throw invalidArgument(`requested vcpus is greater than max allowable vcpus: ${count} > ${max}`);
   if (count < 1) throw invalidArgument('at least one vcpu is needed');
+  if (live && maximum) throw invalidOperation("maximum vcpu count of a live domain can't be modified");
+  // Both are looked at before either is changed.
+  if (live) checkCount(count, maxVcpus(session.domains.configOf(vm)), ' for the live domain');
+  if (persistent && !maximum) checkCount(count, maxVcpus(vm.definition.config), '');
+  if (live) await setLiveVcpus(session, vm, count);
+  if (!persistent) return;
+  const { config } = vm.definition;
   const boot = maximum ? Math.min(vcpusOf(config), count) : count;
-  const changed = { ...config.cpus, boot_vcpus: boot, max_vcpus: maximum ? count : max };
+  const changed = { ...config.cpus, boot_vcpus: boot, max_vcpus: maximum ? count : maxVcpus(config) };
   session.domains.reconfigure(vm, { ...config, cpus: changed });
+}
+
+function checkCount(count: number, max: number, where: string): void {
+  if (count <= max) return;
+  throw invalidArgument(`requested vcpus is greater than max allowable vcpus${where}: ${count} > ${max}`);
+}
+
+/** Those that are too many the guest has to give up, which is waited for as long as libvirt does for QEMU. */
+async function setLiveVcpus(session: Session, vm: SupervisedVm, count: number): Promise<void> {
+  const { domains } = session;
+  const fewer = count < vcpusOf(domains.configOf(vm));
+  const sizes = { desired_vcpus: count, ...(fewer && { wait_ms: UNPLUG_MS }) };
+  try {
+    await domains.call(vm, 'PUT', 'vm.resize', sizes);
+  } finally {
+    await domains.refresh(vm);
+  }
 }
 
 const hostCpus = () => cpus().map((_, cpu) => cpu);

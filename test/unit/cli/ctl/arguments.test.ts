@@ -108,6 +108,11 @@ describe('subcommands', () => {
       'resize',
       { desired_vcpus: 4, desired_ram: 1 << 30, desired_balloon: 64 << 20 },
     ],
+    [
+      'resize --cpus 2 --wait 5',
+      'resize',
+      { desired_vcpus: 2, desired_ram: null, desired_balloon: null, wait_ms: 5 },
+    ],
     ['resize-disk --disk _disk0 --size 8M', 'resize-disk', { id: '_disk0', desired_size: 8 << 20 }],
     ['resize-zone --size 512 --id z', 'resize-zone', { id: 'z', desired_ram: 512 }],
     ['remove-device _net1', 'remove-device', { id: '_net1' }],
@@ -193,6 +198,7 @@ describe('how long an answer is waited for', () => {
     ['remove-device a', 600_000],
     ['remove-device a --wait 700000', 1_300_000],
     ['remove-device a --wait 4294967295', 2 ** 31 - 1],
+    ['resize --cpus 2 --wait 700000', 1_300_000],
     ['ping', 30_000],
   ])('%s: %d ms', (line, expected) => {
     const invocation = parseCtl(['--api-socket', '/s', ...wordsOf(line)]);
