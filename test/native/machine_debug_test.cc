@@ -101,7 +101,8 @@ TEST_F(MachineDebugTest, ARunningVcpuIsNotLookedAt) {
   EXPECT_EQ(code_of([&] { machine->debug_resume({Order::kRun, Order::kRun}, {}); }), "EBUSY");
   machine->debug_stop();
   EXPECT_EQ(code_of([&] { machine->debug_vcpu(2, [](VcpuDebug&) {}); }), "EINVAL");
-  EXPECT_EQ(code_of([&] { machine->debug_resume({Order::kRun}, {}); }), "EINVAL");
+  const std::vector<Order> three(3, Order::kRun);
+  EXPECT_EQ(code_of([&] { machine->debug_resume(three, {}); }), "EINVAL") << "there are two";
   DebugTraps many;
   many.hardware.resize(DebugTraps::kMaxHardware + 1);
   EXPECT_EQ(code_of([&] { machine->debug_resume({Order::kRun, Order::kRun}, many); }), "EINVAL");
