@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 
+#include "core/error.h"
 #include "core/event_loop.h"
 #include "core/unique_fd.h"
 #include "fuzz_input.h"
@@ -185,21 +186,58 @@ void act(fuzz::Input& input, PciBench& bench, PciDriver& driver, size_t queue_co
   if (input.take<uint8_t>() & 1) loop().call([] {});
 }
 
+/// What is said to be a copy of a function like `fresh`: most of it as a driver could have set it
+/// up, or all of it anything.
+VirtioPciState invent_state(fuzz::Input& input, VirtioPciFunction& fresh, PciBench& bench) {
+  VirtioPciState state = fresh.state();
+  const auto anything = [&input] { return (input.take<uint8_t>() & 1) != 0; };
+  state.common.status = anything() ? input.take<uint8_t>() : 15;
+  state.common.driver_features =
+      anything() ? input.take<uint64_t>() : fresh.device().features() | virtio_feature::kVersion1;
+  for (size_t i = 0; i < state.common.queues.size(); ++i) {
+    CommonConfigState::Queue& queue = state.common.queues[i];
+    const auto size = std::min(kQueueSize, queue.rings.size);
+    queue.rings = DriverQueue(bench.memory, kRings + i * kRingStride, size).config();
+    if (anything()) queue.rings.size = input.take<uint16_t>();
+    if (anything()) queue.rings.used_ring = input.take<uint64_t>();
+    queue.vector = input.take<uint8_t>() & 3;
+    queue.enabled = !anything();
+    queue.progress = {.next_available = input.take<uint16_t>(),
+                      .next_used = input.take<uint16_t>()};
+  }
+  for (MsixState::Vector& vector : state.msix.vectors) vector.control = input.take<uint8_t>() & 1;
+  state.msix.enabled = anything();
+  const auto device = input.take_bytes(input.take<uint8_t>());
+  if (!device.empty()) state.device.assign(device.begin(), device.end());
+  return state;
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Input input(data, size);
   PciBench bench;
   const auto kinds = device_kinds();
-  const auto device = make(kinds[input.take<uint8_t>() % kinds.size()], bench.memory);
+  const DeviceKind& kind = kinds[input.take<uint8_t>() % kinds.size()];
+  const auto device = make(kind, bench.memory);
   const std::vector<uint16_t> sizes = device->queue_sizes();
   // The platform gives every device a place that is large enough.
   const MemoryWindow* window = device->window();
   if (window != nullptr && window->size() > PciBench::kWindowSize / 2) return 0;
-  bench.add(1, "fuzzed", device, kBar);
-  bench.config_write<uint16_t>(1, 4, 2);
+  VirtioPciFunction& fresh = bench.add(1, "fuzzed", device, kBar);
   PciDriver driver(bench, kBar);
-  bring_up(driver, bench, sizes);
+  if ((input.take<uint8_t>() & 1) != 0) {
+    const VirtioPciState state = invent_state(input, fresh, bench);
+    (void)bench.root.remove(1);
+    try {
+      bench.add(1, "fuzzed", make(kind, bench.memory), kBar, true, &state);
+    } catch (const Error&) {
+      return 0;  // It could not have been one.
+    }
+  } else {
+    bench.config_write<uint16_t>(1, 4, 2);
+    bring_up(driver, bench, sizes);
+  }
   for (int i = 0; i < 64 && !input.empty(); ++i) act(input, bench, driver, sizes.size());
   return 0;
 }
