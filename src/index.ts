@@ -311,6 +311,14 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     return this.#add('net', net, options);
   }
 
+  /** Adds persistent memory: a file's path, or the REST API's object. */
+  addPmem(
+    pmem: NonNullable<VirtualMachineOptions['pmem']>[number],
+    options: Abortable = {},
+  ): Promise<DevicePlace | undefined> {
+    return this.#add('pmem', pmem, options);
+  }
+
   /** Adds the socket device, of which there is one at most. */
   addVsock(
     vsock: NonNullable<VirtualMachineOptions['vsock']>,

@@ -123,6 +123,7 @@ class DeviceSet {
                                                       const std::shared_ptr<PciFunction>& function);
   void ejected(unsigned slot);
   void close(const Named& ended, const Deadline& deadline);
+  void end_transfers(const Deadline& deadline);
 
   GuestMemory& memory_;
   InterruptFabric& fabric_;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -56,6 +57,16 @@ std::vector<Wanted> ranges_of(const std::vector<MemoryZone>& zones,
   return all;
 }
 
+/// Takes a file's mapping away for memory that is in no file of anybody's, of which there is only what
+/// is written. Where the host cannot do that the mapping stays: its address must not be nothing's.
+void map_nobodys(uint8_t* host, uint64_t size) noexcept {
+  const UniqueFd file(::memfd_create("retired", MFD_CLOEXEC));
+  if (!file.valid() || ::ftruncate(file.get(), static_cast<off_t>(size)) != 0) return;
+  constexpr int kFlags = MAP_FIXED | MAP_SHARED | MAP_NORESERVE;
+  if (::mmap(host, size, PROT_READ | PROT_WRITE, kFlags, file.get(), 0) == MAP_FAILED) return;
+  ::madvise(host, size, MADV_DONTDUMP);
+}
+
 /// The boot data of the first two megabytes is a few small pages, which take less time than
 /// clearing a huge one.
 uint64_t small_pages_of(const MemoryRegion& region) {
@@ -96,6 +107,7 @@ void GuestMemory::release() noexcept {
   for (const Extent& extent : extents_) {
     if (extent.host != nullptr) ::munmap(extent.host, extent.reserved);
   }
+  for (const auto& bytes : retired_) ::munmap(bytes.data(), bytes.size());
 }
 
 void GuestMemory::reserve_extents() {
@@ -210,6 +222,22 @@ const MemoryRegion* GuestMemory::hotplug_region(std::string_view zone) const noe
   return &*std::ranges::find(all, found->hotplug->address, &MemoryRegion::address);
 }
 
+std::optional<HotplugBacking> GuestMemory::hotplug_backing(std::string_view zone) const noexcept {
+  const MemoryRegion* region = hotplug_region(zone);
+  if (region == nullptr) return std::nullopt;
+  const MemoryZone& owner = *std::ranges::find(zones_, zone, &MemoryZone::id);
+  const bool copy_on_write = owner.file && !owner.options.shared;
+  const BackingPiece piece{.host = region->host,
+                           .size = region->size,
+                           .fd = copy_on_write ? owner.file->get() : region->fd,
+                           .copy_on_write = copy_on_write,
+                           .offset = region->offset};
+  return HotplugBacking{.address = region->address,
+                        .piece = piece,
+                        .options = owner.options,
+                        .is_named = owner.file != nullptr};
+}
+
 const MemoryRegion& GuestMemory::add(uint64_t size, const Cancellation& cancellation) {
   const std::lock_guard adding(adding_);
   const MemoryOptions& options = zones_.front().options;
@@ -251,6 +279,7 @@ void GuestMemory::add_listener(MemoryListener& listener) const {
   const std::lock_guard lock(mutex_);
   listeners_.reserve(listeners_.size() + 1);
   for (const MemoryRegion& region : regions()) listener.region_added(region);
+  const std::shared_lock windows_lock(windows_mutex_);
   for (const auto& window : windows_) {
     if (const auto shown = window->region()) listener.region_added(*shown);
   }
@@ -286,15 +315,31 @@ std::optional<std::span<uint8_t>> GuestMemory::slice(GuestAddress address,
     if (length > size - offset) return std::nullopt;
     return std::span<uint8_t>(extent.host + offset, length);
   }
+  const std::shared_lock lock(windows_mutex_);
   for (const auto& window : windows_) {
     if (const auto bytes = window->slice(address, length)) return bytes;
   }
   return std::nullopt;
 }
 
-MemoryWindow& GuestMemory::add_window(uint8_t* host, uint64_t size, int fd) {
-  windows_.push_back(std::make_unique<MemoryWindow>(*this, host, size, fd));
-  return *windows_.back();
+std::shared_ptr<MemoryWindow> GuestMemory::add_window(uint8_t* host, uint64_t size, int fd) {
+  auto window = std::make_shared<MemoryWindow>(*this, host, size, fd);
+  const std::lock_guard lock(windows_mutex_);
+  retired_.reserve(retired_.size() + windows_.size() + 1);
+  windows_.push_back(window);
+  return window;
+}
+
+void GuestMemory::remove_window(MemoryWindow& window) noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    window.retract();
+    window.removed_ = true;
+  }
+  const std::lock_guard lock(windows_mutex_);
+  std::erase_if(windows_, [&](const auto& one) { return one.get() == &window; });
+  map_nobodys(window.host_, window.size_);
+  retired_.emplace_back(window.host_, window.size_);
 }
 
 MemoryWindow::MemoryWindow(GuestMemory& memory, uint8_t* host, uint64_t size, int fd)
@@ -319,6 +364,7 @@ std::optional<MemoryRegion> MemoryWindow::region() const {
 void MemoryWindow::show(GuestAddress address) {
   const std::lock_guard lock(memory_.mutex_);
   retract();
+  if (removed_) throw Error("ENODEV", "the memory is gone");
   memory_.announce(region_at(address));
   address_.store(address, std::memory_order_release);
 }

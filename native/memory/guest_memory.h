@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -49,6 +50,14 @@ struct MemoryZone {
   std::shared_ptr<const UniqueFd> file = nullptr;
 };
 
+/// What is behind a region that a device hands out.
+struct HotplugBacking {
+  GuestAddress address = 0;
+  BackingPiece piece = {};  ///< all of it
+  MemoryOptions options = {};
+  bool is_named = false;  ///< a file of somebody else's, whose file system can be full
+};
+
 /// Hears of regions that come and go while the guest runs (KVM slots, dirty logs, DMA maps, vhost
 /// tables). It is called with a lock held that adding and removing listeners takes, so it must do
 /// neither.
@@ -73,7 +82,7 @@ class MemoryWindow {
 
   [[nodiscard]] uint64_t size() const { return size_; }
   /// From now on the guest sees the memory at `address`, which is page-aligned and overlaps
-  /// nothing, and nowhere else. Throws Error; the memory is then hidden.
+  /// nothing, and nowhere else. Throws Error, ENODEV if it was removed; the memory is then hidden.
   void show(GuestAddress address);
   void hide() noexcept;
   /// As GuestMemory::slice. What it returned stays valid after hide(): a transfer that was under
@@ -88,6 +97,7 @@ class MemoryWindow {
   void retract() noexcept;
 
   GuestMemory& memory_;
+  bool removed_ = false;  ///< under the memory's mutex
   uint8_t* const host_;
   const uint64_t size_;
   const int fd_;
@@ -130,6 +140,8 @@ class GuestMemory {
   }
   /// The region that a device hands out, nullptr if that zone has none.
   [[nodiscard]] const MemoryRegion* hotplug_region(std::string_view zone) const noexcept;
+  /// What is behind it.
+  [[nodiscard]] std::optional<HotplugBacking> hotplug_backing(std::string_view zone) const noexcept;
   /// Adds `size` bytes, backed as the first zone is, behind what was added before, while the guest
   /// runs. Throws Error, ENOSPC if there is no place left for it; nothing is added then.
   const MemoryRegion& add(uint64_t size, const Cancellation& cancellation = Cancellation::never());
@@ -139,9 +151,15 @@ class GuestMemory {
     return lost_pages_;
   }
 
-  /// Adds a device's `size` bytes at `host` (backed by `fd` from its start on), hidden for now.
-  /// Before the guest runs. The bytes must stay mapped until nobody transfers data any more.
-  MemoryWindow& add_window(uint8_t* host, uint64_t size, int fd);
+  /// Adds a device's `size` bytes at `host` (backed by `fd` from its start on), hidden for now. The
+  /// mapping stays as it is until nobody transfers data any more, or the window is removed. Any
+  /// thread, also while the guest runs.
+  std::shared_ptr<MemoryWindow> add_window(uint8_t* host, uint64_t size, int fd);
+  /// From the return on nobody finds the window's memory any more, and nothing of the file is mapped.
+  /// Who found it before may hold on to an address in it (of a ring, for one): memory that is
+  /// nobody's is there, and the address space is this object's until its end. What may reach the
+  /// file itself, such as a disk's transfers under way, has to have come to its end before.
+  void remove_window(MemoryWindow& window) noexcept;
   /// Announces every present region, and every window that is shown, to `listener` at once; it must
   /// be removed before it goes. Throws what the listener throws, and it is not added then.
   void add_listener(MemoryListener& listener) const;
@@ -219,7 +237,9 @@ class GuestMemory {
   std::atomic<size_t> region_count_ = 0;
   std::vector<UniqueFd> files_;
   std::vector<std::unique_ptr<LostPages>> lost_pages_;
-  std::vector<std::unique_ptr<MemoryWindow>> windows_;
+  mutable std::shared_mutex windows_mutex_;  ///< of the list; taken after mutex_
+  std::vector<std::shared_ptr<MemoryWindow>> windows_;
+  std::vector<std::span<uint8_t>> retired_;  ///< where removed ones were
   mutable std::mutex mutex_;  ///< of listeners, and all that is announced to them
   mutable std::vector<MemoryListener*> listeners_;
   std::mutex adding_;

@@ -276,6 +276,7 @@ void VirtioPciFunction::bar_mapped(unsigned index, uint64_t address) noexcept {
 }
 
 void VirtioPciFunction::show_window(uint64_t address) noexcept {
+  if (removed_) return;
   try {
     device_->window()->show(address);
     device_->window_moved(address);
@@ -298,6 +299,7 @@ void VirtioPciFunction::bar_unmapped(unsigned index) noexcept {
 void VirtioPciFunction::removed() noexcept {
   const std::lock_guard lock(mutex_);
   removed_ = true;
+  if (MemoryWindow* window = device_->window()) window->hide();
 }
 
 // BAR 0, from any vCPU.

@@ -48,17 +48,23 @@ VirtioPmem::Mapping::Mapping(int fd, const Options& options)
   ::madvise(host_, size_, MADV_DONTDUMP);
 }
 
-VirtioPmem::Mapping::~Mapping() { ::munmap(host_, size_); }
+VirtioPmem::Mapping::~Mapping() {
+  if (host_ != nullptr) ::munmap(host_, size_);
+}
 
 VirtioPmem::VirtioPmem(UniqueFd fd, GuestMemory& memory, const Options& options)
-    : fd_(std::move(fd)),
+    : memory_(memory),
+      fd_(std::move(fd)),
       discard_writes_(options.discard_writes),
       mapping_(std::in_place, fd_.get(), options),
       lost_pages_(std::in_place, mapping_->host(), options.size, fd_.get()),
       window_(memory.add_window(mapping_->host(), options.size, fd_.get())),
       loop_(options.id) {}
 
-VirtioPmem::~VirtioPmem() { reset(); }
+VirtioPmem::~VirtioPmem() {
+  reset();
+  unmap();
+}
 
 uint64_t VirtioPmem::features() const noexcept {
   return virtio_feature::kIndirectDescriptors | virtio_feature::kEventIndex;
@@ -69,12 +75,26 @@ std::vector<uint16_t> VirtioPmem::queue_sizes() const { return {kQueueSize}; }
 uint32_t VirtioPmem::config_size() const noexcept { return sizeof(Config); }
 
 void VirtioPmem::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
-  const Config config{.start = start_, .size = window_.size()};
+  const Config config{.start = start_, .size = window_->size()};
   copy_config(config, offset, data);
 }
 
 void VirtioPmem::window_moved(std::optional<GuestAddress> address) noexcept {
   if (address) start_ = *address;
+}
+
+void VirtioPmem::unmap() noexcept {
+  if (!mapping_) return;
+  memory_.remove_window(*window_);
+  mapping_->release();
+  mapping_.reset();
+  const std::lock_guard lock(repair_mutex_);
+  lost_pages_.reset();
+}
+
+bool VirtioPmem::repair_window() noexcept {
+  const std::lock_guard lock(repair_mutex_);
+  return lost_pages_ && lost_pages_->replace();
 }
 
 void VirtioPmem::activate(const Activation& activation) {
@@ -105,8 +125,7 @@ bool VirtioPmem::try_reset(const Deadline& deadline) noexcept {
 bool VirtioPmem::try_close(const Deadline& deadline) noexcept {
   if (!closing_.in_progress() && !fd_.valid()) return true;
   const auto work = [this] {
-    lost_pages_.reset();
-    mapping_.reset();
+    unmap();
     fd_.reset();
   };
   return closing_.run(loop_, work, deadline);

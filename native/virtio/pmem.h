@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,8 +38,8 @@ class VirtioPmem : public VirtioDevice {
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   [[nodiscard]] uint32_t config_size() const noexcept override;
   void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
-  [[nodiscard]] MemoryWindow* window() noexcept override { return &window_; }
-  [[nodiscard]] bool repair_window() noexcept override { return lost_pages_->replace(); }
+  [[nodiscard]] MemoryWindow* window() noexcept override { return window_.get(); }
+  [[nodiscard]] bool repair_window() noexcept override;
   void window_moved(std::optional<GuestAddress> address) noexcept override;
   void activate(const Activation& activation) override;
   [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
@@ -54,7 +55,7 @@ class VirtioPmem : public VirtioDevice {
   [[nodiscard]] std::vector<Counter> counters() const override;
 
  private:
-  /// The mapping, which other devices may transfer data to until all of them are still.
+  /// The mapping, until guest memory takes it over.
   class Mapping {
    public:
     Mapping(int fd, const Options& options);
@@ -62,12 +63,14 @@ class VirtioPmem : public VirtioDevice {
     Mapping(const Mapping&) = delete;
     Mapping& operator=(const Mapping&) = delete;
     [[nodiscard]] uint8_t* host() const { return host_; }
+    void release() noexcept { host_ = nullptr; }
 
    private:
     uint8_t* host_;
     const uint64_t size_;
   };
 
+  void unmap() noexcept;
   uint32_t answer(const DescriptorChain& chain) noexcept;
   [[nodiscard]] bool flush() noexcept;
   [[nodiscard]] bool sync() noexcept;
@@ -75,11 +78,13 @@ class VirtioPmem : public VirtioDevice {
   /// From now on flushes fail.
   void fail(const std::string& why) noexcept;
 
+  GuestMemory& memory_;
   UniqueFd fd_;
   const bool discard_writes_;
   std::optional<Mapping> mapping_;       ///< until it is closed
+  std::mutex repair_mutex_;              ///< a vCPU may want pages while the device is closed
   std::optional<LostPages> lost_pages_;  ///< of the mapping
-  MemoryWindow& window_;
+  const std::shared_ptr<MemoryWindow> window_;
   std::atomic<GuestAddress> start_ = 0;
   std::atomic<uint64_t> flushes_ = 0;
   std::atomic<uint64_t> failed_flushes_ = 0;

@@ -225,7 +225,7 @@ function ownName(placements: readonly Placement[], id: string): string {
 }
 
 function isPluggable({ specification, needs }: AnyDeviceRecord): boolean {
-  return specification !== undefined && !needs?.memory && needs?.barSize === undefined;
+  return specification !== undefined && needs?.barSize === undefined;
 }
 
 /** @throws VmmError if no machine takes such a device while it runs */

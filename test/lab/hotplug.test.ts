@@ -47,6 +47,35 @@ test('disks and a network come, are used, leave and come again, also over a rebo
   expect(await guest.powerOff()).toBe(0);
 });
 
+test('persistent memory comes, is used with a disk that transfers to it, leaves and comes again', async () => {
+  const lab = await sharedLab();
+  await inLab(
+    lab,
+    'truncate -s 64M /tmp/plugged-pmem.img && head -c 16M /dev/urandom > /tmp/pmem-source.img',
+  );
+  const disk = ['--disk', 'path=/tmp/pmem-source.img,image_type=raw,readonly=on'];
+  const guest = await LabGuest.boot({ args: disk });
+  const add = () => guest.api('PUT', 'vm.add-pmem', { file: '/tmp/plugged-pmem.img', id: 'kept' });
+  const place = await add();
+  expect(place.status).toBe(200);
+  await eventually(guest, 'modprobe nd_pmem && [ -b /dev/pmem0 ]');
+  await guest.sh(
+    'mke2fs -q -t ext4 -b 4096 /dev/pmem0 && mkdir -p /mnt && mount -o dax=always /dev/pmem0 /mnt',
+  );
+  // The disk's data goes straight into the memory behind the file.
+  await guest.sh(
+    'dd if=/dev/vda of=/mnt/copy bs=1M iflag=direct conv=fsync && cmp /dev/vda /mnt/copy && umount /mnt',
+  );
+  const remove = { id: 'kept', wait_ms: 60_000 };
+  expect((await guest.api('PUT', 'vm.remove-device', remove)).status).toBe(204);
+  await guest.sh('[ ! -b /dev/pmem0 ]');
+  expect(await inLab(lab, 'cat /proc/[0-9]*/maps 2>/dev/null | grep -c plugged-pmem || true')).toBe('0\n');
+  expect(await add()).toEqual(place);
+  await eventually(guest, '[ -b /dev/pmem0 ]');
+  await guest.sh('mount -o ro,dax=always /dev/pmem0 /mnt && cmp /dev/vda /mnt/copy && umount /mnt');
+  expect(await guest.powerOff()).toBe(0);
+});
+
 test('a disk leaves a guest that uses it, and one that does not answer', async () => {
   const lab = await sharedLab();
   await inLab(lab, 'truncate -s 64M /tmp/busy.img /tmp/forced.img');

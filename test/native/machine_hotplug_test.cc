@@ -1,3 +1,6 @@
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <array>
 
 #include "core/bytes.h"
@@ -72,6 +75,35 @@ TEST_F(MachineHotplugTest, ADeviceComesIsUsedAndLeavesAsOftenAsOneLikes) {
     EXPECT_EQ(read(bar_of(kSlot)), ~0U);
     machine->finish_unplug("one", false);
     EXPECT_EQ(code_of([&] { machine->request_unplug("one"); }), "ERR_TSVMM_NO_DEVICE");
+  }
+}
+
+/// Persistent memory, which others find where the guest has mapped it.
+TEST_F(MachineHotplugTest, MemoryComesAndLeaves) {
+  constexpr GuestAddress kBar2 = 0x4000000000;
+  constexpr uint64_t kSize = 2 << 20;
+  const UniqueFd file(::memfd_create("pmem", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(file.get(), kSize), 0);
+  for (int round = 1; round <= 20; ++round) {
+    message_test::MessageBuilder pmem;
+    pmem.writer().map(3).field("size", kSize).key("discardWrites").boolean(false).key("fd");
+    pmem.descriptor(file.get());
+    machine->plug({.id = "memory",
+                   .slot = kSlot,
+                   .bar0 = bar_of(kSlot),
+                   .bar2 = kBar2,
+                   .device = device_of("pmem", pmem.take())});
+    EXPECT_FALSE(memory->slice(kBar2, 1));
+    start_driver();
+    ASSERT_TRUE(memory->write(kBar2, round));
+    machine->request_unplug("memory");
+    write(kEject, 1U << kSlot);
+    EXPECT_FALSE(memory->slice(kBar2, 1));
+    machine->finish_unplug("memory", false);
+    EXPECT_EQ(open_descriptors_of(file.get()), 1U);
+    int kept = 0;
+    ASSERT_EQ(::pread(file.get(), &kept, sizeof kept, 0), ssize_t{sizeof kept});
+    EXPECT_EQ(kept, round);
   }
 }
 

@@ -76,6 +76,7 @@ constexpr GuestAddress kStatus = 0x21000;
 constexpr GuestAddress kData = 0x100000;
 constexpr uint16_t kQueueSize = 16;
 constexpr uint64_t kPmemSize = 2 << 20;
+constexpr GuestAddress kPmemMemory = 0x4000000000;
 
 /// A machine with two disks, the first of which hangs when told, and persistent memory.
 class HungStoreTest : public MachineTest {
@@ -96,7 +97,7 @@ class HungStoreTest : public MachineTest {
     boot.pci.functions.push_back({.id = "_pmem3",
                                   .slot = kPmem,
                                   .bar0 = bar_of(kPmem),
-                                  .bar2 = 0x4000000000,
+                                  .bar2 = kPmemMemory,
                                   .device = device_of("pmem", pmem.take())});
     machine->boot(std::move(boot));
   }
@@ -129,10 +130,10 @@ class HungStoreTest : public MachineTest {
       driver.mmio_write<uint16_t>(bar_of(slot) + virtio_pci::kNotifyOffset, 0);
     });
   }
-  void write_sector(unsigned slot) {
+  void write_sector(unsigned slot, GuestAddress data = kData) {
     const GuestAddress apart = 0x100 * GuestAddress{slot};
     queue(slot).put(kHeader + apart, virtio_block::RequestHeader{virtio_block::kRequestOut, 0, 0});
-    queue(slot).add({{kHeader + apart, 16}, {kData, 512}, {kStatus + slot, 1, kWrite}});
+    queue(slot).add({{kHeader + apart, 16}, {data, 512}, {kStatus + slot, 1, kWrite}});
     kick(slot);
   }
   void flush_pmem() {
@@ -264,6 +265,51 @@ TEST_F(HungStoreTest, PersistentMemoryThatDoesNotBecomeDurable) {
   EXPECT_EQ(code_of([&] { machine->destroy(kShort); }), "ETIMEDOUT");
   store.answer();
   EXPECT_TRUE(eventually([&] { return open_descriptors_of(pmem_file.get()) == 1; }));
+}
+
+TEST_F(HungStoreTest, MemoryThatADiskTransfersFromIsRemovedWhenThatIsOver) {
+  activate(kDisk);
+  activate(kOtherDisk);
+  std::ranges::fill(memory->slice(kPmemMemory, 512).value(), uint8_t{0x77});
+  store.hang(file.fd());
+  write_sector(kDisk, kPmemMemory);
+  ASSERT_TRUE(hangs());
+  machine->request_unplug("_pmem3");
+  EXPECT_EQ(code_of([&] { machine->finish_unplug("_pmem3", true, kShort); }), "ETIMEDOUT");
+  EXPECT_EQ(message, "_disk1: the disk does not answer");
+  EXPECT_GT(open_descriptors_of(pmem_file.get()), 1u);
+  EXPECT_FALSE(memory->slice(kPmemMemory, 1)) << "nobody finds it any more";
+  write_sector(kOtherDisk);
+  EXPECT_TRUE(served(kOtherDisk, 1)) << "the others go on";
+  store.answer();
+  machine->finish_unplug("_pmem3", true);
+  EXPECT_EQ(open_descriptors_of(pmem_file.get()), 1u);
+  EXPECT_TRUE(served(kDisk, 1));
+  EXPECT_EQ(file.read(0, 512), std::vector<uint8_t>(512, 0x77));
+  write_sector(kDisk);
+  EXPECT_TRUE(served(kDisk, 2));
+}
+
+TEST_F(HungStoreTest, RingsInMemoryThatIsRemovedHarmNobody) {
+  queues.try_emplace(kDisk, *memory, kPmemMemory + 4096, kQueueSize);
+  activate(kDisk);
+  write_sector(kDisk);
+  EXPECT_TRUE(served(kDisk, 1));
+  const auto rings = memory->slice(kPmemMemory, kPmemSize).value();
+  std::vector<uint8_t> before(kPmemSize);
+  ASSERT_EQ(::pread(pmem_file.get(), before.data(), kPmemSize, 0), ssize_t{kPmemSize});
+  machine->request_unplug("_pmem3");
+  machine->finish_unplug("_pmem3", true);
+  kick(kDisk);
+  machine->pause();
+  machine->resume();
+  std::ranges::fill(rings, uint8_t{0xff});
+  kick(kDisk);
+  EXPECT_TRUE(eventually([&] { return !sink.of(MachineEvent::Type::kDeviceFailed).empty(); }))
+      << "the disk's rings are nonsense now";
+  std::vector<uint8_t> after(kPmemSize);
+  ASSERT_EQ(::pread(pmem_file.get(), after.data(), kPmemSize, 0), ssize_t{kPmemSize});
+  EXPECT_EQ(after, before) << "the file is nobody's any more";
 }
 
 TEST_F(HungStoreTest, AChangeOfSizeThatDoesNotEnd) {

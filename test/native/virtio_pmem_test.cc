@@ -10,6 +10,7 @@
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <thread>
 
 #include "core/error.h"
 #include "host_calls.h"
@@ -46,12 +47,60 @@ class RecordingListener : public MemoryListener {
   bool refuse = false;
 };
 
+TEST(MemoryWindow, WhoFoundItBeforeItWasRemovedHarmsNobody) {
+  GuestMemory memory({range(0, 1 << 20)}, {});
+  RecordingListener listener;
+  memory.add_listener(listener);
+  const UniqueFd file = make_file(kSize);
+  auto* host = static_cast<uint8_t*>(
+      ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0));
+  const std::shared_ptr<MemoryWindow> window = memory.add_window(host, kSize, file.get());
+  window->show(0x40000000);
+  const auto held = memory.slice(0x40000000, kSize).value();
+  held[0] = 1;
+  memory.remove_window(*window);
+  EXPECT_EQ(listener.seen.back(), "gone 1073741824");
+  EXPECT_FALSE(memory.slice(0x40000000, 1));
+  held[0] = 2;
+  held[kSize - 1] = 3;
+  EXPECT_EQ(held[0], 2) << "the address is somebody's until the end";
+  std::array<uint8_t, 1> kept{};
+  ASSERT_EQ(::pread(file.get(), kept.data(), 1, 0), 1);
+  EXPECT_EQ(kept[0], 1);
+  ASSERT_EQ(::pread(file.get(), kept.data(), 1, kSize - 1), 1);
+  EXPECT_EQ(kept[0], 0);
+  EXPECT_THROW(window->show(0x50000000), Error);
+  EXPECT_FALSE(memory.slice(0x50000000, 1));
+  memory.remove_listener(listener);
+}
+
+TEST(MemoryWindow, ComeAndGoWhileOthersLookForThem) {
+  GuestMemory memory({range(0, 1 << 20)}, {});
+  std::atomic<bool> done = false;
+  std::thread device([&] {
+    while (!done) {
+      if (const auto bytes = memory.slice(0x40000000, 4096)) {
+        std::atomic_ref<uint8_t>((*bytes)[0]).fetch_add(1);
+      }
+    }
+  });
+  for (int round = 0; round < 200; ++round) {
+    auto* host = static_cast<uint8_t*>(::mmap(nullptr, 1 << 16, PROT_READ | PROT_WRITE,
+                                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    const auto window = memory.add_window(host, 1 << 16, -1);
+    window->show(0x40000000);
+    memory.remove_window(*window);
+  }
+  done = true;
+  device.join();
+}
+
 TEST(MemoryWindow, IsMemoryWhereItIsShown) {
   GuestMemory memory({range(0, 1 << 20)}, {});
   RecordingListener listener;
   memory.add_listener(listener);
   std::vector<uint8_t> bytes(8192, 7);
-  MemoryWindow& window = memory.add_window(bytes.data(), bytes.size(), -1);
+  MemoryWindow& window = *memory.add_window(bytes.data(), bytes.size(), -1);
   EXPECT_FALSE(memory.slice(0x40000000, 1));
   EXPECT_FALSE(memory.slice(~GuestAddress{0}, 1));
   window.show(0x40000000);
@@ -81,7 +130,7 @@ TEST(MemoryWindow, StaysHiddenIfItCannotBeMapped) {
   RecordingListener listener;
   memory.add_listener(listener);
   std::vector<uint8_t> bytes(4096);
-  MemoryWindow& window = memory.add_window(bytes.data(), bytes.size(), -1);
+  MemoryWindow& window = *memory.add_window(bytes.data(), bytes.size(), -1);
   listener.refuse = true;
   EXPECT_THROW(window.show(0x40000000), Error);
   EXPECT_FALSE(memory.slice(0x40000000, 1));

@@ -313,9 +313,21 @@ it('some devices stay, and others cannot come', async () => {
   const reasonOf = async (work: Promise<unknown>) => errorChain(await failure(work)).at(-1);
   expect(await reasonOf(vmm.removeDevice('__rng'))).toBe('The device __rng cannot be removed');
   expect(await reasonOf(vmm.removeDevice('nope'))).toBe('No device with id "nope" to remove');
-  const pmem = decode(vmConfig, { pmem: [{ file: disk }] }).pmem?.[0] as object;
-  expect(await reasonOf(vmm.addDevice('pmem', pmem))).toBe(
-    'Adding a pmem device to a running VM is not supported yet',
-  );
+  await vmm.quit();
+});
+
+it('a device with memory of its own has a BAR for it, which others get when it is gone', async () => {
+  const vmm = await booted();
+  const [pmem] = decode(vmConfig, { pmem: [{ file: disk }] }).pmem as object[];
+  const add = () => vmm.addDevice('pmem', { ...pmem });
+  const bars = () => vmm.info().device_tree?.['_virtio-pci-_pmem1']?.resources;
+  writeFileSync(disk, Buffer.alloc(2 << 20));
+  expect(await add()).toEqual({ id: '_pmem0', bdf: '0000:00:02.0' });
+  const first = vmm.info().device_tree?.['_virtio-pci-_pmem0']?.resources;
+  expect(first?.map(({ PciBar }) => PciBar.index)).toEqual([0, 2]);
+  await vmm.removeDevice('_pmem0');
+  await eject(vmm, '_pmem0');
+  expect(await add()).toEqual({ id: '_pmem1', bdf: '0000:00:02.0' });
+  expect(bars()).toEqual(first);
   await vmm.quit();
 });
