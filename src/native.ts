@@ -337,16 +337,14 @@ export interface AnswerFrame {
   readonly afterLength: string;
 }
 
-/** An answer as text around the memory that a balloon leaves to the guest. */
-export interface BalloonText extends AnswerFrame {
+/** An answer as text around the memory that the guest has: what devices give it and take at any time. */
+export interface MemoryText extends AnswerFrame {
   /** Of the body. */
   readonly before: string;
   readonly after: string;
-  /** The balloon's. */
-  readonly device: string;
-  /** Bytes that the machine has, and that are in its balloon now. */
+  /** Bytes at boot, and now. */
   readonly memory: number;
-  readonly balloon: number;
+  readonly left: number;
 }
 
 /** An answer as text with counters between. */
@@ -529,14 +527,14 @@ export interface HostCalls {
   /** Answers `request`, wherever a resting connection sends just these bytes, without asking again. 32 can be kept. */
   streamRemember(server: StreamServerHandle, request: Uint8Array, answer: Uint8Array): void;
   /**
-   * Answers it with the memory that a machine's balloon leaves at that moment. While the machine is being changed, that is what
+   * Answers it with the memory that a machine's guest has at that moment. While the machine is being changed, that is what
    * it was before.
    */
-  streamRememberBalloon(
+  streamRememberMemory(
     server: StreamServerHandle,
     request: Uint8Array,
     machine: MachineHandle,
-    answer: BalloonText,
+    answer: MemoryText,
   ): void;
   /**
    * Answers it with a machine's counters of that moment. While the machine is being changed, and once it counts other things,
@@ -655,8 +653,8 @@ type RememberText = (
 ) => void;
 
 /** HostCalls as the addon has them. */
-type HostAddon = Omit<HostCalls, 'streamRememberBalloon' | 'streamRememberCounters'> & {
-  readonly streamRememberBalloon: RememberText;
+type HostAddon = Omit<HostCalls, 'streamRememberMemory' | 'streamRememberCounters'> & {
+  readonly streamRememberMemory: RememberText;
   readonly streamRememberCounters: RememberText;
 };
 
@@ -677,8 +675,8 @@ export function nativeOf(addon: unknown): NativeAddon {
   return {
     ...loading,
     ...machineCalls(loading),
-    streamRememberBalloon: (server, request, machine, answer) =>
-      loading.streamRememberBalloon(server, request, machine, encode(answer).bytes),
+    streamRememberMemory: (server, request, machine, answer) =>
+      loading.streamRememberMemory(server, request, machine, encode(answer).bytes),
     streamRememberCounters: (server, request, machine, answer) =>
       loading.streamRememberCounters(server, request, machine, encode(answer).bytes),
   };

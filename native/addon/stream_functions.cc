@@ -4,8 +4,8 @@
 #include "addon/exports.h"
 #include "addon/machine_handle.h"
 #include "addon/stream_server_handle.h"
-#include "machine/balloon_text.h"
 #include "machine/counters_text.h"
+#include "machine/memory_text.h"
 
 // The functions of src/native.ts (HostCalls) for servers of streams, in its order.
 
@@ -155,7 +155,7 @@ void add_stream_functions(Napi::Object& exports) {
   add<stream_abort>(exports, "streamAbort");
   add<stream_longest_idle>(exports, "streamLongestIdle");
   add<stream_remember>(exports, "streamRemember");
-  add<remember_text<BalloonText>>(exports, "streamRememberBalloon");
+  add<remember_text<MemoryText>>(exports, "streamRememberMemory");
   add<remember_text<CountersText>>(exports, "streamRememberCounters");
   add<stream_forget>(exports, "streamForget");
   add<stop_listening>(exports, "stopListening");

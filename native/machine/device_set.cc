@@ -202,16 +202,15 @@ void DeviceSet::finish_unplug(const std::string& id, bool force, const Deadline&
 
 void DeviceSet::close(const Named& ended, const Deadline& deadline) {
   VirtioDevice& device = *ended.device;
-  const auto timed_out = [&] {
-    return Error("ETIMEDOUT", ended.id + ": " + device.waits_for());
-  };
+  const auto timed_out = [&] { return Error("ETIMEDOUT", ended.id + ": " + device.waits_for()); };
   if (!device.try_reset(deadline)) throw timed_out();
   if (device.window() != nullptr) end_transfers(deadline);
   if (!device.try_close(deadline)) throw timed_out();
 }
 
 /// Others may be transferring to memory of a device that goes. The guest has it no more, so that
-/// they find none of it from now on, and what they have found is done with once each has been still.
+/// they find none of it from now on, and what they have found is done with once each has been
+/// still.
 void DeviceSet::end_transfers(const Deadline& deadline) {
   if (paused_) return;
   begin_pause();

@@ -57,8 +57,9 @@ std::vector<Wanted> ranges_of(const std::vector<MemoryZone>& zones,
   return all;
 }
 
-/// Takes a file's mapping away for memory that is in no file of anybody's, of which there is only what
-/// is written. Where the host cannot do that the mapping stays: its address must not be nothing's.
+/// Takes a file's mapping away for memory that is in no file of anybody's, of which there is only
+/// what is written. Where the host cannot do that the mapping stays: its address must not be
+/// nothing's.
 void map_nobodys(uint8_t* host, uint64_t size) noexcept {
   const UniqueFd file(::memfd_create("retired", MFD_CLOEXEC));
   if (!file.valid() || ::ftruncate(file.get(), static_cast<off_t>(size)) != 0) return;

@@ -155,9 +155,9 @@ class GuestMemory {
   /// mapping stays as it is until nobody transfers data any more, or the window is removed. Any
   /// thread, also while the guest runs.
   std::shared_ptr<MemoryWindow> add_window(uint8_t* host, uint64_t size, int fd);
-  /// From the return on nobody finds the window's memory any more, and nothing of the file is mapped.
-  /// Who found it before may hold on to an address in it (of a ring, for one): memory that is
-  /// nobody's is there, and the address space is this object's until its end. What may reach the
+  /// From the return on nobody finds the window's memory any more, and nothing of the file is
+  /// mapped. Who found it before may hold on to an address in it (of a ring, for one): memory that
+  /// is nobody's is there, and the address space is this object's until its end. What may reach the
   /// file itself, such as a disk's transfers under way, has to have come to its end before.
   void remove_window(MemoryWindow& window) noexcept;
   /// Announces every present region, and every window that is shown, to `listener` at once; it must
@@ -240,7 +240,7 @@ class GuestMemory {
   mutable std::shared_mutex windows_mutex_;  ///< of the list; taken after mutex_
   std::vector<std::shared_ptr<MemoryWindow>> windows_;
   std::vector<std::span<uint8_t>> retired_;  ///< where removed ones were
-  mutable std::mutex mutex_;  ///< of listeners, and all that is announced to them
+  mutable std::mutex mutex_;                 ///< of listeners, and all that is announced to them
   mutable std::vector<MemoryListener*> listeners_;
   std::mutex adding_;
   uint64_t added_ = 0;  ///< bytes of `growth_`

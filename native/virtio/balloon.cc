@@ -252,7 +252,7 @@ std::optional<DeviceOperation> VirtioBalloon::operation(std::string_view name, F
                  CborWriter& /*answer*/, const Deadline& /*deadline*/) { resize(size); }};
 }
 
-std::vector<Counter> VirtioBalloon::status() const { return {{"size", actual_size()}}; }
+std::vector<Counter> VirtioBalloon::status() const { return {{"ballooned", actual_size()}}; }
 
 namespace {
 

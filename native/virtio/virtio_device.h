@@ -24,6 +24,7 @@ enum class VirtioType : uint16_t {
   kBalloon = 5,
   kClock = 17,
   kSocket = 19,
+  kMemory = 24,
   kPmem = 27,
   kWatchdog = 35,
 };

@@ -8,6 +8,8 @@ export const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
 const PAGE_SIZE = 4096;
 /** Linux counts up to 1,024 nodes. */
 const MAX_HOST_NODE = 1023;
+/** Of virtio-mem, as the reference has it. */
+const HOTPLUG_BLOCK = 2 * 1024 * 1024;
 
 /** What plain memory and each zone can have. */
 const backing = {
@@ -19,6 +21,13 @@ const backing = {
   reserve: { type: 'boolean', default: false, help: 'Reserve swap space for the mapping' },
 } as const;
 
+const hotpluggedSize = {
+  type: 'integer',
+  u64: true,
+  size: true,
+  help: 'Memory that the guest is to add at its start',
+} as const;
+
 const memoryZoneFields = once(
   () =>
     ({
@@ -28,13 +37,7 @@ const memoryZoneFields = once(
       ...backing,
       host_numa_node: { type: 'integer', max: U32, help: 'NUMA node of the host' },
       hotplug_size: { type: 'integer', u64: true, size: true, help: 'Memory that can be added later' },
-      hotplugged_size: {
-        type: 'integer',
-        u64: true,
-        size: true,
-        unsupported: true,
-        help: 'Memory added from the start',
-      },
+      hotplugged_size: hotpluggedSize,
     }) as const,
 );
 
@@ -63,13 +66,7 @@ export const memoryConfig = {
       help: 'How memory is added later',
     },
     hotplug_size: { type: 'integer', u64: true, size: true, help: 'Memory that can be added later' },
-    hotplugged_size: {
-      type: 'integer',
-      u64: true,
-      size: true,
-      unsupported: true,
-      help: 'Memory added from the start',
-    },
+    hotplugged_size: hotpluggedSize,
     thp: { type: 'boolean', default: true, help: 'Use transparent huge pages' },
     zones: { type: 'array', items: memoryZoneConfig, cli: false, help: 'Parts of the memory, with size 0' },
   },
@@ -78,6 +75,12 @@ export const memoryConfig = {
 export type MemoryConfig = Infer<typeof memoryConfig>;
 export type MemoryZoneConfig = Infer<typeof memoryZoneConfig>;
 type Backing = Pick<MemoryConfig, keyof typeof backing>;
+
+/** What a virtio-mem device hands out more of: a zone, or plain memory. */
+export type HotplugMemory = Pick<
+  MemoryZoneConfig,
+  'id' | 'size' | 'hugepage_size' | 'hotplug_size' | 'hotplugged_size'
+>;
 
 /** What plain memory is called where zones are told apart, as the virtio-mem device of it is. */
 export const PLAIN_ZONE_ID = 'mem0';
@@ -110,6 +113,25 @@ export function guestMemory(memory: MemoryConfig): GuestMemoryConfig {
   if (memory.zones?.length) return { zones: memory.zones.map(zoneOf), thp, growth: 0 };
   const plain = { ...memory, id: PLAIN_ZONE_ID, hotplug_size: isAcpi ? 0 : hotplug_size };
   return { zones: [zoneOf(plain)], thp, growth: isAcpi ? bytesOf(hotplug_size) : 0 };
+}
+
+const NONE: readonly HotplugMemory[] = [];
+
+/** In the order of their addresses. */
+export function virtioMemory(memory: MemoryConfig | undefined): readonly HotplugMemory[] {
+  if (memory?.hotplug_method !== 'VirtioMem') return NONE;
+  if (memory.zones?.length) return memory.zones.filter((zone) => zone.hotplug_size !== undefined);
+  return memory.hotplug_size === undefined ? NONE : [{ ...memory, id: PLAIN_ZONE_ID }];
+}
+
+/** Whether devices give the guest memory while it runs, or take some. */
+export function memoryVaries(config: { readonly memory: MemoryConfig; readonly balloon?: unknown }): boolean {
+  return config.balloon !== undefined || virtioMemory(config.memory).length > 0;
+}
+
+/** In how many bytes at a time it is handed out: no less than what its backing has. */
+export function hotplugBlock({ hugepage_size: page = 0 }: Pick<HotplugMemory, 'hugepage_size'>): number {
+  return Math.max(HOTPLUG_BLOCK, Number(page));
 }
 
 function zoneOf(part: Omit<MemoryZoneConfig, 'hotplugged_size'>): GuestZone {
@@ -187,13 +209,17 @@ function validateZone(zone: MemoryZoneConfig, method: MemoryConfig['hotplug_meth
 
 function validateHotplugged(
   name: string,
-  part: Pick<MemoryConfig, 'hotplug_size' | 'hotplugged_size'>,
+  part: Pick<MemoryConfig, 'hotplug_size' | 'hotplugged_size' | 'hugepage_size'>,
   method: MemoryConfig['hotplug_method'],
 ): void {
   const { hotplug_size: limit = 0, hotplugged_size: added } = part;
   if (added === undefined) return;
   if (method === 'Acpi') throw invalid(`${name}: hotplugged_size needs hotplug_method=virtio-mem`);
   if (added > limit) throw invalid(`${name}: hotplugged_size (${added}) is above hotplug_size (${limit})`);
+  const block = hotplugBlock(part);
+  if (!isMultiple(added, block)) {
+    throw invalid(`${name}: hotplugged_size (${added}) is not a multiple of ${block} bytes`);
+  }
 }
 
 function validateBacking(name: string, part: Backing, size: Uint64): void {

@@ -7,7 +7,7 @@ import { validateCharacterDevice } from '../devices/characterDevices.ts';
 import { consoleDevice } from '../devices/console.ts';
 import { validateRateLimitGroups } from '../devices/rateLimiter.ts';
 import type { Device } from '../devices/record.ts';
-import { allDevices, configuredDevices, deviceRecords } from '../devices/registry.ts';
+import { allDevices, configuredDevices, deviceRecords, devicesOf } from '../devices/registry.ts';
 import { ConfigError } from './configError.ts';
 import { validateLandlockRule } from './landlock.ts';
 import { validateMemory } from './memory.ts';
@@ -82,12 +82,18 @@ function validatePlacement(config: VmConfig): void {
     validateNuma(numa, { zones: zoneIds, segments, maxVcpus: config.cpus.max_vcpus });
   }
   const devices = allDevices(config);
-  validateIdentifiers(groups.length > 0 || zones.length > 0 ? [...devices, ...groups, ...zones] : devices);
-  for (const device of devices) validateSegment(device, segments, platform?.iommu_segments ?? []);
+  // A zone with a device is both.
+  const named = groups.length > 0 || zones.length > 0 ? new Set([...devices, ...groups, ...zones]) : devices;
+  validateIdentifiers(named);
+  for (const record of deviceRecords) {
+    for (const device of devicesOf(config, record)) {
+      validateSegment(device, segments, platform?.iommu_segments ?? []);
+    }
+  }
   validateSlots(devices);
 }
 
-function validateIdentifiers(named: readonly { readonly id?: string }[]): void {
+function validateIdentifiers(named: Iterable<{ readonly id?: string }>): void {
   const seen = new Set<string>();
   for (const { id } of named) {
     if (id === undefined) continue;

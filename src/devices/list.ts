@@ -8,6 +8,7 @@ import { disk } from './disk.ts';
 import { fs } from './fs.ts';
 import { genericVhostUser } from './genericVhostUser.ts';
 import { ivshmem } from './ivshmem.ts';
+import { mem } from './mem.ts';
 import { net } from './net.ts';
 import { pmem } from './pmem.ts';
 import { pvpanic } from './pvpanic.ts';
@@ -26,6 +27,7 @@ export const deviceList = [
   rng,
   pmem,
   vsock,
+  mem,
   balloon,
   watchdog,
   rtc,

@@ -29,9 +29,38 @@ export type DeviceOf<S> = S extends { readonly type: 'array'; readonly items: in
     : Infer<S>;
 
 /**
+ * What a machine has to know of a kind of device, wherever in a configuration such devices come from.
+ * @typeParam R what is opened for a device; undefined for one that needs nothing of the host
+ */
+export interface MachineDeviceRecord<Name extends string, R, D> {
+  readonly name: Name;
+  /** What a device is called that was given no identifier: always the same, or one with a number. */
+  readonly ids: DeviceIdRule;
+  /** In lists for people; by its name and its paths unless told. */
+  readonly listing?: DeviceListing;
+
+  /** What has to be opened before the machine is planned. */
+  readonly opening?: DeviceOpening<D, R>;
+  /** What it needs on the bus; a virtio device without memory of its own unless told. */
+  readonly needs?: DeviceNeeds<R>;
+  /** Absent if the core has no such device yet: the schema then says `unsupported`. */
+  specification?(device: D, opened: R, config: VmConfig): DeviceSpec;
+  /** What can be asked of a device while its machine runs. */
+  readonly operations?: Readonly<Record<string, DeviceOperation<D>>>;
+}
+
+/** Devices that come from another part of a configuration, as a whole. */
+export interface DerivedDeviceRecord<Name extends string, R = undefined, D = Device>
+  extends MachineDeviceRecord<Name, R, D> {
+  /** In order. What has an identifier of its own in the configuration is the same object as there. */
+  devices(config: VmConfig): readonly D[];
+}
+
+/**
+ * Devices with a field of their own in a configuration. The name is that on the command line (`--name`) and in the API
+ * (`vm.add-name`).
  * @typeParam S schema of the configuration's field: an array for devices of which there may be many, an object for one
  * with settings, a boolean for one that has none
- * @typeParam R what is opened for a device; undefined for one that needs nothing of the host
  */
 export interface DeviceRecord<
   Name extends string,
@@ -39,21 +68,15 @@ export interface DeviceRecord<
   S extends Field,
   R = undefined,
   D = DeviceOf<S>,
-> {
-  /** On the command line (`--name`) and in the API (`vm.add-name`). */
-  readonly name: Name;
+> extends MachineDeviceRecord<Name, R, D> {
   /** Where such devices are in the configuration, and what they are there. */
   readonly field: FieldName;
   readonly schema: S;
   readonly option: DeviceOption;
   /** The library's short form, if there is one. */
   readonly library?: LibraryOption;
-  /** What a device is called that was given no identifier: always the same, or one with a number. */
-  readonly ids: DeviceIdRule;
   /** Fields that are paths of the host, by what is done there. */
   readonly paths?: DevicePaths;
-  /** In lists for people; by its name and its paths unless told. */
-  readonly listing?: DeviceListing;
   /** Of a device that can be added and removed by the API. */
   readonly addition?: DeviceAddition;
 
@@ -69,19 +92,12 @@ export interface DeviceRecord<
   checkAddition?(device: D, config: VmConfig): void;
   /** What is valid, and no machine has yet. @throws ConfigError */
   checkBootable?(device: D): void;
-
-  /** What has to be opened before the machine is planned. */
-  readonly opening?: DeviceOpening<D, R>;
-  /** What it needs on the bus; a virtio device without memory of its own unless told. */
-  readonly needs?: DeviceNeeds<R>;
-  /** Absent if the core has no such device yet: the schema then says `unsupported`. */
-  specification?(device: D, opened: R, config: VmConfig): DeviceSpec;
-  /** What can be asked of a device while its machine runs. */
-  readonly operations?: Readonly<Record<string, DeviceOperation<D>>>;
 }
 
-/** A record of any kind, for whoever goes through the list. */
+/** A record of any kind that has a field, for whoever goes through the list. */
 export type AnyDeviceRecord = DeviceRecord<string, string, Field, unknown, Device>;
+/** A record of any kind. */
+export type AnyMachineDeviceRecord = AnyDeviceRecord | DerivedDeviceRecord<string, unknown, Device>;
 
 export interface DeviceOption {
   /**

@@ -2,12 +2,23 @@
 import type { ObjectShape } from '../config/schema.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { deviceList } from './list.ts';
-import type { AnyDeviceRecord, Device, DeviceAddition, DevicePaths } from './record.ts';
+import type {
+  AnyDeviceRecord,
+  AnyMachineDeviceRecord,
+  Device,
+  DeviceAddition,
+  DevicePaths,
+} from './record.ts';
 
-type Listed = (typeof deviceList)[number];
+type Listed = Extract<(typeof deviceList)[number], { readonly field: string }>;
 
 /** In the order in which guests find them. */
-export const deviceRecords: readonly AnyDeviceRecord[] = deviceList;
+export const machineDeviceRecords: readonly AnyMachineDeviceRecord[] = deviceList;
+
+/** Those of them that have a field in a configuration. */
+export const deviceRecords: readonly AnyDeviceRecord[] = machineDeviceRecords.filter(
+  (record): record is AnyDeviceRecord => 'field' in record,
+);
 
 export type DeviceName = Listed['name'];
 
@@ -38,7 +49,8 @@ export function configuredDevices(config: object, { field }: AnyDeviceRecord): r
 }
 
 /** Those of one kind that a machine is to have. */
-export function devicesOf(config: object, record: AnyDeviceRecord): readonly Device[] {
+export function devicesOf(config: object, record: AnyMachineDeviceRecord): readonly Device[] {
+  if ('devices' in record) return record.devices(config as VmConfig);
   const devices = configuredDevices(config, record);
   return record.isPresent ? devices.filter((device) => record.isPresent?.(device)) : devices;
 }
@@ -46,7 +58,7 @@ export function devicesOf(config: object, record: AnyDeviceRecord): readonly Dev
 /** Every PCI device of the machine besides the host bridge, in no particular order. */
 export function allDevices(config: object): Device[] {
   const all: Device[] = [];
-  for (const record of deviceRecords) all.push(...devicesOf(config, record));
+  for (const record of machineDeviceRecords) all.push(...devicesOf(config, record));
   return all;
 }
 
@@ -76,7 +88,7 @@ export function keepId(config: VmConfig, name: string, index: number, id: string
 }
 
 /** The device's identifier; '' for one that has been given none yet. */
-export function idOf({ ids }: AnyDeviceRecord, { id }: Device): string {
+export function idOf({ ids }: AnyMachineDeviceRecord, { id }: Device): string {
   return id ?? ('fixed' in ids ? ids.fixed : '');
 }
 

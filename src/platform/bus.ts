@@ -1,6 +1,6 @@
 /** What is handed out to the PCI devices of one bus: numbers and addresses. */
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { AnyDeviceRecord, Device } from '../devices/record.ts';
+import type { AnyMachineDeviceRecord, Device } from '../devices/record.ts';
 import { allDevices } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
 import { DeviceIds } from './deviceIds.ts';
@@ -75,7 +75,7 @@ interface FunctionNeeds {
 /** Puts a device into the slot that it asks for, or the lowest free one. */
 export function place(
   bus: Bus,
-  { name }: AnyDeviceRecord,
+  { name }: AnyMachineDeviceRecord,
   device: Device,
   index: number,
   { id, kind, barSize, memory = 0, below4G = false }: FunctionNeeds,

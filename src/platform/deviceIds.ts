@@ -1,7 +1,7 @@
 /** Names of devices that were not given one. Those of PCI devices are in their records (`../devices/`). */
 
-import type { AnyDeviceRecord } from '../devices/record.ts';
-import { allDevices, deviceRecords, devicesOf } from '../devices/registry.ts';
+import type { AnyMachineDeviceRecord } from '../devices/record.ts';
+import { allDevices, devicesOf, machineDeviceRecords } from '../devices/registry.ts';
 
 /** Devices that a machine has one of, which the API names so. */
 export const SERIAL_ID = '__serial';
@@ -50,7 +50,7 @@ export function deviceIds(
 ): Readonly<Record<string, readonly string[]>> {
   for (const { id } of allDevices(config)) if (id !== undefined) names.take(id);
   const all: Record<string, string[]> = {};
-  for (const record of deviceRecords) {
+  for (const record of machineDeviceRecords) {
     const given = devicesOf(config, record);
     if (given.length > 0) all[record.name] = given.map((device) => device.id ?? newId(record, names));
   }
@@ -58,6 +58,6 @@ export function deviceIds(
 }
 
 /** Of a device that was given none. */
-export function newId({ ids }: AnyDeviceRecord, names: DeviceIds): string {
+export function newId({ ids }: AnyMachineDeviceRecord, names: DeviceIds): string {
   return 'fixed' in ids ? ids.fixed : names.generate(ids.prefix);
 }

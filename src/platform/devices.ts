@@ -1,7 +1,7 @@
 /** Gives every PCI device its name, number and addresses, in the order in which guests expect to find them. */
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { AnyDeviceRecord, Device } from '../devices/record.ts';
-import { deviceRecords, devicesOf } from '../devices/registry.ts';
+import type { AnyMachineDeviceRecord, Device } from '../devices/record.ts';
+import { devicesOf, machineDeviceRecords } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
 import { type Bus, createBus, type PciWindow, place, reserveSlots } from './bus.ts';
 import { deviceIds, newId } from './deviceIds.ts';
@@ -37,7 +37,7 @@ export function planDevices(
   const ids = deviceIds(config, bus.ids);
   const functions: PciFunctionSpec[] = [];
   const plainFunctions: Record<string, PlainFunction> = {};
-  for (const record of deviceRecords) {
+  for (const record of machineDeviceRecords) {
     const devices = devicesOf(config, record);
     for (let index = 0; index < devices.length; index++) {
       const device = devices[index] as Device;
@@ -89,7 +89,7 @@ export function planAddition(
 
 function addPlain(
   bus: Bus,
-  record: AnyDeviceRecord,
+  record: AnyMachineDeviceRecord,
   device: Device,
   id: string,
   barSize: number,
@@ -99,7 +99,7 @@ function addPlain(
 }
 
 interface VirtioDevice {
-  readonly record: AnyDeviceRecord;
+  readonly record: AnyMachineDeviceRecord;
   readonly device: Device;
   readonly index: number;
   readonly id: string;

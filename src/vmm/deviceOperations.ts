@@ -33,13 +33,14 @@ export function findOperation(
   const name = idOf(record, device);
   return {
     busy,
-    run: async ({ handle }) => {
-      const core: DeviceCalls = {
-        call: (...operate) => native.machineOperate(handle, ...operate),
-      };
-      await run(core, name, device, config, operands);
+    run: async (machine) => {
+      await run(deviceCalls(native, machine), name, device, config, operands);
     },
   };
+}
+
+export function deviceCalls(native: NativeAddon, { handle }: Pick<Machine, 'handle'>): DeviceCalls {
+  return { call: (...operate) => native.machineOperate(handle, ...operate) };
 }
 
 function findDevice(config: VmConfig, record: AnyDeviceRecord, id: string | undefined): Device {

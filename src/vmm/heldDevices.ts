@@ -2,7 +2,7 @@
  * What devices of a VM that runs have open over its reboots: locks and paths that nobody else is to get between two
  * machines.
  */
-import type { AnyDeviceRecord, Device, OpenContext } from '../devices/record.ts';
+import type { AnyMachineDeviceRecord, Device, OpenContext } from '../devices/record.ts';
 import type { NativeAddon } from '../native.ts';
 import type { SocketOwner } from './listeningSocket.ts';
 
@@ -22,7 +22,7 @@ export class HeldDevices {
    */
   async open(
     context: Omit<OpenContext, 'opened' | 'sockets'>,
-    record: AnyDeviceRecord,
+    record: AnyMachineDeviceRecord,
     devices: readonly Device[],
   ): Promise<readonly unknown[]> {
     const fresh: Device[] = [];

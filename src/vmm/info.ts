@@ -47,7 +47,7 @@ export function vmInfo(
   config: VmConfig,
   state: Lifecycle,
   placements: readonly Placement[] | undefined,
-  balloonSize: number,
+  memoryChange: number,
   pendingRemovals: readonly string[] = [],
 ): VmInfo {
   const memory = memorySize(config.memory);
@@ -55,7 +55,7 @@ export function vmInfo(
     config,
     state: stateNames[state],
     // A guest can claim what it likes of its balloon.
-    memory_actual_size: balloonSize === 0 ? memory : Math.max(0, Number(memory) - balloonSize),
+    memory_actual_size: memoryChange === 0 ? memory : Math.max(0, Number(memory) + memoryChange),
     ...(placements && { device_tree: deviceTree(config, placements, pendingRemovals) }),
   };
 }

@@ -1,8 +1,8 @@
 /** Building one machine from a configuration, and ending it. */
 import { memorySize } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import type { AnyDeviceRecord, Device, OpenContext } from '../devices/record.ts';
-import { deviceRecords, devicesOf } from '../devices/registry.ts';
+import type { AnyMachineDeviceRecord, Device, OpenContext } from '../devices/record.ts';
+import { devicesOf, machineDeviceRecords } from '../devices/registry.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
 import type { Bus } from '../platform/bus.ts';
 import { type BootResources, planBoot, planMachine } from '../platform/plan.ts';
@@ -187,7 +187,7 @@ async function openDevices(
   { last }: { readonly last: boolean },
 ): Promise<BootResources['devices']> {
   const resources: Record<string, readonly unknown[]> = {};
-  for (const record of deviceRecords) {
+  for (const record of machineDeviceRecords) {
     const { opening } = record;
     if (!opening || (opening.last ?? false) !== last) continue;
     const devices = devicesOf(context.config, record);
@@ -200,7 +200,7 @@ async function openDevices(
 /** Opens what devices of one kind need of the host. @param opened gets what is to be closed once the core has it */
 export async function openDevicesOf(
   context: MachineContext,
-  record: AnyDeviceRecord,
+  record: AnyMachineDeviceRecord,
   devices: readonly Device[],
   opened: number[],
 ): Promise<readonly unknown[]> {

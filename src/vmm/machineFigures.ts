@@ -1,6 +1,6 @@
 /** What a machine counts and tells of itself. While a command is changing it, it does not answer: that is what was so before then. */
+import { memoryVaries } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import { deviceNamed, idOf } from '../devices/registry.ts';
 import type { MachineHandle, NativeAddon, TakenFigures, VcpuStatistics } from '../native.ts';
 
 /** By device and name. */
@@ -9,7 +9,7 @@ export type Counters = Record<string, Record<string, bigint>>;
 export class MachineFigures {
   private readonly native: NativeAddon;
   private held: TakenFigures | undefined;
-  private knownBalloonSize = 0;
+  private knownMemoryChange = 0;
 
   constructor(native: NativeAddon) {
     this.native = native;
@@ -38,21 +38,27 @@ export class MachineFigures {
     return this.held?.vcpus ?? this.native.machineVcpuStatistics(machine());
   }
 
-  /** Bytes in the balloon of a machine made of that configuration; the last that is known while it does not answer. */
-  balloonSize({ balloon }: VmConfig, machine: MachineHandle): number {
-    if (balloon === undefined) return 0;
+  /**
+   * Bytes that devices have given the guest of a machine made of that configuration since its boot, and not taken; the last that
+   * is known while it does not answer.
+   */
+  memoryChange(config: VmConfig, machine: MachineHandle): number {
+    if (!memoryVaries(config)) return 0;
     try {
-      const status = this.native.machineStatus(machine);
-      this.knownBalloonSize = status[idOf(deviceNamed('balloon'), balloon)]?.size ?? 0;
+      let change = 0;
+      for (const { plugged = 0, ballooned = 0 } of Object.values(this.native.machineStatus(machine))) {
+        change += plugged - ballooned;
+      }
+      this.knownMemoryChange = change;
     } catch (error) {
       const { code } = error as { code?: string };
       if (code !== 'EBUSY' && code !== 'ERR_TSVMM_NO_MACHINE') throw error;
     }
-    return this.knownBalloonSize;
+    return this.knownMemoryChange;
   }
 
-  /** The next machine's balloon is empty. */
+  /** The next machine begins with what it has at boot. */
   machineGone(): void {
-    this.knownBalloonSize = 0;
+    this.knownMemoryChange = 0;
   }
 }

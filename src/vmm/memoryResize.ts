@@ -1,6 +1,6 @@
 /**
- * The memory of a machine, which grows by slots of its ACPI controller. It never shrinks: a smaller size, and one between what
- * the configuration says and what the machine has, is the next machine's.
+ * The memory of a machine. It grows by slots of its ACPI controller and never shrinks: a smaller size, and one between what
+ * the configuration says and what the machine has, is the next machine's. Or its guest gets it from a virtio-mem device.
  */
 import { memorySize } from '../config/memory.ts';
 import type { Uint64 } from '../config/uint64.ts';
@@ -8,8 +8,10 @@ import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { NativeAddon } from '../native.ts';
 import { HOTPLUG_ALIGNMENT } from '../platform/x86_64/memoryMap.ts';
-import { notSupportedYet, VmmError } from './errors.ts';
+import { deviceCalls } from './deviceOperations.ts';
+import { VmmError } from './errors.ts';
 import type { Machine } from './machine.ts';
+import { resizePlain } from './virtioMem.ts';
 
 /** The VM whose memory it is. */
 export interface MemoryVm {
@@ -26,12 +28,13 @@ const SLOTS = 8;
 export async function resizeMemory(vm: MemoryVm, bytes: Uint64): Promise<void> {
   const config = vm.config();
   const { memory } = config;
+  if (memory.hotplug_method === 'VirtioMem' && !memory.zones?.length) {
+    return vm.busy((machine) => resizePlain(deviceCalls(vm.native, machine), config, bytes));
+  }
   if (bytes === memorySize(memory)) return;
   if (memory.zones?.length) {
     throw refused('The memory is made of zones, which are resized one by one (vm.resize-zone)');
   }
-  if (memory.hotplug_method === 'VirtioMem')
-    throw notSupportedYet("Changing a running VM's memory by virtio-mem");
   checkNext(config, bytes);
   await vm.busy(async ({ handle, memory: has }) => {
     const more = Number(bytes) - has.size;

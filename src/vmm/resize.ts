@@ -2,7 +2,8 @@
 import type { VmResize } from '../config/requests.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import { notSupportedYet, VmmError } from './errors.ts';
+import { deviceCalls } from './deviceOperations.ts';
+import { VmmError } from './errors.ts';
 import type { Machine } from './machine.ts';
 import type { VcpuHotplug, VcpusVm } from './vcpuHotplug.ts';
 
@@ -43,8 +44,9 @@ export class VmSizes {
   /** @throws VmmError if there is no such zone */
   async resizeZone(id: string, bytes: Uint64): Promise<void> {
     try {
-      if (this.vm.machine()) throw notSupportedYet("Changing a running VM's memory");
-      resizeConfigZone(this.vm.config(), id, bytes);
+      const machine = this.vm.machine();
+      const core = machine && deviceCalls(this.vm.native, machine);
+      await (await import('./virtioMem.ts')).resizeZone(core, this.vm.config(), id, bytes);
     } catch (error) {
       throw new VmmError('Failed resizing a memory zone', { cause: error });
     }
@@ -78,13 +80,4 @@ function resizeConfig(config: VmConfig, sizes: VmResize): void {
   if (sizes.desired_vcpus !== undefined) config.cpus.boot_vcpus = sizes.desired_vcpus;
   if (sizes.desired_ram !== undefined) config.memory.size = sizes.desired_ram;
   if (sizes.desired_balloon !== undefined && config.balloon) config.balloon.size = sizes.desired_balloon;
-}
-
-/** @throws VmmError if there is no such zone */
-function resizeConfigZone(config: VmConfig, id: string, size: Uint64): void {
-  const zone = config.memory.zones?.find((one) => one.id === id);
-  if (zone === undefined) {
-    throw new VmmError(`There is no memory zone with id "${id}"`, { code: 'ERR_TSVMM_MISSING' });
-  }
-  zone.size = size;
 }

@@ -401,7 +401,7 @@ export class Vmm {
       config,
       this.#state,
       this.#machine?.bus.placements,
-      this.#machine ? this.#figures.balloonSize(config, this.#machine.handle) : 0,
+      this.#machine ? this.#figures.memoryChange(config, this.#machine.handle) : 0,
       this.#devices.pending,
     );
   }

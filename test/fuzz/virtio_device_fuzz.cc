@@ -95,6 +95,9 @@ std::shared_ptr<VirtioDevice> make(const DeviceKind& kind, GuestMemory& memory) 
                                                                      {"freePageReporting", 1},
                                                                      {"checksum", 1},
                                                                      {"sparse", 1},
+                                                                     {"zone", 0, "mem0"},
+                                                                     {"blockSize", kFileSize},
+                                                                     {"requestedSize", 16 << 20},
                                                                      {"path", 0, vsock_path}},
                         host_end);
   static RateLimiterGroups limiters;
@@ -133,6 +136,15 @@ void put_vsock_header(fuzz::Input& input, PciBench& bench, GuestAddress address)
   (void)bench.memory.write(address, header);
 }
 
+/// What a memory device takes for a request, most of the time.
+void put_memory_request(fuzz::Input& input, PciBench& bench, GuestAddress address) {
+  constexpr uint64_t kBlock = 2 << 20;
+  (void)bench.memory.write<uint64_t>(address, input.take<uint8_t>() % 5);
+  (void)bench.memory.write<uint64_t>(
+      address + 8, PciBench::kHotplugMemory + input.take<uint8_t>() % 18 * kBlock);
+  (void)bench.memory.write<uint64_t>(address + 16, input.take<uint8_t>() % 20);
+}
+
 /// One chain of up to three descriptors that begins as the fuzzer says.
 void offer(fuzz::Input& input, PciBench& bench, PciDriver& driver, size_t queue_count) {
   const uint16_t queue = static_cast<uint16_t>(input.take<uint8_t>() % queue_count);
@@ -142,7 +154,9 @@ void offer(fuzz::Input& input, PciBench& bench, PciDriver& driver, size_t queue_
     const GuestAddress address = 0x8000 + input.take<uint16_t>();
     const auto bytes = input.take_bytes(input.take<uint8_t>());
     (void)bench.memory.write(address, bytes);
-    if (i == 0 && (input.take<uint8_t>() & 1)) put_vsock_header(input, bench, address);
+    const uint8_t known = i == 0 ? input.take<uint8_t>() & 3 : 0;
+    if (known == 1) put_vsock_header(input, bench, address);
+    if (known == 2) put_memory_request(input, bench, address);
     const uint16_t flags =
         static_cast<uint16_t>((input.take<uint8_t>() & kWrite) | (i + 1 == count ? 0 : kNext));
     rings.descriptor(i, address, input.take<uint16_t>(), flags, static_cast<uint16_t>(i + 1));

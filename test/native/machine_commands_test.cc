@@ -1,8 +1,8 @@
 #include "machine/machine_commands.h"
 
 #include "machine/answer.h"
-#include "machine/balloon_text.h"
 #include "machine/counters_text.h"
+#include "machine/memory_text.h"
 #include "machine_fixture.h"
 
 namespace tsvmm::machine_test {
@@ -125,7 +125,7 @@ TEST_F(MachineCommandsTest, ReadMemoryForADebugger) {
 
 TEST_F(MachineCommandsTest, QuestionsAreAnswered) {
   CborWriter status;
-  status.map(1).key("_balloon").map(1).field("size", 0);
+  status.map(1).key("_balloon").map(1).field("ballooned", 0);
   EXPECT_EQ(question("status"), value(status));
   CborWriter codes;
   codes.map(2).field("lastPostCode", 0).field("postCodes", 0);
@@ -146,16 +146,16 @@ TEST_F(MachineCommandsTest, QuestionsAreAnswered) {
   EXPECT_EQ(error_of(question("counters")), "ERR_TSVMM_NO_MACHINE");
 }
 
-TEST_F(MachineCommandsTest, ATextHasTheBalloonOfTheMoment) {
+TEST_F(MachineCommandsTest, ATextHasTheMemoryOfTheMoment) {
   CborWriter text;
-  text.map(7).field("head", "L").field("afterLength", ":").field("before", "<").field("after", ">");
-  text.field("device", "_balloon").field("memory", 100).field("balloon", 30);
+  text.map(6).field("head", "L").field("afterLength", ":").field("before", "<").field("after", ">");
+  text.field("memory", 100).field("left", 70);
   const std::vector<uint8_t> bytes = text.take();
   MessageReader reader(bytes, {});
-  BalloonText balloon(std::shared_ptr<Machine>(machine.get(), [](Machine*) {}), reader.value());
+  MemoryText memory(std::shared_ptr<Machine>(machine.get(), [](Machine*) {}), reader.value());
   const auto said = [&] {
     std::vector<uint8_t> appended;
-    EXPECT_TRUE(balloon.append_to(appended));
+    EXPECT_TRUE(memory.append_to(appended));
     return std::string(appended.begin(), appended.end());
   };
   EXPECT_EQ(said(), "L5:<100>");

@@ -294,6 +294,10 @@ class PciHost {
   static constexpr GuestAddress kEcam = 0xe8000000;
   static constexpr uint64_t kEcamSize = 0x10000000;
 
+  /// What a memory device can hand out.
+  static constexpr GuestAddress kHotplugMemory = 0x140000000;
+  static constexpr uint64_t kHotplugSize = 32 << 20;
+
   explicit PciHost(GuestMemory& guest_memory)
       : memory(guest_memory), root(mmio, {kWindow, kWindowSize}, {kWindow64, kWindowSize}) {
     EXPECT_TRUE(mmio.map(kEcam, kEcamSize, root.ecam()));
@@ -348,7 +352,9 @@ class PciHost {
 };
 
 struct BenchMemory {
-  GuestMemory own{{range(0, 16 << 20)}, {}};
+  GuestMemory own{{{.id = "mem0",
+                    .ranges = {range(0, 16 << 20)},
+                    .hotplug = range(PciHost::kHotplugMemory, PciHost::kHotplugSize)}}};
 };
 
 /// The same with guest memory of its own.

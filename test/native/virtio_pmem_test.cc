@@ -85,8 +85,8 @@ TEST(MemoryWindow, ComeAndGoWhileOthersLookForThem) {
     }
   });
   for (int round = 0; round < 200; ++round) {
-    auto* host = static_cast<uint8_t*>(::mmap(nullptr, 1 << 16, PROT_READ | PROT_WRITE,
-                                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    auto* host = static_cast<uint8_t*>(
+        ::mmap(nullptr, 1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     const auto window = memory.add_window(host, 1 << 16, -1);
     window->show(0x40000000);
     memory.remove_window(*window);

@@ -1,6 +1,7 @@
 /** Every endpoint of the API: an entry here is all that one takes. */
 import { ConfigError } from '../../config/configError.ts';
 import { decode } from '../../config/decode.ts';
+import { memoryVaries } from '../../config/memory.ts';
 import { vmResize, vmResizeDisk } from '../../config/requests.ts';
 import type { ObjectShape } from '../../config/schema.ts';
 import { vmConfig } from '../../config/vmConfig.ts';
@@ -169,9 +170,8 @@ function ping(): Answer {
 function info({ vmm }: Call): Answer {
   const value = vmm.info();
   const machine = vmm.countedMachine;
-  // A guest changes the size of its balloon at any time.
-  const balloon = machine && value.config.balloon && { machine, info: value };
-  return { ...jsonAnswer(value), lasting: true, ...(balloon && { balloon }) };
+  const memory = machine && memoryVaries(value.config) && { machine, info: value };
+  return { ...jsonAnswer(value), lasting: true, ...(memory && { memory }) };
 }
 
 function counters({ vmm }: Call): Answer {

@@ -21,8 +21,8 @@ export interface Answer {
   readonly lasting?: true;
   /** And that, with values of its own moment. They are in `body` as they are now. */
   readonly counters?: LiveCounters;
-  /** And that, with the memory that a balloon leaves at its moment. In `body` is what it leaves now. */
-  readonly balloon?: LiveBalloon;
+  /** And that, with the memory that the guest has at its moment. In `body` is what it has now. */
+  readonly memory?: LiveMemory;
   /** Of the body, if it is no JSON. */
   readonly type?: string;
   /** The method that the path has (RFC 9110 §10.2.1). */
@@ -37,8 +37,8 @@ export interface LiveCounters {
   readonly values: Counters;
 }
 
-/** The balloon of a machine that can be asked for it, and what else is answered. */
-export interface LiveBalloon {
+/** The memory of a machine that can be asked for it, and what else is answered. */
+export interface LiveMemory {
   readonly machine: MachineHandle;
   readonly info: VmInfo;
 }

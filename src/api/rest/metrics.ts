@@ -1,6 +1,7 @@
 /** What a VMM counts, in the text format of Prometheus (exposition formats, version 0.0.4). Loaded when it is asked for. */
 import { readdirSync, readFileSync } from 'node:fs';
-import { memorySize } from '../../config/memory.ts';
+import { balloon } from '../../devices/balloon.ts';
+import { idOf } from '../../devices/registry.ts';
 import type { Counters } from '../../vmm/machineFigures.ts';
 import { type VcpuCounters, vcpuCounters } from '../../vmm/vcpuCounters.ts';
 import type { ApiVmm } from './endpoint.ts';
@@ -30,8 +31,8 @@ const DIRECTED_HELP: Readonly<Record<string, readonly [name: string, help: strin
 
 export function metricsText(vmm: ApiVmm): string {
   const page = new Page();
-  addVm(page, vmm);
   const counters = attempt(() => vmm.counters());
+  addVm(page, vmm, counters);
   if (counters) addDevices(page, counters);
   for (const statistics of attempt(() => vmm.vcpuStatistics()) ?? []) {
     addVcpu(page, String(statistics.index), vcpuCounters(statistics));
@@ -49,7 +50,7 @@ function attempt<T>(ask: () => T): T | undefined {
   }
 }
 
-function addVm(page: Page, vmm: ApiVmm): void {
+function addVm(page: Page, vmm: ApiVmm, counters: Counters | undefined): void {
   const info = attempt(() => vmm.info());
   const state = info?.state ?? 'None';
   for (const one of STATES) {
@@ -58,16 +59,16 @@ function addVm(page: Page, vmm: ApiVmm): void {
   }
   if (info === undefined) return;
   const { config, memory_actual_size: memory } = info;
-  page.add('tsvmm_vm_memory_bytes', 'gauge', 'Memory that the guest has, without its balloon', {}, memory);
+  page.add(
+    'tsvmm_vm_memory_bytes',
+    'gauge',
+    'Memory that the guest has, with what was plugged in and without its balloon',
+    {},
+    memory,
+  );
   if (config.balloon) {
-    const balloon = Number(memorySize(config.memory)) - Number(memory);
-    page.add(
-      'tsvmm_vm_balloon_bytes',
-      'gauge',
-      'Memory that the guest has put into its balloon',
-      {},
-      balloon,
-    );
+    const { actual_bytes: size = 0n } = counters?.[idOf(balloon, config.balloon)] ?? {};
+    page.add('tsvmm_vm_balloon_bytes', 'gauge', 'Memory that the guest has put into its balloon', {}, size);
   }
   page.add('tsvmm_vm_vcpus', 'gauge', 'Number of vCPUs', {}, config.cpus.boot_vcpus);
 }

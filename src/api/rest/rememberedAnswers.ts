@@ -3,14 +3,14 @@
  * the new answers at once: else all clients that ask at that moment would wait for JavaScript, one after the other.
  */
 import type { NativeAddon, StreamServerHandle } from '../../native.ts';
-import { balloonText } from './balloonAnswer.ts';
 import { countersText } from './countersAnswer.ts';
 import type { HttpRequest } from './httpRequest.ts';
 import { type Answer, encodeAnswer, type LiveCounters } from './httpResponse.ts';
+import { memoryText } from './memoryAnswer.ts';
 
 export type RememberingStreams = Pick<
   NativeAddon,
-  'streamRemember' | 'streamRememberBalloon' | 'streamRememberCounters' | 'streamForget'
+  'streamRemember' | 'streamRememberMemory' | 'streamRememberCounters' | 'streamForget'
 >;
 
 /** As many as the core keeps. */
@@ -66,11 +66,11 @@ export class RememberedAnswers {
   }
 
   #give(bytes: Uint8Array, answer: Answer): void {
-    const { balloon, counters } = answer;
+    const { memory, counters } = answer;
     if (counters) this.#giveCounters(bytes, counters);
-    else if (balloon) {
-      const text = balloonText(balloon.info);
-      this.#streams.streamRememberBalloon(this.#server, bytes, balloon.machine, text);
+    else if (memory) {
+      const text = memoryText(memory.info);
+      this.#streams.streamRememberMemory(this.#server, bytes, memory.machine, text);
     } else this.#streams.streamRemember(this.#server, bytes, encodeAnswer(answer));
   }
 

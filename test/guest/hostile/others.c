@@ -87,6 +87,9 @@ PROGRAM("hostile-balloon", balloon);
 static void pmem(void) { abuse("pmem-abuse", VIRTIO_PMEM, 1, 0, 0, true); }
 PROGRAM("hostile-pmem", pmem);
 
+static void mem(void) { abuse("mem-abuse", VIRTIO_MEM, 1, 0, 0, true); }
+PROGRAM("hostile-mem", mem);
+
 static void rtc(void) { abuse("rtc-abuse", VIRTIO_RTC, 1, 0, DESC_WRITE, true); }
 PROGRAM("hostile-rtc", rtc);
 

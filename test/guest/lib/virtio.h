@@ -9,6 +9,7 @@
 #define VIRTIO_BALLOON 5
 #define VIRTIO_RTC 17
 #define VIRTIO_SOCKET 19
+#define VIRTIO_MEM 24
 #define VIRTIO_PMEM 27
 #define VIRTIO_WATCHDOG 35
 

@@ -83,10 +83,6 @@ describe('what a machine can be made of', () => {
     ['landlock_enable', { landlock_enable: true }],
     ['payload.igvm', { payload: { igvm: '/i' } }],
     ['payload.fw_cfg_config', { payload: { kernel: '/k', fw_cfg_config: {} } }],
-    [
-      'memory.hotplugged_size',
-      { memory: { size: 4096, hotplug_method: 'VirtioMem', hotplug_size: 8192, hotplugged_size: 4096 } },
-    ],
     ['disks[0].iommu', { disks: [{ path: '/a', iommu: true }] }],
     ['rng.pci_segment', { platform: { num_pci_segments: 2 }, rng: { src: '/dev/urandom', pci_segment: 1 } }],
     ['platform.iommu_segments', { platform: { num_pci_segments: 2, iommu_segments: [1] } }],

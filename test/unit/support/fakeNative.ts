@@ -131,7 +131,7 @@ export function fakeNative(folder: string): FakeNative {
     randomBytes: (length) => new Uint8Array(length).fill(native.machines.length + 1),
     machineStatus: (handle) => {
       const balloon = machineOf(handle).boot?.pci.functions.find(({ kind }) => kind === 'balloon');
-      return balloon ? { [balloon.id]: { size: native.balloonSize() } } : {};
+      return balloon ? { [balloon.id]: { ballooned: native.balloonSize() } } : {};
     },
     machineCounters: () => ({ _disk0: { read_ops: 1n } }),
     machinePlugVcpus: async (handle, vcpus) => {

@@ -15,7 +15,7 @@ type StreamFunctions = Pick<
   | 'streamAbort'
   | 'streamLongestIdle'
   | 'streamRemember'
-  | 'streamRememberBalloon'
+  | 'streamRememberMemory'
   | 'streamRememberCounters'
   | 'streamForget'
   | 'stopListening'
@@ -235,13 +235,8 @@ export function fakeStreams(files: NodeFiles): FakeStreams {
       serverOf(handle).remembered.set(Buffer.from(request).toString('latin1'), text);
       remembered.set(Buffer.from(request).toString('latin1'), text);
     },
-    streamRememberBalloon: (
-      handle,
-      request,
-      _machine,
-      { head, afterLength, before, after, memory, balloon },
-    ) => {
-      const body = `${before}${memory - 2 * balloon}${after}`;
+    streamRememberMemory: (handle, request, _machine, { head, afterLength, before, after, memory, left }) => {
+      const body = `${before}${memory - 2 * (memory - left)}${after}`;
       const text = `${head}${Buffer.byteLength(body)}${afterLength}${body}`;
       serverOf(handle).remembered.set(Buffer.from(request).toString('latin1'), text);
       remembered.set(Buffer.from(request).toString('latin1'), text);

@@ -12,7 +12,7 @@ test('an answer that is not brought up to date any more is not given any more', 
   const streams = {
     streamRemember: (_: StreamServerHandle, request: Uint8Array, answer: Uint8Array) =>
       void core.set(Buffer.from(request).toString(), Buffer.from(answer).toString()),
-    streamRememberBalloon: () => {},
+    streamRememberMemory: () => {},
     streamRememberCounters: () => {},
     streamForget: (_: StreamServerHandle, request: Uint8Array) =>
       void core.delete(Buffer.from(request).toString()),

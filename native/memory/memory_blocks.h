@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "core/unique_fd.h"
+#include "memory/guest_memory.h"
+
+namespace tsvmm {
+
+/// What is mapped behind a region of guest memory of which the guest has only some blocks at a
+/// time.
+///
+/// The whole region is mapped at all times, so that neither the hypervisor nor a device ever meets
+/// an address with nothing behind it, whatever the guest names. Blocks that the guest does not have
+/// hold nothing of the host's: a few pages of a file of their own stand behind all of them, over
+/// and over (`filler`). They can be read and written like any others, lose what is written whenever
+/// it suits, and are at most a thousandth of the region, so a guest cannot get hold of memory that
+/// it was not given.
+///
+/// One thread at a time changes blocks; all others may access the region meanwhile.
+class MemoryBlocks {
+ public:
+  /// The guest has none of the blocks. `block_size` is a power of two, a multiple of the zone's
+  /// page size, and the region of it. The region's owner, who has it mapped, outlives this. Throws
+  /// Error.
+  MemoryBlocks(const HotplugBacking& backing, uint64_t block_size);
+
+  [[nodiscard]] GuestAddress address() const noexcept { return backing_.address; }
+  [[nodiscard]] uint64_t size() const noexcept { return backing_.piece.size; }
+  [[nodiscard]] uint64_t block_size() const noexcept { return block_size_; }
+  /// The most that all blocks that the guest does not have may cost the host.
+  [[nodiscard]] uint64_t filler_size() const noexcept { return filler_size_; }
+
+  /// Puts memory behind [offset, offset + size): whole blocks of the region that the guest does not
+  /// have. False, with nothing changed, if the host does not have it now, or `stop` said so.
+  [[nodiscard]] bool plug(
+      uint64_t offset, uint64_t size,
+      const std::function<bool()>& stop = [] { return false; }) noexcept;
+  /// Gives the memory of such a range, which the guest has, back to the host. False, with what was
+  /// in it lost, if that cannot be done now: it stays the guest's.
+  [[nodiscard]] bool unplug(uint64_t offset, uint64_t size) noexcept;
+
+ private:
+  using Stop = std::function<bool()>;
+  class Scratch;
+
+  [[nodiscard]] BackingPiece piece(uint64_t offset, uint64_t size) const noexcept;
+  [[nodiscard]] bool is_file() const noexcept;
+  [[nodiscard]] bool plug_file(uint64_t offset, uint64_t size, const Stop& stop);
+  [[nodiscard]] bool plug_private(uint64_t offset, uint64_t size, const Stop& stop);
+  [[nodiscard]] bool allocate(uint64_t offset, uint64_t size, const Stop& stop) noexcept;
+  [[nodiscard]] bool map_filler(uint64_t offset, uint64_t size) noexcept;
+  void give_back(uint64_t offset, uint64_t size) noexcept;
+
+  const HotplugBacking backing_;
+  const uint64_t block_size_;
+  const uint64_t filler_size_;
+  const UniqueFd filler_;
+};
+
+}  // namespace tsvmm

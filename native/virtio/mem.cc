@@ -1,0 +1,299 @@
+#include "virtio/mem.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "core/bytes.h"
+#include "core/error.h"
+#include "core/message.h"
+#include "virtio/chain_bytes.h"
+#include "virtio/config_bytes.h"
+#include "virtio/device_kind.h"
+
+namespace tsvmm {
+namespace {
+
+// virtio 1.2 §5.15.3.
+constexpr uint64_t kFeatureAcpiPxm = 1 << 0;
+constexpr uint64_t kFeatureUnpluggedInaccessible = 1 << 1;
+
+constexpr uint16_t kQueueSize = 128;
+/// Each can take long, and a pause waits for those of one turn.
+constexpr int kRequestsPerTurn = 1;
+
+/// struct virtio_mem_config, §5.15.4.
+struct Config {
+  uint64_t block_size;
+  uint16_t node_id;
+  std::array<uint8_t, 6> padding;
+  uint64_t addr;
+  uint64_t region_size;
+  uint64_t usable_region_size;
+  uint64_t plugged_size;
+  uint64_t requested_size;
+};
+static_assert(sizeof(Config) == 56);
+
+// §5.15.6: struct virtio_mem_req and struct virtio_mem_resp.
+constexpr size_t kRequestSize = 24;
+constexpr size_t kAddressOffset = 8;
+constexpr size_t kBlocksOffset = 16;
+constexpr size_t kAnswerSize = 10;
+constexpr size_t kStateOffset = 8;
+
+constexpr uint16_t kPlug = 0;
+constexpr uint16_t kUnplug = 1;
+constexpr uint16_t kUnplugAll = 2;
+constexpr uint16_t kState = 3;
+
+constexpr uint16_t kAck = 0;
+constexpr uint16_t kNack = 1;
+constexpr uint16_t kBusy = 2;
+constexpr uint16_t kError = 3;
+
+constexpr uint16_t kStatePlugged = 0;
+constexpr uint16_t kStateUnplugged = 1;
+constexpr uint16_t kStateMixed = 2;
+
+/// Calls `use` with each run of blocks that are plugged, until it says that it failed.
+template <typename Use>
+bool each_run(const std::vector<bool>& plugged, const Use& use) {
+  size_t first = 0;
+  while (first < plugged.size()) {
+    if (!plugged[first]) {
+      ++first;
+      continue;
+    }
+    size_t end = first;
+    while (end < plugged.size() && plugged[end]) ++end;
+    if (!use(first, end - first)) return false;
+    first = end;
+  }
+  return true;
+}
+
+}  // namespace
+
+VirtioMem::VirtioMem(std::unique_ptr<MemoryBlocks> blocks, const Options& options,
+                     const VirtioMemState& state)
+    : blocks_(std::move(blocks)),
+      node_(options.node),
+      requested_size_(state.requested_size),
+      plugged_(blocks_->size() / blocks_->block_size()),
+      loop_(options.id) {
+  resize(state.requested_size);
+  if (state.plugged.size() > plugged_.size()) {
+    throw Error("EINVAL", "more blocks are plugged in than there are");
+  }
+  const bool all = each_run(state.plugged, [this](size_t first, size_t count) {
+    if (!blocks_->plug(bytes(first), bytes(count))) return false;
+    mark({first, count}, true);
+    return true;
+  });
+  if (!all) throw Error("ENOMEM", "the host lacks memory for what is plugged in");
+}
+
+VirtioMem::~VirtioMem() { reset(); }
+
+VirtioMemState VirtioMem::state() const {
+  const std::lock_guard lock(mutex_);
+  return {.requested_size = requested_size_, .plugged = plugged_};
+}
+
+void VirtioMem::resize(uint64_t size) {
+  if (size % blocks_->block_size() != 0) {
+    throw Error("EINVAL", "the requested size is not a multiple of " +
+                              std::to_string(blocks_->block_size()) + " bytes");
+  }
+  if (size > blocks_->size()) {
+    throw Error("EINVAL", "the requested size is more than the " + std::to_string(blocks_->size()) +
+                              " bytes that there can be");
+  }
+  if (requested_size_.exchange(size) != size) transport().config_changed();
+}
+
+uint64_t VirtioMem::bytes(size_t blocks) const noexcept { return blocks * blocks_->block_size(); }
+
+uint64_t VirtioMem::features() const noexcept {
+  // What is unplugged can be read and written for all that, so nothing depends on the driver's
+  // accepting the second one: it keeps kernels that know it from taking such memory for RAM.
+  return kFeatureUnpluggedInaccessible | (node_ ? kFeatureAcpiPxm : 0) |
+         virtio_feature::kIndirectDescriptors | virtio_feature::kEventIndex;
+}
+
+std::vector<uint16_t> VirtioMem::queue_sizes() const { return {kQueueSize}; }
+
+uint32_t VirtioMem::config_size() const noexcept { return sizeof(Config); }
+
+void VirtioMem::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
+  const Config config{.block_size = blocks_->block_size(),
+                      .node_id = node_.value_or(0),
+                      .padding = {},
+                      .addr = blocks_->address(),
+                      .region_size = blocks_->size(),
+                      .usable_region_size = blocks_->size(),
+                      .plugged_size = plugged_size_,
+                      .requested_size = requested_size_};
+  copy_config(config, offset, data);
+}
+
+void VirtioMem::activate(const Activation& activation) {
+  const VirtqueueSetup* setup = activation.queue(0);
+  if (setup == nullptr) return;
+  server_ =
+      std::make_unique<QueueServer>(loop_, activation, *setup, transport(), kRequestsPerTurn,
+                                    [this](const DescriptorChain& chain) { return serve(chain); });
+}
+
+bool VirtioMem::try_reset(const Deadline& deadline) noexcept {
+  // A machine may be deleted while it is paused.
+  loop_.resume();
+  if (!teardown_.in_progress() && !server_) return true;
+  return teardown_.run(
+      loop_, [this] { server_.reset(); }, deadline);
+}
+
+uint32_t VirtioMem::serve(const DescriptorChain& chain) noexcept {
+  std::array<uint8_t, kRequestSize> request{};
+  const bool whole = gather(chain.readable, request) == request.size();
+  // What cannot be answered is not done.
+  if (total_length(chain.writable) < kAnswerSize) return 0;
+  const Answer given = whole ? answer(request) : Answer{.type = kError};
+  if (given.type == kBusy) ++busy_;
+  if (given.type == kNack || given.type == kError) ++refused_;
+  std::array<uint8_t, kAnswerSize> bytes{};
+  store(std::span<uint8_t>(bytes), given.type);
+  store(std::span<uint8_t>(bytes), given.state, kStateOffset);
+  return scatter(bytes, chain.writable);
+}
+
+VirtioMem::Answer VirtioMem::answer(std::span<const uint8_t> request) noexcept {
+  const auto type = load<uint16_t>(request);
+  if (type == kUnplugAll) return {.type = unplug_all()};
+  const auto range = range_of(request);
+  if (!range) return {.type = kError};
+  switch (type) {
+    case kPlug:
+      return {.type = plug(*range)};
+    case kUnplug:
+      return {.type = unplug(*range)};
+    case kState: {
+      const bool plugged = all_are(true, *range);
+      const bool unplugged = all_are(false, *range);
+      return {.type = kAck,
+              .state = plugged     ? kStatePlugged
+                       : unplugged ? kStateUnplugged
+                                   : kStateMixed};
+    }
+    default:
+      return {.type = kError};
+  }
+}
+
+std::optional<VirtioMem::Range> VirtioMem::range_of(
+    std::span<const uint8_t> request) const noexcept {
+  const auto address = load<uint64_t>(request, kAddressOffset);
+  const size_t count = load<uint16_t>(request, kBlocksOffset);
+  if (address < blocks_->address() || count == 0) return std::nullopt;
+  const uint64_t offset = address - blocks_->address();
+  if (offset % blocks_->block_size() != 0) return std::nullopt;
+  const uint64_t first = offset / blocks_->block_size();
+  if (first >= plugged_.size() || count > plugged_.size() - first) return std::nullopt;
+  return Range{first, count};
+}
+
+bool VirtioMem::all_are(bool plugged, const Range& range) const noexcept {
+  const auto begin = plugged_.begin() + static_cast<std::ptrdiff_t>(range.first);
+  return std::all_of(begin, begin + static_cast<std::ptrdiff_t>(range.count),
+                     [plugged](bool one) { return one == plugged; });
+}
+
+uint16_t VirtioMem::plug(const Range& range) noexcept {
+  if (!all_are(false, range)) return kError;
+  const uint64_t requested = requested_size_;
+  if (plugged_size_ >= requested || bytes(range.count) > requested - plugged_size_) return kNack;
+  // Linux asks again after a while.
+  const auto is_wanted = [this] { return loop_.is_wanted(); };
+  if (!blocks_->plug(bytes(range.first), bytes(range.count), is_wanted)) return kBusy;
+  mark(range, true);
+  plugged_in_ += bytes(range.count);
+  return kAck;
+}
+
+uint16_t VirtioMem::unplug(const Range& range) noexcept {
+  if (!all_are(true, range)) return kError;
+  return take_out(range) ? kAck : kBusy;
+}
+
+uint16_t VirtioMem::unplug_all() noexcept {
+  const bool all = each_run(plugged_, [this](size_t first, size_t count) {
+    return take_out({first, count});
+  });
+  return all ? kAck : kBusy;
+}
+
+bool VirtioMem::take_out(const Range& range) noexcept {
+  if (!blocks_->unplug(bytes(range.first), bytes(range.count))) return false;
+  mark(range, false);
+  plugged_out_ += bytes(range.count);
+  return true;
+}
+
+void VirtioMem::mark(const Range& range, bool plugged) noexcept {
+  const std::lock_guard lock(mutex_);
+  std::fill_n(plugged_.begin() + static_cast<std::ptrdiff_t>(range.first), range.count, plugged);
+  if (plugged) {
+    plugged_size_ += bytes(range.count);
+  } else {
+    plugged_size_ -= bytes(range.count);
+  }
+}
+
+std::vector<Counter> VirtioMem::counters() const {
+  return {{"requested_bytes", requested_size_},
+          {"plugged_bytes", plugged_size_},
+          {"plugged_in_bytes", plugged_in_},
+          {"plugged_out_bytes", plugged_out_},
+          {"busy_requests", busy_},
+          {"refused_requests", refused_}};
+}
+
+std::vector<Counter> VirtioMem::status() const { return {{"plugged", plugged_size_}}; }
+
+std::optional<DeviceOperation> VirtioMem::operation(std::string_view name, Fields& arguments) {
+  if (name != "resize") return std::nullopt;
+  return DeviceOperation{
+      .run = [this, size = arguments["size"].number()](
+                 CborWriter& /*answer*/, const Deadline& /*deadline*/) { resize(size); }};
+}
+
+namespace {
+
+struct MemSpec : DeviceSpec {
+  explicit MemSpec(Fields& fields)
+      : zone(fields["zone"].text()),
+        block_size(fields["blockSize"].number()),
+        requested_size(fields["requestedSize"].number()) {
+    if (fields.has("node")) node = fields["node"].narrow<uint16_t>();
+  }
+
+  std::shared_ptr<VirtioDevice> make(const std::string& id, const DeviceContext& context) override {
+    const auto backing = context.memory.hotplug_backing(zone);
+    if (!backing) throw Error("EINVAL", "the memory zone " + zone + " has no region to hand out");
+    return std::make_shared<VirtioMem>(std::make_unique<MemoryBlocks>(*backing, block_size),
+                                       VirtioMem::Options{.id = id, .node = node},
+                                       VirtioMemState{.requested_size = requested_size});
+  }
+
+  std::string zone;
+  uint64_t block_size;
+  uint64_t requested_size;
+  std::optional<uint16_t> node;
+};
+
+}  // namespace
+
+DeviceKind mem_kind() { return {"mem", read_device_spec<MemSpec>}; }
+
+}  // namespace tsvmm

@@ -1,0 +1,107 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "memory/memory_blocks.h"
+#include "virtio/loop_teardown.h"
+#include "virtio/queue_server.h"
+#include "virtio/virtio_device.h"
+
+namespace tsvmm {
+
+/// What a guest sees of a memory device between its requests.
+struct VirtioMemState {
+  uint64_t requested_size = 0;     ///< bytes that the host wishes the guest to have
+  std::vector<bool> plugged = {};  ///< by block; blocks behind the end are not
+};
+
+/// A memory device (virtio 1.2 §5.15): a region of guest memory, of which the guest plugs blocks in
+/// and out until it has as much as the host requests. A reset of the device changes no block
+/// (§5.15.5.2); one of the machine makes another device, which begins with none.
+class VirtioMem : public VirtioDevice {
+ public:
+  struct Options {
+    std::string id;
+    std::optional<uint16_t> node;  ///< ACPI proximity domain
+  };
+
+  /// Throws Error, ENOMEM if the host lacks the memory of what is plugged.
+  VirtioMem(std::unique_ptr<MemoryBlocks> blocks, const Options& options,
+            const VirtioMemState& state);
+  ~VirtioMem() override;
+  [[nodiscard]] VirtioMemState state() const;
+
+  /// Requests another size, in bytes. Any thread. Throws Error, EINVAL if it is no multiple of the
+  /// block size, or more than the region has.
+  void resize(uint64_t size);
+  /// How many bytes the guest has plugged. Any thread.
+  [[nodiscard]] uint64_t plugged_size() const noexcept { return plugged_size_; }
+
+  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kMemory; }
+  [[nodiscard]] uint64_t features() const noexcept override;
+  [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
+  [[nodiscard]] uint32_t config_size() const noexcept override;
+  void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
+  void activate(const Activation& activation) override;
+  [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
+  void begin_pause() noexcept override { loop_.begin_pause(); }
+  [[nodiscard]] bool wait_paused(const Deadline& deadline) override {
+    return loop_.wait_paused(deadline);
+  }
+  void resume() noexcept override { loop_.resume(); }
+  [[nodiscard]] const char* waits_for() const noexcept override {
+    return "the host does not come to an end with the memory that is plugged in or out";
+  }
+  [[nodiscard]] std::vector<Counter> counters() const override;
+  /// `plugged`, in bytes.
+  [[nodiscard]] std::vector<Counter> status() const override;
+  /// `resize` to `size` bytes.
+  [[nodiscard]] std::optional<DeviceOperation> operation(std::string_view name,
+                                                         Fields& arguments) override;
+
+ private:
+  /// Blocks that a request names.
+  struct Range {
+    size_t first;
+    size_t count;
+  };
+  struct Answer {
+    uint16_t type;
+    uint16_t state = 0;
+  };
+
+  [[nodiscard]] uint32_t serve(const DescriptorChain& chain) noexcept;
+  [[nodiscard]] Answer answer(std::span<const uint8_t> request) noexcept;
+  [[nodiscard]] std::optional<Range> range_of(std::span<const uint8_t> request) const noexcept;
+  [[nodiscard]] uint16_t plug(const Range& range) noexcept;
+  [[nodiscard]] uint16_t unplug(const Range& range) noexcept;
+  [[nodiscard]] uint16_t unplug_all() noexcept;
+  [[nodiscard]] bool all_are(bool plugged, const Range& range) const noexcept;
+  [[nodiscard]] bool take_out(const Range& range) noexcept;
+  void mark(const Range& range, bool plugged) noexcept;
+  [[nodiscard]] uint64_t bytes(size_t blocks) const noexcept;
+
+  const std::unique_ptr<MemoryBlocks> blocks_;
+  const std::optional<uint16_t> node_;
+  std::atomic<uint64_t> requested_size_;
+  std::atomic<uint64_t> plugged_size_ = 0;
+  mutable std::mutex mutex_;   ///< of plugged_, for who copies it; the loop's thread changes it
+  std::vector<bool> plugged_;  ///< by block
+  std::atomic<uint64_t> plugged_in_ = 0;
+  std::atomic<uint64_t> plugged_out_ = 0;
+  std::atomic<uint64_t> busy_ = 0;
+  std::atomic<uint64_t> refused_ = 0;
+
+  EventLoop loop_;                       ///< its own: huge amounts of memory take their time
+  std::unique_ptr<QueueServer> server_;  ///< while active
+  LoopTeardown teardown_;
+};
+
+}  // namespace tsvmm

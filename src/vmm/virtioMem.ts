@@ -1,0 +1,67 @@
+/** Memory that a machine's guest has by virtio-mem devices: how much of it the guest is asked to have. */
+import { type HotplugMemory, hotplugBlock, PLAIN_ZONE_ID, virtioMemory } from '../config/memory.ts';
+import type { Uint64 } from '../config/uint64.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
+import type { DeviceCalls } from '../devices/record.ts';
+import { VmmError } from './errors.ts';
+
+/**
+ * Asks the guest to have so many bytes of plain memory, those from its start included.
+ * @throws VmmError
+ */
+export async function resizePlain(core: DeviceCalls, { memory }: VmConfig, bytes: Uint64): Promise<void> {
+  const [plain] = virtioMemory(memory);
+  if (plain === undefined) throw refused('The memory has no hotplug_size');
+  const added = addedBytes('The memory', plain, bytes);
+  if (added === BigInt(plain.hotplugged_size ?? 0))
+    throw refused(`The memory's size is ${bytes} bytes already`);
+  await core.call(PLAIN_ZONE_ID, 'resize', { size: Number(added) });
+  memory.hotplugged_size = Number(added);
+}
+
+/**
+ * The same of a zone. Without a machine its size at boot is another, and whether that makes sense shows when the VM boots.
+ * @throws VmmError
+ */
+export async function resizeZone(
+  core: DeviceCalls | undefined,
+  { memory }: VmConfig,
+  id: string,
+  bytes: Uint64,
+): Promise<void> {
+  const zone = memory.zones?.find((one) => one.id === id);
+  if (zone === undefined) {
+    throw new VmmError(`There is no memory zone with id "${id}"`, { code: 'ERR_TSVMM_MISSING' });
+  }
+  if (core === undefined) {
+    zone.size = bytes;
+    return;
+  }
+  if (!virtioMemory(memory).includes(zone)) {
+    throw refused(`The memory zone ${id} cannot change: it needs hotplug_method=virtio-mem and hotplug_size`);
+  }
+  const added = addedBytes(`The memory zone ${id}`, zone, bytes);
+  await core.call(id, 'resize', { size: Number(added) });
+  zone.hotplugged_size = Number(added);
+}
+
+/** @throws VmmError if the device cannot have as much */
+function addedBytes(name: string, part: HotplugMemory, bytes: Uint64): bigint {
+  const { size, hotplug_size: limit = 0 } = part;
+  const added = BigInt(bytes) - BigInt(size);
+  if (added < 0n) throw refused(`${name} cannot have ${bytes} bytes: it has ${size} from its start`);
+  if (added > BigInt(limit)) {
+    throw refused(
+      `${name} cannot have ${bytes} bytes: hotplug_size lets it have ${BigInt(size) + BigInt(limit)}`,
+    );
+  }
+  const block = hotplugBlock(part);
+  if (added % BigInt(block) !== 0n) {
+    throw refused(`${name} cannot have ${bytes} bytes: what is added must be a multiple of ${block}`);
+  }
+  return added;
+}
+
+function refused(message: string): VmmError {
+  return new VmmError(message, { code: 'ERR_TSVMM_CONFIG', kind: 'failed' });
+}

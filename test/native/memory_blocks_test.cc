@@ -1,0 +1,203 @@
+#include "memory/memory_blocks.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <string>
+#include <thread>
+
+#include "core/error.h"
+#include "memory_arena.h"
+
+namespace tsvmm::memory_test {
+namespace {
+
+constexpr uint64_t kBlock = Arena::kBlock;
+
+/// Of 2 MiB.
+uint64_t free_huge_pages() {
+  uint64_t pages = 0;
+  std::ifstream("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") >> pages;
+  return pages;
+}
+
+TEST(MemoryBlocks, BlocksThatTheGuestDoesNotHaveAreTheSameFewPages) {
+  const Arena arena(8);
+  const auto blocks = arena.blocks();
+  EXPECT_EQ(blocks->filler_size(), kBlock);
+  for (size_t i = 1; i < 8; ++i) EXPECT_TRUE(arena.same_memory(0, i));
+}
+
+TEST(MemoryBlocks, RefusesBlocksThatDoNotFit) {
+  const Arena arena(4);
+  for (const uint64_t size : {uint64_t{0}, uint64_t{2048}, 3 * kBlock, 8 * kBlock}) {
+    EXPECT_THROW(MemoryBlocks(arena.backing(), size), Error);
+  }
+  HotplugBacking unaligned = arena.backing();
+  unaligned.address += 4096;
+  EXPECT_THROW(MemoryBlocks(unaligned, kBlock), Error);
+}
+
+TEST(MemoryBlocks, FillerIsAThousandthOfALargeRegion) {
+  const Arena arena(16 << 10);  // 32 GiB
+  const auto blocks = arena.blocks();
+  EXPECT_EQ(blocks->filler_size(), 32U << 20);
+  EXPECT_TRUE(arena.same_memory(3, 19));
+  EXPECT_TRUE(arena.same_memory(3, (16 << 10) - 13));
+}
+
+TEST(MemoryBlocks, APluggedBlockIsMemoryOfItsOwn) {
+  const Arena arena(8);
+  const auto blocks = arena.blocks();
+  arena.fill(0, 0x55);
+  ASSERT_TRUE(blocks->plug(2 * kBlock, 2 * kBlock));
+  EXPECT_TRUE(arena.is(2, 0));
+  arena.fill(2, 0xa1);
+  arena.fill(3, 0xa2);
+  EXPECT_TRUE(arena.is(1, 0x55));
+  EXPECT_TRUE(arena.is(4, 0x55));
+  ASSERT_TRUE(blocks->unplug(2 * kBlock, kBlock));
+  EXPECT_TRUE(arena.same_memory(2, 1));
+  EXPECT_TRUE(arena.is(3, 0xa2));
+  ASSERT_TRUE(blocks->plug(2 * kBlock, kBlock));
+  EXPECT_TRUE(arena.is(2, 0)) << "what was in it is gone";
+}
+
+TEST(MemoryBlocks, TheFilesPagesGoBackToTheHost) {
+  const Arena arena(8, {.shared = true, .thp = false});
+  const auto blocks = arena.blocks();
+  arena.fill(1, 1);
+  EXPECT_EQ(arena.allocated(), 0U);
+  ASSERT_TRUE(blocks->plug(kBlock, 4 * kBlock));
+  EXPECT_EQ(arena.allocated(), 0U);
+  for (size_t i = 1; i < 5; ++i) arena.fill(i, 7);
+  EXPECT_EQ(arena.allocated(), 4 * kBlock);
+  ASSERT_TRUE(blocks->unplug(2 * kBlock, 2 * kBlock));
+  EXPECT_EQ(arena.allocated(), 2 * kBlock);
+  EXPECT_TRUE(arena.is(1, 7));
+  EXPECT_TRUE(arena.is(4, 7));
+}
+
+TEST(MemoryBlocks, PagesAreThereBeforehandIfAskedFor) {
+  for (const bool shared : {false, true}) {
+    const Arena arena(4, {.shared = shared, .prefault = true, .thp = false});
+    const auto blocks = arena.blocks();
+    ASSERT_TRUE(blocks->plug(kBlock, kBlock));
+    if (shared) {
+      EXPECT_EQ(arena.allocated(), kBlock);
+    } else {
+      EXPECT_TRUE(arena.is_resident(1));
+    }
+  }
+}
+
+TEST(MemoryBlocks, WhatIsCalledOffChangesNothing) {
+  for (const bool shared : {false, true}) {
+    const Arena arena(64, {.shared = shared, .prefault = true, .thp = false});
+    const auto blocks = arena.blocks();
+    int looks = 0;
+    EXPECT_FALSE(blocks->plug(kBlock, 63 * kBlock, [&] { return ++looks == 2; }));
+    EXPECT_EQ(looks, 2);
+    for (size_t i = 1; i < 64; ++i) EXPECT_TRUE(arena.same_memory(0, i));
+    if (shared) EXPECT_EQ(arena.allocated(), 0U);
+  }
+}
+
+TEST(MemoryBlocks, AGuestThatIsGivenHugePagesThatAreNotThereIsRefused) {
+  const uint64_t free = free_huge_pages();
+  const Arena arena(free + 2, {.hugepage_size = kBlock});
+  HotplugBacking backing = arena.backing();
+  const UniqueFd file(::memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB));
+  if (!file.valid()) GTEST_SKIP() << "the host has no huge pages of 2 MiB";
+  ASSERT_EQ(::ftruncate(file.get(), static_cast<off_t>(arena.size())), 0);
+  backing.piece.fd = file.get();
+  MemoryBlocks blocks(backing, kBlock);
+  EXPECT_FALSE(blocks.plug(0, arena.size()));
+  EXPECT_EQ(free_huge_pages(), free) << "those that there were are free again";
+  arena.fill(0, 1);
+  arena.fill(1, 2);
+  EXPECT_TRUE(arena.same_memory(0, 1));
+  if (free == 0) return;
+  ASSERT_TRUE(blocks.plug(0, kBlock));
+  EXPECT_FALSE(arena.same_memory(0, 1));
+  EXPECT_EQ(free_huge_pages(), free - 1);
+  ASSERT_TRUE(blocks.unplug(0, kBlock));
+  EXPECT_EQ(free_huge_pages(), free);
+}
+
+TEST(MemoryBlocks, AFilesOwnContentIsCopiedOnWrite) {
+  const Arena arena(4);
+  HotplugBacking backing = arena.backing();
+  const UniqueFd file(::memfd_create("named", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(file.get(), static_cast<off_t>(arena.size())), 0);
+  const uint8_t content = 0x99;
+  ASSERT_EQ(::pwrite(file.get(), &content, 1, 2 * kBlock), 1);
+  backing.piece.fd = file.get();
+  backing.piece.copy_on_write = true;
+  backing.is_named = true;
+  MemoryBlocks blocks(backing, kBlock);
+  ASSERT_TRUE(blocks.plug(2 * kBlock, kBlock));
+  EXPECT_EQ(*arena.host(2), content);
+  arena.fill(2, 1);
+  ASSERT_TRUE(blocks.unplug(2 * kBlock, kBlock));
+  uint8_t kept = 0;
+  ASSERT_EQ(::pread(file.get(), &kept, 1, 2 * kBlock), 1);
+  EXPECT_EQ(kept, content);
+}
+
+TEST(MemoryBlocks, AFullFileSystemRefusesAndHarmsNobody) {
+  const std::string folder = "/tmp/tsvmm-small-" + std::to_string(::getpid());
+  ::mkdir(folder.c_str(), 0700);
+  if (::mount("none", folder.c_str(), "tmpfs", 0, "size=4m") != 0) {
+    ::rmdir(folder.c_str());
+    GTEST_SKIP() << "mounting takes rights that this process has not";
+  }
+  {
+    const Arena arena(8);
+    HotplugBacking backing = arena.backing();
+    backing.options.shared = true;
+    backing.is_named = true;
+    const UniqueFd file(::open((folder + "/ram").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    ASSERT_EQ(::ftruncate(file.get(), static_cast<off_t>(arena.size())), 0);
+    backing.piece.fd = file.get();
+    MemoryBlocks blocks(backing, kBlock);
+    EXPECT_TRUE(blocks.plug(0, kBlock));
+    EXPECT_FALSE(blocks.plug(kBlock, 3 * kBlock));
+    for (size_t i = 1; i < 8; ++i) arena.fill(i, 1);
+    EXPECT_TRUE(blocks.plug(5 * kBlock, kBlock));
+    EXPECT_FALSE(blocks.plug(6 * kBlock, kBlock));
+    EXPECT_TRUE(blocks.unplug(0, kBlock));
+    EXPECT_TRUE(blocks.plug(6 * kBlock, kBlock));
+  }
+  ::umount(folder.c_str());
+  ::rmdir(folder.c_str());
+}
+
+TEST(MemoryBlocks, WhoeverAccessesThemMeanwhileMeetsNoHole) {
+  constexpr size_t kBlocks = 16;
+  const Arena arena(kBlocks);
+  const auto blocks = arena.blocks();
+  std::atomic<bool> done = false;
+  std::vector<std::thread> guests;
+  for (int i = 0; i < 4; ++i) {
+    guests.emplace_back([&, i] {
+      for (uint64_t at = static_cast<uint64_t>(i) * 4096; !done;
+           at = (at + 12289 * 64) % arena.size()) {
+        std::atomic_ref<uint8_t>(*(arena.host(0) + at)).fetch_add(1);
+      }
+    });
+  }
+  for (int round = 0; round < 200; ++round) {
+    const uint64_t first = static_cast<uint64_t>(round) % kBlocks;
+    const uint64_t count = 1 + static_cast<uint64_t>(round) % (kBlocks - first);
+    ASSERT_TRUE(blocks->plug(first * kBlock, count * kBlock));
+    ASSERT_TRUE(blocks->unplug(first * kBlock, count * kBlock));
+  }
+  done = true;
+  for (std::thread& guest : guests) guest.join();
+}
+
+}  // namespace
+}  // namespace tsvmm::memory_test

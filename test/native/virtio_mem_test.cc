@@ -1,0 +1,315 @@
+#include <map>
+
+#include "core/error.h"
+#include "memory_arena.h"
+#include "virtio/mem.h"
+#include "virtio_loop_fixture.h"
+
+namespace tsvmm::virtio_test {
+namespace {
+
+using memory_test::Arena;
+
+constexpr uint64_t kBlock = Arena::kBlock;
+constexpr size_t kBlocks = 16;
+constexpr GuestAddress kRequest = 0x100000;
+constexpr GuestAddress kAnswer = 0x101000;
+constexpr GuestAddress kNextRings = 0x8000;
+
+constexpr uint16_t kPlug = 0;
+constexpr uint16_t kUnplug = 1;
+constexpr uint16_t kUnplugAll = 2;
+constexpr uint16_t kState = 3;
+constexpr uint16_t kAck = 0;
+constexpr uint16_t kNack = 1;
+constexpr uint16_t kError = 3;
+constexpr uint16_t kPlugged = 0;
+constexpr uint16_t kUnplugged = 1;
+constexpr uint16_t kMixed = 2;
+
+constexpr uint64_t at(uint64_t block) { return Arena::kAddress + block * kBlock; }
+
+class MemTest : public LoopDeviceTest {
+ protected:
+  VirtioMem device{arena.blocks(), {.id = "mem0", .node = 3}, {.requested_size = 8 * kBlock}};
+
+  void SetUp() override { activate(device, {0}); }
+  void TearDown() override { device.reset(); }
+
+  void put_request(uint16_t type, uint64_t address, uint16_t count) {
+    for (const GuestAddress word : {kRequest, kRequest + 8, kRequest + 16}) {
+      ASSERT_TRUE(memory.write<uint64_t>(word, 0xeeeeeeeeeeeeeeee));
+    }
+    ASSERT_TRUE(memory.write(kRequest, type));
+    ASSERT_TRUE(memory.write(kRequest + 8, address));
+    ASSERT_TRUE(memory.write(kRequest + 16, count));
+  }
+  /// What the device answers to it.
+  uint16_t ask(uint16_t type, uint64_t address = 0, uint16_t count = 0) {
+    put_request(type, address, count);
+    EXPECT_EQ(send(0, {{kRequest, 24}, {kAnswer, 10, kWrite}}), 10U);
+    return memory.read<uint16_t>(kAnswer).value();
+  }
+  uint16_t state_of(uint64_t address, uint16_t count) {
+    EXPECT_EQ(ask(kState, address, count), kAck);
+    return memory.read<uint16_t>(kAnswer + 8).value();
+  }
+  /// The driver begins anew, with rings of zeros.
+  void restart() {
+    device.reset();
+    std::ranges::fill(memory.slice(kNextRings, 4096).value(), uint8_t{0});
+    drivers[0] = DriverQueue(memory, kNextRings, kQueueSize);
+    activate(device, {0});
+  }
+  template <typename T>
+  T config(uint32_t offset) {
+    std::array<uint8_t, sizeof(T)> bytes{};
+    device.read_config(offset, bytes);
+    return load<T>(bytes);
+  }
+  uint64_t plugged() { return config<uint64_t>(40) / kBlock; }
+  uint64_t counter(const std::string& name) {
+    for (const Counter& counter : device.counters()) {
+      if (counter.name == name) return counter.value;
+    }
+    ADD_FAILURE() << name;
+    return 0;
+  }
+
+  Arena& the_arena() { return arena; }
+
+ private:
+  static inline Arena arena{kBlocks};
+};
+
+TEST_F(MemTest, TellsWhereItsRegionIs) {
+  EXPECT_EQ(device.config_size(), 56U);
+  EXPECT_EQ(config<uint64_t>(0), kBlock);
+  EXPECT_EQ(config<uint16_t>(8), 3);
+  EXPECT_EQ(config<uint64_t>(16), Arena::kAddress);
+  EXPECT_EQ(config<uint64_t>(24), kBlocks * kBlock);
+  EXPECT_EQ(config<uint64_t>(32), kBlocks * kBlock);
+  EXPECT_EQ(config<uint64_t>(40), 0U);
+  EXPECT_EQ(config<uint64_t>(48), 8 * kBlock);
+  EXPECT_EQ(device.features() & 3, 3U);
+  const Arena other(1);
+  const VirtioMem without(other.blocks(), {.id = "mem1", .node = {}}, {});
+  EXPECT_EQ(without.features() & 3, 2U) << "no node";
+}
+
+TEST_F(MemTest, BlocksArePluggedInAndOut) {
+  EXPECT_EQ(ask(kPlug, at(2), 3), kAck);
+  EXPECT_EQ(plugged(), 3U);
+  EXPECT_EQ(device.plugged_size(), 3 * kBlock);
+  the_arena().fill(3, 0x77);
+  EXPECT_EQ(ask(kUnplug, at(2), 1), kAck);
+  EXPECT_EQ(ask(kUnplug, at(4), 1), kAck);
+  EXPECT_EQ(plugged(), 1U);
+  EXPECT_TRUE(the_arena().is(3, 0x77));
+  EXPECT_TRUE(the_arena().same_memory(2, 4));
+  EXPECT_EQ(ask(kUnplugAll), kAck);
+  EXPECT_EQ(plugged(), 0U);
+  EXPECT_EQ(ask(kUnplugAll), kAck);
+  EXPECT_EQ(counter("plugged_in_bytes"), 3 * kBlock);
+  EXPECT_EQ(counter("plugged_out_bytes"), 3 * kBlock);
+}
+
+TEST_F(MemTest, TellsStates) {
+  ASSERT_EQ(ask(kPlug, at(2), 3), kAck);
+  EXPECT_EQ(state_of(at(2), 3), kPlugged);
+  EXPECT_EQ(state_of(at(3), 1), kPlugged);
+  EXPECT_EQ(state_of(at(0), 2), kUnplugged);
+  EXPECT_EQ(state_of(at(5), kBlocks - 5), kUnplugged);
+  EXPECT_EQ(state_of(at(1), 2), kMixed);
+  EXPECT_EQ(state_of(at(0), kBlocks), kMixed);
+}
+
+TEST_F(MemTest, RefusesWhatIsNotWhollyInTheOtherState) {
+  ASSERT_EQ(ask(kPlug, at(2), 2), kAck);
+  EXPECT_EQ(ask(kPlug, at(2), 2), kError) << "twice";
+  EXPECT_EQ(ask(kPlug, at(1), 2), kError) << "overlapping";
+  EXPECT_EQ(ask(kPlug, at(3), 2), kError);
+  EXPECT_EQ(ask(kUnplug, at(3), 2), kError);
+  EXPECT_EQ(ask(kUnplug, at(8), 1), kError);
+  EXPECT_EQ(state_of(at(2), 2), kPlugged);
+  EXPECT_EQ(plugged(), 2U);
+  EXPECT_EQ(counter("refused_requests"), 5U);
+}
+
+TEST_F(MemTest, RefusesRangesThatAreNone) {
+  for (const uint16_t type : {kPlug, kUnplug, kState}) {
+    EXPECT_EQ(ask(type, at(1), 0), kError) << "nothing";
+    EXPECT_EQ(ask(type, at(1) + 4096, 1), kError) << "unaligned";
+    EXPECT_EQ(ask(type, at(1) + 1, 1), kError);
+    EXPECT_EQ(ask(type, at(kBlocks), 1), kError) << "behind the region";
+    EXPECT_EQ(ask(type, at(kBlocks - 1), 2), kError) << "beyond its end";
+    EXPECT_EQ(ask(type, at(0), UINT16_MAX), kError);
+    EXPECT_EQ(ask(type, Arena::kAddress - kBlock, 1), kError) << "before it";
+    EXPECT_EQ(ask(type, 0, 1), kError);
+    EXPECT_EQ(ask(type, UINT64_MAX - kBlock + 1, 1), kError);
+    EXPECT_EQ(ask(type, UINT64_MAX - kBlock + 1, UINT16_MAX), kError);
+  }
+  EXPECT_EQ(plugged(), 0U);
+}
+
+TEST_F(MemTest, NoMoreIsPluggedInThanIsRequested) {
+  EXPECT_EQ(ask(kPlug, at(0), 9), kNack);
+  EXPECT_EQ(ask(kPlug, at(0), 8), kAck);
+  EXPECT_EQ(ask(kPlug, at(8), 1), kNack);
+  device.resize(4 * kBlock);
+  EXPECT_EQ(ask(kPlug, at(8), 1), kNack) << "the guest has more than that";
+  EXPECT_EQ(ask(kUnplug, at(0), 5), kAck);
+  EXPECT_EQ(ask(kPlug, at(8), 2), kNack);
+  EXPECT_EQ(ask(kPlug, at(8), 1), kAck);
+}
+
+TEST_F(MemTest, ResizingTellsTheDriver) {
+  EXPECT_EQ(host.config_changes, 0);
+  device.resize(12 * kBlock);
+  EXPECT_EQ(host.config_changes, 1);
+  EXPECT_EQ(config<uint64_t>(48), 12 * kBlock);
+  device.resize(12 * kBlock);
+  EXPECT_EQ(host.config_changes, 1);
+  EXPECT_THROW(device.resize(kBlock + 4096), Error);
+  EXPECT_THROW(device.resize((kBlocks + 1) * kBlock), Error);
+  EXPECT_EQ(config<uint64_t>(48), 12 * kBlock);
+  EXPECT_EQ(ask(kPlug, at(0), 12), kAck);
+  EXPECT_EQ(host.config_changes, 1) << "of what is plugged, no driver is told";
+}
+
+TEST_F(MemTest, UnknownRequestsAreErrors) {
+  EXPECT_EQ(ask(4, at(0), 1), kError);
+  EXPECT_EQ(ask(UINT16_MAX, at(0), 1), kError);
+}
+
+TEST_F(MemTest, RequestsInPiecesAreWhole) {
+  put_request(kPlug, at(1), 2);
+  EXPECT_EQ(send(0, {{kRequest, 1},
+                     {kRequest + 1, 16},
+                     {kRequest + 17, 7},
+                     {kAnswer, 3, kWrite},
+                     {kAnswer + 3, 100, kWrite}}),
+            10U);
+  EXPECT_EQ(memory.read<uint16_t>(kAnswer), kAck);
+  EXPECT_EQ(plugged(), 2U);
+}
+
+TEST_F(MemTest, MalformedChainsChangeNothing) {
+  put_request(kPlug, at(1), 2);
+  EXPECT_EQ(send(0, {{kRequest, 23}, {kAnswer, 10, kWrite}}), 10U);
+  EXPECT_EQ(memory.read<uint16_t>(kAnswer), kError);
+  EXPECT_EQ(send(0, {{kAnswer, 10, kWrite}}), 10U);
+  EXPECT_EQ(memory.read<uint16_t>(kAnswer), kError);
+  EXPECT_EQ(send(0, {{kRequest, 24}, {kAnswer, 9, kWrite}}), 0U);
+  EXPECT_EQ(send(0, {{kRequest, 24}}), 0U);
+  EXPECT_EQ(plugged(), 0U);
+  EXPECT_EQ(host.failure(), "");
+  EXPECT_EQ(ask(kPlug, at(1), 2), kAck);
+}
+
+TEST_F(MemTest, ABrokenRingFailsTheDevice) {
+  drivers[0].set_available_index(kQueueSize + 1);
+  doorbells[0].signal();
+  EXPECT_TRUE(eventually([&] { return !host.failure().empty(); }));
+}
+
+TEST_F(MemTest, AResetOfTheDeviceChangesNoBlock) {
+  ASSERT_EQ(ask(kPlug, at(2), 2), kAck);
+  the_arena().fill(2, 0x42);
+  device.reset();
+  EXPECT_EQ(plugged(), 2U);
+  EXPECT_TRUE(the_arena().is(2, 0x42));
+  restart();
+  EXPECT_EQ(state_of(at(2), 2), kPlugged);
+  EXPECT_EQ(ask(kUnplug, at(2), 2), kAck);
+}
+
+TEST_F(MemTest, AnswersAgainAfterAPause) {
+  pause(device);
+  put_request(kPlug, at(0), 1);
+  drivers[0].add({{kRequest, 24}, {kAnswer, 10, kWrite}});
+  doorbells[0].signal();
+  EXPECT_EQ(device.plugged_size(), 0U);
+  device.resume();
+  EXPECT_TRUE(used(0, 1));
+  EXPECT_EQ(plugged(), 1U);
+}
+
+TEST_F(MemTest, ADeviceIsBusyWhileSomebodyWaitsForIt) {
+  // Allocating 32 GiB takes far longer than it takes to ask for a pause.
+  const Arena large(16 << 10, {.shared = true, .prefault = true, .thp = false});
+  VirtioMem slow(large.blocks(), {.id = "mem1", .node = {}}, {.requested_size = large.size()});
+  device.reset();
+  activate(slow, {0});
+  put_request(kPlug, at(0), 16 << 10);
+  drivers[0].add({{kRequest, 24}, {kAnswer, 10, kWrite}});
+  doorbells[0].signal();
+  ASSERT_TRUE(eventually([&] { return large.allocated() != 0; }));
+  pause(slow);
+  EXPECT_EQ(slow.plugged_size(), 0U);
+  EXPECT_EQ(large.allocated(), 0U);
+  slow.resume();
+  EXPECT_TRUE(used(0, 1));
+  EXPECT_EQ(memory.read<uint16_t>(kAnswer), 2) << "busy";
+  slow.reset();
+}
+
+TEST_F(MemTest, ADeviceMadeFromItsStateGoesOn) {
+  ASSERT_EQ(ask(kPlug, at(2), 3), kAck);
+  ASSERT_EQ(ask(kPlug, at(9), 1), kAck);
+  const VirtioMemState state = device.state();
+  const Arena next(kBlocks);
+  const VirtioMem second(next.blocks(), {.id = "mem0", .node = {}}, state);
+  EXPECT_EQ(second.plugged_size(), 4 * kBlock);
+  EXPECT_EQ(second.state().requested_size, 8 * kBlock);
+  EXPECT_EQ(second.state().plugged, state.plugged);
+  EXPECT_FALSE(next.same_memory(2, 3));
+  EXPECT_TRUE(next.same_memory(0, 1));
+}
+
+TEST_F(MemTest, RefusesAStateThatCannotBe) {
+  const Arena other(4);
+  const auto make = [&](const VirtioMemState& state) {
+    (void)VirtioMem(other.blocks(), {.id = "mem1", .node = {}}, state);
+  };
+  EXPECT_THROW(make({.requested_size = 5 * kBlock}), Error);
+  EXPECT_THROW(make({.requested_size = 4096}), Error);
+  EXPECT_THROW(make({.plugged = std::vector<bool>(5)}), Error);
+}
+
+TEST_F(MemTest, SurvivesFourVcpusThatRespectNothing) {
+  std::atomic<bool> done = false;
+  std::vector<std::thread> vcpus;
+  for (unsigned i = 0; i < 4; ++i) {
+    vcpus.emplace_back([&, i] {
+      for (uint64_t n = i; !done; n = n * 6364136223846793005 + 1442695040888963407) {
+        // Memory that is there or not, a request while it is read, and the registers.
+        std::atomic_ref<uint8_t>(*(the_arena().host(0) + (n >> 8) % the_arena().size()))
+            .fetch_add(1);
+        std::atomic_ref<uint64_t>(*memory.aligned_pointer<uint64_t>(kRequest)).store((n >> 5) % 5);
+        std::atomic_ref<uint64_t>(*memory.aligned_pointer<uint64_t>(kRequest + 8))
+            .store(at((n >> 9) % (kBlocks + 2)) + (n % 61 == 0 ? n % kBlock : 0));
+        std::atomic_ref<uint64_t>(*memory.aligned_pointer<uint64_t>(kRequest + 16))
+            .store((n >> 13) % kBlocks);
+        std::array<uint8_t, 56> seen{};
+        device.read_config(0, seen);
+        EXPECT_LE(load<uint64_t>(seen, 40), kBlocks * kBlock);
+      }
+    });
+  }
+  for (int round = 0; round < 2000; ++round) {
+    send(0, {{kRequest, 24}, {kAnswer, 10, kWrite}});
+    if (round % 100 == 50) device.resize(static_cast<uint64_t>(round) / 100 % kBlocks * kBlock);
+    if (round % 400 == 300) restart();
+  }
+  done = true;
+  for (std::thread& vcpu : vcpus) vcpu.join();
+  EXPECT_EQ(host.failure(), "");
+  const VirtioMemState state = device.state();
+  EXPECT_EQ(device.plugged_size(),
+            static_cast<uint64_t>(std::ranges::count(state.plugged, true)) * kBlock);
+  EXPECT_NE(counter("plugged_in_bytes"), 0U);
+}
+
+}  // namespace
+}  // namespace tsvmm::virtio_test
