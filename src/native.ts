@@ -65,11 +65,12 @@ export interface MachineSpec {
   /** One entry per boot vCPU, by index. */
   readonly vcpus: readonly VcpuPlacement[];
   /** Of all vCPUs that there may ever be. */
-  readonly highestApicId: number;
+  readonly highestVcpuId: number;
 }
 
 export interface VcpuPlacement {
-  readonly apicId: number;
+  /** As the architecture numbers it: an APIC id. */
+  readonly id: number;
   /** Host CPUs, empty for any. */
   readonly affinity: readonly number[];
 }

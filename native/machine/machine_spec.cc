@@ -11,7 +11,7 @@ GuestMemory::Range read_range(Fields& fields, std::string_view start) {
 }
 
 VcpuPlacement read_vcpu(Fields& fields) {
-  VcpuPlacement placement{.id = fields["apicId"].narrow<uint32_t>(), .affinity = {}};
+  VcpuPlacement placement{.id = fields["id"].narrow<uint32_t>(), .affinity = {}};
   fields["affinity"].each([&](const Value& cpu) { placement.affinity.push_back(cpu.ordinal()); });
   return placement;
 }
@@ -103,7 +103,7 @@ MachineSpec read_machine_spec(const Value& value) {
     MachineSpec spec;
     fields["memory"].map([&](Fields& memory) { read_memory(spec, memory); });
     fields["vcpus"].each([&](const Value& vcpu) { spec.vcpus.push_back(vcpu.map(read_vcpu)); });
-    spec.highest_vcpu_id = fields["highestApicId"].narrow<uint32_t>();
+    spec.highest_vcpu_id = fields["highestVcpuId"].narrow<uint32_t>();
     return spec;
   });
 }

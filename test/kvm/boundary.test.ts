@@ -32,12 +32,12 @@ const MEMORY: MemoryZoneSpec = {
 
 function machineSpec(
   zone: Partial<MemoryZoneSpec> = {},
-  vcpus: MachineSpec['vcpus'] = [{ apicId: 0, affinity: [] }],
+  vcpus: MachineSpec['vcpus'] = [{ id: 0, affinity: [] }],
 ): MachineSpec {
   return {
     memory: { zones: [{ ...MEMORY, ...zone }] },
     vcpus,
-    highestApicId: 0,
+    highestVcpuId: 0,
   };
 }
 
@@ -100,8 +100,8 @@ test.each([
 });
 
 test.each([
-  ['an APIC id that KVM has not', [{ apicId: 0xffff_ffff, affinity: [] }], 'EINVAL'],
-  ['a host CPU that nobody has', [{ apicId: 0, affinity: [5000] }], 'EINVAL'],
+  ['an APIC id that KVM has not', [{ id: 0xffff_ffff, affinity: [] }], 'EINVAL'],
+  ['a host CPU that nobody has', [{ id: 0, affinity: [5000] }], 'EINVAL'],
 ])('%s fails the boot', async (_name, vcpus, code) => {
   expect(await tryBoot(machineSpec({}, vcpus), bootSpec())).toMatchObject({ code });
 });

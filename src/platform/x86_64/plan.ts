@@ -83,7 +83,7 @@ export function planMachine(
   return {
     memory: planZones(config, memoryMap(config, host), files),
     vcpus: planVcpus(cpus, topology, cpus.boot_vcpus),
-    highestApicId: apicId(cpus.max_vcpus - 1, topology),
+    highestVcpuId: apicId(cpus.max_vcpus - 1, topology),
   };
 }
 
@@ -131,7 +131,7 @@ function planVcpus(cpus: CpusConfig, topology: Topology, count: number): VcpuPla
   const vcpus: VcpuPlacement[] = [];
   for (let index = 0; index < apicIds.length; index++) {
     const affinity = cpus.affinity?.find((entry) => entry.vcpu === index)?.host_cpus ?? [];
-    vcpus.push({ apicId: apicIds[index] as number, affinity });
+    vcpus.push({ id: apicIds[index] as number, affinity });
   }
   return vcpus;
 }
@@ -146,7 +146,7 @@ export function planLateVcpus(config: VmConfig, host: HostInfo, first: number, e
   const topology = planTopology(cpus);
   const placements = planVcpus(cpus, topology, end).slice(first);
   const physBits = guestPhysBits(host.physBits, cpus.max_phys_bits);
-  const apicIds = placements.map((one) => one.apicId);
+  const apicIds = placements.map((one) => one.id);
   const cpuid = buildCpuid(host, { physBits, nested: cpus.nested, topology }, apicIds);
   const msrs = buildMsrs();
   return placements.map((placement, i) => ({

@@ -59,10 +59,10 @@ describe('planMachine', () => {
           },
         ],
       },
-      highestApicId: 3,
+      highestVcpuId: 3,
       vcpus: [
-        { apicId: 0, affinity: [] },
-        { apicId: 1, affinity: [3, 4] },
+        { id: 0, affinity: [] },
+        { id: 1, affinity: [3, 4] },
       ],
     });
   });

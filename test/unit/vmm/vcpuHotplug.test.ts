@@ -25,7 +25,7 @@ describe('vCPUs of a machine that runs', () => {
       plugged = vcpus;
     };
     await vmm.resize({ desired_vcpus: 5 });
-    expect(plugged.map(({ index, apicId, affinity }) => [index, apicId, affinity])).toEqual([
+    expect(plugged.map(({ index, id, affinity }) => [index, id, affinity])).toEqual([
       [2, 2, []],
       [3, 3, [0, 1]],
       [4, 4, []],
@@ -36,7 +36,7 @@ describe('vCPUs of a machine that runs', () => {
     expect(first?.boot?.cpuHotplug).toMatchObject({ present: 2, most: 8 });
     expect(next?.boot?.cpuHotplug).toMatchObject({ present: 5, most: 8 });
     // What those that came late were given is what they have now.
-    expect(next?.spec.vcpus.slice(2)).toEqual(plugged.map(({ apicId, affinity }) => ({ apicId, affinity })));
+    expect(next?.spec.vcpus.slice(2)).toEqual(plugged.map(({ id, affinity }) => ({ id, affinity })));
     expect(next?.boot?.cpuid.slice(2)).toEqual(plugged.map(({ cpuid }) => cpuid));
     expect(plugged.map(({ msrs }) => msrs)).toEqual(Array(3).fill(next?.boot?.msrs));
     await vmm.quit();
