@@ -160,7 +160,10 @@ void GuestMemory::map_zone(const MemoryZone& zone, std::vector<MemoryRegion>& re
     const bool copy_on_write = zone.file && !zone.options.shared;
     map_region(region, copy_on_write, zone.options, cancellation);
     if (zone.file) {
-      lost_pages_.push_back(std::make_unique<LostPages>(region.host, region.size, fd, offset));
+      const auto holes =
+          copy_on_write || hotplug ? LostPages::Holes::kOneByOne : LostPages::Holes::kAtOnce;
+      lost_pages_.push_back(
+          std::make_unique<LostPages>(region.host, region.size, fd, offset, holes));
     }
     // What the guest writes there is in no file.
     if (copy_on_write) region.fd = -1;

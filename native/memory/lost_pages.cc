@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,16 +26,18 @@ constexpr size_t kMaxMappings = 1024;
 constexpr int kMaxPieces = 1024;
 /// Other vCPUs may have been on their way to what the first one had replaced.
 constexpr unsigned kMaxVain = 1024;
+/// A file system with more than this left was not full a moment ago.
+constexpr uint64_t kRoom = 16U << 20;
 
 /// What the handler may look at: nothing but this.
 struct Slot {
   std::atomic<uintptr_t> begin = 0;  ///< 0: free
   std::atomic<uintptr_t> end = 0;
   std::atomic<bool> lost = false;
-  std::atomic_flag busy;   ///< guards what follows, and all that is replaced
-  uintptr_t file_end = 0;  ///< in the mapping: what lies behind was replaced
-  uint64_t offset = 0;     ///< of the mapping in the file
-  bool holes_done = false;
+  std::atomic_flag busy;    ///< guards what follows, and all that is replaced
+  uintptr_t file_end = 0;   ///< in the mapping: what lies behind was replaced
+  uint64_t offset = 0;      ///< of the mapping in the file
+  bool holes_done = false;  ///< or it is not to be
   int fd = -1;
   int event_fd = -1;
 
@@ -95,6 +98,20 @@ bool replace_beyond_end(Slot& slot) noexcept {
   return true;
 }
 
+/// Whether holes in the file are not what anybody lacks: one page can be had, and there is room for
+/// more. A file that is looked at in vain must not take all of it.
+bool has_room(const Slot& slot) noexcept {
+  const auto offset = static_cast<off_t>(slot.offset);
+  const off_t hole = ::lseek(slot.fd, offset, SEEK_HOLE);
+  if (hole < 0 || hole >= offset + static_cast<off_t>(slot.file_end - slot.begin)) return false;
+  struct statfs system {};
+  if (::fstatfs(slot.fd, &system) != 0) return false;
+  // Without blocks it has no end of its own: memory of the kernel's.
+  const bool is_large =
+      system.f_blocks == 0 || system.f_bavail > kRoom / static_cast<uint64_t>(system.f_bsize);
+  return is_large && ::fallocate(slot.fd, FALLOC_FL_KEEP_SIZE, hole, 1) == 0;
+}
+
 /// Holes that the file system has no room for; where it has room by now, they get it. Once, as what
 /// was given room and never written looks like a hole still.
 bool replace_holes(Slot& slot) noexcept {
@@ -134,10 +151,10 @@ bool replace_page(Slot& slot, uintptr_t address) noexcept {
 }
 
 /// Whether a page that was not there is by now: another thread may have been quicker, or the file
-/// system has room again. Kernels before 5.14 cannot tell.
-bool is_there(uintptr_t address) noexcept {
-  return ::madvise(reinterpret_cast<void*>(address & ~(kPage - 1)), kPage, MADV_POPULATE_WRITE) ==
-         0;
+/// system has room again. Kernels before 5.14 cannot tell: for them that is `otherwise`.
+bool is_there(uintptr_t address, bool otherwise) noexcept {
+  void* const page = reinterpret_cast<void*>(address & ~(kPage - 1));
+  return ::madvise(page, kPage, MADV_POPULATE_WRITE) == 0 || (errno == EINVAL && otherwise);
 }
 
 bool replace_lost_page(Slot& slot, uintptr_t address, bool is_missing) noexcept {
@@ -145,9 +162,10 @@ bool replace_lost_page(Slot& slot, uintptr_t address, bool is_missing) noexcept 
   if (!slot.contains(address)) return false;
   if (is_missing) {
     (void)replace_beyond_end(slot);
-    if (address >= slot.file_end || is_there(address)) return true;
+    // What was replaced may have got the file's mapping again since (memory that is handed out).
+    if (is_there(address, address >= slot.file_end)) return true;
     (void)replace_holes(slot);
-    if (is_there(address)) return true;
+    if (is_there(address, false)) return true;
   }
   return replace_page(slot, address);
 }
@@ -210,7 +228,8 @@ void uninstall() noexcept {
   }
 }
 
-size_t take_slot(uintptr_t begin, uintptr_t end, int fd, uint64_t offset, int event_fd) {
+size_t take_slot(uintptr_t begin, uintptr_t end, int fd, uint64_t offset, int event_fd,
+                 LostPages::Holes holes) {
   const std::lock_guard lock(installation);
   for (size_t i = 0; i < slots.size(); ++i) {
     Slot& slot = slots.at(i);
@@ -218,7 +237,7 @@ size_t take_slot(uintptr_t begin, uintptr_t end, int fd, uint64_t offset, int ev
     const SlotLock taking(slot);
     slot.end = end;
     slot.file_end = end;
-    slot.holes_done = false;
+    slot.holes_done = holes == LostPages::Holes::kOneByOne;
     slot.fd = fd;
     slot.offset = offset;
     slot.event_fd = event_fd;
@@ -226,14 +245,14 @@ size_t take_slot(uintptr_t begin, uintptr_t end, int fd, uint64_t offset, int ev
     slot.begin.store(begin, std::memory_order_release);
     return i;
   }
-  throw Error("ENFILE", "too much persistent memory in one process");
+  throw Error("ENFILE", "too many files are mapped for guests in one process");
 }
 
 }  // namespace
 
-LostPages::LostPages(uint8_t* host, uint64_t size, int fd, uint64_t offset) {
+LostPages::LostPages(uint8_t* host, uint64_t size, int fd, uint64_t offset, Holes holes) {
   const auto begin = reinterpret_cast<uintptr_t>(host);
-  slot_ = take_slot(begin, begin + size, fd, offset, event_.fd());
+  slot_ = take_slot(begin, begin + size, fd, offset, event_.fd(), holes);
   install();
 }
 
@@ -252,14 +271,18 @@ bool LostPages::any() const noexcept {
 
 bool LostPages::replace() noexcept {
   const std::lock_guard lock(mutex_);
+  bool may_help = any();
   {
     Slot& slot = slots.at(slot_);
     const SlotLock replacing(slot);
-    const bool beyond = replace_beyond_end(slot);
-    const bool holes = replace_holes(slot);
-    if (beyond || holes) return true;
+    if (replace_beyond_end(slot)) return true;
+    if (!slot.holes_done && has_room(slot)) {
+      may_help = true;
+    } else if (replace_holes(slot)) {
+      return true;
+    }
   }
-  return any() && ++vain_ <= kMaxVain;
+  return may_help && ++vain_ <= kMaxVain;
 }
 
 }  // namespace tsvmm

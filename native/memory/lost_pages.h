@@ -18,8 +18,15 @@ namespace tsvmm {
 /// mapping is, answers only for addresses in one, and leaves all else to what was there before.
 class LostPages {
  public:
+  /// Of holes in the file, when there is no room for them.
+  enum class Holes : uint8_t {
+    kAtOnce,    ///< all become memory when the first does: a guest may use each of them
+    kOneByOne,  ///< where others than the file's pages are mapped over holes: copies that were
+                ///< written to, or what stands for memory that nobody has
+  };
+
   /// Of [host, host + size), where `fd` is mapped from `offset` on. Throws Error.
-  LostPages(uint8_t* host, uint64_t size, int fd, uint64_t offset = 0);
+  LostPages(uint8_t* host, uint64_t size, int fd, uint64_t offset, Holes holes);
   ~LostPages();
   LostPages(const LostPages&) = delete;
   LostPages& operator=(const LostPages&) = delete;
@@ -38,7 +45,7 @@ class LostPages {
   size_t slot_ = 0;  ///< what the handler knows the mapping by
 
   std::mutex mutex_;
-  unsigned vain_ = 0;  ///< calls of replace() that found nothing
+  unsigned vain_ = 0;  ///< calls of replace() that replaced nothing
 };
 
 }  // namespace tsvmm

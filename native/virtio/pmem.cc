@@ -57,7 +57,8 @@ VirtioPmem::VirtioPmem(UniqueFd fd, GuestMemory& memory, const Options& options)
       fd_(std::move(fd)),
       discard_writes_(options.discard_writes),
       mapping_(std::in_place, fd_.get(), options),
-      lost_pages_(std::in_place, mapping_->host(), options.size, fd_.get()),
+      lost_pages_(std::in_place, mapping_->host(), options.size, fd_.get(), 0,
+                  options.discard_writes ? LostPages::Holes::kOneByOne : LostPages::Holes::kAtOnce),
       window_(memory.add_window(mapping_->host(), options.size, fd_.get())),
       loop_(options.id) {}
 

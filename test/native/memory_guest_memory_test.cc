@@ -1,14 +1,18 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "core/error.h"
+#include "disk_test_support.h"
 #include "memory/guest_memory.h"
 #include "memory/lost_pages.h"
 
@@ -218,6 +222,50 @@ TEST(MemoryZones, ReadAsZerosWhereTheFileHasLostWhatWasThere) {
   EXPECT_EQ(memory.read<uint32_t>(kHigh), 2U);
   EXPECT_FALSE(memory.lost_pages()[0]->any());
   EXPECT_TRUE(memory.lost_pages()[1]->any());
+}
+
+uint64_t allocated(const UniqueFd& file) {
+  struct stat status {};
+  EXPECT_EQ(::fstat(file.get(), &status), 0);
+  return static_cast<uint64_t>(status.st_blocks) * 512;
+}
+
+/// What the guest writes to a file's private mapping is behind a hole in the file.
+TEST(MemoryZones, KeepWhatIsInPrivateCopiesWhenTheFileLosesItsEnd) {
+  // Of a file system where a copy of a hole leaves it one.
+  const disk_test::TempImage file(0);
+  ASSERT_EQ(::ftruncate(file.fd(), 8 * 4096), 0);
+  const std::string name = "/proc/self/fd/" + std::to_string(file.fd());
+  const auto opened = std::make_shared<const UniqueFd>(::open(name.c_str(), O_RDONLY | O_CLOEXEC));
+  const GuestMemory memory({{.ranges = {{0, 8 * 4096}}, .file = opened}});
+  ASSERT_TRUE(memory.write<uint32_t>(0, 1));
+  ASSERT_TRUE(memory.write<uint32_t>(3 * 4096, 2));
+  ASSERT_EQ(::ftruncate(file.fd(), 6 * 4096), 0);
+  LostPages& lost = *memory.lost_pages()[0];
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(lost.replace()) << "the hypervisor has met the end";
+  EXPECT_TRUE(memory.write<uint32_t>(7 * 4096, 3));
+  EXPECT_EQ(memory.read<uint32_t>(0), 1U);
+  EXPECT_EQ(memory.read<uint32_t>(3 * 4096), 2U);
+}
+
+/// The hypervisor does not say what it could not reach: each of a machine's files is looked at.
+TEST(MemoryZones, AreNotAllocatedBecauseAnotherLacksSomething) {
+  constexpr uint64_t kLarge = 64 << 20;
+  const auto file = file_of(2 * kLarge);
+  const GuestMemory memory({{.id = "a",
+                             .ranges = {{0, kLarge}},
+                             .hotplug = MemoryRange{kHigh, kLarge},
+                             .options = {.shared = true},
+                             .file = file}});
+  ASSERT_TRUE(memory.write<uint32_t>(4096, 1));
+  uint64_t asked = 0;
+  for (const auto& lost : memory.lost_pages()) {
+    while (lost->replace() && asked < 100'000) ++asked;
+  }
+  EXPECT_LT(asked, 100'000U) << "it does not go on for ever";
+  EXPECT_LT(allocated(*file), kLarge / 8);
+  EXPECT_EQ(memory.read<uint32_t>(4096), 1U);
+  EXPECT_FALSE(memory.lost_pages()[0]->any());
 }
 
 TEST(MemoryZones, AreOfANodeThatTheHostHas) {
