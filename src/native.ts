@@ -178,6 +178,8 @@ export interface PciFunctionSpec extends DeviceSpec {
   readonly bar0Is64Bit: boolean;
   /** Of a device with memory of its own; always 64-bit. */
   readonly bar2?: number;
+  /** Its accesses go through the machine's IOMMU. */
+  readonly iommu?: boolean;
 }
 
 /** Everything else a machine needs to start. */

@@ -30,6 +30,12 @@ constexpr PciIdentity kPvpanicIdentity{.vendor = 0x1b36,
                                        .subclass = 0x80 /* other */};
 constexpr uint64_t kPvpanicBarSize = 4096;
 
+/// How an IOMMU's driver calls a function: by bus, device and function, as the VIOT table does.
+uint32_t endpoint_id(unsigned slot) {
+  constexpr unsigned kFunctionBits = 3;
+  return slot << kFunctionBits;
+}
+
 }  // namespace
 
 /// The life of virtio devices, as events of the machine.
@@ -112,13 +118,16 @@ VirtioDevice& DeviceSet::add_function(PciFunctionSpec& spec, bool decoded) {
       .watchdog_expired = reset_by(report_, "watchdog"),
       .reports_of = [this](const std::string& id) { return reports_of(id); },
       .rate_limiters = rate_limiters_,
-      .cancellation = cancellation_};
+      .cancellation = cancellation_,
+      .iommu = iommu_};
   std::shared_ptr<VirtioDevice> device = spec.device->make(spec.id, context);
-  VirtioPciFunction::Options options{.id = spec.id,
-                                     .bar0 = spec.bar0,
-                                     .bar0_is_64bit = spec.bar0_is_64bit,
-                                     .bar2 = spec.bar2,
-                                     .decoded = decoded};
+  VirtioPciFunction::Options options{
+      .id = spec.id,
+      .bar0 = spec.bar0,
+      .bar0_is_64bit = spec.bar0_is_64bit,
+      .bar2 = spec.bar2,
+      .decoded = decoded,
+      .iommu = spec.iommu ? iommu_->add_endpoint(endpoint_id(spec.slot)) : nullptr};
   pci_->add(spec.slot, std::make_shared<VirtioPciFunction>(std::move(options), device, memory_,
                                                            fabric_, *events_));
   const std::lock_guard lock(mutex_);

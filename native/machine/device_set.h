@@ -18,6 +18,7 @@
 #include "machine/machine_event.h"
 #include "machine/machine_spec.h"
 #include "pci/pci_root.h"
+#include "virtio/iommu/tables.h"
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
@@ -135,6 +136,7 @@ class DeviceSet {
   std::unique_ptr<Events> events_;
   AddressSpace mmio_;
   RateLimiterGroups rate_limiters_;
+  const std::shared_ptr<IommuTables> iommu_ = std::make_shared<IommuTables>();
   mutable std::mutex mutex_;  ///< the list; not held while a device is called
   std::vector<Named> virtio_;
   std::vector<Emptied> emptied_;

@@ -61,6 +61,7 @@ PciFunctionSpec read_function(Fields& fields) {
                        .slot = fields["slot"].narrow<unsigned>(),
                        .bar0 = fields["bar0"].number(),
                        .bar0_is_64bit = fields["bar0Is64Bit"].boolean(),
+                       .iommu = fields.has("iommu") && fields["iommu"].boolean(),
                        .device = read_device(fields)};
   if (fields.has("bar2")) spec.bar2 = fields["bar2"].number();
   return spec;

@@ -59,6 +59,7 @@ struct PciFunctionSpec {
   GuestAddress bar0 = 0;
   bool bar0_is_64bit = false;
   GuestAddress bar2 = 0;  ///< of a device with memory of its own
+  bool iommu = false;     ///< its accesses go through the machine's IOMMU
   std::unique_ptr<DeviceSpec> device;
 };
 

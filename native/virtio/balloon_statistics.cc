@@ -82,7 +82,7 @@ BalloonStatisticsQueue::BalloonStatisticsQueue(EventLoop& loop, const Activation
       statistics_(statistics),
       doorbell_(*setup.doorbell),
       interrupt_(*setup.interrupt),
-      queue_(activation.memory, setup.rings, activation.features, *setup.state),
+      queue_(activation.memory, setup, activation.features),
       held_(held) {
   loop_.add(doorbell_.fd(), io::kReadable, [this](IoEvents) { serve(); });
   doorbell_.signal();

@@ -31,7 +31,7 @@ BlockQueue::BlockQueue(const BlockContext& context, const Activation& activation
       counters_(counters),
       doorbell_(*setup.doorbell),
       interrupt_(*setup.interrupt),
-      queue_(activation.memory, setup.rings, activation.features, *setup.state),
+      queue_(activation.memory, setup, activation.features),
       disk_(context.image.make_queue(queue_.size())),
       merger_(*disk_),
       guest_poll_(kGuestPollNs),

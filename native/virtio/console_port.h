@@ -30,7 +30,7 @@ struct ConsoleQueues {
 
   struct Side {
     Side(const Activation& activation, const VirtqueueSetup& setup)
-        : queue(activation.memory, setup.rings, activation.features, *setup.state),
+        : queue(activation.memory, setup, activation.features),
           doorbell(*setup.doorbell),
           interrupt(*setup.interrupt) {}
 

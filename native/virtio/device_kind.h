@@ -11,6 +11,7 @@
 #include "core/message.h"
 #include "core/rate_limiter_groups.h"
 #include "device/char_backend.h"
+#include "virtio/iommu/tables.h"
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
@@ -23,7 +24,8 @@ struct DeviceContext {
   /// For the host end of the device with this id.
   std::function<CharBackendReports(const std::string& id)> reports_of;
   RateLimiterGroups& rate_limiters;
-  const Cancellation& cancellation;  ///< of what takes long at making them
+  const Cancellation& cancellation;           ///< of what takes long at making them
+  const std::shared_ptr<IommuTables>& iommu;  ///< of the machine's IOMMU, if it has one
 };
 
 /// What a device is to be, read and checked.

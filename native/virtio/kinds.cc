@@ -5,7 +5,7 @@
 // One line for each kind of device: NAME.cc ends in the function NAME_kind().
 #define TSVMM_DEVICE_KINDS(kind)                                                         \
   kind(block) kind(net) kind(rng) kind(console) kind(watchdog) kind(balloon) kind(vsock) \
-      kind(pmem) kind(clock) kind(mem)
+      kind(pmem) kind(clock) kind(mem) kind(iommu)
 
 namespace tsvmm {
 

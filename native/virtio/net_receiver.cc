@@ -26,7 +26,7 @@ constexpr size_t kWindow = 256;
 
 NetReceiver::NetReceiver(const GuestMemory& memory, const VirtqueueSetup& setup, uint64_t features,
                          NetQueue& network, RateLimiter* limiter, NetCounters::Direction& counters)
-    : queue_(memory, setup.rings, features, *setup.state),
+    : queue_(memory, setup, features),
       interrupt_(*setup.interrupt),
       network_(network),
       limiter_(limiter),

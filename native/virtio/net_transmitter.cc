@@ -13,7 +13,7 @@ namespace tsvmm {
 NetTransmitter::NetTransmitter(const GuestMemory& memory, const VirtqueueSetup& setup,
                                uint64_t features, NetQueue& network, RateLimiter* limiter,
                                NetCounters::Direction& counters)
-    : queue_(memory, setup.rings, features, *setup.state),
+    : queue_(memory, setup, features),
       interrupt_(*setup.interrupt),
       network_(network),
       limiter_(limiter),

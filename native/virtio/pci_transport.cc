@@ -8,6 +8,7 @@
 #include "core/bytes.h"
 #include "core/cbor_writer.h"
 #include "core/message.h"
+#include "virtio/iommu/tables.h"
 #include "virtio/pci_layout.h"
 
 namespace tsvmm {
@@ -38,6 +39,13 @@ constexpr unsigned kWindowBar = 2;
 
 /// A driver that goes on without reading the status is right nearly always.
 constexpr std::chrono::seconds kResetTime{1};
+
+/// Behind an IOMMU, addresses are translated whatever the driver accepts (§6.1): one that does not
+/// know the feature gets on as long as the IOMMU lets it pass.
+uint64_t transport_features(const VirtioPciFunction::Options& options) {
+  return virtio_feature::kVersion1 |
+         (options.iommu == nullptr ? 0 : virtio_feature::kAccessPlatform);
+}
 
 uint16_t vector_count(const VirtioDevice& device) {
   return static_cast<uint16_t>(device.queue_sizes().size() + 1);
@@ -112,7 +120,7 @@ VirtioPciFunction::VirtioPciFunction(Options options, std::shared_ptr<VirtioDevi
       events_(events),
       msix_(fabric, vector_count(*device_)),
       config_(identity(device_->type())),
-      common_(device_->features() | virtio_feature::kVersion1, device_->queue_sizes(),
+      common_(device_->features() | transport_features(options_), device_->queue_sizes(),
               msix_.vectors()) {
   for (size_t i = 0; i < common_.queues().size(); ++i) {
     lines_.push_back(std::make_unique<QueueLine>(*this));
@@ -390,7 +398,8 @@ void VirtioPciFunction::activate() noexcept {
                                    .rings = queue.rings,
                                    .doorbell = &*line.event,
                                    .interrupt = &line,
-                                   .state = &common_.progress(i)});
+                                   .state = &common_.progress(i),
+                                   .iommu = options_.iommu.get()});
     }
     device_->activate(activation);
   } catch (const std::exception& error) {

@@ -46,6 +46,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
     bool bar0_is_64bit = true;
     uint64_t bar2 = 0;    ///< of a device with a window; 64-bit, assigned from the start
     bool decoded = true;  ///< both, from the start
+    std::shared_ptr<IommuEndpoint> iommu = nullptr;  ///< what translates the device's accesses
   };
 
   /// `memory`, `fabric` and `events` must outlive the function. Throws Error.

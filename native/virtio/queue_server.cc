@@ -10,7 +10,7 @@ QueueServer::QueueServer(EventLoop& loop, const Activation& activation, const Vi
       interrupt_(*setup.interrupt),
       budget_(budget),
       handler_(std::move(handler)),
-      queue_(activation.memory, setup.rings, activation.features, *setup.state) {
+      queue_(activation.memory, setup, activation.features) {
   loop_.add(doorbell_.fd(), io::kReadable, [this](IoEvents) { serve(); });
   // A look of our own to begin with: the driver may have made requests available without ringing.
   doorbell_.signal();

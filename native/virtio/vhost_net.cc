@@ -35,7 +35,9 @@ uint64_t host_address(const GuestMemory& memory, GuestAddress address, uint64_t 
 std::unique_ptr<NetPair> VhostNetPair::make(const NetPairSetup& setup, int vhost, int tap,
                                             EventLoop& loop) {
   for (const VirtqueueSetup* queue : {setup.receive, setup.transmit}) {
-    if (queue == nullptr || queue->interrupt->external() == nullptr) return nullptr;
+    // The kernel would have to ask for each address that an IOMMU translates.
+    if (queue == nullptr || queue->iommu != nullptr) return nullptr;
+    if (queue->interrupt->external() == nullptr) return nullptr;
   }
   return std::make_unique<VhostNetPair>(setup, vhost, tap, loop);
 }

@@ -15,6 +15,8 @@
 
 namespace tsvmm {
 
+class IommuEndpoint;
+
 /// Virtio device ids (virtio 1.2 §5).
 enum class VirtioType : uint16_t {
   kNet = 1,
@@ -24,6 +26,7 @@ enum class VirtioType : uint16_t {
   kBalloon = 5,
   kClock = 17,
   kSocket = 19,
+  kIommu = 23,
   kMemory = 24,
   kPmem = 27,
   kWatchdog = 35,
@@ -34,6 +37,8 @@ namespace virtio_feature {
 inline constexpr uint64_t kIndirectDescriptors = 1ULL << 28;
 inline constexpr uint64_t kEventIndex = 1ULL << 29;
 inline constexpr uint64_t kVersion1 = 1ULL << 32;
+/// Addresses of the driver go through an IOMMU.
+inline constexpr uint64_t kAccessPlatform = 1ULL << 33;
 inline constexpr uint64_t kInOrder = 1ULL << 35;
 }  // namespace virtio_feature
 
@@ -75,6 +80,7 @@ struct VirtqueueSetup {
   /// Where the server goes on, and keeps how far it is. While the device is paused all that it has
   /// taken and not returned counts as not taken, but for what its own state names.
   SplitQueueState* state = nullptr;
+  IommuEndpoint* iommu = nullptr;  ///< what translates its addresses; nullptr: nobody
 };
 
 /// What a device starts to work with at DRIVER_OK.

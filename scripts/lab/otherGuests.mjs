@@ -8,6 +8,7 @@ import { digestOf, filesBelow } from '../lib/stamp.mjs';
 import { unpackedDeb } from './debs.mjs';
 import { busybox, makeInitramfs } from './images.mjs';
 import { KERNEL_PACKAGE, kernelIn, moduleFiles } from './kernel.mjs';
+import { makeWorkshop } from './workshop.mjs';
 
 const OLDER_PCS = { suite: 'bookworm', architecture: 'i386' };
 const BACKPORTS = { suite: 'bookworm-backports', architecture: 'amd64' };
@@ -47,8 +48,9 @@ const INSTALLER = 'usr/lib/debian-installer/images/12/amd64/text/debian-installe
 
 /** Everything that the guests' files are made of, besides the packages. */
 const RECIPES = [
-  'guest/init',
-  ...['cpio', 'images', 'kernel', 'otherGuests'].map((name) => `${name}.mjs`),
+  'guest/',
+  'agent.c',
+  ...['cpio', 'images', 'kernel', 'otherGuests', 'standIn', 'tools', 'workshop'].map((name) => `${name}.mjs`),
 ].map((name) => `scripts/lab/${name}`);
 
 /**
@@ -66,7 +68,27 @@ export const OTHER_KERNELS = Object.keys(KERNELS);
  * @param {string} name one of `OTHER_KERNELS`
  * @returns {Promise<OtherGuest>}
  */
-export async function otherKernel(name) {
+export function otherKernel(name) {
+  return guestOf(name, 'initramfs', async () => Buffer.alloc(0));
+}
+
+/**
+ * The same with the tools and the agent of the stock guest's workshop, for `LabGuest`. Its drivers are `MODULES`.
+ *
+ * @param {string} name one of `OTHER_KERNELS`
+ * @returns {Promise<OtherGuest>}
+ */
+export function otherWorkshop(name) {
+  return guestOf(name, 'workshop', (kernel) => makeWorkshop(kernel, []));
+}
+
+/**
+ * @param {string} name
+ * @param {string} kind of initramfs
+ * @param {(kernel: import('./kernel.mjs').Kernel) => Promise<Buffer>} more what is behind it
+ * @returns {Promise<OtherGuest>}
+ */
+async function guestOf(name, kind, more) {
   const wanted = KERNELS[name];
   if (!wanted) throw new Failure(`there is no kernel ${name} in scripts/lab/otherGuests.mjs`);
   const kernel = kernelIn(
@@ -77,13 +99,14 @@ export async function otherKernel(name) {
     }),
   );
   const digest = digestOf(filesBelow(RECIPES), kernel.release).slice(0, 16);
-  const initramfs = path.join(CACHE, `initramfs-${kernel.release}-${digest}`);
+  const initramfs = path.join(CACHE, `${kind}-${kernel.release}-${digest}`);
   if (!fs.existsSync(initramfs)) {
-    await step(`making an initramfs for Linux ${kernel.release}`, async () => {
+    await step(`making the ${kind} for Linux ${kernel.release}`, async () => {
       const init = path.join(ROOT, 'scripts/lab/guest/init');
       const shell = wanted.archive === OLDER_PCS ? await olderPcsBusybox() : await busybox();
       const modules = await plainModules(kernel.modules);
-      fs.writeFileSync(`${initramfs}.${process.pid}`, await makeInitramfs(init, modules, shell));
+      const archives = [await makeInitramfs(init, modules, shell), await more(kernel)];
+      fs.writeFileSync(`${initramfs}.${process.pid}`, Buffer.concat(archives));
       fs.renameSync(`${initramfs}.${process.pid}`, initramfs);
     });
   }

@@ -22,12 +22,13 @@ const MODULES = [
 ];
 
 /**
- * An archive that goes behind the stock guest's initramfs.
+ * An archive that goes behind a guest's initramfs.
  *
  * @param {import('./kernel.mjs').Kernel} kernel
+ * @param {readonly string[]} modules beside those of the initramfs
  * @returns {Promise<Buffer>}
  */
-export async function makeWorkshop(kernel) {
+export async function makeWorkshop(kernel, modules = MODULES) {
   const work = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-workshop-'));
   try {
     const agent = path.join(work, 'agent');
@@ -35,7 +36,7 @@ export async function makeWorkshop(kernel) {
     return moreFiles([
       { name: 'sbin/agent', source: agent },
       { name: 'etc/dhcp.sh', source: path.join(ROOT, 'scripts/lab/guest/dhcp.sh') },
-      ...(await driverFiles(kernel, path.join(work, 'drivers'))),
+      ...(await driverFiles(kernel, modules, path.join(work, 'drivers'))),
       ...(await toolFiles(GUEST_TOOLS, work)),
     ]);
   } finally {
@@ -47,12 +48,13 @@ export async function makeWorkshop(kernel) {
  * The drivers with the lists that modprobe reads.
  *
  * @param {import('./kernel.mjs').Kernel} kernel
+ * @param {readonly string[]} modules
  * @param {string} root folder to work in
  */
-async function driverFiles(kernel, root) {
+async function driverFiles(kernel, modules, root) {
   const folder = `lib/modules/${kernel.release}`;
   fs.mkdirSync(path.join(root, folder), { recursive: true });
-  for (const file of moduleFiles(kernel.modules, MODULES)) {
+  for (const file of moduleFiles(kernel.modules, modules)) {
     fs.copyFileSync(file, path.join(root, folder, path.basename(file)));
   }
   await run(await busybox(), ['depmod', '-b', root, kernel.release]);

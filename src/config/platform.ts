@@ -5,6 +5,8 @@ import { type Infer, once } from './schema.ts';
 
 export const MAX_PCI_SEGMENTS = 96;
 const MAX_IOMMU_ADDRESS_BITS = 64;
+/** Of a page: less translates nothing. */
+const MIN_IOMMU_ADDRESS_BITS = 12;
 
 const platformFields = once(
   () =>
@@ -13,7 +15,6 @@ const platformFields = once(
       iommu_segments: {
         type: 'array',
         items: { type: 'integer', max: U16 },
-        unsupported: true,
         help: 'PCI segments behind a virtual IOMMU',
       },
       iommu_address_width_bits: {
@@ -70,6 +71,11 @@ export const pciSegmentConfig = {
 export type PlatformConfig = Infer<typeof platformConfig>;
 export type PciSegmentConfig = Infer<typeof pciSegmentConfig>;
 
+/** PCI segments of which every device is behind the IOMMU, those too that come while the machine runs. */
+export function iommuSegments(platform: PlatformConfig | undefined): readonly number[] {
+  return platform?.iommu_segments ?? [];
+}
+
 /** @throws ConfigError */
 export function validatePlatform(platform: PlatformConfig): void {
   const { num_pci_segments: count, iommu_segments = [], iommu_address_width_bits: bits } = platform;
@@ -84,6 +90,8 @@ export function validatePlatform(platform: PlatformConfig): void {
   }
   if (bits > MAX_IOMMU_ADDRESS_BITS)
     throw invalid(`An IOMMU address has at most ${MAX_IOMMU_ADDRESS_BITS} bits`);
+  if (bits < MIN_IOMMU_ADDRESS_BITS)
+    throw invalid(`An IOMMU address has at least ${MIN_IOMMU_ADDRESS_BITS} bits`);
   if (platform.iommufd_fd !== undefined && !platform.iommufd) {
     throw invalid('platform.iommufd_fd needs iommufd=on');
   }

@@ -13,7 +13,7 @@ import { validateLandlockRule } from './landlock.ts';
 import { validateMemory } from './memory.ts';
 import { validateNuma } from './numa.ts';
 import { validatePayload } from './payload.ts';
-import { validatePciSegment, validatePlatform } from './platform.ts';
+import { iommuSegments, validatePciSegment, validatePlatform } from './platform.ts';
 import { invalid } from './rules.ts';
 import type { CpusConfig, VmConfig } from './vmConfig.ts';
 
@@ -87,7 +87,7 @@ function validatePlacement(config: VmConfig): void {
   validateIdentifiers(named);
   for (const record of deviceRecords) {
     for (const device of devicesOf(config, record)) {
-      validateSegment(device, segments, platform?.iommu_segments ?? []);
+      validateSegment(device, segments, iommuSegments(platform));
     }
   }
   validateSlots(devices);
@@ -104,7 +104,11 @@ function validateIdentifiers(named: Iterable<{ readonly id?: string }>): void {
   }
 }
 
-function validateSegment({ pci_segment: segment = 0, iommu }: Device, count: number, iommus: number[]): void {
+function validateSegment(
+  { pci_segment: segment = 0, iommu }: Device,
+  count: number,
+  iommus: readonly number[],
+): void {
   if (segment >= count)
     throw invalid(`PCI segment ${segment} does not exist: platform.num_pci_segments is ${count}`);
   if (iommus.includes(segment) && !iommu) {

@@ -87,7 +87,6 @@ export const vmConfig = {
     ...deviceFields,
     serial: serialConfig,
     debug_console: debugConsoleConfig,
-    iommu: { type: 'boolean', default: false, help: 'Add a virtual IOMMU' },
     numa: { type: 'array', items: numaConfig, help: 'NUMA nodes of the guest' },
     gdb: { type: 'boolean', default: false, help: 'Wait for a debugger at the socket of --gdb' },
     pci_segments: { type: 'array', items: pciSegmentConfig, help: 'Address space of PCI segments' },

@@ -60,7 +60,9 @@ export const balloon: DeviceRecord<'balloon', 'balloon', typeof balloonConfig> =
   },
   listing: { called: 'balloon', backedBy: ({ size }, { bytes }) => bytes(size) },
   ids: { fixed: '__balloon' },
-  check({ size }, { memory }) {
+  check({ size, iommu }, { memory }) {
+    if (iommu)
+      throw invalid('A balloon cannot be behind an IOMMU: it names pages by their physical addresses');
     const bytes = memorySize(memory);
     if (size >= bytes) throw invalid(`The balloon's size ${size} must be below the memory's, ${bytes} bytes`);
   },

@@ -7,6 +7,7 @@ import { consoleDevice } from './console.ts';
 import { disk } from './disk.ts';
 import { fs } from './fs.ts';
 import { genericVhostUser } from './genericVhostUser.ts';
+import { iommu } from './iommu.ts';
 import { ivshmem } from './ivshmem.ts';
 import { mem } from './mem.ts';
 import { net } from './net.ts';
@@ -31,6 +32,7 @@ export const deviceList = [
   balloon,
   watchdog,
   rtc,
+  iommu,
   pvpanic,
   fs,
   genericVhostUser,

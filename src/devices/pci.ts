@@ -7,7 +7,6 @@ export const pciCommon = {
   iommu: {
     type: 'boolean',
     falseIsAbsent: true,
-    unsupported: true,
     help: 'Put the device behind a virtual IOMMU',
   },
   pci_segment: { type: 'integer', max: U16, default: 0, unsupported: true, help: 'PCI segment number' },

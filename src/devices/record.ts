@@ -82,6 +82,8 @@ export interface DeviceRecord<
 
   /** False for a device that is configured not to be there. */
   isPresent?(device: D): boolean;
+  /** Of a device that is only switched on: whether the rest of a configuration, and its devices, switch it on. */
+  isNeeded?(config: VmConfig, devices: readonly Device[]): boolean;
   /** Fills in what is to stay the same over reboots, such as an address, when a configuration becomes a VM's. */
   complete?(device: D): void;
   /** Rules between fields, those of other devices and of the machine too. @throws ConfigError */

@@ -70,7 +70,9 @@ export function shapeOf({ schema }: AnyDeviceRecord): ObjectShape | undefined {
 
 /** Fills in what is to stay the same over reboots. */
 export function completeDevices(config: VmConfig): void {
+  const devices = allDevices(config);
   for (const record of deviceRecords) {
+    if (record.isNeeded?.(config, devices)) (config as Record<string, unknown>)[record.field] = true;
     if (!record.complete) continue;
     for (const device of configuredDevices(config, record)) record.complete(device);
   }

@@ -85,7 +85,10 @@ export function place(
   const bar0Is64Bit = virtio && !below4G;
   const bar0Size = barSize ?? VIRTIO_BAR_SIZE;
   const bar0 = (bar0Is64Bit ? bus.bars64 : bus.bars32).allocate(bar0Size);
-  const placement = { id, kind, device: name, virtio, index, slot, bar0, bar0Is64Bit, bar0Size };
+  const iommu = device.iommu === true;
+  const segment = 0;
+  const place = { device: name, virtio, index, segment, slot, iommu };
+  const placement = { id, kind, ...place, bar0, bar0Is64Bit, bar0Size };
   if (memory === 0) {
     bus.placements.push(placement);
     return { id, slot, bar0, bar0Is64Bit };

@@ -122,5 +122,5 @@ function planVirtio(
   const specification = record.specification(device, resource, config);
   const memory = record.needs?.memory?.(resource) ?? 0;
   const common = place(bus, record, device, index, { id, kind: specification.kind, memory, below4G });
-  return { ...common, ...specification };
+  return { ...common, ...(device.iommu && { iommu: true }), ...specification };
 }

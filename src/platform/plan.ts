@@ -38,13 +38,21 @@ export interface Placement {
   readonly virtio: boolean;
   /** Place in the configuration's array of such devices; 0 for devices that there is one of. */
   readonly index: number;
-  /** Device number on bus 0 of segment 0. */
+  readonly segment: number;
+  /** Device number on the segment's bus 0. */
   readonly slot: number;
+  /** It is behind the machine's IOMMU. */
+  readonly iommu: boolean;
   readonly bar0: number;
   readonly bar0Is64Bit: boolean;
   readonly bar0Size: number;
   /** Of a device with memory of its own; always 64-bit. */
   readonly bar2?: { readonly base: number; readonly size: number };
+}
+
+/** Bus, device and function of a device number, as one number. */
+export function functionNumber(slot: number): number {
+  return slot * 8;
 }
 
 /** Segment, bus, device and function of a device number. */

@@ -3,6 +3,7 @@
  * answer: what the device has of the host is kept until it has.
  */
 import { checkBootable } from '../config/bootable.ts';
+import { iommuSegments } from '../config/platform.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyDeviceRecord, Device } from '../devices/record.ts';
 import {
@@ -91,6 +92,7 @@ export class Hotplug {
   async add(wanted: VmConfig, kind: DeviceName, device: Device): Promise<DevicePlace> {
     const record = deviceNamed(kind);
     checkPluggable(record);
+    checkTranslated(wanted, device);
     if (device.id !== undefined && this.removals.has(device.id)) {
       throw new VmmError(`The guest has not given up the device ${device.id} yet, which is being removed`, {
         code: 'ERR_TSVMM_DUPLICATE_ID',
@@ -232,6 +234,15 @@ function isPluggable({ specification, needs }: AnyDeviceRecord): boolean {
 function checkPluggable(record: AnyDeviceRecord): void {
   if (isPluggable(record)) return;
   throw notSupportedYet(`Adding a ${record.addition?.called} to a running VM`);
+}
+
+/** @throws VmmError if the guest would have to be told of a new one behind its IOMMU, which it asks for at its boot only */
+function checkTranslated({ platform }: VmConfig, { iommu, pci_segment: segment = 0 }: Device): void {
+  if (!iommu || iommuSegments(platform).includes(segment)) return;
+  throw new VmmError(
+    `A device that comes to a running VM can be behind its IOMMU only in a PCI segment of platform.iommu_segments`,
+    { code: 'ERR_TSVMM_CONFIG' },
+  );
 }
 
 async function plug(

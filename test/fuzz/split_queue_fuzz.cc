@@ -40,7 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const uint64_t features = (input.take<uint8_t>() & 1 ? virtio_feature::kEventIndex : 0) |
                             virtio_feature::kIndirectDescriptors | virtio_feature::kVersion1;
   SplitQueueState state;
-  SplitQueue queue(memory(), {kQueueSize, 0, 0x100, 0x140}, features, state);
+  SplitQueue queue(memory(), {.rings = {kQueueSize, 0, 0x100, 0x140}, .state = &state}, features);
   while (!input.empty()) {
     // Mostly the rings, sometimes anywhere.
     const auto where = input.take<uint16_t>();

@@ -91,6 +91,7 @@ std::shared_ptr<VirtioDevice> make(const DeviceKind& kind, GuestMemory& memory) 
                                                                      {"numQueues", 2},
                                                                      {"size", kFileSize},
                                                                      {"cid", 3},
+                                                                     {"addressBits", 48},
                                                                      {"deflateOnOom", 1},
                                                                      {"freePageReporting", 1},
                                                                      {"checksum", 1},
@@ -102,12 +103,15 @@ std::shared_ptr<VirtioDevice> make(const DeviceKind& kind, GuestMemory& memory) 
                         host_end);
   static RateLimiterGroups limiters;
   static const Cancellation never;
+  static const auto iommu = std::make_shared<IommuTables>();
+  static const auto endpoint = iommu->add_endpoint(1);
   const DeviceContext context{.memory = memory,
                               .loop = loop(),
                               .watchdog_expired = [] {},
                               .reports_of = [](const std::string&) { return CharBackendReports{}; },
                               .rate_limiters = limiters,
-                              .cancellation = never};
+                              .cancellation = never,
+                              .iommu = iommu};
   return found->second.read()->make("_fuzzed0", context);
 }
 

@@ -224,7 +224,7 @@ test.each<[string, Path, unknown]>([
   ],
   ['spec.pci.functions[0].id must be a text', ['pci', 'functions', 0, 'id'], 7],
   [
-    'spec.pci.functions[0].kind must be one of block, net, rng, console, watchdog, balloon, vsock, pmem, rtc, mem',
+    'spec.pci.functions[0].kind must be one of block, net, rng, console, watchdog, balloon, vsock, pmem, rtc, mem, iommu',
     ['pci', 'functions', 0, 'kind'],
     'toaster',
   ],

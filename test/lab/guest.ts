@@ -29,6 +29,8 @@ export interface GuestOptions {
   /** What starts the VMM: words that go before its path, such as `ip netns exec NAME`. */
   readonly wrapper?: readonly string[];
   readonly runtime?: 'executable' | 'node';
+  /** Paths in the lab of another kernel and its initramfs (`otherWorkshop`). */
+  readonly payload?: { readonly kernel: string; readonly initramfs: string };
 }
 
 export interface CommandResult {
@@ -154,6 +156,7 @@ export class LabGuest {
 
 function vmmArgs(options: GuestOptions, socket: string, messages: string): string[] {
   const agent = options.agent ?? 'hvc0';
+  const payload = options.payload ?? { kernel: guestFiles.vmlinux, initramfs: guestFiles.workshop };
   const [kernelConsole, terminals] =
     agent === 'hvc0'
       ? ['ttyS0', ['--console', 'tty', '--serial', `file=${messages}`]]
@@ -161,7 +164,7 @@ function vmmArgs(options: GuestOptions, socket: string, messages: string): strin
   const most = options.maxCpus === undefined ? '' : `,max=${options.maxCpus}`;
   const cpus = `boot=${options.cpus ?? 1}${most}`;
   return [
-    ...['--kernel', guestFiles.vmlinux, '--initramfs', guestFiles.workshop],
+    ...['--kernel', payload.kernel, '--initramfs', payload.initramfs],
     ...['--cmdline', `console=${kernelConsole} quiet agent=${agent} ${options.cmdline ?? ''}`.trim()],
     ...['--cpus', cpus, '--memory', `size=${options.memory ?? '512M'}`],
     ...terminals,

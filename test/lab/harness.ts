@@ -1,4 +1,5 @@
 /** One booted lab for all files of this tier, and a person at the console of a VM in it. */
+import fs from 'node:fs';
 import os from 'node:os';
 import { onTestFailed } from 'vitest';
 import type { Job } from '../../scripts/lab/agentLink.mjs';
@@ -31,6 +32,17 @@ export async function inLab(lab: Lab, line: string): Promise<string> {
   const { code, stdout, stderr } = await lab.run(['sh', '-c', line], { timeoutSeconds: PATIENCE_SECONDS });
   if (code !== 0) throw new Error(`in the lab: "${line}" ended with ${code}:\n${stdout}${stderr}`);
   return stdout;
+}
+
+/** Copies a file of this machine into the lab. */
+export async function copyToLab(lab: Lab, file: string, name: string): Promise<string> {
+  const command = ['sh', '-c', `cat >${name}`];
+  const { code, stderr } = await lab.run(command, {
+    input: fs.readFileSync(file),
+    timeoutSeconds: PATIENCE_SECONDS,
+  });
+  if (code !== 0) throw new Error(`cannot copy ${file} into the lab: ${stderr}`);
+  return name;
 }
 
 /** Which program runs the VMM: the standalone executable or Node.js. */

@@ -1,5 +1,4 @@
 /** Guests that are not Debian's cloud kernel: each finds its CPUs, disk, network and power button, or says hello. */
-import fs from 'node:fs';
 import { expect, test } from 'vitest';
 import type { Lab } from '../../scripts/lab/lab.mjs';
 import {
@@ -9,7 +8,7 @@ import {
   type OtherGuest,
   otherKernel,
 } from '../../scripts/lab/otherGuests.mjs';
-import { api, inLab, sharedLab, VmmSession } from './harness.ts';
+import { api, copyToLab, inLab, sharedLab, VmmSession } from './harness.ts';
 import { namespace } from './hostNetwork.ts';
 
 /** What the lab's emulated processor says of its extended state is too little for some kernels. */
@@ -20,14 +19,10 @@ const DISK_MEGABYTES = 8;
 
 /** Options for a guest's kernel and initramfs, which are copied into the lab for as long as it takes. */
 async function payload(lab: Lab, guest: OtherGuest): Promise<string[]> {
-  const copy = async (file: string, name: string) => {
-    const command = ['sh', '-c', `cat >${name}`];
-    const { code, stderr } = await lab.run(command, { input: fs.readFileSync(file) });
-    expect(code, stderr).toBe(0);
-    return name;
-  };
-  const options = ['--kernel', await copy(guest.kernel, '/tmp/other-kernel')];
-  if (guest.initramfs) options.push('--initramfs', await copy(guest.initramfs, '/tmp/other-initramfs'));
+  const options = ['--kernel', await copyToLab(lab, guest.kernel, '/tmp/other-kernel')];
+  if (guest.initramfs) {
+    options.push('--initramfs', await copyToLab(lab, guest.initramfs, '/tmp/other-initramfs'));
+  }
   return options;
 }
 

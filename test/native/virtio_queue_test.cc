@@ -16,7 +16,7 @@ class SplitQueueTest : public testing::Test {
  protected:
   SplitQueue make(uint64_t features = kAllFeatures, SplitQueueState begin = {}) {
     state = begin;
-    return SplitQueue(memory, driver.config(), features, state);
+    return SplitQueue(memory, {.rings = driver.config(), .state = &state}, features);
   }
   /// The reason for which the next pop() breaks the queue.
   std::string break_reason(uint64_t features = kAllFeatures) {
@@ -320,7 +320,7 @@ class SplitQueueSetup : public testing::Test {
     VirtqueueConfig config = DriverQueue(memory, kRings, kSize).config();
     change(config);
     SplitQueueState state;
-    EXPECT_THROW(SplitQueue(memory, config, kAllFeatures, state), Error);
+    EXPECT_THROW(SplitQueue(memory, {.rings = config, .state = &state}, kAllFeatures), Error);
   }
   /// Two regions with a hole between them.
   GuestMemory memory{{range(0, kRam), range(2 * kRam, kRam)}, {}};
@@ -352,7 +352,7 @@ TEST_F(SplitQueueSetup, LargestSizeWorks) {
   GuestMemory large({range(0, 4 << 20)}, {});
   const DriverQueue driver(large, 0, 32768);
   SplitQueueState state;
-  const SplitQueue queue(large, driver.config(), kAllFeatures, state);
+  const SplitQueue queue(large, {.rings = driver.config(), .state = &state}, kAllFeatures);
   EXPECT_EQ(queue.size(), 32768);
 }
 

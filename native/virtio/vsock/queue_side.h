@@ -8,7 +8,7 @@ namespace tsvmm::vsock {
 /// A queue with its two signals.
 struct QueueSide {
   QueueSide(const Activation& activation, const VirtqueueSetup& setup)
-      : queue(activation.memory, setup.rings, activation.features, *setup.state),
+      : queue(activation.memory, setup, activation.features),
         doorbell(*setup.doorbell),
         interrupt(*setup.interrupt) {}
 

@@ -14,6 +14,7 @@ import type {
 import type { Bus } from '../bus.ts';
 import { DEBUG_CONSOLE_ID, SERIAL_ID } from '../deviceIds.ts';
 import { planDevices } from '../devices.ts';
+import { iommuTable } from '../iommuTable.ts';
 import type { BootPlan, BootResources } from '../plan.ts';
 import { PlatformError } from '../platformError.ts';
 import { apicId, planApicIds, planTopology, type Topology } from './apicId.ts';
@@ -250,7 +251,7 @@ function planTables(
     growsMemory: map.growth !== undefined,
     numa: nodes,
   };
-  return tableItems(machine, config.platform);
+  return tableItems(machine, config.platform, iommuTable(config, placements));
 }
 
 function planCpuid(config: VmConfig, host: HostInfo, map: MemoryMap, topology: Topology): Uint8Array[] {

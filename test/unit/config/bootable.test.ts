@@ -61,7 +61,7 @@ describe('what a machine can be made of', () => {
     { pci_segments: [{ pci_segment: 0, mmio64_aperture_weight: 3 }] },
     { landlock_rules: [{ path: '/srv', access: 'rw' }], iommu: true, gdb: true },
     { fs: [], vdpa: [], devices: [], user_devices: [], generic_vhost_user: [] },
-    { disks: [{ path: '/a', vhost_user: false, iommu: false, pci_segment: 0 }] },
+    { disks: [{ path: '/a', vhost_user: false, iommu: true, pci_segment: 0 }] },
   ])('accepts %j', (value) => {
     expect(() => checkBootable(config(value))).not.toThrow();
   });
@@ -83,9 +83,7 @@ describe('what a machine can be made of', () => {
     ['landlock_enable', { landlock_enable: true }],
     ['payload.igvm', { payload: { igvm: '/i' } }],
     ['payload.fw_cfg_config', { payload: { kernel: '/k', fw_cfg_config: {} } }],
-    ['disks[0].iommu', { disks: [{ path: '/a', iommu: true }] }],
     ['rng.pci_segment', { platform: { num_pci_segments: 2 }, rng: { src: '/dev/urandom', pci_segment: 1 } }],
-    ['platform.iommu_segments', { platform: { num_pci_segments: 2, iommu_segments: [1] } }],
     ['cpus.kvm_hyperv', { cpus: { boot_vcpus: 1, max_vcpus: 1, kvm_hyperv: true } }],
     ['cpus.features.amx', { cpus: { boot_vcpus: 1, max_vcpus: 1, features: { amx: true } } }],
     ['More than 254 vCPUs', { cpus: { boot_vcpus: 255, max_vcpus: 255 } }],

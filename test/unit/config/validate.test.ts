@@ -103,6 +103,8 @@ describe('validation', () => {
     [{ platform: { iommu_segments: [1] } }, 'names PCI segment 1, which does not exist'],
     [{ platform: { iommu_segments: [0] } }, 'needs iommu=on'],
     [{ platform: { iommu_address_width_bits: 65 } }, 'at most 64 bits'],
+    [{ platform: { iommu_address_width_bits: 11 } }, 'at least 12 bits'],
+    [{ balloon: { size: 1, iommu: true } }, 'A balloon cannot be behind an IOMMU'],
     [{ platform: { iommufd_fd: 7 } }, 'needs iommufd=on'],
     [{ pci_segments: [{ pci_segment: 1 }] }, 'PCI segment 1 does not exist'],
     [{ pci_segments: [{ mmio32_aperture_weight: 0 }] }, 'an aperture of weight 0'],
