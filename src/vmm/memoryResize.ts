@@ -7,10 +7,11 @@ import type { Uint64 } from '../config/uint64.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { NativeAddon } from '../native.ts';
+import { planMachine } from '../platform/plan.ts';
 import { HOTPLUG_ALIGNMENT } from '../platform/x86_64/memoryMap.ts';
 import { deviceCalls } from './deviceOperations.ts';
 import { VmmError } from './errors.ts';
-import type { Machine } from './machine.ts';
+import { hostInfo, type Machine } from './machine.ts';
 import { resizePlain } from './virtioMem.ts';
 
 /** The VM whose memory it is. */
@@ -35,7 +36,7 @@ export async function resizeMemory(vm: MemoryVm, bytes: Uint64): Promise<void> {
   if (memory.zones?.length) {
     throw refused('The memory is made of zones, which are resized one by one (vm.resize-zone)');
   }
-  checkNext(config, bytes);
+  checkNext(vm, bytes);
   await vm.busy(async ({ handle, memory: has }) => {
     const more = Number(bytes) - has.size;
     if (more <= 0) return;
@@ -48,10 +49,12 @@ export async function resizeMemory(vm: MemoryVm, bytes: Uint64): Promise<void> {
   memory.size = bytes;
 }
 
-/** Whether the next machine can have so much. @throws VmmError */
-function checkNext(config: VmConfig, bytes: Uint64): void {
+/** Whether the next machine can have so much: a guest's reset must not end its VM. @throws VmmError */
+function checkNext({ native, config }: MemoryVm, bytes: Uint64): void {
+  const next = { ...config(), memory: { ...config().memory, size: bytes } };
   try {
-    validateVmConfig({ ...config, memory: { ...config.memory, size: bytes } });
+    validateVmConfig(next);
+    planMachine(next, hostInfo(native));
   } catch (error) {
     throw refused((error as Error).message);
   }

@@ -105,7 +105,7 @@ describe('vm.resize', () => {
     await vmm.resize({ desired_ram: 512 * MIB, desired_balloon: 0 });
     await vmm.boot();
     expect(await refused(vmm.resize({ desired_balloon: most }))).toContain(`A balloon of ${most} bytes`);
-    expect(await refused(vmm.resize({ desired_ram: most }))).toContain('was made without hotplug_size');
+    expect(await refused(vmm.resize({ desired_ram: most }))).toContain('any machine can have');
     await vmm.quit();
   });
 
@@ -181,6 +181,17 @@ describe('memory of a machine', () => {
     await fixed.boot();
     expect(await refused(fixed.resize({ desired_ram: 640 * MIB }))).toContain('without hotplug_size');
     await fixed.quit();
+  });
+
+  it('is not what the machine after a reset could not have', async () => {
+    const vmm = await created({ memory: { size: 512 * MIB, hotplug_size: 2 ** 46 - 2 ** 33 } });
+    await vmm.boot();
+    expect(await refused(vmm.resize({ desired_ram: 4096 }))).toContain('is too small');
+    expect(await refused(vmm.resize({ desired_ram: 2 ** 34 + 512 * MIB }))).toContain('does not fit');
+    expect(calls()).toEqual(['boot']);
+    await vmm.reboot();
+    expect(vmm.info().state).toBe('Running');
+    await vmm.quit();
   });
 
   it('is as it was if the core refuses', async () => {
