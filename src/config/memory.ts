@@ -8,6 +8,8 @@ export const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
 const PAGE_SIZE = 4096;
 /** Linux counts up to 1,024 nodes. */
 const MAX_HOST_NODE = 1023;
+/** More than there are numbers of NUMA nodes have no use, and what is told of them has to fit the place for ACPI tables. */
+const MAX_ZONES = 256;
 /** Of virtio-mem, as the reference has it. */
 const HOTPLUG_BLOCK = 2 * 1024 * 1024;
 
@@ -188,6 +190,9 @@ export function validateMemory(memory: MemoryConfig): void {
   } else {
     if (memory.size !== 0)
       throw invalid('With memory zones, the memory size must be 0: the zones have sizes');
+    if (memory.zones.length > MAX_ZONES) {
+      throw invalid(`${memory.zones.length} memory zones are more than a machine can have (${MAX_ZONES})`);
+    }
     for (const zone of memory.zones) validateZone(zone, memory.hotplug_method);
   }
   if (memory.hotplug_size === 0) throw invalid('memory.hotplug_size must not be 0');

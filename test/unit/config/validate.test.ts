@@ -93,6 +93,10 @@ describe('validation', () => {
     [{ memory: { size: 4096, zones: [{ id: 'a', size: 4096 }] } }, 'the memory size must be 0'],
     [{ memory: { size: 0, zones: [{ id: 'a', size: 0 }] } }, 'The memory zone a has size 0'],
     [
+      { memory: { size: 0, zones: Array.from({ length: 257 }, (_, i) => ({ id: `z${i}`, size: 4096 })) } },
+      '257 memory zones are more than a machine can have (256)',
+    ],
+    [
       { memory: { size: 0, zones: [{ id: 'a', size: 4096, hotplug_size: 4096 }] } },
       'needs hotplug_method=virtio-mem',
     ],

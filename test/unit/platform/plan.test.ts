@@ -359,8 +359,21 @@ describe('planBoot: boot protocols', () => {
   });
 
   it('loads nothing over anything else', () => {
+    // As many as a valid configuration has; those with a device are told of twice.
+    const zones = Array.from({ length: 256 }, (_, i) => ({
+      id: `z${i}`,
+      size: 16 * MIB,
+      ...(i < 20 && { hotplug_size: 128 * MIB }),
+    }));
+    const numa = zones.map(({ id }, i) => ({
+      guest_numa_id: i,
+      memory_zones: [id],
+      cpus: i < 254 ? [i] : [],
+    }));
     const config = configOf({
       cpus: { boot_vcpus: 1, max_vcpus: 254 },
+      memory: { size: 0, zones, hotplug_method: 'VirtioMem' },
+      numa,
       payload: { cmdline: 'x'.repeat(2000) },
     });
     const resources = resourcesOf(makeBzImage(), { initramfs: { fd: 12, size: 100 } });
