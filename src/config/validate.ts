@@ -7,7 +7,7 @@ import { validateCharacterDevice } from '../devices/characterDevices.ts';
 import { consoleDevice } from '../devices/console.ts';
 import { validateRateLimitGroups } from '../devices/rateLimiter.ts';
 import type { Device } from '../devices/record.ts';
-import { allDevices, configuredDevices, deviceRecords, devicesOf } from '../devices/registry.ts';
+import { allDevices, configuredDevices, deviceRecords, devicesOf, shapeOf } from '../devices/registry.ts';
 import { ConfigError } from './configError.ts';
 import { validateLandlockRule } from './landlock.ts';
 import { validateMemory } from './memory.ts';
@@ -86,6 +86,8 @@ function validatePlacement(config: VmConfig): void {
   const named = groups.length > 0 || zones.length > 0 ? new Set([...devices, ...groups, ...zones]) : devices;
   validateIdentifiers(named);
   for (const record of deviceRecords) {
+    // What is only switched on has no choice, and is never translated.
+    if (shapeOf(record)?.fields.iommu === undefined) continue;
     for (const device of devicesOf(config, record)) {
       validateSegment(device, segments, iommuSegments(platform));
     }

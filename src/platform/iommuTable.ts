@@ -4,19 +4,35 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import { renderViot, type ViotRange } from './acpi/viot.ts';
 import { functionNumber, type Placement } from './plan.ts';
 
-/** Device and function numbers of a bus. */
-const LAST_FUNCTION = 0xff;
+const SLOTS = 32;
+/** Of one slot. */
+const LAST_FUNCTION = 7;
 
 /** undefined for a machine that has no IOMMU. */
 export function iommuTable(config: VmConfig, placements: readonly Placement[]): Uint8Array | undefined {
   const iommu = placements.find(({ device }) => device === 'iommu');
   if (iommu === undefined) return undefined;
   const whole = iommuSegments(config.platform);
-  const behind: ViotRange[] = whole.map((segment) => ({ segment, first: 0, last: LAST_FUNCTION }));
+  const behind: ViotRange[] = whole.flatMap((segment) => rangesOf(segment, placements));
   for (const { segment, slot, iommu: translated } of placements) {
     if (!translated || whole.includes(segment)) continue;
     const bdf = functionNumber(slot);
     behind.push({ segment, first: bdf, last: bdf });
   }
   return renderViot({ segment: iommu.segment, bdf: functionNumber(iommu.slot) }, behind);
+}
+
+/** All slots of a segment but those of what is never translated: the host bridge and devices that are only switched on. */
+function rangesOf(segment: number, placements: readonly Placement[]): ViotRange[] {
+  const beside = new Set(segment === 0 ? [0] : []);
+  for (const one of placements) if (one.segment === segment && !one.iommu) beside.add(one.slot);
+  const ranges: ViotRange[] = [];
+  for (let slot = 0; slot < SLOTS; slot++) {
+    if (beside.has(slot)) continue;
+    let end = slot;
+    while (end + 1 < SLOTS && !beside.has(end + 1)) end++;
+    ranges.push({ segment, first: functionNumber(slot), last: functionNumber(end) + LAST_FUNCTION });
+    slot = end;
+  }
+  return ranges;
 }

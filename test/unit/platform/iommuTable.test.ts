@@ -67,6 +67,20 @@ describe('the VIOT', () => {
     expect(has({ rng: { src: '/dev/urandom', iommu: true } })).toBe(true);
   });
 
+  it('has whole segments but for what is never translated, for devices that come later', () => {
+    const rng = { src: '/r', iommu: true };
+    const platform = { iommu_segments: [0] };
+    const { config, bus } = planned({ rng, platform, console: { mode: 'Off' }, watchdog: true });
+    const slots = Object.fromEntries(bus.placements.map(({ device, slot }) => [device, slot]));
+    expect(slots).toEqual({ rng: 1, watchdog: 2, iommu: 3 });
+    expect(iommuTable(config, bus.placements)).toEqual(
+      renderViot({ segment: 0, bdf: 3 * 8 }, [
+        { segment: 0, first: 8, last: 15 },
+        { segment: 0, first: 4 * 8, last: 0xff },
+      ]),
+    );
+  });
+
   it('tells the core which functions are translated, and how wide addresses are', () => {
     const { boot } = planned({ disks: DISKS, platform: { iommu_address_width_bits: 39 } });
     const disks = boot.pci.functions.filter(({ kind }) => kind === 'block');

@@ -69,6 +69,31 @@ it('a disk that is removed is kept open until the guest has given it up', async 
   ]);
 });
 
+it('a device that comes can be behind the IOMMU only where the guest was told so at its boot', async () => {
+  const vmm = await booted();
+  const before = native.files.open.size;
+  const refused = await failure(vmm.addDevice('disk', diskConfig({ iommu: true })));
+  expect(errorChain(refused).at(-1)).toContain('only in a PCI segment of platform.iommu_segments');
+  expect(native.files.open.size).toBe(before);
+  expect(vmm.info().config.iommu).toBe(false);
+  expect(vmm.info().config.disks ?? []).toEqual([]);
+  await vmm.quit();
+});
+
+it('a device that comes in a segment behind the IOMMU is translated', async () => {
+  const functions: PciFunctionSpec[] = [];
+  native.onPlug = (spec) => void functions.push(spec);
+  const platform = { iommu_segments: [0] };
+  const rng = { src: '/dev/urandom', iommu: true };
+  const vmm = await booted({}, { platform, rng, console: { mode: 'Off' } });
+  expect(vmm.info().config.iommu).toBe(true);
+  await vmm.addDevice('disk', diskConfig({ iommu: true }));
+  expect(functions).toMatchObject([{ kind: 'block', iommu: true }]);
+  const beside = await failure(vmm.addDevice('disk', diskConfig({ id: 'b' })));
+  expect(errorChain(beside).at(-1)).toContain('needs iommu=on');
+  await vmm.quit();
+});
+
 it('who waits for a removal hears of it, or that it takes too long; by force it does not', async () => {
   const vmm = await booted();
   await vmm.addDevice('disk', diskConfig({ id: 'a' }));
