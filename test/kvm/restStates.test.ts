@@ -179,12 +179,6 @@ const rows: readonly Row[] = [
         'Failed resizing a memory zone',
         'There is no memory zone with id "nope"',
       ),
-      running: failure(
-        500,
-        ZONE_RESIZED,
-        'Failed resizing a memory zone',
-        "Changing a running VM's memory is not supported yet",
-      ),
     },
   ],
 
@@ -202,7 +196,18 @@ const rows: readonly Row[] = [
     ),
   ),
   adding('net', {}, 'network device', DONE, PLACED),
-  adding('pmem', { file: '/nope' }, 'pmem device'),
+  adding(
+    'pmem',
+    { file: '/nope' },
+    'pmem device',
+    DONE,
+    failure(
+      500,
+      'The pmem device could not be added to the VM',
+      'Cannot use the persistent memory /nope',
+      'opening /nope: No such file or directory',
+    ),
+  ),
   adding(
     'pmem',
     { file: '/nope', id: 'd0' },

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "memory/lost_pages.h"
 #include "memory_arena.h"
 
 namespace tsvmm::memory_test {
@@ -173,6 +174,22 @@ TEST(MemoryBlocks, AFullFileSystemRefusesAndHarmsNobody) {
   }
   ::umount(folder.c_str());
   ::rmdir(folder.c_str());
+}
+
+/// Blocks that the guest does not have are holes in the file, and none that the hypervisor's
+/// trouble with another page is to fill.
+TEST(MemoryBlocks, HolesInTheFileStay) {
+  const Arena arena(4, {.shared = true, .thp = false});
+  const auto blocks = arena.blocks();
+  {
+    LostPages lost(arena.host(0), arena.size(), arena.backing().piece.fd, 0,
+                   LostPages::Holes::kOneByOne);
+    EXPECT_FALSE(lost.replace());
+    EXPECT_EQ(arena.allocated(), 0U);
+  }
+  LostPages lost(arena.host(0), arena.size(), arena.backing().piece.fd);
+  EXPECT_TRUE(lost.replace());
+  EXPECT_EQ(arena.allocated(), arena.size()) << "what it does for others";
 }
 
 TEST(MemoryBlocks, WhoeverAccessesThemMeanwhileMeetsNoHole) {
