@@ -187,7 +187,8 @@ TEST(MemoryBlocks, HolesInTheFileStay) {
     EXPECT_FALSE(lost.replace());
     EXPECT_EQ(arena.allocated(), 0U);
   }
-  LostPages lost(arena.host(0), arena.size(), arena.backing().piece.fd);
+  LostPages lost(arena.host(0), arena.size(), arena.backing().piece.fd, 0,
+                 LostPages::Holes::kAtOnce);
   EXPECT_TRUE(lost.replace());
   EXPECT_EQ(arena.allocated(), arena.size()) << "what it does for others";
 }
