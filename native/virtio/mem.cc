@@ -21,6 +21,10 @@ constexpr uint64_t kFeatureUnpluggedInaccessible = 1 << 1;
 constexpr uint16_t kQueueSize = 128;
 /// Each can take long, and a pause waits for those of one turn.
 constexpr int kRequestsPerTurn = 1;
+/// In how many pieces plugged memory may be: each costs two of a process's 65,530 mappings
+/// (vm.max_map_count), and one without any left can start no thread and allocate nothing. A guest
+/// that plugs every other block is told to wait.
+constexpr size_t kMaxRuns = 8192;
 
 /// struct virtio_mem_config, §5.15.4.
 struct Config {
@@ -209,11 +213,27 @@ bool VirtioMem::all_are(bool plugged, const Range& range) const noexcept {
                      [plugged](bool one) { return one == plugged; });
 }
 
+/// In how many pieces plugged memory is once a range, wholly in the other state now, has changed.
+size_t VirtioMem::runs_after(bool plugged, const Range& range) const noexcept {
+  const size_t end = range.first + range.count;
+  size_t neighbours = 0;
+  if (range.first > 0 && plugged_[range.first - 1]) ++neighbours;
+  if (end < plugged_.size() && plugged_[end]) ++neighbours;
+  return plugged ? runs_ + 1 - neighbours : runs_ + neighbours - 1;
+}
+
+/// What makes it no worse may always be.
+bool VirtioMem::scatters(bool plugged, const Range& range) const noexcept {
+  const size_t after = runs_after(plugged, range);
+  return after > runs_ && after > kMaxRuns;
+}
+
 uint16_t VirtioMem::plug(const Range& range) noexcept {
   if (!all_are(false, range)) return kError;
   const uint64_t requested = requested_size_;
   if (plugged_size_ >= requested || bytes(range.count) > requested - plugged_size_) return kNack;
   // Linux asks again after a while.
+  if (scatters(true, range)) return kBusy;
   const auto is_wanted = [this] { return loop_.is_wanted(); };
   if (!blocks_->plug(bytes(range.first), bytes(range.count), is_wanted)) return kBusy;
   mark(range, true);
@@ -223,6 +243,7 @@ uint16_t VirtioMem::plug(const Range& range) noexcept {
 
 uint16_t VirtioMem::unplug(const Range& range) noexcept {
   if (!all_are(true, range)) return kError;
+  if (scatters(false, range)) return kBusy;
   return take_out(range) ? kAck : kBusy;
 }
 
@@ -242,6 +263,7 @@ bool VirtioMem::take_out(const Range& range) noexcept {
 
 void VirtioMem::mark(const Range& range, bool plugged) noexcept {
   const std::lock_guard lock(mutex_);
+  runs_ = runs_after(plugged, range);
   std::fill_n(plugged_.begin() + static_cast<std::ptrdiff_t>(range.first), range.count, plugged);
   if (plugged) {
     plugged_size_ += bytes(range.count);

@@ -84,6 +84,8 @@ class VirtioMem : public VirtioDevice {
   [[nodiscard]] uint16_t unplug(const Range& range) noexcept;
   [[nodiscard]] uint16_t unplug_all() noexcept;
   [[nodiscard]] bool all_are(bool plugged, const Range& range) const noexcept;
+  [[nodiscard]] size_t runs_after(bool plugged, const Range& range) const noexcept;
+  [[nodiscard]] bool scatters(bool plugged, const Range& range) const noexcept;
   [[nodiscard]] bool take_out(const Range& range) noexcept;
   void mark(const Range& range, bool plugged) noexcept;
   [[nodiscard]] uint64_t bytes(size_t blocks) const noexcept;
@@ -94,6 +96,7 @@ class VirtioMem : public VirtioDevice {
   std::atomic<uint64_t> plugged_size_ = 0;
   mutable std::mutex mutex_;   ///< of plugged_, for who copies it; the loop's thread changes it
   std::vector<bool> plugged_;  ///< by block
+  size_t runs_ = 0;            ///< of plugged blocks
   std::atomic<uint64_t> plugged_in_ = 0;
   std::atomic<uint64_t> plugged_out_ = 0;
   std::atomic<uint64_t> busy_ = 0;

@@ -22,6 +22,7 @@ constexpr uint16_t kUnplugAll = 2;
 constexpr uint16_t kState = 3;
 constexpr uint16_t kAck = 0;
 constexpr uint16_t kNack = 1;
+constexpr uint16_t kBusy = 2;
 constexpr uint16_t kError = 3;
 constexpr uint16_t kPlugged = 0;
 constexpr uint16_t kUnplugged = 1;
@@ -265,6 +266,30 @@ TEST_F(MemTest, ADeviceMadeFromItsStateGoesOn) {
   EXPECT_EQ(second.state().plugged, state.plugged);
   EXPECT_FALSE(next.same_memory(2, 3));
   EXPECT_TRUE(next.same_memory(0, 1));
+}
+
+/// A guest that plugs every other block would use up the process's mappings.
+TEST_F(MemTest, WhatIsPluggedIsNotScatteredWithoutEnd) {
+  constexpr size_t kRuns = 8192;
+  const Arena large(2 * kRuns + 4);
+  VirtioMemState state{.requested_size = large.size(), .plugged = {}};
+  for (size_t i = 0; i < kRuns; ++i) state.plugged.insert(state.plugged.end(), {true, false});
+  state.plugged[1] = true;  // the first run is of three blocks
+  VirtioMem scattered(large.blocks(), {.id = "mem1", .node = {}}, state);
+  device.reset();
+  drivers[0] = DriverQueue(memory, kNextRings, kQueueSize);
+  activate(scattered, {0});
+  constexpr size_t kLast = 2 * kRuns + 2;
+  EXPECT_EQ(ask(kPlug, at(kLast), 1), kAck) << "8,192 runs";
+  EXPECT_EQ(ask(kUnplug, at(1), 1), kBusy);
+  EXPECT_EQ(ask(kPlug, at(kLast - 2), 1), kBusy);
+  EXPECT_EQ(ask(kPlug, at(kLast + 1), 1), kAck) << "a longer run";
+  EXPECT_EQ(ask(kUnplug, at(0), 1), kAck) << "a shorter one";
+  EXPECT_EQ(ask(kUnplug, at(4), 1), kAck) << "one less";
+  EXPECT_EQ(ask(kPlug, at(kLast - 2), 1), kAck);
+  EXPECT_EQ(ask(kUnplugAll), kAck);
+  EXPECT_EQ(ask(kPlug, at(2), 1), kAck);
+  scattered.reset();
 }
 
 TEST_F(MemTest, RefusesAStateThatCannotBe) {
