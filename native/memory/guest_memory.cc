@@ -150,15 +150,16 @@ void GuestMemory::map_zone(const MemoryZone& zone, std::vector<MemoryRegion>& re
   const int fd = open_zone(zone);
   uint64_t offset = 0;
   const auto place = [&](const Range& range, bool hotplug) {
+    const bool copy_on_write = zone.file && !zone.options.shared;
     MemoryRegion region{.address = range.address,
                         .size = range.size,
                         .fd = fd,
                         .offset = offset,
                         .host = host_of(range.address),
                         .page_size = page_size_of(zone.options),
-                        .hotplug = hotplug};
-    const bool copy_on_write = zone.file && !zone.options.shared;
-    map_region(region, copy_on_write, zone.options, cancellation);
+                        .hotplug = hotplug,
+                        .copy_on_write = copy_on_write};
+    map_region(region, zone.options, cancellation);
     if (zone.file) {
       const auto holes =
           copy_on_write || hotplug ? LostPages::Holes::kOneByOne : LostPages::Holes::kAtOnce;
@@ -187,12 +188,12 @@ int GuestMemory::open_zone(const MemoryZone& zone) {
   return files_.back().get();
 }
 
-void GuestMemory::map_region(const MemoryRegion& region, bool copy_on_write,
-                             const MemoryOptions& options, const Cancellation& cancellation) {
+void GuestMemory::map_region(const MemoryRegion& region, const MemoryOptions& options,
+                             const Cancellation& cancellation) {
   const BackingPiece piece{.host = region.host,
                            .size = region.size,
                            .fd = region.fd,
-                           .copy_on_write = copy_on_write,
+                           .copy_on_write = region.copy_on_write,
                            .offset = region.offset,
                            .small_pages = small_pages_of(region),
                            .later = region.hotplug};
@@ -230,7 +231,7 @@ std::optional<HotplugBacking> GuestMemory::hotplug_backing(std::string_view zone
   const MemoryRegion* region = hotplug_region(zone);
   if (region == nullptr) return std::nullopt;
   const MemoryZone& owner = *std::ranges::find(zones_, zone, &MemoryZone::id);
-  const bool copy_on_write = owner.file && !owner.options.shared;
+  const bool copy_on_write = region->copy_on_write;
   const BackingPiece piece{.host = region->host,
                            .size = region->size,
                            .fd = copy_on_write ? owner.file->get() : region->fd,
@@ -261,7 +262,7 @@ const MemoryRegion& GuestMemory::add(uint64_t size, const Cancellation& cancella
                             .fd = file.get(),
                             .host = host_of(address),
                             .page_size = page_size};
-  map_region(region, false, options, cancellation);
+  map_region(region, options, cancellation);
   const std::lock_guard lock(mutex_);
   try {
     announce(region);
@@ -408,6 +409,7 @@ uint64_t GuestMemory::discard(const uint8_t* host, uint64_t length) const noexce
 
 /// From `from` to `to` in the region.
 uint64_t GuestMemory::discard_in(const MemoryRegion& region, uint64_t from, uint64_t to) noexcept {
+  if (region.copy_on_write) return 0;
   const uint64_t mask = region.page_size - 1;
   const uint64_t begin = (from + mask) & ~mask;
   const uint64_t end = to & ~mask;

@@ -38,6 +38,8 @@ struct MemoryRegion {
   bool ram = true;          ///< or else a device's memory
   /// The guest is given it piece by piece by a device, which populates and discards it.
   bool hotplug = false;
+  /// Of a file's pages, which what is written does not reach.
+  bool copy_on_write = false;
 };
 
 /// A part of guest memory with a backing of its own.
@@ -173,7 +175,8 @@ class GuestMemory {
 
   /// Gives the backing of `length` bytes at `host`, which is inside a region, back to the host;
   /// they then read as zeros until somebody writes. Of pages at the ends, and of anything outside
-  /// the region, nothing happens to what was not asked for. Returns how many bytes went.
+  /// the region, nothing happens to what was not asked for; nor to private copies of a file's
+  /// pages, in whose place the file's would come back. Returns how many bytes went.
   uint64_t discard(const uint8_t* host, uint64_t length) const noexcept;
 
   [[nodiscard]] bool read(GuestAddress address, std::span<uint8_t> into) const noexcept;
@@ -220,8 +223,8 @@ class GuestMemory {
   void map_zone(const MemoryZone& zone, std::vector<MemoryRegion>& regions,
                 const Cancellation& cancellation);
   [[nodiscard]] int open_zone(const MemoryZone& zone);
-  static void map_region(const MemoryRegion& region, bool copy_on_write,
-                         const MemoryOptions& options, const Cancellation& cancellation);
+  static void map_region(const MemoryRegion& region, const MemoryOptions& options,
+                         const Cancellation& cancellation);
   [[nodiscard]] Extent& extent_of(GuestAddress address) noexcept;
   [[nodiscard]] uint8_t* host_of(GuestAddress address) noexcept;
   void release() noexcept;

@@ -200,6 +200,21 @@ TEST(MemoryZones, MayBeAFileThatKeepsWhatIsWrittenIfItIsShared) {
   }
 }
 
+/// A guest that reports free pages counts on zeros, or on what it left there (virtio 1.2
+/// §5.5.6.7).
+TEST(MemoryZones, DoNotReturnToWhatIsInTheFileWhenTheyAreDiscarded) {
+  for (const bool shared : {true, false}) {
+    const auto file = file_of(8192);
+    const uint32_t before = 42;
+    ASSERT_EQ(::pwrite(file->get(), &before, sizeof before, 4096), 4);
+    const GuestMemory memory(
+        {{.ranges = {{0, 8192}}, .options = {.shared = shared}, .file = file}});
+    ASSERT_TRUE(memory.write<uint32_t>(4096, 0));
+    EXPECT_EQ(memory.discard(memory.slice(0, 8192)->data(), 8192), shared ? 8192U : 0U);
+    EXPECT_EQ(memory.read<uint32_t>(4096), 0U);
+  }
+}
+
 TEST(MemoryZones, RefuseAFileThatIsTooShort) {
   const auto file = file_of(4096);
   const auto make = [&](uint64_t size) {
