@@ -277,7 +277,7 @@ test('operations of devices are theirs', async () => {
   const operate = (device: string, operation: string, operands: object) =>
     native.machineOperate(handle, device, operation, operands);
   await operate('b', 'resize', { size: 4096 });
-  expect(native.machineStatus(handle)).toEqual({ b: { size: 0 } });
+  expect(native.machineStatus(handle)).toEqual({ b: { ballooned: 0 } });
   await expect(operate('b', 'resize', { size: 'x' })).rejects.toMatchObject({ code: 'ERR_TSVMM_MESSAGE' });
   await expect(operate('b', 'resize', { size: 1, more: 2 })).rejects.toThrow('arguments.more is not known');
   await expect(operate('b', 'dance', {})).rejects.toMatchObject({ code: 'ENOTSUP' });
