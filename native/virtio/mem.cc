@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/bytes.h"
+#include "core/cbor_writer.h"
 #include "core/error.h"
 #include "core/message.h"
 #include "virtio/chain_bytes.h"
@@ -83,9 +84,13 @@ VirtioMem::VirtioMem(std::unique_ptr<MemoryBlocks> blocks, const Options& option
                      const VirtioMemState& state)
     : blocks_(std::move(blocks)),
       node_(options.node),
-      requested_size_(state.requested_size),
       plugged_(blocks_->size() / blocks_->block_size()),
       loop_(options.id) {
+  adopt(state);
+}
+
+/// Of a device that has nothing plugged in.
+void VirtioMem::adopt(const VirtioMemState& state) {
   resize(state.requested_size);
   if (state.plugged.size() > plugged_.size()) {
     throw Error("EINVAL", "more blocks are plugged in than there are");
@@ -99,6 +104,28 @@ VirtioMem::VirtioMem(std::unique_ptr<MemoryBlocks> blocks, const Options& option
 }
 
 VirtioMem::~VirtioMem() { reset(); }
+
+void VirtioMem::save(CborWriter& state) const {
+  const VirtioMemState now = this->state();
+  std::vector<uint8_t> bits((now.plugged.size() + 7) / 8);
+  for (size_t i = 0; i < now.plugged.size(); ++i) {
+    if (now.plugged[i]) bits[i / 8] |= static_cast<uint8_t>(1U << i % 8);
+  }
+  state.map(2).field("requestedSize", now.requested_size).key("plugged").bytes(bits);
+}
+
+void VirtioMem::restore(Fields& state) {
+  VirtioMemState other{.requested_size = state["requestedSize"].number(UINT64_MAX)};
+  const std::vector<uint8_t> bits = state["plugged"].bytes();
+  if (bits.size() != (plugged_.size() + 7) / 8) {
+    throw Error("EINVAL", "the memory device's state is of a region of another size");
+  }
+  for (size_t i = 0; i < bits.size() * 8; ++i) {
+    const bool plugged = (bits[i / 8] >> i % 8 & 1) != 0;
+    if (plugged || i < plugged_.size()) other.plugged.push_back(plugged);
+  }
+  adopt(other);
+}
 
 VirtioMemState VirtioMem::state() const {
   const std::lock_guard lock(mutex_);

@@ -56,6 +56,8 @@ class VirtioMem : public VirtioDevice {
     return loop_.wait_paused(deadline);
   }
   void resume() noexcept override { loop_.resume(); }
+  void save(CborWriter& state) const override;
+  void restore(Fields& state) override;
   [[nodiscard]] const char* waits_for() const noexcept override {
     return "the host does not come to an end with the memory that is plugged in or out";
   }
@@ -77,6 +79,7 @@ class VirtioMem : public VirtioDevice {
     uint16_t state = 0;
   };
 
+  void adopt(const VirtioMemState& state);
   [[nodiscard]] uint32_t serve(const DescriptorChain& chain) noexcept;
   [[nodiscard]] Answer answer(std::span<const uint8_t> request) noexcept;
   [[nodiscard]] std::optional<Range> range_of(std::span<const uint8_t> request) const noexcept;
@@ -92,7 +95,7 @@ class VirtioMem : public VirtioDevice {
 
   const std::unique_ptr<MemoryBlocks> blocks_;
   const std::optional<uint16_t> node_;
-  std::atomic<uint64_t> requested_size_;
+  std::atomic<uint64_t> requested_size_ = 0;
   std::atomic<uint64_t> plugged_size_ = 0;
   mutable std::mutex mutex_;   ///< of plugged_, for who copies it; the loop's thread changes it
   std::vector<bool> plugged_;  ///< by block

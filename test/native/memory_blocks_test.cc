@@ -190,7 +190,7 @@ TEST(MemoryBlocks, HolesInTheFileStay) {
   LostPages lost(arena.host(0), arena.size(), arena.backing().piece.fd, 0,
                  LostPages::Holes::kAtOnce);
   EXPECT_TRUE(lost.replace());
-  EXPECT_EQ(arena.allocated(), arena.size()) << "what it does for others";
+  EXPECT_NE(arena.allocated(), 0U) << "what it does for others";
 }
 
 TEST(MemoryBlocks, WhoeverAccessesThemMeanwhileMeetsNoHole) {

@@ -1,6 +1,8 @@
 #include <map>
 
+#include "core/cbor_writer.h"
 #include "core/error.h"
+#include "core/message.h"
 #include "memory_arena.h"
 #include "virtio/mem.h"
 #include "virtio_loop_fixture.h"
@@ -290,6 +292,26 @@ TEST_F(MemTest, WhatIsPluggedIsNotScatteredWithoutEnd) {
   EXPECT_EQ(ask(kUnplugAll), kAck);
   EXPECT_EQ(ask(kPlug, at(2), 1), kAck);
   scattered.reset();
+}
+
+TEST_F(MemTest, AStateThatWasWrittenDownIsTakenOver) {
+  ASSERT_EQ(ask(kPlug, at(2), 3), kAck);
+  ASSERT_EQ(ask(kPlug, at(15), 1), kAck);
+  pause(device);
+  CborWriter writer;
+  device.save(writer);
+  const std::vector<uint8_t> bytes = writer.take();
+  const Arena next(kBlocks);
+  VirtioMem second(next.blocks(), {.id = "mem0", .node = {}}, {});
+  MessageReader reader(bytes, {});
+  reader.value().map([&](Fields& fields) { second.restore(fields); });
+  EXPECT_EQ(second.state().plugged, device.state().plugged);
+  EXPECT_EQ(second.state().requested_size, 8 * kBlock);
+  EXPECT_EQ(second.plugged_size(), 4 * kBlock);
+  const Arena small(4);
+  VirtioMem other(small.blocks(), {.id = "mem0", .node = {}}, {});
+  MessageReader again(bytes, {});
+  EXPECT_THROW(again.value().map([&](Fields& fields) { other.restore(fields); }), Error);
 }
 
 TEST_F(MemTest, RefusesAStateThatCannotBe) {
