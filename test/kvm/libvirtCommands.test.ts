@@ -185,7 +185,8 @@ test('vCPUs and memory, of the definition and of the machine', async () => {
   expect(await refused('setvcpus', 'one', '2')).toMatch(
     /greater than max allowable vcpus for the live domain: 2 > 1/,
   );
-  expect(await refused('setvcpus', 'one', '2', '--maximum')).toMatch(/live domain can't be modified/);
+  const both = ['--maximum', '--config', '--live'];
+  expect(await refused('setvcpus', 'one', '2', ...both)).toMatch(/live domain can't be modified/);
   expect(await virsh('dominfo', 'one')).toMatch(/CPU\(s\): +1\n/);
   expect(await virsh('vcpuinfo', 'one')).toMatch(/^VCPU: +0\nCPU: +\d+\nState: +running\n/);
   expect(await virsh('cpu-stats', 'one', '--total')).toMatch(
