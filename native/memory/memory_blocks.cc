@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <bit>
@@ -122,6 +123,7 @@ bool MemoryBlocks::plug(uint64_t offset, uint64_t size, const Stop& stop) noexce
 /// reach them by.
 bool MemoryBlocks::plug_file(uint64_t offset, uint64_t size, const Stop& stop) {
   const MemoryOptions& options = backing_.options;
+  if (backing_.is_named && !reaches(offset + size)) return false;
   const bool beforehand = options.hugepage_size != 0 || backing_.is_named || options.prefault;
   if (beforehand && !allocate(offset, size, stop)) return false;
   map_backing(piece(offset, size), options);
@@ -142,6 +144,13 @@ bool MemoryBlocks::plug_private(uint64_t offset, uint64_t size, const Stop& stop
   };
   if (options.prefault && !in_steps(0, size, page_size, stop, make_pages)) return false;
   return scratch.move_to(backing_.piece.host + offset);
+}
+
+/// Room may be had behind the end of a file that somebody has made shorter, and nobody can use it.
+bool MemoryBlocks::reaches(uint64_t end) const noexcept {
+  struct stat status {};
+  return ::fstat(backing_.piece.fd, &status) == 0 &&
+         static_cast<uint64_t>(status.st_size) >= backing_.piece.offset + end;
 }
 
 bool MemoryBlocks::allocate(uint64_t offset, uint64_t size, const Stop& stop) noexcept {

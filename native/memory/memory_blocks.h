@@ -49,6 +49,7 @@ class MemoryBlocks {
   [[nodiscard]] bool is_file() const noexcept;
   [[nodiscard]] bool plug_file(uint64_t offset, uint64_t size, const Stop& stop);
   [[nodiscard]] bool plug_private(uint64_t offset, uint64_t size, const Stop& stop);
+  [[nodiscard]] bool reaches(uint64_t end) const noexcept;
   [[nodiscard]] bool allocate(uint64_t offset, uint64_t size, const Stop& stop) noexcept;
   [[nodiscard]] bool map_filler(uint64_t offset, uint64_t size) noexcept;
   void give_back(uint64_t offset, uint64_t size) noexcept;
