@@ -42,7 +42,7 @@ export default defineConfig({
         retry: {
           count: 2,
           condition:
-            /the lab host is gone|Kernel panic - not syncing|passed without "(?:is up| - Graphical)|the guest did not come up/,
+            /the lab host is gone|Kernel panic - not syncing|passed without "(?:is up|Are you sure)|the guest did not come up/,
         },
       }),
       tier('package', { testTimeout: 300_000, hookTimeout: 300_000 }),

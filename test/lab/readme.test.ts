@@ -102,11 +102,9 @@ test('SSH and a socket reach it', { timeout: (MAKING_SECONDS + 3 * DEBIAN_SECOND
   const identity = '/root/.ssh/id_ed25519';
   await inLab(reader.lab, `mkdir -p /root/.ssh && cp ${reader.key} ${identity} && chmod 600 ${identity}`);
   const vm = reader.start(`${example('bin/tsvmm --kernel ')} ${inline('--net user')} ${inline('--vsock ')}`);
-  // A getty gives up where the emulation is busy.
-  await vm.expect(' - Graphical Interface', DEBIAN_SECONDS);
+  await vm.expect('Linux version 6.');
 
-  const ssh = reader.start(example('ssh '));
-  await ssh.expect('Are you sure you want to continue connecting');
+  const ssh = await untilSays(reader, example('ssh '), 'Are you sure you want to continue connecting', 60);
   ssh.write(Buffer.from('yes\n'));
   await ssh.expect('root@');
   // Its root can be written to, which systemd wants.
@@ -118,7 +116,7 @@ test('SSH and a socket reach it', { timeout: (MAKING_SECONDS + 3 * DEBIAN_SECOND
   const ready = 'while ! ls -l /proc/$!/fd | grep -q socket; do sleep 1; done';
   ssh.write(Buffer.from(`${listen} & ${ready}; echo listen''ing; fg\n`));
   await ssh.expect('listening');
-  const client = await connected(reader, example('(echo CONNECT'));
+  const client = await untilSays(reader, example('(echo CONNECT'), 'OK ', 10);
   client.write(Buffer.from('from the host\n'));
   await ssh.expect('from the host');
   ssh.write(Buffer.from('from the guest\n'));
@@ -129,16 +127,18 @@ test('SSH and a socket reach it', { timeout: (MAKING_SECONDS + 3 * DEBIAN_SECOND
   expect(await vm.exitCode(DEBIAN_SECONDS)).toBe(0);
 });
 
-/** The device is patient for 2 s, in which a busy emulation may not get to answer. */
-async function connected(reader: Reader, line: string): Promise<Session> {
-  for (let attempt = 1; ; attempt++) {
+/** The guest's server may not be there yet, and the socket device is patient for 2 s, in which a busy emulation may not answer. */
+async function untilSays(reader: Reader, line: string, wanted: string, seconds: number): Promise<Session> {
+  const end = Date.now() + DEBIAN_SECONDS * 1000;
+  for (;;) {
     const client = reader.start(line);
     try {
-      await client.expect('OK ', 10);
+      await client.expect(wanted, seconds);
       return client;
     } catch (error) {
       client.signal('SIGKILL');
-      if (attempt === 20) throw error;
+      if (Date.now() > end) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 2000));
     }
   }
 }
