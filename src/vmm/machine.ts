@@ -107,7 +107,11 @@ async function createMachine(
   if (!config.memory.zones?.some(({ file }) => file !== undefined)) {
     return native.machineCreate(planMachine(config, host), onEvent);
   }
-  const files = (await import('./zoneFiles.ts')).openZoneFiles(native, config);
+  const { openZoneFiles } = await import('./zoneFiles.ts');
+  const files = await retryInUse(
+    async () => openZoneFiles(native, config),
+    () => {},
+  );
   try {
     return native.machineCreate(planMachine(config, host, files), onEvent);
   } finally {

@@ -3,12 +3,12 @@ import { guestMemory } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
-import { openMemory, openTemporaryMemory } from './namedFiles.ts';
+import { FileInUse, openMemory, openTemporaryMemory } from './namedFiles.ts';
 
 /**
  * Opens the file of each zone that has one, or makes one without a name in a folder.
  * @returns by zone; the caller closes
- * @throws VmmError with nothing left open
+ * @throws VmmError with nothing left open, FileInUse if somebody writes to one as a disk
  */
 export function openZoneFiles(native: NativeAddon, { memory }: VmConfig): Map<string, number> {
   const opened = new Map<string, number>();
@@ -18,7 +18,9 @@ export function openZoneFiles(native: NativeAddon, { memory }: VmConfig): Map<st
       try {
         opened.set(id, openZoneFile(native, file, { size: size + hotplug_size, shared }));
       } catch (error) {
-        throw new VmmError(`Cannot open file ${file} of the memory zone ${id}`, { cause: error });
+        const text = `Cannot open file ${file} of the memory zone ${id}`;
+        if (error instanceof FileInUse) throw new FileInUse(text, { cause: error });
+        throw new VmmError(text, { cause: error });
       }
     }
     return opened;
@@ -46,5 +48,9 @@ function openZoneFile(
     if ((error as { code?: string }).code !== 'ENOTDIR') throw error;
   }
   // What is not shared is written to copies of the file's pages.
-  return openMemory(native, file, { write: shared });
+  const fd = openMemory(native, file, { write: shared });
+  // Several VMs may share it, but not with one whose disk it is: a boot writes all over it.
+  if (native.lockRange(fd, false, 0, 0)) return fd;
+  native.closeFile(fd);
+  throw new FileInUse('Another process, or a disk of this VM, has it to write to');
 }

@@ -56,3 +56,20 @@ test('a file that is not there is an error that names it, with no machine begun'
   );
   expect(native.machines).toEqual([]);
 });
+
+test('a file that somebody writes to as a disk is none for memory', async () => {
+  const file = join(folder, 'disk');
+  writeFileSync(file, '');
+  const disk = native.openFile(file, 2, 0, 1);
+  expect(native.lockRange(disk, true, 0, 0)).toBe(true);
+  const failure = await bootedWith(file).catch(describeError);
+  expect(failure).toMatch(
+    /^The VM could not boot: Cannot open file .*disk of the memory zone filed: Another process/,
+  );
+  expect(native.machines).toEqual([]);
+  // Somebody who is killed may keep it for a moment.
+  setTimeout(() => native.unlockRange(disk, 0, 0), 50);
+  const vmm = await bootedWith(file);
+  await vmm.quit();
+  native.closeFile(disk);
+});
