@@ -5,6 +5,7 @@
 #include <linux/vhost.h>
 #include <sys/ioctl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 #include <utility>
@@ -28,6 +29,27 @@ uint64_t host_address(const GuestMemory& memory, GuestAddress address, uint64_t 
   const auto bytes = memory.slice(address, length);
   if (!bytes) throw Error("EINVAL", "a ring lies outside guest memory");
   return reinterpret_cast<uintptr_t>(bytes->data());
+}
+
+/// What is adjacent for the guest and here is one: the kernel takes 64 regions unless its
+/// administrator says otherwise, and memory may have more zones.
+std::vector<vhost_memory_region> joined(std::vector<MemoryRegion> regions) {
+  std::ranges::sort(regions, {}, &MemoryRegion::address);
+  std::vector<vhost_memory_region> all;
+  for (const MemoryRegion& region : regions) {
+    const auto host = reinterpret_cast<uintptr_t>(region.host);
+    vhost_memory_region* last = all.empty() ? nullptr : &all.back();
+    if (last != nullptr && last->guest_phys_addr + last->memory_size == region.address &&
+        last->userspace_addr + last->memory_size == host) {
+      last->memory_size += region.size;
+    } else {
+      all.push_back({.guest_phys_addr = region.address,
+                     .memory_size = region.size,
+                     .userspace_addr = host,
+                     .flags_padding = 0});
+    }
+  }
+  return all;
 }
 
 }  // namespace
@@ -107,17 +129,13 @@ void VhostNetPair::region_removed(const MemoryRegion& region) {
 }
 
 void VhostNetPair::set_memory() const {
+  const std::vector<vhost_memory_region> regions = joined(regions_);
   // struct vhost_memory ends in an array.
   std::vector<uint64_t> table(
-      (sizeof(vhost_memory) + regions_.size() * sizeof(vhost_memory_region)) / sizeof(uint64_t));
+      (sizeof(vhost_memory) + regions.size() * sizeof(vhost_memory_region)) / sizeof(uint64_t));
   auto* header = reinterpret_cast<vhost_memory*>(table.data());
-  header->nregions = static_cast<uint32_t>(regions_.size());
-  for (size_t i = 0; i < regions_.size(); ++i) {
-    header->regions[i] = {.guest_phys_addr = regions_[i].address,
-                          .memory_size = regions_[i].size,
-                          .userspace_addr = reinterpret_cast<uintptr_t>(regions_[i].host),
-                          .flags_padding = 0};
-  }
+  header->nregions = static_cast<uint32_t>(regions.size());
+  std::ranges::copy(regions, header->regions);
   control(VHOST_SET_MEM_TABLE, table.data(), "VHOST_SET_MEM_TABLE");
 }
 

@@ -124,7 +124,7 @@ class VhostNetTest : public testing::Test {
     EXPECT_EQ(known, addresses);
   }
 
-  static constexpr GuestAddress kGrowth = 1 << 20;
+  static constexpr GuestAddress kGrowth = 2 << 20;
   GuestMemory memory{
       {{.ranges = {range(0, 1 << 20)}}}, Cancellation::never(), range(kGrowth, 16 << 20)};
   EventLoop loop{"test-loop"};
@@ -168,23 +168,40 @@ TEST_F(VhostNetTest, LeavesWhereTheKernelWasToTheNextServer) {
 
 TEST_F(VhostNetTest, KnowsMemoryThatComesWhileItServes) {
   std::vector<uint8_t> bytes(4096);
-  MemoryWindow& window = memory.add_window(bytes.data(), bytes.size(), -1);
+  const auto window = memory.add_window(bytes.data(), bytes.size(), -1);
   constexpr GuestAddress kWindow = 0x40000000;
-  window.show(kWindow);
+  window->show(kWindow);
   auto pair = make();
   expect_memory({0, kWindow});
   const MemoryRegion& added = memory.add(4 << 20);
   expect_memory({0, kGrowth, kWindow});
   EXPECT_EQ(vhost.memory[kGrowth],
             std::pair(added.size, uint64_t{reinterpret_cast<uintptr_t>(added.host)}));
-  window.hide();
+  window->hide();
   expect_memory({0, kGrowth});
   const int tables = vhost.calls[VHOST_SET_MEM_TABLE];
   pair.reset();
   memory.add(4 << 20);
   EXPECT_EQ(vhost.calls[VHOST_SET_MEM_TABLE], tables) << "nobody serves any more";
   pair = make();
-  expect_memory({0, kGrowth, kGrowth + (4 << 20)});
+  expect_memory({0, kGrowth});
+  EXPECT_EQ(vhost.memory[kGrowth].first, 8U << 20) << "both";
+}
+
+/// Their memory is in one piece, and the kernel's table is short.
+TEST_F(VhostNetTest, ManyZonesAreOneRegionOfTheKernels) {
+  constexpr uint64_t kZone = 64 << 10;
+  std::vector<MemoryZone> zones;
+  for (uint64_t i = 0; i < 100; ++i) zones.push_back({.ranges = {{i * kZone, kZone}}});
+  const GuestMemory zoned(std::move(zones));
+  const NetPairSetup setup{.memory = zoned,
+                           .features = kAllRingFeatures,
+                           .receive = &receive,
+                           .transmit = &transmit,
+                           .transport = host};
+  const auto pair = VhostNetPair::make(setup, vhost.fd.get(), kTap, loop);
+  expect_memory({0});
+  EXPECT_EQ(vhost.memory[0].first, 100 * kZone);
 }
 
 TEST_F(VhostNetTest, RefusesMemoryThatTheKernelHasNoRoomFor) {
