@@ -162,6 +162,12 @@ export function memorySize({ size, zones = [] }: MemoryConfig): Uint64 {
   return sum;
 }
 
+/** Gives a part that no machine has yet another size, all of which is there at boot. */
+export function setBootSize(part: Pick<HotplugMemory, 'size' | 'hotplugged_size'>, bytes: Uint64): void {
+  part.size = bytes;
+  delete part.hotplugged_size;
+}
+
 /** Whether other processes can map the guest's memory. */
 export function isShared(memory: MemoryConfig): boolean {
   if (!memory.zones?.length) return isMappable(memory);

@@ -9,7 +9,7 @@ export interface VmInfo {
   readonly config: VmConfig;
   /** `BreakPoint`: a debugger has stopped the guest, or is waited for. */
   readonly state: 'Created' | 'Running' | 'BreakPoint' | 'Paused';
-  /** Bytes. */
+  /** Bytes: of a machine what its guest has, which may be more than its configuration says. */
   readonly memory_actual_size: number | bigint;
   /** Only while there is a machine. */
   readonly device_tree?: Readonly<Record<string, DeviceNode>>;
@@ -43,14 +43,18 @@ const stateNames: Readonly<Record<Lifecycle, VmInfo['state']>> = {
   paused: 'Paused',
 };
 
+/**
+ * @param machineMemory without what devices have given the guest since its boot and taken, which is `memoryChange`
+ */
 export function vmInfo(
   config: VmConfig,
   state: Lifecycle,
   placements: readonly Placement[] | undefined,
+  machineMemory: number | undefined,
   memoryChange: number,
   pendingRemovals: readonly string[] = [],
 ): VmInfo {
-  const memory = memorySize(config.memory);
+  const memory = machineMemory ?? memorySize(config.memory);
   return {
     config,
     state: stateNames[state],

@@ -2,7 +2,7 @@
  * The memory of a machine. It grows by slots of its ACPI controller and never shrinks: a smaller size, and one between what
  * the configuration says and what the machine has, is the next machine's. Or its guest gets it from a virtio-mem device.
  */
-import { memorySize } from '../config/memory.ts';
+import { memorySize, setBootSize } from '../config/memory.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
@@ -33,9 +33,7 @@ export async function resizeMemory(vm: MemoryVm, bytes: Uint64): Promise<void> {
     return vm.busy((machine) => resizePlain(deviceCalls(vm.native, machine), config, bytes));
   }
   if (bytes === memorySize(memory)) return;
-  if (memory.zones?.length) {
-    throw refused('The memory is made of zones, which are resized one by one (vm.resize-zone)');
-  }
+  checkPlain(memory);
   checkNext(vm, bytes);
   await vm.busy(async ({ handle, memory: has }) => {
     const more = Number(bytes) - has.size;
@@ -47,6 +45,23 @@ export async function resizeMemory(vm: MemoryVm, bytes: Uint64): Promise<void> {
     has.additions++;
   });
   memory.size = bytes;
+}
+
+/**
+ * Of a configuration that no machine has. Whether the size makes sense shows when the VM boots.
+ * @throws VmmError if it is no size to change
+ */
+export function resizeBootMemory({ memory }: VmConfig, bytes: Uint64): void {
+  if (memory.zones?.length && bytes === memorySize(memory)) return;
+  checkPlain(memory);
+  setBootSize(memory, bytes);
+}
+
+/** @throws VmmError */
+function checkPlain({ zones }: VmConfig['memory']): void {
+  if (zones?.length) {
+    throw refused('The memory is made of zones, which are resized one by one (vm.resize-zone)');
+  }
 }
 
 /** Whether the next machine can have so much: a guest's reset must not end its VM. @throws VmmError */

@@ -76,8 +76,10 @@ export class VmSizes {
   }
 }
 
-function resizeConfig(config: VmConfig, sizes: VmResize): void {
+async function resizeConfig(config: VmConfig, sizes: VmResize): Promise<void> {
+  if (sizes.desired_ram !== undefined) {
+    (await import('./memoryResize.ts')).resizeBootMemory(config, sizes.desired_ram);
+  }
   if (sizes.desired_vcpus !== undefined) config.cpus.boot_vcpus = sizes.desired_vcpus;
-  if (sizes.desired_ram !== undefined) config.memory.size = sizes.desired_ram;
   if (sizes.desired_balloon !== undefined && config.balloon) config.balloon.size = sizes.desired_balloon;
 }

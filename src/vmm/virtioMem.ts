@@ -1,5 +1,11 @@
 /** Memory that a machine's guest has by virtio-mem devices: how much of it the guest is asked to have. */
-import { type HotplugMemory, hotplugBlock, PLAIN_ZONE_ID, virtioMemory } from '../config/memory.ts';
+import {
+  type HotplugMemory,
+  hotplugBlock,
+  PLAIN_ZONE_ID,
+  setBootSize,
+  virtioMemory,
+} from '../config/memory.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { DeviceCalls } from '../devices/record.ts';
@@ -13,8 +19,6 @@ export async function resizePlain(core: DeviceCalls, { memory }: VmConfig, bytes
   const [plain] = virtioMemory(memory);
   if (plain === undefined) throw refused('The memory has no hotplug_size');
   const added = addedBytes('The memory', plain, bytes);
-  if (added === BigInt(plain.hotplugged_size ?? 0))
-    throw refused(`The memory's size is ${bytes} bytes already`);
   await core.call(PLAIN_ZONE_ID, 'resize', { size: Number(added) });
   memory.hotplugged_size = Number(added);
 }
@@ -34,7 +38,7 @@ export async function resizeZone(
     throw new VmmError(`There is no memory zone with id "${id}"`, { code: 'ERR_TSVMM_MISSING' });
   }
   if (core === undefined) {
-    zone.size = bytes;
+    setBootSize(zone, bytes);
     return;
   }
   if (!virtioMemory(memory).includes(zone)) {

@@ -401,6 +401,7 @@ export class Vmm {
       config,
       this.#state,
       this.#machine?.bus.placements,
+      this.machineMemory,
       this.#machine ? this.#figures.memoryChange(config, this.#machine.handle) : 0,
       this.#devices.pending,
     );
@@ -443,6 +444,11 @@ export class Vmm {
   /** Does not wait: while a command is in progress, what they were before it. @throws VmmError if there is no machine */
   counters(): Counters {
     return this.#figures.counters(() => this.#asked());
+  }
+
+  /** Bytes that the machine has, without those that its devices give the guest, or take. */
+  get machineMemory(): number | undefined {
+    return this.#machine?.memory.size;
   }
 
   /** The machine that `counters`, and `info` of its balloon, ask; undefined while it does not answer. */

@@ -41,7 +41,8 @@ test('memory that was not given to a guest is none that it can have', async () =
   const resize = (bytes: number) => vmm.api('PUT', 'vm.resize', { desired_ram: bytes });
   expect((await resize(256 * MIB)).status).toBe(204);
   expect((await vmm.api('GET', 'vm.counters')).json.mem0.requested_bytes).toBe(128 * MIB);
-  for (const wrong of [64 * MIB, 129 * MIB, 512 * MIB, 256 * MIB]) {
+  expect((await resize(256 * MIB)).status).toBe(204);
+  for (const wrong of [64 * MIB, 129 * MIB, 512 * MIB]) {
     expect((await resize(wrong)).status, String(wrong)).toBe(500);
   }
   expect((await vmm.api('GET', 'vm.info')).json.config.memory.hotplugged_size).toBe(128 * MIB);

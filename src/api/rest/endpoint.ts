@@ -31,6 +31,7 @@ export type ApiVmm = Pick<
   | 'info'
   | 'counters'
   | 'countedMachine'
+  | 'machineMemory'
   | 'vcpuStatistics'
   | 'quit'
   | 'watchInfo'

@@ -169,8 +169,9 @@ function ping(): Answer {
 
 function info({ vmm }: Call): Answer {
   const value = vmm.info();
-  const machine = vmm.countedMachine;
-  const memory = machine && memoryVaries(value.config) && { machine, info: value };
+  const { countedMachine: machine, machineMemory: bytes } = vmm;
+  const isLive = machine && bytes !== undefined && memoryVaries(value.config);
+  const memory = isLive && { machine, bytes, info: value };
   return { ...jsonAnswer(value), lasting: true, ...(memory && { memory }) };
 }
 

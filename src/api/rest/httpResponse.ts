@@ -40,6 +40,8 @@ export interface LiveCounters {
 /** The memory of a machine that can be asked for it, and what else is answered. */
 export interface LiveMemory {
   readonly machine: MachineHandle;
+  /** Without those that its devices give the guest, or take. */
+  readonly bytes: number;
   readonly info: VmInfo;
 }
 

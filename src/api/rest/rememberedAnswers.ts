@@ -69,7 +69,7 @@ export class RememberedAnswers {
     const { memory, counters } = answer;
     if (counters) this.#giveCounters(bytes, counters);
     else if (memory) {
-      const text = memoryText(memory.info);
+      const text = memoryText(memory);
       this.#streams.streamRememberMemory(this.#server, bytes, memory.machine, text);
     } else this.#streams.streamRemember(this.#server, bytes, encodeAnswer(answer));
   }

@@ -228,10 +228,7 @@ export const ctlCommands: Readonly<Record<string, CtlCommand>> = {
         desired_balloon: numberOf(options, 'balloon', parseSize),
         ...(options.wait !== undefined && { wait_ms: parseInteger(options.wait) }),
       }),
-    done: (_, { options }) =>
-      options.cpus === undefined || options.wait !== undefined
-        ? 'The VM is resized.'
-        : 'The VM is resized; a guest that runs starts vCPUs, or gives them up, when it is ready to.',
+    done: (_, { options }) => resizedText(options),
   },
   'resize-disk': {
     about: 'Give a disk another size',
@@ -353,4 +350,19 @@ export function checkWords(name: string, { argument, options = {} }: CtlDescript
   for (const [key, { required }] of Object.entries(options)) {
     if (required && words.options[key] === undefined) throw new UsageError(`${name} needs --${key}`);
   }
+}
+
+function resizedText({ balloon, cpus, memory, wait }: Readonly<Record<string, string | undefined>>): string {
+  if ((balloon ?? cpus ?? memory) === undefined) return 'Nothing was asked to change.';
+  const later = [
+    ...(cpus !== undefined && wait === undefined
+      ? ['starts vCPUs, or gives them up, when it is ready to']
+      : []),
+    ...(memory !== undefined
+      ? ['uses more memory when it is ready to, and has less from then on (virtio-mem) or from its next boot']
+      : []),
+  ];
+  return later.length === 0
+    ? 'The VM is resized.'
+    : `The VM is resized; a guest that runs ${later.join(', and ')}.`;
 }

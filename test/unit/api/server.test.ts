@@ -492,7 +492,8 @@ describe('an answer that lasts', () => {
       const { config } = vmm.info();
       const balloon = { size: 0, deflate_on_oom: false, free_page_reporting: false, pci_segment: 0 };
       const payload = { cmdline: '"memory_actual_size":1' };
-      const memory = { ...config.memory, size: 4096 };
+      // Less than the machine has: it is what the next one gets.
+      const memory = { ...config.memory, size: 2048 };
       const device_tree = tree && { device_tree: tree };
       const told = { config: { ...config, payload, balloon, memory }, state: 'Running' as const };
       vmm.info.mockReturnValue({ ...told, memory_actual_size: 4000, ...device_tree });

@@ -38,5 +38,6 @@ export function fakeVmm() {
       _disk0: { read_latency_min: 18_446_744_073_709_551_615n },
     })),
     countedMachine: undefined as ApiVmm['countedMachine'],
+    machineMemory: 4096 as ApiVmm['machineMemory'],
   } satisfies ApiVmm;
 }

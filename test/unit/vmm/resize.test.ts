@@ -145,10 +145,13 @@ describe('memory of a machine', () => {
     await vmm.boot();
     await vmm.resize({ desired_ram: 640 * MIB });
     await vmm.resize({ desired_ram: 256 * MIB });
-    expect(size(vmm)).toEqual([256 * MIB, 256 * MIB]);
+    expect(size(vmm)).toEqual([256 * MIB, 640 * MIB]);
     await vmm.resize({ desired_ram: 640 * MIB });
     await vmm.resize({ desired_ram: 768 * MIB });
     expect(calls()).toEqual(['boot', `add-memory ${128 * MIB}`, `add-memory ${128 * MIB}`]);
+    await vmm.resize({ desired_ram: 256 * MIB });
+    await vmm.reboot();
+    expect(size(vmm)).toEqual([256 * MIB, 256 * MIB]);
     await vmm.quit();
   });
 
