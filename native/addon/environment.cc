@@ -24,6 +24,8 @@ ino_t inode_of(int fd) {
 
 void Environment::attach(Napi::Env env) {
   auto* environment = new Environment;
+  environment->set_immediate_ =
+      Napi::Persistent(env.Global().Get("setImmediate").As<Napi::Function>());
   env.SetInstanceData(environment);
   // The runtime calls these hooks, the latest first, before it drops references, thread-safe
   // functions and instance data; Bun never finalizes externals of a worker thread.

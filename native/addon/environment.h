@@ -41,6 +41,10 @@ class Environment {
   void add(const std::shared_ptr<MachineHandle>& machine);
   void add(const std::shared_ptr<StreamServerHandle>& server);
 
+  /// Calls `callback` in the event loop's next turn, with the setImmediate() that there was when
+  /// the addon was loaded: tests replace it. Throws Napi::Error.
+  void set_immediate(const Napi::Function& callback) const { set_immediate_.Call({callback}); }
+
   /// Hands a descriptor to JavaScript, which is to close() it; close() does what it does not get
   /// round to.
   int give(UniqueFd fd);
@@ -53,6 +57,7 @@ class Environment {
  private:
   void close() noexcept;
 
+  Napi::FunctionReference set_immediate_;
   std::unique_ptr<HostFacts> host_;  ///< they do not change
   std::shared_ptr<PrecreatedVm> precreated_;
   std::vector<std::weak_ptr<MachineHandle>> machines_;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "addon/arguments.h"
+#include "addon/environment.h"
 
 namespace tsvmm {
 
@@ -47,9 +48,11 @@ void EventChannel::enqueue(Task task, bool droppable) noexcept {
   if (closed_ || (droppable && tasks_.size() >= kMaxEvents)) return;
   tasks_.push_back(std::move(task));
   // One wake-up is enough for however many tasks gather until it is served.
-  if (!std::exchange(woken_, true)) {
-    napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
-  }
+  if (!std::exchange(woken_, true)) wake_locked();
+}
+
+void EventChannel::wake_locked() noexcept {
+  if (wake_ != nullptr) napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
 }
 
 void EventChannel::drain(Napi::Env env) {
@@ -57,7 +60,6 @@ void EventChannel::drain(Napi::Env env) {
   {
     const std::lock_guard lock(mutex_);
     tasks.swap(tasks_);
-    woken_ = false;
   }
   for (const Task& task : tasks) {
     const Napi::HandleScope scope(env);
@@ -69,6 +71,25 @@ void EventChannel::drain(Napi::Env env) {
       // nothing.
       napi_fatal_exception(env, error.Value());
     }
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    woken_ = !tasks_.empty();
+    if (!woken_) return;
+  }
+  drain_next_turn(env);
+}
+
+void EventChannel::drain_next_turn(Napi::Env env) {
+  const Napi::HandleScope scope(env);
+  try {
+    Environment::of(env).set_immediate(Napi::Function::New(
+        env,
+        [self = shared_from_this()](const Napi::CallbackInfo& info) { self->drain(info.Env()); }));
+  } catch (const Napi::Error&) {
+    // The environment is ending, or has no turns: the runtime decides when.
+    const std::lock_guard lock(mutex_);
+    wake_locked();
   }
 }
 

@@ -17,7 +17,11 @@ namespace tsvmm {
 /// What a guest can cause at will is bounded: when kMaxEvents wait, further device events are
 /// dropped (their number is not, because nobody could act on it). Events that end a run,
 /// or stop the guest for its debugger, and the ends of operations always get through.
-class EventChannel : public MachineEventSink {
+///
+/// Channels take turns: what comes while one is drained waits for the event loop's next turn. Bun
+/// serves a thread-safe function for as long as it is called, so that a channel that is always busy
+/// (clients that flood a server) would keep the thread from the ends of operations of all others.
+class EventChannel : public MachineEventSink, public std::enable_shared_from_this<EventChannel> {
  public:
   static constexpr size_t kMaxEvents = 256;
   /// Runs on the JavaScript thread.
@@ -47,6 +51,8 @@ class EventChannel : public MachineEventSink {
 
   void enqueue(Task task, bool droppable) noexcept;
   void drain(Napi::Env env);
+  void drain_next_turn(Napi::Env env);
+  void wake_locked() noexcept;
 
   Napi::FunctionReference on_event_;  ///< JavaScript thread only
   /// Keeps the channel alive until its finalizer; with mutex_ held. nullptr once it is released: it
@@ -54,7 +60,7 @@ class EventChannel : public MachineEventSink {
   napi_threadsafe_function wake_ = nullptr;
   std::mutex mutex_;
   std::deque<Task> tasks_;
-  bool woken_ = false;
+  bool woken_ = false;  ///< drain() is to come, or runs
   bool closed_ = false;
 };
 
