@@ -37,8 +37,8 @@ export default defineConfig({
         isolate: false,
         maxWorkers: 1,
         // The death of the emulated host is no fault of a test, which is run again in a new one.
-        // The emulation of a processor that has virtualization corrupts a guest's registers once in a hundred boots or so: a
-        // kernel that dies or stops before it is up is started again, and one that never comes up fails still.
+        // The emulation of a processor that has virtualization corrupts a guest's registers once in a hundred boots or
+        // so: a kernel that dies or stops before it is up is started again, and one that never comes up fails still.
         retry: {
           count: 2,
           condition:

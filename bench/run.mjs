@@ -8,7 +8,8 @@ import { writeHtml } from './report/page.mjs';
 /**
  * The benchmarks by name. Each takes the arguments and returns its results.
  *
- * @type {Record<string, (options: import('./lib/arguments.mjs').Arguments) => Promise<import('./lib/results.mjs').Report>>}
+ * @type {Record<string, (options: import('./lib/arguments.mjs').Arguments) =>
+ * Promise<import('./lib/results.mjs').Report>>}
  */
 const BENCHMARKS = {
   api: async (options) => (await import('./api/api.mjs')).benchApi(options),

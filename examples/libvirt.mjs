@@ -1,5 +1,6 @@
 /**
- * Starts a guest under a daemon that speaks libvirt's protocol, `tsvmmd` unless it is told otherwise, and shows its console until it ends.
+ * Starts a guest under a daemon that speaks libvirt's protocol, `tsvmmd` unless it is told otherwise, and shows its
+ * console until it ends.
  *
  *   bin/tsvmmd --dir /tmp/vms &
  *   node examples/libvirt.mjs KERNEL 'tsvmm+unix:///system?socket=/tmp/vms/virttsvmmd-sock'
@@ -20,7 +21,8 @@ const document = `<domain type='kvm'>
 const connection = await connect(uri);
 console.log(`${await connection.type()} on ${await connection.hostname()}`);
 const events = await connection.domainEvents('lifecycle');
-// Paused, so that nothing of what the guest prints is missed. A domain that is created rather than defined is gone when it has ended.
+// Paused, so that nothing of what the guest prints is missed. A domain that is created rather than defined is gone when
+// it has ended.
 const domain = await connection.createDomain(document, { paused: true, autoDestroy: true });
 const console_ = await domain.openConsole();
 console_.on('data', (chunk) => process.stdout.write(chunk));

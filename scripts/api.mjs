@@ -1,4 +1,7 @@
-/** `npm run api`: accepts the library's public face and the REST API as they are now, and writes the library's reference. */
+/**
+ * `npm run api`: accepts the library's public face and the REST API as they are now, and writes the library's
+ * reference.
+ */
 import fs from 'node:fs';
 import { ACCEPTED_REPORTS, apiReference, apiReport, REFERENCE } from './lib/api.mjs';
 import { buildNodeBundles } from './lib/buildJs.mjs';

@@ -253,13 +253,14 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   /**
-   * Changes sizes: `{ memory: '2G' }`, `{ balloon: '256M' }`, `{ vcpus: 4 }`. Resolves when the VM has memory and balloon; the
-   * guest may take its time to use what it is given, or to give what it is asked for: `info().memory_actual_size` shows how
-   * far its balloon is. With `vcpus` the promise means done: the guest has started those that were added, or has given up
-   * those that were too many. Of `desired_vcpus` it means that the guest was asked, unless there is `waitMs`.
-   * @throws ConfigError if these are no sizes; VmmError if the VM has no such thing, or cannot change it while it runs; with
-   * code ERR_TSVMM_BUSY while the guest has not given up what it was asked for before, with ERR_TSVMM_TIMEOUT if it takes
-   * longer: it may still do so later
+   * Changes sizes: `{ memory: '2G' }`, `{ balloon: '256M' }`, `{ vcpus: 4 }`. Resolves when the VM has memory and
+   * balloon; the guest may take its time to use what it is given, or to give what it is asked for:
+   * `info().memory_actual_size` shows how far its balloon is. With `vcpus` the promise means done: the guest has
+   * started those that were added, or has given up those that were too many. Of `desired_vcpus` it means that the guest
+   * was asked, unless there is `waitMs`.
+   * @throws ConfigError if these are no sizes; VmmError if the VM has no such thing, or cannot change it while it runs;
+   * with code ERR_TSVMM_BUSY while the guest has not given up what it was asked for before, with ERR_TSVMM_TIMEOUT if
+   * it takes longer: it may still do so later
    */
   async resize(sizes: ResizeOptions, options: ResizeWaitOptions = {}): Promise<void> {
     const { waitMs = sizes?.vcpus === undefined ? undefined : VCPUS_MS } = options;
@@ -282,8 +283,8 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
    * Gives a disk another size, which the guest is told.
    * @param id as in the configuration; `_disk0` for the first disk without a name of its own
    * @param bytes a multiple of 512; what is beyond a smaller size is lost
-   * @throws ConfigError if that is no size; VmmError if there is no such disk, it is read-only, or its image cannot have
-   * that size
+   * @throws ConfigError if that is no size; VmmError if there is no such disk, it is read-only, or its image cannot
+   * have that size
    */
   async resizeDisk(id: string, bytes: number, options: Abortable = {}): Promise<void> {
     const request = decodeRequest(vmResizeDisk, { id, desired_size: bytes });
@@ -291,8 +292,8 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   /**
-   * Adds a disk: a path of a raw image, or the REST API's object. A guest that runs finds it within moments; a VM that was
-   * not booted has it from its boot on. The same goes for the calls below.
+   * Adds a disk: a path of a raw image, or the REST API's object. A guest that runs finds it within moments; a VM that
+   * was not booted has it from its boot on. The same goes for the calls below.
    * @returns where a machine has it, undefined if there is none
    * @throws ConfigError if that is no disk, VmmError if it cannot be added; nothing is added then
    */
@@ -333,11 +334,12 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   /**
-   * Removes a device. A guest that runs is asked to give it up: what the device has of the host is kept until it has, which
-   * may be never. The event `device-removed` tells; with `waitMs` the promise means done. After an abort no force is used.
+   * Removes a device. A guest that runs is asked to give it up: what the device has of the host is kept until it has,
+   * which may be never. The event `device-removed` tells; with `waitMs` the promise means done. After an abort no force
+   * is used.
    * @param id as in the configuration, or as the device was added
-   * @throws ConfigError if that is no identifier; VmmError if there is no such device, it cannot be removed, or the guest
-   * keeps it for longer than `waitMs`
+   * @throws ConfigError if that is no identifier; VmmError if there is no such device, it cannot be removed, or the
+   * guest keeps it for longer than `waitMs`
    */
   async removeDevice(id: string, options: RemovalOptions & Abortable = {}): Promise<void> {
     const request = decodeRequest(vmRemoveDevice, { id });
@@ -345,11 +347,11 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   /**
-   * Connects to a program of the guest that listens on a vsock port. (A guest's connection to port P of the host, cid 2,
-   * goes to the UNIX socket `<vsock.socket>_P`.)
+   * Connects to a program of the guest that listens on a vsock port. (A guest's connection to port P of the host, cid
+   * 2, goes to the UNIX socket `<vsock.socket>_P`.)
    * @param port from 0 to 4,294,967,294
-   * @throws Error with code ECONNREFUSED if the guest does not accept; RangeError if that is no port; VmmError if the VM
-   * has no vsock
+   * @throws Error with code ECONNREFUSED if the guest does not accept; RangeError if that is no port; VmmError if the
+   * VM has no vsock
    */
   async connectVsock(port: number, { signal }: Abortable = {}): Promise<Socket> {
     if (!Number.isInteger(port) || port < 0 || port > MAX_VSOCK_PORT) {
@@ -375,8 +377,8 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   /**
-   * Asks the guest to shut down by its power button, and ends it by force if it has not within the time given. A guest that
-   * is paused goes on first. An abort ends the waiting; neither is the button taken back nor force used then.
+   * Asks the guest to shut down by its power button, and ends it by force if it has not within the time given. A guest
+   * that is paused goes on first. An abort ends the waiting; neither is the button taken back nor force used then.
    * @returns what `exited` resolves with: the VM is gone
    * @throws RangeError if `timeoutMs` is no time
    */
@@ -432,8 +434,8 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   /**
-   * By device and name, and by vCPU (`vcpu0`): `exits_*` to this process, `kvm_*` as KVM counts, `run_ns` and `steal_ns`. While the VM is paused, resumed or
-   * rebooted, what it was just before.
+   * By device and name, and by vCPU (`vcpu0`): `exits_*` to this process, `kvm_*` as KVM counts, `run_ns` and
+   * `steal_ns`. While the VM is paused, resumed or rebooted, what it was just before.
    * @throws VmmError if the VM is not running
    */
   counters(): Counters {
@@ -452,8 +454,8 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
 
   /**
    * Events as they happen, in the form of the event monitor, each with a number:
-   * `for await (const event of vm.events({ since: 0 }))`. Ends when the VM is gone. The latest 1,024 are kept, also for those
-   * who begin later; an `events-lost` of the source `vmm` says how many a slow reader has missed.
+   * `for await (const event of vm.events({ since: 0 }))`. Ends when the VM is gone. The latest 1,024 are kept, also for
+   * those who begin later; an `events-lost` of the source `vmm` says how many a slow reader has missed.
    * @throws RangeError if `since` is no whole number; while iterating, the signal's reason
    */
   events(options: EventsOptions = {}): AsyncGenerator<NumberedEvent, void, undefined> {

@@ -1,5 +1,6 @@
 /**
- * A client of libvirt's protocol, for `tsvmmd` and for any `libvirtd`. It needs neither libvirt nor the rest of this library.
+ * A client of libvirt's protocol, for `tsvmmd` and for any `libvirtd`. It needs neither libvirt nor the rest of this
+ * library.
  *
  * ```ts
  * import { connect } from 'tsvmm/libvirt';

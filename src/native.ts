@@ -1,9 +1,9 @@
 /**
- * The boundary to the C++ core: its types, and the one place that loads the addon. Two interfaces, of machines and of the
- * host.
+ * The boundary to the C++ core: its types, and the one place that loads the addon. Two interfaces, of machines and of
+ * the host.
  *
- * What crosses for a machine are messages (src/boundary/): plain values, bytes and descriptors, which could cross a socket
- * as well. Addresses and sizes are bytes in JavaScript numbers (guest physical addresses have at most 52 bits).
+ * What crosses for a machine are messages (src/boundary/): plain values, bytes and descriptors, which could cross a
+ * socket as well. Addresses and sizes are bytes in JavaScript numbers (guest physical addresses have at most 52 bits).
  * Descriptors stay the caller's: the core duplicates what it keeps.
  */
 import { type Descriptor, encode } from './boundary/cbor.ts';
@@ -99,7 +99,10 @@ export interface ProtectedModeEntry {
   readonly gdtLimit: number;
 }
 
-/** The host end of a character device. `tty` reads `input`, if there is one, and writes `output`. `log` gets the output as well. */
+/**
+ * The host end of a character device. `tty` reads `input`, if there is one, and writes `output`. `log` gets the output
+ * as well.
+ */
 export type CharBackendSpec = CharBackendKind & { readonly log?: Descriptor };
 
 type CharBackendKind =
@@ -161,8 +164,8 @@ export interface RateLimiterSpec {
 }
 
 /**
- * What a device is to be: its kind, and what that takes. `src/devices/NAME.ts` writes it and `native/virtio/NAME.cc` reads it,
- * which refuses what it does not know; nobody between them looks at it.
+ * What a device is to be: its kind, and what that takes. `src/devices/NAME.ts` writes it and `native/virtio/NAME.cc`
+ * reads it, which refuses what it does not know; nobody between them looks at it.
  */
 export interface DeviceSpec {
   readonly kind: string;
@@ -314,8 +317,9 @@ export interface VcpuStatistics {
 export type StreamServerHandle = { readonly __streamServer: unique symbol };
 
 /**
- * What happens to a connection of a stream server. `received`: streamTake has something; said again once it has nothing more.
- * `drained`: everything written has left, or is lost, after some of it had to wait. `closed`: nothing more comes of it.
+ * What happens to a connection of a stream server. `received`: streamTake has something; said again once it has nothing
+ * more. `drained`: everything written has left, or is lost, after some of it had to wait. `closed`: nothing more comes
+ * of it.
  */
 export type StreamEvent = 'opened' | 'received' | 'drained' | 'closed';
 
@@ -360,11 +364,14 @@ export interface CountersText extends AnswerFrame {
 /** For a debugger. All but the first reject with code EBUSY while the machine is not stopped for it. */
 export interface DebugCalls {
   /**
-   * Keeps all vCPUs out of the guest from now on, whether the machine is paused or not; resolves when they are. Devices go
-   * on. ETIMEDOUT as for machinePause.
+   * Keeps all vCPUs out of the guest from now on, whether the machine is paused or not; resolves when they are. Devices
+   * go on. ETIMEDOUT as for machinePause.
    */
   machineDebugStop(machine: MachineHandle): Promise<void>;
-  /** Takes that back, with an order for each vCPU; `software` are addresses of breakpoint instructions that are the debugger's. */
+  /**
+   * Takes that back, with an order for each vCPU; `software` are addresses of breakpoint instructions that are the
+   * debugger's.
+   */
   machineDebugResume(
     machine: MachineHandle,
     orders: readonly ('hold' | 'run' | 'step')[],
@@ -379,14 +386,16 @@ export interface DebugCalls {
   ): Promise<void>;
   /** Where the page tables that the vCPU uses have a linear address; null if nowhere. */
   machineDebugTranslate(machine: MachineHandle, vcpu: number, address: bigint): Promise<bigint | null>;
-  /** Up to 4096 bytes of RAM by their guest-physical address; null unless all of it is RAM. Also while the guest runs. */
+  /**
+   * Up to 4096 bytes of RAM by their guest-physical address; null unless all of it is RAM. Also while the guest runs.
+   */
   machineDebugRead(machine: MachineHandle, address: bigint, length: number): Promise<Uint8Array | null>;
   machineDebugWrite(machine: MachineHandle, address: bigint, bytes: Uint8Array): Promise<boolean>;
 }
 
 /**
- * What a machine had counted at one moment. The core keeps it until the next is taken; it is decoded when it is looked at, which
- * takes long and is seldom.
+ * What a machine had counted at one moment. The core keeps it until the next is taken; it is decoded when it is looked
+ * at, which takes long and is seldom.
  */
 export interface TakenFigures {
   /** Device id to counter name to value, for devices that count. */
@@ -395,7 +404,10 @@ export interface TakenFigures {
   readonly vcpus: readonly VcpuStatistics[];
 }
 
-/** What a machine tells about itself. It changes nothing and asks no thread: it is read from what the core has in memory. */
+/**
+ * What a machine tells about itself. It changes nothing and asks no thread: it is read from what the core has in
+ * memory.
+ */
 export interface MachineQuestions {
   /** Device id to counter name to value, for devices that count. */
   machineCounters(machine: MachineHandle): Record<string, Record<string, bigint>>;
@@ -414,20 +426,23 @@ export interface MachineQuestions {
  * process. Promises reject with, and questions throw, an Error with `code` (errno name or `ERR_TSVMM_*`).
  */
 export interface MachineCalls extends DebugCalls, MachineQuestions {
-  /** Starts building (VM, memory, vCPUs) on a thread of its own and returns at once. Failures surface in machineBoot. */
+  /**
+   * Starts building (VM, memory, vCPUs) on a thread of its own and returns at once. Failures surface in machineBoot.
+   */
   machineCreate(spec: MachineSpec, onEvent: (event: MachineEvent) => void): MachineHandle;
   /** Loads, adds devices and starts the vCPUs; if `paused`, the guest's first instruction waits for machineResume. */
   machineBoot(machine: MachineHandle, boot: BootSpec, paused?: boolean): Promise<void>;
   /**
-   * Rejects with ETIMEDOUT, and names what it waited for, if a vCPU or a device does not come to rest for 10 s; the guest
-   * then goes on as before.
+   * Rejects with ETIMEDOUT, and names what it waited for, if a vCPU or a device does not come to rest for 10 s; the
+   * guest then goes on as before.
    */
   machinePause(machine: MachineHandle): Promise<void>;
   machineResume(machine: MachineHandle): Promise<void>;
   /**
-   * Stops everything and frees all host resources of the machine; what is in progress is called off. Idempotent; no event
-   * is sent afterwards. Rejects with ETIMEDOUT, and names what it waited for, if something does not come to its end for
-   * `timeoutMs` (10 s unless given): the machine is gone then, but its memory and files are kept until that has.
+   * Stops everything and frees all host resources of the machine; what is in progress is called off. Idempotent; no
+   * event is sent afterwards. Rejects with ETIMEDOUT, and names what it waited for, if something does not come to its
+   * end for `timeoutMs` (10 s unless given): the machine is gone then, but its memory and files are kept until that
+   * has.
    */
   machineDestroy(machine: MachineHandle, timeoutMs?: number): Promise<void>;
   /** The machine is going to be destroyed: what is in progress fails with ECANCELED as soon as it can. */
@@ -435,33 +450,33 @@ export interface MachineCalls extends DebugCalls, MachineQuestions {
   /** Whether the machine keeps the process's event loop alive, which it does at first. */
   machineKeepAlive(machine: MachineHandle, alive: boolean): void;
   /**
-   * Adds a device and tells the guest, which decodes its registers where it likes. Rejects, with nothing added, if its place is
-   * taken or it cannot be made.
+   * Adds a device and tells the guest, which decodes its registers where it likes. Rejects, with nothing added, if its
+   * place is taken or it cannot be made.
    */
   machinePlug(machine: MachineHandle, spec: PciFunctionSpec): Promise<void>;
   /**
-   * Asks the guest to give up a device. `device-ejected` follows as soon as it has, which may be never. ERR_TSVMM_NO_DEVICE if
-   * there is no such device.
+   * Asks the guest to give up a device. `device-ejected` follows as soon as it has, which may be never.
+   * ERR_TSVMM_NO_DEVICE if there is no such device.
    */
   machineRequestUnplug(machine: MachineHandle, device: string): Promise<void>;
   /**
-   * Ends and frees a device that the guest has ejected or, with `force`, has not. EBUSY if it is still the guest's; ETIMEDOUT
-   * as for machinePause, and the call may be repeated: the guest does not see the device any more.
+   * Ends and frees a device that the guest has ejected or, with `force`, has not. EBUSY if it is still the guest's;
+   * ETIMEDOUT as for machinePause, and the call may be repeated: the guest does not see the device any more.
    */
   machineFinishUnplug(machine: MachineHandle, device: string, force: boolean): Promise<void>;
   /**
-   * Adds so many bytes to the first memory zone, and tells the guest. Rejects, with nothing added, with ENOSPC if there is no
-   * place for them, or were eight additions before.
+   * Adds so many bytes to the first memory zone, and tells the guest. Rejects, with nothing added, with ENOSPC if there
+   * is no place for them, or were eight additions before.
    */
   machineAddMemory(machine: MachineHandle, size: number): Promise<void>;
   /**
-   * Adds vCPUs, behind those that there are, and tells the guest, which starts them as it likes: `vcpu-started` tells. Rejects,
-   * with none added, if they cannot be made, or one that was given up does not leave the guest for 10 s.
+   * Adds vCPUs, behind those that there are, and tells the guest, which starts them as it likes: `vcpu-started` tells.
+   * Rejects, with none added, if they cannot be made, or one that was given up does not leave the guest for 10 s.
    */
   machinePlugVcpus(machine: MachineHandle, vcpus: readonly LateVcpu[]): Promise<void>;
   /**
-   * Asks the guest to give up all vCPUs from `first` on, but for vCPU 0. `vcpu-ejected` follows for each as soon as it has, which
-   * may be never. To ask again reminds it.
+   * Asks the guest to give up all vCPUs from `first` on, but for vCPU 0. `vcpu-ejected` follows for each as soon as it
+   * has, which may be never. To ask again reminds it.
    */
   machineRequestVcpuUnplug(machine: MachineHandle, first: number): Promise<void>;
   machinePowerButton(machine: MachineHandle): Promise<void>;
@@ -475,11 +490,14 @@ export interface MachineCalls extends DebugCalls, MachineQuestions {
   machineOperate(machine: MachineHandle, device: string, operation: string, operands: object): Promise<void>;
 }
 
-/** What the host offers, and files, terminals, networks and sockets, which stay this process's. Throws an Error with `code`. */
+/**
+ * What the host offers, and files, terminals, networks and sockets, which stay this process's. Throws an Error with
+ * `code`.
+ */
 export interface HostCalls {
   /**
-   * For a process that is about to start a machine: on a thread, makes the VM that the first machineCreate then takes, and
-   * finds out about the host. Throws if KVM cannot be used.
+   * For a process that is about to start a machine: on a thread, makes the VM that the first machineCreate then takes,
+   * and finds out about the host. Throws if KVM cannot be used.
    */
   precreateVm(): void;
   /** Throws if KVM cannot be used. Begins to read the CPUID table on a thread, so an early call saves time later. */
@@ -490,14 +508,16 @@ export interface HostCalls {
   /** Opens a pseudo terminal, raw; `path` is the slave. The caller closes `fd`. */
   openPty(): { readonly fd: number; readonly path: string };
   /**
-   * Takes the lock file beside a socket's path, and with it the right to make and remove the socket. What is there is left
-   * alone, but for a socket of this user's that nobody listens on. Throws with code EADDRINUSE, or ERR_TSVMM_SOCKET_LOCKED if
-   * another process has the lock.
+   * Takes the lock file beside a socket's path, and with it the right to make and remove the socket. What is there is
+   * left alone, but for a socket of this user's that nobody listens on. Throws with code EADDRINUSE, or
+   * ERR_TSVMM_SOCKET_LOCKED if another process has the lock.
    */
   claimSocket(path: string): SocketClaim;
   /** Listens on a UNIX stream socket, the user's alone, at a path that is claimed; close-on-exec. */
   listenUnix(path: string): ListeningSocket;
-  /** Removes the files of a socket (each unless its id is empty) where they are still its own. The lock must be open. */
+  /**
+   * Removes the files of a socket (each unless its id is empty) where they are still its own. The lock must be open.
+   */
   removeListeningSocket(path: string, id: string, lockId: string): void;
   /**
    * Serves a listening stream socket (a duplicate of `fd`) on a thread of its own, until `closeStreams`.
@@ -530,8 +550,8 @@ export interface HostCalls {
   /** Answers `request`, wherever a resting connection sends just these bytes, without asking again. 32 can be kept. */
   streamRemember(server: StreamServerHandle, request: Uint8Array, answer: Uint8Array): void;
   /**
-   * Answers it with the memory that a machine's guest has at that moment. While the machine is being changed, that is what
-   * it was before.
+   * Answers it with the memory that a machine's guest has at that moment. While the machine is being changed, that is
+   * what it was before.
    */
   streamRememberMemory(
     server: StreamServerHandle,
@@ -540,8 +560,8 @@ export interface HostCalls {
     answer: MemoryText,
   ): void;
   /**
-   * Answers it with a machine's counters of that moment. While the machine is being changed, and once it counts other things,
-   * the request is asked about again. Throws if these are not just the counters that there are now.
+   * Answers it with a machine's counters of that moment. While the machine is being changed, and once it counts other
+   * things, the request is asked about again. Throws if these are not just the counters that there are now.
    */
   streamRememberCounters(
     server: StreamServerHandle,
@@ -557,7 +577,10 @@ export interface HostCalls {
   closeStreams(server: StreamServerHandle): void;
   /** Two connected UNIX stream sockets, close-on-exec. The caller closes both. */
   streamPair(): [number, number];
-  /** Takes an open-file-description write or read lock on a byte range (length 0: to the end). False if another holds it. */
+  /**
+   * Takes an open-file-description write or read lock on a byte range (length 0: to the end). False if another holds
+   * it.
+   */
   lockRange(fd: number, exclusive: boolean, start: number, length: number): boolean;
   /** A lock of another description in a byte range, or null if there is none. */
   lockHolder(
@@ -574,9 +597,9 @@ export interface HostCalls {
   setTerminalSize(fd: number, columns: number, rows: number): void;
 
   /**
-   * Connects to the UNIX stream socket at a path, without waiting. The caller closes. To a console's socket, `reader` says
-   * that nothing will be sent: whoever is connected as more than a reader stays so. Throws with an errno name, EAGAIN
-   * while too many clients wait there.
+   * Connects to the UNIX stream socket at a path, without waiting. The caller closes. To a console's socket, `reader`
+   * says that nothing will be sent: whoever is connected as more than a reader stays so. Throws with an errno name,
+   * EAGAIN while too many clients wait there.
    */
   connectUnix(path: string, reader: boolean): number;
   /**
@@ -592,8 +615,8 @@ export interface HostCalls {
   imageSize(fd: number): number;
 
   /**
-   * Opens `queues` queues of a tap with vnet headers; makes it if it is not there. `%d` in a name stands for a number that
-   * the kernel chooses for a new one. The caller closes.
+   * Opens `queues` queues of a tap with vnet headers; makes it if it is not there. `%d` in a name stands for a number
+   * that the kernel chooses for a new one. The caller closes.
    */
   openTap(
     name: string,
@@ -619,31 +642,38 @@ export interface HostCalls {
 
   // Files on the start path go through the addon: loading node:fs costs the standalone executable 1 ms.
   /**
-   * open(2) that neither blocks nor touches what is not of a kind in `kinds` (FileKind); close-on-exec. `mode` is that of a
-   * file it creates. Throws with `code` an errno name, or ERR_TSVMM_FILE_KIND.
+   * open(2) that neither blocks nor touches what is not of a kind in `kinds` (FileKind); close-on-exec. `mode` is that
+   * of a file it creates. Throws with `code` an errno name, or ERR_TSVMM_FILE_KIND.
    */
   openFile(path: string, flags: number, mode: number, kinds: number): number;
   closeFile(fd: number): void;
-  /** The runtime closes this descriptor from now on. Others that the addon gave are closed when a worker thread ends. */
+  /**
+   * The runtime closes this descriptor from now on. Others that the addon gave are closed when a worker thread ends.
+   */
   disownFile(fd: number): void;
   /** pread(2), repeated until `length` bytes or the end of the file. */
   readAt(fd: number, offset: number, length: number): Uint8Array;
   /** ftruncate(2). */
   setFileSize(fd: number, size: number): void;
   /**
-   * Writes to a descriptor of any kind, which others may share, without blocking. Returns how many bytes were taken: fewer
-   * only if a reader is slow. What can never be written (no reader any more, a full disk) counts as taken.
+   * Writes to a descriptor of any kind, which others may share, without blocking. Returns how many bytes were taken:
+   * fewer only if a reader is slow. What can never be written (no reader any more, a full disk) counts as taken.
    */
   writeNow(fd: number, bytes: Uint8Array): number;
-  /** Sends one datagram to a UNIX socket's path, or to an abstract name behind an `@`. Throws EAGAIN where it would have to wait. */
+  /**
+   * Sends one datagram to a UNIX socket's path, or to an abstract name behind an `@`. Throws EAGAIN where it would have
+   * to wait.
+   */
   sendDatagram(address: string, bytes: Uint8Array): void;
   /** Up to 256 bytes that nobody can guess. */
   randomBytes(length: number): Uint8Array;
-  /** Restricts a thread of any process of this user's, by its id, to those host CPUs. EINVAL if none of them is there. */
+  /**
+   * Restricts a thread of any process of this user's, by its id, to those host CPUs. EINVAL if none of them is there.
+   */
   pinThread(thread: number, cpus: readonly number[]): void;
   /**
-   * Ends the process with this exit code, without handlers and without waiting for threads: for one whose threads may be
-   * stuck in the kernel, after everything else has been done.
+   * Ends the process with this exit code, without handlers and without waiting for threads: for one whose threads may
+   * be stuck in the kernel, after everything else has been done.
    */
   exitAtOnce(code: number): never;
 }

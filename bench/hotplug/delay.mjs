@@ -39,7 +39,8 @@ export async function measureDelay(bench, contender, image) {
  * @param {import('./hotplug.mjs').Contender} contender
  * @param {{path: string, seed: number}} image
  * @param {boolean} adding
- * @returns {Promise<{longest: number, milliseconds: number[]}>} the longest read in microseconds, and how long each disk took
+ * @returns {Promise<{longest: number, milliseconds: number[]}>} the longest read in microseconds, and how long each
+ * disk took
  */
 async function read({ programs, folder, options }, { name, file }, image, adding) {
   const own = fs.mkdtempSync(path.join(folder, 'delay-'));

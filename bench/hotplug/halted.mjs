@@ -13,7 +13,8 @@ import { answersIn, GAP_MS, writeRequests } from './requests.mjs';
  * @param {import('./hotplug.mjs').Bench} bench
  * @param {import('./hotplug.mjs').Contender} contender
  * @param {readonly string[]} args what the machine has besides
- * @param {(folder: string) => import('./requests.mjs').Request[]} requestsIn makes what the requests need in a folder, and them
+ * @param {(folder: string) => import('./requests.mjs').Request[]} requestsIn makes what the requests need in a folder,
+ * and them
  */
 export async function askHalted({ programs, hello, folder }, { name, file }, args, requestsIn) {
   const own = fs.mkdtempSync(path.join(folder, 'halted-'));

@@ -40,7 +40,8 @@ export function diskRequests(folder, count) {
 
 /**
  * @param {string} output of bench/host
- * @returns {{milliseconds: number[], refusals: string[]}} of the requests that were answered with success; texts of the others
+ * @returns {{milliseconds: number[], refusals: string[]}} of the requests that were answered with success; texts of the
+ * others
  */
 export function answersIn(output) {
   const answers = [...output.matchAll(/^answer 2\d\d (\d+)$/gm)];

@@ -1,4 +1,6 @@
-/** An overview: for each case how many times faster the first subject is than each other, with the range of the rounds. */
+/**
+ * An overview: for each case how many times faster the first subject is than each other, with the range of the rounds.
+ */
 import { formatNumber } from '../lib/table.mjs';
 import { classOf } from './subjects.mjs';
 import { line, plot, scale, tag, text } from './svg.mjs';

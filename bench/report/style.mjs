@@ -1,4 +1,7 @@
-/** The report's looks, by daylight and in the dark. Colours of subjects are those of Okabe and Ito, told apart by everybody. */
+/**
+ * The report's looks, by daylight and in the dark. Colours of subjects are those of Okabe and Ito, told apart by
+ * everybody.
+ */
 
 import { LETTER_HEIGHT } from './svg.mjs';
 

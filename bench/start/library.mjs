@@ -1,4 +1,6 @@
-/** The library in a process that runs already, on Node.js and on Bun: how fast a VM starts, what a further one costs. */
+/**
+ * The library in a process that runs already, on Node.js and on Bun: how fast a VM starts, what a further one costs.
+ */
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';

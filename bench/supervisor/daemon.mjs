@@ -34,7 +34,8 @@ export class Daemon {
   static async start(dir, pool) {
     fs.mkdirSync(dir, { recursive: true });
     const args = ['--dir', dir, '--pool', String(pool)];
-    // At real-time priority where that may be had, as what is started by itself (spawn.c): other load on the host then matters less.
+    // At real-time priority where that may be had, as what is started by itself (spawn.c): other load on the host then
+    // matters less.
     const [file, ...words] = mayHavePriority()
       ? ['chrt', '--rr', '1', SUPERVISOR, ...args]
       : [SUPERVISOR, ...args];

@@ -1,4 +1,7 @@
-/** How long a defined VM takes from the call of its start to its guest's first byte, in turn with a process that is started by itself. */
+/**
+ * How long a defined VM takes from the call of its start to its guest's first byte, in turn with a process that is
+ * started by itself.
+ */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';

@@ -1,4 +1,6 @@
-/** Calls of libvirt's protocol that a daemon answers: `tsvmmd`, and Debian's libvirtd with a driver that does nothing. */
+/**
+ * Calls of libvirt's protocol that a daemon answers: `tsvmmd`, and Debian's libvirtd with a driver that does nothing.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';

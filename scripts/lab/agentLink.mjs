@@ -55,7 +55,8 @@ export class AgentLink extends EventEmitter {
 
   /**
    * @param {import('node:stream').Duplex} stream
-   * @param {boolean} [restarts] the agent's machine may start anew; the lab's does not, and passes its guests' greetings on
+   * @param {boolean} [restarts] the agent's machine may start anew; the lab's does not, and passes its guests'
+   * greetings on
    */
   constructor(stream, restarts = false) {
     super();

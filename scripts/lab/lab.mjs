@@ -1,4 +1,6 @@
-/** The lab: an emulated x86_64 host with AMD's virtualization, so that stock Linux guests run on a real KVM anywhere. */
+/**
+ * The lab: an emulated x86_64 host with AMD's virtualization, so that stock Linux guests run on a real KVM anywhere.
+ */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -10,9 +12,9 @@ import { labHost } from './hostImage.mjs';
 import { startSharing } from './share.mjs';
 
 /**
- * Linux patches its code while it runs, also whenever a VM comes or goes. QEMU before 8.1 may keep what one CPU has translated
- * while another patched it: then a breakpoint that is no longer there stops whoever comes by, again and again. Not so
- * with one CPU.
+ * Linux patches its code while it runs, also whenever a VM comes or goes. QEMU before 8.1 may keep what one CPU has
+ * translated while another patched it: then a breakpoint that is no longer there stops whoever comes by, again and
+ * again. Not so with one CPU.
  */
 const CPUS = 1;
 
@@ -53,7 +55,8 @@ const EMULATION_WARNINGS = /^qemu-system-x86_64: warning: TCG doesn't support.*\
  * @typedef {object} Lab
  * @property {(command: readonly string[], options?: RunOptions) =>
  *   Promise<{code: number, stdout: string, stderr: string}>} run runs a command to its end
- * @property {(spec: Omit<import('./agentLink.mjs').JobSpec, 'cwd' | 'env'> & {cwd?: string, env?: Record<string, string>})
+ * @property {(spec: Omit<import('./agentLink.mjs').JobSpec, 'cwd' | 'env'> & {cwd?: string, env?: Record<string,
+ * string>})
  *   => import('./agentLink.mjs').Job} start starts a command
  * @property {() => Promise<void>} close powers the lab off
  * @property {Promise<void>} ended settles when the lab is no more, whatever the reason

@@ -1,4 +1,6 @@
-/** Guests besides the stock one: Debian's other kernels, each with an initramfs of ours, its installer and memtest86+. */
+/**
+ * Guests besides the stock one: Debian's other kernels, each with an initramfs of ours, its installer and memtest86+.
+ */
 import fs from 'node:fs';
 import path from 'node:path';
 import { run } from '../lib/exec.mjs';
@@ -16,9 +18,9 @@ const BACKPORTS = { suite: 'bookworm-backports', architecture: 'amd64' };
 /**
  * The package that stands for the newest kernel of its kind, and where it is if not in this machine's suites.
  *
- * Not `linux-image-686-pae`: QEMU's emulation marks entries of a PAE guest's page directory pointer table as accessed (bit 5, which is
- * reserved there), and KVM in the lab, which checks them, answers the kernel's first write of CR4 with #GP. The kernel has no
- * console yet, and is silent.
+ * Not `linux-image-686-pae`: QEMU's emulation marks entries of a PAE guest's page directory pointer table as accessed
+ * (bit 5, which is reserved there), and KVM in the lab, which checks them, answers the kernel's first write of CR4 with
+ * #GP. The kernel has no console yet, and is silent.
  *
  * @type {Record<string, {name: string, archive?: import('./debs.mjs').Archive}>}
  */

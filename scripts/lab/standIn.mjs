@@ -1,7 +1,8 @@
 /**
- * A library in place of those that only a program's network storage engines call. Debian's fio is linked with the clients
- * of several storage clusters and loads their 60 MB at every start; an emulated guest has no time for that. What stands in
- * for them has their names and versions, so that the program loads, and ends it when one of them is called.
+ * A library in place of those that only a program's network storage engines call. Debian's fio is linked with the
+ * clients of several storage clusters and loads their 60 MB at every start; an emulated guest has no time for that.
+ * What stands in for them has their names and versions, so that the program loads, and ends it when one of them is
+ * called.
  */
 import fs from 'node:fs';
 import path from 'node:path';

@@ -35,7 +35,9 @@ export const HOST_TOOLS = {
   e2fsprogs: ['sbin/mke2fs', 'sbin/e2fsck'],
 };
 
-/** The shell of both: one that runs the programs in PATH, where busybox's prefers its own. `#!/bin/sh` stays busybox. */
+/**
+ * The shell of both: one that runs the programs in PATH, where busybox's prefers its own. `#!/bin/sh` stays busybox.
+ */
 const SHELL = 'bin/dash';
 
 /** Where the dynamic linker looks for libraries, and is itself. */

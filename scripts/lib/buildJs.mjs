@@ -55,7 +55,9 @@ function commitDefinition() {
   return `TSVMM_COMMIT="${stdout.trim()}${suffix}"`;
 }
 
-/** Builds dist/tsvmm: the command line in one file that needs nothing installed but the addon beside it, built before. */
+/**
+ * Builds dist/tsvmm: the command line in one file that needs nothing installed but the addon beside it, built before.
+ */
 export async function buildExecutable() {
   const commit = commitDefinition();
   await unlessFresh('executable', { inputs: SOURCES, outputs: [EXECUTABLE], extra: commit ?? '' }, () =>

@@ -15,7 +15,8 @@ export const NATIVE_INPUTS = ['native', 'CMakeLists.txt'];
 const JOBS = String(Math.max(1, os.availableParallelism?.() ?? os.cpus().length));
 
 /**
- * Configures (again only if needed: sources are found by glob, so a new file counts) and builds one target of a CMake tree.
+ * Configures (again only if needed: sources are found by glob, so a new file counts) and builds one target of a CMake
+ * tree.
  *
  * @param {string} name of the tree below build/
  * @param {string} target
@@ -30,8 +31,8 @@ async function buildTree(name, target, commands) {
 }
 
 /**
- * What finds faults: the C++ tests and the fuzz targets, from one tree, as they share the core. Line tables are all that
- * a sanitizer's report needs; without optimization the fuzzers would not get far.
+ * What finds faults: the C++ tests and the fuzz targets, from one tree, as they share the core. Line tables are all
+ * that a sanitizer's report needs; without optimization the fuzzers would not get far.
  */
 const SANITIZED = {
   CMAKE_BUILD_TYPE: 'RelWithDebInfo',

@@ -1,6 +1,6 @@
 /**
- * The order in which the executable's functions are first called when a VM starts, so that the linker can put their bytecode
- * side by side: a fifth of a millisecond less to wait for pages.
+ * The order in which the executable's functions are first called when a VM starts, so that the linker can put their
+ * bytecode side by side: a fifth of a millisecond less to wait for pages.
  */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';

@@ -1,6 +1,7 @@
 /**
- * The declarations of configuration types as editors show them: interfaces with a description at each field, written from
- * the schema (`src/config/`). The sources themselves infer the same types; `test/package/api.test.ts` compares them.
+ * The declarations of configuration types as editors show them: interfaces with a description at each field, written
+ * from the schema (`src/config/`). The sources themselves infer the same types; `test/package/api.test.ts` compares
+ * them.
  */
 import fs from 'node:fs';
 import path from 'node:path';

@@ -1,4 +1,7 @@
-/** What others wrote and our packages contain: found, checked against the licences that we may pass on, and written down. */
+/**
+ * What others wrote and our packages contain: found, checked against the licences that we may pass on, and written
+ * down.
+ */
 import fs from 'node:fs';
 import path from 'node:path';
 import { METAFILES } from './buildJs.mjs';

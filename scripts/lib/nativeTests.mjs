@@ -34,7 +34,8 @@ export const ADDRESSES = {
 };
 
 /**
- * The suites in which several threads meet: what a run of all tiers has time for. `npm test -- tsan` runs all others, too.
+ * The suites in which several threads meet: what a run of all tiers has time for. `npm test -- tsan` runs all others,
+ * too.
  */
 const WITH_THREADS = [
   '*Block*',

@@ -1,8 +1,9 @@
 import fs from 'node:fs';
 
 /**
- * Moves a program that was written in small pieces, and writes it in one. Linux keeps a file's pages in the cache in pieces
- * of the sizes in which they were written, and maps large ones at once: a start of our executable takes an eighth less.
+ * Moves a program that was written in small pieces, and writes it in one. Linux keeps a file's pages in the cache in
+ * pieces of the sizes in which they were written, and maps large ones at once: a start of our executable takes an
+ * eighth less.
  *
  * @param {string} from
  * @param {string} to replaced as a whole, also while it runs

@@ -6,7 +6,8 @@ import { withLock } from './lock.mjs';
 import { BUILD, ROOT } from './paths.mjs';
 
 /**
- * All files below the given files and folders (relative to the checkout's root), sorted. What does not exist is left out.
+ * All files below the given files and folders (relative to the checkout's root), sorted. What does not exist is left
+ * out.
  *
  * @param {readonly string[]} roots
  * @returns {string[]}

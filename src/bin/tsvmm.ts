@@ -198,7 +198,9 @@ async function run(options: RunOptions): Promise<number> {
   }
 }
 
-/** Collects what the boot left behind: else Bun's collector comes back for it, and wakes an idle process, seconds later. */
+/**
+ * Collects what the boot left behind: else Bun's collector comes back for it, and wakes an idle process, seconds later.
+ */
 function settle(): void {
   if (bun) setTimeout(() => bun?.gc(true), SETTLE_MS);
 }

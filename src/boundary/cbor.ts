@@ -57,16 +57,16 @@ const SHORT_TEXT = 32;
 /** As deep as the core reads. */
 const MAX_DEPTH = 16;
 
-// What is being encoded. Variables rather than an object's fields: this runs once, before the guest, in an interpreter that
-// takes half as long for them.
+// What is being encoded. Variables rather than an object's fields: this runs once, before the guest, in an interpreter
+// that takes half as long for them.
 const scratch = new Uint8Array(SCRATCH_SIZE);
 let bytes = scratch;
 let length = 0;
 let descriptors: number[] = [];
 
 /**
- * @param value null, booleans, numbers that are exact, BigInts of 64 bits, strings, Uint8Arrays, Descriptors, arrays and plain
- * objects of these; a field that is `undefined` is left out
+ * @param value null, booleans, numbers that are exact, BigInts of 64 bits, strings, Uint8Arrays, Descriptors, arrays
+ * and plain objects of these; a field that is `undefined` is left out
  * @throws RangeError, TypeError for anything else
  */
 export function encode(value: unknown): Message {

@@ -10,8 +10,8 @@ export type VmFlag =
   /** The word as it is. */
   | { readonly kind: 'text'; readonly parent: 'payload'; readonly field: keyof typeof vm.payload.fields }
   /**
-   * An option string. `bare`: the flag means something without any options, too. `defaults`: what the fields are that no
-   * option names, beside the schema's.
+   * An option string. `bare`: the flag means something without any options, too. `defaults`: what the fields are that
+   * no option names, beside the schema's.
    */
   | {
       readonly kind: 'options';

@@ -1,4 +1,6 @@
-/** UNIX stream sockets of other processes, for commands: connected within a time, and with a sentence where that fails. */
+/**
+ * UNIX stream sockets of other processes, for commands: connected within a time, and with a sentence where that fails.
+ */
 import { type Accept, streamAdopter } from '../host/listen.ts';
 import { type ConnectWithin, connectWithin } from '../host/unixClient.ts';
 import { loadNative } from '../native.ts';

@@ -1,4 +1,7 @@
-/** What a valid configuration must be besides, so that a machine can be made of it: asked for nothing that no machine has yet. */
+/**
+ * What a valid configuration must be besides, so that a machine can be made of it: asked for nothing that no machine
+ * has yet.
+ */
 import { deviceRecords, devicesOf } from '../devices/registry.ts';
 import { unsupported } from './rules.ts';
 import type { Field, ObjectShape, Shape } from './schema.ts';

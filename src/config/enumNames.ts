@@ -2,8 +2,8 @@
 import type { Shape } from './schema.ts';
 
 /**
- * A copy of `value` in which what the shape enumerates has the REST API's spelling. What does not fit the shape stays as it
- * is, for decoding to refuse.
+ * A copy of `value` in which what the shape enumerates has the REST API's spelling. What does not fit the shape stays
+ * as it is, for decoding to refuse.
  */
 export function withJsonNames(shape: Shape, value: unknown): unknown {
   if (shape.type === 'enum') return jsonName(shape.values, value);

@@ -8,7 +8,9 @@ export const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
 const PAGE_SIZE = 4096;
 /** Linux counts up to 1,024 nodes. */
 const MAX_HOST_NODE = 1023;
-/** More than there are numbers of NUMA nodes have no use, and what is told of them has to fit the place for ACPI tables. */
+/**
+ * More than there are numbers of NUMA nodes have no use, and what is told of them has to fit the place for ACPI tables.
+ */
 const MAX_ZONES = 256;
 /** Of virtio-mem, as the reference has it. */
 const HOTPLUG_BLOCK = 2 * 1024 * 1024;

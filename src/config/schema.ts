@@ -3,8 +3,8 @@
  *
  * TypeScript types (`Infer`), JSON decoding (`decode.ts`), command-line options (`../cli/`) and the OpenAPI document
  * (`openApi.ts`) are all read from the same literals. Nothing is built or compiled when a module that holds schemas is
- * loaded, and the fields of what most VMs do not have are made when they are first asked for (`once`): on the start path of
- * a VM every microsecond counts.
+ * loaded, and the fields of what most VMs do not have are made when they are first asked for (`once`): on the start
+ * path of a VM every microsecond counts.
  */
 
 /** What `make` returns, made at the first call. */
@@ -22,7 +22,8 @@ export type Shape =
   | { readonly type: 'boolean' }
   /**
    * An unsigned integer up to `max` (2^53 - 1 unless told). With `u64` it goes up to 2^64 - 1, and is a BigInt where a
-   * number would round it. On the command line `size` accepts K, M and G, `hex` wants 0x, and `names` stand for numbers.
+   * number would round it. On the command line `size` accepts K, M and G, `hex` wants 0x, and `names` stand for
+   * numbers.
    */
   | {
       readonly type: 'integer';

@@ -1,6 +1,6 @@
 /**
- * The virtual IOMMU (virtio-iommu), which translates what devices behind it access. A machine has one as soon as a device is
- * behind it.
+ * The virtual IOMMU (virtio-iommu), which translates what devices behind it access. A machine has one as soon as a
+ * device is behind it.
  */
 import { iommuSegments } from '../config/platform.ts';
 import type { DeviceRecord } from './record.ts';

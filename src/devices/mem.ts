@@ -1,4 +1,7 @@
-/** Memory devices (virtio-mem), one for each part of the memory that can grow by such: nothing in a configuration is theirs alone. */
+/**
+ * Memory devices (virtio-mem), one for each part of the memory that can grow by such: nothing in a configuration is
+ * theirs alone.
+ */
 import { U16 } from '../config/limits.ts';
 import { type HotplugMemory, hotplugBlock, virtioMemory } from '../config/memory.ts';
 import type { DerivedDeviceRecord } from './record.ts';

@@ -5,9 +5,9 @@ const PACKAGE = 'tsvmm';
 const ADDON = 'tsvmm.node';
 
 /**
- * Loads `tsvmm.node`: for the standalone executable the one beside it; for the package the developer's build in `dist/`,
- * else whatever `node-gyp-build` finds (a prebuilt binary of this platform). A bundle that has this file in it loads
- * that of the package which is installed where the bundle is.
+ * Loads `tsvmm.node`: for the standalone executable the one beside it; for the package the developer's build in
+ * `dist/`, else whatever `node-gyp-build` finds (a prebuilt binary of this platform). A bundle that has this file in it
+ * loads that of the package which is installed where the bundle is.
  * @throws Error `ERR_TSVMM_ADDON` if there is none or it does not load
  */
 export function loadAddon(): unknown {

@@ -1,4 +1,7 @@
-/** Connections that the core keeps (native/host/stream_server.h), in the way in which `listen.ts` has those of the runtimes. */
+/**
+ * Connections that the core keeps (native/host/stream_server.h), in the way in which `listen.ts` has those of the
+ * runtimes.
+ */
 import { MAX_TIMER_MS } from '../config/limits.ts';
 import type { NativeAddon, StreamEvent, StreamServerHandle } from '../native.ts';
 import type { Accept, StreamConnection, StreamHandlers, StreamListener } from './listen.ts';
@@ -46,7 +49,12 @@ export class CoreStreams {
     }
   }
 
-  /** Once. @param fd of a stream socket that listens, closed here @param limit of connections at once @throws Error if it does not */
+  /**
+   * Once.
+   * @param fd of a stream socket that listens, closed here
+   * @param limit of connections at once
+   * @throws Error if it does not
+   */
   listen(fd: number, limit: number, accept: Accept): StreamListener {
     try {
       this.#sockets.streamListen(this.#open(), fd, limit);

@@ -23,9 +23,9 @@ interface Link {
 }
 
 /**
- * Reads what the guest writes and writes what the guest reads. A reader that does not keep up holds the guest up and loses
- * nothing, also of a guest that is gone by then, up to 8 MiB. The stream survives a reboot, for which it gets another
- * socket (`adopt`), and ends when the VM is gone (`finish`).
+ * Reads what the guest writes and writes what the guest reads. A reader that does not keep up holds the guest up and
+ * loses nothing, also of a guest that is gone by then, up to 8 MiB. The stream survives a reboot, for which it gets
+ * another socket (`adopt`), and ends when the VM is gone (`finish`).
  *
  * Leaving a `for await` loop leaves the stream as it is: the next loop goes on behind the last chunk.
  */
@@ -83,11 +83,11 @@ export class GuestStream extends Duplex {
   }
 
   /**
-   * Reads until `wanted` has come, and leaves what is behind it to the next reader. A reader like any other: it does not see
-   * what somebody else has read.
+   * Reads until `wanted` has come, and leaves what is behind it to the next reader. A reader like any other: it does
+   * not see what somebody else has read.
    * @returns what was read, up to the end of what was wanted; of more than 1 MiB the last
-   * @throws Error `ETIMEDOUT` after `timeoutMs`, `ERR_TSVMM_STREAM_ENDED` if the stream ends, or the signal's reason. What
-   * was read in vain goes back into the stream, so that it can be waited for anew, except at its end
+   * @throws Error `ETIMEDOUT` after `timeoutMs`, `ERR_TSVMM_STREAM_ENDED` if the stream ends, or the signal's reason.
+   * What was read in vain goes back into the stream, so that it can be waited for anew, except at its end
    */
   async waitFor(wanted: string | RegExp, { timeoutMs, signal }: WaitForOptions = {}): Promise<string> {
     const asked = [

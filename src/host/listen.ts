@@ -49,8 +49,8 @@ export async function listenStream(fd: number, accept: Accept): Promise<StreamLi
 }
 
 /**
- * Makes a connection of a connected stream socket's descriptor, which is the connection's from then on. A descriptor that
- * is none is a connection that closes.
+ * Makes a connection of a connected stream socket's descriptor, which is the connection's from then on. A descriptor
+ * that is none is a connection that closes.
  */
 export type AdoptStream = (fd: number, accept: Accept) => void;
 

@@ -1,7 +1,7 @@
 /**
- * Connections that last as long as a VM and say next to nothing, like those between a supervisor and its VMs' processes. While Bun has a
- * socket of its own open, whatever that does, it wakes up every second for the date of HTTP answers and every four seconds for time-outs
- * (uSockets' sweep timer): so on Bun the core keeps these.
+ * Connections that last as long as a VM and say next to nothing, like those between a supervisor and its VMs'
+ * processes. While Bun has a socket of its own open, whatever that does, it wakes up every second for the date of HTTP
+ * answers and every four seconds for time-outs (uSockets' sweep timer): so on Bun the core keeps these.
  */
 import { loadNative, type NativeAddon } from '../native.ts';
 import { bun } from './bun.ts';

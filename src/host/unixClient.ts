@@ -11,7 +11,10 @@ export interface ConnectWithin {
   readonly reader?: boolean;
 }
 
-/** @returns the caller's descriptor @throws Error why nobody serves it, `EAGAIN` if the server takes nobody until the deadline */
+/**
+ * @returns the caller's descriptor
+ * @throws Error why nobody serves it, `EAGAIN` if the server takes nobody until the deadline
+ */
 export async function connectWithin(
   sockets: Pick<NativeAddon, 'connectUnix'>,
   path: string,

@@ -9,7 +9,8 @@ const MAX_ANSWER = 'OK 4294967295\n'.length;
  * Connects to the guest's listener at `port`. Each side may stop sending (`end`) and still receive.
  * @param path of the device's socket
  * @param signal gives it up: a guest may leave the question unanswered
- * @throws Error with code ECONNREFUSED if the guest does not accept, an errno name if there is no device or the path is none
+ * @throws Error with code ECONNREFUSED if the guest does not accept, an errno name if there is no device or the path is
+ * none
  */
 export function connectVsock(path: string, port: number, signal?: AbortSignal): Promise<Socket> {
   // It would be the name of an abstract socket, which is anybody's.

@@ -41,8 +41,8 @@ export class DeviceIds {
 }
 
 /**
- * The identifiers that a machine's PCI devices have, by the name of their kind and in order: those of the configuration, which
- * are taken before any other is handed out, and generated ones.
+ * The identifiers that a machine's PCI devices have, by the name of their kind and in order: those of the
+ * configuration, which are taken before any other is handed out, and generated ones.
  */
 export function deviceIds(
   config: object,

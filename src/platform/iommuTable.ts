@@ -22,7 +22,9 @@ export function iommuTable(config: VmConfig, placements: readonly Placement[]): 
   return renderViot({ segment: iommu.segment, bdf: functionNumber(iommu.slot) }, behind);
 }
 
-/** All slots of a segment but those of what is never translated: the host bridge and devices that are only switched on. */
+/**
+ * All slots of a segment but those of what is never translated: the host bridge and devices that are only switched on.
+ */
 function rangesOf(segment: number, placements: readonly Placement[]): ViotRange[] {
   const beside = new Set(segment === 0 ? [0] : []);
   for (const one of placements) if (one.segment === segment && !one.iommu) beside.add(one.slot);

@@ -1,4 +1,6 @@
-/** The processes of VMs that this supervisor starts, and a pool of some that have no VM yet and so start one at once. */
+/**
+ * The processes of VMs that this supervisor starts, and a pool of some that have no VM yet and so start one at once.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, rmSync } from 'node:fs';
 import { BACKEND, type ChildOrders, encodeLine } from '../api/vmhost/protocol.ts';

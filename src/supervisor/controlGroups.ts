@@ -1,4 +1,7 @@
-/** Limits on a VM's process, by control groups of version 2 where the supervisor may make some (Documentation/admin-guide/cgroup-v2.rst). */
+/**
+ * Limits on a VM's process, by control groups of version 2 where the supervisor may make some
+ * (Documentation/admin-guide/cgroup-v2.rst).
+ */
 import { accessSync, constants, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import type { VmPolicy } from './definition.ts';
 
@@ -54,8 +57,9 @@ export class ControlGroups {
 }
 
 /**
- * A group whose groups have controllers may have no process of its own ("no internal process constraint"). A supervisor that is the
- * only one in it, as in a service's group that was delegated to it, goes below; where others are, they are not its to move.
+ * A group whose groups have controllers may have no process of its own ("no internal process constraint"). A supervisor
+ * that is the only one in it, as in a service's group that was delegated to it, goes below; where others are, they are
+ * not its to move.
  */
 function makeRoom(base: string, pid: number): void {
   try {

@@ -1,7 +1,7 @@
 /**
  * Definitions on disk: a folder `vms/NAME` for each, with `vm.json` (the machine, as its process reads it) and
- * `policy.json`. Files and folders appear and go by rename, and what is acknowledged is on the disk: a copy of the folder is a
- * backup, and an editor repairs it.
+ * `policy.json`. Files and folders appear and go by rename, and what is acknowledged is on the disk: a copy of the
+ * folder is a backup, and an editor repairs it.
  */
 import { createHash } from 'node:crypto';
 import {

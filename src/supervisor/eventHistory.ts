@@ -41,7 +41,9 @@ export class EventHistory {
     this.#emitter.emit('event', entry);
   }
 
-  /** Those that are kept, after an id; all of them after one that is yet to come: the host's clock was put back since. */
+  /**
+   * Those that are kept, after an id; all of them after one that is yet to come: the host's clock was put back since.
+   */
   after(id: number): readonly SupervisorEvent[] {
     const kept = this.#kept.slice(-KEPT);
     return id > this.#lastId ? kept : kept.filter((entry) => entry.id > id);

@@ -27,8 +27,9 @@ export interface ForwardTarget {
 }
 
 /**
- * Passes a request on, and its answer back. How long that may take only the VM knows (a removal waits for the guest as long as
- * the client has said): it is given up when the VM's process does not answer anything else, or the client has gone.
+ * Passes a request on, and its answer back. How long that may take only the VM knows (a removal waits for the guest as
+ * long as the client has said): it is given up when the VM's process does not answer anything else, or the client has
+ * gone.
  * @throws VmmError if there is no answer
  */
 export function forward(

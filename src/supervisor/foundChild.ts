@@ -1,4 +1,7 @@
-/** The processes of VMs that an earlier supervisor, or somebody else, started: found by what they left in the VM's folder. */
+/**
+ * The processes of VMs that an earlier supervisor, or somebody else, started: found by what they left in the VM's
+ * folder.
+ */
 import { readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { CONNECT_TIMEOUT_MS, encodeVmhost } from '../api/vmhost/protocol.ts';
 import type { StreamConnection } from '../host/listen.ts';

@@ -27,8 +27,8 @@ export async function listenAtPath(server: Server, path: string): Promise<Listen
 }
 
 /**
- * A socket that listens already, and stays. Bun's HTTP server takes no descriptor (it listens on a TCP port of its own instead), and so
- * gets its connections from a server that does.
+ * A socket that listens already, and stays. Bun's HTTP server takes no descriptor (it listens on a TCP port of its own
+ * instead), and so gets its connections from a server that does.
  * @throws Error
  */
 export async function listenOnDescriptor(server: Server, fd: number): Promise<Listener> {

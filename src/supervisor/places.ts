@@ -12,7 +12,10 @@ export interface Places {
   readonly apiSocket: string;
   /** For the processes of VMs, which report here. Its lock makes a supervisor the only one of the folder. */
   readonly childSocket: string;
-  /** Where libvirt's clients look for a daemon's sockets, unless they are told where they are; absent where everything is in one folder. */
+  /**
+   * Where libvirt's clients look for a daemon's sockets, unless they are told where they are; absent where everything
+   * is in one folder.
+   */
   readonly libvirtFolder?: string;
 }
 
@@ -25,8 +28,8 @@ export function vmsFolder(root: string): string {
 export const VM_API_SOCKET = 'api.sock';
 
 /**
- * @param dir everything below it; unless it or TSVMM_DIR is given, where a system service (root) or a user's own is expected to keep its state
- * and sockets (XDG Base Directory Specification)
+ * @param dir everything below it; unless it or TSVMM_DIR is given, where a system service (root) or a user's own is
+ * expected to keep its state and sockets (XDG Base Directory Specification)
  */
 export function supervisorPlaces(dir: string | undefined, environment: NodeJS.ProcessEnv): Places {
   const folder = dir ?? environment.TSVMM_DIR;

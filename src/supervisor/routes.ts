@@ -45,7 +45,9 @@ export interface Route {
   /** `*` is one part of a path, `**` at the end is all the rest. */
   readonly path: string;
   readonly help: string;
-  /** For the OpenAPI document: what the operation is called, what it takes, and what it answers (204 without anything). */
+  /**
+   * For the OpenAPI document: what the operation is called, what it takes, and what it answers (204 without anything).
+   */
   readonly id: string;
   readonly body?: ObjectShape;
   readonly query?: Readonly<Record<string, string>>;

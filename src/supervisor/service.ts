@@ -1,4 +1,7 @@
-/** What a service manager gives a service and hears of it (sd_listen_fds(3), sd_notify(3)). Nothing of it is there elsewhere. */
+/**
+ * What a service manager gives a service and hears of it (sd_listen_fds(3), sd_notify(3)). Nothing of it is there
+ * elsewhere.
+ */
 import type { NativeAddon } from '../native.ts';
 
 /** The first descriptor that is handed over (SD_LISTEN_FDS_START). */

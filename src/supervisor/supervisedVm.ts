@@ -179,7 +179,8 @@ export class SupervisedVm {
   }
 
   /**
-   * Ends the VM: in order within the time, else by force; without any time by force at once. Resolves when its process is gone; at once if there is none.
+   * Ends the VM: in order within the time, else by force; without any time by force at once. Resolves when its process
+   * is gone; at once if there is none.
    * @throws VmmError if it does not go
    */
   async stop(seconds: number, byForce = false): Promise<void> {

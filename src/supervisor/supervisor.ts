@@ -44,7 +44,10 @@ export class Supervisor {
     this.#children = new Children(options);
   }
 
-  /** Finds what runs already, and starts what is to run. Returns when everything is known, before the starts. @throws Error */
+  /**
+   * Finds what runs already, and starts what is to run. Returns when everything is known, before the starts.
+   * @throws Error
+   */
   async open(): Promise<void> {
     for (const name of this.#store.misnamed()) {
       this.#options.warn(`The folder ${this.#store.folderOf(name)} is left alone: no VM can be called so`);
@@ -122,7 +125,11 @@ export class Supervisor {
     return vm.describe();
   }
 
-  /** Removes the VM's folder, and all that is in it. @param force ends it first @throws VmmError also if it is gone and something of the folder is left */
+  /**
+   * Removes the VM's folder, and all that is in it.
+   * @param force ends it first
+   * @throws VmmError also if it is gone and something of the folder is left
+   */
   async remove(name: string, force: boolean): Promise<void> {
     const vm = this.get(name);
     if (vm.alive && !force) {

@@ -1,4 +1,7 @@
-/** What a VMM does for the debugger of its VM: stops the machine, has it looked at, lets it go on. Each in the VMM's turn. */
+/**
+ * What a VMM does for the debugger of its VM: stops the machine, has it looked at, lets it go on. Each in the VMM's
+ * turn.
+ */
 import type { DebugStop, NativeAddon } from '../native.ts';
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
 import { tell } from './listener.ts';

@@ -1,6 +1,6 @@
 /**
- * Devices that come to a machine that runs, and leave it. A removal is asked of the guest, which may take its time, or never
- * answer: what the device has of the host is kept until it has.
+ * Devices that come to a machine that runs, and leave it. A removal is asked of the guest, which may take its time, or
+ * never answer: what the device has of the host is kept until it has.
  */
 import { checkBootable } from '../config/bootable.ts';
 import { iommuSegments } from '../config/platform.ts';
@@ -38,8 +38,8 @@ export interface RemovalOptions {
   /** Wait so long for the guest to give the device up; not at all unless given. In milliseconds. */
   readonly waitMs?: number;
   /**
-   * Take what is behind the device away from a guest that has not given it up then. Its name and its place on the bus stay taken
-   * until the guest gives it up, or the machine ends.
+   * Take what is behind the device away from a guest that has not given it up then. Its name and its place on the bus
+   * stay taken until the guest gives it up, or the machine ends.
    */
   readonly force?: boolean;
 }
@@ -70,8 +70,8 @@ interface Removal {
   /** Nothing of the host is its any more. */
   isGone: boolean;
   /**
-   * `asked`: the guest has it; `ejected`: the guest has given it up, and it has not come to its end yet; `forced`: it is gone but
-   * for its name and its place, which the guest still has.
+   * `asked`: the guest has it; `ejected`: the guest has given it up, and it has not come to its end yet; `forced`: it
+   * is gone but for its name and its place, which the guest still has.
    */
   state: 'asked' | 'ejected' | 'forced';
 }
@@ -236,7 +236,9 @@ function checkPluggable(record: AnyDeviceRecord): void {
   throw notSupportedYet(`Adding a ${record.addition?.called} to a running VM`);
 }
 
-/** @throws VmmError if the guest would have to be told of a new one behind its IOMMU, which it asks for at its boot only */
+/**
+ * @throws VmmError if the guest would have to be told of a new one behind its IOMMU, which it asks for at its boot only
+ */
 function checkTranslated({ platform }: VmConfig, { iommu, pci_segment: segment = 0 }: Device): void {
   if (!iommu || iommuSegments(platform).includes(segment)) return;
   throw new VmmError(

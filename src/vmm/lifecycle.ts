@@ -2,8 +2,8 @@
 import { VmmError } from './errors.ts';
 
 /**
- * `none`: nothing; `created`: a configuration only; `running` and `paused`: a machine; `breakpoint`: one that would run if a
- * debugger had not stopped it.
+ * `none`: nothing; `created`: a configuration only; `running` and `paused`: a machine; `breakpoint`: one that would run
+ * if a debugger had not stopped it.
  */
 export type Lifecycle = 'none' | 'created' | 'running' | 'breakpoint' | 'paused';
 
@@ -32,7 +32,10 @@ export type Command =
   | 'info'
   | 'counters';
 
-/** Where a command leads from each state in which it is permitted; a machine that is to run and is held by a debugger is at a breakpoint. */
+/**
+ * Where a command leads from each state in which it is permitted; a machine that is to run and is held by a debugger is
+ * at a breakpoint.
+ */
 export const transitions: Readonly<Record<Command, Readonly<Partial<Record<Lifecycle, Lifecycle>>>>> = {
   create: { none: 'created' },
   delete: { none: 'none', created: 'none', running: 'none', breakpoint: 'none', paused: 'none' },

@@ -5,8 +5,9 @@ const ATTEMPTS = 15;
 const RETRY_MS = 20;
 
 /**
- * Opens what may be in use for a moment more: a killed process can leave its disk's lock behind for some milliseconds, in I/O
- * that the kernel is still ending. Who starts its VM anew at once, or gives the disk to another one, should not have to know.
+ * Opens what may be in use for a moment more: a killed process can leave its disk's lock behind for some milliseconds,
+ * in I/O that the kernel is still ending. Who starts its VM anew at once, or gives the disk to another one, should not
+ * have to know.
  * @param undo called between two attempts
  */
 export async function retryInUse<T>(open: () => Promise<T>, undo: () => void): Promise<T> {

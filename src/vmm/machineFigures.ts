@@ -1,4 +1,7 @@
-/** What a machine counts and tells of itself. While a command is changing it, it does not answer: that is what was so before then. */
+/**
+ * What a machine counts and tells of itself. While a command is changing it, it does not answer: that is what was so
+ * before then.
+ */
 import { memoryVaries } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { MachineHandle, NativeAddon, TakenFigures, VcpuStatistics } from '../native.ts';
@@ -39,8 +42,8 @@ export class MachineFigures {
   }
 
   /**
-   * Bytes that devices have given the guest of a machine made of that configuration since its boot, and not taken; the last that
-   * is known while it does not answer.
+   * Bytes that devices have given the guest of a machine made of that configuration since its boot, and not taken; the
+   * last that is known while it does not answer.
    */
   memoryChange(config: VmConfig, machine: MachineHandle): number {
     if (!memoryVaries(config)) return 0;

@@ -1,6 +1,7 @@
 /**
- * The memory of a machine. It grows by slots of its ACPI controller and never shrinks: a smaller size, and one between what
- * the configuration says and what the machine has, is the next machine's. Or its guest gets it from a virtio-mem device.
+ * The memory of a machine. It grows by slots of its ACPI controller and never shrinks: a smaller size, and one between
+ * what the configuration says and what the machine has, is the next machine's. Or its guest gets it from a virtio-mem
+ * device.
  */
 import { memorySize, setBootSize } from '../config/memory.ts';
 import type { Uint64 } from '../config/uint64.ts';

@@ -1,6 +1,7 @@
 /**
- * The one place that opens files by names from a configuration or a command line, with the rule for each use. Whatever a name
- * leads to, opening it blocks nobody, truncates nothing and changes no controlling terminal (`NativeAddon.openFile`).
+ * The one place that opens files by names from a configuration or a command line, with the rule for each use. Whatever
+ * a name leads to, opening it blocks nobody, truncates nothing and changes no controlling terminal
+ * (`NativeAddon.openFile`).
  */
 import {
   FileKind,
@@ -61,7 +62,9 @@ export function openEntropySource(native: Opener, path: string): number {
   return native.openFile(path, O_RDONLY, 0, ENTROPY);
 }
 
-/** A file that text is appended to; made, as the user's alone, if it is not there. Writing to it does not block either. */
+/**
+ * A file that text is appended to; made, as the user's alone, if it is not there. Writing to it does not block either.
+ */
 export function openOutput(native: Opener, path: string, mode: number = PRIVATE_FILE): number {
   return native.openFile(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, mode, OUTPUT);
 }

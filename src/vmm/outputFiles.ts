@@ -1,6 +1,6 @@
 /**
- * Files that text of a guest, or about it, is appended to: consoles, log and event monitor. A name may be a slip, and lead to a
- * disk image or a kernel: nothing is lost from a file that is in use as something else.
+ * Files that text of a guest, or about it, is appended to: consoles, log and event monitor. A name may be a slip, and
+ * lead to a disk image or a kernel: nothing is lost from a file that is in use as something else.
  */
 import type { VmConfig } from '../config/vmConfig.ts';
 import { devicePaths } from '../devices/registry.ts';

@@ -1,6 +1,7 @@
 /**
- * For a process that waits for its VM: does once what a start computes, with a machine that is never made. The runtime has then
- * linked and initialized what the start is going to run, and what became garbage on the way is collected before the start rather than in it.
+ * For a process that waits for its VM: does once what a start computes, with a machine that is never made. The runtime
+ * has then linked and initialized what the start is going to run, and what became garbage on the way is collected
+ * before the start rather than in it.
  */
 import { Descriptor, encode } from '../boundary/cbor.ts';
 import { decode } from '../config/decode.ts';

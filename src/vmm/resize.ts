@@ -27,9 +27,9 @@ export class VmSizes {
   }
 
   /**
-   * Of a configuration that no machine has, they are written down, and whether they make sense shows when the VM boots. Else one
-   * part of the machine comes after the other: an error in a later one does not undo an earlier one.
-   * For who waits, it is no error that the guest was asked for the same before, and has not done it.
+   * Of a configuration that no machine has, they are written down, and whether they make sense shows when the VM boots.
+   * Else one part of the machine comes after the other: an error in a later one does not undo an earlier one. For who
+   * waits, it is no error that the guest was asked for the same before, and has not done it.
    */
   async resize(sizes: VmResize): Promise<void> {
     const { desired_vcpus: vcpus, desired_ram: memory, desired_balloon: balloon } = sizes;

@@ -18,7 +18,10 @@ export function vcpuCounters({ thread, exits, hypervisor }: VcpuStatistics): Vcp
   return { exits, kvm: hypervisor, runNs, stealNs };
 }
 
-/** Linux: Documentation/scheduler/sched-stats.rst, "/proc/<pid>/schedstat". Zeroes for a thread that has ended meanwhile. */
+/**
+ * Linux: Documentation/scheduler/sched-stats.rst, "/proc/<pid>/schedstat". Zeroes for a thread that has ended
+ * meanwhile.
+ */
 function scheduling(thread: number): [run: bigint, wait: bigint] {
   try {
     const [run = '0', wait = '0'] = readFileSync(`/proc/self/task/${thread}/schedstat`, 'latin1').split(' ');

@@ -1,6 +1,6 @@
 /**
- * vCPUs that come to a machine that runs, and leave it. The guest takes its time for both, or never answers: an added vCPU is
- * the guest's when the guest starts it, and one that it was asked to give up stays until it has.
+ * vCPUs that come to a machine that runs, and leave it. The guest takes its time for both, or never answers: an added
+ * vCPU is the guest's when the guest starts it, and one that it was asked to give up stays until it has.
  */
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { NativeAddon } from '../native.ts';

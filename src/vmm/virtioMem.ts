@@ -24,7 +24,8 @@ export async function resizePlain(core: DeviceCalls, { memory }: VmConfig, bytes
 }
 
 /**
- * The same of a zone. Without a machine its size at boot is another, and whether that makes sense shows when the VM boots.
+ * The same of a zone. Without a machine its size at boot is another, and whether that makes sense shows when the VM
+ * boots.
  * @throws VmmError
  */
 export async function resizeZone(

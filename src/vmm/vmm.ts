@@ -149,7 +149,9 @@ export class Vmm {
     this.#infoChanged();
   }
 
-  /** Takes the configuration, which becomes the VMM's own, and opens the consoles. Their paths are in `info` after it. */
+  /**
+   * Takes the configuration, which becomes the VMM's own, and opens the consoles. Their paths are in `info` after it.
+   */
   create(config: VmConfig): Promise<void> {
     return this.#command('create', async () => {
       validateConsoles(config);
@@ -412,7 +414,10 @@ export class Vmm {
     this.#debug.debugger = hooks;
   }
 
-  /** Takes all vCPUs out of the guest, until `debugResume`. @throws VmmError if there is no machine, or it does not stop */
+  /**
+   * Takes all vCPUs out of the guest, until `debugResume`.
+   * @throws VmmError if there is no machine, or it does not stop
+   */
   debugStop(): Promise<void> {
     return this.#enqueue(() => this.#debug.stop());
   }
@@ -428,8 +433,8 @@ export class Vmm {
   }
 
   /**
-   * Calls `changed` whenever `info` may have another answer than before, but for the size of the balloon, or `counters` comes
-   * from elsewhere.
+   * Calls `changed` whenever `info` may have another answer than before, but for the size of the balloon, or `counters`
+   * comes from elsewhere.
    * @returns what ends that
    */
   watchInfo(changed: () => void): () => void {
@@ -441,7 +446,10 @@ export class Vmm {
     for (const changed of this.#infoWatchers) changed();
   }
 
-  /** Does not wait: while a command is in progress, what they were before it. @throws VmmError if there is no machine */
+  /**
+   * Does not wait: while a command is in progress, what they were before it.
+   * @throws VmmError if there is no machine
+   */
   counters(): Counters {
     return this.#figures.counters(() => this.#asked());
   }

@@ -1,6 +1,6 @@
 /**
- * The reference's own client against our socket, and ours: the same words end with the same exit code, and leave the same
- * VM behind. Runs where `ch-remote` is in the path (built from Cloud Hypervisor's sources by cargo).
+ * The reference's own client against our socket, and ours: the same words end with the same exit code, and leave the
+ * same VM behind. Runs where `ch-remote` is in the path (built from Cloud Hypervisor's sources by cargo).
  */
 import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -115,7 +115,9 @@ function ask({ folder, client }: Side, words: string, input = ''): Promise<numbe
   return new Promise((resolve) => child.on('close', resolve));
 }
 
-/** What of it does not depend on how a default is written down, nor on chance: MAC addresses, numbers of descriptors. */
+/**
+ * What of it does not depend on how a default is written down, nor on chance: MAC addresses, numbers of descriptors.
+ */
 function essence(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(essence);
   if (typeof value !== 'object' || value === null) return value;

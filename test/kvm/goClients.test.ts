@@ -1,6 +1,6 @@
 /**
- * Clients in Go, where Go is there: go-libvirt, and masterblaster's client and daemon. TSVMM_MASTERBLASTER names a checkout of
- * masterblaster, and TSVMM_MB its command, where they cannot be fetched.
+ * Clients in Go, where Go is there: go-libvirt, and masterblaster's client and daemon. TSVMM_MASTERBLASTER names a
+ * checkout of masterblaster, and TSVMM_MB its command, where they cannot be fetched.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';

@@ -1,4 +1,7 @@
-/** Programs of the tests in Go, with libraries that nobody here wrote. They are fetched when a test runs; nothing of them is kept here. */
+/**
+ * Programs of the tests in Go, with libraries that nobody here wrote. They are fetched when a test runs; nothing of
+ * them is kept here.
+ */
 import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';

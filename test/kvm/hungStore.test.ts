@@ -16,7 +16,10 @@ import {
   temporaryFolder,
 } from './support.ts';
 
-/** For LD_PRELOAD: while the file $HUNG is there, writes to images do not come back; $HUNG.waiting says that there is one. */
+/**
+ * For LD_PRELOAD: while the file $HUNG is there, writes to images do not come back; $HUNG.waiting says that there is
+ * one.
+ */
 const HANG = `
 #define _GNU_SOURCE
 #include <fcntl.h>

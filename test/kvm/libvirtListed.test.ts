@@ -1,4 +1,6 @@
-/** What virsh lists and shows of domains, with every filter and flag, and how it starts them with each of its options. */
+/**
+ * What virsh lists and shows of domains, with every filter and flag, and how it starts them with each of its options.
+ */
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';

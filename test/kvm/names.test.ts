@@ -1,4 +1,6 @@
-/** What is opened by a name, and who reads what the process writes: nothing blocks, and nothing that is in use is lost. */
+/**
+ * What is opened by a name, and who reads what the process writes: nothing blocks, and nothing that is in use is lost.
+ */
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';

@@ -1,4 +1,6 @@
-/** Frames between the guest and the host's own network stack, through taps in a network namespace of each test's own. */
+/**
+ * Frames between the guest and the host's own network stack, through taps in a network namespace of each test's own.
+ */
 import { execFile, execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';

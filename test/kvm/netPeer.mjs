@@ -1,6 +1,6 @@
 /**
- * `node netPeer.mjs COUNT SIZE [FLOWS [ADDRESS PORT]]`: sends datagrams to the guest's echo, or to what leads there, and
- * ends well if all come back as they were.
+ * `node netPeer.mjs COUNT SIZE [FLOWS [ADDRESS PORT]]`: sends datagrams to the guest's echo, or to what leads there,
+ * and ends well if all come back as they were.
  */
 import { createSocket } from 'node:dgram';
 

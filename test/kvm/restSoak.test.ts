@@ -1,6 +1,7 @@
 /**
- * Clients of every kind at the REST socket at once, for long: each is answered as it should be, and afterwards the process has
- * no more memory and descriptors than before. `TSVMM_SOAK_SECONDS` says how long (40 unless given; an hour for a release).
+ * Clients of every kind at the REST socket at once, for long: each is answered as it should be, and afterwards the
+ * process has no more memory and descriptors than before. `TSVMM_SOAK_SECONDS` says how long (40 unless given; an hour
+ * for a release).
  */
 import { spawn, spawnSync } from 'node:child_process';
 import net from 'node:net';
@@ -22,12 +23,14 @@ import {
 } from './support.ts';
 
 const SECONDS = Number(process.env.TSVMM_SOAK_SECONDS ?? 40);
-/** How much of it goes by before what is there counts as what was there before: pools of the allocators grow at first. */
+/**
+ * How much of it goes by before what is there counts as what was there before: pools of the allocators grow at first.
+ */
 const WARM_UP = 0.4;
 const MEMORY_KIB = 16 << 10;
 /**
- * Less than half a KiB for each request that is served meanwhile. At rest it is hardly anything; on a starved host the server
- * is behind its clients, and its heap grows with the most that it has ever had to do at once.
+ * Less than half a KiB for each request that is served meanwhile. At rest it is hardly anything; on a starved host the
+ * server is behind its clients, and its heap grows with the most that it has ever had to do at once.
  */
 const MORE_KIB = 12 << 10;
 

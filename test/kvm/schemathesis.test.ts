@@ -1,6 +1,6 @@
 /**
- * The served OpenAPI document drives schemathesis against the socket. Runs where `schemathesis` is in the path, as installing
- * it from PyPI takes most of a minute (CONTRIBUTING.md says how).
+ * The served OpenAPI document drives schemathesis against the socket. Runs where `schemathesis` is in the path, as
+ * installing it from PyPI takes most of a minute (CONTRIBUTING.md says how).
  */
 import { spawn, spawnSync } from 'node:child_process';
 import net from 'node:net';
@@ -14,7 +14,9 @@ if (!isThere) console.log('skipped: schemathesis is not in the path (PyPI has it
 const SECONDS = Number(process.env.TSVMM_SCHEMATHESIS_SECONDS ?? 60);
 /** The one ends the process, the other never ends. */
 const ENDLESS = ['vmm.shutdown', 'vm.events'];
-/** The reference tells a wrong state as a failure of the server's, a wrong method and a contradiction as a bad request. */
+/**
+ * The reference tells a wrong state as a failure of the server's, a wrong method and a contradiction as a bad request.
+ */
 const REFERENCE_WAYS = ['not_a_server_error', 'unsupported_method', 'positive_data_acceptance'];
 
 /** schemathesis speaks TCP only. @returns an address that leads to the socket */

@@ -1,8 +1,8 @@
 /**
- * A program that uses the library for long. argv: what to do, the library's file, the payload. Prints, as JSON, what went
- * wrong and what became more after a first part: descriptors and machines' threads until the end, and KiB of anonymous
- * memory over all rounds if each had taken what the middle one did. What leaks grows in every round, an engine's heap
- * in steps.
+ * A program that uses the library for long. argv: what to do, the library's file, the payload. Prints, as JSON, what
+ * went wrong and what became more after a first part: descriptors and machines' threads until the end, and KiB of
+ * anonymous memory over all rounds if each had taken what the middle one did. What leaks grows in every round, an
+ * engine's heap in steps.
  */
 import fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';

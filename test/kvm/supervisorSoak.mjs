@@ -1,6 +1,6 @@
 /**
- * VMs are defined, started, stopped and removed, again and again, while `tsvmmd` is killed at random moments: what it had
- * acknowledged is so afterwards, and nothing is left at the end. For as long as one likes by hand:
+ * VMs are defined, started, stopped and removed, again and again, while `tsvmmd` is killed at random moments: what it
+ * had acknowledged is so afterwards, and nothing is left at the end. For as long as one likes by hand:
  *
  *     node test/kvm/supervisorSoak.mjs 2000 [SEED]
  */

@@ -1,4 +1,7 @@
-/** `node tapLauncher.mjs QUEUES COMMAND...`: runs the command with that many queues of a tap `given` as descriptors 3 and up. */
+/**
+ * `node tapLauncher.mjs QUEUES COMMAND...`: runs the command with that many queues of a tap `given` as descriptors 3
+ * and up.
+ */
 import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';

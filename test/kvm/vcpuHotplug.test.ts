@@ -1,4 +1,6 @@
-/** vCPUs that come to a machine that runs, and leave it, on real KVM: with a guest that does as it is asked, and others. */
+/**
+ * vCPUs that come to a machine that runs, and leave it, on real KVM: with a guest that does as it is asked, and others.
+ */
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';

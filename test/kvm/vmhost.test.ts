@@ -74,7 +74,10 @@ async function ready(child: Child): Promise<void> {
   }
 }
 
-/** What a process leaves in its VM's folder, but for the log. The lock of one that was killed may be anybody's, and stays. */
+/**
+ * What a process leaves in its VM's folder, but for the log. The lock of one that was killed may be anybody's, and
+ * stays.
+ */
 const left = (folder: string) => fs.readdirSync(folder).filter((name) => /^vmhost\.(sock|pid)$/.test(name));
 
 const serialSays = (child: Child, text: string) =>

@@ -134,7 +134,10 @@ function openDescriptors() {
   });
 }
 
-/** Descriptors beyond those `before`. A runtime may close those of a worker's own loop after the worker's end is told. @param {string[]} before */
+/**
+ * Descriptors beyond those `before`. A runtime may close those of a worker's own loop after the worker's end is told.
+ * @param {string[]} before
+ */
 async function descriptorsBeyond(before) {
   for (let attempt = 0; ; attempt++) {
     const now = openDescriptors();

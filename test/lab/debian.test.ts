@@ -9,7 +9,9 @@ import { DEBIAN_SECONDS, inLab, sharedLab } from './harness.ts';
 import { type Console, virshOfLab } from './virsh.ts';
 
 const DEBIAN_MS = DEBIAN_SECONDS * 1000;
-/** Without what looks for LVM's volumes half a minute long; and a busy emulation takes longer than systemd is patient. */
+/**
+ * Without what looks for LVM's volumes half a minute long; and a busy emulation takes longer than systemd is patient.
+ */
 const LIGHTER = 'systemd.mask=e2scrub_reap.service systemd.default_timeout_start_sec=900';
 /** VMADDR_CID_ANY */
 const ANY_CID = 2 ** 32 - 1;

@@ -22,8 +22,8 @@ async function stepIntoJump(gdb: Gdb): Promise<boolean> {
 }
 
 /**
- * Breakpoints are what the lab cannot show. QEMU's emulation of SVM (target/i386/tcg) takes a guest's `int3` for `int 3`,
- * which KVM does not intercept, and arms nothing by the DR7 that a guest is entered with.
+ * Breakpoints are what the lab cannot show. QEMU's emulation of SVM (target/i386/tcg) takes a guest's `int3` for `int
+ * 3`, which KVM does not intercept, and arms nothing by the DR7 that a guest is entered with.
  */
 test('gdb stops a stock kernel, looks at its memory and registers, steps, and lets it go', async () => {
   const lab = await sharedLab();

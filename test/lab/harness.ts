@@ -14,8 +14,8 @@ export const DEBIAN_SECONDS = 600;
 let shared: Promise<Lab> | undefined;
 
 /**
- * The lab, booted when first asked for, and anew after it died. The files of this tier share one worker, and it ends with
- * that.
+ * The lab, booted when first asked for, and anew after it died. The files of this tier share one worker, and it ends
+ * with that.
  */
 export function sharedLab(): Promise<Lab> {
   shared ??= openLab().then((lab) => {

@@ -1,6 +1,6 @@
 /**
- * Disks and networks behind the virtual IOMMU, with a kernel that has its driver: Debian's stock cloud kernel of bookworm was
- * built without, that of its backports with it.
+ * Disks and networks behind the virtual IOMMU, with a kernel that has its driver: Debian's stock cloud kernel of
+ * bookworm was built without, that of its backports with it.
  */
 import { expect, onTestFinished, test } from 'vitest';
 import type { Lab } from '../../scripts/lab/lab.mjs';

@@ -127,7 +127,10 @@ test('SSH and a socket reach it', { timeout: (MAKING_SECONDS + 3 * DEBIAN_SECOND
   expect(await vm.exitCode(DEBIAN_SECONDS)).toBe(0);
 });
 
-/** The guest's server may not be there yet, and the socket device is patient for 2 s, in which a busy emulation may not answer. */
+/**
+ * The guest's server may not be there yet, and the socket device is patient for 2 s, in which a busy emulation may not
+ * answer.
+ */
 async function untilSays(reader: Reader, line: string, wanted: string, seconds: number): Promise<Session> {
   const end = Date.now() + DEBIAN_SECONDS * 1000;
   for (;;) {

@@ -1,6 +1,6 @@
 /**
- * Packets of the GDB remote serial protocol ("Debugging with GDB", appendix E "Overview"): `$text#checksum`. A text is kept
- * as a string whose characters are its bytes.
+ * Packets of the GDB remote serial protocol ("Debugging with GDB", appendix E "Overview"): `$text#checksum`. A text is
+ * kept as a string whose characters are its bytes.
  */
 
 /** Of a packet's text, in either direction; told to the debugger. */

@@ -1,6 +1,6 @@
 /**
- * The registers that a debugger sees: their description for it ("Debugging with GDB", G.5.3 "i386 Features"), and where each is in
- * the hypervisor's structures (Linux: arch/x86/include/uapi/asm/kvm.h).
+ * The registers that a debugger sees: their description for it ("Debugging with GDB", G.5.3 "i386 Features"), and where
+ * each is in the hypervisor's structures (Linux: arch/x86/include/uapi/asm/kvm.h).
  */
 import type { RegisterSet } from '../../native.ts';
 
@@ -157,8 +157,8 @@ export function writeRegister(
   all[set].set((name === 'ftag' ? narrowTags(value) : value).subarray(0, width), offset);
 }
 
-// The debugger knows two bits for each x87 register, 3 for an empty one; the processor stores one bit, 0 for an empty one
-// (SDM vol. 1 §10.5.1.1). That a value is zero or special is not told.
+// The debugger knows two bits for each x87 register, 3 for an empty one; the processor stores one bit, 0 for an empty
+// one (SDM vol. 1 §10.5.1.1). That a value is zero or special is not told.
 
 function wideTags(narrow: Uint8Array): Uint8Array {
   let tags = 0;

@@ -1,6 +1,6 @@
 /**
- * The debugger's socket: one connection at a time, whose packets are answered in their order. Loaded only where `--gdb` asks for
- * it.
+ * The debugger's socket: one connection at a time, whose packets are answered in their order. Loaded only where `--gdb`
+ * asks for it.
  */
 import { listenStream, type StreamConnection, type StreamHandlers } from '../../host/listen.ts';
 import type { DebugStop, NativeAddon } from '../../native.ts';

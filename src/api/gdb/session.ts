@@ -1,6 +1,6 @@
 /**
- * One debugger and what it asks for ("Debugging with GDB", E.2 "Packets"). The guest stops as a whole, and every vCPU is a thread:
- * vCPU 0 is thread 1. Whoever connects stops the guest; who detaches lets it run.
+ * One debugger and what it asks for ("Debugging with GDB", E.2 "Packets"). The guest stops as a whole, and every vCPU
+ * is a thread: vCPU 0 is thread 1. Whoever connects stops the guest; who detaches lets it run.
  */
 import type { DebugStop } from '../../native.ts';
 import type { DebugOrders } from '../../vmm/debugged.ts';
@@ -271,7 +271,10 @@ export class Session {
     return { answer: 'vCont;c;C;s;S' };
   }
 
-  /** `vCont;action[:thread];...`: of the actions that fit a thread the first counts. Those without one stay where they are. */
+  /**
+   * `vCont;action[:thread];...`: of the actions that fit a thread the first counts. Those without one stay where they
+   * are.
+   */
   async continueByActions(argument: string): Promise<Outcome> {
     const orders: DebugOrders[number][] = Array(this.#vcpus()).fill('hold');
     for (const action of argument.split(';').reverse()) {

@@ -1,4 +1,7 @@
-/** What happens to a domain after its guest has powered off, reset or crashed: elements of its document, and policies of the supervisor. */
+/**
+ * What happens to a domain after its guest has powered off, reset or crashed: elements of its document, and policies of
+ * the supervisor.
+ */
 import type { VmPolicy } from '../../supervisor/definition.ts';
 import { unsupportedConfiguration } from './errors.ts';
 import { type Element, element, textAt } from './xml.ts';

@@ -1,4 +1,7 @@
-/** A domain document, written: the machine as its configuration has it, with what was kept of the document that defined it. */
+/**
+ * A domain document, written: the machine as its configuration has it, with what was kept of the document that defined
+ * it.
+ */
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { deviceIds } from '../../platform/deviceIds.ts';
 import { formatCpuList } from './cpuSets.ts';

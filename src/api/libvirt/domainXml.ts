@@ -55,7 +55,9 @@ const READ = [
   'cpu',
   'devices',
 ];
-/** Those that ask for something which a machine of ours does not do: without it the domain would not be what was meant. */
+/**
+ * Those that ask for something which a machine of ours does not do: without it the domain would not be what was meant.
+ */
 const REFUSED = [
   'maxMemory',
   'numatune',

@@ -42,8 +42,8 @@ export interface Frame {
 export class FrameError extends Error {}
 
 /**
- * Cuts what arrives into messages. Holds one unfinished message at most, in at most twice the bytes of it that have come, in
- * however small pieces they came.
+ * Cuts what arrives into messages. Holds one unfinished message at most, in at most twice the bytes of it that have
+ * come, in however small pieces they came.
  */
 export class FrameReader {
   /** Bytes of a message, at most, without its length. */

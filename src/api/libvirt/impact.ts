@@ -10,7 +10,10 @@ export interface Impact {
   readonly config: boolean;
 }
 
-/** Without a flag it is about the machine if there is one. @throws LibvirtError if it is about a machine, or a definition, and there is none */
+/**
+ * Without a flag it is about the machine if there is one.
+ * @throws LibvirtError if it is about a machine, or a definition, and there is none
+ */
 export function impactOf(vm: SupervisedVm, flags: number): Impact {
   const asked = flags & (Affect.live | Affect.config);
   const live = asked === 0 ? vm.alive : (asked & Affect.live) !== 0;

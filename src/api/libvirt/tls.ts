@@ -32,13 +32,16 @@ export function createTlsServer(
     socket.write(ACCEPTED);
     accept(socket);
   };
-  // With 1.3 session tickets come before the byte of acceptance, and clients up to libvirt 9 fail on them. A handshake that fails ends
-  // them by SIGPIPE, so that they could not say why.
+  // With 1.3 session tickets come before the byte of acceptance, and clients up to libvirt 9 fail on them. A handshake
+  // that fails ends them by SIGPIPE, so that they could not say why.
   const protocol = { maxVersion: 'TLSv1.2', refusesItself: true } as const;
   return createMutualTlsServer({ ...options, ...protocol }, { accept: admit, refuse, warn });
 }
 
-/** A client that is told so says it better than one whose connection ends. It keeps it no longer, whatever it goes on sending. */
+/**
+ * A client that is told so says it better than one whose connection ends. It keeps it no longer, whatever it goes on
+ * sending.
+ */
 export function refuse(socket: Socket): void {
   const timer = setTimeout(() => socket.destroy(), HANDSHAKE_MS);
   socket.on('error', () => {}).once('close', () => clearTimeout(timer));

@@ -1,4 +1,7 @@
-/** XDR (RFC 4506) as libvirt uses it. What is read is not trusted: every length is checked before anything is made of it. */
+/**
+ * XDR (RFC 4506) as libvirt uses it. What is read is not trusted: every length is checked before anything is made of
+ * it.
+ */
 
 /** Bytes of a string, at most. */
 const MAX_STRING = 4_194_304;
@@ -90,7 +93,10 @@ export class XdrWriter {
 
   readonly #max: number;
 
-  /** @param room bytes that are left free in front, at most 256 @param max bytes of all; what writes more throws XdrError */
+  /**
+   * @param room bytes that are left free in front, at most 256
+   * @param max bytes of all; what writes more throws XdrError
+   */
   constructor(room = 0, max = Number.POSITIVE_INFINITY) {
     this.#length = room;
     this.#max = max;

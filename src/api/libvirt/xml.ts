@@ -1,4 +1,7 @@
-/** XML documents as trees: read strictly, without DOCTYPE and entities of their own, and written so that they are stable. */
+/**
+ * XML documents as trees: read strictly, without DOCTYPE and entities of their own, and written so that they are
+ * stable.
+ */
 import { SaxesParser } from 'saxes';
 import { Code, Domain, LibvirtError } from './errors.ts';
 

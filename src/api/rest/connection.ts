@@ -11,7 +11,10 @@ import { type Answer, encodeAnswer, encodeContinue } from './httpResponse.ts';
 import type { MemoryBudget } from './memoryBudget.ts';
 import type { RememberedAnswers } from './rememberedAnswers.ts';
 
-/** How long a request may take to arrive, and what is written at once to be taken. How long the server takes is not counted. */
+/**
+ * How long a request may take to arrive, and what is written at once to be taken. How long the server takes is not
+ * counted.
+ */
 const DEADLINE_MS = 10_000;
 /** Requests of one connection that are answered before others have their turn. */
 const TURN = 16;

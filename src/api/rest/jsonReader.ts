@@ -1,7 +1,7 @@
 /**
- * A JSON reader for bodies, as strict as the API's clients know it: duplicate keys are refused, a number with a fraction or an
- * exponent is no integer (it comes back boxed, as a Number object), and integers above 2^53 come back as BigInt instead
- * of being rounded. Objects have no prototype, so that no key has a special meaning.
+ * A JSON reader for bodies, as strict as the API's clients know it: duplicate keys are refused, a number with a
+ * fraction or an exponent is no integer (it comes back boxed, as a Number object), and integers above 2^53 come back as
+ * BigInt instead of being rounded. Objects have no prototype, so that no key has a special meaning.
  *
  * The time that a text takes depends on its number of values, which is limited, and not on its length: strings, numbers
  * and space are found by the runtime's own functions.

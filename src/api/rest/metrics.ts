@@ -1,4 +1,6 @@
-/** What a VMM counts, in the text format of Prometheus (exposition formats, version 0.0.4). Loaded when it is asked for. */
+/**
+ * What a VMM counts, in the text format of Prometheus (exposition formats, version 0.0.4). Loaded when it is asked for.
+ */
 import { readdirSync, readFileSync } from 'node:fs';
 import { balloon } from '../../devices/balloon.ts';
 import { idOf } from '../../devices/registry.ts';

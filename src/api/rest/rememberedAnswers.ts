@@ -1,6 +1,7 @@
 /**
- * Requests that come again and again, byte for byte, and that the core answers without asking. When something changes, it gets
- * the new answers at once: else all clients that ask at that moment would wait for JavaScript, one after the other.
+ * Requests that come again and again, byte for byte, and that the core answers without asking. When something changes,
+ * it gets the new answers at once: else all clients that ask at that moment would wait for JavaScript, one after the
+ * other.
  */
 import type { NativeAddon, StreamServerHandle } from '../../native.ts';
 import { countersText } from './countersAnswer.ts';

@@ -1,6 +1,6 @@
 /**
- * The right to listen on a path, got before a VM starts: what can go wrong with an API's socket is then said first, and the
- * server itself can be loaded while the core is busy with the VM.
+ * The right to listen on a path, got before a VM starts: what can go wrong with an API's socket is then said first, and
+ * the server itself can be loaded while the core is busy with the VM.
  */
 import type { NativeAddon } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';

@@ -1,6 +1,6 @@
 /**
- * Failures as HTTP means them (`--api-strict`): the status says whose fault it is (RFC 9110 §15), and the body is a problem
- * (RFC 9457) with a code for programs. Loaded only when asked for.
+ * Failures as HTTP means them (`--api-strict`): the status says whose fault it is (RFC 9110 §15), and the body is a
+ * problem (RFC 9457) with a code for programs. Loaded only when asked for.
  */
 import { ConfigError } from '../../config/configError.ts';
 import { errorChain, VmmError } from '../../vmm/errors.ts';

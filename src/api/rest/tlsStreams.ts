@@ -1,6 +1,6 @@
 /**
- * Connections over TLS in the way in which the addon has those of UNIX sockets, so that the same code serves both, with the
- * same limits. Loaded only when asked for.
+ * Connections over TLS in the way in which the addon has those of UNIX sockets, so that the same code serves both, with
+ * the same limits. Loaded only when asked for.
  */
 import type { TLSSocket } from 'node:tls';
 import type { StreamEvent, StreamReceived, StreamServerHandle, StreamWritten } from '../../native.ts';

@@ -13,7 +13,10 @@ export interface TlsAddress {
 export interface MutualTlsOptions {
   /** Has `cacert.pem`, `servercert.pem`, `serverkey.pem` and, if there is one, `cacrl.pem`. */
   readonly folder: string;
-  /** Patterns of subjects, with `*` and `?`, of which a client's has to match one; without any, every client of the authority may come. */
+  /**
+   * Patterns of subjects, with `*` and `?`, of which a client's has to match one; without any, every client of the
+   * authority may come.
+   */
   readonly allowedSubjects: readonly string[];
 }
 
@@ -21,7 +24,10 @@ export interface MutualTlsOptions {
 export interface TlsProtocol {
   /** 1.3 unless given. */
   readonly maxVersion?: SecureVersion;
-  /** A client that is not admitted hears it from `refuse`, in the protocol's own words, whatever is wrong with its certificate; else its handshake fails. */
+  /**
+   * A client that is not admitted hears it from `refuse`, in the protocol's own words, whatever is wrong with its
+   * certificate; else its handshake fails.
+   */
   readonly refusesItself?: boolean;
   /** A client that has said everything is still answered; its connection is the protocol's to end. */
   readonly halfOpen?: boolean;
@@ -29,7 +35,10 @@ export interface TlsProtocol {
 
 export interface MutualTlsServer {
   readonly server: Server;
-  /** Reads the certificates anew, for clients that come from now on. @throws Error if they cannot be used: those from before are */
+  /**
+   * Reads the certificates anew, for clients that come from now on.
+   * @throws Error if they cannot be used: those from before are
+   */
   reload(): void;
 }
 

@@ -22,7 +22,9 @@ export class VmhostError extends Error {
   }
 }
 
-/** Asks the process of one VM. Each call is a connection of its own, takes at most 30 s, and rejects with VmhostError. */
+/**
+ * Asks the process of one VM. Each call is a connection of its own, takes at most 30 s, and rejects with VmhostError.
+ */
 export class VmhostClient {
   readonly #socketPath: string;
 
@@ -53,7 +55,10 @@ export class VmhostClient {
     return this.#call({ method: 'force_stop' });
   }
 
-  /** Presses the power button, and has the guest started anew when it has powered off. Returns when the VM has heard of it. */
+  /**
+   * Presses the power button, and has the guest started anew when it has powered off. Returns when the VM has heard of
+   * it.
+   */
   restart(): Promise<VmhostResponse> {
     return this.#call({ method: 'restart' });
   }

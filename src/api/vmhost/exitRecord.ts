@@ -1,6 +1,6 @@
 /**
- * `exit.json` in a VM's folder: how the VM ended, for a supervisor that was not there. It appears by rename when the VM is gone, and
- * its space is taken while the VM starts, so that a disk that is full by then loses nothing.
+ * `exit.json` in a VM's folder: how the VM ended, for a supervisor that was not there. It appears by rename when the VM
+ * is gone, and its space is taken while the VM starts, so that a disk that is full by then loses nothing.
  */
 import { closeSync, ftruncateSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { VmmError } from '../../vmm/errors.ts';

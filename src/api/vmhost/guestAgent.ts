@@ -1,7 +1,7 @@
 /**
- * The client of the guest's agent: requests and answers of one line of JSON each, on a stream to a port of the guest. It may
- * be masterblaster's, or QEMU's (`qemu-ga`), which is only asked to shut down. What the guest sends is not trusted: lengths and
- * times are bounded.
+ * The client of the guest's agent: requests and answers of one line of JSON each, on a stream to a port of the guest.
+ * It may be masterblaster's, or QEMU's (`qemu-ga`), which is only asked to shut down. What the guest sends is not
+ * trusted: lengths and times are bounded.
  */
 import type { Duplex } from 'node:stream';
 
@@ -71,7 +71,9 @@ export class GuestAgent {
     this.#stream.destroy();
   }
 
-  /** QEMU Guest Agent Protocol Reference: guest-shutdown has no answer but an error. What else comes is the guest's end. */
+  /**
+   * QEMU Guest Agent Protocol Reference: guest-shutdown has no answer but an error. What else comes is the guest's end.
+   */
   #shutDownByQemuAgent(): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const done = new Promise<void>((resolve, reject) => {

@@ -1,4 +1,7 @@
-/** What masterblaster's daemon wrote of a VM: its card (`jcard.toml`), the part that concerns a machine, and `state.json`. */
+/**
+ * What masterblaster's daemon wrote of a VM: its card (`jcard.toml`), the part that concerns a machine, and
+ * `state.json`.
+ */
 import { MAX_VCPUS } from '../../config/bootable.ts';
 import { parseDigits } from '../../config/size.ts';
 import { Fields } from './fields.ts';

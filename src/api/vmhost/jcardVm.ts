@@ -1,4 +1,6 @@
-/** A VM that masterblaster's daemon made, as a configuration of ours: its card, its state, and the files that are there. */
+/**
+ * A VM that masterblaster's daemon made, as a configuration of ours: its card, its state, and the files that are there.
+ */
 import { accessSync, readFileSync } from 'node:fs';
 import { ConfigError } from '../../config/configError.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';

@@ -1,4 +1,6 @@
-/** Finds the end of a JSON object in a stream of bytes, so that a peer need send neither a newline nor an end of file. */
+/**
+ * Finds the end of a JSON object in a stream of bytes, so that a peer need send neither a newline nor an end of file.
+ */
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;

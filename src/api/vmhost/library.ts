@@ -11,8 +11,8 @@ export type { ControllableVm, VmControllerOptions } from './vmController.ts';
 export type ServeVmhostOptions = VmhostPaths & VmControllerOptions;
 
 /**
- * Answers supervisors that speak the vmhost protocol, until the VM is gone: `status`, `info`, `stop` (the guest's agent on
- * vsock port 1024, then the ACPI power button, then force) and `force_stop`. To be called when the VM is up.
+ * Answers supervisors that speak the vmhost protocol, until the VM is gone: `status`, `info`, `stop` (the guest's agent
+ * on vsock port 1024, then the ACPI power button, then force) and `force_stop`. To be called when the VM is up.
  * @throws VmmError if another process serves the socket, or the socket or the PID file cannot be made
  */
 export async function serveVmhost(vm: ControllableVm, options: ServeVmhostOptions): Promise<VmhostService> {

@@ -1,6 +1,6 @@
 /**
- * The vmhost protocol: a supervisor asks a VM's own process for its state, or to stop it. Over a UNIX stream socket, one JSON
- * object each way and a newline behind it; then the connection is closed.
+ * The vmhost protocol: a supervisor asks a VM's own process for its state, or to stop it. Over a UNIX stream socket,
+ * one JSON object each way and a newline behind it; then the connection is closed.
  */
 
 import type { EndCause, VmmEvent, VmmExit } from '../../vmm/events.ts';
@@ -35,8 +35,8 @@ export interface VmhostResponse {
 }
 
 /**
- * What follows the answer to `watch`, a line each, until the VM is gone: its events, and at last how it ended. A watcher that
- * does not read is disconnected.
+ * What follows the answer to `watch`, a line each, until the VM is gone: its events, and at last how it ended. A
+ * watcher that does not read is disconnected.
  */
 export type VmhostReport = { readonly event: VmmEvent } | { readonly exit: VmmExit };
 
@@ -54,8 +54,8 @@ export function encodeVmhost(message: VmhostRequest | VmhostResponse | VmhostRep
 }
 
 /**
- * Between a supervisor of ours and a process that it started: the process connects, says who it is, and, if it has no VM
- * yet, is told which to run. After that it sends what a watcher gets.
+ * Between a supervisor of ours and a process that it started: the process connects, says who it is, and, if it has no
+ * VM yet, is told which to run. After that it sends what a watcher gets.
  */
 export interface ChildHello {
   readonly hello: { readonly pid: number; readonly name?: string };

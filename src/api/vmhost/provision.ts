@@ -1,4 +1,7 @@
-/** Gives the guest's agent what masterblaster's daemon expects a VM's process to give it: the card, a key for SSH, secrets. */
+/**
+ * Gives the guest's agent what masterblaster's daemon expects a VM's process to give it: the card, a key for SSH,
+ * secrets.
+ */
 import { readFileSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import { connectVsock } from '../../host/vsockClient.ts';

@@ -1,6 +1,6 @@
 /**
- * How a VM is stopped: its guest's agent is asked first, then the ACPI power button is pressed, and when the time is over
- * the machine is ended by force.
+ * How a VM is stopped: its guest's agent is asked first, then the ACPI power button is pressed, and when the time is
+ * over the machine is ended by force.
  */
 import type { Duplex } from 'node:stream';
 import { GuestAgent } from './guestAgent.ts';
@@ -9,7 +9,10 @@ import { GuestAgent } from './guestAgent.ts';
 export interface StoppableVm {
   /** Resolves when the VM is gone. */
   readonly exited: Promise<unknown>;
-  /** A stream to the guest's agent; absent where the VM has no vsock. Rejects if nothing listens, or when the signal says so. */
+  /**
+   * A stream to the guest's agent; absent where the VM has no vsock. Rejects if nothing listens, or when the signal
+   * says so.
+   */
   connectAgent?(signal: AbortSignal): Promise<Duplex>;
   /** A guest that is paused hears nothing. */
   resumeIfPaused(): Promise<void>;

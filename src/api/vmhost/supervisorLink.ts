@@ -1,4 +1,7 @@
-/** The connection of a VM's process to the supervisor that started it. A VM that is up does without it if the supervisor ends. */
+/**
+ * The connection of a VM's process to the supervisor that started it. A VM that is up does without it if the supervisor
+ * ends.
+ */
 import type { StreamConnection } from '../../host/listen.ts';
 import { connectWithin } from '../../host/unixClient.ts';
 import type { NativeAddon } from '../../native.ts';

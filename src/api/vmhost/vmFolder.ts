@@ -1,7 +1,7 @@
 /**
- * The folder of a VM below a supervisor's: `vms/NAME`, with the VM's configuration and what its process leaves there while it
- * runs. `vm.json` or `vm.toml` have the schema of the REST API's `vm.create`; without them, masterblaster's files say what
- * the VM is.
+ * The folder of a VM below a supervisor's: `vms/NAME`, with the VM's configuration and what its process leaves there
+ * while it runs. `vm.json` or `vm.toml` have the schema of the REST API's `vm.create`; without them, masterblaster's
+ * files say what the VM is.
  */
 
 import { ConfigError } from '../../config/configError.ts';

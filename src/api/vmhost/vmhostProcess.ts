@@ -15,8 +15,8 @@ import type { ControllableVm } from './vmController.ts';
 import { readVmFolder, SERIAL_LOG, type VmFolder } from './vmFolder.ts';
 
 /**
- * The supervisor's end is heard of once the VM is up, so that the guest does not wait for what that needs; of a start that
- * takes longer, meanwhile.
+ * The supervisor's end is heard of once the VM is up, so that the guest does not wait for what that needs; of a start
+ * that takes longer, meanwhile.
  */
 const SLOW_START_MS = 50;
 
@@ -73,7 +73,8 @@ export class VmhostProcess {
     this.#vmm = new Vmm({
       native,
       endOn: options.endOn,
-      // A supervisor keeps the log within bounds, and what a guest said before it failed is asked for after the next start.
+      // A supervisor keeps the log within bounds, and what a guest said before it failed is asked for after the next
+      // start.
       ...(link && { appendTo: [SERIAL_LOG, `${options.vmDir}/${SERIAL_LOG}`] }),
       onWarning: (message) => this.#log(`warning: ${message}`),
       onNote: (message) => this.#log(message),

@@ -86,7 +86,10 @@ interface Found {
   readonly words: string[];
 }
 
-/** The first word that is no option is the subcommand, or the name of a VM where there is no socket and a subcommand follows. */
+/**
+ * The first word that is no option is the subcommand, or the name of a VM where there is no socket and a subcommand
+ * follows.
+ */
 function findCommand(args: readonly string[]): Found {
   const words: string[] = [];
   let name: string | undefined;

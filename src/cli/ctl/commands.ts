@@ -1,4 +1,7 @@
-/** Every subcommand of `tsvmm ctl`: an entry here is all that one takes. Names and arguments are those of the reference's client. */
+/**
+ * Every subcommand of `tsvmm ctl`: an entry here is all that one takes. Names and arguments are those of the
+ * reference's client.
+ */
 import { writeJson } from '../../api/rest/jsonWriter.ts';
 import { decode } from '../../config/decode.ts';
 import { receiveMigrationData, sendMigrationData } from '../../config/migration.ts';

@@ -1,4 +1,7 @@
-/** What a VM's REST API tells, for people. What another program says is never believed to have any form, nor to be printable. */
+/**
+ * What a VM's REST API tells, for people. What another program says is never believed to have any form, nor to be
+ * printable.
+ */
 import { writeJson } from '../../api/rest/jsonWriter.ts';
 import { characterText } from '../../devices/characterDevices.ts';
 import type { AnyDeviceRecord } from '../../devices/record.ts';

@@ -29,8 +29,8 @@ export interface RawTerminalOptions {
 }
 
 /**
- * Standard input in raw mode if it is a terminal. It is put back when the process exits in whatever way: by a signal, an
- * exception, `process.exit`; and for as long as the process is stopped.
+ * Standard input in raw mode if it is a terminal. It is put back when the process exits in whatever way: by a signal,
+ * an exception, `process.exit`; and for as long as the process is stopped.
  */
 export class RawTerminal {
   readonly #native: NativeAddon = loadNative();

@@ -14,7 +14,10 @@ export class SupervisorClient {
     this.#socketPath = socketPath;
   }
 
-  /** @returns the answer's JSON, undefined without any @throws VmmError what the supervisor answered, or that there is none */
+  /**
+   * @returns the answer's JSON, undefined without any
+   * @throws VmmError what the supervisor answered, or that there is none
+   */
   async call<T = undefined>(method: string, path: string, body?: unknown): Promise<T> {
     const answer = await this.#send(method, path, body);
     let text = '';

@@ -90,8 +90,8 @@ function resolveName(name: string, overlay: string): string {
 }
 
 /**
- * An image that does not name its backing file's format leaves it to be guessed, and what was raw once may hold a header
- * that its guest wrote: it is taken for raw if that is what it looks like, and refused otherwise.
+ * An image that does not name its backing file's format leaves it to be guessed, and what was raw once may hold a
+ * header that its guest wrote: it is taken for raw if that is what it looks like, and refused otherwise.
  */
 function formatOf(
   context: DiskContext,

@@ -17,7 +17,10 @@ const READ = 0;
 const WRITE = 1;
 const RESIZE = 3;
 
-/** Takes the lock to write: `whole` reaches beyond any end, otherwise over the bytes that are there. False if it is in use. */
+/**
+ * Takes the lock to write: `whole` reaches beyond any end, otherwise over the bytes that are there. False if it is in
+ * use.
+ */
 export function lockToWrite(native: Locks, fd: number, whole: boolean): boolean {
   return native.lockRange(fd, true, 0, whole ? 0 : Math.max(native.imageSize(fd), END));
 }

@@ -1,6 +1,6 @@
 /**
- * User networking: a `passt` process for each network device, which needs no privileges. It is joined to the device by a
- * stream socket and ends with it, however this process ends. Loaded only for VMs that have such a device.
+ * User networking: a `passt` process for each network device, which needs no privileges. It is joined to the device by
+ * a stream socket and ends with it, however this process ends. Loaded only for VMs that have such a device.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -59,8 +59,8 @@ export async function startPasst(native: NativeAddon, network: UserNetwork): Pro
 }
 
 /**
- * Whether the guest can reach services on the host's loopback address, at its gateway's. They are not meant for guests; but
- * without that, passt of 2023 cannot return the guest's answers to datagrams that the host itself sent.
+ * Whether the guest can reach services on the host's loopback address, at its gateway's. They are not meant for guests;
+ * but without that, passt of 2023 cannot return the guest's answers to datagrams that the host itself sent.
  */
 export function reachesLoopback(network: UserNetwork): boolean {
   return network.forwards.some(({ protocol }) => protocol === 'udp');

@@ -150,8 +150,8 @@ export class AmlWriter {
   }
 
   /**
-   * Tells disassemblers of methods of other tables, by name and number of arguments (ACPI 6.5 §20.2.5.2), as the reference
-   * compiler does: interpreters that do not know the opcode do not get to it.
+   * Tells disassemblers of methods of other tables, by name and number of arguments (ACPI 6.5 §20.2.5.2), as the
+   * reference compiler does: interpreters that do not know the opcode do not get to it.
    */
   externalMethods(methods: readonly (readonly [name: string, args: number])[]): this {
     return this.if(() => {

@@ -1,9 +1,9 @@
 /**
- * vCPUs that come and go, in AML: the controller that says which, and a device for each vCPU that there may ever be. The
- * registers are those of `native/device/cpu_hotplug.h`.
+ * vCPUs that come and go, in AML: the controller that says which, and a device for each vCPU that there may ever be.
+ * The registers are those of `native/device/cpu_hotplug.h`.
  *
- * They are a table of their own, an SSDT, which machines with one vCPU for good do not have. All of it but the last method
- * is of the same length whatever the vCPUs' numbers, so that `cpuTable.ts` can copy it.
+ * They are a table of their own, an SSDT, which machines with one vCPU for good do not have. All of it but the last
+ * method is of the same length whatever the vCPUs' numbers, so that `cpuTable.ts` can copy it.
  */
 import type { AmlWriter } from './aml.ts';
 import { presentProcessor } from './madt.ts';

@@ -1,6 +1,6 @@
 /**
- * The SSDT with the machine's vCPUs, from a template's parts. Written for the start path, as `tables.ts` is: `cpuHotplug.ts`
- * is what the table means, and the unit tests keep the two the same.
+ * The SSDT with the machine's vCPUs, from a template's parts. Written for the start path, as `tables.ts` is:
+ * `cpuHotplug.ts` is what the table means, and the unit tests keep the two the same.
  */
 import { checksum } from '../bytes.ts';
 import { TABLE_CHECKSUM, TABLE_LENGTH } from './layout.ts';

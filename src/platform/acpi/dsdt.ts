@@ -58,7 +58,9 @@ const POWER_BUTTON_PRESSED = 0x80;
 /** That the VM generation id is another one (Microsoft's "Virtual Machine Generation ID", 2012). */
 const VM_GENERATION_CHANGED = 0x80;
 
-/** Writes the table and returns where it ends. The serial port comes last, so that leaving it out cuts the table short. */
+/**
+ * Writes the table and returns where it ends. The serial port comes last, so that leaving it out cuts the table short.
+ */
 export function writeDsdt(area: TableArea, start: number, parameters: DsdtParameters): number {
   startTable(area, start, 'DSDT', 6);
   const aml = new AmlWriter(area.bytes, start + SDT_HEADER_SIZE);

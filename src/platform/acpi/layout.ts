@@ -1,6 +1,6 @@
 /**
- * Where tables start in the block of ACPI tables, whatever the machine: only the last two of these differ in length. Tables
- * that some machines have come behind them.
+ * Where tables start in the block of ACPI tables, whatever the machine: only the last two of these differ in length.
+ * Tables that some machines have come behind them.
  */
 export const XSDT_OFFSET = 64;
 export const FADT_OFFSET = 192;

@@ -1,8 +1,9 @@
 /**
- * Memory that comes while the guest runs, in AML: the controller that says which, and a device for each of its slots. The
- * registers are those of `native/device/memory_hotplug.h`.
+ * Memory that comes while the guest runs, in AML: the controller that says which, and a device for each of its slots.
+ * The registers are those of `native/device/memory_hotplug.h`.
  *
- * They are a table of their own, an SSDT, which only machines have that may get more memory. It is the same for all of them.
+ * They are a table of their own, an SSDT, which only machines have that may get more memory. It is the same for all of
+ * them.
  */
 import type { AmlWriter } from './aml.ts';
 import { cachedMemory64, memory32Fixed } from './resources.ts';

@@ -1,4 +1,7 @@
-/** SRAT and SLIT: which processors and memory are near to each other, and how far from others (ACPI 6.5 §5.2.16, §5.2.17). */
+/**
+ * SRAT and SLIT: which processors and memory are near to each other, and how far from others (ACPI 6.5 §5.2.16,
+ * §5.2.17).
+ */
 import { setU64, viewOf } from '../bytes.ts';
 import { SDT_HEADER_SIZE } from './layout.ts';
 import { finishTable, startTable, type TableArea } from './sdt.ts';

@@ -1,6 +1,6 @@
 /**
- * PCI devices that come and go, in AML: the controller that says which, and the slots that hear of it. The registers are
- * those of `native/device/pci_hotplug.h`.
+ * PCI devices that come and go, in AML: the controller that says which, and the slots that hear of it. The registers
+ * are those of `native/device/pci_hotplug.h`.
  */
 import type { AmlWriter } from './aml.ts';
 import { memory32Fixed } from './resources.ts';

@@ -12,7 +12,10 @@ export interface CpuidPolicy {
   readonly topology: Topology;
 }
 
-/** `struct kvm_cpuid_entry2` in signed 32-bit words, which are the engine's own small integers: function, index, flags, four registers, padding. */
+/**
+ * `struct kvm_cpuid_entry2` in signed 32-bit words, which are the engine's own small integers: function, index, flags,
+ * four registers, padding.
+ */
 const WORDS = 10;
 const INDEX = 1;
 const FLAGS = 2;

@@ -138,9 +138,11 @@ export function alignUp(value: number, alignment: number): number {
 }
 
 /**
- * Lays out zones in an address space of `physBits` bits, one behind the other; those of huge pages begin at multiples of these.
+ * Lays out zones in an address space of `physBits` bits, one behind the other; those of huge pages begin at multiples
+ * of these.
  * @param growth bytes that ACPI may add
- * @throws PlatformError `ERR_TSVMM_MEMORY` if a zone is no multiple of its pages, or RAM has less than the legacy first MiB or
+ * @throws PlatformError `ERR_TSVMM_MEMORY` if a zone is no multiple of its pages, or RAM has less than the legacy first
+ * MiB or
  *   does not fit.
  */
 export function planMemory(zones: readonly ZoneNeeds[], physBits: number, growth = 0): MemoryMap {

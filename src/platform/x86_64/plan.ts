@@ -138,7 +138,8 @@ function planVcpus(cpus: CpusConfig, topology: Topology, count: number): VcpuPla
 }
 
 /**
- * vCPUs that come to a machine of that configuration, `first` to `end - 1`: as they would be if they had been there at boot.
+ * vCPUs that come to a machine of that configuration, `first` to `end - 1`: as they would be if they had been there at
+ * boot.
  * @throws PlatformError `ERR_TSVMM_CPUS`
  */
 export function planLateVcpus(config: VmConfig, host: HostInfo, first: number, end: number): LateVcpu[] {
@@ -159,7 +160,8 @@ export function planLateVcpus(config: VmConfig, host: HostInfo, first: number, e
 }
 
 /**
- * Everything else, once descriptors are open. The configuration is not changed: generated ids are in the bus's placements.
+ * Everything else, once descriptors are open. The configuration is not changed: generated ids are in the bus's
+ * placements.
  * @throws PlatformError for a payload or devices that do not fit this machine.
  */
 export function planBoot(config: VmConfig, host: HostInfo, resources: BootResources): BootPlan {

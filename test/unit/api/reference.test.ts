@@ -1,4 +1,6 @@
-/** Our document against what the reference publishes of its API: all of that is accepted, but for what is listed here. */
+/**
+ * Our document against what the reference publishes of its API: all of that is accepted, but for what is listed here.
+ */
 import { describe, expect, it } from 'vitest';
 import { openApiDocument } from '../../../src/api/rest/openApi.ts';
 import { referenceEnums, referenceFields, referencePaths } from './referenceFacts.ts';

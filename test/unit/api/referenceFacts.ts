@@ -1,6 +1,6 @@
 /**
- * What the reference publishes of its API: paths with their methods and bodies, and the fields of its schemas. Its document, of
- * which these are facts, is not the contract where the program differs from it.
+ * What the reference publishes of its API: paths with their methods and bodies, and the fields of its schemas. Its
+ * document, of which these are facts, is not the contract where the program differs from it.
  */
 /** Endpoint to method, and name of the body's schema if there is a body. */
 export const referencePaths: Readonly<Record<string, readonly [method: string, body?: string]>> = {

@@ -299,7 +299,10 @@ describe.skipIf(noIasl)('ACPI tables through iasl', () => {
     expect(source).toMatch(/0x0000000100000000, \/\/ Range Minimum\s+0x00003FFFFFEEFFFF, \/\/ Range Maximum/);
   });
 
-  /** The table of vCPUs in the interpreter, with memory for registers: each byte is `fill`, and a flag clears the others. */
+  /**
+   * The table of vCPUs in the interpreter, with memory for registers: each byte is `fill`, and a flag clears the
+   * others.
+   */
   function interpret(fill: number, ...evaluated: string[]): string {
     const { SSDT } = Object.fromEntries(walk(buildAcpi(ACPI_TEMPLATE, MACHINE)));
     writeFileSync(path.join(directory, 'SSDT.aml'), SSDT as Uint8Array);

@@ -1,4 +1,6 @@
-/** Numbers that stand in both languages: what TypeScript tells a guest of its machine, and what the core's devices do. */
+/**
+ * Numbers that stand in both languages: what TypeScript tells a guest of its machine, and what the core's devices do.
+ */
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';

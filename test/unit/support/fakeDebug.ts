@@ -1,4 +1,7 @@
-/** What a debugger has of a machine: RAM that lies where its addresses say, device memory behind it, and registers of zeroes. */
+/**
+ * What a debugger has of a machine: RAM that lies where its addresses say, device memory behind it, and registers of
+ * zeroes.
+ */
 import type { DebugCalls, RegisterSet } from '../../../src/native.ts';
 
 /** Bytes; up to twice that an address leads to a device, and then nowhere. */

@@ -36,10 +36,13 @@ const CONNECTION_CLOSED_MESSAGE = 362;
 /**
  * Connects to a daemon that speaks libvirt's protocol: `tsvmmd`, or any `libvirtd`.
  *
- * The transport is the part behind the plus: `unix` (with `?socket=PATH`, else where libvirt looks), `tls`, `ssh` (runs the program),
- * `tcp` (readable by everybody on the way) or `ext` (`?command=PROGRAM`). Without one it is `tls` where a host is named, else `unix`.
- * @param uri such as `tsvmm+unix:///system?socket=PATH`, `tsvmm+tls://host/system`, `qemu+ssh://user@host/system`, `test:///default`
- * @throws LibvirtError if the URI is not understood or not supported, or the daemon is not reached or refuses; the signal's reason
+ * The transport is the part behind the plus: `unix` (with `?socket=PATH`, else where libvirt looks), `tls`, `ssh` (runs
+ * the program), `tcp` (readable by everybody on the way) or `ext` (`?command=PROGRAM`). Without one it is `tls` where a
+ * host is named, else `unix`.
+ * @param uri such as `tsvmm+unix:///system?socket=PATH`, `tsvmm+tls://host/system`, `qemu+ssh://user@host/system`,
+ * `test:///default`
+ * @throws LibvirtError if the URI is not understood or not supported, or the daemon is not reached or refuses; the
+ * signal's reason
  */
 export async function connect(uri: string, options: ConnectOptions = {}): Promise<LibvirtConnection> {
   const { timeoutMs = CONNECT_MS, signal } = options;

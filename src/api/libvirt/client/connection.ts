@@ -154,8 +154,8 @@ export interface Opened {
 }
 
 /**
- * A connection. Any number of calls may be under way; each takes a `signal` and a `timeoutMs`. When it is lost, all that waits for an
- * answer is rejected, streams fail and events end.
+ * A connection. Any number of calls may be under way; each takes a `signal` and a `timeoutMs`. When it is lost, all
+ * that waits for an answer is rejected, streams fail and events end.
  */
 export class LibvirtConnection {
   /** Resolves when the connection has ended. Never rejects. */
@@ -325,8 +325,8 @@ export class LibvirtConnection {
   }
 
   /**
-   * Events of domains from now on. What comes faster than it is read waits, up to `maxBuffered`; beyond that the stream fails, so that nothing
-   * is lost unseen.
+   * Events of domains from now on. What comes faster than it is read waits, up to `maxBuffered`; beyond that the stream
+   * fails, so that nothing is lost unseen.
    * @throws LibvirtError if the daemon does not offer one of them
    */
   domainEvents<K extends DomainEventKind>(

@@ -8,7 +8,10 @@ import { type DomainState, type DomainStateReason, nameIn, reasonName, stateName
 import type { CallOptions, RpcClient } from './rpcClient.ts';
 import { countOf, flagsOf, type Parameters, parametersOf, unsigned } from './values.ts';
 
-/** Whether a change, or a question, is of the running machine, of the definition, or both; of what there is, unless given. */
+/**
+ * Whether a change, or a question, is of the running machine, of the definition, or both; of what there is, unless
+ * given.
+ */
 export interface AffectOptions extends CallOptions {
   readonly live?: boolean | undefined;
   readonly config?: boolean | undefined;
@@ -197,8 +200,8 @@ const controlState = nameIn(['ok', 'job', 'occupied', 'error']);
 const family = nameIn(['ipv4', 'ipv6']);
 
 /**
- * A domain, as it was when it was looked up: name, uuid and id. What is done goes by the uuid, whatever the domain is called by then.
- * An abort or a time-out ends the waiting; what was begun goes on.
+ * A domain, as it was when it was looked up: name, uuid and id. What is done goes by the uuid, whatever the domain is
+ * called by then. An abort or a time-out ends the waiting; what was begun goes on.
  */
 export class LibvirtDomain {
   readonly name: string;
@@ -243,7 +246,10 @@ export class LibvirtDomain {
     await this.#rpc.call(Remote.domainReset, { dom: this.#dom, flags: 0 }, options);
   }
 
-  /** Ends the machine. @param options.graceful asks first, and fails or waits as the daemon does where the guest does not answer */
+  /**
+   * Ends the machine.
+   * @param options.graceful asks first, and fails or waits as the daemon does where the guest does not answer
+   */
   async destroy(options: CallOptions & { readonly graceful?: boolean | undefined } = {}): Promise<void> {
     const args = { dom: this.#dom, flags: flagsOf(Destroy, options) };
     await this.#rpc.call(Remote.domainDestroyFlags, args, options);
@@ -482,7 +488,10 @@ export class LibvirtDomain {
     await this.#rpc.call(Remote.domainUpdateDeviceFlags, args, options);
   }
 
-  /** Saves the running machine into a file on the daemon's host, and ends it. `timeoutMs: Infinity` waits as long as that takes. */
+  /**
+   * Saves the running machine into a file on the daemon's host, and ends it. `timeoutMs: Infinity` waits as long as
+   * that takes.
+   */
   async save(path: string, options: SaveOptions = {}): Promise<void> {
     const args = { dom: this.#dom, to: path, dxml: undefined, flags: flagsOf(Save, options) };
     await this.#rpc.call(Remote.domainSaveFlags, args, options);

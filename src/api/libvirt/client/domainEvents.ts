@@ -226,7 +226,10 @@ export class DomainEvents<D> {
     this.#makeDomain = makeDomain;
   }
 
-  /** Returns when the daemon has agreed: what happens from then on is in the stream. @throws LibvirtError if it does not */
+  /**
+   * Returns when the daemon has agreed: what happens from then on is in the stream.
+   * @throws LibvirtError if it does not
+   */
   async subscribe<K extends DomainEventKind>(
     kinds: readonly K[],
     { domain, maxBuffered = MAX_BUFFERED, signal }: EventsOptions,

@@ -14,8 +14,8 @@ type Waiting<T> = {
 };
 
 /**
- * Iterates over events in their order. It ends when its connection is closed by this side, and throws when the connection is lost, or when
- * more events came than it may hold. Leaving a `for await` loop ends it.
+ * Iterates over events in their order. It ends when its connection is closed by this side, and throws when the
+ * connection is lost, or when more events came than it may hold. Leaving a `for await` loop ends it.
  */
 export class EventStream<T> implements AsyncIterableIterator<T, undefined, undefined> {
   readonly #lifetime: Lifetime;

@@ -22,8 +22,9 @@ const FINISH_MS = 10_000;
 const empty = new Uint8Array();
 
 /**
- * A stream of a domain. `end` finishes it in order; `destroy`, as leaving a `for await` loop does, breaks it off. When 1 MiB waits to be read,
- * nothing is taken from the connection until somebody does: whoever may not read for long gives a stream a connection of its own.
+ * A stream of a domain. `end` finishes it in order; `destroy`, as leaving a `for await` loop does, breaks it off. When
+ * 1 MiB waits to be read, nothing is taken from the connection until somebody does: whoever may not read for long gives
+ * a stream a connection of its own.
  */
 export class LibvirtStream extends Duplex {
   readonly #channel: StreamChannel;

@@ -1,4 +1,7 @@
-/** The client's end of the protocol: calls, their answers in any order, events, streams, and whether the peer is still there. */
+/**
+ * The client's end of the protocol: calls, their answers in any order, events, streams, and whether the peer is still
+ * there.
+ */
 import type { Abortable } from '../../../host/abort.ts';
 import {
   encodeFrame,
@@ -90,7 +93,9 @@ export class RpcClient {
     return this.#call(signature, args, options, { taken: (answer) => answer });
   }
 
-  /** As `call`, for answers that change what the messages behind them mean: `taken` has seen it before they are heard. */
+  /**
+   * As `call`, for answers that change what the messages behind them mean: `taken` has seen it before they are heard.
+   */
   callAnd<A extends Fields, R extends Fields, T>(
     signature: Signature<A, R>,
     args: StructOf<A>,

@@ -27,7 +27,9 @@ const CLIENT_PARAMETERS = [
 ] as const;
 type ClientParameter = (typeof CLIENT_PARAMETERS)[number];
 
-/** Parameters of libvirt that mean something which is not there: to go on without them would not be what was asked for. */
+/**
+ * Parameters of libvirt that mean something which is not there: to go on without them would not be what was asked for.
+ */
 const UNSUPPORTED: Readonly<Record<string, string>> = {
   authfile: 'SASL authentication is not supported',
   sshauth: 'it is for libssh; the transport ssh runs the program ssh',

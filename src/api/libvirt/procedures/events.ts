@@ -152,7 +152,9 @@ function lifecycleOf(
   }
 }
 
-/** As libvirt's own drivers tell it: a transient domain has no definition, one that becomes transient has it no more. */
+/**
+ * As libvirt's own drivers tell it: a transient domain has no definition, one that becomes transient has it no more.
+ */
 function definition(
   event: 'defined' | 'redefined' | 'removed',
   transient?: string,

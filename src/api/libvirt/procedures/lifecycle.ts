@@ -102,8 +102,8 @@ async function askAgent({ domains }: Session, vm: SupervisedVm, flags: number): 
 }
 
 /**
- * A guest that powers off when it is asked to is started anew, as the same run of the domain. An agent is asked to shut down; the power
- * button, which says what comes after that, changes nothing for a guest that does so already.
+ * A guest that powers off when it is asked to is started anew, as the same run of the domain. An agent is asked to shut
+ * down; the power button, which says what comes after that, changes nothing for a guest that does so already.
  */
 async function reboot(session: Session, given: Dom, flags: number): Promise<void> {
   checkFlags('virDomainReboot', flags, Ask.acpi | Ask.agent);
@@ -118,7 +118,10 @@ async function reset(session: Session, given: Dom, flags: number): Promise<void>
   await session.domains.call(running(session, given), 'PUT', 'vm.reboot');
 }
 
-/** In order, as far as the host is concerned: what is in flight on disks comes to its end. Only a process that hangs is killed. */
+/**
+ * In order, as far as the host is concerned: what is in flight on disks comes to its end. Only a process that hangs is
+ * killed.
+ */
 async function destroy(session: Session, given: Dom, flags: number): Promise<void> {
   checkFlags('virDomainDestroyFlags', flags, DESTROY_GRACEFUL);
   await running(session, given).stop(0, true);

@@ -11,7 +11,9 @@ export interface CounterRow {
   readonly device: string;
   readonly counter: string;
   readonly value: number | bigint;
-  /** Of one that only grows, by the second since the last look; undefined at first, after a reset, and of a measurement. */
+  /**
+   * Of one that only grows, by the second since the last look; undefined at first, after a reset, and of a measurement.
+   */
   readonly rate: number | undefined;
   /** Rates, or values of a measurement, oldest first. */
   readonly history: readonly number[];

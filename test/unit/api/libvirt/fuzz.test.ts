@@ -1,4 +1,7 @@
-/** Random and mutated input for what decodes libvirt's protocol and documents, on both ends: an answer or a clean error, soon. */
+/**
+ * Random and mutated input for what decodes libvirt's protocol and documents, on both ends: an answer or a clean error,
+ * soon.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect as connectSocket, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -135,7 +138,10 @@ async function server(): Promise<string> {
   return `${folder}/sock`;
 }
 
-/** Sends all that, and then what is always answered. @returns serials of answers, or undefined where the server hangs up */
+/**
+ * Sends all that, and then what is always answered.
+ * @returns serials of answers, or undefined where the server hangs up
+ */
 function exchange(path: string, bytes: Uint8Array): Promise<number[] | undefined> {
   const LAST = 0xffff_ffff;
   return new Promise((resolve) => {

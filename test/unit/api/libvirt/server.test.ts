@@ -190,7 +190,8 @@ test('calls go on for everybody while clients do not read, do not finish, or ask
   for (const { frames } of clients) {
     expect(frames.map(({ serial }) => serial)).toEqual(Array.from({ length: calls + 1 }, (_, i) => i));
   }
-  // None of them was served to its end before others were begun with: all of them have the first half before any is asked for more.
+  // None of them was served to its end before others were begun with: all of them have the first half before any is
+  // asked for more.
   half.send(OPEN.subarray(10));
   expect((await half.until(1))[0]).toMatchObject({ status: Status.ok });
 });

@@ -1,4 +1,7 @@
-/** The words of `tsvmm ctl`, next to what the reference's client does with them: the request that follows, or the exit code. */
+/**
+ * The words of `tsvmm ctl`, next to what the reference's client does with them: the request that follows, or the exit
+ * code.
+ */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { readJson } from '../../../../src/api/rest/jsonReader.ts';
