@@ -91,7 +91,8 @@ VirtioMem::VirtioMem(std::unique_ptr<MemoryBlocks> blocks, const Options& option
 
 /// Of a device that has nothing plugged in.
 void VirtioMem::adopt(const VirtioMemState& state) {
-  resize(state.requested_size);
+  check_size(state.requested_size);
+  requested_size_ = state.requested_size;
   if (state.plugged.size() > plugged_.size()) {
     throw Error("EINVAL", "more blocks are plugged in than there are");
   }
@@ -133,6 +134,11 @@ VirtioMemState VirtioMem::state() const {
 }
 
 void VirtioMem::resize(uint64_t size) {
+  check_size(size);
+  if (requested_size_.exchange(size) != size) transport().config_changed();
+}
+
+void VirtioMem::check_size(uint64_t size) const {
   if (size % blocks_->block_size() != 0) {
     throw Error("EINVAL", "the requested size is not a multiple of " +
                               std::to_string(blocks_->block_size()) + " bytes");
@@ -141,7 +147,6 @@ void VirtioMem::resize(uint64_t size) {
     throw Error("EINVAL", "the requested size is more than the " + std::to_string(blocks_->size()) +
                               " bytes that there can be");
   }
-  if (requested_size_.exchange(size) != size) transport().config_changed();
 }
 
 uint64_t VirtioMem::bytes(size_t blocks) const noexcept { return blocks * blocks_->block_size(); }

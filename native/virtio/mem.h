@@ -80,6 +80,7 @@ class VirtioMem : public VirtioDevice {
   };
 
   void adopt(const VirtioMemState& state);
+  void check_size(uint64_t size) const;
   [[nodiscard]] uint32_t serve(const DescriptorChain& chain) noexcept;
   [[nodiscard]] Answer answer(std::span<const uint8_t> request) noexcept;
   [[nodiscard]] std::optional<Range> range_of(std::span<const uint8_t> request) const noexcept;

@@ -9,7 +9,17 @@ import { vmhostProcessesOf } from '../../scripts/lib/vmhostProcesses.mjs';
 import { VmhostClient } from '../../src/index.ts';
 import { Daemon } from './daemon.ts';
 import { rawClient } from './rawClient.ts';
-import { PAYLOAD, ROOT, RUNTIMES, request, settles, Tsvmm, temporaryFolder, until } from './support.ts';
+import {
+  diskImage,
+  PAYLOAD,
+  ROOT,
+  RUNTIMES,
+  request,
+  settles,
+  Tsvmm,
+  temporaryFolder,
+  until,
+} from './support.ts';
 
 test.each(RUNTIMES)('a VM from its definition to its end, by hand (%s)', async (runtime) => {
   const daemon = new Daemon(runtime);
@@ -315,20 +325,14 @@ test('integers of 64 bits are the same from a definition to the VM that runs', a
   const daemon = new Daemon();
   await daemon.start();
   const most = String(2n ** 64n - 1n);
-  const machine = [
-    '--kernel',
-    PAYLOAD,
-    '--cmdline',
-    'run=idle',
-    '--memory',
-    `size=128M,hotplug_size=${most}`,
-  ];
+  const disk = `path=${diskImage(temporaryFolder(), 'disk.img')},image_type=raw,bw_size=${most},bw_refill_time=1000`;
+  const machine = ['--kernel', PAYLOAD, '--cmdline', 'run=idle', '--memory', 'size=128M', '--disk', disk];
   await daemon.tsvmm('create', '--name', 'vast', ...machine);
   await daemon.kill('SIGKILL');
   await daemon.start();
   await daemon.tsvmm('start', 'vast');
   const shown = await daemon.tsvmm('inspect', 'vast');
-  expect(shown.match(/"hotplug_size": \d+/g)).toEqual(Array(2).fill(`"hotplug_size": ${most}`));
+  expect(shown.match(/"size": \d{11,}/g)).toEqual(Array(2).fill(`"size": ${most}`));
   await daemon.tsvmm('rm', '-f', 'vast');
 });
 

@@ -16,6 +16,9 @@ class HostCalls {
   virtual ~HostCalls();
   HostCalls(const HostCalls&) = delete;
   HostCalls& operator=(const HostCalls&) = delete;
+  /// Stands between them no longer, and returns when nobody is in a call. To be called by a test
+  /// whose threads may outlive it.
+  void retire();
 
   virtual ssize_t read(int fd, const iovec* buffers, int count, off_t offset, int flags);
   virtual ssize_t write(int fd, const iovec* buffers, int count, off_t offset, int flags);

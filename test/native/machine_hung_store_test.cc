@@ -105,6 +105,7 @@ class HungStoreTest : public MachineTest {
     store.answer();
     machine.reset();
     EXPECT_TRUE(eventually([] { return threads_named("machine-remains") == 0; }));
+    store.retire();
   }
 
   static void add_disk(BootSpec& boot, unsigned slot, const std::string& id, int fd) {

@@ -13,6 +13,7 @@
 #include "disk/raw_image.h"
 #include "disk_test_support.h"
 #include "image_test_support.h"
+#include "memory_arena.h"
 #include "net/stream_backend.h"
 #include "virtio/balloon.h"
 #include "virtio/block.h"
@@ -20,6 +21,8 @@
 #include "virtio/clock.h"
 #include "virtio/console.h"
 #include "virtio/device_kind.h"
+#include "virtio/iommu.h"
+#include "virtio/mem.h"
 #include "virtio/net.h"
 #include "virtio/net_protocol.h"
 #include "virtio/pmem.h"
@@ -449,6 +452,76 @@ class ClockWork final : public Work {
   }
 };
 
+class MemWork final : public Work {
+  std::shared_ptr<VirtioDevice> make(Guest& /*guest*/, Side& /*side*/, bool first) override {
+    return std::make_shared<VirtioMem>(
+        (first ? first_ : second_).blocks(), VirtioMem::Options{.id = "mem0", .node = {}},
+        VirtioMemState{.requested_size = first ? 4 * Arena::kBlock : 0});
+  }
+  void begin(Guest& guest, Side& /*side*/) override { EXPECT_EQ(ask(guest, kPlug, 1, 2), 0); }
+  void go_on(Guest& guest, Side& /*side*/) override {
+    EXPECT_EQ(ask(guest, kState, 1, 2), 0);
+    EXPECT_EQ(guest.get<uint16_t>(kAnswer + 8), 0) << "plugged";
+    EXPECT_EQ(ask(guest, kPlug, 2, 1), kError) << "it is plugged already";
+    EXPECT_EQ(ask(guest, kPlug, 4, 2), 0) << "the size that the host requests";
+    EXPECT_EQ(guest.queues[0].used_index(), 4);
+  }
+
+  /// The type of the answer; 0 if it is done.
+  static uint16_t ask(Guest& guest, uint16_t type, uint64_t block, uint16_t count) {
+    guest.put(kData, uint64_t{type});
+    guest.put(kData + 8, Arena::kAddress + block * Arena::kBlock);
+    guest.put(kData + 16, uint64_t{count});
+    EXPECT_EQ(guest.send(0, {{kData, 24}, {kAnswer, 10, kWrite}}), 10U);
+    return guest.get<uint16_t>(kAnswer);
+  }
+
+  using Arena = memory_test::Arena;
+  static constexpr uint16_t kPlug = 0;
+  static constexpr uint16_t kState = 3;
+  static constexpr uint16_t kError = 3;
+  static constexpr GuestAddress kAnswer = kData + 0x100;
+  Arena first_{8};
+  Arena second_{8};
+};
+
+class IommuWork final : public Work {
+  using RequestType = virtio_iommu::RequestType;
+
+  std::shared_ptr<VirtioDevice> make(Guest& /*guest*/, Side& /*side*/, bool /*first*/) override {
+    tables_ = std::make_shared<IommuTables>();
+    endpoint_ = tables_->add_endpoint(kEndpoint);
+    return std::make_shared<VirtioIommu>(tables_, 64, "__iommu");
+  }
+  void begin(Guest& guest, Side& /*side*/) override {
+    guest.driver().write<uint8_t>(kConfig + offsetof(virtio_iommu::Config, bypass), 0);
+    ask(guest, RequestType::kAttach, virtio_iommu::Attach{kDomain, kEndpoint, 0, 0});
+    ask(guest, RequestType::kMap,
+        virtio_iommu::Map{kDomain, 0x10000, 0x10fff, 0x5000, virtio_iommu::kMapRead});
+  }
+  void go_on(Guest& guest, Side& /*side*/) override {
+    EXPECT_EQ(tables_->mappings(), 1U);
+    ask(guest, RequestType::kUnmap, virtio_iommu::Unmap{kDomain, 0x10000, 0x10fff, 0});
+    EXPECT_EQ(tables_->mappings(), 0U);
+    ask(guest, RequestType::kDetach, virtio_iommu::Detach{kDomain, kEndpoint, {}});
+    EXPECT_EQ(guest.queues[0].used_index(), 4);
+  }
+
+  template <typename Operands>
+  static void ask(Guest& guest, RequestType type, const Operands& operands) {
+    constexpr GuestAddress kAnswer = kData + 0x100;
+    guest.put(kData, static_cast<uint32_t>(type));
+    guest.put(kData + 4, operands);
+    EXPECT_EQ(guest.send(0, {{kData, 4 + sizeof operands}, {kAnswer, 4, kWrite}}), 4U);
+    EXPECT_EQ(guest.get<uint32_t>(kAnswer), 0U);
+  }
+
+  static constexpr uint32_t kEndpoint = 0x10;
+  static constexpr uint32_t kDomain = 1;
+  std::shared_ptr<IommuTables> tables_;
+  std::shared_ptr<IommuEndpoint> endpoint_;
+};
+
 std::unique_ptr<Work> work_of(std::string_view kind) {
   using Make = std::unique_ptr<Work> (*)();
   static const std::map<std::string_view, Make> all{
@@ -461,6 +534,8 @@ std::unique_ptr<Work> work_of(std::string_view kind) {
       {"vsock", [] { return std::unique_ptr<Work>(new VsockWork); }},
       {"pmem", [] { return std::unique_ptr<Work>(new PmemWork); }},
       {"rtc", [] { return std::unique_ptr<Work>(new ClockWork); }},
+      {"mem", [] { return std::unique_ptr<Work>(new MemWork); }},
+      {"iommu", [] { return std::unique_ptr<Work>(new IommuWork); }},
   };
   const auto found = all.find(kind);
   return found == all.end() ? nullptr : found->second();
