@@ -323,9 +323,16 @@ export function calmsDown(pid: number, windowMs = 300): Promise<void> {
 
 /** Names of a process's threads, sorted. */
 export function threadNames(pid: number): string[] {
+  const tasks = `/proc/${pid}/task`;
   return fs
-    .readdirSync(`/proc/${pid}/task`)
-    .map((tid) => fs.readFileSync(`/proc/${pid}/task/${tid}/comm`, 'utf8').trim())
+    .readdirSync(tasks)
+    .flatMap((tid) => {
+      try {
+        return [fs.readFileSync(`${tasks}/${tid}/comm`, 'utf8').trim()];
+      } catch {
+        return []; // it has ended since
+      }
+    })
     .sort();
 }
 
