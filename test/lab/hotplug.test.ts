@@ -51,14 +51,14 @@ test('persistent memory comes, is used with a disk that transfers to it, leaves 
   const lab = await sharedLab();
   await inLab(
     lab,
-    'truncate -s 64M /tmp/plugged-pmem.img && head -c 16M /dev/urandom > /tmp/pmem-source.img',
+    'truncate -s 64M /tmp/plugged-pmem.img && dd if=/dev/urandom of=/tmp/pmem-source.img bs=1M count=16',
   );
   const disk = ['--disk', 'path=/tmp/pmem-source.img,image_type=raw,readonly=on'];
   const guest = await LabGuest.boot({ args: disk });
   const add = () => guest.api('PUT', 'vm.add-pmem', { file: '/tmp/plugged-pmem.img', id: 'kept' });
   const place = await add();
   expect(place.status).toBe(200);
-  await eventually(guest, 'modprobe nd_pmem && [ -b /dev/pmem0 ]');
+  await eventually(guest, 'modprobe -a virtio_pmem nd_pmem && [ -b /dev/pmem0 ]');
   await guest.sh(
     'mke2fs -q -t ext4 -b 4096 /dev/pmem0 && mkdir -p /mnt && mount -o dax=always /dev/pmem0 /mnt',
   );
