@@ -163,7 +163,9 @@ TEST_F(MachineVcpuHotplugTest, ADebuggerHasThoseThatAreThere) {
   machine->debug_stop();
   plug(2);
   const auto work = guest.begin(2, [](AccessHandler&) {});
-  machine->debug_vcpu(2, [](VcpuDebug&) {});
+  // Its thread may be on its way to where it is held.
+  EXPECT_TRUE(eventually(
+      [&] { return code_of([&] { machine->debug_vcpu(2, [](VcpuDebug&) {}); }).empty(); }));
   EXPECT_EQ(code_of([&] { machine->debug_vcpu(3, [](VcpuDebug&) {}); }), "EINVAL");
   EXPECT_FALSE(*work);
   using Order = VcpuGroup::DebugOrder;
