@@ -54,6 +54,11 @@ export function refuseInvalid(check: () => void): void {
   }
 }
 
+/** For who asks for what this VM, in the right state, cannot have. */
+export function refusal(text: string): VmmError {
+  return new VmmError(text, { kind: 'failed', code: 'ERR_TSVMM_CONFIG' });
+}
+
 /** For what is asked of a VM in the right state, and no machine does yet. @param what such as `Taking a snapshot` */
 export function notSupportedYet(what: string): VmmError {
   return new VmmError(`${what} is not supported yet`, { kind: 'failed', code: 'ERR_TSVMM_UNSUPPORTED' });

@@ -8,10 +8,11 @@ import type { Uint64 } from '../config/uint64.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { NativeAddon } from '../native.ts';
+import { MEMORY_SLOTS } from '../platform/acpi/memoryHotplug.ts';
 import { planMachine } from '../platform/plan.ts';
 import { HOTPLUG_ALIGNMENT } from '../platform/x86_64/memoryMap.ts';
 import { deviceCalls } from './deviceOperations.ts';
-import { VmmError } from './errors.ts';
+import { refusal } from './errors.ts';
 import { hostInfo, type Machine } from './machine.ts';
 import { resizePlain } from './virtioMem.ts';
 
@@ -22,9 +23,6 @@ export interface MemoryVm {
   /** Runs what keeps the machine from answering. */
   readonly busy: <T>(work: (machine: Machine) => Promise<T>) => Promise<T>;
 }
-
-/** Slots of the controller, of which each can be filled once (`native/device/memory_hotplug.h`). */
-const SLOTS = 8;
 
 /** @throws VmmError with nothing added */
 export async function resizeMemory(vm: MemoryVm, bytes: Uint64): Promise<void> {
@@ -61,7 +59,7 @@ export function resizeBootMemory({ memory }: VmConfig, bytes: Uint64): void {
 /** @throws VmmError */
 function checkPlain({ zones }: VmConfig['memory']): void {
   if (zones?.length) {
-    throw refused('The memory is made of zones, which are resized one by one (vm.resize-zone)');
+    throw refusal('The memory is made of zones, which are resized one by one (vm.resize-zone)');
   }
 }
 
@@ -72,7 +70,7 @@ function checkNext({ native, config }: MemoryVm, bytes: Uint64): void {
     validateVmConfig(next);
     planMachine(next, hostInfo(native));
   } catch (error) {
-    throw refused((error as Error).message);
+    throw refusal((error as Error).message);
   }
 }
 
@@ -82,17 +80,13 @@ function checkAddition(
   { added, additions }: Machine['memory'],
   more: number,
 ): void {
-  if (limit === undefined) throw refused('The VM was made without hotplug_size: its memory cannot grow');
+  if (limit === undefined) throw refusal('The VM was made without hotplug_size: its memory cannot grow');
   if (more % HOTPLUG_ALIGNMENT !== 0) {
-    throw refused(`Memory is added in multiples of ${HOTPLUG_ALIGNMENT} bytes, and these are ${more}`);
+    throw refusal(`Memory is added in multiples of ${HOTPLUG_ALIGNMENT} bytes, and these are ${more}`);
   }
   if (more > Number(limit) - added) {
-    throw refused(`${more} bytes are more than the ${Number(limit) - added} that are left of hotplug_size`);
+    throw refusal(`${more} bytes are more than the ${Number(limit) - added} that are left of hotplug_size`);
   }
-  if (additions === SLOTS)
-    throw refused(`Memory was added ${SLOTS} times, as often as there are slots for it`);
-}
-
-function refused(text: string): VmmError {
-  return new VmmError(text, { kind: 'failed', code: 'ERR_TSVMM_CONFIG' });
+  if (additions === MEMORY_SLOTS)
+    throw refusal(`Memory was added ${MEMORY_SLOTS} times, as often as there are slots for it`);
 }

@@ -5,7 +5,7 @@
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { NativeAddon } from '../native.ts';
 import { planLateVcpus } from '../platform/plan.ts';
-import { VmmError } from './errors.ts';
+import { refusal, VmmError } from './errors.ts';
 import { hostInfo, type Machine } from './machine.ts';
 import { Waiting } from './waiting.ts';
 
@@ -126,11 +126,6 @@ export class VcpuHotplug {
   private leave(set: Set<number>, vcpu: number): void {
     if (set.delete(vcpu)) this.waiting.tell();
   }
-}
-
-/** For who asks for a number that the VM cannot have. */
-function refusal(text: string): VmmError {
-  return new VmmError(text, { kind: 'failed', code: 'ERR_TSVMM_CONFIG' });
 }
 
 /** `vCPU 3`, or `vCPUs 2 and 3`. */

@@ -9,7 +9,7 @@ import {
 import type { Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { DeviceCalls } from '../devices/record.ts';
-import { VmmError } from './errors.ts';
+import { refusal, VmmError } from './errors.ts';
 
 /**
  * Asks the guest to have so many bytes of plain memory, those from its start included.
@@ -17,7 +17,7 @@ import { VmmError } from './errors.ts';
  */
 export async function resizePlain(core: DeviceCalls, { memory }: VmConfig, bytes: Uint64): Promise<void> {
   const [plain] = virtioMemory(memory);
-  if (plain === undefined) throw refused('The memory has no hotplug_size');
+  if (plain === undefined) throw refusal('The memory has no hotplug_size');
   const added = addedBytes('The memory', plain, bytes);
   await core.call(PLAIN_ZONE_ID, 'resize', { size: Number(added) });
   memory.hotplugged_size = Number(added);
@@ -43,7 +43,7 @@ export async function resizeZone(
     return;
   }
   if (!virtioMemory(memory).includes(zone)) {
-    throw refused(`The memory zone ${id} cannot change: it needs hotplug_method=virtio-mem and hotplug_size`);
+    throw refusal(`The memory zone ${id} cannot change: it needs hotplug_method=virtio-mem and hotplug_size`);
   }
   const added = addedBytes(`The memory zone ${id}`, zone, bytes);
   await core.call(id, 'resize', { size: Number(added) });
@@ -54,19 +54,15 @@ export async function resizeZone(
 function addedBytes(name: string, part: HotplugMemory, bytes: Uint64): bigint {
   const { size, hotplug_size: limit = 0 } = part;
   const added = BigInt(bytes) - BigInt(size);
-  if (added < 0n) throw refused(`${name} cannot have ${bytes} bytes: it has ${size} from its start`);
+  if (added < 0n) throw refusal(`${name} cannot have ${bytes} bytes: it has ${size} from its start`);
   if (added > BigInt(limit)) {
-    throw refused(
+    throw refusal(
       `${name} cannot have ${bytes} bytes: hotplug_size lets it have ${BigInt(size) + BigInt(limit)}`,
     );
   }
   const block = hotplugBlock(part);
   if (added % BigInt(block) !== 0n) {
-    throw refused(`${name} cannot have ${bytes} bytes: what is added must be a multiple of ${block}`);
+    throw refusal(`${name} cannot have ${bytes} bytes: what is added must be a multiple of ${block}`);
   }
   return added;
-}
-
-function refused(message: string): VmmError {
-  return new VmmError(message, { code: 'ERR_TSVMM_CONFIG', kind: 'failed' });
 }

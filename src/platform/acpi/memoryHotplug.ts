@@ -13,7 +13,8 @@ export interface MemoryHotplugParameters {
   readonly size: number;
 }
 
-const SLOTS = 8;
+/** Of the controller; each can be filled once. */
+export const MEMORY_SLOTS = 8;
 
 /** Device notification (ACPI 6.5 table 5.165). */
 const DEVICE_CHECK = 1;
@@ -48,9 +49,9 @@ export function writeMemoryHotplug(aml: AmlWriter, parameters: MemoryHotplugPara
       aml.store().path('MR64').local(0);
     });
     selecting(aml, 'MPXM', () => aml.store().path('MHPX').local(0));
-    for (let slot = 0; slot < SLOTS; slot++) memoryDevice(aml, slot);
+    for (let slot = 0; slot < MEMORY_SLOTS; slot++) memoryDevice(aml, slot);
     aml.method('MTFY', 2, true, () => {
-      for (let slot = 0; slot < SLOTS; slot++) {
+      for (let slot = 0; slot < MEMORY_SLOTS; slot++) {
         aml.if(() => {
           aml.equal().arg(0).integer(slot);
           aml.notifyOf(nameOf(slot)).arg(1);
@@ -87,7 +88,7 @@ function scan(aml: AmlWriter): void {
     aml.acquire('MLCK');
     aml.store().integer(0).local(0);
     aml.while(() => {
-      aml.less().local(0).integer(SLOTS);
+      aml.less().local(0).integer(MEMORY_SLOTS);
       aml.store().local(0).path('MSEL');
       aml.if(() => {
         aml.equal().path('MINS').integer(1);

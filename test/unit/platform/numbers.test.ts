@@ -62,12 +62,12 @@ describe('are the same in TypeScript and in the core', () => {
     ],
     [
       'slots of memory that is added',
-      source('platform/acpi/memoryHotplug.ts')('SLOTS'),
+      source('platform/acpi/memoryHotplug.ts')('MEMORY_SLOTS'),
       native('device/memory_hotplug.h')('kSlots'),
     ],
     [
       'how often memory is added',
-      source('vmm/memoryResize.ts')('SLOTS'),
+      source('platform/acpi/memoryHotplug.ts')('MEMORY_SLOTS'),
       native('memory/guest_memory.h')('kMaxAdditions'),
     ],
     ["GED's vCPUs", dsdt('GED_CPU'), ged('kCpu')],
