@@ -1,11 +1,15 @@
+import type { Uint64 } from '../config/uint64.ts';
 import type { Device } from '../devices/record.ts';
 import { completeDevices, type DeviceName, descriptorsOf } from '../devices/registry.ts';
+import { findOperation } from './deviceOperations.ts';
 import type { DevicePlace, Hotplug, HotplugVm } from './hotplug.ts';
 import type { Machine } from './machine.ts';
 
 /** The VM whose devices these are. */
 export interface DevicesVm extends Omit<HotplugVm, 'machine' | 'closeDescriptors' | 'keptSlots'> {
   readonly machine: () => Machine | undefined;
+  /** @throws VmmError if there is no machine */
+  readonly running: () => Machine;
 }
 
 export class VmDevices {
@@ -65,6 +69,22 @@ export class VmDevices {
     return id;
   }
 
+  /**
+   * Has a device of the machine do what its record calls `operation`.
+   * @param id of a device of that kind; the only one's unless given
+   * @throws VmmError `missing` if there is no such device
+   */
+  async operate(
+    kind: DeviceName,
+    operation: string,
+    operands: readonly Uint64[],
+    id?: string,
+  ): Promise<void> {
+    const found = findOperation(this.vm.native, this.vm.config(), kind, operation, operands, id);
+    if (found.busy) await this.vm.busy((machine) => found.run(machine));
+    else await found.run(this.vm.running());
+  }
+
   /** Devices that the guest was asked to give up and has not. */
   get pending(): readonly string[] {
     return this.hotplug?.pending ?? [];
@@ -110,7 +130,7 @@ export class VmDevices {
     const { Hotplug } = await import('./hotplug.ts');
     this.hotplug ??= new Hotplug({
       ...this.vm,
-      machine: () => this.vm.machine() as Machine,
+      machine: this.vm.running,
       keptSlots: this.keptSlots,
       closeDescriptors: (descriptors) => this.closeDescriptors(descriptors),
     });

@@ -17,7 +17,6 @@ import type { MachineEvent, MachineHandle, NativeAddon, ResetCause, VcpuStatisti
 import { type ConsoleSize, type Consoles, openConsoles, type Terminal } from './consoles.ts';
 import { DebugControl } from './debugControl.ts';
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
-import { findOperation } from './deviceOperations.ts';
 import { describeError, refuseInvalid, VmmError } from './errors.ts';
 import type { EndCause, VmmEvent, VmmExit } from './events.ts';
 import { ExitPromise } from './exitPromise.ts';
@@ -34,7 +33,7 @@ import { ResetLoop } from './resetLoop.ts';
 import { VmSizes } from './resize.ts';
 import { VmDevices } from './vmDevices.ts';
 import type { VmmOptions } from './vmmOptions.ts';
-import { checkWait } from './waiting.ts';
+import { checkWait, within } from './waiting.ts';
 
 type MachineEnd = Extract<MachineEvent, { type: 'power-off' | 'reset' | 'vcpu-error' | 'guest-panic' }>;
 
@@ -108,6 +107,7 @@ export class Vmm {
       native: this.#native,
       heldDevices: this.#heldDevices,
       machine: () => this.#machine,
+      running: () => this.#running(),
       config: () => this.#config as VmConfig,
       configure: (config: VmConfig) => {
         this.#config = config;
@@ -120,7 +120,7 @@ export class Vmm {
         this.#infoChanged();
         this.#emit('vm', event, texts);
       },
-      resizeBalloon: (bytes: Uint64) => this.#operate('balloon', 'resize', [bytes]),
+      resizeBalloon: (bytes: Uint64) => this.#devices.operate('balloon', 'resize', [bytes]),
     };
     this.#devices = new VmDevices(vm);
     this.#sizes = new VmSizes(vm);
@@ -259,7 +259,7 @@ export class Vmm {
   resizeDisk(id: string, bytes: Uint64): Promise<void> {
     return this.#command('resizeDisk', async () => {
       try {
-        await this.#operate('disk', 'resize', [bytes], id);
+        await this.#devices.operate('disk', 'resize', [bytes], id);
       } catch (error) {
         throw new VmmError('Failed resizing a disk image', { cause: error });
       }
@@ -324,27 +324,27 @@ export class Vmm {
 
   /** Refused for now, as the four below, after what is wrong with the request. @throws VmmError */
   snapshot(url: string): Promise<void> {
-    return this.#command('snapshot', async () => (await import('./notYet.ts')).refuseSnapshot(url));
+    return this.#refuse('snapshot', ({ refuseSnapshot }) => refuseSnapshot(url));
   }
 
   coredump(url: string): Promise<void> {
-    return this.#command('coredump', async () => (await import('./notYet.ts')).refuseCoredump(url));
+    return this.#refuse('coredump', ({ refuseCoredump }) => refuseCoredump(url));
   }
 
   restore(config: RestoreConfig): Promise<void> {
-    return this.#command('restore', async () => (await import('./notYet.ts')).refuseRestore(config));
+    return this.#refuse('restore', ({ refuseRestore }) => refuseRestore(config));
   }
 
   sendMigration(data: SendMigrationData): Promise<void> {
-    return this.#command('sendMigration', async () =>
-      (await import('./notYet.ts')).refuseSendMigration(data),
-    );
+    return this.#refuse('sendMigration', ({ refuseSendMigration }) => refuseSendMigration(data));
   }
 
   receiveMigration(data: ReceiveMigrationData): Promise<void> {
-    return this.#command('receiveMigration', async () =>
-      (await import('./notYet.ts')).refuseReceiveMigration(data),
-    );
+    return this.#refuse('receiveMigration', ({ refuseReceiveMigration }) => refuseReceiveMigration(data));
+  }
+
+  #refuse(command: Command, refuse: (notYet: typeof import('./notYet.ts')) => never): Promise<void> {
+    return this.#command(command, async () => refuse(await import('./notYet.ts')));
   }
 
   /** Ends the machine and starts a new one from the same configuration, with consoles opened anew. */
@@ -375,12 +375,8 @@ export class Vmm {
       const failure = await this.#end({ reason: 'request', code: 0 }, timeoutMs);
       if (failure) throw failure;
     });
-    let timer: NodeJS.Timeout | undefined;
-    const timeout = new Promise<never>((_, reject) => {
-      const give = () => reject(new VmmError(`The VM could not be ended: ${this.#obstacle()}`));
-      timer = setTimeout(give, timeoutMs + CALL_OFF_MS);
-    });
-    await Promise.race([end, timeout]).finally(() => clearTimeout(timer));
+    const late = () => new VmmError(`The VM could not be ended: ${this.#obstacle()}`);
+    await within(end, timeoutMs + CALL_OFF_MS, late);
   }
 
   /** For a process that must end at once: puts the terminal back and removes sockets, and nothing else. */
@@ -483,7 +479,7 @@ export class Vmm {
       if (size) this.#consoleSize = size;
       const isTerminal = this.#config?.console.mode === 'Tty';
       const now = size ?? (isTerminal ? this.#native.terminalSize(this.#terminal.output) : null);
-      if (now && this.#machine) await this.#operate('console', 'resize', [now.columns, now.rows]);
+      if (now && this.#machine) await this.#devices.operate('console', 'resize', [now.columns, now.rows]);
     });
   }
 
@@ -550,22 +546,6 @@ export class Vmm {
     }
   }
 
-  /**
-   * Has a device of the machine do what its record calls `operation`.
-   * @param id of a device of that kind; the only one's unless given
-   * @throws VmmError `missing` if there is no such device
-   */
-  async #operate(
-    kind: DeviceName,
-    operation: string,
-    operands: readonly Uint64[],
-    id?: string,
-  ): Promise<void> {
-    const found = findOperation(this.#native, this.#config as VmConfig, kind, operation, operands, id);
-    if (found.busy) await this.#busy((machine) => found.run(machine));
-    else await found.run(this.#running());
-  }
-
   /** @param stopped the guest waits for the debugger */
   async #startMachine(stopped: boolean, paused = false): Promise<void> {
     const config = this.#config as VmConfig;
@@ -588,9 +568,7 @@ export class Vmm {
       this.#making = undefined;
     }
     if (!this.#keepAlive) this.#native.machineKeepAlive(this.#machine.handle, false);
-    if (stopped) {
-      this.#debug.machineStarted();
-    }
+    if (stopped) this.#debug.machineStarted();
     for (const { device, index, id } of this.#machine.bus.placements) keepId(config, device, index, id);
     this.#infoChanged();
   }

@@ -7,6 +7,15 @@ export function checkWait(waitMs: number | undefined): void {
   if (waitMs !== undefined && !(waitMs >= 0)) throw new RangeError(`Nobody can wait for ${waitMs} ms`);
 }
 
+/** What `work` ends with, or the error of `late` if that takes longer; what was begun goes on. */
+export function within<T>(work: Promise<T>, timeoutMs: number, late: () => Error): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(late()), Math.min(timeoutMs, MAX_TIMER_MS));
+  });
+  return Promise.race([work, timeout]).finally(() => clearTimeout(timer));
+}
+
 /** Those who wait for the same things to change. */
 export class Waiting {
   private readonly looks = new Set<() => void>();
@@ -18,22 +27,16 @@ export class Waiting {
    */
   async until(done: () => boolean, timeoutMs: number, late: () => string): Promise<void> {
     if (done()) return;
-    let end = () => {};
-    const waited = new Promise<void>((resolve, reject) => {
-      const giveUp = () => {
-        reject(new VmmError(`${late()} within ${timeoutMs} ms`, { code: 'ERR_TSVMM_TIMEOUT' }));
-      };
-      const timer = setTimeout(giveUp, Math.min(timeoutMs, MAX_TIMER_MS));
-      const look = () => {
+    let look = () => {};
+    const happened = new Promise<void>((resolve) => {
+      look = () => {
         if (done()) resolve();
       };
       this.looks.add(look);
-      end = () => {
-        clearTimeout(timer);
-        this.looks.delete(look);
-      };
     });
-    await waited.finally(end);
+    const timeoutError = () =>
+      new VmmError(`${late()} within ${timeoutMs} ms`, { code: 'ERR_TSVMM_TIMEOUT' });
+    await within(happened, timeoutMs, timeoutError).finally(() => this.looks.delete(look));
   }
 
   /** Something has changed. */
