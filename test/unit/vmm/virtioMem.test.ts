@@ -1,37 +1,14 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { decode } from '../../../src/config/decode.ts';
-import { type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
+import { describe, expect, it } from 'vitest';
+import type { VmConfigInput } from '../../../src/config/vmConfig.ts';
 import { describeError } from '../../../src/vmm/errors.ts';
-import { Vmm } from '../../../src/vmm/vmm.ts';
-import { makeElf } from '../platform/support.ts';
-import { type FakeNative, fakeNative } from '../support/fakeNative.ts';
+import type { Vmm } from '../../../src/vmm/vmm.ts';
+import { booted as bootedVm, config, native, newVmm } from './vmmFixture.ts';
 
 const MIB = 1 << 20;
 const GIB = 1 << 30;
 
-let folder: string;
-let native: FakeNative;
-
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tsvmm-test-'));
-  native = fakeNative(folder);
-  writeFileSync(join(folder, 'kernel'), makeElf());
-});
-
-afterEach(() => {
-  rmSync(folder, { recursive: true });
-});
-
-async function booted(memory: VmConfigInput['memory'], more: VmConfigInput = {}): Promise<Vmm> {
-  const vmm = new Vmm({ native });
-  const payload = { kernel: join(folder, 'kernel') };
-  await vmm.create(decode(vmConfig, { payload, console: { mode: 'Off' }, memory, ...more }));
-  await vmm.boot();
-  return vmm;
-}
+const booted = (memory: NonNullable<VmConfigInput['memory']>, more: VmConfigInput = {}): Promise<Vmm> =>
+  bootedVm({}, { memory, ...more });
 
 const calls = () => native.machines.at(-1)?.calls;
 const memoryDevices = () => native.machines.at(-1)?.boot?.pci.functions.filter(({ kind }) => kind === 'mem');
@@ -167,9 +144,8 @@ describe('virtio-mem', () => {
   });
 
   it('has names that nothing else has', async () => {
-    const vmm = new Vmm({ native });
-    const payload = { kernel: join(folder, 'kernel') };
-    await vmm.create(decode(vmConfig, { payload, memory: plain, disks: [{ path: '/d', id: 'mem0' }] }));
+    const vmm = newVmm();
+    await vmm.create(config({ memory: plain, disks: [{ path: '/d', id: 'mem0' }] }));
     await expect(vmm.boot()).rejects.toMatchObject({ kind: 'conflict' });
     const added = { ...plain, hotplugged_size: MIB };
     await expect(booted(added)).rejects.toThrow('hotplugged_size (1048576) is not a multiple of 2097152');

@@ -1,40 +1,18 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { decode } from '../../../src/config/decode.ts';
-import { vmConfig } from '../../../src/config/vmConfig.ts';
+import { expect, test } from 'vitest';
 import { describeError } from '../../../src/vmm/errors.ts';
-import { Vmm } from '../../../src/vmm/vmm.ts';
-import { makeElf } from '../platform/support.ts';
-import { type FakeNative, fakeNative } from '../support/fakeNative.ts';
+import type { Vmm } from '../../../src/vmm/vmm.ts';
+import { booted, folder, native } from './vmmFixture.ts';
 
 const MIB = 1 << 20;
 
-let folder: string;
-let native: FakeNative;
-
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tsvmm-test-'));
-  native = fakeNative(folder);
-  writeFileSync(join(folder, 'kernel'), makeElf());
-});
-
-afterEach(() => {
-  rmSync(folder, { recursive: true });
-});
-
-async function bootedWith(file: string): Promise<Vmm> {
-  const vmm = new Vmm({ native });
+function bootedWith(file: string): Promise<Vmm> {
   const zones = [
     { id: 'plain', size: 64 * MIB },
     { id: 'filed', size: 64 * MIB, file, shared: true, hotplug_size: 128 * MIB },
   ];
-  const memory = { size: 0, hotplug_method: 'VirtioMem', zones } as const;
-  const payload = { kernel: join(folder, 'kernel') };
-  await vmm.create(decode(vmConfig, { payload, memory, console: { mode: 'Off' } }));
-  await vmm.boot();
-  return vmm;
+  return booted({}, { memory: { size: 0, hotplug_method: 'VirtioMem', zones } });
 }
 
 test('a zone has the file of its name, and each of its machines opens it', async () => {
