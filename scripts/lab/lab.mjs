@@ -55,9 +55,8 @@ const EMULATION_WARNINGS = /^qemu-system-x86_64: warning: TCG doesn't support.*\
  * @typedef {object} Lab
  * @property {(command: readonly string[], options?: RunOptions) =>
  *   Promise<{code: number, stdout: string, stderr: string}>} run runs a command to its end
- * @property {(spec: Omit<import('./agentLink.mjs').JobSpec, 'cwd' | 'env'> & {cwd?: string, env?: Record<string,
- * string>})
- *   => import('./agentLink.mjs').Job} start starts a command
+ * @property {(spec: Omit<import('./agentLink.mjs').JobSpec, 'cwd' | 'env'> &
+ *   {cwd?: string, env?: Record<string, string>}) => import('./agentLink.mjs').Job} start starts a command
  * @property {() => Promise<void>} close powers the lab off
  * @property {Promise<void>} ended settles when the lab is no more, whatever the reason
  */

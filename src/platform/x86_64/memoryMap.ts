@@ -142,8 +142,7 @@ export function alignUp(value: number, alignment: number): number {
  * of these.
  * @param growth bytes that ACPI may add
  * @throws PlatformError `ERR_TSVMM_MEMORY` if a zone is no multiple of its pages, or RAM has less than the legacy first
- * MiB or
- *   does not fit.
+ * MiB, or does not fit.
  */
 export function planMemory(zones: readonly ZoneNeeds[], physBits: number, growth = 0): MemoryMap {
   const boot = placeZones(zones);
