@@ -215,6 +215,7 @@ void Machine::plug_vcpus(const std::vector<LateVcpu>& vcpus, std::chrono::millis
   CpuHotplug& controller = cpu_hotplug();
   parts_->vcpus->add(vcpus, deadline(timeout));
   std::vector<unsigned> added;
+  added.reserve(vcpus.size());
   for (const LateVcpu& vcpu : vcpus) added.push_back(vcpu.index);
   controller.insert(added);
   changing.commit();

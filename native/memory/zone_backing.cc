@@ -124,8 +124,8 @@ void map_backing(const BackingPiece& piece, const MemoryOptions& options) {
 }
 
 void unmap_backing(const BackingPiece& piece) noexcept {
-  ::mmap(piece.host, piece.size, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-         -1, 0);
+  (void)::mmap(piece.host, piece.size, PROT_NONE,
+               MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
 void populate(uint8_t* host, uint64_t size, uint64_t page_size, const Cancellation& cancellation) {
