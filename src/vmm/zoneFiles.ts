@@ -35,22 +35,28 @@ function openZoneFile(
   file: string,
   { size, shared }: { readonly size: number; readonly shared: boolean },
 ): number {
+  const folder = openFolder(native, file);
+  // What is not shared is written to copies of the file's pages.
+  const fd = folder ?? openMemory(native, file, { write: shared });
   try {
-    const fd = openTemporaryMemory(native, file);
-    try {
-      native.setFileSize(fd, size);
-      return fd;
-    } catch (error) {
-      native.closeFile(fd);
-      throw error;
+    if (folder !== undefined) native.setFileSize(fd, size);
+    // Several VMs may share it, but not with one whose disk it is: a boot writes all over it.
+    else if (!native.lockRange(fd, false, 0, 0)) {
+      throw new FileInUse('Another process, or a disk of this VM, has it to write to');
     }
+    return fd;
+  } catch (error) {
+    native.closeFile(fd);
+    throw error;
+  }
+}
+
+/** A file without a name, if `path` is that of a folder. */
+function openFolder(native: NativeAddon, path: string): number | undefined {
+  try {
+    return openTemporaryMemory(native, path);
   } catch (error) {
     if ((error as { code?: string }).code !== 'ENOTDIR') throw error;
+    return undefined;
   }
-  // What is not shared is written to copies of the file's pages.
-  const fd = openMemory(native, file, { write: shared });
-  // Several VMs may share it, but not with one whose disk it is: a boot writes all over it.
-  if (native.lockRange(fd, false, 0, 0)) return fd;
-  native.closeFile(fd);
-  throw new FileInUse('Another process, or a disk of this VM, has it to write to');
 }

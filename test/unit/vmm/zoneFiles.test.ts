@@ -51,3 +51,14 @@ test('a file that somebody writes to as a disk is none for memory', async () => 
   await vmm.quit();
   native.closeFile(disk);
 });
+
+test('a file that cannot be locked is named, and nothing is left open', async () => {
+  const file = join(folder, 'memory');
+  writeFileSync(file, '');
+  native.lockRange = () => {
+    throw Object.assign(new Error('ENOLCK: no locks available'), { code: 'ENOLCK' });
+  };
+  const failure = await bootedWith(file).catch(describeError);
+  expect(failure).toMatch(/Cannot open file .*memory of the memory zone filed: ENOLCK/);
+  expect(native.files.open.size).toBe(0);
+});
