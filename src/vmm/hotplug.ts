@@ -180,15 +180,16 @@ export class Hotplug {
         throw new VmmError(`The device ${id} does not come to its end`, { cause: error });
       }
     });
-    this.gone(removal);
     if (removal.state === 'ejected') this.leave(removal);
     else removal.state = 'forced';
+    this.gone(removal);
   }
 
   /** The machine has come to its end, and all its devices with it. */
   machineEnded(): void {
-    for (const removal of this.removals.values()) if (removal.state !== 'forced') this.gone(removal);
+    const ended = [...this.removals.values()].filter(({ state }) => state !== 'forced');
     this.removals.clear();
+    for (const removal of ended) this.gone(removal);
   }
 
   /**
@@ -208,9 +209,9 @@ export class Hotplug {
     const { id, slot } = placement;
     this.vm.heldDevices.closeDevice(this.vm.native, device);
     this.vm.closeDescriptors(descriptorsOf(record, device));
-    this.vm.emit('device-removed', { id, bdf: bdfOf(slot) });
     removal.isGone = true;
     removal.waiting.tell();
+    this.vm.emit('device-removed', { id, bdf: bdfOf(slot) });
   }
 
   /** Its name and its place are for others. */

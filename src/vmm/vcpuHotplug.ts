@@ -58,14 +58,14 @@ export class VcpuHotplug {
 
   /** The guest has begun to start a vCPU that was added. */
   started(vcpu: number): void {
-    this.vm.emit('vcpu-started', { vcpu: String(vcpu) });
     this.leave(this.coming, vcpu);
+    this.vm.emit('vcpu-started', { vcpu: String(vcpu) });
   }
 
   /** The guest has given up a vCPU. */
   ejected(vcpu: number): void {
-    this.vm.emit('vcpu-removed', { vcpu: String(vcpu) });
     this.leave(this.leaving, vcpu);
+    this.vm.emit('vcpu-removed', { vcpu: String(vcpu) });
   }
 
   /** What the machine had begun means nothing to the next one, which has as many vCPUs as the configuration says. */
@@ -106,7 +106,6 @@ export class VcpuHotplug {
   }
 
   private async remove(from: number, to: number): Promise<void> {
-    const started = [...this.coming].filter((vcpu) => vcpu < to);
     for (let vcpu = to; vcpu < from; vcpu++) this.leaving.add(vcpu);
     try {
       await this.askFor(to);
@@ -115,8 +114,8 @@ export class VcpuHotplug {
       this.waiting.tell();
       throw error;
     }
-    this.coming.clear();
-    for (const vcpu of started) this.coming.add(vcpu);
+    // The guest may still start them, and give them up then.
+    for (const vcpu of this.coming) if (vcpu >= to) this.coming.delete(vcpu);
   }
 
   private askFor(first: number): Promise<void> {

@@ -7,6 +7,7 @@ import { vmConfig } from '../../../src/config/vmConfig.ts';
 import type { PciFunctionSpec } from '../../../src/native.ts';
 import { errorChain } from '../../../src/vmm/errors.ts';
 import type { Vmm } from '../../../src/vmm/vmm.ts';
+import type { VmmOptions } from '../../../src/vmm/vmmOptions.ts';
 import { booted, events, failure, folder, guest, native, warnings } from './vmmFixture.ts';
 
 let disk: string;
@@ -67,6 +68,19 @@ it('a disk that is removed is kept open until the guest has given it up', async 
   expect(native.machines[0]?.calls.slice(1)).toEqual([
     ...['plug a at 2', 'request-unplug a', 'finish-unplug a', 'plug a at 2', 'destroy'],
   ]);
+});
+
+it('who hears of a removal finds it done', async () => {
+  let device: unknown = 'nobody has looked';
+  const onEvent: VmmOptions['onEvent'] = ({ event }) => {
+    if (event === 'device-removed') device = vmm.info().device_tree?.a;
+  };
+  const vmm: Vmm = await booted({ onEvent });
+  await vmm.addDevice('disk', diskConfig({ id: 'a' }));
+  await vmm.removeDevice('a');
+  await eject(vmm, 'a');
+  expect(device).toBeUndefined();
+  await vmm.quit();
 });
 
 it('a device that comes can be behind the IOMMU only where the guest was told so at its boot', async () => {

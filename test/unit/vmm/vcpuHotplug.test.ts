@@ -87,6 +87,17 @@ describe('vCPUs of a machine that runs', () => {
     await vmm.quit();
   });
 
+  it('may be started while others are asked for', async () => {
+    const vmm = await booted({}, CPUS);
+    await vmm.resize({ desired_vcpus: 4 });
+    native.machineRequestVcpuUnplug = async () => start(2);
+    const removed = vmm.resize({ desired_vcpus: 3, wait_ms: 60_000 });
+    expect(await stateOf(removed)).toBe('pending');
+    eject(3);
+    expect(await stateOf(removed)).toBe('done');
+    await vmm.quit();
+  });
+
   it('are not waited for any longer than asked for, and may be again', async () => {
     const vmm = await booted({}, CPUS);
     expect(await failure(vmm.resize({ desired_vcpus: 4, wait_ms: 1 }))).toMatchObject({
