@@ -673,7 +673,7 @@ export class Vmm {
     if (generation !== this.#generation) return;
     switch (event.type) {
       case 'terminal-escape':
-        void this.quit();
+        this.#warnOfFailure(this.quit());
         return;
       case 'device-ejected':
         this.#deviceEjected(event.id, generation);
@@ -690,11 +690,12 @@ export class Vmm {
       case 'power-off':
       case 'reset':
       case 'vcpu-error':
-        this.#machineEnds(event, generation);
+        this.#follow(generation, () => this.#machineEnded(event));
         return;
       case 'guest-panic':
         this.#reports.pass(event);
-        if (event.event === 'panic' && this.#endsOn('panic')) this.#machineEnds(event, generation);
+        if (event.event !== 'panic' || !this.#endsOn('panic')) return;
+        this.#follow(generation, () => this.#machineEnded(event));
         return;
       default:
         this.#reports.pass(event);
@@ -702,19 +703,25 @@ export class Vmm {
   }
 
   #deviceEjected(id: string, generation: number): void {
-    this.#enqueue(async () => {
-      if (generation === this.#generation) await this.#devices.eject(id, this.#lifecycle === 'paused');
-    }).catch((error) => this.#warn(describeError(error)));
+    this.#follow(generation, () => this.#devices.eject(id, this.#lifecycle === 'paused'));
   }
 
   #endsOn(cause: EndCause): boolean {
     return this.#options.endOn?.includes(cause) === true;
   }
 
-  #machineEnds(event: MachineEnd, generation: number): void {
-    this.#enqueue(async () => {
-      if (generation === this.#generation) await this.#machineEnded(event);
-    });
+  /** Does in its turn what follows from an event of that machine, if it is still there. */
+  #follow(generation: number, work: () => Promise<void>): void {
+    this.#warnOfFailure(
+      this.#enqueue(async () => {
+        if (generation === this.#generation) await work();
+      }),
+    );
+  }
+
+  /** Of what nobody has asked for, and so nobody waits for. */
+  #warnOfFailure(work: Promise<void>): void {
+    work.catch((error) => this.#warn(describeError(error)));
   }
 
   async #machineEnded(event: MachineEnd): Promise<void> {
@@ -723,9 +730,7 @@ export class Vmm {
         this.#emit('guest', 'power-off');
         if (this.#startsAnew && !this.#endsOn('reset')) return this.#restartMachine();
         if (!this.#options.stayOnPowerOff) return void (await this.#end({ reason: 'power-off', code: 0 }));
-        await this.#stopMachine();
-        this.#emit('vm', 'shutdown');
-        return;
+        return this.#stopMachine().finally(() => this.#emit('vm', 'shutdown'));
       case 'reset':
         return this.#guestReset(event.cause);
       case 'guest-panic':
@@ -746,7 +751,7 @@ export class Vmm {
     if (this.#endsOn('reset')) return void (await this.#end({ reason: 'reset', code: 0 }));
     this.#resets ??= new ResetLoop();
     const warning = this.#resets.count(cause, performance.now());
-    if (warning !== undefined) this.#options.onWarning?.(warning);
+    if (warning !== undefined) this.#warn(warning);
     await this.#restartMachine();
   }
 

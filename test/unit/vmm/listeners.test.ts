@@ -109,6 +109,22 @@ it('of a front end: its events, warnings and notes', async () => {
   await expect.poll(() => uncaught).toEqual(Array(7).fill('from the front end'));
 });
 
+it('of a front end that is warned of a guest that resets itself again and again', async () => {
+  const onWarning = (): never => {
+    throw new Error('from the front end');
+  };
+  const vmm = new Vmm({ native, onWarning });
+  const { configFromOptions } = await import('../../../src/config/libraryOptions.ts');
+  await vmm.create(configFromOptions({ kernel }));
+  await vmm.boot();
+  for (let resets = 1; resets <= 11; resets++) {
+    native.machines.at(-1)?.emit({ type: 'reset', cause: 'acpi' });
+    await expect.poll(() => [native.machines.length, vmm.state]).toEqual([resets + 1, 'running']);
+  }
+  expect(uncaught).toEqual(['from the front end']);
+  await vmm.quit();
+});
+
 it('even if a machine cannot be ended, the VMM comes to its end', async () => {
   const vm = await VirtualMachine.create({ kernel }, { native });
   await vm.boot();

@@ -23,6 +23,17 @@ describe('what the guest does', () => {
     await vmm.quit();
   });
 
+  it('power-off of a machine that does not come to its end is told all the same', async () => {
+    native.onDestroy = () => {
+      throw new Error('_disk0: the host has not answered');
+    };
+    const vmm = await booted({ stayOnPowerOff: true });
+    guest({ type: 'power-off' });
+    await expect.poll(() => events.at(-1)).toBe('vm shutdown');
+    expect([vmm.info().state, warnings]).toEqual(['Created', ['_disk0: the host has not answered']]);
+    await vmm.quit();
+  });
+
   it('power-off before booting has been answered', async () => {
     native.onBoot = (machine) => machine.emit({ type: 'power-off' });
     const vmm = await booted();
@@ -103,6 +114,16 @@ describe('what the guest does', () => {
     const vmm = await booted();
     guest({ type: 'terminal-escape' });
     await expect(vmm.exited).resolves.toEqual({ reason: 'request', code: 0 });
+  });
+
+  it('a person hears that it does not come to its end', async () => {
+    native.onDestroy = () => {
+      throw new Error('_disk0: the host has not answered');
+    };
+    const vmm = await booted();
+    guest({ type: 'terminal-escape' });
+    await expect(vmm.exited).resolves.toMatchObject({ reason: 'request', code: 1, incomplete: true });
+    await expect.poll(() => warnings).toEqual([expect.stringContaining('_disk0: the host has not answered')]);
   });
 
   it('a failing vCPU ends it, saying which', async () => {
