@@ -36,7 +36,7 @@ import { type EventsOptions, iterateEvents, type NumberedEvent } from './vmm/eve
 import { EventLog } from './vmm/eventLog.ts';
 import type { VmmEvent, VmmExit } from './vmm/events.ts';
 import type { DevicePlace, RemovalOptions } from './vmm/hotplug.ts';
-import type { DeviceNode } from './vmm/info.ts';
+import type { DeviceNode, PendingVcpus } from './vmm/info.ts';
 import type { Lifecycle } from './vmm/lifecycle.ts';
 import { tell } from './vmm/listener.ts';
 import { flatVcpuCounters, vcpuCounters } from './vmm/vcpuCounters.ts';
@@ -68,7 +68,7 @@ export type { EventsOptions, NumberedEvent } from './vmm/eventIterator.ts';
 export type { EventRecord } from './vmm/eventRecord.ts';
 export type { EndCause, VmmEvent, VmmExit } from './vmm/events.ts';
 export type { DevicePlace, RemovalOptions } from './vmm/hotplug.ts';
-export type { DeviceNode, PciBarResource } from './vmm/info.ts';
+export type { DeviceNode, PciBarResource, PendingVcpus } from './vmm/info.ts';
 export type { Lifecycle } from './vmm/lifecycle.ts';
 
 /** What a VM tells its listeners, with the arguments they get. */
@@ -96,6 +96,10 @@ export interface VmInfo {
   readonly state: Lifecycle;
   /** Bytes. */
   readonly memory_actual_size: number;
+  /** Only of a machine whose devices give the guest memory, or take some: bytes that it is asked to have. */
+  readonly memory_requested_size?: number;
+  /** Only while the guest has not done all that it was asked for. */
+  readonly pending_vcpus?: PendingVcpus;
   /** Only while there is a machine. */
   readonly device_tree?: Readonly<Record<string, DeviceNode>>;
 }
@@ -104,7 +108,7 @@ export interface VmInfo {
 export type Counters = Record<string, Record<string, number>>;
 
 export interface ResizeWaitOptions extends Abortable {
-  /** How long the guest may take for its vCPUs, in milliseconds; 60,000 unless given. */
+  /** How long the guest may take, in milliseconds; 60,000 unless given. */
   readonly waitMs?: number;
 }
 
@@ -125,8 +129,8 @@ export interface VirtualMachineContext {
 }
 
 const STOP_MS = 30_000;
-/** Guests take seconds for many vCPUs, and more where processors are few. */
-const VCPUS_MS = 60_000;
+/** Guests take seconds for many vCPUs or much memory, and more where processors are few. */
+const RESIZE_MS = 60_000;
 /** VMADDR_PORT_ANY is the highest number, and no port. */
 const MAX_VSOCK_PORT = 2 ** 32 - 2;
 
@@ -253,30 +257,33 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   /**
-   * Changes sizes: `{ memory: '2G' }`, `{ balloon: '256M' }`, `{ vcpus: 4 }`. Resolves when the VM has memory and
-   * balloon; the guest may take its time to use what it is given, or to give what it is asked for:
-   * `info().memory_actual_size` shows how far its balloon is. With `vcpus` the promise means done: the guest has
-   * started those that were added, or has given up those that were too many. Of `desired_vcpus` it means that the guest
-   * was asked, unless there is `waitMs`.
+   * Changes sizes: `{ memory: '2G' }`, `{ balloon: '256M' }`, `{ vcpus: 4 }`. With `vcpus` and `memory` the promise
+   * means done: the guest has started vCPUs that were added, or has given up those that were too many; it has plugged
+   * its memory in or out (`hotplug_method` VirtioMem), or the machine has it (Acpi; the guest uses it when it likes). Of
+   * `balloon`, and of the REST API's fields, it means that the guest was asked, unless there is `waitMs`:
+   * `info().memory_actual_size` shows how far it is.
    * @throws ConfigError if these are no sizes; VmmError if the VM has no such thing, or cannot change it while it runs;
    * with code ERR_TSVMM_BUSY while the guest has not given up what it was asked for before, with ERR_TSVMM_TIMEOUT if
    * it takes longer: it may still do so later
    */
   async resize(sizes: ResizeOptions, options: ResizeWaitOptions = {}): Promise<void> {
-    const { waitMs = sizes?.vcpus === undefined ? undefined : VCPUS_MS } = options;
+    const isDone = sizes?.vcpus !== undefined || sizes?.memory !== undefined;
+    const { waitMs = isDone ? RESIZE_MS : undefined } = options;
     const request = decodeRequest(vmResize, resizeRequest(sizes));
     const waiting = waitMs === undefined ? request : { ...request, wait_ms: waitMs };
     await unlessAborted(options, () => this.#vmm.resize(waiting));
   }
 
   /**
-   * Gives a memory zone another size.
+   * Gives a memory zone another size. Resolves when the guest has plugged in, or out, what makes it that.
    * @param size bytes, or a string such as `'2G'`, with what the zone has at boot
-   * @throws ConfigError if that is no size; VmmError if there is no such zone, or it cannot have that size
+   * @throws ConfigError if that is no size; VmmError if there is no such zone, or it cannot have that size, with code
+   * ERR_TSVMM_TIMEOUT if the guest takes longer: it may still do so later
    */
-  async resizeZone(id: string, size: number | string, options: Abortable = {}): Promise<void> {
+  async resizeZone(id: string, size: number | string, options: ResizeWaitOptions = {}): Promise<void> {
+    const { waitMs = RESIZE_MS } = options;
     const request = decodeRequest(vmResizeZone, { id, desired_ram: bytesOf(size) });
-    await unlessAborted(options, () => this.#vmm.resizeZone(request.id, request.desired_ram));
+    await unlessAborted(options, () => this.#vmm.resizeZone(request.id, request.desired_ram, waitMs));
   }
 
   /**

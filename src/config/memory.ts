@@ -86,6 +86,25 @@ export type HotplugMemory = Pick<
   'id' | 'size' | 'hugepage_size' | 'hotplug_size' | 'hotplugged_size'
 >;
 
+/**
+ * Fields that say something of plain memory only: where there are zones, each has its own, and these mean nothing. The
+ * reference passes over them as well.
+ */
+export function idleFields(memory: MemoryConfig): readonly string[] {
+  if (!memory.zones?.length) return [];
+  const { fields } = memoryConfig;
+  const own: readonly (keyof MemoryConfig)[] = [
+    ...(Object.keys(backing) as (keyof typeof backing)[]),
+    'hotplug_size',
+    'hotplugged_size',
+  ];
+  const byDefault = (name: keyof MemoryConfig) => {
+    const field: { readonly help: string; readonly default?: unknown } = fields[name];
+    return memory[name] === field.default;
+  };
+  return own.filter((name) => !byDefault(name));
+}
+
 /** What plain memory is called where zones are told apart, as the virtio-mem device of it is. */
 export const PLAIN_ZONE_ID = 'mem0';
 
@@ -131,6 +150,16 @@ export function virtioMemory(memory: MemoryConfig | undefined): readonly Hotplug
 /** Whether devices give the guest memory while it runs, or take some. */
 export function memoryVaries(config: { readonly memory: MemoryConfig; readonly balloon?: unknown }): boolean {
   return config.balloon !== undefined || virtioMemory(config.memory).length > 0;
+}
+
+/** Bytes that a guest, which has `boot` of them without its devices, is asked to have by these. */
+export function requestedMemory(
+  config: { readonly memory: MemoryConfig; readonly balloon?: { readonly size: Uint64 } },
+  boot: number,
+): number {
+  let bytes = boot - Number(config.balloon?.size ?? 0);
+  for (const { hotplugged_size: added = 0 } of virtioMemory(config.memory)) bytes += Number(added);
+  return bytes;
 }
 
 /** In how many bytes at a time it is handed out: no less than what its backing has. */

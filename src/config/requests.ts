@@ -13,7 +13,7 @@ export const vmResize = {
     wait_ms: {
       type: 'integer',
       max: U32,
-      help: 'Answer when the guest has started, or given up, the vCPUs, and fail after so many milliseconds',
+      help: 'Answer when the guest has done what it was asked for, and fail after so many milliseconds',
     },
   },
 } as const;
@@ -41,6 +41,11 @@ export const vmResizeZone = {
       u64: true,
       required: true,
       help: 'Bytes, with what the zone has at boot',
+    },
+    wait_ms: {
+      type: 'integer',
+      max: U32,
+      help: 'Answer when the guest has brought the zone to that size, and fail after so many milliseconds',
     },
   },
 } as const;

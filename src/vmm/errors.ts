@@ -54,6 +54,15 @@ export function refuseInvalid(check: () => void): void {
   }
 }
 
+/** What `work` ends with; what goes wrong in it gets a sentence above. */
+export async function wrapped<T>(text: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw new VmmError(text, { cause: error });
+  }
+}
+
 /** For who asks for what this VM, in the right state, cannot have. */
 export function refusal(text: string): VmmError {
   return new VmmError(text, { kind: 'failed', code: 'ERR_TSVMM_CONFIG' });

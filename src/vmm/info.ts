@@ -1,5 +1,5 @@
 /** What `vm.info` tells. */
-import { memorySize } from '../config/memory.ts';
+import { memorySize, memoryVaries, requestedMemory } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { DEBUG_CONSOLE_ID, IOAPIC_ID, SERIAL_ID } from '../platform/deviceIds.ts';
 import { bdfOf, type Placement } from '../platform/plan.ts';
@@ -11,8 +11,31 @@ export interface VmInfo {
   readonly state: 'Created' | 'Running' | 'BreakPoint' | 'Paused';
   /** Bytes: of a machine what its guest has, which may be more than its configuration says. */
   readonly memory_actual_size: number | bigint;
+  /** Only of a machine whose devices give the guest memory, or take some: bytes that it is asked to have. */
+  readonly memory_requested_size?: number;
+  /** Only while the guest has not done all that it was asked for. */
+  readonly pending_vcpus?: PendingVcpus;
   /** Only while there is a machine. */
   readonly device_tree?: Readonly<Record<string, DeviceNode>>;
+}
+
+/** Numbers of vCPUs. */
+export interface PendingVcpus {
+  /** Added, and not started by the guest. */
+  readonly starting: readonly number[];
+  /** The guest was asked to give them up. */
+  readonly leaving: readonly number[];
+}
+
+/** What is so of a machine, whatever its configuration says by now. */
+export interface MachineView {
+  readonly placements: readonly Placement[];
+  /** Bytes without what devices have given the guest since its boot and taken, which is `memoryChange`. */
+  readonly memory: number;
+  readonly memoryChange: number;
+  /** Devices that the guest was asked to give up. */
+  readonly pendingRemovals: readonly string[];
+  readonly pendingVcpus: PendingVcpus | undefined;
 }
 
 export interface DeviceNode {
@@ -43,24 +66,18 @@ const stateNames: Readonly<Record<Lifecycle, VmInfo['state']>> = {
   paused: 'Paused',
 };
 
-/**
- * @param machineMemory without what devices have given the guest since its boot and taken, which is `memoryChange`
- */
-export function vmInfo(
-  config: VmConfig,
-  state: Lifecycle,
-  placements: readonly Placement[] | undefined,
-  machineMemory: number | undefined,
-  memoryChange: number,
-  pendingRemovals: readonly string[] = [],
-): VmInfo {
-  const memory = machineMemory ?? memorySize(config.memory);
+/** @param machine undefined if there is none */
+export function vmInfo(config: VmConfig, state: Lifecycle, machine: MachineView | undefined): VmInfo {
+  const common = { config, state: stateNames[state] };
+  if (machine === undefined) return { ...common, memory_actual_size: memorySize(config.memory) };
+  const { placements, memory, memoryChange, pendingRemovals, pendingVcpus } = machine;
   return {
-    config,
-    state: stateNames[state],
+    ...common,
     // A guest can claim what it likes of its balloon.
-    memory_actual_size: memoryChange === 0 ? memory : Math.max(0, Number(memory) + memoryChange),
-    ...(placements && { device_tree: deviceTree(config, placements, pendingRemovals) }),
+    memory_actual_size: Math.max(0, memory + memoryChange),
+    ...(memoryVaries(config) && { memory_requested_size: requestedMemory(config, memory) }),
+    ...(pendingVcpus && { pending_vcpus: pendingVcpus }),
+    device_tree: deviceTree(config, placements, pendingRemovals),
   };
 }
 

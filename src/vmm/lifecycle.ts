@@ -1,5 +1,5 @@
 /** The one table of what may happen when. */
-import { VmmError } from './errors.ts';
+import { VmmError, wrapped } from './errors.ts';
 
 /**
  * `none`: nothing; `created`: a configuration only; `running` and `paused`: a machine; `breakpoint`: one that would run
@@ -88,6 +88,16 @@ export const failureTexts: Readonly<Record<Command, string>> = {
   info: 'The VM info is not available',
   counters: 'The VM info is not available',
 };
+
+/** What `work` ends with, and what goes wrong in the command's own words. */
+export function toldAs<T>(command: Command, work: Promise<T>): Promise<T> {
+  return wrapped(failureTexts[command], work);
+}
+
+/** Whether the machine that there is comes to its end by it. */
+export function endsMachine(command: Command): boolean {
+  return command === 'shutdown' || command === 'delete' || command === 'reboot';
+}
 
 /** @throws VmmError why the command is not permitted in that state */
 export function nextState(command: Command, from: Lifecycle): Lifecycle {

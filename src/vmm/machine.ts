@@ -1,5 +1,5 @@
 /** Building one machine from a configuration, and ending it. */
-import { memorySize } from '../config/memory.ts';
+import { idleFields, memorySize } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyMachineDeviceRecord, Device, OpenContext } from '../devices/record.ts';
 import { devicesOf, machineDeviceRecords } from '../devices/registry.ts';
@@ -75,6 +75,7 @@ const NO_HARDWARE_VIRTUALIZATION =
 export async function startMachine(context: MachineContext): Promise<Machine> {
   const { native, config } = context;
   const host = hostInfo(native);
+  adviseMemory(context);
   const handle = await createMachine(context, host);
   context.onMaking(handle);
   const opened: number[] = [];
@@ -117,6 +118,14 @@ async function createMachine(
   } finally {
     for (const fd of files.values()) native.closeFile(fd);
   }
+}
+
+/** Says what of the configuration means nothing. */
+function adviseMemory({ config, warn }: MachineContext): void {
+  const idle = idleFields(config.memory).map((name) => `memory.${name}`);
+  if (idle.length === 0) return;
+  const [verb, those] = idle.length === 1 ? ['means', 'that'] : ['mean', 'those'];
+  warn(`${idle.join(', ')} ${verb} nothing, as there are memory zones: ${those} of each zone count`);
 }
 
 /** Says what a Linux guest is going to suffer from. */

@@ -8,6 +8,8 @@ import type { MachineHandle, NativeAddon, TakenFigures, VcpuStatistics } from '.
 
 /** By device and name. */
 export type Counters = Record<string, Record<string, bigint>>;
+/** What is so at a moment, by device and name. */
+export type DeviceStatus = Readonly<Record<string, Readonly<Record<string, number>>>>;
 
 export class MachineFigures {
   private readonly native: NativeAddon;
@@ -47,17 +49,23 @@ export class MachineFigures {
    */
   memoryChange(config: VmConfig, machine: MachineHandle): number {
     if (!memoryVaries(config)) return 0;
+    const status = this.status(machine);
+    if (status === undefined) return this.knownMemoryChange;
+    let change = 0;
+    for (const { plugged = 0, ballooned = 0 } of Object.values(status)) change += plugged - ballooned;
+    this.knownMemoryChange = change;
+    return change;
+  }
+
+  /** Undefined while it does not answer. */
+  status(machine: MachineHandle): DeviceStatus | undefined {
     try {
-      let change = 0;
-      for (const { plugged = 0, ballooned = 0 } of Object.values(this.native.machineStatus(machine))) {
-        change += plugged - ballooned;
-      }
-      this.knownMemoryChange = change;
+      return this.native.machineStatus(machine);
     } catch (error) {
       const { code } = error as { code?: string };
       if (code !== 'EBUSY' && code !== 'ERR_TSVMM_NO_MACHINE') throw error;
+      return undefined;
     }
-    return this.knownMemoryChange;
   }
 
   /** The next machine begins with what it has at boot. */

@@ -3,8 +3,11 @@ import type { VmResize } from '../config/requests.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { deviceCalls } from './deviceOperations.ts';
-import { VmmError } from './errors.ts';
+import { wrapped } from './errors.ts';
+import type { PendingVcpus } from './info.ts';
 import type { Machine } from './machine.ts';
+import type { DeviceStatus } from './machineFigures.ts';
+import type { GoalKind } from './memoryGoals.ts';
 import type { VcpuHotplug, VcpusVm } from './vcpuHotplug.ts';
 
 /** The VM whose sizes these are. */
@@ -14,6 +17,8 @@ export interface SizedVm extends Omit<VcpusVm, 'emit'> {
     texts?: Record<string, string>,
   ) => void;
   readonly machine: () => Machine | undefined;
+  /** What devices tell, undefined while the machine does not answer. @throws VmmError if there is none */
+  readonly status: () => DeviceStatus | undefined;
   readonly resizeBalloon: (bytes: Uint64) => Promise<void>;
 }
 
@@ -43,18 +48,36 @@ export class VmSizes {
 
   /** @throws VmmError if there is no such zone */
   async resizeZone(id: string, bytes: Uint64): Promise<void> {
-    try {
-      const machine = this.vm.machine();
-      const core = machine && deviceCalls(this.vm.native, machine);
-      await (await import('./virtioMem.ts')).resizeZone(core, this.vm.config(), id, bytes);
-    } catch (error) {
-      throw new VmmError('Failed resizing a memory zone', { cause: error });
-    }
+    const { resizeZone } = await import('./virtioMem.ts');
+    const machine = this.vm.machine();
+    const core = machine && deviceCalls(this.vm.native, machine);
+    await wrapped('Failed resizing a memory zone', resizeZone(core, this.vm.config(), id, bytes));
   }
 
-  /** Resolves when the guest has done what it was asked for. @throws VmmError if that takes longer */
-  async wait(timeoutMs: number): Promise<void> {
-    await this.vcpus?.wait(timeoutMs);
+  /**
+   * Resolves when the guest has done what it was asked for: of vCPUs in any case, of the rest if it is among `sizes`.
+   * There is nothing to wait for without a machine.
+   * @throws VmmError if that takes longer
+   */
+  async wait({ desired_ram: memory, desired_balloon: balloon }: VmResize, timeoutMs: number): Promise<void> {
+    if (this.vm.machine() === undefined) return;
+    const kinds: GoalKind[] = [];
+    if (memory !== undefined) kinds.push('memory');
+    if (balloon !== undefined) kinds.push('balloon');
+    await Promise.all([
+      this.vcpus?.wait(timeoutMs),
+      kinds.length > 0 && this.waitForDevices(kinds, timeoutMs),
+    ]);
+  }
+
+  /** As `wait`, for a zone. */
+  async waitForZone(id: string, timeoutMs: number): Promise<void> {
+    if (this.vm.machine() !== undefined) await this.waitForDevices(['memory'], timeoutMs, id);
+  }
+
+  /** What the guest has not done yet. */
+  get pendingVcpus(): PendingVcpus | undefined {
+    return this.vcpus?.pending;
   }
 
   vcpuStarted(vcpu: number): void {
@@ -67,6 +90,11 @@ export class VmSizes {
 
   machineEnded(): void {
     this.vcpus?.machineEnded();
+  }
+
+  private async waitForDevices(kinds: readonly GoalKind[], timeoutMs: number, zone?: string): Promise<void> {
+    const { waitForMemory } = await import('./memoryGoals.ts');
+    await waitForMemory(this.vm, kinds, timeoutMs, zone);
   }
 
   private async vcpuHotplug(): Promise<VcpuHotplug> {

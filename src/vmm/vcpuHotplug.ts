@@ -6,6 +6,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import type { NativeAddon } from '../native.ts';
 import { planLateVcpus } from '../platform/plan.ts';
 import { refusal, VmmError } from './errors.ts';
+import type { PendingVcpus } from './info.ts';
 import { hostInfo, type Machine } from './machine.ts';
 import { Waiting } from './waiting.ts';
 
@@ -68,6 +69,12 @@ export class VcpuHotplug {
     this.vm.emit('vcpu-removed', { vcpu: String(vcpu) });
   }
 
+  /** What the guest has not done yet; undefined if nothing. */
+  get pending(): PendingVcpus | undefined {
+    if (this.settled) return undefined;
+    return { starting: inOrder(this.coming), leaving: inOrder(this.leaving) };
+  }
+
   /** What the machine had begun means nothing to the next one, which has as many vCPUs as the configuration says. */
   machineEnded(): void {
     this.coming.clear();
@@ -80,8 +87,15 @@ export class VcpuHotplug {
    * @throws VmmError if that takes longer
    */
   wait(timeoutMs: number): Promise<void> {
-    const settled = () => this.coming.size === 0 && this.leaving.size === 0;
-    return this.waiting.until(settled, timeoutMs, () => this.lateText());
+    return this.waiting.until(
+      () => this.settled,
+      timeoutMs,
+      () => this.lateText(),
+    );
+  }
+
+  private get settled(): boolean {
+    return this.coming.size === 0 && this.leaving.size === 0;
   }
 
   private lateText(): string {
@@ -129,7 +143,11 @@ export class VcpuHotplug {
 
 /** `vCPU 3`, or `vCPUs 2 and 3`. */
 function namesOf(vcpus: ReadonlySet<number>): string {
-  const names = [...vcpus].sort((a, b) => a - b).map(String);
+  const names = inOrder(vcpus).map(String);
   const last = names.pop();
   return names.length === 0 ? `vCPU ${last}` : `vCPUs ${names.join(', ')} and ${last}`;
+}
+
+function inOrder(vcpus: ReadonlySet<number>): number[] {
+  return [...vcpus].sort((a, b) => a - b);
 }

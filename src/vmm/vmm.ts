@@ -17,13 +17,13 @@ import type { MachineEvent, MachineHandle, NativeAddon, ResetCause, VcpuStatisti
 import { type ConsoleSize, type Consoles, openConsoles, type Terminal } from './consoles.ts';
 import { DebugControl } from './debugControl.ts';
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
-import { describeError, refuseInvalid, VmmError } from './errors.ts';
+import { describeError, refuseInvalid, VmmError, wrapped } from './errors.ts';
 import type { EndCause, VmmEvent, VmmExit } from './events.ts';
 import { ExitPromise } from './exitPromise.ts';
 import { HeldDevices } from './heldDevices.ts';
 import type { DevicePlace, RemovalOptions } from './hotplug.ts';
 import { type VmInfo, vmInfo } from './info.ts';
-import { type Command, failureTexts, type Lifecycle, nextState } from './lifecycle.ts';
+import { type Command, endsMachine, failureTexts, type Lifecycle, nextState, toldAs } from './lifecycle.ts';
 import { tell } from './listener.ts';
 import { describeVcpuError, type Machine, type MachineContext, startMachine } from './machine.ts';
 import { type Counters, MachineFigures } from './machineFigures.ts';
@@ -120,6 +120,8 @@ export class Vmm {
         this.#infoChanged();
         this.#emit('vm', event, texts);
       },
+      // While a machine is made anew there is none.
+      status: () => (this.#figures.areHeld ? undefined : this.#figures.status(this.#running().handle)),
       resizeBalloon: (bytes: Uint64) => this.#devices.operate('balloon', 'resize', [bytes]),
     };
     this.#devices = new VmDevices(vm);
@@ -237,19 +239,14 @@ export class Vmm {
 
   /**
    * Changes sizes: of a machine, for which the guest takes its time, or else of the configuration.
-   * With `wait_ms`, resolves when the guest has started, or given up, the vCPUs, and fails if that takes longer.
+   * With `wait_ms`, resolves when the guest has done that (of memory: by virtio-mem), and fails if that takes longer.
    * @throws VmmError `busy` while it has not done what it was asked for before; RangeError if `wait_ms` is no time
    */
   async resize(sizes: VmResize): Promise<void> {
     const { wait_ms: waitMs } = sizes;
     checkWait(waitMs);
     await this.#command('resize', () => this.#sizes.resize(sizes));
-    if (waitMs === undefined) return;
-    try {
-      await this.#sizes.wait(waitMs);
-    } catch (error) {
-      throw new VmmError(failureTexts.resize, { cause: error });
-    }
+    if (waitMs !== undefined) await toldAs('resize', this.#sizes.wait(sizes, waitMs));
   }
 
   /**
@@ -257,18 +254,19 @@ export class Vmm {
    * @throws VmmError `missing` if there is no such disk, `failed` if it cannot have that size
    */
   resizeDisk(id: string, bytes: Uint64): Promise<void> {
-    return this.#command('resizeDisk', async () => {
-      try {
-        await this.#devices.operate('disk', 'resize', [bytes], id);
-      } catch (error) {
-        throw new VmmError('Failed resizing a disk image', { cause: error });
-      }
-    });
+    const resize = () => this.#devices.operate('disk', 'resize', [bytes], id);
+    return this.#command('resizeDisk', () => wrapped('Failed resizing a disk image', resize()));
   }
 
-  /** Gives a memory zone another size in bytes. @throws VmmError */
-  resizeZone(id: string, bytes: Uint64): Promise<void> {
-    return this.#command('resizeZone', () => this.#sizes.resizeZone(id, bytes));
+  /**
+   * Gives a memory zone another size in bytes.
+   * @param waitMs resolves when the guest has brought the zone to that size, and fails if that takes longer
+   * @throws VmmError; RangeError if `waitMs` is no time
+   */
+  async resizeZone(id: string, bytes: Uint64, waitMs?: number): Promise<void> {
+    checkWait(waitMs);
+    await this.#command('resizeZone', () => this.#sizes.resizeZone(id, bytes));
+    if (waitMs !== undefined) await toldAs('resizeZone', this.#sizes.waitForZone(id, waitMs));
   }
 
   /**
@@ -314,12 +312,10 @@ export class Vmm {
       return own;
     });
     if (waitMs === undefined) return;
-    try {
-      await this.#devices.wait(name, waitMs);
-    } catch (error) {
-      if (!force) throw new VmmError(failureTexts.removeDevice, { cause: error });
-      if (!signal?.aborted) await this.#command('removeDevice', () => this.#devices.take(name));
-    }
+    const gone = this.#devices.wait(name, waitMs);
+    if (!force) return toldAs('removeDevice', gone);
+    const late = await gone.catch(() => !signal?.aborted);
+    if (late) await this.#command('removeDevice', () => this.#devices.take(name));
   }
 
   /** Refused for now, as the four below, after what is wrong with the request. @throws VmmError */
@@ -395,14 +391,15 @@ export class Vmm {
   info(): VmInfo {
     this.#permit('info');
     const config = this.#config as VmConfig;
-    return vmInfo(
-      config,
-      this.#state,
-      this.#machine?.bus.placements,
-      this.machineMemory,
-      this.#machine ? this.#figures.memoryChange(config, this.#machine.handle) : 0,
-      this.#devices.pending,
-    );
+    const machine = this.#machine;
+    const view = machine && {
+      placements: machine.bus.placements,
+      memory: machine.memory.size,
+      memoryChange: this.#figures.memoryChange(config, machine.handle),
+      pendingRemovals: this.#devices.pending,
+      pendingVcpus: this.#sizes.pendingVcpus,
+    };
+    return vmInfo(config, this.#state, view);
   }
 
   /** Has machines to come be debugged, if their configuration says so. */
@@ -488,6 +485,10 @@ export class Vmm {
    * `done` when the state is the new one.
    */
   #command<T>(command: Command, work: () => Promise<T>, done?: string): Promise<T> {
+    // Nobody waits for much memory to come, all of its pages (`prefault`), to a machine that is about to end.
+    if (this.#inProgress === 'resize' && endsMachine(command) && this.#machine) {
+      this.#native.machineCallOff(this.#machine.handle);
+    }
     return this.#enqueue(async () => {
       try {
         if (this.#ended) {

@@ -2,7 +2,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
-import { expectAllOk, runGuest, sleep, startGuest, temporaryFolder } from './support.ts';
+import { expectAllOk, runGuest, settles, sleep, startGuest, Tsvmm, temporaryFolder } from './support.ts';
+import { Terminal } from './terminal.ts';
 
 const MIB = 1 << 20;
 const GROWING = 'hotplug_method=virtio-mem,hotplug_size=256M,hotplugged_size=64M';
@@ -72,4 +73,58 @@ test('four vCPUs against the device while the host resizes', async () => {
   }
   await vmm.exit();
   expectAllOk(vmm.stdout);
+});
+
+test('who resizes may wait for the guest, and sees how far it is', async () => {
+  const socket = path.join(temporaryFolder(), 'api');
+  const vmm = startGuest({
+    cmdline: 'run=mem-follow most=64',
+    memory: '128M,hotplug_method=virtio-mem,hotplug_size=512M',
+    args: ['--api-socket', socket],
+  });
+  await vmm.waitFor('mem follows');
+  const resize = (mib: number, wait_ms: number) =>
+    vmm.api('PUT', 'vm.resize', { desired_ram: mib * MIB, wait_ms });
+  const info = async () => (await vmm.api('GET', 'vm.info')).json;
+  for (const mib of [256, 160, 192]) {
+    expect((await resize(mib, 120_000)).status).toBe(204);
+    expect(await info()).toMatchObject({ memory_actual_size: mib * MIB, memory_requested_size: mib * MIB });
+  }
+  // It never has more than 128 MiB by the device.
+  const late = await resize(320, 300);
+  expect([late.status, late.json.at(-1)]).toEqual([
+    500,
+    expect.stringMatching(
+      /^The guest has not brought its memory to 335544320 bytes \(\d+ so far\) within 300 ms$/,
+    ),
+  ]);
+  await settles(async () => {
+    expect(await info()).toMatchObject({ memory_actual_size: 256 * MIB, memory_requested_size: 320 * MIB });
+  });
+
+  const ctl = async (...words: string[]) => {
+    const client = new Tsvmm(['ctl', '--api-socket', socket, ...words]);
+    const { code } = await client.exit();
+    return { code, stdout: client.stdout, stderr: client.stderr };
+  };
+  expect((await ctl('info')).stdout).toContain('Memory        256 MiB (asked to have 320 MiB)');
+  expect(await ctl('resize', '--memory', '320M', '--wait', '100')).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('within 100 ms'),
+  });
+  const terminal = new Terminal([
+    'ctl',
+    '--api-socket',
+    socket,
+    'resize',
+    '--memory',
+    '320M',
+    '--wait',
+    '600000',
+  ]);
+  await terminal.waitFor(/Resizing, .* s: memory 256 MiB, asked to have 320 MiB/);
+  expect(await ctl('resize', '--memory', '224M', '--wait', '120000')).toMatchObject({ code: 0, stderr: '' });
+  await terminal.waitFor(/The VM is resized/);
+  expect((await vmm.api('PUT', 'vmm.shutdown')).status).toBe(200);
+  await vmm.exit();
 });

@@ -9,8 +9,8 @@ import { RequestError } from './requestError.ts';
 
 export const deviceEndpoints: Endpoints = {
   'vm.resize-zone': order(vmResizeZone, async ({ vmm, json }) => {
-    const { id, desired_ram } = decode(vmResizeZone, json);
-    await vmm.resizeZone(id, desired_ram);
+    const { id, desired_ram, wait_ms } = decode(vmResizeZone, json);
+    await vmm.resizeZone(id, desired_ram, wait_ms);
   }),
   ...Object.fromEntries(addableDevices().map((one) => [`vm.add-${one.name}`, addEndpoint(one)])),
   'vm.remove-device': order(vmRemoveDevice, ({ vmm, json }) => {

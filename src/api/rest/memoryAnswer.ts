@@ -6,8 +6,8 @@ import { writeJson } from './jsonWriter.ts';
 
 /** The same bytes as the answer with the JSON of `info`, if the guest has as much as it says there. */
 export function memoryText({ info, bytes }: LiveMemory): MemoryText {
-  const { config, state, memory_actual_size: left, device_tree: tree } = info;
-  const rest = tree === undefined ? '}' : `,"device_tree":${writeJson(tree)}}`;
+  const { config, state, memory_actual_size: left, ...others } = info;
+  const rest = Object.keys(others).length === 0 ? '}' : `,${writeJson(others).slice(1)}`;
   return {
     ...headOf(200),
     before: `${writeJson({ config, state }).slice(0, -1)},"memory_actual_size":`,

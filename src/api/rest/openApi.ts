@@ -23,6 +23,12 @@ const answers: Readonly<Record<string, Json>> = {
     config: reference(vmConfig.name),
     state: { type: 'string', enum: ['Created', 'Running', 'BreakPoint', 'Paused'] },
     memory_actual_size: { type: 'integer', format: 'uint64' },
+    memory_requested_size: {
+      type: 'integer',
+      format: 'uint64',
+      description: 'Bytes that the guest is asked to have, where devices give it memory or take some',
+    },
+    pending_vcpus: reference('PendingVcpus'),
     device_tree: { type: 'object', additionalProperties: reference('DeviceNode') },
   }),
   DeviceNode: objectSchema({
@@ -34,6 +40,18 @@ const answers: Readonly<Record<string, Json>> = {
     pending_removal: {
       type: 'boolean',
       description: 'Whether the guest was asked to give the device up, and has not',
+    },
+  }),
+  PendingVcpus: objectSchema({
+    starting: {
+      type: 'array',
+      items: { type: 'integer' },
+      description: 'vCPUs that were added, and that the guest has not started',
+    },
+    leaving: {
+      type: 'array',
+      items: { type: 'integer' },
+      description: 'vCPUs that the guest was asked to give up, and has not',
     },
   }),
   PciDeviceInfo: objectSchema({ id: { type: 'string' }, bdf: { type: 'string' } }),

@@ -14,6 +14,7 @@ import { parseInteger, parseSize } from '../optionString.ts';
 import { objectFromOptions } from '../schemaOptions.ts';
 import { UsageError } from '../usageError.ts';
 import type { ApiRequest } from './apiConnection.ts';
+import { pendingText } from './pending.ts';
 import { countersReport, infoReport, pingReport } from './reports.ts';
 
 /** What was given to a subcommand. */
@@ -56,6 +57,8 @@ export interface CtlCommand extends CtlDescription {
   done(json: unknown, words: CtlWords): string;
   /** What is going on until it is answered. */
   readonly doing: string;
+  /** How far that is, by `vm.info` of the VM meanwhile; empty without any words of that. */
+  howFar?(info: unknown, words: CtlWords): string;
   /** Until it is given up, unless people say otherwise. */
   readonly timeoutMs: number;
   /** Beyond that, what the VM is told to wait. @throws ConfigError */
@@ -200,12 +203,13 @@ export const ctlCommands: Readonly<Record<string, CtlCommand>> = {
       force: { value: '', help: 'Take it away from a guest that has not given it up, after --wait' },
     },
     doing: 'Removing the device',
+    howFar: (info, { argument }) => pendingText(info, argument),
     timeoutMs: SLOW_MS,
-    waitMs: ({ options }) => (options.wait === undefined ? 0 : parseInteger(options.wait)),
+    waitMs: ({ options }) => waitOf(options).wait_ms ?? 0,
     request: ({ argument, options, flags }) =>
       put('vm.remove-device', {
         id: argument,
-        ...(options.wait !== undefined && { wait_ms: parseInteger(options.wait) }),
+        ...waitOf(options),
         ...(flags.has('force') && { force: true }),
       }),
     done: (_, { argument, options, flags }) =>
@@ -219,17 +223,18 @@ export const ctlCommands: Readonly<Record<string, CtlCommand>> = {
       balloon: { value: SIZE, help: 'Bytes that the guest is to give up' },
       cpus: { value: 'N', help: 'Number of vCPUs' },
       memory: { value: SIZE, help: 'Bytes of memory' },
-      wait: { value: 'MS', help: 'Wait for the guest to start, or give up, vCPUs, so many milliseconds' },
+      wait: { value: 'MS', help: 'Wait for the guest to do what it is asked for, so many milliseconds' },
     },
     doing: 'Resizing',
+    howFar: (info) => pendingText(info),
     timeoutMs: SLOW_MS,
-    waitMs: ({ options }) => (options.wait === undefined ? 0 : parseInteger(options.wait)),
+    waitMs: ({ options }) => waitOf(options).wait_ms ?? 0,
     request: ({ options }) =>
       put('vm.resize', {
         desired_vcpus: numberOf(options, 'cpus', parseInteger),
         desired_ram: numberOf(options, 'memory', parseSize),
         desired_balloon: numberOf(options, 'balloon', parseSize),
-        ...(options.wait !== undefined && { wait_ms: parseInteger(options.wait) }),
+        ...waitOf(options),
       }),
     done: (_, { options }) => resizedText(options),
   },
@@ -250,12 +255,22 @@ export const ctlCommands: Readonly<Record<string, CtlCommand>> = {
     options: {
       id: { value: 'ID', help: 'Identifier of the memory zone', required: true },
       size: { value: SIZE, help: 'Bytes, with what the zone has at boot', required: true },
+      wait: { value: 'MS', help: 'Wait for the guest to plug memory in or out, so many milliseconds' },
     },
     doing: 'Resizing the memory zone',
+    howFar: (info) => pendingText(info),
     timeoutMs: SLOW_MS,
+    waitMs: ({ options }) => waitOf(options).wait_ms ?? 0,
     request: ({ options }) =>
-      put('vm.resize-zone', { id: options.id, desired_ram: numberOf(options, 'size', parseSize) }),
-    done: (_, { options }) => `The memory zone ${options.id} is resized.`,
+      put('vm.resize-zone', {
+        id: options.id,
+        desired_ram: numberOf(options, 'size', parseSize),
+        ...waitOf(options),
+      }),
+    done: (_, { options: { id, wait } }) =>
+      wait === undefined
+        ? `The memory zone ${id} is resized; a guest that runs plugs memory in or out when it is ready to.`
+        : `The memory zone ${id} is resized.`,
   },
   restore: {
     about: 'Go on from a snapshot',
@@ -321,6 +336,11 @@ function numberOf(
   return text === undefined ? null : parse(text);
 }
 
+/** What a request says of waiting. @throws ConfigError */
+function waitOf({ wait }: CtlWords['options']): { readonly wait_ms?: number } {
+  return wait === undefined ? {} : { wait_ms: parseInteger(wait) };
+}
+
 /** As it is: what is wrong with it the VMM says. @throws VmmError if it cannot be read */
 async function readConfiguration(path: string): Promise<string> {
   const what = path === '-' ? 'standard input' : path;
@@ -355,15 +375,19 @@ export function checkWords(name: string, { argument, options = {} }: CtlDescript
   }
 }
 
+const MEMORY_LATER = {
+  asked: 'uses more memory when it is ready to, and has less from then on (virtio-mem) or from its next boot',
+  waited:
+    'has what virtio-mem gives it; of ACPI, it uses more when it is ready to, and has less from its next boot',
+} as const;
+
 function resizedText({ balloon, cpus, memory, wait }: Readonly<Record<string, string | undefined>>): string {
   if ((balloon ?? cpus ?? memory) === undefined) return 'Nothing was asked to change.';
   const later = [
     ...(cpus !== undefined && wait === undefined
       ? ['starts vCPUs, or gives them up, when it is ready to']
       : []),
-    ...(memory !== undefined
-      ? ['uses more memory when it is ready to, and has less from then on (virtio-mem) or from its next boot']
-      : []),
+    ...(memory !== undefined ? [MEMORY_LATER[wait === undefined ? 'asked' : 'waited']] : []),
   ];
   return later.length === 0
     ? 'The VM is resized.'

@@ -8,7 +8,7 @@ import { ApiConnection, type ApiRequest, NoAnswer } from './apiConnection.ts';
 import { type CtlInvocation, type CtlTarget, parseCtl } from './arguments.ts';
 import { type CtlCommand, type CtlWords, ctlCommands } from './commands.ts';
 import type { ApiAnswer } from './httpAnswer.ts';
-import { showProgress } from './progress.ts';
+import { Follower, showProgress, showsProgress } from './progress.ts';
 import { Refusal } from './refusal.ts';
 
 const EXIT_INTERRUPTED = 130;
@@ -45,12 +45,7 @@ async function run(invocation: Run): Promise<number> {
   }
   const request = await command.request(invocation.words);
   try {
-    const answer = await ask(
-      path,
-      request,
-      command,
-      invocation.timeoutMs ?? patienceMs(command, invocation.words),
-    );
+    const answer = await ask(path, request, command, invocation);
     await tell(answer, command, invocation);
     return 0;
   } catch (error) {
@@ -76,9 +71,10 @@ async function ask(
   path: string,
   request: ApiRequest,
   command: CtlCommand,
-  timeoutMs: number,
+  { words, timeoutMs: given }: Run,
 ): Promise<ApiAnswer> {
-  const endProgress = showProgress(command.doing);
+  const timeoutMs = given ?? patienceMs(command, words);
+  const endProgress = progressOf(path, command, words);
   const interrupted = () => {
     endProgress();
     process.stderr.write('tsvmm: not waiting any longer; what was asked for may go on\n');
@@ -98,6 +94,17 @@ async function ask(
     process.off('SIGINT', interrupted);
     endProgress();
   }
+}
+
+/** @returns ends it */
+function progressOf(path: string, { doing, howFar }: CtlCommand, words: CtlWords): () => void {
+  if (howFar === undefined || !showsProgress()) return showProgress(doing, () => '');
+  const follower = new Follower(path, (info) => howFar(info, words));
+  const end = showProgress(doing, () => follower.text);
+  return () => {
+    follower.end();
+    end();
+  };
 }
 
 async function tell({ body }: ApiAnswer, command: CtlCommand, { json, words }: Run): Promise<void> {

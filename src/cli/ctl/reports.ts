@@ -1,29 +1,11 @@
-/**
- * What a VM's REST API tells, for people. What another program says is never believed to have any form, nor to be
- * printable.
- */
-import { writeJson } from '../../api/rest/jsonWriter.ts';
+/** What a VM's REST API tells, for people. */
 import { characterText } from '../../devices/characterDevices.ts';
 import type { AnyDeviceRecord } from '../../devices/record.ts';
 import { deviceRecords } from '../../devices/registry.ts';
 import { SERIAL_ID } from '../../platform/deviceIds.ts';
-import { printable } from '../../vmm/printable.ts';
 import { formatTable, humanBytes } from '../vms/table.ts';
-
-type Json = Readonly<Record<string, unknown>>;
-
-function objectOf(value: unknown): Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {};
-}
-
-function listOf(value: unknown): Json[] {
-  return Array.isArray(value) ? value.map(objectOf) : [];
-}
-
-function textOf(value: unknown): string {
-  if (value === undefined || value === null) return '';
-  return printable(typeof value === 'object' ? writeJson(value) : String(value));
-}
+import { memoryText, vcpusText } from './pending.ts';
+import { bytesText, type Json, listOf, objectOf, textOf } from './values.ts';
 
 function width(): number {
   return process.stdout.isTTY && process.stdout.columns > 0
@@ -40,15 +22,11 @@ export function pingReport(json: unknown): string {
 export function infoReport(json: unknown): string {
   const info = objectOf(json);
   const config = objectOf(info.config);
-  const cpus = objectOf(config.cpus);
   const payload = objectOf(config.payload);
   const facts: [string, string][] = [
     ['State', textOf(info.state)],
-    [
-      'vCPUs',
-      `${textOf(cpus.boot_vcpus)}${cpus.max_vcpus === cpus.boot_vcpus ? '' : ` of ${textOf(cpus.max_vcpus)}`}`,
-    ],
-    ['Memory', bytesText(info.memory_actual_size)],
+    ['vCPUs', vcpusText(info)],
+    ['Memory', memoryText(info)],
     ['Kernel', textOf(payload.kernel)],
     ['Firmware', textOf(payload.firmware)],
     ['Initramfs', textOf(payload.initramfs)],
@@ -63,10 +41,6 @@ export function infoReport(json: unknown): string {
     width(),
   );
   return `${lines.join('')}\n${devices}`.trimEnd();
-}
-
-function bytesText(value: unknown): string {
-  return typeof value === 'number' || typeof value === 'bigint' ? humanBytes(value) : textOf(value);
 }
 
 const texts = { text: textOf, bytes: bytesText };

@@ -14,9 +14,12 @@ export function planNuma(
   placements: readonly Placement[],
 ): NumaNode[] {
   const owned = new Set(configured.flatMap(({ memory_zones = [] }) => memory_zones));
+  const homed = new Set(configured.flatMap(({ cpus = [] }) => cpus));
+  const homeless = [...apicIds.keys()].filter((cpu) => !homed.has(cpu));
   return configured.map((node, index) => {
     const isFirst = index === 0;
-    // A guest that is told of only a part of its memory does without nodes: the rest is the first one's.
+    // A guest that is told of only a part of its memory does without nodes, and Linux puts a processor without an entry,
+    // late ones included, into any: the rest is the first one's.
     const isIn = ({ id }: GuestZone) => node.memory_zones?.includes(id) || (isFirst && !owned.has(id));
     const memory = zones.flatMap((zone, place) =>
       isIn(zone) ? memoryOf(map.zones[place] as ZonePlace) : [],
@@ -25,7 +28,7 @@ export function planNuma(
     const device = placements.find(({ id }) => id === node.device_id);
     return {
       id: node.guest_numa_id,
-      apicIds: (node.cpus ?? []).map((cpu) => apicIds[cpu] as number),
+      apicIds: [...(node.cpus ?? []), ...(isFirst ? homeless : [])].map((cpu) => apicIds[cpu] as number),
       memory,
       // Device number on bus 0 of segment 0, function 0.
       ...(device && { initiator: { segment: 0, bdf: device.slot << 3 } }),

@@ -37,14 +37,19 @@ static bool is_filled(u64 first, u64 count) {
   return kept;
 }
 
-static void mem(void) {
+static bool find_memory(const char *name) {
   if (!virtio_find(&device, VIRTIO_MEM, 0)) {
-    not_ok("mem", "no device");
-    return;
+    not_ok(name, "no device");
+    return false;
   }
   virtio_start(&device, 0);
   virtqueue_init(&queue, &device, 0, 0, NO_VECTOR);
   virtio_driver_ok(&device);
+  return true;
+}
+
+static void mem(void) {
+  if (!find_memory("mem")) return;
   u64 size = read64(device.config + MEM_CONFIG_REGION_SIZE);
   u64 requested = read64(device.config + MEM_CONFIG_REQUESTED_SIZE);
   u32 blocks = (u32)(requested / MEM_BLOCK);
@@ -73,3 +78,27 @@ static void mem(void) {
         now);
 }
 PROGRAM("mem", mem);
+
+/* Has as much as is requested, but never more than most=BLOCKS, block by block. */
+static void mem_follow(void) {
+  if (!find_memory("mem-follow")) return;
+  u64 most = option_number("most", ~0ULL), has = 0;
+  region = read64(device.config + MEM_CONFIG_ADDRESS);
+  print("mem follows\n");
+  for (;;) {
+    u64 requested = read64(device.config + MEM_CONFIG_REQUESTED_SIZE) / MEM_BLOCK;
+    u32 answer = MEM_ACK;
+    if (requested > most) requested = most;
+    if (has < requested) {
+      answer = ask(MEM_PLUG, has++, 1);
+    } else if (has > requested) {
+      answer = ask(MEM_UNPLUG, --has, 1);
+    }
+    if (answer != MEM_ACK) {
+      not_ok("mem-follow", "answered %u", answer);
+      return;
+    }
+    delay_us(1000);
+  }
+}
+PROGRAM("mem-follow", mem_follow);

@@ -300,7 +300,8 @@ describe('orders', () => {
       'removeDevice',
       ['d', { force: true, waitMs: 9 }],
     ],
-    ['vm.resize-zone', '{"id":"z","desired_ram":4096}', 'resizeZone', ['z', 4096]],
+    ['vm.resize-zone', '{"id":"z","desired_ram":4096}', 'resizeZone', ['z', 4096, undefined]],
+    ['vm.resize-zone', '{"id":"z","desired_ram":4096,"wait_ms":7}', 'resizeZone', ['z', 4096, 7]],
     ['vm.snapshot', '{"destination_url":"file:///s"}', 'snapshot', ['file:///s']],
     ['vm.coredump', '{"destination_url":"file:///c"}', 'coredump', ['file:///c']],
     [

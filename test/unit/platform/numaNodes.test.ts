@@ -64,6 +64,15 @@ describe('NUMA nodes', () => {
     expect(second?.memory).toEqual([]);
   });
 
+  it('have processors that none of them names in the first, those that come later too', () => {
+    const numa = [
+      { guest_numa_id: 2, cpus: [1] },
+      { guest_numa_id: 0, cpus: [0] },
+    ];
+    const nodes = nodesOf({ cpus: { boot_vcpus: 2, max_vcpus: 4 }, numa });
+    expect(nodes.map(({ apicIds }) => apicIds)).toEqual([[1, 4, 5], [0]]);
+  });
+
   it('may be a device', () => {
     const device = { id: 'gpu', slot: 7 } as Placement;
     const numa = [

@@ -1,11 +1,12 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { decode } from '../../../src/config/decode.ts';
 import { type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
 import { describeError } from '../../../src/vmm/errors.ts';
 import { Vmm } from '../../../src/vmm/vmm.ts';
+import type { VmmOptions } from '../../../src/vmm/vmmOptions.ts';
 import { makeElf } from '../platform/support.ts';
 import { type FakeNative, fakeNative } from '../support/fakeNative.ts';
 
@@ -26,8 +27,8 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
-async function created(extra: VmConfigInput): Promise<Vmm> {
-  const vmm = new Vmm({ native, onEvent: ({ event }) => events.push(event) });
+async function created(extra: VmConfigInput, options: Partial<VmmOptions> = {}): Promise<Vmm> {
+  const vmm = new Vmm({ native, onEvent: ({ event }) => events.push(event), ...options });
   const payload = { kernel: join(folder, 'kernel') };
   await vmm.create(decode(vmConfig, { payload, console: { mode: 'Off' }, ...extra }));
   return vmm;
@@ -211,6 +212,53 @@ describe('memory of a machine', () => {
     expect(calls()).toContain(`add-memory ${128 * MIB}`);
     await vmm.quit();
   });
+});
+
+describe('memory that takes long to come', () => {
+  const growing = { memory: { size: 512 * MIB, hotplug_size: 1024 * MIB, prefault: true } };
+
+  it.each(['shutdown', 'delete', 'reboot'] as const)('is called off by vm.%s', async (command) => {
+    const vmm = await created(growing);
+    await vmm.boot();
+    let calledOff = () => {};
+    native.machineAddMemory = () =>
+      new Promise((_, reject) => {
+        calledOff = () => reject(Object.assign(new Error('called off'), { code: 'ECANCELED' }));
+      });
+    native.onCallOff = () => calledOff();
+    const grown = refused(vmm.resize({ desired_ram: 1024 * MIB }));
+    await vi.waitFor(() => expect(calledOff.toString()).toContain('reject'));
+    // Meanwhile it is asked, and says what was so.
+    expect(vmm.info().memory_actual_size).toBe(512 * MIB);
+    await vmm[command]();
+    expect(await grown).toBe('The VM could not be resized: called off');
+    await vmm.quit();
+  });
+
+  it('is not called off by what leaves the machine alone', async () => {
+    const vmm = await created(growing);
+    await vmm.boot();
+    native.onCallOff = () => {
+      throw new Error('called off');
+    };
+    const grown = vmm.resize({ desired_ram: 1024 * MIB });
+    await vmm.pause();
+    await grown;
+    await vmm.shutdown();
+    await vmm.quit();
+  });
+});
+
+it('says which fields of plain memory mean nothing beside zones', async () => {
+  const zones = [{ id: 'a', size: 512 * MIB }];
+  const warned: string[] = [];
+  const memory = { size: 0, zones, shared: true, prefault: false, hotplug_size: 0x1000 };
+  const vmm = await created({ memory }, { onWarning: (message) => warned.push(message) });
+  await vmm.boot();
+  await vmm.quit();
+  expect(warned).toEqual([
+    'memory.shared, memory.hotplug_size mean nothing, as there are memory zones: those of each zone count',
+  ]);
 });
 
 describe('memory_actual_size', () => {

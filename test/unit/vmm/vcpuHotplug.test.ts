@@ -98,6 +98,25 @@ describe('vCPUs of a machine that runs', () => {
     await vmm.quit();
   });
 
+  it('are shown until the guest has done what it was asked for', async () => {
+    const vmm = await booted({}, CPUS);
+    const pending = () => vmm.info().pending_vcpus;
+    expect(pending()).toBeUndefined();
+    await vmm.resize({ desired_vcpus: 4 });
+    const shown: unknown[] = [];
+    const unwatch = vmm.watchInfo(() => shown.push(pending()));
+    expect(pending()).toEqual({ starting: [2, 3], leaving: [] });
+    start(3);
+    expect(shown.at(-1)).toEqual({ starting: [2], leaving: [] });
+    await vmm.resize({ desired_vcpus: 3 });
+    expect(pending()).toEqual({ starting: [2], leaving: [3] });
+    start(2);
+    eject(3);
+    expect(shown.at(-1)).toBeUndefined();
+    unwatch();
+    await vmm.quit();
+  });
+
   it('are not waited for any longer than asked for, and may be again', async () => {
     const vmm = await booted({}, CPUS);
     expect(await failure(vmm.resize({ desired_vcpus: 4, wait_ms: 1 }))).toMatchObject({

@@ -143,6 +143,78 @@ describe('virtio-mem', () => {
     await vmm.quit();
   });
 
+  it('shows what the guest is asked to have beside what it has', async () => {
+    const vmm = await booted(plain, { balloon: { size: 0 } });
+    expect(vmm.info().memory_requested_size).toBe(512 * MIB);
+    await vmm.resize({ desired_ram: 768 * MIB, desired_balloon: 100 * MIB });
+    native.machineStatus = () => ({ mem0: { plugged: 64 * MIB } });
+    expect(vmm.info()).toMatchObject({
+      memory_actual_size: 576 * MIB,
+      memory_requested_size: 668 * MIB,
+    });
+    await vmm.shutdown();
+    expect(vmm.info()).not.toHaveProperty('memory_requested_size');
+    await vmm.quit();
+    const fixed = await booted({ size: 512 * MIB });
+    expect(fixed.info()).not.toHaveProperty('memory_requested_size');
+    await fixed.quit();
+  });
+
+  it('is waited for: both ways, of zones, and as long as was asked for', async () => {
+    const vmm = await booted(plain, { balloon: { size: 0 } });
+    const guest = { plugged: 0, ballooned: 0 };
+    let asked = 0;
+    native.machineStatus = () => {
+      // While a command changes the machine it does not answer.
+      if (asked++ === 1) throw Object.assign(new Error('busy'), { code: 'EBUSY' });
+      return { mem0: { plugged: guest.plugged }, __balloon: { ballooned: guest.ballooned } };
+    };
+    const more = vmm.resize({ desired_ram: 640 * MIB, wait_ms: 60_000 });
+    setTimeout(() => {
+      guest.plugged = 64 * MIB;
+    }, 30);
+    setTimeout(() => {
+      guest.plugged = 128 * MIB;
+    }, 60);
+    await more;
+    expect(guest.plugged).toBe(128 * MIB);
+    await expect(vmm.resize({ desired_ram: 512 * MIB, wait_ms: 30 })).rejects.toMatchObject({
+      code: 'ERR_TSVMM_TIMEOUT',
+      message:
+        'The VM could not be resized: The guest has not brought its memory to 536870912 bytes (671088640 so far) ' +
+        'within 30 ms',
+    });
+    // What was not asked for now is not waited for, nor is part of a balloon's page.
+    await vmm.resize({ desired_vcpus: 1, wait_ms: 60_000 });
+    await vmm.resize({ desired_balloon: 4095, wait_ms: 60_000 });
+    expect(await refused(vmm.resize({ desired_balloon: 4096, wait_ms: 1 }))).toContain(
+      'not brought its balloon to 4096 bytes (0 so far) within 1 ms',
+    );
+    await expect(vmm.resizeZone('mem0', 1, -1)).rejects.toThrow(RangeError);
+    const vain = refused(vmm.resize({ desired_ram: 640 * MIB, wait_ms: 60_000 }));
+    guest.plugged = 0;
+    await vmm.shutdown();
+    expect(await vain).toBe('The VM could not be resized: VM is not running');
+    await vmm.resize({ desired_ram: 640 * MIB, wait_ms: 60_000 });
+    await vmm.quit();
+  });
+
+  it('is waited for over a reboot, and of one zone alone', async () => {
+    const vmm = await booted(zones);
+    let plugged = 0;
+    native.machineStatus = () => ({ a: { plugged: 0 }, b: { plugged } });
+    const more = vmm.resizeZone('b', 512 * MIB, 60_000);
+    await vmm.reboot();
+    plugged = 256 * MIB;
+    await more;
+    expect(await refused(vmm.resizeZone('a', 256 * MIB, 1))).not.toContain('has not');
+    expect(await refused(vmm.resizeZone('a', 512 * MIB, 1))).toBe(
+      'The memory zone could not be resized: The guest has not brought its memory zone a to 536870912 bytes ' +
+        '(268435456 so far) within 1 ms',
+    );
+    await vmm.quit();
+  });
+
   it('has names that nothing else has', async () => {
     const vmm = newVmm();
     await vmm.create(config({ memory: plain, disks: [{ path: '/d', id: 'mem0' }] }));

@@ -4,6 +4,7 @@ import { readJson } from '../../../../src/api/rest/jsonReader.ts';
 import { ctlDescriptions } from '../../../../src/cli/ctl/commands.ts';
 import { ctlHelp } from '../../../../src/cli/ctl/help.ts';
 import { AnswerReader, NotHttp } from '../../../../src/cli/ctl/httpAnswer.ts';
+import { pendingText } from '../../../../src/cli/ctl/pending.ts';
 import { Refusal } from '../../../../src/cli/ctl/refusal.ts';
 import { countersReport, infoReport, pingReport } from '../../../../src/cli/ctl/reports.ts';
 
@@ -155,6 +156,26 @@ describe('for people', () => {
         '__serial  serial port  -             socket /s',
       ].join('\n'),
     );
+  });
+
+  it('what the guest was asked for and has not done is shown', () => {
+    const info = {
+      config: { cpus: { boot_vcpus: 4, max_vcpus: 4 } },
+      memory_actual_size: 640 << 20,
+      memory_requested_size: 1 << 30,
+      pending_vcpus: { starting: [2, 3], leaving: [] },
+      device_tree: { d: { id: 'd', pending_removal: true }, e: { id: 'e' } },
+    };
+    expect(infoReport(info)).toContain('vCPUs         4 (not started yet: 2, 3)\n');
+    expect(infoReport(info)).toContain('Memory        640 MiB (asked to have 1 GiB)\n');
+    const memory = 'memory 640 MiB, asked to have 1 GiB';
+    expect(pendingText(info)).toBe(`not started yet: 2, 3; ${memory}`);
+    const both = { ...info, pending_vcpus: { starting: [1], leaving: [3] } };
+    expect(pendingText(both, 'd')).toBe(
+      `not started yet: 1, not given up yet: 3; ${memory}; the guest has it still`,
+    );
+    expect(pendingText({ ...info, pending_vcpus: undefined, memory_actual_size: 1 << 30 }, 'e')).toBe('');
+    expect(pendingText({ pending_vcpus: 7, memory_requested_size: 'x', device_tree: [] }, 'd')).toBe('');
   });
 
   it.each([null, 1, 'x', [], { config: [] }, { config: { disks: 7, net: [null] } }, { _disk0: 1 }])(
