@@ -10,3 +10,8 @@ export class UsageError extends Error {
     this.subject = subject;
   }
 }
+
+/** What Node.js says of words that it cannot parse, which may be several lines, in one. */
+export function unparsed(error: unknown): UsageError {
+  return new UsageError((error as Error).message.replace(/\s*\n\s*/g, ' '));
+}

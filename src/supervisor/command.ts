@@ -5,7 +5,7 @@ import { type ParseArgsConfig, parseArgs } from 'node:util';
 import type { TlsOptions } from '../api/libvirt/tls.ts';
 import { claimSocket } from '../api/rest/socketClaim.ts';
 import { writeOut } from '../cli/standardOutput.ts';
-import { UsageError } from '../cli/usageError.ts';
+import { UsageError, unparsed } from '../cli/usageError.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
@@ -208,6 +208,6 @@ function parseWords<T extends ParseArgsConfig>(config: T): ReturnType<typeof par
   try {
     return parseArgs(config).values;
   } catch (error) {
-    throw new UsageError((error as Error).message);
+    throw unparsed(error);
   }
 }

@@ -21,6 +21,18 @@ import {
   until,
 } from './support.ts';
 
+test('the list shows what VMs have now', async () => {
+  const daemon = new Daemon();
+  await daemon.start();
+  const sizes = ['--cpus', 'boot=1,max=4', '--memory', 'size=128M,hotplug_size=256M'];
+  await daemon.tsvmm('run', '-d', '--name', 'one', '--kernel', PAYLOAD, '--cmdline', 'run=idle', ...sizes);
+  expect(await daemon.tsvmm('ps')).toMatch(/^one +running +\d+s +1 +128 MiB /m);
+  await daemon.tsvmm('ctl', 'one', 'resize', '--cpus', '3', '--memory', '256M');
+  expect(await daemon.tsvmm('ps')).toMatch(/^one +running +\d+s +3 +256 MiB /m);
+  await daemon.tsvmm('stop', '--force', 'one');
+  expect(await daemon.tsvmm('ps', '-a')).toMatch(/^one +stopped +- +1 +128 MiB /m);
+});
+
 test.each(RUNTIMES)('a VM from its definition to its end, by hand (%s)', async (runtime) => {
   const daemon = new Daemon(runtime);
   await daemon.start(['--pool', '1']);

@@ -5,7 +5,7 @@ import { printable } from '../../vmm/printable.ts';
 import { writeOut } from '../standardOutput.ts';
 import { FlowOutput } from '../terminal/flowOutput.ts';
 import { outputSize, RawTerminal } from '../terminal/rawTerminal.ts';
-import { UsageError } from '../usageError.ts';
+import { UsageError, unparsed } from '../usageError.ts';
 import { DEFAULT_ESCAPE, EscapeKeys, type EscapeSetting, parseEscape } from './escapeKeys.ts';
 import { connectPort, type GuestPort, type PortConnection } from './guestPort.ts';
 import { consoleHelp, consoleOptions } from './options.ts';
@@ -53,7 +53,7 @@ function parse(args: readonly string[]): Values {
     if (extra !== undefined) throw new Error(`unexpected argument '${extra}'`);
     return { ...values, ...(name !== undefined && { name }) } as Values;
   } catch (error) {
-    throw new UsageError((error as Error).message);
+    throw unparsed(error);
   }
 }
 

@@ -1,6 +1,6 @@
 /** The words behind `tsvmm ctl`. */
 import { parseArgs } from 'node:util';
-import { UsageError } from '../usageError.ts';
+import { UsageError, unparsed } from '../usageError.ts';
 import { type CtlWords, checkWords, ctlDescriptions } from './commands.ts';
 
 /** Which VM is meant. */
@@ -146,7 +146,7 @@ function parse(words: readonly string[], own: Readonly<Record<string, typeof tex
   try {
     parsed = parseStrictly(words, options);
   } catch (error) {
-    throw new UsageError((error as Error).message);
+    throw unparsed(error);
   }
   const seen = new Set<string>();
   for (const token of parsed.tokens) {

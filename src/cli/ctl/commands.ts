@@ -8,11 +8,12 @@ import { receiveMigrationData, sendMigrationData } from '../../config/migration.
 import { restoreConfig } from '../../config/restore.ts';
 import type { ObjectShape } from '../../config/schema.ts';
 import type { Uint64 } from '../../config/uint64.ts';
-import { type AddableDevice, addableDevices } from '../../devices/registry.ts';
+import { type AddableDevice, addableDevices, deviceNamed } from '../../devices/registry.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { parseInteger, parseSize } from '../optionString.ts';
 import { objectFromOptions } from '../schemaOptions.ts';
 import { UsageError } from '../usageError.ts';
+import { absoluteDevicePaths } from '../vms/machinePaths.ts';
 import type { ApiRequest } from './apiConnection.ts';
 import { pendingText } from './pending.ts';
 import { countersReport, infoReport, pingReport } from './reports.ts';
@@ -51,8 +52,11 @@ export interface CtlDescription {
 
 /** A subcommand that is one request. */
 export interface CtlCommand extends CtlDescription {
-  /** @throws ConfigError, UsageError, VmmError */
-  request(words: CtlWords): ApiRequest | Promise<ApiRequest>;
+  /**
+   * @param folder where relative paths begin, unless that is for the VM's process to know
+   * @throws ConfigError, UsageError, VmmError
+   */
+  request(words: CtlWords, folder?: string): ApiRequest | Promise<ApiRequest>;
   /** What people are told of it. @param json the answer's, undefined without any */
   done(json: unknown, words: CtlWords): string;
   /** What is going on until it is answered. */
@@ -117,8 +121,9 @@ function add({ name: kind, shape, help: what, descriptors }: AddableDevice): Ctl
     argument: { name: 'OPTIONS', help: `As of --${kind} on the command line of a VM`, shape },
     doing: `Adding ${what}`,
     timeoutMs: SLOW_MS,
-    request: (words) => {
-      const device = fromOptions(shape, name, words);
+    request: (words, folder) => {
+      const given = fromOptions(shape, name, words);
+      const device = folder === undefined ? given : absoluteDevicePaths(deviceNamed(kind), given, folder);
       return put(`vm.${name}`, device, descriptors && takeDescriptors(device, descriptors.field));
     },
     done: (json) => {

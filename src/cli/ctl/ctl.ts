@@ -43,7 +43,7 @@ async function run(invocation: Run): Promise<number> {
     const { watchCounters } = await import('./watch/watch.ts');
     return watchCounters(path, invocation.words.options, invocation.json);
   }
-  const request = await command.request(invocation.words);
+  const request = await command.request(invocation.words, folderOf(invocation.target));
   try {
     const answer = await ask(path, request, command, invocation);
     await tell(answer, command, invocation);
@@ -58,6 +58,14 @@ async function run(invocation: Run): Promise<number> {
 /** How long a command that nobody gave a time waits for its answer. */
 export function patienceMs({ timeoutMs, waitMs }: CtlCommand, words: CtlWords): number {
   return Math.min(timeoutMs + (waitMs?.(words) ?? 0), MAX_TIMER_MS);
+}
+
+/**
+ * Where relative paths begin. Whoever names a VM of a supervisor need not know in which folder its process works;
+ * with a socket they are, as the reference's client has them, the process's own.
+ */
+export function folderOf(target: CtlTarget | undefined): string | undefined {
+  return target !== undefined && 'name' in target ? process.cwd() : undefined;
 }
 
 /** @throws VmmError */

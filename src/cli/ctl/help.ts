@@ -43,7 +43,8 @@ function overview(): string {
       entry(`  ${name}${usage(name)}`, about),
     ),
     '',
-    "OPTIONS are those of a VM's command line: 'tsvmm ctl add-disk --help'.",
+    "OPTIONS are those of a VM's command line: 'tsvmm ctl add-disk --help'. Relative paths begin in this folder for a VM of",
+    "tsvmmd, and with --api-socket in that of the VM's process.",
     'Exit codes: 0 if it is done, 1 if it is refused or nobody answers, 2 if the words are wrong.',
     '',
   ].join('\n');

@@ -1,19 +1,22 @@
 /** Paths of a machine that another process, in another folder, will run. */
 import type { VmConfig } from '../../config/vmConfig.ts';
+import type { AnyDeviceRecord } from '../../devices/record.ts';
 import { configuredDevices, deviceRecords } from '../../devices/registry.ts';
 
 /** The same machine, with the relative paths of its files and sockets begun in `folder`. */
 export function absolutePaths(vm: VmConfig, folder: string): VmConfig {
-  const here = (path: string) => (path === '' || path.startsWith('/') ? path : `${folder}/${path}`);
   /** Those of the named fields that are there. */
   const within = <T extends object>(object: T, ...names: (keyof T)[]): T => {
     const paths = names.filter((name) => typeof object[name] === 'string');
-    return { ...object, ...Object.fromEntries(paths.map((name) => [name, here(object[name] as string)])) };
+    return {
+      ...object,
+      ...Object.fromEntries(paths.map((name) => [name, absolute(object[name] as string, folder)])),
+    };
   };
   return {
     ...vm,
     ...(vm.payload && { payload: within(vm.payload, 'kernel', 'firmware', 'initramfs') }),
-    ...devicesWithin(vm, here),
+    ...devicesWithin(vm, folder),
     ...(vm.memory.zones && {
       memory: { ...vm.memory, zones: vm.memory.zones.map((zone) => within(zone, 'file')) },
     }),
@@ -22,22 +25,28 @@ export function absolutePaths(vm: VmConfig, folder: string): VmConfig {
   };
 }
 
+/** The same device, with the relative paths of its files and sockets begun in `folder`. */
+export function absoluteDevicePaths<T extends object>(record: AnyDeviceRecord, device: T, folder: string): T {
+  const { files = [], sockets = [], outputs = [] } = record.paths ?? {};
+  const names = [...files, ...sockets, ...outputs];
+  const moved = Object.entries(device).map(([name, path]) =>
+    names.includes(name) && typeof path === 'string' ? [name, absolute(path, folder)] : [name, path],
+  );
+  return Object.fromEntries(moved) as T;
+}
+
 /** The fields of all devices that have a path. */
-function devicesWithin(vm: VmConfig, here: (path: string) => string): Record<string, unknown> {
+function devicesWithin(vm: VmConfig, folder: string): Record<string, unknown> {
   const fields: Record<string, unknown> = {};
   for (const record of deviceRecords) {
-    const { files = [], sockets = [], outputs = [] } = record.paths ?? {};
-    const names = [...files, ...sockets, ...outputs];
     const value = (vm as Readonly<Record<string, unknown>>)[record.field];
-    if (value === undefined || names.length === 0) continue;
-    const moved = configuredDevices(vm, record).map((device) =>
-      Object.fromEntries(
-        Object.entries(device).map(([name, path]) =>
-          names.includes(name) && typeof path === 'string' ? [name, here(path)] : [name, path],
-        ),
-      ),
-    );
+    if (value === undefined || record.paths === undefined) continue;
+    const moved = configuredDevices(vm, record).map((device) => absoluteDevicePaths(record, device, folder));
     fields[record.field] = Array.isArray(value) ? moved : moved[0];
   }
   return fields;
+}
+
+function absolute(path: string, folder: string): string {
+  return path === '' || path.startsWith('/') ? path : `${folder}/${path}`;
 }

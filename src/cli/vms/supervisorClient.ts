@@ -18,8 +18,8 @@ export class SupervisorClient {
    * @returns the answer's JSON, undefined without any
    * @throws VmmError what the supervisor answered, or that there is none
    */
-  async call<T = undefined>(method: string, path: string, body?: unknown): Promise<T> {
-    const answer = await this.#send(method, path, body);
+  async call<T = undefined>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+    const answer = await this.#send(method, path, body, signal);
     let text = '';
     for await (const chunk of answer.setEncoding('utf8')) text += chunk;
     return (text === '' ? undefined : readAnswer(text)) as T;
@@ -38,7 +38,7 @@ export class SupervisorClient {
     }
   }
 
-  #send(method: string, path: string, body?: unknown): Promise<IncomingMessage> {
+  #send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<IncomingMessage> {
     const payload = body === undefined ? undefined : writeJson(body);
     return new Promise((resolve, reject) => {
       const headers = payload === undefined ? {} : { 'Content-Length': Buffer.byteLength(payload) };
@@ -49,6 +49,7 @@ export class SupervisorClient {
         headers,
         agent: false,
         timeout: ANSWER_MS,
+        ...(signal && { signal }),
       };
       const sent = httpRequest(options, (answer) => {
         if ((answer.statusCode ?? 500) < 400) resolve(answer);

@@ -1,7 +1,6 @@
 /** The commands that talk to a supervisor: `tsvmm run`, `ps`, `stop` and so on. */
 import { parseArgs } from 'node:util';
 import { writeJson } from '../../api/rest/jsonWriter.ts';
-import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
 import type { VmConfig } from '../../config/vmConfig.ts';
 import type { SupervisorEvent } from '../../supervisor/eventHistory.ts';
 import { supervisorPlaces } from '../../supervisor/places.ts';
@@ -9,8 +8,9 @@ import type { NamedStats, VmStats } from '../../supervisor/stats.ts';
 import type { VmDescription } from '../../supervisor/supervisedVm.ts';
 import { parseArguments, type RunOptions } from '../arguments.ts';
 import { writeOut } from '../standardOutput.ts';
-import { UsageError } from '../usageError.ts';
+import { UsageError, unparsed } from '../usageError.ts';
 import { absolutePaths } from './machinePaths.ts';
+import { sizesOf } from './runningSizes.ts';
 import { SupervisorClient } from './supervisorClient.ts';
 import { formatTable, humanBytes, humanDuration } from './table.ts';
 
@@ -191,7 +191,7 @@ function split(name: string, command: VmCommand, args: readonly string[]): Omit<
       const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true });
       return { values: values as Values, names: positionals, machine: [] };
     } catch (error) {
-      throw new UsageError((error as Error).message);
+      throw unparsed(error);
     }
   }
   const values: Record<string, string | boolean> = {};
@@ -352,12 +352,13 @@ async function list({ client, values }: Call): Promise<number> {
   });
   if (values.json) return print(writeJson(chosen, '  '));
   if (values.quiet) return print(chosen.map((vm) => vm.name).join('\n'));
-  const rows = chosen.map((vm) => [
+  const sizes = await sizesOf(client, chosen);
+  const rows = chosen.map((vm, index) => [
     vm.name,
     vm.paused ? 'paused' : vm.state,
     vm.uptime_seconds === undefined ? '-' : humanDuration(vm.uptime_seconds * 1000),
-    String(vm.config.cpus?.boot_vcpus ?? 1),
-    humanBytes(vm.config.memory?.size ?? DEFAULT_MEMORY_SIZE),
+    String(sizes[index]?.vcpus),
+    humanBytes(sizes[index]?.memory ?? 0),
     vm.pid === undefined ? '-' : String(vm.pid),
     vm.error ?? vm.config.payload?.kernel ?? vm.config.payload?.firmware ?? '',
   ]);

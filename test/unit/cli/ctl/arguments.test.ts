@@ -8,13 +8,13 @@ import { readJson } from '../../../../src/api/rest/jsonReader.ts';
 import { advice } from '../../../../src/cli/advice.ts';
 import { parseCtl } from '../../../../src/cli/ctl/arguments.ts';
 import { type CtlCommand, ctlCommands, ctlDescriptions } from '../../../../src/cli/ctl/commands.ts';
-import { patienceMs } from '../../../../src/cli/ctl/ctl.ts';
+import { folderOf, patienceMs } from '../../../../src/cli/ctl/ctl.ts';
 import { UsageError } from '../../../../src/cli/usageError.ts';
 import { ConfigError } from '../../../../src/config/configError.ts';
 
 const wordsOf = (line: string) => line.split(' ').filter((word) => word !== '');
 
-async function requestOf(line: string) {
+async function requestOf(line: string, folder?: string) {
   const invocation = parseCtl(['--api-socket', '/s', ...wordsOf(line)]);
   if (invocation.action !== 'run') throw new Error(invocation.action);
   const {
@@ -22,7 +22,10 @@ async function requestOf(line: string) {
     endpoint,
     body,
     descriptors = [],
-  } = await (ctlCommands[invocation.command] as (typeof ctlCommands)[string]).request(invocation.words);
+  } = await (ctlCommands[invocation.command] as (typeof ctlCommands)[string]).request(
+    invocation.words,
+    folder,
+  );
   return {
     call: `${method} ${endpoint}`,
     body: body === undefined ? undefined : (readJson(body) as Record<string, unknown>),
@@ -52,6 +55,22 @@ describe('subcommands', () => {
     const invocation = parseCtl(['--api-socket', '/s', ...wordsOf(`remove-device a${options}`)]);
     if (invocation.action !== 'run') throw new Error(invocation.action);
     expect(ctlCommands['remove-device']?.done(undefined, invocation.words)).toMatch(text);
+  });
+
+  it('take files from where the words were typed for a VM of a supervisor, and from where its process is else', async () => {
+    expect(folderOf({ name: 'web', dir: undefined })).toBe(process.cwd());
+    expect(folderOf({ socket: '/s' })).toBeUndefined();
+    const paths = {
+      'add-disk path=d.img,socket=': { path: '/me/d.img' },
+      'add-disk path=/d.img,id=d.img': { path: '/d.img', id: 'd.img' },
+      'add-pmem file=p': { file: '/me/p' },
+      'add-vsock cid=3,socket=v': { socket: '/me/v' },
+      'add-net tap=t': { tap: 't' },
+    };
+    for (const [line, expected] of Object.entries(paths)) {
+      expect((await requestOf(line, '/me')).body, line).toMatchObject(expected);
+    }
+    expect((await requestOf('add-disk path=d.img')).body).toMatchObject({ path: 'd.img' });
   });
 
   it('are those of the reference, and watch', () => {
@@ -277,6 +296,8 @@ describe('the VM is named', () => {
     ['web info --api-socket /s', /not both/],
     ['help nosuch', /no subcommand/],
     ['--api-socket', /--api-socket/],
+    // What Node.js says of it is two lines.
+    ['web remove-device a --wait -1', /^Option '--wait' argument is ambiguous\. Did you forget [^\n]*$/],
   ])('"%s" is a mistake', (line, text) => {
     expect(() => parseCtl(wordsOf(line))).toThrow(text);
     expect(() => parseCtl(wordsOf(line))).toThrow(UsageError);

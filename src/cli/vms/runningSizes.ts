@@ -1,0 +1,58 @@
+/** What VMs that run have of vCPUs and memory, which may be other than their definitions say. */
+import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
+import type { Uint64 } from '../../config/uint64.ts';
+import type { VmDescription } from '../../supervisor/supervisedVm.ts';
+import type { SupervisorClient } from './supervisorClient.ts';
+
+/** A VM whose process does not answer is shown as it was defined. */
+const ANSWER_MS = 2_000;
+
+export interface Sizes {
+  readonly vcpus: number;
+  readonly memory: Uint64;
+}
+
+/** What of `vm.info` is used. */
+interface Info {
+  readonly config: { readonly cpus: { readonly boot_vcpus: number } };
+  readonly memory_actual_size: Uint64;
+}
+
+/** Of each VM, in order. Only those are asked that may have been changed: a list of many VMs stays quick. */
+export function sizesOf(
+  client: Pick<SupervisorClient, 'call'>,
+  vms: readonly VmDescription[],
+): Promise<Sizes[]> {
+  return Promise.all(vms.map((vm) => (isResizable(vm) ? asked(client, vm) : defined(vm))));
+}
+
+function defined({ config: { cpus, memory } }: VmDescription): Sizes {
+  return {
+    vcpus: cpus?.boot_vcpus ?? 1,
+    memory: memory?.size || zonesSize(memory?.zones) || DEFAULT_MEMORY_SIZE,
+  };
+}
+
+function zonesSize(zones: readonly { readonly size: Uint64 }[] | null | undefined): Uint64 {
+  return (zones ?? []).reduce<Uint64>((sum, { size }) => BigInt(sum) + BigInt(size), 0);
+}
+
+function isResizable({ pid, config: { cpus, memory, balloon } }: VmDescription): boolean {
+  if (pid === undefined) return false;
+  return (
+    (cpus?.max_vcpus ?? 1) > (cpus?.boot_vcpus ?? 1) ||
+    Boolean(memory?.hotplug_size) ||
+    (memory?.zones ?? []).some((zone) => Boolean(zone.hotplug_size)) ||
+    Boolean(balloon)
+  );
+}
+
+async function asked(client: Pick<SupervisorClient, 'call'>, vm: VmDescription): Promise<Sizes> {
+  try {
+    const path = `/v1/vms/${vm.name}/api/api/v1/vm.info`;
+    const info = await client.call<Info>('GET', path, undefined, AbortSignal.timeout(ANSWER_MS));
+    return { vcpus: info.config.cpus.boot_vcpus, memory: info.memory_actual_size };
+  } catch {
+    return defined(vm);
+  }
+}
