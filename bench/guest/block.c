@@ -4,12 +4,14 @@
  *   bs=BYTES (multiple of 4096)  depth=N  queues=N  write=PERCENT  order=random or sequential
  * pause=US between a request's end and the next (depth=1)
  * disk=N verify=some or all: what is read back, and compared, after the timed phase
+ * iommu=BYTES behind an IOMMU: memory is mapped in pieces of that size (iommu.c)
  *
  * Every 4 KiB of the image begin and end with a word that tells its number and who wrote it: the
  * host (seed) or this run (seed + 1). Each read is checked at its ends; the rest afterwards.
  */
 #include "block.h"
 
+#include "iommu.h"
 #include "measure.h"
 
 #define UNIT 4096ul
@@ -56,10 +58,11 @@ static bool open_disk(void) {
   seed = option_number("seed", 1);
   random_state = seed * 0x2545f4914f6cdd1dul | 1;
   if (!virtio_find(&disk, VIRTIO_BLOCK, (u32)option_number("disk", 0)) ||
-      !virtio_start(&disk, BLOCK_FEATURES & ~F_INDIRECT_DESC)) {
+      !virtio_start(&disk, (BLOCK_FEATURES | F_ACCESS_PLATFORM) & ~F_INDIRECT_DESC)) {
     not_ok("blk", "no disk");
     return false;
   }
+  if (!translate(&disk)) return false;
   u64 sectors = read32(disk.config) | (u64)read32(disk.config + 4) << 32;
   blocks = sectors * SECTOR / (units_each * UNIT);
   u16 count = read16(disk.common + COMMON_NUM_QUEUES);

@@ -9,6 +9,7 @@
 #define VIRTIO_BALLOON 5
 #define VIRTIO_RTC 17
 #define VIRTIO_SOCKET 19
+#define VIRTIO_IOMMU 23
 #define VIRTIO_MEM 24
 #define VIRTIO_PMEM 27
 #define VIRTIO_WATCHDOG 35
@@ -25,6 +26,7 @@
 #define F_INDIRECT_DESC (1ul << 28)
 #define F_EVENT_IDX (1ul << 29)
 #define F_VERSION_1 (1ul << 32)
+#define F_ACCESS_PLATFORM (1ul << 33)
 
 /* Common configuration (§4.1.4.3) */
 #define COMMON_DEVICE_FEATURE_SELECT 0x00
