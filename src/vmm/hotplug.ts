@@ -91,7 +91,7 @@ export class Hotplug {
    */
   async add(wanted: VmConfig, kind: DeviceName, device: Device): Promise<DevicePlace> {
     const record = deviceNamed(kind);
-    checkPluggable(record);
+    checkPluggable(record, (called) => `Adding a ${called} to`);
     checkTranslated(wanted, device);
     if (device.id !== undefined && this.removals.has(device.id)) {
       throw new VmmError(`The guest has not given up the device ${device.id} yet, which is being removed`, {
@@ -135,8 +135,8 @@ export class Hotplug {
     if (found === undefined) {
       throw new VmmError(`The device ${plain} cannot be removed`, { code: 'ERR_TSVMM_STATE' });
     }
-    if (isPluggable(found.record)) await this.vm.native.machineRequestUnplug(handle, plain);
-    else throw notSupportedYet(`Removing a ${found.record.addition?.called} from a running VM`);
+    checkPluggable(found.record, (called) => `Removing a ${called} from`);
+    await this.vm.native.machineRequestUnplug(handle, plain);
     const config = configWithoutDevice(this.vm.config(), found);
     keepOthers(config, bus.placements, this.vm.keptSlots);
     this.vm.configure(config);
@@ -227,14 +227,13 @@ function ownName(placements: readonly Placement[], id: string): string {
   return placements.some((one) => one.id === id) ? id : id.replace(/^_virtio-pci-/, '');
 }
 
-function isPluggable({ specification, needs }: AnyDeviceRecord): boolean {
-  return specification !== undefined && needs?.barSize === undefined;
-}
-
-/** @throws VmmError if no machine takes such a device while it runs */
-function checkPluggable(record: AnyDeviceRecord): void {
-  if (isPluggable(record)) return;
-  throw notSupportedYet(`Adding a ${record.addition?.called} to a running VM`);
+/** @throws VmmError if no machine takes such a device, or gives it, while it runs */
+function checkPluggable(
+  { specification, needs, addition }: AnyDeviceRecord,
+  change: (called: string | undefined) => string,
+): void {
+  if (specification !== undefined && needs?.barSize === undefined) return;
+  throw notSupportedYet(`${change(addition?.called)} a running VM`);
 }
 
 /**

@@ -75,11 +75,11 @@ export class MachineReports {
     }
   }
 
-  /** A guest can make a device fail as often as it likes: what is said of it has an end. */
   #isZone(id: string): boolean {
     return this.#listener.config()?.memory.zones?.some((zone) => zone.id === id) === true;
   }
 
+  /** A guest can make a device fail as often as it likes: what is said of it has an end. */
   #warnOfFailure(id: string, reason: string): void {
     const count = (this.#failures.get(id) ?? 0) + 1;
     this.#failures.set(id, count);
