@@ -36,7 +36,7 @@ import { type EventsOptions, iterateEvents, type NumberedEvent } from './vmm/eve
 import { EventLog } from './vmm/eventLog.ts';
 import type { VmmEvent, VmmExit } from './vmm/events.ts';
 import type { DevicePlace, RemovalOptions } from './vmm/hotplug.ts';
-import type { DeviceNode, PendingVcpus } from './vmm/info.ts';
+import type { DeviceNode, PendingDevices, PendingVcpus } from './vmm/info.ts';
 import type { Lifecycle } from './vmm/lifecycle.ts';
 import { tell } from './vmm/listener.ts';
 import { flatVcpuCounters, vcpuCounters } from './vmm/vcpuCounters.ts';
@@ -68,7 +68,7 @@ export type { EventsOptions, NumberedEvent } from './vmm/eventIterator.ts';
 export type { EventRecord } from './vmm/eventRecord.ts';
 export type { EndCause, VmmEvent, VmmExit } from './vmm/events.ts';
 export type { DevicePlace, RemovalOptions } from './vmm/hotplug.ts';
-export type { DeviceNode, PciBarResource, PendingVcpus } from './vmm/info.ts';
+export type { DeviceNode, PciBarResource, PendingDevices, PendingVcpus } from './vmm/info.ts';
 export type { Lifecycle } from './vmm/lifecycle.ts';
 
 /** What a VM tells its listeners, with the arguments they get. */
@@ -100,6 +100,8 @@ export interface VmInfo {
   readonly memory_requested_size?: number;
   /** Only while the guest has not done all that it was asked for. */
   readonly pending_vcpus?: PendingVcpus;
+  /** Devices that the guest was asked to give up and has still, as they were configured; only while there are some. */
+  readonly pending_devices?: PendingDevices;
   /** Only while there is a machine. */
   readonly device_tree?: Readonly<Record<string, DeviceNode>>;
 }

@@ -22,6 +22,7 @@ import { planAddition } from '../platform/devices.ts';
 import { bdfOf, type Placement } from '../platform/plan.ts';
 import { configWithoutDevice, findRemovable, noSuchDevice } from './deviceChanges.ts';
 import { notSupportedYet, refuseInvalid, VmmError } from './errors.ts';
+import type { PendingRemoval } from './info.ts';
 import { retryInUse } from './lockRetry.ts';
 import { type Machine, type MachineContext, openDevicesOf } from './machine.ts';
 import { checkOutputs } from './outputFiles.ts';
@@ -145,8 +146,11 @@ export class Hotplug {
   }
 
   /** Devices that the guest was asked to give up and has not. */
-  get pending(): readonly string[] {
-    return [...this.removals.keys()];
+  get pending(): readonly PendingRemoval[] {
+    return [...this.removals].map(([id, { record, device, state }]) => ({
+      id,
+      ...(state !== 'forced' && { was: { field: record.field, device } }),
+    }));
   }
 
   /**
@@ -163,7 +167,7 @@ export class Hotplug {
   }
 
   get ejectedOnes(): readonly string[] {
-    return this.pending.filter((id) => this.removals.get(id)?.state === 'ejected');
+    return [...this.removals].flatMap(([id, { state }]) => (state === 'ejected' ? [id] : []));
   }
 
   /**

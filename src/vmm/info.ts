@@ -15,6 +15,8 @@ export interface VmInfo {
   readonly memory_requested_size?: number;
   /** Only while the guest has not done all that it was asked for. */
   readonly pending_vcpus?: PendingVcpus;
+  /** Devices that the guest was asked to give up and has still, as they were configured; only while there are some. */
+  readonly pending_devices?: PendingDevices;
   /** Only while there is a machine. */
   readonly device_tree?: Readonly<Record<string, DeviceNode>>;
 }
@@ -27,6 +29,15 @@ export interface PendingVcpus {
   readonly leaving: readonly number[];
 }
 
+/** By their field in the configuration. */
+export type PendingDevices = Readonly<Record<string, readonly object[]>>;
+
+export interface PendingRemoval {
+  readonly id: string;
+  /** What the guest has still; nothing of a device that was taken from it. */
+  readonly was?: { readonly field: string; readonly device: object };
+}
+
 /** What is so of a machine, whatever its configuration says by now. */
 export interface MachineView {
   readonly placements: readonly Placement[];
@@ -34,7 +45,7 @@ export interface MachineView {
   readonly memory: number;
   readonly memoryChange: number;
   /** Devices that the guest was asked to give up. */
-  readonly pendingRemovals: readonly string[];
+  readonly pendingRemovals: readonly PendingRemoval[];
   readonly pendingVcpus: PendingVcpus | undefined;
 }
 
@@ -77,14 +88,25 @@ export function vmInfo(config: VmConfig, state: Lifecycle, machine: MachineView 
     memory_actual_size: Math.max(0, memory + memoryChange),
     ...(memoryVaries(config) && { memory_requested_size: requestedMemory(config, memory) }),
     ...(pendingVcpus && { pending_vcpus: pendingVcpus }),
+    ...pendingDevices(pendingRemovals),
     device_tree: deviceTree(config, placements, pendingRemovals),
   };
+}
+
+function pendingDevices(removals: readonly PendingRemoval[]): Pick<VmInfo, 'pending_devices'> {
+  const devices: Record<string, object[]> = {};
+  for (const { was } of removals) {
+    if (was === undefined) continue;
+    devices[was.field] ??= [];
+    devices[was.field]?.push(was.device);
+  }
+  return Object.keys(devices).length > 0 ? { pending_devices: devices } : {};
 }
 
 function deviceTree(
   config: VmConfig,
   placements: readonly Placement[],
-  pendingRemovals: readonly string[],
+  pendingRemovals: readonly PendingRemoval[],
 ): Record<string, DeviceNode> {
   const tree: Record<string, DeviceNode> = {};
   for (const id of platformDevices(config)) tree[id] = { id, resources: [], children: [] };
@@ -95,7 +117,7 @@ function deviceTree(
       continue;
     }
     const wrapper = `_virtio-pci-${id}`;
-    const pending = pendingRemovals.includes(id) && ({ pending_removal: true } as const);
+    const pending = pendingRemovals.some((one) => one.id === id) && ({ pending_removal: true } as const);
     tree[id] = { id, resources: [], parent: wrapper, children: [], ...pending };
     tree[wrapper] = {
       id: wrapper,

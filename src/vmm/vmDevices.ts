@@ -3,6 +3,7 @@ import type { Device } from '../devices/record.ts';
 import { completeDevices, type DeviceName, descriptorsOf } from '../devices/registry.ts';
 import { findOperation } from './deviceOperations.ts';
 import type { DevicePlace, Hotplug, HotplugVm } from './hotplug.ts';
+import type { PendingRemoval } from './info.ts';
 import type { Machine } from './machine.ts';
 
 /** The VM whose devices these are. */
@@ -86,7 +87,7 @@ export class VmDevices {
   }
 
   /** Devices that the guest was asked to give up and has not. */
-  get pending(): readonly string[] {
+  get pending(): readonly PendingRemoval[] {
     return this.hotplug?.pending ?? [];
   }
 

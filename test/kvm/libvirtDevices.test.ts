@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
+import { PAYLOAD } from './support.ts';
 import { documentFile, type Host, host, run, SCHEMA, watchEvents } from './virsh.ts';
 
 function image(given: Host, name: string): string {
@@ -29,7 +30,7 @@ async function domain(given: Host): Promise<void> {
 
 test('disks of a machine, of a definition, and of both', async () => {
   const given = await host();
-  const { virsh, refused } = given;
+  const { virsh, refused, daemon } = given;
   await domain(given);
   expect(await refused('attach-disk', 'one', image(given, 'b.img'), 'vdb')).toMatch(/domain is not running/);
   expect(await refused('attach-disk', 'one', image(given, 'b.img'), 'vdb', '--live')).toMatch(
@@ -62,11 +63,18 @@ test('disks of a machine, of a definition, and of both', async () => {
   expect(await refused('attach-disk', 'one', image(given, 'e.img'), 'sda')).toMatch(/'sda'/);
   expect(await targets(given, '--inactive')).toEqual(['vda', 'vdb', 'vdd']);
 
-  // Asked, and not given up: nobody in the guest hears it. It is the machine's no more.
+  // Asked, and not given up: nobody in the guest hears it, which has it still.
   await virsh('detach-disk', 'one', 'vdd', '--persistent');
-  expect(await targets(given)).toEqual(['vda', 'vdb', 'vdc']);
+  expect((await targets(given)).sort()).toEqual(['vda', 'vdb', 'vdc', 'vdd']);
   expect(await targets(given, '--inactive')).toEqual(['vda', 'vdb']);
+  expect(await virsh('domblkstat', 'one', 'vdd')).toMatch(/vdd rd_req 0/);
+  expect(await refused('detach-disk', 'one', 'vdd', '--live')).toMatch(
+    /was asked before to give up the device vdd, and has not yet/,
+  );
+  expect(events.lines()).not.toContain('device-removed vdd');
   await virsh('detach-disk', 'one', 'vdb', '--config');
+  await daemon.run('ctl', 'one', 'remove-device', '--force', 'vdd');
+  await expect.poll(events.lines).toContain('device-removed vdd');
   expect(await targets(given)).toEqual(['vda', 'vdb', 'vdc']);
   expect(await refused('detach-disk', 'one', 'vdx', '--live')).toMatch(/No disk found/);
   expect(await refused('detach-device-alias', 'one', 'vdx', '--live')).toMatch(
@@ -108,7 +116,9 @@ test('interfaces and the socket', async () => {
   const alias = /<vsock[\s\S]*?<alias name='(.*?)'/.exec(await virsh('dumpxml', 'one'))?.[1] as string;
   await expect.poll(events.lines).toContain(`device-added ${alias}`);
   await virsh('detach-device-alias', 'one', alias, '--live');
-  expect(await virsh('dumpxml', 'one')).not.toContain('<vsock');
+  expect(await virsh('dumpxml', 'one')).toContain('<vsock');
+  await virsh('reset', 'one');
+  await expect.poll(() => virsh('dumpxml', 'one')).not.toContain('<vsock');
   await virsh('detach-device', 'one', vsock, '--config');
   expect(await virsh('dumpxml', 'one', '--inactive')).not.toContain('<vsock');
 
@@ -134,4 +144,26 @@ test('a transient domain has no definition, and what others add is seen', async 
   await expect.poll(events.lines).toContain('device-added other');
   const known = () => run('virsh', ['-c', given.uri, 'domblkstat', 'one', other]);
   await expect.poll(async () => (await known()).code).toBe(0);
+});
+
+test('disks of a machine that was not defined by a document keep their targets', async () => {
+  const given = await host();
+  const { virsh, daemon } = given;
+  const disks = ['a', 'b', 'c'].map((name) => `path=${image(given, `${name}.img`)},image_type=raw`);
+  const kernel = ['--kernel', PAYLOAD, '--cmdline', 'run=idle'];
+  await daemon.run('run', '-d', '--name', 'one', ...kernel, '--disk', ...disks);
+  const sources = async () =>
+    (await virsh('domblklist', 'one'))
+      .match(/vd\w +\S+\/\w/g)
+      ?.map(short)
+      .sort();
+  const short = (line: string) => line.replace(/ .*\//, ' ');
+  expect(await sources()).toEqual(['vda a', 'vdb b', 'vdc c']);
+  await virsh('detach-disk', 'one', 'vda', '--live');
+  expect(await sources()).toEqual(['vda a', 'vdb b', 'vdc c']);
+  await daemon.run('ctl', 'one', 'remove-device', '--force', '_disk0');
+  expect(await sources()).toEqual(['vdb b', 'vdc c']);
+  await virsh('detach-disk', 'one', 'vdb', '--live');
+  await daemon.run('ctl', 'one', 'remove-device', '--force', '_disk1');
+  expect(await sources()).toEqual(['vdc c']);
 });

@@ -140,8 +140,13 @@ export function targetName(index: number): string {
   return index < 26 ? `vd${letter}` : `${targetName(Math.floor(index / 26) - 1)}${letter}`;
 }
 
-export function targetOf(disk: Disk, index: number): string {
-  return disk.id && /^[a-z]{3,8}$/.test(disk.id) ? disk.id : targetName(index);
+/** @param disk with the `target` that it has in a running machine, or as it is defined */
+export function targetOf({ id, target }: Disk & { readonly target?: string }, index: number): string {
+  return target ?? (id && isTarget(id) ? id : targetName(index));
+}
+
+export function isTarget(id: string): boolean {
+  return /^[a-z]{3,8}$/.test(id);
 }
 
 function disk_(disk: Disk, index: number, alias: Element | undefined): Element {

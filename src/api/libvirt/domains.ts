@@ -9,8 +9,8 @@ import { replaceFile } from '../vmhost/replaceFile.ts';
 import { domainDocument } from './domainDocument.ts';
 import { DOMAIN_DEFINITION, type DomainDocument, readDomainXml } from './domainXml.ts';
 import { Code, Domain, invalidOperation, LibvirtError, noDomain } from './errors.ts';
-import { currentMemoryKib } from './figures.ts';
 import { LiveConfigs } from './liveConfigs.ts';
+import { type Info, liveMachine } from './liveMachine.ts';
 import { Notices } from './notices.ts';
 import type { Dom } from './types.ts';
 import { type Element, element, formatXml, parseXml } from './xml.ts';
@@ -29,13 +29,6 @@ export interface CreateOptions {
   readonly validate: boolean;
 }
 
-/** What of `vm.info` is used. */
-interface Info {
-  readonly config: VmConfigInput;
-  /** Bytes that the guest has. */
-  readonly memory_actual_size: number | bigint;
-}
-
 /** How long a VM's process may take for what a client asks of it. */
 const CALL_MS = 30_000;
 
@@ -51,8 +44,8 @@ export class Domains {
     this.#live = new LiveConfigs({
       events: supervisor.events,
       find: (name) => this.find(name),
-      ask: async (vm) => (await this.info(vm)).config,
-      resized: (vm, config) => this.notices.tell(vm, { kind: 'balloon', actual: currentMemoryKib(config) }),
+      ask: async (vm) => liveMachine(await this.info(vm), vm.startedWith ?? vm.definition.config),
+      resized: (vm, actual) => this.notices.tell(vm, { kind: 'balloon', actual }),
     });
   }
 

@@ -2,6 +2,7 @@
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import type { EventHistory, SupervisorEvent } from '../../supervisor/eventHistory.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
+import { currentMemoryKib } from './figures.ts';
 
 /** Devices come and go by other clients' doing as well, and by the guest's. */
 const DEVICE_EVENTS: readonly string[] = ['device-added', 'device-removed'];
@@ -16,14 +17,16 @@ export interface LiveConfigsContext {
   find(name: string): SupervisedVm | undefined;
   /** What the VM's process says. */
   ask(vm: SupervisedVm): Promise<VmConfigInput>;
-  /** Its size was changed, by whomever. */
-  resized(vm: SupervisedVm, config: VmConfigInput): void;
+  /** Its memory was changed, by whomever: KiB that are the guest's now. */
+  resized(vm: SupervisedVm, memory: bigint): void;
 }
 
 export class LiveConfigs {
   readonly #context: LiveConfigsContext;
   /** What a process has told, where that is more than what it was started with. */
   readonly #known = new Map<string, Known>();
+  /** The memory that was told last, of those where that is another than at the start. */
+  readonly #told = new Map<string, { readonly runId: number; readonly memory: bigint }>();
 
   constructor(context: LiveConfigsContext) {
     this.#context = context;
@@ -47,15 +50,29 @@ export class LiveConfigs {
   }
 
   #hear({ vm: name, source, event }: SupervisorEvent): void {
-    if (source === 'supervisor' && (event === 'stopped' || event === 'removed')) this.#known.delete(name);
+    if (source === 'supervisor' && (event === 'stopped' || event === 'removed')) {
+      this.#known.delete(name);
+      this.#told.delete(name);
+    }
     const resized = source === 'vm' && event === 'resized';
     const changed = resized || (source === 'vm' && DEVICE_EVENTS.includes(event));
     const vm = this.#context.find(name);
     if (!vm || !(changed || (source === 'supervisor' && event === 'adopted'))) return;
     this.refresh(vm).then(
-      (config) => resized && this.#context.resized(vm, config),
+      (config) => resized && this.#tellMemory(vm, currentMemoryKib(config)),
       // It is asked again when its document is.
       () => {},
     );
+  }
+
+  /** What was changed may be the number of vCPUs. */
+  #tellMemory(vm: SupervisedVm, memory: bigint): void {
+    const { runId } = vm;
+    const { name, config } = vm.definition;
+    const told = this.#told.get(name);
+    const before = told && told.runId === runId ? told.memory : currentMemoryKib(vm.startedWith ?? config);
+    if (runId === undefined || memory === before) return;
+    this.#told.set(name, { runId, memory });
+    this.#context.resized(vm, memory);
   }
 }

@@ -29,6 +29,12 @@ const answers: Readonly<Record<string, Json>> = {
       description: 'Bytes that the guest is asked to have, where devices give it memory or take some',
     },
     pending_vcpus: reference('PendingVcpus'),
+    pending_devices: {
+      type: 'object',
+      additionalProperties: { type: 'array', items: { type: 'object' } },
+      description:
+        'Devices that the guest was asked to give up and has still, by their field in the configuration',
+    },
     device_tree: { type: 'object', additionalProperties: reference('DeviceNode') },
   }),
   DeviceNode: objectSchema({

@@ -52,6 +52,7 @@ it('a disk that is removed is kept open until the guest has given it up', async 
   await vmm.removeDevice('_virtio-pci-a');
   expect(vmm.info().config.disks).toEqual([]);
   expect(vmm.info().device_tree?.a).toMatchObject({ pending_removal: true });
+  expect(vmm.info().pending_devices).toMatchObject({ disks: [{ id: 'a', path: disk }] });
   expect(native.files.open.size).toBe(before + 1);
   const again = await failure(vmm.removeDevice('a'));
   expect(errorChain(again).at(-1)).toBe(

@@ -1,0 +1,42 @@
+import { expect, test } from 'vitest';
+import { LiveConfigs } from '../../../../src/api/libvirt/liveConfigs.ts';
+import type { VmConfigInput } from '../../../../src/config/vmConfig.ts';
+import { EventHistory } from '../../../../src/supervisor/eventHistory.ts';
+import type { SupervisedVm } from '../../../../src/supervisor/supervisedVm.ts';
+
+const MIB = 1 << 20;
+
+function oneVm() {
+  const started: VmConfigInput = { cpus: { boot_vcpus: 1, max_vcpus: 4 }, memory: { size: 128 * MIB } };
+  let now = started;
+  const vm = { definition: { name: 'one', config: started }, startedWith: started, runId: 1 };
+  const events = new EventHistory();
+  const told: bigint[] = [];
+  const live = new LiveConfigs({
+    events,
+    find: () => vm as unknown as SupervisedVm,
+    ask: async () => now,
+    resized: (_, memory) => told.push(memory),
+  });
+  const resized = async (config: VmConfigInput) => {
+    now = { ...now, ...config };
+    events.add('one', { source: 'vm', event: 'resized' });
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  return { live, vm: vm as unknown as SupervisedVm, resized, told };
+}
+
+test('another number of vCPUs is no other size of the memory', async () => {
+  const { live, vm, resized, told } = oneVm();
+  await resized({ cpus: { boot_vcpus: 3, max_vcpus: 4 } });
+  expect(told).toEqual([]);
+  expect(live.of(vm).cpus?.boot_vcpus).toBe(3);
+  await resized({ memory: { size: 256 * MIB } });
+  await resized({ cpus: { boot_vcpus: 1, max_vcpus: 4 } });
+  expect(told).toEqual([256n * 1024n]);
+  // Told though a client has asked in between.
+  const asking = resized({ memory: { size: 128 * MIB } });
+  await live.refresh(vm);
+  await asking;
+  expect(told).toEqual([256n * 1024n, 128n * 1024n]);
+});

@@ -1,0 +1,55 @@
+import { expect, test } from 'vitest';
+import { disksOf } from '../../../../src/api/libvirt/deviceCounters.ts';
+import { liveMachine } from '../../../../src/api/libvirt/liveMachine.ts';
+import type { VmConfigInput } from '../../../../src/config/vmConfig.ts';
+
+const ANY = 1 << 30;
+const SOCKET = { cid: 3, socket: '/v' };
+
+function shown(config: VmConfigInput, started: VmConfigInput, pending?: Record<string, object[]>): string[] {
+  const info = { config, memory_actual_size: ANY, ...(pending && { pending_devices: pending }) };
+  return disksOf(liveMachine(info, started)).map(({ target, disk }) => `${target} ${disk.path}`);
+}
+
+test('disks keep their targets when others go and come', () => {
+  const [a, b, c] = ['/a', '/b', '/c'].map((path) => ({ path })) as [object, object, object];
+  const started = { disks: [a, b, c] };
+  const ids = (disk: object, id: string) => ({ ...disk, id });
+  const disks = [ids(b, '_disk1'), ids(c, '_disk2')];
+  expect(shown({ disks }, started)).toEqual(['vdb /b', 'vdc /c']);
+  const others = [
+    { path: '/d', id: 'vde' },
+    { path: '/e', id: '_disk9' },
+    { path: '/f', id: 'my-disk' },
+  ];
+  expect(shown({ disks: [...disks, ...others] }, started)).toEqual([
+    'vdb /b',
+    'vdc /c',
+    'vde /d',
+    // That of a disk of the start is never another's: the guest has it still, or had it.
+    'vdd /e',
+    'vdf /f',
+  ]);
+});
+
+test('what a guest has still is shown', () => {
+  const started = {
+    disks: [{ path: '/a' }, { path: '/b' }],
+    net: [{ mac: '52:54:00:00:00:01' }],
+    vsock: SOCKET,
+  };
+  const pending = {
+    disks: [{ path: '/a', id: '_disk0' }],
+    net: [{ mac: '52:54:00:00:00:02' }],
+    vsock: [SOCKET],
+  };
+  const config = { disks: [{ path: '/b', id: '_disk1' }], net: started.net };
+  expect(shown(config, started, pending)).toEqual(['vdb /b', 'vda /a']);
+  const info = { config, memory_actual_size: ANY, pending_devices: pending };
+  expect(liveMachine(info, started)).toMatchObject({ net: [...started.net, ...pending.net], vsock: SOCKET });
+  // A new one is what a document has room for.
+  const next = { ...SOCKET, cid: 4 };
+  const replaced = liveMachine({ ...info, config: { vsock: next } }, started);
+  expect(replaced.vsock).toEqual(next);
+  expect(liveMachine({ config: {}, memory_actual_size: ANY }, started)).toEqual({});
+});
