@@ -175,7 +175,8 @@ export interface DeviceSpec {
 /** A device, and where it is on the bus. */
 export interface PciFunctionSpec extends DeviceSpec {
   readonly id: string;
-  /** Device number on bus 0, 1 to 31. */
+  readonly segment: number;
+  /** Device number on the segment's bus 0, 0 to 31; 0 of segment 0 is the host bridge's. */
   readonly slot: number;
   readonly bar0: number;
   readonly bar0Is64Bit: boolean;
@@ -227,8 +228,11 @@ export interface BootSpec {
   readonly vmGeneration: { readonly address: number };
   readonly pci: {
     readonly ecam: number;
-    readonly window32: { readonly start: number; readonly size: number };
-    readonly window64: { readonly start: number; readonly size: number };
+    /** By number, at least one. */
+    readonly segments: readonly {
+      readonly window32: { readonly start: number; readonly size: number };
+      readonly window64: { readonly start: number; readonly size: number };
+    }[];
     readonly functions: readonly PciFunctionSpec[];
     /** Where a guest tells that its kernel failed; its BAR is 4 KiB. */
     readonly pvpanic?: { readonly slot: number; readonly bar0: number };

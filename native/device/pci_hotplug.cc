@@ -17,30 +17,38 @@ constexpr uint32_t bit(unsigned slot) { return 1U << slot; }
 
 }  // namespace
 
-PciHotplug::PciHotplug(std::function<void()> notify, std::function<void(unsigned)> ejected,
-                       const PciHotplugState& state)
-    : notify_(std::move(notify)), ejected_(std::move(ejected)), state_(state) {}
+PciHotplug::PciHotplug(size_t segments, std::function<void()> notify,
+                       std::function<void(PciPlace)> ejected, PciHotplugState state)
+    : notify_(std::move(notify)), ejected_(std::move(ejected)), state_(std::move(state)) {
+  state_.segments.resize(segments);
+}
 
 PciHotplugState PciHotplug::state() const {
   const std::lock_guard lock(mutex_);
   return state_;
 }
 
-void PciHotplug::insert(unsigned slot) {
+void PciHotplug::insert(PciPlace place) {
   {
     const std::lock_guard lock(mutex_);
-    state_.inserted |= bit(slot);
+    state_.segments.at(place.segment).inserted |= bit(place.slot);
   }
   notify_();
 }
 
-void PciHotplug::request_removal(unsigned slot) {
+void PciHotplug::request_removal(PciPlace place) {
   {
     const std::lock_guard lock(mutex_);
-    state_.removing |= bit(slot);
-    state_.awaited |= bit(slot);
+    PciHotplugState::Slots& slots = state_.segments.at(place.segment);
+    slots.removing |= bit(place.slot);
+    slots.awaited |= bit(place.slot);
   }
   notify_();
+}
+
+/// nullptr if the guest has chosen a segment that there is not.
+PciHotplugState::Slots* PciHotplug::chosen() noexcept {
+  return state_.segment < state_.segments.size() ? &state_.segments[state_.segment] : nullptr;
 }
 
 void PciHotplug::read(uint64_t offset, std::span<uint8_t> data) {
@@ -50,16 +58,12 @@ void PciHotplug::read(uint64_t offset, std::span<uint8_t> data) {
 
 uint32_t PciHotplug::read_register(uint64_t offset) noexcept {
   const std::lock_guard lock(mutex_);
-  switch (offset) {
-    case kInserted:
-      return state_.segment == 0 ? std::exchange(state_.inserted, 0) : 0;
-    case kRemoving:
-      return state_.segment == 0 ? std::exchange(state_.removing, 0) : 0;
-    case kSegment:
-      return state_.segment;
-    default:
-      return 0;
-  }
+  if (offset == kSegment) return state_.segment;
+  PciHotplugState::Slots* const slots = chosen();
+  if (slots == nullptr) return 0;
+  if (offset == kInserted) return std::exchange(slots->inserted, 0);
+  if (offset == kRemoving) return std::exchange(slots->removing, 0);
+  return 0;
 }
 
 void PciHotplug::write(uint64_t offset, std::span<const uint8_t> data) {
@@ -69,20 +73,25 @@ void PciHotplug::write(uint64_t offset, std::span<const uint8_t> data) {
     const std::lock_guard lock(mutex_);
     state_.segment = value;
   } else if (offset == kEject) {
-    const uint32_t slots = eject(value);
-    for (unsigned slot = 0; slot < kSlots; ++slot) {
-      if ((slots & bit(slot)) != 0) ejected_(slot);
-    }
+    eject(value);
   }
 }
 
-uint32_t PciHotplug::eject(uint32_t slots) noexcept {
-  const std::lock_guard lock(mutex_);
-  if (state_.segment != 0) return 0;
-  const uint32_t ejected = slots & state_.awaited;
-  state_.awaited &= ~ejected;
-  state_.removing &= ~ejected;
-  return ejected;
+void PciHotplug::eject(uint32_t slots) {
+  uint32_t ejected = 0;
+  unsigned segment = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    PciHotplugState::Slots* const there = chosen();
+    if (there == nullptr) return;
+    segment = state_.segment;
+    ejected = slots & there->awaited;
+    there->awaited &= ~ejected;
+    there->removing &= ~ejected;
+  }
+  for (unsigned slot = 0; slot < kSlots; ++slot) {
+    if ((ejected & bit(slot)) != 0) ejected_({segment, slot});
+  }
 }
 
 }  // namespace tsvmm

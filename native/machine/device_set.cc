@@ -30,10 +30,12 @@ constexpr PciIdentity kPvpanicIdentity{.vendor = 0x1b36,
                                        .subclass = 0x80 /* other */};
 constexpr uint64_t kPvpanicBarSize = 4096;
 
-/// How an IOMMU's driver calls a function: by bus, device and function, as the VIOT table does.
-uint32_t endpoint_id(unsigned slot) {
+/// How an IOMMU's driver calls a function: by segment, bus, device and function, as the VIOT table
+/// does.
+uint32_t endpoint_id(const PciPlace& place) {
   constexpr unsigned kFunctionBits = 3;
-  return slot << kFunctionBits;
+  constexpr unsigned kSegmentShift = 16;
+  return place.segment << kSegmentShift | place.slot << kFunctionBits;
 }
 
 }  // namespace
@@ -69,18 +71,30 @@ DeviceSet::DeviceSet(const PciSpec& pci, GuestMemory& memory, InterruptFabric& f
       cancellation_(cancellation),
       report_(std::move(report)),
       loop_("serial-manager"),
-      events_(std::make_unique<Events>(report_)),
-      pci_(std::make_unique<PciRoot>(mmio_, PciWindow{pci.window32.address, pci.window32.size},
-                                     PciWindow{pci.window64.address, pci.window64.size})) {
-  if (!mmio_.map(pci.ecam, kEcamSize, pci_->ecam())) {
-    throw Error("EINVAL", "the ECAM's address is taken");
+      events_(std::make_unique<Events>(report_)) {
+  const auto window = [](const GuestMemory::Range& range) {
+    return PciWindow{range.address, range.size};
+  };
+  if (pci.segments.empty()) throw Error("EINVAL", "there is no PCI segment");
+  for (const PciSegmentSpec& spec : pci.segments) {
+    const uint64_t ecam = pci.ecam + segments_.size() * kEcamSize;
+    segments_.push_back(
+        std::make_unique<PciRoot>(mmio_, window(spec.window32), window(spec.window64)));
+    if (!mmio_.map(ecam, kEcamSize, segments_.back()->ecam())) {
+      throw Error("EINVAL", "the ECAM's address is taken");
+    }
   }
-  pci_->add(0, std::make_shared<HostBridge>());
+  segments_.front()->add(0, std::make_shared<HostBridge>());
+}
+
+PciRoot& DeviceSet::segment(unsigned number) {
+  if (number < segments_.size()) return *segments_[number];
+  throw Error("EINVAL", "there is no PCI segment " + std::to_string(number));
 }
 
 void DeviceSet::connect_hotplug(GuestAddress address, std::function<void()> interrupt) {
-  auto hotplug =
-      std::make_shared<PciHotplug>(std::move(interrupt), [this](unsigned slot) { ejected(slot); });
+  auto hotplug = std::make_shared<PciHotplug>(segments_.size(), std::move(interrupt),
+                                              [this](PciPlace place) { ejected(place); });
   if (!mmio_.map(address, PciHotplug::kSize, hotplug)) {
     throw Error("EINVAL", "the hot-plug controller's address is taken");
   }
@@ -89,7 +103,7 @@ void DeviceSet::connect_hotplug(GuestAddress address, std::function<void()> inte
 
 DeviceSet::~DeviceSet() {
   (void)stop(Deadline::never());
-  pci_.reset();
+  segments_.clear();
 }
 
 CharBackendReports DeviceSet::reports_of(const std::string& id) {
@@ -112,6 +126,7 @@ void DeviceSet::add_functions(PciSpec& pci) {
 }
 
 VirtioDevice& DeviceSet::add_function(PciFunctionSpec& spec, bool decoded) {
+  PciRoot& root = segment(spec.place.segment);
   const DeviceContext context{
       .memory = memory_,
       .loop = loop_,
@@ -127,11 +142,11 @@ VirtioDevice& DeviceSet::add_function(PciFunctionSpec& spec, bool decoded) {
       .bar0_is_64bit = spec.bar0_is_64bit,
       .bar2 = spec.bar2,
       .decoded = decoded,
-      .iommu = spec.iommu ? iommu_->add_endpoint(endpoint_id(spec.slot)) : nullptr};
-  pci_->add(spec.slot, std::make_shared<VirtioPciFunction>(std::move(options), device, memory_,
-                                                           fabric_, *events_));
+      .iommu = spec.iommu ? iommu_->add_endpoint(endpoint_id(spec.place)) : nullptr};
+  root.add(spec.place.slot, std::make_shared<VirtioPciFunction>(std::move(options), device, memory_,
+                                                                fabric_, *events_));
   const std::lock_guard lock(mutex_);
-  virtio_.push_back({spec.id, spec.slot, device, nullptr});
+  virtio_.push_back({spec.id, spec.place, device, nullptr});
   return *device;
 }
 
@@ -140,7 +155,7 @@ void DeviceSet::add_pvpanic(const PvpanicSpec& spec) {
     const char* name = told == Pvpanic::kPanicked ? "panic" : "crash_loaded";
     report(device_event(MachineEvent::Type::kGuestPanic, {}, name));
   });
-  pci_->add(spec.slot, std::make_shared<RegisterFunction>(kPvpanicIdentity, spec.bar0,
+  pci().add(spec.slot, std::make_shared<RegisterFunction>(kPvpanicIdentity, spec.bar0,
                                                           kPvpanicBarSize, std::move(device)));
 }
 
@@ -159,36 +174,36 @@ DeviceSet::Named DeviceSet::named(const std::string& id) const {
 void DeviceSet::plug(PciFunctionSpec& spec) {
   VirtioDevice& device = add_function(spec, false);
   if (paused_) device.begin_pause();
-  hotplug_->insert(spec.slot);
+  hotplug_->insert(spec.place);
 }
 
 void DeviceSet::request_unplug(const std::string& id) {
   const Named wanted = named(id);
-  if (wanted.ejected == nullptr) hotplug_->request_removal(wanted.slot);
+  if (wanted.ejected == nullptr) hotplug_->request_removal(wanted.place);
 }
 
 /// On the vCPU thread of a guest that gives up a slot.
-void DeviceSet::ejected(unsigned slot) {
-  const std::shared_ptr<PciFunction> function = pci_->remove(slot);
+void DeviceSet::ejected(PciPlace place) {
+  const std::shared_ptr<PciFunction> function = segments_[place.segment]->remove(place.slot);
   if (function == nullptr) return;
-  if (auto id = leave_slot(slot, function)) {
+  if (auto id = leave_slot(place, function)) {
     report_(device_event(MachineEvent::Type::kDeviceEjected, *std::move(id), {}));
   }
 }
 
 /// Who was there, if it may leave.
-std::optional<std::string> DeviceSet::leave_slot(unsigned slot,
+std::optional<std::string> DeviceSet::leave_slot(PciPlace place,
                                                  const std::shared_ptr<PciFunction>& function) {
   const std::lock_guard lock(mutex_);
-  const auto present = [slot](const Named& named) {
-    return named.slot == slot && named.ejected == nullptr;
+  const auto present = [&place](const Named& named) {
+    return named.place == place && named.ejected == nullptr;
   };
   const auto found = std::ranges::find_if(virtio_, present);
   if (found != virtio_.end()) {
     found->ejected = function;
     return found->id;
   }
-  const auto empty = std::ranges::find(emptied_, slot, &Emptied::slot);
+  const auto empty = std::ranges::find(emptied_, place, &Emptied::place);
   if (empty == emptied_.end()) return std::nullopt;
   std::string id = std::move(empty->id);
   emptied_.erase(empty);
@@ -199,12 +214,12 @@ void DeviceSet::finish_unplug(const std::string& id, bool force, const Deadline&
   Named wanted = named(id);
   if (wanted.ejected == nullptr) {
     if (!force) throw Error("EBUSY", id + ": the guest has not given it up yet");
-    pci_->disconnect(wanted.slot);
+    segments_[wanted.place.segment]->disconnect(wanted.place.slot);
   }
   close(wanted, deadline);
   const std::lock_guard lock(mutex_);
   const auto found = std::ranges::find(virtio_, id, &Named::id);
-  if (found->ejected == nullptr) emptied_.push_back({id, wanted.slot});
+  if (found->ejected == nullptr) emptied_.push_back({id, wanted.place});
   wanted = std::move(*found);  // whose end may take its time, without the lock
   virtio_.erase(found);
 }

@@ -50,7 +50,8 @@ class DeviceSet {
   /// Of the devices that need no thread of their own.
   [[nodiscard]] EventLoop& loop() noexcept { return loop_; }
   [[nodiscard]] AddressSpace& mmio() noexcept { return mmio_; }
-  [[nodiscard]] PciRoot& pci() noexcept { return *pci_; }
+  /// Segment 0, which ports lead to as well.
+  [[nodiscard]] PciRoot& pci() noexcept { return *segments_.front(); }
   /// Puts the hot-plug controller's registers at `address`; `interrupt` tells the guest to look at
   /// them, from any thread, and outlives the devices' use. Throws Error.
   void connect_hotplug(GuestAddress address, std::function<void()> interrupt);
@@ -93,7 +94,7 @@ class DeviceSet {
  private:
   struct Named {
     std::string id;
-    unsigned slot;
+    PciPlace place;
     std::shared_ptr<VirtioDevice> device;
     std::shared_ptr<PciFunction> ejected;  ///< once it is out of its slot
   };
@@ -104,7 +105,7 @@ class DeviceSet {
   /// A function that the guest has not ejected, with nothing behind it any more.
   struct Emptied {
     std::string id;
-    unsigned slot;
+    PciPlace place;
   };
   class Events;
   struct Ending;
@@ -120,9 +121,11 @@ class DeviceSet {
   [[nodiscard]] std::vector<Named> devices() const;
   /// Throws Error ERR_TSVMM_NO_DEVICE.
   [[nodiscard]] Named named(const std::string& id) const;
-  [[nodiscard]] std::optional<std::string> leave_slot(unsigned slot,
+  [[nodiscard]] std::optional<std::string> leave_slot(PciPlace place,
                                                       const std::shared_ptr<PciFunction>& function);
-  void ejected(unsigned slot);
+  void ejected(PciPlace place);
+  /// Throws Error.
+  [[nodiscard]] PciRoot& segment(unsigned number);
   void close(const Named& ended, const Deadline& deadline);
   void end_transfers(const Deadline& deadline);
 
@@ -142,7 +145,7 @@ class DeviceSet {
   std::vector<Emptied> emptied_;
   std::atomic<bool> paused_ = false;
   std::vector<NamedOutput> outputs_;  ///< of the serial port and the consoles
-  std::unique_ptr<PciRoot> pci_;
+  std::vector<std::unique_ptr<PciRoot>> segments_;
   std::shared_ptr<PciHotplug> hotplug_;
 };
 

@@ -58,7 +58,8 @@ std::unique_ptr<DeviceSpec> read_device(Fields& fields) {
 
 PciFunctionSpec read_function(Fields& fields) {
   PciFunctionSpec spec{.id = fields["id"].text(),
-                       .slot = fields["slot"].narrow<unsigned>(),
+                       .place = {.segment = fields["segment"].narrow<uint16_t>(),
+                                 .slot = fields["slot"].narrow<unsigned>()},
                        .bar0 = fields["bar0"].number(),
                        .bar0_is_64bit = fields["bar0Is64Bit"].boolean(),
                        .iommu = fields.has("iommu") && fields["iommu"].boolean(),
@@ -71,8 +72,12 @@ PciSpec read_pci(Fields& fields) {
   const auto read_window = [](Fields& window) { return read_range(window, "start"); };
   PciSpec spec;
   spec.ecam = fields["ecam"].number();
-  spec.window32 = fields["window32"].map(read_window);
-  spec.window64 = fields["window64"].map(read_window);
+  fields["segments"].each([&](const Value& segment) {
+    spec.segments.push_back(segment.map([&](Fields& windows) {
+      return PciSegmentSpec{.window32 = windows["window32"].map(read_window),
+                            .window64 = windows["window64"].map(read_window)};
+    }));
+  });
   fields["functions"].each(
       [&](const Value& function) { spec.functions.push_back(function.map(read_function)); });
   if (fields.has("pvpanic")) {

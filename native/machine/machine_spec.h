@@ -10,6 +10,7 @@
 #include "core/message.h"
 #include "core/unique_fd.h"
 #include "device/char_backend_source.h"
+#include "device/pci_hotplug.h"
 #include "hypervisor/hypervisor.h"
 #include "memory/guest_memory.h"
 #include "virtio/device_kind.h"
@@ -55,7 +56,7 @@ using LoadItem = std::variant<LoadBytes, LoadFile>;
 
 struct PciFunctionSpec {
   std::string id;
-  unsigned slot = 0;
+  PciPlace place;
   GuestAddress bar0 = 0;
   bool bar0_is_64bit = false;
   GuestAddress bar2 = 0;  ///< of a device with memory of its own
@@ -64,14 +65,19 @@ struct PciFunctionSpec {
 };
 
 struct PvpanicSpec {
-  unsigned slot = 0;
+  unsigned slot = 0;  ///< of segment 0
   GuestAddress bar0 = 0;
 };
 
-struct PciSpec {
-  GuestAddress ecam = 0;
+/// Where BARs of a segment's functions may lie.
+struct PciSegmentSpec {
   GuestMemory::Range window32{};
   GuestMemory::Range window64{};
+};
+
+struct PciSpec {
+  GuestAddress ecam = 0;                 ///< of all segments, one behind the other
+  std::vector<PciSegmentSpec> segments;  ///< at least one
   std::vector<PciFunctionSpec> functions;
   std::optional<PvpanicSpec> pvpanic;
 };

@@ -10,10 +10,16 @@ import { type CpusConfig, type VmConfig, vmConfig } from './vmConfig.ts';
 /** APIC ids beyond 254 need x2APIC destinations, which nothing here was tried with. */
 export const MAX_VCPUS = 254;
 
+/** What the ACPI tables have room for (`MCFG` in `platform/acpi/layout.ts`). */
+const MAX_MACHINE_SEGMENTS = 16;
+
 /** @throws ConfigError `unsupported` or `invalid` */
 export function checkBootable(config: VmConfig): void {
   checkObject(vmConfig, config, '');
   checkCpus(config.cpus);
+  if ((config.platform?.num_pci_segments ?? 1) > MAX_MACHINE_SEGMENTS) {
+    throw unsupported(`More than ${MAX_MACHINE_SEGMENTS} PCI segments`);
+  }
   for (const record of deviceRecords) {
     if (!record.checkBootable) continue;
     for (const device of devicesOf(config, record)) record.checkBootable(device);

@@ -11,7 +11,7 @@ const MIN_IOMMU_ADDRESS_BITS = 12;
 const platformFields = once(
   () =>
     ({
-      num_pci_segments: { type: 'integer', max: U16, default: 1, help: 'Number of PCI segments, up to 96' },
+      num_pci_segments: { type: 'integer', max: U16, default: 1, help: 'Number of PCI segments, up to 16' },
       iommu_segments: {
         type: 'array',
         items: { type: 'integer', max: U16 },

@@ -124,7 +124,8 @@ function validateSlots(devices: readonly Device[]): void {
   for (const { pci_device_id: slot, pci_segment: segment = 0 } of devices) {
     const count = (counts.get(segment) ?? 0) + 1;
     counts.set(segment, count);
-    if (count > MAX_PCI_SLOT) throw invalid(`${count} PCI devices do not fit in ${MAX_PCI_SLOT} slots`);
+    const most = segment === 0 ? MAX_PCI_SLOT : MAX_PCI_SLOT + 1;
+    if (count > most) throw invalid(`${count} PCI devices do not fit in ${most} slots`);
     if (slot === undefined) continue;
     if (slot === 0 && segment === 0) throw invalid('PCI slot 0 belongs to the host bridge');
     if (slot > MAX_PCI_SLOT) throw invalid(`PCI slot ${slot} does not exist, the highest is ${MAX_PCI_SLOT}`);

@@ -9,6 +9,10 @@ export const pciCommon = {
     falseIsAbsent: true,
     help: 'Put the device behind a virtual IOMMU',
   },
-  pci_segment: { type: 'integer', max: U16, default: 0, unsupported: true, help: 'PCI segment number' },
-  pci_device_id: { type: 'integer', max: U8, help: 'PCI slot, 1 to 31; the next free one unless given' },
+  pci_segment: { type: 'integer', max: U16, default: 0, help: 'PCI segment number' },
+  pci_device_id: {
+    type: 'integer',
+    max: U8,
+    help: 'PCI slot, 1 to 31, in segments other than 0 from 0; the next free one unless given',
+  },
 } as const;

@@ -3,9 +3,10 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyMachineDeviceRecord, Device } from '../devices/record.ts';
 import { devicesOf, machineDeviceRecords } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
-import { type Bus, createBus, type PciWindow, place, reserveSlots } from './bus.ts';
+import { type Bus, createBus, place, reserveSlots, segmentOf } from './bus.ts';
 import { deviceIds, newId } from './deviceIds.ts';
 import type { BootResources, Placement } from './plan.ts';
+import type { SegmentWindows } from './segments.ts';
 
 /** Where a function is that is no virtio device. */
 export interface PlainFunction {
@@ -29,10 +30,9 @@ const NONE: ReadonlyMap<string, number> = new Map();
 export function planDevices(
   config: VmConfig,
   { devices: opened, keptSlots = NONE }: BootResources,
-  window32: PciWindow,
-  window64: PciWindow,
+  windows: readonly SegmentWindows[],
 ): DevicePlan {
-  const bus = createBus(window32, window64);
+  const bus = createBus(windows);
   reserveSlots(bus, config, keptSlots);
   const ids = deviceIds(config, bus.ids);
   const functions: PciFunctionSpec[] = [];
@@ -71,8 +71,9 @@ export function planAddition(
   config: VmConfig,
   { record, device, index, resource }: Omit<VirtioDevice, 'id' | 'below4G'>,
 ): AddedDevice {
-  const slots = bus.slots.mark();
-  if (device.pci_device_id !== undefined) bus.slots.reserve(device.pci_device_id);
+  const { slots } = segmentOf(bus, device);
+  const before = slots.mark();
+  if (device.pci_device_id !== undefined) slots.reserve(device.pci_device_id);
   if (device.id !== undefined) bus.ids.take(device.id);
   const id = device.id ?? newId(record, bus.ids);
   try {
@@ -81,7 +82,7 @@ export function planAddition(
     if (planned === undefined) throw new RangeError(`The core has no device of the kind ${record.name}`);
     return { function: planned, placement: bus.placements.at(-1) as Placement };
   } catch (error) {
-    bus.slots.rewind(slots);
+    slots.rewind(before);
     bus.ids.release(id);
     throw error;
   }

@@ -4,6 +4,7 @@
  */
 import type { BootSpec, CharBackendSpec, NativeAddon } from '../native.ts';
 import type { Bus } from './bus.ts';
+import type { PciSegment } from './segments.ts';
 
 /** What a configuration names by path, opened. Descriptors stay the caller's. */
 export interface BootResources {
@@ -23,6 +24,8 @@ export interface BootResources {
   /** Absent where the configuration's mode is `Off`: the guest then has no such device. */
   readonly serial?: CharBackendSpec;
   readonly debugConsole?: CharBackendSpec;
+  /** For a machine with several PCI segments. */
+  readonly renderPciSegments?: (segments: readonly PciSegment[]) => Uint8Array;
   /** 16 bytes that tell this VM, at this time, from every other. */
   readonly vmGeneration: Uint8Array;
 }
@@ -55,9 +58,13 @@ export function functionNumber(slot: number): number {
   return slot * 8;
 }
 
-/** Segment, bus, device and function of a device number. */
-export function bdfOf(slot: number): string {
-  return `0000:00:${slot.toString(16).padStart(2, '0')}.0`;
+/** Segment, bus, device and function, as people write them. */
+export function bdfOf({ segment, slot }: Pick<Placement, 'segment' | 'slot'>): string {
+  return `${hex(segment, 4)}:00:${hex(slot, 2)}.0`;
+}
+
+function hex(value: number, digits: number): string {
+  return value.toString(16).padStart(digits, '0');
 }
 
 export interface BootPlan {

@@ -1,16 +1,21 @@
 /**
- * PCI device numbers and BAR addresses on bus 0 of segment 0. Part of the start path: `#` members would cost several
- * times as much there as these.
+ * PCI device numbers and BAR addresses of one segment, which has one bus. Part of the start path: `#` members would
+ * cost several times as much there as these.
  */
 import { PlatformError } from './platformError.ts';
 
 const SLOTS = 32;
 const HOST_BRIDGE_SLOT = 0;
 
-/** The bus's device numbers; number 0 is the host bridge's. */
+/** A bus's device numbers. */
 export class SlotAllocator {
   /** Bit by device number. */
-  private taken = 1 << HOST_BRIDGE_SLOT;
+  private taken: number;
+
+  /** @param hasBridge number 0 is the host bridge's */
+  constructor(hasBridge = true) {
+    this.taken = hasBridge ? 1 << HOST_BRIDGE_SLOT : 0;
+  }
 
   /** @throws PlatformError `ERR_TSVMM_PCI_SLOT` if `slot` is taken, reserved or no device number. */
   reserve(slot: number): void {
@@ -56,16 +61,19 @@ export class SlotAllocator {
   }
 }
 
-/** Hands out a window's addresses from the top downwards. What is given back is for others of the same size. */
-export class BarAllocator {
-  private readonly start: number;
-  private end: number;
-  /** Given back. */
-  private readonly free: { readonly address: number; readonly size: number }[] = [];
+/** Addresses up to and without `end`. */
+interface Gap {
+  readonly start: number;
+  readonly end: number;
+}
 
-  constructor(window: { readonly start: number; readonly size: number }) {
-    this.start = window.start;
-    this.end = window.start + window.size;
+/** Hands out a window's addresses from the top downwards. */
+export class BarAllocator {
+  /** From the top downwards, none adjacent to another. */
+  private readonly free: Gap[];
+
+  constructor({ start, size }: { readonly start: number; readonly size: number }) {
+    this.free = size > 0 ? [{ start, end: start + size }] : [];
   }
 
   /**
@@ -73,21 +81,39 @@ export class BarAllocator {
    * @throws PlatformError `ERR_TSVMM_PCI_BAR` if the window is full.
    */
   allocate(size: number): number {
-    const reused = this.free.findIndex((one) => one.size === size);
-    if (reused >= 0) return (this.free.splice(reused, 1)[0] as { address: number }).address;
-    const top = this.end - size;
-    const address = top - (top % size);
-    if (address < this.start) {
-      throw new PlatformError(
-        'ERR_TSVMM_PCI_BAR',
-        `No room is left for a device's ${size} bytes of registers`,
-      );
+    const { free } = this;
+    for (let i = 0; i < free.length; i++) {
+      const { start, end } = free[i] as Gap;
+      const top = end - size;
+      const address = top - (top % size);
+      if (top < start || address < start) continue;
+      const rest: Gap[] = [];
+      if (address + size < end) rest.push({ start: address + size, end });
+      if (start < address) rest.push({ start, end: address });
+      free.splice(i, 1, ...rest);
+      return address;
     }
-    this.end = address;
-    return address;
+    throw new PlatformError('ERR_TSVMM_PCI_BAR', `No room is left for a device's ${size} bytes of registers`);
   }
 
+  /** What `allocate` returned for `size`. */
   release(address: number, size: number): void {
-    this.free.push({ address, size });
+    const { free } = this;
+    let i = 0;
+    while (i < free.length && (free[i] as Gap).start > address) i++;
+    let [start, end] = [address, address + size];
+    let joined = 0;
+    const below = free[i];
+    if (below?.end === start) {
+      start = below.start;
+      joined++;
+    }
+    const above = free[i - 1];
+    if (above?.start === end) {
+      end = above.end;
+      joined++;
+      i--;
+    }
+    free.splice(i, joined, { start, end });
   }
 }

@@ -102,10 +102,11 @@ export class Hotplug {
     refuseInvalid(() => checkBootable(wanted));
     completeDevices(wanted);
     const context = this.vm.context(wanted);
-    const { id, slot } = await this.vm.busy((machine) => plug(context, machine, record, device));
-    keepPlace(device, id, slot);
+    const placement = await this.vm.busy((machine) => plug(context, machine, record, device));
+    const { id } = placement;
+    keepPlace(device, placement);
     this.vm.configure(wanted);
-    const place = { id, bdf: bdfOf(slot) };
+    const place = { id, bdf: bdfOf(placement) };
     this.vm.emit('device-added', { kind, ...place });
     return place;
   }
@@ -210,12 +211,12 @@ export class Hotplug {
   /** Nothing of the host is the device's any more. */
   private gone(removal: Removal): void {
     const { record, device, placement } = removal;
-    const { id, slot } = placement;
+    const { id } = placement;
     this.vm.heldDevices.closeDevice(this.vm.native, device);
     this.vm.closeDescriptors(descriptorsOf(record, device));
     removal.isGone = true;
     removal.waiting.tell();
-    this.vm.emit('device-removed', { id, bdf: bdfOf(slot) });
+    this.vm.emit('device-removed', { id, bdf: bdfOf(placement) });
   }
 
   /** Its name and its place are for others. */
@@ -313,7 +314,7 @@ function keepOthers(
 }
 
 /** A machine that is made of the configuration has the device where this one has it. */
-function keepPlace(device: Device, id: string, slot: number): void {
+function keepPlace(device: Device, { id, slot }: Placement): void {
   const kept: { id?: string } = device;
   kept.id = id;
   keepSlot(device, slot);

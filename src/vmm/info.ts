@@ -113,7 +113,7 @@ function deviceTree(
   for (const placement of placements) {
     const { id } = placement;
     if (!placement.virtio) {
-      tree[id] = { id, resources: [barOf(placement)], children: [], pci_bdf: bdfOf(placement.slot) };
+      tree[id] = { id, resources: [barOf(placement)], children: [], pci_bdf: bdfOf(placement) };
       continue;
     }
     const wrapper = `_virtio-pci-${id}`;
@@ -123,7 +123,7 @@ function deviceTree(
       id: wrapper,
       resources: barsOf(placement),
       children: [id],
-      pci_bdf: bdfOf(placement.slot),
+      pci_bdf: bdfOf(placement),
     };
   }
   return tree;

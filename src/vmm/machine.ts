@@ -142,7 +142,9 @@ async function plan(
   resources: BootResources,
 ): Promise<ReturnType<typeof planBoot>> {
   try {
-    return planBoot(config, host, resources);
+    const several = (config.platform?.num_pci_segments ?? 1) > 1;
+    const more = several ? await import('../platform/acpi/pciSegments.ts') : {};
+    return planBoot(config, host, { ...resources, ...more });
   } catch (error) {
     const { explainPayload } = await import('./payloadKind.ts');
     const path = config.payload?.firmware ?? config.payload?.kernel ?? '';

@@ -55,8 +55,9 @@ function bootSpec(changes: Partial<BootSpec> = {}): BootSpec {
     vmGeneration: { address: 0xef000 },
     pci: {
       ecam: 0xe800_0000,
-      window32: { start: 0xc000_0000, size: 0x2800_0000 },
-      window64: { start: 2 ** 40, size: 2 ** 39 },
+      segments: [
+        { window32: { start: 0xc000_0000, size: 0x2800_0000 }, window64: { start: 2 ** 40, size: 2 ** 39 } },
+      ],
       functions: [],
     },
     ...changes,
@@ -64,7 +65,14 @@ function bootSpec(changes: Partial<BootSpec> = {}): BootSpec {
 }
 
 const pciWith = (...functions: PciFunctionSpec[]) => ({ pci: { ...bootSpec().pci, functions } });
-const watchdog = { id: 'w', kind: 'watchdog', slot: 1, bar0: 0xc000_0000, bar0Is64Bit: false } as const;
+const watchdog = {
+  id: 'w',
+  kind: 'watchdog',
+  segment: 0,
+  slot: 1,
+  bar0: 0xc000_0000,
+  bar0Is64Bit: false,
+} as const;
 
 /** The outcome of a boot, with the machine destroyed. */
 async function tryBoot(machine: MachineSpec, boot: BootSpec): Promise<unknown> {
@@ -137,7 +145,7 @@ test('a VM that was made ahead serves one machine, and the next makes its own', 
 test('a queue size out of range fails the boot', async () => {
   const fd = fs.openSync(diskImage(temporaryFolder(), 'disk'), 'r+');
   const block: PciFunctionSpec = {
-    ...{ id: 'd', slot: 1, bar0: 0xc000_0000, bar0Is64Bit: false },
+    ...{ id: 'd', segment: 0, slot: 1, bar0: 0xc000_0000, bar0Is64Bit: false },
     kind: 'block',
     layers: [{ fd: new Descriptor(fd), format: 'raw' }],
     ...{

@@ -29,14 +29,15 @@ class PciHotplugTest : public testing::Test {
   }
 
   int notified = 0;
-  std::vector<unsigned> ejected;
-  PciHotplug controller{[this] { ++notified; }, [this](unsigned slot) { ejected.push_back(slot); }};
+  std::vector<PciPlace> ejected;
+  PciHotplug controller{2, [this] { ++notified; },
+                        [this](PciPlace place) { ejected.push_back(place); }};
 };
 
 TEST_F(PciHotplugTest, ReadingClearsWhatCameAndWhatIsToGo) {
-  controller.insert(3);
-  controller.insert(31);
-  controller.request_removal(5);
+  controller.insert({0, 3});
+  controller.insert({0, 31});
+  controller.request_removal({0, 5});
   EXPECT_EQ(notified, 3);
   EXPECT_EQ(read(kInserted), 1U << 3 | 1U << 31);
   EXPECT_EQ(read(kInserted), 0U);
@@ -45,17 +46,17 @@ TEST_F(PciHotplugTest, ReadingClearsWhatCameAndWhatIsToGo) {
 }
 
 TEST_F(PciHotplugTest, OnlyWhatIsAskedForIsEjectedAndOnce) {
-  controller.request_removal(5);
+  controller.request_removal({0, 5});
   write(kEject, ~0U);
-  EXPECT_EQ(ejected, (std::vector<unsigned>{5}));
+  EXPECT_EQ(ejected, (std::vector<PciPlace>{{0, 5}}));
   write(kEject, 1U << 5);
   EXPECT_EQ(ejected.size(), 1U);
   EXPECT_EQ(read(kRemoving), 0U) << "what is gone is not to be given up again";
 }
 
 TEST_F(PciHotplugTest, OtherSegmentsHaveNothing) {
-  controller.insert(1);
-  controller.request_removal(2);
+  controller.insert({0, 1});
+  controller.request_removal({0, 2});
   write(kSegment, 7);
   EXPECT_EQ(read(kSegment), 7U);
   EXPECT_EQ(read(kInserted), 0U);
@@ -65,6 +66,20 @@ TEST_F(PciHotplugTest, OtherSegmentsHaveNothing) {
   write(kSegment, 0);
   EXPECT_EQ(read(kInserted), 1U << 1);
   EXPECT_EQ(read(kRemoving), 1U << 2);
+}
+
+TEST_F(PciHotplugTest, EachSegmentHasSlotsOfItsOwn) {
+  controller.insert({1, 0});
+  controller.request_removal({1, 2});
+  EXPECT_EQ(read(kInserted), 0U);
+  EXPECT_EQ(read(kRemoving), 0U);
+  write(kEject, ~0U);
+  EXPECT_TRUE(ejected.empty());
+  write(kSegment, 1);
+  EXPECT_EQ(read(kInserted), 1U);
+  EXPECT_EQ(read(kRemoving), 1U << 2);
+  write(kEject, ~0U);
+  EXPECT_EQ(ejected, (std::vector<PciPlace>{{1, 2}}));
 }
 
 TEST_F(PciHotplugTest, AnyAccessIsSurvived) {

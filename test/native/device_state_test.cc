@@ -88,16 +88,19 @@ TEST(DeviceState, PmTimerGoesOnFromWhereItWas) {
 }
 
 TEST(DeviceState, PciHotplugKeepsWhatTheGuestHasNotReadAndMayEject) {
-  std::vector<unsigned> ejected;
-  PciHotplug first([] {}, [](unsigned) {});
-  first.insert(3);
-  first.request_removal(5);
+  std::vector<PciPlace> ejected;
+  PciHotplug first(
+      2, [] {}, [](PciPlace) {});
+  first.insert({1, 3});
+  first.request_removal({1, 5});
+  write32(first, 12, 1);
   EXPECT_EQ(read32(first, 4), 1U << 5);
-  PciHotplug second([] {}, [&](unsigned slot) { ejected.push_back(slot); }, first.state());
+  PciHotplug second(
+      2, [] {}, [&](PciPlace place) { ejected.push_back(place); }, first.state());
   EXPECT_EQ(read32(second, 0), 1U << 3);
   EXPECT_EQ(read32(second, 4), 0U) << "it has been read";
   write32(second, 8, ~0U);
-  EXPECT_EQ(ejected, (std::vector<unsigned>{5}));
+  EXPECT_EQ(ejected, (std::vector<PciPlace>{{1, 5}}));
 }
 
 TEST(DeviceState, FirmwareDebugGoesOnInTheLine) {

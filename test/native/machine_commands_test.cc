@@ -18,7 +18,7 @@ class MachineCommandsTest : public MachineTest {
     build();
     BootSpec boot = boot_spec(1);
     boot.pci.functions.push_back(
-        {.id = "_balloon", .slot = 1, .bar0 = bar_of(1), .device = empty_balloon()});
+        {.id = "_balloon", .place = {0, 1}, .bar0 = bar_of(1), .device = empty_balloon()});
     machine->boot(std::move(boot));
   }
 

@@ -17,11 +17,12 @@ class DeviceSetTest : public testing::Test {
     begun->get_future().wait();
   }
 
-  PciSpec pci{.ecam = 0xd0000000,
-              .window32 = {0xc0000000, 0x10000000},
-              .window64 = {0x4000000000, 0x10000000},
-              .functions = {},
-              .pvpanic = {}};
+  PciSpec pci{
+      .ecam = 0xd0000000,
+      .segments = {{.window32 = {0xc0000000, 0x8000000}, .window64 = {0x4000000000, 0x8000000}},
+                   {.window32 = {0xc8000000, 0x8000000}, .window64 = {0x4008000000, 0x8000000}}},
+      .functions = {},
+      .pvpanic = {}};
   GuestMemory memory{{{0, 1 << 20}}, {}};
   virtio_test::FakeFabric fabric;
   Cancellation cancellation;
@@ -65,9 +66,45 @@ TEST_F(DeviceSetTest, TakesOneFunctionASlot) {
   PciSpec twice;
   for (const char* id : {"_first", "_second"}) {
     twice.functions.push_back(
-        {.id = id, .slot = 3, .bar0 = 0xc0000000, .device = std::make_unique<PlainSpec>()});
+        {.id = id, .place = {0, 3}, .bar0 = 0xc0000000, .device = std::make_unique<PlainSpec>()});
   }
   EXPECT_THROW(devices.add_functions(twice), Error);
+}
+
+/// What a guest reads of configuration space: vendor and device, or all ones.
+TEST_F(DeviceSetTest, EachSegmentHasABusOfItsOwn) {
+  PciSpec functions;
+  const auto add = [&functions](const char* id, PciPlace place, GuestAddress bar0) {
+    functions.functions.push_back(
+        {.id = id, .place = place, .bar0 = bar0, .device = std::make_unique<PlainSpec>()});
+  };
+  add("_first", {0, 3}, 0xc0000000);
+  add("_second", {1, 3}, 0xc8000000);
+  add("_third", {1, 0}, 0xc8080000);
+  devices.add_functions(functions);
+  const auto id_at = [this](unsigned segment, unsigned slot) {
+    std::array<uint8_t, 4> bytes{};
+    devices.mmio().read(0xd0000000 + (uint64_t{segment} << 20) + (uint64_t{slot} << 15), bytes);
+    return load<uint32_t>(bytes);
+  };
+  constexpr uint32_t kWatchdog = 0x10631af4;
+  EXPECT_EQ(id_at(0, 0), 0x0d578086U) << "the host bridge";
+  EXPECT_EQ(id_at(0, 3), kWatchdog);
+  EXPECT_EQ(id_at(1, 3), kWatchdog);
+  EXPECT_EQ(id_at(1, 0), kWatchdog) << "there is no other bridge";
+  EXPECT_EQ(id_at(1, 4), ~0U);
+  EXPECT_EQ(id_at(2, 0), ~0U);
+}
+
+TEST_F(DeviceSetTest, AFunctionKeepsToItsSegment) {
+  const auto refused = [this](PciPlace place, GuestAddress bar0) {
+    PciSpec functions;
+    functions.functions.push_back(
+        {.id = "_one", .place = place, .bar0 = bar0, .device = std::make_unique<PlainSpec>()});
+    EXPECT_THROW(devices.add_functions(functions), Error);
+  };
+  refused({2, 1}, 0xc0000000);
+  refused({1, 1}, 0xc0000000);  // the other segment's window
 }
 
 TEST_F(DeviceSetTest, AGuestsPanicIsAnEvent) {

@@ -239,8 +239,8 @@ class MachineTest : public testing::Test {
     boot.board->ged = 0xfe000000;
     boot.board->pci_hotplug = kHotplug;
     boot.pci.ecam = kEcam;
-    boot.pci.window32 = {kWindow, 0x10000000};
-    boot.pci.window64 = {0x4000000000, 0x10000000};
+    boot.pci.segments = {
+        {.window32 = {kWindow, 0x10000000}, .window64 = {0x4000000000, 0x10000000}}};
     return boot;
   }
   static GuestAddress bar_of(unsigned slot) { return kWindow + slot * virtio_pci::kBarSize; }

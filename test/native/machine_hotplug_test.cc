@@ -19,14 +19,21 @@ class MachineHotplugTest : public MachineTest {
   static constexpr GuestAddress kInserted = kHotplug;
   static constexpr GuestAddress kRemoving = kHotplug + 4;
   static constexpr GuestAddress kEject = kHotplug + 8;
+  static constexpr GuestAddress kSegment = kHotplug + 12;
+  static constexpr GuestAddress kWindowOf1 = 0xe0000000;
 
   void SetUp() override {
     build(2);
-    machine->boot(boot_spec(2));
+    BootSpec boot = boot_spec(2);
+    boot.pci.segments.push_back(
+        {.window32 = {kWindowOf1, 0x8000000}, .window64 = {0x4010000000, 0x10000000}});
+    machine->boot(std::move(boot));
   }
 
-  static PciFunctionSpec balloon(const std::string& id) {
-    return {.id = id, .slot = kSlot, .bar0 = bar_of(kSlot), .device = empty_balloon()};
+  static GuestAddress bar_in(unsigned segment) { return segment == 0 ? bar_of(kSlot) : kWindowOf1; }
+  static PciFunctionSpec balloon(const std::string& id, unsigned segment = 0) {
+    return {
+        .id = id, .place = {segment, kSlot}, .bar0 = bar_in(segment), .device = empty_balloon()};
   }
 
   uint32_t read(GuestAddress address) {
@@ -39,14 +46,14 @@ class MachineHotplugTest : public MachineTest {
     store(std::span<uint8_t>(bytes), value);
     guest.run(0, [&](AccessHandler& board) { board.mmio_write(address, bytes); });
   }
-  static GuestAddress configuration(uint32_t offset) {
-    return kEcam + (uint64_t{kSlot} << 15) + offset;
+  static GuestAddress configuration(uint32_t offset, unsigned segment = 0) {
+    return kEcam + (uint64_t{segment} << 20) + (uint64_t{kSlot} << 15) + offset;
   }
   /// Has it decoded, and its driver begin.
-  void start_driver() {
-    write(configuration(4), kPciCommandMemory);
-    guest.run(0, [](AccessHandler& board) {
-      VcpuDriver driver(board, bar_of(kSlot));
+  void start_driver(unsigned segment = 0) {
+    write(configuration(4, segment), kPciCommandMemory);
+    guest.run(0, [segment](AccessHandler& board) {
+      VcpuDriver driver(board, bar_in(segment));
       driver->negotiate(virtio_feature::kVersion1);
       driver->start();
     });
@@ -78,6 +85,53 @@ TEST_F(MachineHotplugTest, ADeviceComesIsUsedAndLeavesAsOftenAsOneLikes) {
   }
 }
 
+/// The same slot of two segments, with the registers of one chosen at a time.
+TEST_F(MachineHotplugTest, DevicesComeToTheirSegmentAndLeaveIt) {
+  for (int round = 1; round <= 20; ++round) {
+    machine->plug(balloon("here"));
+    machine->plug(balloon("there", 1));
+    write(kSegment, 1);
+    EXPECT_EQ(read(kInserted), 1U << kSlot);
+    EXPECT_EQ(read(configuration(0, 1)), 0x10451af4U);
+    start_driver(1);
+    EXPECT_EQ(sink.of(Type::kDeviceActivated).size(), static_cast<size_t>(round));
+    EXPECT_EQ(sink.of(Type::kDeviceActivated).back().id, "there");
+    machine->request_unplug("here");
+    machine->request_unplug("there");
+    EXPECT_EQ(read(kRemoving), 1U << kSlot);
+    write(kEject, ~0U);
+    EXPECT_EQ(read(configuration(0, 1)), ~0U);
+    EXPECT_EQ(read(bar_in(1)), ~0U);
+    machine->finish_unplug("there", false);
+    EXPECT_EQ(code_of([&] { machine->finish_unplug("here", false); }), "EBUSY");
+    EXPECT_EQ(read(configuration(0)), 0x10451af4U);
+    write(kSegment, 0);
+    EXPECT_EQ(read(kInserted), 1U << kSlot);
+    EXPECT_EQ(read(kRemoving), 1U << kSlot);
+    write(kEject, 1U << kSlot);
+    machine->finish_unplug("here", false);
+  }
+  EXPECT_EQ(ejected().size(), 40U);
+}
+
+TEST_F(MachineHotplugTest, ABarIsDecodedInTheWindowsOfItsSegmentOnly) {
+  machine->plug(balloon("there", 1));
+  write(configuration(0x10, 1), static_cast<uint32_t>(bar_of(kSlot)));
+  write(configuration(4, 1), kPciCommandMemory);
+  EXPECT_EQ(read(bar_of(kSlot)), ~0U);
+  write(configuration(0x10, 1), static_cast<uint32_t>(kWindowOf1 + 0x100000));
+  EXPECT_EQ(read(kWindowOf1 + 0x100000), 0U) << "the feature select register";
+}
+
+TEST_F(MachineHotplugTest, NothingComesToASegmentThatThereIsNot) {
+  EXPECT_EQ(code_of([&] { machine->plug(balloon("nowhere", 2)); }), "EINVAL");
+  EXPECT_EQ(code_of([&] { machine->request_unplug("nowhere"); }), "ERR_TSVMM_NO_DEVICE");
+  write(kSegment, 2);
+  EXPECT_EQ(read(kInserted), 0U);
+  write(kEject, ~0U);
+  EXPECT_TRUE(ejected().empty());
+}
+
 /// Persistent memory, which others find where the guest has mapped it.
 TEST_F(MachineHotplugTest, MemoryComesAndLeaves) {
   constexpr GuestAddress kBar2 = 0x4000000000;
@@ -89,7 +143,7 @@ TEST_F(MachineHotplugTest, MemoryComesAndLeaves) {
     pmem.writer().map(3).field("size", kSize).key("discardWrites").boolean(false).key("fd");
     pmem.descriptor(file.get());
     machine->plug({.id = "memory",
-                   .slot = kSlot,
+                   .place = {0, kSlot},
                    .bar0 = bar_of(kSlot),
                    .bar2 = kBar2,
                    .device = device_of("pmem", pmem.take())});

@@ -95,7 +95,7 @@ class HungStoreTest : public MachineTest {
     pmem.writer().key("fd");
     pmem.descriptor(pmem_file.get());
     boot.pci.functions.push_back({.id = "_pmem3",
-                                  .slot = kPmem,
+                                  .place = {0, kPmem},
                                   .bar0 = bar_of(kPmem),
                                   .bar2 = kPmemMemory,
                                   .device = device_of("pmem", pmem.take())});
@@ -110,7 +110,7 @@ class HungStoreTest : public MachineTest {
 
   static void add_disk(BootSpec& boot, unsigned slot, const std::string& id, int fd) {
     boot.pci.functions.push_back(
-        {.id = id, .slot = slot, .bar0 = bar_of(slot), .device = disk_on(fd, kQueueSize)});
+        {.id = id, .place = {0, slot}, .bar0 = bar_of(slot), .device = disk_on(fd, kQueueSize)});
   }
   DriverQueue& queue(unsigned slot) {
     return queues.try_emplace(slot, *memory, kRings + 0x4000 * GuestAddress{slot}, kQueueSize)

@@ -98,7 +98,7 @@ class DiskLoadTest : public MachineLoadTest {
     build(2);
     BootSpec boot = boot_spec(2);
     boot.pci.functions.push_back({.id = "_disk1",
-                                  .slot = kSlot,
+                                  .place = {0, kSlot},
                                   .bar0 = bar_of(kSlot),
                                   .device = disk_on(file.fd(), kQueueSize)});
     machine->boot(std::move(boot));
@@ -252,7 +252,7 @@ class KvmDiskLoadTest : public KvmLoadTest {
   void boot(uint32_t rounds) {
     BootSpec boot = boot_spec(2);
     boot.pci.functions.push_back({.id = "_disk1",
-                                  .slot = kSlot,
+                                  .place = {0, kSlot},
                                   .bar0 = bar_of(kSlot),
                                   .device = disk_on(file.fd(), kQueueSize)});
     boot.load.emplace_back(LoadBytes{kTable, set_up(rounds)});

@@ -229,6 +229,11 @@ export class AmlWriter {
     return this.#package(body);
   }
 
+  /** `CondRefOf(name)`: whether there is something of that name. */
+  condRefOf(name: string): this {
+    return this.byte(EXT_OP).byte(0x12).path(name).byte(0);
+  }
+
   /** `LLess`: two operands follow. */
   less(): this {
     return this.byte(0x95);

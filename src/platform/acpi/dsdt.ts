@@ -1,16 +1,9 @@
 /** The DSDT of the x86_64 machine: what a guest cannot find by itself. */
 import { AmlWriter } from './aml.ts';
 import { SDT_HEADER_SIZE } from './layout.ts';
-import { type PciHotplugParameters, pciHotplugController, pciSlots } from './pciHotplug.ts';
-import {
-  busRange,
-  edgeInterrupt,
-  ioPorts,
-  ioRange,
-  memory32Fixed,
-  memoryWindow32,
-  memoryWindow64,
-} from './resources.ts';
+import { pciHostBridge } from './pciHostBridge.ts';
+import { PCI_SCAN_MORE, type PciHotplugParameters, pciHotplugController } from './pciHotplug.ts';
+import { edgeInterrupt, ioPorts, memory32Fixed } from './resources.ts';
 import { finishTable, startTable, type TableArea } from './sdt.ts';
 
 export interface DsdtParameters {
@@ -42,9 +35,6 @@ const MEMORY_SCAN = '\\_SB.MHPC.MSCN';
 const GPE_POWER_BUTTON = 0;
 const GPE_POWER_BUTTON_METHOD = '_E00';
 
-/** Mechanism 1's two registers (PCI 3.0 §3.2.2.3.2). */
-const PCI_CONFIG_PORT = 0xcf8;
-const PCI_CONFIG_PORTS = 8;
 const SERIAL_PORTS = 8;
 const CLOCK_PORTS = 2;
 
@@ -67,10 +57,11 @@ export function writeDsdt(area: TableArea, start: number, parameters: DsdtParame
   aml.externalMethods([
     [CPU_SCAN, 0],
     [MEMORY_SCAN, 0],
+    [`\\_SB.PHPR.${PCI_SCAN_MORE}`, 0],
   ]);
   aml.scope('\\_SB', () => {
     motherboard(aml, parameters);
-    hostBridge(aml, parameters);
+    pciHostBridge(aml, { number: 0, ...parameters });
     pciHotplugController(aml, parameters.pciHotplug);
     clock(aml, parameters);
     powerButton(aml);
@@ -94,51 +85,6 @@ function motherboard(aml: AmlWriter, { ecam }: DsdtParameters): void {
     aml.name('_HID').eisaId('PNP0C02');
     aml.name('_UID').integer(0);
     aml.name('_CRS').resourceTemplate(() => memory32Fixed(aml, ecam.address, ecam.size));
-  });
-}
-
-function hostBridge(aml: AmlWriter, { ecam, window32, window64 }: DsdtParameters): void {
-  aml.device('PC00', () => {
-    aml.name('_HID').eisaId('PNP0A08');
-    aml.name('_CID').eisaId('PNP0A03');
-    aml.name('_SEG').integer(0);
-    aml.name('_UID').integer(0);
-    aml.name('_CCA').integer(1);
-    preserveBootConfiguration(aml);
-    aml.name('_CRS').resourceTemplate(() => {
-      busRange(aml, 0, 0);
-      memory32Fixed(aml, ecam.address, ecam.size);
-      ioPorts(aml, PCI_CONFIG_PORT, PCI_CONFIG_PORTS);
-      memoryWindow32(aml, window32.start, window32.size);
-      memoryWindow64(aml, window64.start, window64.size);
-      ioRange(aml, 0, PCI_CONFIG_PORT - 1);
-      ioRange(aml, PCI_CONFIG_PORT + PCI_CONFIG_PORTS, 0xffff);
-    });
-    pciSlots(aml);
-  });
-}
-
-/** PCI Firmware 3.3 §4.6.5: function 5 returns 0, so the guest keeps the BARs that it finds. */
-function preserveBootConfiguration(aml: AmlWriter): void {
-  aml.method('_DSM', 4, false, () => {
-    aml.if(() => {
-      aml
-        .equal()
-        .arg(0)
-        .buffer(() => {
-          // E5C937D0-3553-4D7A-9117-EA4D19C3434D, in the byte order of ToUUID.
-          aml.dword(0xe5c937d0).word(0x3553).word(0x4d7a).word(0x1791).dword(0xc3194dea).word(0x4d43);
-        });
-      aml.if(() => {
-        aml.equal().arg(2).integer(0);
-        aml.return().buffer(() => aml.byte(0x21));
-      });
-      aml.if(() => {
-        aml.equal().arg(2).integer(5);
-        aml.return().integer(0);
-      });
-    });
-    aml.return().buffer(() => aml.byte(0));
   });
 }
 

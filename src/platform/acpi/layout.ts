@@ -7,8 +7,9 @@ export const FADT_OFFSET = 192;
 /** At a multiple of 64 (ACPI 6.5 §5.2.10). */
 export const FACS_OFFSET = 512;
 export const MCFG_OFFSET = 576;
-export const DSDT_OFFSET = 640;
-export const MADT_OFFSET = 4096;
+/** Behind room for 16 segments in the MCFG. */
+export const DSDT_OFFSET = 896;
+export const MADT_OFFSET = 4608;
 /** Where a table behind those starts is a multiple of that. */
 export const TABLE_ALIGNMENT = 16;
 

@@ -10,9 +10,12 @@ export interface PciHotplugParameters {
   readonly size: number;
 }
 
-/** Device number 0 is the host bridge's, which stays. */
-const FIRST_SLOT = 1;
+/** Device number 0 of segment 0 is the host bridge's, which stays. */
+export const FIRST_SLOT_BESIDE_BRIDGE = 1;
 const SLOTS = 32;
+
+/** Looks at the segments behind segment 0, where there are any. */
+export const PCI_SCAN_MORE = 'PSCX';
 
 /** Device notifications (ACPI 6.5 table 5.165). */
 const DEVICE_CHECK = 1;
@@ -41,17 +44,23 @@ export function pciHotplugController(aml: AmlWriter, { address, size }: PciHotpl
     });
     aml.method('PSCN', 0, true, () => {
       aml.acquire('BLCK');
-      aml.store().integer(0).path('PSEG');
-      aml.path('\\_SB.PC00.DVNT').path('PCIU').integer(DEVICE_CHECK);
-      aml.path('\\_SB.PC00.DVNT').path('PCID').integer(EJECT_REQUEST);
+      scanSegment(aml, 0, 'PC00');
+      aml.if(() => aml.condRefOf(PCI_SCAN_MORE).path(PCI_SCAN_MORE));
       aml.release('BLCK');
     });
   });
 }
 
+/** Inside of a method of the controller that holds BLCK. @param bridge the segment's, in \_SB */
+export function scanSegment(aml: AmlWriter, segment: number, bridge: string): void {
+  aml.store().integer(segment).path('PSEG');
+  aml.path(`\\_SB.${bridge}.DVNT`).path('PCIU').integer(DEVICE_CHECK);
+  aml.path(`\\_SB.${bridge}.DVNT`).path('PCID').integer(EJECT_REQUEST);
+}
+
 /** The slots below their host bridge. DVNT notifies those whose bit is set in its first argument. */
-export function pciSlots(aml: AmlWriter): void {
-  for (let slot = FIRST_SLOT; slot < SLOTS; slot++) {
+export function pciSlots(aml: AmlWriter, first: number): void {
+  for (let slot = first; slot < SLOTS; slot++) {
     aml.device(nameOf(slot), () => {
       aml.name('_SUN').integer(slot);
       aml.name('_ADR').integer(slot * 0x1_0000);
@@ -59,7 +68,7 @@ export function pciSlots(aml: AmlWriter): void {
     });
   }
   aml.method('DVNT', 2, true, () => {
-    for (let slot = FIRST_SLOT; slot < SLOTS; slot++) {
+    for (let slot = first; slot < SLOTS; slot++) {
       aml.if(() => {
         aml.and(
           () => aml.arg(0),

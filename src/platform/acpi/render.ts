@@ -32,13 +32,15 @@ export interface AcpiParameters {
   readonly dsdt: DsdtParameters;
   readonly fadt: Omit<FadtParameters, 'dsdt' | 'facs'>;
   readonly madt: MadtParameters;
+  /** Of the PCI segments behind segment 0. */
+  readonly moreEcams: readonly number[];
   /** Further tables, which can be anywhere. */
   readonly others: readonly Uint8Array[];
 }
 
 /** Builds the block; the RSDP is at its start. */
 export function renderAcpi(parameters: AcpiParameters): Uint8Array {
-  const { address, dsdt, fadt, madt, others } = parameters;
+  const { address, dsdt, fadt, madt, moreEcams, others } = parameters;
   const madtEnd = MADT_OFFSET + madtSize(madt.apicIds.length);
   const bytes = new Uint8Array(endOf(madtEnd, others));
   const area: TableArea = { bytes, view: viewOf(bytes), address };
@@ -47,7 +49,7 @@ export function renderAcpi(parameters: AcpiParameters): Uint8Array {
   }
   writeFadt(area, FADT_OFFSET, { ...fadt, dsdt: address + DSDT_OFFSET, facs: address + FACS_OFFSET });
   writeFacs(area, FACS_OFFSET);
-  writeMcfg(area, MCFG_OFFSET, dsdt.ecam.address);
+  writeMcfg(area, MCFG_OFFSET, [dsdt.ecam.address, ...moreEcams]);
   writeMadt(area, MADT_OFFSET, madt);
   const places: number[] = [];
   let end = madtEnd;

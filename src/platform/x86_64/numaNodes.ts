@@ -2,7 +2,7 @@
 import type { GuestZone } from '../../config/memory.ts';
 import type { NumaConfig } from '../../config/numa.ts';
 import type { NumaMemory, NumaNode } from '../acpi/numa.ts';
-import type { Placement } from '../plan.ts';
+import { functionNumber, type Placement } from '../plan.ts';
 import type { MemoryMap, ZonePlace } from './memoryMap.ts';
 
 /** @param apicIds by vCPU index, of all vCPUs that there may ever be */
@@ -30,8 +30,7 @@ export function planNuma(
       id: node.guest_numa_id,
       apicIds: [...(node.cpus ?? []), ...(isFirst ? homeless : [])].map((cpu) => apicIds[cpu] as number),
       memory,
-      // Device number on bus 0 of segment 0, function 0.
-      ...(device && { initiator: { segment: 0, bdf: device.slot << 3 } }),
+      ...(device && { initiator: { segment: device.segment, bdf: functionNumber(device.slot) } }),
       distances: new Map((node.distances ?? []).map(({ destination, distance }) => [destination, distance])),
     };
   });

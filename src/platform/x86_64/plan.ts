@@ -17,6 +17,7 @@ import { planDevices } from '../devices.ts';
 import { iommuTable } from '../iommuTable.ts';
 import type { BootPlan, BootResources } from '../plan.ts';
 import { PlatformError } from '../platformError.ts';
+import { divideWindows, type PciSegment } from '../segments.ts';
 import { apicId, planApicIds, planTopology, type Topology } from './apicId.ts';
 import { encodeCommandLine } from './commandLine.ts';
 import { buildCpuid } from './cpuid.ts';
@@ -34,6 +35,7 @@ import {
   CPU_HOTPLUG_ADDRESS,
   DEFAULT_DEBUG_CONSOLE_PORT,
   ECAM_ADDRESS,
+  ECAM_SEGMENT_SIZE,
   GDT_ADDRESS,
   GED_ADDRESS,
   GED_GSI,
@@ -169,11 +171,12 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
   const topology = planTopology(config.cpus);
   const { kernel } = resources;
   const payload = planPayload(openImage(kernel.fd, kernel.size, resources.readAt), kernel.fd, map);
-  const devices = planDevices(config, resources, PCI_WINDOW32, map.window64);
+  const segments = planSegments(config, map);
+  const devices = planDevices(config, resources, segments);
   const load = [
     ...lowMemoryItems(),
     { address: VM_GENERATION_ADDRESS, bytes: resources.vmGeneration },
-    ...planTables(config, map, topology, resources.serial !== undefined, devices.bus),
+    ...planTables(config, topology, map, segments, resources, devices.bus),
     ...payloadItems(config, resources, payload, map),
   ];
   const boot: BootSpec = {
@@ -204,8 +207,7 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
     vmGeneration: { address: VM_GENERATION_ADDRESS },
     pci: {
       ecam: ECAM_ADDRESS,
-      window32: PCI_WINDOW32,
-      window64: map.window64,
+      segments: segments.map(({ window32, window64 }) => ({ window32, window64 })),
       functions: devices.functions,
       ...devices.plainFunctions,
     },
@@ -237,23 +239,41 @@ function hugepageSize(zone: GuestZone): number {
 
 function planTables(
   config: VmConfig,
-  map: MemoryMap,
   topology: Topology,
-  hasSerial: boolean,
+  map: MemoryMap,
+  segments: readonly PciSegment[],
+  { serial, renderPciSegments }: BootResources,
   { placements }: Bus,
 ): LoadItem[] {
   const { numa = [], cpus, memory } = config;
   const apicIds = planApicIds(cpus.max_vcpus, topology);
   const nodes = numa.length > 0 ? planNuma(numa, guestMemory(memory).zones, map, apicIds, placements) : [];
+  const [{ window32, window64 }, ...more] = segments as [PciSegment, ...PciSegment[]];
   const machine = {
-    window64: map.window64,
-    hasSerial,
+    window32,
+    window64,
+    hasSerial: serial !== undefined,
     apicIds,
     bootVcpus: cpus.boot_vcpus,
     growsMemory: map.growth !== undefined,
     numa: nodes,
+    moreEcams: more.map(({ ecam }) => ecam.address),
   };
-  return tableItems(machine, config.platform, iommuTable(config, placements));
+  const others = [iommuTable(config, placements), more.length > 0 ? renderPciSegments?.(more) : undefined];
+  return tableItems(machine, config.platform, others);
+}
+
+/** By number. */
+function planSegments(config: VmConfig, { window64 }: MemoryMap): PciSegment[] {
+  return divideWindows(config, PCI_WINDOW32, window64).map((windows, number) => {
+    const node = config.numa?.find(({ pci_segments }) => pci_segments?.includes(number));
+    return {
+      number,
+      ecam: { address: ECAM_ADDRESS + number * ECAM_SEGMENT_SIZE, size: ECAM_SEGMENT_SIZE },
+      ...windows,
+      ...(node && { proximity: node.guest_numa_id }),
+    };
+  });
 }
 
 function planCpuid(config: VmConfig, host: HostInfo, map: MemoryMap, topology: Topology): Uint8Array[] {

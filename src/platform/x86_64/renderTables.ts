@@ -29,7 +29,6 @@ import {
   MEMORY_HOTPLUG_SIZE,
   PCI_HOTPLUG_ADDRESS,
   PCI_HOTPLUG_SIZE,
-  PCI_WINDOW32,
   PM_TIMER_PORT,
   SCI_GSI,
   SERIAL_GSI,
@@ -44,7 +43,7 @@ export function renderTables(machine: AcpiMachine): Uint8Array {
     address: ACPI_ADDRESS,
     dsdt: {
       ecam: { address: ECAM_ADDRESS, size: ECAM_SEGMENT_SIZE },
-      window32: PCI_WINDOW32,
+      window32: machine.window32,
       window64: machine.window64,
       ged: { address: GED_ADDRESS, size: GED_SIZE, gsi: GED_GSI },
       pciHotplug: { address: PCI_HOTPLUG_ADDRESS, size: PCI_HOTPLUG_SIZE },
@@ -67,6 +66,7 @@ export function renderTables(machine: AcpiMachine): Uint8Array {
       serialIrq: SERIAL_GSI,
       sciIrq: SCI_GSI,
     },
+    moreEcams: machine.moreEcams,
     others: machine.others,
   });
 }

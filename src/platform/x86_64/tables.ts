@@ -15,17 +15,18 @@ export interface TabledMachine extends Omit<AcpiMachine, 'others'> {
   readonly numa: readonly NumaNode[];
 }
 
+/** @param more further tables, of which some machines have none */
 export function tableItems(
   machine: TabledMachine,
   platform: PlatformConfig | undefined,
-  viot: Uint8Array | undefined,
+  more: readonly (Uint8Array | undefined)[],
 ): LoadItem[] {
   const others: Uint8Array[] = [];
   // A machine with one vCPU for good needs no word of others.
   if (machine.apicIds.length > 1) others.push(buildCpuTable(CPU_TEMPLATE, machine.apicIds));
   if (machine.growsMemory) others.push(new Uint8Array(MEMORY_TABLE));
   if (machine.numa.length > 0) others.push(buildSrat(machine.numa), buildSlit(machine.numa));
-  if (viot) others.push(viot);
+  for (const table of more) if (table) others.push(table);
   const smbios =
     platform === undefined
       ? new Uint8Array(SMBIOS_TEMPLATE)

@@ -33,7 +33,7 @@ describe('completions', () => {
     ['tsvmm --disk path=/a,readonly=o', ['on', 'off']],
     ['tsvmm --disk path=a path=b,image_type=q', ['qcow2']],
     ['tsvmm --serial f', ['file=']],
-    ['tsvmm --console p', ['pty', 'pci_device_id=', 'pci_segment=']],
+    ['tsvmm --console p', ['pty', 'pci_segment=', 'pci_device_id=']],
     ['tsvmm --completions ', ['bash', 'zsh', 'fish']],
   ])('of bash after "%s"', (line, words) => {
     expect(offered(line).map((word) => word.replace(/^.*,/, ''))).toEqual(words);

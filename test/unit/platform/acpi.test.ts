@@ -5,6 +5,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildCpuTable } from '../../../src/platform/acpi/cpuTable.ts';
 import { buildSlit, buildSrat, type NumaNode } from '../../../src/platform/acpi/numa.ts';
+import { renderPciSegments } from '../../../src/platform/acpi/pciSegments.ts';
 import { buildAcpi } from '../../../src/platform/acpi/tables.ts';
 import { renderViot } from '../../../src/platform/acpi/viot.ts';
 import { getU64, viewOf } from '../../../src/platform/bytes.ts';
@@ -34,7 +35,9 @@ const NODES: readonly NumaNode[] = [
 ];
 const BLOCK_ADDRESS = 0xa0000;
 const MACHINE = {
+  window32: { start: 0xc000_0000, size: 0x2800_0000 },
   window64: { start: 2 ** 32, size: 2 ** 46 - 2 ** 32 - 17 * 2 ** 16 },
+  moreEcams: [],
   hasSerial: true,
   apicIds: [0, 1, 2, 4],
   bootVcpus: 2,
@@ -202,6 +205,22 @@ describe('ACPI tables', () => {
       [20, 20, 255, 10],
     ]);
   });
+
+  it('say where ECAM is of as many segments as there may be', () => {
+    const moreEcams = Array.from({ length: 15 }, (_, index) => 0xe810_0000 + index * 0x10_0000);
+    const all = walk(buildAcpi(ACPI_TEMPLATE, { ...MACHINE, moreEcams }));
+    const table = all.get('MCFG') as Uint8Array;
+    const view = viewOf(table);
+    expect(table).toHaveLength(44 + 16 * 16);
+    expect(sum(table)).toBe(0);
+    expect(sum(all.get('DSDT') as Uint8Array)).toBe(0);
+    for (let segment = 0; segment < 16; segment++) {
+      const entry = 44 + 16 * segment;
+      expect(getU64(view, entry)).toBe(0xe800_0000 + segment * 0x10_0000);
+      expect(view.getUint16(entry + 8, true)).toBe(segment);
+      expect([...table.subarray(entry + 10, entry + 16)]).toEqual([0, 0, 0, 0, 0, 0]);
+    }
+  });
 });
 
 const iasl = spawnSync('iasl', ['-v']);
@@ -228,6 +247,45 @@ describe.skipIf(noIasl)('ACPI tables through iasl', () => {
     expect(status, output).toBe(0);
     return output;
   }
+
+  it('compiles the SSDT of further PCI segments to the same bytes, and ACPICA scans them', () => {
+    const segment = (number: number) => ({
+      number,
+      ecam: { address: 0xe800_0000 + number * 0x10_0000, size: 0x10_0000 },
+      window32: { start: 0xc000_0000 + number * 0x100_0000, size: 0x100_0000 },
+      window64: { start: 2 ** 40 + number * 2 ** 32, size: 2 ** 32 },
+    });
+    const table = renderPciSegments(Array.from({ length: 15 }, (_, index) => segment(index + 1)));
+    expect(sum(table)).toBe(0);
+    const dsdt = walk(buildAcpi(ACPI_TEMPLATE, MACHINE)).get('DSDT') as Uint8Array;
+    writeFileSync(path.join(directory, 'SEGS.aml'), table);
+    writeFileSync(path.join(directory, 'BASE.aml'), dsdt);
+    run('-e', 'BASE.aml', '-d', 'SEGS.aml');
+    const source = readFileSync(path.join(directory, 'SEGS.dsl'), 'utf8');
+    expect(source).not.toMatch(/Invalid|Unknown|Incorrect checksum/);
+    run('-oa', '-p', 'SEGS-again', 'SEGS.dsl');
+    const again = readFileSync(path.join(directory, 'SEGS-again.aml'));
+    // The compiler tells first what is in other tables.
+    const code = Buffer.from(table).subarray(HEADER_SIZE);
+    expect(again.subarray(-code.length).equals(code)).toBe(true);
+    expect(source).toMatch(/Device \(PC0F\)/);
+
+    /** What the slots hear where each byte of the controller reads as 0x80. */
+    const scan = (...tables: string[]) => {
+      const batch = 'evaluate \\_SB.PHPR.PSCN; evaluate \\_SB.PC0F._SEG';
+      const args = ['-fv', '0x80', '-b', batch, 'BASE.aml', ...tables];
+      const { stdout } = spawnSync('acpiexec', args, { cwd: directory, encoding: 'utf8' });
+      const told = /Notify on \[(S\w+)\] \S+ Value (0x\w+)/g;
+      return { stdout, told: [...stdout.matchAll(told)].map(([, ...one]) => one.join(' ')).sort() };
+    };
+    const slots = ['S007', 'S015', 'S023', 'S031'];
+    const each = slots.flatMap((slot) => [`${slot} 0x01`, `${slot} 0x03`]);
+    expect(scan().told).toEqual(each);
+    const all = scan('SEGS.aml');
+    expect(all.told).toEqual(each.flatMap((one) => new Array(16).fill(one)));
+    expect(all.stdout).not.toMatch(/AE_|Exception/);
+    expect(all.stdout).toMatch(/Integer\] = 0*F\b/i);
+  });
 
   it('understands the VIOT', () => {
     const table = renderViot({ segment: 0, bdf: 0x30 }, [{ segment: 1, first: 8, last: 0xff }]);

@@ -81,6 +81,24 @@ describe('the VIOT', () => {
     );
   });
 
+  it('has each segment by itself, in which number 0 is for a device but in the first', () => {
+    const disks = [
+      { path: '/a', iommu: true, pci_segment: 2 },
+      { path: '/b', pci_segment: 1 },
+      { path: '/c', iommu: true, pci_segment: 1, pci_device_id: 9 },
+    ];
+    const platform = { num_pci_segments: 4, iommu_segments: [2, 3] };
+    const { config, bus } = planned({ disks, platform, console: { mode: 'Off' } });
+    const iommu = bus.placements.find(({ device }) => device === 'iommu');
+    expect(iommuTable(config, bus.placements)).toEqual(
+      renderViot({ segment: 0, bdf: (iommu?.slot as number) * 8 }, [
+        { segment: 2, first: 0, last: 0xff },
+        { segment: 3, first: 0, last: 0xff },
+        { segment: 1, first: 9 * 8, last: 9 * 8 },
+      ]),
+    );
+  });
+
   it('tells the core which functions are translated, and how wide addresses are', () => {
     const { boot } = planned({ disks: DISKS, platform: { iommu_address_width_bits: 39 } });
     const disks = boot.pci.functions.filter(({ kind }) => kind === 'block');

@@ -74,7 +74,7 @@ describe('NUMA nodes', () => {
   });
 
   it('may be a device', () => {
-    const device = { id: 'gpu', slot: 7 } as Placement;
+    const device = { id: 'gpu', segment: 3, slot: 7 } as Placement;
     const numa = [
       { guest_numa_id: 0 },
       { guest_numa_id: 1, device_id: 'gpu' },
@@ -83,7 +83,7 @@ describe('NUMA nodes', () => {
     const nodes = nodesOf({ numa }, [device]);
     expect(nodes.map(({ initiator }) => initiator)).toEqual([
       undefined,
-      { segment: 0, bdf: 0x38 },
+      { segment: 3, bdf: 0x38 },
       undefined,
     ]);
   });

@@ -34,6 +34,7 @@ const events = native('device/acpi_events.cc');
 const board = native('machine/x86_64/board.cc');
 const devices = native('machine/device_set.cc');
 const dsdt = source('platform/acpi/dsdt.ts');
+const bridge = source('platform/acpi/pciHostBridge.ts');
 const fadt = source('platform/acpi/fadt.ts');
 
 describe('are the same in TypeScript and in the core', () => {
@@ -50,8 +51,8 @@ describe('are the same in TypeScript and in the core', () => {
       source('config/validate.ts')('MAX_PCI_SLOT'),
       native('pci/pci_root.h')('kSlots') - 1,
     ],
-    ['the ports of PCI configuration', dsdt('PCI_CONFIG_PORT'), board('kPciConfigPorts')],
-    ['how many they are', dsdt('PCI_CONFIG_PORTS'), board('kPciConfigPortCount')],
+    ['the ports of PCI configuration', bridge('PCI_CONFIG_PORT'), board('kPciConfigPorts')],
+    ['how many they are', bridge('PCI_CONFIG_PORTS'), board('kPciConfigPortCount')],
     ["GED's register", map.GED_SIZE, ged('kSize')],
     ["GED's slots", dsdt('GED_PCI'), ged('kPci')],
     ["GED's memory", dsdt('GED_MEMORY'), ged('kMemory')],

@@ -416,8 +416,7 @@ describe('planBoot: the machine', () => {
     });
     expect(boot.pci).toMatchObject({
       ecam: 0xe800_0000,
-      window32: { start: 0xc000_0000, size: 640 * MIB },
-      window64: { start: 6 * GIB },
+      segments: [{ window32: { start: 0xc000_0000, size: 640 * MIB }, window64: { start: 6 * GIB } }],
     });
   });
 

@@ -32,6 +32,7 @@ describe('BarAllocator', () => {
     const bars = new BarAllocator({ start: 2 ** 32, size: 2 ** 45 + 0x1000 });
     const top = 2 ** 32 + 2 ** 45;
     expect(bars.allocate(0x80000)).toBe(top - 0x80000);
+    expect(bars.allocate(0x1000)).toBe(top);
     expect(bars.allocate(0x1000)).toBe(top - 0x81000);
     expect(bars.allocate(0x80000)).toBe(top - 0x180000);
   });
@@ -50,15 +51,38 @@ describe('what is given back', () => {
     for (let slot = 1; slot < 32; slot++) slots.allocate();
     slots.release(7);
     expect(slots.allocate()).toBe(7);
-    const bars = new BarAllocator({ start: 0, size: 0x3000 });
+    const bars = new BarAllocator({ start: 0x1000, size: 0x3000 });
     const [first, second] = [bars.allocate(0x1000), bars.allocate(0x1000)];
     bars.release(first, 0x1000);
     bars.release(second, 0x1000);
     expect([bars.allocate(0x800), bars.allocate(0x1000), bars.allocate(0x1000)]).toEqual([
-      0x800,
-      first,
-      second,
+      0x3800, 0x2000, 0x1000,
     ]);
+  });
+
+  it.each([
+    [0, 1, 2],
+    [2, 1, 0],
+    [0, 2, 1],
+    [1, 0, 2],
+  ])('has room for what is larger than any of it, whatever came back first: %d, %d, %d', (...order) => {
+    const bars = new BarAllocator({ start: 0x10000, size: 0x8000 });
+    const parts = [0x4000, 0x2000, 0x1000, 0x1000].map((size) => ({ size, address: bars.allocate(size) }));
+    expect(() => bars.allocate(0x10)).toThrow();
+    const [large, ...others] = parts as [(typeof parts)[number], ...typeof parts];
+    for (const one of order) {
+      const { address, size } = others[one] as (typeof parts)[number];
+      bars.release(address, size);
+    }
+    expect(bars.allocate(0x4000)).toBe(0x10000);
+    bars.release(large.address, large.size);
+    expect(() => bars.allocate(0x8000)).toThrow();
+    bars.release(0x10000, 0x4000);
+    expect(bars.allocate(0x8000)).toBe(0x10000);
+  });
+
+  it('was never there in a window without room', () => {
+    expect(() => new BarAllocator({ start: 0x1000, size: 0 }).allocate(0x1000)).toThrow();
   });
 });
 

@@ -37,6 +37,8 @@ import {
 
 /** Values that occur nowhere else in the tables, and that need a QWord in AML. */
 const MARKED: AcpiMachine = {
+  window32: { start: 0xc5a3_1000, size: 0x1b2d_7000 },
+  moreEcams: [],
   window64: { start: 0x0b_5c7d_1230_0000, size: 0x01_2a4e_9876_0000 },
   hasSerial: true,
   apicIds: [],
@@ -44,11 +46,11 @@ const MARKED: AcpiMachine = {
   others: [],
 };
 
-function findOne(bytes: Uint8Array, value: number): number {
+function findOne(bytes: Uint8Array, value: number, width: 4 | 8): number {
   const view = viewOf(bytes);
   const found: number[] = [];
-  for (let at = 0; at + 8 <= bytes.length; at++) {
-    if (getU64(view, at) === value) {
+  for (let at = 0; at + width <= bytes.length; at++) {
+    if ((width === 8 ? getU64(view, at) : view.getUint32(at, true)) === value) {
       found.push(at);
     }
   }
@@ -58,13 +60,18 @@ function findOne(bytes: Uint8Array, value: number): number {
 
 function makeTemplate(): AcpiTemplate {
   const bytes = renderTables(MARKED);
-  const { start, size } = MARKED.window64;
-  const window64Start = findOne(bytes, start);
-  const window64Last = findOne(bytes, start + size - 1);
-  const window64Size = findOne(bytes, size);
-  for (const at of [window64Start, window64Last, window64Size]) {
-    bytes.fill(0, at, at + 8);
-  }
+  const take = (value: number, width: 4 | 8) => {
+    const at = findOne(bytes, value, width);
+    bytes.fill(0, at, at + width);
+    return at;
+  };
+  const { window32, window64 } = MARKED;
+  const window32Start = take(window32.start, 4);
+  const window32Last = take(window32.start + window32.size - 1, 4);
+  const window32Size = take(window32.size, 4);
+  const window64Start = take(window64.start, 8);
+  const window64Last = take(window64.start + window64.size - 1, 8);
+  const window64Size = take(window64.size, 8);
   const end = DSDT_OFFSET + viewOf(bytes).getUint32(DSDT_OFFSET + TABLE_LENGTH, true);
   bytes[DSDT_OFFSET + TABLE_CHECKSUM] = 0;
   bytes[DSDT_OFFSET + TABLE_CHECKSUM] = checksum(bytes.subarray(DSDT_OFFSET, end));
@@ -74,6 +81,9 @@ function makeTemplate(): AcpiTemplate {
   return {
     address: ACPI_ADDRESS,
     bytes: [...bytes],
+    window32Start,
+    window32Last,
+    window32Size,
     window64Start,
     window64Last,
     window64Size,
@@ -192,6 +202,8 @@ ${rows(smbios)}
 `;
 }
 
+const SEGMENTS = { window32: { start: 0xc000_0000, size: 0x2800_0000 }, moreEcams: [] };
+
 describe('table templates', () => {
   it('are what the table builders write', async () => {
     const smbios = [...buildSmbios(undefined, SMBIOS_ADDRESS, 0x10000)];
@@ -205,6 +217,7 @@ describe('table templates', () => {
 
   const machines: Record<string, AcpiMachine> = {
     'a small machine': {
+      ...SEGMENTS,
       window64: { start: 2 ** 32, size: 2 ** 46 - 2 ** 32 - 17 * 2 ** 16 },
       hasSerial: true,
       apicIds: [0],
@@ -212,6 +225,7 @@ describe('table templates', () => {
       others: [],
     },
     'no serial port': {
+      ...SEGMENTS,
       window64: { start: 5 * 2 ** 30, size: 0x0e_dcba_9876_5000 },
       hasSerial: false,
       apicIds: [0, 1, 4, 5],
@@ -219,7 +233,10 @@ describe('table templates', () => {
       others: [renderCpuTable([0, 1, 4, 5])],
     },
     'as many vCPUs as possible at 52 bits': {
+      ...SEGMENTS,
       window64: { start: 2 ** 44, size: 2 ** 51 },
+      window32: { start: 0xc000_0000, size: 0x280_0000 },
+      moreEcams: Array.from({ length: 15 }, (_, index) => 0xe810_0000 + index * 0x10_0000),
       hasSerial: true,
       apicIds: Array.from({ length: 254 }, (_, index) => index),
       bootVcpus: 254,
