@@ -198,6 +198,14 @@ void VirtioNet::stop_pairs() noexcept {
   status_.fetch_and(static_cast<uint16_t>(~kStatusAnnounce));
 }
 
+/// At once: nothing that was sent has to be waited for. The tap is free for another device then,
+/// and the process at the other end of a stream sees its end.
+bool VirtioNet::try_close(const Deadline& /*deadline*/) noexcept {
+  options_.make_pair = nullptr;  // It has descriptors of the network's.
+  network_.reset();
+  return true;
+}
+
 void VirtioNet::begin_pause() noexcept {
   if (loops_[0]) loops_[0]->begin_pause();
 }

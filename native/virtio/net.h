@@ -59,6 +59,7 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
   void resume() noexcept override;
   void save(CborWriter& state) const override;
   void restore(Fields& state) override;
+  [[nodiscard]] bool try_close(const Deadline& deadline) noexcept override;
   [[nodiscard]] std::vector<Counter> counters() const override;
 
  private:
@@ -83,8 +84,8 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
   [[nodiscard]] EventLoop& loop(uint16_t index);
   [[nodiscard]] uint16_t control_index(uint64_t features) const noexcept;
 
-  const Options options_;
-  const std::unique_ptr<NetBackend> network_;
+  Options options_;
+  std::unique_ptr<NetBackend> network_;  ///< until it is closed
   const uint16_t pair_count_;
   std::atomic<uint64_t> mac_;                           ///< as the first six bytes lie in memory
   std::atomic<uint16_t> status_;                        ///< virtio_net::kStatus...

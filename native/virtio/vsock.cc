@@ -69,6 +69,12 @@ bool VirtioVsock::try_reset(const Deadline& deadline) noexcept {
   return teardown_.run(*loop_, work, deadline);
 }
 
+/// Clients that the guest's driver never came for see the end of their wait.
+bool VirtioVsock::try_close(const Deadline& /*deadline*/) noexcept {
+  listener_.reset();
+  return true;
+}
+
 void VirtioVsock::begin_pause() noexcept {
   if (teardown_.in_progress() || !link_) return;
   holding_ = loop_->begin([link = link_.get()] { link->begin_pause(); });

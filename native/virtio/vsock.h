@@ -56,6 +56,7 @@ class VirtioVsock final : public VirtioDevice {
   /// its transport was reset (§5.10.6.7).
   void save(CborWriter& state) const override;
   void restore(Fields& state) override;
+  [[nodiscard]] bool try_close(const Deadline& deadline) noexcept override;
   [[nodiscard]] std::vector<Counter> counters() const override;
 
   /// The guest goes on elsewhere or from a stored state: its streams are gone, which it is told by
@@ -64,7 +65,7 @@ class VirtioVsock final : public VirtioDevice {
 
  private:
   const Options options_;
-  const UniqueFd listener_;
+  UniqueFd listener_;  ///< until it is closed
   vsock::Counters counters_;
   std::unique_ptr<EventLoop> loop_;          ///< from the first activation on
   std::unique_ptr<vsock::GuestLink> link_;   ///< while active

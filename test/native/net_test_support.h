@@ -66,6 +66,8 @@ class SocketNetwork : public NetBackend {
            static_cast<ssize_t>(packet.size());
   }
   void hang_up() { far_.front().reset(); }
+  /// Tells of the first pair when the network is gone.
+  [[nodiscard]] UniqueFd other_end() const { return UniqueFd::duplicate(far_.front().get()); }
 
  private:
   const NetOffloads offloads_;

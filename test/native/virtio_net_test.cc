@@ -342,6 +342,18 @@ TEST_F(NetTest, GoesOnAfterAResetAndAPause) {
   device.reset();
 }
 
+TEST_F(NetTest, LetsGoOfItsNetworkBeforeItIsGoneItself) {
+  start();
+  const UniqueFd far = network->other_end();
+  device->reset();
+  std::array<uint8_t, 1> byte{};
+  EXPECT_EQ(::recv(far.get(), byte.data(), byte.size(), MSG_DONTWAIT), -1);
+  EXPECT_TRUE(device->try_close(Deadline::never()));
+  EXPECT_EQ(::recv(far.get(), byte.data(), byte.size(), MSG_DONTWAIT), 0);
+  EXPECT_EQ(counter("tx_frames"), 0u);
+  device->reset();
+}
+
 TEST(NetFeatures, OffloadsAreThoseOfTheNetworkThatTheOptionsAllow) {
   constexpr NetOffloads kAll{
       .checksum = true, .tso4 = true, .tso6 = true, .ecn = true, .ufo = true, .uso = true};

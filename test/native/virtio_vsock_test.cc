@@ -144,6 +144,14 @@ TEST_F(VsockTest, ClientsWaitForTheDriver) {
   EXPECT_TRUE(guest.receive(Operation::kRequest));
 }
 
+TEST_F(VsockTest, NobodyWaitsForADriverOfADeviceThatIsClosed) {
+  HostSocket client = guest.ask_for(1);
+  guest.listener.close();
+  EXPECT_TRUE(client.silent());
+  EXPECT_TRUE(guest.device->try_close(Deadline::never()));
+  EXPECT_TRUE(client.ended());
+}
+
 TEST_F(VsockTest, ManyClientsAtOnce) {
   std::vector<HostSocket> clients;
   for (int i = 0; i < 300; ++i) {
