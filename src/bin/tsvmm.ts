@@ -14,7 +14,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import { bun } from '../host/bun.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
-import { describeError } from '../vmm/errors.ts';
+import { describeError, wasCalledOff } from '../vmm/errors.ts';
 import { EventLog } from '../vmm/eventLog.ts';
 import type { VmmExit } from '../vmm/events.ts';
 import { printable } from '../vmm/printable.ts';
@@ -250,8 +250,8 @@ class Session {
       await this.#start();
     } catch (error) {
       await this.#vmm.quit().catch(() => {});
-      // A start that a signal called off is no failure.
-      if (!this.#quitting) {
+      // A start that a signal, or vmm.shutdown, called off is no failure.
+      if (!this.#quitting && !wasCalledOff(error)) {
         await this.#closeServers();
         throw error;
       }

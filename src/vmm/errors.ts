@@ -73,6 +73,14 @@ export function notSupportedYet(what: string): VmmError {
   return new VmmError(`${what} is not supported yet`, { kind: 'failed', code: 'ERR_TSVMM_UNSUPPORTED' });
 }
 
+/** What the core says of a command that the end of the VMM has cut short. */
+const CALLED_OFF = 'ECANCELED';
+
+/** Whether a command failed because somebody asked for the end meanwhile: no failure of the VM. */
+export function wasCalledOff(error: unknown): boolean {
+  return codeOf(error) === CALLED_OFF;
+}
+
 const codes: Readonly<Record<VmmErrorKind, string>> = {
   missing: 'ERR_TSVMM_MISSING',
   invalid: 'ERR_TSVMM_CONFIG',

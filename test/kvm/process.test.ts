@@ -286,6 +286,24 @@ test('an inherited socket serves the API', async () => {
   expect(await vmm.exit()).toEqual({ code: 0, signal: null });
 });
 
+test.each(RUNTIMES)('a request that comes while the VM starts ends it in order (%s)', async (runtime) => {
+  const socket = path.join(temporaryFolder(), 'api');
+  const vmm = startGuest({
+    cmdline: 'run=idle',
+    // Takes its time.
+    memory: '1G,prefault=on',
+    args: ['--api-socket', socket],
+    runtime,
+  });
+  await until(
+    () => fs.existsSync(socket),
+    () => 'no socket',
+  );
+  expect((await vmm.api('PUT', 'vmm.shutdown')).status).toBe(200);
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+  expect(vmm.stderr).toBe('');
+});
+
 test('a full disk under log, events and consoles is told of on stderr, once each, and counted', async () => {
   const folder = temporaryFolder();
   const full = (name: string) => {

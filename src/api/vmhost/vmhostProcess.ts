@@ -1,7 +1,7 @@
 /** One VM below a supervisor's folder, from its start to its end. */
 import { keepIgnoredSignals, onSignal } from '../../host/signals.ts';
 import type { NativeAddon } from '../../native.ts';
-import { describeError } from '../../vmm/errors.ts';
+import { describeError, wasCalledOff } from '../../vmm/errors.ts';
 import { EventLog } from '../../vmm/eventLog.ts';
 import type { EndCause, VmmEvent, VmmExit } from '../../vmm/events.ts';
 import { Vmm } from '../../vmm/vmm.ts';
@@ -108,8 +108,10 @@ export class VmhostProcess {
       await this.#start(claim);
     } catch (error) {
       await this.#vmm.quit().catch(() => {});
-      await this.#rest?.close();
-      throw error;
+      if (!wasCalledOff(error)) {
+        await this.#rest?.close();
+        throw error;
+      }
     }
     const exit = await this.#vmm.exited;
     this.#log(`the VM ended: ${exit.reason}${exit.message === undefined ? '' : `: ${exit.message}`}`);
