@@ -2,7 +2,7 @@
 
 import { U16, U32 } from '../config/limits.ts';
 import { isShared } from '../config/memory.ts';
-import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE, unsupported } from '../config/rules.ts';
+import { checkQueueCount, invalid, isPowerOfTwo, MAX_QUEUE_SIZE, unsupported } from '../config/rules.ts';
 import { type Infer, once } from '../config/schema.ts';
 import { isMultiple } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
@@ -26,7 +26,7 @@ const diskFields = once(
       path: { type: 'string', help: 'Disk image or block device' },
       readonly: { type: 'boolean', default: false, help: 'Refuse writes' },
       direct: { type: 'boolean', default: false, help: 'Bypass the host page cache (O_DIRECT)' },
-      num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues, at most one per vCPU' },
+      num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues, at most max_vcpus' },
       queue_size: { type: 'integer', max: U16, default: 128, help: 'Descriptors in a queue, a power of two' },
       vhost_user: { type: 'boolean', default: false, unsupported: true, help: 'Served by vhost-user' },
       vhost_socket: { type: 'string', cli: 'socket', help: 'UNIX socket of a vhost-user back end' },
@@ -188,15 +188,12 @@ function queueCpus(device: DiskConfig): number[][] {
 }
 
 function validateDisk(disk: DiskConfig, { cpus, memory, rate_limit_groups: groups = [] }: VmConfig): void {
-  const { boot_vcpus: bootVcpus } = cpus;
   if (disk.path !== undefined && disk.vhost_socket !== undefined) {
     throw invalid(`The disk ${disk.path} cannot have both a path and a vhost-user socket`);
   }
   const name = `The disk ${disk.path ?? disk.vhost_socket ?? disk.id ?? ''}`.trimEnd();
   if (disk.num_queues < 1) throw invalid(`${name} needs at least one queue`);
-  if (disk.num_queues > bootVcpus) {
-    throw invalid(`${name} has more queues (${disk.num_queues}) than there are vCPUs (${bootVcpus})`);
-  }
+  checkQueueCount(name, 'queues', disk.num_queues, cpus);
   if (!isPowerOfTwo(disk.queue_size) || disk.queue_size <= 2 || disk.queue_size > MAX_QUEUE_SIZE) {
     throw invalid(`${name} has queue_size ${disk.queue_size}, which is not a power of two from 4 to 32768`);
   }

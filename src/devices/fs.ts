@@ -1,7 +1,7 @@
 /** Shared folders (virtio-fs), which virtiofsd serves. */
 import { U16 } from '../config/limits.ts';
 import { isShared } from '../config/memory.ts';
-import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../config/rules.ts';
+import { checkQueueCount, invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../config/rules.ts';
 import { type Infer, once } from '../config/schema.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { pciCommon } from './pci.ts';
@@ -17,7 +17,7 @@ const fsFields = once(
       ...pciCommon,
       tag: { type: 'string', required: true, help: 'What the guest mounts, at most 36 bytes' },
       socket: { type: 'string', required: true, help: 'UNIX socket of virtiofsd' },
-      num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues, at most one per vCPU' },
+      num_queues: { type: 'integer', max: U16, default: 1, help: 'Number of queues, at most max_vcpus' },
       queue_size: {
         type: 'integer',
         max: U16,
@@ -59,15 +59,12 @@ export const fs: DeviceRecord<'fs', 'fs', typeof fsList> = {
 };
 
 function validateFs(fs: FsConfig, { cpus, memory }: VmConfig): void {
-  const { boot_vcpus: bootVcpus } = cpus;
   const name = `The file system ${fs.tag}`;
   if (fs.tag === '' || new TextEncoder().encode(fs.tag).length > MAX_TAG_BYTES) {
     throw invalid(`The file system's tag "${fs.tag}" is not of 1 to ${MAX_TAG_BYTES} bytes`);
   }
   if (fs.num_queues < 1) throw invalid(`${name} needs at least one queue`);
-  if (fs.num_queues > bootVcpus) {
-    throw invalid(`${name} has more queues (${fs.num_queues}) than there are vCPUs (${bootVcpus})`);
-  }
+  checkQueueCount(name, 'queues', fs.num_queues, cpus);
   if (!isPowerOfTwo(fs.queue_size) || fs.queue_size > MAX_QUEUE_SIZE) {
     throw invalid(
       `${name} has queue_size ${fs.queue_size}, which is not a power of two up to ${MAX_QUEUE_SIZE}`,

@@ -2,9 +2,9 @@
 
 import { MAX_FD, U16 } from '../config/limits.ts';
 import { isShared } from '../config/memory.ts';
-import { invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../config/rules.ts';
+import { checkQueueCount, invalid, isPowerOfTwo, MAX_QUEUE_SIZE } from '../config/rules.ts';
 import { type Infer, once } from '../config/schema.ts';
-import type { VmConfig } from '../config/vmConfig.ts';
+import type { CpusConfig, VmConfig } from '../config/vmConfig.ts';
 import type { DeviceSpec, NetworkSpec } from '../native.ts';
 import { parseForward } from './net/userNetwork.ts';
 import { pciCommon } from './pci.ts';
@@ -166,7 +166,7 @@ export function parseMac(text: string): Uint8Array | undefined {
 
 function validateNet(net: NetConfig, { cpus, memory }: VmConfig): void {
   const name = `The network device${net.id === undefined ? '' : ` ${net.id}`}`;
-  validateQueues(net, name, cpus.boot_vcpus);
+  validateQueues(net, name, cpus);
   validateDescriptors(net, name);
   validateAddresses(net, name);
   validateUserNetwork(net, name);
@@ -186,12 +186,9 @@ function validateNet(net: NetConfig, { cpus, memory }: VmConfig): void {
   }
 }
 
-function validateQueues(net: NetConfig, name: string, bootVcpus: number): void {
+function validateQueues(net: NetConfig, name: string, cpus: CpusConfig): void {
   if (net.num_queues < 2) throw invalid(`${name} needs at least two queues`);
-  const pairs = queuePairs(net);
-  if (pairs > bootVcpus) {
-    throw invalid(`${name} has more pairs of queues (${pairs}) than there are vCPUs (${bootVcpus})`);
-  }
+  checkQueueCount(name, 'pairs of queues', queuePairs(net), cpus);
   if (!isPowerOfTwo(net.queue_size) || net.queue_size < 2 || net.queue_size > MAX_QUEUE_SIZE) {
     throw invalid(`${name} has queue_size ${net.queue_size}, which is not a power of two from 2 to 32768`);
   }

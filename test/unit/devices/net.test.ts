@@ -29,7 +29,7 @@ describe('network devices', () => {
     [{ num_queues: 1 }, 'The network device needs at least two queues'],
     [
       { num_queues: 6, id: 'lan' },
-      'The network device lan has more pairs of queues (3) than there are vCPUs',
+      'The network device lan has more pairs of queues (3) than there can be vCPUs',
     ],
     [{ queue_size: 100 }, 'queue_size 100, which is not a power of two'],
     [{ queue_size: 1 }, 'queue_size 1, which is not a power of two'],

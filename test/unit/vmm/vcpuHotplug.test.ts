@@ -1,7 +1,10 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { VmConfigInput } from '../../../src/config/vmConfig.ts';
+import { decode } from '../../../src/config/decode.ts';
+import { type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
 import type { LateVcpu, MachineEvent } from '../../../src/native.ts';
-import { booted, config, events, failure, native, newVmm } from './vmmFixture.ts';
+import { booted, config, events, failure, folder, native, newVmm } from './vmmFixture.ts';
 
 const CPUS: VmConfigInput = {
   cpus: { boot_vcpus: 2, max_vcpus: 8, affinity: [{ vcpu: 3, host_cpus: [0, 1] }] },
@@ -39,6 +42,19 @@ describe('vCPUs of a machine that runs', () => {
     expect(next?.spec.vcpus.slice(2)).toEqual(plugged.map(({ id, affinity }) => ({ id, affinity })));
     expect(next?.boot?.cpuid.slice(2)).toEqual(plugged.map(({ cpuid }) => cpuid));
     expect(plugged.map(({ msrs }) => msrs)).toEqual(Array(3).fill(next?.boot?.msrs));
+    await vmm.quit();
+  });
+
+  it('may be fewer than a device has queues, which a reboot and other devices do not mind', async () => {
+    for (const name of ['wide', 'other']) writeFileSync(join(folder, name), Buffer.alloc(4096));
+    const vmm = await booted({}, { ...CPUS, disks: [{ path: join(folder, 'wide'), num_queues: 2 }] });
+    await vmm.resize({ desired_vcpus: 1 });
+    eject(1);
+    const other = decode(vmConfig.fields.disks.items, { path: join(folder, 'other') }, 'disk');
+    expect(await vmm.addDevice('disk', other)).toMatchObject({ id: '_disk1' });
+    await vmm.reboot();
+    expect(native.machines.at(-1)?.boot?.cpuHotplug).toMatchObject({ present: 1, most: 8 });
+    await vmm.resize({ desired_vcpus: 8 });
     await vmm.quit();
   });
 
