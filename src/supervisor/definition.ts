@@ -1,9 +1,11 @@
 /** What a supervisor is told of a VM, apart from the machine itself. */
 import { randomUUID } from 'node:crypto';
+import { checkBootable } from '../config/bootable.ts';
 import { ConfigError } from '../config/configError.ts';
 import { decode } from '../config/decode.ts';
 import { U32 } from '../config/limits.ts';
 import type { Infer, Input } from '../config/schema.ts';
+import { validateVmConfig } from '../config/validate.ts';
 import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
 import type { EndCause } from '../vmm/events.ts';
 
@@ -43,7 +45,11 @@ export const vmPolicy = {
   strict: true,
   fields: {
     uuid: { type: 'string', help: 'Tells this VM from all others; made up unless given' },
-    autostart: { type: 'boolean', default: false, help: 'Start the VM when the supervisor starts' },
+    autostart: {
+      type: 'boolean',
+      default: false,
+      help: 'Start the VM with the first supervisor since the host started',
+    },
     transient: {
       type: 'boolean',
       default: false,
@@ -118,13 +124,19 @@ function checkName(name: unknown): string {
 /** @param value `{ name, config, policy? }` @param uuid where the policy has none @throws ConfigError */
 export function readDefinition(value: unknown, uuid: string = randomUUID()): Definition {
   const { name, config, policy } = (value ?? {}) as Record<string, unknown>;
-  // Says now what a start would say.
   decode(vmConfig, config, 'config');
   return {
     name: checkName(name),
     config: config as VmConfigInput,
     policy: { uuid, ...readPolicy(policy ?? {}, 'policy') },
   };
+}
+
+/** What a start would say of the machine, but for what only the host can tell. @throws ConfigError */
+export function checkMachine({ config }: Definition): void {
+  const machine = decode(vmConfig, config, 'config');
+  validateVmConfig(machine);
+  checkBootable(machine);
 }
 
 /** @param path what messages call it @throws ConfigError */

@@ -2,9 +2,10 @@
 import { describeError, VmmError } from '../vmm/errors.ts';
 import { Children } from './children.ts';
 import { ControlGroups } from './controlGroups.ts';
-import { isName, readDefinition } from './definition.ts';
+import { checkMachine, isName, readDefinition } from './definition.ts';
 import { type Companions, DefinitionStore, type StoredDefinition } from './definitionStore.ts';
 import { EventHistory } from './eventHistory.ts';
+import { OncePerHostRun } from './hostRun.ts';
 import { rotateLogs } from './logRotation.ts';
 import type { Places } from './places.ts';
 import { SupervisedVm, type SupervisedVmContext, type VmDescription } from './supervisedVm.ts';
@@ -23,6 +24,8 @@ const ROTATE_MS = 60_000;
 const RESCAN_MS = 1_000;
 /** Starts at once, when the supervisor starts. */
 const STARTS_AT_ONCE = 4;
+/** In the supervisor's folder: VMs with `autostart` have been started since the host's start. */
+const AUTOSTARTED = 'autostarted';
 
 export class Supervisor {
   readonly events = new EventHistory();
@@ -35,6 +38,8 @@ export class Supervisor {
   readonly #versions = new Map<string, string | undefined>();
   #scannedAt = 0;
   #lastRunId = 0;
+  readonly #autostart: OncePerHostRun;
+  #isStopping = false;
   #rotation: ReturnType<typeof setInterval> | undefined;
 
   /** The folder's lock is the caller's. @throws Error if the folder cannot be used */
@@ -42,6 +47,7 @@ export class Supervisor {
     this.#options = options;
     this.#store = new DefinitionStore(options.places.root);
     this.#children = new Children(options);
+    this.#autostart = new OncePerHostRun(`${options.places.root}/${AUTOSTARTED}`);
   }
 
   /**
@@ -71,8 +77,10 @@ export class Supervisor {
     this.#children.close();
   }
 
-  /** Ends every VM in order. Rejections are warned of. */
+  /** Ends every VM in order: the next supervisor starts those with `autostart` again. Rejections are warned of. */
   async stopAll(): Promise<void> {
+    this.#isStopping = true;
+    this.#autostart.isDone = false;
     const alive = [...this.#vms.values()].filter((vm) => vm.alive);
     await Promise.all(
       alive.map((vm) =>
@@ -110,6 +118,7 @@ export class Supervisor {
     if (this.#vms.has(definition.name)) {
       throw new VmmError(`There is a VM ${definition.name} already`, { kind: 'conflict' });
     }
+    checkMachine(definition);
     this.#store.add(definition, companions);
     const vm = this.#add({ definition });
     this.#tell(vm, 'defined', definition.policy.transient || undefined);
@@ -120,6 +129,7 @@ export class Supervisor {
   redefine(name: string, value: unknown): VmDescription {
     const vm = this.get(name);
     const definition = readDefinition({ ...(value as object), name }, vm.definition.policy.uuid);
+    checkMachine(definition);
     this.#store.replace(definition);
     this.#redefined(vm, { definition });
     return vm.describe();
@@ -245,11 +255,16 @@ export class Supervisor {
       }
     };
     await Promise.all(Array.from({ length: STARTS_AT_ONCE }, next));
+    if (!this.#isStopping) this.#autostart.isDone = true;
   }
 
-  /** Whether one that does not run is started with the supervisor. */
+  /**
+   * Whether one that does not run is started with the supervisor. What somebody has stopped since the host's start
+   * does not begin again because the supervisor was renewed.
+   */
   isWanted({ definition: { name, policy } }: SupervisedVm): boolean {
-    return policy.autostart || (policy.restart.when !== 'Never' && this.#store.wanted(name));
+    const autostarts = policy.autostart && !this.#autostart.isDone;
+    return autostarts || (policy.restart.when !== 'Never' && this.#store.wanted(name));
   }
 
   #rotate(): void {

@@ -67,7 +67,7 @@ test.each(RUNTIMES)('a VM from its definition to its end, by hand (%s)', async (
   expect(fs.readdirSync(path.join(daemon.dir, 'vms'))).toEqual([]);
   expect(await daemon.kill('SIGTERM')).toBe(0);
   await expect.poll(() => daemon.processes()).toEqual([]);
-  expect(fs.readdirSync(daemon.dir)).toEqual(['vms']);
+  expect(fs.readdirSync(daemon.dir).sort()).toEqual(['autostarted', 'vms']);
 });
 
 test('without -d the log is shown until the guest ends', async () => {
@@ -418,7 +418,13 @@ test.each(RUNTIMES)(
       net.connect(libvirt).once('close', resolve).end(Buffer.alloc(28)),
     );
     await answered;
-    expect(fs.readdirSync(dir).sort()).toEqual(['children.sock', 'children.sock.lock', 'run', 'vms']);
+    expect(fs.readdirSync(dir).sort()).toEqual([
+      'autostarted',
+      'children.sock',
+      'children.sock.lock',
+      'run',
+      'vms',
+    ]);
     expect(fs.readdirSync(path.join(dir, 'run')).sort()).toEqual(names);
     expect(networkSockets([pid, ...vmhostProcessesOf(dir)])).toEqual([]);
     const [child = 0] = vmhostProcessesOf(dir);

@@ -55,7 +55,7 @@ const POLICY: OptionKinds = {
 
 const POLICY_HELP = `  --name NAME             a name is made up unless given
   --restart no|on-failure|always[:N]  start it again when it ends, N times in a row at most
-  --autostart             start it when the supervisor starts
+  --autostart             start it when the host has started, with the supervisor
   --stop-timeout SECONDS  until a stop ends the guest by force (30)
   --limit-cpus N --limit-memory SIZE  by a control group, where the supervisor may make one
   All options of a machine (tsvmm --help). What the guest prints goes into its log, unless a console says otherwise.`;

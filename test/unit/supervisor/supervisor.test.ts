@@ -152,3 +152,37 @@ test('what is told of a definition says whether the VM is transient, where that 
     supervisor.define({ name: 'two', config, policy: { transient: true, autostart: true } }),
   ).toThrow('autostart');
 });
+
+test('VMs with autostart are started once since the host has, and when the supervisor had ended them', async () => {
+  const starts = (supervisor: Supervisor) =>
+    supervisor.events.after(0).filter(({ event }) => event === 'start-failed').length;
+  const first = await open();
+  first.define({ name: 'one', config, policy: { autostart: true } });
+  await vi.waitFor(() => expect(fs.existsSync(`${root}/autostarted`)).toBe(true));
+  first.close();
+  const renewed = await open();
+  expect(renewed.isWanted(renewed.get('one'))).toBe(false);
+  renewed.close();
+  expect(starts(renewed)).toBe(0);
+
+  fs.writeFileSync(`${root}/autostarted`, 'an earlier start of the host');
+  const booted = await open();
+  await vi.waitFor(() => expect(starts(booted)).toBe(1));
+  await vi.waitFor(() => expect(booted.isWanted(booted.get('one'))).toBe(false));
+  await booted.stopAll();
+  booted.close();
+  const again = await open();
+  await vi.waitFor(() => expect(starts(again)).toBe(1));
+});
+
+test('a machine that could not start is not defined, and replaces none', async () => {
+  const supervisor = await open();
+  supervisor.define({ name: 'one', config });
+  const topology = { threads_per_core: 1, cores_per_die: 3, dies_per_package: 1, packages: 1 };
+  const wrong = { ...config, cpus: { boot_vcpus: 4, max_vcpus: 4, topology } };
+  expect(() => supervisor.define({ name: 'two', config: wrong })).toThrow('(3) is not max_vcpus (4)');
+  expect(() => supervisor.redefine('one', { config: wrong })).toThrow('(3) is not max_vcpus (4)');
+  expect(() => supervisor.define({ name: 'two', config: {} })).toThrow('neither firmware nor kernel');
+  expect(states(supervisor)).toEqual({ one: 'stopped' });
+  expect(supervisor.get('one').definition.config).toEqual(config);
+});

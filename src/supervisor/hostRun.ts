@@ -1,0 +1,37 @@
+/** The time from a start of the host, or of the container, to its end: what begins once in it does not begin again. */
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { identify } from './processIdentity.ts';
+
+const FILE_MODE = 0o600;
+const INIT = 1;
+
+/** Tells this time from all others. A container has a process 1 of its own. */
+function hostRun(): string {
+  return `${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()} ${identify(INIT).startTime}`;
+}
+
+/** Remembers in a file that something has been done. A hint, not synced. */
+export class OncePerHostRun {
+  readonly #path: string;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  get isDone(): boolean {
+    try {
+      return readFileSync(this.#path, 'utf8').trim() === hostRun();
+    } catch {
+      return false;
+    }
+  }
+
+  set isDone(done: boolean) {
+    try {
+      if (done) writeFileSync(this.#path, `${hostRun()}\n`, { mode: FILE_MODE });
+      else rmSync(this.#path, { force: true });
+    } catch {
+      // A full or read-only disk: it is done once more.
+    }
+  }
+}
