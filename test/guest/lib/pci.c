@@ -1,18 +1,34 @@
 #include "pci.h"
 
 #define MAX_CAPABILITIES 48
+#define MAX_SEGMENTS 16
 
-static u64 ecam;
+/* Allocations follow the MCFG's header and eight reserved bytes; they begin with an address. */
+#define MCFG_ALLOCATIONS 44
+#define MCFG_ALLOCATION_SIZE 16
+
+static u64 ecams[MAX_SEGMENTS];
+static u32 segments, selected;
 static u64 next_bar;
 
-u64 pci_ecam(void) {
-  if (ecam == 0) {
-    const struct acpi_header *mcfg = acpi_table("MCFG", 0);
-    /* The first allocation follows the header and eight reserved bytes. */
-    if (mcfg != NULL) memcpy(&ecam, (const u8 *)mcfg + 44, 8);
-    if (ecam == 0) ecam = option_number("ecam", 0xe8000000);
+u32 pci_segments(void) {
+  if (segments != 0) return segments;
+  const struct acpi_header *mcfg = acpi_table("MCFG", 0);
+  u32 length = mcfg == NULL ? 0 : mcfg->length;
+  for (u32 at = MCFG_ALLOCATIONS; at + MCFG_ALLOCATION_SIZE <= length && segments < MAX_SEGMENTS;
+       at += MCFG_ALLOCATION_SIZE) {
+    memcpy(&ecams[segments++], (const u8 *)mcfg + at, 8);
   }
-  return ecam;
+  if (segments == 0) segments = 1;
+  if (ecams[0] == 0) ecams[0] = option_number("ecam", 0xe8000000);
+  return segments;
+}
+
+void pci_select(u32 segment) { selected = segment; }
+
+u64 pci_ecam(void) {
+  pci_segments();
+  return ecams[selected];
 }
 
 volatile u8 *pci_config(u32 slot) { return map_physical(pci_ecam() + slot * 0x8000ul, 4096); }

@@ -1,4 +1,4 @@
-/* PCI functions of bus 0, by ECAM (PCI Firmware Specification 3.2 §4.1.2). */
+/* PCI functions of bus 0 of a segment, by ECAM (PCI Firmware Specification 3.2 §4.1.2). */
 #pragma once
 #include "guest.h"
 
@@ -15,7 +15,11 @@
 #define MSIX_ENABLE 0x8000
 #define MSIX_FUNCTION_MASK 0x4000
 
-/* Base of the ECAM window: from the MCFG, else the option ecam=. */
+/* How many segments there are, numbered from 0. */
+u32 pci_segments(void);
+/* The segment that all else here, and drivers, mean by a slot; 0 at first. For one CPU. */
+void pci_select(u32 segment);
+/* Base of its ECAM window: from the MCFG, else the option ecam=. */
 u64 pci_ecam(void);
 volatile u8 *pci_config(u32 slot);
 u32 pci_id(u32 slot); /* device << 16 | vendor; all ones if the slot is empty */
