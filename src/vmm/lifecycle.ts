@@ -99,6 +99,15 @@ export function endsMachine(command: Command): boolean {
   return command === 'shutdown' || command === 'delete' || command === 'reboot';
 }
 
+/** Of an end that does not get its turn. @param inProgress what does not come to its own */
+export function notEnded(inProgress: Command | undefined): VmmError {
+  const what =
+    inProgress === undefined
+      ? 'a file or a disk does not answer'
+      : `${inProgress} is in progress, and waits for a file or a disk that does not answer`;
+  return new VmmError(`The VM could not be ended: ${what}`);
+}
+
 /** @throws VmmError why the command is not permitted in that state */
 export function nextState(command: Command, from: Lifecycle): Lifecycle {
   const to = transitions[command][from];

@@ -23,7 +23,15 @@ import { ExitPromise } from './exitPromise.ts';
 import { HeldDevices } from './heldDevices.ts';
 import type { DevicePlace, RemovalOptions } from './hotplug.ts';
 import { type VmInfo, vmInfo } from './info.ts';
-import { type Command, endsMachine, failureTexts, type Lifecycle, nextState, toldAs } from './lifecycle.ts';
+import {
+  type Command,
+  endsMachine,
+  failureTexts,
+  type Lifecycle,
+  nextState,
+  notEnded,
+  toldAs,
+} from './lifecycle.ts';
 import { tell } from './listener.ts';
 import { describeVcpuError, type Machine, type MachineContext, startMachine } from './machine.ts';
 import { type Counters, MachineFigures } from './machineFigures.ts';
@@ -371,8 +379,7 @@ export class Vmm {
       const failure = await this.#end({ reason: 'request', code: 0 }, timeoutMs);
       if (failure) throw failure;
     });
-    const late = () => new VmmError(`The VM could not be ended: ${this.#obstacle()}`);
-    await within(end, timeoutMs + CALL_OFF_MS, late);
+    await within(end, timeoutMs + CALL_OFF_MS, () => notEnded(this.#inProgress));
   }
 
   /** For a process that must end at once: puts the terminal back and removes sockets, and nothing else. */
@@ -513,12 +520,6 @@ export class Vmm {
     const turn = this.#last.then(work);
     this.#last = turn.catch(() => {});
     return turn;
-  }
-
-  /** Why the end does not get its turn. */
-  #obstacle(): string {
-    if (this.#inProgress === undefined) return 'a file or a disk does not answer';
-    return `${this.#inProgress} is in progress, and waits for a file or a disk that does not answer`;
   }
 
   #permit(command: Command): void {

@@ -167,3 +167,39 @@ test('disks of a machine that was not defined by a document keep their targets',
   await daemon.run('ctl', 'one', 'remove-device', '--force', '_disk1');
   expect(await sources()).toEqual(['vdc c']);
 });
+
+test('devices are updated: in the definition, and in the machine where nothing is another', async () => {
+  const given = await host();
+  const { virsh, refused } = given;
+  await domain(given);
+  const mac = '52:54:00:12:34:57';
+  const net = `<interface type='user'><mac address='${mac}'/><model type='virtio'/></interface>`;
+  await virsh('attach-device', 'one', device(given, net), '--config');
+  await virsh('start', 'one');
+  const other = image(given, 'other.img');
+  const disk = `<disk type='file'><source file='${other}'/><target dev='vda' bus='virtio'/></disk>`;
+  expect(await refused('update-device', 'one', device(given, disk), '--live')).toMatch(
+    /Operation not supported: cannot modify <source> of vda while the machine runs/,
+  );
+  expect(await refused('change-media', 'one', 'vda', '--eject')).toMatch(/vda/);
+  await virsh('update-device', 'one', device(given, disk), '--config');
+  expect(await virsh('domblklist', 'one', '--inactive')).toContain(other);
+  expect(await virsh('domblklist', 'one')).not.toContain(other);
+  // A document that was dumped says what is so.
+  const live = await virsh('dumpxml', 'one');
+  for (const kind of ['disk', 'interface']) {
+    const element = new RegExp(`<${kind}[\\s\\S]*?</${kind}>`).exec(live)?.[0] as string;
+    await virsh('update-device', 'one', device(given, element), '--live');
+  }
+  await virsh('blockresize', 'one', 'vda', '2M');
+  expect(await virsh('domblkinfo', 'one', 'vda')).toMatch(/Capacity: +2097152/);
+  expect(await refused('blockresize', 'one', 'vda', '1000B')).toMatch(/512/);
+  expect(await refused('blockresize', 'one', 'vdz', '2M')).toMatch(/disk 'vdz' not found/);
+  await virsh('domif-setlink', 'one', mac, 'up');
+  expect(await virsh('domif-getlink', 'one', mac)).toContain('up');
+  expect(await refused('domif-setlink', 'one', mac, 'down')).toMatch(/is always up, never 'down'/);
+  expect(await refused('update-device', 'one', device(given, "<rng model='virtio'/>"), '--live')).toMatch(
+    /a device of type 'rng' cannot be updated/,
+  );
+  await virsh('destroy', 'one');
+});

@@ -3,17 +3,17 @@ import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { randomMac } from '../../devices/net.ts';
 import { deviceIds } from '../../platform/deviceIds.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
+import { targetOf } from './deviceDocument.ts';
 import type { Attachable } from './deviceXml.ts';
-import { targetOf } from './domainDocument.ts';
 import type { Domains } from './domains.ts';
-import { Code, Domain, LibvirtError } from './errors.ts';
+import { Code, Domain, deviceMissing, LibvirtError } from './errors.ts';
 import type { Impact } from './impact.ts';
 
 /** As libvirt's own drivers: after that the event tells, whenever the guest gives the device up. */
 const REMOVAL_MS = 5_000;
 
 /** One of a configuration. */
-type Present = Attachable & {
+export type Present = Attachable & {
   /** By which it is known in documents: a disk's target, an interface's address. */
   readonly key: string;
   /** By which its machine knows it, and which is its alias. */
@@ -103,7 +103,7 @@ function keyOf(kind: Attachable['kind'], device: object): string | undefined {
   return kind === 'disk' ? id : mac?.toLowerCase();
 }
 
-function presentIn(config: VmConfigInput): Present[] {
+export function presentIn(config: VmConfigInput): Present[] {
   const { disk: disks = [], net: nets = [], vsock: vsocks = [] } = deviceIds(config);
   const { vsock } = config;
   return [
@@ -155,10 +155,26 @@ function withoutDevice(config: VmConfigInput, { kind, device }: Present): VmConf
   }
 }
 
+/** With another one in the place of a device. */
+export function withReplaced(
+  config: VmConfigInput,
+  present: Present,
+  { kind, device }: Attachable,
+): VmConfigInput {
+  switch (kind) {
+    case 'disk':
+      return { ...config, disks: (config.disks ?? []).map((one) => (one === present.device ? device : one)) };
+    case 'net':
+      return { ...config, net: (config.net ?? []).map((one) => (one === present.device ? device : one)) };
+    case 'vsock':
+      return { ...config, vsock: device };
+  }
+}
+
 function failed(what: string): LibvirtError {
   return new LibvirtError(Code.operationFailed, Domain.domain, `operation failed: ${what}`);
 }
 
 function missing(what: string): never {
-  throw new LibvirtError(Code.deviceMissing, Domain.domain, `device not found: ${what}`);
+  throw deviceMissing(what);
 }

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { deviceIds } from '../../platform/deviceIds.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
-import { targetOf } from './domainDocument.ts';
+import { targetOf } from './deviceDocument.ts';
 import { invalidArgument } from './errors.ts';
 
 /** As `vm.counters` answers: numbers by device and name. */
@@ -15,6 +15,8 @@ type Net = NonNullable<VmConfigInput['net']>[number];
 
 export interface NamedDisk {
   readonly disk: Disk;
+  /** By which the machine knows it. */
+  readonly id: string;
   /** What the guest has it as, such as `vda`. */
   readonly target: string;
   readonly counters: Readonly<Record<string, number>>;
@@ -25,6 +27,7 @@ export function disksOf(config: VmConfigInput, counters: Counters = {}): NamedDi
   const { disk: ids = [] } = deviceIds(config);
   return (config.disks ?? []).map((disk, index) => ({
     disk,
+    id: ids[index] as string,
     target: targetOf(disk, index),
     counters: counters[ids[index] as string] ?? {},
   }));

@@ -27,9 +27,22 @@ export type Attachable =
   | { readonly kind: 'net'; readonly device: Net }
   | { readonly kind: 'vsock'; readonly device: Vsock };
 
-/** A device by itself. @throws LibvirtError if there is no such device, or none that can be attached */
-export function readDeviceXml(xml: string): Attachable {
-  const root = parseXml(xml, 'device_definition');
+/** What of a device a document says, but for the name by which it is known. */
+export const UPDATED_FIELDS = {
+  disk: ['path', 'image_type', 'backing_files', 'readonly', 'direct', 'num_queues', 'sparse', 'serial'],
+  net: ['user', 'tap', 'mtu', 'num_queues'],
+  vsock: ['cid'],
+} as const satisfies { readonly [K in Attachable['kind']]: readonly (keyof DeviceOf<K>)[] };
+
+type DeviceOf<K extends Attachable['kind']> = Extract<Attachable, { readonly kind: K }>['device'];
+
+/** A document of a device by itself. @throws LibvirtError */
+export function parseDevice(xml: string): Element {
+  return parseXml(xml, 'device_definition');
+}
+
+/** @throws LibvirtError if there is no such device, or none that can be attached */
+export function attachableOf(root: Element): Attachable {
   switch (root.name) {
     case 'disk': {
       const device = readDisk(root);
@@ -42,7 +55,7 @@ export function readDeviceXml(xml: string): Attachable {
       return { kind: 'vsock', device: readVsock(root) };
     default:
       throw unsupportedConfiguration(
-        `unknown device type '${root.name}': disk, interface and vsock can be attached`,
+        `unknown device type '${root.name}': disk, interface, vsock and memory can be attached`,
       );
   }
 }
@@ -51,7 +64,11 @@ export function readDeviceXml(xml: string): Attachable {
 export function readDevices(devices: Element | undefined): Partial<VmConfigInput> {
   const all = devices?.children ?? [];
   const named = (name: string) => all.filter((each) => each.name === name);
-  const known = ['disk', 'interface', 'serial', 'console', 'vsock', 'rng', 'memballoon', 'watchdog', 'panic'];
+  const known = [
+    ...['disk', 'interface', 'serial', 'console', 'vsock', 'rng'],
+    // Those with sizes are read with the domain's memory.
+    ...['memballoon', 'memory', 'watchdog', 'panic'],
+  ];
   const unknown = all.find((each) => !known.includes(each.name) && !TOLERATED_DEVICES.includes(each.name));
   if (unknown) throw unsupportedConfiguration(`a <${unknown.name}> device`);
   const disks = named('disk').map(readDisk);
@@ -72,6 +89,14 @@ export function readDevices(devices: Element | undefined): Partial<VmConfigInput
 /** Which bus a target's first letters mean where none is given; any other is virtio's. */
 const BUSES: Readonly<Record<string, string>> = { sd: 'scsi', hd: 'ide', xv: 'xen', fd: 'fdc', ub: 'uml' };
 
+/** By libvirt's names. */
+export const IMAGE_TYPES: Readonly<Record<string, Disk['image_type']>> = {
+  raw: 'Raw',
+  qcow2: 'Qcow2',
+  vhdx: 'Vhdx',
+  vpc: 'FixedVhd',
+};
+
 function readDisk(disk: Element): Disk {
   const { type = 'file', device = 'disk' } = disk.attributes;
   if (type !== 'file' && type !== 'block') throw unsupportedConfiguration(`a disk of type '${type}'`);
@@ -86,16 +111,10 @@ function readDisk(disk: Element): Disk {
   const driver = child(disk, 'driver')?.attributes ?? {};
   const serial = textAt(disk, 'serial');
   const format = driver.type ?? 'raw';
-  const types: Readonly<Record<string, Disk['image_type']>> = {
-    raw: 'Raw',
-    qcow2: 'Qcow2',
-    vhdx: 'Vhdx',
-    vpc: 'FixedVhd',
-  };
-  if (types[format] === undefined) throw unsupportedConfiguration(`the disk format '${format}'`);
+  if (IMAGE_TYPES[format] === undefined) throw unsupportedConfiguration(`the disk format '${format}'`);
   return {
     path,
-    image_type: types[format],
+    image_type: IMAGE_TYPES[format],
     ...(format === 'qcow2' && { backing_files: true }),
     ...((child(disk, 'readonly') || device === 'cdrom') && { readonly: true }),
     ...((driver.cache === 'none' || driver.cache === 'directsync') && { direct: true }),
@@ -112,6 +131,9 @@ function readInterface(of: Element): Net {
   const model = child(of, 'model')?.attributes.type;
   if (model !== undefined && !model.startsWith('virtio'))
     throw unsupportedConfiguration(`the interface model '${model}'`);
+  const link = child(of, 'link')?.attributes.state ?? 'up';
+  if (link !== 'up')
+    throw unsupportedConfiguration(`the <link> of an interface is always up, never '${link}'`);
   const mtu = child(of, 'mtu')?.attributes.size;
   const driver = child(of, 'driver')?.attributes ?? {};
   const common = {

@@ -2,12 +2,17 @@
  * A domain document, written: the machine as its configuration has it, with what was kept of the document that defined
  * it.
  */
+import { hotplugBlock, PLAIN_ZONE_ID } from '../../config/memory.ts';
+import type { Uint64 } from '../../config/uint64.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
+import { MEMORY_SLOTS } from '../../platform/acpi/memoryHotplug.ts';
 import { deviceIds } from '../../platform/deviceIds.ts';
 import { formatCpuList } from './cpuSets.ts';
+import { diskElement, interfaceElement, targetOf, vsockElement } from './deviceDocument.ts';
 import { SERIAL_SOCKET } from './deviceXml.ts';
 import { type Actions, actionElements } from './domainActions.ts';
-import { currentMemoryKib, maxMemoryKib } from './figures.ts';
+import { currentMemoryKib, kibOf, maxMemoryKib } from './figures.ts';
+import { deviceOf, growthOf } from './memorySizes.ts';
 import { type Element, element, formatXml } from './xml.ts';
 
 export interface DocumentInput {
@@ -16,6 +21,8 @@ export interface DocumentInput {
   /** Of the run; absent for the inactive form, which has no places of the present run either. */
   readonly id?: number;
   readonly config: VmConfigInput;
+  /** Bytes that the guest of a run has by its virtio-mem device. */
+  readonly plugged?: number;
   readonly actions: Actions;
   readonly kept: readonly Element[];
 }
@@ -23,16 +30,10 @@ export interface DocumentInput {
 /** What libvirt's own schema wants at its place, in this order. */
 const BEFORE_MEMORY = ['genid', 'title', 'description', 'metadata'];
 const DEFAULT_CLOCK = element('clock', { offset: 'utc' });
-const IMAGE_TYPES: Readonly<Record<string, string>> = {
-  Raw: 'raw',
-  Qcow2: 'qcow2',
-  Vhdx: 'vhdx',
-  FixedVhd: 'vpc',
-};
 export const MACHINE = 'tsvmm';
 
 export function domainDocument(input: DocumentInput): string {
-  const { name, uuid, id, config, actions, kept } = input;
+  const { name, uuid, id, config, actions, kept, plugged } = input;
   const keptNamed = (names: readonly string[]) =>
     names.flatMap((each) => kept.filter((one) => one.name === each));
   const clock = keptNamed(['clock']);
@@ -40,6 +41,7 @@ export function domainDocument(input: DocumentInput): string {
     element('name', {}, name),
     element('uuid', {}, uuid),
     ...keptNamed(BEFORE_MEMORY),
+    maxMemory(config),
     element('memory', { unit: 'KiB' }, String(maxMemoryKib(config))),
     element('currentMemory', { unit: 'KiB' }, String(currentMemoryKib(config))),
     ...backing(config),
@@ -52,10 +54,35 @@ export function domainDocument(input: DocumentInput): string {
     ...(clock.length > 0 ? clock : [DEFAULT_CLOCK]),
     ...actionElements(actions),
     ...keptNamed(['pm']),
-    element('devices', {}, devices(config, id !== undefined)),
+    element('devices', {}, [...devices(config, id !== undefined), memoryDevice(config, plugged)]),
     ...keptNamed(['seclabel']),
   ]);
   return formatXml(root);
+}
+
+/** libvirt wants one where there are memory devices. */
+function maxMemory(config: VmConfigInput): Element | undefined {
+  const growth = growthOf(config);
+  if (growth === 0n && deviceOf(config) === undefined) return undefined;
+  const slots = growth === 0n ? 1 : MEMORY_SLOTS;
+  return element('maxMemory', { slots, unit: 'KiB' }, String(maxMemoryKib(config) + kibOf(growth)));
+}
+
+/** @param plugged undefined where nothing runs */
+function memoryDevice(config: VmConfigInput, plugged: number | undefined): Element | undefined {
+  const device = deviceOf(config);
+  if (device === undefined) return undefined;
+  const size = (name: string, bytes: Uint64) => element(name, { unit: 'KiB' }, String(kibOf(bytes)));
+  return element('memory', { model: device.model }, [
+    element('target', {}, [
+      size('size', device.size),
+      element('node', {}, '0'),
+      size('block', hotplugBlock({})),
+      size('requested', device.requested),
+      plugged === undefined ? undefined : size('current', plugged),
+    ]),
+    plugged === undefined ? undefined : element('alias', { name: PLAIN_ZONE_ID }),
+  ]);
 }
 
 function backing({ memory }: VmConfigInput): Element[] {
@@ -104,16 +131,15 @@ function cpu({ cpus }: VmConfigInput): Element {
   return element('cpu', { mode: 'host-passthrough' }, [element('topology', attributes)]);
 }
 
-type Disk = NonNullable<VmConfigInput['disks']>[number];
-type Net = NonNullable<VmConfigInput['net']>[number];
-
 function devices(config: VmConfigInput, running: boolean): (Element | undefined)[] {
   const alias = (name = '') => (running ? element('alias', { name }) : undefined);
   // By which events call them, too.
   const { disk: disks = [], net: nets = [], vsock: vsocks = [] } = deviceIds(config);
   return [
-    ...(config.disks ?? []).map((disk, index) => disk_(disk, index, alias(disks[index]))),
-    ...(config.net ?? []).map((net, index) => interface_(net, alias(nets[index]))),
+    ...(config.disks ?? []).map((disk, index) =>
+      diskElement(disk, targetOf(disk, index), alias(disks[index])),
+    ),
+    ...(config.net ?? []).map((net, index) => interfaceElement(net, alias(nets[index]))),
     ...serial(config, alias('serial0')),
     ...virtioConsole(config, alias),
     config.watchdog
@@ -125,58 +151,8 @@ function devices(config: VmConfigInput, running: boolean): (Element | undefined)
       alias('rng0'),
     ]),
     config.pvpanic ? element('panic', { model: 'pvpanic' }, [alias('panic0')]) : undefined,
-    config.vsock
-      ? element('vsock', { model: 'virtio' }, [
-          element('cid', { auto: 'no', address: config.vsock.cid }),
-          alias(vsocks[0]),
-        ])
-      : undefined,
+    config.vsock ? vsockElement(config.vsock, alias(vsocks[0])) : undefined,
   ];
-}
-
-/** The guest's names in their usual order: vda to vdz, vdaa and so on. */
-export function targetName(index: number): string {
-  const letter = String.fromCharCode(97 + (index % 26));
-  return index < 26 ? `vd${letter}` : `${targetName(Math.floor(index / 26) - 1)}${letter}`;
-}
-
-/** @param disk with the `target` that it has in a running machine, or as it is defined */
-export function targetOf({ id, target }: Disk & { readonly target?: string }, index: number): string {
-  return target ?? (id && isTarget(id) ? id : targetName(index));
-}
-
-export function isTarget(id: string): boolean {
-  return /^[a-z]{3,8}$/.test(id);
-}
-
-function disk_(disk: Disk, index: number, alias: Element | undefined): Element {
-  const block = disk.path?.startsWith('/dev/') ?? false;
-  return element('disk', { type: block ? 'block' : 'file', device: 'disk' }, [
-    element('driver', {
-      name: 'qemu',
-      type: IMAGE_TYPES[disk.image_type ?? ''] ?? 'raw',
-      cache: disk.direct ? 'none' : undefined,
-      discard: disk.sparse === false ? 'ignore' : undefined,
-      queues: disk.num_queues ?? undefined,
-    }),
-    element('source', { [block ? 'dev' : 'file']: disk.path ?? '' }),
-    element('target', { dev: targetOf(disk, index), bus: 'virtio' }),
-    disk.readonly ? element('readonly') : undefined,
-    disk.serial ? element('serial', {}, disk.serial) : undefined,
-    alias,
-  ]);
-}
-
-function interface_(net: Net, alias: Element | undefined): Element {
-  const queues = (net.num_queues ?? 2) / 2;
-  return element('interface', { type: net.user ? 'user' : 'ethernet' }, [
-    net.mac ? element('mac', { address: net.mac }) : undefined,
-    net.tap ? element('target', { dev: net.tap }) : undefined,
-    element('model', { type: 'virtio' }),
-    queues > 1 ? element('driver', { queues }) : undefined,
-    net.mtu ? element('mtu', { size: net.mtu }) : undefined,
-    alias,
-  ]);
 }
 
 function serial({ serial: device }: VmConfigInput, alias: Element | undefined): Element[] {

@@ -1,10 +1,11 @@
 /** A domain document, read: what machine it describes, and what of it is only kept. */
-import { type Uint64, uint64 } from '../../config/uint64.ts';
+import type { Uint64 } from '../../config/uint64.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { parseCpuList } from './cpuSets.ts';
 import { readDevices } from './deviceXml.ts';
 import { type Actions, readActions } from './domainActions.ts';
 import { unsupportedConfiguration } from './errors.ts';
+import { bytesOf, readMemorySizes, sizeOf } from './memorySizes.ts';
 import { child, type Element, parseXml, textAt } from './xml.ts';
 import { wholeNumber, xmlError } from './xmlValues.ts';
 
@@ -26,27 +27,13 @@ const KEPT = [
   ...['genid', 'sysinfo', 'seclabel'],
 ];
 
-/** Multiples of bytes by unit; KiB where none is given. */
-const UNITS: Readonly<Record<string, number>> = {
-  ...{ b: 1, bytes: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 },
-  ...{
-    k: 2 ** 10,
-    KiB: 2 ** 10,
-    M: 2 ** 20,
-    MiB: 2 ** 20,
-    G: 2 ** 30,
-    GiB: 2 ** 30,
-    T: 2 ** 40,
-    TiB: 2 ** 40,
-  },
-};
-
 /** Elements below the root that are part of the machine here. */
 const READ = [
   ...['on_poweroff', 'on_reboot', 'on_crash'],
   'name',
   'uuid',
   'memory',
+  'maxMemory',
   'currentMemory',
   'memoryBacking',
   'vcpu',
@@ -58,15 +45,7 @@ const READ = [
 /**
  * Those that ask for something which a machine of ours does not do: without it the domain would not be what was meant.
  */
-const REFUSED = [
-  'maxMemory',
-  'numatune',
-  'memtune',
-  'blkiotune',
-  'launchSecurity',
-  'throttlegroups',
-  'idmap',
-];
+const REFUSED = ['numatune', 'memtune', 'blkiotune', 'launchSecurity', 'throttlegroups', 'idmap'];
 /** Those that say how QEMU and others go about it. */
 const TOLERATED = ['iothreads', 'resource', 'bootloader', 'perf', 'keywrap'];
 
@@ -83,19 +62,22 @@ export function readDomainXml(xml: string, validate = false): DomainDocument {
   const refused = root.children.find((each) => REFUSED.includes(each.name));
   if (refused) throw unsupportedConfiguration(`<${refused.name}>`);
   if (validate) checkKnown(root);
-  const memory = sizeOf(child(root, 'memory')) ?? required('memory');
-  const current = sizeOf(child(root, 'currentMemory')) ?? memory;
+  const total = sizeOf(child(root, 'memory')) ?? required('memory');
+  const memoryDevices = devices?.children.filter(({ name }) => name === 'memory') ?? [];
+  const sizes = readMemorySizes(total, child(root, 'maxMemory'), memoryDevices);
+  const given = BigInt(sizes.size) + BigInt(sizes.hotplugged_size ?? 0);
+  const current = sizeOf(child(root, 'currentMemory')) ?? given;
   const balloon = devices?.children.find(
     (each) => each.name === 'memballoon' && each.attributes.model !== 'none',
   );
-  if (current < memory && balloon === undefined) {
+  if (current < given && balloon === undefined) {
     throw unsupportedConfiguration('currentMemory below memory needs a <memballoon>');
   }
   const config: VmConfigInput = {
     payload: readBoot(child(root, 'os')),
     cpus: readVcpus(root),
-    memory: { size: bytesOf(memory), ...readBacking(child(root, 'memoryBacking')) },
-    ...(balloon && { balloon: readBalloon(balloon, bytesOf(memory > current ? memory - current : 0n)) }),
+    memory: { ...sizes, ...readBacking(child(root, 'memoryBacking')) },
+    ...(balloon && { balloon: readBalloon(balloon, bytesOf(given > current ? given - current : 0n)) }),
     ...readDevices(devices),
   };
   return {
@@ -136,6 +118,9 @@ function readVcpus(root: Element): NonNullable<VmConfigInput['cpus']> {
   const max = wholeNumber(vcpu?.text || '1', 'vcpu');
   const boot = wholeNumber(vcpu?.attributes.current ?? String(max), 'vcpu current');
   const common = { boot_vcpus: boot, max_vcpus: max, ...readAffinity(root, max) };
+  const cells = child(child(root, 'cpu'), 'numa')?.children ?? [];
+  // One node is what a machine is without any.
+  if (cells.length > 1) throw unsupportedConfiguration('more than one <cell> in <numa>');
   const topology = child(child(root, 'cpu'), 'topology')?.attributes;
   if (topology === undefined) return common;
   const count = (name: string) => wholeNumber(topology[name] ?? '1', `topology ${name}`);
@@ -190,19 +175,6 @@ function readBalloon(balloon: Element, size: Uint64): NonNullable<VmConfigInput[
     ...(balloon.attributes.autodeflate === 'on' && { deflate_on_oom: true }),
     ...(balloon.attributes.freePageReporting === 'on' && { free_page_reporting: true }),
   };
-}
-
-function sizeOf(size: Element | undefined): bigint | undefined {
-  if (size === undefined) return undefined;
-  const unit = UNITS[size.attributes.unit ?? 'KiB'];
-  if (unit === undefined) throw xmlError(`unknown unit '${size.attributes.unit}' of <${size.name}>`);
-  return BigInt(wholeNumber(size.text, size.name)) * BigInt(unit);
-}
-
-function bytesOf(size: bigint): Uint64 {
-  const bytes = uint64(size);
-  if (bytes === undefined) throw xmlError(`${size} bytes of memory are more than 64 bits hold`);
-  return bytes;
 }
 
 function required(name: string): never {

@@ -1,5 +1,6 @@
 /** The supervisor's VMs as libvirt's domains. */
 import { existsSync, readFileSync } from 'node:fs';
+import { PLAIN_ZONE_ID } from '../../config/memory.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import type { EventHistory } from '../../supervisor/eventHistory.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
@@ -11,6 +12,7 @@ import { DOMAIN_DEFINITION, type DomainDocument, readDomainXml } from './domainX
 import { Code, Domain, invalidOperation, LibvirtError, noDomain } from './errors.ts';
 import { LiveConfigs } from './liveConfigs.ts';
 import { type Info, liveMachine } from './liveMachine.ts';
+import { deviceOf } from './memorySizes.ts';
 import { Notices } from './notices.ts';
 import type { Dom } from './types.ts';
 import { type Element, element, formatXml, parseXml } from './xml.ts';
@@ -155,7 +157,13 @@ export class Domains {
     const actions = { restart: policy.restart.when, endOn: policy.end_on };
     const common = { name, uuid: uuidOf(vm), actions, kept: readKept(vm.folder) };
     if (inactive || id === undefined) return domainDocument({ ...common, config });
-    return domainDocument({ ...common, id, config: await this.#live.refresh(vm) });
+    const live = await this.#live.refresh(vm);
+    return domainDocument({ ...common, id, config: live, ...(deviceOf(live) && (await this.#plugged(vm))) });
+  }
+
+  async #plugged(vm: SupervisedVm): Promise<{ readonly plugged: number }> {
+    const counters = (await this.call(vm, 'GET', 'vm.counters')) as Record<string, Record<string, number>>;
+    return { plugged: counters[PLAIN_ZONE_ID]?.plugged_bytes ?? 0 };
   }
 
   /** Elements that are kept of the document. */

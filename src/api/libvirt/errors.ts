@@ -29,6 +29,15 @@ export function unsupportedConfiguration(what: string): LibvirtError {
   return new LibvirtError(Code.configUnsupported, Domain.domain, `unsupported configuration: ${what}`);
 }
 
+/** For what libvirt has, and nothing here can do. */
+export function unsupportedOperation(what: string): LibvirtError {
+  return new LibvirtError(Code.operationUnsupported, Domain.domain, `Operation not supported: ${what}`);
+}
+
+export function deviceMissing(what: string): LibvirtError {
+  return new LibvirtError(Code.deviceMissing, Domain.domain, `device not found: ${what}`);
+}
+
 export function noDomain(what: string): LibvirtError {
   return new LibvirtError(Code.noDomain, Domain.domain, `Domain not found: no domain with matching ${what}`);
 }

@@ -2,16 +2,30 @@
 import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
 import type { Uint64 } from '../../config/uint64.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
+import { deviceOf } from './memorySizes.ts';
 
 export const KIB = 1024;
 
-export function maxMemoryKib({ memory }: VmConfigInput): bigint {
-  return kibOf(memory?.size ?? DEFAULT_MEMORY_SIZE);
+/** What there is without memory devices. */
+export function bootMemory({ memory }: VmConfigInput): bigint {
+  let bytes = BigInt(memory?.size ?? DEFAULT_MEMORY_SIZE);
+  for (const { size } of memory?.zones ?? []) bytes += BigInt(size);
+  return bytes;
+}
+
+/** With all that a virtio-mem device may give the guest, as libvirt counts. */
+export function maxMemoryKib(config: VmConfigInput): bigint {
+  return kibOf(bootMemory(config) + (deviceOf(config)?.size ?? 0n));
+}
+
+/** What the guest is to have, of which the balloon takes some. */
+export function givenMemory(config: VmConfigInput): bigint {
+  return bootMemory(config) + (deviceOf(config)?.requested ?? 0n);
 }
 
 /** What the balloon leaves to the guest. */
 export function currentMemoryKib(config: VmConfigInput): bigint {
-  return maxMemoryKib(config) - kibOf(config.balloon?.size ?? 0);
+  return kibOf(givenMemory(config)) - kibOf(config.balloon?.size ?? 0);
 }
 
 /** Of any number of bytes, rounded down. */

@@ -22,6 +22,7 @@ export const Code = {
   argumentUnsupported: 74,
   noMetadata: 80,
   overflow: 82,
+  operationUnsupported: 84,
   agentUnresponsive: 86,
   deviceMissing: 99,
 } as const;

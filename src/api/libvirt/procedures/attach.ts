@@ -1,30 +1,40 @@
 /** Attaching devices to domains, and detaching them. */
+import { PLAIN_ZONE_ID } from '../../../config/memory.ts';
 import { attach, called, detach, meant } from '../attachments.ts';
-import { readDeviceXml } from '../deviceXml.ts';
+import { attachableOf, parseDevice } from '../deviceXml.ts';
 import { Affect, checkFlags, impactOf } from '../impact.ts';
+import { attachMemory, detachMemory, detachVirtioMem } from '../memoryDevices.ts';
 import type { Session } from '../session.ts';
 import { Remote } from '../signatures/index.ts';
 import type { Dom } from '../types.ts';
+import { updateDevice } from '../updates.ts';
 import { vmOf } from './lifecycle.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
 const writes = { writes: true } as const;
+const MEMORY = 'memory';
+/** VIR_DOMAIN_DEVICE_MODIFY_FORCE: of media that are locked, of which there are none. */
+const FORCE = 4;
 
 /** What a call is about. @param api its name, for messages */
-function target(session: Session, given: Dom, api: string, flags: number) {
-  checkFlags(api, flags, Affect.live | Affect.config);
+function target(session: Session, given: Dom, api: string, flags: number, others = 0) {
+  checkFlags(api, flags, Affect.live | Affect.config | others);
   const vm = vmOf(session, given);
   return { vm, impact: impactOf(vm, flags) };
 }
 
 async function attachDevice(session: Session, given: Dom, xml: string, api: string, flags: number) {
   const { vm, impact } = target(session, given, api, flags);
-  await attach(session.domains, vm, readDeviceXml(xml), impact);
+  const root = parseDevice(xml);
+  if (root.name === MEMORY) return attachMemory(session.domains, vm, root, impact);
+  await attach(session.domains, vm, attachableOf(root), impact);
 }
 
 async function detachDevice(session: Session, given: Dom, xml: string, api: string, flags: number) {
   const { vm, impact } = target(session, given, api, flags);
-  await detach(session.domains, vm, meant(readDeviceXml(xml)), impact);
+  const root = parseDevice(xml);
+  if (root.name === MEMORY) return detachMemory(session.domains, vm, root, impact);
+  await detach(session.domains, vm, meant(attachableOf(root)), impact);
 }
 
 export const attachProcedures: readonly Procedure[] = [
@@ -56,7 +66,16 @@ export const attachProcedures: readonly Procedure[] = [
     Remote.domainDetachDeviceAlias,
     async ({ session, args: { dom, alias, flags } }) => {
       const { vm, impact } = target(session, dom, Remote.domainDetachDeviceAlias.api, flags);
+      if (alias === PLAIN_ZONE_ID) return detachVirtioMem(session.domains, vm, impact);
       await detach(session.domains, vm, called(alias), impact);
+    },
+    writes,
+  ),
+  procedure(
+    Remote.domainUpdateDeviceFlags,
+    async ({ session, args: { dom, xml, flags } }) => {
+      const { vm, impact } = target(session, dom, Remote.domainUpdateDeviceFlags.api, flags, FORCE);
+      await updateDevice(session.domains, vm, parseDevice(xml), impact);
     },
     writes,
   ),

@@ -1,5 +1,6 @@
 /** Disks and interfaces: what they are, and what they count. */
 import { readFileSync } from 'node:fs';
+import { uint64 } from '../../../config/uint64.ts';
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { unresponsive } from '../askAgent.ts';
 import {
@@ -13,6 +14,8 @@ import {
   sumOf,
 } from '../deviceCounters.ts';
 import { invalidArgument, invalidOperation } from '../errors.ts';
+import { KIB } from '../figures.ts';
+import { checkFlags } from '../impact.ts';
 import type { Session } from '../session.ts';
 import { Remote } from '../signatures/index.ts';
 import type { Dom } from '../types.ts';
@@ -22,6 +25,8 @@ import { type Procedure, procedure } from './procedure.ts';
 /** virDomainInterfaceAddressesSource. */
 const AddressSource = { lease: 0, agent: 1, arp: 2 } as const;
 const IPV4 = 0;
+/** VIR_DOMAIN_BLOCK_RESIZE_BYTES. */
+const BLOCK_RESIZE_BYTES = 1;
 const NOT_COUNTED = -1n;
 /** In /proc/net/arp: the entry is complete (ATF_COM). */
 const ARP_COMPLETE = 2;
@@ -85,7 +90,23 @@ function addressesOf(session: Session, given: Dom, source: number) {
   });
 }
 
+/** @param size in KiB unless `flags` say otherwise */
+async function resizeBlock(session: Session, given: Dom, name: string, size: bigint, flags: number) {
+  const vm = vmOf(session, given);
+  checkFlags(Remote.domainBlockResize.api, flags, BLOCK_RESIZE_BYTES);
+  if (!vm.alive) throw invalidOperation('domain is not running');
+  const { id } = diskNamed(disksOf(session.domains.configOf(vm)), name);
+  const bytes = uint64(flags & BLOCK_RESIZE_BYTES ? size : size * BigInt(KIB));
+  if (bytes === undefined) throw invalidArgument(`${size} KiB are more than 64 bits of bytes hold`);
+  await session.domains.call(vm, 'PUT', 'vm.resize-disk', { id, desired_size: bytes });
+}
+
 export const deviceProcedures: readonly Procedure[] = [
+  procedure(
+    Remote.domainBlockResize,
+    ({ session, args: { dom: given, disk, size, flags } }) => resizeBlock(session, given, disk, size, flags),
+    { writes: true },
+  ),
   procedure(Remote.domainGetBlockInfo, ({ session, args }) => {
     const vm = vmOf(session, args.dom);
     return sizesOf(vm, diskNamed(disksOf(session.domains.configOf(vm)), args.path).disk);

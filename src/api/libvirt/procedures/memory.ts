@@ -3,8 +3,9 @@ import { type Uint64, uint64 } from '../../../config/uint64.ts';
 import { processUse } from '../../../supervisor/stats.ts';
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { invalidArgument, invalidOperation } from '../errors.ts';
-import { currentMemoryKib, KIB, kibOf, maxMemoryKib } from '../figures.ts';
+import { bootMemory, currentMemoryKib, givenMemory, KIB, kibOf, maxMemoryKib } from '../figures.ts';
 import { Affect, checkFlags, impactOf } from '../impact.ts';
+import { deviceOf, growthOf } from '../memorySizes.ts';
 import type { Session } from '../session.ts';
 import { Remote } from '../signatures/index.ts';
 import type { Dom } from '../types.ts';
@@ -39,24 +40,43 @@ async function setMemory(session: Session, given: Dom, kib: bigint, flags: numbe
 
 /** Bytes that the balloon takes so that so much is left. */
 function balloonSize(config: SupervisedVm['definition']['config'], kib: bigint): Uint64 {
-  const max = maxMemoryKib(config);
-  if (kib > max) throw invalidArgument(`cannot set memory higher than max memory ${max}`);
+  const given = kibOf(givenMemory(config));
+  if (kib > given) {
+    const more = kib > maxMemoryKib(config) ? 'attach-device' : 'update-memory-device';
+    throw invalidArgument(`cannot set memory higher than max memory ${given}: more comes by ${more}`);
+  }
   if (!config.balloon) throw invalidOperation('the domain has no balloon');
-  return bytesOf(max - kib);
+  return bytesOf(given - kib);
 }
 
-/** What the guest has stays, unless it is more than that. */
+/** What the guest has stays, unless it is more than that, and so does a `<maxMemory>`. */
 function setMaxMemory(session: Session, vm: SupervisedVm, kib: bigint): void {
   const { config } = vm.definition;
   if (config.memory?.zones?.length) throw invalidOperation('the memory of the domain is made of zones');
+  const device = deviceOf(config);
+  const boot = kib - kibOf(device?.size ?? 0);
+  if (boot <= 0n) throw invalidArgument('max memory counts the virtio-mem device, and is no larger');
   const current = currentMemoryKib(config);
-  const left = current < kib ? current : kib;
-  const balloon = config.balloon && { balloon: { ...config.balloon, size: bytesOf(kib - left) } };
-  session.domains.reconfigure(vm, {
+  const changed = {
     ...config,
-    memory: { ...config.memory, size: bytesOf(kib) },
-    ...balloon,
-  });
+    memory: { ...config.memory, size: bytesOf(boot), ...growthBeside(config, boot) },
+  };
+  const given = kibOf(givenMemory(changed));
+  const left = current < given ? current : given;
+  const balloon = config.balloon && { balloon: { ...config.balloon, size: bytesOf(given - left) } };
+  session.domains.reconfigure(vm, { ...changed, ...balloon });
+}
+
+/** What ACPI may add to so much. @throws LibvirtError if that is more than it may be with all of that */
+function growthBeside(
+  config: SupervisedVm['definition']['config'],
+  boot: bigint,
+): { readonly hotplug_size?: Uint64 | null } {
+  const growth = kibOf(growthOf(config));
+  if (growth === 0n) return {};
+  const left = kibOf(bootMemory(config)) + growth - boot;
+  if (left < 0n) throw invalidArgument('cannot set initial memory size greater than the maximum memory size');
+  return { hotplug_size: left === 0n ? null : bytesOf(left) };
 }
 
 function bytesOf(kib: bigint): Uint64 {

@@ -66,9 +66,9 @@ async function setLiveVcpus(session: Session, vm: SupervisedVm, count: number): 
 
 const hostCpus = () => cpus().map((_, cpu) => cpu);
 
-/** Of each vCPU of the configuration, those that it may run on. */
+/** Of each vCPU that there may ever be, those that it may run on. */
 function definedAffinity(config: VmConfigInput): number[][] {
-  return Array.from({ length: vcpusOf(config) }, (_, vcpu) => {
+  return Array.from({ length: maxVcpus(config) }, (_, vcpu) => {
     const pinned = config.cpus?.affinity?.find((each) => each.vcpu === vcpu)?.host_cpus;
     return pinned ? [...pinned].sort((a, b) => a - b) : hostCpus();
   });
@@ -131,7 +131,7 @@ export const vcpuProcedures: readonly Procedure[] = [
     if (!vm.alive) throw invalidOperation('cannot retrieve vcpu information on inactive domain');
     const threads = vcpuThreads(vm);
     const affinity = liveAffinity(session, vm);
-    const count = Math.min(affinity.length, Math.max(args.maxinfo, 0));
+    const count = Math.min(vcpusOf(session.domains.configOf(vm)), Math.max(args.maxinfo, 0));
     const info = Array.from({ length: count }, (_, number) => {
       const thread = threads.get(number);
       return {

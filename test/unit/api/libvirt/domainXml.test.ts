@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
-import { readDeviceXml } from '../../../../src/api/libvirt/deviceXml.ts';
-import { domainDocument, targetName } from '../../../../src/api/libvirt/domainDocument.ts';
+import { targetName } from '../../../../src/api/libvirt/deviceDocument.ts';
+import { attachableOf, parseDevice } from '../../../../src/api/libvirt/deviceXml.ts';
+import { domainDocument } from '../../../../src/api/libvirt/domainDocument.ts';
 import { readDomainXml } from '../../../../src/api/libvirt/domainXml.ts';
 import { decode } from '../../../../src/config/decode.ts';
 import { vmConfig } from '../../../../src/config/vmConfig.ts';
@@ -128,7 +129,7 @@ test.each([
   ["<interface type='ethernet'><target dev='t0'/></interface>", 'net', { tap: 't0' }],
   ["<vsock><cid auto='no' address='9'/></vsock>", 'vsock', { cid: 9 }],
 ])('%s can be attached', (xml, kind, device) => {
-  expect(readDeviceXml(xml)).toMatchObject({ kind, device });
+  expect(attachableOf(parseDevice(xml))).toMatchObject({ kind, device });
 });
 
 test.each([
@@ -138,7 +139,7 @@ test.each([
   ['<disk>', /\(device_definition\):1: /],
   ['<!DOCTYPE x><disk/>', /DOCTYPE/],
 ])('%s cannot', (xml, message) => {
-  expect(() => readDeviceXml(xml)).toThrow(message);
+  expect(() => attachableOf(parseDevice(xml))).toThrow(message);
 });
 
 test.each([
