@@ -2,20 +2,12 @@
 import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
 import type { Uint64 } from '../../config/uint64.ts';
 import type { VmDescription } from '../../supervisor/supervisedVm.ts';
+import { runningInfo } from './runningInfo.ts';
 import type { SupervisorClient } from './supervisorClient.ts';
-
-/** A VM whose process does not answer is shown as it was defined. */
-const ANSWER_MS = 2_000;
 
 export interface Sizes {
   readonly vcpus: number;
   readonly memory: Uint64;
-}
-
-/** What of `vm.info` is used. */
-interface Info {
-  readonly config: { readonly cpus: { readonly boot_vcpus: number } };
-  readonly memory_actual_size: Uint64;
 }
 
 /** Of each VM, in order. Only those are asked that may have been changed: a list of many VMs stays quick. */
@@ -47,12 +39,9 @@ function isResizable({ pid, config: { cpus, memory, balloon } }: VmDescription):
   );
 }
 
+/** A VM whose process does not answer is shown as it was defined. */
 async function asked(client: Pick<SupervisorClient, 'call'>, vm: VmDescription): Promise<Sizes> {
-  try {
-    const path = `/v1/vms/${vm.name}/api/api/v1/vm.info`;
-    const info = await client.call<Info>('GET', path, undefined, AbortSignal.timeout(ANSWER_MS));
-    return { vcpus: info.config.cpus.boot_vcpus, memory: info.memory_actual_size };
-  } catch {
-    return defined(vm);
-  }
+  const info = await runningInfo(client, vm.name);
+  if (info instanceof Error) return defined(vm);
+  return { vcpus: info.config.cpus.boot_vcpus, memory: info.memory_actual_size };
 }

@@ -10,6 +10,7 @@ import { parseArguments, type RunOptions } from '../arguments.ts';
 import { writeOut } from '../standardOutput.ts';
 import { UsageError, unparsed } from '../usageError.ts';
 import { absolutePaths } from './machinePaths.ts';
+import { runningInfo } from './runningInfo.ts';
 import { sizesOf } from './runningSizes.ts';
 import { SupervisorClient } from './supervisorClient.ts';
 import { formatTable, humanBytes, humanDuration } from './table.ts';
@@ -132,10 +133,11 @@ export const vmCommands: Readonly<Record<string, VmCommand>> = {
     names: 'one',
     run: async ({ client, names }) => {
       const vm = await client.call<VmDescription>('GET', `/v1/vms/${names[0]}`);
-      const info =
-        vm.state === 'running'
-          ? await client.call('GET', `/v1/vms/${names[0]}/api/api/v1/vm.info`)
-          : undefined;
+      const info = vm.state === 'running' ? await runningInfo(client, vm.name) : undefined;
+      if (info instanceof Error) {
+        process.stderr.write(`tsvmm: what the process of ${vm.name} knows is not shown: ${info.message}\n`);
+        return print(writeJson(vm, '  '));
+      }
       return print(writeJson({ ...vm, ...(info !== undefined && { info }) }, '  '));
     },
   },
