@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/error.h"
 #include "disk/sync_io.h"
 
 namespace tsvmm {
@@ -69,8 +70,17 @@ int FileContainer::sync() noexcept { return sync_file(file_); }
 
 int FileContainer::grow(uint64_t bytes) noexcept {
   if (bytes <= image_.size()) return 0;
-  if (!is_file_) return ENOSPC;
+  if (!is_file_) return block_device_has(bytes) ? 0 : ENOSPC;
   return image_.set_size((bytes + kGrowth - 1) & ~(kGrowth - 1));
+}
+
+/// Who gives out space as it is needed makes the device larger while it is used.
+bool FileContainer::block_device_has(uint64_t bytes) noexcept {
+  try {
+    return bytes <= image_.look_at_block_device();
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 int FileContainer::truncate(uint64_t bytes) noexcept {

@@ -73,6 +73,8 @@ class FileContainer final : public Container {
   [[nodiscard]] std::unique_ptr<DiskQueue> make_queue(uint16_t depth) override;
 
  private:
+  [[nodiscard]] bool block_device_has(uint64_t bytes) noexcept;
+
   RawImage image_;
   const ImageFile file_;
   const bool is_file_;

@@ -76,10 +76,14 @@ RawImage::RawImage(int fd, bool direct, DiskEngines engines)
   if (direct) read_direct_alignment();
 }
 
-void RawImage::read_block_device() {
+uint64_t RawImage::block_device_size() const {
   uint64_t size = 0;
   check_errno(::ioctl(fd_.get(), BLKGETSIZE64, &size), "reading the block device's size");
-  size_ = size;
+  return size;
+}
+
+void RawImage::read_block_device() {
+  size_ = block_device_size();
   int logical = 0;
   unsigned physical = 0;
   check_errno(::ioctl(fd_.get(), BLKSSZGET, &logical), "reading the block device's sector size");
@@ -131,9 +135,20 @@ std::unique_ptr<DiskQueue> RawImage::make_queue(uint16_t depth) {
 }
 
 void RawImage::resize(uint64_t bytes) {
-  if (block_device_) throw Error("ENOTSUP", "the size of a block device is its own");
+  if (block_device_) {
+    const uint64_t there = look_at_block_device();
+    if (bytes == there) return;
+    throw Error("EINVAL", "the block device has " + std::to_string(there) +
+                              " bytes: give it its new size on the host first");
+  }
   if (bytes % kSector != 0) throw Error("EINVAL", "a disk's size must be a multiple of 512 bytes");
   if (const int error = set_size(bytes)) throw Error::from_errno("resizing the disk image", error);
+}
+
+uint64_t RawImage::look_at_block_device() {
+  const uint64_t bytes = block_device_size();
+  size_.store(bytes, std::memory_order_release);
+  return bytes;
 }
 
 int RawImage::set_size(uint64_t bytes) noexcept {

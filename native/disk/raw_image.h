@@ -38,7 +38,7 @@ class RawImage : public DiskImage {
   }
   [[nodiscard]] DiskLimits limits() const noexcept override;
   [[nodiscard]] std::unique_ptr<DiskQueue> make_queue(uint16_t depth) override;
-  /// Regular files only.
+  /// A block device has to have that size already.
   void resize(uint64_t bytes) override;
 
   /// What offsets and lengths must be multiples of: a power of two of bytes, 1 without O_DIRECT.
@@ -50,10 +50,13 @@ class RawImage : public DiskImage {
   [[nodiscard]] std::mutex& partial_blocks() const { return partial_blocks_; }
   /// What became of the syncs of all its users.
   [[nodiscard]] SyncRecord& syncs() const { return syncs_; }
-  /// As resize(): 0 or an errno.
+  /// A regular file's: 0 or an errno.
   [[nodiscard]] int set_size(uint64_t bytes) noexcept;
+  /// The host may have given a block device another size since: the one that it has now.
+  uint64_t look_at_block_device();
 
  private:
+  [[nodiscard]] uint64_t block_device_size() const;
   void read_block_device();
   void read_direct_alignment();
   void read_discard_limits(dev_t device);

@@ -78,6 +78,47 @@ TEST(DiskOnLargeSectors, IsAsItsDeviceIfItIsRaw) {
   EXPECT_EQ(const_cast<Disk&>(disk).image().limits().logical_block_size, 4096U);
 }
 
+/// A logical volume that its host extends or reduces: nobody else can change what a device has.
+TEST(DiskOnDeviceThatChanges, HasItsSizeOnceAsked) {
+  const TempFolder folder(false);
+  const std::string file = folder / "blocks";
+  write_file(file, Bytes(1 << 20));
+  const LoopDevice device(file, 512);
+  REQUIRE_LOOP_DEVICE(device);
+  Disk disk = Disk::open(device.path(), ImageFormat::kRaw);
+  EXPECT_THROW(disk.image().resize(2 << 20), Error);
+  for (const uint64_t bytes : {uint64_t{3} << 20, uint64_t{1} << 19}) {
+    device.resize(file, bytes);
+    EXPECT_NE(disk.image().size(), bytes);
+    disk.image().resize(bytes);
+    EXPECT_EQ(disk.image().size(), bytes);
+    EXPECT_EQ(disk.write(bytes - 512, Bytes(512, 7)), 0);
+  }
+  EXPECT_EQ(disk.flush(), 0);
+  EXPECT_EQ(read_file(file).back(), 7);
+}
+
+/// Space that is given out as it is needed.
+TEST(DiskOnDeviceThatChanges, GrowsIntoWhatHasCome) {
+  REQUIRE_QEMU_IMG();
+  const TempFolder folder(false);
+  const std::string file = folder / "blocks";
+  must("qemu-img create -q -f qcow2 " + file + " 16M && truncate -s 1M " + file);
+  const LoopDevice device(file, 512);
+  REQUIRE_LOOP_DEVICE(device);
+  const Bytes data = random_bytes(2 << 20, 3);
+  {
+    Disk disk = Disk::open(device.path(), ImageFormat::kQcow2);
+    EXPECT_EQ(disk.write(0, data), ENOSPC);
+    device.resize(file, 8 << 20);
+    EXPECT_EQ(disk.write(0, data), 0);
+    EXPECT_EQ(disk.flush(), 0);
+  }
+  Bytes content = content_by_qemu("qcow2", device.path());
+  content.resize(data.size());
+  EXPECT_TRUE(same(content, data));
+}
+
 /// A block device whose blocks have no room: what is written to the page cache cannot be kept, and
 /// the kernel says so to the next sync, once.
 class FullDevice : public testing::Test {

@@ -26,6 +26,11 @@ class LoopDevice {
   LoopDevice& operator=(const LoopDevice&) = delete;
 
   const std::string& path() const { return path_; }
+  /// Makes the file that long, and the device with it.
+  void resize(const std::string& file, uint64_t bytes) const {
+    must("truncate -s " + std::to_string(bytes) + " " + file);
+    must("losetup -c " + path_);
+  }
   const std::string& why_not() const { return why_not_; }
 
  private:
