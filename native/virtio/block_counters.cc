@@ -8,8 +8,6 @@ namespace tsvmm {
 namespace {
 
 constexpr uint64_t kNsPerUs = 1000;
-/// What an average shows before the first sample, as other monitors do.
-constexpr uint64_t kNoAverage = UINT64_MAX / 10000;
 
 constexpr std::array<const char*, 4> kDirections{"read", "write", "flush", "discard"};
 
@@ -39,12 +37,6 @@ struct Sum {
     for (size_t i = 0; i < classes.size(); ++i) {
       classes[i] += direction.latency_classes[i].load(std::memory_order_relaxed);
     }
-  }
-  [[nodiscard]] uint64_t min_us() const {
-    return latency_min == UINT64_MAX ? UINT64_MAX : latency_min / kNsPerUs;
-  }
-  [[nodiscard]] uint64_t average_us() const {
-    return operations == 0 ? kNoAverage : latency_sum / operations / kNsPerUs;
   }
 };
 
@@ -76,10 +68,14 @@ void append(std::vector<Counter>& counters, const Names& names, const Sum& sum) 
   counters.insert(counters.end(), {{names.bytes.c_str(), sum.bytes},
                                    {names.operations.c_str(), sum.operations},
                                    {names.errors.c_str(), sum.errors},
-                                   {names.latency_min.c_str(), sum.min_us()},
-                                   {names.latency_max.c_str(), sum.latency_max / kNsPerUs},
-                                   {names.latency_avg.c_str(), sum.average_us()},
                                    {names.latency_sum.c_str(), sum.latency_sum / kNsPerUs}});
+  // Of nothing there is no least, largest and average. Another thread counts one after the other.
+  if (sum.operations != 0 && sum.latency_min != UINT64_MAX) {
+    counters.insert(counters.end(),
+                    {{names.latency_min.c_str(), sum.latency_min / kNsPerUs},
+                     {names.latency_max.c_str(), sum.latency_max / kNsPerUs},
+                     {names.latency_avg.c_str(), sum.latency_sum / sum.operations / kNsPerUs}});
+  }
   uint64_t up_to = 0;
   for (size_t i = 0; i < names.latency_le.size(); ++i) {
     up_to += sum.classes[i];

@@ -18,8 +18,23 @@ TEST_F(BlockTest, Reads) {
   EXPECT_EQ(counter("read_ops"), 1u);
   EXPECT_EQ(counter("read_bytes"), 4096u);
   EXPECT_LE(counter("read_latency_min"), counter("read_latency_max"));
-  EXPECT_EQ(counter("write_latency_min"), UINT64_MAX);
-  EXPECT_EQ(counter("write_latency_max"), 0u);
+}
+
+TEST_F(BlockTest, HasNoLatencyBeforeTheFirstOperation) {
+  const auto latencies = [&] {
+    std::vector<std::string> names;
+    for (const Counter& entry : device->counters()) {
+      const std::string name = entry.name;
+      const bool is_histogram = name.find("_le_") != std::string::npos;
+      if (name.starts_with("read_latency_") && !is_histogram) names.push_back(name);
+    }
+    return names;
+  };
+  start();
+  EXPECT_EQ(latencies(), std::vector<std::string>{"read_latency_sum"});
+  EXPECT_EQ(request(kRequestIn, 3, 512), kStatusOk);
+  EXPECT_EQ(latencies(), (std::vector<std::string>{"read_latency_sum", "read_latency_min",
+                                                   "read_latency_max", "read_latency_avg"}));
 }
 
 TEST_F(BlockTest, Writes) {
