@@ -28,15 +28,20 @@ export function readStat(pid: number, thread?: number): ProcessStat | undefined 
   );
 }
 
-/** A process's threads by name, with their ids. */
+/** A process's threads by name, with their ids. What ends meanwhile is left out, and nothing else. */
 export function threadsOf(pid: number): ReadonlyMap<string, number> {
   const threads = new Map<string, number>();
-  try {
-    for (const id of readdirSync(`/proc/${pid}/task`)) {
-      threads.set(readFileSync(`/proc/${pid}/task/${id}/comm`, 'utf8').trimEnd(), Number(id));
-    }
-  } catch {
-    // It ends meanwhile.
+  for (const id of unlessGone(() => readdirSync(`/proc/${pid}/task`)) ?? []) {
+    const name = unlessGone(() => readFileSync(`/proc/${pid}/task/${id}/comm`, 'utf8').trimEnd());
+    if (name !== undefined) threads.set(name, Number(id));
   }
   return threads;
+}
+
+function unlessGone<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
 }

@@ -9,6 +9,8 @@ const DEVICE_EVENTS: readonly string[] = ['device-added', 'device-removed'];
 
 interface Known {
   readonly runId: number;
+  /** The how-manieth question this answers. */
+  readonly question: number;
   readonly config: VmConfigInput;
 }
 
@@ -27,6 +29,7 @@ export class LiveConfigs {
   readonly #known = new Map<string, Known>();
   /** The memory that was told last, of those where that is another than at the start. */
   readonly #told = new Map<string, { readonly runId: number; readonly memory: bigint }>();
+  #questions = 0;
 
   constructor(context: LiveConfigsContext) {
     this.#context = context;
@@ -44,9 +47,16 @@ export class LiveConfigs {
   /** Asks the VM. Rejects if it does not answer. */
   async refresh(vm: SupervisedVm): Promise<VmConfigInput> {
     const { runId } = vm;
+    const question = ++this.#questions;
     const config = await this.#context.ask(vm);
-    if (runId !== undefined) this.#known.set(vm.definition.name, { runId, config });
+    if (runId !== undefined) this.#learn(vm.definition.name, { runId, question, config });
     return config;
+  }
+
+  /** Each question has a connection of its own: an earlier one may be answered later, and is of the past then. */
+  #learn(name: string, known: Known): void {
+    const latest = this.#known.get(name)?.question ?? 0;
+    if (known.question > latest) this.#known.set(name, known);
   }
 
   #hear({ vm: name, source, event }: SupervisorEvent): void {

@@ -40,3 +40,24 @@ test('another number of vCPUs is no other size of the memory', async () => {
   await asking;
   expect(told).toEqual([256n * 1024n, 128n * 1024n]);
 });
+
+const config = (size: number) => ({ memory: { size } }) as VmConfigInput;
+
+test('an answer that comes after that to a later question changes nothing', async () => {
+  const vm = { definition: { name: 'one', config: config(1) }, runId: 7 } as unknown as SupervisedVm;
+  const answers: ((answer: VmConfigInput) => void)[] = [];
+  const configs = new LiveConfigs({
+    events: new EventHistory(),
+    find: () => vm,
+    ask: () => new Promise((resolve) => answers.push(resolve)),
+    resized: () => {},
+  });
+  const asked = [configs.refresh(vm), configs.refresh(vm)];
+  expect(configs.of(vm)).toEqual(config(1));
+  answers[1]?.(config(3));
+  await asked[1];
+  expect(configs.of(vm)).toEqual(config(3));
+  answers[0]?.(config(2));
+  expect(await asked[0]).toEqual(config(2));
+  expect(configs.of(vm)).toEqual(config(3));
+});
