@@ -47,16 +47,6 @@ const HostFacts& Environment::host() {
   return *host_;
 }
 
-void Environment::add(const std::shared_ptr<MachineHandle>& machine) {
-  std::erase_if(machines_, [](const auto& known) { return known.expired(); });
-  machines_.push_back(machine);
-}
-
-void Environment::add(const std::shared_ptr<StreamServerHandle>& server) {
-  std::erase_if(stream_servers_, [](const auto& known) { return known.expired(); });
-  stream_servers_.push_back(server);
-}
-
 int Environment::give(UniqueFd fd) {
   descriptors_.insert(fd.get());
   return fd.release();
@@ -76,15 +66,11 @@ void Environment::lend(int fd) {
 void Environment::close() noexcept {
   // All begin to end before the first is waited for.
   std::vector<std::pair<std::shared_ptr<MachineHandle>, std::future<void>>> ending;
-  for (const auto& known : std::exchange(machines_, {})) {
-    if (auto machine = known.lock()) {
-      std::future<void> ended = machine->leave();
-      ending.emplace_back(std::move(machine), std::move(ended));
-    }
+  for (auto& machine : machines_.take_all()) {
+    std::future<void> ended = machine->leave();
+    ending.emplace_back(std::move(machine), std::move(ended));
   }
-  for (const auto& known : std::exchange(stream_servers_, {})) {
-    if (const auto server = known.lock()) server->cut();
-  }
+  for (const auto& server : stream_servers_.take_all()) server->cut();
   const auto deadline = std::chrono::steady_clock::now() + kCloseLimit;
   for (const auto& [machine, ended] : ending) {
     if (ended.wait_until(deadline) == std::future_status::ready) machine->join();

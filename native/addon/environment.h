@@ -7,14 +7,17 @@
 #include <memory>
 #include <set>
 #include <utility>
-#include <vector>
 
+#include "addon/handle_registry.h"
 #include "addon/machine_handle.h"
 #include "addon/stream_server_handle.h"
 #include "core/unique_fd.h"
 #include "hypervisor/kvm/x86_64/host_facts.h"
 
 namespace tsvmm {
+
+using Machines = HandleRegistry<MachineHandle>;
+using StreamServers = HandleRegistry<StreamServerHandle>;
 
 /// What one JavaScript environment (the main thread's, or a worker thread's) has of the core.
 ///
@@ -38,8 +41,8 @@ class Environment {
   /// Of precreate_vm(), once.
   std::shared_ptr<PrecreatedVm> take_precreated() { return std::move(precreated_); }
 
-  void add(const std::shared_ptr<MachineHandle>& machine);
-  void add(const std::shared_ptr<StreamServerHandle>& server);
+  Machines& machines() { return machines_; }
+  StreamServers& stream_servers() { return stream_servers_; }
 
   /// Calls `callback` in the event loop's next turn, with the setImmediate() that there was when
   /// the addon was loaded: tests replace it. Throws Napi::Error.
@@ -60,8 +63,8 @@ class Environment {
   Napi::FunctionReference set_immediate_;
   std::unique_ptr<HostFacts> host_;  ///< they do not change
   std::shared_ptr<PrecreatedVm> precreated_;
-  std::vector<std::weak_ptr<MachineHandle>> machines_;
-  std::vector<std::weak_ptr<StreamServerHandle>> stream_servers_;
+  Machines machines_;
+  StreamServers stream_servers_;
   std::set<int> descriptors_;
   /// By number, the inode: tells a descriptor that nobody has closed from another's with its
   /// number.

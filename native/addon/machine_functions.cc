@@ -22,17 +22,17 @@ Napi::Value machine_create(Arguments info) {
   auto channel = EventChannel::open(env, to_function(info[2], "onEvent"));
   auto handle = std::make_shared<MachineHandle>(std::move(spec), std::move(channel));
   Environment& environment = Environment::of(env);
-  environment.add(handle);
+  const Napi::Value external = environment.machines().wrap(env, handle);
   handle->start_building(environment.take_precreated());
-  return wrap(env, handle);
+  return external;
 }
 
 Napi::Value machine_call(Arguments info) {
-  return unwrap(info[0]).call(info.Env(), to_message(info[1], info[2]));
+  return Machines::unwrap(info[0]).call(info.Env(), to_message(info[1], info[2]));
 }
 
 Napi::Value machine_ask(Arguments info) {
-  return from_bytes(info.Env(), unwrap(info[0]).ask(to_bytes(info[1], "question")));
+  return from_bytes(info.Env(), Machines::unwrap(info[0]).ask(to_bytes(info[1], "question")));
 }
 
 Napi::Value machine_keep(Arguments info) {
@@ -43,21 +43,21 @@ Napi::Value machine_keep(Arguments info) {
   for (uint32_t i = 0; i < array.Length(); ++i) {
     questions.push_back(to_bytes(array.Get(i), "question"));
   }
-  unwrap(info[0]).keep(std::move(questions));
+  Machines::unwrap(info[0]).keep(std::move(questions));
   return env.Undefined();
 }
 
 Napi::Value machine_kept(Arguments info) {
-  return from_bytes(info.Env(), unwrap(info[0]).kept(info[1].ToNumber().Uint32Value()));
+  return from_bytes(info.Env(), Machines::unwrap(info[0]).kept(info[1].ToNumber().Uint32Value()));
 }
 
 Napi::Value machine_call_off(Arguments info) {
-  unwrap(info[0]).machine().cancel();
+  Machines::unwrap(info[0]).machine().cancel();
   return info.Env().Undefined();
 }
 
 Napi::Value machine_keep_alive(Arguments info) {
-  unwrap(info[0]).keep_alive(info.Env(), info[1].ToBoolean());
+  Machines::unwrap(info[0]).keep_alive(info.Env(), info[1].ToBoolean());
   return info.Env().Undefined();
 }
 

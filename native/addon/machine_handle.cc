@@ -12,8 +12,6 @@
 namespace tsvmm {
 namespace {
 
-constexpr napi_type_tag kMachineTag{0x7473766d6d2d6d61, 0x6368696e652d3031};
-
 /// How long an environment that ends waits for its machines' disks.
 constexpr std::chrono::seconds kLeaveTimeout{3};
 
@@ -126,24 +124,6 @@ void MachineHandle::submit(Operation operation, Settle settle) {
 
 void MachineHandle::close_when_done() noexcept {
   if (ending_ && pending_ == 0) channel_->close();
-}
-
-Napi::Value wrap(Napi::Env env, const std::shared_ptr<MachineHandle>& handle) {
-  using Holder = std::shared_ptr<MachineHandle>;
-  auto external =
-      Napi::External<Holder>::New(env, new Holder(handle), [](Napi::Env, Holder* holder) {
-        (*holder)->abandon();
-        delete holder;
-      });
-  external.TypeTag(&kMachineTag);
-  return external;
-}
-
-MachineHandle& unwrap(const Napi::Value& value) {
-  if (!value.IsExternal() || !value.As<Napi::External<void>>().CheckTypeTag(&kMachineTag)) {
-    throw Napi::TypeError::New(value.Env(), "this is not a machine");
-  }
-  return **value.As<Napi::External<std::shared_ptr<MachineHandle>>>().Data();
 }
 
 }  // namespace tsvmm

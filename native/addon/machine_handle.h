@@ -20,6 +20,9 @@ namespace tsvmm {
 /// slow operations.
 class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
  public:
+  static constexpr napi_type_tag kTag{0x7473766d6d2d6d61, 0x6368696e652d3031};
+  static constexpr const char* kName = "machine";
+
   MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel);
 
   /// Begins building, in `precreated` if there is one; a failure is kept for the boot.
@@ -63,10 +66,5 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
   /// Last, so that it ends first. JavaScript thread; gone after join().
   std::unique_ptr<ControlThread> control_ = std::make_unique<ControlThread>();
 };
-
-/// Wraps a handle for JavaScript, tagged so that no other object passes for it.
-Napi::Value wrap(Napi::Env env, const std::shared_ptr<MachineHandle>& handle);
-/// Throws Napi::TypeError.
-MachineHandle& unwrap(const Napi::Value& value);
 
 }  // namespace tsvmm

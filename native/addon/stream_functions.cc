@@ -14,10 +14,7 @@ namespace {
 
 std::shared_ptr<StreamServerHandle> open_stream_server(Napi::Env env, const Napi::Value& on_event,
                                                        std::string thread_name) {
-  auto handle =
-      StreamServerHandle::open(env, to_function(on_event, "onEvent"), std::move(thread_name));
-  Environment::of(env).add(handle);
-  return handle;
+  return StreamServerHandle::open(env, to_function(on_event, "onEvent"), std::move(thread_name));
 }
 
 Napi::Value serve_streams(Arguments info) {
@@ -29,14 +26,16 @@ Napi::Value serve_streams(Arguments info) {
     handle->close();
     throw;
   }
-  return wrap(info.Env(), handle);
+  return Environment::of(info.Env()).stream_servers().wrap(info.Env(), handle);
 }
 
 Napi::Value open_streams(Arguments info) {
-  return wrap(info.Env(), open_stream_server(info.Env(), info[0], "streams"));
+  const Napi::Env env = info.Env();
+  return Environment::of(env).stream_servers().wrap(env,
+                                                    open_stream_server(env, info[0], "streams"));
 }
 
-StreamServer& server_argument(Arguments info) { return unwrap_stream_server(info[0]).server(); }
+StreamServer& server_argument(Arguments info) { return StreamServers::unwrap(info[0]).server(); }
 
 Napi::Value stream_listen(Arguments info) {
   server_argument(info).listen(UniqueFd::duplicate(fd_argument(info[1], "fd")),
@@ -115,7 +114,7 @@ Napi::Value stream_remember(Arguments info) {
 /// An answer that is text with something of a machine in it: the message says what.
 template <typename Text>
 Napi::Value remember_text(Arguments info) {
-  const auto handle = unwrap(info[2]).shared_from_this();
+  const auto handle = Machines::unwrap(info[2]).shared_from_this();
   Message message{.bytes = to_bytes(info[3], "text"), .descriptors = {}};
   MessageReader reader(message);
   const auto text =
@@ -137,7 +136,7 @@ Napi::Value stop_listening(Arguments info) {
 }
 
 Napi::Value close_streams(Arguments info) {
-  unwrap_stream_server(info[0]).close();
+  StreamServers::unwrap(info[0]).close();
   return info.Env().Undefined();
 }
 

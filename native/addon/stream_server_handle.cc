@@ -5,11 +5,6 @@
 #include "core/error.h"
 
 namespace tsvmm {
-namespace {
-
-constexpr napi_type_tag kStreamServerTag{0x7473766d6d2d7374, 0x7265616d732d3031};
-
-}  // namespace
 
 std::shared_ptr<StreamServerHandle> StreamServerHandle::open(Napi::Env env,
                                                              const Napi::Function& on_event,
@@ -42,24 +37,6 @@ void StreamServerHandle::close() noexcept {
 void StreamServerHandle::cut() noexcept {
   close();
   channel_->cut();
-}
-
-Napi::Value wrap(Napi::Env env, const std::shared_ptr<StreamServerHandle>& handle) {
-  using Holder = std::shared_ptr<StreamServerHandle>;
-  auto external =
-      Napi::External<Holder>::New(env, new Holder(handle), [](Napi::Env, Holder* holder) {
-        (*holder)->close();
-        delete holder;
-      });
-  external.TypeTag(&kStreamServerTag);
-  return external;
-}
-
-StreamServerHandle& unwrap_stream_server(const Napi::Value& value) {
-  if (!value.IsExternal() || !value.As<Napi::External<void>>().CheckTypeTag(&kStreamServerTag)) {
-    throw Napi::TypeError::New(value.Env(), "this is not a stream server");
-  }
-  return **value.As<Napi::External<std::shared_ptr<StreamServerHandle>>>().Data();
 }
 
 }  // namespace tsvmm

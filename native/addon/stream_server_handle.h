@@ -16,6 +16,8 @@ class StreamServerHandle final : public StreamServer::Sink,
                                  public std::enable_shared_from_this<StreamServerHandle> {
  public:
   using ConnectionId = StreamServer::ConnectionId;
+  static constexpr napi_type_tag kTag{0x7473766d6d2d7374, 0x7265616d732d3031};
+  static constexpr const char* kName = "stream server";
 
   /// JavaScript thread.
   static std::shared_ptr<StreamServerHandle> open(Napi::Env env, const Napi::Function& on_event,
@@ -30,6 +32,8 @@ class StreamServerHandle final : public StreamServer::Sink,
 
   /// JavaScript thread. Closes everything; no event is delivered afterwards. Idempotent.
   void close() noexcept;
+  /// JavaScript thread, when the handle was collected.
+  void abandon() noexcept { close(); }
   /// JavaScript thread, when its environment ends: close(), and what waits is dropped.
   void cut() noexcept;
 
@@ -48,10 +52,5 @@ class StreamServerHandle final : public StreamServer::Sink,
   Napi::FunctionReference on_event_;  ///< JavaScript thread only
   StreamServer server_;
 };
-
-/// Wraps a handle for JavaScript, tagged so that no other object passes for it.
-Napi::Value wrap(Napi::Env env, const std::shared_ptr<StreamServerHandle>& handle);
-/// Throws Napi::TypeError.
-StreamServerHandle& unwrap_stream_server(const Napi::Value& value);
 
 }  // namespace tsvmm

@@ -1,15 +1,17 @@
 /**
- * A program that uses the library for long. argv: what to do, the library's file, the payload. Prints, as JSON, what
+ * A program that uses the library for long. argv: what to do, the library's file, the payload, KiB. Prints, as JSON, what
  * went wrong and what became more after a first part: descriptors and machines' threads until the end, and KiB of
- * anonymous memory over all rounds if each had taken what the middle one did. What leaks grows in every round, an
- * engine's heap in steps.
+ * anonymous memory in the window that it grew least in.
+ *
+ * What leaks grows in every window, and in each by the same. An engine's heap and the arenas of malloc grow in steps, the
+ * more rarely the longer they are used: a window of no more than the given KiB ends the program.
  */
 import fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
 
-const [task, library, kernel] = isMainThread ? process.argv.slice(2) : workerData;
+const [task, library, kernel, limit] = isMainThread ? process.argv.slice(2) : workerData;
 const { VirtualMachine } = await import(library);
 const OPTIONS = { kernel, cmdline: 'run=serial', memory: '64M' };
 
@@ -97,49 +99,55 @@ async function listeners() {
     });
   }
   const work = () => pauseAndResume(vm);
-  const readings = await measured(work, 100, 48, 1);
+  const more = await measured(work, 100, 30, 1);
   await vm.close();
-  return readings;
+  return more;
 }
 
-/** Of these many rounds each is measured. */
-const ROUNDS = 5;
+/** Rounds that growth is looked at over, and how often that is tried. */
+const WINDOW = 8;
+const WINDOWS = 6;
 
 /**
- * What is in use after a first part, and then after each round.
+ * What is in use after a first part, and then after each round, a window after the other.
  *
  * @param {() => Promise<unknown>} work @param {number} first @param {number} inRound @param {number} atOnce
  */
 async function measured(work, first, inRound, atOnce) {
   await repeat(work, first, atOnce);
-  const readings = [await resources()];
-  for (let round = 0; round < ROUNDS; round++) {
-    await repeat(work, inRound, atOnce);
-    readings.push(await resources());
+  const before = await resources();
+  let [last, anonymousKiB] = [before, Number.POSITIVE_INFINITY];
+  for (let window = 0; window < WINDOWS && anonymousKiB > Number(limit); window++) {
+    const readings = [last.anonymousKiB];
+    for (let round = 0; round < WINDOW; round++) {
+      await repeat(work, inRound, atOnce);
+      last = await resources();
+      readings.push(last.anonymousKiB);
+    }
+    anonymousKiB = Math.min(anonymousKiB, Math.round(WINDOW * slope(readings)));
   }
-  return readings;
+  return {
+    descriptors: last.descriptors - before.descriptors,
+    threads: last.threads - before.threads,
+    anonymousKiB,
+  };
 }
 
-/** @param {readonly number[]} readings @returns {number} what one round added, of those in the middle */
-function medianGrowth(readings) {
-  const growth = readings.slice(1).map((reading, i) => reading - /** @type {number} */ (readings[i]));
-  return /** @type {number} */ (growth.sort((a, b) => a - b)[Math.floor(growth.length / 2)]);
+/** What a round adds: the median slope between any two readings (Theil-Sen), which single steps do not move. */
+function slope(/** @type {readonly number[]} */ readings) {
+  const slopes = readings.flatMap((late, j) =>
+    readings.slice(0, j).map((early, i) => (late - early) / (j - i)),
+  );
+  return /** @type {number} */ (slopes.sort((a, b) => a - b)[Math.floor(slopes.length / 2)]);
 }
 
 async function main() {
-  const readings =
+  const more =
     task === 'workers'
       ? await measured(worker, 10, 4, 3)
       : task === 'starts'
-        ? await measured(start, 400, 120, 4)
+        ? await measured(start, 200, 80, 4)
         : await listeners();
-  const [before, after] = [readings[0], readings.at(-1)];
-  if (!before || !after) throw new Error('nothing was measured');
-  const more = {
-    descriptors: after.descriptors - before.descriptors,
-    threads: after.threads - before.threads,
-    anonymousKiB: ROUNDS * medianGrowth(readings.map((reading) => reading.anonymousKiB)),
-  };
   console.log(JSON.stringify({ lost, exceptions, more }));
   process.exit(0);
 }
