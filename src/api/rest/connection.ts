@@ -61,6 +61,8 @@ export class Connection {
   #scheduled = false;
   /** The client will send no more. */
   #ended = false;
+  /** Nor will it read. */
+  #gone = false;
   /** No more requests are taken. */
   #finished = false;
   /** Answers that nobody was there to read. */
@@ -93,6 +95,7 @@ export class Connection {
   received(): void {
     this.#readable = true;
     if (this.#events) this.#passOver();
+    else if (this.#busy) this.#lookAfterClient();
     else this.#work();
   }
 
@@ -176,6 +179,7 @@ export class Connection {
     this.#descriptors.add(this.#lastDescriptors.take());
     this.#lastDescriptors.add(descriptors);
     if (ended || gone) this.#ended = true;
+    this.#gone = gone;
     const isWhole = this.#parser.idle && descriptors.length === 0 && bytes.length <= MAX_REMEMBERED;
     this.#wholeInput = isWhole ? bytes : undefined;
     this.#parser.push(bytes);
@@ -229,6 +233,16 @@ export class Connection {
       if (!this.#finished) this.#write(encodeAnswer(value));
       this.#work();
     });
+    this.#lookAfterClient();
+  }
+
+  /**
+   * Of a client that is to wait, for a guest perhaps: if it leaves, the request goes on, but has no place among the
+   * connections any more. What it had sent beyond that is carried out in its turn; no more of it is taken before.
+   */
+  #lookAfterClient(): void {
+    while (this.#parser.idle && this.#take());
+    if (this.#gone && this.#parser.idle) this.finish();
   }
 
   #write(bytes: Uint8Array): void {

@@ -392,6 +392,36 @@ describe('the number of connections', () => {
     expect(idle.text).toBe(NOT_FOUND);
   });
 
+  it('does not count those that have left while the VM is busy with what they asked for', async () => {
+    const { promise, finish } = later();
+    const vmm = fakeVmm();
+    vmm.removeDevice.mockReturnValue(promise);
+    start(vmm);
+    const body = '{"id":"d","wait_ms":600000}';
+    const removal = `PUT /api/v1/vm.remove-device HTTP/1.1\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+    const idle = streams.connect();
+    for (let i = 0; i < 600; i++) {
+      const impatient = streams.connect();
+      // Some leave in the same moment.
+      if (i % 2 === 0) impatient.send(removal.slice(0, 50));
+      impatient.send(i % 2 === 0 ? removal.slice(50) : removal);
+      impatient.leave();
+      expect(impatient.closed).toBe(true);
+    }
+    expect(vmm.removeDevice).toHaveBeenCalledTimes(600);
+    const next = streams.connect();
+    next.send(UNKNOWN);
+    expect([next.text, idle.closed]).toEqual([NOT_FOUND, false]);
+    // Who only says no more is answered.
+    const patient = streams.connect();
+    patient.send(removal);
+    patient.endInput();
+    expect(patient.closed).toBe(false);
+    finish();
+    await settled();
+    expect([patient.text, patient.closed]).toEqual([NO_CONTENT, true]);
+  });
+
   it('is a limit where all are at work: the next one hears why', async () => {
     const { promise, finish } = later();
     const vmm = fakeVmm();
