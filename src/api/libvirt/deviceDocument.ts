@@ -1,5 +1,5 @@
 /** Devices that come and go, written as documents have them. */
-import { type Attachable, type Disk, IMAGE_TYPES, type Net, type Vsock } from './deviceXml.ts';
+import { type Attachable, type Disk, IMAGE_TYPES, isTarget, type Net, type Vsock } from './deviceXml.ts';
 import { type Element, element } from './xml.ts';
 
 /** @param key by which it is known in documents */
@@ -23,10 +23,6 @@ export function targetName(index: number): string {
 /** @param disk with the `target` that it has in a running machine, or as it is defined */
 export function targetOf({ id, target }: Disk & { readonly target?: string }, index: number): string {
   return target ?? (id && isTarget(id) ? id : targetName(index));
-}
-
-export function isTarget(id: string): boolean {
-  return /^[a-z]{3,8}$/.test(id);
 }
 
 /** @param target its name in documents */

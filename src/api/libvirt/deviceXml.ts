@@ -17,6 +17,12 @@ const TOLERATED_DEVICES = [
   'iommu',
 ];
 
+/** What a guest, its data or its network would lack without a word if it were passed over. */
+const REFUSED_PARTS: Readonly<Record<string, readonly string[]>> = {
+  disk: ['transient', 'shareable', 'encryption', 'iotune', 'throttlefilters', 'mirror'],
+  interface: ['filterref', 'vlan', 'bandwidth', 'virtualport', 'port', 'ip', 'route', 'portForward'],
+};
+
 export type Disk = NonNullable<VmConfigInput['disks']>[number];
 export type Net = NonNullable<VmConfigInput['net']>[number];
 export type Vsock = NonNullable<VmConfigInput['vsock']>;
@@ -97,7 +103,20 @@ export const IMAGE_TYPES: Readonly<Record<string, Disk['image_type']>> = {
   vpc: 'FixedVhd',
 };
 
+/** @throws LibvirtError */
+function refuseParts({ name, children }: Element): void {
+  const inside = children.flatMap((part) => (part.name === 'source' ? [part, ...part.children] : [part]));
+  const refused = inside.find((part) => REFUSED_PARTS[name]?.includes(part.name));
+  if (refused) throw unsupportedConfiguration(`<${refused.name}> in <${name}>`);
+}
+
+/** Such as `vda`: the name by which a disk is known in documents. */
+export function isTarget(name: string): boolean {
+  return /^[a-z]{3,8}$/.test(name);
+}
+
 function readDisk(disk: Element): Disk {
+  refuseParts(disk);
   const { type = 'file', device = 'disk' } = disk.attributes;
   if (type !== 'file' && type !== 'block') throw unsupportedConfiguration(`a disk of type '${type}'`);
   if (device !== 'disk' && device !== 'cdrom') throw unsupportedConfiguration(`a disk that is a '${device}'`);
@@ -108,6 +127,7 @@ function readDisk(disk: Element): Disk {
   if (bus !== 'virtio') {
     throw unsupportedConfiguration(`the bus '${bus}' of disk '${dev ?? path}', only 'virtio' is there`);
   }
+  if (dev !== undefined && !isTarget(dev)) throw unsupportedConfiguration(`the target '${dev}' of a disk`);
   const driver = child(disk, 'driver')?.attributes ?? {};
   const serial = textAt(disk, 'serial');
   const format = driver.type ?? 'raw';
@@ -126,6 +146,7 @@ function readDisk(disk: Element): Disk {
 }
 
 function readInterface(of: Element): Net {
+  refuseParts(of);
   const { type } = of.attributes;
   const mac = child(of, 'mac')?.attributes.address;
   const model = child(of, 'model')?.attributes.type;

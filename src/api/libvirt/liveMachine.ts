@@ -2,8 +2,8 @@
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { deviceIds } from '../../platform/deviceIds.ts';
 import type { PendingDevices } from '../../vmm/info.ts';
-import { isTarget, targetName, targetOf } from './deviceDocument.ts';
-import type { Disk } from './deviceXml.ts';
+import { targetName, targetOf } from './deviceDocument.ts';
+import { type Disk, isTarget } from './deviceXml.ts';
 
 /** What of `vm.info` is used. */
 export interface Info {
