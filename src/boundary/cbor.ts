@@ -50,8 +50,8 @@ const FIRST_LONG = 24;
 const MAX_UINT64 = 2n ** 64n - 1n;
 /** Enough for a start: what is written into at first, and kept. */
 const SCRATCH_SIZE = 16_384;
-/** What there is room for before a value: its head, or two heads of a descriptor, or a short text. */
-const ROOM = 64;
+/** What there is room for before a value: its head, or two heads of a descriptor, or a short text; and a name after it. */
+const ROOM = 128;
 /** Text up to this length is encoded here: calling the runtime costs more. */
 const SHORT_TEXT = 32;
 /** As deep as the core reads. */
@@ -113,7 +113,6 @@ function putMap(fields: Fields): void {
     const name = names[i] as string;
     const value = fields[name];
     if (value === undefined) continue;
-    reserve(ROOM);
     putText(name);
     putValue(value);
   }
@@ -140,32 +139,32 @@ function putBigint(value: bigint): void {
   else putLongHead(major, Number(argument >> 32n), Number(argument & 0xffff_ffffn));
 }
 
+/** Nearly all text is short and ASCII: one function for that, without a call of another. */
 function putText(value: string): void {
-  if (value.length > SHORT_TEXT || !putAscii(value)) putBytes(TEXT, encodeUtf8(value));
-}
-
-/** False, with nothing written, unless all of it is ASCII. Short. */
-function putAscii(value: string): boolean {
-  const start = length;
   const count = value.length;
-  putHead(TEXT, count);
   const into = bytes;
   let end = length;
-  for (let i = 0; i < count; i++) {
-    const code = value.charCodeAt(i);
-    if (code >= 0x80) {
-      length = start;
-      return false;
+  let i = 0;
+  if (count <= SHORT_TEXT) {
+    if (count < FIRST_LONG) {
+      into[end++] = (TEXT << 5) | count;
+    } else {
+      into[end++] = (TEXT << 5) | FIRST_LONG;
+      into[end++] = count;
     }
-    into[end++] = code;
+    for (; i < count; i++) {
+      const code = value.charCodeAt(i);
+      if (code >= 0x80) break;
+      into[end++] = code;
+    }
   }
-  length = end;
-  return true;
+  if (i === count) length = end;
+  else putBytes(TEXT, encodeUtf8(value));
 }
 
 function putBytes(major: number, value: Uint8Array): void {
   putHead(major, value.length);
-  reserve(value.length);
+  reserve(value.length + ROOM);
   bytes.set(value, length);
   length += value.length;
 }

@@ -86,11 +86,10 @@ function validatePlacement(config: VmConfig): void {
   const named = groups.length > 0 || zones.length > 0 ? new Set([...devices, ...groups, ...zones]) : devices;
   validateIdentifiers(named);
   for (const record of deviceRecords) {
-    // What is only switched on has no choice, and is never translated.
-    if (shapeOf(record)?.fields.iommu === undefined) continue;
-    for (const device of devicesOf(config, record)) {
-      validateSegment(device, segments, iommuSegments(platform));
-    }
+    const placed = devicesOf(config, record);
+    // The fields of what a machine has not are not made. What is only switched on has no choice, and is never translated.
+    if (placed.length === 0 || shapeOf(record)?.fields.iommu === undefined) continue;
+    for (const device of placed) validateSegment(device, segments, iommuSegments(platform));
   }
   validateSlots(devices);
 }

@@ -2,13 +2,15 @@
  * The SSDT with the machine's vCPUs, from a template's parts. Written for the start path, as `tables.ts` is:
  * `cpuHotplug.ts` is what the table means, and the unit tests keep the two the same.
  */
+import { bytesOfBase64 } from '../../host/base64.ts';
 import { checksum } from '../bytes.ts';
 import { TABLE_CHECKSUM, TABLE_LENGTH } from './layout.ts';
 import { packageLengthSize, writePackageLength } from './packageLength.ts';
 
 /** A part that there is one of for each vCPU, as it is for vCPU 0 with APIC id 0. */
 export interface CpuPart {
-  readonly bytes: readonly number[];
+  /** In base64, as all bytes of templates. */
+  readonly bytes: string;
   /** Places of the index. */
   readonly indexAt: readonly number[];
   /** Of the two digits of the index in the name. */
@@ -19,12 +21,12 @@ export interface CpuPart {
 
 export interface CpuTemplate {
   /** The table's header, and what comes before the first vCPU. */
-  readonly fixed: readonly number[];
+  readonly fixed: string;
   /** Where in it their number is. */
   readonly countAt: number;
   readonly cpu: CpuPart;
   /** The last method, up to the vCPUs in it, without its opcode and length. */
-  readonly method: readonly number[];
+  readonly method: string;
   readonly notification: CpuPart;
 }
 
@@ -32,7 +34,8 @@ const METHOD_OPCODE = 0x14;
 
 /** @param apicIds by vCPU index, of all vCPUs that there may ever be: at most 254 */
 export function buildCpuTable(template: CpuTemplate, apicIds: readonly number[]): Uint8Array {
-  const { fixed, cpu, method, notification } = template;
+  const [fixed, method] = [bytesOfBase64(template.fixed), bytesOfBase64(template.method)];
+  const [cpu, notification] = [decoded(template.cpu), decoded(template.notification)];
   const count = apicIds.length;
   const methodLength = method.length + count * notification.bytes.length;
   const lengthSize = packageLengthSize(methodLength, 1);
@@ -50,7 +53,15 @@ export function buildCpuTable(template: CpuTemplate, apicIds: readonly number[])
   return bytes;
 }
 
-function writeParts(bytes: Uint8Array, start: number, part: CpuPart, apicIds: readonly number[]): void {
+interface DecodedPart extends Omit<CpuPart, 'bytes'> {
+  readonly bytes: Uint8Array;
+}
+
+function decoded(part: CpuPart): DecodedPart {
+  return { ...part, bytes: bytesOfBase64(part.bytes) };
+}
+
+function writeParts(bytes: Uint8Array, start: number, part: DecodedPart, apicIds: readonly number[]): void {
   let at = start;
   for (let index = 0; index < apicIds.length; index++) {
     bytes.set(part.bytes, at);

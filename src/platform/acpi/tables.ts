@@ -4,6 +4,7 @@
  * hold the outcome against `render.ts`.
  */
 
+import { bytesOfBase64 } from '../../host/base64.ts';
 import {
   DSDT_OFFSET,
   MADT_OFFSET,
@@ -20,7 +21,8 @@ import { MCFG_ENTRY_SIZE, MCFG_SEGMENT } from './mcfg.ts';
 export interface AcpiTemplate {
   /** Guest address of the block. */
   readonly address: number;
-  readonly bytes: readonly number[];
+  /** In base64: an array of numbers is eight times as large in memory, and all of it is read when it is loaded. */
+  readonly bytes: string;
   /** Places of 32-bit fields in the block. */
   readonly window32Start: number;
   readonly window32Last: number;
@@ -51,10 +53,11 @@ export interface AcpiMachine {
 /** Builds the block; the RSDP is at its start. */
 export function buildAcpi(template: AcpiTemplate, machine: AcpiMachine): Uint8Array {
   const { window32, window64, apicIds } = machine;
-  const processors = template.bytes.length;
+  const fixed = bytesOfBase64(template.bytes);
+  const processors = fixed.length;
   const madtEnd = processors + apicIds.length * LOCAL_APIC_LENGTH;
   const bytes = new Uint8Array(endOf(madtEnd, machine.others));
-  bytes.set(template.bytes);
+  bytes.set(fixed);
   patch32(bytes, DSDT_OFFSET, template.window32Start, window32.start);
   patch32(bytes, DSDT_OFFSET, template.window32Last, window32.start + window32.size - 1);
   patch32(bytes, DSDT_OFFSET, template.window32Size, window32.size);

@@ -1,5 +1,6 @@
 /** The ACPI and SMBIOS tables of an x86_64 machine, ready to be loaded. */
 import type { PlatformConfig } from '../../config/vmConfig.ts';
+import { bytesOfBase64 } from '../../host/base64.ts';
 import type { LoadItem } from '../../native.ts';
 import { buildCpuTable } from '../acpi/cpuTable.ts';
 import { buildSlit, buildSrat, type NumaNode } from '../acpi/numa.ts';
@@ -24,12 +25,12 @@ export function tableItems(
   const others: Uint8Array[] = [];
   // A machine with one vCPU for good needs no word of others.
   if (machine.apicIds.length > 1) others.push(buildCpuTable(CPU_TEMPLATE, machine.apicIds));
-  if (machine.growsMemory) others.push(new Uint8Array(MEMORY_TABLE));
+  if (machine.growsMemory) others.push(bytesOfBase64(MEMORY_TABLE));
   if (machine.numa.length > 0) others.push(buildSrat(machine.numa), buildSlit(machine.numa));
   for (const table of more) if (table) others.push(table);
   const smbios =
     platform === undefined
-      ? new Uint8Array(SMBIOS_TEMPLATE)
+      ? bytesOfBase64(SMBIOS_TEMPLATE)
       : buildSmbios(platform, SMBIOS_ADDRESS, HIGH_RAM_START - SMBIOS_ADDRESS);
   return [
     { address: ACPI_ADDRESS, bytes: buildAcpi(ACPI_TEMPLATE, { ...machine, others }) },

@@ -133,3 +133,14 @@ test('a key may have any name', () => {
   expect(Object.keys(decoded)).toEqual(['__proto__']);
   expect(Object.getPrototypeOf(decoded)).toBe(Object.prototype);
 });
+
+test('what outgrows its room is whole, wherever that ends', () => {
+  for (let pad = 16_100; pad < 16_400; pad++) {
+    const value = {
+      pad: new Uint8Array(pad),
+      [`name of ${pad} that takes some room`]: 1,
+      short: ['text', 'é', {}, null],
+    };
+    expect(decode(encode(value).bytes)).toEqual(value);
+  }
+});
