@@ -22,9 +22,12 @@ const PCI_RANGE_SIZE = 24;
 const VIRTIO_PCI_IOMMU = 3;
 const VIRTIO_PCI_IOMMU_SIZE = 16;
 
+/** Bits of a function's number below its segment's. */
+const ENDPOINT_SEGMENT_SHIFT = 16;
+
 /** The number by which the IOMMU's driver calls a function; `native/machine/device_set.cc` has the same. */
 function endpointOf(segment: number, bdf: number): number {
-  return segment * 0x1_0000 + bdf;
+  return segment * 2 ** ENDPOINT_SEGMENT_SHIFT + bdf;
 }
 
 export function renderViot(iommu: ViotFunction, behind: readonly ViotRange[]): Uint8Array {

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { FileKind } from '../../../src/host/openFlags.ts';
+import { functionNumber } from '../../../src/platform/plan.ts';
 import * as map from '../../../src/platform/x86_64/memoryMap.ts';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
@@ -75,6 +76,12 @@ describe('are the same in TypeScript and in the core', () => {
     ['the CPU hot-plug controller', map.CPU_HOTPLUG_SIZE, native('device/cpu_hotplug.h')('kSize')],
     ["GED's power button", dsdt('GED_POWER_BUTTON'), ged('kPowerButton')],
     ["GED's VM generation", dsdt('GED_VM_GENERATION'), ged('kVmGeneration')],
+    [
+      'the segment in the number of an endpoint',
+      source('platform/acpi/viot.ts')('ENDPOINT_SEGMENT_SHIFT'),
+      devices('kSegmentShift'),
+    ],
+    ['the slot in it', Math.log2(functionNumber(1)), devices('kFunctionBits')],
     ['registers of PCI hot-plug', map.PCI_HOTPLUG_SIZE, native('device/pci_hotplug.h')('kSize')],
     [
       'slots of PCI hot-plug',
