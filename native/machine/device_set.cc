@@ -210,6 +210,10 @@ std::optional<std::string> DeviceSet::leave_slot(PciPlace place,
   return id;
 }
 
+bool DeviceSet::has_memory(const std::string& id) const {
+  return named(id).device->window() != nullptr;
+}
+
 void DeviceSet::finish_unplug(const std::string& id, bool force, const Deadline& deadline) {
   Named wanted = named(id);
   if (wanted.ejected == nullptr) {

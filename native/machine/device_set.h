@@ -66,10 +66,12 @@ class DeviceSet {
   /// Asks the guest to give up the function of that id, which the event kDeviceEjected follows as
   /// soon as it has. Throws Error ERR_TSVMM_NO_DEVICE.
   void request_unplug(const std::string& id);
+  /// Whether others may transfer to memory of the device's own. Throws Error ERR_TSVMM_NO_DEVICE.
+  [[nodiscard]] bool has_memory(const std::string& id) const;
   /// Ends and frees what the guest has ejected or, with `force`, has not: its function then stays
   /// in the slot until the guest ejects it, as kDeviceEjected tells, and does nothing. Throws Error
   /// ERR_TSVMM_NO_DEVICE, EBUSY if it is still the guest's, ETIMEDOUT with what the device waits
-  /// for: the call may be repeated.
+  /// for: the call may be repeated. While no vCPU runs, if the device has_memory().
   void finish_unplug(const std::string& id, bool force, const Deadline& deadline);
 
   /// Asks all devices to finish what is in flight and to hold their threads. While no vCPU runs.

@@ -150,12 +150,7 @@ void Machine::pause(std::chrono::milliseconds timeout) {
   auto pausing = begin(Operation::kPause);
   const Deadline until = deadline(timeout);
   MachineParts& parts = *parts_;
-  parts.vcpus->begin_pause();
-  if (const auto vcpu = parts.vcpus->wait_paused(until)) {
-    parts.vcpus->resume();
-    cancellation_.check();
-    throw Error("ETIMEDOUT", "vCPU " + std::to_string(*vcpu) + " does not leave the guest");
-  }
+  (void)hold_vcpus(until);
   parts.vm->save_clock();
   parts.devices->begin_pause();
   try {
@@ -169,6 +164,18 @@ void Machine::pause(std::chrono::milliseconds timeout) {
     throw;
   }
   pausing.commit();
+}
+
+/// Until VcpuGroup::resume(). False if the guest did not run.
+bool Machine::hold_vcpus(const Deadline& deadline) {
+  VcpuGroup& vcpus = *parts_->vcpus;
+  if (!vcpus.begin_pause()) return false;
+  if (const auto vcpu = vcpus.wait_paused(deadline)) {
+    vcpus.resume();
+    cancellation_.check();
+    throw Error("ETIMEDOUT", "vCPU " + std::to_string(*vcpu) + " does not leave the guest");
+  }
+  return true;
 }
 
 void Machine::resume() {
@@ -200,7 +207,17 @@ void Machine::plug(PciFunctionSpec device) {
 
 void Machine::finish_unplug(const std::string& id, bool force, std::chrono::milliseconds timeout) {
   auto changing = begin(Operation::kChange);
-  parts_->devices->finish_unplug(id, force, deadline(timeout));
+  const Deadline until = deadline(timeout);
+  MachineParts& parts = *parts_;
+  // Other devices are held then, which drivers must not reset meanwhile.
+  const bool held = parts.devices->has_memory(id) && hold_vcpus(until);
+  try {
+    parts.devices->finish_unplug(id, force, until);
+  } catch (...) {
+    if (held) parts.vcpus->resume();
+    throw;
+  }
+  if (held) parts.vcpus->resume();
   changing.commit();
 }
 

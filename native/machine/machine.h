@@ -110,6 +110,7 @@ class Machine {
 
  private:
   [[nodiscard]] MachineState::Transition begin(MachineState::Operation operation);
+  [[nodiscard]] bool hold_vcpus(const Deadline& deadline);
   [[nodiscard]] CpuHotplug& cpu_hotplug() const;
   [[nodiscard]] bool is_ram(GuestAddress address, uint64_t length) const;
   [[nodiscard]] Deadline deadline(std::chrono::milliseconds timeout) const;

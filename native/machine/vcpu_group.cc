@@ -82,11 +82,12 @@ void VcpuGroup::resume() {
   changed_.notify_all();
 }
 
-void VcpuGroup::begin_pause() {
+bool VcpuGroup::begin_pause() {
   const std::lock_guard lock(mutex_);
-  if (goal_ != Goal::kRun) return;
+  if (goal_ != Goal::kRun) return false;
   goal_ = Goal::kPause;
   kick_all_locked();
+  return true;
 }
 
 std::optional<unsigned> VcpuGroup::wait_paused(const Deadline& deadline) {

@@ -40,8 +40,8 @@ class VcpuGroup {
   /// first the guest does not run, and the group is to be stopped. A `paused` guest runs from
   /// resume() on.
   void start(AccessHandler& accesses, const Deadline& deadline, bool paused = false);
-  /// Asks all vCPUs to leave the guest, until resume().
-  void begin_pause();
+  /// Asks all vCPUs to leave the guest, until resume(). False if the guest did not run.
+  bool begin_pause();
   /// Waits until none executes guest code, or code of ours on its behalf. The first one that still
   /// does at the deadline.
   [[nodiscard]] std::optional<unsigned> wait_paused(const Deadline& deadline);

@@ -16,6 +16,8 @@ using Type = MachineEvent::Type;
 class MachineHotplugTest : public MachineTest {
  protected:
   static constexpr unsigned kSlot = 5;
+  static constexpr GuestAddress kBar2 = 0x4000000000;
+  static constexpr uint64_t kPmemSize = 2 << 20;
   static constexpr GuestAddress kInserted = kHotplug;
   static constexpr GuestAddress kRemoving = kHotplug + 4;
   static constexpr GuestAddress kEject = kHotplug + 8;
@@ -34,6 +36,18 @@ class MachineHotplugTest : public MachineTest {
   static PciFunctionSpec balloon(const std::string& id, unsigned segment = 0) {
     return {
         .id = id, .place = {segment, kSlot}, .bar0 = bar_in(segment), .device = empty_balloon()};
+  }
+
+  /// Persistent memory behind BAR 2.
+  static PciFunctionSpec pmem(int fd) {
+    message_test::MessageBuilder spec;
+    spec.writer().map(3).field("size", kPmemSize).key("discardWrites").boolean(false).key("fd");
+    spec.descriptor(fd);
+    return {.id = "memory",
+            .place = {0, kSlot},
+            .bar0 = bar_of(kSlot),
+            .bar2 = kBar2,
+            .device = device_of("pmem", spec.take())};
   }
 
   uint32_t read(GuestAddress address) {
@@ -134,19 +148,10 @@ TEST_F(MachineHotplugTest, NothingComesToASegmentThatThereIsNot) {
 
 /// Persistent memory, which others find where the guest has mapped it.
 TEST_F(MachineHotplugTest, MemoryComesAndLeaves) {
-  constexpr GuestAddress kBar2 = 0x4000000000;
-  constexpr uint64_t kSize = 2 << 20;
   const UniqueFd file(::memfd_create("pmem", MFD_CLOEXEC));
-  ASSERT_EQ(::ftruncate(file.get(), kSize), 0);
+  ASSERT_EQ(::ftruncate(file.get(), kPmemSize), 0);
   for (int round = 1; round <= 20; ++round) {
-    message_test::MessageBuilder pmem;
-    pmem.writer().map(3).field("size", kSize).key("discardWrites").boolean(false).key("fd");
-    pmem.descriptor(file.get());
-    machine->plug({.id = "memory",
-                   .place = {0, kSlot},
-                   .bar0 = bar_of(kSlot),
-                   .bar2 = kBar2,
-                   .device = device_of("pmem", pmem.take())});
+    machine->plug(pmem(file.get()));
     EXPECT_FALSE(memory->slice(kBar2, 1));
     start_driver();
     ASSERT_TRUE(memory->write(kBar2, round));
@@ -159,6 +164,22 @@ TEST_F(MachineHotplugTest, MemoryComesAndLeaves) {
     ASSERT_EQ(::pread(file.get(), &kept, sizeof kept, 0), ssize_t{sizeof kept});
     EXPECT_EQ(kept, round);
   }
+}
+
+/// All other devices are held meanwhile, which a driver must neither start nor reset then.
+TEST_F(MachineHotplugTest, MemoryLeavesWhileNoVcpuRuns) {
+  const UniqueFd file(::memfd_create("pmem", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(file.get(), kPmemSize), 0);
+  machine->plug(pmem(file.get()));
+  machine->request_unplug("memory");
+  std::promise<void> driver;
+  (void)guest.occupy(1, driver.get_future().share());
+  EXPECT_EQ(code_of([&] { machine->finish_unplug("memory", true, kShort); }), "ETIMEDOUT");
+  EXPECT_EQ(message, "vCPU 1 does not leave the guest");
+  driver.set_value();
+  machine->finish_unplug("memory", true);
+  write(configuration(4), 0);  // the guest goes on
+  EXPECT_EQ(open_descriptors_of(file.get()), 1U);
 }
 
 TEST_F(MachineHotplugTest, WhatNobodyAskedForIsNotEjected) {
