@@ -30,6 +30,8 @@ void QueueServer::serve() noexcept {
 QueueServer::Turn QueueServer::take_turn() noexcept {
   DescriptorChain chain;
   for (int i = 0; i < budget_; ++i) {
+    // A request may take its time, and so many of them more than who waits for the loop has.
+    if (i > 0 && loop_.is_wanted()) break;
     const SplitQueue::Pop popped = queue_.pop(chain);
     if (popped == SplitQueue::Pop::kBroken) {
       transport_.failed(queue_.error());

@@ -277,6 +277,32 @@ TEST_F(IommuTest, AResetDoesNotWaitForADeviceThatHangs) {
   EXPECT_EQ(tables->mappings(), 0U);
 }
 
+/// Each of them waits for a chain in flight as long as a request may.
+TEST_F(IommuTest, APauseDoesNotWaitForAllRequests) {
+  EXPECT_EQ(attach(1), Status::kOk);
+  EXPECT_EQ(map(1, 0, 0x100000, 0), Status::kOk);
+  std::optional<SplitQueue> queue(std::in_place, memory, plain(), 0);
+  drivers[4].add({{0x8000, 8}});
+  DescriptorChain chain;
+  ASSERT_EQ(queue->pop(chain), SplitQueue::Pop::kChain);
+  const auto unmap = request(RequestType::kUnmap, virtio_iommu::Unmap{1, 0, UINT64_MAX, 0});
+  for (size_t i = 0; i < unmap.size(); ++i) ASSERT_TRUE(memory.write(kRequest + i, unmap[i]));
+  const uint16_t before = drivers[kRequests].used_index();
+  for (uint16_t i = 0; i < kQueueSize / 2; ++i) {
+    drivers[kRequests].add(
+        {{kRequest, static_cast<uint32_t>(unmap.size())}, {kResponse, 4, kWrite}},
+        static_cast<uint16_t>(2 * i));
+  }
+  doorbells[kRequests].signal();
+  ASSERT_TRUE(eventually([this] { return tables->mappings() == 0; })) << "it has begun";
+  iommu->begin_pause();
+  EXPECT_TRUE(iommu->wait_paused(Deadline::never()));
+  EXPECT_LT(drivers[kRequests].used_index() - before, kQueueSize / 2);
+  iommu->resume();
+  queue.reset();
+  EXPECT_TRUE(used(kRequests, static_cast<uint16_t>(before + kQueueSize / 2))) << "it goes on";
+}
+
 TEST_F(IommuTest, AnotherOneGoesOnFromItsState) {
   EXPECT_EQ(attach(1), Status::kOk);
   EXPECT_EQ(map(1, 0, 2 * kPage, 0x5000), Status::kOk);

@@ -95,13 +95,14 @@ IommuState IommuTables::state() const {
 
 std::shared_ptr<IommuEndpoint> IommuTables::add_endpoint(uint32_t id) {
   auto added = std::make_shared<IommuEndpoint>(shared_from_this(), id);
+  Domains::node_type gone;
   const std::lock_guard lock(mutex_);
   const auto other = endpoints_.find(id);
   if (other != endpoints_.end() && !other->second.expired()) {
     throw Error("EINVAL", "the IOMMU has an endpoint " + std::to_string(id) + " already");
   }
   // Of one that is just coming to its end.
-  if (other != endpoints_.end()) place(id, std::nullopt, false);
+  if (other != endpoints_.end()) place(id, std::nullopt, false, gone);
   endpoints_[id] = added;
   const auto known = attached_.find(id);
   if (known != attached_.end()) added->domain_ = domain(known->second);
@@ -109,11 +110,12 @@ std::shared_ptr<IommuEndpoint> IommuTables::add_endpoint(uint32_t id) {
 }
 
 void IommuTables::removed(IommuEndpoint& endpoint) noexcept {
+  Domains::node_type gone;
   const std::lock_guard lock(mutex_);
   const auto known = endpoints_.find(endpoint.id_);
   if (known == endpoints_.end() || !known->second.expired()) return;
   endpoints_.erase(known);
-  place(endpoint.id_, std::nullopt, false);
+  place(endpoint.id_, std::nullopt, false, gone);
 }
 
 IommuTables::Domain* IommuTables::domain(uint32_t id) noexcept {
@@ -135,9 +137,9 @@ bool IommuTables::has_endpoint(uint32_t id) const {
 }
 
 /// Moves an endpoint to a domain, which is made if there is none, or to none. A domain goes with
-/// its last endpoint (§5.13.6.4).
+/// its last endpoint (§5.13.6.4): `gone`, which may have very many mappings, ends without the lock.
 IommuTables::Domain* IommuTables::place(uint32_t endpoint, std::optional<uint32_t> domain,
-                                        bool bypass) {
+                                        bool bypass, Domains::node_type& gone) {
   Domain* next = nullptr;
   if (domain) {
     next = &domains_[*domain];
@@ -148,7 +150,7 @@ IommuTables::Domain* IommuTables::place(uint32_t endpoint, std::optional<uint32_
     const auto left = domains_.find(before->second);
     if (--left->second.endpoints == 0) {
       mapping_count_ -= left->second.mappings.size();
-      domains_.erase(left);
+      gone = domains_.extract(left);
     }
     attached_.erase(before);
   }
@@ -163,33 +165,35 @@ IommuTables::Status IommuTables::attach(uint32_t domain_id, uint32_t endpoint_id
   if ((flags & ~virtio_iommu::kAttachBypass) != 0) return Status::kInvalid;
   const bool bypass = (flags & virtio_iommu::kAttachBypass) != 0;
   std::shared_ptr<IommuEndpoint> found;
+  Domains::node_type gone;
   std::unique_lock lock(mutex_);
   found = endpoint(endpoint_id);
   if (found == nullptr) return Status::kNoEntry;
   const Domain* const there = domain(domain_id);
   if (there != nullptr && there->bypass != bypass) return Status::kInvalid;
   if (there != nullptr && found->domain_ == there) return Status::kOk;
-  return move(lock, *found, domain_id, bypass, deadline);
+  return move(lock, *found, domain_id, bypass, deadline, gone);
 }
 
 IommuTables::Status IommuTables::detach(uint32_t domain_id, uint32_t endpoint_id,
                                         const Deadline& deadline) {
   std::shared_ptr<IommuEndpoint> found;
+  Domains::node_type gone;
   std::unique_lock lock(mutex_);
   found = endpoint(endpoint_id);
   if (found == nullptr) return Status::kNoEntry;
   if (found->domain_ == nullptr || found->domain_ != domain(domain_id)) return Status::kInvalid;
-  return move(lock, *found, std::nullopt, false, deadline);
+  return move(lock, *found, std::nullopt, false, deadline, gone);
 }
 
 /// What the endpoint's device has begun by its old domain has ended when this returns kOk.
 IommuTables::Status IommuTables::move(std::unique_lock<std::mutex>& lock, IommuEndpoint& endpoint,
                                       std::optional<uint32_t> domain, bool bypass,
-                                      const Deadline& deadline) {
+                                      const Deadline& deadline, Domains::node_type& gone) {
   await(lock, endpoint.revoke(true));
   const auto ended = [&endpoint] { return endpoint.in_flight_ == 0; };
   if (!wait(lock, deadline, ended)) return Status::kDeviceError;
-  endpoint.domain_ = place(endpoint.id_, domain, bypass);
+  endpoint.domain_ = place(endpoint.id_, domain, bypass, gone);
   return Status::kOk;
 }
 

@@ -125,9 +125,11 @@ class IommuTables : public std::enable_shared_from_this<IommuTables> {
 
   [[nodiscard]] Domain* domain(uint32_t id) noexcept;
   [[nodiscard]] std::shared_ptr<IommuEndpoint> endpoint(uint32_t id) const;
-  Domain* place(uint32_t endpoint, std::optional<uint32_t> domain, bool bypass);
+  Domain* place(uint32_t endpoint, std::optional<uint32_t> domain, bool bypass,
+                Domains::node_type& gone);
   [[nodiscard]] Status move(std::unique_lock<std::mutex>& lock, IommuEndpoint& endpoint,
-                            std::optional<uint32_t> domain, bool bypass, const Deadline& deadline);
+                            std::optional<uint32_t> domain, bool bypass, const Deadline& deadline,
+                            Domains::node_type& gone);
   [[nodiscard]] bool end_uses(std::unique_lock<std::mutex>& lock, uint32_t domain,
                               const std::vector<LiveMappingRef>& taken, const Deadline& deadline);
   static void await(std::unique_lock<std::mutex>& lock, Queues queues);
