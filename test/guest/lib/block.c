@@ -1,6 +1,6 @@
 #include "block.h"
 
-static void start(struct block *b, u64 features, u16 vector) {
+void block_start(struct block *b, u64 features, u16 vector) {
   virtio_start(&b->device, features);
   virtqueue_init(&b->queue, &b->device, 0, 0, vector);
   b->headers = alloc(b->queue.size * sizeof(struct block_header));
@@ -11,11 +11,11 @@ static void start(struct block *b, u64 features, u16 vector) {
 
 bool block_open(struct block *b, u32 nth, u64 features, u16 vector) {
   if (!virtio_find(&b->device, VIRTIO_BLOCK, nth)) return false;
-  start(b, features, vector);
+  block_start(b, features, vector);
   return true;
 }
 
-void block_reopen(struct block *b) { start(b, b->device.features, NO_VECTOR); }
+void block_reopen(struct block *b) { block_start(b, b->device.features, NO_VECTOR); }
 
 int block_submit(struct block *b, u32 type, u64 sector, volatile void *data, u32 length) {
   u16 slot = b->queue.free_head;

@@ -47,6 +47,8 @@ struct block {
 
 /* Finds and resets the nth disk, negotiates offered & features and starts queue 0. */
 bool block_open(struct block *block, u32 nth, u64 features, u16 vector);
+/* The same with b->device found already. */
+void block_start(struct block *block, u64 features, u16 vector);
 /* Resets and starts again, with what block_open chose; the old rings are abandoned. */
 void block_reopen(struct block *block);
 /* Puts one request on the queue and returns its head, or -1; the caller kicks. */

@@ -3,6 +3,7 @@
 #include "pci.h"
 
 #define VIRTIO_VENDOR 0x1af4
+#define VIRTIO_MODERN 0x1040 /* the PCI device id of virtio id 0 (§4.1.2.1) */
 #define RESET_TIMEOUT_US 1000000
 
 /* Capability types (§4.1.4) */
@@ -31,27 +32,32 @@ static void map_capability(struct virtio *device, u8 at) {
   }
 }
 
+bool virtio_open(struct virtio *device, u32 slot) {
+  u32 function = pci_id(slot);
+  if ((function & 0xffff) != VIRTIO_VENDOR || function >> 16 < VIRTIO_MODERN) return false;
+  memset(device, 0, sizeof(*device));
+  device->slot = slot;
+  device->id = (function >> 16) - VIRTIO_MODERN;
+  pci_command(slot, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
+  for (u8 at = 0; (at = pci_capability(slot, PCI_CAP_VENDOR, at)) != 0;) {
+    u8 type = read8(pci_config(slot) + at + 3);
+    if (type >= CAP_COMMON && type <= CAP_DEVICE) map_capability(device, at);
+  }
+  device->msix_capability = pci_capability(slot, PCI_CAP_MSIX, 0);
+  if (device->msix_capability != 0) {
+    volatile u8 *cap = pci_config(slot) + device->msix_capability;
+    u32 table = read32(cap + 4);
+    device->msix_vectors = (read16(cap + MSIX_CONTROL) & 0x7ff) + 1u;
+    device->msix =
+        map_physical(pci_bar(slot, table & 7) + (table & ~7u), device->msix_vectors * 16);
+  }
+  return device->common != NULL && device->notify != NULL;
+}
+
 bool virtio_find(struct virtio *device, u32 id, u32 nth) {
-  u32 wanted = (0x1040 + id) << 16 | VIRTIO_VENDOR;
+  u32 wanted = (VIRTIO_MODERN + id) << 16 | VIRTIO_VENDOR;
   for (u32 slot = 0; slot < PCI_SLOTS; slot++) {
-    if (pci_id(slot) != wanted || nth-- != 0) continue;
-    memset(device, 0, sizeof(*device));
-    device->slot = slot;
-    device->id = id;
-    pci_command(slot, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
-    for (u8 at = 0; (at = pci_capability(slot, PCI_CAP_VENDOR, at)) != 0;) {
-      u8 type = read8(pci_config(slot) + at + 3);
-      if (type >= CAP_COMMON && type <= CAP_DEVICE) map_capability(device, at);
-    }
-    device->msix_capability = pci_capability(slot, PCI_CAP_MSIX, 0);
-    if (device->msix_capability != 0) {
-      volatile u8 *cap = pci_config(slot) + device->msix_capability;
-      u32 table = read32(cap + 4);
-      device->msix_vectors = (read16(cap + MSIX_CONTROL) & 0x7ff) + 1u;
-      device->msix =
-          map_physical(pci_bar(slot, table & 7) + (table & ~7u), device->msix_vectors * 16);
-    }
-    return device->common != NULL && device->notify != NULL;
+    if (pci_id(slot) == wanted && nth-- == 0) return virtio_open(device, slot);
   }
   return false;
 }

@@ -96,7 +96,9 @@ struct buffer {
   u32 length;
 };
 
-/* The nth (from 0) function with this virtio id, BARs mapped; false if there is none. */
+/* The virtio function in this slot, BARs mapped; false if there is none. */
+bool virtio_open(struct virtio *device, u32 slot);
+/* The nth (from 0) function with this virtio id. */
 bool virtio_find(struct virtio *device, u32 id, u32 nth);
 void virtio_reset(struct virtio *device);
 u8 virtio_status(struct virtio *device);

@@ -1,5 +1,6 @@
 /* Disks of all PCI segments: those that are there, those that come, and those that leave. */
 #include "block.h"
+#include "hotplug.h"
 #include "pci.h"
 
 #define POLL_VECTOR 0x54
@@ -7,13 +8,10 @@
 #define FIRST 8
 #define COUNT 64
 
-/* Registers of \_SB.PHPR, by their names in AML. */
-enum { PCIU = 0x0, PCID = 0x4, B0EJ = 0x8, PSEG = 0xc, PHPR_SIZE = 16 };
-#define GED_PCI 4
 /* As its function says; the vendor is in the lower half. */
 #define DISK ((0x1040u + VIRTIO_BLOCK) << 16 | 0x1af4)
 
-static volatile u8 *registers, *events;
+static struct pci_controller controller;
 static u8 *data;
 
 /* Content that only this place has. */
@@ -53,24 +51,22 @@ static void go(u32 segment, u32 slots) {
   for (u32 slot = 0; slot < PCI_SLOTS; slot++) {
     if ((slots >> slot & 1) == 0) continue;
     /* Another may be in its place at once. */
-    write32(registers + B0EJ, 1u << slot);
+    write32(controller.registers + PCI_EJECT, 1u << slot);
     print("disk %u:%u left\n", segment, slot);
   }
 }
 
 static void scan(u32 segment) {
   pci_select(segment);
-  write32(registers + PSEG, segment);
-  u32 inserted = read32(registers + PCIU), removing = read32(registers + PCID);
+  write32(controller.registers + PCI_SEGMENT, segment);
+  u32 inserted = read32(controller.registers + PCI_INSERTED);
+  u32 removing = read32(controller.registers + PCI_REMOVING);
   came(segment, inserted);
   go(segment, removing);
 }
 
 static void segments(void) {
-  u64 controller = acpi_region("PCST"), event = acpi_region("GDST");
-  if (!check("segments-controller", controller != 0 && event != 0, "none")) return;
-  registers = map_physical(controller, PHPR_SIZE);
-  events = map_physical(event, 1);
+  if (!check("segments-controller", pci_controller_find(&controller), "none")) return;
   data = alloc(COUNT * SECTOR);
   for (u32 segment = 0; segment < pci_segments(); segment++) {
     pci_select(segment);
@@ -79,7 +75,8 @@ static void segments(void) {
   print("%u segments ready\n", pci_segments());
   for (;;) {
     for (u32 segment = 0; segment < pci_segments(); segment++) scan(segment);
-    while ((read8(events) & GED_PCI) == 0) wait_irq(POLL_VECTOR, irq_counts[POLL_VECTOR], POLL_US);
+    while ((read8(controller.events) & GED_PCI) == 0)
+      wait_irq(POLL_VECTOR, irq_counts[POLL_VECTOR], POLL_US);
   }
 }
 PROGRAM("segments", segments);
