@@ -55,6 +55,7 @@ const WITH_THREADS = [
   'GuestMemory*',
   'HostListeningSocket*',
   'Hung*',
+  'Iommu*',
   'IrqRouter*',
   'Kvm*',
   'Lost*',

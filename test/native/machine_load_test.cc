@@ -2,9 +2,7 @@
 #include <thread>
 
 #include "disk_test_support.h"
-#include "hypervisor/kvm/kvm_vm.h"
-#include "hypervisor/kvm/x86_64/host_processor.h"
-#include "machine_fixture.h"
+#include "machine_kvm_guest.h"
 #include "virtio/block_protocol.h"
 
 /// Machines that are paused, changed, asked and ended from several threads while their guests are
@@ -167,8 +165,6 @@ TEST_F(DiskLoadTest, EndsMeanwhile) {
 /// both go round.
 class KvmLoadTest : public MachineLoadTest {
  protected:
-  static constexpr GuestAddress kGdt = 0x500;
-  static constexpr GuestAddress kCode = 0x1000;
   static constexpr GuestAddress kSecondCode = 0x2000;
 
   void SetUp() override {
@@ -188,19 +184,7 @@ class KvmLoadTest : public MachineLoadTest {
   void start(BootSpec boot, const std::vector<uint8_t>& code) {
     machine = std::make_unique<Machine>(machine_spec(2), sink);
     machine->build(kvm_maker(nullptr));
-    VcpuSetup setup;
-    setup.cpuid = cpuid;
-    boot.vcpus[1] = std::make_shared<const VcpuSetup>(setup);
-    setup.has_entry = true;
-    setup.entry = {.rip = kCode, .rsp = 0x8000, .gdt_address = kGdt, .gdt_limit = 5 * 8 - 1};
-    boot.vcpus[0] = std::make_shared<const VcpuSetup>(setup);
-    // Null, null, and flat segments of 4 GiB: code, data, a task's.
-    constexpr std::array<uint64_t, 5> gdt{0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff,
-                                          0x00008b0000000067};
-    std::vector<uint8_t> table(sizeof gdt);
-    std::memcpy(table.data(), gdt.data(), sizeof gdt);
-    boot.load.emplace_back(LoadBytes{kGdt, table});
-    boot.load.emplace_back(LoadBytes{kCode, code});
+    put_flat_guest(boot, cpuid, code);
     machine->boot(std::move(boot));
   }
 
