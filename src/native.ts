@@ -643,6 +643,8 @@ export interface HostCalls {
   setInterfaceMac(name: string, mac: Uint8Array): void;
   /** Address and mask in their usual notation, both IPv4 or both IPv6. */
   setInterfaceAddress(name: string, address: string, mask: string): void;
+  /** Makes an interface a port of a bridge; one that is so already stays. */
+  putIntoBridge(name: string, bridge: string): void;
 
   // Files on the start path go through the addon: loading node:fs costs the standalone executable 1 ms.
   /**

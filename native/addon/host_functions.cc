@@ -281,6 +281,11 @@ Napi::Value set_interface_address_function(Arguments info) {
   return info.Env().Undefined();
 }
 
+Napi::Value put_into_bridge_function(Arguments info) {
+  put_into_bridge(to_string(info[0], "name"), to_string(info[1], "bridge"));
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void add_host_functions(Napi::Object& exports) {
@@ -311,6 +316,7 @@ void add_host_functions(Napi::Object& exports) {
   add<set_interface_mtu_function>(exports, "setInterfaceMtu");
   add<set_interface_mac_function>(exports, "setInterfaceMac");
   add<set_interface_address_function>(exports, "setInterfaceAddress");
+  add<put_into_bridge_function>(exports, "putIntoBridge");
   add<open_file_function>(exports, "openFile");
   add<close_file_function>(exports, "closeFile");
   add<disown_file_function>(exports, "disownFile");

@@ -4,14 +4,17 @@
 #include <fcntl.h>
 #include <ifaddrs.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <bit>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <memory>
 
@@ -125,6 +128,16 @@ void set_ipv6(const std::string& name, const in6_addr& address, const in6_addr& 
               "setting an interface's address");
 }
 
+/// The bridge, or bond, that an interface is part of, as far as this process can see; else empty.
+std::string master_of(const std::string& name) {
+  std::array<char, PATH_MAX> target{};
+  const std::string path = "/sys/class/net/" + name + "/master";
+  const ssize_t length = ::readlink(path.c_str(), target.data(), target.size());
+  if (length < 0) return {};
+  const std::string link(target.data(), static_cast<size_t>(length));
+  return link.substr(link.rfind('/') + 1);
+}
+
 }  // namespace
 
 OpenTap open_tap(const std::string& name, unsigned queue_count) {
@@ -204,6 +217,14 @@ void set_interface_address(const std::string& name, const std::string& address,
     return;
   }
   throw Error("EINVAL", "not an IP address and a mask of the same kind");
+}
+
+void put_into_bridge(const std::string& name, const std::string& bridge) {
+  const ifreq port = request_for(name);
+  ifreq request = request_for(bridge);
+  if (master_of(name) == bridge) return;
+  request.ifr_ifindex = static_cast<int>(::if_nametoindex(port.ifr_name));
+  control(SIOCBRADDIF, request, "putting an interface into a bridge");
 }
 
 }  // namespace tsvmm

@@ -46,5 +46,7 @@ void set_interface_mac(const std::string& name, const std::array<uint8_t, 6>& ma
 /// `address` and `mask` in their usual notation, both IPv4 or both IPv6.
 void set_interface_address(const std::string& name, const std::string& address,
                            const std::string& mask);
+/// Makes the interface a port of a bridge; one that is so already stays.
+void put_into_bridge(const std::string& name, const std::string& bridge);
 
 }  // namespace tsvmm

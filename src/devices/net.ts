@@ -27,6 +27,7 @@ const netFields = once(
     ({
       ...pciCommon,
       tap: { type: 'string', help: 'Tap interface, made if it is not there; a new one unless given' },
+      bridge: { type: 'string', help: 'Bridge of the host, into which the tap is put' },
       ip: { type: 'string', help: "Host's address on the tap" },
       mask: { type: 'string', help: "Network mask of the host's address" },
       mac: { type: 'string', help: "Guest's MAC address, a random one unless given" },
@@ -138,12 +139,13 @@ function specification(device: NetConfig, opened: NetResource): DeviceSpec {
 }
 
 function backedBy(
-  { tap, user, vhost_socket, fds }: Readonly<Record<string, unknown>>,
+  { tap, bridge, user, vhost_socket, fds }: Readonly<Record<string, unknown>>,
   { text }: ListingTexts,
 ): string {
   if (user === true) return 'user networking';
-  if (Array.isArray(fds)) return `descriptors ${fds.map(text).join(', ')}`;
-  return text(tap ?? vhost_socket ?? 'a new tap');
+  const port = bridge === undefined || bridge === null ? '' : `, in ${text(bridge)}`;
+  if (Array.isArray(fds)) return `descriptors ${fds.map(text).join(', ')}${port}`;
+  return `${text(tap ?? vhost_socket ?? 'a new tap')}${port}`;
 }
 
 /** Of a device that was given none: locally administered. */
@@ -172,17 +174,25 @@ function validateNet(net: NetConfig, { cpus, memory }: VmConfig): void {
   validateUserNetwork(net, name);
   validateVhost(net, name);
   if (net.vhost_user) validateBackEnd(net, name, isShared(memory));
-  if (net.tap !== undefined && !/^[^\s/]+$/.test(net.tap)) {
-    throw invalid(`${name} has "${net.tap}" for a tap, which no interface can be called`);
-  }
-  if (net.tap !== undefined && new TextEncoder().encode(net.tap).length > MAX_NAME_BYTES) {
-    throw invalid(`${name} has the tap ${net.tap}: an interface's name has at most ${MAX_NAME_BYTES} bytes`);
-  }
+  validateInterface(name, 'tap', net.tap);
+  validateInterface(name, 'bridge', net.bridge);
   if (net.mtu !== undefined && net.mtu < MIN_MTU) {
     throw invalid(`${name} has MTU ${net.mtu}, which is below ${MIN_MTU}`);
   }
   if (!net.offload_csum && (net.offload_tso || net.offload_ufo)) {
     throw invalid(`${name} cannot have offload_tso or offload_ufo without offload_csum`);
+  }
+}
+
+function validateInterface(name: string, what: string, given: string | undefined): void {
+  if (given === undefined) return;
+  if (!/^[^\s/]+$/.test(given)) {
+    throw invalid(`${name} has "${given}" for a ${what}, which no interface can be called`);
+  }
+  if (new TextEncoder().encode(given).length > MAX_NAME_BYTES) {
+    throw invalid(
+      `${name} has the ${what} ${given}: an interface's name has at most ${MAX_NAME_BYTES} bytes`,
+    );
   }
 }
 
@@ -210,8 +220,8 @@ function validateUserNetwork(net: NetConfig, name: string): void {
     if (net.forward?.length) throw invalid(`${name} has port forwards, which only user networking knows`);
     return;
   }
-  const { tap, fds, ip, host_mac } = net;
-  for (const [field, value] of Object.entries({ tap, ip, host_mac, fd: fds?.length || undefined })) {
+  const { tap, bridge, fds, ip, host_mac } = net;
+  for (const [field, value] of Object.entries({ tap, bridge, ip, host_mac, fd: fds?.length || undefined })) {
     if (value !== undefined) throw invalid(`${name} has user networking, which has no ${field}`);
   }
   if (net.num_queues !== 2) throw invalid(`${name} has user networking, which has one pair of queues`);
@@ -226,6 +236,7 @@ function validateVhost(net: NetConfig, name: string): void {
 
 function validateBackEnd(net: NetConfig, name: string, sharedMemory: boolean): void {
   if (net.vhost_socket === undefined) throw invalid(`${name} is served by vhost-user, which needs a socket`);
+  if (net.bridge !== undefined) throw invalid(`${name} is served by vhost-user and cannot have a bridge`);
   if (isLimited(net)) throw invalid(`${name} is served by vhost-user and cannot have a rate limit`);
   validateVhostUser(name, net, sharedMemory);
 }

@@ -21,6 +21,9 @@ export interface Terminal {
   readonly output: number;
 }
 
+/** The standard streams' descriptors. */
+export const STANDARD_STREAMS: Terminal = { input: 0, output: 1 };
+
 /** A stream of this process that is the host end of a device, in the place of what its mode says. */
 export interface HostStream {
   /** Takes a connected stream socket over, at whose other end the next machine will be. */

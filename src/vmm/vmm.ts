@@ -14,7 +14,13 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import { completeDevices, type DeviceName, keepId } from '../devices/registry.ts';
 import type { Abortable } from '../host/abort.ts';
 import type { MachineEvent, MachineHandle, NativeAddon, ResetCause, VcpuStatistics } from '../native.ts';
-import { type ConsoleSize, type Consoles, openConsoles, type Terminal } from './consoles.ts';
+import {
+  type ConsoleSize,
+  type Consoles,
+  openConsoles,
+  STANDARD_STREAMS,
+  type Terminal,
+} from './consoles.ts';
 import { DebugControl } from './debugControl.ts';
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
 import { describeError, refuseInvalid, VmmError, wrapped } from './errors.ts';
@@ -44,9 +50,6 @@ import type { VmmOptions } from './vmmOptions.ts';
 import { checkWait, within } from './waiting.ts';
 
 type MachineEnd = Extract<MachineEvent, { type: 'power-off' | 'reset' | 'vcpu-error' | 'guest-panic' }>;
-
-/** The standard streams' descriptors. */
-const STANDARD_STREAMS: Terminal = { input: 0, output: 1 };
 
 /** Microsoft's "Virtual Machine Generation ID": a GUID. */
 const VM_GENERATION_BYTES = 16;

@@ -1,7 +1,8 @@
 /** Devices that Debian's own virsh attaches to domains, and detaches from them. */
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { PAYLOAD } from './support.ts';
 import { documentFile, type Host, host, run, SCHEMA, watchEvents } from './virsh.ts';
 
@@ -104,10 +105,15 @@ test('interfaces and the socket', async () => {
   await virsh('detach-interface', 'one', 'user', '--mac', mac, '--config');
   expect(await virsh('domiflist', 'one', '--inactive')).not.toContain(mac);
   expect(await refused('detach-device', 'one', user, '--config')).toMatch(/device not found: no interface/);
-  // Types that virsh's own command knows are none of ours.
-  expect(await refused('attach-interface', 'one', 'bridge', 'br0', '--live')).toMatch(
-    /an interface of type 'bridge': 'user' and 'ethernet' are there/,
-  );
+  // Of those that virsh's own command knows only 'bridge' is one of ours.
+  for (const [type, source] of [
+    ['network', 'default'],
+    ['direct', 'lo'],
+  ] as const) {
+    expect(await refused('attach-interface', 'one', type, source, '--live')).toMatch(
+      new RegExp(`an interface of type '${type}': 'bridge', 'ethernet' and 'user' are there`),
+    );
+  }
 
   const vsock = device(given, `<vsock model='virtio'><cid auto='no' address='7'/></vsock>`);
   await virsh('attach-device', 'one', vsock, '--persistent');
@@ -201,5 +207,50 @@ test('devices are updated: in the definition, and in the machine where nothing i
   expect(await refused('update-device', 'one', device(given, "<rng model='virtio'/>"), '--live')).toMatch(
     /a device of type 'rng' cannot be updated/,
   );
+  await virsh('destroy', 'one');
+});
+
+test.skipIf(!fs.existsSync('/dev/net/tun'))('interfaces are put into bridges', async () => {
+  const namespace = `tsvmm-bridge-${process.pid}`;
+  const ip = (...words: string[]) => execFileSync('ip', words, { encoding: 'utf8' });
+  ip('netns', 'add', namespace);
+  onTestFinished(() => void ip('netns', 'del', namespace));
+  ip('-n', namespace, 'link', 'add', 'name', 'br0', 'type', 'bridge');
+  const ports = () => ip('-n', namespace, '-o', 'link', 'show', 'master', 'br0').split('\n').filter(Boolean);
+  const given = await host([], ['ip', 'netns', 'exec', namespace]);
+  const { virsh, refused } = given;
+  const mac = '52:54:00:12:34:5';
+  const net = `<interface type='bridge'><mac address='${mac}8'/><source bridge='br0'/><target dev='port0'/></interface>`;
+  await virsh('define', documentFile(given.folder, 'one', 'run=idle', net));
+  await virsh('start', 'one');
+  expect(ports()).toEqual([expect.stringMatching(/port0: .*,UP.* master br0 /)]);
+  await virsh(
+    'attach-interface',
+    'one',
+    'bridge',
+    'br0',
+    '--mac',
+    `${mac}9`,
+    '--model',
+    'virtio',
+    '--persistent',
+  );
+  expect(ports()).toHaveLength(2);
+  expect(await virsh('domiflist', 'one')).toMatch(
+    /port0 +bridge +br0 +virtio +52:54:00:12:34:58[\s\S]* bridge +br0 /,
+  );
+  const document = await virsh('dumpxml', 'one');
+  const dumped = device(given, document);
+  expect(await run('xmllint', ['--noout', '--relaxng', SCHEMA, dumped])).toMatchObject({ code: 0 });
+  expect(await refused('attach-interface', 'one', 'bridge', 'nobridge', '--live')).toMatch(
+    /Cannot put into the bridge nobridge the tap vmtap\d+: .*No such device/,
+  );
+  expect(ports()).toHaveLength(2);
+  await virsh('destroy', 'one');
+  await expect.poll(ports).toEqual([]);
+  await virsh('start', 'one');
+  expect(ports()).toHaveLength(2);
+  await virsh('detach-interface', 'one', 'bridge', '--mac', `${mac}9`, '--config');
+  expect(await virsh('domiflist', 'one', '--inactive')).not.toContain(`${mac}9`);
   await virsh('destroy', 'one');
 });

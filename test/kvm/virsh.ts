@@ -41,10 +41,10 @@ export interface Host {
   refused(...words: string[]): Promise<string>;
 }
 
-/** @param args of tsvmmd */
-export async function host(args: readonly string[] = []): Promise<Host> {
+/** @param args of tsvmmd @param prefix words that run it */
+export async function host(args: readonly string[] = [], prefix: readonly string[] = []): Promise<Host> {
   const daemon = new Daemon();
-  await daemon.start(['--pool', '0', ...args]);
+  await daemon.start(['--pool', '0', ...args], prefix);
   const uri = `tsvmm+unix:///system?socket=${daemon.dir}/virttsvmmd-sock`;
   const ask = (words: readonly string[]) => run('virsh', ['-c', uri, ...words]);
   return {

@@ -47,14 +47,20 @@ export function diskElement(disk: Disk, target: string, alias: Element | undefin
 
 export function interfaceElement(net: Net, alias: Element | undefined): Element {
   const queues = (net.num_queues ?? 2) / 2;
-  return element('interface', { type: net.user ? 'user' : 'ethernet' }, [
+  return element('interface', { type: interfaceType(net) }, [
     net.mac ? element('mac', { address: net.mac }) : undefined,
+    net.bridge ? element('source', { bridge: net.bridge }) : undefined,
     net.tap ? element('target', { dev: net.tap }) : undefined,
     element('model', { type: 'virtio' }),
     queues > 1 ? element('driver', { queues }) : undefined,
     net.mtu ? element('mtu', { size: net.mtu }) : undefined,
     alias,
   ]);
+}
+
+function interfaceType({ user, bridge }: Net): 'user' | 'bridge' | 'ethernet' {
+  if (user) return 'user';
+  return bridge ? 'bridge' : 'ethernet';
 }
 
 export function vsockElement({ cid }: Vsock, alias: Element | undefined): Element {

@@ -36,7 +36,7 @@ export type Attachable =
 /** What of a device a document says, but for the name by which it is known. */
 export const UPDATED_FIELDS = {
   disk: ['path', 'image_type', 'backing_files', 'readonly', 'direct', 'num_queues', 'sparse', 'serial'],
-  net: ['user', 'tap', 'mtu', 'num_queues'],
+  net: ['user', 'bridge', 'tap', 'mtu', 'num_queues'],
   vsock: ['cid'],
 } as const satisfies { readonly [K in Attachable['kind']]: readonly (keyof DeviceOf<K>)[] };
 
@@ -163,11 +163,17 @@ function readInterface(of: Element): Net {
     ...(driver.queues !== undefined && { num_queues: 2 * wholeNumber(driver.queues, 'driver queues') }),
   };
   if (type === 'user') return { ...common, user: true };
-  if (type === 'ethernet') {
-    const tap = child(of, 'target')?.attributes.dev;
-    return { ...common, ...(tap !== undefined && { tap }) };
+  const tap = child(of, 'target')?.attributes.dev;
+  const tapped = { ...common, ...(tap !== undefined && { tap }) };
+  if (type === 'ethernet') return tapped;
+  if (type === 'bridge') {
+    const bridge = child(of, 'source')?.attributes.bridge;
+    if (!bridge) throw xmlError('missing <source> with the bridge of an interface');
+    return { ...tapped, bridge };
   }
-  throw unsupportedConfiguration(`an interface of type '${type ?? ''}': 'user' and 'ethernet' are there`);
+  throw unsupportedConfiguration(
+    `an interface of type '${type ?? ''}': 'bridge', 'ethernet' and 'user' are there`,
+  );
 }
 
 function readVsock(vsock: Element): Vsock {

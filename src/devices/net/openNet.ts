@@ -121,7 +121,7 @@ function tapFailure(name: string, pairs: number, error: unknown): VmmError {
 
 /** Applies what the configuration asks for; a tap that is so already needs no privilege. */
 function setUp(native: NativeAddon, net: NetConfig, name: string): void {
-  const { ip, mask, host_mac, mtu } = net;
+  const { bridge, ip, mask, host_mac, mtu } = net;
   const steps: [what: string, change: () => void][] = [];
   if (host_mac !== undefined) {
     const mac = parseMac(host_mac) as Uint8Array;
@@ -130,6 +130,10 @@ function setUp(native: NativeAddon, net: NetConfig, name: string): void {
   if (mtu !== undefined) steps.push([`set MTU ${mtu} on`, () => native.setInterfaceMtu(name, mtu)]);
   if (ip !== undefined && mask !== undefined) {
     steps.push([`set the address ${ip} on`, () => native.setInterfaceAddress(name, ip, mask)]);
+  }
+  // Behind the MTU: a bridge has that of its smallest port.
+  if (bridge !== undefined) {
+    steps.push([`put into the bridge ${bridge}`, () => native.putIntoBridge(name, bridge)]);
   }
   steps.push(['switch on', () => native.bringInterfaceUp(name)]);
   for (const [what, change] of steps) {

@@ -105,6 +105,20 @@ describe('taps', () => {
     expect(native.network.changes).toEqual([]);
   });
 
+  it('are put into a bridge, once', async () => {
+    prepared('br0', { tap: false });
+    prepared('tap0');
+    await open({ tap: 'tap0', bridge: 'br0' });
+    await open({ tap: 'tap0', bridge: 'br0' });
+    expect(native.network.changes).toEqual(['tap0 in br0']);
+    expect(await refusal({ tap: 'tap0', bridge: 'br1' })).toBe(
+      'Cannot put into the bridge br1 the tap tap0: no such interface',
+    );
+    native.network.privileged = false;
+    prepared('br1', { tap: false });
+    expect(await refusal({ tap: 'tap0', bridge: 'br1' })).toContain('that needs CAP_NET_ADMIN');
+  });
+
   it('that need privileges say so', async () => {
     native.network.privileged = false;
     prepared('down', { up: false });

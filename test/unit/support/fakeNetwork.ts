@@ -6,6 +6,8 @@ export interface FakeInterface {
   mtu: number;
   mac: Uint8Array;
   addresses: string[];
+  /** That it is a port of. */
+  bridge?: string;
   /** False for interfaces that are no taps. */
   tap?: boolean;
 }
@@ -29,6 +31,7 @@ type NetworkFunctions = Pick<
   | 'setInterfaceMtu'
   | 'setInterfaceMac'
   | 'setInterfaceAddress'
+  | 'putIntoBridge'
 >;
 
 export function failure(code: string, message: string): Error {
@@ -89,6 +92,12 @@ export function fakeNetwork(openFd: () => number): NetworkFunctions & { readonly
       if (known(name).addresses.includes(text)) return;
       change(`${name} ${text}`);
       known(name).addresses.push(text);
+    },
+    putIntoBridge: (name, bridge) => {
+      known(bridge);
+      if (known(name).bridge === bridge) return;
+      change(`${name} in ${bridge}`);
+      known(name).bridge = bridge;
     },
   };
 }

@@ -28,6 +28,7 @@ const FULL = `<domain type='kvm' id='7'>
     <disk type='block' device='disk'><source dev='/dev/sdx'/><target dev='vdb'/><readonly/></disk>
     <interface type='user'><mac address='52:54:00:12:34:56'/><model type='virtio'/></interface>
     <interface type='ethernet'><target dev='tap0'/><mtu size='1400'/><driver queues='2'/></interface>
+    <interface type='bridge'><source bridge='br0'/><target dev='tap1'/></interface>
     <serial type='pty'/><console type='pty'><target type='serial'/></console>
     <vsock model='virtio'><cid auto='no' address='5'/></vsock>
     <rng model='virtio'><backend model='random'>/dev/hwrng</backend></rng>
@@ -63,6 +64,7 @@ test('a document with everything that a machine can have', () => {
     net: [
       { mac: '52:54:00:12:34:56', user: true },
       { mtu: 1400, num_queues: 4, tap: 'tap0' },
+      { tap: 'tap1', bridge: 'br0' },
     ],
     serial: { mode: 'Socket', socket: 'serial.sock' },
     console: { mode: 'Off' },
@@ -121,7 +123,8 @@ test.each([
   ],
   [devices("<interface><portForward proto='tcp'/></interface>"), /<portForward> in <interface>/],
   [devices("<disk device='floppy'/>"), /disk that is a 'floppy'/],
-  [devices("<interface type='bridge'/>"), /interface of type 'bridge'/],
+  [devices("<interface type='bridge'/>"), /missing <source> with the bridge/],
+  [devices("<interface type='direct'/>"), /interface of type 'direct'/],
   [devices("<interface type='user'><model type='e1000'/></interface>"), /interface model 'e1000'/],
   [domain('<on_poweroff>preserve</on_poweroff>'), /<on_poweroff> 'preserve'/],
   [domain('<on_reboot>preserve</on_reboot>'), /<on_reboot> 'preserve'/],
