@@ -2,7 +2,16 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
-import { diskImage, patternSector, startGuest, type Tsvmm, temporaryFolder } from './support.ts';
+import {
+  diskImage,
+  expectOnlyDeviceWarnings,
+  openDescriptors,
+  patternSector,
+  settles,
+  startGuest,
+  type Tsvmm,
+  temporaryFolder,
+} from './support.ts';
 
 const WAIT_MS = 60_000;
 /** What the guest (test/guest/programs/segments.c) writes to a disk in that slot of that segment. */
@@ -72,5 +81,56 @@ test('a disk of segment 1 works, and others come to segments, work and leave, al
   await vmm.waitFor(/(disk 15:0 works[\s\S]*){2}/, afterReboot);
   expect(vmm.stdout).not.toMatch(/not ok|does nothing/);
   expect(await put('vmm.shutdown')).toEqual([200, '']);
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+});
+
+test('four vCPUs attack segments while devices come to them and leave', async () => {
+  const folder = temporaryFolder();
+  const [boot, first, last] = ['boot', 'first', 'last'].map((name) => diskImage(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  const args = ['--disk', `path=${boot},image_type=raw`, '--cpus', 'boot=4'];
+  const vmm = start('run=hostile-pci-segments,segments time=6000000', folder, args);
+  const put = async (endpoint: string, body: object, ...allowed: number[]) => {
+    const { status, text } = await vmm.api('PUT', endpoint, body);
+    expect([200, 204, ...allowed], `${endpoint} ${JSON.stringify(body)}: ${text}`).toContain(status);
+  };
+  const addAll = async () => {
+    await put('vm.add-disk', { id: 'first', path: first, image_type: 'Raw', pci_segment: 1 });
+    await put('vm.add-disk', { id: 'last', path: last, image_type: 'Raw', pci_segment: 15 });
+  };
+  const pending = async () => {
+    const { device_tree: tree } = (await vmm.api('GET', 'vm.info')).json;
+    return Object.keys(tree).filter((id) => tree[id].pending_removal);
+  };
+  await vmm.waitFor('ok segments-others');
+  const before = openDescriptors(vmm.pid);
+  let rounds = 0;
+  for (; !vmm.stdout.includes('segments-ended'); rounds++) {
+    await addAll();
+    if (rounds % 2 === 0) for (const id of ['first', 'last']) await put('vm.remove-device', { id });
+    // The guest may have given it up meanwhile.
+    for (const id of ['last', 'first']) await put('vm.remove-device', { id, wait_ms: 20, force: true }, 404);
+    // Names and places are free when the guest has given them up.
+    await settles(async () => expect(await pending()).toEqual([]));
+  }
+  expect(rounds).toBeGreaterThan(3);
+
+  // Who does as it is asked has a machine that works.
+  await vmm.waitFor('16 segments ready');
+  expect(vmm.stdout).toContain('ok segments-witness');
+  await settles(async () => expect(await pending()).toEqual([]));
+  const begin = vmm.stdout.length;
+  const since = () => vmm.stdout.slice(begin);
+  await addAll();
+  for (const place of ['1:0', '15:0']) await vmm.waitFor(`disk ${place} works`, since);
+  for (const id of ['first', 'last']) await put('vm.remove-device', { id, wait_ms: WAIT_MS });
+  expect(since()).not.toMatch(/not ok|does nothing/);
+  expectOnlyDeviceWarnings(vmm.stderr);
+  // The runtime opens standard error anew for its first message.
+  await settles(() => expect(openDescriptors(vmm.pid)).toBeLessThanOrEqual(before + 1));
+  expect((await vmm.api('PUT', 'vmm.shutdown')).status).toBe(200);
   expect(await vmm.exit()).toEqual({ code: 0, signal: null });
 });
