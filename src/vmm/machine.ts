@@ -14,6 +14,7 @@ import { retryInUse } from './lockRetry.ts';
 import { openPayload } from './namedFiles.ts';
 import { checkOutputs, type OutputFile } from './outputFiles.ts';
 import { consoleAdvice } from './shownConsole.ts';
+import { NO_HARDWARE_VIRTUALIZATION } from './vcpuError.ts';
 
 export interface Machine {
   readonly handle: MachineHandle;
@@ -61,11 +62,6 @@ export interface MachineContext {
   /** Hears how something was done, for those who ask. */
   readonly note: (message: string) => void;
 }
-
-/** Why Linux does not run where KVM has no hardware virtualization under it. */
-const NO_HARDWARE_VIRTUALIZATION =
-  "this host's KVM has no hardware virtualization and runs guest kernel code in an instruction emulator, " +
-  'which stock Linux kernels do not survive';
 
 /**
  * Builds and starts a machine. The core begins with the part that takes longest (VM, memory, vCPUs) on a thread of its
@@ -282,13 +278,4 @@ function openPayloadFile(
 function consoleSize(native: NativeAddon, config: VmConfig, terminal: Terminal): ConsoleSize {
   const size = config.console.mode === 'Tty' ? native.terminalSize(terminal.output) : null;
   return size ?? { columns: 0, rows: 0 };
-}
-
-export function describeVcpuError(
-  event: Extract<MachineEvent, { type: 'vcpu-error' }>,
-  machine: Machine | undefined,
-): string {
-  const what = `vCPU ${event.vcpu} stopped with ${event.reason} (${event.code})`;
-  const emulated = event.reason === 'internal-error' && machine?.hardwareVirtualization === false;
-  return emulated ? `${what}: ${NO_HARDWARE_VIRTUALIZATION}` : `${what}: ${event.detail}`;
 }

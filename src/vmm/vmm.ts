@@ -26,25 +26,19 @@ import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './d
 import { describeError, refuseInvalid, VmmError, wrapped } from './errors.ts';
 import type { EndCause, VmmEvent, VmmExit } from './events.ts';
 import { ExitPromise } from './exitPromise.ts';
+import { failureTexts, notEnded, toldAs } from './failures.ts';
 import { HeldDevices } from './heldDevices.ts';
 import type { DevicePlace, RemovalOptions } from './hotplug.ts';
 import { type VmInfo, vmInfo } from './info.ts';
-import {
-  type Command,
-  endsMachine,
-  failureTexts,
-  type Lifecycle,
-  nextState,
-  notEnded,
-  toldAs,
-} from './lifecycle.ts';
+import { type Command, endsMachine, type Lifecycle, nextState } from './lifecycle.ts';
 import { tell } from './listener.ts';
-import { describeVcpuError, type Machine, type MachineContext, startMachine } from './machine.ts';
+import { type Machine, type MachineContext, startMachine } from './machine.ts';
 import { type Counters, MachineFigures } from './machineFigures.ts';
 import { MachineReports, PANIC_TEXTS } from './machineReports.ts';
 import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
 import { VmSizes } from './resize.ts';
+import { describeVcpuError, vcpuErrorTexts } from './vcpuError.ts';
 import { VmDevices } from './vmDevices.ts';
 import type { VmmOptions } from './vmmOptions.ts';
 import { checkWait, within } from './waiting.ts';
@@ -741,12 +735,7 @@ export class Vmm {
       case 'guest-panic':
         return void (await this.#end({ reason: 'panic', code: 1, message: PANIC_TEXTS.panic }));
       case 'vcpu-error':
-        this.#emit('vm', 'vcpu-error', {
-          vcpu: String(event.vcpu),
-          reason: event.reason,
-          code: String(event.code),
-          detail: event.detail,
-        });
+        this.#emit('vm', 'vcpu-error', vcpuErrorTexts(event));
         await this.#end({ reason: 'vcpu-error', code: 1, message: describeVcpuError(event, this.#machine) });
     }
   }
