@@ -14,6 +14,8 @@ import {
 } from './support.ts';
 
 const WAIT_MS = 60_000;
+const ATTACK_MS = 5000;
+const LEAST_ROUNDS = 4;
 /** What the guest (test/guest/programs/segments.c) writes to a disk in that slot of that segment. */
 const seedOf = (segment: number, slot: number) => BigInt(segment * 32 + slot + 1);
 
@@ -92,8 +94,8 @@ test('four vCPUs attack segments while devices come to them and leave', async ()
     string,
   ];
   const args = ['--disk', `path=${boot},image_type=raw`, '--cpus', 'boot=4'];
-  const vmm = start('run=hostile-pci-segments,segments time=6000000', folder, args);
-  const put = async (endpoint: string, body: object, ...allowed: number[]) => {
+  const vmm = start('run=hostile-pci-segments,segments', folder, args);
+  const put = async (endpoint: string, body?: object, ...allowed: number[]) => {
     const { status, text } = await vmm.api('PUT', endpoint, body);
     expect([200, 204, ...allowed], `${endpoint} ${JSON.stringify(body)}: ${text}`).toContain(status);
   };
@@ -108,7 +110,7 @@ test('four vCPUs attack segments while devices come to them and leave', async ()
   await vmm.waitFor('ok segments-others');
   const before = openDescriptors(vmm.pid);
   let rounds = 0;
-  for (; !vmm.stdout.includes('segments-ended'); rounds++) {
+  for (const end = Date.now() + ATTACK_MS; Date.now() < end || rounds < LEAST_ROUNDS; rounds++) {
     await addAll();
     if (rounds % 2 === 0) for (const id of ['first', 'last']) await put('vm.remove-device', { id });
     // The guest may have given it up meanwhile.
@@ -116,7 +118,7 @@ test('four vCPUs attack segments while devices come to them and leave', async ()
     // Names and places are free when the guest has given them up.
     await settles(async () => expect(await pending()).toEqual([]));
   }
-  expect(rounds).toBeGreaterThan(3);
+  await put('vm.nmi');
 
   // Who does as it is asked has a machine that works.
   await vmm.waitFor('16 segments ready');

@@ -8,9 +8,6 @@
 #define FIRST 8
 #define COUNT 64
 
-/* As its function says; the vendor is in the lower half. */
-#define DISK ((0x1040u + VIRTIO_BLOCK) << 16 | 0x1af4)
-
 static struct pci_controller controller;
 static u8 *data;
 
@@ -24,26 +21,20 @@ static bool use(struct block *b, u32 segment) {
   return good && block_matches(data, FIRST, COUNT, seed);
 }
 
-static void tell(u32 segment, u32 slot, bool good) {
-  print("disk %u:%u %s\n", segment, slot, good ? "works" : "does nothing");
-}
-
-/* The nth disk of the segment that is selected. */
-static bool use_nth(u32 segment, u32 nth) {
-  size_t mark = alloc_mark();
+/* The disk in that slot of the segment that is selected, if there is one, still or again. */
+static void use_disk(u32 segment, u32 slot) {
   struct block b;
-  if (!block_open(&b, nth, F_EVENT_IDX, NO_VECTOR)) return false;
-  tell(segment, b.device.slot, use(&b, segment));
+  if (!virtio_open(&b.device, slot) || b.device.id != VIRTIO_BLOCK) return;
+  size_t mark = alloc_mark();
+  block_start(&b, F_EVENT_IDX, NO_VECTOR);
+  print("disk %u:%u %s\n", segment, slot, use(&b, segment) ? "works" : "does nothing");
   virtio_reset(&b.device);
   alloc_release(mark);
-  return true;
 }
 
 static void came(u32 segment, u32 slots) {
-  for (u32 slot = 0, nth = 0; slot < PCI_SLOTS; slot++) {
-    if (pci_id(slot) != DISK) continue;
-    if ((slots >> slot & 1) != 0 && !use_nth(segment, nth)) tell(segment, slot, false);
-    nth++;
+  for (u32 slot = 0; slot < PCI_SLOTS; slot++) {
+    if ((slots >> slot & 1) != 0) use_disk(segment, slot);
   }
 }
 
@@ -70,13 +61,14 @@ static void segments(void) {
   data = alloc(COUNT * SECTOR);
   for (u32 segment = 0; segment < pci_segments(); segment++) {
     pci_select(segment);
-    for (u32 nth = 0; use_nth(segment, nth);) nth++;
+    for (u32 slot = 0; slot < PCI_SLOTS; slot++) use_disk(segment, slot);
   }
   print("%u segments ready\n", pci_segments());
   for (;;) {
     for (u32 segment = 0; segment < pci_segments(); segment++) scan(segment);
-    while ((read8(controller.events) & GED_PCI) == 0)
+    while ((read8(controller.events) & GED_PCI) == 0) {
       wait_irq(POLL_VECTOR, irq_counts[POLL_VECTOR], POLL_US);
+    }
   }
 }
 PROGRAM("segments", segments);
