@@ -163,7 +163,8 @@ static void fight(void) {
   desc = (struct vring_desc *)iommu.requests.desc;
   avail = iommu.requests.avail;
   used = iommu.requests.used;
-  crowd("iommu", assault);
+  if (crowd("iommu", assault, witness_goes_on) == 0) return;
+  witness_report("iommu-witness");
   expect_recovery();
 }
 PROGRAM("hostile-iommu-smp", fight);

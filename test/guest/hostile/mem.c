@@ -2,9 +2,7 @@
  * registers. */
 #include "mem.h"
 
-#include "hostile.h"
-
-#define RUN_US 1500000
+#include "crowd.h"
 
 static struct virtio device;
 static struct virtqueue queue;
@@ -12,23 +10,17 @@ static u64 region, size;
 static volatile u8 *memory;
 static struct mem_request requests[4];
 static struct mem_answer answers[4];
-static volatile bool stop;
-static volatile u32 finished;
-
-static u32 next(u32 *state) {
-  *state = *state * 1664525 + 1013904223;
-  return *state >> 8;
-}
 
 /* Requests that are right, and such as are not; answers go anywhere. */
 static void asker(u32 *state) {
   for (u32 i = 0; i < ARRAY_SIZE(requests); i++) {
-    u64 block = next(state) % (size / MEM_BLOCK + 2);
+    u64 block = crowd_random(state) % (size / MEM_BLOCK + 2);
     requests[i] = (struct mem_request){
-        .type = (u16)(next(state) % 5),
-        .address = region + block * MEM_BLOCK + (next(state) % 16 == 0 ? 4096 : 0),
-        .blocks = (u16)(next(state) % 16 == 0 ? 0xffff : next(state) % 12)};
-    u64 answer = next(state) % 4 == 0 ? region + next(state) % size : (u64)&answers[i];
+        .type = (u16)(crowd_random(state) % 5),
+        .address = region + block * MEM_BLOCK + (crowd_random(state) % 16 == 0 ? 4096 : 0),
+        .blocks = (u16)(crowd_random(state) % 16 == 0 ? 0xffff : crowd_random(state) % 12)};
+    u64 answer =
+        crowd_random(state) % 4 == 0 ? region + crowd_random(state) % size : (u64)&answers[i];
     u16 d = (u16)(2 * i);
     queue.desc[d] =
         (struct vring_desc){(u64)&requests[i], sizeof(requests[i]), DESC_NEXT, (u16)(d + 1)};
@@ -41,20 +33,21 @@ static void asker(u32 *state) {
 
 static void toucher(u32 *state) {
   for (u32 i = 0; i < 64; i++) {
-    volatile u8 *place = memory + next(state) % size;
+    volatile u8 *place = memory + crowd_random(state) % size;
     *place = (u8)(*place + 1);
   }
 }
 
 static void meddler(u32 *state) {
-  requests[next(state) % ARRAY_SIZE(requests)].address = region + next(state) % size;
-  requests[next(state) % ARRAY_SIZE(requests)].blocks = (u16)next(state);
+  requests[crowd_random(state) % ARRAY_SIZE(requests)].address =
+      region + crowd_random(state) % size;
+  requests[crowd_random(state) % ARRAY_SIZE(requests)].blocks = (u16)crowd_random(state);
   write64(device.config + MEM_CONFIG_REQUESTED_SIZE, ~0ul);
   read64(device.config + MEM_CONFIG_PLUGGED_SIZE);
 }
 
 static void starter(u32 *state) {
-  if (next(state) % 64 != 0) return toucher(state);
+  if (crowd_random(state) % 64 != 0) return toucher(state);
   virtio_reset(&device);
   virtio_start(&device, 0);
   write16(device.common + COMMON_QUEUE_SELECT, 0);
@@ -69,11 +62,7 @@ static void starter(u32 *state) {
 
 static void (*const roles[])(u32 *) = {asker, toucher, meddler, starter};
 
-static void play(u32 index) {
-  u32 state = index * 7919 + 1;
-  while (!stop) roles[index % ARRAY_SIZE(roles)](&state);
-  __asm__ volatile("lock incl %0" : "+m"(finished));
-}
+static void assault(u32 index, u32 *state) { roles[index % ARRAY_SIZE(roles)](state); }
 
 static void fight(void) {
   if (!virtio_find(&device, VIRTIO_MEM, 0)) {
@@ -86,12 +75,6 @@ static void fight(void) {
   region = read64(device.config + MEM_CONFIG_ADDRESS);
   size = read64(device.config + MEM_CONFIG_REGION_SIZE);
   memory = map_physical(region, size);
-  u32 others = smp_start(play, 2000000);
-  if (!check("mem-others", others > 0, "one CPU only")) return;
-  u32 state = 1;
-  for (u64 end = now_us() + option_number("time", RUN_US); now_us() < end;) asker(&state);
-  stop = true;
-  for (u64 end = now_us() + 5000000; finished < others && now_us() < end;) pause();
-  check("mem-fight", finished == others, "%u of %u", finished, others);
+  crowd("mem", assault, crowd_has_time);
 }
 PROGRAM("hostile-mem-smp", fight);

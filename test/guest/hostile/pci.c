@@ -37,7 +37,7 @@ static void write_any(volatile u8 *at, u32 width, u32 value) {
 /* A slot that a device may come to, mostly one of the lower; the host bridge too. */
 static u32 some_slot(u32 *state) {
   u32 slot = crowd_random(state) % (crowd_random(state) % 4 == 0 ? PCI_SLOTS : 8);
-  return slot == witness_slot() ? 0 : slot;
+  return slot == witness_device()->slot ? 0 : slot;
 }
 
 /* Ejects what nobody asked for, twice, in segments that there are not, in any width; takes the
@@ -46,7 +46,7 @@ static void controller_role(u32 *state) {
   volatile u8 *r = controller.registers;
   write32(r + PCI_SEGMENT, crowd_random(state) % 4 == 0 ? crowd_random(state) : 0);
   u32 slots = crowd_random(state) % 2 == 0 ? ~0u : 1u << some_slot(state);
-  slots &= ~(1u << witness_slot());
+  slots &= ~(1u << witness_device()->slot);
   write32(r + PCI_EJECT, slots);
   write32(r + PCI_EJECT, slots);
   write_any(r + crowd_random(state) % PCI_CONTROLLER_SIZE, crowd_random(state) % 2,
@@ -161,9 +161,9 @@ static void slots(void) {
   witness_open(0);
   arena = alloc(ARENA);
   configuration = pci_config(0);
-  u64 bar = (u64)map_physical(pci_bar(witness_slot(), 0), 4096);
+  u64 bar = (u64)map_physical(pci_bar(witness_device()->slot, 0), 4096);
   notify_offset = (u64)witness_device()->notify - bar;
   msix_offset = (u64)witness_device()->msix - bar;
-  crowd("pci", assault);
+  if (crowd("pci", assault, witness_goes_on) != 0) witness_report("pci-witness");
 }
 PROGRAM("hostile-pci", slots);

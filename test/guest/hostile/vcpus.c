@@ -1,17 +1,13 @@
 /* All CPUs at the CPU hot-plug controller: other CPUs' bits, ejections that nobody asked for, any
  * width. */
-#include "hostile.h"
+#include "crowd.h"
 #include "hotplug.h"
 
-#define RUN_US 3000000
-
 static struct cpu_controller controller;
-static volatile bool stop;
-static volatile u32 finished;
 
-static void assault(u32 *state) {
-  *state = *state * 1664525 + 1013904223;
-  u32 random = *state >> 8;
+static void assault(u32 index, u32 *state) {
+  (void)index;
+  u32 random = crowd_random(state);
   volatile u8 *at = controller.registers + random % 12;
   write32(controller.registers, random % 16 == 0 ? ~0u : random % 12);
   write8(controller.registers + 4, CPU_EJECT);
@@ -33,21 +29,10 @@ static void assault(u32 *state) {
   }
 }
 
-static void play(u32 index) {
-  u32 state = index * 7919 + 1;
-  while (!stop) assault(&state);
-  __asm__ volatile("lock incl %0" : "+m"(finished));
-}
-
 static void vcpus(void) {
   if (!check("vcpus-controller", cpu_controller_find(&controller), "none")) return;
-  u32 others = smp_start(play, 20000000);
-  if (!check("vcpus-others", others > 0, "one CPU only")) return;
-  u32 state = 1;
-  for (u64 end = now_us() + option_number("time", RUN_US); now_us() < end;) assault(&state);
-  stop = true;
-  for (u64 end = now_us() + 20000000; finished < others && now_us() < end;) pause();
-  check("vcpus-ended", finished == others, "%u of %u", finished, others);
+  u32 others = crowd("vcpus", assault, crowd_has_time);
+  if (others == 0) return;
   for (u32 cpu = 0; cpu <= others; cpu++) {
     if ((cpu_status(&controller, cpu) & CPU_ENABLED) == 0) not_ok("vcpus-kept", "CPU %u", cpu);
   }
