@@ -3,6 +3,7 @@
  * reference's client.
  */
 import { writeJson } from '../../api/rest/jsonWriter.ts';
+import { ConfigError } from '../../config/configError.ts';
 import { decode } from '../../config/decode.ts';
 import { receiveMigrationData, sendMigrationData } from '../../config/migration.ts';
 import { restoreConfig } from '../../config/restore.ts';
@@ -338,12 +339,22 @@ function numberOf(
   parse: (text: string) => Uint64,
 ): Uint64 | null {
   const text = options[name];
-  return text === undefined ? null : parse(text);
+  return text === undefined ? null : parsed(name, text, parse);
+}
+
+/** @throws ConfigError that names the option */
+function parsed<T>(name: string, text: string, parse: (text: string) => T): T {
+  try {
+    return parse(text);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new ConfigError(error.kind, `--${name}: ${error.message}`, error.subject);
+  }
 }
 
 /** What a request says of waiting. @throws ConfigError */
 function waitOf({ wait }: CtlWords['options']): { readonly wait_ms?: number } {
-  return wait === undefined ? {} : { wait_ms: parseInteger(wait) };
+  return wait === undefined ? {} : { wait_ms: parsed('wait', wait, parseInteger) };
 }
 
 /** As it is: what is wrong with it the VMM says. @throws VmmError if it cannot be read */
@@ -380,20 +391,19 @@ export function checkWords(name: string, { argument, options = {} }: CtlDescript
   }
 }
 
-const MEMORY_LATER = {
-  asked: 'uses more memory when it is ready to, and has less from then on (virtio-mem) or from its next boot',
-  waited:
-    'has what virtio-mem gives it; of ACPI, it uses more when it is ready to, and has less from its next boot',
-} as const;
-
 function resizedText({ balloon, cpus, memory, wait }: Readonly<Record<string, string | undefined>>): string {
   if ((balloon ?? cpus ?? memory) === undefined) return 'Nothing was asked to change.';
   const later = [
     ...(cpus !== undefined && wait === undefined
       ? ['starts vCPUs, or gives them up, when it is ready to']
       : []),
-    ...(memory !== undefined ? [MEMORY_LATER[wait === undefined ? 'asked' : 'waited']] : []),
+    ...(memory !== undefined && wait === undefined
+      ? ['uses more memory when it is ready to, and has less from then on (virtio-mem) or from its next boot']
+      : []),
   ];
+  if (memory !== undefined && wait !== undefined) {
+    return 'The VM is resized; of memory by ACPI, a guest uses more when it is ready to, and has less from its next boot.';
+  }
   return later.length === 0
     ? 'The VM is resized.'
     : `The VM is resized; a guest that runs ${later.join(', and ')}.`;

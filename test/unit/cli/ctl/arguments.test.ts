@@ -137,6 +137,7 @@ describe('subcommands', () => {
     ],
     ['resize-disk --disk _disk0 --size 8M', 'resize-disk', { id: '_disk0', desired_size: 8 << 20 }],
     ['resize-zone --size 512 --id z', 'resize-zone', { id: 'z', desired_ram: 512 }],
+    ['resize-zone --size 1K --id z --wait 9', 'resize-zone', { id: 'z', desired_ram: 1024, wait_ms: 9 }],
     ['remove-device _net1', 'remove-device', { id: '_net1' }],
     ['remove-device --force a', 'remove-device', { id: 'a', force: true }],
     ['remove-device a --force --wait=5', 'remove-device', { id: 'a', force: true, wait_ms: 5 }],
@@ -200,6 +201,14 @@ describe('subcommands', () => {
     expect(JSON.stringify(request.body)).not.toMatch(/"(fds|fd|iommufd_fd)"/);
   });
 
+  it.each([
+    ['resize --wait x', '--wait: "x" is not an unsigned integer'],
+    ['resize --cpus two', '--cpus: "two" is not an unsigned integer'],
+    ['resize-zone --id z --size big', '--size: '],
+  ])('%s names the option that is wrong', async (line, message) => {
+    await expect(requestOf(line)).rejects.toThrow(message);
+  });
+
   it('send-migration has every key', async () => {
     const line = 'send-migration destination_url=unix:/m,local=on,downtime_ms=10,timeout_strategy=ignore';
     expect((await requestOf(line)).body).toEqual({
@@ -249,7 +258,7 @@ describe('words that are refused', () => {
     ['ping --api-socket /b', 2, '--api-socket was given more than once'],
     ['ping --timeout never', 2, '--timeout never is no number of seconds'],
     ['ping --timeout 0', 2, /no number of seconds/],
-    ['resize --cpus x', 1, '"x" is not an unsigned integer'],
+    ['resize --cpus x', 1, '--cpus: "x" is not an unsigned integer'],
     ['resize --memory 1T', 1, /"1T" is not a size such as 512M: write 1024G/],
     ['resize-disk --disk a --size big', 1, /is not a size/],
     ['add-disk path=/d,nosuch=1', 1, 'add-disk: unknown option "nosuch"'],
