@@ -27,7 +27,7 @@ class HandleRegistry {
 
   /// Makes the external that holds `handle`.
   Napi::Value wrap(Napi::Env env, std::shared_ptr<Handle> handle) {
-    auto holder = std::make_unique<Holder>(std::move(handle), this);
+    auto holder = std::make_unique<Holder>(Holder{std::move(handle), this});
     auto external = Napi::External<Holder>::New(env, holder.get(), finalize);
     holders_.insert(holder.release());
     external.TypeTag(&Handle::kTag);
@@ -46,6 +46,7 @@ class HandleRegistry {
   /// When the environment ends: all that is held, which is held by nobody else from then on.
   std::vector<std::shared_ptr<Handle>> take_all() noexcept {
     std::vector<std::shared_ptr<Handle>> handles;
+    handles.reserve(holders_.size());
     for (Holder* holder : std::exchange(holders_, {})) {
       handles.push_back(std::move(holder->handle));
     }
