@@ -1,9 +1,13 @@
-/** The host ends of the character devices: opened when a VM is created, and anew for each boot after that. */
+/**
+ * The host ends of the character devices: opened when a VM is created, and anew for each boot after that, but for
+ * pseudo terminals.
+ */
 import { Descriptor } from '../boundary/cbor.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { ConsoleMode } from '../devices/characterDevices.ts';
 import type { CharBackendSpec, NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
+import type { KeptTerminals } from './keptTerminals.ts';
 import { listenAt } from './listeningSocket.ts';
 import { type KnownOutputs, type OutputFile, openOutputFile } from './outputFiles.ts';
 import { mainConsole } from './shownConsole.ts';
@@ -55,6 +59,7 @@ interface Opening {
   readonly native: NativeAddon;
   readonly config: VmConfig;
   readonly terminal: Terminal;
+  readonly kept: KeptTerminals;
   readonly outputs: KnownOutputs;
   readonly files: OutputFile[];
   readonly undo: Undo[];
@@ -69,6 +74,7 @@ interface Device {
 
 /**
  * Opens what the configuration asks for, and writes the paths of pseudo terminals into it.
+ * @param kept has these terminals, or gets them; `close` leaves them open
  * @param outputs what the process writes to already, and what the VM has emptied
  * @throws VmmError if something cannot be opened; nothing stays open then
  */
@@ -76,12 +82,13 @@ export function openConsoles(
   native: NativeAddon,
   config: VmConfig,
   terminal: Terminal,
+  kept: KeptTerminals,
   outputs: KnownOutputs,
   streams: HostStreams = {},
 ): Consoles {
   const undo: Undo[] = [];
   const files: OutputFile[] = [];
-  const opening: Opening = { native, config, terminal, outputs, files, undo };
+  const opening: Opening = { native, config, terminal, kept, outputs, files, undo };
   const close = () => {
     for (let step = undo.pop(); step !== undefined; step = undo.pop()) quietly(step);
   };
@@ -105,6 +112,7 @@ export function openConsoles(
     };
   } catch (error) {
     close();
+    kept.close(native);
     throw error;
   }
 }
@@ -131,7 +139,7 @@ function openHostEnd(opening: Opening, name: string, device: Device): CharBacken
       case 'Tty':
         return openTerminal(opening);
       case 'Pty':
-        return openPty(opening, device);
+        return openPty(opening, name, device);
       case 'File':
         return openFile(opening, name, device.file as string);
       case 'Socket':
@@ -160,9 +168,8 @@ function openTerminal({ native, terminal, undo }: Opening): CharBackendSpec {
   };
 }
 
-function openPty({ native, undo }: Opening, device: Device): CharBackendSpec {
-  const { fd, path } = native.openPty();
-  undo.push(() => native.closeFile(fd));
+function openPty({ native, kept }: Opening, name: string, device: Device): CharBackendSpec {
+  const { fd, path } = kept.open(native, name);
   device.file = path;
   return { kind: 'pty', fd: new Descriptor(fd) };
 }

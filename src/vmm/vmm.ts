@@ -14,13 +14,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import { completeDevices, type DeviceName, keepId } from '../devices/registry.ts';
 import type { Abortable } from '../host/abort.ts';
 import type { MachineEvent, MachineHandle, NativeAddon, ResetCause, VcpuStatistics } from '../native.ts';
-import {
-  type ConsoleSize,
-  type Consoles,
-  openConsoles,
-  STANDARD_STREAMS,
-  type Terminal,
-} from './consoles.ts';
+import type { ConsoleSize, Consoles } from './consoles.ts';
 import { DebugControl } from './debugControl.ts';
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
 import { describeError, refuseInvalid, VmmError, wrapped } from './errors.ts';
@@ -39,6 +33,7 @@ import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
 import { VmSizes } from './resize.ts';
 import { describeVcpuError, vcpuErrorTexts } from './vcpuError.ts';
+import { VmConsoles } from './vmConsoles.ts';
 import { VmDevices } from './vmDevices.ts';
 import type { VmmOptions } from './vmmOptions.ts';
 import { checkWait, within } from './waiting.ts';
@@ -55,12 +50,11 @@ const CALL_OFF_MS = 1_000;
 
 export class Vmm {
   readonly #native: NativeAddon;
-  readonly #terminal: Terminal;
   readonly #options: VmmOptions;
   readonly #exit = new ExitPromise();
   #lifecycle: Lifecycle = 'none';
   #config: VmConfig | undefined;
-  #consoles: Consoles | undefined;
+  readonly #consoles: VmConsoles;
   #machine: Machine | undefined;
   /** While it is being started. */
   #making: MachineHandle | undefined;
@@ -87,8 +81,6 @@ export class Vmm {
   readonly #figures: MachineFigures;
   /** Formats of disks that were guessed. */
   readonly #guessedFormats: MachineContext['guessedFormats'] = new WeakMap();
-  /** Paths and identities of console files that this VM has emptied, or is to append to. */
-  readonly #begunOutputs: Set<string>;
   #last: Promise<unknown> = Promise.resolve();
   readonly #infoWatchers = new Set<() => void>();
   readonly #debug: DebugControl;
@@ -98,8 +90,7 @@ export class Vmm {
   constructor(options: VmmOptions) {
     this.#options = options;
     this.#native = options.native;
-    this.#terminal = options.terminal ?? STANDARD_STREAMS;
-    this.#begunOutputs = new Set(options.appendTo);
+    this.#consoles = new VmConsoles(options);
     this.#figures = new MachineFigures(options.native);
     this.#debug = new DebugControl({
       native: this.#native,
@@ -164,7 +155,7 @@ export class Vmm {
       validateConsoles(config);
       completeDevices(config);
       this.#vmGeneration = this.#native.randomBytes(VM_GENERATION_BYTES);
-      this.#consoles = this.#openConsoles(config);
+      this.#consoles.open(config);
       this.#config = config;
       this.#consoleSize = undefined;
     });
@@ -348,7 +339,7 @@ export class Vmm {
     return this.#command(command, async () => refuse(await import('./notYet.ts')));
   }
 
-  /** Ends the machine and starts a new one from the same configuration, with consoles opened anew. */
+  /** Ends the machine and starts a new one from the same configuration. */
   reboot(): Promise<void> {
     this.#emit('vm', 'rebooting');
     return this.#command('reboot', () => this.#rebuild(), 'rebooted');
@@ -381,7 +372,7 @@ export class Vmm {
 
   /** For a process that must end at once: puts the terminal back and removes sockets, and nothing else. */
   abandon(): void {
-    this.#closeConsoles();
+    this.#consoles.close();
     this.#heldDevices.removeSockets();
   }
 
@@ -479,7 +470,7 @@ export class Vmm {
     return this.#enqueue(async () => {
       if (size) this.#consoleSize = size;
       const isTerminal = this.#config?.console.mode === 'Tty';
-      const now = size ?? (isTerminal ? this.#native.terminalSize(this.#terminal.output) : null);
+      const now = size ?? (isTerminal ? this.#native.terminalSize(this.#consoles.terminal.output) : null);
       if (now && this.#machine) await this.#devices.operate('console', 'resize', [now.columns, now.rows]);
     });
   }
@@ -555,7 +546,7 @@ export class Vmm {
         throw new VmmError('gdb needs a VMM that was started with --gdb path=SOCKET', { kind: 'invalid' });
       }
     });
-    this.#consoles ??= this.#openConsoles(config);
+    this.#consoles.open(config);
     this.#infoChanged();
     this.#generation++;
     try {
@@ -580,9 +571,9 @@ export class Vmm {
     return {
       native: this.#native,
       config,
-      consoles: this.#consoles as Consoles,
+      consoles: this.#consoles.opened as Consoles,
       outputs: this.#options.outputs ?? [],
-      terminal: this.#terminal,
+      terminal: this.#consoles.terminal,
       vmGeneration: this.#vmGeneration as Uint8Array,
       ...(this.#consoleSize && { consoleSize: this.#consoleSize }),
       paused,
@@ -604,6 +595,7 @@ export class Vmm {
       await this.#destroyMachine(timeoutMs);
     } finally {
       this.#heldDevices.close(this.#native);
+      this.#consoles.end();
       this.#debug.ended();
     }
   }
@@ -617,8 +609,7 @@ export class Vmm {
     this.#startsAnew = false;
     if (machine) this.#state = 'created';
     this.#generation++;
-    this.#options.streams?.serial?.drain();
-    this.#options.streams?.console?.drain();
+    this.#consoles.drain();
     try {
       if (machine) await this.#native.machineDestroy(machine.handle, timeoutMs);
     } catch (error) {
@@ -628,19 +619,8 @@ export class Vmm {
     } finally {
       this.#devices.machineEnded();
       this.#sizes.machineEnded();
-      this.#closeConsoles();
+      this.#consoles.close();
     }
-  }
-
-  #openConsoles(config: VmConfig): Consoles {
-    const { streams, outputs = [] } = this.#options;
-    const known = { others: outputs, begun: this.#begunOutputs };
-    return openConsoles(this.#native, config, this.#terminal, known, streams);
-  }
-
-  #closeConsoles(): void {
-    this.#consoles?.close();
-    this.#consoles = undefined;
   }
 
   async #deleteVm(timeoutMs?: number): Promise<void> {
@@ -652,8 +632,7 @@ export class Vmm {
       // Also if something is left of the machine: nobody can reach it any more.
       if (ran) this.#emit('vm', 'shutdown');
       this.#config = undefined;
-      this.#begunOutputs.clear();
-      for (const path of this.#options.appendTo ?? []) this.#begunOutputs.add(path);
+      this.#consoles.forget();
       this.#devices.close();
       this.#state = 'none';
       if (existed) this.#emit('vm', 'deleted');

@@ -107,7 +107,8 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     expect(await second.exit()).toEqual({ code: 1, signal: null });
     expect(second.stderr).toMatch(/Somebody else is attached to .*can be shared/);
     expect((await vmm.api('PUT', 'vm.reboot')).status).toBe(204);
-    await terminal.waitFor('attached again');
+    // The guest's next start is seen by who is there.
+    await terminal.waitFor(/ready.*ready/s);
     terminal.type('again');
     await terminal.waitFor('AGAIN');
     terminal.type(DETACH);

@@ -88,6 +88,10 @@ describe.each(RUNTIMES)('serial, %s', (runtime) => {
     const info = await vmm.api('GET', 'vm.info');
     const slave = readSlave(info.json.config.serial.file);
     await becomes(slave.text, 'ready');
+    expect((await vmm.api('PUT', 'vm.reboot')).status).toBe(204);
+    // Who was there is there still.
+    await becomes(slave.text, /ready.*ready/s);
+    expect((await vmm.api('GET', 'vm.info')).json.config.serial.file).toBe(info.json.config.serial.file);
     slave.write('through a pty!');
     await becomes(slave.text, 'THROUGH A PTY!');
     expect(await vmm.exit()).toEqual({ code: 0, signal: null });
