@@ -85,6 +85,6 @@ static void pci_segments_attacked(void) {
   if (!check("segments-there", there, "%u", segments)) return;
   ecam = map_physical(pci_ecam(), segments * ECAM_SIZE);
   witness_open(0);
-  crowd("segments", assault);
+  if (crowd("segments", assault, witness_goes_on) != 0) witness_report("segments-witness");
 }
 PROGRAM("hostile-pci-segments", pci_segments_attacked);
