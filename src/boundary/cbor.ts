@@ -78,17 +78,17 @@ export function encode(value: unknown): Message {
 }
 
 function putValue(value: unknown): void {
-  reserve(ROOM);
+  if (length + ROOM > bytes.length) grow(ROOM);
   if (typeof value === 'string') putText(value);
   else if (typeof value === 'number') putNumber(value);
-  else if (typeof value === 'boolean') putByte(value ? TRUE : FALSE);
+  else if (typeof value === 'boolean') bytes[length++] = value ? TRUE : FALSE;
   else if (typeof value === 'object') putObject(value);
   else if (typeof value === 'bigint') putBigint(value);
   else throw new TypeError(`A ${typeof value} cannot be encoded`);
 }
 
 function putObject(value: object | null): void {
-  if (value === null) putByte(NULL);
+  if (value === null) bytes[length++] = NULL;
   else if (value instanceof Uint8Array) putBytes(BYTES, value);
   else if (value instanceof Descriptor) putDescriptor(value);
   else if (Array.isArray(value)) putArray(value);
@@ -164,7 +164,7 @@ function putText(value: string): void {
 
 function putBytes(major: number, value: Uint8Array): void {
   putHead(major, value.length);
-  reserve(value.length + ROOM);
+  if (length + value.length + ROOM > bytes.length) grow(value.length + ROOM);
   bytes.set(value, length);
   length += value.length;
 }
@@ -202,14 +202,8 @@ function putHalf(half: number): void {
   bytes[length++] = half;
 }
 
-function putByte(value: number): void {
-  bytes[length++] = value;
-}
-
-function reserve(more: number): void {
-  const needed = length + more;
-  if (needed <= bytes.length) return;
-  const larger = new Uint8Array(Math.max(needed, 2 * bytes.length));
+function grow(more: number): void {
+  const larger = new Uint8Array(Math.max(length + more, 2 * bytes.length));
   larger.set(bytes);
   bytes = larger;
 }

@@ -2,7 +2,7 @@
  * What a valid configuration must be besides, so that a machine can be made of it: asked for nothing that no machine
  * has yet.
  */
-import { deviceRecords, devicesOf } from '../devices/registry.ts';
+import { presentDevices } from '../devices/registry.ts';
 import { unsupported } from './rules.ts';
 import type { Field, ObjectShape, Shape } from './schema.ts';
 import { type CpusConfig, type VmConfig, vmConfig } from './vmConfig.ts';
@@ -20,9 +20,9 @@ export function checkBootable(config: VmConfig): void {
   if ((config.platform?.num_pci_segments ?? 1) > MAX_MACHINE_SEGMENTS) {
     throw unsupported(`More than ${MAX_MACHINE_SEGMENTS} PCI segments`);
   }
-  for (const record of deviceRecords) {
-    if (!record.checkBootable) continue;
-    for (const device of devicesOf(config, record)) record.checkBootable(device);
+  for (const { record, devices } of presentDevices(config)) {
+    if (!('checkBootable' in record)) continue;
+    for (const device of devices) record.checkBootable?.(device);
   }
 }
 

@@ -130,10 +130,12 @@ export interface GuestMemoryConfig {
 
 /** @throws ConfigError for more than any machine can have */
 export function guestMemory(memory: MemoryConfig): GuestMemoryConfig {
-  bytesOf(memorySize(memory));
   const { thp, hotplug_method, hotplug_size = 0 } = memory;
   const isAcpi = hotplug_method === 'Acpi';
-  if (memory.zones?.length) return { zones: memory.zones.map(zoneOf), thp, growth: 0 };
+  if (memory.zones?.length) {
+    bytesOf(memorySize(memory));
+    return { zones: memory.zones.map(zoneOf), thp, growth: 0 };
+  }
   const plain = { ...memory, id: PLAIN_ZONE_ID, hotplug_size: isAcpi ? 0 : hotplug_size };
   return { zones: [zoneOf(plain)], thp, growth: isAcpi ? bytesOf(hotplug_size) : 0 };
 }
@@ -233,6 +235,7 @@ export function validateMemory(memory: MemoryConfig): void {
     for (const zone of memory.zones) validateZone(zone, memory.hotplug_method);
   }
   if (memory.hotplug_size === 0) throw invalid('memory.hotplug_size must not be 0');
+  if (memory.hotplugged_size === undefined) return;
   validateHotplugged('The memory', memory, memory.hotplug_method);
 }
 

@@ -7,7 +7,7 @@ import { validateCharacterDevice } from '../devices/characterDevices.ts';
 import { consoleDevice } from '../devices/console.ts';
 import { validateRateLimitGroups } from '../devices/rateLimiter.ts';
 import type { Device } from '../devices/record.ts';
-import { allDevices, configuredDevices, deviceRecords, devicesOf, shapeOf } from '../devices/registry.ts';
+import { allConfigured, presentDevices, shapeOf } from '../devices/registry.ts';
 import { ConfigError } from './configError.ts';
 import { validateLandlockRule } from './landlock.ts';
 import { validateMemory } from './memory.ts';
@@ -28,8 +28,7 @@ export function validateVmConfig(config: VmConfig): void {
   validateMemory(config.memory);
   validateRateLimitGroups(config.rate_limit_groups ?? []);
   validateSerialPorts(config);
-  for (const record of deviceRecords) {
-    const devices = configuredDevices(config, record);
+  for (const { record, devices } of allConfigured(config)) {
     for (const device of devices) record.check?.(device, config);
     record.checkAll?.(devices, config);
   }
@@ -81,14 +80,14 @@ function validatePlacement(config: VmConfig): void {
     const zoneIds = zones.map(({ id }) => id);
     validateNuma(numa, { zones: zoneIds, segments, maxVcpus: config.cpus.max_vcpus });
   }
-  const devices = allDevices(config);
+  const present = presentDevices(config);
+  const devices = present.flatMap((kind) => kind.devices);
   // A zone with a device is both.
   const named = groups.length > 0 || zones.length > 0 ? new Set([...devices, ...groups, ...zones]) : devices;
   validateIdentifiers(named);
-  for (const record of deviceRecords) {
-    const placed = devicesOf(config, record);
-    // The fields of what a machine has not are not made. What is only switched on has no choice, and is never translated.
-    if (placed.length === 0 || shapeOf(record)?.fields.iommu === undefined) continue;
+  for (const { record, devices: placed } of present) {
+    // What is only switched on has no choice, and is never translated.
+    if (!('field' in record) || shapeOf(record)?.fields.iommu === undefined) continue;
     for (const device of placed) validateSegment(device, segments, iommuSegments(platform));
   }
   validateSlots(devices);

@@ -55,11 +55,42 @@ export function devicesOf(config: object, record: AnyMachineDeviceRecord): reado
   return record.isPresent ? devices.filter((device) => record.isPresent?.(device)) : devices;
 }
 
+/** Devices of one kind. */
+export interface DevicesOfKind<R extends AnyMachineDeviceRecord = AnyMachineDeviceRecord> {
+  readonly record: R;
+  readonly devices: readonly Device[];
+}
+
+/** The kinds that a machine is to have, in order. */
+export function presentDevices(config: object): DevicesOfKind[] {
+  return kinds(config, devicesOf);
+}
+
+/** The kinds that a configuration has something of, in order: also such as is configured not to be there. */
+export function allConfigured(config: object): DevicesOfKind<AnyDeviceRecord>[] {
+  return kinds(config, (_, record) =>
+    'field' in record ? configuredDevices(config, record) : NONE,
+  ) as DevicesOfKind<AnyDeviceRecord>[];
+}
+
+/** The fields of the records in their order. No two records look alike to an engine: each is looked at seldom. */
+const FIELDS = machineDeviceRecords.map((record) => ('field' in record ? record.field : undefined));
+
+function kinds(config: object, find: typeof devicesOf): DevicesOfKind[] {
+  const found: DevicesOfKind[] = [];
+  for (let i = 0; i < FIELDS.length; i++) {
+    const field = FIELDS[i];
+    if (field !== undefined && (config as Readonly<Record<string, unknown>>)[field] === undefined) continue;
+    const record = machineDeviceRecords[i] as AnyMachineDeviceRecord;
+    const devices = find(config, record);
+    if (devices.length > 0) found.push({ record, devices });
+  }
+  return found;
+}
+
 /** Every PCI device of the machine besides the host bridge, in no particular order. */
 export function allDevices(config: object): Device[] {
-  const all: Device[] = [];
-  for (const record of machineDeviceRecords) all.push(...devicesOf(config, record));
-  return all;
+  return presentDevices(config).flatMap(({ devices }) => devices);
 }
 
 /** What one device of a kind is in a configuration; undefined for one that is only switched on. */
@@ -73,8 +104,10 @@ export function completeDevices(config: VmConfig): void {
   const devices = allDevices(config);
   for (const record of deviceRecords) {
     if (record.isNeeded?.(config, devices)) (config as Record<string, unknown>)[record.field] = true;
+  }
+  for (const { record, devices: configured } of allConfigured(config)) {
     if (!record.complete) continue;
-    for (const device of configuredDevices(config, record)) record.complete(device);
+    for (const device of configured) record.complete(device);
   }
 }
 
@@ -104,9 +137,9 @@ export function descriptorsOf({ addition }: AnyDeviceRecord, device: Device): re
 /** What a configuration's devices name by path. */
 export function devicePaths(config: VmConfig, use: keyof DevicePaths): string[] {
   const found: string[] = [];
-  for (const record of deviceRecords) {
+  for (const { record, devices } of allConfigured(config)) {
     for (const name of record.paths?.[use] ?? []) {
-      for (const device of configuredDevices(config, record)) {
+      for (const device of devices) {
         const path = (device as Readonly<Record<string, unknown>>)[name];
         if (typeof path === 'string') found.push(path);
       }

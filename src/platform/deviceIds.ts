@@ -1,7 +1,7 @@
 /** Names of devices that were not given one. Those of PCI devices are in their records (`../devices/`). */
 
 import type { AnyMachineDeviceRecord } from '../devices/record.ts';
-import { allDevices, devicesOf, machineDeviceRecords } from '../devices/registry.ts';
+import { presentDevices } from '../devices/registry.ts';
 
 /** Devices that a machine has one of, which the API names so. */
 export const SERIAL_ID = '__serial';
@@ -48,11 +48,11 @@ export function deviceIds(
   config: object,
   names: DeviceIds = new DeviceIds(),
 ): Readonly<Record<string, readonly string[]>> {
-  for (const { id } of allDevices(config)) if (id !== undefined) names.take(id);
+  const present = presentDevices(config);
+  for (const { devices } of present) for (const { id } of devices) if (id !== undefined) names.take(id);
   const all: Record<string, string[]> = {};
-  for (const record of machineDeviceRecords) {
-    const given = devicesOf(config, record);
-    if (given.length > 0) all[record.name] = given.map((device) => device.id ?? newId(record, names));
+  for (const { record, devices } of present) {
+    all[record.name] = devices.map((device) => device.id ?? newId(record, names));
   }
   return all;
 }

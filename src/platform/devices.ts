@@ -1,7 +1,7 @@
 /** Gives every PCI device its name, number and addresses, in the order in which guests expect to find them. */
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyMachineDeviceRecord, Device } from '../devices/record.ts';
-import { devicesOf, machineDeviceRecords } from '../devices/registry.ts';
+import { presentDevices } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
 import { type Bus, createBus, place, reserveSlots, segmentOf } from './bus.ts';
 import { deviceIds, newId } from './deviceIds.ts';
@@ -37,8 +37,7 @@ export function planDevices(
   const ids = deviceIds(config, bus.ids);
   const functions: PciFunctionSpec[] = [];
   const plainFunctions: Record<string, PlainFunction> = {};
-  for (const record of machineDeviceRecords) {
-    const devices = devicesOf(config, record);
+  for (const { record, devices } of presentDevices(config)) {
     for (let index = 0; index < devices.length; index++) {
       const device = devices[index] as Device;
       const id = ids[record.name]?.[index] as string;

@@ -12,9 +12,8 @@ import {
   type DeviceName,
   descriptorsOf,
   deviceNamed,
-  deviceRecords,
-  devicesOf,
   idOf,
+  presentDevices,
   shapeOf,
 } from '../devices/registry.ts';
 import { release } from '../platform/bus.ts';
@@ -301,9 +300,10 @@ function keepOthers(
   placements: readonly Placement[],
   keptSlots: Map<string, number>,
 ): void {
-  for (const record of deviceRecords) {
+  for (const { record, devices } of presentDevices(config)) {
+    if (!('field' in record)) continue;
     const asksForSlot = shapeOf(record)?.fields.pci_device_id !== undefined;
-    for (const device of devicesOf(config, record)) {
+    for (const device of devices) {
       const known = idOf(record, device);
       const placement = placements.find(({ id }) => id === known);
       if (placement === undefined) continue;

@@ -2,7 +2,7 @@
 import { idleFields, memorySize } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyMachineDeviceRecord, Device, OpenContext } from '../devices/record.ts';
-import { devicesOf, machineDeviceRecords } from '../devices/registry.ts';
+import { presentDevices } from '../devices/registry.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
 import type { Bus } from '../platform/bus.ts';
 import { type BootResources, planBoot, planMachine } from '../platform/plan.ts';
@@ -71,7 +71,7 @@ export interface MachineContext {
 export async function startMachine(context: MachineContext): Promise<Machine> {
   const { native, config } = context;
   const host = hostInfo(native);
-  adviseMemory(context);
+  if (config.memory.zones?.length) adviseMemory(context);
   const handle = await createMachine(context, host);
   context.onMaking(handle);
   const opened: number[] = [];
@@ -116,7 +116,7 @@ async function createMachine(
   }
 }
 
-/** Says what of the configuration means nothing. */
+/** Says what of the configuration means nothing beside zones. */
 function adviseMemory({ config, warn }: MachineContext): void {
   const idle = idleFields(config.memory).map((name) => `memory.${name}`);
   if (idle.length === 0) return;
@@ -198,11 +198,9 @@ async function openDevices(
   { last }: { readonly last: boolean },
 ): Promise<BootResources['devices']> {
   const resources: Record<string, readonly unknown[]> = {};
-  for (const record of machineDeviceRecords) {
+  for (const { record, devices } of presentDevices(context.config)) {
     const { opening } = record;
     if (!opening || (opening.last ?? false) !== last) continue;
-    const devices = devicesOf(context.config, record);
-    if (devices.length === 0) continue;
     resources[record.name] = await openDevicesOf(context, record, devices, opened);
   }
   return resources;

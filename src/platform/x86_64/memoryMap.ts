@@ -162,12 +162,13 @@ export function planMemory(zones: readonly ZoneNeeds[], physBits: number, growth
   if (start >= windowEnd) {
     refuse(`Guest memory up to ${start} does not fit a physical address space of ${physBits} bits`);
   }
-  const high = ram.filter(({ address }) => address >= RAM_64BIT_START);
+  let ramAbove4G = 0;
+  for (const { address, size } of ram) if (address >= RAM_64BIT_START) ramAbove4G += size;
   return {
     zones: places,
     ram,
     ramBelow4G: low.size,
-    ramAbove4G: high.reduce((sum, { size }) => sum + size, 0),
+    ramAbove4G,
     ...(room && { growth: room }),
     physBits,
     window64: { start, size: windowEnd - start },
