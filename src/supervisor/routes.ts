@@ -158,7 +158,8 @@ export const routes: readonly Route[] = [
     id: 'stopVm',
     body: stopRequest,
     handle: async (call) => {
-      await stop(call);
+      const { vm, seconds, force } = await stopOf(call);
+      await vm.stop(seconds, force);
       return {};
     },
   },
@@ -169,8 +170,8 @@ export const routes: readonly Route[] = [
     id: 'restartVm',
     body: stopRequest,
     handle: async (call) => {
-      await stop(call);
-      await vmOf(call.supervisor, call.parameters).start();
+      const { vm, seconds, force } = await stopOf(call);
+      await vm.restart(seconds, force);
       return {};
     },
   },
@@ -277,8 +278,9 @@ export function vmOf(supervisor: Supervisor, parameters: readonly string[]) {
   return supervisor.get(parameters[0] as string);
 }
 
-async function stop({ supervisor, parameters, body }: RouteRequest): Promise<void> {
+/** Which VM is to be stopped, and how. */
+async function stopOf({ supervisor, parameters, body }: RouteRequest) {
   const vm = vmOf(supervisor, parameters);
   const { timeout_seconds, force }: StopRequest = decode(stopRequest, (await body()) ?? {});
-  await vm.stop(timeout_seconds ?? vm.definition.policy.stop_timeout, force);
+  return { vm, seconds: timeout_seconds ?? vm.definition.policy.stop_timeout, force };
 }

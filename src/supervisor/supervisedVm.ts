@@ -83,6 +83,8 @@ export class SupervisedVm {
   #paused = false;
   #reason: StateReason | undefined;
   #forced = false;
+  /** Counts stops that were asked for. */
+  #stops = 0;
   #detached = false;
 
   /** @param problem why the definition, which is an empty one then, cannot be read */
@@ -185,6 +187,7 @@ export class SupervisedVm {
    */
   async stop(seconds: number, byForce = false): Promise<void> {
     const force = byForce || seconds === 0;
+    this.#stops++;
     this.#context.setWanted(false);
     if (!this.alive) {
       clearTimeout(this.#timer);
@@ -208,6 +211,22 @@ export class SupervisedVm {
         `The process ${this.pid} of ${this.#definition.name} does not end, though it was killed`,
       );
     }
+  }
+
+  /**
+   * Stops and starts it. Who asks for a stop meanwhile has it stopped.
+   * @throws VmmError if it does not go, or start
+   */
+  async restart(seconds: number, byForce = false): Promise<void> {
+    const stopped = this.stop(seconds, byForce);
+    const own = this.#stops;
+    await stopped;
+    if (this.#stops !== own) {
+      throw new VmmError(`The VM ${this.#definition.name} was stopped meanwhile, and is not started again`, {
+        kind: 'conflict',
+      });
+    }
+    await this.start();
   }
 
   /** Takes a process over that is there already. Resolves when that is decided. */

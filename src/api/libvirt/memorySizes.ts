@@ -7,6 +7,7 @@ import { hotplugBlock } from '../../config/memory.ts';
 import { type Uint64, uint64 } from '../../config/uint64.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { MEMORY_SLOTS } from '../../platform/acpi/memoryHotplug.ts';
+import { HOTPLUG_ALIGNMENT } from '../../platform/x86_64/memoryMap.ts';
 import { unsupportedConfiguration } from './errors.ts';
 import { child, type Element } from './xml.ts';
 import { wholeNumber, xmlError } from './xmlValues.ts';
@@ -62,8 +63,9 @@ export function readMemoryDevice(device: Element): MemoryDevice {
   if (given !== block) throw unsupportedConfiguration(`a <block> of ${given} bytes, only ${block} are there`);
   const requested = sizeOf(child(target, 'requested')) ?? 0n;
   if (requested > size) throw xmlError('requested size must be smaller than @size');
-  if (size % block !== 0n || requested % block !== 0n) {
-    throw xmlError('size and requested size must be integer multiples of the block size');
+  if (requested % block !== 0n) throw xmlError('requested size must be an integer multiple of block size');
+  if (size % BigInt(HOTPLUG_ALIGNMENT) !== 0n) {
+    throw unsupportedConfiguration(`a memory device whose size is no multiple of ${HOTPLUG_ALIGNMENT} bytes`);
   }
   return { model, size, requested };
 }

@@ -193,6 +193,25 @@ test('a VM that is stopped while it waits for its next start tells so', async ()
   expect(one.states.at(-1)).toBe('restart-cancelled: false');
 });
 
+test('a VM that is restarted is started when it has stopped, unless somebody stops it meanwhile', async () => {
+  const one = await started();
+  const restarted = one.vm.restart(30);
+  await vi.waitFor(() => expect(one.children).toHaveLength(2), { timeout: 30_000 });
+  one.up();
+  await restarted;
+  expect(one.vm.state).toBe('running');
+
+  const again = one.vm.restart(30);
+  const stopped = one.vm.stop(30);
+  await expect(again).rejects.toMatchObject({
+    kind: 'conflict',
+    message: 'The VM one was stopped meanwhile, and is not started again',
+  });
+  await stopped;
+  expect(one.vm.state).toBe('stopped');
+  expect(one.children).toHaveLength(2);
+});
+
 test('a VM that is stopped before its process has reported does not start', async () => {
   let ready = () => {};
   const one = fake({}, new Promise<void>((resolve) => (ready = resolve)));
@@ -234,33 +253,58 @@ test("a process id that another VM's process has now is not taken for this one's
   expect(vm.pid).toBeUndefined();
 });
 
-/** Answers as processes of the release before did: nothing of pauses, or of how long the VM has been up. */
-const EARLIER_PROCESS = `
+/** Answers `watch` with the first of these lines and those behind it, and ends with the last. */
+const processThatSays = (first: readonly string[], last: string) => `
+  const line = (text) => text + '\\n';
   require('node:net').createServer((socket) => {
     process.once('SIGUSR2', () => {
-      socket.write('{"exit":{"reason":"power-off","code":0}}\\n');
+      socket.write(line(${JSON.stringify(last)}));
       socket.end(() => process.exit(0));
     });
-    socket.write('{"ok":true,"state":"running"}\\n');
+    for (const text of ${JSON.stringify(first)}) socket.write(line(text));
   }).listen('vmhost.sock', () => require('node:fs').writeFileSync('vmhost.pid', String(process.pid)));
 `;
 
-test('a process of the release before is found, watched, and its end heard of', async () => {
-  const { vm, events } = fake();
-  const words = ['-e', EARLIER_PROCESS, 'vmhost'];
-  const earlier = spawn(process.execPath, words, { cwd: vm.folder, stdio: 'ignore' });
-  onTestFinished(() => void earlier.kill('SIGKILL'));
-  const named = () => fs.readFileSync(`${vm.folder}/vmhost.pid`, 'utf8');
-  await vi.waitFor(() => expect(named()).toBe(String(earlier.pid)), { timeout: 30_000 });
-  await vm.adopt();
-  expect(vm.describe()).toMatchObject({
-    state: 'running',
-    pid: earlier.pid,
-    uptime_seconds: expect.any(Number),
-  });
-  expect(vm.paused).toBe(false);
-  earlier.kill('SIGUSR2');
-  await vi.waitFor(() => expect(vm.alive).toBe(false), { timeout: 30_000 });
-  expect(vm.describe()).toMatchObject({ state: 'stopped', last_exit: { reason: 'power-off', code: 0 } });
-  expect(events.slice(-1)).toEqual(['stopped power-off']);
-});
+test.each([
+  // Nothing of pauses, or of how long the VM has been up.
+  ['before', ['{"ok":true,"state":"running"}'], '{"exit":{"reason":"power-off","code":0}}', 'power-off', []],
+  // It says more, and has other kinds of lines, events and ends.
+  [
+    'behind',
+    [
+      '{"ok":true,"state":"running","uptime_seconds":5,"mood":{"good":true}}',
+      '{"mood":"better"}',
+      '{"event":{"source":"vm","event":"dreamt","properties":{"of":"sheep"},"depth":2}}',
+      '{"event":{"source":"dream","event":"ended"}}',
+    ],
+    '{"exit":{"reason":"hibernated","code":0,"until":"spring"}}',
+    'hibernated',
+    ['dreamt', 'ended'],
+  ],
+] as const)(
+  'a process of the release %s is found, watched, and its end heard of',
+  async (_, lines, last, reason, heard) => {
+    const { vm, events } = fake();
+    const words = ['-e', processThatSays(lines, last), 'vmhost'];
+    const other = spawn(process.execPath, words, { cwd: vm.folder, stdio: 'ignore' });
+    onTestFinished(() => void other.kill('SIGKILL'));
+    const named = () => fs.readFileSync(`${vm.folder}/vmhost.pid`, 'utf8');
+    await vi.waitFor(() => expect(named()).toBe(String(other.pid)), { timeout: 30_000 });
+    await vm.adopt();
+    expect(vm.describe()).toMatchObject({
+      state: 'running',
+      pid: other.pid,
+      uptime_seconds: expect.any(Number),
+    });
+    expect(vm.paused).toBe(false);
+    for (const event of heard) {
+      await vi.waitFor(() => expect(events.some((one) => one.startsWith(event))).toBe(true), {
+        timeout: 30_000,
+      });
+    }
+    other.kill('SIGUSR2');
+    await vi.waitFor(() => expect(vm.alive).toBe(false), { timeout: 30_000 });
+    expect(vm.describe()).toMatchObject({ state: 'stopped', last_exit: { reason, code: 0 } });
+    expect(events.slice(-1)).toEqual([`stopped ${reason}`]);
+  },
+);
