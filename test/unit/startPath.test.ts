@@ -1,0 +1,53 @@
+/** What is on the path from exec to the guest's first instruction: each module is read, and each function made. */
+import path from 'node:path';
+import { build, type Metafile } from 'esbuild';
+import { expect, test } from 'vitest';
+
+const ROOT = path.join(import.meta.dirname, '../..');
+const ENTRY = 'src/bin/tsvmm.ts';
+/** Minified. Who needs more asks first whether every start does. */
+const MAX_BYTES = 165_000;
+/** For others, whom a guest does not wait for. But a socket is claimed before the guest runs. */
+const LATER =
+  /^(?:src\/(?:api|supervisor|cli\/(?:ctl|console|vms))\/(?!rest\/socketClaim\.ts$)|node_modules\/)/;
+
+/** What the entry imports, and what that does, without `import()`. */
+function statically({ outputs }: Metafile): { inputs: Map<string, number>; external: string[] } {
+  const inputs = new Map<string, number>();
+  const external: string[] = [];
+  const chunks = Object.keys(outputs).filter((name) => outputs[name]?.entryPoint === ENTRY);
+  for (const chunk of chunks) {
+    const output = outputs[chunk];
+    for (const [file, { bytesInOutput }] of Object.entries(output?.inputs ?? {})) {
+      inputs.set(file, (inputs.get(file) ?? 0) + bytesInOutput);
+    }
+    for (const { path: imported, kind } of output?.imports ?? []) {
+      if (kind !== 'import-statement') continue;
+      if (outputs[imported] === undefined) external.push(imported);
+      else if (!chunks.includes(imported)) chunks.push(imported);
+    }
+  }
+  return { inputs, external };
+}
+
+test('a start loads what it needs, and nothing of the runtime', async () => {
+  const { metafile } = await build({
+    absWorkingDir: ROOT,
+    entryPoints: [ENTRY],
+    bundle: true,
+    splitting: true,
+    minify: true,
+    write: false,
+    metafile: true,
+    format: 'esm',
+    platform: 'node',
+    outdir: 'build',
+    external: ['node-gyp-build'],
+  });
+  const { inputs, external } = statically(metafile);
+  expect(external).toEqual([]);
+  expect([...inputs.keys()]).toContain('src/vmm/vmm.ts');
+  expect([...inputs.keys()].filter((file) => LATER.test(file))).toEqual([]);
+  const bytes = [...inputs.values()].reduce((sum, size) => sum + size, 0);
+  expect(bytes, [...inputs].map(([file, size]) => `${size} ${file}`).join('\n')).toBeLessThan(MAX_BYTES);
+});
