@@ -10,10 +10,13 @@ export function checkWait(waitMs: number | undefined): void {
 /** What `work` ends with, or the error of `late` if that takes longer; what was begun goes on. */
 export function within<T>(work: Promise<T>, timeoutMs: number, late: () => Error): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(late()), Math.min(timeoutMs, MAX_TIMER_MS));
+  const timeout = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, Math.min(timeoutMs, MAX_TIMER_MS));
   });
-  return Promise.race([work, timeout]).finally(() => clearTimeout(timer));
+  const tooLate = timeout.then(() => {
+    throw late();
+  });
+  return Promise.race([work, tooLate]).finally(() => clearTimeout(timer));
 }
 
 /** Those who wait for the same things to change. */
