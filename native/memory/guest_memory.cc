@@ -197,10 +197,10 @@ void GuestMemory::map_region(const MemoryRegion& region, const MemoryOptions& op
                            .offset = region.offset,
                            .small_pages = small_pages_of(region),
                            .later = region.hotplug};
-  map_backing(piece, options);
-  // After all advice, so that huge pages are what it takes.
-  if (!options.prefault || region.hotplug) return;
   try {
+    map_backing(piece, options);
+    if (!options.prefault || region.hotplug) return;
+    // After all advice, so that huge pages are what it takes.
     populate(region.host, region.size, region.page_size, cancellation);
   } catch (...) {
     unmap_backing(piece);

@@ -130,7 +130,9 @@ bool MemoryBlocks::plug_file(uint64_t offset, uint64_t size, const Stop& stop) {
   return true;
 }
 
-/// What can fail is done elsewhere, so that there is no moment without any mapping.
+/// What can fail is done elsewhere, so that there is no moment without any mapping. But pages are
+/// made in place: the kernel takes only a mapping that has none yet for a part of its neighbour,
+/// and one for each of a guest's requests would be too many for the process.
 bool MemoryBlocks::plug_private(uint64_t offset, uint64_t size, const Stop& stop) {
   const MemoryOptions& options = backing_.options;
   const uint64_t page_size = page_size_of(options);
@@ -138,12 +140,12 @@ bool MemoryBlocks::plug_private(uint64_t offset, uint64_t size, const Stop& stop
   BackingPiece part = piece(offset, size);
   part.host = scratch.host();
   map_backing(part, options);
+  if (!scratch.move_to(backing_.piece.host + offset)) return false;
   const auto make_pages = [&](uint64_t at, uint64_t length) {
-    populate(part.host + at, length, page_size, Cancellation::never());
+    populate(backing_.piece.host + at, length, page_size, Cancellation::never());
     return true;
   };
-  if (options.prefault && !in_steps(0, size, page_size, stop, make_pages)) return false;
-  return scratch.move_to(backing_.piece.host + offset);
+  return !options.prefault || in_steps(offset, size, page_size, stop, make_pages);
 }
 
 /// Room may be had behind the end of a file that somebody has made shorter, and nobody can use it.
@@ -173,7 +175,7 @@ bool MemoryBlocks::unplug(uint64_t offset, uint64_t size) noexcept {
     try {
       map_backing(piece(offset, size), backing_.options);
     } catch (const Error&) {
-      // Part of it stays what nobody has.
+      // Part of it stays what nobody has: the guest has nothing to lose in it any more.
     }
     return false;
   }

@@ -46,7 +46,6 @@ void bind_to_node(const BackingPiece& piece, uint32_t node) {
   if (::syscall(SYS_mbind, piece.host, piece.size, MPOL_BIND, nodes.data(), bits, 0UL) == 0) return;
   if (errno == ENOSYS && node == 0) return;
   const int error = errno;
-  unmap_backing(piece);
   if (error == EINVAL || error == ENOSYS) {
     throw Error("ENODEV", "the host has no NUMA node " + std::to_string(node) +
                               ": /sys/devices/system/node lists those that it has");
@@ -110,7 +109,6 @@ void map_backing(const BackingPiece& piece, const MemoryOptions& options) {
   if (::mmap(host, size, PROT_READ | PROT_WRITE, flags, fd, static_cast<off_t>(offset)) ==
       MAP_FAILED) {
     const int error = errno;
-    unmap_backing(piece);
     if (options.hugepage_size != 0 && error == ENOMEM) throw too_few_huge_pages(size, options);
     throw Error::from_errno("mapping guest memory", error);
   }

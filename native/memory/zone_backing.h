@@ -42,11 +42,11 @@ struct BackingPiece {
   bool later = false;
 };
 
-/// Maps it, with all the advice that goes with it. Throws Error; the address space stays reserved
-/// then.
+/// Maps it, with all the advice that goes with it. Throws Error; it is not known then what is
+/// mapped there, if anything is: the caller puts something else in its place.
 void map_backing(const BackingPiece& piece, const MemoryOptions& options);
 
-/// Takes that back: the address space is only reserved again.
+/// What is there goes: the address space is only reserved again.
 void unmap_backing(const BackingPiece& piece) noexcept;
 
 /// Makes the pages of mapped memory. Kernels before 5.14 lack this, and their guests take their

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <fstream>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "memory/memory_blocks.h"
@@ -62,6 +64,17 @@ class Arena {
     std::vector<uint8_t> pages(kBlock / 4096);
     EXPECT_EQ(::mincore(host(block), kBlock, pages.data()), 0);
     return std::ranges::all_of(pages, [](uint8_t page) { return (page & 1) != 0; });
+  }
+  /// Of the process, for all of it.
+  [[nodiscard]] size_t mappings() const {
+    const auto begin = reinterpret_cast<uintptr_t>(host_);
+    size_t found = 0;
+    std::ifstream maps("/proc/self/maps");
+    for (std::string line; std::getline(maps, line);) {
+      const uintptr_t address = std::stoull(line, nullptr, 16);
+      found += address >= begin && address < begin + size_ ? 1 : 0;
+    }
+    return found;
   }
   /// Bytes that the file takes.
   [[nodiscard]] uint64_t allocated() const {

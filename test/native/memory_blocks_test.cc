@@ -107,6 +107,21 @@ TEST(MemoryBlocks, PagesAreThereBeforehandIfAskedFor) {
   }
 }
 
+/// A process has only so many mappings.
+TEST(MemoryBlocks, NeighboursAreOneMappingHoweverTheyCame) {
+  for (const bool prefault : {false, true}) {
+    const Arena arena(64, {.prefault = prefault, .thp = false});
+    const auto blocks = arena.blocks();
+    // What is not plugged in is one for each block: as long as the filler is.
+    ASSERT_EQ(arena.mappings(), 64U);
+    for (size_t i = 0; i < 32; ++i) {
+      ASSERT_TRUE(blocks->plug(i * kBlock, kBlock));
+      arena.fill(i, 1);
+    }
+    EXPECT_EQ(arena.mappings(), 1 + 32U);
+  }
+}
+
 TEST(MemoryBlocks, WhatIsCalledOffChangesNothing) {
   for (const bool shared : {false, true}) {
     const Arena arena(64, {.shared = shared, .prefault = true, .thp = false});
@@ -204,6 +219,20 @@ TEST(MemoryBlocks, HolesInTheFileStay) {
                  LostPages::Holes::kAtOnce);
   EXPECT_TRUE(lost.replace());
   EXPECT_EQ(arena.allocated(), 4096U) << "it has looked whether there is room";
+}
+
+/// Nor where the host cannot give what is asked for.
+TEST(MemoryBlocks, WhoeverAccessesThemWhileThatFailsMeetsNoHole) {
+  constexpr uint32_t kNoNode = 1000;
+  const Arena arena(1, {.shared = true, .thp = false, .host_node = kNoNode});
+  const auto blocks = arena.blocks();
+  std::atomic<bool> done = false;
+  std::thread guest([&] {
+    while (!done) std::atomic_ref<uint8_t>(*arena.host(0)).fetch_add(1);
+  });
+  for (int round = 0; round < 20'000; ++round) ASSERT_FALSE(blocks->plug(0, kBlock));
+  done = true;
+  guest.join();
 }
 
 TEST(MemoryBlocks, WhoeverAccessesThemMeanwhileMeetsNoHole) {
