@@ -22,10 +22,6 @@ constexpr uint64_t kFeatureUnpluggedInaccessible = 1 << 1;
 constexpr uint16_t kQueueSize = 128;
 /// Each can take long, and a pause waits for those of one turn.
 constexpr int kRequestsPerTurn = 1;
-/// In how many pieces plugged memory may be: each costs two of a process's 65,530 mappings
-/// (vm.max_map_count), and one without any left can start no thread and allocate nothing. A guest
-/// that plugs every other block is told to wait.
-constexpr size_t kMaxRuns = 8192;
 
 /// struct virtio_mem_config, §5.15.4.
 struct Config {
@@ -61,23 +57,6 @@ constexpr uint16_t kStatePlugged = 0;
 constexpr uint16_t kStateUnplugged = 1;
 constexpr uint16_t kStateMixed = 2;
 
-/// Calls `use` with each run of blocks that are plugged, until it says that it failed.
-template <typename Use>
-bool each_run(const std::vector<bool>& plugged, const Use& use) {
-  size_t first = 0;
-  while (first < plugged.size()) {
-    if (!plugged[first]) {
-      ++first;
-      continue;
-    }
-    size_t end = first;
-    while (end < plugged.size() && plugged[end]) ++end;
-    if (!use(first, end - first)) return false;
-    first = end;
-  }
-  return true;
-}
-
 }  // namespace
 
 VirtioMem::VirtioMem(std::unique_ptr<MemoryBlocks> blocks, const Options& options,
@@ -96,9 +75,10 @@ void VirtioMem::adopt(const VirtioMemState& state) {
   if (state.plugged.size() > plugged_.size()) {
     throw Error("EINVAL", "more blocks are plugged in than there are");
   }
-  const bool all = each_run(state.plugged, [this](size_t first, size_t count) {
-    if (!blocks_->plug(bytes(first), bytes(count))) return false;
-    mark({first, count}, true);
+  const bool all = PluggedBlocks::each_run(state.plugged, [this](const Range& run) {
+    if (!blocks_->plug(bytes(run.first), bytes(run.count))) return false;
+    plugged_.mark(true, run);
+    plugged_size_ += bytes(run.count);
     return true;
   });
   if (!all) throw Error("ENOMEM", "the host lacks memory for what is plugged in");
@@ -129,8 +109,7 @@ void VirtioMem::restore(Fields& state) {
 }
 
 VirtioMemState VirtioMem::state() const {
-  const std::lock_guard lock(mutex_);
-  return {.requested_size = requested_size_, .plugged = plugged_};
+  return {.requested_size = requested_size_, .plugged = plugged_.copy()};
 }
 
 void VirtioMem::resize(uint64_t size) {
@@ -215,8 +194,8 @@ VirtioMem::Answer VirtioMem::answer(std::span<const uint8_t> request) noexcept {
     case kUnplug:
       return {.type = unplug(*range)};
     case kState: {
-      const bool plugged = all_are(true, *range);
-      const bool unplugged = all_are(false, *range);
+      const bool plugged = plugged_.all_are(true, *range);
+      const bool unplugged = plugged_.all_are(false, *range);
       return {.type = kAck,
               .state = plugged     ? kStatePlugged
                        : unplugged ? kStateUnplugged
@@ -239,69 +218,36 @@ std::optional<VirtioMem::Range> VirtioMem::range_of(
   return Range{first, count};
 }
 
-bool VirtioMem::all_are(bool plugged, const Range& range) const noexcept {
-  const auto begin = plugged_.begin() + static_cast<std::ptrdiff_t>(range.first);
-  return std::all_of(begin, begin + static_cast<std::ptrdiff_t>(range.count),
-                     [plugged](bool one) { return one == plugged; });
-}
-
-/// In how many pieces plugged memory is once a range, wholly in the other state now, has changed.
-size_t VirtioMem::runs_after(bool plugged, const Range& range) const noexcept {
-  const size_t end = range.first + range.count;
-  size_t neighbours = 0;
-  if (range.first > 0 && plugged_[range.first - 1]) ++neighbours;
-  if (end < plugged_.size() && plugged_[end]) ++neighbours;
-  return plugged ? runs_ + 1 - neighbours : runs_ + neighbours - 1;
-}
-
-/// What makes it no worse may always be.
-bool VirtioMem::scatters(bool plugged, const Range& range) const noexcept {
-  const size_t after = runs_after(plugged, range);
-  return after > runs_ && after > kMaxRuns;
-}
-
 uint16_t VirtioMem::plug(const Range& range) noexcept {
-  if (!all_are(false, range)) return kError;
+  if (!plugged_.all_are(false, range)) return kError;
   const uint64_t requested = requested_size_;
   if (plugged_size_ >= requested || bytes(range.count) > requested - plugged_size_) return kNack;
   // Linux asks again after a while.
-  if (scatters(true, range)) return kBusy;
+  if (plugged_.scatters(true, range)) return kBusy;
   const auto is_wanted = [this] { return loop_.is_wanted(); };
   if (!blocks_->plug(bytes(range.first), bytes(range.count), is_wanted)) return kBusy;
-  mark(range, true);
+  plugged_.mark(true, range);
+  plugged_size_ += bytes(range.count);
   plugged_in_ += bytes(range.count);
   return kAck;
 }
 
 uint16_t VirtioMem::unplug(const Range& range) noexcept {
-  if (!all_are(true, range)) return kError;
-  if (scatters(false, range)) return kBusy;
+  if (!plugged_.all_are(true, range)) return kError;
+  if (plugged_.scatters(false, range)) return kBusy;
   return take_out(range) ? kAck : kBusy;
 }
 
 uint16_t VirtioMem::unplug_all() noexcept {
-  const bool all = each_run(plugged_, [this](size_t first, size_t count) {
-    return take_out({first, count});
-  });
-  return all ? kAck : kBusy;
+  return plugged_.each_run([this](const Range& run) { return take_out(run); }) ? kAck : kBusy;
 }
 
 bool VirtioMem::take_out(const Range& range) noexcept {
   if (!blocks_->unplug(bytes(range.first), bytes(range.count))) return false;
-  mark(range, false);
+  plugged_.mark(false, range);
+  plugged_size_ -= bytes(range.count);
   plugged_out_ += bytes(range.count);
   return true;
-}
-
-void VirtioMem::mark(const Range& range, bool plugged) noexcept {
-  const std::lock_guard lock(mutex_);
-  runs_ = runs_after(plugged, range);
-  std::fill_n(plugged_.begin() + static_cast<std::ptrdiff_t>(range.first), range.count, plugged);
-  if (plugged) {
-    plugged_size_ += bytes(range.count);
-  } else {
-    plugged_size_ -= bytes(range.count);
-  }
 }
 
 std::vector<Counter> VirtioMem::counters() const {

@@ -3,7 +3,6 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +10,7 @@
 #include "core/event_loop.h"
 #include "memory/memory_blocks.h"
 #include "virtio/loop_teardown.h"
+#include "virtio/mem/plugged_blocks.h"
 #include "virtio/queue_server.h"
 #include "virtio/virtio_device.h"
 
@@ -69,11 +69,7 @@ class VirtioMem : public VirtioDevice {
                                                          Fields& arguments) override;
 
  private:
-  /// Blocks that a request names.
-  struct Range {
-    size_t first;
-    size_t count;
-  };
+  using Range = PluggedBlocks::Range;
   struct Answer {
     uint16_t type;
     uint16_t state = 0;
@@ -87,20 +83,14 @@ class VirtioMem : public VirtioDevice {
   [[nodiscard]] uint16_t plug(const Range& range) noexcept;
   [[nodiscard]] uint16_t unplug(const Range& range) noexcept;
   [[nodiscard]] uint16_t unplug_all() noexcept;
-  [[nodiscard]] bool all_are(bool plugged, const Range& range) const noexcept;
-  [[nodiscard]] size_t runs_after(bool plugged, const Range& range) const noexcept;
-  [[nodiscard]] bool scatters(bool plugged, const Range& range) const noexcept;
   [[nodiscard]] bool take_out(const Range& range) noexcept;
-  void mark(const Range& range, bool plugged) noexcept;
   [[nodiscard]] uint64_t bytes(size_t blocks) const noexcept;
 
   const std::unique_ptr<MemoryBlocks> blocks_;
   const std::optional<uint16_t> node_;
   std::atomic<uint64_t> requested_size_ = 0;
   std::atomic<uint64_t> plugged_size_ = 0;
-  mutable std::mutex mutex_;   ///< of plugged_, for who copies it; the loop's thread changes it
-  std::vector<bool> plugged_;  ///< by block
-  size_t runs_ = 0;            ///< of plugged blocks
+  PluggedBlocks plugged_;  ///< the loop's thread changes it
   std::atomic<uint64_t> plugged_in_ = 0;
   std::atomic<uint64_t> plugged_out_ = 0;
   std::atomic<uint64_t> busy_ = 0;

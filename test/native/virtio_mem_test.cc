@@ -58,11 +58,13 @@ class MemTest : public LoopDeviceTest {
     return memory.read<uint16_t>(kAnswer + 8).value();
   }
   /// The driver begins anew, with rings of zeros.
-  void restart() {
+  void restart() { begin_with(device); }
+  /// The same, of another device from now on.
+  void begin_with(VirtioMem& other) {
     device.reset();
     std::ranges::fill(memory.slice(kNextRings, 4096).value(), uint8_t{0});
     drivers[0] = DriverQueue(memory, kNextRings, kQueueSize);
-    activate(device, {0});
+    activate(other, {0});
   }
   template <typename T>
   T config(uint32_t offset) {
@@ -272,15 +274,13 @@ TEST_F(MemTest, ADeviceMadeFromItsStateGoesOn) {
 
 /// A guest that plugs every other block would use up the process's mappings.
 TEST_F(MemTest, WhatIsPluggedIsNotScatteredWithoutEnd) {
-  constexpr size_t kRuns = 8192;
+  constexpr size_t kRuns = PluggedBlocks::kMaxPieces;
   const Arena large(2 * kRuns + 4);
   VirtioMemState state{.requested_size = large.size(), .plugged = {}};
   for (size_t i = 0; i < kRuns; ++i) state.plugged.insert(state.plugged.end(), {true, false});
   state.plugged[1] = true;  // the first run is of three blocks
   VirtioMem scattered(large.blocks(), {.id = "mem1", .node = {}}, state);
-  device.reset();
-  drivers[0] = DriverQueue(memory, kNextRings, kQueueSize);
-  activate(scattered, {0});
+  begin_with(scattered);
   constexpr size_t kLast = 2 * kRuns + 2;
   EXPECT_EQ(ask(kPlug, at(kLast), 1), kAck) << "8,192 runs";
   EXPECT_EQ(ask(kUnplug, at(1), 1), kBusy);
@@ -292,6 +292,40 @@ TEST_F(MemTest, WhatIsPluggedIsNotScatteredWithoutEnd) {
   EXPECT_EQ(ask(kUnplugAll), kAck);
   EXPECT_EQ(ask(kPlug, at(2), 1), kAck);
   scattered.reset();
+}
+
+/// Memory that fills a gap becomes one mapping with that on one side only.
+TEST_F(MemTest, WhoFillsGapsHasNotFewerPieces) {
+  constexpr size_t kPieces = PluggedBlocks::kMaxPieces;
+  const Arena large(2 * kPieces + 4);
+  VirtioMemState state{.requested_size = large.size(), .plugged = {}};
+  for (size_t i = 0; i < kPieces; ++i) state.plugged.insert(state.plugged.end(), {true, false});
+  VirtioMem scattered(large.blocks(), {.id = "mem1", .node = {}}, state);
+  begin_with(scattered);
+  for (size_t gap = 1; gap < 200; gap += 2) ASSERT_EQ(ask(kPlug, at(gap), 1), kAck);
+  EXPECT_EQ(ask(kPlug, at(2 * kPieces + 2), 1), kBusy);
+  EXPECT_EQ(ask(kUnplug, at(0), 100), kAck) << "fifty pieces less";
+  EXPECT_EQ(ask(kPlug, at(2 * kPieces + 2), 1), kAck);
+  scattered.reset();
+}
+
+/// The mappings are the process's, which has many regions.
+TEST_F(MemTest, SeveralRegionsTogetherHaveNoMorePieces) {
+  constexpr size_t kPieces = PluggedBlocks::kMaxPieces;
+  const Arena large(2 * kPieces);
+  VirtioMemState state{.requested_size = large.size(), .plugged = {}};
+  for (size_t i = 0; i < kPieces; ++i) state.plugged.insert(state.plugged.end(), {true, false});
+  const Arena second(256);
+  VirtioMem other(second.blocks(), {.id = "mem2", .node = {}}, {.requested_size = second.size()});
+  begin_with(other);
+  constexpr size_t kOwn = PluggedBlocks::kOwnPieces;
+  {
+    const VirtioMem scattered(large.blocks(), {.id = "mem1", .node = {}}, state);
+    for (size_t i = 0; i < kOwn; ++i) ASSERT_EQ(ask(kPlug, at(2 * i), 1), kAck);
+    EXPECT_EQ(ask(kPlug, at(2 * kOwn), 1), kBusy);
+  }
+  EXPECT_EQ(ask(kPlug, at(2 * kOwn), 1), kAck) << "the other region is gone";
+  other.reset();
 }
 
 TEST_F(MemTest, AStateThatWasWrittenDownIsTakenOver) {
