@@ -129,7 +129,8 @@ void VcpuGroup::inject_nmi() noexcept {
 void VcpuGroup::add(const std::vector<LateVcpu>& vcpus, const Deadline& deadline) {
   std::unique_lock lock(mutex_);
   const std::vector<Member*> members = find_room_locked(vcpus, lock, deadline);
-  make_ready_locked(members, lock, deadline);
+  for (size_t i = 0; i < members.size(); ++i) prepare_locked(*members[i], vcpus[i]);
+  await_ready_locked(members, lock, deadline);
   for (Member* const member : members) {
     member->present = member->start_awaited = true;
     member->held = on_hold_;
@@ -160,24 +161,25 @@ std::vector<VcpuGroup::Member*> VcpuGroup::find_room_locked(const std::vector<La
     if (!deadline.wait(lock, changed_, [&] { return member.parked || member.left; })) {
       throw Error("ETIMEDOUT", "vCPU " + std::to_string(vcpu.index) + " does not leave the guest");
     }
-    member.placement = vcpu.placement;
-    member.setup = vcpu.setup;
     found.push_back(&member);
   }
   return found;
 }
 
-void VcpuGroup::make_ready_locked(const std::vector<Member*>& members,
-                                  std::unique_lock<std::mutex>& lock, const Deadline& deadline) {
-  for (Member* const member : members) {
-    member->ready = false;
-    member->failure = nullptr;
-    member->reset_wanted = !member->left;
-    if (!member->left) continue;
-    if (member->thread.joinable()) member->thread.join();  // it is about to end
-    start_thread(*member);
-  }
+/// Has its thread set it up, which it begins as soon as the lock is free.
+void VcpuGroup::prepare_locked(Member& member, const LateVcpu& vcpu) {
+  member.placement = vcpu.placement;
+  member.setup = vcpu.setup;
+  member.ready = false;
+  member.failure = nullptr;
   changed_.notify_all();
+  if (!member.left) return;
+  if (member.thread.joinable()) member.thread.join();  // it is about to end
+  start_thread(member);
+}
+
+void VcpuGroup::await_ready_locked(const std::vector<Member*>& members,
+                                   std::unique_lock<std::mutex>& lock, const Deadline& deadline) {
   const auto decided = [](const Member* member) { return member->ready || member->failure; };
   const bool done = deadline.wait(lock, changed_, [&] {
     return goal_ == Goal::kStop || std::ranges::all_of(members, decided);
@@ -266,7 +268,7 @@ void VcpuGroup::kick_all_locked() noexcept {
 }
 
 void VcpuGroup::thread_body(Member& member) {
-  if (prepare(member)) {
+  if (make_vcpu(member)) {
     bool resumed = false;
     while (wait_for_goal(member)) {
       if (resumed) member.vcpu->mark_paused();
@@ -291,51 +293,52 @@ void VcpuGroup::exited(Member& member, const VcpuExit& exit) {
   on_exit_(member.index, exit);
 }
 
-bool VcpuGroup::prepare(Member& member) {
-  std::unique_lock lock(mutex_, std::defer_lock);
+bool VcpuGroup::make_vcpu(Member& member) {
   try {
-    // It is changed while the member has no thread, or one that waits.
+    // What is made for the vCPU is near to where it runs.
     pin_current_thread(member.placement.affinity);
     auto vcpu = vm_.create_vcpu(member.placement.id);
-    lock.lock();
+    const std::lock_guard lock(mutex_);
     member.vcpu = std::move(vcpu);
-    changed_.wait(lock, [&] { return member.setup || goal_ == Goal::kStop; });
-    if (goal_ == Goal::kStop) return false;
-    const std::shared_ptr<const VcpuSetup> setup = std::move(member.setup);
-    const DebugTraps traps = traps_;
-    lock.unlock();
-    member.vcpu->set_up(*setup);
-    if (!traps.empty()) member.vcpu->debug().set_traps(traps, false);
-    lock.lock();
-    member.ready = true;
-    changed_.notify_all();
     return true;
   } catch (...) {
-    if (!lock.owns_lock()) lock.lock();
+    const std::lock_guard lock(mutex_);
     member.failure = std::current_exception();
     changed_.notify_all();
     return false;
   }
 }
 
-/// On its thread, of one that is added again.
-void VcpuGroup::reset(Member& member, std::unique_lock<std::mutex>& lock) {
+/// On its thread, of a new one or one that is added again. One that fails stays for the next
+/// attempt: the hypervisor makes no second vCPU of its id.
+void VcpuGroup::set_up_locked(Member& member, std::unique_lock<std::mutex>& lock) {
   const std::shared_ptr<const VcpuSetup> setup = std::move(member.setup);
   const DebugTraps traps = traps_;
+  member.parked = false;
   lock.unlock();
   std::exception_ptr failure;
   try {
-    pin_current_thread(member.placement.affinity);
-    member.vcpu->reset(*setup);
-    member.vcpu->debug().set_traps(traps, false);
+    set_up_vcpu(member, *setup, traps);
   } catch (...) {
     failure = std::current_exception();
   }
   lock.lock();
   member.failure = failure;
   member.ready = !failure;
-  member.reset_wanted = false;
+  member.parked = true;
   changed_.notify_all();
+}
+
+void VcpuGroup::set_up_vcpu(Member& member, const VcpuSetup& setup, const DebugTraps& traps) {
+  pin_current_thread(member.placement.affinity);  // it may be another one by now
+  if (member.was_set_up) {
+    member.vcpu->reset(setup);
+  } else {
+    member.vcpu->set_up(setup);
+    member.was_set_up = true;
+    if (traps.empty()) return;
+  }
+  member.vcpu->debug().set_traps(traps, false);
 }
 
 bool VcpuGroup::wait_for_goal(Member& member) {
@@ -344,10 +347,9 @@ bool VcpuGroup::wait_for_goal(Member& member) {
   member.parked = true;
   changed_.notify_all();
   for (;;) {
-    changed_.wait(lock,
-                  [&] { return may_run(member) || member.reset_wanted || goal_ == Goal::kStop; });
-    if (goal_ == Goal::kStop || !member.reset_wanted) break;
-    reset(member, lock);
+    changed_.wait(lock, [&] { return may_run(member) || member.setup || goal_ == Goal::kStop; });
+    if (goal_ == Goal::kStop || !member.setup) break;
+    set_up_locked(member, lock);
   }
   member.parked = false;
   return goal_ == Goal::kRun;

@@ -82,14 +82,14 @@ class VcpuGroup {
   struct Member {
     unsigned index = 0;
     VcpuPlacement placement;
-    std::shared_ptr<const VcpuSetup> setup;
+    std::shared_ptr<const VcpuSetup> setup;  ///< that its thread has not taken yet
     std::unique_ptr<Vcpu> vcpu;
     std::thread thread;
-    std::exception_ptr failure;  ///< why it is not ready
-    bool ready = false;          ///< set up, or reset, for the guest to have it
-    bool present = false;        ///< the guest has it
-    bool start_awaited = false;  ///< whoever added it hears when the guest starts it
-    bool reset_wanted = false;
+    std::exception_ptr failure;    ///< why it is not ready
+    bool was_set_up = false;       ///< its thread's: from now on it is reset
+    bool ready = false;            ///< set up, or reset, for the guest to have it
+    bool present = false;          ///< the guest has it
+    bool start_awaited = false;    ///< whoever added it hears when the guest starts it
     bool held = false;             ///< by the debugger
     bool ordered_to_hold = false;  ///< by the last release()
     bool parked = false;           ///< executes no guest code and will not before the goal changes
@@ -99,18 +99,20 @@ class VcpuGroup {
   [[nodiscard]] Member& append_locked(VcpuPlacement placement);
   void start_thread(Member& member);
   void thread_body(Member& member);
-  bool prepare(Member& member);
-  void reset(Member& member, std::unique_lock<std::mutex>& lock);
+  bool make_vcpu(Member& member);
+  void set_up_locked(Member& member, std::unique_lock<std::mutex>& lock);
+  static void set_up_vcpu(Member& member, const VcpuSetup& setup, const DebugTraps& traps);
   bool wait_for_goal(Member& member);
   void exited(Member& member, const VcpuExit& exit);
   [[nodiscard]] bool may_run(const Member& member) const {
-    return goal_ == Goal::kRun && member.present && !member.held && !member.reset_wanted;
+    return goal_ == Goal::kRun && member.present && member.ready && !member.held;
   }
   [[nodiscard]] std::vector<Member*> find_room_locked(const std::vector<LateVcpu>& vcpus,
                                                       std::unique_lock<std::mutex>& lock,
                                                       const Deadline& deadline);
-  void make_ready_locked(const std::vector<Member*>& members, std::unique_lock<std::mutex>& lock,
-                         const Deadline& deadline);
+  void prepare_locked(Member& member, const LateVcpu& vcpu);
+  void await_ready_locked(const std::vector<Member*>& members, std::unique_lock<std::mutex>& lock,
+                          const Deadline& deadline);
   void kick_all_locked() noexcept;
   [[nodiscard]] Vcpu& parked_locked(unsigned index) const;
   /// The first one of which `at_rest` is not true at the deadline.

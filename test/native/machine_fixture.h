@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -69,6 +70,11 @@ class FakeGuest {
   }
   /// How often vCPUs were made new ones.
   [[nodiscard]] unsigned resets() const { return resets_; }
+  /// The host takes until then to make them.
+  void delay_resets(std::shared_future<void> until) {
+    const std::lock_guard lock(mutex_);
+    reset_delay_ = std::move(until);
+  }
   /// Makes a vCPU's run() return.
   void exit(unsigned vcpu, VcpuExit::Reason reason) {
     const std::lock_guard lock(mutex_);
@@ -83,6 +89,7 @@ class FakeGuest {
   std::map<unsigned, std::deque<Task>> tasks_;
   std::map<unsigned, VcpuExit::Reason> exits_;
   std::atomic<unsigned> resets_ = 0;
+  std::shared_future<void> reset_delay_;
 };
 
 /// Remembers what it was told.
@@ -109,6 +116,10 @@ class FakeVcpu final : public Vcpu {
     if (setup.has_entry && setup.entry.rip == 0) throw Error("EINVAL", "no entry");
   }
   void reset(const VcpuSetup& setup) override {
+    std::unique_lock lock(guest_.mutex_);
+    const std::shared_future<void> delay = guest_.reset_delay_;
+    lock.unlock();
+    if (delay.valid()) delay.wait();
     set_up(setup);
     ++guest_.resets_;
   }
@@ -157,6 +168,9 @@ class FakeVm final : public Vm {
     return nullptr;
   }
   std::unique_ptr<Vcpu> create_vcpu(uint32_t id) override {
+    const std::lock_guard lock(mutex_);
+    // As KVM: it is there for as long as the VM.
+    if (!vcpus_.insert(id).second) throw Error("EEXIST", "there is such a vCPU already");
     return std::make_unique<FakeVcpu>(guest_, id);
   }
   void save_clock() noexcept override {}
@@ -166,6 +180,8 @@ class FakeVm final : public Vm {
  private:
   FakeGuest& guest_;
   virtio_test::FakeFabric fabric_;
+  std::mutex mutex_;
+  std::set<uint32_t> vcpus_;
 };
 
 class RecordingSink : public MachineEventSink {

@@ -16,7 +16,9 @@ class VcpuGroupTest : public testing::Test, public AccessHandler {
   void end_of_interrupt(uint8_t) override {}
 
   void create(unsigned vcpus) {
-    group.emplace(vm, [this](unsigned index, const VcpuExit& exit) {
+    group.reset();
+    vm.emplace(guest);
+    group.emplace(*vm, [this](unsigned index, const VcpuExit& exit) {
       exited = index;
       reason = exit.reason;
       group->stop();
@@ -47,7 +49,7 @@ class VcpuGroupTest : public testing::Test, public AccessHandler {
   static Deadline shortly() { return Deadline::after(kShort); }
 
   FakeGuest guest;
-  FakeVm vm{guest};
+  std::optional<FakeVm> vm;
   std::atomic<unsigned> exited = ~0U;
   std::atomic<VcpuExit::Reason> reason{};
   std::optional<VcpuGroup> group;
@@ -157,6 +159,26 @@ TEST_F(VcpuGroupTest, OneThatCannotBeMadeIsNotAddedAndMayBeTriedAgain) {
   group->add({late(1), late(2)}, soon());
   guest.run(2, [](AccessHandler&) {});
   EXPECT_EQ(indexes(), (std::vector<unsigned>{0, 1, 2}));
+}
+
+/// What an attempt that was given up still does is not taken for what the next one has asked for.
+TEST_F(VcpuGroupTest, OneThatTheHostStillResetsIsResetOnceMoreForTheNextAttempt) {
+  start(1);
+  group->add({late(1)}, soon());
+  group->remove(1);
+  std::promise<void> first;
+  guest.delay_resets(first.get_future().share());
+  EXPECT_THROW(group->add({late(1)}, shortly()), Error);
+  auto next = std::async(std::launch::async, [this] { group->add({late(1)}, soon()); });
+  std::this_thread::sleep_for(kShort);
+  std::promise<void> second;
+  guest.delay_resets(second.get_future().share());
+  first.set_value();
+  EXPECT_EQ(next.wait_for(kShort), std::future_status::timeout);
+  second.set_value();
+  next.get();
+  EXPECT_EQ(guest.resets(), 2U);
+  guest.run(1, [](AccessHandler&) {});
 }
 
 TEST_F(VcpuGroupTest, OneThatIsAddedWhileNoneRunsWaitsWithTheOthers) {
