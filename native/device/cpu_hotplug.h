@@ -41,6 +41,8 @@ class CpuHotplug final : public BusDevice {
   CpuHotplug(CpuHotplugState state, std::function<void()> notify,
              std::function<void(unsigned cpu)> ejected);
   [[nodiscard]] CpuHotplugState state() const;
+  /// How many there may ever be.
+  [[nodiscard]] size_t most() const noexcept { return state_.cpus.size(); }
 
   /// These vCPUs are there now. Those that cannot be are left out. Any thread.
   void insert(std::span<const unsigned> cpus);

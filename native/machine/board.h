@@ -26,7 +26,9 @@ class Board {
   virtual void press_power_button() noexcept = 0;
   /// Tells the guest that the VM generation id is another one.
   virtual void vm_generation_changed() noexcept = 0;
-  /// Tells the guest of memory that it did not have at boot. Throws Error if it has no way to.
+  /// Whether the guest can be told of memory that it did not have at boot.
+  [[nodiscard]] virtual bool takes_memory() const noexcept = 0;
+  /// Tells it. If it can be; throws Error if it was told as often as it can be.
   virtual void memory_added(const MemoryRegion& region) = 0;
   /// nullptr in a machine whose vCPUs are there for good.
   [[nodiscard]] virtual CpuHotplug* cpu_hotplug() noexcept = 0;

@@ -223,6 +223,7 @@ void Machine::finish_unplug(const std::string& id, bool force, std::chrono::mill
 
 void Machine::add_memory(uint64_t size) {
   auto changing = begin(Operation::kChange);
+  if (!parts_->board->takes_memory()) throw Error("ENOTSUP", "the guest has no slots for memory");
   parts_->board->memory_added(parts_->memory->add(size, cancellation_));
   changing.commit();
 }
@@ -230,10 +231,13 @@ void Machine::add_memory(uint64_t size) {
 void Machine::plug_vcpus(const std::vector<LateVcpu>& vcpus, std::chrono::milliseconds timeout) {
   auto changing = begin(Operation::kChange);
   CpuHotplug& controller = cpu_hotplug();
-  parts_->vcpus->add(vcpus, deadline(timeout));
   std::vector<unsigned> added;
   added.reserve(vcpus.size());
-  for (const LateVcpu& vcpu : vcpus) added.push_back(vcpu.index);
+  for (const LateVcpu& vcpu : vcpus) {
+    if (vcpu.index >= controller.most()) throw Error("EINVAL", "the guest knows no such vCPU");
+    added.push_back(vcpu.index);
+  }
+  parts_->vcpus->add(vcpus, deadline(timeout));
   controller.insert(added);
   changing.commit();
 }

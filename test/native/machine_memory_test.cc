@@ -134,9 +134,22 @@ TEST_F(MachineTest, AZoneWhoseFileGetsShorterLivesOn) {
   machine->destroy();
 }
 
+TEST_F(MachineTest, WithoutSlotsForMoreMemoryNothingIsAdded) {
+  MachineSpec spec = machine_spec(1);
+  spec.memory_growth = MemoryRange{kGrowth, kStep};
+  machine = std::make_unique<Machine>(std::move(spec), sink);
+  machine->build([this](GuestMemory&, uint32_t) { return std::make_unique<FakeVm>(guest); });
+  machine->boot(boot_spec(1));
+  EXPECT_EQ(code_of([&] { machine->add_memory(kStep); }), "ENOTSUP");
+  const std::array<uint8_t, 4> bytes{1, 2, 3, 4};
+  EXPECT_FALSE(machine->debug_write(kGrowth, bytes));
+}
+
 TEST_F(MachineTest, WithoutPlaceForMoreMemoryThereIsNone) {
   build(1);
-  machine->boot(boot_spec(1));
+  BootSpec boot = boot_spec(1);
+  boot.board->memory_hotplug = MemoryHotplugSpec{.address = kController, .proximity = 0};
+  machine->boot(std::move(boot));
   EXPECT_EQ(code_of([&] { machine->add_memory(kStep); }), "ENOSPC");
 }
 

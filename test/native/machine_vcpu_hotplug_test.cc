@@ -106,6 +106,11 @@ TEST_F(MachineVcpuHotplugTest, WhatCannotBeIsRefusedAndNothingIsAdded) {
   EXPECT_EQ(code_of([&] { plug(1); }), "EINVAL");
   EXPECT_EQ(code_of([&] { plug(4); }), "EINVAL") << "without vCPUs 2 and 3";
   EXPECT_EQ(code_of([&] { machine->plug_vcpus({vcpu(2), vcpu(2)}); }), "EINVAL");
+  EXPECT_EQ(code_of([&] {
+              machine->plug_vcpus({vcpu(2), vcpu(3), vcpu(4), vcpu(5), vcpu(kMost)});
+            }),
+            "EINVAL")
+      << "more than the guest knows of";
   EXPECT_EQ(status(2), 0);
   EXPECT_EQ(present(), (std::vector<unsigned>{0, 1}));
   LateVcpu bad = vcpu(3);

@@ -36,7 +36,10 @@ class X86Board final : public Board, public AccessHandler {
   AccessHandler& accesses() noexcept override { return *this; }
   void press_power_button() noexcept override;
   void vm_generation_changed() noexcept override { ged_->notify(Ged::kVmGeneration); }
-  void memory_added(const MemoryRegion& region) override;
+  bool takes_memory() const noexcept override { return memory_hotplug_ != nullptr; }
+  void memory_added(const MemoryRegion& region) override {
+    memory_hotplug_->insert(region.address, region.size, hotplug_proximity_);
+  }
   CpuHotplug* cpu_hotplug() noexcept override { return cpu_hotplug_.get(); }
   PostCodeState post_code() const override { return post_code_->state(); }
 
@@ -109,11 +112,6 @@ void X86Board::add_memory_hotplug(const MemoryHotplugSpec& spec) {
   if (!devices_.mmio().map(spec.address, MemoryHotplug::kSize, memory_hotplug_)) {
     throw Error("EINVAL", "the address of the controller of memory is taken");
   }
-}
-
-void X86Board::memory_added(const MemoryRegion& region) {
-  if (memory_hotplug_ == nullptr) throw Error("ENOTSUP", "the guest has no slots for memory");
-  memory_hotplug_->insert(region.address, region.size, hotplug_proximity_);
 }
 
 void X86Board::add_cpu_hotplug(const CpuHotplugSpec& spec, std::function<void(unsigned)> ejected) {
