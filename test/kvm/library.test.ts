@@ -247,7 +247,7 @@ describe("a user's program", () => {
     expect(fs.existsSync(path.join(ROOT, 'dist/js', library))).toBe(true);
     const output = execFileSync(runtime, [program, path.join(ROOT, 'dist/js', library), PAYLOAD], {
       encoding: 'utf8',
-      timeout: 20_000,
+      timeout: 120_000,
     });
     expect(JSON.parse(output)).toEqual({
       text: expect.stringMatching(

@@ -57,7 +57,7 @@ async function exchange(prefix: readonly string[], count: number, size: number):
   const [program, ...words] = prefix;
   const script = path.join(ROOT, 'test/kvm/netPeer.mjs');
   const peer = [script, String(count), String(size), '1', '127.0.0.1', '5007'];
-  await run(program as string, [...words, process.execPath, ...peer], { timeout: 30_000 });
+  await run(program as string, [...words, process.execPath, ...peer], { timeout: 120_000 });
 }
 
 /** The passt processes of a namespace. */
