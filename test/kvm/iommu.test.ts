@@ -96,37 +96,41 @@ test('requests that wait for chains in flight keep nobody else waiting', async (
   await end(vmm);
 });
 
-test('four vCPUs attack it and the disk behind it; disks come and go afterwards', async () => {
-  const { vmm, folder } = start({ cmdline: 'run=hostile-iommu-smp,slots', args: ['--cpus', 'boot=4'] });
-  const disk = { path: diskImage(folder, 'third.img'), image_type: 'Raw', id: 'third' };
-  const usage = () => ({ threads: nativeThreads(vmm.pid), descriptors: openDescriptors(vmm.pid) });
-  const comeAndGo = async (options: object) => {
-    await put(vmm, 'vm.add-disk', disk);
-    await put(vmm, 'vm.remove-device', { id: 'third', ...options });
+test('four vCPUs attack it and the disk behind it while disks come and go', async () => {
+  const { vmm, folder } = start({
+    cmdline: 'run=hostile-iommu-smp,segments',
+    args: ['--cpus', 'boot=4', '--platform', 'num_pci_segments=2,iommu_segments=[1]'],
+  });
+  const file = diskImage(folder, 'third.img');
+  const comeAndGo = async (id: string, options: object) => {
+    await put(vmm, 'vm.add-disk', { path: file, image_type: 'Raw', id, iommu: true, pci_segment: 1 });
+    await put(vmm, 'vm.remove-device', { id, ...options });
   };
+  const usage = () => ({ threads: nativeThreads(vmm.pid), descriptors: openDescriptors(vmm.pid) });
   await vmm.waitFor('ok iommu-others');
   const memory = privateAnonymousKiB(vmm.pid, GUEST_KIB);
   let worked = 0;
   let requests = 0;
-  for (let round = 0; round < 40; round++) {
+  for (let round = 0; round < 20; round++) {
     await put(vmm, 'vm.pause');
     await put(vmm, 'vm.resume');
     const { json } = await vmm.api('GET', 'vm.counters');
     worked = Math.max(worked, json.behind.read_ops);
     requests = json.__iommu.requests;
     expect(privateAnonymousKiB(vmm.pid, GUEST_KIB)).toBeLessThan(memory + MEMORY_GROWTH_KIB);
+    await comeAndGo(`disk${round}`, { force: true });
     await sleep(50);
   }
   expect(worked, 'the disk behind it is at work meanwhile').toBeGreaterThan(0);
   expect(requests).toBeGreaterThan(100);
   await put(vmm, 'vm.nmi');
-  await vmm.waitFor('slots ready');
+  await vmm.waitFor('2 segments ready');
   expect(vmm.stdout).not.toContain('not ok');
   expect(vmm.stdout).toContain('ok iommu-fight');
   // Devices that come and go now leave nothing.
-  await comeAndGo({ wait_ms: 60_000 });
+  await comeAndGo('more', { wait_ms: 60_000 });
   const before = usage();
-  for (let round = 0; round < 5; round++) await comeAndGo({ wait_ms: 60_000 });
+  for (let round = 0; round < 5; round++) await comeAndGo('more', { wait_ms: 60_000 });
   await calmsDown(vmm.pid);
   await settles(() => {
     expect(usage().threads).toEqual(before.threads);

@@ -35,14 +35,20 @@ static void some_mapping(u32 *state, struct iommu_request *r) {
   r->map.flags = crowd_random(state) % 4 == 0 ? crowd_random(state) % 4 : IOMMU_READ | IOMMU_WRITE;
 }
 
+/* The disk, mostly; or one that comes to segment 1, or nobody. */
+static u32 some_endpoint(u32 *state) {
+  u32 any = crowd_random(state);
+  if (any % 8 == 0) return any / 8 % 256;
+  return any % 4 == 1 ? 1u << 16 | iommu_endpoint(any / 4 % 8) : iommu_endpoint(disk.device.slot);
+}
+
 static void some_request(u32 *state, struct iommu_request *r) {
   static const u8 types[] = {IOMMU_ATTACH, IOMMU_MAP,    IOMMU_MAP,
                              IOMMU_UNMAP,  IOMMU_DETACH, IOMMU_PROBE};
   r->type = crowd_random(state) % 16 == 0 ? (u8)crowd_random(state)
                                           : types[crowd_random(state) % ARRAY_SIZE(types)];
   u32 domain = crowd_random(state) % DOMAINS;
-  u32 endpoint =
-      crowd_random(state) % 8 == 0 ? crowd_random(state) % 256 : iommu_endpoint(disk.device.slot);
+  u32 endpoint = some_endpoint(state);
   switch (r->type) {
     case IOMMU_MAP:
       some_mapping(state, r);
