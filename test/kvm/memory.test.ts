@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { VirtualMachine } from '../../src/index.ts';
-import { PAYLOAD, Tsvmm, temporaryFolder } from './support.ts';
+import { PAYLOAD, sleep, Tsvmm, temporaryFolder } from './support.ts';
 
 const MIB = 1 << 20;
 
@@ -138,4 +138,21 @@ test('the library resizes in its own words', async () => {
   await expect(vm.resize({ memory: '3G' })).rejects.toMatchObject({ code: 'ERR_TSVMM_CONFIG' });
   await expect(vm.resize({ memory: 'much' })).rejects.toMatchObject({ name: 'ConfigError' });
   await expect(vm.resizeZone('none', '1G')).rejects.toThrow('The memory zone could not be resized');
+});
+
+test('memory that is populated as it comes keeps nobody from the VM, and is called off by its end', async () => {
+  const vmm = await idle({ size: 128 * MIB, hotplug_size: 4096 * MIB, prefault: true });
+  expect((await vmm.api('PUT', 'vm.boot')).status).toBe(204);
+  const grown = resize(vmm, 128 + 4096);
+  const settled = grown.then(() => true);
+  await sleep(50);
+  expect(await sizes(vmm)).toEqual([128, 128]);
+  expect(await Promise.race([settled, sleep(0)])).toBeUndefined();
+  expect((await vmm.api('PUT', 'vm.shutdown')).status).toBe(204);
+  const { status, json } = await grown;
+  expect([status, json[1]]).toEqual([500, 'The VM could not be resized']);
+  expect((await vmm.api('PUT', 'vm.boot')).status).toBe(204);
+  expect(await sizes(vmm)).toEqual([128, 128]);
+  expect((await vmm.api('PUT', 'vmm.shutdown')).status).toBe(200);
+  await vmm.exit();
 });

@@ -101,6 +101,34 @@ describe('a virtual machine', () => {
     await vm.close();
   });
 
+  it('has another size of memory when the guest has plugged it in', async () => {
+    const MIB = 1 << 20;
+    const late = { code: 'ERR_TSVMM_TIMEOUT' };
+    const growing = { hotplug_method: 'VirtioMem', hotplug_size: 256 * MIB } as const;
+    let plugged = 0;
+    native.machineStatus = () => ({ mem0: { plugged }, a: { plugged } });
+    const vm = await VirtualMachine.create({ kernel, memory: { size: 128 * MIB, ...growing } }, { native });
+    await vm.boot();
+    const grown = vm.resize({ memory: '192M' });
+    setTimeout(() => {
+      plugged = 64 * MIB;
+    }, 20);
+    await grown;
+    expect(plugged).toBe(64 * MIB);
+    await expect(vm.resize({ memory: '128M' }, { waitMs: 1 })).rejects.toMatchObject(late);
+    // Of the REST API's fields it means that the guest was asked.
+    await vm.resize({ desired_ram: 256 * MIB });
+    expect(vm.info()).toMatchObject({ memory_actual_size: 192 * MIB, memory_requested_size: 256 * MIB });
+    await vm.close();
+    const zones = [{ id: 'a', size: 128 * MIB, hotplug_size: 256 * MIB }];
+    const memory = { size: 0, hotplug_method: 'VirtioMem', zones } as const;
+    const zoned = await VirtualMachine.create({ kernel, memory }, { native });
+    await zoned.boot();
+    await zoned.resizeZone('a', '192M');
+    await expect(zoned.resizeZone('a', '128M', { waitMs: 1 })).rejects.toMatchObject(late);
+    await zoned.close();
+  });
+
   it('ends when its guest does', async () => {
     const vm = await VirtualMachine.create({ payload: { kernel }, console: { mode: 'Off' } }, { native });
     const events: string[] = [];
