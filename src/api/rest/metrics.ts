@@ -76,66 +76,89 @@ function addVm(page: Page, vmm: ApiVmm, counters: Counters | undefined): void {
 }
 
 function addVcpu(page: Page, vcpu: string, { exits, kvm, runNs, stealNs }: VcpuCounters): void {
-  const add = (name: string, help: string, labels: Labels, value: number | bigint) =>
+  const add = (name: string, help: string, value: number | bigint, labels: Labels = {}) =>
     page.add(`tsvmm_vcpu_${name}`, 'counter', help, { vcpu, ...labels }, value);
-  add('run_seconds_total', 'Time that a vCPU was on a processor', {}, Number(runNs) / NS_PER_SECOND);
+  add('run_seconds_total', 'Time that a vCPU was on a processor', Number(runNs) / NS_PER_SECOND);
   add(
     'steal_seconds_total',
     'Time that a vCPU could have run and had no processor',
-    {},
     Number(stealNs) / NS_PER_SECOND,
   );
   for (const [reason, value] of Object.entries(exits)) {
-    add('exits_total', 'Returns of a vCPU to the process, by what for', { reason }, value);
+    add('exits_total', 'Returns of a vCPU to the process, by what for', value, { reason });
   }
   for (const [event, value] of Object.entries(kvm)) {
-    add('kvm_events_total', 'What KVM counts of a vCPU, by its own names', { event }, value);
+    add('kvm_events_total', 'What KVM counts of a vCPU, by its own names', value, { event });
   }
 }
 
-function addDevices(page: Page, counters: Counters): void {
-  for (const [device, values] of Object.entries(counters)) {
-    for (const [name, value] of Object.entries(values)) addCounter(page, device, name, value);
-    addHistograms(page, device, values);
-  }
-}
+/** What becomes of a counter, by its name alone: devices of a kind have the same ones, and there may be many. */
+type Counted =
+  | { readonly to: 'nothing' }
+  | { readonly to: 'bucket'; readonly operation: string; readonly labels: string }
+  | { readonly to: 'metric'; readonly metric: Metric; readonly labels: string };
 
-function addCounter(page: Page, device: string, name: string, value: bigint): void {
-  if (BUCKET.test(name) || SUMMARY.test(name)) return;
+function countedAs(name: string): Counted {
+  const [, bucketOf, us] = BUCKET.exec(name) ?? [];
+  if (bucketOf !== undefined) {
+    const labels = `,${labelText({ operation: bucketOf, le: String(Number(us) / US_PER_SECOND) })}`;
+    return { to: 'bucket', operation: bucketOf, labels };
+  }
+  if (SUMMARY.test(name)) return { to: 'nothing' };
   const [, operation, unit] = DIRECTED.exec(name) ?? [];
   if (operation !== undefined && unit !== undefined) {
     const [metric, help] = DIRECTED_HELP[unit] as readonly [string, string];
-    page.add(metric, 'counter', help, { device, operation }, value);
-    return;
+    return {
+      to: 'metric',
+      metric: { name: metric, type: 'counter', help },
+      labels: `,${labelText({ operation })}`,
+    };
   }
-  page.add(`tsvmm_device_${name}`, 'untyped', `The counter ${name} of vm.counters`, { device }, value);
+  const help = `The counter ${name} of vm.counters`;
+  return { to: 'metric', metric: { name: `tsvmm_device_${name}`, type: 'untyped', help }, labels: '' };
 }
 
-function addHistograms(page: Page, device: string, values: Readonly<Record<string, bigint>>): void {
-  /** The latest of each operation. */
+const LATENCY: Metric = {
+  name: 'tsvmm_device_latency_seconds',
+  type: 'histogram',
+  help: 'How long operations of a device took',
+};
+
+function addDevices(page: Page, counters: Counters): void {
+  const known = new Map<string, Counted>();
+  const counted = (name: string): Counted => {
+    const found = known.get(name) ?? countedAs(name);
+    known.set(name, found);
+    return found;
+  };
+  for (const [device, values] of Object.entries(counters)) addDevice(page, device, values, counted);
+}
+
+function addDevice(
+  page: Page,
+  id: string,
+  values: Readonly<Record<string, bigint>>,
+  counted: (name: string) => Counted,
+): void {
+  const device = labelText({ device: id });
+  /** The latest bucket of each operation. */
   const counts = new Map<string, bigint>();
-  const add = (operation: string, suffix: string, labels: Labels, value: bigint | number) =>
-    page.add(
-      'tsvmm_device_latency_seconds',
-      'histogram',
-      'How long operations of a device took',
-      { device, operation, ...labels },
-      value,
-      suffix,
-    );
-  for (const [name, value] of Object.entries(values)) {
-    const [, operation, us] = BUCKET.exec(name) ?? [];
-    if (operation === undefined) continue;
-    add(operation, '_bucket', { le: String(Number(us) / US_PER_SECOND) }, value);
-    counts.set(operation, value);
+  for (const name of Object.keys(values)) {
+    const value = values[name] as bigint;
+    const as = counted(name);
+    if (as.to === 'metric') page.sample(as.metric, device + as.labels, value);
+    if (as.to !== 'bucket') continue;
+    page.sample(LATENCY, device + as.labels, value, '_bucket');
+    counts.set(as.operation, value);
   }
   for (const [operation, bounded] of counts) {
+    const labels = `${device},${labelText({ operation })}`;
     const all = values[`${operation}_ops`] ?? 0n;
     // They are not read at the same instant.
     const count = all > bounded ? all : bounded;
-    add(operation, '_bucket', { le: '+Inf' }, count);
-    add(operation, '_sum', {}, Number(values[`${operation}_latency_sum`] ?? 0n) / US_PER_SECOND);
-    add(operation, '_count', {}, count);
+    page.sample(LATENCY, `${labels},le="+Inf"`, count, '_bucket');
+    page.sample(LATENCY, labels, Number(values[`${operation}_latency_sum`] ?? 0n) / US_PER_SECOND, '_sum');
+    page.sample(LATENCY, labels, count, '_count');
   }
 }
 
@@ -164,21 +187,28 @@ function addProcess(page: Page): void {
 
 type MetricType = 'counter' | 'gauge' | 'histogram' | 'untyped';
 
+interface Metric {
+  readonly name: string;
+  readonly type: MetricType;
+  readonly help: string;
+}
+
 /** Samples by metric: those of one metric stand together, under its type. */
 class Page {
   readonly #metrics = new Map<string, string[]>();
 
-  add(
-    name: string,
-    type: MetricType,
-    help: string,
-    labels: Labels,
-    value: number | bigint,
-    suffix = '',
-  ): void {
-    const lines = this.#metrics.get(name) ?? [`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`];
-    this.#metrics.set(name, lines);
-    lines.push(`${name}${suffix}${formatLabels(labels)} ${value}`);
+  add(name: string, type: MetricType, help: string, labels: Labels, value: number | bigint): void {
+    this.sample({ name, type, help }, labelText(labels), value);
+  }
+
+  /** @param labels as text */
+  sample({ name, type, help }: Metric, labels: string, value: number | bigint, suffix = ''): void {
+    let lines = this.#metrics.get(name);
+    if (lines === undefined) {
+      lines = [`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`];
+      this.#metrics.set(name, lines);
+    }
+    lines.push(labels === '' ? `${name}${suffix} ${value}` : `${name}${suffix}{${labels}} ${value}`);
   }
 
   toString(): string {
@@ -186,9 +216,10 @@ class Page {
   }
 }
 
-function formatLabels(labels: Labels): string {
-  const pairs = Object.entries(labels).map(([name, value]) => `${name}="${escapeLabel(value)}"`);
-  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`;
+function labelText(labels: Labels): string {
+  return Object.entries(labels)
+    .map(([name, value]) => `${name}="${escapeLabel(value)}"`)
+    .join(',');
 }
 
 function escapeLabel(value: string): string {
