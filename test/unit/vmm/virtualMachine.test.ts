@@ -106,7 +106,8 @@ describe('a virtual machine', () => {
     const late = { code: 'ERR_TSVMM_TIMEOUT' };
     const growing = { hotplug_method: 'VirtioMem', hotplug_size: 256 * MIB } as const;
     let plugged = 0;
-    native.machineStatus = () => ({ mem0: { plugged }, a: { plugged } });
+    let device = 'mem0';
+    native.machineStatus = () => ({ [device]: { plugged } });
     const vm = await VirtualMachine.create({ kernel, memory: { size: 128 * MIB, ...growing } }, { native });
     await vm.boot();
     const grown = vm.resize({ memory: '192M' });
@@ -120,7 +121,8 @@ describe('a virtual machine', () => {
     await vm.resize({ desired_ram: 256 * MIB });
     expect(vm.info()).toMatchObject({ memory_actual_size: 192 * MIB, memory_requested_size: 256 * MIB });
     await vm.close();
-    const zones = [{ id: 'a', size: 128 * MIB, hotplug_size: 256 * MIB }];
+    device = 'a';
+    const zones = [{ id: device, size: 128 * MIB, hotplug_size: 256 * MIB }];
     const memory = { size: 0, hotplug_method: 'VirtioMem', zones } as const;
     const zoned = await VirtualMachine.create({ kernel, memory }, { native });
     await zoned.boot();
