@@ -5,6 +5,7 @@ import { run } from '../lib/exec.mjs';
 import { aptUpdate, ensureDebianPackages } from '../lib/packages.mjs';
 import { CACHE } from '../lib/paths.mjs';
 import { Failure, step } from '../lib/progress.mjs';
+import { digestOf } from '../lib/stamp.mjs';
 
 /**
  * A part of Debian's archive that this machine's apt need not know of.
@@ -40,7 +41,9 @@ const folderOf = (name) => path.join(CACHE, 'debs', name);
  * @returns {Promise<string>}
  */
 export async function unpackedDeb(name, { follow, archive, files } = {}) {
-  const folder = folderOf(archive ? `${name}_${archive.suite}_${archive.architecture}` : name);
+  const from = archive ? `_${archive.suite}_${archive.architecture}` : '';
+  const part = files ? `_${digestOf([], files.join('\0')).slice(0, 8)}` : '';
+  const folder = folderOf(`${name}${from}${part}`);
   if (fs.existsSync(folder)) return folder;
   await preparePackaging();
   await step(`downloading Debian's ${path.basename(folder)}`, async (detail) => {

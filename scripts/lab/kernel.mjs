@@ -76,9 +76,12 @@ export function moduleFiles(folder, names) {
   return [...ordered];
 }
 
-/** @param {string} file */
-function moduleName(file) {
-  return path.basename(file, '.ko').replaceAll('-', '_');
+/** @param {string} file of a module, compressed or not */
+export function moduleName(file) {
+  return path
+    .basename(file)
+    .replace(/\.ko(\.xz)?$/, '')
+    .replaceAll('-', '_');
 }
 
 /**

@@ -2,6 +2,7 @@
 import { Duplex } from 'node:stream';
 import { AgentLink, type Job } from '../../scripts/lab/agentLink.mjs';
 import type { Lab } from '../../scripts/lab/lab.mjs';
+import { IN_EMULATION } from '../../scripts/lab/otherGuests.mjs';
 import { type ApiAnswer, api, guestFiles, sharedLab, VmmSession } from './harness.ts';
 
 /** A nested guest boots in some 8 s; several times that on a busy machine. */
@@ -154,6 +155,11 @@ export class LabGuest {
   }
 }
 
+/** Waits until a line of shell in the guest succeeds. */
+export function eventually(guest: LabGuest, line: string): Promise<string> {
+  return guest.sh(`for i in $(seq 100); do ${line} && exit 0; usleep 200000; done; dmesg | tail -30; exit 1`);
+}
+
 function vmmArgs(options: GuestOptions, socket: string, messages: string): string[] {
   const agent = options.agent ?? 'hvc0';
   const payload = options.payload ?? { kernel: guestFiles.vmlinux, initramfs: guestFiles.workshop };
@@ -165,7 +171,10 @@ function vmmArgs(options: GuestOptions, socket: string, messages: string): strin
   const cpus = `boot=${options.cpus ?? 1}${most}`;
   return [
     ...['--kernel', payload.kernel, '--initramfs', payload.initramfs],
-    ...['--cmdline', `console=${kernelConsole} quiet agent=${agent} ${options.cmdline ?? ''}`.trim()],
+    ...[
+      '--cmdline',
+      `console=${kernelConsole} quiet ${IN_EMULATION} agent=${agent} ${options.cmdline ?? ''}`.trim(),
+    ],
     ...['--cpus', cpus, '--memory', `size=${options.memory ?? '512M'}`],
     ...terminals,
     ...['--api-socket', socket],

@@ -1,12 +1,7 @@
 /** Devices that come to a stock guest while it runs, and leave it. */
 import { expect, test } from 'vitest';
-import { LabGuest } from './guest.ts';
+import { eventually, LabGuest } from './guest.ts';
 import { inLab, sharedLab } from './harness.ts';
-
-/** Waits until a line of shell in the guest succeeds. */
-function eventually(guest: LabGuest, line: string): Promise<string> {
-  return guest.sh(`for i in $(seq 100); do ${line} && exit 0; usleep 200000; done; dmesg | tail -30; exit 1`);
-}
 
 test('disks and a network come, are used, leave and come again, also over a reboot', async () => {
   const lab = await sharedLab();

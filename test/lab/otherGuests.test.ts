@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import type { Lab } from '../../scripts/lab/lab.mjs';
 import {
+  IN_EMULATION,
   installer,
   memtest,
   OTHER_KERNELS,
@@ -38,7 +39,7 @@ test.each(OTHER_KERNELS)('Linux: %s', async (name) => {
     lab,
     [
       ...options,
-      ...['--cmdline', `console=ttyS0 quiet ${NO_XSAVE} run=look net=${GUEST}/24,${HOST}`],
+      ...['--cmdline', `console=ttyS0 quiet ${NO_XSAVE} ${IN_EMULATION} run=look net=${GUEST}/24,${HOST}`],
       ...['--cpus', 'boot=2', '--memory', 'size=512M', '--serial', 'tty', '--console', 'off'],
       ...['--disk', `path=${disk},image_type=raw`, '--net', `tap=tap0,ip=${HOST},mask=255.255.255.0`],
       ...['--api-socket', socket],
