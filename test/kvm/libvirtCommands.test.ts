@@ -391,7 +391,8 @@ test('virt-install defines a guest with a kernel and a disk that are there, and 
   const image = path.join(given.folder, 'disk.img');
   fs.writeFileSync(image, Buffer.alloc(1 << 20));
   const installed = await run('virt-install', [
-    ...['--connect', given.uri, '--name', 'installed', '--memory', '128', '--vcpus', '1'],
+    ...['--connect', given.uri, '--name', 'installed', '--vcpus', '1,maxvcpus=2'],
+    ...['--memory', 'memory=128,maxmemory=256'],
     ...['--boot', `kernel=${PAYLOAD},kernel_args=run=idle`, '--import', '--osinfo', 'detect=off,require=off'],
     ...['--disk', `source.file=${image},target.bus=virtio`, '--network', 'none'],
     ...['--graphics', 'none', '--noautoconsole'],
@@ -401,4 +402,7 @@ test('virt-install defines a guest with a kernel and a disk that are there, and 
   expect(await given.virsh('list', '--persistent', '--name')).toBe('installed');
   expect(await given.virsh('domblklist', 'installed')).toContain(image);
   expect(await given.virsh('dumpxml', 'installed')).toMatch(/<cmdline>run=idle</);
+  expect(await given.virsh('dominfo', 'installed')).toMatch(
+    /Max memory: +262144 KiB\s+Used memory: +131072 KiB/,
+  );
 });

@@ -1,5 +1,4 @@
 /** A domain document, read: what machine it describes, and what of it is only kept. */
-import type { Uint64 } from '../../config/uint64.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { parseCpuList } from './cpuSets.ts';
 import { readDevices } from './deviceXml.ts';
@@ -67,17 +66,15 @@ export function readDomainXml(xml: string, validate = false): DomainDocument {
   const sizes = readMemorySizes(total, child(root, 'maxMemory'), memoryDevices);
   const given = BigInt(sizes.size) + BigInt(sizes.hotplugged_size ?? 0);
   const current = sizeOf(child(root, 'currentMemory')) ?? given;
-  const balloon = devices?.children.find(
-    (each) => each.name === 'memballoon' && each.attributes.model !== 'none',
-  );
-  if (current < given && balloon === undefined) {
-    throw unsupportedConfiguration('currentMemory below memory needs a <memballoon>');
-  }
+  const taken = given > current ? given - current : 0n;
   const config: VmConfigInput = {
     payload: readBoot(child(root, 'os')),
     cpus: readVcpus(root),
     memory: { ...sizes, ...readBacking(child(root, 'memoryBacking')) },
-    ...(balloon && { balloon: readBalloon(balloon, bytesOf(given > current ? given - current : 0n)) }),
+    ...readBalloon(
+      devices?.children.find(({ name }) => name === 'memballoon'),
+      taken,
+    ),
     ...readDevices(devices),
   };
   return {
@@ -169,11 +166,22 @@ function readBacking(backing: Element | undefined): { shared?: boolean; hugepage
   };
 }
 
-function readBalloon(balloon: Element, size: Uint64): NonNullable<VmConfigInput['balloon']> {
+/**
+ * Where nothing is said of it there is none, unless it is needed: libvirt's own drivers have one in any case.
+ * @param taken bytes that it is to have
+ */
+function readBalloon(balloon: Element | undefined, taken: bigint): Pick<VmConfigInput, 'balloon'> {
+  const { model, autodeflate, freePageReporting } = balloon?.attributes ?? {};
+  if (model === 'none' && taken > 0n) {
+    throw unsupportedConfiguration("currentMemory below memory, and a <memballoon> of model 'none'");
+  }
+  if (model === 'none' || (balloon === undefined && taken === 0n)) return {};
   return {
-    size,
-    ...(balloon.attributes.autodeflate === 'on' && { deflate_on_oom: true }),
-    ...(balloon.attributes.freePageReporting === 'on' && { free_page_reporting: true }),
+    balloon: {
+      size: bytesOf(taken),
+      ...(autodeflate === 'on' && { deflate_on_oom: true }),
+      ...(freePageReporting === 'on' && { free_page_reporting: true }),
+    },
   };
 }
 

@@ -87,6 +87,12 @@ test('what is written defines the same machine, and is written in the same way a
   expect(domainDocument({ ...second, uuid: UUID })).toBe(written);
 });
 
+test('a domain has a balloon where its memory asks for one', () => {
+  expect(readDomainXml(domain('')).config).not.toHaveProperty('balloon');
+  const less = domain("<currentMemory unit='MiB'>256</currentMemory>");
+  expect(readDomainXml(less).config.balloon).toEqual({ size: 256 << 20 });
+});
+
 test.each([
   ['', /domain_definition\):\d+: .*document/],
   ['<domain', /domain_definition/],
@@ -105,7 +111,10 @@ test.each([
   [domain('', '<os><type>xen</type></os>'), /os type 'xen'/],
   [domain('', "<os><type arch='aarch64'>hvm</type></os>"), /architecture 'aarch64'/],
   [domain('', "<os><type>hvm</type><boot dev='hd'/></os>"), /boots a <kernel>/],
-  [domain("<currentMemory unit='MiB'>256</currentMemory>"), /needs a <memballoon>/],
+  [
+    domain("<currentMemory unit='MiB'>256</currentMemory><devices><memballoon model='none'/></devices>"),
+    /a <memballoon> of model 'none'/,
+  ],
   [devices("<disk type='network'/>"), /disk of type 'network'/],
   [devices("<disk><source file='/d'/><target dev='sda' bus='scsi'/></disk>"), /bus 'scsi' of disk 'sda'/],
   [devices("<disk><source file='/d'/><target dev='sda'/></disk>"), /bus 'scsi' of disk 'sda'/],
