@@ -480,10 +480,7 @@ export class Vmm {
    * `done` when the state is the new one.
    */
   #command<T>(command: Command, work: () => Promise<T>, done?: string): Promise<T> {
-    // Nobody waits for much memory to come, all of its pages (`prefault`), to a machine that is about to end.
-    if (this.#inProgress === 'resize' && endsMachine(command) && this.#machine) {
-      this.#native.machineCallOff(this.#machine.handle);
-    }
+    if (endsMachine(command)) this.#callOffResize();
     return this.#enqueue(async () => {
       try {
         if (this.#ended) {
@@ -668,12 +665,12 @@ export class Vmm {
       case 'power-off':
       case 'reset':
       case 'vcpu-error':
-        this.#follow(generation, () => this.#machineEnded(event));
+        this.#machineEnds(event, generation);
         return;
       case 'guest-panic':
         this.#reports.pass(event);
         if (event.event !== 'panic' || !this.#endsOn('panic')) return;
-        this.#follow(generation, () => this.#machineEnded(event));
+        this.#machineEnds(event, generation);
         return;
       default:
         this.#reports.pass(event);
@@ -700,6 +697,16 @@ export class Vmm {
   /** Of what nobody has asked for, and so nobody waits for. */
   #warnOfFailure(work: Promise<void>): void {
     work.catch((error) => this.#warn(describeError(error)));
+  }
+
+  #machineEnds(event: MachineEnd, generation: number): void {
+    this.#callOffResize();
+    this.#follow(generation, () => this.#machineEnded(event));
+  }
+
+  /** Nobody waits for much memory to come, all of its pages (`prefault`), to a machine that is about to end. */
+  #callOffResize(): void {
+    if (this.#inProgress === 'resize' && this.#machine) this.#native.machineCallOff(this.#machine.handle);
   }
 
   async #machineEnded(event: MachineEnd): Promise<void> {

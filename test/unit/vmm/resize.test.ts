@@ -235,6 +235,23 @@ describe('memory that takes long to come', () => {
     await vmm.quit();
   });
 
+  it('is called off by a reset of the guest', async () => {
+    const vmm = await created(growing);
+    await vmm.boot();
+    let calledOff = () => {};
+    native.machineAddMemory = () =>
+      new Promise((_, reject) => {
+        calledOff = () => reject(Object.assign(new Error('called off'), { code: 'ECANCELED' }));
+      });
+    native.onCallOff = () => calledOff();
+    const grown = refused(vmm.resize({ desired_ram: 1024 * MIB }));
+    await vi.waitFor(() => expect(calledOff.toString()).toContain('reject'));
+    native.machines[0]?.emit({ type: 'reset', cause: 'acpi' });
+    expect(await grown).toBe('The VM could not be resized: called off');
+    await vi.waitFor(() => expect(native.machines).toHaveLength(2));
+    await vmm.quit();
+  });
+
   it('is not called off by what leaves the machine alone', async () => {
     const vmm = await created(growing);
     await vmm.boot();
