@@ -117,7 +117,9 @@ async function machineThreads() {
         return '';
       }
     });
-    const left = names.filter((name) => /^(vcpu|serial-manager|machine-control|host-facts)/.test(name));
+    const left = names.filter((name) =>
+      /^(vcpu|serial-manager|machine-control|machine-remains|host-facts)/.test(name),
+    );
     if (left.length === 0 || attempt === 500) return left;
     await sleep(20);
   }
