@@ -20,6 +20,28 @@ ino_t inode_of(int fd) {
   return ::fstat(fd, &info) == 0 ? info.st_ino : 0;
 }
 
+/// What environments of a thread have lent to the runtime and never got back. Bun closes the
+/// descriptors of its handles only after the cleanup hooks, so whether nobody has closed one is
+/// known when the thread ends. Closed any sooner, its number may be another's when Bun closes it.
+class LentByThread {
+ public:
+  LentByThread() = default;
+  ~LentByThread() {
+    for (const auto& [fd, inode] : lent_) {
+      if (inode != 0 && inode_of(fd) == inode) const UniqueFd closing(fd);
+    }
+  }
+  LentByThread(const LentByThread&) = delete;
+  LentByThread& operator=(const LentByThread&) = delete;
+
+  void add(int fd, ino_t inode) { lent_.insert_or_assign(fd, inode); }
+
+ private:
+  std::map<int, ino_t> lent_;
+};
+
+thread_local LentByThread lent_by_thread;
+
 }  // namespace
 
 void Environment::attach(Napi::Env env) {
@@ -79,10 +101,7 @@ void Environment::close() noexcept {
   precreated_.reset();
   host_.reset();
   for (const int fd : std::exchange(descriptors_, {})) const UniqueFd closing(fd);
-  // The runtime has closed its handles before it calls this.
-  for (const auto& [fd, inode] : std::exchange(lent_, {})) {
-    if (inode != 0 && inode_of(fd) == inode) const UniqueFd closing(fd);
-  }
+  for (const auto& [fd, inode] : std::exchange(lent_, {})) lent_by_thread.add(fd, inode);
 }
 
 }  // namespace tsvmm

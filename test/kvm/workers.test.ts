@@ -12,11 +12,26 @@ const RUNTIMES = [
   ['Bun', path.join(ROOT, 'node_modules/.bin/bun')],
 ] as const;
 
+function closedTwiceLibrary(): string {
+  const library = path.join(temporaryFolder(), 'closedTwice.so');
+  const source = path.join(ROOT, 'test/kvm/closedTwice.c');
+  const compiled = spawnSync('gcc', ['-shared', '-fPIC', '-o', library, source], { encoding: 'utf8' });
+  expect(compiled.stderr).toBe('');
+  return library;
+}
+
 describe.each(RUNTIMES)('%s', (_name, runtime) => {
   test('worker threads end in every way, at any moment, and leave nothing', async () => {
     const rounds = 6;
     const program = path.join(ROOT, 'test/kvm/workerProgram.mjs');
-    const { stdout } = await promisify(execFile)(runtime, [program, LIBRARY, PAYLOAD, String(rounds)]);
+    const { stdout, stderr } = await promisify(execFile)(
+      runtime,
+      [program, LIBRARY, PAYLOAD, String(rounds)],
+      {
+        env: { ...process.env, LD_PRELOAD: closedTwiceLibrary() },
+      },
+    );
+    expect(stderr).not.toContain('closed twice');
     // The message has what is too long for a difference that is printed in one line.
     expect(JSON.parse(stdout), stdout).toEqual({ workers: rounds * 9, moreDescriptors: [], threads: [] });
   });
