@@ -57,7 +57,7 @@ export class VmSizes {
   /**
    * Resolves when the guest has done what it was asked for: of vCPUs in any case, of the rest if it is among `sizes`.
    * There is nothing to wait for without a machine.
-   * @throws VmmError if that takes longer
+   * @throws VmmError if that takes longer, or there is no machine any more
    */
   async wait({ desired_ram: memory, desired_balloon: balloon }: VmResize, timeoutMs: number): Promise<void> {
     if (this.vm.machine() === undefined) return;
@@ -65,7 +65,7 @@ export class VmSizes {
     if (memory !== undefined) kinds.push('memory');
     if (balloon !== undefined) kinds.push('balloon');
     await Promise.all([
-      this.vcpus?.wait(timeoutMs),
+      this.waitForVcpus(timeoutMs),
       kinds.length > 0 && this.waitForDevices(kinds, timeoutMs),
     ]);
   }
@@ -90,6 +90,12 @@ export class VmSizes {
 
   machineEnded(): void {
     this.vcpus?.machineEnded();
+  }
+
+  private async waitForVcpus(timeoutMs: number): Promise<void> {
+    await this.vcpus?.wait(timeoutMs);
+    // None is waited for of a machine that has ended: whether there is another one by now shows here.
+    this.vm.status();
   }
 
   private async waitForDevices(kinds: readonly GoalKind[], timeoutMs: number, zone?: string): Promise<void> {

@@ -21,8 +21,29 @@ import type { Element } from './xml.ts';
 
 type Change = (config: VmConfigInput) => VmConfigInput;
 
-/** @throws LibvirtError with nothing changed, unless a machine has the memory and its definition cannot */
-export async function attachMemory(
+/** The last of the attachments to each domain that have begun. */
+const attachments = new WeakMap<SupervisedVm, Promise<void>>();
+
+/**
+ * In its turn: another client's attachment, between the look at a size and its change, would be lost.
+ * @throws LibvirtError with nothing changed, unless a machine has the memory and its definition cannot
+ */
+export function attachMemory(
+  domains: Domains,
+  vm: SupervisedVm,
+  element: Element,
+  impact: Impact,
+): Promise<void> {
+  const before = attachments.get(vm) ?? Promise.resolve();
+  const attached = before.then(() => attachNow(domains, vm, element, impact));
+  attachments.set(
+    vm,
+    attached.catch(() => {}),
+  );
+  return attached;
+}
+
+async function attachNow(
   domains: Domains,
   vm: SupervisedVm,
   element: Element,

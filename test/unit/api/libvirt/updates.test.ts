@@ -118,6 +118,19 @@ describe('a memory device', () => {
     await expect(update(dimm(128), CONFIG)).rejects.toThrow('nothing of a DIMM');
   });
 
+  it('of model dimm that two clients attach at once comes twice', async () => {
+    defined = { payload: { kernel: '/k' }, memory: { size: 512 * MIB, hotplug_size: 256 * MIB } };
+    const sizes = [attached(dimm(512), BOTH), attached(dimm(128), BOTH), attached(dimm(128), BOTH)];
+    const [refused, ...done] = await Promise.allSettled(sizes);
+    expect(refused).toMatchObject({ status: 'rejected', reason: { message: /would exceed/ } });
+    expect(done.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled']);
+    expect(calls).toEqual([
+      ['vm.resize', { desired_ram: 640 * MIB }],
+      ['vm.resize', { desired_ram: 768 * MIB }],
+    ]);
+    expect(defined.memory).toEqual({ size: 768 * MIB });
+  });
+
   it('of model virtio-mem comes to a definition, gives more or less, and goes', async () => {
     defined = {
       payload: { kernel: '/k' },
