@@ -69,7 +69,8 @@ class IommuTables : public std::enable_shared_from_this<IommuTables> {
 
   // Requests (§5.13.6), one at a time. What ends accesses (a detachment, another domain, the end of
   // a mapping) is complete only when no chain in flight uses it any more. Is that not so at the
-  // deadline, nothing has changed but for the rings, and the answer is an error.
+  // deadline, the answer is an error, and nothing has changed but for the rings; but of very many
+  // mappings to end, some may have.
 
   [[nodiscard]] Status attach(uint32_t domain, uint32_t endpoint, uint32_t flags,
                               const Deadline& deadline);

@@ -67,7 +67,11 @@ async function detachLive(domains: Domains, vm: SupervisedVm, id: string): Promi
   const gone = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, REMOVAL_MS);
     unwatch = domains.events.watch(({ vm: of, source, event, properties }) => {
-      if (of === name && source === 'vm' && event === 'device-removed' && properties?.id === id) resolve();
+      if (of !== name) return;
+      const removed = source === 'vm' && event === 'device-removed' && properties?.id === id;
+      // Nobody has it any more.
+      const ended = source === 'supervisor' && event === 'stopped';
+      if (removed || ended) resolve();
     });
   });
   try {

@@ -103,6 +103,19 @@ describe('vCPUs of a machine that runs', () => {
     await vmm.quit();
   });
 
+  it('are waited for over a reboot, whose machine has them, and no longer once there is none', async () => {
+    const vmm = await booted({}, CPUS);
+    const added = vmm.resize({ desired_vcpus: 4, wait_ms: 60_000 });
+    expect(await stateOf(added)).toBe('pending');
+    await vmm.reboot();
+    await added;
+    const late = failure(vmm.resize({ desired_vcpus: 5, wait_ms: 60_000 }));
+    expect(await stateOf(late)).toBe('pending');
+    await vmm.delete();
+    expect((await late).cause).toMatchObject({ message: 'VM is not running' });
+    await vmm.quit();
+  });
+
   it('may be started while others are asked for', async () => {
     const vmm = await booted({}, CPUS);
     await vmm.resize({ desired_vcpus: 4 });
