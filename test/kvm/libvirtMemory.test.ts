@@ -75,8 +75,9 @@ test('memory by ACPI: DIMMs that stay, the balloon, and the definition', async (
     /multiples of 134217728/,
   );
   expect(await refused('attach-device', 'one', device(given, dimm(512)), '--live')).toMatch(
-    /left of hotplug_size/,
+    /size '524288' would exceed domain's maxMemory config size/,
   );
+  expect(await isValid(given)).toContain("<maxMemory slots='8' unit='KiB'>655360</maxMemory>");
   await virsh('attach-device', 'one', device(given, dimm(128)), '--persistent');
   expect(await info()).toEqual([512, 480]);
   const inactive = await isValid(given, '--inactive');

@@ -4,6 +4,8 @@ import { deviceIds } from '../../platform/deviceIds.ts';
 import type { PendingDevices } from '../../vmm/info.ts';
 import { targetName, targetOf } from './deviceDocument.ts';
 import { type Disk, isTarget } from './deviceXml.ts';
+import { bootMemory } from './figures.ts';
+import { bytesOf, growthOf } from './memorySizes.ts';
 
 /** What of `vm.info` is used. */
 export interface Info {
@@ -15,15 +17,27 @@ export interface Info {
 
 /**
  * With the devices that the guest was asked to give up and has still: clients take one that they do not find for gone,
- * and what is behind it for free. A disk keeps its target as long as the machine runs, whatever others come and go.
+ * and what is behind it for free. A disk keeps its target as long as the machine runs, whatever others come and go, and
+ * what memory may become stays as well.
  * @param started what the machine was started with
  */
 export function liveMachine(
   { config, pending_devices: pending }: Info,
   started: VmConfigInput,
 ): VmConfigInput {
-  const all = pending === undefined ? config : withPending(config, pending);
+  const grown = withGrowthLeft(config, started);
+  const all = pending === undefined ? grown : withPending(grown, pending);
   return all.disks ? { ...all, disks: withTargets(all, started) } : all;
+}
+
+/** The configuration has all that may be added to each machine, and what was added already: here it counts once. */
+function withGrowthLeft(config: VmConfigInput, started: VmConfigInput): VmConfigInput {
+  const growth = growthOf(config);
+  if (growth === 0n) return config;
+  const left = bootMemory(started) + growthOf(started) - bootMemory(config);
+  if (left >= growth) return config;
+  const { hotplug_size: _, ...memory } = config.memory as NonNullable<VmConfigInput['memory']>;
+  return { ...config, memory: { ...memory, ...(left > 0n && { hotplug_size: bytesOf(left) }) } };
 }
 
 function withPending(

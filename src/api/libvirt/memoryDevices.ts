@@ -60,7 +60,7 @@ async function attachNow(
   if (impact.config) grown(vm.definition.config);
   if (impact.live) {
     const live = await domains.refresh(vm);
-    checkGrows(live);
+    grown(live);
     await domains.call(vm, 'PUT', 'vm.resize', { desired_ram: bytesOf(bootMemory(live) + device.size) });
     await domains.refresh(vm);
   }
@@ -129,7 +129,10 @@ function checkGrows(config: VmConfigInput): void {
   );
 }
 
-/** Of the next start: what there is then comes with it, and less can come. */
+/**
+ * What there is at a start then comes with it, and less can come.
+ * @throws LibvirtError if that is more than can come
+ */
 function withDimm(config: VmConfigInput, size: bigint): VmConfigInput {
   checkGrows(config);
   const left = growthOf(config) - size;

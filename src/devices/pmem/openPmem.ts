@@ -46,7 +46,7 @@ function openExisting(native: NativeAddon, pmem: PmemConfig, opened: number[]): 
   // Several VMs may share a file; but nobody may write to it as a disk or begin it anew as a log meanwhile.
   if (!native.lockRange(fd, false, 0, 0)) {
     throw new FileInUse(
-      `Cannot use the persistent memory ${pmem.file}: another process writes to it as a disk`,
+      `Cannot use the persistent memory ${pmem.file}: another process, or a disk of this VM, writes to it`,
     );
   }
   const available = native.imageSize(fd);

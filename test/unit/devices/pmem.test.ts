@@ -133,6 +133,13 @@ describe('a machine', () => {
     await vmm.quit();
   });
 
+  it('is refused with a file that is a disk of the same VM', async () => {
+    const path = file('both', 4 * MIB);
+    await expect(booted({ disks: [{ path, image_type: 'Raw' }], pmem: [{ file: path }] })).rejects.toThrow(
+      `Cannot use the persistent memory ${path}: another process, or a disk of this VM, writes to it`,
+    );
+  });
+
   it.each([
     ['of an odd length', () => [{ file: file('odd', 3 * MIB) }], 'not a multiple of 2 MiB'],
     ['that is empty', () => [{ file: file('empty', 0) }], 'not a multiple of 2 MiB'],

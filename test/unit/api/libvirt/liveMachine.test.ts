@@ -53,3 +53,18 @@ test('what a guest has still is shown', () => {
   expect(replaced.vsock).toEqual(next);
   expect(liveMachine({ config: {}, memory_actual_size: ANY }, started)).toEqual({});
 });
+
+test('what memory may become stays as it was at the start', () => {
+  const MIB = 1 << 20;
+  const memory = (size: number, hotplug_size: number) => ({ memory: { size: size * MIB, hotplug_size } });
+  const shownOf = (config: VmConfigInput, started: VmConfigInput) =>
+    liveMachine({ config, memory_actual_size: ANY }, started).memory;
+  const started = memory(512, 256 * MIB);
+  expect(shownOf(started, started)).toEqual(started.memory);
+  // The machine has 128 MiB more, and its configuration still what may be added to each machine.
+  const grown = memory(640, 256 * MIB);
+  expect(shownOf(grown, started)).toEqual(memory(640, 128 * MIB).memory);
+  expect(shownOf(memory(768, 256 * MIB), started)).toEqual({ size: 768 * MIB });
+  const device = { memory: { ...started.memory, hotplug_method: 'VirtioMem' as const } };
+  expect(shownOf(device, device)).toEqual(device.memory);
+});

@@ -114,6 +114,9 @@ describe('a memory device', () => {
     expect(defined.memory).toEqual({ size: 768 * MIB });
     await expect(attached(dimm(128), CONFIG)).rejects.toThrow("'maxMemory' is not above 'memory'");
     await expect(attached(dimm(128), LIVE)).rejects.toThrow("'maxMemory' is not above 'memory'");
+    defined = { payload: { kernel: '/k' }, memory: { size: 512 * MIB, hotplug_size: 256 * MIB } };
+    await expect(attached(dimm(384), LIVE)).rejects.toThrow("size '393216' would exceed");
+    expect(calls).toHaveLength(2);
     expect(() => detachMemory(domains, vm, parseDevice(dimm(128)), CONFIG)).toThrow('device not found');
     await expect(update(dimm(128), CONFIG)).rejects.toThrow('nothing of a DIMM');
   });
