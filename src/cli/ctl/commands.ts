@@ -397,6 +397,9 @@ function resizedText({ balloon, cpus, memory, wait }: Readonly<Record<string, st
     ...(cpus !== undefined && wait === undefined
       ? ['starts vCPUs, or gives them up, when it is ready to']
       : []),
+    ...(balloon !== undefined && wait === undefined
+      ? ['fills its balloon, or empties it, when it is ready to']
+      : []),
     ...(memory !== undefined && wait === undefined
       ? ['uses more memory when it is ready to, and has less from then on (virtio-mem) or from its next boot']
       : []),

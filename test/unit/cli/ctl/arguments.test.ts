@@ -57,6 +57,16 @@ describe('subcommands', () => {
     expect(ctlCommands['remove-device']?.done(undefined, invocation.words)).toMatch(text);
   });
 
+  it.each([
+    ['--balloon 64M', /^The VM is resized; a guest that runs fills its balloon, .*ready to\.$/],
+    ['--cpus 2 --balloon 64M', /starts vCPUs, .*, and fills its balloon/],
+    ['--balloon 64M --wait 5', /^The VM is resized\.$/],
+  ])('resize %s says what is so when it is answered', (options, text) => {
+    const invocation = parseCtl(['--api-socket', '/s', ...wordsOf(`resize ${options}`)]);
+    if (invocation.action !== 'run') throw new Error(invocation.action);
+    expect(ctlCommands.resize?.done(undefined, invocation.words)).toMatch(text);
+  });
+
   it('take files from where the words were typed for a VM of a supervisor, and from where its process is else', async () => {
     expect(folderOf({ name: 'web', dir: undefined })).toBe(process.cwd());
     expect(folderOf({ socket: '/s' })).toBeUndefined();
