@@ -4,6 +4,7 @@ interface TierOptions {
   readonly testTimeout: number;
   readonly hookTimeout: number;
   readonly globalSetup?: string;
+  readonly setupFiles?: string[];
   readonly isolate?: boolean;
   readonly maxWorkers?: number;
   readonly retry?: { readonly count: number; readonly condition: RegExp };
@@ -32,8 +33,10 @@ export default defineConfig({
       tier('kvm', { testTimeout: 300_000, hookTimeout: 300_000, globalSetup: 'test/kvm/buildGuests.ts' }),
       // One worker whose modules live through all files, so that they share one booted lab.
       tier('lab', {
-        testTimeout: 300_000,
+        // What a test waits for has its own limits, by the lab's time; this is by that of a machine with much else to do.
+        testTimeout: 900_000,
         hookTimeout: 180_000,
+        setupFiles: ['test/lab/attempts.ts'],
         isolate: false,
         maxWorkers: 1,
         // The death of the emulated host is no fault of a test, which is run again in a new one.

@@ -9,6 +9,7 @@ import { ROOT } from '../lib/paths.mjs';
 import { Failure } from '../lib/progress.mjs';
 import { AgentLink } from './agentLink.mjs';
 import { labHost } from './hostImage.mjs';
+import { clockOf, within } from './labTime.mjs';
 import { startSharing } from './share.mjs';
 
 /**
@@ -48,7 +49,8 @@ const EMULATION_WARNINGS = /^qemu-system-x86_64: warning: TCG doesn't support.*\
  * @property {string} [cwd] / unless given
  * @property {Record<string, string>} [env]
  * @property {string | Uint8Array} [input] standard input; empty unless given
- * @property {number} [timeoutSeconds] after which the command is killed and run() fails; none unless given
+ * @property {number} [timeoutSeconds] of the lab's own time, after which the command is killed and run() fails; none
+ *   unless given
  */
 
 /**
@@ -58,6 +60,9 @@ const EMULATION_WARNINGS = /^qemu-system-x86_64: warning: TCG doesn't support.*\
  * @property {(spec: Omit<import('./agentLink.mjs').JobSpec, 'cwd' | 'env'> &
  *   {cwd?: string, env?: Record<string, string>}) => import('./agentLink.mjs').Job} start starts a command
  * @property {() => Promise<void>} close powers the lab off
+ * @property {() => number} now milliseconds of the lab's own time (labTime.mjs)
+ * @property {<T>(seconds: number, promise: Promise<T>, late: () => T | Promise<T>) => Promise<T>} within the same for
+ *   the time until that is called instead
  * @property {Promise<void>} ended settles when the lab is no more, whatever the reason
  */
 
@@ -89,7 +94,7 @@ export async function openLab(options = {}) {
     clean();
   });
   try {
-    await within(BOOT_SECONDS, Promise.race([machine.link.ready, machine.failed]), () => {
+    await machine.within(BOOT_SECONDS, Promise.race([machine.link.ready, machine.failed]), () => {
       throw new Failure(`the lab did not come up within ${BOOT_SECONDS} s:\n${machine.console()}`);
     });
     // Everybody is connected: the sockets' names have done their work.
@@ -115,7 +120,7 @@ async function watch(machine) {
     running = false;
   });
   while (running) {
-    await within(SILENCE_SECONDS, Promise.race([machine.link.ping(), exited]), () =>
+    await machine.within(SILENCE_SECONDS, Promise.race([machine.link.ping(), exited]), () =>
       machine.end(`it did not answer for ${SILENCE_SECONDS} s`),
     );
     await Promise.race([new Promise((resolve) => setTimeout(resolve, PULSE_MS).unref()), exited]);
@@ -133,10 +138,12 @@ function labOver(machine) {
   return {
     start,
     ended: machine.exited,
-    run: (command, options = {}) => runToEnd(start, command, options),
+    now: machine.now,
+    within: machine.within,
+    run: (command, options = {}) => runToEnd({ start, within: machine.within }, command, options),
     close: async () => {
       link.powerOff();
-      await within(POWER_OFF_SECONDS, machine.exited, () => {
+      await machine.within(POWER_OFF_SECONDS, machine.exited, () => {
         machine.child.kill('SIGKILL');
         return machine.exited;
       });
@@ -145,16 +152,16 @@ function labOver(machine) {
 }
 
 /**
- * @param {Lab['start']} start
+ * @param {Pick<Lab, 'start' | 'within'>} lab
  * @param {readonly string[]} command
  * @param {RunOptions} options
  */
-async function runToEnd(start, command, options) {
+async function runToEnd(lab, command, options) {
   /** @type {Buffer[]} */
   const out = [];
   /** @type {Buffer[]} */
   const err = [];
-  const job = start({
+  const job = lab.start({
     command,
     ...(options.cwd && { cwd: options.cwd }),
     ...(options.env && { env: options.env }),
@@ -165,7 +172,7 @@ async function runToEnd(start, command, options) {
   job.end();
   const printed = () => ({ stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() });
   if (options.timeoutSeconds === undefined) return { code: await job.exited, ...printed() };
-  const code = await within(options.timeoutSeconds, job.exited, () => {
+  const code = await lab.within(options.timeoutSeconds, job.exited, () => {
     job.kill(os.constants.signals.SIGKILL);
     const { stdout, stderr } = printed();
     const end = `${stdout.slice(-4000)}${stderr.slice(-4000)}`;
@@ -239,32 +246,8 @@ function startMachine(host, shareArgs, shareNames, options) {
     reason ??= why;
     child.kill('SIGKILL');
   };
-  return { child, link, exited, failed, end, console: () => printed };
-}
-
-/**
- * @template T
- * @param {number} seconds
- * @param {Promise<T>} promise
- * @param {() => T | Promise<T>} late
- * @returns {Promise<T>}
- */
-async function within(seconds, promise, late) {
-  /** @type {NodeJS.Timeout | undefined} */
-  let timer;
-  /** @type {Promise<T>} */
-  const timeout = new Promise((resolve, reject) => {
-    timer = setTimeout(() => {
-      try {
-        resolve(late());
-      } catch (error) {
-        reject(error);
-      }
-    }, seconds * 1000);
-  });
-  try {
-    return await Promise.race([promise, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
+  const now = clockOf(child.pid);
+  /** @type {Lab['within']} */
+  const inTime = (seconds, promise, late) => within(now, seconds, promise, late);
+  return { child, link, exited, failed, end, now, within: inTime, console: () => printed };
 }

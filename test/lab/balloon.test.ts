@@ -20,10 +20,10 @@ async function counters(guest: LabGuest): Promise<Record<string, number>> {
   return (body as Record<string, Record<string, number>>).__balloon ?? {};
 }
 
-async function until(what: string, condition: () => Promise<boolean>): Promise<void> {
-  const end = Date.now() + 120_000;
+async function until(guest: LabGuest, what: string, condition: () => Promise<boolean>): Promise<void> {
+  const end = guest.lab.now() + 120_000;
   while (!(await condition())) {
-    if (Date.now() > end) throw new Error(`120 s passed without ${what}`);
+    if (guest.lab.now() > end) throw new Error(`120 s passed without ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 250));
   }
 }
@@ -41,18 +41,18 @@ test('inflates, deflates and tells of the guest; what it takes leaves the proces
   await guest.sh(`${FILL}; rm /tmp/filler`);
   const before = await residentBytes(guest);
   await resize(guest, 256 * MIB);
-  await until('256 MiB in the balloon', async () => (await actualSize(guest)) === 256 * MIB);
+  await until(guest, '256 MiB in the balloon', async () => (await actualSize(guest)) === 256 * MIB);
   expect(before - (await residentBytes(guest))).toBeGreaterThan(100 * MIB);
   const smaller = Number((await guest.sh('grep MemTotal /proc/meminfo')).replace(/\D/g, '')) * 1024;
   expect(total - smaller).toBe(256 * MIB);
-  await until('statistics', async () => 'available_bytes' in (await counters(guest)));
+  await until(guest, 'statistics', async () => 'available_bytes' in (await counters(guest)));
   const seen = await counters(guest);
   expect(seen).toMatchObject({ target_bytes: 256 * MIB, actual_bytes: 256 * MIB });
   expect(seen.inflated_bytes).toBeGreaterThanOrEqual(256 * MIB);
   // The wish for newer values goes out with a question, so the next answer has them.
-  await until('new statistics', async () => ((await counters(guest)).total_bytes ?? total) < total);
+  await until(guest, 'new statistics', async () => ((await counters(guest)).total_bytes ?? total) < total);
   await resize(guest, 0);
-  await until('an empty balloon', async () => (await actualSize(guest)) === 512 * MIB);
+  await until(guest, 'an empty balloon', async () => (await actualSize(guest)) === 512 * MIB);
   await guest.sh(`${FILL} && cmp -n 1000 /tmp/filler /tmp/filler`);
   expect((await counters(guest)).deflated_bytes).toBeGreaterThanOrEqual(256 * MIB);
   expect(await guest.kernelMessages()).not.toContain('Call Trace');
@@ -64,7 +64,7 @@ test('free pages are reported and leave the process by themselves', async () => 
   await guest.sh(FILL);
   const before = await residentBytes(guest);
   await guest.sh('rm /tmp/filler');
-  await until('memory to leave', async () => before - (await residentBytes(guest)) > 120 * MIB);
+  await until(guest, 'memory to leave', async () => before - (await residentBytes(guest)) > 120 * MIB);
   expect((await counters(guest)).reported_bytes).toBeGreaterThan(120 * MIB);
   await guest.sh(`${FILL}; rm /tmp/filler`);
   expect(await guest.powerOff()).toBe(0);
@@ -78,13 +78,13 @@ test('shared memory leaves its file', async () => {
   await guest.sh(FILL);
   const before = await residentBytes(guest);
   await guest.sh('rm /tmp/filler');
-  await until('memory to leave', async () => before - (await residentBytes(guest)) > 120 * MIB);
+  await until(guest, 'memory to leave', async () => before - (await residentBytes(guest)) > 120 * MIB);
   expect(await guest.powerOff()).toBe(0);
 });
 
 test('a guest that runs out of memory takes it back', async () => {
   const guest = await LabGuest.boot({ args: ['--balloon', 'size=320M,deflate_on_oom=on'] });
-  await until('320 MiB in the balloon', async () => (await actualSize(guest)) === 192 * MIB);
+  await until(guest, '320 MiB in the balloon', async () => (await actualSize(guest)) === 192 * MIB);
   // Files in memory cannot be dropped or written back.
   await guest.sh('dd if=/dev/zero of=/tmp/filler bs=1M count=160');
   expect(await actualSize(guest)).toBeGreaterThan(192 * MIB);

@@ -5,10 +5,10 @@ import type { Lab } from '../../scripts/lab/lab.mjs';
 import { IN_EMULATION } from '../../scripts/lab/otherGuests.mjs';
 import { type ApiAnswer, api, guestFiles, sharedLab, VmmSession } from './harness.ts';
 
-/** A nested guest boots in some 8 s; several times that on a busy machine. */
+/** A nested guest boots in some 8 s of the lab's own time (scripts/lab/labTime.mjs), and a larger kernel in 15. */
 const BOOT_SECONDS = 120;
 
-/** What a command takes at most unless told otherwise. */
+/** What a command takes at most unless told otherwise, by the same time. */
 const COMMAND_SECONDS = 120;
 
 /** The terminals that the agent in the guest can use: virtio-console or the first serial port. */
@@ -88,9 +88,11 @@ export class LabGuest {
     job.end();
     const text = (chunks: Uint8Array[]) => Buffer.concat(chunks).toString();
     const seconds = options.timeoutSeconds ?? COMMAND_SECONDS;
-    const code = await within(seconds, job.exited, async () => {
+    const code = await this.lab.within(seconds, job.exited, async () => {
       job.kill(9);
-      return `"${command.join(' ')}" took more than ${seconds} s; it printed\n${text(out)}${text(err)}\n${await this.#story()}`;
+      const printed = `${text(out)}${text(err)}`;
+      const what = `"${command.join(' ')}" took more than ${seconds} s; it printed\n${printed}`;
+      throw new Error(`${what}\n${await this.#story()}`);
     });
     return { code, stdout: text(out), stderr: text(err) };
   }
@@ -144,9 +146,9 @@ export class LabGuest {
       throw new Error(`${why}, before the guest was up:\n${this.vmm.errors}`);
     });
     ended.catch(() => {});
-    await within(BOOT_SECONDS, Promise.race([ready, ended]), async () => {
+    await this.lab.within(BOOT_SECONDS, Promise.race([ready, ended]), async () => {
       this.vmm.signal('SIGKILL');
-      return `the guest did not come up within ${BOOT_SECONDS} s;\n${await this.#story()}`;
+      throw new Error(`the guest did not come up within ${BOOT_SECONDS} s;\n${await this.#story()}`);
     });
   }
 
@@ -193,18 +195,4 @@ function terminalOf(vmm: VmmSession): Duplex {
   });
   vmm.onStdout((bytes) => stream.push(bytes));
   return stream;
-}
-
-async function within<T>(seconds: number, promise: Promise<T>, late: () => Promise<string>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<{ late: true }>((resolve) => {
-    timer = setTimeout(() => resolve({ late: true }), seconds * 1000);
-  });
-  try {
-    const first = await Promise.race([promise.then((value) => ({ late: false as const, value })), timeout]);
-    if (first.late) throw new Error(await late());
-    return first.value;
-  } finally {
-    clearTimeout(timer);
-  }
 }

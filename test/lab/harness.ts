@@ -5,7 +5,7 @@ import { onTestFailed } from 'vitest';
 import type { Job } from '../../scripts/lab/agentLink.mjs';
 import { type Lab, openLab } from '../../scripts/lab/lab.mjs';
 
-/** A nested guest's whole life takes some 10 s; several times that on a busy machine. */
+/** A nested guest's whole life takes some 10 s of the lab's own time (scripts/lab/labTime.mjs). */
 const PATIENCE_SECONDS = 120;
 
 /** All of Debian with its systemd takes 80 s to its login where nothing else runs. */
@@ -78,11 +78,13 @@ export class Session {
   #end: string | undefined;
   #waiting: (() => void)[] = [];
   #listener: ((bytes: Uint8Array) => void) | undefined;
+  readonly #lab: Lab;
   readonly #job: Job;
   /** Resolves with the reason when the process has ended, however it did. */
   readonly ended: Promise<string>;
 
   constructor(lab: Lab, command: readonly string[], options: CommandPlace = {}) {
+    this.#lab = lab;
     this.#job = lab.start({
       command,
       ...options,
@@ -142,14 +144,14 @@ export class Session {
 
   /** Waits until the guest prints something after what was waited for last. */
   async expect(wanted: string, seconds = PATIENCE_SECONDS): Promise<void> {
-    const end = Date.now() + seconds * 1000;
+    const end = this.#lab.now() + seconds * 1000;
     for (;;) {
       const at = this.#text.indexOf(wanted, this.#read);
       if (at >= 0) {
         this.#read = at + wanted.length;
         return;
       }
-      if (this.#end !== undefined || Date.now() > end) {
+      if (this.#end !== undefined || this.#lab.now() > end) {
         const how = this.#end ?? `${seconds} s passed`;
         throw new Error(
           `${how} without "${wanted}"; stdout ends in\n${this.#text.slice(-3000)}\nstderr:\n${this.#errors}`,
@@ -171,12 +173,10 @@ export class Session {
 
   /** The exit code, or 128 and the signal's number. */
   async exitCode(seconds = PATIENCE_SECONDS): Promise<number> {
-    const timer = setTimeout(() => this.signal('SIGKILL'), seconds * 1000);
-    try {
-      return await this.#job.exited;
-    } finally {
-      clearTimeout(timer);
-    }
+    return this.#lab.within(seconds, this.#job.exited, () => {
+      this.signal('SIGKILL');
+      return this.#job.exited;
+    });
   }
 
   #wake(): void {

@@ -61,9 +61,9 @@ test('the console has the size of the terminal, and follows it', async () => {
     onStderr: () => {},
   });
   const shows = async (wanted: RegExp) => {
-    const end = Date.now() + 120_000;
+    const end = lab.now() + 120_000;
     while (!wanted.test(text)) {
-      if (Date.now() > end) throw new Error(`no ${wanted} in\n${text.slice(-2000)}`);
+      if (lab.now() > end) throw new Error(`no ${wanted} in\n${text.slice(-2000)}`);
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
     text = '';
