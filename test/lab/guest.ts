@@ -5,7 +5,7 @@ import type { Lab } from '../../scripts/lab/lab.mjs';
 import { IN_EMULATION } from '../../scripts/lab/otherGuests.mjs';
 import { type ApiAnswer, api, guestFiles, sharedLab, VmmSession } from './harness.ts';
 
-/** A nested guest boots in some 8 s of the lab's own time (scripts/lab/labTime.mjs), and a larger kernel in 15. */
+/** A nested guest boots in some 8 s of the lab's own time (scripts/lab/labTime.mjs). */
 const BOOT_SECONDS = 120;
 
 /** What a command takes at most unless told otherwise, by the same time. */
