@@ -175,6 +175,8 @@ static void request(u64 kind, u64 bytes) {
 static bool send_stream(u64 bytes) {
   static struct stream_answer answer;
   request(STREAM_SINK, bytes);
+  /* The answer may come before this CPU sees that all is sent. */
+  sink = (u8 *)&answer;
   u64 patience = rdtsc() + CREDIT_PATIENCE;
   for (u64 at = 0; at < bytes && !closed;) {
     reap_transmitted();
@@ -194,7 +196,6 @@ static bool send_stream(u64 bytes) {
     send(CREDIT_REQUEST, NULL, 0);
     patience = now + CREDIT_PATIENCE;
   }
-  sink = (u8 *)&answer;
   bool answered = receive_until(sizeof(answer));
   sink = NULL;
   if (answered) wrong += answer.wrong + (answer.bytes != bytes);

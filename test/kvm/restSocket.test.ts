@@ -271,12 +271,14 @@ test('what vm.counters tells is of this moment, whoever answers', async () => {
     expect(head).toContain(`Content-Length: ${body.length}`);
     return JSON.parse(body);
   };
-  const names = Object.keys((await ask())['a"b']);
+  // The least, largest and average latency are told only once there is one.
+  const namesOf = (disk: object) => Object.keys(disk).filter((name) => !/_latency_(min|max|avg)$/.test(name));
+  const names = namesOf((await ask())['a"b']);
   let last = 0;
   for (const change of ['vm.pause', 'vm.resume', 'vm.reboot', 'vm.pause', 'vm.reboot']) {
     for (let i = 0; i < 20; i++) {
       const counters = await ask();
-      expect(Object.keys(counters['a"b'])).toEqual(names);
+      expect(namesOf(counters['a"b'])).toEqual(names);
       expect(counters['a"b'].read_ops).toBeGreaterThanOrEqual(last);
       last = counters['a"b'].read_ops;
     }
