@@ -91,9 +91,10 @@ export const THREADS_PROGRAM = path.join(BUILD, THREADS_TREE, 'tsvmm_tests');
 export async function buildForAarch64() {
   const headers = path.join(BUILD, `${CROSS_TREE}-headers`);
   fs.mkdirSync(headers, { recursive: true });
-  for (const header of LIBRARY_HEADERS) {
+  for (const header of LIBRARY_HEADERS.filter((file) => fs.existsSync(file))) {
     const link = path.join(headers, path.basename(header));
-    if (!fs.existsSync(link)) fs.symlinkSync(header, link);
+    fs.rmSync(link, { force: true });
+    fs.symlinkSync(header, link);
   }
   await buildWith(CROSS_TREE, 'tsvmm_core', {
     CMAKE_SYSTEM_NAME: 'Linux',
@@ -105,8 +106,10 @@ export async function buildForAarch64() {
   });
 }
 
+/** Where releases of Debian have them: zconf.h is in one of two places. */
 const LIBRARY_HEADERS = [
   '/usr/include/zlib.h',
+  '/usr/include/zconf.h',
   `/usr/include/${os.machine()}-linux-gnu/zconf.h`,
   '/usr/include/zstd.h',
   '/usr/include/zstd_errors.h',
