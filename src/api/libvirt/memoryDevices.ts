@@ -56,15 +56,28 @@ async function attachNow(
     }
     return define(domains, vm, (config) => withVirtioMem(config, device));
   }
-  const grown: Change = (config) => withDimm(config, device.size);
-  if (impact.config) grown(vm.definition.config);
-  if (impact.live) {
-    const live = await domains.refresh(vm);
-    grown(live);
-    await domains.call(vm, 'PUT', 'vm.resize', { desired_ram: bytesOf(bootMemory(live) + device.size) });
+  await carryOut(domains, vm, impact, (config) => withDimm(config, device.size), device.size);
+}
+
+/**
+ * Has the machine resized before its definition says so; what cannot be is refused before either.
+ * @param beside bytes that the machine has then beside its boot memory
+ */
+async function carryOut(
+  domains: Domains,
+  vm: SupervisedVm,
+  { live, config: persistent }: Impact,
+  change: Change,
+  beside: bigint,
+): Promise<void> {
+  if (persistent) change(vm.definition.config);
+  if (live) {
+    const now = await domains.refresh(vm);
+    change(now);
+    await domains.call(vm, 'PUT', 'vm.resize', { desired_ram: bytesOf(bootMemory(now) + beside) });
     await domains.refresh(vm);
   }
-  if (impact.config) define(domains, vm, grown);
+  if (persistent) define(domains, vm, change);
 }
 
 /** @throws LibvirtError */
@@ -78,7 +91,7 @@ export function detachVirtioMem(domains: Domains, vm: SupervisedVm, impact: Impa
   if (impact.live) throw unsupportedOperation('the virtio-mem device stays while the machine runs: --config');
   define(domains, vm, (config) => {
     present(config);
-    return { ...config, memory: withoutDevice({ ...config.memory, size: config.memory?.size ?? 0 }) };
+    return { ...config, memory: withoutDevice(sizedMemory(config)) };
   });
 }
 
@@ -87,7 +100,7 @@ export async function updateMemory(
   domains: Domains,
   vm: SupervisedVm,
   element: Element,
-  { live, config: persistent }: Impact,
+  impact: Impact,
 ): Promise<void> {
   const device = readMemoryDevice(element);
   if (device.model === 'dimm') throw unsupportedOperation('nothing of a DIMM can be updated');
@@ -97,17 +110,13 @@ export async function updateMemory(
         'the size of a memory device cannot be updated, only what is requested of it',
       );
     }
-    return { ...config, memory: withDevice({ ...config.memory, size: config.memory?.size ?? 0 }, device) };
+    return { ...config, memory: withDevice(sizedMemory(config), device) };
   };
-  if (persistent) requesting(vm.definition.config);
-  if (live) {
-    const now = await domains.refresh(vm);
-    requesting(now);
-    const desired_ram = bytesOf(bootMemory(now) + device.requested);
-    await domains.call(vm, 'PUT', 'vm.resize', { desired_ram });
-    await domains.refresh(vm);
-  }
-  if (persistent) define(domains, vm, requesting);
+  await carryOut(domains, vm, impact, requesting, device.requested);
+}
+
+function sizedMemory({ memory }: VmConfigInput) {
+  return { ...memory, size: memory?.size ?? 0 };
 }
 
 function define(domains: Domains, vm: SupervisedVm, change: Change): void {
