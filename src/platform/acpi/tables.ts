@@ -123,21 +123,8 @@ function patch32(bytes: Uint8Array, table: number, at: number, value: number): v
 
 /** Writes a 64-bit field that holds zero so far, and keeps the sum of `table` at zero. */
 function patch(bytes: Uint8Array, table: number, at: number, value: number): void {
-  const low = value | 0;
-  const high = (value / 0x1_0000_0000) | 0;
-  bytes[at] = low;
-  bytes[at + 1] = low >> 8;
-  bytes[at + 2] = low >> 16;
-  bytes[at + 3] = low >> 24;
-  bytes[at + 4] = high;
-  bytes[at + 5] = high >> 8;
-  bytes[at + 6] = high >> 16;
-  bytes[at + 7] = high >> 24;
-  addToSum(
-    bytes,
-    table,
-    low + (low >> 8) + (low >> 16) + (low >> 24) + high + (high >> 8) + (high >> 16) + (high >> 24),
-  );
+  patch32(bytes, table, at, value);
+  patch32(bytes, table, at + 4, value / 0x1_0000_0000);
 }
 
 /** Makes up for bytes that were added to `table`, or taken away. Modulo 256 as bytes are. */
