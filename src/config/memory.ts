@@ -4,7 +4,7 @@ import { invalid, isPowerOfTwo } from './rules.ts';
 import { type Infer, once } from './schema.ts';
 import { isMultiple, type Uint64, uint64 } from './uint64.ts';
 
-export const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
+const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
 const PAGE_SIZE = 4096;
 /** Linux counts up to 1,024 nodes. */
 const MAX_HOST_NODE = 1023;
@@ -189,10 +189,20 @@ function bytesOf(size: Uint64): number {
 }
 
 /** Bytes at boot. Zones can ask for more than 64 bits hold: it shows as the most that these do. */
-export function memorySize({ size, zones = [] }: MemoryConfig): Uint64 {
+export function memorySize({ size, zones }: Sizes): Uint64 {
   let sum = size;
-  for (const zone of zones) sum = uint64(BigInt(sum) + BigInt(zone.size)) ?? U64;
+  for (const zone of zones ?? []) sum = uint64(BigInt(sum) + BigInt(zone.size)) ?? U64;
   return sum;
+}
+
+/** The same of a configuration that may leave it out. */
+export function memorySizeOf(memory: Partial<Sizes> | null | undefined): Uint64 {
+  return memorySize({ ...memory, size: memory?.size ?? DEFAULT_MEMORY_SIZE });
+}
+
+interface Sizes {
+  readonly size: Uint64;
+  readonly zones?: readonly { readonly size: Uint64 }[] | null | undefined;
 }
 
 /** Gives a part that no machine has yet another size, all of which is there at boot. */

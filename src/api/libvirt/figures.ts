@@ -1,5 +1,5 @@
 /** A machine's configuration in libvirt's units. */
-import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
+import { memorySizeOf } from '../../config/memory.ts';
 import type { Uint64 } from '../../config/uint64.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { deviceOf } from './memorySizes.ts';
@@ -8,9 +8,7 @@ export const KIB = 1024;
 
 /** What there is without memory devices. */
 export function bootMemory({ memory }: VmConfigInput): bigint {
-  let bytes = BigInt(memory?.size ?? DEFAULT_MEMORY_SIZE);
-  for (const { size } of memory?.zones ?? []) bytes += BigInt(size);
-  return bytes;
+  return BigInt(memorySizeOf(memory));
 }
 
 /** With all that a virtio-mem device may give the guest, as libvirt counts. */

@@ -1,5 +1,5 @@
 /** What VMs that run have of vCPUs and memory, which may be other than their definitions say. */
-import { DEFAULT_MEMORY_SIZE } from '../../config/memory.ts';
+import { memorySizeOf } from '../../config/memory.ts';
 import type { Uint64 } from '../../config/uint64.ts';
 import type { VmDescription } from '../../supervisor/supervisedVm.ts';
 import { runningInfo } from './runningInfo.ts';
@@ -19,14 +19,7 @@ export function sizesOf(
 }
 
 function defined({ config: { cpus, memory } }: VmDescription): Sizes {
-  return {
-    vcpus: cpus?.boot_vcpus ?? 1,
-    memory: memory?.size || zonesSize(memory?.zones) || DEFAULT_MEMORY_SIZE,
-  };
-}
-
-function zonesSize(zones: readonly { readonly size: Uint64 }[] | null | undefined): Uint64 {
-  return (zones ?? []).reduce<Uint64>((sum, { size }) => BigInt(sum) + BigInt(size), 0);
+  return { vcpus: cpus?.boot_vcpus ?? 1, memory: memorySizeOf(memory) };
 }
 
 function isResizable({ pid, config: { cpus, memory, balloon } }: VmDescription): boolean {
