@@ -10,7 +10,7 @@
 #include "core/unique_fd.h"
 #include "disk_test_support.h"
 #include "machine_kvm_guest.h"
-#include "virtio/block_protocol.h"
+#include "table_guest.h"
 
 /// Devices, memory and vCPUs that come to a guest of KVM's and leave it, again and again, while it
 /// has I/O in flight on them. The sanitizers are what this is for.
@@ -37,74 +37,6 @@ class CountingSink final : public MachineEventSink {
  private:
   std::array<std::atomic<unsigned>, 64> counts_{};
 };
-
-constexpr uint16_t kQueueSize = 16;
-constexpr GuestAddress kTable = 0x3000;
-constexpr GuestAddress kHeader = 0x20000;
-constexpr GuestAddress kStatus = 0x21000;
-constexpr GuestAddress kData = 0x100000;
-
-/// Where the guest has a device's queue.
-struct Rings {
-  GuestAddress descriptors;
-  [[nodiscard]] GuestAddress available() const { return descriptors + 16 * kQueueSize; }
-  [[nodiscard]] GuestAddress used() const { return available() + 40; }
-};
-
-/// What the guest writes, one after the other and then from the beginning.
-class WriteTable {
- public:
-  void add(GuestAddress address, uint32_t value, uint32_t width) {
-    append(static_cast<uint32_t>(address));
-    append(value);
-    append(width);
-  }
-  /// With how often the guest looks at its disk in between.
-  std::vector<uint8_t> finish(uint32_t looks) {
-    append(0);
-    append(looks);
-    return std::move(bytes_);
-  }
-
- private:
-  void append(uint32_t value) {
-    bytes_.resize(bytes_.size() + sizeof value);
-    store(std::span(bytes_).last(sizeof value), value);
-  }
-  std::vector<uint8_t> bytes_;
-};
-
-/// Does what the table says, then writes to its disk for a while, and begins again.
-std::vector<uint8_t> player(const Rings& disk, GuestAddress doorbell) {
-  std::vector<uint8_t> code{
-      0xbe, 0x00, 0x30, 0x00, 0x00,                       // 0: mov $kTable, %esi
-      0x8b, 0x3e,                                         // 1: mov (%esi), %edi
-      0x85, 0xff, 0x74, 0x1f,                             // test %edi, %edi; jz 4f
-      0x8b, 0x46, 0x04,                                   // mov 4(%esi), %eax
-      0x83, 0x7e, 0x08, 0x01, 0x74, 0x0a,                 // cmpl $1, 8(%esi); je 2f
-      0x83, 0x7e, 0x08, 0x02, 0x74, 0x08,                 // cmpl $2, 8(%esi); je 3f
-      0x89, 0x07, 0xeb, 0x07,                             // mov %eax, (%edi); jmp 5f
-      0x88, 0x07, 0xeb, 0x03,                             // 2: mov %al, (%edi); jmp 5f
-      0x66, 0x89, 0x07,                                   // 3: mov %ax, (%edi)
-      0x83, 0xc6, 0x0c, 0xeb, 0xdb,                       // 5: add $12, %esi; jmp 1b
-      0x8b, 0x3e, 0x8b, 0x4e, 0x04,                       // 4: mov 4(%esi), %ecx
-      0x66, 0xa1, 0,    0,    0,    0,                    // 6: mov available index, %ax
-      0x66, 0x3b, 0x05, 0,    0,    0,    0, 0x75, 0x10,  // cmp used index, %ax; jne 7f
-      0x66, 0xff, 0x05, 0,    0,    0,    0,              // incw available index
-      0x66, 0xc7, 0x05, 0,    0,    0,    0, 0,    0,     // movw $0, the doorbell
-      0xe6, 0x80,                                         // 7: out %al, $0x80
-      0x49, 0x75, 0xdc,                                   // dec %ecx; jnz 6b
-      0xeb, 0xab,                                         // jmp 0b
-  };
-  const auto patch = [&code](size_t at, GuestAddress address) {
-    store(std::span(code), static_cast<uint32_t>(address), at);
-  };
-  patch(49, disk.available() + 2);
-  patch(56, disk.used() + 2);
-  patch(65, disk.available() + 2);
-  patch(72, doorbell);
-  return code;
-}
 
 class KvmHotplugCycles : public MachineTest {
  protected:
@@ -149,34 +81,17 @@ class KvmHotplugCycles : public MachineTest {
     BootSpec boot = boot_spec(1);
     boot.board->cpu_hotplug = {.address = kController, .present = 1, .most = 2};
     boot.board->memory_hotplug = MemoryHotplugSpec{.address = kMemoryController, .proximity = 0};
-    put_flat_guest(boot, cpuid, player(rings_of(kDisk), bar_of(kDisk) + virtio_pci::kNotifyOffset));
+    put_flat_guest(boot, cpuid,
+                   player(rings_of(kDisk), bar_of(kDisk) + virtio_pci::kNotifyOffset, kPlayAgain));
     boot.load.emplace_back(LoadBytes{kTable, drivers()});
-    boot.load.emplace_back(LoadBytes{rings_of(kDisk).descriptors, requests()});
+    boot.load.emplace_back(LoadBytes{rings_of(kDisk).descriptors, write_request()});
     // A late vCPU's, in real mode: writes to port 0x80.
     boot.load.emplace_back(LoadBytes{kLateCode, std::vector<uint8_t>{0xe6, 0x80, 0xeb, 0xfc}});
-    std::vector<uint8_t> header(sizeof(virtio_block::RequestHeader));
-    store(std::span(header), virtio_block::RequestHeader{virtio_block::kRequestOut, 0, 0});
-    boot.load.emplace_back(LoadBytes{kHeader, header});
+    boot.load.emplace_back(LoadBytes{kHeader, write_header()});
     machine->boot(std::move(boot));
   }
 
   static Rings rings_of(unsigned slot) { return {0x10000 + slot * 0x1000}; }
-
-  /// One request, as often as one likes.
-  static std::vector<uint8_t> requests() {
-    std::vector<uint8_t> table(3 * 16);
-    const auto add = [&table](size_t index, GuestAddress address, uint32_t length, uint16_t flags) {
-      const std::span<uint8_t> entry = std::span(table).subspan(16 * index, 16);
-      store(entry, address);
-      store(entry, length, 8);
-      store(entry, flags, 12);
-      store(entry, static_cast<uint16_t>(index + 1), 14);
-    };
-    add(0, kHeader, 16, kNext);
-    add(1, kData, 512, kNext);
-    add(2, kStatus, 1, kWrite);
-    return table;
-  }
 
   /// Gives up all that it is asked for, with what is in flight, and begins with all that has come.
   static std::vector<uint8_t> drivers() {

@@ -3,7 +3,7 @@
 
 #include "disk_test_support.h"
 #include "machine_kvm_guest.h"
-#include "virtio/block_protocol.h"
+#include "table_guest.h"
 
 /// Machines that are paused, changed, asked and ended from several threads while their guests are
 /// busy. The thread sanitizer is what these tests are for.
@@ -79,10 +79,6 @@ class MachineLoadTest : public MachineTest {
 };
 
 constexpr GuestAddress kRings = 0x10000;
-constexpr GuestAddress kHeader = 0x20000;
-constexpr GuestAddress kStatus = 0x21000;
-constexpr GuestAddress kData = 0x100000;
-constexpr uint16_t kQueueSize = 16;
 constexpr unsigned kSlot = 1;
 
 /// A guest that writes to its disk, on vCPUs without a hypervisor.
@@ -240,11 +236,9 @@ class KvmDiskLoadTest : public KvmLoadTest {
                                   .bar0 = bar_of(kSlot),
                                   .device = disk_on(file.fd(), kQueueSize)});
     boot.load.emplace_back(LoadBytes{kTable, set_up(rounds)});
-    boot.load.emplace_back(LoadBytes{kRings, descriptors()});
-    std::vector<uint8_t> header(sizeof(virtio_block::RequestHeader));
-    store(std::span(header), virtio_block::RequestHeader{virtio_block::kRequestOut, 0, 0});
-    boot.load.emplace_back(LoadBytes{kHeader, header});
-    start(std::move(boot), kWriter);
+    boot.load.emplace_back(LoadBytes{kQueue.descriptors, write_request()});
+    boot.load.emplace_back(LoadBytes{kHeader, write_header()});
+    start(std::move(boot), player(kQueue, bar_of(kSlot) + virtio_pci::kNotifyOffset, kEnd));
   }
   /// How many requests have been served.
   uint64_t served() {
@@ -258,14 +252,12 @@ class KvmDiskLoadTest : public KvmLoadTest {
   TempImage file{1 << 20};
 
  private:
-  static constexpr GuestAddress kTable = 0x3000;
-  static constexpr GuestAddress kAvailable = kRings + 16 * kQueueSize;
-  static constexpr GuestAddress kUsed = kAvailable + 40;
+  static constexpr Rings kQueue{kRings};
+  static constexpr std::array<uint8_t, 7> kEnd{
+      0xb0, 0xfe, 0xe6, 0x64,  // a reset by the i8042
+      0xf4, 0xeb, 0xfd,        // 8: hlt; jmp 8b
+  };
 
-  static void append(std::vector<uint8_t>& bytes, auto value) {
-    bytes.resize(bytes.size() + sizeof value);
-    store(std::span(bytes).last(sizeof value), value);
-  }
   /// What the guest is to write where, and how wide; then 0 and how often it goes round.
   static std::vector<uint8_t> set_up(uint32_t rounds) {
     struct Write {
@@ -285,57 +277,16 @@ class KvmDiskLoadTest : public KvmLoadTest {
                                              {0x18, kQueueSize, 2},
                                              {0x1a, kNoVector, 2},
                                              {0x20, kRings, 4},
-                                             {0x28, kAvailable, 4},
-                                             {0x30, kUsed, 4},
+                                             {0x28, kQueue.available(), 4},
+                                             {0x30, kQueue.used(), 4},
                                              {0x1c, 1, 2},
                                              {0x14, 15, 1}}};
-    std::vector<uint8_t> table;
+    WriteTable table;
     for (const auto& [offset, value, width] : kWrites) {
-      append(table, static_cast<uint32_t>(bar_of(kSlot) + offset));
-      append(table, value);
-      append(table, width);
+      table.add(bar_of(kSlot) + offset, value, width);
     }
-    append(table, uint32_t{0});
-    append(table, rounds);
-    return table;
+    return table.finish(rounds);
   }
-  /// One request, as often as one likes.
-  static std::vector<uint8_t> descriptors() {
-    std::vector<uint8_t> table;
-    const auto add = [&table](GuestAddress address, uint32_t length, uint16_t flags,
-                              uint16_t next) {
-      append(table, address);
-      append(table, length);
-      append(table, flags);
-      append(table, next);
-    };
-    add(kHeader, 16, kNext, 1);
-    add(kData, 512, kNext, 2);
-    add(kStatus, 1, kWrite, 0);
-    return table;
-  }
-
-  const std::vector<uint8_t> kWriter{
-      0xbe, 0x00, 0x30, 0x00, 0x00,                          // mov $kTable, %esi
-      0x8b, 0x3e,                                            // 1: mov (%esi), %edi
-      0x85, 0xff, 0x74, 0x1f,                                // test %edi, %edi; jz 4f
-      0x8b, 0x46, 0x04,                                      // mov 4(%esi), %eax
-      0x83, 0x7e, 0x08, 0x01, 0x74, 0x0a,                    // cmpl $1, 8(%esi); je 2f
-      0x83, 0x7e, 0x08, 0x02, 0x74, 0x08,                    // cmpl $2, 8(%esi); je 3f
-      0x89, 0x07, 0xeb, 0x07,                                // mov %eax, (%edi); jmp 5f
-      0x88, 0x07, 0xeb, 0x03,                                // 2: mov %al, (%edi); jmp 5f
-      0x66, 0x89, 0x07,                                      // 3: mov %ax, (%edi)
-      0x83, 0xc6, 0x0c, 0xeb, 0xdb,                          // 5: add $12, %esi; jmp 1b
-      0x8b, 0x3e, 0x8b, 0x4e, 0x04,                          // 4: mov 4(%esi), %ecx
-      0x66, 0xa1, 0x02, 0x01, 0x01, 0x00,                    // 6: mov kAvailable + 2, %ax
-      0x66, 0x3b, 0x05, 0x2a, 0x01, 0x01, 0x00, 0x75, 0x10,  // cmp kUsed + 2, %ax; jne 7f
-      0x66, 0xff, 0x05, 0x02, 0x01, 0x01, 0x00,              // incw kAvailable + 2
-      0x66, 0xc7, 0x05, 0x00, 0x60, 0x08, 0xc0, 0x00, 0x00,  // movw $0, the doorbell
-      0xe6, 0x80,                                            // 7: out %al, $0x80
-      0x49, 0x75, 0xdc,                                      // dec %ecx; jnz 6b
-      0xb0, 0xfe, 0xe6, 0x64,                                // a reset by the i8042
-      0xf4, 0xeb, 0xfd,                                      // 8: hlt; jmp 8b
-  };
 };
 
 TEST_F(KvmDiskLoadTest, IsPausedResizedAndAskedMeanwhile) {
