@@ -5,7 +5,7 @@ import { UsageError } from './usageError.ts';
 
 type Writer = (options: readonly ManualOption[], commands: readonly ManualCommand[]) => string;
 
-export const shells: Readonly<Record<string, Writer>> = {
+const shells: Readonly<Record<string, Writer>> = {
   bash,
   zsh,
   fish,

@@ -11,7 +11,7 @@ import { printable } from '../vmm/printable.ts';
 const MAX_PATH_BYTES = 107;
 
 /** What a socket is for: messages name it. */
-export interface SocketUse {
+interface SocketUse {
   /** Such as `the API of a VM`. */
   readonly what: string;
   /** What to do if there is none, as a phrase. */

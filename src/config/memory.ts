@@ -45,7 +45,7 @@ const memoryZoneFields = once(
     }) as const,
 );
 
-export const memoryZoneConfig = {
+const memoryZoneConfig = {
   type: 'object',
   name: 'MemoryZoneConfig',
   get fields() {
@@ -77,7 +77,7 @@ export const memoryConfig = {
 } as const;
 
 export type MemoryConfig = Infer<typeof memoryConfig>;
-export type MemoryZoneConfig = Infer<typeof memoryZoneConfig>;
+type MemoryZoneConfig = Infer<typeof memoryZoneConfig>;
 type Backing = Pick<MemoryConfig, keyof typeof backing>;
 
 /** What a virtio-mem device hands out more of: a zone, or plain memory. */

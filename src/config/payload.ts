@@ -29,7 +29,7 @@ const fwCfgFields = once(
     }) as const,
 );
 
-export const fwCfgConfig = {
+const fwCfgConfig = {
   type: 'object',
   name: 'FwCfgConfig',
   unsupported: true,

@@ -3,7 +3,7 @@ import { MAX_FD, U8, U16, U32 } from './limits.ts';
 import { invalid } from './rules.ts';
 import { type Infer, once } from './schema.ts';
 
-export const MAX_PCI_SEGMENTS = 96;
+const MAX_PCI_SEGMENTS = 96;
 const MAX_IOMMU_ADDRESS_BITS = 64;
 /** Of a page: less translates nothing. */
 const MIN_IOMMU_ADDRESS_BITS = 12;

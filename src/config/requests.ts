@@ -29,8 +29,6 @@ export const vmResizeDisk = {
   },
 } as const;
 
-export type VmResizeDisk = Infer<typeof vmResizeDisk>;
-
 export const vmResizeZone = {
   type: 'object',
   name: 'VmResizeZone',

@@ -51,7 +51,7 @@ export interface ObjectShape {
   readonly fields: Fields;
 }
 
-export interface FieldRules {
+interface FieldRules {
   /** Must be there. A field that is neither required nor has a default is optional and absent when not given. */
   readonly required?: true;
   readonly default?: unknown;
@@ -108,7 +108,7 @@ type InferField<F> = F extends { readonly nullable: true } ? Infer<F> | null : I
 type PresentKeys<F> = { [K in keyof F]: IsPresent<F[K]> extends true ? K : never }[keyof F];
 type AbsentKeys<F> = Exclude<keyof F, PresentKeys<F>>;
 
-export type InferFields<F> = { -readonly [K in PresentKeys<F>]: InferField<F[K]> } & {
+type InferFields<F> = { -readonly [K in PresentKeys<F>]: InferField<F[K]> } & {
   -readonly [K in AbsentKeys<F>]?: Infer<F[K]>;
 };
 

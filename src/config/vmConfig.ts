@@ -40,7 +40,7 @@ const cpuAffinity = {
   },
 } as const;
 
-export const cpusConfig = {
+const cpusConfig = {
   type: 'object',
   name: 'CpusConfig',
   default: { boot_vcpus: 1, max_vcpus: 1 },
@@ -103,8 +103,6 @@ export const vmConfig = {
 } as const;
 
 export type CpusConfig = Infer<typeof cpusConfig>;
-export type { MemoryConfig } from './memory.ts';
-export type { PayloadConfig } from './payload.ts';
 export type { PlatformConfig } from './platform.ts';
 /** A complete configuration: every field that has a default is there. */
 export type VmConfig = Infer<typeof vmConfig>;

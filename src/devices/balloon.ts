@@ -1,7 +1,7 @@
 /** The memory balloon (virtio-balloon). */
 import { memorySize } from '../config/memory.ts';
 import { invalid } from '../config/rules.ts';
-import { type Infer, once } from '../config/schema.ts';
+import { once } from '../config/schema.ts';
 import { byteSize } from '../config/size.ts';
 import { VmmError } from '../vmm/errors.ts';
 import { pciCommon } from './pci.ts';
@@ -40,8 +40,6 @@ export const balloonConfig = {
     return balloonFields();
   },
 } as const;
-
-export type BalloonConfig = Infer<typeof balloonConfig>;
 
 export const balloon: DeviceRecord<'balloon', 'balloon', typeof balloonConfig> = {
   name: 'balloon',

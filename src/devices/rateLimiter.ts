@@ -69,7 +69,7 @@ export const rateLimitGroupConfig = {
 } as const;
 
 export type TokenBucketConfig = Infer<ReturnType<typeof tokenBucket>>;
-export type RateLimiterConfig = Infer<ReturnType<typeof rateLimiterField>>;
+type RateLimiterConfig = Infer<ReturnType<typeof rateLimiterField>>;
 export type RateLimitGroupConfig = Infer<typeof rateLimitGroupConfig>;
 
 /** @throws ConfigError for a group without limits */

@@ -22,7 +22,7 @@ export interface Device {
 }
 
 /** The configuration of one device, by the schema of its field. */
-export type DeviceOf<S> = S extends { readonly type: 'array'; readonly items: infer I }
+type DeviceOf<S> = S extends { readonly type: 'array'; readonly items: infer I }
   ? Infer<I>
   : S extends { readonly type: 'boolean' }
     ? Device
@@ -32,7 +32,7 @@ export type DeviceOf<S> = S extends { readonly type: 'array'; readonly items: in
  * What a machine has to know of a kind of device, wherever in a configuration such devices come from.
  * @typeParam R what is opened for a device; undefined for one that needs nothing of the host
  */
-export interface MachineDeviceRecord<Name extends string, R, D> {
+interface MachineDeviceRecord<Name extends string, R, D> {
   readonly name: Name;
   /** What a device is called that was given no identifier: always the same, or one with a number. */
   readonly ids: DeviceIdRule;
@@ -101,7 +101,7 @@ export type AnyDeviceRecord = DeviceRecord<string, string, Field, unknown, Devic
 /** A record of any kind. */
 export type AnyMachineDeviceRecord = AnyDeviceRecord | DerivedDeviceRecord<string, unknown, Device>;
 
-export interface DeviceOption {
+interface DeviceOption {
   /**
    * `list`: several option strings. `options`: one. `console`: one, with a mode without a key. `switch`: on by being
    * there.
@@ -119,13 +119,13 @@ export interface DeviceOption {
 
 export type OptionGroup = 'io' | 'memory' | 'consoles' | 'further';
 
-export interface LibraryOption {
+interface LibraryOption {
   readonly name: keyof VirtualMachineOptions;
   /** Short forms to JSON forms; what is given is the JSON form unless told. */
   expand?(value: unknown): unknown;
 }
 
-export type DeviceIdRule = { readonly fixed: string } | { readonly prefix: string };
+type DeviceIdRule = { readonly fixed: string } | { readonly prefix: string };
 
 /** Names of fields. */
 export interface DevicePaths {
@@ -136,7 +136,7 @@ export interface DevicePaths {
   readonly outputs?: readonly string[];
 }
 
-export interface DeviceListing {
+interface DeviceListing {
   readonly called: string;
   /** What is behind it. The device is what another program has told: its fields may be anything. */
   backedBy?(device: Readonly<Record<string, unknown>>, texts: ListingTexts): string;
@@ -159,7 +159,7 @@ export interface DeviceAddition {
   readonly descriptors?: { readonly field: string; readonly many: boolean };
 }
 
-export interface DeviceOpening<D, R> {
+interface DeviceOpening<D, R> {
   /**
    * Who closes what is opened, and when. `machine`: whoever starts a machine, as soon as the core has its duplicates.
    * `vm`: the VM, when it is shut down or deleted; its next machine finds the same open, so that nobody else can take a
@@ -193,7 +193,7 @@ export interface OpenContext {
   readonly note: (message: string) => void;
 }
 
-export interface DeviceNeeds<R> {
+interface DeviceNeeds<R> {
   /** Registers below 4 GiB, where the oldest firmware reaches them. */
   readonly below4G?: true;
   /**

@@ -13,7 +13,7 @@ import type {
 type Listed = Extract<(typeof deviceList)[number], { readonly field: string }>;
 
 /** In the order in which guests find them. */
-export const machineDeviceRecords: readonly AnyMachineDeviceRecord[] = deviceList;
+const machineDeviceRecords: readonly AnyMachineDeviceRecord[] = deviceList;
 
 /** Those of them that have a field in a configuration. */
 export const deviceRecords: readonly AnyDeviceRecord[] = machineDeviceRecords.filter(

@@ -38,7 +38,7 @@ const vsockConfig = {
   },
 } as const;
 
-export type VsockConfig = Infer<typeof vsockConfig>;
+type VsockConfig = Infer<typeof vsockConfig>;
 
 /** What is opened is the listening socket on which clients of the host reach the guest. */
 export const vsock: DeviceRecord<'vsock', 'vsock', typeof vsockConfig, Descriptor> = {

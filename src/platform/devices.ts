@@ -9,7 +9,7 @@ import type { BootResources, Placement } from './plan.ts';
 import type { SegmentWindows } from './segments.ts';
 
 /** Where a function is that is no virtio device. */
-export interface PlainFunction {
+interface PlainFunction {
   readonly slot: number;
   readonly bar0: number;
 }

@@ -4,12 +4,12 @@ import { checkBootable } from '../config/bootable.ts';
 import { ConfigError } from '../config/configError.ts';
 import { decode } from '../config/decode.ts';
 import { U32 } from '../config/limits.ts';
-import type { Infer, Input } from '../config/schema.ts';
+import type { Infer } from '../config/schema.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
 import type { EndCause } from '../vmm/events.ts';
 
-export const restartPolicy = {
+const restartPolicy = {
   type: 'object',
   name: 'RestartPolicy',
   strict: true,
@@ -29,7 +29,7 @@ export const restartPolicy = {
   },
 } as const;
 
-export const limitsConfig = {
+const limitsConfig = {
   type: 'object',
   name: 'VmLimits',
   strict: true,
@@ -81,7 +81,6 @@ export const vmPolicy = {
 } as const;
 
 export type VmPolicy = Infer<typeof vmPolicy>;
-export type VmPolicyInput = Input<typeof vmPolicy>;
 
 const definitionFields = {
   config: { ...vmConfig, required: true, help: "As the VM's own vm.create takes it" },

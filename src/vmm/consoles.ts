@@ -29,7 +29,7 @@ export interface Terminal {
 export const STANDARD_STREAMS: Terminal = { input: 0, output: 1 };
 
 /** A stream of this process that is the host end of a device, in the place of what its mode says. */
-export interface HostStream {
+interface HostStream {
   /** Takes a connected stream socket over, at whose other end the next machine will be. */
   adopt(fd: number): void;
   /** The machine is about to end, and waits a moment for what it has written to be taken. */

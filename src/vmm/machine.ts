@@ -25,7 +25,7 @@ export interface Machine {
 }
 
 /** What a machine has, whatever its configuration says by now. In bytes. */
-export interface MachineMemory {
+interface MachineMemory {
   size: number;
   /** How much of that was not there at boot, and how often some was added. */
   added: number;

@@ -12,7 +12,7 @@ const BOOT_SECONDS = 120;
 const COMMAND_SECONDS = 120;
 
 /** The terminals that the agent in the guest can use: virtio-console or the first serial port. */
-export type AgentTerminal = 'hvc0' | 'ttyS0';
+type AgentTerminal = 'hvc0' | 'ttyS0';
 
 export interface GuestOptions {
   /** Options of tsvmm besides kernel, initramfs, command line, serial port, console and API socket. */

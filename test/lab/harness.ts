@@ -46,7 +46,7 @@ export async function copyToLab(lab: Lab, file: string, name: string): Promise<s
 }
 
 /** Which program runs the VMM: the standalone executable or Node.js. */
-export type Runtime = 'executable' | 'node';
+type Runtime = 'executable' | 'node';
 
 export const guestFiles = {
   bzImage: '/guest/bzImage',

@@ -222,7 +222,7 @@ export class Domains {
   }
 }
 
-export function uuidOf(vm: SupervisedVm): string {
+function uuidOf(vm: SupervisedVm): string {
   // Every definition that was read has one.
   return vm.definition.policy.uuid as string;
 }

@@ -83,20 +83,8 @@ export function struct<F extends AnyFields>(fields: F): Type<StructOf<F>> {
   };
 }
 
-/** Characters of four bytes each, as libvirt sends what its interface calls `char`. */
-export function wideText(max: number): Type<string> {
-  return {
-    read: (from) => String.fromCharCode(...from.array(max, () => from.i32() & 0xff)),
-    write: (to, value) => {
-      const text = Buffer.from(value, 'latin1');
-      to.u32(text.length);
-      for (const byte of text) to.i32(byte);
-    },
-  };
-}
-
 /** A value with its type: an integer of 32 or 64 bits, a number, a boolean or text. */
-export type ParameterValue =
+type ParameterValue =
   | { readonly int: number }
   | { readonly uint: number }
   | { readonly llong: bigint }

@@ -21,7 +21,7 @@ export interface MutualTlsOptions {
 }
 
 /** What the protocol above TLS has to do with it. */
-export interface TlsProtocol {
+interface TlsProtocol {
   /** 1.3 unless given. */
   readonly maxVersion?: SecureVersion;
   /**
@@ -178,7 +178,7 @@ function peerOf({ remoteAddress, remotePort }: Socket): string {
 }
 
 /** As libvirt's own tools show it (`virt-pki-query-dn`), such as `C=DE,O=Example\, Inc,CN=alice`. */
-export function subjectOf(socket: TLSSocket): string {
+function subjectOf(socket: TLSSocket): string {
   const lines = socket.getPeerX509Certificate()?.subject.split('\n') ?? [];
   return lines.map((line) => line.replace(/^emailAddress=/, 'EMAIL=')).join(',');
 }

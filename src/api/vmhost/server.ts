@@ -31,7 +31,7 @@ export interface VmhostServerOptions {
 }
 
 /** Requests of supervisors, and what they set going. */
-export class VmhostServer {
+class VmhostServer {
   readonly #controller: VmController;
   readonly #log: (line: string) => void;
   readonly #connections = new Set<VmhostConnection>();

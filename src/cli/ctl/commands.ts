@@ -27,7 +27,7 @@ export interface CtlWords {
   readonly flags: ReadonlySet<string>;
 }
 
-export interface CtlArgument {
+interface CtlArgument {
   readonly name: string;
   readonly help: string;
   /** It is an option string of this. */
@@ -37,7 +37,7 @@ export interface CtlArgument {
   readonly optional?: true;
 }
 
-export interface CtlOption {
+interface CtlOption {
   /** What stands for the value; empty for an option without one. */
   readonly value: string;
   readonly help: string;

@@ -9,7 +9,7 @@ export interface NamedVm {
 }
 
 /** Names of all VMs that are defined. */
-export async function vmNames(dir: string | undefined): Promise<string[]> {
+async function vmNames(dir: string | undefined): Promise<string[]> {
   const { readdir } = await import('node:fs/promises');
   return readdir(vmsFolder(supervisorPlaces(dir, process.env).root)).then(
     (names) => names.filter((name) => !name.startsWith('.')).sort(),

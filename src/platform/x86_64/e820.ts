@@ -10,8 +10,8 @@ import {
 } from './memoryMap.ts';
 
 /** Address range types; PVH uses the same numbers (ACPI 6.5 table 15.4). */
-export const E820_RAM = 1;
-export const E820_RESERVED = 2;
+const E820_RAM = 1;
+const E820_RESERVED = 2;
 
 export interface E820Entry extends Range {
   readonly type: typeof E820_RAM | typeof E820_RESERVED;

@@ -6,7 +6,7 @@ import { getU64 } from '../bytes.ts';
 import { PlatformError } from '../platformError.ts';
 import { checkInside, type ImageFile } from './imageFile.ts';
 
-export interface ElfSegment {
+interface ElfSegment {
   readonly address: number;
   readonly fileOffset: number;
   /** The first `fileSize` of `memorySize` bytes come from the file, the rest is zero. */

@@ -33,7 +33,7 @@ export const SMBIOS_ADDRESS = 0xf0000;
 export const HIGH_RAM_START = MIB;
 
 // The hole below 4 GiB.
-export const RAM_HOLE_START = 3 * GIB;
+const RAM_HOLE_START = 3 * GIB;
 /** Window for 32-bit BARs. */
 export const PCI_WINDOW32: { readonly start: number; readonly size: number } = {
   start: 0xc000_0000,

@@ -14,7 +14,7 @@ const text = fc.string({
 });
 
 /** @param keep whether a field is to be there */
-export function anyOf(shape: Shape, keep: (name: string, field: Field) => boolean): fc.Arbitrary<unknown> {
+function anyOf(shape: Shape, keep: (name: string, field: Field) => boolean): fc.Arbitrary<unknown> {
   switch (shape.type) {
     case 'string':
       return text;

@@ -17,7 +17,7 @@ import { type FakeNetwork, fakeNetwork } from './fakeNetwork.ts';
 import { fakeStreams } from './fakeStreams.ts';
 import { type NodeFiles, nodeFiles } from './nodeFiles.ts';
 
-export interface FakeMachine {
+interface FakeMachine {
   readonly spec: MachineSpec;
   boot?: BootSpec;
   /** What was done to it, in order. */

@@ -1,7 +1,7 @@
 /** The addon's network functions on a host that exists only in a test. */
 import type { NativeAddon } from '../../../src/native.ts';
 
-export interface FakeInterface {
+interface FakeInterface {
   up: boolean;
   mtu: number;
   mac: Uint8Array;

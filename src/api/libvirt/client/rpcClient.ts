@@ -45,7 +45,7 @@ interface Pending {
 }
 
 /** Hears messages that answer no call. */
-export type MessageListener = (procedure: number, payload: Uint8Array) => void;
+type MessageListener = (procedure: number, payload: Uint8Array) => void;
 
 export interface RpcOptions {
   /** For calls that have no time of their own, in milliseconds. */

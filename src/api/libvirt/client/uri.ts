@@ -6,7 +6,7 @@ import { supervisorPlaces } from '../../../supervisor/places.ts';
 import { Code, Domain, LibvirtError } from '../libvirtError.ts';
 
 const TRANSPORTS = ['unix', 'tls', 'ssh', 'tcp', 'ext'] as const;
-export type TransportName = (typeof TRANSPORTS)[number];
+type TransportName = (typeof TRANSPORTS)[number];
 
 /** Parameters that the client keeps for itself; all others are the daemon's. */
 const CLIENT_PARAMETERS = [
@@ -38,7 +38,7 @@ const UNSUPPORTED: Readonly<Record<string, string>> = {
 
 const MODES = ['auto', 'direct', 'legacy'] as const;
 const PROXIES = ['auto', 'native', 'netcat'] as const;
-export type Proxy = (typeof PROXIES)[number];
+type Proxy = (typeof PROXIES)[number];
 const HOST_KEYS = ['normal', 'auto', 'ignore'] as const;
 
 export interface LibvirtUri {

@@ -16,7 +16,7 @@ export function temporaryFolder(): string {
 }
 
 /** Stops that it was asked for, and its end in the test's hand. */
-export class FakeController implements VmController {
+class FakeController implements VmController {
   paused = false;
   uptimeSeconds = 5;
   state: VmController['state'] = 'running';
