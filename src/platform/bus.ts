@@ -4,7 +4,7 @@ import type { AnyMachineDeviceRecord, Device } from '../devices/record.ts';
 import { allDevices } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
 import { DeviceIds } from './deviceIds.ts';
-import type { Placement } from './plan.ts';
+import type { Placement } from './placement.ts';
 import { PlatformError } from './platformError.ts';
 import type { SegmentWindows } from './segments.ts';
 import { BarAllocator, SlotAllocator } from './slots.ts';

@@ -5,7 +5,8 @@ import { presentDevices } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
 import { type Bus, createBus, place, reserveSlots, segmentOf } from './bus.ts';
 import { deviceIds, newId } from './deviceIds.ts';
-import type { BootResources, Placement } from './plan.ts';
+import type { Placement } from './placement.ts';
+import type { BootResources } from './plan.ts';
 import type { SegmentWindows } from './segments.ts';
 
 /** Where a function is that is no virtio device. */

@@ -2,7 +2,7 @@
 import { iommuSegments } from '../config/platform.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { renderViot, type ViotRange } from './acpi/viot.ts';
-import { functionNumber, type Placement } from './plan.ts';
+import { functionNumber, type Placement } from './placement.ts';
 
 const SLOTS = 32;
 /** Of one slot. */

@@ -3,7 +3,7 @@ import { request as httpRequest, type IncomingMessage, type ServerResponse } fro
 import { pipeline } from 'node:stream';
 import { VmmError } from '../vmm/errors.ts';
 import { VM_API_SOCKET } from './places.ts';
-import { type RouteRequest, vmOf } from './routes.ts';
+import { type RouteRequest, vmOf } from './route.ts';
 import { callVmApi } from './vmApi.ts';
 
 /** After so long without an answer, and again and again, the VM's process has to show that it is alive. */

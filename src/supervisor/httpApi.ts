@@ -4,7 +4,8 @@ import { readJson } from '../api/rest/jsonReader.ts';
 import { writeJson } from '../api/rest/jsonWriter.ts';
 import { ConfigError } from '../config/configError.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
-import { type Answer, findRoute, type RouteRequest } from './routes.ts';
+import type { Answer, RouteRequest } from './route.ts';
+import { findRoute } from './routes.ts';
 import type { Supervisor } from './supervisor.ts';
 
 /** Bytes of a body. */

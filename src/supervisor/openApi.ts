@@ -3,7 +3,8 @@ import { collectSchemas, type Json, jsonContent, objectSchema, reference } from 
 import { vmConfig } from '../config/vmConfig.ts';
 import { packageVersion } from '../vmm/version.ts';
 import { vmPolicy } from './definition.ts';
-import { type AnswerKind, type Route, routes } from './routes.ts';
+import type { AnswerKind, Route } from './route.ts';
+import { routes } from './routes.ts';
 import { type LastExit, VM_STATES } from './supervisedVm.ts';
 
 const text = { type: 'string' };

@@ -1,60 +1,14 @@
 /** Every call of the supervisor's API, and what it does. */
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ConfigError } from '../config/configError.ts';
 import { decode } from '../config/decode.ts';
-import type { Infer, ObjectShape } from '../config/schema.ts';
+import type { Infer } from '../config/schema.ts';
 import { packageVersion } from '../vmm/version.ts';
 import { vmDefinition, vmRedefinition } from './definition.ts';
 import { forwardToVm } from './forward.ts';
 import { metricsText } from './metrics.ts';
+import { type Route, type RouteRequest, vmOf } from './route.ts';
 import { allStats, vmStats } from './stats.ts';
 import { streamEvents, streamLog } from './streams.ts';
-import type { Supervisor } from './supervisor.ts';
-
-export interface Answer {
-  /** 200 with JSON and 204 without, unless given. */
-  readonly status?: number;
-  readonly json?: unknown;
-}
-
-/** Names of schemas in the document, or a kind of content. */
-export type AnswerKind =
-  | 'Ping'
-  | 'Vm'
-  | 'Vms'
-  | 'Stats'
-  | 'AllStats'
-  | 'OpenApiDocument'
-  | 'text/plain'
-  | 'text/event-stream';
-
-export interface RouteRequest {
-  readonly route: Route;
-  /** From the path, by place. */
-  readonly parameters: readonly string[];
-  readonly supervisor: Supervisor;
-  readonly url: URL;
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  /** The body as JSON; undefined if there is none. */
-  body(): Promise<unknown>;
-}
-
-export interface Route {
-  readonly method: string;
-  /** `*` is one part of a path, `**` at the end is all the rest. */
-  readonly path: string;
-  readonly help: string;
-  /**
-   * For the OpenAPI document: what the operation is called, what it takes, and what it answers (204 without anything).
-   */
-  readonly id: string;
-  readonly body?: ObjectShape;
-  readonly query?: Readonly<Record<string, string>>;
-  readonly answer?: AnswerKind;
-  /** Nothing is answered by who has answered already. */
-  handle(call: RouteRequest): Answer | undefined | Promise<Answer | undefined>;
-}
 
 const stopRequest = {
   type: 'object',
@@ -272,10 +226,6 @@ function decodePart(part: string): string {
   } catch {
     throw new ConfigError('malformed', `The path has "${part}", which is not encoded as a URL's`);
   }
-}
-
-export function vmOf(supervisor: Supervisor, parameters: readonly string[]) {
-  return supervisor.get(parameters[0] as string);
 }
 
 /** Which VM is to be stopped, and how. */

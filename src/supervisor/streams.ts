@@ -4,7 +4,7 @@ import type { ServerResponse } from 'node:http';
 import { VmmError } from '../vmm/errors.ts';
 import type { SupervisorEvent } from './eventHistory.ts';
 import { LogSender } from './logSender.ts';
-import { type RouteRequest, vmOf } from './routes.ts';
+import { type RouteRequest, vmOf } from './route.ts';
 
 /** Bytes of events that a client may leave unread. */
 const MAX_UNREAD = 1 << 20;

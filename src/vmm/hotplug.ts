@@ -18,7 +18,7 @@ import {
 } from '../devices/registry.ts';
 import { release } from '../platform/bus.ts';
 import { planAddition } from '../platform/devices.ts';
-import { bdfOf, type Placement } from '../platform/plan.ts';
+import { bdfOf, type Placement } from '../platform/placement.ts';
 import { configWithoutDevice, findRemovable, noSuchDevice } from './deviceChanges.ts';
 import { notSupportedYet, refuseInvalid, VmmError } from './errors.ts';
 import type { PendingRemoval } from './info.ts';

@@ -2,7 +2,7 @@
 import { memorySize, memoryVaries, requestedMemory } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { DEBUG_CONSOLE_ID, IOAPIC_ID, SERIAL_ID } from '../platform/deviceIds.ts';
-import { bdfOf, type Placement } from '../platform/plan.ts';
+import { bdfOf, type Placement } from '../platform/placement.ts';
 import type { Lifecycle } from './lifecycle.ts';
 
 export interface VmInfo {

@@ -2,7 +2,7 @@
 import type { GuestZone } from '../../config/memory.ts';
 import type { NumaConfig } from '../../config/numa.ts';
 import type { NumaMemory, NumaNode } from '../acpi/numa.ts';
-import { functionNumber, type Placement } from '../plan.ts';
+import { functionNumber, type Placement } from '../placement.ts';
 import type { MemoryMap, ZonePlace } from './memoryMap.ts';
 
 /** @param apicIds by vCPU index, of all vCPUs that there may ever be */

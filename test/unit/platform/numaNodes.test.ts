@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { guestMemory } from '../../../src/config/memory.ts';
 import type { VmConfigInput } from '../../../src/config/vmConfig.ts';
-import type { Placement } from '../../../src/platform/plan.ts';
+import type { Placement } from '../../../src/platform/placement.ts';
 import { planMemory } from '../../../src/platform/x86_64/memoryMap.ts';
 import { planNuma } from '../../../src/platform/x86_64/numaNodes.ts';
 import { configOf, GIB, MIB } from './support.ts';

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { FileKind } from '../../../src/host/openFlags.ts';
-import { functionNumber } from '../../../src/platform/plan.ts';
+import { functionNumber } from '../../../src/platform/placement.ts';
 import * as map from '../../../src/platform/x86_64/memoryMap.ts';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));

@@ -3,7 +3,7 @@ import { Descriptor } from '../../../src/boundary/cbor.ts';
 import type { VmConfigInput } from '../../../src/config/vmConfig.ts';
 import { createBus, release, reserveSlots } from '../../../src/platform/bus.ts';
 import { planAddition, planDevices } from '../../../src/platform/devices.ts';
-import { bdfOf } from '../../../src/platform/plan.ts';
+import { bdfOf } from '../../../src/platform/placement.ts';
 import { divideWindows, type SegmentWindows } from '../../../src/platform/segments.ts';
 import { configOf, hostOf, MIB, makeElf, openedDevices, resourcesOf } from './support.ts';
 
