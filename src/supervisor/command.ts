@@ -197,7 +197,7 @@ async function parse(args: readonly string[]): Promise<SupervisorCommandOptions 
 }
 
 async function readAddress(text: string): Promise<{ host: string; port: number }> {
-  const { TLS_PORT } = await import('../api/libvirt/tls.ts');
+  const { TLS_PORT } = await import('../api/libvirt/signatures/constants.ts');
   const { parseListenAddress } = await import('../api/tls/mutualTls.ts');
   const address = parseListenAddress(text, TLS_PORT);
   if (address === undefined) throw new UsageError(`--listen-tls ${text} is no ADDRESS[:PORT]`);

@@ -19,6 +19,7 @@ import {
 import { LAST_PROCEDURE, procedures, STORAGE_VOL_LOOKUP_BY_PATH } from './procedures/index.ts';
 import type { Procedure } from './procedures/procedure.ts';
 import { notOpen, readOnlyRefused, type Session } from './session.ts';
+import { KEEPALIVE } from './signatures/constants.ts';
 import { Streams } from './streams.ts';
 import { XdrError, XdrReader, XdrWriter } from './xdr.ts';
 
@@ -36,9 +37,6 @@ const MAX_UNREAD = 8 << 20;
 const MAX_EARLY_MESSAGE = 262_144;
 /** How long a client may take until it has opened the connection. */
 const OPEN_MS = 30_000;
-
-const KEEPALIVE_MS = 5_000;
-const KEEPALIVE_TRIES = 5;
 
 const UNSUPPORTED_PROGRAMS: readonly number[] = [Program.qemu, Program.lxc];
 
@@ -234,9 +232,9 @@ export class Connection {
     this.#keepalive ??= setInterval(() => {
       // What it may have said is not read while its calls are under way.
       if (this.#socket.isPaused()) this.#silentFor = 0;
-      else if (this.#silentFor++ >= KEEPALIVE_TRIES) this.#socket.destroy();
+      else if (this.#silentFor++ >= KEEPALIVE.count) this.#socket.destroy();
       else if (this.#silentFor > 1) this.#message(Program.keepalive, Keepalive.ping, empty);
-    }, KEEPALIVE_MS);
+    }, KEEPALIVE.intervalMs);
   }
 
   #closed(): void {

@@ -17,9 +17,6 @@ import { Notices } from './notices.ts';
 import type { Dom } from './types.ts';
 import { type Element, element, formatXml, parseXml } from './xml.ts';
 
-/** virDomainState and the reasons of each. */
-export const State = { running: 1, paused: 3, shutdown: 4, shutoff: 5 } as const;
-
 /** In the folder of a VM: what its document had that is no part of the machine. */
 const KEPT_FILE = 'libvirt.xml';
 const FILE_MODE = 0o600;

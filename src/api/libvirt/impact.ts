@@ -1,9 +1,7 @@
 /** What a change, or a question, is about: the running machine, its definition, or both. */
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
 import { Code, Domain, invalidOperation, LibvirtError } from './errors.ts';
-
-/** virDomainModificationImpact, and the bit that virDomainVcpuFlags and virDomainMemoryModFlags have beside it. */
-export const Affect = { live: 1, config: 2, maximum: 4 } as const;
+import { Affect } from './signatures/constants.ts';
 
 export interface Impact {
   readonly live: boolean;

@@ -8,13 +8,11 @@ import {
   type MutualTlsServer,
   type TlsAddress,
 } from '../tls/mutualTls.ts';
-
-/** IANA's port of libvirt with TLS. */
-export const TLS_PORT = 16_514;
+import { TLS_ADMITTED } from './signatures/constants.ts';
 
 export interface TlsOptions extends TlsAddress, MutualTlsOptions {}
 
-const ACCEPTED = Uint8Array.of(1);
+const ADMITTED = Uint8Array.of(TLS_ADMITTED);
 const REFUSED = Uint8Array.of(0);
 
 /**
@@ -29,7 +27,7 @@ export function createTlsServer(
   warn: (message: string) => void,
 ): MutualTlsServer {
   const admit = (socket: TLSSocket) => {
-    socket.write(ACCEPTED);
+    socket.write(ADMITTED);
     accept(socket);
   };
   // With 1.3 session tickets come before the byte of acceptance, and clients up to libvirt 9 fail on them. A handshake

@@ -1,6 +1,7 @@
 /** Opens connections. */
 import type { Abortable } from '../../../host/abort.ts';
 import { Code, Domain, LibvirtError } from '../libvirtError.ts';
+import { Auth, Feature, KEEPALIVE, OPEN_READ_ONLY } from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
 import { type CloseReason, LibvirtConnection } from './connection.ts';
 import { afterMs } from './deadline.ts';
@@ -24,13 +25,6 @@ export interface ConnectOptions extends Abortable {
 
 const CONNECT_MS = 30_000;
 const CALL_MS = 60_000;
-const KEEPALIVE: KeepaliveOptions = { intervalMs: 5_000, count: 5 };
-
-/** VIR_DRV_FEATURE_*. */
-const Feature = { keepalive: 10, perCallbackEvents: 14, closeCallback: 15 } as const;
-/** remote_auth_type. */
-const Auth = { none: 0, sasl: 1, polkit: 2 } as const;
-const OPEN_READ_ONLY = 1;
 const CONNECTION_CLOSED_MESSAGE = 362;
 
 /**

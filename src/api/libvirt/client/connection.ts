@@ -1,5 +1,6 @@
 /** A connection to a daemon, as programs use it. */
 import { Code, LibvirtError } from '../libvirtError.ts';
+import { ALL, Create, Define, ListFilter, Stats, StatsFlag } from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
 import type { Dom } from '../types.ts';
 import { LibvirtDomain } from './domain.ts';
@@ -103,42 +104,6 @@ export interface CloseReason {
   readonly error?: LibvirtError;
 }
 
-const Filter = {
-  active: 1,
-  inactive: 2,
-  persistent: 4,
-  transient: 8,
-  running: 16,
-  paused: 32,
-  shutOff: 64,
-  otherState: 128,
-  managedSave: 256,
-  noManagedSave: 512,
-  autostart: 1024,
-  noAutostart: 2048,
-  hasSnapshot: 4096,
-  noSnapshot: 8192,
-  hasCheckpoint: 16_384,
-  noCheckpoint: 32_768,
-} as const;
-const Define = { validate: 1 } as const;
-const Create = { paused: 1, autoDestroy: 2, validate: 16 } as const;
-const Stats = {
-  state: 1,
-  cpu: 2,
-  balloon: 4,
-  vcpu: 8,
-  interface: 16,
-  block: 32,
-  perf: 64,
-  iothread: 128,
-  memory: 256,
-  dirtyrate: 512,
-  vm: 1024,
-} as const;
-const StatsFlag = { noWait: 2 ** 29, enforce: 2 ** 31 } as const;
-/** All of a host's processors, or memory cells, together. */
-const ALL = -1;
 /** How long the daemon may take to say goodbye. */
 const CLOSE_MS = 2_000;
 
@@ -272,7 +237,7 @@ export class LibvirtConnection {
 
   /** All domains unless a filter is given. */
   async listDomains(options: ListOptions = {}): Promise<LibvirtDomain[]> {
-    const args = { need_results: 1, flags: flagsOf(Filter, options) };
+    const args = { need_results: 1, flags: flagsOf(ListFilter, options) };
     const { domains } = await this.#rpc.call(Remote.connectListAllDomains, args, options);
     return domains.map((dom) => this.#domain(dom));
   }
@@ -315,7 +280,7 @@ export class LibvirtConnection {
   async domainStats(options: StatsOptions = {}): Promise<DomainStats[]> {
     const { groups = [], domains = [] } = options;
     const stats = groups.reduce((bits, group) => bits | Stats[group], 0);
-    const flags = flagsOf({ ...Filter, ...StatsFlag }, options);
+    const flags = flagsOf({ ...ListFilter, ...StatsFlag }, options);
     const doms = domains.map(({ name, uuid, id }) => ({ name, uuid, id }));
     const found = await this.#rpc.call(Remote.connectGetAllDomainStats, { doms, stats, flags }, options);
     return found.retStats.map(({ dom, params }) => ({

@@ -1,7 +1,23 @@
 /** A domain of a connection. */
 import { type InspectOptions, inspect } from 'node:util';
 import { Code, LibvirtError } from '../libvirtError.ts';
+import {
+  AddressSource,
+  Affect,
+  BLOCK_RESIZE_BYTES,
+  Channel,
+  Console,
+  Create,
+  Destroy,
+  Dump,
+  Metadata,
+  Save,
+  Shutdown,
+  Undefine,
+  Xml,
+} from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
+import { VCPU_STATES } from '../signatures/states.ts';
 import type { Dom } from '../types.ts';
 import type { LibvirtStream } from './libvirtStream.ts';
 import { type DomainState, type DomainStateReason, nameIn, reasonName, stateName } from './names.ts';
@@ -159,25 +175,6 @@ export interface ControlInfo {
   readonly milliseconds: number;
 }
 
-const Start = { paused: 1, autoDestroy: 2, bypassCache: 4, forceBoot: 8 } as const;
-const Shutdown = { acpi: 1, agent: 2, initctl: 4, signal: 8, paravirt: 16 } as const;
-const Destroy = { graceful: 1 } as const;
-const Undefine = {
-  managedSave: 1,
-  snapshotsMetadata: 2,
-  nvram: 4,
-  keepNvram: 8,
-  checkpointsMetadata: 16,
-} as const;
-const Xml = { secure: 1, inactive: 2, updateCpu: 4, migratable: 8 } as const;
-const Affect = { live: 1, config: 2, maximum: 4 } as const;
-const Console = { force: 1, safe: 2 } as const;
-const Channel = { force: 1 } as const;
-const Save = { bypassCache: 1, running: 2, paused: 4 } as const;
-const Dump = { crash: 1, live: 2, bypassCache: 4, reset: 8, memoryOnly: 16 } as const;
-const Metadata = { description: 0, title: 1, element: 2 } as const;
-const AddressSource = { lease: 0, agent: 1, arp: 2 } as const;
-const BLOCK_RESIZE_BYTES = 1;
 const MAX_MEMORY_STATS = 1_024;
 
 const MEMORY_STATS: readonly MemoryStatName[] = [
@@ -195,7 +192,7 @@ const MEMORY_STATS: readonly MemoryStatName[] = [
   'hugetlb_pgalloc',
   'hugetlb_pgfail',
 ];
-const vcpuState = nameIn(['offline', 'running', 'blocked']);
+const vcpuState = nameIn(VCPU_STATES);
 const controlState = nameIn(['ok', 'job', 'occupied', 'error']);
 const family = nameIn(['ipv4', 'ipv6']);
 
@@ -227,7 +224,7 @@ export class LibvirtDomain {
   }
 
   async start(options: StartOptions = {}): Promise<void> {
-    const args = { dom: this.#dom, flags: flagsOf(Start, options) };
+    const args = { dom: this.#dom, flags: flagsOf(Create, options) };
     const { dom } = await this.#rpc.call(Remote.domainCreateWithFlags, args, options);
     this.#id = dom.id;
   }

@@ -5,13 +5,10 @@ import { isIP } from 'node:net';
 import { homedir } from 'node:os';
 import { connect, type TLSSocket } from 'node:tls';
 import { Code, Domain, LibvirtError } from '../libvirtError.ts';
+import { TLS_ADMITTED, TLS_PORT } from '../signatures/constants.ts';
 import { opened, socketTransport } from './socketTransport.ts';
 import type { Transport, TransportContext } from './transport.ts';
 import { isSet, type LibvirtUri } from './uri.ts';
-
-const TLS_PORT = 16_514;
-/** The byte by which a server says that it accepts the client's certificate. */
-const ACCEPTED = 1;
 
 interface PkiFiles {
   readonly ca: string;
@@ -119,7 +116,7 @@ function accepted(socket: TLSSocket, signal: AbortSignal): Promise<void> {
     const read = () => {
       const byte = socket.read(1) as Buffer | null;
       if (byte === null) return;
-      if (byte[0] === ACCEPTED) settle();
+      if (byte[0] === TLS_ADMITTED) settle();
       else refused('');
     };
     if (signal.aborted) return abort();

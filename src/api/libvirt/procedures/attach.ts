@@ -2,9 +2,10 @@
 import { PLAIN_ZONE_ID } from '../../../config/memory.ts';
 import { attach, called, detach, meant } from '../attachments.ts';
 import { attachableOf, parseDevice } from '../deviceXml.ts';
-import { Affect, checkFlags, impactOf } from '../impact.ts';
+import { checkFlags, impactOf } from '../impact.ts';
 import { attachMemory, detachMemory, detachVirtioMem } from '../memoryDevices.ts';
 import type { Session } from '../session.ts';
+import { Affect, DEVICE_MODIFY_FORCE } from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
 import type { Dom } from '../types.ts';
 import { updateDevice } from '../updates.ts';
@@ -13,8 +14,6 @@ import { type Procedure, procedure } from './procedure.ts';
 
 const writes = { writes: true } as const;
 const MEMORY = 'memory';
-/** VIR_DOMAIN_DEVICE_MODIFY_FORCE: of media that are locked, of which there are none. */
-const FORCE = 4;
 
 /** What a call is about. @param api its name, for messages */
 function target(session: Session, given: Dom, api: string, flags: number, others = 0) {
@@ -74,7 +73,13 @@ export const attachProcedures: readonly Procedure[] = [
   procedure(
     Remote.domainUpdateDeviceFlags,
     async ({ session, args: { dom, xml, flags } }) => {
-      const { vm, impact } = target(session, dom, Remote.domainUpdateDeviceFlags.api, flags, FORCE);
+      const { vm, impact } = target(
+        session,
+        dom,
+        Remote.domainUpdateDeviceFlags.api,
+        flags,
+        DEVICE_MODIFY_FORCE,
+      );
       await updateDevice(session.domains, vm, parseDevice(xml), impact);
     },
     writes,

@@ -6,26 +6,17 @@ import { MAX_VCPUS } from '../../../config/bootable.ts';
 import { cpuMap } from '../cpuSets.ts';
 import { MACHINE } from '../domainDocument.ts';
 import { Code, Domain, LibvirtError, unsupportedConfiguration } from '../errors.ts';
+import { KIB } from '../figures.ts';
+import { ALL, Auth, Feature, OPEN_READ_ONLY } from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
 import { element, formatXml } from '../xml.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
-/** VIR_DRV_FEATURE_*: what is there of what clients ask for. */
-const FEATURES = {
-  typedParameterStrings: 9,
-  keepalive: 10,
-  perCallbackEvents: 14,
-  closeCallback: 15,
-} as const;
-
-const AUTH_NONE = 0;
-const OPEN_READ_ONLY = 1;
+/** Of libvirt's features. */
+const SUPPORTED: readonly number[] = Object.values(Feature);
 /** What tools take us for: libvirt's interface of that version. */
 const LIBVIRT_VERSION = 9_000_000n;
 const HYPERVISOR_VERSION = 1_000n;
-const KIB = 1024;
-/** All of a host's processors, or memory cells, together. */
-const ALL = -1;
 /** /proc/stat counts in 1/100 s. */
 const NANOSECONDS_PER_TICK = 10_000_000n;
 
@@ -33,15 +24,15 @@ const SCHEMES = ['tsvmm', 'ch', 'qemu', ''];
 const PATHS = ['/system', '/session', '/', ''];
 
 export const connectProcedures: readonly Procedure[] = [
-  procedure(Remote.authList, () => ({ types: [AUTH_NONE] }), {
+  procedure(Remote.authList, () => ({ types: [Auth.none] }), {
     early: true,
   }),
   procedure(Remote.authPolkit, () => ({ complete: 1 }), { early: true }),
   procedure(
     Remote.connectSupportsFeature,
     ({ session, args: { feature } }) => {
-      if (feature === FEATURES.keepalive) session.startKeepalive();
-      return { supported: Object.values(FEATURES).includes(feature as never) ? 1 : 0 };
+      if (feature === Feature.keepalive) session.startKeepalive();
+      return { supported: SUPPORTED.includes(feature) ? 1 : 0 };
     },
     { early: true },
   ),

@@ -1,12 +1,11 @@
 /** The console of a domain, as a stream. */
 import { resolve } from 'node:path';
 import { invalidOperation, unsupported } from '../errors.ts';
+import { Console } from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
 import { vmOf } from './lifecycle.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
-/** virDomainConsoleFlags: takes the console from whoever has it. */
-const FORCE = 1;
 const NAMES: readonly (string | undefined)[] = [undefined, '', 'serial0', 'console0'];
 
 export const consoleProcedures: readonly Procedure[] = [
@@ -24,7 +23,7 @@ export const consoleProcedures: readonly Procedure[] = [
         Remote.domainOpenConsole.number,
         serial,
         { path, alive: () => vm.alive },
-        (args.flags & FORCE) !== 0,
+        (args.flags & Console.force) !== 0,
       );
     },
     { writes: true },

@@ -17,16 +17,13 @@ import { invalidArgument, invalidOperation } from '../errors.ts';
 import { KIB } from '../figures.ts';
 import { checkFlags } from '../impact.ts';
 import type { Session } from '../session.ts';
+import { AddressSource, BLOCK_RESIZE_BYTES } from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
 import type { Dom } from '../types.ts';
 import { vmOf } from './lifecycle.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
-/** virDomainInterfaceAddressesSource. */
-const AddressSource = { lease: 0, agent: 1, arp: 2 } as const;
 const IPV4 = 0;
-/** VIR_DOMAIN_BLOCK_RESIZE_BYTES. */
-const BLOCK_RESIZE_BYTES = 1;
 const NOT_COUNTED = -1n;
 /** In /proc/net/arp: the entry is complete (ATF_COM). */
 const ARP_COMPLETE = 2;

@@ -7,6 +7,7 @@ import type { Session } from '../session.ts';
 import { DomainEventMessages, type EventMessage } from '../signatures/eventMessages.ts';
 import { Remote } from '../signatures/index.ts';
 import type { Fields } from '../signatures/signature.ts';
+import { LIFECYCLE, numbersOf } from '../signatures/states.ts';
 import type { Dom, StructOf } from '../types.ts';
 import { XdrWriter } from '../xdr.ts';
 import { type Procedure, procedure } from './procedure.ts';
@@ -19,19 +20,18 @@ const WATCHDOG_RESET = 2;
 /** Of a connection: virsh has one for each event. */
 const MAX_CALLBACKS = 1_024;
 
-/** virDomainEventType with a detail. */
 const Lifecycle = {
-  added: [0, 0],
-  updated: [0, 1],
-  undefined: [1, 0],
-  booted: [2, 0],
-  paused: [3, 0],
-  unpaused: [4, 0],
-  shutdown: [5, 0],
-  destroyed: [5, 1],
-  crashed: [5, 2],
-  failed: [5, 5],
-  panicked: [8, 0],
+  added: numbersOf(LIFECYCLE, 'defined', 'added'),
+  updated: numbersOf(LIFECYCLE, 'defined', 'updated'),
+  undefined: numbersOf(LIFECYCLE, 'undefined', 'removed'),
+  booted: numbersOf(LIFECYCLE, 'started', 'booted'),
+  paused: numbersOf(LIFECYCLE, 'suspended', 'paused'),
+  unpaused: numbersOf(LIFECYCLE, 'resumed', 'unpaused'),
+  shutdown: numbersOf(LIFECYCLE, 'stopped', 'shutdown'),
+  destroyed: numbersOf(LIFECYCLE, 'stopped', 'destroyed'),
+  crashed: numbersOf(LIFECYCLE, 'stopped', 'crashed'),
+  failed: numbersOf(LIFECYCLE, 'stopped', 'failed'),
+  panicked: numbersOf(LIFECYCLE, 'crashed', 'panicked'),
 } as const;
 
 export const eventProcedures: readonly Procedure[] = [

@@ -6,30 +6,20 @@ import { shutDownByAgent } from '../askAgent.ts';
 import { invalidOperation } from '../errors.ts';
 import { checkFlags } from '../impact.ts';
 import type { Session } from '../session.ts';
+import { Create, Define, Destroy, Shutdown, Undefine } from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
 import type { Dom } from '../types.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
 const writes = { writes: true } as const;
 
-/** virDomainCreateFlags; the others are about what no domain here has. */
-const Create = {
-  paused: 1,
-  autoDestroy: 2,
-  bypassCache: 4,
-  forceBoot: 8,
-  validate: 16,
-  resetNvram: 32,
-} as const;
-const ANY_CREATE = 63;
-/** virDomainDefineFlags. */
-const DEFINE_VALIDATE = 1;
-/** virDomainUndefineFlagsValues: managed save, snapshots' metadata, NVRAM (two), checkpoints, TPM state (two). */
-const ANY_UNDEFINE = 127;
-/** virDomainDestroyFlags: not to kill what hangs. */
-const DESTROY_GRACEFUL = 1;
-/** virDomainShutdownFlagValues, virDomainRebootFlagValues. */
-const Ask = { acpi: 1, agent: 2 } as const;
+/** Most of them are about what no domain here has. */
+const ANY_CREATE = all(Create);
+const ANY_UNDEFINE = all(Undefine);
+
+function all(flags: Readonly<Record<string, number>>): number {
+  return Object.values(flags).reduce((bits, bit) => bits | bit, 0);
+}
 
 export function vmOf({ domains }: Session, { uuid }: Dom): SupervisedVm {
   return domains.byUuid(uuid);
@@ -71,8 +61,8 @@ function endWithConnection(session: Session, vm: SupervisedVm, flags: number): v
 }
 
 function define({ domains }: Session, xml: string, flags: number): { dom: Dom } {
-  checkFlags('virDomainDefineXMLFlags', flags, DEFINE_VALIDATE);
-  return { dom: domains.domOf(domains.define(xml, (flags & DEFINE_VALIDATE) !== 0)) };
+  checkFlags('virDomainDefineXMLFlags', flags, Define.validate);
+  return { dom: domains.domOf(domains.define(xml, (flags & Define.validate) !== 0)) };
 }
 
 function undefine(session: Session, given: Dom, flags: number): Promise<void> {
@@ -82,7 +72,7 @@ function undefine(session: Session, given: Dom, flags: number): Promise<void> {
 
 /** By whichever of both was asked for, the agent first; by the power button where nothing was. */
 async function shutdown(session: Session, given: Dom, flags: number): Promise<void> {
-  checkFlags('virDomainShutdownFlags', flags, Ask.acpi | Ask.agent);
+  checkFlags('virDomainShutdownFlags', flags, Shutdown.acpi | Shutdown.agent);
   const vm = running(session, given);
   if (vm.paused) throw invalidOperation('domain is not running');
   if (await askAgent(session, vm, flags)) return;
@@ -91,12 +81,12 @@ async function shutdown(session: Session, given: Dom, flags: number): Promise<vo
 
 /** True if it was asked for and has accepted. @throws LibvirtError if it has not, and nothing else was asked for */
 async function askAgent({ domains }: Session, vm: SupervisedVm, flags: number): Promise<boolean> {
-  if ((flags & Ask.agent) === 0) return false;
+  if ((flags & Shutdown.agent) === 0) return false;
   try {
     await shutDownByAgent(vm, domains.configOf(vm));
     return true;
   } catch (error) {
-    if ((flags & Ask.acpi) === 0) throw error;
+    if ((flags & Shutdown.acpi) === 0) throw error;
     return false;
   }
 }
@@ -106,7 +96,7 @@ async function askAgent({ domains }: Session, vm: SupervisedVm, flags: number): 
  * down; the power button, which says what comes after that, changes nothing for a guest that does so already.
  */
 async function reboot(session: Session, given: Dom, flags: number): Promise<void> {
-  checkFlags('virDomainReboot', flags, Ask.acpi | Ask.agent);
+  checkFlags('virDomainReboot', flags, Shutdown.acpi | Shutdown.agent);
   const vm = running(session, given);
   if (vm.paused) throw invalidOperation('domain is not running');
   await askAgent(session, vm, flags);
@@ -123,7 +113,7 @@ async function reset(session: Session, given: Dom, flags: number): Promise<void>
  * killed.
  */
 async function destroy(session: Session, given: Dom, flags: number): Promise<void> {
-  checkFlags('virDomainDestroyFlags', flags, DESTROY_GRACEFUL);
+  checkFlags('virDomainDestroyFlags', flags, Destroy.graceful);
   await running(session, given).stop(0, true);
 }
 

@@ -1,9 +1,9 @@
 /** Which domains there are. */
 
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
-import { stateOf } from '../domainState.ts';
+import { State, stateOf } from '../domainState.ts';
 import type { Domains } from '../domains.ts';
-import { State } from '../domains.ts';
+import { ListFilter } from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
@@ -13,35 +13,35 @@ const FILTERS: readonly (readonly {
   matches(vm: SupervisedVm, domains: Domains): boolean;
 }[])[] = [
   [
-    { bit: 1, matches: (vm) => vm.alive },
-    { bit: 2, matches: (vm) => !vm.alive },
+    { bit: ListFilter.active, matches: (vm) => vm.alive },
+    { bit: ListFilter.inactive, matches: (vm) => !vm.alive },
   ],
   [
-    { bit: 4, matches: (vm, domains) => domains.isPersistent(vm) },
-    { bit: 8, matches: (vm, domains) => !domains.isPersistent(vm) },
+    { bit: ListFilter.persistent, matches: (vm, domains) => domains.isPersistent(vm) },
+    { bit: ListFilter.transient, matches: (vm, domains) => !domains.isPersistent(vm) },
   ],
   [
-    { bit: 16, matches: (vm) => stateOf(vm).state === State.running },
-    { bit: 32, matches: (vm) => stateOf(vm).state === State.paused },
-    { bit: 64, matches: (vm) => stateOf(vm).state === State.shutoff },
-    { bit: 128, matches: (vm) => stateOf(vm).state === State.shutdown },
+    { bit: ListFilter.running, matches: (vm) => stateOf(vm).state === State.running },
+    { bit: ListFilter.paused, matches: (vm) => stateOf(vm).state === State.paused },
+    { bit: ListFilter.shutOff, matches: (vm) => stateOf(vm).state === State.shutoff },
+    { bit: ListFilter.otherState, matches: (vm) => stateOf(vm).state === State.shutdown },
   ],
   // No domain has a managed save image, a snapshot or a checkpoint.
   [
-    { bit: 256, matches: () => false },
-    { bit: 512, matches: () => true },
+    { bit: ListFilter.managedSave, matches: () => false },
+    { bit: ListFilter.noManagedSave, matches: () => true },
   ],
   [
-    { bit: 1024, matches: (vm) => vm.definition.policy.autostart },
-    { bit: 2048, matches: (vm) => !vm.definition.policy.autostart },
+    { bit: ListFilter.autostart, matches: (vm) => vm.definition.policy.autostart },
+    { bit: ListFilter.noAutostart, matches: (vm) => !vm.definition.policy.autostart },
   ],
   [
-    { bit: 4096, matches: () => false },
-    { bit: 8192, matches: () => true },
+    { bit: ListFilter.hasSnapshot, matches: () => false },
+    { bit: ListFilter.noSnapshot, matches: () => true },
   ],
   [
-    { bit: 16_384, matches: () => false },
-    { bit: 32_768, matches: () => true },
+    { bit: ListFilter.hasCheckpoint, matches: () => false },
+    { bit: ListFilter.noCheckpoint, matches: () => true },
   ],
 ];
 
@@ -60,18 +60,18 @@ export const lookupProcedures: readonly Procedure[] = [
     return { domains: need_results ? found.map((vm) => domains.domOf(vm)) : [], ret: found.length };
   }),
   procedure(Remote.connectNumOfDomains, ({ session }) => ({
-    num: listDomains(session.domains, 1).length,
+    num: listDomains(session.domains, ListFilter.active).length,
   })),
   procedure(Remote.connectListDomains, ({ session: { domains }, args: { maxids } }) => ({
-    ids: listDomains(domains, 1)
+    ids: listDomains(domains, ListFilter.active)
       .slice(0, Math.max(maxids, 0))
       .map((vm) => vm.runId as number),
   })),
   procedure(Remote.connectNumOfDefinedDomains, ({ session }) => ({
-    num: listDomains(session.domains, 2).length,
+    num: listDomains(session.domains, ListFilter.inactive).length,
   })),
   procedure(Remote.connectListDefinedDomains, ({ session: { domains }, args: { maxnames } }) => ({
-    names: listDomains(domains, 2)
+    names: listDomains(domains, ListFilter.inactive)
       .slice(0, Math.max(maxnames, 0))
       .map((vm) => vm.definition.name),
   })),

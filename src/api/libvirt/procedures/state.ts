@@ -5,18 +5,15 @@ import { Code, Domain, invalidArgument, LibvirtError, unsupported } from '../err
 import { currentMemoryKib, maxMemoryKib, vcpusOf } from '../figures.ts';
 import { cpuTime } from '../processFigures.ts';
 import { readOnlyRefused, type Session } from '../session.ts';
+import { Metadata, Xml } from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
 import type { Dom } from '../types.ts';
 import { element, formatXml, parseXml } from '../xml.ts';
 import { vmOf } from './lifecycle.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
-/** virDomainXMLFlags. */
-const Xml = { secure: 1, inactive: 2 } as const;
 /** Of a namespace: a name without a colon (Namespaces in XML 1.0 §3). */
 const PREFIX = /^[\p{L}_][\p{L}\p{N}_.-]*$/u;
-/** virDomainMetadataType. */
-const Metadata = { description: 0, title: 1, element: 2 } as const;
 
 export const stateProcedures: readonly Procedure[] = [
   procedure(Remote.domainGetXmlDesc, async ({ session, args }) => {

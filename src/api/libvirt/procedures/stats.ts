@@ -15,20 +15,16 @@ import type { Domains } from '../domains.ts';
 import { Code, Domain, LibvirtError } from '../errors.ts';
 import { currentMemoryKib, KIB, maxMemoryKib, maxVcpus, vcpusOf } from '../figures.ts';
 import { processStat, vcpuThreads } from '../processFigures.ts';
+import { Stats, StatsFlag } from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
+import { vcpuState } from '../signatures/states.ts';
 import type { Parameter } from '../types.ts';
 import { vmOf } from './lifecycle.ts';
 import { listDomains } from './lookup.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
-/** virDomainStatsTypes; 0 asks for all. */
-const Stats = { state: 1, cpu: 2, balloon: 4, vcpu: 8, interface: 16, block: 32 } as const;
-const KNOWN = Object.values(Stats).reduce((all, bit) => all | bit, 0);
-/** virConnectGetAllDomainStatsFlags. */
-const Flags = { filters: 0xff, noWait: 0x2000_0000, enforce: 0x8000_0000 } as const;
-/** Of virVcpuState. */
-const RUNNING = 1;
-const OFFLINE = 0;
+/** Domains can be chosen by so much of `ListFilter`. */
+const FILTERS = 0xff;
 /** VMs that are asked at the same time. */
 const ASKED_AT_ONCE = 8;
 /** Of work on one client's question before others have their turn. */
@@ -72,6 +68,7 @@ const groups: readonly (readonly [bit: number, add: Group])[] = [
   [Stats.interface, addInterfaces],
   [Stats.block, addDisks],
 ];
+const KNOWN = groups.reduce((all, [bit]) => all | bit, 0);
 
 function addState(to: Parameters, { vm }: Asked): void {
   const { state, reason } = stateOf(vm);
@@ -103,7 +100,7 @@ function addVcpus(to: Parameters, { domains, vm }: Asked): void {
   const threads = vcpuThreads(vm);
   for (let vcpu = 0; vcpu < vcpusOf(config); vcpu++) {
     const thread = threads.get(vcpu);
-    to.int(`vcpu.${vcpu}.state`, thread ? RUNNING : OFFLINE);
+    to.int(`vcpu.${vcpu}.state`, vcpuState(thread ? 'running' : 'offline'));
     if (thread) to.ullong(`vcpu.${vcpu}.time`, thread.userTime + thread.systemTime);
   }
 }
@@ -174,7 +171,7 @@ export const statsProcedures: readonly Procedure[] = [
   procedure(Remote.connectGetAllDomainStats, async ({ session, args: { doms, stats, flags } }) => {
     const { domains } = session;
     const unknown = (stats & ~KNOWN) >>> 0;
-    if (unknown !== 0 && (flags & Flags.enforce) !== 0) {
+    if (unknown !== 0 && (flags & StatsFlag.enforce) !== 0) {
       throw new LibvirtError(
         Code.argumentUnsupported,
         Domain.domain,
@@ -183,9 +180,9 @@ export const statsProcedures: readonly Procedure[] = [
     }
     const wanted = groups.filter(([bit]) => stats === 0 || (stats & bit) !== 0);
     const counting = wanted.some(([bit]) => bit === Stats.interface || bit === Stats.block);
-    const asks = counting && (flags & Flags.noWait) === 0;
+    const asks = counting && (flags & StatsFlag.noWait) === 0;
     const vms =
-      doms.length > 0 ? doms.map((each) => vmOf(session, each)) : listDomains(domains, flags & Flags.filters);
+      doms.length > 0 ? doms.map((each) => vmOf(session, each)) : listDomains(domains, flags & FILTERS);
     const retStats = await eachOf(vms, async (vm) => {
       const { disks, net } = domains.configOf(vm);
       const counted = asks && vm.alive && Boolean(disks?.length || net?.length);

@@ -6,21 +6,20 @@ import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { cpuMap, cpusOfMap, parseCpuList } from '../cpuSets.ts';
 import { invalidArgument, invalidOperation } from '../errors.ts';
 import { maxVcpus, vcpusOf } from '../figures.ts';
-import { Affect, checkFlags, impactOf } from '../impact.ts';
+import { checkFlags, impactOf } from '../impact.ts';
 import { processStat, vcpuThreads } from '../processFigures.ts';
 import type { Session } from '../session.ts';
+import { Affect, VCPU_GUEST } from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
 import { MAX_CPU_MAPS } from '../signatures/resources.ts';
+import { vcpuState } from '../signatures/states.ts';
 import type { Dom, Parameter } from '../types.ts';
 import { vmOf } from './lifecycle.ts';
 import { type Procedure, procedure } from './procedure.ts';
 
 const writes = { writes: true } as const;
-/** virVcpuState. */
-const Vcpu = { offline: 0, running: 1 } as const;
 /** virVcpuHostCpuState: a thread that is not there. */
 const CPU_UNAVAILABLE = -2;
-const GUEST = 8;
 /** How long a guest may take to give vCPUs up. */
 const UNPLUG_MS = 5000;
 
@@ -122,7 +121,7 @@ export const vcpuProcedures: readonly Procedure[] = [
   })),
   procedure(Remote.domainGetVcpusFlags, ({ session, args: { dom: given, flags } }) => {
     const vm = vmOf(session, given);
-    if (flags & GUEST) throw invalidOperation("the guest's agent is not asked for vCPUs");
+    if (flags & VCPU_GUEST) throw invalidOperation("the guest's agent is not asked for vCPUs");
     const config = configFor(session, vm, flags);
     return { num: flags & Affect.maximum ? maxVcpus(config) : vcpusOf(config) };
   }),
@@ -136,7 +135,7 @@ export const vcpuProcedures: readonly Procedure[] = [
       const thread = threads.get(number);
       return {
         number,
-        state: thread ? Vcpu.running : Vcpu.offline,
+        state: vcpuState(thread ? 'running' : 'offline'),
         cpu_time: thread ? BigInt(thread.userTime + thread.systemTime) : 0n,
         cpu: thread?.processor ?? CPU_UNAVAILABLE,
       };
