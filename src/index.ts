@@ -273,7 +273,7 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     const { waitMs = isDone ? RESIZE_MS : undefined } = options;
     const request = decodeRequest(vmResize, resizeRequest(sizes));
     const waiting = waitMs === undefined ? request : { ...request, wait_ms: waitMs };
-    await unlessAborted(options, () => this.#vmm.resize(waiting));
+    await unlessAborted(options, () => this.#vmm.resize(waiting, options));
   }
 
   /**
@@ -285,7 +285,8 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   async resizeZone(id: string, size: number | string, options: ResizeWaitOptions = {}): Promise<void> {
     const { waitMs = RESIZE_MS } = options;
     const request = decodeRequest(vmResizeZone, { id, desired_ram: bytesOf(size) });
-    await unlessAborted(options, () => this.#vmm.resizeZone(request.id, request.desired_ram, waitMs));
+    const resize = () => this.#vmm.resizeZone(request.id, request.desired_ram, waitMs, options);
+    await unlessAborted(options, resize);
   }
 
   /**

@@ -7,7 +7,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import { balloon as balloonRecord } from '../devices/balloon.ts';
 import { idOf } from '../devices/registry.ts';
 import type { DeviceStatus } from './machineFigures.ts';
-import { Waiting } from './waiting.ts';
+import { type Patience, Waiting } from './waiting.ts';
 
 /** The core tells nobody when a guest has gone a step: who waits looks so often. */
 const LOOK_MS = 20;
@@ -39,12 +39,12 @@ export interface GoalsVm {
 /**
  * Resolves when the guest has, of `kinds`, what it is asked to have; changes of that meanwhile count.
  * @param zone of which alone, not of all memory
- * @throws VmmError if that takes longer, or there is no machine any more
+ * @throws VmmError if that takes longer, or there is no machine any more; the signal's reason
  */
 export async function waitForMemory(
   vm: GoalsVm,
   kinds: readonly GoalKind[],
-  timeoutMs: number,
+  patience: Patience,
   zone?: string,
 ): Promise<void> {
   const missed = () => missedOnes(vm, kinds, zone);
@@ -60,7 +60,7 @@ export async function waitForMemory(
   const waiting = new Waiting();
   const looking = setInterval(() => waiting.tell(), LOOK_MS);
   try {
-    await waiting.until(settled, timeoutMs, () => lateText(missed() ?? []));
+    await waiting.until(settled, patience, () => lateText(missed() ?? []));
   } finally {
     clearInterval(looking);
   }

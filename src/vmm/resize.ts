@@ -9,6 +9,7 @@ import type { Machine } from './machine.ts';
 import type { DeviceStatus } from './machineFigures.ts';
 import type { GoalKind } from './memoryGoals.ts';
 import type { VcpuHotplug, VcpusVm } from './vcpuHotplug.ts';
+import type { Patience } from './waiting.ts';
 
 /** The VM whose sizes these are. */
 export interface SizedVm extends Omit<VcpusVm, 'emit'> {
@@ -57,22 +58,27 @@ export class VmSizes {
   /**
    * Resolves when the guest has done what it was asked for: of vCPUs in any case, of the rest if it is among `sizes`.
    * There is nothing to wait for without a machine.
-   * @throws VmmError if that takes longer, or there is no machine any more
+   * @throws VmmError if that takes longer, or there is no machine any more; the signal's reason
    */
-  async wait({ desired_ram: memory, desired_balloon: balloon }: VmResize, timeoutMs: number): Promise<void> {
+  async wait({ desired_ram: memory, desired_balloon: balloon }: VmResize, patience: Patience): Promise<void> {
     if (this.vm.machine() === undefined) return;
     const kinds: GoalKind[] = [];
     if (memory !== undefined) kinds.push('memory');
     if (balloon !== undefined) kinds.push('balloon');
-    await Promise.all([
-      this.waitForVcpus(timeoutMs),
-      kinds.length > 0 && this.waitForDevices(kinds, timeoutMs),
-    ]);
+    // When one has failed, nobody waits for the other any more.
+    const failed = new AbortController();
+    const signals = [failed.signal, ...(patience.signal ? [patience.signal] : [])];
+    const both = { ...patience, signal: AbortSignal.any(signals) };
+    try {
+      await Promise.all([this.waitForVcpus(both), kinds.length > 0 && this.waitForDevices(kinds, both)]);
+    } finally {
+      failed.abort();
+    }
   }
 
   /** As `wait`, for a zone. */
-  async waitForZone(id: string, timeoutMs: number): Promise<void> {
-    if (this.vm.machine() !== undefined) await this.waitForDevices(['memory'], timeoutMs, id);
+  async waitForZone(id: string, patience: Patience): Promise<void> {
+    if (this.vm.machine() !== undefined) await this.waitForDevices(['memory'], patience, id);
   }
 
   /** What the guest has not done yet. */
@@ -92,15 +98,15 @@ export class VmSizes {
     this.vcpus?.machineEnded();
   }
 
-  private async waitForVcpus(timeoutMs: number): Promise<void> {
-    await this.vcpus?.wait(timeoutMs);
+  private async waitForVcpus(patience: Patience): Promise<void> {
+    await this.vcpus?.wait(patience);
     // None is waited for of a machine that has ended: whether there is another one by now shows here.
     this.vm.status();
   }
 
-  private async waitForDevices(kinds: readonly GoalKind[], timeoutMs: number, zone?: string): Promise<void> {
+  private async waitForDevices(kinds: readonly GoalKind[], patience: Patience, zone?: string): Promise<void> {
     const { waitForMemory } = await import('./memoryGoals.ts');
-    await waitForMemory(this.vm, kinds, timeoutMs, zone);
+    await waitForMemory(this.vm, kinds, patience, zone);
   }
 
   private async vcpuHotplug(): Promise<VcpuHotplug> {

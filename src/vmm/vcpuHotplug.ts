@@ -8,7 +8,7 @@ import { planLateVcpus } from '../platform/plan.ts';
 import { refusal, VmmError } from './errors.ts';
 import type { PendingVcpus } from './info.ts';
 import { hostInfo, type Machine } from './machine.ts';
-import { Waiting } from './waiting.ts';
+import { type Patience, Waiting } from './waiting.ts';
 
 /** The VM whose vCPUs these are. */
 export interface VcpusVm {
@@ -84,12 +84,12 @@ export class VcpuHotplug {
 
   /**
    * Resolves when the guest has started, or given up, all vCPUs that it was asked to.
-   * @throws VmmError if that takes longer
+   * @throws VmmError if that takes longer; the signal's reason
    */
-  wait(timeoutMs: number): Promise<void> {
+  wait(patience: Patience): Promise<void> {
     return this.waiting.until(
       () => this.settled,
-      timeoutMs,
+      patience,
       () => this.lateText(),
     );
   }

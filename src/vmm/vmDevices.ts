@@ -5,6 +5,7 @@ import { findOperation } from './deviceOperations.ts';
 import type { DevicePlace, Hotplug, HotplugVm } from './hotplug.ts';
 import type { PendingRemoval } from './info.ts';
 import type { Machine } from './machine.ts';
+import type { Patience } from './waiting.ts';
 
 /** The VM whose devices these are. */
 export interface DevicesVm extends Omit<HotplugVm, 'machine' | 'closeDescriptors' | 'keptSlots'> {
@@ -106,9 +107,9 @@ export class VmDevices {
     await this.hotplug?.finishRemoval(id, true);
   }
 
-  /** Resolves when a device that is being removed is gone. @throws VmmError if that takes longer */
-  async wait(id: string, timeoutMs: number): Promise<void> {
-    await this.hotplug?.wait(id, timeoutMs);
+  /** Resolves when a device that is being removed is gone. @throws VmmError if that takes longer; the signal's reason */
+  async wait(id: string, patience: Patience): Promise<void> {
+    await this.hotplug?.wait(id, patience);
   }
 
   /** The machine has come to its end, and all its devices with it. */

@@ -62,6 +62,8 @@ export class Vmm {
   readonly #heldDevices = new HeldDevices();
   /** The command that is in progress. */
   #inProgress: Command | undefined;
+  /** Of what ends the machine: in progress, or still to have its turn. */
+  #comingEnds = 0;
   /** Counts machines: an event of an earlier one than the present means nothing any more. */
   #generation = 0;
   #ended = false;
@@ -236,13 +238,15 @@ export class Vmm {
   /**
    * Changes sizes: of a machine, for which the guest takes its time, or else of the configuration.
    * With `wait_ms`, resolves when the guest has done that (of memory: by virtio-mem), and fails if that takes longer.
+   * @param client after an abort of its signal nobody waits
    * @throws VmmError `busy` while it has not done what it was asked for before; RangeError if `wait_ms` is no time
    */
-  async resize(sizes: VmResize): Promise<void> {
-    const { wait_ms: waitMs } = sizes;
-    checkWait(waitMs);
+  async resize(sizes: VmResize, client: Abortable = {}): Promise<void> {
+    const { wait_ms: timeoutMs } = sizes;
+    checkWait(timeoutMs);
     await this.#command('resize', () => this.#sizes.resize(sizes));
-    if (waitMs !== undefined) await toldAs('resize', this.#sizes.wait(sizes, waitMs));
+    if (timeoutMs === undefined) return;
+    await toldAs('resize', this.#sizes.wait(sizes, { timeoutMs, signal: client.signal }));
   }
 
   /**
@@ -257,12 +261,15 @@ export class Vmm {
   /**
    * Gives a memory zone another size in bytes.
    * @param waitMs resolves when the guest has brought the zone to that size, and fails if that takes longer
+   * @param client after an abort of its signal nobody waits
    * @throws VmmError; RangeError if `waitMs` is no time
    */
-  async resizeZone(id: string, bytes: Uint64, waitMs?: number): Promise<void> {
+  async resizeZone(id: string, bytes: Uint64, waitMs?: number, client: Abortable = {}): Promise<void> {
     checkWait(waitMs);
     await this.#command('resizeZone', () => this.#sizes.resizeZone(id, bytes));
-    if (waitMs !== undefined) await toldAs('resizeZone', this.#sizes.waitForZone(id, waitMs));
+    if (waitMs === undefined) return;
+    const patience = { timeoutMs: waitMs, signal: client.signal };
+    await toldAs('resizeZone', this.#sizes.waitForZone(id, patience));
   }
 
   /**
@@ -295,7 +302,7 @@ export class Vmm {
    * @param id the device's, or that of its PCI function (`_virtio-pci-...`)
    * @param waitMs resolves when the device is gone, and fails if that takes longer
    * @param force takes the device away from a guest that has not given it up, after `waitMs`, or at once
-   * @param signal after an abort no force is used
+   * @param signal after an abort nobody waits, and no force is used
    * @throws VmmError `missing` if there is no such device; RangeError if `waitMs` is no time
    */
   async removeDevice(id: string, options: RemovalOptions & Abortable = {}): Promise<void> {
@@ -308,7 +315,7 @@ export class Vmm {
       return own;
     });
     if (waitMs === undefined) return;
-    const gone = this.#devices.wait(name, waitMs);
+    const gone = this.#devices.wait(name, { timeoutMs: waitMs, signal });
     if (!force) return toldAs('removeDevice', gone);
     const late = await gone.catch(() => !signal?.aborted);
     if (late) await this.#command('removeDevice', () => this.#devices.take(name));
@@ -363,11 +370,11 @@ export class Vmm {
   async quit(timeoutMs = END_TIMEOUT_MS): Promise<void> {
     const machine = this.#making ?? this.#machine?.handle;
     if (machine !== undefined) this.#native.machineCallOff(machine);
-    const end = this.#enqueue(async () => {
+    const end = this.#enqueueEnd(async () => {
       const failure = await this.#end({ reason: 'request', code: 0 }, timeoutMs);
       if (failure) throw failure;
     });
-    await within(end, timeoutMs + CALL_OFF_MS, () => notEnded(this.#inProgress));
+    await within(end, { timeoutMs: timeoutMs + CALL_OFF_MS }, () => notEnded(this.#inProgress));
   }
 
   /** For a process that must end at once: puts the terminal back and removes sockets, and nothing else. */
@@ -480,14 +487,14 @@ export class Vmm {
    * `done` when the state is the new one.
    */
   #command<T>(command: Command, work: () => Promise<T>, done?: string): Promise<T> {
-    if (endsMachine(command)) this.#callOffResize();
-    return this.#enqueue(async () => {
+    const carryOut = async () => {
       try {
         if (this.#ended) {
           throw new VmmError('The VMM has come to its end', { code: 'ERR_TSVMM_STATE' });
         }
         const to = nextState(command, this.#state);
         this.#inProgress = command;
+        this.#callOffResize();
         const result = await work();
         this.#state = to;
         if (done !== undefined) this.#emit('vm', done);
@@ -497,6 +504,20 @@ export class Vmm {
         throw new VmmError(failureTexts[command], { cause: error });
       } finally {
         this.#inProgress = undefined;
+      }
+    };
+    return endsMachine(command) ? this.#enqueueEnd(carryOut) : this.#enqueue(carryOut);
+  }
+
+  /** As `#enqueue`, of what ends the machine. */
+  #enqueueEnd<T>(work: () => Promise<T>): Promise<T> {
+    this.#comingEnds++;
+    this.#callOffResize();
+    return this.#enqueue(async () => {
+      try {
+        return await work();
+      } finally {
+        this.#comingEnds--;
       }
     });
   }
@@ -687,11 +708,11 @@ export class Vmm {
 
   /** Does in its turn what follows from an event of that machine, if it is still there. */
   #follow(generation: number, work: () => Promise<void>): void {
-    this.#warnOfFailure(
-      this.#enqueue(async () => {
-        if (generation === this.#generation) await work();
-      }),
-    );
+    this.#warnOfFailure(this.#enqueue(() => this.#unlessGone(generation, work)));
+  }
+
+  async #unlessGone(generation: number, work: () => Promise<void>): Promise<void> {
+    if (generation === this.#generation) await work();
   }
 
   /** Of what nobody has asked for, and so nobody waits for. */
@@ -700,13 +721,17 @@ export class Vmm {
   }
 
   #machineEnds(event: MachineEnd, generation: number): void {
-    this.#callOffResize();
-    this.#follow(generation, () => this.#machineEnded(event));
+    const follow = () => this.#unlessGone(generation, () => this.#machineEnded(event));
+    this.#warnOfFailure(this.#enqueueEnd(follow));
   }
 
-  /** Nobody waits for much memory to come, all of its pages (`prefault`), to a machine that is about to end. */
+  /**
+   * Nobody waits for much memory to come, all of its pages (`prefault`), to a machine that is about to end: neither if
+   * it comes already, nor if its turn comes before the end.
+   */
   #callOffResize(): void {
-    if (this.#inProgress === 'resize' && this.#machine) this.#native.machineCallOff(this.#machine.handle);
+    const isVain = this.#comingEnds > 0 && this.#inProgress === 'resize';
+    if (isVain && this.#machine) this.#native.machineCallOff(this.#machine.handle);
   }
 
   async #machineEnded(event: MachineEnd): Promise<void> {

@@ -1,22 +1,39 @@
 /** Waiting for what a guest does when it is ready to, or never. */
 import { MAX_TIMER_MS } from '../config/limits.ts';
+import type { Abortable } from '../host/abort.ts';
 import { VmmError } from './errors.ts';
+
+/** How long somebody waits: so many milliseconds, unless there is an abort before that. */
+export interface Patience extends Abortable {
+  readonly timeoutMs: number;
+}
 
 /** @throws RangeError if that is no time to wait */
 export function checkWait(waitMs: number | undefined): void {
   if (waitMs !== undefined && !(waitMs >= 0)) throw new RangeError(`Nobody can wait for ${waitMs} ms`);
 }
 
-/** What `work` ends with, or the error of `late` if that takes longer; what was begun goes on. */
-export function within<T>(work: Promise<T>, timeoutMs: number, late: () => Error): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, Math.min(timeoutMs, MAX_TIMER_MS));
+/** What `work` ends with, the error of `late`, or the signal's reason; what was begun goes on. */
+export async function within<T>(
+  work: Promise<T>,
+  { timeoutMs, signal }: Patience,
+  late: () => Error,
+): Promise<T> {
+  signal?.throwIfAborted();
+  let stop = () => {};
+  const timeout = new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(resolve, Math.min(timeoutMs, MAX_TIMER_MS));
+    const abort = () => reject(signal?.reason);
+    signal?.addEventListener('abort', abort);
+    stop = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+    };
   });
   const tooLate = timeout.then(() => {
     throw late();
   });
-  return Promise.race([work, tooLate]).finally(() => clearTimeout(timer));
+  return Promise.race([work, tooLate]).finally(stop);
 }
 
 /** Those who wait for the same things to change. */
@@ -26,10 +43,11 @@ export class Waiting {
   /**
    * Resolves when `done` holds, which is looked at now and whenever something changes.
    * @param late what has not happened then
-   * @throws VmmError if that takes longer
+   * @throws VmmError if that takes longer; the signal's reason
    */
-  async until(done: () => boolean, timeoutMs: number, late: () => string): Promise<void> {
+  async until(done: () => boolean, patience: Patience, late: () => string): Promise<void> {
     if (done()) return;
+    const { timeoutMs } = patience;
     let look = () => {};
     const happened = new Promise<void>((resolve) => {
       look = () => {
@@ -39,7 +57,11 @@ export class Waiting {
     });
     const timeoutError = () =>
       new VmmError(`${late()} within ${timeoutMs} ms`, { code: 'ERR_TSVMM_TIMEOUT' });
-    await within(happened, timeoutMs, timeoutError).finally(() => this.looks.delete(look));
+    try {
+      await within(happened, patience, timeoutError);
+    } finally {
+      this.looks.delete(look);
+    }
   }
 
   /** Something has changed. */

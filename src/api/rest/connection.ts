@@ -1,4 +1,6 @@
 /** One client: requests in, answers out, in order and one at a time. */
+
+import type { Abortable } from '../../host/abort.ts';
 import type { NativeAddon, StreamServerHandle } from '../../native.ts';
 import type { EventLog } from '../../vmm/eventLog.ts';
 import { Descriptors } from './descriptors.ts';
@@ -43,7 +45,7 @@ export interface ConnectionContext {
   readonly onQuiet: () => void;
 }
 
-export class Connection {
+export class Connection implements Abortable {
   readonly #context: ConnectionContext;
   readonly #id: number;
   readonly #parser: HttpParser;
@@ -67,6 +69,8 @@ export class Connection {
   #finished = false;
   /** Answers that nobody was there to read. */
   #unheard = 0;
+  /** Of the request that is being carried out, if it asked for its signal. */
+  #abandonment: AbortController | undefined;
   /** Instead of further answers. */
   #events: EventStream | undefined;
   #deadline: NodeJS.Timeout | undefined;
@@ -85,6 +89,13 @@ export class Connection {
   /** True while a request is being carried out, or its answer has not left. */
   get busy(): boolean {
     return this.#busy || this.#waiting;
+  }
+
+  /** Of the request that is being carried out: aborted when the client leaves. */
+  get signal(): AbortSignal {
+    this.#abandonment ??= new AbortController();
+    if (this.#gone) this.#abandonment.abort();
+    return this.#abandonment.signal;
   }
 
   /** True once no more requests are taken. */
@@ -194,7 +205,7 @@ export class Connection {
     const descriptors = this.#descriptors.split();
     if (this.#parser.idle) descriptors.add(this.#lastDescriptors.take());
     const { vmm, events, errors } = this.#context;
-    const answer = answerRequest(vmm, request, descriptors, events, errors);
+    const answer = answerRequest(vmm, request, descriptors, { events, errors, client: this });
     if (answer instanceof Promise) {
       this.#wait(answer, descriptors);
       return;
@@ -229,6 +240,7 @@ export class Connection {
     this.#busy = true;
     answer.then((value) => {
       descriptors.close();
+      this.#abandonment = undefined;
       this.#busy = false;
       if (!this.#finished) this.#write(encodeAnswer(value));
       this.#work();
@@ -237,12 +249,14 @@ export class Connection {
   }
 
   /**
-   * Of a client that is to wait, for a guest perhaps: if it leaves, the request goes on, but has no place among the
-   * connections any more. What it had sent beyond that is carried out in its turn; no more of it is taken before.
+   * Of a client that is to wait, for a guest perhaps: if it leaves, what it asked for goes on, but has no place among the
+   * connections any more, and does not wait. What it had sent beyond that is carried out in its turn; no more of it is taken before.
    */
   #lookAfterClient(): void {
     while (this.#parser.idle && this.#take());
-    if (this.#gone && this.#parser.idle) this.finish();
+    if (!this.#gone) return;
+    this.#abandonment?.abort();
+    if (this.#parser.idle) this.finish();
   }
 
   #write(bytes: Uint8Array): void {

@@ -8,14 +8,16 @@ import { type Answer, jsonAnswer, noContent } from './httpResponse.ts';
 import { RequestError } from './requestError.ts';
 
 export const deviceEndpoints: Endpoints = {
-  'vm.resize-zone': order(vmResizeZone, async ({ vmm, json }) => {
+  'vm.resize-zone': order(vmResizeZone, async ({ vmm, json, client }) => {
     const { id, desired_ram, wait_ms } = decode(vmResizeZone, json);
-    await vmm.resizeZone(id, desired_ram, wait_ms);
+    await vmm.resizeZone(id, desired_ram, wait_ms, client);
   }),
   ...Object.fromEntries(addableDevices().map((one) => [`vm.add-${one.name}`, addEndpoint(one)])),
-  'vm.remove-device': order(vmRemoveDevice, ({ vmm, json }) => {
+  'vm.remove-device': order(vmRemoveDevice, ({ vmm, json, client }) => {
     const { id, wait_ms: waitMs, force } = decode(vmRemoveDevice, json);
-    return vmm.removeDevice(id, { force, ...(waitMs !== undefined && { waitMs }) });
+    if (waitMs === undefined) return vmm.removeDevice(id, { force });
+    // With force the device is taken in the end, whoever hears of it.
+    return vmm.removeDevice(id, force ? { force, waitMs } : { force, waitMs, signal: client.signal });
   }),
 };
 

@@ -1,5 +1,6 @@
 /** What an endpoint is: an entry of a table is all that one takes. */
 import type { ObjectShape } from '../../config/schema.ts';
+import type { Abortable } from '../../host/abort.ts';
 import type { EventLog } from '../../vmm/eventLog.ts';
 import type { Vmm } from '../../vmm/vmm.ts';
 import type { Descriptors } from './descriptors.ts';
@@ -47,6 +48,8 @@ export interface Call {
   readonly events: EventLog | undefined;
   /** Behind the question mark; '' for endpoints that take none. */
   readonly query: string;
+  /** Who asked: the signal is aborted when nobody is there any more to hear the answer. */
+  readonly client: Abortable;
   /** The header Last-Event-ID. */
   readonly lastEventId: string | undefined;
 }

@@ -6,7 +6,6 @@ import { vmResize, vmResizeDisk } from '../../config/requests.ts';
 import type { ObjectShape } from '../../config/schema.ts';
 import { vmConfig } from '../../config/vmConfig.ts';
 import { deviceRecords } from '../../devices/registry.ts';
-import type { EventLog } from '../../vmm/eventLog.ts';
 import { API_VERSION, FEATURES, packageVersion } from '../../vmm/version.ts';
 import type { Descriptors } from './descriptors.ts';
 import { deviceEndpoints } from './deviceEndpoints.ts';
@@ -47,7 +46,7 @@ const endpoints: Endpoints = {
   'vm.resume': action((vmm) => vmm.resume()),
   'vm.power-button': action((vmm) => vmm.powerButton()),
   'vm.nmi': action((vmm) => vmm.nmi()),
-  'vm.resize': order(vmResize, ({ vmm, json }) => vmm.resize(decode(vmResize, json))),
+  'vm.resize': order(vmResize, ({ vmm, json, client }) => vmm.resize(decode(vmResize, json), client)),
   'vm.resize-disk': order(vmResizeDisk, async ({ vmm, json }) => {
     const { id, desired_size } = decode(vmResizeDisk, json);
     await vmm.resizeDisk(id, desired_size);
@@ -82,6 +81,8 @@ export function listEndpoints(): {
   return [...api, { path: METRICS_PATH, method: metricsEndpoint.method }];
 }
 
+export type AnswerOptions = Partial<Pick<Call, 'events' | 'client'>> & { readonly errors?: ErrorStyle };
+
 /**
  * Carries one request out. Never throws or rejects: whatever goes wrong is an answer.
  * @param descriptors that came with it
@@ -91,8 +92,7 @@ export function answerRequest(
   vmm: ApiVmm,
   request: HttpRequest,
   descriptors: Descriptors,
-  events?: EventLog,
-  errors: ErrorStyle = referenceErrors,
+  { events, errors = referenceErrors, client = {} }: AnswerOptions = {},
 ): Answer | Promise<Answer> {
   const answerError = (error: unknown) => withoutBodyForHead(request, errors.answer(requestErrorOf(error)));
   try {
@@ -100,7 +100,7 @@ export function answerRequest(
     checkRequest(endpoint, request);
     const json = typeof endpoint.body === 'object' ? readJson(decodeText(request.body)) : undefined;
     const { lastEventId } = request;
-    const answer = endpoint.handle({ vmm, descriptors, events, query, lastEventId, json });
+    const answer = endpoint.handle({ vmm, descriptors, events, query, client, lastEventId, json });
     return answer instanceof Promise ? answer.catch(answerError) : answer;
   } catch (error) {
     return answerError(error);

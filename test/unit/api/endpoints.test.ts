@@ -84,7 +84,7 @@ describe('questions', () => {
     const sizes = { desired_vcpus: 4, desired_ram: null, desired_balloon: 0 };
     const answer = await ask('PUT', 'vm.resize', JSON.stringify(sizes));
     expect([answer.status, answer.text]).toEqual([204, '']);
-    expect(answer.vmm.resize).toHaveBeenCalledWith({ desired_vcpus: 4, desired_balloon: 0 });
+    expect(answer.vmm.resize).toHaveBeenCalledWith({ desired_vcpus: 4, desired_balloon: 0 }, {});
     expect(await ask('PUT', 'vm.resize', '{"desired_balloon":-1}')).toMatchObject({ status: 400 });
     expect(await ask('PUT', 'vm.resize')).toMatchObject({ status: 400 });
   });
@@ -300,8 +300,8 @@ describe('orders', () => {
       'removeDevice',
       ['d', { force: true, waitMs: 9 }],
     ],
-    ['vm.resize-zone', '{"id":"z","desired_ram":4096}', 'resizeZone', ['z', 4096, undefined]],
-    ['vm.resize-zone', '{"id":"z","desired_ram":4096,"wait_ms":7}', 'resizeZone', ['z', 4096, 7]],
+    ['vm.resize-zone', '{"id":"z","desired_ram":4096}', 'resizeZone', ['z', 4096, undefined, {}]],
+    ['vm.resize-zone', '{"id":"z","desired_ram":4096,"wait_ms":7}', 'resizeZone', ['z', 4096, 7, {}]],
     ['vm.snapshot', '{"destination_url":"file:///s"}', 'snapshot', ['file:///s']],
     ['vm.coredump', '{"destination_url":"file:///c"}', 'coredump', ['file:///c']],
     [

@@ -422,6 +422,37 @@ describe('the number of connections', () => {
     expect([patient.text, patient.closed]).toEqual([NO_CONTENT, true]);
   });
 
+  it('has nobody wait for a guest for those that have left', async () => {
+    const vmm = fakeVmm();
+    const { promise, finish } = later();
+    vmm.removeDevice.mockReturnValue(promise);
+    vmm.resize.mockReturnValue(promise);
+    start(vmm);
+    const put = (name: string, body: string) =>
+      `PUT /api/v1/${name} HTTP/1.1\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+    const removal = put('vm.remove-device', '{"id":"d","wait_ms":600000}');
+    const impatient = streams.connect();
+    impatient.send(removal);
+    const patient = streams.connect();
+    patient.send(removal);
+    patient.endInput();
+    const signals = vmm.removeDevice.mock.calls.map(([, options]) => options?.signal);
+    impatient.leave();
+    expect(signals.map((signal) => signal?.aborted)).toEqual([true, false]);
+    // Its turn comes later, and so does the question whether somebody waits.
+    const early = streams.connect();
+    early.send(put('vm.resize', '{"desired_vcpus":2,"wait_ms":600000}'));
+    early.leave();
+    expect(vmm.resize.mock.calls[0]?.[1]?.signal?.aborted).toBe(true);
+    finish();
+    await settled();
+    // With force there is something to do in the end.
+    const forced = streams.connect();
+    forced.send(put('vm.remove-device', '{"id":"d","wait_ms":600000,"force":true}'));
+    forced.leave();
+    expect(vmm.removeDevice).toHaveBeenLastCalledWith('d', { force: true, waitMs: 600_000 });
+  });
+
   it('is a limit where all are at work: the next one hears why', async () => {
     const { promise, finish } = later();
     const vmm = fakeVmm();

@@ -40,8 +40,7 @@ async function ask(method: string, name: string, asked: Asked = {}) {
       body: new Uint8Array(Buffer.from(asked.body ?? '')),
     },
     descriptors,
-    asked.events,
-    strictErrors,
+    { events: asked.events, errors: strictErrors },
   );
   descriptors.close();
   return answer;

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { decode } from '../../../src/config/decode.ts';
-import { type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
+import { type VmConfig, type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
 import { describeError } from '../../../src/vmm/errors.ts';
 import { Vmm } from '../../../src/vmm/vmm.ts';
 import type { VmmOptions } from '../../../src/vmm/vmmOptions.ts';
@@ -29,9 +29,13 @@ afterEach(() => {
 
 async function created(extra: VmConfigInput, options: Partial<VmmOptions> = {}): Promise<Vmm> {
   const vmm = new Vmm({ native, onEvent: ({ event }) => events.push(event), ...options });
-  const payload = { kernel: join(folder, 'kernel') };
-  await vmm.create(decode(vmConfig, { payload, console: { mode: 'Off' }, ...extra }));
+  await vmm.create(config(extra));
   return vmm;
+}
+
+function config(extra: VmConfigInput): VmConfig {
+  const payload = { kernel: join(folder, 'kernel') };
+  return decode(vmConfig, { payload, console: { mode: 'Off' }, ...extra });
 }
 
 const calls = () => native.machines.at(-1)?.calls;
@@ -214,6 +218,14 @@ describe('memory of a machine', () => {
   });
 });
 
+function later() {
+  let finish = () => {};
+  const promise = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+  return { promise, finish };
+}
+
 describe('memory that takes long to come', () => {
   const growing = { memory: { size: 512 * MIB, hotplug_size: 1024 * MIB, prefault: true } };
 
@@ -238,6 +250,37 @@ describe('memory that takes long to come', () => {
     expect(vmm.info().memory_actual_size).toBe(512 * MIB);
     await vmm[command]();
     expect(await grown).toBe('The VM could not be resized: called off');
+    await vmm.quit();
+  });
+
+  it('is called off by an end that waits behind it', async () => {
+    const vmm = await created(growing);
+    await vmm.boot();
+    const pausing = later();
+    native.machinePause = () => pausing.promise;
+    const callingOff = later();
+    native.onCallOff = callingOff.finish;
+    native.machineAddMemory = async () => {
+      await callingOff.promise;
+      throw Object.assign(new Error('called off'), { code: 'ECANCELED' });
+    };
+    const paused = vmm.pause();
+    const grown = refused(vmm.resize({ desired_ram: 1024 * MIB }));
+    const deleted = vmm.delete();
+    pausing.finish();
+    // What comes before it in its turn is not called off.
+    await paused;
+    expect(await grown).toBe('The VM could not be resized: called off');
+    await deleted;
+    // The next one's is nobody's business but its own.
+    await vmm.create(config(growing));
+    await vmm.boot();
+    native.machineAddMemory = async () => {};
+    native.onCallOff = () => {
+      throw new Error('called off');
+    };
+    await vmm.resize({ desired_ram: 1024 * MIB });
+    native.onCallOff = () => {};
     await vmm.quit();
   });
 

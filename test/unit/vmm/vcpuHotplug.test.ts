@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { decode } from '../../../src/config/decode.ts';
 import { type VmConfigInput, vmConfig } from '../../../src/config/vmConfig.ts';
 import type { LateVcpu, MachineEvent } from '../../../src/native.ts';
@@ -163,6 +163,27 @@ describe('vCPUs of a machine that runs', () => {
     eject(3);
     await again;
     await expect(vmm.resize({ wait_ms: -1 })).rejects.toThrow(RangeError);
+    await vmm.quit();
+  });
+
+  it('are waited for by nobody who has left, or waits for something else that cannot come', async () => {
+    const vmm = await booted({}, { ...CPUS, balloon: { size: 0 } });
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    const controller = new AbortController();
+    const left = failure(vmm.resize({ desired_vcpus: 4, wait_ms: 60_000 }, controller));
+    await vi.waitFor(() => expect(vi.getTimerCount()).toBe(1));
+    controller.abort();
+    expect((await left).message).toContain('The VM could not be resized: This operation was aborted');
+    expect(vi.getTimerCount()).toBe(0);
+    const both = failure(vmm.resize({ desired_vcpus: 5, desired_balloon: 4096, wait_ms: 60_000 }));
+    await vi.waitFor(() => expect(vi.getTimerCount()).toBe(3));
+    // Of the machine after that nobody wants to know how large its balloon is.
+    const next = vmm.shutdown().then(() => vmm.boot());
+    expect((await both).message).toBe('The VM could not be resized: VM is not running');
+    await next;
+    expect(vi.getTimerCount()).toBe(0);
+    vi.useRealTimers();
     await vmm.quit();
   });
 
