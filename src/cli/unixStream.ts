@@ -1,14 +1,13 @@
 /**
  * UNIX stream sockets of other processes, for commands: connected within a time, and with a sentence where that fails.
  */
+
+import { MAX_SOCKET_PATH } from '../config/limits.ts';
 import { type Accept, streamAdopter } from '../host/listen.ts';
 import { type ConnectWithin, connectWithin } from '../host/unixClient.ts';
 import { loadNative } from '../native.ts';
 import { VmmError } from '../vmm/errors.ts';
 import { printable } from '../vmm/printable.ts';
-
-/** What sun_path has room for (unix(7)). */
-const MAX_PATH_BYTES = 107;
 
 /** What a socket is for: messages name it. */
 interface SocketUse {
@@ -58,7 +57,7 @@ async function failure(path: string, { what, advice }: SocketUse, error: unknown
     case 'EPERM':
       return refuse(`You may not use the socket ${name}: ${await whose(path)}`);
     case 'ENAMETOOLONG':
-      return refuse(`The path of a socket has at most ${MAX_PATH_BYTES} bytes, which ${name} has not`);
+      return refuse(`The path of a socket has at most ${MAX_SOCKET_PATH} bytes, which ${name} has not`);
     case 'EAGAIN':
       return refuse(`The socket ${name} accepts nobody: its process is stuck, or has too many clients`);
     default:

@@ -3,6 +3,10 @@ export const U8 = 255;
 export const U16 = 65_535;
 export const U32 = 4_294_967_295;
 export const U64 = 18_446_744_073_709_551_615n;
+/** Of TCP and UDP. */
+export const MAX_PORT = U16;
+/** Bytes of a UNIX socket's path: what sun_path has room for (unix(7)). */
+export const MAX_SOCKET_PATH = 107;
 /** Of a descriptor: an int. */
 export const MAX_FD = 2_147_483_647;
 /** What a timer can wait for, 24 days: one that is given more comes at once. */

@@ -9,7 +9,7 @@ export const O_NONBLOCK = 0o4000;
 export const O_TMPFILE: number = 0o20_000_000 | (process.arch === 'arm64' ? 0o40000 : 0o200000);
 export const O_DIRECT: number = process.arch === 'arm64' ? 0o200000 : 0o40000;
 
-/** Mode of files that are created: the user's alone. */
+/** Mode of files and sockets that are created: the user's alone. */
 export const PRIVATE_FILE = 0o600;
 
 /** What a path may lead to; a mask. The same as in native/host/files.h. */

@@ -3,8 +3,10 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, rmSync } from 'node:fs';
+import { VmFile } from '../api/vmhost/folderFiles.ts';
 import { BACKEND, type ChildOrders, encodeLine } from '../api/vmhost/protocol.ts';
 import type { StreamConnection, StreamHandlers, StreamListener } from '../host/listen.ts';
+import { PRIVATE_FILE } from '../host/openFlags.ts';
 import { listenQuietlyAt } from '../host/quietStreams.ts';
 import { type ChildMessage, hearChild } from './childLink.ts';
 import type { Places } from './places.ts';
@@ -92,7 +94,7 @@ export class Children {
     const { childSocket } = this.#options.places;
     rmSync(childSocket, { force: true });
     this.#listener = await listenQuietlyAt(childSocket, (connection) => this.#greet(connection));
-    chmodSync(childSocket, 0o600);
+    chmodSync(childSocket, PRIVATE_FILE);
     this.#fillPool();
   }
 
@@ -121,7 +123,7 @@ export class Children {
     const words = [
       ...vm,
       ...['--backend', BACKEND, '--config-dir', places.root],
-      ...['--api-socket', 'api.sock', '--supervisor', places.childSocket],
+      ...['--api-socket', VmFile.apiSocket, '--supervisor', places.childSocket],
     ];
     // A session of its own: what ends the supervisor, or its terminal, does not end VMs.
     const process = spawn(launcher, ['vmhost', ...words], { stdio: 'ignore', detached: true, cwd: '/' });

@@ -19,22 +19,21 @@ import {
 } from 'node:fs';
 import { readJson } from '../api/rest/jsonReader.ts';
 import { writeJson } from '../api/rest/jsonWriter.ts';
+import { VmFile, vmsFolder } from '../api/vmhost/folderFiles.ts';
 import { replaceFile } from '../api/vmhost/replaceFile.ts';
 import { decode } from '../config/decode.ts';
+import { MAX_SOCKET_PATH } from '../config/limits.ts';
 import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
+import { PRIVATE_FILE } from '../host/openFlags.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
 import { type Definition, isName, readPolicy, type VmPolicy } from './definition.ts';
-import { vmsFolder } from './places.ts';
 
-const FILE_MODE = 0o600;
 /** People read and edit these files. */
 const INDENT = '  ';
 const FOLDER_MODE = 0o700;
 /** Of folders that are not complete yet, or on their way out: no VM is called so. */
 const UNFINISHED = '.new-';
 const REMOVED = '.removed-';
-/** Of a UNIX socket's address, without the byte that ends it (unix(7)). */
-const MAX_SOCKET_PATH = 107;
 /** In the folder of a VM that somebody started and nobody stopped. */
 const WANTED = 'wanted';
 
@@ -70,17 +69,17 @@ export class DefinitionStore {
     const folders = readdirSync(this.#folder, { withFileTypes: true }).filter((entry) => entry.isDirectory());
     return folders
       .map(({ name }) => name)
-      .filter((name) => isName(name) && ['vm.json', 'vmhost.pid'].some((file) => this.#has(name, file)));
+      .filter((name) => isName(name) && [VmFile.config, VmFile.pid].some((file) => this.#has(name, file)));
   }
 
   /** Of folders that would have a definition if a VM could be called so. */
   misnamed(): string[] {
-    return readdirSync(this.#folder).filter((name) => !isName(name) && this.#has(name, 'vm.json'));
+    return readdirSync(this.#folder).filter((name) => !isName(name) && this.#has(name, VmFile.config));
   }
 
   /** Whoever changes a definition, by hand or not, changes this. Undefined if there is none. */
   version(name: string): string | undefined {
-    const versions = ['vm.json', 'policy.json'].map((file) => {
+    const versions = [VmFile.config, VmFile.policy].map((file) => {
       const found = statSync(`${this.folderOf(name)}/${file}`, { bigint: true, throwIfNoEntry: false });
       return found && `${found.ino} ${found.size} ${found.mtimeNs} ${found.ctimeNs}`;
     });
@@ -99,7 +98,7 @@ export class DefinitionStore {
       }
     };
     const config = attempt(() => this.#readConfig(name), {});
-    const given = attempt(() => this.#readPolicy(name), readPolicy({}, 'policy.json'));
+    const given = attempt(() => this.#readPolicy(name), readPolicy({}, VmFile.policy));
     const policy = { uuid: uuidOf(this.folderOf(name)), ...given };
     return {
       definition: { name, config, policy },
@@ -114,12 +113,12 @@ export class DefinitionStore {
    */
   add(definition: Definition, companions: Companions = {}): void {
     const path = this.folderOf(definition.name);
-    checkSocketFits(`${path}/vmhost.sock`);
+    checkSocketFits(`${path}/${VmFile.controlSocket}`);
     const unfinished = `${this.#folder}/${UNFINISHED}${definition.name}`;
     try {
       mkdirSync(unfinished, { mode: FOLDER_MODE });
       for (const [file, content] of [...filesOf(definition), ...Object.entries(companions)]) {
-        writeFileSync(`${unfinished}/${file}`, content, { mode: FILE_MODE, flush: true });
+        writeFileSync(`${unfinished}/${file}`, content, { mode: PRIVATE_FILE, flush: true });
       }
       syncFolder(unfinished);
       renameSync(unfinished, path);
@@ -133,7 +132,7 @@ export class DefinitionStore {
   /** Replaces a definition that is there, each file at once. @throws Error */
   replace(definition: Definition): void {
     const path = this.folderOf(definition.name);
-    for (const [file, content] of filesOf(definition)) replaceFile(`${path}/${file}`, content, FILE_MODE);
+    for (const [file, content] of filesOf(definition)) replaceFile(`${path}/${file}`, content, PRIVATE_FILE);
     syncFolder(path);
   }
 
@@ -167,7 +166,7 @@ export class DefinitionStore {
   setWanted(name: string, wanted: boolean): void {
     const path = `${this.folderOf(name)}/${WANTED}`;
     try {
-      if (wanted) writeFileSync(path, '', { mode: FILE_MODE });
+      if (wanted) writeFileSync(path, '', { mode: PRIVATE_FILE });
       else rmSync(path, { force: true });
     } catch {
       // A full or read-only disk: what is lost is only that the VM is not started again by itself.
@@ -179,14 +178,14 @@ export class DefinitionStore {
   }
 
   #readConfig(name: string): VmConfigInput {
-    const config = readJsonFile(`${this.folderOf(name)}/vm.json`);
-    decode(vmConfig, config, 'vm.json');
+    const config = readJsonFile(`${this.folderOf(name)}/${VmFile.config}`);
+    decode(vmConfig, config, VmFile.config);
     return config as VmConfigInput;
   }
 
   #readPolicy(name: string): VmPolicy {
-    const path = `${this.folderOf(name)}/policy.json`;
-    return readPolicy(existsSync(path) ? readJsonFile(path) : {}, 'policy.json');
+    const path = `${this.folderOf(name)}/${VmFile.policy}`;
+    return readPolicy(existsSync(path) ? readJsonFile(path) : {}, VmFile.policy);
   }
 
   /** What cannot be removed now is when the next process starts. */
@@ -211,8 +210,8 @@ function checkSocketFits(path: string): void {
 
 function filesOf({ config, policy }: Definition): readonly (readonly [string, string])[] {
   return [
-    ['vm.json', `${writeJson(config, INDENT)}\n`],
-    ['policy.json', `${writeJson(policy, INDENT)}\n`],
+    [VmFile.config, `${writeJson(config, INDENT)}\n`],
+    [VmFile.policy, `${writeJson(policy, INDENT)}\n`],
   ];
 }
 

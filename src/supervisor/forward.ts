@@ -1,8 +1,8 @@
 /** A VM's own REST API, reached through the supervisor's socket. */
 import { request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream';
+import { VmFile } from '../api/vmhost/folderFiles.ts';
 import { VmmError } from '../vmm/errors.ts';
-import { VM_API_SOCKET } from './places.ts';
 import { type RouteRequest, vmOf } from './route.ts';
 import { callVmApi } from './vmApi.ts';
 
@@ -42,7 +42,7 @@ export function forward(
   return new Promise((resolve, reject) => {
     const sent = httpRequest(
       {
-        socketPath: `${folder}/${VM_API_SOCKET}`,
+        socketPath: `${folder}/${VmFile.apiSocket}`,
         path,
         headers: { ...headers, connection: 'close' },
         ...(method !== undefined && { method }),

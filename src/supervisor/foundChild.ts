@@ -3,6 +3,7 @@
  * folder.
  */
 import { readFileSync, readlinkSync, realpathSync } from 'node:fs';
+import { VmFile } from '../api/vmhost/folderFiles.ts';
 import { CONNECT_TIMEOUT_MS, encodeVmhost } from '../api/vmhost/protocol.ts';
 import type { StreamConnection } from '../host/listen.ts';
 import { connectQuietly } from '../host/quietStreams.ts';
@@ -13,7 +14,7 @@ import { ageOf, identify, type ProcessIdentity } from './processIdentity.ts';
 /** The process that a VM's folder names, if it is there and is one of ours. */
 export function processOf(folder: string): ProcessIdentity | undefined {
   try {
-    const pid = Number(readFileSync(`${folder}/vmhost.pid`, 'utf8').trim());
+    const pid = Number(readFileSync(`${folder}/${VmFile.pid}`, 'utf8').trim());
     if (!Number.isSafeInteger(pid) || pid <= 1) return undefined;
     const identity = identify(pid);
     // Ids are used again, after the host was restarted for another VM's process too: this VM's works in its folder.
@@ -56,7 +57,7 @@ export function watchFound(folder: string, process: ProcessIdentity): Promise<Fo
     };
     const closed = () => (child ? child.lost() : fail('closed the connection'));
     const deadline = performance.now() + CONNECT_TIMEOUT_MS;
-    connectQuietly(`${folder}/vmhost.sock`, deadline, (made) => {
+    connectQuietly(`${folder}/${VmFile.controlSocket}`, deadline, (made) => {
       connection = made;
       made.write(encodeVmhost({ method: 'watch' }));
       return hearChild(made, heard, closed);

@@ -1,8 +1,8 @@
 /** The time from a start of the host, or of the container, to its end: what begins once in it does not begin again. */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { PRIVATE_FILE } from '../host/openFlags.ts';
 import { identify } from './processIdentity.ts';
 
-const FILE_MODE = 0o600;
 const INIT = 1;
 
 /** Tells this time from all others. A container has a process 1 of its own. */
@@ -28,7 +28,7 @@ export class OncePerHostRun {
 
   set isDone(done: boolean) {
     try {
-      if (done) writeFileSync(this.#path, `${hostRun()}\n`, { mode: FILE_MODE });
+      if (done) writeFileSync(this.#path, `${hostRun()}\n`, { mode: PRIVATE_FILE });
       else rmSync(this.#path, { force: true });
     } catch {
       // A full or read-only disk: it is done once more.

@@ -2,6 +2,7 @@
 import { chmodSync, rmSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { createServer, type Socket } from 'node:net';
+import { PRIVATE_FILE } from '../host/openFlags.ts';
 
 export interface Listener {
   /** Accepts no more. */
@@ -16,7 +17,7 @@ export async function listenAtPath(server: Server, path: string): Promise<Listen
     server.once('error', reject);
     server.listen(path, resolve);
   });
-  chmodSync(path, 0o600);
+  chmodSync(path, PRIVATE_FILE);
   return {
     close: () => {
       server.close();

@@ -1,7 +1,8 @@
 /** Keeps the files that grow for as long as a VM lives within bounds. */
 import { copyFileSync, renameSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { VmFile } from '../api/vmhost/folderFiles.ts';
 
-const ROTATED = ['serial.log', 'vmhost.log'];
+const ROTATED = [VmFile.serialLog, VmFile.log];
 /** Bytes of a file before it is begun anew. */
 const MAX_BYTES = 16 << 20;
 /** Earlier pieces that are kept. */

@@ -20,14 +20,6 @@ export interface Places {
   readonly libvirtFolder?: string;
 }
 
-/** Where the folders of VMs are, by name. @param root of the supervisor */
-export function vmsFolder(root: string): string {
-  return `${root}/vms`;
-}
-
-/** A VM's own REST API, in its folder. */
-export const VM_API_SOCKET = 'api.sock';
-
 /**
  * @param dir everything below it; unless it or TSVMM_DIR is given, where a system service (root) or a user's own is
  * expected to keep its state and sockets (XDG Base Directory Specification)

@@ -1,6 +1,7 @@
 /** Answers that go on: events, of which a client that does not read loses the connection, and logs as they grow. */
 import { watch } from 'node:fs';
 import type { ServerResponse } from 'node:http';
+import { VmFile } from '../api/vmhost/folderFiles.ts';
 import { VmmError } from '../vmm/errors.ts';
 import type { SupervisorEvent } from './eventHistory.ts';
 import { LogSender } from './logSender.ts';
@@ -8,7 +9,7 @@ import { type RouteRequest, vmOf } from './route.ts';
 
 /** Bytes of events that a client may leave unread. */
 const MAX_UNREAD = 1 << 20;
-const LOGS: Readonly<Record<string, string>> = { serial: 'serial.log', vmhost: 'vmhost.log' };
+const LOGS: Readonly<Record<string, string>> = { serial: VmFile.serialLog, vmhost: VmFile.log };
 const DEFAULT_TAIL = 200;
 
 export function streamEvents({ supervisor, url, request, response }: RouteRequest): undefined {

@@ -1,6 +1,7 @@
 /** One VM under a supervisor: its definition, its process, and what is done when that ends. */
 import { VmhostClient } from '../api/vmhost/client.ts';
 import { forgetExit, readExit } from '../api/vmhost/exitRecord.ts';
+import { VmFile } from '../api/vmhost/folderFiles.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
 import type { VmmExit } from '../vmm/events.ts';
 import type { ChildMessage } from './childLink.ts';
@@ -201,7 +202,7 @@ export class SupervisedVm {
     this.#forced ||= force;
     this.#state = 'stopping';
     const gone = this.#gone((seconds + END_MS / 1000) * 1000);
-    const client = new VmhostClient(`${this.#context.folder}/vmhost.sock`);
+    const client = new VmhostClient(`${this.#context.folder}/${VmFile.controlSocket}`);
     // Not waited for: a process that hangs is killed when its time is over, whatever it answers.
     (force ? client.forceStop() : client.stop(seconds)).catch((error) => this.#kill(describeError(error)));
     if (await gone) return;
@@ -326,7 +327,7 @@ export class SupervisedVm {
         },
         () => {
           void this.#lost(child).then(() =>
-            decide(() => reject(new Error('Its process ended; vmhost.log in its folder says why'))),
+            decide(() => reject(new Error(`Its process ended; ${VmFile.log} in its folder says why`))),
           );
         },
       );

@@ -2,8 +2,8 @@
 import { request as httpRequest } from 'node:http';
 import { readAnswer } from '../api/rest/jsonReader.ts';
 import { writeJson } from '../api/rest/jsonWriter.ts';
+import { VmFile } from '../api/vmhost/folderFiles.ts';
 import { VmmError } from '../vmm/errors.ts';
-import { VM_API_SOCKET } from './places.ts';
 
 const MAX_ANSWER = 4 << 20;
 
@@ -25,7 +25,7 @@ export function callVmApi(
     const fail = (cause: Error) => reject(new VmmError(`${endpoint} failed`, { cause }));
     const headers = payload === undefined ? {} : { 'Content-Length': Buffer.byteLength(payload) };
     const options = {
-      socketPath: `${folder}/${VM_API_SOCKET}`,
+      socketPath: `${folder}/${VmFile.apiSocket}`,
       method,
       path: `/api/v1/${endpoint}`,
       headers,

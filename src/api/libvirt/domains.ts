@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { PLAIN_ZONE_ID } from '../../config/memory.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
+import { PRIVATE_FILE } from '../../host/openFlags.ts';
 import type { EventHistory } from '../../supervisor/eventHistory.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
 import type { Supervisor } from '../../supervisor/supervisor.ts';
@@ -19,7 +20,6 @@ import { type Element, element, formatXml, parseXml } from './xml.ts';
 
 /** In the folder of a VM: what its document had that is no part of the machine. */
 const KEPT_FILE = 'libvirt.xml';
-const FILE_MODE = 0o600;
 
 export interface CreateOptions {
   /** The guest runs when it is resumed. */
@@ -238,7 +238,7 @@ function keptText(kept: readonly Element[]): string {
 }
 
 function writeKept(folder: string, text: string): void {
-  replaceFile(`${folder}/${KEPT_FILE}`, text, FILE_MODE);
+  replaceFile(`${folder}/${KEPT_FILE}`, text, PRIVATE_FILE);
 }
 
 function fail(error: Error): never {

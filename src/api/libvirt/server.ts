@@ -2,6 +2,7 @@
 import { chmodSync, lstatSync, mkdirSync, readlinkSync, rmSync, symlinkSync, unlinkSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import { PRIVATE_FILE } from '../../host/openFlags.ts';
 import type { Supervisor } from '../../supervisor/supervisor.ts';
 import { describeError } from '../../vmm/errors.ts';
 import type { MutualTlsServer } from '../tls/mutualTls.ts';
@@ -12,7 +13,6 @@ import type { TlsOptions } from './tls.ts';
 /** What clients look for with a URI of scheme `tsvmm`. */
 export const SOCKET_NAME = 'virttsvmmd-sock';
 const READ_ONLY_SUFFIX = '-ro';
-const PRIVATE = 0o600;
 /** Of a folder in which other daemons have their sockets. */
 const EVERYBODYS = 0o755;
 const MAX_CONNECTIONS = 1_024;
@@ -81,7 +81,7 @@ async function listenAt(path: string, accept: (socket: Socket) => void): Promise
   const server = createServer({ allowHalfOpen: false }, accept);
   rmSync(path, { force: true });
   await listen(server, { path });
-  chmodSync(path, PRIVATE);
+  chmodSync(path, PRIVATE_FILE);
   return {
     close: () => {
       server.close();

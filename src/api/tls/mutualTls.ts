@@ -3,6 +3,7 @@ import { constants } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { createServer, type SecureVersion, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
+import { MAX_PORT } from '../../config/limits.ts';
 import { describeError } from '../../vmm/errors.ts';
 
 export interface TlsAddress {
@@ -211,6 +212,6 @@ export function matches(pattern: string, text: string): boolean {
 export function parseListenAddress(text: string, defaultPort = Number.NaN): TlsAddress | undefined {
   const found = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
   const port = Number(found?.[3] ?? defaultPort);
-  if (!found || !(port <= 65_535)) return undefined;
+  if (!found || !(port <= MAX_PORT)) return undefined;
   return { host: (found[1] ?? found[2]) as string, port };
 }

@@ -3,6 +3,7 @@ import { loadNative, type NativeAddon } from '../../native.ts';
 import { describeError, VmmError } from '../../vmm/errors.ts';
 import { END_CAUSES } from '../../vmm/events.ts';
 import { absolute, parseVmhostArguments, type VmhostOptions } from './arguments.ts';
+import { VmFile } from './folderFiles.ts';
 import { openVmhostLog } from './log.ts';
 import { BACKEND } from './protocol.ts';
 import type { SupervisorLink } from './supervisorLink.ts';
@@ -43,7 +44,7 @@ export async function vmhostCommand(args: readonly string[]): Promise<number> {
     if (native.fileIdAt(`${vmDir}/.`) === null) {
       throw new VmmError(`There is no VM ${name}: ${vmDir} is no folder`);
     }
-    const log = openVmhostLog(native, `${vmDir}/vmhost.log`, name);
+    const log = openVmhostLog(native, `${vmDir}/${VmFile.log}`, name);
     log(`starting ${name} (backend ${BACKEND}, folder ${vmDir}, process ${process.pid})`);
     const apiSocket = options.apiSocket === undefined ? undefined : absolute(vmDir, options.apiSocket);
     return await runLogged(

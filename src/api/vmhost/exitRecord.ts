@@ -3,12 +3,12 @@
  * is gone, and its space is taken while the VM starts, so that a disk that is full by then loses nothing.
  */
 import { closeSync, ftruncateSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { PRIVATE_FILE } from '../../host/openFlags.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import type { VmmExit } from '../../vmm/events.ts';
+import { VmFile } from './folderFiles.ts';
 
-const NAME = 'exit.json';
-const UNFINISHED = '.exit.json.new';
-const MODE = 0o600;
+const UNFINISHED = `.${VmFile.exit}.new`;
 const SIZE = 4096;
 /** Characters of its message: what is escaped takes up to six bytes. */
 const MAX_MESSAGE = 600;
@@ -22,7 +22,7 @@ export class ExitRecord {
     this.#folder = folder;
     forgetExit(folder);
     try {
-      this.#fd = openSync(`${folder}/${UNFINISHED}`, 'w', MODE);
+      this.#fd = openSync(`${folder}/${UNFINISHED}`, 'w', PRIVATE_FILE);
       writeSync(this.#fd, Buffer.alloc(SIZE, ' '), 0, SIZE, 0);
     } catch (error) {
       throw new VmmError(`Cannot write in ${folder}`, { cause: error });
@@ -36,19 +36,19 @@ export class ExitRecord {
     writeSync(this.#fd, text, 0, text.length, 0);
     ftruncateSync(this.#fd, text.length);
     closeSync(this.#fd);
-    renameSync(`${this.#folder}/${UNFINISHED}`, `${this.#folder}/${NAME}`);
+    renameSync(`${this.#folder}/${UNFINISHED}`, `${this.#folder}/${VmFile.exit}`);
   }
 }
 
 /** Before the VM starts anew. */
 export function forgetExit(folder: string): void {
-  rmSync(`${folder}/${NAME}`, { force: true });
+  rmSync(`${folder}/${VmFile.exit}`, { force: true });
 }
 
 /** How the VM's last run ended; undefined where its process could not say. */
 export function readExit(folder: string): VmmExit | undefined {
   try {
-    const exit = JSON.parse(readFileSync(`${folder}/${NAME}`, 'utf8')) as VmmExit;
+    const exit = JSON.parse(readFileSync(`${folder}/${VmFile.exit}`, 'utf8')) as VmmExit;
     return typeof exit.reason === 'string' && typeof exit.code === 'number' ? exit : undefined;
   } catch {
     return undefined;

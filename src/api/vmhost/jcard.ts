@@ -3,6 +3,7 @@
  * `state.json`.
  */
 import { MAX_VCPUS } from '../../config/bootable.ts';
+import { MAX_PORT } from '../../config/limits.ts';
 import { parseDigits } from '../../config/size.ts';
 import { Fields } from './fields.ts';
 
@@ -31,7 +32,6 @@ export interface DaemonState {
 }
 
 const DEFAULTS = { mixtape: 'base', cpus: 2, memory: '4GiB', network: 'nat', protocol: 'tcp' } as const;
-const MAX_PORT = 65_535;
 /** Context ids of guests (virtio 1.2 §5.10.4). */
 const FIRST_CID = 3;
 const LAST_CID = 0xffff_fffe;

@@ -4,6 +4,7 @@
 import { accessSync, readFileSync } from 'node:fs';
 import { ConfigError } from '../../config/configError.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
+import { VmFile } from './folderFiles.ts';
 import { GUEST_AGENT_PORT } from './guestAgent.ts';
 import type { DaemonState, Jcard } from './jcard.ts';
 
@@ -39,7 +40,7 @@ export function jcardVmConfig(
       net: [{ user: true, forward: [...daemonForwards(state), ...card.forwards] }],
     }),
     vsock: { cid: state.cid, socket: `${vmDir}/vsock.sock` },
-    serial: { mode: 'File', file: `${vmDir}/serial.log` },
+    serial: { mode: 'File', file: `${vmDir}/${VmFile.serialLog}` },
     console: { mode: 'Off' },
   };
 }

@@ -10,6 +10,7 @@ import { type VmConfig, vmConfig } from '../../config/vmConfig.ts';
 import type { NativeAddon } from '../../native.ts';
 import { openConfiguration } from '../../vmm/namedFiles.ts';
 import { readJson } from '../rest/jsonReader.ts';
+import { VmFile, vmsFolder } from './folderFiles.ts';
 import type { DaemonState, Jcard } from './jcard.ts';
 
 /** Of state.json, as its daemon makes it. */
@@ -32,25 +33,25 @@ export function vmFolderPath(configDir: string, name: string): string {
   if (!/^[A-Za-z0-9_][\w.+-]*$/.test(name) || name.length > 200) {
     throw new ConfigError('invalid', `"${name}" is no name of a VM: letters, digits and _ . + - only`);
   }
-  return `${configDir}/vms/${name}`;
+  return `${vmsFolder(configDir)}/${name}`;
 }
 
 /** @throws ConfigError saying which file is missing, or what is wrong in which */
 export async function readVmFolder(files: FileReader, configDir: string, path: string): Promise<VmFolder> {
-  const json = read(files, `${path}/vm.json`);
-  if (json !== undefined) return { path, config: ownConfig('vm.json', parseJson('vm.json', json), path) };
-  const toml = read(files, `${path}/vm.toml`);
-  if (toml !== undefined)
-    return { path, config: ownConfig('vm.toml', await parseToml('vm.toml', toml), path) };
+  const { config: jsonFile, tomlConfig: tomlFile } = VmFile;
+  const json = read(files, `${path}/${jsonFile}`);
+  if (json !== undefined) return { path, config: ownConfig(jsonFile, parseJson(jsonFile, json), path) };
+  const toml = read(files, `${path}/${tomlFile}`);
+  if (toml !== undefined) return { path, config: ownConfig(tomlFile, await parseToml(tomlFile, toml), path) };
   return readDaemonFolder(files, configDir, path);
 }
 
-/** In a VM's folder: what the guest prints, as the process has no terminal. */
-export const SERIAL_LOG = 'serial.log';
-
 /** Without a word about the consoles, what the guest prints goes into its log. */
 function ownConfig(file: string, value: unknown, path: string): VmConfig {
-  const defaults = { serial: { mode: 'File', file: `${path}/${SERIAL_LOG}` }, console: { mode: 'Off' } };
+  const defaults = {
+    serial: { mode: 'File', file: `${path}/${VmFile.serialLog}` },
+    console: { mode: 'Off' },
+  };
   const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
   try {
     return decode(vmConfig, isObject ? { ...defaults, ...value } : value);
@@ -66,7 +67,7 @@ async function readDaemonFolder(files: FileReader, configDir: string, path: stri
   if (cardText === undefined || stateText === undefined) {
     throw new ConfigError(
       'invalid',
-      `${path} has no vm.json, no vm.toml, and not both of jcard.toml and state.json`,
+      `${path} has no ${VmFile.config}, no ${VmFile.tomlConfig}, and not both of jcard.toml and state.json`,
     );
   }
   const { readDaemonState, readJcard } = await import('./jcard.ts');

@@ -8,11 +8,12 @@ import { Vmm } from '../../vmm/vmm.ts';
 import type { RestServer } from '../rest/server.ts';
 import { claimSocket, type SocketClaim } from '../rest/socketClaim.ts';
 import type { ExitRecord } from './exitRecord.ts';
+import { VmFile } from './folderFiles.ts';
 import type { Log } from './log.ts';
 import type { VmhostService } from './serve.ts';
 import type { SupervisorLink } from './supervisorLink.ts';
 import type { ControllableVm } from './vmController.ts';
-import { readVmFolder, SERIAL_LOG, type VmFolder } from './vmFolder.ts';
+import { readVmFolder, type VmFolder } from './vmFolder.ts';
 
 /**
  * The supervisor's end is heard of once the VM is up, so that the guest does not wait for what that needs; of a start
@@ -75,7 +76,7 @@ export class VmhostProcess {
       endOn: options.endOn,
       // A supervisor keeps the log within bounds, and what a guest said before it failed is asked for after the next
       // start.
-      ...(link && { appendTo: [SERIAL_LOG, `${options.vmDir}/${SERIAL_LOG}`] }),
+      ...(link && { appendTo: [VmFile.serialLog, `${options.vmDir}/${VmFile.serialLog}`] }),
       onWarning: (message) => this.#log(`warning: ${message}`),
       onNote: (message) => this.#log(message),
       onEvent: (event) => {
@@ -87,7 +88,7 @@ export class VmhostProcess {
   /** @returns the exit code. @throws VmmError or ConfigError if the VM cannot be started */
   async run(): Promise<number> {
     // Only one process at a time may start this VM.
-    const claim = claimSocket(this.#native, { path: `${this.#options.vmDir}/vmhost.sock` });
+    const claim = claimSocket(this.#native, { path: `${this.#options.vmDir}/${VmFile.controlSocket}` });
     const quit = () => {
       this.#vmm.quit().catch((error) => this.#log(describeError(error)));
     };
@@ -174,8 +175,8 @@ export class VmhostProcess {
     const { vmDir, log } = this.#options;
     const sshPort = folder.daemon?.state.sshPort ?? 0;
     const controller = vmController(this.#controllable(), { sshPort, log }, bootedAt);
-    this.#service = await serveClaimed(claim, controller, `${vmDir}/vmhost.pid`, { log });
-    log(`serving ${vmDir}/vmhost.sock`);
+    this.#service = await serveClaimed(claim, controller, `${vmDir}/${VmFile.pid}`, { log });
+    log(`serving ${vmDir}/${VmFile.controlSocket}`);
   }
 
   #controllable(): ControllableVm {

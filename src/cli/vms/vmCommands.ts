@@ -1,6 +1,7 @@
 /** The commands that talk to a supervisor: `tsvmm run`, `ps`, `stop` and so on. */
 import { parseArgs } from 'node:util';
 import { writeJson } from '../../api/rest/jsonWriter.ts';
+import { VmFile } from '../../api/vmhost/folderFiles.ts';
 import type { VmConfig } from '../../config/vmConfig.ts';
 import type { SupervisorEvent } from '../../supervisor/eventHistory.ts';
 import { supervisorPlaces } from '../../supervisor/places.ts';
@@ -256,7 +257,7 @@ function forSupervisor(vm: VmConfig): VmConfig {
   const moved = absolutePaths(vm, process.cwd());
   return {
     ...moved,
-    ...(serial && { serial: { ...moved.serial, mode: 'File', file: 'serial.log' } }),
+    ...(serial && { serial: { ...moved.serial, mode: 'File', file: VmFile.serialLog } }),
     ...(vm.console.mode === 'Tty' && { console: { ...moved.console, mode: 'Pty' } }),
   };
 }

@@ -1,6 +1,8 @@
 /** A VM of a supervisor by its name: where its own sockets are. The supervisor itself is not asked. */
+
+import { VmFile, vmsFolder } from '../../api/vmhost/folderFiles.ts';
 import { nearest } from '../../config/nearest.ts';
-import { supervisorPlaces, VM_API_SOCKET, vmsFolder } from '../../supervisor/places.ts';
+import { supervisorPlaces } from '../../supervisor/places.ts';
 import { VmmError } from '../../vmm/errors.ts';
 
 export interface NamedVm {
@@ -35,7 +37,7 @@ export async function findVm(name: string, dir: string | undefined): Promise<Nam
     const hint = near ? `; did you mean "${near}"?` : ": 'tsvmm ps -a' lists those that there are";
     throw new VmmError(`There is no VM ${name} in ${root}${hint}`, { kind: 'missing' });
   }
-  const apiSocket = `${folder}/${VM_API_SOCKET}`;
+  const apiSocket = `${folder}/${VmFile.apiSocket}`;
   if (await isThere(apiSocket)) return { folder, apiSocket };
   throw new VmmError(`The VM ${name} does not run: 'tsvmm start ${name}' starts it`);
 }

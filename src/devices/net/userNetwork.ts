@@ -1,10 +1,11 @@
 /** User networking: how ports of the host lead to ports of the guest. */
+
+import { MAX_PORT } from '../../config/limits.ts';
 import { invalid } from '../../config/rules.ts';
 import { parseDigits } from '../../config/size.ts';
 
 /** What the host's port listens on unless told otherwise: nobody outside of this host. */
 const LOOPBACK = '127.0.0.1';
-const MAX_PORT = 65_535;
 
 export interface PortForward {
   readonly protocol: 'tcp' | 'udp';

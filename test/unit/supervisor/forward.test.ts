@@ -4,8 +4,8 @@ import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import { VmFile } from '../../../src/api/vmhost/folderFiles.ts';
 import { forward } from '../../../src/supervisor/forward.ts';
-import { VM_API_SOCKET } from '../../../src/supervisor/places.ts';
 import { errorChain } from '../../../src/vmm/errors.ts';
 
 const ANSWER_MS = 50;
@@ -17,7 +17,7 @@ async function forwarding(vm: Handler): Promise<{ port: number; failures: string
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-forward-'));
   onTestFinished(() => fs.rmSync(folder, { recursive: true }));
   const failures: string[] = [];
-  const process = http.createServer(vm).listen(path.join(folder, VM_API_SOCKET));
+  const process = http.createServer(vm).listen(path.join(folder, VmFile.apiSocket));
   const supervisor = http.createServer((request, response) => {
     const target = { name: 'one', folder, path: request.url as string };
     forward(target, request, response, ANSWER_MS).catch((error: Error) => {
@@ -56,7 +56,8 @@ test('a VM may take as long as it likes while it is alive', async () => {
   expect((await put(port)).status).toBe(204);
   const before = pings;
   await new Promise((resolve) => setTimeout(resolve, 4 * ANSWER_MS));
-  expect(pings).toBe(before);
+  // One may have been on its way.
+  expect(pings).toBeLessThanOrEqual(before + 1);
 });
 
 test('one that answers nothing at all is given up', async () => {

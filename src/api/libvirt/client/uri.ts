@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname } from 'node:path';
+import { MAX_PORT } from '../../../config/limits.ts';
 import { supervisorPlaces } from '../../../supervisor/places.ts';
 import { Code, Domain, LibvirtError } from '../libvirtError.ts';
 
@@ -62,7 +63,6 @@ export interface LibvirtUri {
 const URI =
   /^([a-z][a-z0-9.-]*)(?:\+([a-z0-9]+))?:(?:\/\/(?:([^@/?#]*)@)?(\[[0-9a-fA-F:.%]+\]|[^:/?#@[\]]*)(?::(\d+))?)?(\/[^?#]*|)(?:\?([^#]*))?(?:#.*)?$/;
 const MAX_URI = 65_536;
-const MAX_PORT = 65_535;
 
 /** @throws LibvirtError that says what cannot be understood, or is not supported */
 export function parseUri(text: string): LibvirtUri {

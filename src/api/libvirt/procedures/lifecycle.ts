@@ -2,6 +2,7 @@
 
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { VmhostClient } from '../../vmhost/client.ts';
+import { VmFile } from '../../vmhost/folderFiles.ts';
 import { shutDownByAgent } from '../askAgent.ts';
 import { invalidOperation } from '../errors.ts';
 import { checkFlags } from '../impact.ts';
@@ -100,7 +101,7 @@ async function reboot(session: Session, given: Dom, flags: number): Promise<void
   const vm = running(session, given);
   if (vm.paused) throw invalidOperation('domain is not running');
   await askAgent(session, vm, flags);
-  await new VmhostClient(`${vm.folder}/vmhost.sock`).restart();
+  await new VmhostClient(`${vm.folder}/${VmFile.controlSocket}`).restart();
 }
 
 async function reset(session: Session, given: Dom, flags: number): Promise<void> {
