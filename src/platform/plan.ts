@@ -34,6 +34,8 @@ export interface BootPlan {
   readonly boot: BootSpec;
   /** Where devices are, in order of creation, and what is left for others. */
   readonly bus: Bus;
+  /** The payload is a Linux kernel. */
+  readonly isLinux: boolean;
 }
 
 export { planBoot, planLateVcpus, planMachine } from './x86_64/plan.ts';

@@ -9,7 +9,6 @@ import { type BootResources, planBoot, planMachine } from '../platform/plan.ts';
 import type { ConsoleSize, Consoles, Terminal } from './consoles.ts';
 import { VmmError } from './errors.ts';
 import type { HeldDevices } from './heldDevices.ts';
-import { isLinuxImage } from './linuxImage.ts';
 import { retryInUse } from './lockRetry.ts';
 import { openPayload } from './namedFiles.ts';
 import { checkOutputs, type OutputFile } from './outputFiles.ts';
@@ -79,11 +78,10 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
     const files = await openWithRetry(context, opened);
     const devices = { ...files.devices, ...(await openDevices(context, opened, { last: true })) };
     const resources = { ...files, devices };
-    const { boot, bus } = await plan(context, host, resources);
+    const { boot, bus, isLinux } = await plan(context, host, resources);
     const spec = context.stopped ? { ...boot, held: true as const } : boot;
     await native.machineBoot(handle, spec, context.paused);
-    // Looked at now, because the guest does not wait for it.
-    adviseLinux(context, host, resources.kernel.fd);
+    if (isLinux) adviseLinux(context, host);
     const memory = { size: Number(memorySize(config.memory)), added: 0, additions: 0 };
     return { handle, bus, memory, hardwareVirtualization: host.hardwareVirtualization };
   } catch (error) {
@@ -125,9 +123,8 @@ function adviseMemory({ config, warn }: MachineContext): void {
 }
 
 /** Says what a Linux guest is going to suffer from. */
-function adviseLinux({ native, config, warn }: MachineContext, host: HostInfo, kernel: number): void {
+function adviseLinux({ config, warn }: MachineContext, host: HostInfo): void {
   const advice = consoleAdvice(config);
-  if ((advice === undefined && host.hardwareVirtualization) || !isLinuxImage(native, kernel)) return;
   if (!host.hardwareVirtualization) warn(`The guest will probably fail: ${NO_HARDWARE_VIRTUALIZATION}`);
   if (advice !== undefined && config.payload?.firmware === undefined) warn(advice);
 }

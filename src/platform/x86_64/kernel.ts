@@ -21,6 +21,7 @@ interface PayloadCommon {
   readonly initramfsMax: number;
   /** Longest command line in bytes, without the terminating NUL. */
   readonly commandLineMax: number;
+  readonly isLinux: boolean;
 }
 
 export type Payload = PayloadCommon &
@@ -71,6 +72,7 @@ function planPvh(image: ImageFile, fd: number, map: MemoryMap): Payload | undefi
     end,
     initramfsMax: MAX_SAFE_INTEGER,
     commandLineMax: elf.isLinux ? LINUX_COMMAND_LINE_MAX : MAX_SAFE_INTEGER,
+    isLinux: elf.isLinux,
   };
 }
 
@@ -92,6 +94,7 @@ function planLinux(image: ImageFile, fd: number, map: MemoryMap): Payload {
     end: kernel.end,
     initramfsMax: kernel.initramfsMax,
     commandLineMax: kernel.commandLineMax,
+    isLinux: true,
   };
 }
 

@@ -212,7 +212,7 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
       ...devices.plainFunctions,
     },
   };
-  return { boot, bus: devices.bus };
+  return { boot, bus: devices.bus, isLinux: payload.isLinux };
 }
 
 /** One vCPU for good needs no controller. */

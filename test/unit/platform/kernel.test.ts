@@ -17,6 +17,7 @@ describe('planPayload', () => {
   it('enters PVH images where their note says', () => {
     expect(plan(makeElf({ entry: MIB + 32 }))).toMatchObject({
       protocol: 'pvh',
+      isLinux: false,
       entry: MIB + 32,
       load: [{ address: MIB, fd: new Descriptor(7), offset: ELF_CODE, length: 64 }],
       end: MIB + 4096,
@@ -26,6 +27,7 @@ describe('planPayload', () => {
   it('enters a bzImage where its 32-bit code starts', () => {
     expect(plan(makeBzImage())).toMatchObject({
       protocol: 'linux',
+      isLinux: true,
       entry: MIB,
       load: [{ address: MIB, fd: new Descriptor(7), offset: 1024, length: 4096 }],
     });

@@ -1,7 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { makeElf } from '../platform/support.ts';
+import { makeBzImage } from '../platform/support.ts';
 
 import { booted, events, folder, guest, native, VCPU_ERROR, warnings } from './vmmFixture.ts';
 
@@ -148,9 +148,7 @@ describe('what the guest does', () => {
 
   it('Linux on a host that emulates is warned of', async () => {
     native.host = { ...native.host, hardwareVirtualization: false };
-    const image = Buffer.from(makeElf({ fileSize: 1024 }));
-    image.write('HdrS', 0x202);
-    writeFileSync(join(folder, 'kernel'), image);
+    writeFileSync(join(folder, 'kernel'), makeBzImage());
     const vmm = await booted();
     expect(warnings).toEqual([
       expect.stringMatching(/^The guest will probably fail: .* no hardware virtualization/),
