@@ -25,7 +25,7 @@ import type { PendingRemoval } from './info.ts';
 import { retryInUse } from './lockRetry.ts';
 import { type Machine, type MachineContext, openDevicesOf } from './machine.ts';
 import { checkOutputs } from './outputFiles.ts';
-import { type Patience, Waiting } from './waiting.ts';
+import { Waiting, type WaitLimits } from './waiting.ts';
 
 /** Where a machine has a device, as the REST API tells it. */
 export interface DevicePlace {
@@ -200,11 +200,11 @@ export class Hotplug {
    * Resolves when the device is gone.
    * @throws VmmError if that takes longer
    */
-  async wait(id: string, patience: Patience): Promise<void> {
+  async wait(id: string, limits: WaitLimits): Promise<void> {
     const removal = this.removals.get(id);
     if (removal === undefined) return;
     const text = () => `The guest has not given up the device ${id}`;
-    await removal.waiting.until(() => removal.isGone, patience, text);
+    await removal.waiting.until(() => removal.isGone, limits, text);
   }
 
   /** Nothing of the host is the device's any more. */

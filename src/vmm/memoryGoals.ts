@@ -7,7 +7,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import { balloon as balloonRecord } from '../devices/balloon.ts';
 import { idOf } from '../devices/registry.ts';
 import type { DeviceStatus } from './machineFigures.ts';
-import { type Patience, Waiting } from './waiting.ts';
+import { Waiting, type WaitLimits } from './waiting.ts';
 
 /** The core tells nobody when a guest has gone a step: who waits looks so often. */
 const LOOK_MS = 20;
@@ -44,7 +44,7 @@ export interface GoalsVm {
 export async function waitForMemory(
   vm: GoalsVm,
   kinds: readonly GoalKind[],
-  patience: Patience,
+  limits: WaitLimits,
   zone?: string,
 ): Promise<void> {
   const missed = () => missedOnes(vm, kinds, zone);
@@ -60,7 +60,7 @@ export async function waitForMemory(
   const waiting = new Waiting();
   const looking = setInterval(() => waiting.tell(), LOOK_MS);
   try {
-    await waiting.until(settled, patience, () => lateText(missed() ?? []));
+    await waiting.until(settled, limits, () => lateText(missed() ?? []));
   } finally {
     clearInterval(looking);
   }

@@ -9,7 +9,7 @@ import type { Machine } from './machine.ts';
 import type { DeviceStatus } from './machineFigures.ts';
 import type { GoalKind } from './memoryGoals.ts';
 import type { VcpuHotplug, VcpusVm } from './vcpuHotplug.ts';
-import type { Patience } from './waiting.ts';
+import type { WaitLimits } from './waiting.ts';
 
 /** The VM whose sizes these are. */
 export interface SizedVm extends Omit<VcpusVm, 'emit'> {
@@ -60,15 +60,15 @@ export class VmSizes {
    * There is nothing to wait for without a machine.
    * @throws VmmError if that takes longer, or there is no machine any more; the signal's reason
    */
-  async wait({ desired_ram: memory, desired_balloon: balloon }: VmResize, patience: Patience): Promise<void> {
+  async wait({ desired_ram: memory, desired_balloon: balloon }: VmResize, limits: WaitLimits): Promise<void> {
     if (this.vm.machine() === undefined) return;
     const kinds: GoalKind[] = [];
     if (memory !== undefined) kinds.push('memory');
     if (balloon !== undefined) kinds.push('balloon');
     // When one has failed, nobody waits for the other any more.
     const failed = new AbortController();
-    const signals = [failed.signal, ...(patience.signal ? [patience.signal] : [])];
-    const both = { ...patience, signal: AbortSignal.any(signals) };
+    const signals = [failed.signal, ...(limits.signal ? [limits.signal] : [])];
+    const both = { ...limits, signal: AbortSignal.any(signals) };
     try {
       await Promise.all([this.waitForVcpus(both), kinds.length > 0 && this.waitForDevices(kinds, both)]);
     } finally {
@@ -77,8 +77,8 @@ export class VmSizes {
   }
 
   /** As `wait`, for a zone. */
-  async waitForZone(id: string, patience: Patience): Promise<void> {
-    if (this.vm.machine() !== undefined) await this.waitForDevices(['memory'], patience, id);
+  async waitForZone(id: string, limits: WaitLimits): Promise<void> {
+    if (this.vm.machine() !== undefined) await this.waitForDevices(['memory'], limits, id);
   }
 
   /** What the guest has not done yet. */
@@ -98,15 +98,15 @@ export class VmSizes {
     this.vcpus?.machineEnded();
   }
 
-  private async waitForVcpus(patience: Patience): Promise<void> {
-    await this.vcpus?.wait(patience);
+  private async waitForVcpus(limits: WaitLimits): Promise<void> {
+    await this.vcpus?.wait(limits);
     // None is waited for of a machine that has ended: whether there is another one by now shows here.
     this.vm.status();
   }
 
-  private async waitForDevices(kinds: readonly GoalKind[], patience: Patience, zone?: string): Promise<void> {
+  private async waitForDevices(kinds: readonly GoalKind[], limits: WaitLimits, zone?: string): Promise<void> {
     const { waitForMemory } = await import('./memoryGoals.ts');
-    await waitForMemory(this.vm, kinds, patience, zone);
+    await waitForMemory(this.vm, kinds, limits, zone);
   }
 
   private async vcpuHotplug(): Promise<VcpuHotplug> {

@@ -8,7 +8,7 @@ import { planLateVcpus } from '../platform/plan.ts';
 import { refusal, VmmError } from './errors.ts';
 import type { PendingVcpus } from './info.ts';
 import { hostInfo, type Machine } from './machine.ts';
-import { type Patience, Waiting } from './waiting.ts';
+import { Waiting, type WaitLimits } from './waiting.ts';
 
 /** The VM whose vCPUs these are. */
 export interface VcpusVm {
@@ -86,10 +86,10 @@ export class VcpuHotplug {
    * Resolves when the guest has started, or given up, all vCPUs that it was asked to.
    * @throws VmmError if that takes longer; the signal's reason
    */
-  wait(patience: Patience): Promise<void> {
+  wait(limits: WaitLimits): Promise<void> {
     return this.waiting.until(
       () => this.settled,
-      patience,
+      limits,
       () => this.lateText(),
     );
   }

@@ -5,7 +5,7 @@ import { findOperation } from './deviceOperations.ts';
 import type { DevicePlace, Hotplug, HotplugVm } from './hotplug.ts';
 import type { PendingRemoval } from './info.ts';
 import type { Machine } from './machine.ts';
-import type { Patience } from './waiting.ts';
+import type { WaitLimits } from './waiting.ts';
 
 /** The VM whose devices these are. */
 export interface DevicesVm extends Omit<HotplugVm, 'machine' | 'closeDescriptors' | 'keptSlots'> {
@@ -108,8 +108,8 @@ export class VmDevices {
   }
 
   /** Resolves when a device that is being removed is gone. @throws VmmError if that takes longer; the signal's reason */
-  async wait(id: string, patience: Patience): Promise<void> {
-    await this.hotplug?.wait(id, patience);
+  async wait(id: string, limits: WaitLimits): Promise<void> {
+    await this.hotplug?.wait(id, limits);
   }
 
   /** The machine has come to its end, and all its devices with it. */

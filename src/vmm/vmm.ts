@@ -268,8 +268,8 @@ export class Vmm {
     checkWait(waitMs);
     await this.#command('resizeZone', () => this.#sizes.resizeZone(id, bytes));
     if (waitMs === undefined) return;
-    const patience = { timeoutMs: waitMs, signal: client.signal };
-    await toldAs('resizeZone', this.#sizes.waitForZone(id, patience));
+    const limits = { timeoutMs: waitMs, signal: client.signal };
+    await toldAs('resizeZone', this.#sizes.waitForZone(id, limits));
   }
 
   /**
@@ -348,8 +348,11 @@ export class Vmm {
 
   /** Ends the machine and starts a new one from the same configuration. */
   reboot(): Promise<void> {
-    this.#emit('vm', 'rebooting');
-    return this.#command('reboot', () => this.#rebuild(), 'rebooted');
+    const work = () => {
+      this.#emit('vm', 'rebooting');
+      return this.#rebuild();
+    };
+    return this.#command('reboot', work, 'rebooted');
   }
 
   /** Ends the machine without asking the guest; the configuration stays. */

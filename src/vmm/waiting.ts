@@ -3,8 +3,8 @@ import { MAX_TIMER_MS } from '../config/limits.ts';
 import type { Abortable } from '../host/abort.ts';
 import { VmmError } from './errors.ts';
 
-/** How long somebody waits: so many milliseconds, unless there is an abort before that. */
-export interface Patience extends Abortable {
+/** When a wait is given up: after so many milliseconds, or on an abort. */
+export interface WaitLimits extends Abortable {
   readonly timeoutMs: number;
 }
 
@@ -16,7 +16,7 @@ export function checkWait(waitMs: number | undefined): void {
 /** What `work` ends with, the error of `late`, or the signal's reason; what was begun goes on. */
 export async function within<T>(
   work: Promise<T>,
-  { timeoutMs, signal }: Patience,
+  { timeoutMs, signal }: WaitLimits,
   late: () => Error,
 ): Promise<T> {
   signal?.throwIfAborted();
@@ -45,9 +45,9 @@ export class Waiting {
    * @param late what has not happened then
    * @throws VmmError if that takes longer; the signal's reason
    */
-  async until(done: () => boolean, patience: Patience, late: () => string): Promise<void> {
+  async until(done: () => boolean, limits: WaitLimits, late: () => string): Promise<void> {
     if (done()) return;
-    const { timeoutMs } = patience;
+    const { timeoutMs } = limits;
     let look = () => {};
     const happened = new Promise<void>((resolve) => {
       look = () => {
@@ -58,7 +58,7 @@ export class Waiting {
     const timeoutError = () =>
       new VmmError(`${late()} within ${timeoutMs} ms`, { code: 'ERR_TSVMM_TIMEOUT' });
     try {
-      await within(happened, patience, timeoutError);
+      await within(happened, limits, timeoutError);
     } finally {
       this.looks.delete(look);
     }

@@ -55,8 +55,8 @@ async function run(invocation: Run): Promise<number> {
   }
 }
 
-/** How long a command that nobody gave a time waits for its answer. */
-export function patienceMs({ timeoutMs, waitMs }: CtlCommand, words: CtlWords): number {
+/** How long a command waits for its answer, unless `--timeout` was given. */
+export function answerTimeoutMs({ timeoutMs, waitMs }: CtlCommand, words: CtlWords): number {
   return Math.min(timeoutMs + (waitMs?.(words) ?? 0), MAX_TIMER_MS);
 }
 
@@ -81,7 +81,7 @@ async function ask(
   command: CtlCommand,
   { words, timeoutMs: given }: Run,
 ): Promise<ApiAnswer> {
-  const timeoutMs = given ?? patienceMs(command, words);
+  const timeoutMs = given ?? answerTimeoutMs(command, words);
   const endProgress = progressOf(path, command, words);
   const interrupted = () => {
     endProgress();

@@ -137,6 +137,18 @@ describe('a life', () => {
     expect(events).toContain('vm vcpu-error 1 internal-error 1 rip=0x0');
   });
 
+  it('tells of a reboot in its turn, and of none that is refused', async () => {
+    const vmm = newVmm();
+    await vmm.create(config());
+    await expect(vmm.reboot()).rejects.toThrow();
+    await vmm.boot();
+    await Promise.all([vmm.pause(), vmm.reboot()]);
+    expect(events).toEqual([
+      ...['vm booting', 'vm booted', 'vm pausing', 'vm paused', 'vm rebooting', 'vm rebooted'],
+    ]);
+    await vmm.quit();
+  });
+
   it('starts a guest anew that powers off because a restart was asked for, and only then', async () => {
     const vmm = await booted();
     await vmm.restart();

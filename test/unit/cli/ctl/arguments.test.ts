@@ -8,7 +8,7 @@ import { readJson } from '../../../../src/api/rest/jsonReader.ts';
 import { advice } from '../../../../src/cli/advice.ts';
 import { parseCtl } from '../../../../src/cli/ctl/arguments.ts';
 import { type CtlCommand, ctlCommands, ctlDescriptions } from '../../../../src/cli/ctl/commands.ts';
-import { folderOf, patienceMs } from '../../../../src/cli/ctl/ctl.ts';
+import { answerTimeoutMs, folderOf } from '../../../../src/cli/ctl/ctl.ts';
 import { UsageError } from '../../../../src/cli/usageError.ts';
 import { ConfigError } from '../../../../src/config/configError.ts';
 
@@ -244,7 +244,7 @@ describe('how long an answer is waited for', () => {
   ])('%s: %d ms', (line, expected) => {
     const invocation = parseCtl(['--api-socket', '/s', ...wordsOf(line)]);
     if (invocation.action !== 'run') throw new Error(invocation.action);
-    expect(patienceMs(ctlCommands[invocation.command] as CtlCommand, invocation.words)).toBe(expected);
+    expect(answerTimeoutMs(ctlCommands[invocation.command] as CtlCommand, invocation.words)).toBe(expected);
   });
 });
 
