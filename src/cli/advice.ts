@@ -1,6 +1,7 @@
 /** What to write instead of what was refused. Loaded only then. */
 import type { Subject } from '../config/configError.ts';
 import { nearest } from '../config/nearest.ts';
+import { GIB, KIB, TIB } from '../config/units.ts';
 import { processFlags, vmFlags } from './flags.ts';
 
 /** Options of other tools (QEMU, Firecracker, crosvm, kvmtool), and ours for the same. */
@@ -44,9 +45,8 @@ const habits: Readonly<Record<string, readonly string[]>> = {
   '--api-socket path=PATH and the request vm.create': ['--config-file', '--config', '-readconfig'],
 };
 
-const KILO = 1024;
 /** Beyond what sizes take, as multiples of G. */
-const LARGE_UNITS: Readonly<Record<string, number>> = { T: KILO, P: KILO ** 2 };
+const LARGE_UNITS: Readonly<Record<string, number>> = { T: TIB / GIB, P: (TIB / GIB) ** 2 };
 
 /** A phrase that goes on with the message, or nothing. */
 export function advice(subject: Subject | undefined): string {
@@ -81,5 +81,5 @@ function adviceOnSize(given: string): string {
   const kept = letter in LARGE_UNITS ? 'G' : letter;
   if (Number.isInteger(value)) return `: write ${value}${kept}`;
   const smaller = { G: 'M', M: 'K', K: '' }[kept] ?? '';
-  return `: write ${Math.round(value * KILO)}${smaller}`;
+  return `: write ${Math.round(value * KIB)}${smaller}`;
 }

@@ -7,6 +7,8 @@ export const U64 = 18_446_744_073_709_551_615n;
 export const MAX_PORT = U16;
 /** Bytes of a UNIX socket's path: what sun_path has room for (unix(7)). */
 export const MAX_SOCKET_PATH = 107;
+/** Device numbers of a bus (PCI 3.0 §3.2.2.3.2). */
+export const PCI_SLOTS = 32;
 /** Of a descriptor: an int. */
 export const MAX_FD = 2_147_483_647;
 /** What a timer can wait for, 24 days: one that is given more comes at once. */

@@ -3,9 +3,9 @@ import { U32, U64 } from './limits.ts';
 import { invalid, isPowerOfTwo } from './rules.ts';
 import { type Infer, once } from './schema.ts';
 import { isMultiple, type Uint64, uint64 } from './uint64.ts';
+import { MIB, PAGE_SIZE } from './units.ts';
 
-const DEFAULT_MEMORY_SIZE: number = 512 * 1024 * 1024;
-const PAGE_SIZE = 4096;
+const DEFAULT_MEMORY_SIZE: number = 512 * MIB;
 /** Linux counts up to 1,024 nodes. */
 const MAX_HOST_NODE = 1023;
 /**
@@ -13,7 +13,7 @@ const MAX_HOST_NODE = 1023;
  */
 const MAX_ZONES = 256;
 /** Of virtio-mem, as the reference has it. */
-const HOTPLUG_BLOCK = 2 * 1024 * 1024;
+const HOTPLUG_BLOCK: number = 2 * MIB;
 
 /** What plain memory and each zone can have. */
 const backing = {

@@ -36,9 +36,10 @@ export type NumaConfig = Infer<typeof numaConfig>;
 
 /** The matrix of distances has a row for each number up to the largest. */
 const MAX_NODE = 255;
-/** Of a node to itself; all others are farther, and one number says that there is no way (ACPI 6.5 §5.2.17). */
-const LOCAL_DISTANCE = 10;
-const NO_WAY = 255;
+/** Of a node to itself; all others are farther (ACPI 6.5 §5.2.17). */
+export const LOCAL_DISTANCE = 10;
+/** To a node that cannot be reached. */
+export const UNREACHABLE = 255;
 
 export interface NumaMachine {
   /** Identifiers of memory zones. */
@@ -90,7 +91,7 @@ function validateDistances(
     if (seen.has(destination)) throw invalid(`The NUMA node ${id} has two distances to ${destination}`);
     seen.add(destination);
     const isRight = destination === id ? distance === LOCAL_DISTANCE : distance > LOCAL_DISTANCE;
-    if (!isRight || distance === NO_WAY) {
+    if (!isRight || distance === UNREACHABLE) {
       throw invalid(`${what}: it must be ${LOCAL_DISTANCE} to itself, and from 11 to 254 to others`);
     }
   }

@@ -2,8 +2,8 @@
 
 import { ConfigError } from './configError.ts';
 import { type Uint64, uint64 } from './uint64.ts';
+import { KIB } from './units.ts';
 
-const KIB = 1024;
 /** By place: K is KiB to the power of 1. */
 const UNITS = ' KMG';
 /** As many as 2^64 - 1 has. */

@@ -10,6 +10,7 @@ import type { Device } from '../devices/record.ts';
 import { allConfigured, presentDevices, shapeOf } from '../devices/registry.ts';
 import { ConfigError } from './configError.ts';
 import { validateLandlockRule } from './landlock.ts';
+import { PCI_SLOTS } from './limits.ts';
 import { validateMemory } from './memory.ts';
 import { validateNuma } from './numa.ts';
 import { validatePayload } from './payload.ts';
@@ -19,7 +20,6 @@ import type { CpusConfig, VmConfig } from './vmConfig.ts';
 
 /** Of the reference on KVM. What a machine can have is another question (`bootable.ts`). */
 const MAX_VCPUS = 8192;
-const MAX_PCI_SLOT = 31;
 
 /** @throws ConfigError `invalid` or `duplicate`, with one sentence about the first rule that is broken */
 export function validateVmConfig(config: VmConfig): void {
@@ -122,11 +122,11 @@ function validateSlots(devices: readonly Device[]): void {
   for (const { pci_device_id: slot, pci_segment: segment = 0 } of devices) {
     const count = (counts.get(segment) ?? 0) + 1;
     counts.set(segment, count);
-    const most = segment === 0 ? MAX_PCI_SLOT : MAX_PCI_SLOT + 1;
+    const most = segment === 0 ? PCI_SLOTS - 1 : PCI_SLOTS;
     if (count > most) throw invalid(`${count} PCI devices do not fit in ${most} slots`);
     if (slot === undefined) continue;
     if (slot === 0 && segment === 0) throw invalid('PCI slot 0 belongs to the host bridge');
-    if (slot > MAX_PCI_SLOT) throw invalid(`PCI slot ${slot} does not exist, the highest is ${MAX_PCI_SLOT}`);
+    if (slot >= PCI_SLOTS) throw invalid(`PCI slot ${slot} does not exist, the highest is ${PCI_SLOTS - 1}`);
     const place = `${segment}:${slot}`;
     if (taken.has(place)) throw invalid(`PCI slot ${slot} is given to two devices`);
     taken.add(place);

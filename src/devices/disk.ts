@@ -5,6 +5,7 @@ import { isShared } from '../config/memory.ts';
 import { checkQueueCount, invalid, isPowerOfTwo, MAX_QUEUE_SIZE, unsupported } from '../config/rules.ts';
 import { type Infer, once } from '../config/schema.ts';
 import { isMultiple } from '../config/uint64.ts';
+import { SECTOR_SIZE } from '../config/units.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { DeviceSpec, ImageLayer } from '../native.ts';
 import { VmmError } from '../vmm/errors.ts';
@@ -17,7 +18,6 @@ import { validateVhostUser } from './vhostUser.ts';
 /** What GET_ID has room for (virtio 1.2 §5.2.6.1). */
 const MAX_SERIAL_BYTES = 20;
 /** What disks count in (virtio 1.2 §5.2.4). */
-export const SECTOR_SIZE = 512;
 
 const diskFields = once(
   () =>

@@ -1,8 +1,10 @@
 /** Memory that is shared with other VMs (ivshmem). */
+
+import { MIB } from '../config/units.ts';
 import { pciCommon } from './pci.ts';
 import type { DeviceRecord } from './record.ts';
 
-const DEFAULT_IVSHMEM_SIZE: number = 128 * 1024 * 1024;
+const DEFAULT_IVSHMEM_SIZE: number = 128 * MIB;
 
 const ivshmemConfig = {
   type: 'object',

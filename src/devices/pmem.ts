@@ -3,11 +3,12 @@ import type { Descriptor } from '../boundary/cbor.ts';
 import { invalid } from '../config/rules.ts';
 import { type Infer, once } from '../config/schema.ts';
 import { isMultiple } from '../config/uint64.ts';
+import { MIB } from '../config/units.ts';
 import { pciCommon } from './pci.ts';
 import type { DeviceRecord } from './record.ts';
 
 /** A guest maps such memory by pages of this size. */
-export const PMEM_ALIGNMENT: number = 2 * 1024 * 1024;
+export const PMEM_ALIGNMENT: number = 2 * MIB;
 
 const pmemFields = once(
   () =>

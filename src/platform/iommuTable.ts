@@ -1,10 +1,11 @@
 /** Tells a guest which of a machine's functions its IOMMU translates for. */
+
+import { PCI_SLOTS } from '../config/limits.ts';
 import { iommuSegments } from '../config/platform.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { renderViot, type ViotRange } from './acpi/viot.ts';
 import { functionNumber, type Placement } from './placement.ts';
 
-const SLOTS = 32;
 /** Of one slot. */
 const LAST_FUNCTION = 7;
 
@@ -29,10 +30,10 @@ function rangesOf(segment: number, placements: readonly Placement[]): ViotRange[
   const beside = new Set(segment === 0 ? [0] : []);
   for (const one of placements) if (one.segment === segment && !one.iommu) beside.add(one.slot);
   const ranges: ViotRange[] = [];
-  for (let slot = 0; slot < SLOTS; slot++) {
+  for (let slot = 0; slot < PCI_SLOTS; slot++) {
     if (beside.has(slot)) continue;
     let end = slot;
-    while (end + 1 < SLOTS && !beside.has(end + 1)) end++;
+    while (end + 1 < PCI_SLOTS && !beside.has(end + 1)) end++;
     ranges.push({ segment, first: functionNumber(slot), last: functionNumber(end) + LAST_FUNCTION });
     slot = end;
   }

@@ -2,9 +2,10 @@
  * PCI device numbers and BAR addresses of one segment, which has one bus. Part of the start path: `#` members would
  * cost several times as much there as these.
  */
+
+import { PCI_SLOTS } from '../config/limits.ts';
 import { PlatformError } from './platformError.ts';
 
-const SLOTS = 32;
 const HOST_BRIDGE_SLOT = 0;
 
 /** A bus's device numbers. */
@@ -19,10 +20,10 @@ export class SlotAllocator {
 
   /** @throws PlatformError `ERR_TSVMM_PCI_SLOT` if `slot` is taken, reserved or no device number. */
   reserve(slot: number): void {
-    if (slot >= SLOTS) {
+    if (slot >= PCI_SLOTS) {
       throw new PlatformError(
         'ERR_TSVMM_PCI_SLOT',
-        `PCI device number ${slot} is out of range: the last one is ${SLOTS - 1}`,
+        `PCI device number ${slot} is out of range: the last one is ${PCI_SLOTS - 1}`,
       );
     }
     if ((this.taken & (1 << slot)) !== 0) {
@@ -53,7 +54,7 @@ export class SlotAllocator {
   allocate(): number {
     const free = ~this.taken;
     if (free === 0) {
-      throw new PlatformError('ERR_TSVMM_PCI_SLOT', `All ${SLOTS} PCI device numbers are taken`);
+      throw new PlatformError('ERR_TSVMM_PCI_SLOT', `All ${PCI_SLOTS} PCI device numbers are taken`);
     }
     const slot = 31 - Math.clz32(free & -free);
     this.taken |= 1 << slot;

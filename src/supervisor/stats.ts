@@ -1,5 +1,6 @@
 /** What a VM's process uses, and what its devices count. */
 import { readFileSync } from 'node:fs';
+import { PAGE_SIZE } from '../config/units.ts';
 import { readStat } from './processStat.ts';
 import type { SupervisedVm } from './supervisedVm.ts';
 import type { Supervisor } from './supervisor.ts';
@@ -28,7 +29,6 @@ export interface NamedStats extends ProcessUse {
 
 /** How long the VM's process may take. */
 const ANSWER_MS = 2_000;
-const PAGE = 4096;
 
 export async function vmStats(vm: SupervisedVm): Promise<VmStats> {
   const { state, pid, folder } = vm.describe();
@@ -47,7 +47,7 @@ export function processUse(pid: number): ProcessUse | undefined {
   if (stat === undefined) return undefined;
   try {
     const pages = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]);
-    return { cpu_seconds: (stat.userTime + stat.systemTime) / 1e9, memory_bytes: pages * PAGE };
+    return { cpu_seconds: (stat.userTime + stat.systemTime) / 1e9, memory_bytes: pages * PAGE_SIZE };
   } catch {
     return undefined;
   }

@@ -1,7 +1,10 @@
 /** Guest memory by the addresses that the guest's code uses, as a vCPU's page tables have them now. */
+
+import { PAGE_SIZE } from '../../config/units.ts';
 import type { StoppedMachine } from '../../vmm/debugged.ts';
 
-const PAGE = 4096n;
+/** Also the most that one call of the core reads. */
+const PAGE = BigInt(PAGE_SIZE);
 const ADDRESS_BITS = 64;
 
 interface Piece {

@@ -1,10 +1,9 @@
 /** A machine's configuration in libvirt's units. */
 import { memorySizeOf } from '../../config/memory.ts';
 import type { Uint64 } from '../../config/uint64.ts';
+import { KIB } from '../../config/units.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { deviceOf } from './memorySizes.ts';
-
-export const KIB = 1024;
 
 /** What there is without memory devices. */
 export function bootMemory({ memory }: VmConfigInput): bigint {

@@ -5,6 +5,7 @@
  */
 import { hotplugBlock } from '../../config/memory.ts';
 import { type Uint64, uint64 } from '../../config/uint64.ts';
+import { GIB, KIB, MIB, TIB } from '../../config/units.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { MEMORY_SLOTS } from '../../platform/acpi/memoryHotplug.ts';
 import { HOTPLUG_ALIGNMENT } from '../../platform/x86_64/memoryMap.ts';
@@ -17,8 +18,7 @@ type Memory = NonNullable<VmConfigInput['memory']>;
 /** Multiples of bytes by unit; KiB where none is given. */
 const UNITS: Readonly<Record<string, number>> = {
   ...{ b: 1, bytes: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 },
-  ...{ k: 2 ** 10, KiB: 2 ** 10, M: 2 ** 20, MiB: 2 ** 20 },
-  ...{ G: 2 ** 30, GiB: 2 ** 30, T: 2 ** 40, TiB: 2 ** 40 },
+  ...{ k: KIB, KiB: KIB, M: MIB, MiB: MIB, G: GIB, GiB: GIB, T: TIB, TiB: TIB },
 };
 
 /** A `<memory>` below `<devices>`, or by itself. In bytes. */

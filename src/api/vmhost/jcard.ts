@@ -5,6 +5,7 @@
 import { MAX_VCPUS } from '../../config/bootable.ts';
 import { MAX_PORT } from '../../config/limits.ts';
 import { parseDigits } from '../../config/size.ts';
+import { BINARY_UNITS } from '../../config/units.ts';
 import { Fields } from './fields.ts';
 
 /** What a VM needs of its card. */
@@ -35,7 +36,6 @@ const DEFAULTS = { mixtape: 'base', cpus: 2, memory: '4GiB', network: 'nat', pro
 /** Context ids of guests (virtio 1.2 §5.10.4). */
 const FIRST_CID = 3;
 const LAST_CID = 0xffff_fffe;
-const UNITS: Readonly<Record<string, number>> = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 
 /**
  * @param toml the parsed file
@@ -95,6 +95,6 @@ function readSecrets(secrets: Fields, environment: NodeJS.ProcessEnv): Map<strin
 function parseSize(text: string): number | undefined {
   const found = /^(\d+)\s*(?:([KMGT])(?:i?B)?)?$/i.exec(text.trim());
   const number = parseDigits(found?.[1] ?? '');
-  const unit = found?.[2] === undefined ? 1 : (UNITS[found[2].toUpperCase()] as number);
+  const unit = found?.[2] === undefined ? 1 : (BINARY_UNITS[found[2].toUpperCase()] as number);
   return number !== undefined && Number.isSafeInteger(number * unit) ? number * unit : undefined;
 }

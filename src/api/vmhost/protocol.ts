@@ -45,6 +45,10 @@ export const MAX_VMHOST_MESSAGE = 65_536;
 /** How long connecting may take, and the whole exchange. */
 export const CONNECT_TIMEOUT_MS = 5_000;
 export const EXCHANGE_TIMEOUT_MS = 30_000;
+/** Reports that a supervisor may leave unread before the connection is given up. */
+export const MAX_UNREAD_REPORTS = 1_000;
+/** How long the last report to a supervisor may take to leave. */
+export const LAST_REPORT_MS = 1_000;
 /** Of a stop that names none. */
 export const DEFAULT_STOP_SECONDS = 30;
 

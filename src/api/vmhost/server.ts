@@ -1,5 +1,6 @@
 /** The VM's end of the vmhost protocol: answers a supervisor on a socket for as long as the VM lives. */
 
+import { MAX_TIMER_MS } from '../../config/limits.ts';
 import type { StreamConnection, StreamHandlers } from '../../host/listen.ts';
 import { listenQuietly } from '../../host/quietStreams.ts';
 import type { VmmExit } from '../../vmm/events.ts';
@@ -10,6 +11,8 @@ import {
   DEFAULT_STOP_SECONDS,
   EXCHANGE_TIMEOUT_MS,
   encodeVmhost,
+  LAST_REPORT_MS,
+  MAX_UNREAD_REPORTS,
   MAX_VMHOST_MESSAGE,
   type VmhostMethod,
   type VmhostReport,
@@ -18,12 +21,7 @@ import {
 
 /** At once; whoever has been silent longest makes room for one more. */
 const MAX_CONNECTIONS = 256;
-/** To a watcher that is slow, before it is disconnected. */
-const MAX_UNREAD_REPORTS = 1_000;
-/** How long the last report to a watcher may take. */
-const FAREWELL_MS = 1_000;
-/** What a timer can wait for (2^31 - 1 ms), in seconds. */
-const MAX_STOP_SECONDS = 2_147_483;
+const MAX_STOP_SECONDS = Math.floor(MAX_TIMER_MS / 1000);
 
 export interface VmhostServerOptions {
   /** Hears what is done, a line at a time. */
@@ -58,7 +56,7 @@ class VmhostServer {
     const closed = [...this.#connections].map((connection) => connection.finish(exit));
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, FAREWELL_MS);
+      timer = setTimeout(resolve, LAST_REPORT_MS);
     });
     await Promise.race([Promise.all(closed), late]);
     clearTimeout(timer);

@@ -11,15 +11,12 @@ import {
   CONNECT_TIMEOUT_MS,
   encodeLine,
   encodeVmhost,
+  LAST_REPORT_MS,
+  MAX_UNREAD_REPORTS,
   MAX_VMHOST_MESSAGE,
   type VmhostReport,
   type VmhostResponse,
 } from './protocol.ts';
-
-/** Messages that a supervisor may leave unread before it is given up. */
-const MAX_UNREAD = 1_000;
-/** How long the last report may take to leave. */
-const FAREWELL_MS = 1_000;
 
 type LinkSockets = Pick<NativeAddon, 'connectUnix' | 'writeNow' | 'disownFile'>;
 
@@ -108,7 +105,7 @@ export class SupervisorLink {
     if (this.#gone) return;
     const bytes = encodeVmhost(message);
     if (this.#connection === undefined) this.#early.push(bytes);
-    else if (this.#connection.waiting && ++this.#unread > MAX_UNREAD) this.#connection.terminate();
+    else if (this.#connection.waiting && ++this.#unread > MAX_UNREAD_REPORTS) this.#connection.terminate();
     else this.#connection.write(bytes);
   }
 
@@ -118,7 +115,7 @@ export class SupervisorLink {
     const connection = this.#connection;
     if (this.#gone || connection === undefined) return;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => connection.terminate(), FAREWELL_MS);
+      const timer = setTimeout(() => connection.terminate(), LAST_REPORT_MS);
       this.onGone(() => {
         clearTimeout(timer);
         resolve();

@@ -1,4 +1,6 @@
 /** What a VM's REST API tells, for people. */
+
+import { KIB } from '../../config/units.ts';
 import { characterText } from '../../devices/characterDevices.ts';
 import type { AnyDeviceRecord } from '../../devices/record.ts';
 import { deviceRecords } from '../../devices/registry.ts';
@@ -114,7 +116,7 @@ export function counterText(name: string, value: unknown): string {
     if (typeof us === 'bigint' && us >= NEVER / TEN_THOUSAND) return '-';
     return `${textOf(value)} us`;
   }
-  if (name.endsWith('_bytes') && typeof value === 'number' && value >= 1024) {
+  if (name.endsWith('_bytes') && typeof value === 'number' && value >= KIB) {
     return `${value} (${humanBytes(value)})`;
   }
   return textOf(value);

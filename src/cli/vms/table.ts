@@ -1,5 +1,6 @@
 /** Rows in columns, as wide as what is in them and no wider than the terminal. */
 import type { Uint64 } from '../../config/uint64.ts';
+import { KIB } from '../../config/units.ts';
 
 const GAP = '  ';
 const MIN_WIDTH = 8;
@@ -39,8 +40,8 @@ export function humanBytes(bytes: Uint64): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let value = Number(bytes);
   let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
+  while (value >= KIB && unit < units.length - 1) {
+    value /= KIB;
     unit++;
   }
   return `${value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1)} ${units[unit]}`;

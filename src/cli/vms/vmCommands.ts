@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util';
 import { writeJson } from '../../api/rest/jsonWriter.ts';
 import { VmFile } from '../../api/vmhost/folderFiles.ts';
+import { BINARY_UNITS } from '../../config/units.ts';
 import type { VmConfig } from '../../config/vmConfig.ts';
 import type { SupervisorEvent } from '../../supervisor/eventHistory.ts';
 import { supervisorPlaces } from '../../supervisor/places.ts';
@@ -303,7 +304,7 @@ function bytes(value: string | boolean | undefined): number | undefined {
   if (value === undefined) return undefined;
   const found = /^(\d+)([KMGT]?)$/.exec(String(value));
   if (!found) throw new UsageError(`--limit-memory ${value} is no size such as 2G`);
-  return Number(found[1]) * 1024 ** ' KMGT'.indexOf(found[2] || ' ');
+  return Number(found[1]) * (BINARY_UNITS[found[2] ?? ''] ?? 1);
 }
 
 function madeUpName(): string {

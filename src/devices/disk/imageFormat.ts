@@ -1,5 +1,6 @@
 /** Telling image formats apart by their content. */
 
+import { SECTOR_SIZE } from '../../config/units.ts';
 import type { ImageFormat, NativeAddon } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import type { DiskConfig } from '../disk.ts';
@@ -31,7 +32,6 @@ const magics: readonly (readonly [magic: string, format: string])[] = [
 const VDI_MAGIC = '\x7f\x10\xda\xbe';
 const VDI_MAGIC_OFFSET = 64;
 const MAGIC_BYTES = VDI_MAGIC_OFFSET + VDI_MAGIC.length;
-const SECTOR = 512;
 /** VHD specification, "Hard Disk Footer Format": the last sector. */
 const VHD_COOKIE = 'conectix';
 const VHD_DISK_TYPE_OFFSET = 60;
@@ -73,13 +73,13 @@ function unsupported(path: string, format: string): VmmError {
 
 /** What an image looks like: a format's name, `raw` for what looks like nothing else. */
 export function detectContent(native: NativeAddon, fd: number, size: number): string {
-  const start = latin1(native.readAt(fd, 0, Math.min(SECTOR, size)));
+  const start = latin1(native.readAt(fd, 0, Math.min(SECTOR_SIZE, size)));
   const found = magics.find(([magic]) => start.startsWith(magic));
   if (found !== undefined) return found[1];
   if (start.startsWith(VDI_MAGIC, VDI_MAGIC_OFFSET)) return 'VDI';
   // A footer is the last of whole sectors; elsewhere a guest of a raw image could put one that nobody noticed.
-  if (size < 2 * SECTOR || size % SECTOR !== 0) return 'raw';
-  const footer = native.readAt(fd, size - SECTOR, SECTOR);
+  if (size < 2 * SECTOR_SIZE || size % SECTOR_SIZE !== 0) return 'raw';
+  const footer = native.readAt(fd, size - SECTOR_SIZE, SECTOR_SIZE);
   if (!latin1(footer).startsWith(VHD_COOKIE)) return 'raw';
   return footer[VHD_DISK_TYPE_OFFSET + 3] === VHD_FIXED ? 'vhd' : 'dynamic vhd';
 }

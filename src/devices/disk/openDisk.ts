@@ -1,9 +1,10 @@
 /** Opening and locking disk images. Loaded only for VMs that have a disk. */
 import { Descriptor } from '../../boundary/cbor.ts';
+import { SECTOR_SIZE } from '../../config/units.ts';
 import type { ImageFormat, ImageLayer, NativeAddon } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { FileInUse, openImage, reopenForReading } from '../../vmm/namedFiles.ts';
-import { type DiskConfig, type DiskResource, SECTOR_SIZE } from '../disk.ts';
+import type { DiskConfig, DiskResource } from '../disk.ts';
 import type { OpenContext } from '../record.ts';
 import { checkFormat, detectContent, LUKS, supportedFormat } from './imageFormat.ts';
 import { lockToRead, lockToWrite } from './imageLock.ts';

@@ -6,6 +6,7 @@
  * method is of the same length whatever the vCPUs' numbers, so that `cpuTable.ts` can copy it.
  */
 import type { AmlWriter } from './aml.ts';
+import { DEVICE_CHECK, EJECT_REQUEST, PRESENT } from './deviceStatus.ts';
 import { presentProcessor } from './madt.ts';
 import { memory32Fixed } from './resources.ts';
 
@@ -15,12 +16,6 @@ export interface CpuHotplugParameters {
   /** APIC ids by vCPU index, of all vCPUs that there may ever be. */
   readonly apicIds: readonly number[];
 }
-
-/** Device notifications (ACPI 6.5 table 5.165). */
-const DEVICE_CHECK = 1;
-const EJECT_REQUEST = 3;
-/** _STA of a processor that is there (ACPI 6.5 §6.3.7): present, enabled, shown, working. */
-const PRESENT = 0xf;
 
 export function writeCpuHotplug(aml: AmlWriter, parameters: CpuHotplugParameters): void {
   const { apicIds } = parameters;

@@ -6,6 +6,7 @@
  * them.
  */
 import type { AmlWriter } from './aml.ts';
+import { DEVICE_CHECK, PRESENT } from './deviceStatus.ts';
 import { cachedMemory64, memory32Fixed } from './resources.ts';
 
 export interface MemoryHotplugParameters {
@@ -15,11 +16,6 @@ export interface MemoryHotplugParameters {
 
 /** Of the controller; each can be filled once. */
 export const MEMORY_SLOTS = 8;
-
-/** Device notification (ACPI 6.5 table 5.165). */
-const DEVICE_CHECK = 1;
-/** _STA of memory that is there (ACPI 6.5 §6.3.7): present, enabled, shown, working. */
-const PRESENT = 0xf;
 
 /** Places in a 64-bit address space descriptor (ACPI 6.5 §6.4.3.5.1). */
 const DESCRIPTOR_MINIMUM = 14;

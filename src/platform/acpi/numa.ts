@@ -2,6 +2,8 @@
  * SRAT and SLIT: which processors and memory are near to each other, and how far from others (ACPI 6.5 §5.2.16,
  * §5.2.17).
  */
+
+import { LOCAL_DISTANCE, UNREACHABLE } from '../../config/numa.ts';
 import { setU64, viewOf } from '../bytes.ts';
 import { SDT_HEADER_SIZE } from './layout.ts';
 import { finishTable, startTable, type TableArea } from './sdt.ts';
@@ -40,11 +42,8 @@ const ENABLED = 1 << 0;
 const HOT_PLUGGABLE = 1 << 1;
 const PCI_HANDLE = 1;
 
-/** To itself, and to a node of which nothing is said. */
-const LOCAL = 10;
-const REMOTE = 20;
-/** Of a number that is no node. */
-const UNREACHABLE = 255;
+/** To a node of which nothing is said. */
+const REMOTE_DISTANCE = 20;
 
 export function buildSrat(nodes: readonly NumaNode[]): Uint8Array {
   let size = SDT_HEADER_SIZE + SRAT_RESERVED_SIZE;
@@ -112,11 +111,11 @@ export function buildSlit(nodes: readonly NumaNode[]): Uint8Array {
   const area = newTable(matrix + count * count, 'SLIT', 1);
   setU64(area.view, SDT_HEADER_SIZE, count);
   area.bytes.fill(UNREACHABLE, matrix);
-  for (let id = 0; id < count; id++) area.bytes[matrix + id * count + id] = LOCAL;
+  for (let id = 0; id < count; id++) area.bytes[matrix + id * count + id] = LOCAL_DISTANCE;
   for (const from of nodes) {
     for (const to of nodes) {
       if (to.id === from.id) continue;
-      area.bytes[matrix + from.id * count + to.id] = from.distances.get(to.id) ?? REMOTE;
+      area.bytes[matrix + from.id * count + to.id] = from.distances.get(to.id) ?? REMOTE_DISTANCE;
     }
   }
   finishTable(area, 0, area.bytes.length);

@@ -2,7 +2,10 @@
  * PCI devices that come and go, in AML: the controller that says which, and the slots that hear of it. The registers
  * are those of `native/device/pci_hotplug.h`.
  */
+
+import { PCI_SLOTS } from '../../config/limits.ts';
 import type { AmlWriter } from './aml.ts';
+import { DEVICE_CHECK, EJECT_REQUEST } from './deviceStatus.ts';
 import { memory32Fixed } from './resources.ts';
 
 export interface PciHotplugParameters {
@@ -12,14 +15,9 @@ export interface PciHotplugParameters {
 
 /** Device number 0 of segment 0 is the host bridge's, which stays. */
 export const FIRST_SLOT_BESIDE_BRIDGE = 1;
-const SLOTS = 32;
 
 /** Looks at the segments behind segment 0, where there are any. */
 export const PCI_SCAN_MORE = 'PSCX';
-
-/** Device notifications (ACPI 6.5 table 5.165). */
-const DEVICE_CHECK = 1;
-const EJECT_REQUEST = 3;
 
 /** The controller. PCEJ ejects a slot, PSCN tells the slots what happened to them. */
 export function pciHotplugController(aml: AmlWriter, { address, size }: PciHotplugParameters): void {
@@ -60,7 +58,7 @@ export function scanSegment(aml: AmlWriter, segment: number, bridge: string): vo
 
 /** The slots below their host bridge. DVNT notifies those whose bit is set in its first argument. */
 export function pciSlots(aml: AmlWriter, first: number): void {
-  for (let slot = first; slot < SLOTS; slot++) {
+  for (let slot = first; slot < PCI_SLOTS; slot++) {
     aml.device(nameOf(slot), () => {
       aml.name('_SUN').integer(slot);
       aml.name('_ADR').integer(slot * 0x1_0000);
@@ -68,7 +66,7 @@ export function pciSlots(aml: AmlWriter, first: number): void {
     });
   }
   aml.method('DVNT', 2, true, () => {
-    for (let slot = first; slot < SLOTS; slot++) {
+    for (let slot = first; slot < PCI_SLOTS; slot++) {
       aml.if(() => {
         aml.and(
           () => aml.arg(0),

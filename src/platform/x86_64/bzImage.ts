@@ -2,6 +2,8 @@
  * The setup header of a Linux bzImage (Documentation/arch/x86/boot.rst). The image is entered where its 32-bit code
  * starts and decompresses itself, so the compression does not matter here.
  */
+
+import { SECTOR_SIZE } from '../../config/units.ts';
 import { PlatformError } from '../platformError.ts';
 import type { ImageFile } from './imageFile.ts';
 import { alignUp } from './memoryMap.ts';
@@ -25,7 +27,6 @@ export interface BzImage {
 const BOOT_FLAG = 0xaa55;
 /** `HdrS`, read as a little-endian word. */
 const HEADER_MAGIC = 0x5372_6448;
-const SECTOR_SIZE = 512;
 const DEFAULT_SETUP_SECTORS = 4;
 /** Unit of the size that the header tells of the code. A signature may follow the code in the file. */
 const PARAGRAPH = 16;

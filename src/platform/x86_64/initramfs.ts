@@ -1,7 +1,9 @@
 /** Where the initramfs goes. */
+
+import { PAGE_SIZE } from '../../config/units.ts';
 import { PlatformError } from '../platformError.ts';
 import type { Payload } from './kernel.ts';
-import { alignDown, type MemoryMap, PAGE_SIZE, type Range } from './memoryMap.ts';
+import { alignDown, type MemoryMap, type Range } from './memoryMap.ts';
 
 /**
  * The highest page-aligned place below the hole that the kernel can reach. Undefined for an empty one.

@@ -2,13 +2,9 @@
  * The x86_64 physical address map: every guest address that the platform chooses is written here and nowhere else.
  * All values are bytes. Sums stay exact: a guest physical address has at most 52 bits.
  */
+
+import { GIB, KIB, MIB } from '../../config/units.ts';
 import { PlatformError } from '../platformError.ts';
-
-const KIB = 1024;
-const MIB = 1024 * KIB;
-const GIB = 1024 * MIB;
-
-export const PAGE_SIZE = 4 * KIB;
 
 // Boot data in low RAM.
 export const GDT_ADDRESS = 0x500;

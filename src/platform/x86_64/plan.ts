@@ -1,6 +1,7 @@
 /** Puts an x86_64 machine together from its configuration. */
 import { Descriptor } from '../../boundary/cbor.ts';
 import { type GuestZone, guestMemory } from '../../config/memory.ts';
+import { MIB, PAGE_SIZE } from '../../config/units.ts';
 import type { CpusConfig, VmConfig } from '../../config/vmConfig.ts';
 import type {
   BootSpec,
@@ -43,7 +44,6 @@ import {
   IOAPIC_ADDRESS,
   MEMORY_HOTPLUG_ADDRESS,
   type MemoryMap,
-  PAGE_SIZE,
   PCI_HOTPLUG_ADDRESS,
   PCI_WINDOW32,
   PM_TIMER_PORT,
@@ -68,7 +68,7 @@ import { buildZeroPage } from './zeroPage.ts';
 const NO_FILES: ReadonlyMap<string, number> = new Map();
 
 /** What x86_64 hosts use unless they were told otherwise when they booted. */
-const DEFAULT_HUGEPAGE_SIZE = 2 * 1024 * 1024;
+const DEFAULT_HUGEPAGE_SIZE = 2 * MIB;
 
 /**
  * What must be known to start building the machine, before the payload has been looked at.

@@ -1,7 +1,9 @@
 /** The boot parameters of Linux' 32-bit boot protocol (Documentation/arch/x86/boot.rst and zero-page.rst). */
+
+import { PAGE_SIZE } from '../../config/units.ts';
 import { setU64 } from '../bytes.ts';
 import type { E820Entry } from './e820.ts';
-import { ACPI_ADDRESS, COMMAND_LINE_ADDRESS, PAGE_SIZE, type Range } from './memoryMap.ts';
+import { ACPI_ADDRESS, COMMAND_LINE_ADDRESS, type Range } from './memoryMap.ts';
 
 /** Where the setup header lies, in the file as well as here. */
 export const SETUP_HEADER_OFFSET = 0x1f1;

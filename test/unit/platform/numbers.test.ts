@@ -5,6 +5,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { PCI_SLOTS } from '../../../src/config/limits.ts';
+import { MAX_QUEUE_SIZE } from '../../../src/config/rules.ts';
+import { PAGE_SIZE, SECTOR_SIZE } from '../../../src/config/units.ts';
 import { FileKind } from '../../../src/host/openFlags.ts';
 import { functionNumber } from '../../../src/platform/placement.ts';
 import * as map from '../../../src/platform/x86_64/memoryMap.ts';
@@ -17,10 +20,11 @@ const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
  */
 function constant(file: string, name: string): number {
   const text = fs.readFileSync(path.join(ROOT, file), 'utf8');
-  const found = new RegExp(`\\b${name}(?:: \\w+)? = ([^;,]+)[;,]`).exec(text);
+  const found = new RegExp(`\\b${name}(?:(?:: \\w+)? = ([^;,]+)[;,]|\\{(\\w+)\\};)`).exec(text);
   if (!found) throw new Error(`there is no ${name} in ${file}`);
-  const expression = (found[1] as string)
+  const expression = ((found[1] ?? found[2]) as string)
     .replace(/(\d)'(?=\d)/g, '$1')
+    .replace(/\bsize_t\{(\d+)\}/g, '$1')
     .replace(/\b(0x[0-9a-fA-F_]+|\d[\d_]*)[uUlL]*\b/g, (_, digits: string) => digits.replaceAll('_', ''))
     .replace(/\b[A-Za-z]\w*\b/g, (other) => String(constant(file, other)));
   if (!/^[\da-fA-Fx\s()<|+*-]+$/.test(expression)) throw new Error(`${name} of ${file} is ${expression}`);
@@ -37,6 +41,8 @@ const devices = native('machine/device_set.cc');
 const dsdt = source('platform/acpi/dsdt.ts');
 const bridge = source('platform/acpi/pciHostBridge.ts');
 const fadt = source('platform/acpi/fadt.ts');
+const qcow2 = source('devices/disk/qcow2Header.ts');
+const qcow2Format = native('disk/qcow2/format.h');
 
 describe('are the same in TypeScript and in the core', () => {
   it.each<[what: string, ours: number, theirs: number]>([
@@ -46,12 +52,7 @@ describe('are the same in TypeScript and in the core', () => {
       source('platform/bus.ts')('VIRTIO_BAR_SIZE'),
       native('virtio/pci_layout.h')('kBarSize'),
     ],
-    ['PCI slots', source('platform/slots.ts')('SLOTS'), native('pci/pci_root.h')('kSlots')],
-    [
-      'PCI slots, validated',
-      source('config/validate.ts')('MAX_PCI_SLOT'),
-      native('pci/pci_root.h')('kSlots') - 1,
-    ],
+    ['PCI slots', PCI_SLOTS, native('pci/pci_root.h')('kSlots')],
     ['the ports of PCI configuration', bridge('PCI_CONFIG_PORT'), board('kPciConfigPorts')],
     ['how many they are', bridge('PCI_CONFIG_PORTS'), board('kPciConfigPortCount')],
     ["GED's register", map.GED_SIZE, ged('kSize')],
@@ -83,11 +84,7 @@ describe('are the same in TypeScript and in the core', () => {
     ],
     ['the slot in it', Math.log2(functionNumber(1)), devices('kFunctionBits')],
     ['registers of PCI hot-plug', map.PCI_HOTPLUG_SIZE, native('device/pci_hotplug.h')('kSize')],
-    [
-      'slots of PCI hot-plug',
-      source('platform/acpi/pciHotplug.ts')('SLOTS'),
-      native('device/pci_hotplug.h')('kSlots'),
-    ],
+    ['slots of PCI hot-plug', PCI_SLOTS, native('device/pci_hotplug.h')('kSlots')],
     [
       'the power button of GPE 0',
       1 << dsdt('GPE_POWER_BUTTON'),
@@ -111,7 +108,7 @@ describe('are the same in TypeScript and in the core', () => {
     ['the ports of the clock', dsdt('CLOCK_PORTS'), native('device/cmos_rtc.h')('kSize')],
     ["the clock's century", map.CMOS_CENTURY, native('device/cmos_rtc.cc')('kCentury')],
     ['where MSIs go', map.LOCAL_APIC_ADDRESS, native('device/ioapic.cc')('kMsiBase')],
-    ['a sector', source('devices/disk.ts')('SECTOR_SIZE'), native('virtio/block_protocol.h')('kSectorSize')],
+    ['a sector', SECTOR_SIZE, native('virtio/block_protocol.h')('kSectorSize')],
     [
       "a disk's serial number",
       source('devices/disk.ts')('MAX_SERIAL_BYTES'),
@@ -121,6 +118,55 @@ describe('are the same in TypeScript and in the core', () => {
       'a VM generation',
       source('vmm/vmm.ts')('VM_GENERATION_BYTES'),
       native('machine/machine_commands.cc')('kVmGenerationSize'),
+    ],
+    ['a virtqueue', MAX_QUEUE_SIZE, native('virtio/queue.cc')('kMaxQueueSize')],
+    [
+      "a balloon's page",
+      source('vmm/memoryGoals.ts')('BALLOON_PAGE'),
+      native('virtio/balloon_pages.h')('kPageSize'),
+    ],
+    [
+      "an IOMMU's addresses",
+      source('config/platform.ts')('MAX_IOMMU_ADDRESS_BITS'),
+      native('virtio/iommu.h')('kMaxAddressBits'),
+    ],
+    [
+      'the first MSI that an IOMMU lets through',
+      map.LOCAL_APIC_ADDRESS,
+      native('virtio/iommu.cc')('kMsiFirst'),
+    ],
+    ["a qcow2 image's smallest cluster", qcow2('MIN_CLUSTER_BITS'), qcow2Format('kMinClusterBits')],
+    ["a qcow2 image's largest cluster", qcow2('MAX_CLUSTER_BITS'), qcow2Format('kMaxClusterBits')],
+    [
+      'the name of a backing file',
+      qcow2('MAX_NAME_BYTES'),
+      native('disk/qcow2/header.cc')('kMaxBackingName'),
+    ],
+    [
+      'how deep messages nest',
+      source('boundary/cbor.ts')('MAX_DEPTH'),
+      native('core/cbor_reader.h')('kMaxCborDepth'),
+    ],
+    [
+      'breakpoints of a processor',
+      source('api/gdb/breakpoints.ts')('MAX_HARDWARE'),
+      native('hypervisor/vcpu_debug.h')('kMaxHardware'),
+    ],
+    ['what a debugger reads at once', PAGE_SIZE, native('machine/debug_commands.cc')('kMaxDebugRead')],
+    [
+      'requests with remembered answers',
+      source('api/rest/rememberedAnswers.ts')('MAX_REQUESTS'),
+      native('host/stream_server.h')('kMaxRemembered'),
+    ],
+    [
+      'bytes that wait to be taken',
+      source('api/rest/tlsStreams.ts')('WINDOW'),
+      native('host/stream_server.h')('kWindow'),
+    ],
+    [
+      "a machine's end, in seconds",
+      source('vmm/vmm.ts')('END_TIMEOUT_MS') / 1000,
+      native('machine/machine.h')('kTimeout'),
     ],
     ['regular files', FileKind.regular, native('host/files.h')('kRegularFile')],
     ['block devices', FileKind.block, native('host/files.h')('kBlockDevice')],

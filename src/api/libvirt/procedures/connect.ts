@@ -3,10 +3,10 @@
 import { readFileSync } from 'node:fs';
 import { arch, cpus, freemem, hostname, totalmem } from 'node:os';
 import { MAX_VCPUS } from '../../../config/bootable.ts';
+import { KIB } from '../../../config/units.ts';
 import { cpuMap } from '../cpuSets.ts';
 import { MACHINE } from '../domainDocument.ts';
 import { Code, Domain, LibvirtError, unsupportedConfiguration } from '../errors.ts';
-import { KIB } from '../figures.ts';
 import { ALL, Auth, Feature, OPEN_READ_ONLY } from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
 import { element, formatXml } from '../xml.ts';

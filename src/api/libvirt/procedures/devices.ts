@@ -1,6 +1,7 @@
 /** Disks and interfaces: what they are, and what they count. */
 import { readFileSync } from 'node:fs';
 import { uint64 } from '../../../config/uint64.ts';
+import { KIB } from '../../../config/units.ts';
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { unresponsive } from '../askAgent.ts';
 import {
@@ -14,7 +15,6 @@ import {
   sumOf,
 } from '../deviceCounters.ts';
 import { invalidArgument, invalidOperation } from '../errors.ts';
-import { KIB } from '../figures.ts';
 import { checkFlags } from '../impact.ts';
 import type { Session } from '../session.ts';
 import { AddressSource, BLOCK_RESIZE_BYTES } from '../signatures/constants.ts';

@@ -1,9 +1,10 @@
 /** How much memory a domain has, and may have. */
 import { type Uint64, uint64 } from '../../../config/uint64.ts';
+import { KIB } from '../../../config/units.ts';
 import { processUse } from '../../../supervisor/stats.ts';
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { invalidArgument, invalidOperation } from '../errors.ts';
-import { bootMemory, currentMemoryKib, givenMemory, KIB, kibOf, maxMemoryKib } from '../figures.ts';
+import { bootMemory, currentMemoryKib, givenMemory, kibOf, maxMemoryKib } from '../figures.ts';
 import { checkFlags, impactOf } from '../impact.ts';
 import { deviceOf, growthOf } from '../memorySizes.ts';
 import type { Session } from '../session.ts';

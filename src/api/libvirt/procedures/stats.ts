@@ -1,5 +1,6 @@
 /** Figures of many domains at once. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { KIB } from '../../../config/units.ts';
 import { processUse } from '../../../supervisor/stats.ts';
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import {
@@ -13,7 +14,7 @@ import {
 import { stateOf } from '../domainState.ts';
 import type { Domains } from '../domains.ts';
 import { Code, Domain, LibvirtError } from '../errors.ts';
-import { currentMemoryKib, KIB, maxMemoryKib, maxVcpus, vcpusOf } from '../figures.ts';
+import { currentMemoryKib, maxMemoryKib, maxVcpus, vcpusOf } from '../figures.ts';
 import { processStat, vcpuThreads } from '../processFigures.ts';
 import { Stats, StatsFlag } from '../signatures/constants.ts';
 import { Remote } from '../signatures/index.ts';
