@@ -1,13 +1,8 @@
 /** The calls of machines as messages, which the addon hands over without a look at what is in them. */
-import type {
-  BootSpec,
-  MachineCalls,
-  MachineEvent,
-  MachineHandle,
-  MachineSpec,
-  VcpuStatistics,
-} from '../native.ts';
 import { type Decoded, decode, encode } from './cbor.ts';
+import type { MachineCalls, MachineHandle, VcpuStatistics } from './machine.ts';
+import type { MachineEvent } from './machineEvents.ts';
+import type { BootSpec, MachineSpec } from './machineSpec.ts';
 
 /** What the addon has for machines. Messages are bytes and the descriptors that these name. */
 export interface MachineAddon {
