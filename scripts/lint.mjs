@@ -5,6 +5,7 @@
 
 import { buildAddon } from './lib/buildNative.mjs';
 import { clangTidy } from './lib/clangTidy.mjs';
+import { checkColumns } from './lib/columns.mjs';
 import { checkLayers } from './lib/layers.mjs';
 import { biome, clangFormat, types } from './lib/lint.mjs';
 import { ensureNodeModules } from './lib/packages.mjs';
@@ -15,6 +16,7 @@ await runMain(async () => {
   await ensureNodeModules();
   await step('biome', () => biome(write));
   await step('layers', checkLayers);
+  await step('columns', checkColumns);
   await step('clang-format', () => clangFormat(write));
   if (write) return;
   await step('types', types);

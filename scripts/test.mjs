@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import { buildAll } from './lib/build.mjs';
 import { buildForAarch64 } from './lib/buildNative.mjs';
 import { clangTidy } from './lib/clangTidy.mjs';
+import { checkColumns } from './lib/columns.mjs';
 import { run, runAttached } from './lib/exec.mjs';
 import { buildFuzzTargets, fuzz, fuzzTargets } from './lib/fuzz.mjs';
 import { LabTier } from './lib/labTier.mjs';
@@ -108,6 +109,7 @@ async function preparePackages() {
 const TIERS = [
   { name: 'biome', run: () => check('biome', () => biome(false)) },
   { name: 'layers', run: () => check('layers', checkLayers) },
+  { name: 'columns', run: () => check('columns', checkColumns) },
   { name: 'clang-format', run: () => check('clang-format', () => clangFormat(false)) },
   { name: 'types', run: () => check('types', types) },
   { name: 'unit', run: () => vitest('unit', ['--coverage']) },

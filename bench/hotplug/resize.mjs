@@ -10,7 +10,12 @@ const STEP_MIB = 128;
 
 const MEMORY = `size=${MEMORY_MIB}M`;
 
-/** @typedef {{metric: import('../lib/results.mjs').Metric, args: readonly string[], requests: import('./requests.mjs').Request[]}} Kind */
+/**
+ * @typedef {object} Kind
+ * @property {import('../lib/results.mjs').Metric} metric
+ * @property {readonly string[]} args
+ * @property {import('./requests.mjs').Request[]} requests
+ */
 
 /** @type {readonly Kind[]} */
 const KINDS = [

@@ -4,8 +4,8 @@
  *   libraryChild.mjs latency LIBRARY PAYLOAD MEBIBYTES COUNT   prints MARK before each call; guests power off
  *   libraryChild.mjs memory LIBRARY PAYLOAD MEBIBYTES COUNT    starts one idle VM, prints a line, waits for input;
  *                                                              starts COUNT more, prints a line, waits again
- *   libraryChild.mjs durations LIBRARY PAYLOAD MEBIBYTES COUNT prints how long COUNT starts took, `N ms` each, after a few
- *                                                              that do not count
+ *   libraryChild.mjs durations LIBRARY PAYLOAD MEBIBYTES COUNT prints how long COUNT starts took, `N ms` each, after
+ *                                                              a few that do not count
  *
  * Guests write to this process's standard output.
  */

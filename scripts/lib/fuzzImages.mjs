@@ -6,7 +6,16 @@ import { BUILD } from './paths.mjs';
 
 const FOLDER = path.join(BUILD, 'fuzz-images');
 
-/** @type {readonly {name: string, create: readonly string[], size: string, content?: string, afterwards?: readonly string[]}[]} */
+/**
+ * @typedef {object} Image
+ * @property {string} name
+ * @property {readonly string[]} create arguments of qemu-img
+ * @property {string} size
+ * @property {string} [content] what is written into it
+ * @property {readonly string[]} [afterwards]
+ */
+
+/** @type {readonly Image[]} */
 const IMAGES = [
   { name: 'plain.qcow2', create: ['-f', 'qcow2', '-o', 'cluster_size=4k'], size: '2M', content: '0 64k' },
   { name: 'v2.qcow2', create: ['-f', 'qcow2', '-o', 'compat=0.10,cluster_size=512'], size: '256k' },

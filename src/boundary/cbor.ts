@@ -50,7 +50,7 @@ const FIRST_LONG = 24;
 const MAX_UINT64 = 2n ** 64n - 1n;
 /** Enough for a start: what is written into at first, and kept. */
 const SCRATCH_SIZE = 16_384;
-/** What there is room for before a value: its head, or two heads of a descriptor, or a short text; and a name after it. */
+/** Room that is made before a value: for a head, two heads of a descriptor or a short text, and for a name after it. */
 const ROOM = 128;
 /** Text up to this length is encoded here: calling the runtime costs more. */
 const SHORT_TEXT = 32;

@@ -107,7 +107,10 @@ export class VmDevices {
     await this.hotplug?.finishRemoval(id, true);
   }
 
-  /** Resolves when a device that is being removed is gone. @throws VmmError if that takes longer; the signal's reason */
+  /**
+   * Resolves when a device that is being removed is gone.
+   * @throws VmmError if that takes longer; the signal's reason
+   */
   async wait(id: string, limits: WaitLimits): Promise<void> {
     await this.hotplug?.wait(id, limits);
   }

@@ -1,4 +1,6 @@
-/** Guests that break the rules of a virtual IOMMU, and of the disk behind it; other devices and the API do not notice. */
+/**
+ * Guests that break the rules of a virtual IOMMU, and of the disk behind it; other devices and the API do not notice.
+ */
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import {

@@ -1,10 +1,10 @@
 /**
- * A program that uses the library for long. argv: what to do, the library's file, the payload, KiB. Prints, as JSON, what
- * went wrong and what became more after a first part: descriptors and machines' threads until the end, and KiB of
+ * A program that uses the library for long. argv: what to do, the library's file, the payload, KiB. Prints, as JSON,
+ * what went wrong and what became more after a first part: descriptors and machines' threads until the end, and KiB of
  * anonymous memory in the window that it grew least in.
  *
- * What leaks grows in every window, and in each by the same. An engine's heap and the arenas of malloc grow in steps, the
- * more rarely the longer they are used: a window of no more than the given KiB ends the program.
+ * What leaks grows in every window, and in each by the same. An engine's heap and the arenas of malloc grow in steps,
+ * the more rarely the longer they are used: a window of no more than the given KiB ends the program.
  */
 import fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,4 +1,7 @@
-/** Loaded before each file of this tier: says why an attempt failed that is made again, of which only the number is told. */
+/**
+ * Loaded before each file of this tier: says why an attempt failed that is made again, of which only the number is
+ * told.
+ */
 import { afterEach } from 'vitest';
 
 afterEach(({ task }) => {

@@ -1,6 +1,6 @@
 /**
- * Devices behind the virtual IOMMU, with a stock kernel that has its driver: Debian's cloud kernel of bookworm was built
- * without, that of its backports with it.
+ * Devices behind the virtual IOMMU, with a stock kernel that has its driver: Debian's cloud kernel of bookworm was
+ * built without, that of its backports with it.
  */
 import { expect, onTestFinished, test } from 'vitest';
 import type { Lab } from '../../scripts/lab/lab.mjs';

@@ -249,8 +249,9 @@ export class Connection implements Abortable {
   }
 
   /**
-   * Of a client that is to wait, for a guest perhaps: if it leaves, what it asked for goes on, but has no place among the
-   * connections any more, and does not wait. What it had sent beyond that is carried out in its turn; no more of it is taken before.
+   * Of a client that is to wait, for a guest perhaps: if it leaves, what it asked for goes on, but has no place among
+   * the connections any more, and does not wait. What it had sent beyond that is carried out in its turn; no more of it
+   * is taken before.
    */
   #lookAfterClient(): void {
     while (this.#parser.idle && this.#take());

@@ -1,4 +1,4 @@
-/** What an x86_64 board is made of: native/machine/x86_64/board_spec.cc reads it, as a part of a boot's specification. */
+/** What an x86_64 board is made of, as part of a `BootSpec`: native/machine/x86_64/board_spec.cc reads it. */
 import type { CharBackendSpec } from '../deviceSpec.ts';
 
 /** How vCPU 0 starts: 32-bit protected mode, paging off, flat segments (PVH and the Linux 32-bit protocol). */

@@ -42,6 +42,11 @@ export interface VmCommand {
 const text = { type: 'string' } as const;
 const flag = { type: 'boolean' } as const;
 
+/** What help has a line for each of. */
+function lines(...all: readonly string[]): string {
+  return all.join('\n');
+}
+
 /** Of every command. */
 export const COMMON: OptionKinds = { dir: text, help: { ...flag, short: 'h' } };
 
@@ -66,28 +71,41 @@ const POLICY_HELP = `  --name NAME             a name is made up unless given
 export const vmCommands: Readonly<Record<string, VmCommand>> = {
   run: {
     usage: '[-d] [--rm] [--name NAME] [--restart WHEN] --kernel PATH [OPTIONS]',
-    help: `Define and start a VM, and show its log until it ends; Ctrl-C stops it.\n  -d, --detach            only start it\n  --rm                    remove it, and its folder, when it has ended\n${POLICY_HELP}`,
+    help: lines(
+      'Define and start a VM, and show its log until it ends; Ctrl-C stops it.',
+      '  -d, --detach            only start it',
+      '  --rm                    remove it, and its folder, when it has ended',
+      POLICY_HELP,
+    ),
     options: { ...POLICY, detach: { ...flag, short: 'd' }, rm: flag },
     names: 'none',
     run: runVm,
   },
   create: {
     usage: '[--name NAME] --kernel PATH [OPTIONS]',
-    help: `Define a VM without starting it.\n${POLICY_HELP}`,
+    help: lines('Define a VM without starting it.', POLICY_HELP),
     options: POLICY,
     names: 'none',
     run: async (call) => print(await define(call)),
   },
   ps: {
     usage: '[-a] [--filter KEY=VALUE] [--json]',
-    help: 'List VMs that run.\n  -a, --all               all of them\n  --filter state=S|name=N those alone\n  -q, --quiet             names only',
+    help: lines(
+      'List VMs that run.',
+      '  -a, --all               all of them',
+      '  --filter state=S|name=N those alone',
+      '  -q, --quiet             names only',
+    ),
     options: { all: { ...flag, short: 'a' }, filter: text, json: flag, quiet: { ...flag, short: 'q' } },
     names: 'none',
     run: list,
   },
   start: {
     usage: '[--paused] NAME...',
-    help: "Start VMs.\n  --paused                the guest's first instruction waits for vm.resume of the REST API",
+    help: lines(
+      'Start VMs.',
+      "  --paused                the guest's first instruction waits for vm.resume of the REST API",
+    ),
     options: { paused: flag },
     names: 'many',
     run: (call) => {
@@ -97,7 +115,11 @@ export const vmCommands: Readonly<Record<string, VmCommand>> = {
   },
   stop: {
     usage: '[-t SECONDS] [--force] NAME...',
-    help: 'Stop VMs: the guest is asked, and ended by force when the time is over.\n  -t, --time SECONDS      how long it may take\n  -f, --force             at once',
+    help: lines(
+      'Stop VMs: the guest is asked, and ended by force when the time is over.',
+      '  -t, --time SECONDS      how long it may take',
+      '  -f, --force             at once',
+    ),
     options: { time: { ...text, short: 't' }, force: { ...flag, short: 'f' } },
     names: 'many',
     run: (call) =>
@@ -113,7 +135,10 @@ export const vmCommands: Readonly<Record<string, VmCommand>> = {
   },
   rm: {
     usage: '[-f] NAME...',
-    help: 'Remove VMs with their folders; disks elsewhere stay.\n  -f, --force             end those that run first',
+    help: lines(
+      'Remove VMs with their folders; disks elsewhere stay.',
+      '  -f, --force             end those that run first',
+    ),
     options: { force: { ...flag, short: 'f' } },
     names: 'many',
     run: (call) =>
@@ -123,7 +148,12 @@ export const vmCommands: Readonly<Record<string, VmCommand>> = {
   },
   logs: {
     usage: '[-f] [-n LINES] [--process] NAME',
-    help: "Show what the guest printed.\n  -f, --follow            and what comes\n  -n, --tail LINES        so many of the last lines, or all (200)\n  --process               the log of the VM's process instead",
+    help: lines(
+      'Show what the guest printed.',
+      '  -f, --follow            and what comes',
+      '  -n, --tail LINES        so many of the last lines, or all (200)',
+      "  --process               the log of the VM's process instead",
+    ),
     options: { follow: { ...flag, short: 'f' }, tail: { ...text, short: 'n' }, process: flag },
     names: 'one',
     run: logs,
@@ -152,7 +182,12 @@ export const vmCommands: Readonly<Record<string, VmCommand>> = {
   },
   top: {
     usage: '[--interval SECONDS] [--count N] [--json]',
-    help: 'Show what the processes of VMs use, as it changes: the busiest first; q ends it.\n  -i, --interval SECONDS  between looks (1)\n  --count N               end after so many\n  --json                  one line for each look',
+    help: lines(
+      'Show what the processes of VMs use, as it changes: the busiest first; q ends it.',
+      '  -i, --interval SECONDS  between looks (1)',
+      '  --count N               end after so many',
+      '  --json                  one line for each look',
+    ),
     options: { interval: { ...text, short: 'i' }, count: text, json: flag },
     names: 'none',
     run: async ({ client, values }) => {

@@ -18,8 +18,8 @@ export function planNuma(
   const homeless = [...apicIds.keys()].filter((cpu) => !homed.has(cpu));
   return configured.map((node, index) => {
     const isFirst = index === 0;
-    // A guest that is told of only a part of its memory does without nodes, and Linux puts a processor without an entry,
-    // late ones included, into any: the rest is the first one's.
+    // A guest that is told of only a part of its memory does without nodes, and Linux puts a processor without an
+    // entry, late ones included, into any: the rest is the first one's.
     const isIn = ({ id }: GuestZone) => node.memory_zones?.includes(id) || (isFirst && !owned.has(id));
     const memory = zones.flatMap((zone, place) =>
       isIn(zone) ? memoryOf(map.zones[place] as ZonePlace) : [],
