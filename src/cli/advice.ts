@@ -1,4 +1,4 @@
-/** What to write instead of what was refused. Loaded only then. */
+/** Suggestions for options and values that were refused. Loaded only then. */
 import type { Subject } from '../config/configError.ts';
 import { nearest } from '../config/nearest.ts';
 import { GIB, KIB, TIB } from '../config/units.ts';

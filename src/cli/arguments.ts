@@ -1,4 +1,4 @@
-/** The command line: words in, what to do out. */
+/** Parses the command line. */
 import { ConfigError } from '../config/configError.ts';
 import { decode } from '../config/decode.ts';
 import type { Field, Fields } from '../config/schema.ts';

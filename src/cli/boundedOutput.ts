@@ -1,4 +1,4 @@
-/** Text for a reader that may be slow, stuck or gone, and that nobody waits for. */
+/** Output to a reader that may be slow, stuck or gone: a bounded buffer, and no waiting. */
 
 /** What waits for the reader at most; a record that has no room is lost. In bytes. */
 const MAX_WAITING = 256 * 1024;

@@ -1,4 +1,4 @@
-/** What is to be said of each subcommand, for manual page and completions. Loaded only when asked for. */
+/** Descriptions of the subcommands, for manual page and completions. Loaded only when asked for. */
 import type { ObjectShape } from '../config/schema.ts';
 import { consoleOptions } from './console/options.ts';
 import { COMMON as CTL_COMMON } from './ctl/arguments.ts';

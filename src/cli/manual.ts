@@ -1,4 +1,4 @@
-/** What is to be said of each option, for help, manual page and completions. Loaded only when asked for. */
+/** Descriptions of the options, for help, manual page and completions. Loaded only when asked for. */
 import type { Field, ObjectShape } from '../config/schema.ts';
 import type { OptionGroup } from '../devices/record.ts';
 import { deviceRecords } from '../devices/registry.ts';

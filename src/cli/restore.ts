@@ -1,4 +1,4 @@
-/** `--restore`: read as the reference reads it, and refused as long as nothing here restores. */
+/** `--restore`: parsed as the reference does, and refused because restoring is not supported yet. */
 import { ConfigError } from '../config/configError.ts';
 import { decode } from '../config/decode.ts';
 import { restoreConfig } from '../config/restore.ts';

@@ -1,4 +1,4 @@
-/** Standard output of commands that may say much, or for long. */
+/** Standard output of commands that print much, or for a long time. */
 
 /** Whoever read it has gone: nobody is left to tell anything. As a program that SIGPIPE ends. */
 const EXIT_NO_READER = 141;

@@ -1,6 +1,4 @@
-/**
- * UNIX stream sockets of other processes, for commands: connected within a time, and with a sentence where that fails.
- */
+/** Connections to other processes' UNIX sockets, for commands: with a timeout, and errors for people. */
 
 import { MAX_SOCKET_PATH } from '../config/limits.ts';
 import { type Accept, streamAdopter } from '../host/listen.ts';

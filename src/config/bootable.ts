@@ -1,7 +1,4 @@
-/**
- * What a valid configuration must be besides, so that a machine can be made of it: asked for nothing that no machine
- * has yet.
- */
+/** Checks whether a machine can be made of a valid configuration: it must ask for nothing that is not supported yet. */
 import { presentDevices } from '../devices/registry.ts';
 import { unsupported } from './rules.ts';
 import type { Field, ObjectShape, Shape } from './schema.ts';

@@ -1,4 +1,4 @@
-/** Why a configuration was refused. Front ends choose a status or an exit code by it. */
+/** Why a configuration was refused. Front ends choose a status or an exit code by its kind. */
 export type ConfigErrorKind =
   /** Not of the schema's shape: a missing field, a wrong type, a value out of its range. */
   | 'malformed'

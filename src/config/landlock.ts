@@ -1,4 +1,4 @@
-/** What the process may reach in the file system (Landlock). */
+/** Schema of the files that the process may access (Landlock). */
 import { invalid } from './rules.ts';
 import type { Infer } from './schema.ts';
 

@@ -1,4 +1,6 @@
-/** Largest values of the reference's integer types. */
+/** Limits: of integer types, ports, paths, descriptors, timers and buses. */
+
+// Largest values of the reference's integer types.
 export const U8 = 255;
 export const U16 = 65_535;
 export const U32 = 4_294_967_295;

@@ -1,4 +1,4 @@
-/** A VM that moves to another process or host. */
+/** Schemas of live migration. */
 
 import { MAX_FD } from './limits.ts';
 import { restoredVfio, zoneUpdate } from './restore.ts';

@@ -1,4 +1,4 @@
-/** What was probably meant by a name that nobody knows. Loaded only where something is refused. */
+/** Finds the known name that is most like an unknown one. Loaded only where something is refused. */
 
 /** The known name that fewest changes of single characters lead to, if those are few for names of that length. */
 export function nearest(given: string, known: readonly string[]): string | undefined {

@@ -1,4 +1,4 @@
-/** What the guest boots, and what its firmware is told. */
+/** Schema of the kernel or firmware that is booted, and what is handed to it. */
 import { invalid } from './rules.ts';
 import { type Infer, once } from './schema.ts';
 

@@ -1,4 +1,4 @@
-/** What concerns the whole machine: PCI segments, IOMMU, SMBIOS strings. */
+/** Schema of what concerns the whole machine: PCI segments, IOMMU, SMBIOS strings. */
 import { MAX_FD, U8, U16, U32 } from './limits.ts';
 import { invalid } from './rules.ts';
 import { type Infer, once } from './schema.ts';

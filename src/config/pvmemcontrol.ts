@@ -1,4 +1,4 @@
-/** What lets a guest control the host's side of its memory. */
+/** Schema of the device by which a guest controls the host's side of its memory. */
 export const pvmemcontrolConfig = {
   type: 'object',
   name: 'PvmemcontrolConfig',

@@ -1,4 +1,4 @@
-/** Bodies of requests that are no configuration. */
+/** Schemas of request bodies other than configurations. */
 import { U32 } from './limits.ts';
 import type { Infer } from './schema.ts';
 

@@ -1,4 +1,4 @@
-/** Sizes as the library takes them. */
+/** The library's forms of sizes. */
 import type { VmResize } from './requests.ts';
 import { byteSize } from './size.ts';
 

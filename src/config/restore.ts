@@ -1,4 +1,4 @@
-/** A VM that goes on from a snapshot. */
+/** Schema of a VM that is restored from a snapshot. */
 import { MAX_FD, U32 } from './limits.ts';
 import { invalid } from './rules.ts';
 import type { Infer } from './schema.ts';

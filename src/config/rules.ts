@@ -1,4 +1,4 @@
-/** What validation of every part of a configuration uses. */
+/** What the validation of all parts of a configuration shares. */
 import { ConfigError } from './configError.ts';
 import type { Uint64 } from './uint64.ts';
 import type { CpusConfig } from './vmConfig.ts';

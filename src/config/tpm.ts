@@ -1,4 +1,4 @@
-/** A TPM that swtpm serves. */
+/** Schema of a TPM that swtpm serves. */
 export const tpmConfig = {
   type: 'object',
   name: 'TpmConfig',

@@ -1,4 +1,4 @@
-/** Multiples of bytes, and what is counted in them. */
+/** Units of bytes, pages and sectors. */
 export const KIB = 1024;
 export const MIB: number = 1024 * KIB;
 export const GIB: number = 1024 * MIB;

@@ -1,4 +1,4 @@
-/** Character devices: what they have in common, and those that are on no PCI bus: serial port and debug port. */
+/** What character devices have in common, and the two that are on no PCI bus: serial port and debug port. */
 import { U16 } from '../config/limits.ts';
 import { invalid, unsupported } from '../config/rules.ts';
 import type { Infer } from '../config/schema.ts';

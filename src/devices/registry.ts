@@ -1,4 +1,4 @@
-/** The list of devices, as the rest asks for it. */
+/** Access to the list of devices: by name, by configuration, and the devices of a configuration. */
 import type { ObjectShape } from '../config/schema.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { deviceList } from './list.ts';

@@ -1,4 +1,4 @@
-/** Devices that other processes are (vfio-user). */
+/** Devices that other processes implement (vfio-user). */
 import { invalid } from '../config/rules.ts';
 import { type Infer, once } from '../config/schema.ts';
 import { VmmError } from '../vmm/errors.ts';

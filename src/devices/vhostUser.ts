@@ -1,4 +1,4 @@
-/** What devices have in common that another process serves by vhost-user. */
+/** What devices that another process serves by vhost-user have in common. */
 import { invalid } from '../config/rules.ts';
 
 /**

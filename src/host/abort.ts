@@ -1,4 +1,4 @@
-/** What a caller that has lost its interest does. */
+/** Abort signals of calls. */
 export interface Abortable {
   readonly signal?: AbortSignal | undefined;
 }

@@ -1,4 +1,4 @@
-/** Tells the socket at a path from a later one there. */
+/** Tells a socket from a later one at the same path. */
 import { stat } from 'node:fs/promises';
 
 /** Undefined if there is none. A file of the same inode that was made anew has another time. */

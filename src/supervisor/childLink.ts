@@ -1,4 +1,4 @@
-/** What a VM's process tells a supervisor, over whichever connection: lines of JSON, bounded, and not trusted. */
+/** Messages of a VM's process to the supervisor, over any connection: lines of JSON, bounded, and not trusted. */
 import { StringDecoder } from 'node:string_decoder';
 import { MAX_VMHOST_MESSAGE } from '../api/vmhost/protocol.ts';
 import type { StreamConnection, StreamHandlers } from '../host/listen.ts';

@@ -1,6 +1,4 @@
-/**
- * The processes of VMs that this supervisor starts, and a pool of some that have no VM yet and so start one at once.
- */
+/** Starts the processes of VMs, and keeps a pool of processes that have no VM yet and so start one at once. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, rmSync } from 'node:fs';
 import { VmFile } from '../api/vmhost/folderFiles.ts';

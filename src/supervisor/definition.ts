@@ -1,4 +1,4 @@
-/** What a supervisor is told of a VM, apart from the machine itself. */
+/** A VM's definition: its machine's configuration, and the supervisor's policy for it. */
 import { randomUUID } from 'node:crypto';
 import { checkBootable } from '../config/bootable.ts';
 import { ConfigError } from '../config/configError.ts';

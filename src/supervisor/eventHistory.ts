@@ -1,4 +1,4 @@
-/** The events of all VMs as one stream, the last of which can be had again. */
+/** The events of all VMs as one stream, of which the latest are kept. */
 import { EventEmitter } from 'node:events';
 import type { VmmEvent } from '../vmm/events.ts';
 

@@ -1,7 +1,4 @@
-/**
- * The processes of VMs that an earlier supervisor, or somebody else, started: found by what they left in the VM's
- * folder.
- */
+/** Finds processes of VMs that were started by an earlier supervisor, or by hand, by the files in the VM's folder. */
 import { readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { VmFile } from '../api/vmhost/folderFiles.ts';
 import { CONNECT_TIMEOUT_MS, encodeVmhost } from '../api/vmhost/protocol.ts';

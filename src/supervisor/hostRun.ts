@@ -1,4 +1,4 @@
-/** The time from a start of the host, or of the container, to its end: what begins once in it does not begin again. */
+/** Remembers what has been done since the host, or the container, was started. */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { PRIVATE_FILE } from '../host/openFlags.ts';
 import { identify } from './processIdentity.ts';

@@ -1,4 +1,4 @@
-/** Where the API's HTTP server gets its connections from. */
+/** The sockets on which the API's HTTP server accepts connections. */
 import { chmodSync, rmSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { createServer, type Socket } from 'node:net';

@@ -1,4 +1,4 @@
-/** Keeps the files that grow for as long as a VM lives within bounds. */
+/** Rotates the logs of running VMs. */
 import { copyFileSync, renameSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { VmFile } from '../api/vmhost/folderFiles.ts';
 

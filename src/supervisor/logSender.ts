@@ -1,4 +1,4 @@
-/** Sends a log at its reader's pace, from one of its last lines on: what nobody has read yet stays in the file. */
+/** Sends a log as fast as its reader takes it, from one of its last lines on. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 

@@ -1,4 +1,4 @@
-/** Where a supervisor keeps what it knows. */
+/** The folders and sockets of a supervisor. */
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { UsageError } from '../cli/usageError.ts';

@@ -1,4 +1,4 @@
-/** Processes by more than their id, which the kernel gives to others later. */
+/** Identifies processes by id and start time: the kernel uses ids again. */
 import { readFileSync } from 'node:fs';
 
 /** What /proc counts time in, on every Linux (USER_HZ). */

@@ -1,4 +1,4 @@
-/** What processes and threads have used (proc(5)). */
+/** The resources that processes and threads have used (proc(5)). */
 import { readdirSync, readFileSync } from 'node:fs';
 import { statFields, TICKS_PER_SECOND } from './processIdentity.ts';
 

@@ -1,4 +1,4 @@
-/** What a call of the supervisor's API is described by. */
+/** The type of a call of the supervisor's API. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ObjectShape } from '../config/schema.ts';
 import type { SupervisedVm } from './supervisedVm.ts';

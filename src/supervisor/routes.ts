@@ -1,4 +1,4 @@
-/** Every call of the supervisor's API, and what it does. */
+/** The table of the supervisor's API: a new call is an entry here. */
 import { ConfigError } from '../config/configError.ts';
 import { decode } from '../config/decode.ts';
 import type { Infer } from '../config/schema.ts';

@@ -1,7 +1,4 @@
-/**
- * What a service manager gives a service and hears of it (sd_listen_fds(3), sd_notify(3)). Nothing of it is there
- * elsewhere.
- */
+/** The interface of a service manager (sd_listen_fds(3), sd_notify(3)). */
 import type { NativeAddon } from '../native.ts';
 
 /** The first descriptor that is handed over (SD_LISTEN_FDS_START). */

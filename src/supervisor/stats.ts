@@ -1,4 +1,4 @@
-/** What a VM's process uses, and what its devices count. */
+/** The resources that a VM's process uses, and its devices' counters. */
 import { readFileSync } from 'node:fs';
 import { PAGE_SIZE } from '../config/units.ts';
 import { readStat } from './processStat.ts';

@@ -1,4 +1,4 @@
-/** How long ago something was, and when by the host's clock, which may be put forward or back meanwhile. */
+/** The time since an event, and when that was by the host's clock, which may be set meanwhile. */
 
 /** What is taken for a clock that was put, rather than for one that is kept right. */
 const JUMP_MS = 1_000;

@@ -1,4 +1,6 @@
-/** Answers that go on: events, of which a client that does not read loses the connection, and logs as they grow. */
+/**
+ * Answers that do not end at once: events, and logs as they grow. A client that does not read events is disconnected.
+ */
 import { watch } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 import { VmFile } from '../api/vmhost/folderFiles.ts';

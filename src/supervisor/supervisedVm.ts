@@ -1,4 +1,4 @@
-/** One VM under a supervisor: its definition, its process, and what is done when that ends. */
+/** One VM under a supervisor: its definition, its process, and its restarts. */
 import { VmhostClient } from '../api/vmhost/client.ts';
 import { forgetExit, readExit } from '../api/vmhost/exitRecord.ts';
 import { VmFile } from '../api/vmhost/folderFiles.ts';

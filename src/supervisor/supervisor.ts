@@ -1,4 +1,4 @@
-/** All VMs of one folder: what is defined, what runs, and the one stream of what happens. */
+/** All VMs of one folder: definitions, processes, and one stream of events. */
 import { describeError, VmmError } from '../vmm/errors.ts';
 import { Children } from './children.ts';
 import { ControlGroups } from './controlGroups.ts';

@@ -1,7 +1,4 @@
-/**
- * What a VMM does for the debugger of its VM: stops the machine, has it looked at, lets it go on. Each in the VMM's
- * turn.
- */
+/** Stops, inspects and resumes the machine for a debugger, in turn with the VMM's commands. */
 import type { DebugStop, NativeAddon } from '../native.ts';
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
 import { tell } from './listener.ts';

@@ -1,6 +1,4 @@
-/**
- * What a VMM and the debugger of its VM know of each other. The debugger itself is loaded only where one is asked for.
- */
+/** The interface between a VMM and the debugger of its VM, which is loaded only where one is asked for. */
 import type { DebugCalls, DebugStop, MachineHandle } from '../native.ts';
 
 /** A debugger, as the VMM sees it. */

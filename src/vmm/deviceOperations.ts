@@ -1,4 +1,4 @@
-/** What is asked of a device of a machine: operations that its record names, addressed by the device's identifier. */
+/** Control operations on a machine's devices: named by the device's record, addressed by its identifier. */
 import type { Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyDeviceRecord, Device, DeviceCalls, DeviceOperation } from '../devices/record.ts';

@@ -1,4 +1,4 @@
-/** Errors of the internal API: a sentence, what kind of trouble it is, and the cause below it. */
+/** Errors of the internal API: a message, a kind, and the cause. */
 import { ConfigError } from '../config/configError.ts';
 import { printable } from './printable.ts';
 

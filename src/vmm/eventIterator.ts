@@ -1,4 +1,4 @@
-/** The events of a VMM as they happen, for one who takes them in its own time. */
+/** The events of a VMM as an async iterator. */
 import type { EventLog } from './eventLog.ts';
 import { type EventRecord, eventRecord, lossEvent } from './eventRecord.ts';
 

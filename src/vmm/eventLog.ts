@@ -1,4 +1,4 @@
-/** The latest events of a VMM, numbered, for those who come later or missed some. */
+/** The latest events of a VMM, numbered, for readers that come later or have missed some. */
 import { type EventRecord, eventRecord } from './eventRecord.ts';
 import type { VmmEvent } from './events.ts';
 

@@ -1,4 +1,4 @@
-/** What a VMM tells its listeners. Names are those of the event monitor. */
+/** Events of a VMM. Names are those of the event monitor. */
 export interface VmmEvent {
   readonly source: 'vmm' | 'vm' | 'virtio-device' | 'firmware' | 'guest';
   readonly event: string;

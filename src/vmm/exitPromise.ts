@@ -1,4 +1,4 @@
-/** How a VMM came to its end, for those who wait for it. */
+/** A promise of how a VMM ended. */
 import type { VmmExit } from './events.ts';
 
 export class ExitPromise {

@@ -1,4 +1,4 @@
-/** What is said of commands that fail. */
+/** The messages of commands that fail. */
 import { VmmError, wrapped } from './errors.ts';
 import type { Command } from './lifecycle.ts';
 

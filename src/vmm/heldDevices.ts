@@ -1,6 +1,5 @@
 /**
- * What devices of a VM that runs have open over its reboots: locks and paths that nobody else is to get between two
- * machines.
+ * What a VM's devices keep open over its reboots: locks and paths that no other process may take between two machines.
  */
 import type { AnyMachineDeviceRecord, Device, OpenContext } from '../devices/record.ts';
 import type { NativeAddon } from '../native.ts';

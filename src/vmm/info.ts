@@ -1,4 +1,4 @@
-/** What `vm.info` tells. */
+/** The answer of `vm.info`. */
 import { memorySize, memoryVaries, requestedMemory } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { DEBUG_CONSOLE_ID, IOAPIC_ID, SERIAL_ID } from '../platform/deviceIds.ts';

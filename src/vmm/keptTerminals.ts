@@ -1,4 +1,4 @@
-/** Pseudo terminals of a VM, which stay over its reboots: whoever is at one sees the guest start anew. */
+/** Pseudo terminals of a VM, which stay open over its reboots. */
 import type { NativeAddon } from '../native.ts';
 
 export interface PseudoTerminal {

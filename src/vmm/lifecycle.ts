@@ -1,4 +1,4 @@
-/** The one table of what may happen when. */
+/** The transition table of a VM's lifecycle. */
 import { VmmError } from './errors.ts';
 
 /**

@@ -1,4 +1,4 @@
-/** Files that somebody else has locked, but perhaps only just. */
+/** Repeats the opening of files that another process has locked, perhaps only for a moment. */
 import { FileInUse } from './namedFiles.ts';
 
 const ATTEMPTS = 15;

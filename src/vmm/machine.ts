@@ -1,4 +1,4 @@
-/** Building one machine from a configuration, and ending it. */
+/** Builds and starts a machine by a configuration. */
 import { idleFields, memorySize } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyMachineDeviceRecord, Device, OpenContext } from '../devices/record.ts';

@@ -1,6 +1,5 @@
 /**
- * What a machine counts and tells of itself. While a command is changing it, it does not answer: that is what was so
- * before then.
+ * Counters and status of a machine. While a command keeps it from answering, they are those from before the command.
  */
 import { memoryVaries } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';

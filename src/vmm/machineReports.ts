@@ -1,4 +1,4 @@
-/** What a running machine reports of its devices and its guest, as events, and as sentences for people. */
+/** Reports of a running machine's devices and guest, as events and as messages for people. */
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { MachineEvent } from '../native.ts';
 import type { VmmEvent } from './events.ts';

@@ -1,4 +1,4 @@
-/** Commands that the reference has and no machine here carries out: what is wrong with them is said first. */
+/** Commands of the reference that are not supported yet: invalid requests are refused as such first. */
 import {
   type ReceiveMigrationData,
   type SendMigrationData,

@@ -1,4 +1,4 @@
-/** What a person is told of a file that did not take what the guest printed. Loaded when that happens. */
+/** The message about a file that did not take the guest's output. Loaded when that happens. */
 
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { ConsoleMode } from '../devices/characterDevices.ts';

@@ -1,4 +1,4 @@
-/** What a file looks like that was given for a kernel and is none. Loaded only then. */
+/** Describes a file that was given as a kernel and is none. Loaded only then. */
 import type { NativeAddon } from '../native.ts';
 import { PlatformError } from '../platform/platformError.ts';
 import { VmmError } from './errors.ts';

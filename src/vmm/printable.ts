@@ -1,4 +1,4 @@
-/** Text of a guest, a file or another program, on its way to a terminal or a log. */
+/** Makes text of a guest, a file or another program safe for terminals and logs. */
 
 /** Controls (with line ends), what turns the direction of text, line and paragraph separators, halves of characters. */
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;

@@ -1,4 +1,4 @@
-/** Notices a guest that resets itself again and again without getting further. */
+/** Detects a guest that resets itself again and again. */
 import type { ResetCause } from '../native.ts';
 
 /** A guest that ran for longer than this before a reset got somewhere. */

@@ -1,4 +1,4 @@
-/** Changing a VM's sizes: what of a request is whose. */
+/** Changes a VM's sizes: hands each part of a request to those who carry it out. */
 import type { VmResize } from '../config/requests.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';

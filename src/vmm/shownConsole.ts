@@ -1,4 +1,4 @@
-/** What a Linux guest's command line makes of its consoles. */
+/** Which consoles a Linux guest uses, by its command line. */
 import type { VmConfig } from '../config/vmConfig.ts';
 
 const PARAMETER = 'console=';

@@ -1,4 +1,4 @@
-/** What vCPUs have done, with what the kernel knows of their threads. Not loaded by a VMM that nobody asks. */
+/** Counters of vCPUs, and what the kernel knows of their threads. Loaded only when asked for. */
 import { readFileSync } from 'node:fs';
 import type { VcpuStatistics } from '../native.ts';
 

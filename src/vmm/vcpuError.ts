@@ -1,4 +1,4 @@
-/** A vCPU that cannot go on. */
+/** Messages about a vCPU that cannot go on. */
 import type { MachineEvent } from '../native.ts';
 import type { Machine } from './machine.ts';
 

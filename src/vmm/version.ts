@@ -1,4 +1,4 @@
-/** What this program calls itself. */
+/** Name and version of this program. */
 import packageJson from '../../package.json' with { type: 'json' };
 
 export const packageVersion: string = packageJson.version;

@@ -1,4 +1,4 @@
-/** Memory that a machine's guest has by virtio-mem devices: how much of it the guest is asked to have. */
+/** Resizes the guest's memory by virtio-mem devices. */
 import {
   type HotplugMemory,
   hotplugBlock,

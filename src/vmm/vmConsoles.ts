@@ -1,4 +1,4 @@
-/** The consoles of a VM, from machine to machine. */
+/** The consoles of a VM, over its machines. */
 import type { VmConfig } from '../config/vmConfig.ts';
 import { type Consoles, openConsoles, STANDARD_STREAMS, type Terminal } from './consoles.ts';
 import { KeptTerminals } from './keptTerminals.ts';

@@ -1,3 +1,4 @@
+/** The devices of a VM: added, removed and operated, in its configuration and in its machine. */
 import type { Uint64 } from '../config/uint64.ts';
 import type { Device } from '../devices/record.ts';
 import { completeDevices, type DeviceName, descriptorsOf } from '../devices/registry.ts';

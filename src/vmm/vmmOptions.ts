@@ -1,4 +1,4 @@
-/** What a VMM is told by whoever makes it. */
+/** The options of a VMM. */
 import type { NativeAddon } from '../native.ts';
 import type { HostStreams, Terminal } from './consoles.ts';
 import type { EndCause, VmmEvent } from './events.ts';

@@ -1,4 +1,4 @@
-/** Waiting for what a guest does when it is ready to, or never. */
+/** Waiting, with a timeout, for what a guest may do at any time or never. */
 import { MAX_TIMER_MS } from '../config/limits.ts';
 import type { Abortable } from '../host/abort.ts';
 import { VmmError } from './errors.ts';

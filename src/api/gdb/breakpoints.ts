@@ -1,4 +1,4 @@
-/** What a debugger has asked to be stopped at. */
+/** The breakpoints and watchpoints that a debugger has set. */
 import type { HardwareBreakpoint } from '../../native.ts';
 import type { DebugTraps, StoppedMachine } from '../../vmm/debugged.ts';
 import { readVirtual } from './guestMemory.ts';

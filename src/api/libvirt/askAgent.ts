@@ -1,4 +1,4 @@
-/** The agent in a guest, where there is one. */
+/** Requests to a guest's agent, if it has one. */
 import { resolve } from 'node:path';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { connectVsock } from '../../host/vsockClient.ts';

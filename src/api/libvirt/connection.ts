@@ -1,4 +1,4 @@
-/** One client: its calls, their answers in whichever order they come, its streams and events. */
+/** One client's connection: its calls, their answers in the order in which they are ready, its streams and events. */
 import type { Socket } from 'node:net';
 import type { Domains } from './domains.ts';
 import { Code, Domain, encodeError, LibvirtError, unsupported } from './errors.ts';

@@ -1,4 +1,4 @@
-/** What a running domain's disks and interfaces have counted, in libvirt's terms. */
+/** The counters of a running domain's disks and interfaces, in libvirt's terms. */
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { VmConfigInput } from '../../config/vmConfig.ts';

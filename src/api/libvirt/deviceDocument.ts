@@ -1,4 +1,4 @@
-/** Devices that come and go, written as documents have them. */
+/** Writes the elements of devices that can be attached and detached. */
 import { type Attachable, type Disk, IMAGE_TYPES, isTarget, type Net, type Vsock } from './deviceXml.ts';
 import { type Element, element } from './xml.ts';
 

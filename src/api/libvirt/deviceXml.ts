@@ -1,4 +1,4 @@
-/** Elements of devices, read: what they are in a machine's configuration. */
+/** Reads the elements of devices into a machine's configuration. */
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { unsupportedConfiguration } from './errors.ts';
 import { child, type Element, parseXml, textAt } from './xml.ts';

@@ -1,7 +1,4 @@
-/**
- * A domain document, written: the machine as its configuration has it, with what was kept of the document that defined
- * it.
- */
+/** Writes a domain's document: its machine by the configuration, and what was kept of the document that defined it. */
 import { hotplugBlock, PLAIN_ZONE_ID } from '../../config/memory.ts';
 import type { Uint64 } from '../../config/uint64.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';

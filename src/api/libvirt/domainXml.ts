@@ -1,4 +1,4 @@
-/** A domain document, read: what machine it describes, and what of it is only kept. */
+/** Reads a domain's document: the machine that it describes, and what is only kept of it. */
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { parseCpuList } from './cpuSets.ts';
 import { readDevices } from './deviceXml.ts';

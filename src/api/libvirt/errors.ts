@@ -1,4 +1,4 @@
-/** What the server answers when something fails, in libvirt's terms. */
+/** The errors that the server answers with, in libvirt's terms. */
 import { ConfigError } from '../../config/configError.ts';
 import { describeError, VmmError } from '../../vmm/errors.ts';
 import { Code, Domain, errorBody, LEVEL_ERROR, LibvirtError } from './libvirtError.ts';

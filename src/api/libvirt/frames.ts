@@ -1,4 +1,4 @@
-/** Messages on a connection: a length, a header, and XDR or bytes of a stream behind it. */
+/** Messages on a connection: a length and a header, followed by XDR or by bytes of a stream. */
 
 export const Program = {
   remote: 0x2000_8086,

@@ -1,4 +1,4 @@
-/** What a change, or a question, is about: the running machine, its definition, or both. */
+/** Whether a change or a question is about the running machine, its definition, or both. */
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
 import { Code, Domain, invalidOperation, LibvirtError } from './errors.ts';
 import { Affect } from './signatures/constants.ts';

@@ -1,4 +1,4 @@
-/** libvirt's errors, and how they travel. */
+/** libvirt's errors and their encoding. */
 import { dom, i32, optional, str, struct, uuid } from './types.ts';
 
 /** virErrorNumber, of those that are used. */

@@ -1,4 +1,6 @@
-/** With which configuration each domain runs: it may have been defined anew since, or changed by other clients. */
+/**
+ * The configuration that each running domain has: its definition, or other clients, may have changed since its start.
+ */
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import type { EventHistory, SupervisorEvent } from '../../supervisor/eventHistory.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';

@@ -1,4 +1,4 @@
-/** A domain's machine as its document shows it, from what its process tells. */
+/** The machine of a running domain, as its document shows it, by what its process says. */
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { deviceIds } from '../../platform/deviceIds.ts';
 import type { PendingDevices } from '../../vmm/info.ts';

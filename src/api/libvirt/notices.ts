@@ -1,4 +1,4 @@
-/** What is told of domains beside the supervisor's events. */
+/** Events of domains that are not the supervisor's. */
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
 
 export type Notice =

@@ -1,4 +1,4 @@
-/** What a domain's process and the threads of its vCPUs have used. */
+/** The resources that a domain's process and its vCPUs' threads have used. */
 import { readFileSync } from 'node:fs';
 import { type ProcessStat, readStat, threadsOf } from '../../supervisor/processStat.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';

@@ -1,4 +1,4 @@
-/** What a connection has been told, and what of it is to be undone when it ends. */
+/** The state of a connection, and what has to be undone when it ends. */
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
 import type { Domains } from './domains.ts';
 import { Code, Domain, LibvirtError } from './errors.ts';

@@ -1,4 +1,4 @@
-/** What arguments and answers are made of: for each type how it is read and written. */
+/** Types of arguments and answers, each with its encoding. */
 import { XdrError, type XdrReader, type XdrWriter } from './xdr.ts';
 
 export interface Type<T> {

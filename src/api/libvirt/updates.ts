@@ -1,6 +1,6 @@
 /**
- * Devices of domains that are updated: in the definition all that a document says of one, in the machine what can
- * change there, which of disks, interfaces and the socket is nothing.
+ * Updates of domains' devices: in the definition everything that a document says of one; in the machine what can change
+ * while it runs, which is nothing of disks, interfaces and the socket.
  */
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';

@@ -1,4 +1,4 @@
-/** One client: requests in, answers out, in order and one at a time. */
+/** One client's connection: requests are answered in order, one at a time. */
 
 import type { Abortable } from '../../host/abort.ts';
 import type { NativeAddon, StreamServerHandle } from '../../native.ts';

@@ -1,4 +1,4 @@
-/** The answer with a machine's counters, as text in which the core puts their values. */
+/** The answer with a machine's counters, as text into which the core writes their values. */
 import type { CountersText } from '../../native.ts';
 import type { Counters } from '../../vmm/machineFigures.ts';
 import { headOf } from './httpResponse.ts';

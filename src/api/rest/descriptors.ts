@@ -1,4 +1,4 @@
-/** File descriptors that came over a socket: whoever needs them takes them, and the others are closed. */
+/** File descriptors that came over a socket: endpoints take those that they need, and the others are closed. */
 import type { NativeAddon } from '../../native.ts';
 
 type Files = Pick<NativeAddon, 'closeFile'>;

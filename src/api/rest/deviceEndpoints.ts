@@ -1,4 +1,4 @@
-/** Endpoints that change what a VM consists of. */
+/** Endpoints that add, remove and resize parts of a VM. */
 import { decode } from '../../config/decode.ts';
 import { vmRemoveDevice, vmResizeZone } from '../../config/requests.ts';
 import { type AddableDevice, addableDevices } from '../../devices/registry.ts';

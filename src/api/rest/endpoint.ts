@@ -1,4 +1,4 @@
-/** What an endpoint is: an entry of a table is all that one takes. */
+/** The type of an endpoint: an entry of the table in `endpoints.ts`. */
 import type { ObjectShape } from '../../config/schema.ts';
 import type { Abortable } from '../../host/abort.ts';
 import type { EventLog } from '../../vmm/eventLog.ts';

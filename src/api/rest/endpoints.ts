@@ -1,4 +1,4 @@
-/** Every endpoint of the API: an entry here is all that one takes. */
+/** The table of the API's endpoints: a new one is an entry here. */
 import { ConfigError } from '../../config/configError.ts';
 import { decode } from '../../config/decode.ts';
 import { memoryVaries } from '../../config/memory.ts';

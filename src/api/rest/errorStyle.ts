@@ -1,4 +1,4 @@
-/** How failures are told to clients: as the reference does, or (`--api-strict`) as HTTP means it. */
+/** How failures are reported to clients: as the reference does, or (`--api-strict`) by HTTP's status codes. */
 import type { HttpParseError } from './httpRequest.ts';
 import type { Answer } from './httpResponse.ts';
 

@@ -1,4 +1,4 @@
-/** The answer with what a VM is, as text in which the core puts the memory that its guest has. */
+/** The answer of `vm.info`, as text into which the core writes the memory that the guest has. */
 
 import type { MemoryText } from '../../native.ts';
 import { headOf, type LiveMemory } from './httpResponse.ts';

@@ -1,4 +1,4 @@
-/** Bytes that a number of things may have together. */
+/** A number of bytes that several buffers share. */
 export class MemoryBudget {
   #left: number;
 

@@ -1,4 +1,4 @@
-/** What is wrong with a request itself, whatever the VM is. How it is said is up to an `ErrorStyle`. */
+/** What is wrong with a request itself, whatever the VM's state. Its wording and status are up to an `ErrorStyle`. */
 import type { Method } from './httpRequest.ts';
 
 export type RequestFault =

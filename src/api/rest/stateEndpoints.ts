@@ -1,4 +1,4 @@
-/** Endpoints that write a VM's state down, or move it. */
+/** Endpoints of snapshots, restoring and migration. */
 import { decode } from '../../config/decode.ts';
 import { receiveMigrationData, sendMigrationData } from '../../config/migration.ts';
 import { vmCoredumpData, vmSnapshotConfig } from '../../config/requests.ts';

@@ -1,4 +1,4 @@
-/** A port for clients with a certificate of our own authority, and for nobody else. */
+/** A TLS port for clients with a certificate of our own authority only. */
 import { constants } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';

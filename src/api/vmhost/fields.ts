@@ -1,4 +1,4 @@
-/** Reads values of a parsed file that has no schema, and says by file and name what is not as it should be. */
+/** Reads values of a parsed file that has no schema; errors name the file and the value. */
 import { ConfigError } from '../../config/configError.ts';
 
 export class Fields {

@@ -1,4 +1,4 @@
-/** The log of a VM's process: lines that a supervisor's user reads after something went wrong. */
+/** The log of a VM's process. */
 import type { NativeAddon } from '../../native.ts';
 import { openOutput } from '../../vmm/namedFiles.ts';
 import { printable } from '../../vmm/printable.ts';

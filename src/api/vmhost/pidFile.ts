@@ -1,4 +1,4 @@
-/** The file that tells a supervisor which process a VM's is. */
+/** The file that names a VM's process. */
 import { readFileSync, rmSync } from 'node:fs';
 import { replaceFile } from './replaceFile.ts';
 

@@ -1,4 +1,4 @@
-/** `tsvmm console`: a person, or a script, at a guest's console or serial port. */
+/** `tsvmm console`: connects a terminal, or a script, to a guest's console or serial port. */
 import { parseArgs } from 'node:util';
 import { VmmError } from '../../vmm/errors.ts';
 import { printable } from '../../vmm/printable.ts';

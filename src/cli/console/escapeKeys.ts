@@ -1,4 +1,4 @@
-/** What gets a person away from a guest's console, whatever the guest does. */
+/** The keys that detach from a guest's console, whatever the guest does. */
 
 const CTRL_A = 0x01;
 const CTRL_BRACKET = 0x1d;

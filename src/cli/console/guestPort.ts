@@ -1,4 +1,4 @@
-/** Where a guest's console or serial port is reached, and the connection to it. */
+/** The address of a guest's console or serial port, and the connection to it. */
 import tty from 'node:tty';
 import { FileKind, O_RDWR } from '../../host/openFlags.ts';
 import { loadNative } from '../../native.ts';

@@ -1,4 +1,4 @@
-/** What `tsvmm console` takes, for parsing, help, manual page and completions. */
+/** The options of `tsvmm console`, for parsing, help, manual page and completions. */
 import { optionEntries } from '../help.ts';
 
 const text = { type: 'string' } as const;

@@ -1,4 +1,4 @@
-/** A port that was closed: whether its guest reboots, somebody else has it, or it is gone. */
+/** Finds out why a port was closed: its guest reboots, another client has it, or it is gone. */
 import { stat } from 'node:fs/promises';
 import { socketIdentity } from '../../host/socketIdentity.ts';
 import { loadNative } from '../../native.ts';

@@ -1,4 +1,4 @@
-/** Which port of which VM a person means, and what has become of it when it was closed. */
+/** Which port of which VM is meant, and whether it is still there after it was closed. */
 import { readJson } from '../../api/rest/jsonReader.ts';
 import type { VmConfig } from '../../config/vmConfig.ts';
 import { VmmError } from '../../vmm/errors.ts';

@@ -1,4 +1,4 @@
-/** The words behind `tsvmm ctl`. */
+/** Parses the arguments of `tsvmm ctl`. */
 import { parseArgs } from 'node:util';
 import { UsageError, unparsed } from '../usageError.ts';
 import { type CtlWords, checkWords, ctlDescriptions } from './commands.ts';

@@ -1,6 +1,6 @@
 /**
- * Every subcommand of `tsvmm ctl`: an entry here is all that one takes. Names and arguments are those of the
- * reference's client.
+ * The table of subcommands of `tsvmm ctl`: a new one is an entry here. Names and arguments are those of the reference's
+ * client.
  */
 import { writeJson } from '../../api/rest/jsonWriter.ts';
 import { ConfigError } from '../../config/configError.ts';

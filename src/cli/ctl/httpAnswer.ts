@@ -1,4 +1,4 @@
-/** One answer of a VM's REST API, from the bytes of a connection. */
+/** Parses one answer of a VM's REST API. */
 
 /** Of the status line and headers, and of the body. What is longer is no answer of such an API. */
 const MAX_HEAD = 64 << 10;

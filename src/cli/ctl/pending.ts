@@ -1,4 +1,4 @@
-/** What a guest was asked for and has not done, as `vm.info` tells it, for people. */
+/** Describes requests that the guest has not carried out yet, by `vm.info`. */
 import { humanBytes } from '../vms/table.ts';
 import { bytesText, listText, objectOf } from './values.ts';
 

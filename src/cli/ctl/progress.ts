@@ -1,4 +1,4 @@
-/** Says that something goes on, to people at a terminal, and how far it is where a VM tells. */
+/** Shows at a terminal that a command is in progress, and how far it is if the VM tells. */
 import { JsonError, readJson } from '../../api/rest/jsonReader.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { ApiConnection } from './apiConnection.ts';

@@ -1,4 +1,4 @@
-/** What a VM's REST API answers where it refuses. */
+/** An error that a VM's REST API has answered. */
 import { VmmError } from '../../vmm/errors.ts';
 import type { ApiAnswer } from './httpAnswer.ts';
 

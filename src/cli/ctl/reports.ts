@@ -1,4 +1,4 @@
-/** What a VM's REST API tells, for people. */
+/** Formats answers of a VM's REST API for people. */
 
 import { KIB } from '../../config/units.ts';
 import { characterText } from '../../devices/characterDevices.ts';

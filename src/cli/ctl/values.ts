@@ -1,4 +1,4 @@
-/** What another program tells: never believed to have any form, nor to be printable. */
+/** Values that another program has sent: of any type, and perhaps not printable. */
 import { writeJson } from '../../api/rest/jsonWriter.ts';
 import { printable } from '../../vmm/printable.ts';
 import { humanBytes } from '../vms/table.ts';

@@ -1,4 +1,4 @@
-/** Bytes to a descriptor whose reader may be slow: none is lost, and nothing blocks meanwhile. */
+/** Output to a descriptor whose reader may be slow: no byte is lost, and nothing blocks. */
 import { loadNative } from '../../native.ts';
 
 const FIRST_RETRY_MS = 2;

@@ -1,4 +1,4 @@
-/** The whole terminal, drawn anew whenever there is something new, until a person ends it. */
+/** A full-screen display that is redrawn when something changes, until it is quit. */
 import { FlowOutput } from './flowOutput.ts';
 import { outputSize, RawTerminal, type TerminalSize } from './rawTerminal.ts';
 

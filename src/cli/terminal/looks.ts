@@ -1,4 +1,4 @@
-/** What shows something as it changes, one look after the other, has in common. */
+/** What displays that are refreshed at an interval have in common. */
 import { UsageError } from '../usageError.ts';
 
 const MIN_INTERVAL = 0.1;

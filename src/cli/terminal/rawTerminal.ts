@@ -1,4 +1,4 @@
-/** The terminal of a person, in raw mode for as long as a command needs it, and put back however that ends. */
+/** A terminal in raw mode, restored however the command ends. */
 import { loadNative, type NativeAddon } from '../../native.ts';
 
 const INPUT = 0;

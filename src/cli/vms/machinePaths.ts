@@ -1,4 +1,4 @@
-/** Paths of a machine that another process, in another folder, will run. */
+/** Makes the paths of a machine absolute, for a process that works in another folder. */
 import type { VmConfig } from '../../config/vmConfig.ts';
 import type { AnyDeviceRecord } from '../../devices/record.ts';
 import { configuredDevices, deviceRecords } from '../../devices/registry.ts';

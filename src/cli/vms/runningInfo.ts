@@ -1,4 +1,4 @@
-/** What the process of a VM tells of it, by way of its supervisor. */
+/** `vm.info` of a running VM, by way of its supervisor. */
 import type { Uint64 } from '../../config/uint64.ts';
 import { describeError } from '../../vmm/errors.ts';
 import type { SupervisorClient } from './supervisorClient.ts';

@@ -1,4 +1,4 @@
-/** What VMs that run have of vCPUs and memory, which may be other than their definitions say. */
+/** vCPUs and memory of running VMs, which may differ from their definitions. */
 import { memorySizeOf } from '../../config/memory.ts';
 import type { Uint64 } from '../../config/uint64.ts';
 import type { VmDescription } from '../../supervisor/supervisedVm.ts';

@@ -1,4 +1,4 @@
-/** The command line's end of the supervisor's API. */
+/** The command line's client of the supervisor's API. */
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { readAnswer } from '../../api/rest/jsonReader.ts';
 import { writeJson } from '../../api/rest/jsonWriter.ts';

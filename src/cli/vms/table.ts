@@ -1,4 +1,4 @@
-/** Rows in columns, as wide as what is in them and no wider than the terminal. */
+/** Formats tables for a terminal. */
 import type { Uint64 } from '../../config/uint64.ts';
 import { KIB } from '../../config/units.ts';
 

@@ -1,4 +1,4 @@
-/** `tsvmm top`: what the VMs' processes use, as it changes. */
+/** `tsvmm top`: the resources that VMs' processes use, refreshed at an interval. */
 import type { NamedStats } from '../../supervisor/stats.ts';
 import { writeOut } from '../standardOutput.ts';
 import { LiveScreen } from '../terminal/liveScreen.ts';

@@ -1,4 +1,4 @@
-/** A VM of a supervisor by its name: where its own sockets are. The supervisor itself is not asked. */
+/** Finds the sockets of a supervisor's VM by its name, without asking the supervisor. */
 
 import { VmFile, vmsFolder } from '../../api/vmhost/folderFiles.ts';
 import { nearest } from '../../config/nearest.ts';

@@ -1,4 +1,4 @@
-/** The serial number of a disk that was given none, so that the guest knows it again wherever it is on the bus. */
+/** The serial number of a disk that was given none, by which the guest recognizes it wherever it is on the bus. */
 
 const OFFSET_BASIS = 0x811c9dc5;
 const OTHER_BASIS = 0x2a7f30b1;

@@ -1,4 +1,4 @@
-/** The part of a qcow2 header that says what an image is an overlay of. The bytes may be anybody's. */
+/** Reads the part of a qcow2 header that names the backing file. The header is not trusted. */
 import { VmmError } from '../../vmm/errors.ts';
 
 export interface BackingReference {

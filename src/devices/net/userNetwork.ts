@@ -1,4 +1,4 @@
-/** User networking: how ports of the host lead to ports of the guest. */
+/** User networking: forwarding of the host's ports to the guest's. */
 
 import { MAX_PORT } from '../../config/limits.ts';
 import { invalid } from '../../config/rules.ts';

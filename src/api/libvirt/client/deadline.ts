@@ -1,3 +1,4 @@
+/** Timers of the client. */
 import { MAX_TIMER_MS } from '../../../config/limits.ts';
 
 /**

@@ -1,4 +1,4 @@
-/** Events of domains: what each has in it, and who is told. */
+/** Events of domains: their contents, and the delivery to listeners. */
 import { type Abortable, unlessAborted } from '../../../host/abort.ts';
 import { DomainEventMessages } from '../signatures/eventMessages.ts';
 import { Remote } from '../signatures/index.ts';

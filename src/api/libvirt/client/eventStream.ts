@@ -1,4 +1,4 @@
-/** Events as they come, for one reader. */
+/** A queue of events for one reader. */
 import type { Abortable } from '../../../host/abort.ts';
 import { Code, Domain, LibvirtError } from '../libvirtError.ts';
 

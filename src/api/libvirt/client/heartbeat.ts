@@ -1,4 +1,4 @@
-/** Asks whether the peer is still there when nothing has come from it for a while. */
+/** Keepalive: asks whether the peer is still there when nothing has come from it for a while. */
 
 export interface KeepaliveOptions {
   /** Milliseconds of silence after which the daemon is asked, and between one question and the next. */

@@ -1,7 +1,4 @@
-/**
- * The client's end of the protocol: calls, their answers in any order, events, streams, and whether the peer is still
- * there.
- */
+/** The client's end of the protocol: calls, their answers in any order, events, streams and keepalive. */
 import type { Abortable } from '../../../host/abort.ts';
 import {
   encodeFrame,

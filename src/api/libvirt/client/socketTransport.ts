@@ -1,4 +1,4 @@
-/** UNIX sockets, and TCP without anything around it. */
+/** UNIX sockets, and TCP without encryption. */
 import { connect, type NetConnectOpts, type Socket } from 'node:net';
 import { Code, Domain, LibvirtError } from '../libvirtError.ts';
 import type { Transport, TransportContext } from './transport.ts';

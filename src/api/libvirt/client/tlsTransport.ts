@@ -1,4 +1,4 @@
-/** TLS with certificates both ways, where libvirt's clients expect them. */
+/** TLS with certificates of both sides, from the files where libvirt's clients look for them. */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';

@@ -1,4 +1,4 @@
-/** Numbers and parameters as programs like them. */
+/** Conversion of numbers and parameters to what programs use. */
 import { Code, Domain, LibvirtError } from '../libvirtError.ts';
 import type { Parameter } from '../types.ts';
 

@@ -1,4 +1,4 @@
-/** Every procedure that is there. */
+/** The list of procedures. */
 import { attachProcedures } from './attach.ts';
 import { connectProcedures } from './connect.ts';
 import { consoleProcedures } from './console.ts';

@@ -1,4 +1,4 @@
-/** Which domains there are. */
+/** Lists of domains, and lookups. */
 
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { State, stateOf } from '../domainState.ts';

@@ -1,4 +1,4 @@
-/** How much memory a domain has, and may have. */
+/** The memory of a domain: its current size and its maximum. */
 import { type Uint64, uint64 } from '../../../config/uint64.ts';
 import { KIB } from '../../../config/units.ts';
 import { processUse } from '../../../supervisor/stats.ts';

@@ -1,4 +1,4 @@
-/** What a domain is and how it is. */
+/** A domain's description and state. */
 
 import { stateOf } from '../domainState.ts';
 import { Code, Domain, invalidArgument, LibvirtError, unsupported } from '../errors.ts';

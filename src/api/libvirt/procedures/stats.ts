@@ -1,4 +1,4 @@
-/** Figures of many domains at once. */
+/** Statistics of many domains at once. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { KIB } from '../../../config/units.ts';
 import { processUse } from '../../../supervisor/stats.ts';

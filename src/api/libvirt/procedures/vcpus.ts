@@ -1,4 +1,4 @@
-/** vCPUs: how many, what they used, and where they may run. */
+/** vCPUs: their number, the time that they used, and the host CPUs that they may run on. */
 import { cpus } from 'node:os';
 import type { VmConfigInput } from '../../../config/vmConfig.ts';
 import { loadNative } from '../../../native.ts';

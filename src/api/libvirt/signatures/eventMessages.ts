@@ -1,4 +1,4 @@
-/** virDomainEventID: for each the message that tells of it, and what is in that. */
+/** The message of each event (virDomainEventID), and its contents. */
 import {
   array,
   dom,

@@ -1,4 +1,4 @@
-/** What counters have said over time. */
+/** Samples of counters over time. */
 
 /** Looks that are remembered: as wide as any terminal's history needs to be. */
 const MAX_HISTORY = 512;

@@ -1,4 +1,4 @@
-/** Counters as lines of text, no wider and no more than a terminal has. */
+/** Formats counters for a terminal, no wider and no longer than that is. */
 import { printable } from '../../../vmm/printable.ts';
 import { humanBytes } from '../../vms/table.ts';
 import { counterText } from '../reports.ts';
