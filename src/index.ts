@@ -261,8 +261,8 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   /**
    * Changes sizes: `{ memory: '2G' }`, `{ balloon: '256M' }`, `{ vcpus: 4 }`. With `vcpus` and `memory` the promise
    * means done: the guest has started vCPUs that were added, or has given up those that were too many; it has plugged
-   * its memory in or out (`hotplug_method` VirtioMem), or the machine has it (Acpi; the guest uses it when it likes).
-   * Of
+   * its memory in or out (`hotplug_method` VirtioMem), or the machine has it (Acpi; when the guest uses it is up to the
+   * guest). Of
    * `balloon`, and of the REST API's fields, it means that the guest was asked, unless there is `waitMs`:
    * `info().memory_actual_size` shows how far it is.
    * @throws ConfigError if these are no sizes; VmmError if the VM has no such thing, or cannot change it while it runs;

@@ -34,7 +34,7 @@ const SIGNAL_TIMEOUT_MS = 3_000;
 /** For messages and answers of the REST socket, in a process that leaves threads behind. */
 const END_GRACE_MS = 500;
 
-/** After a boot, until nobody minds a collection. */
+/** After a boot, until a garbage collection delays nothing. */
 const SETTLE_MS = 200;
 /** The same of a process that waits for its VM: who starts it for that asks at once, or later. */
 const SETTLE_EMPTY_MS = 20;

@@ -192,7 +192,7 @@ export interface HostCalls {
 
   /**
    * Connects to the UNIX stream socket at a path, without waiting. The caller closes. To a console's socket, `reader`
-   * says that nothing will be sent: whoever is connected as more than a reader stays so. Throws with an errno name,
+   * says that nothing will be sent, so that the present peer keeps its place. Throws with an errno name,
    * EAGAIN while too many clients wait there.
    */
   connectUnix(path: string, reader: boolean): number;

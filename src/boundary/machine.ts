@@ -118,8 +118,8 @@ export interface MachineCalls extends DebugCalls, MachineQuestions {
   /** Whether the machine keeps the process's event loop alive, which it does at first. */
   machineKeepAlive(machine: MachineHandle, alive: boolean): void;
   /**
-   * Adds a device and tells the guest, which decodes its registers where it likes. Rejects, with nothing added, if its
-   * place is taken or it cannot be made.
+   * Adds a device and notifies the guest, which chooses the addresses of its registers. Rejects, with nothing added, if
+   * its place is taken or it cannot be made.
    */
   machinePlug(machine: MachineHandle, spec: PciFunctionSpec): Promise<void>;
   /**
@@ -138,7 +138,7 @@ export interface MachineCalls extends DebugCalls, MachineQuestions {
    */
   machineAddMemory(machine: MachineHandle, size: number): Promise<void>;
   /**
-   * Adds vCPUs, behind those that there are, and tells the guest, which starts them as it likes: `vcpu-started` tells.
+   * Adds vCPUs, behind those that there are, and notifies the guest. `vcpu-started` follows when it starts one.
    * Rejects, with none added, if they cannot be made, or one that was given up does not leave the guest for 10 s.
    */
   machinePlugVcpus(machine: MachineHandle, vcpus: readonly LateVcpu[]): Promise<void>;

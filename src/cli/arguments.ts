@@ -238,7 +238,7 @@ function socketPath(words: Words, flag: string): string | undefined {
   return socket?.path;
 }
 
-/** Of other programs' debuggers, `tcp::1234` and the like: whoever writes that means no file of that name. */
+/** Addresses as other programs have them (`tcp::1234`): no path is meant by these. */
 const NETWORK_ADDRESS = /^(tcp:|unix:|:?\d+$|localhost:)/;
 
 function gdbSocket(words: Words): string | undefined {

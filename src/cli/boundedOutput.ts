@@ -23,7 +23,7 @@ export class BoundedOutput {
 
   /**
    * @param lossRecord says to the reader, once it reads again, how many records it has missed
-   * @param onFault hears of each kind of error once
+   * @param onFault gets each kind of error once
    */
   constructor(write: WriteNow, lossRecord: (lost: number) => string, onFault?: (error: Error) => void) {
     this.#write = write;

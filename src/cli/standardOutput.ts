@@ -1,6 +1,6 @@
 /** Standard output of commands that print much, or for a long time. */
 
-/** Whoever read it has gone: nobody is left to tell anything. As a program that SIGPIPE ends. */
+/** The reader has gone: ends as a program that SIGPIPE has ended. */
 const EXIT_NO_READER = 141;
 
 // What goes wrong is told to each write.

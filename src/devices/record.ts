@@ -96,7 +96,7 @@ export interface DeviceRecord<
   checkBootable?(device: D): void;
 }
 
-/** A record of any kind that has a field, for whoever goes through the list. */
+/** A record of any kind that has a field: an element of `deviceRecords`. */
 export type AnyDeviceRecord = DeviceRecord<string, string, Field, unknown, Device>;
 /** A record of any kind. */
 export type AnyMachineDeviceRecord = AnyDeviceRecord | DerivedDeviceRecord<string, unknown, Device>;
@@ -161,12 +161,12 @@ export interface DeviceAddition {
 
 interface DeviceOpening<D, R> {
   /**
-   * Who closes what is opened, and when. `machine`: whoever starts a machine, as soon as the core has its duplicates.
+   * When what is opened is closed. `machine`: by the start of the machine, as soon as the core has its duplicates.
    * `vm`: the VM, when it is shut down or deleted; its next machine finds the same open, so that nobody else can take a
    * lock or a path between two machines.
    */
   readonly lifetime: 'machine' | 'vm';
-  /** Has effects outside of this process (an interface, another process): not in vain, and so behind all others. */
+  /** Has effects outside of this process (an interface, another process): opened last, when nothing else can fail. */
   readonly last?: true;
   /** @throws VmmError; `FileInUse` where it is worth a second attempt in a moment */
   open(device: D, context: OpenContext): R | Promise<R>;
@@ -187,9 +187,9 @@ export interface OpenContext {
   readonly consoleBackend: CharBackendSpec | undefined;
   /** In characters; 0 by 0 if unknown. */
   readonly consoleSize: () => { readonly columns: number; readonly rows: number };
-  /** Hears what a person should know. */
+  /** Gets warnings for people. */
   readonly warn: (message: string) => void;
-  /** Hears how it was done, for those who ask. */
+  /** Gets notes for verbose logs. */
   readonly note: (message: string) => void;
 }
 

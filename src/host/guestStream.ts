@@ -10,7 +10,7 @@ export interface WaitForOptions extends Abortable {
 
 /** Of output that an ended machine left, bytes that are kept for a reader who is late; more is dropped. */
 const MAX_LEFT = 8 << 20;
-/** Of what `waitFor` has read in vain, bytes that are searched together with what comes. */
+/** Of what `waitFor` has read without a match, bytes that are searched together with what comes. */
 const MAX_SEARCHED = 1 << 20;
 
 /** The stream's end of a socket whose other end a machine has. */
@@ -87,7 +87,7 @@ export class GuestStream extends Duplex {
    * not see what somebody else has read.
    * @returns what was read, up to the end of what was wanted; of more than 1 MiB the last
    * @throws Error `ETIMEDOUT` after `timeoutMs`, `ERR_TSVMM_STREAM_ENDED` if the stream ends, or the signal's reason.
-   * What was read in vain goes back into the stream, so that it can be waited for anew, except at its end
+   * What was read without a match goes back into the stream, so that it can be waited for anew, except at its end
    */
   async waitFor(wanted: string | RegExp, { timeoutMs, signal }: WaitForOptions = {}): Promise<string> {
     const asked = [

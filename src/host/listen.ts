@@ -19,7 +19,7 @@ export interface StreamConnection {
   unref(): void;
 }
 
-/** What a connection's owner hears. Nothing comes after `closed`. */
+/** Events of a connection. None follows `closed`. */
 export interface StreamHandlers {
   data(bytes: Uint8Array): void;
   /** The peer will send no more, but may still read. */

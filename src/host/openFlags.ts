@@ -1,4 +1,4 @@
-/** Flags of open(2) on Linux: node:fs has them as well, but is too dear to load on the start path. */
+/** Flags of open(2) on Linux: node:fs has them as well, but takes too long to load on the start path. */
 export const O_RDONLY = 0;
 export const O_WRONLY = 1;
 export const O_RDWR = 2;

@@ -9,7 +9,7 @@ import { CoreStreams } from './coreStreams.ts';
 import type { Accept, StreamListener } from './listen.ts';
 import { connectWithin } from './unixClient.ts';
 
-/** Connections at once, where whoever accepts has no limit of his own. */
+/** Connections at once, where the caller has no limit of its own. */
 const ANY_NUMBER = 65_536;
 
 let streams: CoreStreams | undefined;

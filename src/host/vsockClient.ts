@@ -31,7 +31,7 @@ export function connectVsock(path: string, port: number, signal?: AbortSignal): 
       const error = new Error(`The guest does not accept connections at port ${port}`);
       fail(Object.assign(error, { code: 'ECONNREFUSED' }));
     };
-    // Byte by byte: what comes behind the answer is for whoever gets the socket.
+    // Byte by byte: what comes behind the answer is the socket's next owner's.
     const hear = () => {
       for (let byte = socket.read(1); byte !== null; byte = socket.read(1)) {
         answer += (byte as Buffer).toString('latin1');

@@ -1,4 +1,4 @@
-/** SMBIOS 3.0 tables (DMTF DSP0134): who made this machine, for whoever asks. */
+/** SMBIOS 3.0 tables (DMTF DSP0134): manufacturer, product and identity of the machine. */
 import type { PlatformConfig } from '../config/vmConfig.ts';
 import { checksum, setAscii, setU64, viewOf } from './bytes.ts';
 import { PlatformError } from './platformError.ts';

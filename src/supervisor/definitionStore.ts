@@ -77,7 +77,7 @@ export class DefinitionStore {
     return readdirSync(this.#folder).filter((name) => !isName(name) && this.#has(name, VmFile.config));
   }
 
-  /** Whoever changes a definition, by hand or not, changes this. Undefined if there is none. */
+  /** Another one after each change of the definition, also by an editor. Undefined if there is none. */
   version(name: string): string | undefined {
     const versions = [VmFile.config, VmFile.policy].map((file) => {
       const found = statSync(`${this.folderOf(name)}/${file}`, { bigint: true, throwIfNoEntry: false });

@@ -5,7 +5,7 @@ import type { NativeAddon } from '../native.ts';
 const FIRST_FD = 3;
 /** Of a millisecond. */
 const MICROSECONDS = 1_000;
-/** A manager that hears of many services at once has no room for a while, and waits for READY, which is told once. */
+/** The socket of a manager with many notifications at once is full for a while, and READY is sent only once. */
 const READY_TRIES = 100;
 const READY_RETRY_MS = 50;
 

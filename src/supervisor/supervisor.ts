@@ -147,7 +147,7 @@ export class Supervisor {
     }
     await vm.stop(0, true);
     if (this.#vms.get(name) !== vm) return;
-    // Whoever else waited for the stop, to start it again, may have been first.
+    // Another caller that waited for the stop may have started it again.
     if (vm.goesOn) throw new VmmError(`The VM ${name} was started meanwhile`, { kind: 'conflict' });
     const left = this.#store.remove(name);
     this.#forget(vm);
@@ -176,7 +176,7 @@ export class Supervisor {
     this.#tell(vm, 'redefined', policy.transient === before ? undefined : policy.transient);
   }
 
-  /** Of one that has stopped for good. Those who hear of that, or wait for it, come first. */
+  /** Removes one that has stopped for good, after listeners and waiting callers have been told of the stop. */
   #removeTransient(vm: SupervisedVm): void {
     const { name } = vm.definition;
     const isOver = () =>

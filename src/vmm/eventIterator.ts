@@ -16,8 +16,8 @@ export interface NumberedEvent extends EventRecord {
 }
 
 /**
- * Every event once and in order. They wait in the log, which keeps the latest: whoever is too slow hears of the number
- * that it missed as an event `events-lost` of the VMM. Ends with the log.
+ * Every event once and in order. They wait in the log, which keeps the latest: a reader that is too slow gets the
+ * number that it missed as an event `events-lost` of the VMM. Ends with the log.
  * @throws RangeError if `since` is no whole number
  */
 export function iterateEvents(

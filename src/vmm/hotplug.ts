@@ -155,7 +155,7 @@ export class Hotplug {
 
   /**
    * The guest has given up a device, which is ended, or kept in `ejectedOnes` for later.
-   * @param paused devices are held, and what a held one has to do at its end would wait in vain
+   * @param paused devices are held: one that has work left at its end would never finish it
    * @throws VmmError as `finishRemoval`
    */
   async ejected(id: string, paused: boolean): Promise<void> {

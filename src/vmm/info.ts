@@ -84,7 +84,7 @@ export function vmInfo(config: VmConfig, state: Lifecycle, machine: MachineView 
   const { placements, memory, memoryChange, pendingRemovals, pendingVcpus } = machine;
   return {
     ...common,
-    // A guest can claim what it likes of its balloon.
+    // The guest can report any size of its balloon.
     memory_actual_size: Math.max(0, memory + memoryChange),
     ...(memoryVaries(config) && { memory_requested_size: requestedMemory(config, memory) }),
     ...(pendingVcpus && { pending_vcpus: pendingVcpus }),

@@ -1,6 +1,6 @@
 /**
  * Calls a listener, if there is one. What it throws is an uncaught exception, as if the event loop had called it
- * (`process.on('uncaughtException')` hears of it), and concerns nobody here: a VM's state and what its commands end
+ * (`process.on('uncaughtException')`), and changes nothing here: a VM's state and what its commands end
  * with are the same with and without listeners.
  */
 export function tell<Heard extends readonly unknown[]>(

@@ -54,11 +54,11 @@ export interface MachineContext {
   /** The guest's first instruction waits for a resume. */
   readonly paused: boolean;
   readonly onEvent: (event: MachineEvent) => void;
-  /** Hears of the machine while it is made: destroying it then makes the start fail soon. */
+  /** Gets the machine while it is being built: destroying it then makes the start fail soon. */
   readonly onMaking: (handle: MachineHandle) => void;
-  /** Hears what a person should know although the machine starts. */
+  /** Gets warnings for people. */
   readonly warn: (message: string) => void;
-  /** Hears how something was done, for those who ask. */
+  /** Gets notes for verbose logs. */
   readonly note: (message: string) => void;
 }
 

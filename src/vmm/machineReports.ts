@@ -79,7 +79,7 @@ export class MachineReports {
     return this.#listener.config()?.memory.zones?.some((zone) => zone.id === id) === true;
   }
 
-  /** A guest can make a device fail as often as it likes: what is said of it has an end. */
+  /** Warnings about failures: a guest can make a device fail any number of times. */
   #warnOfFailure(id: string, reason: string): void {
     const count = (this.#failures.get(id) ?? 0) + 1;
     this.#failures.set(id, count);

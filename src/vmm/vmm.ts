@@ -204,7 +204,7 @@ export class Vmm {
     for (const id of this.#devices.ejected) this.#deviceEjected(id, this.#generation);
   }
 
-  /** Tells the guest that the power button was pressed; what it does then is its own affair. */
+  /** Tells the guest that the power button was pressed. What it does then is up to the guest. */
   powerButton(): Promise<void> {
     return this.#pressPowerButton(false);
   }
@@ -486,7 +486,7 @@ export class Vmm {
   }
 
   /**
-   * Runs `work` in its turn if the state permits, and wraps what goes wrong in the command's own words. Listeners hear
+   * Runs `work` in its turn if the state permits, and wraps what goes wrong in the command's own words. Listeners get
    * `done` when the state is the new one.
    */
   #command<T>(command: Command, work: () => Promise<T>, done?: string): Promise<T> {

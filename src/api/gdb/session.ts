@@ -1,6 +1,6 @@
 /**
  * One debugger and what it asks for ("Debugging with GDB", E.2 "Packets"). The guest stops as a whole, and every vCPU
- * is a thread: vCPU 0 is thread 1. Whoever connects stops the guest; who detaches lets it run.
+ * is a thread: vCPU 0 is thread 1. Connecting stops the guest, detaching lets it run.
  */
 import type { DebugStop } from '../../native.ts';
 import type { DebugOrders } from '../../vmm/debugged.ts';
@@ -123,7 +123,7 @@ export class Session {
   }
 
   /**
-   * The debugger is gone without a word. The guest goes on if it ran, and has nothing of the debugger's in it.
+   * The connection was lost without a detach. The guest goes on if it ran, and has nothing of the debugger's in it.
    * @throws VmmError if there is no machine, or it does not stop: it can be tried again
    */
   async vanish(): Promise<void> {

@@ -17,7 +17,7 @@ const TOLERATED_DEVICES = [
   'iommu',
 ];
 
-/** What a guest, its data or its network would lack without a word if it were passed over. */
+/** Elements that must not be ignored: the guest, its data or its network would lack something. */
 const REFUSED_PARTS: Readonly<Record<string, readonly string[]>> = {
   disk: ['transient', 'shareable', 'encryption', 'iotune', 'throttlefilters', 'mirror'],
   interface: ['filterref', 'vlan', 'bandwidth', 'virtualport', 'port', 'ip', 'route', 'portForward'],

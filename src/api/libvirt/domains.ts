@@ -94,7 +94,7 @@ export class Domains {
     try {
       await vm.start({ paused });
     } catch (error) {
-      // It goes by itself, in a moment: whoever hears of the failure finds it gone.
+      // It is removed by itself, in a moment: a client that sees the failure must not find it any more.
       if (this.find(document.name) === vm) await this.#supervisor.remove(document.name, true);
       throw error;
     }

@@ -112,7 +112,7 @@ export class Streams {
     });
   }
 
-  /** Where the guest has restarted. Whoever has taken the port keeps it. @param closed when the connection was */
+  /** After a restart of the guest, unless another client has taken the port. @param closed when the connection was */
   #reconnectLater(stream: OpenStream, closed: number): void {
     if (!stream.port.alive()) {
       this.#end(stream);

@@ -18,7 +18,7 @@ const REFUSED = Uint8Array.of(0);
 /**
  * A server that does not listen yet.
  * @param accept gets each client that was admitted
- * @param warn hears who was not, and why
+ * @param warn gets which clients were not, and why
  * @throws Error if a certificate or key cannot be used
  */
 export function createTlsServer(

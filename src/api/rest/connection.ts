@@ -128,7 +128,7 @@ export class Connection implements Abortable {
     this.#finished = true;
     this.#dispose();
     this.#context.streams.streamEnd(this.#context.server, this.#id);
-    // Whoever does not read is not waited for without end.
+    // A client that does not read is not waited for without end.
     if (this.#waiting) this.#startDeadline();
   }
 

@@ -16,7 +16,7 @@ export const deviceEndpoints: Endpoints = {
   'vm.remove-device': order(vmRemoveDevice, ({ vmm, json, client }) => {
     const { id, wait_ms: waitMs, force } = decode(vmRemoveDevice, json);
     if (waitMs === undefined) return vmm.removeDevice(id, { force });
-    // With force the device is taken in the end, whoever hears of it.
+    // With force the device is taken in the end, even if the client has left.
     return vmm.removeDevice(id, force ? { force, waitMs } : { force, waitMs, signal: client.signal });
   }),
 };

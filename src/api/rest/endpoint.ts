@@ -48,7 +48,7 @@ export interface Call {
   readonly events: EventLog | undefined;
   /** Behind the question mark; '' for endpoints that take none. */
   readonly query: string;
-  /** Who asked: the signal is aborted when nobody is there any more to hear the answer. */
+  /** The client: the signal is aborted when it has left. */
   readonly client: Abortable;
   /** The header Last-Event-ID. */
   readonly lastEventId: string | undefined;

@@ -36,7 +36,7 @@ export interface RestOptions {
   readonly errors?: ErrorStyle;
 }
 
-/** Where connections come from, once somebody hears of them. */
+/** Accepts connections, once there is a listener for them. */
 export interface Source {
   readonly streams: Streams & Pick<ServerStreams, 'streamLongestIdle' | 'closeStreams'>;
   readonly handle: StreamServerHandle;

@@ -15,7 +15,7 @@ const MAX_SOCKETS = 1024;
 
 /**
  * Serves the API of `vmm` until closed.
- * @param warn hears which clients were not admitted, and why
+ * @param warn gets which clients were not admitted, and why
  * @throws VmmError if the certificates cannot be used, or the port cannot be listened on
  */
 export async function serveRestWithTls(

@@ -26,7 +26,7 @@ interface TlsProtocol {
   /** 1.3 unless given. */
   readonly maxVersion?: SecureVersion;
   /**
-   * A client that is not admitted hears it from `refuse`, in the protocol's own words, whatever is wrong with its
+   * A client that is not admitted is told by `refuse`, in the protocol's own words, whatever is wrong with its
    * certificate; else its handshake fails.
    */
   readonly refusesItself?: boolean;
@@ -46,7 +46,7 @@ export interface MutualTlsServer {
 export interface Reception {
   /** Gets each client that was admitted. */
   accept(socket: TLSSocket): void;
-  /** Says goodbye to one that is not admitted. */
+  /** Sends a refusal to one that is not admitted. */
   refuse(socket: TLSSocket): void;
   /** Hears who was not admitted, and why. */
   warn(message: string): void;
@@ -118,7 +118,7 @@ class Handshakes {
   }
 }
 
-/** Whoever reaches the port can be refused as often as he likes: one line a second tells of it. */
+/** Refusals are reported once a second at most: anyone who reaches the port can cause any number of them. */
 function refusals(warn: (message: string) => void): (socket: Socket, reason: string) => void {
   let untold = 0;
   let last = Number.NEGATIVE_INFINITY;

@@ -7,7 +7,7 @@ const QUIET_MS = 1_000;
 
 /**
  * Calls `reload` when something in a folder has changed.
- * @param warn hears why it could not be done, which leaves everything as it was
+ * @param warn gets why it could not be done, which leaves everything as it was
  * @returns ends it
  */
 export function watchCertificates(

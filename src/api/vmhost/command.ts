@@ -75,7 +75,7 @@ async function prepare(native: NativeAddon): Promise<void> {
   try {
     rehearseStart(native);
   } catch {
-    // Without KVM: said when the VM is started, to whoever starts it and in the VM's log.
+    // Without KVM: reported when the VM is started, to its supervisor and in its log.
   }
 }
 

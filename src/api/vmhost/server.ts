@@ -19,7 +19,7 @@ import {
   type VmhostResponse,
 } from './protocol.ts';
 
-/** At once; whoever has been silent longest makes room for one more. */
+/** At once; for one more, the connection that has been silent longest is closed. */
 const MAX_CONNECTIONS = 256;
 const MAX_STOP_SECONDS = Math.floor(MAX_TIMER_MS / 1000);
 
@@ -177,7 +177,7 @@ class VmhostConnection implements StreamHandlers {
   }
 
   ended(): void {
-    // Whoever watches keeps its side open: its end is the only sign that it has gone.
+    // A watcher keeps its side open: the end of that is the only sign that it has gone.
     if (this.watching) this.close();
     else if (!this.#answered) this.#refuse('it ends before it is complete');
   }

@@ -14,7 +14,7 @@ export interface StoppableVm {
    * says so.
    */
   connectAgent?(signal: AbortSignal): Promise<Duplex>;
-  /** A guest that is paused hears nothing. */
+  /** A guest that is paused receives nothing. */
   resumeIfPaused(): Promise<void>;
   powerButton(): Promise<void>;
   /** Ends the machine without asking the guest. */
@@ -33,7 +33,7 @@ export class StopLadder {
   readonly #timeoutMs: number;
   #gone = false;
 
-  /** @param log hears each step with the time that has passed */
+  /** @param log gets each step with the time that has passed */
   constructor(vm: StoppableVm, timeoutMs: number, log: (line: string) => void) {
     this.#vm = vm;
     this.#timeoutMs = timeoutMs;

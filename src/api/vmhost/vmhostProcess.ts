@@ -140,7 +140,7 @@ export class VmhostProcess {
     this.#record = new services.ExitRecord(vmDir);
     await this.#serveRest();
     await this.#provision(folder);
-    // Who hears that it runs may ask it to stop in the next moment.
+    // A stop may be requested as soon as the VM is reported to run.
     if (this.#vmm.state !== 'none') await this.#serve(services, claim, folder, bootedAt);
     link?.send({ ok: true, state: 'running', ...(this.#vmm.state === 'paused' && { paused: true }) });
   }
@@ -209,7 +209,7 @@ export class VmhostProcess {
     });
   }
 
-  /** A guest that cannot be set up runs on: whoever looks for the reason can reach it. */
+  /** A guest that cannot be set up goes on running, so that the reason can be looked for in it. */
   async #provision(folder: VmFolder): Promise<void> {
     if (folder.daemon === undefined) return;
     const { provisionGuest } = await import('./provision.ts');

@@ -161,7 +161,7 @@ class Session {
     });
   }
 
-  /** The guest waits for whoever reads this process's output, if that is slow; its readers are passed over. */
+  /** A slow reader of this process's output makes the guest wait; with --read-only it misses output instead. */
   #fromGuest(bytes: Uint8Array): void {
     if (this.#output) {
       this.#output.write(bytes);

@@ -61,8 +61,8 @@ export function answerTimeoutMs({ timeoutMs, waitMs }: CtlCommand, words: CtlWor
 }
 
 /**
- * Where relative paths begin. Whoever names a VM of a supervisor need not know in which folder its process works;
- * with a socket they are, as the reference's client has them, the process's own.
+ * Where relative paths begin: for a supervisor's VM here, as its process works in another folder that the user need not
+ * know; with a socket they are, as the reference's client has them, the process's own.
  */
 export function folderOf(target: CtlTarget | undefined): string | undefined {
   return target !== undefined && 'name' in target ? process.cwd() : undefined;

@@ -1,8 +1,8 @@
 /**
  * Locks of images that QEMU's tools understand as well. QEMU (docs/system/images, "Image locking"; block/file-posix.c)
  * has a byte for each permission that somebody uses, and one for each that somebody does not leave to others; all are
- * read-locked, and whoever comes looks at the bytes that concern it. Who writes here has all of the file exclusively,
- * which excludes them as well.
+ * read-locked, and a process that opens the image checks those that conflict. A writer here has all of the file
+ * exclusively, which excludes them as well.
  */
 import type { NativeAddon } from '../../native.ts';
 

@@ -60,7 +60,7 @@ interface OpenTap {
   readonly name: string;
 }
 
-/** Descriptors that whoever started this process made. They stay open: the next machine wants them, too. */
+/** Descriptors that this process was started with. They stay open: the next machine needs them, too. */
 function adoptTap(native: NativeAddon, fds: readonly number[]): OpenTap {
   const names = fds.map((fd) => {
     try {

@@ -50,7 +50,7 @@ function openExisting(native: NativeAddon, pmem: PmemConfig, opened: number[]): 
     );
   }
   const available = native.imageSize(fd);
-  // Memory beyond the end of the file would be a bus error for whoever touches it.
+  // An access beyond the end of the file would be a bus error.
   if (pmem.size !== undefined && pmem.size > available) {
     throw new VmmError(
       `The persistent memory ${pmem.file} has ${available} bytes, fewer than its size ${pmem.size}`,

@@ -1,5 +1,5 @@
 /**
- * PCI devices that come and go, in AML: the controller that says which, and the slots that hear of it. The registers
+ * PCI devices that come and go, in AML: the controller that says which, and the slots that are notified. The registers
  * are those of `native/device/pci_hotplug.h`.
  */
 

@@ -69,7 +69,7 @@ export function memoryWindow64(aml: AmlWriter, start: number, size: number): voi
     .qword(size);
 }
 
-/** Cacheable memory anywhere, whose place is filled in by whoever returns it. */
+/** Cacheable memory anywhere; the method that returns the descriptor fills in its place. */
 export function cachedMemory64(aml: AmlWriter): void {
   aml.byte(0x8a).word(43).byte(TYPE_MEMORY);
   aml.byte(MIN_FIXED | MAX_FIXED).byte(MEMORY_READ_WRITE | MEMORY_CACHEABLE);

@@ -4,7 +4,7 @@ import { COMMAND_LINE_CAPACITY } from './memoryMap.ts';
 
 /**
  * The text in UTF-8 with its terminating NUL.
- * @param max longest line that the kernel takes, in bytes without the NUL: it would cut a longer one without a word.
+ * @param max longest line that the kernel takes, in bytes without the NUL: it would silently cut a longer one.
  * @throws PlatformError `ERR_TSVMM_COMMAND_LINE`
  */
 export function encodeCommandLine(text: string, max: number): Uint8Array {

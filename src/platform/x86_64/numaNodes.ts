@@ -14,8 +14,8 @@ export function planNuma(
   placements: readonly Placement[],
 ): NumaNode[] {
   const owned = new Set(configured.flatMap(({ memory_zones = [] }) => memory_zones));
-  const homed = new Set(configured.flatMap(({ cpus = [] }) => cpus));
-  const homeless = [...apicIds.keys()].filter((cpu) => !homed.has(cpu));
+  const assigned = new Set(configured.flatMap(({ cpus = [] }) => cpus));
+  const unassigned = [...apicIds.keys()].filter((cpu) => !assigned.has(cpu));
   return configured.map((node, index) => {
     const isFirst = index === 0;
     // A guest that is told of only a part of its memory does without nodes, and Linux puts a processor without an
@@ -28,7 +28,7 @@ export function planNuma(
     const device = placements.find(({ id }) => id === node.device_id);
     return {
       id: node.guest_numa_id,
-      apicIds: [...(node.cpus ?? []), ...(isFirst ? homeless : [])].map((cpu) => apicIds[cpu] as number),
+      apicIds: [...(node.cpus ?? []), ...(isFirst ? unassigned : [])].map((cpu) => apicIds[cpu] as number),
       memory,
       ...(device && { initiator: { segment: device.segment, bdf: functionNumber(device.slot) } }),
       distances: new Map((node.distances ?? []).map(({ destination, distance }) => [destination, distance])),

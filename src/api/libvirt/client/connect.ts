@@ -19,7 +19,7 @@ export interface ConnectOptions extends Abortable {
   readonly timeoutMs?: number | undefined;
   /** Milliseconds that a call may take which has no `timeoutMs` of its own; 60,000 unless given. */
   readonly callTimeoutMs?: number | undefined;
-  /** How a daemon is noticed that is gone without a word; every 5,000 ms, 5 times, unless given. False: not at all. */
+  /** How a connection is found to be lost; every 5,000 ms, 5 times, unless given. False: not at all. */
   readonly keepalive?: KeepaliveOptions | false | undefined;
 }
 

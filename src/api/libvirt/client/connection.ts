@@ -104,7 +104,7 @@ export interface CloseReason {
   readonly error?: LibvirtError;
 }
 
-/** How long the daemon may take to say goodbye. */
+/** How long the daemon may take to answer the close. */
 const CLOSE_MS = 2_000;
 
 /** What `connect` has found out. */

@@ -75,7 +75,7 @@ export interface XmlOptions extends CallOptions {
 export interface ConsoleOptions extends CallOptions {
   /** An alias such as `serial0`; the first console, else the first serial port, unless given. */
   readonly device?: string | undefined;
-  /** Takes the console from whoever has it. */
+  /** Takes the console from another client. */
   readonly force?: boolean | undefined;
   /** Only if the daemon can keep others away. */
   readonly safe?: boolean | undefined;
