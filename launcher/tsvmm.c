@@ -98,14 +98,14 @@ __asm__(
 /*
  * How the executable's runtime is to behave. Its collector's timer would wake an idle VM's process
  * 15 times a second. Compiling costs two threads and start-up time, wants memory that is writable
- * and executable, and a VMM's TypeScript is not busy enough to gain from it. A heap of a megabyte
- * before it is collected (half of that would be full, and cost a millisecond, before the guest
- * runs), without helpers; and no thread that gives memory back every half minute: nothing piles up,
- * so there is nothing to give back.
+ * and executable, and a VMM's TypeScript is not busy enough to gain from it. A heap of two
+ * megabytes before it is collected, without helpers: a start takes one and a half, and collecting
+ * it costs one and a half milliseconds and a thread. Memory that is freed goes back to the host at
+ * once; after a delay, a thread would do it every half minute.
  */
 static char *const kRuntimeSettings[] = {
-    "BUN_GC_TIMER_DISABLE=1",      "BUN_JSC_useJIT=0",        "BUN_JSC_largeHeapSize=1000000",
-    "BUN_JSC_numberOfGCMarkers=1", "MIMALLOC_PURGE_DELAY=-1",
+    "BUN_GC_TIMER_DISABLE=1",      "BUN_JSC_useJIT=0",       "BUN_JSC_largeHeapSize=2000000",
+    "BUN_JSC_numberOfGCMarkers=1", "MIMALLOC_PURGE_DELAY=0",
 };
 enum { kRuntimeSettingCount = sizeof kRuntimeSettings / sizeof *kRuntimeSettings };
 

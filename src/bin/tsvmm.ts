@@ -11,7 +11,7 @@ import type { Reporter } from '../cli/reporter.ts';
 import { UsageError } from '../cli/usageError.ts';
 import { ConfigError } from '../config/configError.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import { bun } from '../host/bun.ts';
+import { settleAfterBoot, settleWithoutVm } from '../host/settle.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { describeError, wasCalledOff } from '../vmm/errors.ts';
@@ -33,11 +33,6 @@ const VM_PROCESS = 'vmhost';
 const SIGNAL_TIMEOUT_MS = 3_000;
 /** For messages and answers of the REST socket, in a process that leaves threads behind. */
 const END_GRACE_MS = 500;
-
-/** After a boot, until a garbage collection delays nothing. */
-const SETTLE_MS = 200;
-/** The same of a process that waits for its VM: who starts it for that asks at once, or later. */
-const SETTLE_EMPTY_MS = 20;
 
 async function main(args: readonly string[]): Promise<void> {
   let code: number;
@@ -180,7 +175,7 @@ async function run(options: RunOptions): Promise<number> {
     onWarning: warn,
     ...(reporter && { onNote: reporter.note, outputs: reporter.files }),
     onEvent: (event) => {
-      if (event.event === 'booted') settle();
+      if (event.event === 'booted') settleAfterBoot();
       reporter?.event(event);
       events?.add(event);
     },
@@ -198,19 +193,6 @@ async function run(options: RunOptions): Promise<number> {
   } finally {
     await reporter?.close();
   }
-}
-
-/**
- * Collects what the boot left behind: else Bun's collector comes back for it, and wakes an idle process, seconds later.
- */
-function settle(): void {
-  if (bun) setTimeout(() => bun?.gc(true), SETTLE_MS);
-}
-
-/** Collects what the start left behind of a process without a VM: else the first boot would wait for it, 2.5 ms. */
-function settleEmpty(vmm: Vmm): void {
-  if (!bun) return;
-  setTimeout(() => vmm.state === 'none' && bun?.gc(true), SETTLE_EMPTY_MS);
 }
 
 function needsReporter({ verbosity, logFile, logFormat, eventMonitor }: RunOptions): boolean {
@@ -287,7 +269,7 @@ class Session {
     if (apiTls !== undefined) await this.#serveWithTls(apiTls);
     if (apiSocket) this.#claim = claimSocket(this.#native, apiSocket);
     await Promise.all([vm && this.#startVm(vm), this.#claim && this.#serve(this.#claim)]);
-    if (!vm) settleEmpty(this.#vmm);
+    if (!vm) settleWithoutVm(() => this.#vmm.state === 'none');
   }
 
   async #closeServers(): Promise<void> {

@@ -29,6 +29,8 @@ export interface BunRuntime {
   readonly isStandaloneExecutable: boolean;
   /** Collects garbage; returns when that is done if `synchronous`. */
   gc(synchronous: boolean): void;
+  /** Collects garbage, and drops the linked code of all functions that are not running. */
+  shrink(): void;
   listen<T>(options: {
     readonly fd: number;
     readonly allowHalfOpen: boolean;

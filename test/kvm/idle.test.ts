@@ -6,6 +6,7 @@ import { Daemon } from './daemon.ts';
 import {
   contextSwitches,
   diskImage,
+  privateAnonymousKiB,
   RUNTIMES,
   settles,
   sleep,
@@ -17,6 +18,10 @@ import {
 const IDLE_MS = 10_000;
 /** Within this time the engines' helpers have tidied up after the start. */
 const SETTLE_MS = 10_000;
+
+const GUEST_KIB = 128 << 10;
+/** Beside the guest's memory. Neither code that ran once nor garbage of the start is in it. */
+const MAX_PRIVATE_KIB = 4_000;
 
 /** Of a process's first thread, which JavaScript runs on. */
 function wakeUps(pid: number): number {
@@ -51,6 +56,14 @@ test('no thread wakes up, with a REST socket, nor after the guest has used its d
     await sleep(IDLE_MS);
     expect(switches()).toEqual(before);
   });
+});
+
+test('a VM with a REST socket has little memory of its own once its start is over', async () => {
+  const args = ['--api-socket', path.join(temporaryFolder(), 'api')];
+  const vmm = startGuest({ cmdline: 'run=idle', args });
+  await vmm.waitFor('idle');
+  await vmm.ready();
+  await settles(() => expect(privateAnonymousKiB(vmm.pid, GUEST_KIB)).toBeLessThan(MAX_PRIVATE_KIB));
 });
 
 test.each(RUNTIMES)(

@@ -1,4 +1,5 @@
 /** One VM below a supervisor's folder, from its start to its end. */
+import { settleAfterBoot } from '../../host/settle.ts';
 import { keepIgnoredSignals, onSignal } from '../../host/signals.ts';
 import type { NativeAddon } from '../../native.ts';
 import { describeError, wasCalledOff } from '../../vmm/errors.ts';
@@ -80,6 +81,7 @@ export class VmhostProcess {
       onWarning: (message) => this.#log(`warning: ${message}`),
       onNote: (message) => this.#log(message),
       onEvent: (event) => {
+        if (event.event === 'booted') settleAfterBoot();
         for (const watcher of this.#watchers) watcher(event);
       },
     });
