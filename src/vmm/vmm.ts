@@ -13,7 +13,7 @@ import { validateConsoles, validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { completeDevices, type DeviceName, keepId } from '../devices/registry.ts';
 import type { Abortable } from '../host/abort.ts';
-import type { MachineEvent, MachineHandle, NativeAddon, ResetCause, VcpuStatistics } from '../native.ts';
+import type { MachineEvent, MachineHandle, NativeAddon, VcpuStatistics } from '../native.ts';
 import type { ConsoleSize, Consoles } from './consoles.ts';
 import { DebugControl } from './debugControl.ts';
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
@@ -27,18 +27,16 @@ import { type VmInfo, vmInfo } from './info.ts';
 import { type Command, endsMachine, type Lifecycle, nextState } from './lifecycle.ts';
 import { tell } from './listener.ts';
 import { type Machine, type MachineContext, startMachine } from './machine.ts';
+import { afterMachineEnd, type EndingVm, type MachineEnd } from './machineEnd.ts';
 import { type Counters, MachineFigures } from './machineFigures.ts';
-import { MachineReports, PANIC_TEXTS } from './machineReports.ts';
+import { MachineReports } from './machineReports.ts';
 import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
 import { VmSizes } from './resize.ts';
-import { describeVcpuError, vcpuErrorTexts } from './vcpuError.ts';
 import { VmConsoles } from './vmConsoles.ts';
 import { VmDevices } from './vmDevices.ts';
 import type { VmmOptions } from './vmmOptions.ts';
 import { checkWait, within } from './waiting.ts';
-
-type MachineEnd = Extract<MachineEvent, { type: 'power-off' | 'reset' | 'vcpu-error' | 'guest-panic' }>;
 
 /** Microsoft's "Virtual Machine Generation ID": a GUID. */
 const VM_GENERATION_BYTES = 16;
@@ -724,7 +722,7 @@ export class Vmm {
   }
 
   #machineEnds(event: MachineEnd, generation: number): void {
-    const follow = () => this.#unlessGone(generation, () => this.#machineEnded(event));
+    const follow = () => this.#unlessGone(generation, () => afterMachineEnd(this.#ending, event));
     this.#warnOfFailure(this.#enqueueEnd(follow));
   }
 
@@ -737,42 +735,26 @@ export class Vmm {
     if (isVain && this.#machine) this.#native.machineCallOff(this.#machine.handle);
   }
 
-  async #machineEnded(event: MachineEnd): Promise<void> {
-    switch (event.type) {
-      case 'power-off':
-        this.#emit('guest', 'power-off');
-        if (this.#startsAnew && !this.#endsOn('reset')) return this.#restartMachine();
-        if (!this.#options.stayOnPowerOff) return void (await this.#end({ reason: 'power-off', code: 0 }));
-        return this.#stopMachine().finally(() => this.#emit('vm', 'shutdown'));
-      case 'reset':
-        return this.#guestReset(event.cause);
-      case 'guest-panic':
-        return void (await this.#end({ reason: 'panic', code: 1, message: PANIC_TEXTS.panic }));
-      case 'vcpu-error':
-        this.#emit('vm', 'vcpu-error', vcpuErrorTexts(event));
-        await this.#end({ reason: 'vcpu-error', code: 1, message: describeVcpuError(event, this.#machine) });
-    }
-  }
-
-  async #guestReset(cause: ResetCause): Promise<void> {
-    this.#emit('guest', 'reset', { cause });
-    if (this.#endsOn('reset')) return void (await this.#end({ reason: 'reset', code: 0 }));
-    this.#resets ??= new ResetLoop();
-    const warning = this.#resets.count(cause, performance.now());
-    if (warning !== undefined) this.#warn(warning);
-    await this.#restartMachine();
-  }
-
-  async #restartMachine(): Promise<void> {
-    this.#emit('vm', 'rebooting');
-    try {
-      await this.#rebuild();
-      this.#state = 'running';
-      this.#emit('vm', 'rebooted');
-    } catch (error) {
-      const message = `${failureTexts.reboot}: ${describeError(error)}`;
-      await this.#end({ reason: 'reboot-failed', code: 1, message });
-    }
+  /** As it is when its machine's run has ended. */
+  get #ending(): EndingVm {
+    return {
+      machine: this.#machine,
+      startsAnew: this.#startsAnew,
+      staysOnPowerOff: this.#options.stayOnPowerOff === true,
+      endsOn: (cause) => this.#endsOn(cause),
+      countReset: (cause) => {
+        this.#resets ??= new ResetLoop();
+        return this.#resets.count(cause, performance.now());
+      },
+      emit: (source, event, texts) => this.#emit(source, event, texts),
+      warn: (message) => this.#warn(message),
+      rebuild: async () => {
+        await this.#rebuild();
+        this.#state = 'running';
+      },
+      stop: () => this.#stopMachine(),
+      end: (exit) => this.#end(exit),
+    };
   }
 
   /** @returns why something of the machine is left, if so */
