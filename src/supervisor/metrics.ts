@@ -1,7 +1,7 @@
 /** All VMs in Prometheus' text format (exposition format 0.0.4). */
 import { processUse } from './stats.ts';
-import { VM_STATES, type VmDescription } from './supervisedVm.ts';
 import type { Supervisor } from './supervisor.ts';
+import { VM_STATES, type VmDescription } from './vmState.ts';
 
 interface Metric {
   readonly name: string;

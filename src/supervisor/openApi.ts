@@ -5,7 +5,7 @@ import { packageVersion } from '../vmm/version.ts';
 import { vmPolicy } from './definition.ts';
 import type { AnswerKind, Route } from './route.ts';
 import { routes } from './routes.ts';
-import { type LastExit, VM_STATES } from './supervisedVm.ts';
+import { type LastExit, VM_STATES } from './vmState.ts';
 
 const text = { type: 'string' };
 const integer = { type: 'integer', format: 'int64' };

@@ -3,39 +3,22 @@ import { VmhostClient } from '../api/vmhost/client.ts';
 import { forgetExit, readExit } from '../api/vmhost/exitRecord.ts';
 import { VmFile } from '../api/vmhost/folderFiles.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
-import type { VmmExit } from '../vmm/events.ts';
 import type { ChildMessage } from './childLink.ts';
 import type { Child } from './children.ts';
 import type { Definition } from './definition.ts';
 import type { SupervisorEvent } from './eventHistory.ts';
 import { processOf, watchFound } from './foundChild.ts';
 import { isAlive, killProcess, type ProcessIdentity } from './processIdentity.ts';
+import { Restarts, startsAgain } from './restarts.ts';
 import { Stopwatch } from './stopwatch.ts';
-
-export const VM_STATES = [
-  'stopped',
-  'starting',
-  'running',
-  'stopping',
-  /** Ended by itself, and about to be started again. */
-  'waiting',
-  /** Ended by itself, and not started again. */
-  'failed',
-  /** Its process is there and does not answer. */
-  'unresponsive',
-  /** It does not run, and its definition cannot be read. */
-  'broken',
-] as const;
-export type VmState = (typeof VM_STATES)[number];
-
-/** Why a VM is in the state that it is in, where somebody or something changed it. */
-export type StateReason = 'booted' | 'paused' | 'resumed' | 'power-off' | 'destroyed' | 'crashed' | 'failed';
-
-/** How a VM's last run ended, as its process told it, or did not. */
-export type LastExit =
-  | VmmExit
-  | { readonly reason: 'start-failed'; readonly code: 1; readonly message: string }
-  | { readonly reason: 'killed' };
+import {
+  hasFailed,
+  type LastExit,
+  reasonOfEnd,
+  type StateReason,
+  type VmDescription,
+  type VmState,
+} from './vmState.ts';
 
 export interface SupervisedVmContext {
   readonly folder: string;
@@ -53,10 +36,6 @@ export interface SupervisedVmContext {
   report(event: Pick<SupervisorEvent, 'source' | 'event' | 'properties'>): void;
 }
 
-/** Between starts of a VM that ends again and again. */
-const BACK_OFF = { firstMs: 1_000, maxMs: 60_000 };
-/** A VM that ran this long is taken for well: what follows begins anew. */
-const WELL_MS = 60_000;
 /** Between attempts to reach a process that does not answer. */
 const RECONNECT_MS = 5_000;
 /** How long a process may take to end once its VM has, or once it was killed. */
@@ -74,7 +53,7 @@ export class SupervisedVm {
   #run: Stopwatch | undefined;
   #lastExit: LastExit | undefined;
   #lastError: string | undefined;
-  #failures = 0;
+  readonly #restarts = new Restarts();
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** Somebody asked for the end. */
   #stopping = false;
@@ -154,7 +133,7 @@ export class SupervisedVm {
         }),
       ...(this.#lastExit && { last_exit: this.#lastExit }),
       ...(error !== undefined && { error }),
-      restarts: this.#failures,
+      restarts: this.#restarts.count,
       folder: this.#context.folder,
       config,
       policy,
@@ -176,7 +155,7 @@ export class SupervisedVm {
       throw new VmmError(`The VM ${this.#definition.name} is ${this.#state}`, { kind: 'conflict' });
     this.#checkDefinition();
     clearTimeout(this.#timer);
-    this.#failures = 0;
+    this.#restarts.forget();
     this.#context.setWanted(true);
     await this.#start(paused);
   }
@@ -244,10 +223,10 @@ export class SupervisedVm {
     const exit = readExit(this.#context.folder) ?? (wanted ? { reason: 'killed' as const } : undefined);
     if (exit === undefined) return;
     this.#lastExit = exit;
-    this.#reason = this.#reasonOfEnd(exit);
+    this.#reason = reasonOfEnd(exit, this.#stopping, this.#forced);
     this.#state = hasFailed(exit) ? 'failed' : 'stopped';
     if (!wanted || this.#problem !== undefined) return;
-    if (!this.#startsAgainAfter(hasFailed(exit))) this.#context.setWanted(false);
+    if (!startsAgain(this.#definition.policy.restart, hasFailed(exit))) this.#context.setWanted(false);
     this.#tellEnd(exit);
   }
 
@@ -408,7 +387,7 @@ export class SupervisedVm {
     this.#process = undefined;
     this.#runId = undefined;
     this.#startedWith = undefined;
-    this.#reason = this.#reasonOfEnd(exit);
+    this.#reason = reasonOfEnd(exit, this.#stopping, this.#forced);
     this.#afterEnd(wasStarting || hasFailed(exit), ranMs, () => this.#tellEnd(exit));
   }
 
@@ -419,16 +398,11 @@ export class SupervisedVm {
     });
   }
 
-  #reasonOfEnd(exit: LastExit): StateReason {
-    if (this.#stopping && (this.#forced || exit.reason !== 'power-off')) return 'destroyed';
-    if (exit.reason === 'power-off' || exit.reason === 'reset') return 'power-off';
-    if (exit.reason === 'panic') return 'crashed';
-    return 'code' in exit && exit.reason !== 'vcpu-error' ? 'failed' : 'crashed';
-  }
-
   /** Without a process: the state is what follows from that before anybody is told. */
   #afterEnd(failed: boolean, ranMs: number, tell: () => void): void {
-    const delay = this.#stopping ? undefined : this.#nextStart(failed, ranMs);
+    const { restart } = this.#definition.policy;
+    const delay = this.#stopping ? undefined : this.#restarts.next(restart, failed, ranMs);
+    if (!this.#stopping && delay === undefined) this.#context.setWanted(false);
     if (delay !== undefined) this.#state = 'waiting';
     else this.#state = failed && !this.#stopping ? 'failed' : 'stopped';
     this.#stopping = false;
@@ -452,22 +426,6 @@ export class SupervisedVm {
     this.#start().catch(() => {});
   }
 
-  /** How long from now it is to be started again, in ms; undefined if it is not. */
-  #nextStart(failed: boolean, ranMs: number): number | undefined {
-    const { max_retries: most } = this.#definition.policy.restart;
-    if (ranMs >= WELL_MS) this.#failures = 0;
-    if (!this.#startsAgainAfter(failed) || (most > 0 && this.#failures >= most)) {
-      this.#context.setWanted(false);
-      return undefined;
-    }
-    return Math.min(BACK_OFF.firstMs * 2 ** this.#failures++, BACK_OFF.maxMs);
-  }
-
-  #startsAgainAfter(failure: boolean): boolean {
-    const { when } = this.#definition.policy.restart;
-    return when === 'Always' || (when === 'OnFailure' && failure);
-  }
-
   #kill(reason: string): void {
     if (this.#process === undefined) return;
     this.#tell('killed', { reason });
@@ -489,25 +447,4 @@ export class SupervisedVm {
   #tell(event: string, properties?: Readonly<Record<string, string>>): void {
     this.#context.report({ source: 'supervisor', event, ...(properties && { properties }) });
   }
-}
-
-export interface VmDescription {
-  readonly name: string;
-  readonly state: VmState;
-  /** Its guest stands still until it is resumed. */
-  readonly paused?: true;
-  readonly pid?: number;
-  readonly started_at?: string;
-  readonly uptime_seconds?: number;
-  readonly last_exit?: LastExit;
-  /** Why it could not start, does not answer, or cannot be read. */
-  readonly error?: string;
-  readonly restarts: number;
-  readonly folder: string;
-  readonly config: Definition['config'];
-  readonly policy: Definition['policy'];
-}
-
-function hasFailed(exit: LastExit): boolean {
-  return !('code' in exit) || exit.code !== 0;
 }

@@ -8,7 +8,8 @@ import { EventHistory } from './eventHistory.ts';
 import { OncePerHostRun } from './hostRun.ts';
 import { rotateLogs } from './logRotation.ts';
 import type { Places } from './places.ts';
-import { SupervisedVm, type SupervisedVmContext, type VmDescription } from './supervisedVm.ts';
+import { SupervisedVm, type SupervisedVmContext } from './supervisedVm.ts';
+import type { VmDescription } from './vmState.ts';
 
 export interface SupervisorOptions {
   readonly places: Places;

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
 import { expect, onTestFinished } from 'vitest';
 import { vmhostProcessesOf } from '../../scripts/lib/vmhostProcesses.mjs';
-import type { VmDescription } from '../../src/supervisor/supervisedVm.ts';
+import type { VmDescription } from '../../src/supervisor/vmState.ts';
 import { PAYLOAD, ROOT, type Runtime, Tsvmm, temporaryFolder, until } from './support.ts';
 
 export class Daemon {

@@ -1,5 +1,6 @@
 /** A VM's state in libvirt's numbers. */
-import type { StateReason, SupervisedVm } from '../../supervisor/supervisedVm.ts';
+import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
+import type { StateReason } from '../../supervisor/vmState.ts';
 import { numbersOf, STATES } from './signatures/states.ts';
 
 interface DomainState {

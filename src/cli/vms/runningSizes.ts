@@ -1,7 +1,7 @@
 /** vCPUs and memory of running VMs, which may differ from their definitions. */
 import { memorySizeOf } from '../../config/memory.ts';
 import type { Uint64 } from '../../config/uint64.ts';
-import type { VmDescription } from '../../supervisor/supervisedVm.ts';
+import type { VmDescription } from '../../supervisor/vmState.ts';
 import { runningInfo } from './runningInfo.ts';
 import type { SupervisorClient } from './supervisorClient.ts';
 

@@ -7,7 +7,7 @@ import type { VmConfig } from '../../config/vmConfig.ts';
 import type { SupervisorEvent } from '../../supervisor/eventHistory.ts';
 import { supervisorPlaces } from '../../supervisor/places.ts';
 import type { NamedStats, VmStats } from '../../supervisor/stats.ts';
-import type { VmDescription } from '../../supervisor/supervisedVm.ts';
+import type { VmDescription } from '../../supervisor/vmState.ts';
 import { parseArguments, type RunOptions } from '../arguments.ts';
 import { writeOut } from '../standardOutput.ts';
 import { UsageError, unparsed } from '../usageError.ts';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { sizesOf } from '../../../src/cli/vms/runningSizes.ts';
-import type { VmDescription } from '../../../src/supervisor/supervisedVm.ts';
+import type { VmDescription } from '../../../src/supervisor/vmState.ts';
 
 const MIB = 1 << 20;
 
