@@ -11,7 +11,6 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -25,6 +24,7 @@ import { decode } from '../config/decode.ts';
 import { MAX_SOCKET_PATH } from '../config/limits.ts';
 import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
 import { PRIVATE_FILE } from '../host/openFlags.ts';
+import { readSmallFile } from '../host/regularFile.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
 import { type Definition, isName, readPolicy, type VmPolicy } from './definition.ts';
 
@@ -229,7 +229,7 @@ function uuidOf(path: string): string {
 
 function readJsonFile(path: string): unknown {
   try {
-    return readJson(readFileSync(path, 'utf8'));
+    return readJson(readSmallFile(path).toString());
   } catch (error) {
     throw new Error(`Cannot read ${path}: ${(error as Error).message}`);
   }

@@ -4,6 +4,7 @@ import { VmFile } from '../api/vmhost/folderFiles.ts';
 import { CONNECT_TIMEOUT_MS, encodeVmhost } from '../api/vmhost/protocol.ts';
 import type { StreamConnection } from '../host/listen.ts';
 import { connectQuietly } from '../host/quietStreams.ts';
+import { readSmallFile } from '../host/regularFile.ts';
 import { type ChildMessage, hearChild } from './childLink.ts';
 import { Child } from './children.ts';
 import { ageOf, identify, type ProcessIdentity } from './processIdentity.ts';
@@ -11,7 +12,7 @@ import { ageOf, identify, type ProcessIdentity } from './processIdentity.ts';
 /** The process that a VM's folder names, if it is there and is one of ours. */
 export function processOf(folder: string): ProcessIdentity | undefined {
   try {
-    const pid = Number(readFileSync(`${folder}/${VmFile.pid}`, 'utf8').trim());
+    const pid = Number(readSmallFile(`${folder}/${VmFile.pid}`).toString().trim());
     if (!Number.isSafeInteger(pid) || pid <= 1) return undefined;
     const identity = identify(pid);
     // Ids are used again, after the host was restarted for another VM's process too: this VM's works in its folder.

@@ -1,6 +1,7 @@
 /** Remembers what has been done since the host, or the container, was started. */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { PRIVATE_FILE } from '../host/openFlags.ts';
+import { readSmallFile } from '../host/regularFile.ts';
 import { identify } from './processIdentity.ts';
 
 const INIT = 1;
@@ -20,7 +21,7 @@ export class OncePerHostRun {
 
   get isDone(): boolean {
     try {
-      return readFileSync(this.#path, 'utf8').trim() === hostRun();
+      return readSmallFile(this.#path).toString().trim() === hostRun();
     } catch {
       return false;
     }

@@ -1,6 +1,7 @@
 /** Sends a log as fast as its reader takes it, from one of its last lines on. */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, readSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
+import { openRegular } from '../host/regularFile.ts';
 
 const CHUNK = 65_536;
 const NEWLINE = 0x0a;
@@ -94,7 +95,7 @@ function lastNewlineBefore(bytes: Buffer, at: number): number {
 function withFile<T>(path: string, missing: T, work: (fd: number, size: number) => T): T {
   let fd: number;
   try {
-    fd = openSync(path, 'r');
+    fd = openRegular(path);
   } catch {
     return missing;
   }

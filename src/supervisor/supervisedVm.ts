@@ -78,6 +78,11 @@ export class SupervisedVm {
     return this.#definition;
   }
 
+  /** Why the definition, which is an empty one then, cannot be read. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
   get state(): VmState {
     return this.#problem !== undefined && !this.goesOn ? 'broken' : this.#state;
   }

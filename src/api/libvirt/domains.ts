@@ -1,8 +1,10 @@
 /** The supervisor's VMs as libvirt's domains. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { PLAIN_ZONE_ID } from '../../config/memory.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { PRIVATE_FILE } from '../../host/openFlags.ts';
+import { readSmallFile } from '../../host/regularFile.ts';
+import type { Definition } from '../../supervisor/definition.ts';
 import type { EventHistory } from '../../supervisor/eventHistory.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
 import type { Supervisor } from '../../supervisor/supervisor.ts';
@@ -103,16 +105,15 @@ export class Domains {
 
   /** One that runs becomes transient. */
   async undefine(vm: SupervisedVm): Promise<void> {
-    const { name, config, policy } = vm.definition;
+    const { name, policy } = vm.definition;
     if (policy.transient) throw invalidOperation('cannot undefine transient domain');
     if (!vm.alive) return this.#supervisor.remove(name, false);
-    this.#supervisor.redefine(name, { config, policy: { ...policy, autostart: false, transient: true } });
+    this.#change(vm, { policy: { ...policy, autostart: false, transient: true } });
   }
 
   /** Takes effect at the next start. */
   reconfigure(vm: SupervisedVm, config: VmConfigInput): void {
-    const { name, policy } = vm.definition;
-    this.#supervisor.redefine(name, { config, policy });
+    this.#change(vm, { config });
   }
 
   /** What the machine runs with, or what is defined where none runs. */
@@ -131,9 +132,18 @@ export class Domains {
   }
 
   setAutostart(vm: SupervisedVm, autostart: boolean): void {
-    const { name, config, policy } = vm.definition;
+    const { policy } = vm.definition;
     if (policy.transient) throw invalidOperation('cannot set autostart for transient domain');
-    this.#supervisor.redefine(name, { config, policy: { ...policy, autostart } });
+    this.#change(vm, { policy: { ...policy, autostart } });
+  }
+
+  /** @throws LibvirtError if the definition cannot be read: the rest of it, which somebody can repair, would be lost */
+  #change(vm: SupervisedVm, { config, policy }: Partial<Pick<Definition, 'config' | 'policy'>>): void {
+    const { name, config: configBefore, policy: policyBefore } = vm.definition;
+    if (vm.problem !== undefined) {
+      throw invalidOperation(`the definition of domain '${name}' is broken: ${vm.problem}`);
+    }
+    this.#supervisor.redefine(name, { config: config ?? configBefore, policy: policy ?? policyBefore });
   }
 
   /** What VM's process answers. @throws LibvirtError if it does not run */
@@ -227,7 +237,7 @@ function uuidOf(vm: SupervisedVm): string {
 function readKept(folder: string): Element[] {
   const path = `${folder}/${KEPT_FILE}`;
   if (!existsSync(path)) return [];
-  return [...parseXml(readFileSync(path, 'utf8'), DOMAIN_DEFINITION).children];
+  return [...parseXml(readSmallFile(path).toString(), DOMAIN_DEFINITION).children];
 }
 
 /** @throws LibvirtError if it could not be read again: the domain would have no document any more */

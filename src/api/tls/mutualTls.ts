@@ -1,9 +1,9 @@
 /** A TLS port for clients with a certificate of our own authority only. */
 import { constants } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { createServer, type SecureVersion, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
 import { MAX_PORT } from '../../config/limits.ts';
+import { readSmallFile } from '../../host/regularFile.ts';
 import { describeError } from '../../vmm/errors.ts';
 
 export interface TlsAddress {
@@ -137,9 +137,9 @@ type Options = MutualTlsOptions & TlsProtocol;
 /** Bun takes all of it anew with new certificates, Node.js what concerns them. */
 function contextOf({ folder, maxVersion, refusesItself = false }: Options): TlsOptions {
   return {
-    ca: readFileSync(`${folder}/cacert.pem`),
-    cert: readFileSync(`${folder}/servercert.pem`),
-    key: readFileSync(`${folder}/serverkey.pem`),
+    ca: readSmallFile(`${folder}/cacert.pem`),
+    cert: readSmallFile(`${folder}/servercert.pem`),
+    key: readSmallFile(`${folder}/serverkey.pem`),
     ...readRevoked(`${folder}/cacrl.pem`),
     requestCert: true,
     rejectUnauthorized: !refusesItself,
@@ -166,7 +166,7 @@ function usable<T>({ folder }: Options, use: () => T): T {
 
 function readRevoked(path: string): { crl?: Buffer } {
   try {
-    return { crl: readFileSync(path) };
+    return { crl: readSmallFile(path) };
   } catch (error) {
     // A list that is there and cannot be read is no reason to admit everybody.
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};

@@ -2,8 +2,9 @@
  * `exit.json` in a VM's folder: how the VM ended, for a supervisor that was not there. It appears by rename when the VM
  * is gone, and its space is taken while the VM starts, so that a disk that is full by then loses nothing.
  */
-import { closeSync, ftruncateSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { PRIVATE_FILE } from '../../host/openFlags.ts';
+import { readSmallFile } from '../../host/regularFile.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import type { VmmExit } from '../../vmm/events.ts';
 import { VmFile } from './folderFiles.ts';
@@ -48,7 +49,7 @@ export function forgetExit(folder: string): void {
 /** How the VM's last run ended; undefined where its process could not say. */
 export function readExit(folder: string): VmmExit | undefined {
   try {
-    const exit = JSON.parse(readFileSync(`${folder}/${VmFile.exit}`, 'utf8')) as VmmExit;
+    const exit = JSON.parse(readSmallFile(`${folder}/${VmFile.exit}`).toString()) as VmmExit;
     return typeof exit.reason === 'string' && typeof exit.code === 'number' ? exit : undefined;
   } catch {
     return undefined;

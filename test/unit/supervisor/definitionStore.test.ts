@@ -4,6 +4,7 @@ import path from 'node:path';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { readDefinition } from '../../../src/supervisor/definition.ts';
 import { DefinitionStore } from '../../../src/supervisor/definitionStore.ts';
+import { makeFifo } from '../support/fifo.ts';
 
 let root: string;
 beforeEach(() => {
@@ -69,6 +70,19 @@ test('a definition that cannot be read is named with the reason, left alone, and
     problem: expect.stringMatching(/policy.json.autostart: invalid type/),
   });
   expect(fs.readFileSync(`${store.folderOf('bad')}/vm.json`, 'utf8')).toBe('{"payload"');
+});
+
+test('a definition that is a FIFO keeps nobody waiting, and one that is vast is not read', () => {
+  const store = new DefinitionStore(root);
+  store.add(definition('pipe'));
+  makeFifo(`${store.folderOf('pipe')}/vm.json`);
+  makeFifo(`${store.folderOf('pipe')}/policy.json`);
+  expect(read('pipe').problem).toMatch(
+    /vm.json: .* is not a regular file; .*policy.json: .* is not a regular file/,
+  );
+  store.add(definition('vast'));
+  fs.truncateSync(`${store.folderOf('vast')}/vm.json`, (1 << 20) + 1);
+  expect(read('vast').problem).toMatch(/has more than 1048576 bytes/);
 });
 
 test('a folder that no VM can be called as, and one with nothing but a process', () => {

@@ -5,6 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { LogSender, tailStart } from '../../../src/supervisor/logSender.ts';
+import { makeFifo } from '../support/fifo.ts';
 
 function logFile(content: string): string {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-log-'));
@@ -40,6 +41,12 @@ test.each([
   ['', 5, ''],
 ])('the tail of a log: %#', (content, lines, tail) => {
   expect(content.slice(tailStart(logFile(content), lines)) === tail).toBe(true);
+});
+
+test('a log that is a FIFO is an empty one, and keeps nobody waiting', () => {
+  const fifo = logFile('');
+  makeFifo(fifo);
+  expect(tailStart(fifo, 5)).toBe(0);
 });
 
 test('a log of any length arrives whole, at the pace of its reader, who is not disconnected', async () => {

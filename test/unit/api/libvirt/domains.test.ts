@@ -48,6 +48,21 @@ test('a transient domain that is defined is there for good', () => {
   expect(domains.isPersistent(vm)).toBe(true);
 });
 
+test('a definition that cannot be read is left as it is for whoever repairs it, and can be undefined', async () => {
+  const { supervisor, domains, document } = fewDomains();
+  domains.define(document(), false);
+  const folder = domains.byName('one').folder;
+  fs.writeFileSync(`${folder}/policy.json`, '{"autostart":false,"typo":1}');
+  supervisor.list();
+  const vm = domains.byName('one');
+  const refused = /the definition of domain 'one' is broken: policy.json: unknown field `typo`/;
+  expect(() => domains.setAutostart(vm, true)).toThrow(refused);
+  expect(() => domains.reconfigure(vm, vm.definition.config)).toThrow(refused);
+  expect(fs.readFileSync(`${folder}/policy.json`, 'utf8')).toBe('{"autostart":false,"typo":1}');
+  await domains.undefine(vm);
+  expect(domains.find('one')).toBeUndefined();
+});
+
 test('what could not be read again is not kept: a domain has a document whatever it was given', async () => {
   const { domains, document } = fewDomains();
   const vm = domains.define(document(), false);
