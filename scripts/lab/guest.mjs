@@ -52,7 +52,9 @@ export async function stockGuest() {
     fs.writeFileSync(fresh.workshop, Buffer.concat([initramfs, await makeWorkshop(kernel)]));
     await makeDisk(fresh.disk, GUEST_DISK_MEGABYTES, init, async (root) => {
       fs.writeFileSync(path.join(root, 'etc/motd'), 'This file is on the disk.\n');
-      addNetwork(root, moduleFiles(kernel.modules, NETWORK_MODULES));
+      const loaded = moduleFiles(kernel.modules, GUEST_MODULES);
+      const network = moduleFiles(kernel.modules, NETWORK_MODULES);
+      addNetwork(root, network.filter((file) => !loaded.includes(file)));
     });
     fs.renameSync(fresh.folder, guest.folder);
     return guest;
