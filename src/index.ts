@@ -174,10 +174,11 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     options: VirtualMachineOptions | VmConfigInput,
     context: VirtualMachineContext = {},
   ): Promise<VirtualMachine> {
+    const config = configFromOptions(options);
     const native = context.native ?? loadNative();
     const vm = new VirtualMachine(native, context.terminal, await makeStreams(options));
     try {
-      await vm.#vmm.create(configFromOptions(options));
+      await vm.#vmm.create(config);
       return vm;
     } catch (error) {
       await vm.close();

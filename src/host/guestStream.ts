@@ -107,7 +107,7 @@ export class GuestStream extends Duplex {
       }
       if (chunk !== null) continue;
       if (this.readableEnded || this.destroyed)
-        throw unmet('ERR_TSVMM_STREAM_ENDED', 'The stream ended', wanted, read);
+        throw unmet('ERR_TSVMM_STREAM_ENDED', 'Before the stream ended', wanted, read);
       await new Promise<void>((resolve) => {
         const events = ['readable', 'end', 'close'];
         const done = () => {

@@ -208,7 +208,9 @@ describe('the stream of a guest', () => {
     machine.send('no');
     machine.end();
     stream.finish();
-    await expect(ended).rejects.toThrow('The stream ended there was no more; the last that came is "no"');
+    await expect(ended).rejects.toThrow(
+      'Before the stream ended there was no more; the last that came is "no"',
+    );
   });
 
   it('keeps the process alive only for what an ended machine left', () => {

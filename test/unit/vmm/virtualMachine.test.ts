@@ -54,6 +54,11 @@ describe('a virtual machine', () => {
     expect(native.machines[1]?.calls).toEqual(['boot', 'power-button', 'nmi', 'destroy']);
   });
 
+  it.each([undefined, null, '/k', []])('is not made of %j', async (options) => {
+    const wrong = { name: 'ConfigError', message: 'The options of a VM are an object' };
+    await expect(VirtualMachine.create(options as never, { native })).rejects.toMatchObject(wrong);
+  });
+
   it('takes devices and gives them up while it runs', async () => {
     const disk = join(folder, 'disk');
     writeFileSync(disk, Buffer.alloc(512));
