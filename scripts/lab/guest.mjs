@@ -54,7 +54,10 @@ export async function stockGuest() {
       fs.writeFileSync(path.join(root, 'etc/motd'), 'This file is on the disk.\n');
       const loaded = moduleFiles(kernel.modules, GUEST_MODULES);
       const network = moduleFiles(kernel.modules, NETWORK_MODULES);
-      addNetwork(root, network.filter((file) => !loaded.includes(file)));
+      addNetwork(
+        root,
+        network.filter((file) => !loaded.includes(file)),
+      );
     });
     fs.renameSync(fresh.folder, guest.folder);
     return guest;
