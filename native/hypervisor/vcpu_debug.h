@@ -49,7 +49,7 @@ struct DebugStop {
 enum class RegisterSet : uint8_t {
   kGeneral,  ///< kvm_regs
   kSpecial,  ///< kvm_sregs: segments, control registers
-  kVector,   ///< kvm_fpu: x87 and SSE
+  kVector,   ///< the XSAVE area up to and with AVX's part (SDM vol. 1 §13.4)
 };
 
 /// A vCPU as its debugger sees it, while it is not in run(). From any thread, one at a time.

@@ -15,7 +15,7 @@ export interface HardwareBreakpoint {
   readonly length: number;
 }
 
-/** Registers as `struct kvm_regs`, `kvm_sregs` and `kvm_fpu`. */
+/** Registers as `struct kvm_regs`, as `kvm_sregs`, and as the XSAVE area up to and with the part of AVX. */
 export type RegisterSet = 'general' | 'special' | 'vector';
 
 /** What a vCPU has done since it was made. */

@@ -16,6 +16,8 @@ import {
   until,
 } from './support.ts';
 
+const HAS_AVX = /^flags.* avx /m.test(fs.readFileSync('/proc/cpuinfo', 'utf8'));
+
 interface Debugged {
   readonly vmm: Tsvmm;
   readonly socket: string;
@@ -68,6 +70,10 @@ test.each(RUNTIMES)(
     expect(await gdb.print('/x $rdi')).toBe('0x1122334455667788');
     gdb.say('set var $xmm3.v2_int64[1] = -2', 'flushregs');
     expect(await gdb.print('/x $xmm3.v2_int64')).toBe('{0x0, 0xfffffffffffffffe}');
+    if (HAS_AVX) {
+      gdb.say('set var $ymm3.v4_int64[3] = -3', 'flushregs');
+      expect(await gdb.print('/x $ymm3.v4_int64')).toBe('{0x0, 0xfffffffffffffffe, 0x0, 0xfffffffffffffffd}');
+    }
     expect(await gdb.print('/x *(unsigned char*)enter_user@2')).toBe('{0x31, 0xc0}');
     gdb.say('print *(int*)0xffff800000000000', 'echo looked\\n');
     expect(await gdb.waitFor('looked')).toContain('Cannot access memory at address 0xffff800000000000');

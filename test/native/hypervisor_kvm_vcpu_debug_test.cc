@@ -4,9 +4,12 @@
 
 #include <cerrno>
 #include <optional>
+#include <vector>
 
+#include "core/error.h"
 #include "core/unique_fd.h"
 #include "hypervisor/kvm/x86_64/kvm_vcpu_debug.h"
+#include "hypervisor/kvm/x86_64/kvm_x86_abi.h"
 
 namespace tsvmm {
 namespace {
@@ -37,6 +40,13 @@ class KvmVcpuDebugTest : public testing::Test {
     run.debug.arch.exception = exception;
     run.debug.arch.pc = pc;
     run.debug.arch.dr6 = dr6;
+  }
+  /// Gives the vCPU all that the host has: KVM keeps no state of what the guest cannot use.
+  void tell_of_host_cpu() {
+    KvmEntryList<kvm_cpuid_entry2> cpuid(256);
+    cpuid.header().count = 256;
+    ASSERT_EQ(::ioctl(kvm.get(), kKvmGetSupportedCpuid, cpuid.request()), 0);
+    ASSERT_EQ(::ioctl(vcpu.get(), kKvmSetCpuid2, cpuid.request()), 0);
   }
   kvm_debugregs registers() const {
     kvm_debugregs now{};
@@ -72,6 +82,26 @@ TEST_F(KvmVcpuDebugTest, TheDebuggersOwnIsNotGivenToTheGuest) {
   ASSERT_TRUE(debug->own_stop());
   EXPECT_EQ(debug->own_stop()->cause, DebugStop::Cause::kBreakpoint);
   EXPECT_EQ(given(), -1);
+}
+
+TEST_F(KvmVcpuDebugTest, VectorRegistersThatTheGuestHasNotUsedCanBeWritten) {
+  constexpr size_t kXmm3 = 160 + 3 * 16;
+  constexpr size_t kUpperYmm3 = 576 + 3 * 16;
+  std::vector<uint8_t> bytes = debug->registers(RegisterSet::kVector);
+  ASSERT_EQ(bytes.size(), 832U);
+  EXPECT_EQ(bytes[0] | bytes[1] << 8, 0x37f);  // FCW (SDM vol. 3 §10.1.1)
+  bytes[kXmm3 + 15] = 0xaa;
+  debug->set_registers(RegisterSet::kVector, bytes);
+  EXPECT_EQ(debug->registers(RegisterSet::kVector)[kXmm3 + 15], 0xaa);
+  if (!__builtin_cpu_supports("avx")) GTEST_SKIP() << "this processor has no AVX";
+  tell_of_host_cpu();
+  bytes[kUpperYmm3] = 0xbb;
+  debug->set_registers(RegisterSet::kVector, bytes);
+  bytes = debug->registers(RegisterSet::kVector);
+  EXPECT_EQ(bytes[kUpperYmm3], 0xbb);
+  EXPECT_EQ(bytes[kXmm3 + 15], 0xaa);
+  bytes.pop_back();
+  EXPECT_THROW(debug->set_registers(RegisterSet::kVector, bytes), Error);
 }
 
 TEST_F(KvmVcpuDebugTest, AGuestThatStepsItselfIsToldSoInDr6) {

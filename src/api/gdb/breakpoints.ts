@@ -1,7 +1,7 @@
 /** The breakpoints and watchpoints that a debugger has set. */
-import type { HardwareBreakpoint } from '../../native.ts';
+import type { DebugStop, HardwareBreakpoint } from '../../native.ts';
 import type { DebugTraps, StoppedMachine } from '../../vmm/debugged.ts';
-import { readVirtual } from './guestMemory.ts';
+import { readVirtual, translate, type View } from './guestMemory.ts';
 
 /** `int3` (SDM vol. 2, "INT n/INTO/INT3/INT1"). */
 const BREAKPOINT_INSTRUCTION = new Uint8Array([0xcc]);
@@ -16,23 +16,28 @@ export type BreakpointType = 'software' | HardwareBreakpoint['kind'];
 interface Inserted {
   /** Guest-physical: the page tables may be others when it is removed. */
   readonly physical: bigint;
-  readonly original: Uint8Array;
+  original: Uint8Array;
 }
 
 export class Breakpoints {
   readonly #software = new Map<bigint, Inserted>();
   #hardware: HardwareBreakpoint[] = [];
+  /**
+   * Of the kind `software`, at addresses that lead to no RAM yet, such as those of a kernel that has no page tables so
+   * far. The processor compares addresses alone, so one of its breakpoints does as well.
+   */
+  readonly #standIns = new Set<bigint>();
 
   /** @returns false if it cannot be. Inserting what is there succeeds */
   async insert(
     machine: StoppedMachine,
-    vcpu: number,
+    view: View,
     type: BreakpointType,
     address: bigint,
     length: number,
   ): Promise<boolean> {
     return type === 'software'
-      ? this.#insertSoftware(machine, vcpu, address)
+      ? this.#insertSoftware(machine, view, address)
       : this.#insertHardware({ kind: type, address, length });
   }
 
@@ -46,21 +51,38 @@ export class Breakpoints {
   async removeAll(machine: StoppedMachine): Promise<void> {
     for (const address of [...this.#software.keys()]) await this.#removeSoftware(machine, address);
     this.#hardware = [];
+    this.#standIns.clear();
   }
 
-  /** Another machine's memory has none of those that are instructions. */
-  forgetMemory(): void {
+  /** Another machine's memory has none of those that are instructions. What cannot be inserted there is given up. */
+  async renew(machine: StoppedMachine, view: View): Promise<void> {
+    const addresses = [...this.#software.keys(), ...this.#standIns];
     this.#software.clear();
+    this.#standIns.clear();
+    for (const address of addresses) await this.#insertSoftware(machine, view, address);
   }
 
   /** Another machine has none of them. */
   forgetAll(): void {
-    this.forgetMemory();
+    this.#software.clear();
     this.#hardware = [];
+    this.#standIns.clear();
   }
 
   traps(): DebugTraps {
-    return { hardware: this.#hardware, software: [...this.#software.keys()] };
+    const standIns = [...this.#standIns].map((address) => executeAt(address));
+    return { hardware: [...this.#hardware, ...standIns], software: [...this.#software.keys()] };
+  }
+
+  /** What a stop is in terms of what was asked for. */
+  asAskedFor(stop: DebugStop): DebugStop {
+    if (stop.cause !== 'hardware-breakpoint' || !this.#standIns.has(stop.address)) return stop;
+    return { ...stop, cause: 'breakpoint' };
+  }
+
+  /** Whether that address is watched. */
+  watches(address: bigint): boolean {
+    return this.#hardware.some((one) => one.kind !== 'execute' && one.address === address);
   }
 
   /** Puts into bytes that were read what the guest had there. */
@@ -71,19 +93,47 @@ export class Breakpoints {
     }
   }
 
-  async #insertSoftware(machine: StoppedMachine, vcpu: number, address: bigint): Promise<boolean> {
-    if (this.#software.has(address)) return true;
-    if (this.#software.size >= MAX_SOFTWARE) return false;
-    const physical = await machine.native.machineDebugTranslate(machine.handle, vcpu, address);
-    const original = await readVirtual(machine, vcpu, address, BREAKPOINT_INSTRUCTION.length);
-    if (physical === null || original.length < BREAKPOINT_INSTRUCTION.length) return false;
-    const written = await machine.native.machineDebugWrite(machine.handle, physical, BREAKPOINT_INSTRUCTION);
-    if (!written) return false;
-    this.#software.set(address, { physical, original });
+  /**
+   * Writes what the debugger means to be in memory: what is inserted stays.
+   * @param write has bytes written at `address`. @returns false if they were not
+   */
+  async writeBeneath(
+    address: bigint,
+    bytes: Uint8Array,
+    write: (bytes: Uint8Array) => Promise<boolean>,
+  ): Promise<boolean> {
+    const covered = [...this.#software].flatMap(([place, inserted]) => {
+      const offset = place - address;
+      return offset >= 0n && offset < BigInt(bytes.length) ? [{ inserted, offset: Number(offset) }] : [];
+    });
+    const written = bytes.slice();
+    for (const { offset } of covered) written.set(BREAKPOINT_INSTRUCTION, offset);
+    if (!(await write(written))) return false;
+    for (const { inserted, offset } of covered) inserted.original = bytes.slice(offset, offset + 1);
     return true;
   }
 
+  async #insertSoftware(machine: StoppedMachine, view: View, address: bigint): Promise<boolean> {
+    if (this.#software.has(address) || this.#standIns.has(address)) return true;
+    if (this.#software.size >= MAX_SOFTWARE) return false;
+    if (await this.#insertInstruction(machine, view, address)) return true;
+    if (!this.#hasFreeHardware()) return false;
+    this.#standIns.add(address);
+    return true;
+  }
+
+  /** @returns false if there is no RAM */
+  async #insertInstruction(machine: StoppedMachine, view: View, address: bigint): Promise<boolean> {
+    const physical = await translate(machine, view, address);
+    const original = await readVirtual(machine, view, address, BREAKPOINT_INSTRUCTION.length);
+    if (physical === null || original.length < BREAKPOINT_INSTRUCTION.length) return false;
+    const written = await machine.native.machineDebugWrite(machine.handle, physical, BREAKPOINT_INSTRUCTION);
+    if (written) this.#software.set(address, { physical, original });
+    return written;
+  }
+
   async #removeSoftware({ native, handle }: StoppedMachine, address: bigint): Promise<boolean> {
+    if (this.#standIns.delete(address)) return true;
     const inserted = this.#software.get(address);
     if (inserted === undefined) return true;
     this.#software.delete(address);
@@ -98,8 +148,16 @@ export class Breakpoints {
     const { kind, address, length } = breakpoint;
     if (!WATCH_LENGTHS.includes(length) || address % BigInt(length) !== 0n) return false;
     if (this.#hardware.some((one) => one.kind === kind && one.address === address)) return true;
-    if (this.#hardware.length >= MAX_HARDWARE) return false;
-    this.#hardware.push(kind === 'execute' ? { kind, address, length: 1 } : breakpoint);
+    if (!this.#hasFreeHardware()) return false;
+    this.#hardware.push(kind === 'execute' ? executeAt(address) : breakpoint);
     return true;
   }
+
+  #hasFreeHardware(): boolean {
+    return this.#hardware.length + this.#standIns.size < MAX_HARDWARE;
+  }
+}
+
+function executeAt(address: bigint): HardwareBreakpoint {
+  return { kind: 'execute', address, length: 1 };
 }

@@ -38,17 +38,17 @@ const SEGMENT_BYTES = 24;
 const SELECTOR_OFFSET = 12;
 const CONTROL = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer'];
 const CONTROL_OFFSET = 224;
-/** kvm_fpu. */
-const FPU = { fcw: 128, fsw: 130, ftwx: 132, opcode: 134, ip: 136, dp: 144, xmm: 152, mxcsr: 408 };
+/** The XSAVE area (SDM vol. 1 §13.4.1 and §13.4.2, in whose standard format AVX's part has a fixed place). */
+const XSAVE = { fcw: 0, fsw: 2, ftwx: 4, opcode: 6, ip: 8, dp: 16, mxcsr: 24, st: 32, xmm: 160, ymmh: 576 };
 const FPU_CONTROL: readonly (readonly [name: string, offset: number, width: number])[] = [
-  ['fctrl', FPU.fcw, 2],
-  ['fstat', FPU.fsw, 2],
-  ['ftag', FPU.ftwx, 1],
-  ['fiseg', FPU.ip + 4, 2],
-  ['fioff', FPU.ip, 4],
-  ['foseg', FPU.dp + 4, 2],
-  ['fooff', FPU.dp, 4],
-  ['fop', FPU.opcode, 2],
+  ['fctrl', XSAVE.fcw, 2],
+  ['fstat', XSAVE.fsw, 2],
+  ['ftag', XSAVE.ftwx, 1],
+  ['fiseg', XSAVE.ip + 4, 2],
+  ['fioff', XSAVE.ip, 4],
+  ['foseg', XSAVE.dp + 4, 2],
+  ['fooff', XSAVE.dp, 4],
+  ['fop', XSAVE.opcode, 2],
 ];
 const FPU_REGISTERS = 8;
 const XMM_REGISTERS = 16;
@@ -81,7 +81,7 @@ const features: readonly Feature[] = [
           type: 'i387_ext',
           size: 10,
           set: 'vector',
-          offset: i * VECTOR_BYTES,
+          offset: XSAVE.st + i * VECTOR_BYTES,
           width: 10,
         }),
       ),
@@ -108,7 +108,7 @@ const features: readonly Feature[] = [
           type: 'vec128',
           size: VECTOR_BYTES,
           set: 'vector',
-          offset: FPU.xmm + i * VECTOR_BYTES,
+          offset: XSAVE.xmm + i * VECTOR_BYTES,
           width: VECTOR_BYTES,
         }),
       ),
@@ -117,11 +117,25 @@ const features: readonly Feature[] = [
         type: 'i386_mxcsr',
         size: 4,
         set: 'vector',
-        offset: FPU.mxcsr,
+        offset: XSAVE.mxcsr,
         width: 4,
         group: 'vector',
       },
     ],
+  },
+  {
+    name: 'org.gnu.gdb.i386.avx',
+    registers: Array.from(
+      { length: XMM_REGISTERS },
+      (_, i): Register => ({
+        name: `ymm${i}h`,
+        type: 'uint128',
+        size: VECTOR_BYTES,
+        set: 'vector',
+        offset: XSAVE.ymmh + i * VECTOR_BYTES,
+        width: VECTOR_BYTES,
+      }),
+    ),
   },
   {
     name: 'org.gnu.gdb.i386.segments',

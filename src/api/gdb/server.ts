@@ -106,7 +106,7 @@ class Server implements GdbServer {
 
   started(): void {
     if (this.#link) {
-      this.#link.tell(async (session) => session.restarted());
+      this.#link.tell((session) => session.restarted());
       return;
     }
     this.#breakpoints.forgetAll();

@@ -6,7 +6,7 @@ import type { DebugStop } from '../../native.ts';
 import type { DebugOrders } from '../../vmm/debugged.ts';
 import type { Vmm } from '../../vmm/vmm.ts';
 import type { Breakpoints, BreakpointType } from './breakpoints.ts';
-import { readVirtual, writeVirtual } from './guestMemory.ts';
+import { readVirtual, type View, writeVirtual } from './guestMemory.ts';
 import { escapeBinary, fromHex, MAX_PACKET, toHex } from './packets.ts';
 import {
   type RegisterBytes,
@@ -68,6 +68,11 @@ export class Session {
   /** vCPUs that the debugger looks at, and lets go on by packets that name none. */
   #looksAt = 0;
   #continues: number | undefined;
+  /**
+   * Watchpoints that vCPUs met while another one's stop was being told: they have made the access, and will not make it
+   * again. Whoever met a breakpoint is still before it, and meets it again.
+   */
+  readonly #untold = new Map<number, DebugStop>();
   #description: string | undefined;
 
   /** @param breakpoints those that an earlier debugger could not be freed of go at the beginning */
@@ -111,14 +116,18 @@ export class Session {
   }
 
   /** A vCPU has met what was asked for. @returns what is told, if anything */
-  async stopped({ vcpu, cause, address }: DebugStop): Promise<string | undefined> {
+  async stopped(stop: DebugStop): Promise<string | undefined> {
     await this.#vmm.debugStop();
-    return this.#stop(`T${SIGTRAP}thread:${hex(vcpu + 1)};${STOP_REASONS[cause](hex(address))}`, vcpu);
+    const reply = this.#tell(stop);
+    const isWatchpoint = stop.cause === 'write-watchpoint' || stop.cause === 'access-watchpoint';
+    if (reply === undefined && isWatchpoint) this.#untold.set(stop.vcpu, stop);
+    return reply;
   }
 
   /** A new machine has begun, and is stopped. */
-  restarted(): string | undefined {
-    this.#breakpoints.forgetMemory();
+  async restarted(): Promise<string | undefined> {
+    this.#untold.clear();
+    await this.#vmm.debugAccess((machine) => this.#breakpoints.renew(machine, this.#view()));
     return this.#stop(`T${SIGTRAP}thread:1;`, 0);
   }
 
@@ -133,6 +142,11 @@ export class Session {
     await this.#vmm.debugAccess((machine) => this.#breakpoints.removeAll(machine));
     if (this.#goesOn) await this.#vmm.debugResume(this.#breakpoints.traps());
     this.#goesOn = false;
+  }
+
+  #tell(stop: DebugStop): string | undefined {
+    const { vcpu, cause, address } = this.#breakpoints.asAskedFor(stop);
+    return this.#stop(`T${SIGTRAP}thread:${hex(vcpu + 1)};${STOP_REASONS[cause](hex(address))}`, vcpu);
   }
 
   /** Each stop is told once. */
@@ -242,7 +256,7 @@ export class Session {
     const { address } = place;
     const length = Math.min(place.length, MAX_PACKET / 2);
     const bytes = await this.#vmm.debugAccess((machine) =>
-      readVirtual(machine, this.#looksAt, address, length),
+      readVirtual(machine, this.#view(), address, length),
     );
     if (bytes.length === 0 && length > 0) return { answer: BAD_ADDRESS };
     this.#breakpoints.hide(address, bytes);
@@ -347,7 +361,9 @@ export class Session {
     const place = parsePlace(head);
     if (place === undefined || bytes?.length !== place.length) return { answer: INVALID };
     const done = await this.#vmm.debugAccess((machine) =>
-      writeVirtual(machine, this.#looksAt, place.address, bytes),
+      this.#breakpoints.writeBeneath(place.address, bytes, (written) =>
+        writeVirtual(machine, this.#view(), place.address, written),
+      ),
     );
     return { answer: done ? 'OK' : BAD_ADDRESS };
   }
@@ -361,7 +377,7 @@ export class Session {
     const { address, length } = parsed;
     const done = await this.#vmm.debugAccess((machine) =>
       insert
-        ? this.#breakpoints.insert(machine, this.#looksAt, type, address, length)
+        ? this.#breakpoints.insert(machine, this.#view(), type, address, length)
         : this.#breakpoints.remove(machine, type, address),
     );
     return { answer: done ? 'OK' : BAD_ADDRESS };
@@ -381,9 +397,21 @@ export class Session {
 
   async #go(orders: DebugOrders): Promise<Outcome> {
     if (this.#running) return { answer: BUSY };
-    await this.#vmm.debugResume(this.#breakpoints.traps(), orders);
+    const untold = this.#takeUntold(orders);
+    if (untold === undefined) await this.#vmm.debugResume(this.#breakpoints.traps(), orders);
     this.#running = true;
-    return 'later';
+    const answer = untold && this.#tell(untold);
+    return answer === undefined ? 'later' : { answer };
+  }
+
+  /** Of one of the vCPUs that are to go on. */
+  #takeUntold(orders: DebugOrders): DebugStop | undefined {
+    for (const [vcpu, stop] of this.#untold) {
+      if (orders[vcpu] === 'hold') continue;
+      this.#untold.delete(vcpu);
+      if (this.#breakpoints.watches(stop.address)) return stop;
+    }
+    return undefined;
   }
 
   #registers(): Promise<RegisterBytes> {
@@ -409,6 +437,10 @@ export class Session {
       }
     });
     return { answer: 'OK' };
+  }
+
+  #view(): View {
+    return { vcpu: this.#looksAt, vcpus: this.#vcpus() };
   }
 
   #vcpus(): number {

@@ -6,13 +6,15 @@ import type { DebugCalls, RegisterSet } from '../../../src/native.ts';
 
 /** Bytes; up to twice that an address leads to a device, and then nowhere. */
 export const FAKE_RAM = 64 * 1024;
-/** Of kvm_regs, kvm_sregs and kvm_fpu. */
-const SIZES: Readonly<Record<RegisterSet, number>> = { general: 144, special: 312, vector: 416 };
+/** Of kvm_regs, kvm_sregs and the XSAVE area with AVX's part. */
+const SIZES: Readonly<Record<RegisterSet, number>> = { general: 144, special: 312, vector: 832 };
 
 export interface FakeDebug extends DebugCalls {
   readonly ram: Uint8Array;
   /** By vCPU and set, once written or read. */
   readonly registers: Map<string, Uint8Array>;
+  /** An address that only this vCPU's page tables have, and where it leads. */
+  secret: { vcpu: number; address: bigint; physical: bigint } | undefined;
   /** What machineDebugResume was called with. */
   readonly resumes: Parameters<DebugCalls['machineDebugResume']>[1 | 2][][];
   stops: number;
@@ -27,6 +29,7 @@ export function fakeDebug(): FakeDebug {
     registers,
     resumes: [],
     stops: 0,
+    secret: undefined,
     machineDebugStop: async () => {
       fake.stops++;
     },
@@ -38,8 +41,10 @@ export function fakeDebug(): FakeDebug {
     machineDebugSetRegisters: async (_handle, vcpu, set, bytes) => {
       registers.set(`${vcpu} ${set}`, bytes.slice());
     },
-    machineDebugTranslate: async (_handle, _vcpu, address) =>
-      address < BigInt(2 * FAKE_RAM) ? address : null,
+    machineDebugTranslate: async (_handle, vcpu, address) => {
+      if (fake.secret?.vcpu === vcpu && fake.secret.address === address) return fake.secret.physical;
+      return address < BigInt(2 * FAKE_RAM) ? address : null;
+    },
     machineDebugRead: async (_handle, address, length) =>
       inRam(address, length) ? ram.slice(Number(address), Number(address) + length) : null,
     machineDebugWrite: async (_handle, address, bytes) => {

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "hypervisor/kvm/x86_64/kvm_x86_abi.h"
 
 namespace tsvmm {
 namespace {
@@ -44,6 +45,14 @@ uint64_t dr7_bits(size_t index, const HardwareBreakpoint& breakpoint) {
   return (uint64_t{2} << (2 * index)) | (condition << (16 + 4 * index));
 }
 
+// The XSAVE area in its standard format (SDM vol. 1 §13.4): the legacy region, the header, which
+// begins with XSTATE_BV, and the upper halves of YMM0 to YMM15.
+constexpr size_t kXstateBv = 512;
+constexpr size_t kAvxOffset = 576;
+constexpr size_t kVectorSize = kAvxOffset + size_t{16} * 16;
+constexpr uint64_t kXstateX87AndSse = 0b011;
+constexpr uint64_t kXstateAvx = 0b100;
+
 struct Ioctls {
   unsigned long get;
   unsigned long set;
@@ -51,15 +60,8 @@ struct Ioctls {
 };
 
 Ioctls ioctls_of(RegisterSet set) {
-  switch (set) {
-    case RegisterSet::kGeneral:
-      return {KVM_GET_REGS, KVM_SET_REGS, sizeof(kvm_regs)};
-    case RegisterSet::kSpecial:
-      return {KVM_GET_SREGS, KVM_SET_SREGS, sizeof(kvm_sregs)};
-    case RegisterSet::kVector:
-      return {KVM_GET_FPU, KVM_SET_FPU, sizeof(kvm_fpu)};
-  }
-  throw Error("EINVAL", "there is no such set of registers");
+  return set == RegisterSet::kGeneral ? Ioctls{KVM_GET_REGS, KVM_SET_REGS, sizeof(kvm_regs)}
+                                      : Ioctls{KVM_GET_SREGS, KVM_SET_SREGS, sizeof(kvm_sregs)};
 }
 
 }  // namespace
@@ -89,6 +91,11 @@ uint32_t KvmVcpuDebug::block_interrupts() const noexcept {
 }
 
 std::vector<uint8_t> KvmVcpuDebug::registers(RegisterSet set) {
+  if (set == RegisterSet::kVector) {
+    std::vector<uint8_t> area = xsave_area();
+    area.resize(kVectorSize);
+    return area;
+  }
   const Ioctls ioctls = ioctls_of(set);
   std::vector<uint8_t> bytes(ioctls.size);
   check_errno(::ioctl(vcpu_fd_, ioctls.get, bytes.data()), "reading registers");
@@ -96,10 +103,35 @@ std::vector<uint8_t> KvmVcpuDebug::registers(RegisterSet set) {
 }
 
 void KvmVcpuDebug::set_registers(RegisterSet set, std::span<const uint8_t> bytes) {
+  if (set == RegisterSet::kVector) return set_vector_registers(bytes);
   const Ioctls ioctls = ioctls_of(set);
   if (bytes.size() != ioctls.size) throw Error("EINVAL", "registers of another size");
   std::vector<uint8_t> copy(bytes.begin(), bytes.end());
   check_errno(::ioctl(vcpu_fd_, ioctls.set, copy.data()), "writing registers");
+}
+
+std::vector<uint8_t> KvmVcpuDebug::xsave_area() const {
+  const int size = ::ioctl(kvm_fd_, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
+  const bool larger = size > static_cast<int>(sizeof(KvmXsave));
+  std::vector<uint8_t> area(larger ? static_cast<size_t>(size) : sizeof(KvmXsave));
+  check_errno(::ioctl(vcpu_fd_, larger ? kKvmGetXsave2 : kKvmGetXsave, area.data()),
+              "reading vector registers");
+  return area;
+}
+
+/// A part that is not in use according to XSTATE_BV would be set to its initial state instead.
+void KvmVcpuDebug::set_vector_registers(std::span<const uint8_t> bytes) const {
+  if (bytes.size() != kVectorSize) throw Error("EINVAL", "registers of another size");
+  std::vector<uint8_t> area = xsave_area();
+  uint64_t in_use = 0;
+  std::memcpy(&in_use, area.data() + kXstateBv, sizeof(in_use));
+  in_use |= kXstateX87AndSse;
+  const std::span avx = bytes.subspan(kAvxOffset);
+  if (std::ranges::any_of(avx, [](uint8_t byte) { return byte != 0; })) in_use |= kXstateAvx;
+  std::ranges::copy(bytes.first(kXstateBv), area.begin());
+  std::ranges::copy(avx, area.begin() + kAvxOffset);
+  std::memcpy(area.data() + kXstateBv, &in_use, sizeof(in_use));
+  check_errno(::ioctl(vcpu_fd_, kKvmSetXsave, area.data()), "writing vector registers");
 }
 
 std::optional<GuestAddress> KvmVcpuDebug::translate(uint64_t address) {

@@ -26,6 +26,8 @@ class KvmVcpuDebug final : public VcpuDebug {
   [[nodiscard]] int give_to_guest() noexcept;
 
  private:
+  [[nodiscard]] std::vector<uint8_t> xsave_area() const;
+  void set_vector_registers(std::span<const uint8_t> bytes) const;
   [[nodiscard]] bool tell_cause() const noexcept;
   [[nodiscard]] uint32_t block_interrupts() const noexcept;
 

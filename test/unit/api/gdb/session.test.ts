@@ -93,7 +93,8 @@ describe('a debugging session', () => {
       'rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip eflags cs ss ds es fs gs st0 st1',
     );
     expect(names.slice(32, 42).join(' ')).toBe('fctrl fstat ftag fiseg fioff foseg fooff fop xmm0 xmm1');
-    expect(names.slice(56).join(' ')).toBe('mxcsr fs_base gs_base cr0 cr2 cr3 cr4 cr8 efer');
+    expect(names.slice(56, 59).join(' ')).toBe('mxcsr ymm0h ymm1h');
+    expect(names.slice(72).join(' ')).toBe('ymm15h fs_base gs_base cr0 cr2 cr3 cr4 cr8 efer');
     const bits = [...text.matchAll(/bitsize="(\d+)"/g)].reduce((sum, [, size]) => sum + Number(size), 0);
     expect(((await ask('g')) ?? '').length).toBe(bits / 4);
     expect(await ask('qXfer:features:read:other.xml:0,100')).toBe('E00');
@@ -102,7 +103,7 @@ describe('a debugging session', () => {
   it("finds registers in KVM's structures, and changes only the structure that one is in", async () => {
     const general = new Uint8Array(144);
     const special = new Uint8Array(312);
-    const vector = new Uint8Array(416);
+    const vector = new Uint8Array(832);
     const word = (bytes: Uint8Array, offset: number, value: bigint) =>
       new DataView(bytes.buffer).setBigUint64(offset, value, true);
     word(general, 6 * 8, 0x1122334455667788n); // rsp
@@ -110,15 +111,17 @@ describe('a debugging session', () => {
     new DataView(special.buffer).setUint16(0 + 12, 0x10, true); // cs
     word(special, 4 * 24, 0xffff888000000000n); // gs base
     word(special, 240, 0x1000n); // cr3
-    vector[132] = 0x80; // st7 is in use
+    vector[4] = 0x80; // st7 is in use
+    vector[576 + 15 * 16] = 0x5a; // ymm15's upper half
     native.registers.set('1 general', general).set('1 special', special).set('1 vector', vector);
     await ask('Hg2');
     expect(await ask('p7')).toBe('8877665544332211');
     expect(await ask('p10')).toBe('00000081ffffffff');
     expect(await ask('p12')).toBe('10000000');
     expect(await ask(`p${(22 + 8 + 4).toString(16)}`)).toBe('ff3f0000'); // ftag
-    expect(await ask(`p${(58).toString(16)}`)).toBe('000000008088ffff');
-    expect(await ask(`p${(61).toString(16)}`)).toBe('0010000000000000');
+    expect(await ask(`p${(72).toString(16)}`)).toBe(`5a${'00'.repeat(15)}`);
+    expect(await ask(`p${(74).toString(16)}`)).toBe('000000008088ffff');
+    expect(await ask(`p${(77).toString(16)}`)).toBe('0010000000000000');
     expect(await ask('P0=0100000000000080')).toBe('OK');
     expect(native.registers.get('1 general')?.slice(0, 8)).toEqual(
       new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0x80]),
@@ -153,6 +156,19 @@ describe('a debugging session', () => {
     }
   });
 
+  it("finds the kernel's memory by the page tables of a vCPU that has it, and a program's only by its own", async () => {
+    native.ram[0x1000] = 0x55;
+    native.secret = { vcpu: 1, address: 0xffffffff81000000n, physical: 0x1000n };
+    expect(await ask('mffffffff81000000,1')).toBe('55');
+    expect(await ask('Mffffffff81000000,1:56')).toBe('OK');
+    expect(await ask('Z0,ffffffff81000000,1')).toBe('OK');
+    expect(native.ram[0x1000]).toBe(0xcc);
+    native.secret = { vcpu: 1, address: 0x7fff00000000n, physical: 0x1000n };
+    expect(await ask('m7fff00000000,1')).toBe('E0e');
+    await ask('Hg2');
+    expect(await ask('m7fff00000000,1')).toBe('cc');
+  });
+
   it('puts breakpoints into memory, hides them, and takes them out again', async () => {
     native.ram[0x1000] = 0x55;
     expect(await ask('Z0,1000,1')).toBe('OK');
@@ -169,8 +185,70 @@ describe('a debugging session', () => {
     expect(await ask('z0,1000,1')).toBe('OK');
     expect(await ask('z0,1000,1')).toBe('OK');
     expect(native.ram[0x1000]).toBe(0x55);
+  });
+
+  it("has the processor's breakpoints stand in where there is no RAM yet", async () => {
+    expect(await ask('Z0,ffffffff81000000,1')).toBe('OK');
+    expect(await ask('Z0,ffffffff81000000,1')).toBe('OK');
+    expect(await ask('Z0,12000,1')).toBe('OK'); // a device's
+    expect(await ask('Z2,2000,8')).toBe('OK');
+    expect(await ask('Z1,3000,1')).toBe('OK');
     expect(await ask('Z0,30000,1')).toBe('E0e');
-    expect(await ask('Z0,12000,1')).toBe('E0e');
+    expect(await ask('Z1,4000,1')).toBe('E0e');
+    expect(await ask('c')).toBe('later');
+    expect(native.resumes[0]?.[1]).toEqual({
+      hardware: [
+        { kind: 'write', address: 0x2000n, length: 8 },
+        { kind: 'execute', address: 0x3000n, length: 1 },
+        { kind: 'execute', address: 0xffffffff81000000n, length: 1 },
+        { kind: 'execute', address: 0x12000n, length: 1 },
+      ],
+      software: [],
+    });
+    const stop = { vcpu: 0, cause: 'hardware-breakpoint' } as const;
+    expect(await session.stopped({ ...stop, address: 0xffffffff81000000n })).toBe('T05thread:1;swbreak:;');
+    await ask('c');
+    expect(await session.stopped({ ...stop, address: 0x3000n })).toBe('T05thread:1;hwbreak:;');
+    expect(await ask('z0,ffffffff81000000,1')).toBe('OK');
+    expect(await ask('Z0,30000,1')).toBe('OK');
+    await session.answer('D');
+    expect(native.resumes.at(-1)?.[1]).toEqual(NO_TRAPS);
+  });
+
+  it('keeps a breakpoint in memory that the debugger writes over', async () => {
+    await ask('Z0,1001,1');
+    expect(await ask('M1000,3:010203')).toBe('OK');
+    expect([...native.ram.slice(0x1000, 0x1003)]).toEqual([1, 0xcc, 3]);
+    expect(await ask('m1000,3')).toBe('010203');
+    expect(await ask(`Mfffe,3:${'040506'}`)).toBe('E0e');
+    await ask('z0,1001,1');
+    expect([...native.ram.slice(0x1000, 0x1003)]).toEqual([1, 2, 3]);
+  });
+
+  it('tells of a watchpoint that was met while another stop was told, once its vCPU is to go on', async () => {
+    await ask('Z2,2000,8');
+    await ask('Z0,1000,1');
+    await ask('c');
+    const watchpoint = { vcpu: 1, cause: 'write-watchpoint', address: 0x2000n } as const;
+    expect(await session.stopped({ vcpu: 0, cause: 'breakpoint', address: 0x1000n })).toBe(
+      'T05thread:1;swbreak:;',
+    );
+    expect(await session.stopped(watchpoint)).toBeUndefined();
+    expect(await ask('vCont;s:1')).toBe('later');
+    expect(native.resumes).toHaveLength(2);
+    expect(await session.stopped({ vcpu: 0, cause: 'step', address: 0x1001n })).toBe('T05thread:1;');
+    expect(await ask('vCont;c')).toBe('T05thread:2;watch:2000;');
+    expect(await ask('?')).toBe('T05thread:2;watch:2000;');
+    expect(native.resumes).toHaveLength(2);
+    expect(await ask('qC')).toBe('QC2');
+    expect(await ask('vCont;c')).toBe('later');
+    expect(native.resumes).toHaveLength(3);
+    // One that is not wanted any more, and a breakpoint, which is met again.
+    expect(await session.interrupt()).toBe('T02thread:1;');
+    await session.stopped(watchpoint);
+    await session.stopped({ vcpu: 0, cause: 'breakpoint', address: 0x1000n });
+    await ask('z2,2000,8');
+    expect(await ask('vCont;c')).toBe('later');
   });
 
   it('leaves what the guest has written over a breakpoint', async () => {
@@ -286,19 +364,25 @@ describe('a debugging session', () => {
     expect(quits).toBe(2);
   });
 
-  it('goes on over a restart of the guest, whose memory has no breakpoints', async () => {
+  it('goes on over a restart of the guest, into whose memory breakpoints are put anew', async () => {
     await ask('Z0,1000,1');
+    await ask('Z0,40000,1');
     await ask('Z1,2000,1');
     await ask('c');
-    native.ram.fill(0xcc);
-    expect(session.restarted()).toBe('T05thread:1;');
-    expect(await ask('z0,1000,1')).toBe('OK');
+    native.ram.fill(0x90);
+    expect(await session.restarted()).toBe('T05thread:1;');
     expect(native.ram[0x1000]).toBe(0xcc);
     await ask('c');
     expect(native.resumes.at(-1)?.[1]).toEqual({
-      hardware: [{ kind: 'execute', address: 0x2000n, length: 1 }],
-      software: [],
+      hardware: [
+        { kind: 'execute', address: 0x2000n, length: 1 },
+        { kind: 'execute', address: 0x40000n, length: 1 },
+      ],
+      software: [0x1000n],
     });
+    await session.interrupt();
+    expect(await ask('z0,1000,1')).toBe('OK');
+    expect(native.ram[0x1000]).toBe(0x90);
   });
 
   it('answers with an error when there is no machine any more', async () => {
