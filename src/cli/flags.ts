@@ -75,6 +75,7 @@ export interface ProcessFlag {
   readonly optional?: true;
   readonly short?: string;
   readonly help: string;
+  readonly unsupported?: true;
 }
 
 export const processFlags: Readonly<Record<string, ProcessFlag>> = {
@@ -94,7 +95,11 @@ export const processFlags: Readonly<Record<string, ProcessFlag>> = {
     help: 'What a line of the log is, with {level}, {msg} and other tokens',
   },
   'no-shutdown': { help: 'Stay when the guest powers off' },
-  restore: { value: 'source_url=URL,...', help: 'Go on from a snapshot (not supported yet)' },
+  restore: {
+    value: 'source_url=URL,...',
+    help: 'Go on from a snapshot (not supported yet)',
+    unsupported: true,
+  },
   seccomp: { value: 'false', help: 'System call filter: only "false" so far' },
   verbose: { short: 'v', help: 'Log more: -v, -vv, -vvv' },
   openapi: { help: 'Print the OpenAPI document of the REST API' },

@@ -2,7 +2,7 @@
 import type { Field, ObjectShape } from '../config/schema.ts';
 import type { OptionGroup } from '../devices/record.ts';
 import { deviceRecords } from '../devices/registry.ts';
-import { flagField, flagShape, processFlags, type VmFlag, vmFlags } from './flags.ts';
+import { flagField, flagShape, type ProcessFlag, processFlags, type VmFlag, vmFlags } from './flags.ts';
 import { modesOf, optionKey } from './schemaOptions.ts';
 
 /** One `key=value` of an option string. */
@@ -117,8 +117,8 @@ function describe(name: string): ManualOption {
 type Description = Omit<ManualOption, 'name' | 'example'>;
 
 function describeProcessFlag(name: string): Description {
-  const { value = '', optional, short, help } = processFlags[name] as (typeof processFlags)[string];
-  const supported = !help.includes('not supported');
+  const { value = '', optional, short, help, unsupported } = processFlags[name] as ProcessFlag;
+  const supported = unsupported !== true;
   return { value: optional ? `[${value}]` : value, help, keys: [], supported, ...(short && { short }) };
 }
 

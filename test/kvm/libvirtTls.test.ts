@@ -54,7 +54,7 @@ test('clients with a certificate of the authority come by TLS, if their subject 
   );
 });
 
-test('clients without a certificate, with one of somebody else and with a revoked one are refused', async () => {
+test('clients without a certificate, with one of another authority and with a revoked one are refused', async () => {
   const authority = new Authority(temporaryFolder());
   authority.server();
   const stranger = new Authority(temporaryFolder(), 'somebody else').client('/CN=alice');

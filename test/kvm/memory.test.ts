@@ -140,7 +140,7 @@ test('the library resizes in its own words', async () => {
   await expect(vm.resizeZone('none', '1G')).rejects.toThrow('The memory zone could not be resized');
 });
 
-test('memory that is populated as it comes keeps nobody from the VM, and is called off by its end', async () => {
+test("memory that is populated as it comes delays no other command, and is called off by the VM's end", async () => {
   const vmm = await idle({ size: 128 * MIB, hotplug_size: 4096 * MIB, prefault: true });
   expect((await vmm.api('PUT', 'vm.boot')).status).toBe(204);
   const grown = resize(vmm, 128 + 4096);

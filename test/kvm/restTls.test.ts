@@ -194,7 +194,7 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     await quit(vmm);
   });
 
-  test('certificates that are renewed are those of the next client, and what cannot be used changes nothing', async () => {
+  test('renewed certificates are used for the next client, and unusable ones change nothing', async () => {
     const own = new Authority(temporaryFolder());
     own.server();
     const [first, second] = ['carol', 'dave'].map((name) => own.client(`/O=Example/CN=${name}`));

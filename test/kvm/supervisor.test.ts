@@ -112,7 +112,7 @@ test("the log has every run of a VM, as who follows sees it; who follows is told
   expect(follower.stderr).toContain('tsvmmd.sock has gone: its VMs live on');
 });
 
-test('a guest that ends before its log is followed, and one that is stopped already, keep nobody waiting', async () => {
+test('logs --follow ends for a guest that has ended before, or is stopped', async () => {
   const daemon = new Daemon();
   await daemon.start();
   await daemon.vm('short', 'run=off');
@@ -258,7 +258,7 @@ test('a killed supervisor loses no VM: the next one finds them, also those that 
   expect(daemon.processes()).toEqual([]);
 });
 
-test('a VM that powered off while no supervisor was there is not started again, and how long others run goes on', async () => {
+test('a VM that powered off while no supervisor ran is not started again, and the uptime of others goes on', async () => {
   const daemon = new Daemon();
   await daemon.start();
   await daemon.vm('off', 'run=power-button', '--restart', 'on-failure');

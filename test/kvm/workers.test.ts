@@ -58,7 +58,7 @@ describe.each(RUNTIMES)('%s', (_name, runtime) => {
     expect(fs.readdirSync(folder)).toEqual([]);
   });
 
-  test('an exception of what hears the events of the core is an uncaught one, and loses no event', () => {
+  test("an exception of a listener of the core's events is an uncaught one, and loses no event", () => {
     const program = `
       const { VirtualMachine } = await import(${JSON.stringify(LIBRARY)});
       const uncaught = [];

@@ -205,7 +205,7 @@ describe('a client that does not read', () => {
     expect(one.text).toBe(NOT_FOUND.repeat(5));
   });
 
-  it('is closed after 10 s, and before that nobody is kept waiting', async () => {
+  it('is closed after 10 s, and delays no other client before that', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     start();
     const one = streams.connect();
@@ -422,7 +422,7 @@ describe('the number of connections', () => {
     expect([patient.text, patient.closed]).toEqual([NO_CONTENT, true]);
   });
 
-  it('has nobody wait for a guest for those that have left', async () => {
+  it('ends waits for a guest when their clients have left', async () => {
     const vmm = fakeVmm();
     const { promise, finish } = later();
     vmm.removeDevice.mockReturnValue(promise);
@@ -453,7 +453,7 @@ describe('the number of connections', () => {
     expect(vmm.removeDevice).toHaveBeenLastCalledWith('d', { force: true, waitMs: 600_000 });
   });
 
-  it('is a limit where all are at work: the next one hears why', async () => {
+  it('is a limit where all are at work: the next one is told why', async () => {
     const { promise, finish } = later();
     const vmm = fakeVmm();
     vmm.boot.mockReturnValue(promise);

@@ -76,7 +76,7 @@ test('closing waits for a slow reader, but not for one that is stuck', async () 
   expect(performance.now() - before).toBeLessThan(1000);
 });
 
-test('what can never be written is lost, told of once, and counted for the reader when there is room again', () => {
+test('what can never be written is dropped, reported once, and counted for the reader when there is room again', () => {
   let full = true;
   let text = '';
   const faults: string[] = [];

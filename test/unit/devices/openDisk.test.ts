@@ -130,7 +130,7 @@ describe('the format of an image', () => {
     expect(warnings).toEqual([]);
   });
 
-  it('is raw where a footer lies across two sectors, for which no guest that writes is watched', async () => {
+  it('is raw where a footer lies across two sectors, which writes of a guest are not checked for', async () => {
     vhd('ragged', 2, 4096 + 100);
     expect((await open('ragged')).layers).toMatchObject([{ format: 'raw' }]);
   });

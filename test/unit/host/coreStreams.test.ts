@@ -38,7 +38,7 @@ function fixture() {
 
 const immediate = () => new Promise((resolve) => setImmediate(resolve));
 
-test('an adopted connection is heard to its end, and the server goes with the last one', async () => {
+test('an adopted connection is served to its end, and the server ends with the last one', async () => {
   const { streams, sockets, accept, heard, made, closed, file } = fixture();
   streams.adopt(file(), accept);
   const [client] = sockets.clients();
@@ -60,7 +60,7 @@ test('an adopted connection is heard to its end, and the server goes with the la
   expect(heard.at(-1)).toBe('data three');
 });
 
-test('what a connection does not want to hear yet waits, and is lost with it', async () => {
+test('bytes wait while a connection is paused, and are lost when it is closed', async () => {
   const { streams, sockets, accept, heard, made, file } = fixture();
   streams.adopt(file(), accept);
   const [client] = sockets.clients();

@@ -188,7 +188,7 @@ describe('the stream of a guest', () => {
     await expect(stream.waitFor('more')).rejects.toMatchObject({ code: 'ERR_TSVMM_STREAM_ENDED' });
   });
 
-  it('gives back what was read in vain', async () => {
+  it('gives back what was read without a match', async () => {
     const { stream, machines } = make();
     const [machine] = machines as [Machine];
     machine.send('booting');

@@ -39,7 +39,7 @@ const put = (port: number, signal?: AbortSignal) =>
     ...(signal && { signal }),
   });
 
-test('a VM may take as long as it likes while it is alive', async () => {
+test('a request may take any time while the VM answers pings', async () => {
   let pings = 0;
   const { port } = await forwarding((request, response) => {
     if (request.url === '/api/v1/vmm.ping') {
@@ -66,7 +66,7 @@ test('one that answers nothing at all is given up', async () => {
   expect(failures).toEqual(['The VM one does not answer: no answer within 0.1 s']);
 });
 
-test('a client that goes takes its request with it', async () => {
+test('a request ends with the connection of its client', async () => {
   const gone = vi.fn();
   const asked = vi.fn();
   const { port } = await forwarding((request, response) => {

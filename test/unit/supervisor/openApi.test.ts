@@ -40,6 +40,6 @@ test('every schema that is referred to is there', () => {
   for (const name of references) expect(document.components.schemas).toHaveProperty(name as string);
 });
 
-test('it is what docs/openapi-tsvmmd.yaml says: where a change is meant, `npm run api` writes it down', () => {
+test('it is what docs/openapi-tsvmmd.yaml says; `npm run api` updates that', () => {
   expect(openApiYaml(document)).toBe(fs.readFileSync(SUPERVISOR_OPENAPI_FILE, 'utf8'));
 });

@@ -19,7 +19,7 @@ test('a process is itself until it ends, and another one with its id is not it',
   expect(isAlive(identify(child.pid as number))).toBe(false);
 });
 
-test('a clock that is put forward or back changes when something began, and not how long ago that was', () => {
+test('a clock that is set changes when something began, and not how long ago that was', () => {
   const now = vi.spyOn(Date, 'now').mockReturnValue(1_000_000_000);
   const run = new Stopwatch(60_000);
   expect(run.begun.getTime()).toBe(1_000_000_000 - 60_000);

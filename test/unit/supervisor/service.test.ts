@@ -16,7 +16,7 @@ function managed(environment: NodeJS.ProcessEnv, failure?: Error) {
   return { service, told, warnings, environment };
 }
 
-test('sockets have the names of their units, and processes that are started hear of none', () => {
+test('sockets have the names of their units, and are not passed to processes that are started', () => {
   const environment = { LISTEN_PID: PID, LISTEN_FDS: '3', LISTEN_FDNAMES: 'a.sock:b.sock', KEPT: 'x' };
   const { service } = managed(environment);
   expect([...service.sockets]).toEqual([

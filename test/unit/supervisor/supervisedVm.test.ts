@@ -172,7 +172,7 @@ test('a process that cannot be asked to stop is killed, and not started again', 
   expect(one.processes).toHaveLength(1);
 });
 
-test('whoever hears of an event finds the state that follows from it', async () => {
+test('events are told after the state has changed', async () => {
   const one = await started({ restart: { when: 'Always', max_retries: 1 } });
   await one.end();
   await vi.waitFor(() => expect(one.children).toHaveLength(2), { timeout: 30_000 });

@@ -77,7 +77,7 @@ test('a definition that is replaced keeps its UUID, unless it is given another',
   expect(supervisor.redefine('one', { config, policy: { uuid: other } }).policy.uuid).toBe(other);
 });
 
-test('a folder that is out of reach for a while forgets no VM', async () => {
+test('a folder that cannot be read for a while loses no VM', async () => {
   const supervisor = await open();
   supervisor.define({ name: 'one', config });
   fs.renameSync(`${root}/vms`, `${root}/away`);
@@ -108,7 +108,7 @@ test.each([
   expect(fs.existsSync(file('one', 'wanted'))).toBe(again);
 });
 
-test('a transient VM that ended while nobody looked is gone, and told of', async () => {
+test('a transient VM that ended while no supervisor ran is removed, and reported', async () => {
   const first = await open();
   first.define({ name: 'one', config, policy: { transient: true } });
   first.define({ name: 'two', config });

@@ -71,7 +71,7 @@ it('a disk that is removed is kept open until the guest has given it up', async 
   ]);
 });
 
-it('who hears of a removal finds it done', async () => {
+it('a removal is told of when it is done', async () => {
   let device: unknown = 'nobody has looked';
   const onEvent: VmmOptions['onEvent'] = ({ event }) => {
     if (event === 'device-removed') device = vmm.info().device_tree?.a;
@@ -109,7 +109,7 @@ it('a device that comes in a segment behind the IOMMU is translated', async () =
   await vmm.quit();
 });
 
-it('who waits for a removal hears of it, or that it takes too long; by force it does not', async () => {
+it('a wait for a removal ends with it, or with a timeout, unless force is used', async () => {
   const vmm = await booted();
   await vmm.addDevice('disk', diskConfig({ id: 'a' }));
   const late = await failure(vmm.removeDevice('a', { waitMs: 1 }));

@@ -74,7 +74,7 @@ describe('the lifecycle', () => {
     expect(Object.keys(transitions)).toHaveLength(23);
   });
 
-  it('links a refused transition as clients know it', () => {
+  it('reports a refused transition with the causes that clients know', () => {
     try {
       nextState('pause', 'paused');
       expect.unreachable();

@@ -48,7 +48,7 @@ async function refused(promise: Promise<unknown>): Promise<string> {
 }
 
 describe('vm.resize', () => {
-  it('wishes for a balloon of another size, which a reboot keeps', async () => {
+  it('is asked for a balloon of another size, which a reboot keeps', async () => {
     const vmm = await created({ balloon: { size: 0 } });
     await vmm.boot();
     await vmm.resize({ desired_balloon: 64 * MIB });

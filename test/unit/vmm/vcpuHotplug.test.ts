@@ -45,7 +45,7 @@ describe('vCPUs of a machine that runs', () => {
     await vmm.quit();
   });
 
-  it('may be fewer than a device has queues, which a reboot and other devices do not mind', async () => {
+  it('may be fewer than a device has queues: the VM can be rebooted, and get other devices', async () => {
     for (const name of ['wide', 'other']) writeFileSync(join(folder, name), Buffer.alloc(4096));
     const vmm = await booted({}, { ...CPUS, disks: [{ path: join(folder, 'wide'), num_queues: 2 }] });
     await vmm.resize({ desired_vcpus: 1 });
@@ -103,7 +103,7 @@ describe('vCPUs of a machine that runs', () => {
     await vmm.quit();
   });
 
-  it('are waited for over a reboot, whose machine has them, and no longer once there is none', async () => {
+  it('are waited for over a reboot, and no longer once there is no machine', async () => {
     const vmm = await booted({}, CPUS);
     const added = vmm.resize({ desired_vcpus: 4, wait_ms: 60_000 });
     expect(await stateOf(added)).toBe('pending');
@@ -166,7 +166,7 @@ describe('vCPUs of a machine that runs', () => {
     await vmm.quit();
   });
 
-  it('are waited for by nobody who has left, or waits for something else that cannot come', async () => {
+  it('are not waited for after an abort, or after another wait has failed', async () => {
     const vmm = await booted({}, { ...CPUS, balloon: { size: 0 } });
     vi.useFakeTimers();
     onTestFinished(() => void vi.useRealTimers());

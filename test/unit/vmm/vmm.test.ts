@@ -44,10 +44,10 @@ describe('a running VM', () => {
   });
 });
 
-describe('whoever watches vm.info', () => {
+describe('a watcher of vm.info', () => {
   const shown = (vmm: Vmm) => (vmm.state === 'none' ? 'none' : JSON.stringify(vmm.info()));
 
-  it('hears of every change, before anything else happens', async () => {
+  it('is told of every change, before anything else happens', async () => {
     const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
     native.onBoot = turn;
     const vmm = newVmm({ stayOnPowerOff: true });

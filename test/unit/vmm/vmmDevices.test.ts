@@ -318,7 +318,7 @@ describe('disks', () => {
 });
 
 describe('consoles', () => {
-  it('are opened at creation, and anew for each machine, but for terminals that somebody may be at', async () => {
+  it('are opened at creation, and anew for each machine, but for pseudo terminals, which stay open', async () => {
     const vmm = newVmm();
     const log = join(folder, 'log');
     writeFileSync(log, 'old');

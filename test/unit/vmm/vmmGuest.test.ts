@@ -116,7 +116,7 @@ describe('what the guest does', () => {
     await expect(vmm.exited).resolves.toEqual({ reason: 'request', code: 0 });
   });
 
-  it('a person hears that it does not come to its end', async () => {
+  it('a warning says that it does not come to its end', async () => {
     native.onDestroy = () => {
       throw new Error('_disk0: the host has not answered');
     };

@@ -32,7 +32,7 @@ test('what has happened in time is what it ends with', async () => {
   await waited;
 });
 
-test('who is called off hears the reason, and leaves no timer', async () => {
+test('an aborted wait throws the reason, and leaves no timer', async () => {
   vi.useFakeTimers();
   const { signal, ...control } = calledOff();
   const waiting = new Waiting();

@@ -143,7 +143,7 @@ async function leaveBreakpoint(): Promise<void> {
 
 const FREE = [['run'], { hardware: [], software: [] }];
 
-it('a guest that does not stop when its debugger vanishes is freed of breakpoints when it does, and goes on', async () => {
+it('a guest that does not stop when its debugger is lost has its breakpoints removed when it does, and goes on', async () => {
   await leaveBreakpoint();
   vi.advanceTimersByTime(5_000);
   await settled();

@@ -69,7 +69,7 @@ async function domain(answer: Answer | undefined) {
 const SHUTDOWN = 'agent {"type":"shutdown","payload":{"reason":"stop"}}';
 const RESTART = 'process {"method":"restart"}';
 
-test('an agent that accepts is all that is asked for a shutdown, and is followed by what makes it a reboot', async () => {
+test('an agent that accepts a shutdown is all that is asked, and a reboot is prepared after it', async () => {
   const { asked, ask } = await domain(ack({ ok: true }));
   await ask(Remote.domainShutdownFlags, AGENT | ACPI);
   expect(asked.splice(0)).toEqual([SHUTDOWN]);
@@ -109,7 +109,7 @@ test("what QEMU's agent refuses is an error", async () => {
   expect(asked).toEqual([SHUTDOWN, QEMU_SHUTDOWN]);
 });
 
-test('without a word of an agent nobody asks one', async () => {
+test('no agent is asked unless the flags say so', async () => {
   const { asked, ask } = await domain(ack({ ok: true }));
   await ask(Remote.domainShutdownFlags, 0);
   await ask(Remote.domainReboot, 0);

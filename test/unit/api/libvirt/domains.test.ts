@@ -48,7 +48,7 @@ test('a transient domain that is defined is there for good', () => {
   expect(domains.isPersistent(vm)).toBe(true);
 });
 
-test('a definition that cannot be read is left as it is for whoever repairs it, and can be undefined', async () => {
+test('a definition that cannot be read is left as it is, and can be undefined', async () => {
   const { supervisor, domains, document } = fewDomains();
   domains.define(document(), false);
   const folder = domains.byName('one').folder;
@@ -63,7 +63,7 @@ test('a definition that cannot be read is left as it is for whoever repairs it, 
   expect(domains.find('one')).toBeUndefined();
 });
 
-test('what could not be read again is not kept: a domain has a document whatever it was given', async () => {
+test('what could not be read again is not kept, so that every domain has a document', async () => {
   const { domains, document } = fewDomains();
   const vm = domains.define(document(), false);
   const some = element(

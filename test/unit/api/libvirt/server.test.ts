@@ -18,7 +18,7 @@ const STORAGE_VOL_LOOKUP_BY_PATH = 97;
 
 const hex = (text: string) => Buffer.from(text.replaceAll(/\s/g, ''), 'hex');
 
-test('every number is answered, what is not there as not supported, on a connection that goes on', async () => {
+test('every procedure number is answered, unknown ones as not supported, and the connection goes on', async () => {
   const { socketPath } = await serve();
   const client = new RawClient(socketPath);
   client.send(OPEN);
@@ -172,7 +172,7 @@ test('a connection that is closed is gone, also if the client keeps its side ope
   expect(await failed).toMatchObject({ code: 'EPIPE' });
 });
 
-test('calls go on for everybody while clients do not read, do not finish, or ask without end', async () => {
+test('other clients are served while some do not read, do not finish, or ask without end', async () => {
   const { socketPath } = await serve();
   // One that never reads what it asks for, one that has said half of a message, one that said nothing.
   const deaf = new RawClient(socketPath);

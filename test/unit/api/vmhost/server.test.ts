@@ -99,7 +99,7 @@ test('a stop that failed is told to the log and may be asked for again', async (
   expect(controller.stops).toHaveLength(2);
 });
 
-test('clients that say nothing lock nobody out', async () => {
+test('silent clients lock no other client out', async () => {
   const { socketPath } = await serve();
   const silent = Array.from({ length: 300 }, () => net.connect({ path: socketPath }).on('error', () => {}));
   await Promise.all(silent.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
@@ -127,7 +127,7 @@ function watch(socketPath: string): { lines: unknown[]; socket: net.Socket; clos
   return { lines, socket, closed: new Promise((resolve) => socket.once('close', resolve)) };
 }
 
-test('a watcher hears what happens to the VM, and at last how it ended', async () => {
+test('a watcher gets the events of the VM, and at last how it ended', async () => {
   const { socketPath, controller } = await serve();
   const { lines, closed } = watch(socketPath);
   await vi.waitFor(() => expect(lines).toEqual([{ ok: true, state: 'running', uptime_seconds: 5 }]));

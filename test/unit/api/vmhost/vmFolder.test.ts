@@ -37,7 +37,7 @@ TOKEN = "x-\${TSVMM_TEST_SECRET}-\${TSVMM_TEST_ABSENT}"
 harness = "claude-code"
 `;
 
-test('vm.json is as the REST API takes it; without a word of consoles the guest prints into serial.log', async () => {
+test('vm.json is as the REST API takes it; without consoles in it the guest prints into serial.log', async () => {
   const { configDir, vm } = folderWith({
     'vms/one/vm.json': '{"payload":{"kernel":"k"},"cpus":{"boot_vcpus":2,"max_vcpus":2}}',
   });

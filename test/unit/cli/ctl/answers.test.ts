@@ -47,7 +47,7 @@ describe('an answer', () => {
   });
 });
 
-it('an answer is the same in whatever pieces it comes, and bytes of any kind are one or none', () => {
+it('an answer is parsed the same in any pieces, and any bytes are one answer or none', () => {
   const part = fc.constantFrom(
     'HTTP/1.1 200 ',
     'HTTP/1.1 100 ',

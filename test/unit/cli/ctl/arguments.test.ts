@@ -67,7 +67,7 @@ describe('subcommands', () => {
     expect(ctlCommands.resize?.done(undefined, invocation.words)).toMatch(text);
   });
 
-  it('take files from where the words were typed for a VM of a supervisor, and from where its process is else', async () => {
+  it("resolve paths in this folder for a VM of a supervisor, and else in its process's", async () => {
     expect(folderOf({ name: 'web', dir: undefined })).toBe(process.cwd());
     expect(folderOf({ socket: '/s' })).toBeUndefined();
     const paths = {

@@ -90,7 +90,7 @@ test('an answer that cannot be decoded fails its call alone', async () => {
   expect(await type).toBe('X');
 });
 
-test('a call ends when its time is over or it is aborted, and its late answer disturbs nobody', async () => {
+test('a call ends when its time is over or it is aborted, and its late answer is dropped', async () => {
   const { daemon, connection } = await connected();
   expect(await errorOf(connection.type({ timeoutMs: 20 }))).toMatchObject({ code: 68 });
   const abort = new AbortController();
@@ -125,7 +125,7 @@ test('a lost connection rejects at once whatever waits, and everything later', a
   expect((await errorOf(connection.type())).message).toBe('internal error: client socket is closed');
 });
 
-test('a daemon that says goodbye is believed', async () => {
+test('a daemon that announces its end closes the connection', async () => {
   const { daemon, connection } = await connected();
   const waiting = errorOf(connection.type());
   const { peer } = await daemon.next(Remote.connectGetType);
@@ -271,7 +271,7 @@ function registers(): Behaviour {
   };
 }
 
-test('events are heard from the answer on, by everybody who listens, with one registration', async () => {
+test('events arrive from the answer on, at all listeners, with one registration', async () => {
   const { daemon, connection } = await connected(registers());
   const first = await connection.domainEvents('lifecycle');
   expect(await first.next()).toMatchObject({
