@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "core/cpu_relax.h"
 #include "core/monotonic.h"
@@ -40,16 +41,21 @@ class AdaptivePollBy {
     return false;
   }
 
-  /// The thread has been woken. Nothing happens if it did not sleep since the last call.
+  /// The thread has been woken by what it waited for. Nothing happens if it did not sleep since the
+  /// last call.
   void woken() noexcept {
-    if (waiting_since_ns_ == 0) return;
-    const uint64_t waited = kNow() - waiting_since_ns_;
-    waiting_since_ns_ = 0;
+    const uint64_t waited = end_of_sleep();
+    if (waited == 0) return;
     if (waited <= longest_ns_) {
       window_ns_ = std::clamp(2 * window_ns_, kShortestNs, longest_ns_);
     } else {
-      window_ns_ = window_ns_ / 2 < kShortestNs ? 0 : window_ns_ / 2;
+      shrink();
     }
+  }
+
+  /// The thread has been woken by something else, and what it waited for had not come by then.
+  void woken_by_other() noexcept {
+    if (end_of_sleep() > longest_ns_) shrink();
   }
 
   /// How long the next wait() would look.
@@ -59,6 +65,14 @@ class AdaptivePollBy {
   /// A time below which polling is not worth its clock readings.
   static constexpr uint64_t kShortestNs = 2000;
   static constexpr int kLooksPerClock = 16;
+
+  /// How long the thread has slept; 0 if it has not.
+  [[nodiscard]] uint64_t end_of_sleep() noexcept {
+    const uint64_t since = std::exchange(waiting_since_ns_, 0);
+    return since == 0 ? 0 : std::max<uint64_t>(kNow() - since, 1);
+  }
+
+  void shrink() noexcept { window_ns_ = window_ns_ / 2 < kShortestNs ? 0 : window_ns_ / 2; }
 
   const uint64_t longest_ns_;
   uint64_t window_ns_ = 0;

@@ -17,10 +17,6 @@ constexpr int kRequestsPerTurn = 32;
 constexpr uint64_t kBytesPerTurn = 512UL * 1024;
 /// A bound for what many requests of many buffers may make us allocate: 1 MiB a queue.
 constexpr size_t kMaxExtraBuffers = 65536;
-/// How long the thread looks for the driver's next request, and for the host's answers, each of
-/// which costs less time to sleep for.
-constexpr uint64_t kGuestPollNs = 32'000;
-constexpr uint64_t kDiskPollNs = 8'000;
 
 }  // namespace
 
@@ -34,8 +30,6 @@ BlockQueue::BlockQueue(const BlockContext& context, const Activation& activation
       queue_(activation.memory, setup, activation.features),
       disk_(context.image.make_queue(queue_.size())),
       merger_(*disk_),
-      guest_poll_(kGuestPollNs),
-      disk_poll_(kDiskPollNs),
       requests_(queue_.size()) {
   free_.reserve(requests_.size());
   for (size_t i = requests_.size(); i-- > 0;) free_.push_back(static_cast<uint16_t>(i));
@@ -44,12 +38,14 @@ BlockQueue::BlockQueue(const BlockContext& context, const Activation& activation
     for (const int fd : {disk_->completion_fd(), throttle_fd()}) {
       if (fd < 0) continue;
       loop_.add(fd, io::kReadable, [this](IoEvents) {
+        poll_.woken_by_host();
         serve();
         settle();
       });
     }
     loop_.add(doorbell_.fd(), io::kReadable, [this](IoEvents) {
       (void)doorbell_.consume();
+      poll_.woken_by_driver();
       serve();
       settle();
     });
@@ -122,12 +118,12 @@ void BlockQueue::apply_holds() noexcept {
 void BlockQueue::settle() noexcept {
   if (takes_) return;
   bool ended = true;
-  while (in_flight() && ended) {
+  while (in_flight() != 0 && ended) {
     (void)disk_->submit();
     ended = reap();
   }
   publish();
-  if (in_flight()) return;
+  if (in_flight() != 0) return;
   const std::lock_guard lock(mutex_);
   if (holds_ == 0) return;
   still_ = true;
@@ -137,8 +133,6 @@ void BlockQueue::settle() noexcept {
 /// Goes on until there is nothing to do, or somebody else wants the loop.
 void BlockQueue::serve() noexcept {
   if (throttle_timer_) throttle_timer_->consume();
-  guest_poll_.woken();
-  disk_poll_.woken();
   queue_.disable_notifications();
   do {
     const Look look = turn();
@@ -163,9 +157,7 @@ bool BlockQueue::sleep_or_poll(Look last) noexcept {
   const auto is_ready = [&] {
     return (takes && queue_.has_available()) || disk_->completions_pending() || loop_.is_wanted();
   };
-  AdaptivePoll& poll = in_flight() ? disk_poll_ : guest_poll_;
-  if (last == Look::kThrottled && !in_flight()) return false;
-  if (poll.wait(is_ready)) return true;
+  if (poll_.wait(in_flight(), takes, is_ready)) return true;
   if (!takes || !queue_.enable_notifications()) return false;
   queue_.disable_notifications();
   return true;
@@ -212,6 +204,7 @@ BlockQueue::Look BlockQueue::take_one(Batch& batch) noexcept {
     return Look::kThrottled;
   }
   free_.pop_back();
+  poll_.request_taken();
   extra_buffers_ += request.extra;
   request.started = batch_time_;
   if (const auto status = prepare(context_, request)) {
@@ -297,6 +290,7 @@ void BlockQueue::complete(BlockRequest& request, uint8_t status) noexcept {
   extra_buffers_ -= request.extra;
   queue_.push_used(request.head, request.answer(status));
   free_.push_back(static_cast<uint16_t>(&request - requests_.data()));
+  poll_.request_returned();
 }
 
 void BlockQueue::publish() noexcept {

@@ -7,13 +7,13 @@
 #include <optional>
 #include <vector>
 
-#include "core/adaptive_poll.h"
 #include "core/event_loop.h"
 #include "core/timer.h"
 #include "disk/disk_queue.h"
 #include "virtio/block_commands.h"
 #include "virtio/block_counters.h"
 #include "virtio/block_merger.h"
+#include "virtio/block_poll.h"
 #include "virtio/block_request.h"
 #include "virtio/loop_teardown.h"
 #include "virtio/queue.h"
@@ -75,7 +75,7 @@ class BlockQueue {
   void end_request(BlockRequest& request) noexcept;
   void complete(BlockRequest& request, uint8_t status) noexcept;
   void publish() noexcept;
-  [[nodiscard]] bool in_flight() const noexcept { return free_.size() < requests_.size(); }
+  [[nodiscard]] size_t in_flight() const noexcept { return requests_.size() - free_.size(); }
   void apply_holds() noexcept;
   void settle() noexcept;
   void fail(const char* reason) noexcept;
@@ -88,8 +88,7 @@ class BlockQueue {
   SplitQueue queue_;
   std::unique_ptr<DiskQueue> disk_;
   BlockMerger merger_;
-  AdaptivePoll guest_poll_;
-  AdaptivePoll disk_poll_;
+  BlockPoll poll_;
   std::optional<Timer> throttle_timer_;  ///< if there is a limiter
   std::vector<BlockRequest> requests_;
   std::vector<uint16_t> free_;  ///< indexes into requests_
