@@ -15,6 +15,7 @@ static const char* const tracepoints[] = {
     "kvm_msr",  "kvm_msi_set_irq",    "kvm_vcpu_wakeup"};
 enum { kTracepoints = sizeof tracepoints / sizeof tracepoints[0] };
 
+static long ids[kTracepoints]; /* -1: there is no such tracepoint */
 static int counters[kTracepoints][kMaxThreads];
 static size_t thread_count;
 static const char* missing = "not counted";
@@ -41,15 +42,23 @@ static int open_counter(long id, pid_t thread) {
   return (int)syscall(SYS_perf_event_open, &attributes, thread, -1, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
+/* The first user of a tracepoint waits until the kernel's code is patched, in which time a guest
+ * would go on uncounted. */
+void prepare_counting_exits(void) {
+  for (size_t i = 0; i < kTracepoints; i++) {
+    ids[i] = tracepoint_id(tracepoints[i]);
+    if (ids[i] >= 0) open_counter(ids[i], 0); /* stays open */
+  }
+}
+
 void start_counting_exits(const struct sample* sample) {
   thread_count = sample->thread_count;
   missing = "tracefs has no KVM tracepoints that we may read";
   for (size_t i = 0; i < kTracepoints; i++) {
-    const long id = tracepoint_id(tracepoints[i]);
     for (size_t j = 0; j < thread_count; j++) {
-      counters[i][j] = id < 0 ? -1 : open_counter(id, sample->threads[j].thread);
+      counters[i][j] = ids[i] < 0 ? -1 : open_counter(ids[i], sample->threads[j].thread);
       if (counters[i][j] >= 0) missing = NULL;
-      if (id >= 0 && counters[i][j] < 0 && missing != NULL) missing = strerror(errno);
+      if (ids[i] >= 0 && counters[i][j] < 0 && missing != NULL) missing = strerror(errno);
     }
   }
 }

@@ -164,6 +164,7 @@ int command_run(char** argv) {
   /* Whoever started this may be killed; then nobody waits for the VMM. */
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   steady_host();
+  if (run.count_exits) prepare_counting_exits();
   if (shell != NULL) {
     if (unshare(CLONE_NEWNET) != 0) fail_errno("a network namespace");
     if (system(shell) != 0) fail("failed: %s", shell);
