@@ -58,7 +58,7 @@ export function parseArguments(args: readonly string[]): Invocation {
     throw new UsageError('nothing to do: give --kernel, --firmware or --api-socket');
   }
   checkSeccomp(words.get('seccomp')?.[0]);
-  const eventMonitor = pathOrFd(words, 'event-monitor');
+  const eventMonitor = eventMonitorPlace(words);
   const logFile = words.get('log-file')?.[0];
   const logFormat = words.get('log-format')?.[0];
   return {
@@ -215,6 +215,8 @@ function addFlag(raw: RawObject, flag: VmFlag, name: string, values: readonly st
         objectFromOptions(flagShape(flag), name, text),
       );
       if (flag.field === 'cpus') object.max_vcpus ??= object.boot_vcpus;
+      // Who hands a descriptor in means that it is used.
+      if (object.iommufd_fd !== undefined) object.iommufd ??= true;
       for (const name in flag.defaults) object[name] ??= flag.defaults[name];
     }
   }
@@ -250,6 +252,19 @@ function gdbSocket(words: Words): string | undefined {
     );
   }
   return socketPath(words, 'gdb');
+}
+
+/**
+ * `path=P` or `fd=N`. Unlike the API's socket it is never a bare path: what has another key would be a file of that
+ * name.
+ */
+function eventMonitorPlace(words: Words): PathOrFd | undefined {
+  const text = words.get('event-monitor')?.[0];
+  if (text !== undefined && !/^(path|fd)=/.test(text)) {
+    const meant = text.includes('=') ? '' : `: write path=${text} if that is what is meant`;
+    throw new ConfigError('malformed', `--event-monitor takes path=PATH or fd=N, not "${text}"${meant}`);
+  }
+  return pathOrFd(words, 'event-monitor');
 }
 
 /** `path=P`, `fd=N` or a bare path. */

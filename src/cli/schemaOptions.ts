@@ -60,18 +60,27 @@ export function objectFromOptions(shape: ObjectShape, flag: string, text: string
   return object;
 }
 
-/** Objects that are spread over keys get the members that have a value without one. */
+/**
+ * Objects that are spread over keys get the members that have a value without one. Keys that were all left unset are as
+ * if they were not there.
+ */
 function fillSpread(shape: ObjectShape, object: RawObject): void {
   for (const name in object) {
     const field = shape.fields[name];
     if (!field?.memberKeys) continue;
-    for (const [inner, value] of Object.entries(object[name] as RawObject)) {
+    const spread = object[name] as RawObject;
+    for (const [inner, value] of Object.entries(spread)) {
+      if (Object.keys(value as RawObject).length === 0) {
+        delete spread[inner];
+        continue;
+      }
       const { fields } = (field as ObjectShape).fields[inner] as ObjectShape;
       for (const member in fields) {
         const { optionDefault } = fields[member] as Field;
         if (optionDefault !== undefined) (value as RawObject)[member] ??= optionDefault;
       }
     }
+    if (Object.keys(spread).length === 0) delete object[name];
   }
 }
 
@@ -249,6 +258,7 @@ export function consoleFromOptions(shape: ObjectShape, flag: string, text: strin
       );
     }
   }
+  if (object.mode === undefined) throw malformed(`${flag} needs one of ${modesOf(shape)}`);
   return object;
 }
 

@@ -3,6 +3,9 @@ import { ConfigError } from './configError.ts';
 import { U64 } from './limits.ts';
 import type { Field, Infer, ObjectShape, Shape } from './schema.ts';
 
+/** Of a string, in messages: enough to know it by. */
+const SHOWN = 64;
+
 /**
  * Decodes `value` as `shape` says: defaults filled in, null taken for absent, unknown keys dropped. The result shares
  * nothing with the input.
@@ -16,11 +19,11 @@ export function decode<S extends Shape>(shape: S, value: unknown, path = ''): In
 function decodeShape(shape: Shape, value: unknown, path: string): unknown {
   switch (shape.type) {
     case 'string':
-      return typeof value === 'string' ? value : mismatch(path, value, 'a string');
+      return decodeString(shape, value, path);
     case 'boolean':
       return typeof value === 'boolean' ? value : mismatch(path, value, 'a boolean');
     case 'integer':
-      return decodeInteger(value, shape.u64 ? U64 : (shape.max ?? Number.MAX_SAFE_INTEGER), path);
+      return decodeInteger(shape, value, path);
     case 'enum':
       return decodeEnum(shape.values, value, path);
     case 'array':
@@ -31,11 +34,29 @@ function decodeShape(shape: Shape, value: unknown, path: string): unknown {
   }
 }
 
-function decodeInteger(value: unknown, max: number | bigint, path: string): number | bigint {
+function decodeString(
+  { pattern, like }: Extract<Shape, { readonly type: 'string' }>,
+  value: unknown,
+  path: string,
+): string {
+  if (typeof value !== 'string') return mismatch(path, value, 'a string');
+  if (pattern !== undefined && !pattern.test(value)) {
+    throw malformed(path, `invalid value ${JSON.stringify(value.slice(0, SHOWN))}, expected one like ${like}`);
+  }
+  return value;
+}
+
+function decodeInteger(
+  shape: Extract<Shape, { readonly type: 'integer' }>,
+  value: unknown,
+  path: string,
+): number | bigint {
+  const { min = 0 } = shape;
+  const max = shape.u64 ? U64 : (shape.max ?? Number.MAX_SAFE_INTEGER);
   if (typeof value !== 'number' && typeof value !== 'bigint') return mismatch(path, value, 'an integer');
   const isInteger = typeof value === 'bigint' || Number.isInteger(value);
-  if (!isInteger || value < 0 || value > max) {
-    throw malformed(path, `invalid value ${value}, expected an integer from 0 to ${max}`);
+  if (!isInteger || value < min || value > max) {
+    throw malformed(path, `invalid value ${value}, expected an integer from ${min} to ${max}`);
   }
   // A BigInt is what the JSON reader makes of them.
   if (typeof value === 'number' && value > Number.MAX_SAFE_INTEGER) {
@@ -102,7 +123,7 @@ function describe(value: unknown): string {
   if (Array.isArray(value)) return 'array';
   // A Number object is what the JSON reader makes of numbers with a fraction or an exponent.
   if (value instanceof Number) return `floating point \`${value}\``;
-  if (typeof value === 'string') return `string ${JSON.stringify(value.slice(0, 64))}`;
+  if (typeof value === 'string') return `string ${JSON.stringify(value.slice(0, SHOWN))}`;
   return typeof value === 'object' ? 'object' : `${typeof value} \`${value}\``;
 }
 

@@ -26,17 +26,24 @@ export const sendMigrationData = {
     downtime_ms: {
       type: 'integer',
       u64: true,
+      min: 1,
       default: 300,
       help: 'Longest time without a running guest, in ms',
     },
-    timeout_s: { type: 'integer', u64: true, default: 3600, help: 'Longest time for all of it, in seconds' },
+    timeout_s: {
+      type: 'integer',
+      u64: true,
+      min: 1,
+      default: 3600,
+      help: 'Longest time for all of it, in seconds',
+    },
     timeout_strategy: {
       type: 'enum',
       values: { Cancel: 'cancel', Ignore: 'ignore' },
       default: 'Cancel',
       help: 'What happens after that time',
     },
-    connections: { type: 'integer', default: 1, help: 'Connections at once, 1 to 128; for tcp only' },
+    connections: { type: 'integer', min: 1, default: 1, help: 'Connections at once, 1 to 128; for tcp only' },
     tls_dir: tlsDir,
     memory_mode: memoryMode,
   },
@@ -65,9 +72,7 @@ export function validateSendMigration(data: SendMigrationData): void {
   if (data.preserve_source && !data.local) throw invalid('preserve_source needs local');
   if (data.local && !url.startsWith('unix:'))
     throw invalid(`A local migration needs unix:/path, not "${url}"`);
-  if (data.downtime_ms < 1) throw invalid('downtime_ms must be at least 1');
-  if (data.timeout_s < 1) throw invalid('timeout_s must be at least 1');
-  if (connections < 1 || connections > MAX_CONNECTIONS) {
+  if (connections > MAX_CONNECTIONS) {
     throw invalid(`connections must be from 1 to ${MAX_CONNECTIONS}, not ${connections}`);
   }
   if (connections > 1 && !url.startsWith('tcp:'))

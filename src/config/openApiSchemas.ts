@@ -40,8 +40,9 @@ function describeField(field: Field, schemas: Json): Json {
 function describeShape(shape: Shape, schemas: Json): Json {
   switch (shape.type) {
     case 'integer':
-      if (shape.u64) return { type: 'integer', format: 'uint64', minimum: 0, maximum: U64 };
-      return { type: 'integer', format: 'int64', minimum: 0, maximum: shape.max ?? Number.MAX_SAFE_INTEGER };
+      return describeInteger(shape);
+    case 'string':
+      return { type: 'string', ...(shape.pattern && { pattern: shape.pattern.source, example: shape.like }) };
     case 'enum':
       return { type: 'string', enum: Object.keys(shape.values) };
     case 'array':
@@ -52,6 +53,11 @@ function describeShape(shape: Shape, schemas: Json): Json {
     default:
       return { type: shape.type };
   }
+}
+
+function describeInteger({ u64, min, max }: Extract<Shape, { readonly type: 'integer' }>): Json {
+  const [format, maximum] = u64 ? ['uint64', U64] : ['int64', max ?? Number.MAX_SAFE_INTEGER];
+  return { type: 'integer', format, minimum: min ?? 0, maximum };
 }
 
 export function objectSchema(properties: Json): Json {

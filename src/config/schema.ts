@@ -18,15 +18,17 @@ export function once<T>(make: () => T): () => T {
 
 /** What a value is, apart from whether it must be there. */
 export type Shape =
-  | { readonly type: 'string' }
+  /** With `pattern` it looks like that, of which `like` is an example. */
+  | { readonly type: 'string'; readonly pattern?: RegExp; readonly like?: string }
   | { readonly type: 'boolean' }
   /**
-   * An unsigned integer up to `max` (2^53 - 1 unless told). With `u64` it goes up to 2^64 - 1, and is a BigInt where a
+   * An unsigned integer from `min` (0 unless told) to `max` (2^53 - 1). With `u64` it goes up to 2^64 - 1, and is a BigInt where a
    * number would round it. On the command line `size` accepts K, M and G, `hex` wants 0x, and `names` stand for
    * numbers.
    */
   | {
       readonly type: 'integer';
+      readonly min?: number;
       readonly max?: number;
       readonly u64?: true;
       readonly size?: true;

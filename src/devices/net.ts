@@ -22,16 +22,29 @@ const MAC_PREFIX = 0x2e;
 /** IFNAMSIZ less the zero byte. */
 const MAX_NAME_BYTES = 15;
 
+const macAddress = {
+  type: 'string',
+  pattern: /^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$/,
+  like: '12:34:56:78:90:ab',
+} as const;
+
+/** Of either kind; what is an IPv6 address exactly the system decides. */
+const ipAddress = {
+  type: 'string',
+  pattern: /^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-fA-F.]*(:[0-9a-fA-F.]*){2,7})$/,
+  like: '192.0.2.1',
+} as const;
+
 const netFields = once(
   () =>
     ({
       ...pciCommon,
       tap: { type: 'string', help: 'Tap interface, made if it is not there; a new one unless given' },
       bridge: { type: 'string', help: 'Bridge of the host, into which the tap is put' },
-      ip: { type: 'string', help: "Host's address on the tap" },
-      mask: { type: 'string', help: "Network mask of the host's address" },
-      mac: { type: 'string', help: "Guest's MAC address, a random one unless given" },
-      host_mac: { type: 'string', help: "Tap's MAC address" },
+      ip: { ...ipAddress, help: "Host's address on the tap" },
+      mask: { ...ipAddress, like: '255.255.255.0', help: "Network mask of the host's address" },
+      mac: { ...macAddress, help: "Guest's MAC address, a random one unless given" },
+      host_mac: { ...macAddress, help: "Tap's MAC address" },
       mtu: {
         type: 'integer',
         max: U16,
@@ -160,9 +173,8 @@ export function queuePairs(net: NetConfig): number {
   return Math.floor(net.num_queues / 2);
 }
 
-/** The six bytes of a MAC address in the usual notation, or undefined. */
-export function parseMac(text: string): Uint8Array | undefined {
-  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) return undefined;
+/** The six bytes of a MAC address, which is decoded: it looks like one. */
+export function parseMac(text: string): Uint8Array {
   return Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16));
 }
 
@@ -249,11 +261,7 @@ export function isLimited({ rate_limiter_config: limits }: NetConfig): boolean {
 function validateAddresses(net: NetConfig, name: string): void {
   for (const mac of [net.mac, net.host_mac]) {
     if (mac === undefined) continue;
-    const bytes = parseMac(mac);
-    if (bytes === undefined) {
-      throw invalid(`${name} has "${mac}" for a MAC address, which is not like 12:34:56:78:90:ab`);
-    }
-    const first = bytes[0] as number;
+    const first = parseMac(mac)[0] as number;
     if ((first & MULTICAST) === 0) continue;
     const unicast = (first - MULTICAST).toString(16).padStart(2, '0') + mac.slice(2);
     throw invalid(`${name} has ${mac} for a MAC address, which is one of a group: write ${unicast}`);

@@ -10,7 +10,13 @@ const tokenBucket = once(
       name: 'TokenBucket',
       nullable: true,
       fields: {
-        size: { type: 'integer', u64: true, required: true, help: 'in a full bucket; 0: no limit' },
+        size: {
+          type: 'integer',
+          u64: true,
+          required: true,
+          optionDefault: 0,
+          help: 'in a full bucket; 0: no limit',
+        },
         one_time_burst: {
           type: 'integer',
           u64: true,
@@ -22,6 +28,7 @@ const tokenBucket = once(
           type: 'integer',
           u64: true,
           required: true,
+          optionDefault: 0,
           help: 'fill an empty bucket in that many ms; 0: no limit',
         },
       },
@@ -84,6 +91,23 @@ export function validateRateLimitGroups(groups: readonly RateLimitGroupConfig[])
 /** A bucket without size or refill time is switched off. */
 export function isLimit(bucket: TokenBucketConfig | null): boolean {
   return bucket !== null && bucket.size > 0 && bucket.refill_time > 0;
+}
+
+/** Limits of devices that are half given, so that the bucket is off: nobody means that. */
+export function halfLimits(limited: readonly Limited[]): string[] {
+  const found = new Set<string>();
+  for (const { rate_limiter_config: limits } of limited) {
+    for (const [name, key] of [
+      ['bandwidth', 'bw'],
+      ['ops', 'ops'],
+    ] as const) {
+      const bucket = limits?.[name] ?? null;
+      if (bucket === null || isLimit(bucket)) continue;
+      if (bucket.size > 0) found.add(`${key}_size without ${key}_refill_time`);
+      if (bucket.refill_time > 0) found.add(`${key}_refill_time without ${key}_size`);
+    }
+  }
+  return [...found];
 }
 
 interface Limited {

@@ -1,6 +1,8 @@
 /** Devices that other processes implement (vfio-user). */
+import { isShared } from '../config/memory.ts';
 import { invalid } from '../config/rules.ts';
 import { type Infer, once } from '../config/schema.ts';
+import type { VmConfig } from '../config/vmConfig.ts';
 import { VmmError } from '../vmm/errors.ts';
 import { pciCommon } from './pci.ts';
 import type { DeviceRecord } from './record.ts';
@@ -39,8 +41,11 @@ export const vfioUser: DeviceRecord<'user-device', 'user_devices', typeof userDe
   ids: { prefix: '_vfio-user' },
   listing: { called: 'vfio-user', backedBy: ({ socket }, { text }) => text(socket) },
   addition: { called: 'user device', help: 'a device that another process serves (vfio-user)' },
-  check({ iommu }: UserDeviceConfig) {
+  check({ socket, iommu }: UserDeviceConfig, { memory }: VmConfig) {
     if (iommu) throw invalid('A vfio-user device cannot be behind an IOMMU');
+    if (!isShared(memory)) {
+      throw invalid(`The vfio-user device ${socket} needs --memory shared=on or hugepages=on`);
+    }
   },
   checkAddition({ socket }: UserDeviceConfig, { user_devices: others = [] }) {
     if (!others.some((other) => other.socket === socket)) return;

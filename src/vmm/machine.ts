@@ -1,6 +1,7 @@
 /** Builds and starts a machine by a configuration. */
 import { idleFields, memorySize } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
+import { halfLimits } from '../devices/rateLimiter.ts';
 import type { AnyMachineDeviceRecord, Device, OpenContext } from '../devices/record.ts';
 import { presentDevices } from '../devices/registry.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
@@ -71,6 +72,7 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
   const { native, config } = context;
   const host = hostInfo(native);
   if (config.memory.zones?.length) adviseMemory(context);
+  adviseLimits(context);
   const handle = await createMachine(context, host);
   context.onMaking(handle);
   const opened: number[] = [];
@@ -120,6 +122,11 @@ function adviseMemory({ config, warn }: MachineContext): void {
   if (idle.length === 0) return;
   const [verb, those] = idle.length === 1 ? ['means', 'that'] : ['mean', 'those'];
   warn(`${idle.join(', ')} ${verb} nothing, as there are memory zones: ${those} of each zone count`);
+}
+
+/** Says which rate limits are none. */
+function adviseLimits({ config: { disks = [], net = [] }, warn }: MachineContext): void {
+  for (const half of halfLimits([...disks, ...net])) warn(`A rate limit is off: it has ${half}`);
 }
 
 /** Says what a Linux guest is going to suffer from. */

@@ -206,10 +206,11 @@ test('virtio console on a pseudo terminal', async () => {
   expect(await vmm.exit()).toEqual({ code: 0, signal: null });
 });
 
-test('the debug console', async () => {
+// At 0x402 it stands in for the port of a firmware's log.
+test.each(['e9', '402'])('the debug console at port 0x%s', async (port) => {
   const file = path.join(temporaryFolder(), 'debug.log');
-  await runGuest({ cmdline: 'run=debug-ports', args: ['--debug-console', `file=${file},iobase=0xe9`] });
-  expect(fs.readFileSync(file, 'latin1')).toBe('debug e9\n');
+  await runGuest({ cmdline: 'run=debug-ports', args: ['--debug-console', `file=${file},iobase=0x${port}`] });
+  expect(fs.readFileSync(file, 'latin1')).toBe(`debug ${port}\n`);
 });
 
 test('entropy from a file that ends and from the host', async () => {

@@ -134,10 +134,13 @@ void X86Board::add_legacy_devices(BoardSpec& spec, const EventReport& report) {
                                 .reset = reset_by(report, "cmos")}));
   post_code_ = std::make_shared<PostCode>();
   map_ports(PostCode::kPort, PostCode::kSize, post_code_);
-  map_ports(FirmwareDebug::kPort, FirmwareDebug::kSize,
-            std::make_shared<FirmwareDebug>([report](std::string_view line) {
-              report(device_event(MachineEvent::Type::kFirmwareLog, {}, std::string(line)));
-            }));
+  // A debug console may be what a firmware's log is for.
+  if (!spec.debug_console || spec.debug_console->port != FirmwareDebug::kPort) {
+    map_ports(FirmwareDebug::kPort, FirmwareDebug::kSize,
+              std::make_shared<FirmwareDebug>([report](std::string_view line) {
+                report(device_event(MachineEvent::Type::kFirmwareLog, {}, std::string(line)));
+              }));
+  }
   if (spec.serial) {
     map_ports(spec.serial->port, Serial::kSize,
               std::make_shared<Serial>(ioapic_->pin_line(spec.serial->gsi),

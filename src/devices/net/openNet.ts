@@ -32,7 +32,7 @@ async function openUser({ native, opened, warn }: NetContext, net: NetConfig): P
   const fd = await startPasst(native, network);
   opened.push(fd);
   const stream = { kind: 'stream', fd: new Descriptor(fd) } as const;
-  return { network: stream, mac: parseMac(mac as string) as Uint8Array, ...mtuIfGiven };
+  return { network: stream, mac: parseMac(mac as string), ...mtuIfGiven };
 }
 
 function openTapped({ native, opened, note }: NetContext, net: NetConfig): NetResource {
@@ -44,7 +44,7 @@ function openTapped({ native, opened, note }: NetContext, net: NetConfig): NetRe
   opened.push(...vhost);
   return {
     network: { kind: 'tap', fds: fds.map(described), vhost: vhost.map(described) },
-    mac: parseMac(net.mac as string) as Uint8Array,
+    mac: parseMac(net.mac as string),
     ...(mtu !== undefined && { mtu }),
   };
 }
@@ -124,7 +124,7 @@ function setUp(native: NativeAddon, net: NetConfig, name: string): void {
   const { bridge, ip, mask, host_mac, mtu } = net;
   const steps: [what: string, change: () => void][] = [];
   if (host_mac !== undefined) {
-    const mac = parseMac(host_mac) as Uint8Array;
+    const mac = parseMac(host_mac);
     steps.push([`set the MAC address ${host_mac} on`, () => native.setInterfaceMac(name, mac)]);
   }
   if (mtu !== undefined) steps.push([`set MTU ${mtu} on`, () => native.setInterfaceMtu(name, mtu)]);

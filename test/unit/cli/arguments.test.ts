@@ -59,6 +59,22 @@ describe('flags of the VM', () => {
     expect(disks?.[1]).not.toHaveProperty('rate_limiter_config');
   });
 
+  it('--disk with half a limit has it off, and what is unset is not there', () => {
+    const [half, unset, both] =
+      vm('--disk', 'path=/a,bw_size=3', 'path=/b,bw_size=,ops_refill_time=', 'path=/c,bw_size=,ops_size=1').disks ?? [];
+    expect(half?.rate_limiter_config).toEqual({
+      bandwidth: { size: 3, one_time_burst: 0, refill_time: 0 },
+      ops: null,
+    });
+    expect(unset).not.toHaveProperty('rate_limiter_config');
+    expect(both?.rate_limiter_config).toMatchObject({ bandwidth: null, ops: { size: 1, refill_time: 0 } });
+  });
+
+  it('--platform iommufd_fd means iommufd, unless that is said to be off', () => {
+    expect(vm('--platform', 'iommufd_fd=7').platform).toMatchObject({ iommufd: true, iommufd_fd: 7 });
+    expect(vm('--platform', 'iommufd=off,iommufd_fd=7').platform).toMatchObject({ iommufd: false });
+  });
+
   it('--rate-limit-group', () => {
     const { rate_limit_groups } = vm(
       '--rate-limit-group',
@@ -273,7 +289,6 @@ describe('flags of the VM', () => {
 
   it.each([
     [['--disk', 'path=/a,size=3'], '--disk: unknown option "size"'],
-    [['--disk', 'path=/a,bw_size=3'], 'rate_limiter_config.bandwidth: missing field `refill_time`'],
     [['--disk', 'path=/a,ops_size=1K'], '--disk: ops_size: "1K" is not an unsigned integer'],
     [['--disk', 'path=/a,bw_foo=3'], '--disk: unknown option "bw_foo"'],
     [['--disk', 'path=/a,queue_affinity=0@1'], '--disk: queue_affinity: "0@1" is not in brackets'],
@@ -299,6 +314,12 @@ describe('flags of the VM', () => {
       ['--gdb', 'tcp::1234'],
       '--gdb: "tcp::1234" is no path: gdb connects to a UNIX socket, as with --gdb path=',
     ],
+    [['--event-monitor', 'foo=1'], '--event-monitor takes path=PATH or fd=N, not "foo=1"'],
+    [['--event-monitor', '/e'], 'not "/e": write path=/e if that is what is meant'],
+    [['--event-monitor', 'path='], '--event-monitor needs a path'],
+    [['--serial', ''], '--serial needs one of off, null, pty, tty, file=PATH, socket=PATH'],
+    [['--console='], '--console needs one of off, null, pty, tty, file=PATH'],
+    [['--debug-console', 'iobase=0x402'], '--debug-console needs one of off, null, pty, tty, file=PATH'],
     [['--gdb', ':1234'], '--gdb: ":1234" is no path'],
     [['--gdb', '1234'], '--gdb: "1234" is no path'],
     [['--gdb', 'unix:/run/g,server=on'], '--gdb: "unix:/run/g,server=on" is no path'],

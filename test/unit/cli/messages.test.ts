@@ -133,7 +133,7 @@ const values: readonly Row[] = [
   ],
   [
     '--net mac=2e-00-00-00-00-01',
-    'The network device has "2e-00-00-00-00-01" for a MAC address, which is not like 12:34:56:78:90:ab',
+    'net[0].mac: invalid value "2e-00-00-00-00-01", expected one like 12:34:56:78:90:ab',
     1,
   ],
   [

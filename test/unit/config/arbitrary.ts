@@ -17,12 +17,11 @@ const text = fc.string({
 function anyOf(shape: Shape, keep: (name: string, field: Field) => boolean): fc.Arbitrary<unknown> {
   switch (shape.type) {
     case 'string':
-      return text;
+      return shape.pattern === undefined ? text : fc.stringMatching(shape.pattern);
     case 'boolean':
       return fc.boolean();
     case 'integer':
-      if (shape.u64) return fc.oneof(fc.maxSafeNat(), fc.bigInt({ min: 2n ** 53n, max: 2n ** 64n - 1n }));
-      return fc.maxSafeNat().map((value) => value % ((shape.max ?? Number.MAX_SAFE_INTEGER) + 1));
+      return integerOf(shape);
     case 'enum':
       return fc.constantFrom(...Object.keys(shape.values));
     case 'array':
@@ -30,6 +29,11 @@ function anyOf(shape: Shape, keep: (name: string, field: Field) => boolean): fc.
     case 'object':
       return objectOf(shape, keep);
   }
+}
+
+function integerOf({ u64, min = 0, max = Number.MAX_SAFE_INTEGER }: Extract<Shape, { type: 'integer' }>) {
+  const safe = fc.integer({ min, max });
+  return u64 ? fc.oneof(safe, fc.bigInt({ min: 2n ** 53n, max: 2n ** 64n - 1n })) : safe;
 }
 
 export function objectOf(

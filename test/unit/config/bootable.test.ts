@@ -75,7 +75,7 @@ describe('what a machine can be made of', () => {
       { ...shared, generic_vhost_user: [{ socket: 's', queue_sizes: [8], device_type: 1 }] },
     ],
     ['devices', { devices: [{ path: '/sys/d' }] }],
-    ['user_devices', { user_devices: [{ socket: '/s' }] }],
+    ['user_devices', { ...shared, user_devices: [{ socket: '/s' }] }],
     ['vdpa', { vdpa: [{ path: '/dev/vhost-vdpa-0' }] }],
     ['tpm', { tpm: { socket: '/s' } }],
     ['ivshmem', { ivshmem: { path: '/m' } }],

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ConfigError } from '../../../src/config/configError.ts';
 import { decode } from '../../../src/config/decode.ts';
+import { sendMigrationData } from '../../../src/config/migration.ts';
 import { vmResize, vmResizeDisk, vmResizeZone } from '../../../src/config/requests.ts';
 import { type VmConfig, vmConfig } from '../../../src/config/vmConfig.ts';
 import { diskConfig } from '../../../src/devices/disk.ts';
@@ -116,6 +117,14 @@ describe('decoding a VmConfig', () => {
     [Object(4096), 'memory.size: invalid type: floating point `4096`, expected an integer'],
   ])('refuses %s as the JSON reader gives it', (size, message) => {
     expect(refusal({ memory: { size } }).message).toBe(message);
+  });
+
+  it.each([
+    [{ downtime_ms: 0 }, /^downtime_ms: invalid value 0, expected an integer from 1 to 18446744073709551615$/],
+    [{ timeout_s: 0 }, /^timeout_s: invalid value 0/],
+    [{ connections: 0 }, /^connections: invalid value 0, expected an integer from 1 to/],
+  ])('refuses %j, which must not be 0', (value, message) => {
+    expect(() => decode(sendMigrationData, { destination_url: 'unix:/s', ...value })).toThrow(message);
   });
 
   it('leaves out what is false of a PCI device, as the reference does', () => {

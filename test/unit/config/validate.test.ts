@@ -84,6 +84,7 @@ describe('validation', () => {
     [{ devices: [{}] }, 'either a path or an fd'],
     [{ devices: [{ path: '/a', x_exclude_mmap_bars: [6] }] }, 'no BAR 6'],
     [{ user_devices: [{ socket: '/s', iommu: true }] }, 'cannot be behind an IOMMU'],
+    [{ user_devices: [{ socket: '/s' }] }, 'The vfio-user device /s needs --memory shared=on'],
     [{ payload: { firmware: '/f', igvm: '/i' } }, 'Firmware and igvm are exclusive'],
     [{ payload: { kernel: '/k', host_data: 'ff' } }, '64 hexadecimal digits'],
     [

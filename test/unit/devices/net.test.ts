@@ -34,12 +34,14 @@ describe('network devices', () => {
     [{ queue_size: 100 }, 'queue_size 100, which is not a power of two'],
     [{ queue_size: 1 }, 'queue_size 1, which is not a power of two'],
     [{ mtu: 1279 }, 'MTU 1279, which is below 1280'],
-    [{ mac: '2e:00:00:00:00' }, '"2e:00:00:00:00" for a MAC address'],
-    [{ host_mac: '2e-00-00-00-00-00' }, 'for a MAC address'],
+    [{ mac: '2e:00:00:00:00' }, 'mac: invalid value "2e:00:00:00:00", expected one like 12:34:56:78:90:ab'],
+    [{ host_mac: '2e-00-00-00-00-00' }, 'host_mac: invalid value "2e-00-00-00-00-00"'],
+    [{ mac: '03:00:00:00:00:01' }, 'which is one of a group: write 02:00:00:00:00:01'],
     [{ ip: '192.0.2.1' }, 'needs ip and mask together'],
     [{ mask: '255.0.0.0' }, 'needs ip and mask together'],
     [{ ip: '192.0.2.256', mask: '255.0.0.0' }, '"192.0.2.256", which is no IP address'],
-    [{ ip: '192.0.2.1', mask: '24' }, '"24", which is no IP address'],
+    [{ ip: '192.0.2.1', mask: '24' }, 'mask: invalid value "24", expected one like 255.255.255.0'],
+    [{ ip: '', mask: '' }, 'ip: invalid value "", expected one like 192.0.2.1'],
     [{ ip: '192.0.2.1', mask: 'ffff::' }, 'of different kinds'],
     [{ tap: 'a b' }, 'no interface can be called'],
     [{ tap: '' }, 'no interface can be called'],
@@ -75,6 +77,5 @@ describe('network devices', () => {
 
   it('have MAC addresses of six bytes', () => {
     expect(parseMac('2e:00:00:00:0A:ff')).toEqual(Uint8Array.of(0x2e, 0, 0, 0, 10, 255));
-    expect(parseMac('2e:00:00:00:0g:ff')).toBeUndefined();
   });
 });
