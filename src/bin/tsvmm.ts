@@ -148,8 +148,8 @@ async function act(invocation: Invocation): Promise<number> {
       return refuseRestore(invocation.text);
     }
     case 'version': {
-      const { commit, packageVersion } = await import('../vmm/version.ts');
-      return print(`tsvmm v${packageVersion}${commit === undefined ? '' : ` (${commit})`}\n`);
+      const { versionText } = await import('../cli/versionText.ts');
+      return print(versionText(process.argv0, invocation.verbose));
     }
     case 'openapi': {
       const { openApiDocument } = await import('../api/rest/openApi.ts');

@@ -31,7 +31,8 @@ export interface RunOptions {
 export type Invocation =
   /** Help with one option, if one is named. */
   | { readonly action: 'help'; readonly option?: string }
-  | { readonly action: 'version' | 'openapi' | 'man' }
+  | { readonly action: 'version'; readonly verbose: boolean }
+  | { readonly action: 'openapi' | 'man' }
   | { readonly action: 'completions'; readonly shell: string }
   /** An option string: its schema is loaded only then. */
   | { readonly action: 'restore'; readonly text: string }
@@ -47,7 +48,7 @@ type Words = Map<string, string[]>;
  */
 export function parseArguments(args: readonly string[]): Invocation {
   const { words, verbosity } = collect(args);
-  const other = otherAction(words);
+  const other = otherAction(words, verbosity > 0);
   if (other) return other;
   const vm = vmFromWords(words);
   const gdb = gdbSocket(words);
@@ -79,10 +80,11 @@ export function parseArguments(args: readonly string[]): Invocation {
 }
 
 /** What is asked for instead of running anything. */
-function otherAction(words: Words): Invocation | undefined {
+function otherAction(words: Words, verbose: boolean): Invocation | undefined {
   const option = words.get('help')?.[0];
   if (words.has('help')) return { action: 'help', ...(option !== undefined && { option }) };
-  for (const action of ['version', 'openapi', 'man'] as const) if (words.has(action)) return { action };
+  if (words.has('version')) return { action: 'version', verbose };
+  for (const action of ['openapi', 'man'] as const) if (words.has(action)) return { action };
   const shell = words.get('completions')?.[0];
   if (shell !== undefined) return { action: 'completions', shell };
   const text = words.get('restore')?.[0];

@@ -41,7 +41,10 @@ function decodeString(
 ): string {
   if (typeof value !== 'string') return mismatch(path, value, 'a string');
   if (pattern !== undefined && !pattern.test(value)) {
-    throw malformed(path, `invalid value ${JSON.stringify(value.slice(0, SHOWN))}, expected one like ${like}`);
+    throw malformed(
+      path,
+      `invalid value ${JSON.stringify(value.slice(0, SHOWN))}, expected one like ${like}`,
+    );
   }
   return value;
 }

@@ -22,9 +22,9 @@ export type Shape =
   | { readonly type: 'string'; readonly pattern?: RegExp; readonly like?: string }
   | { readonly type: 'boolean' }
   /**
-   * An unsigned integer from `min` (0 unless told) to `max` (2^53 - 1). With `u64` it goes up to 2^64 - 1, and is a BigInt where a
-   * number would round it. On the command line `size` accepts K, M and G, `hex` wants 0x, and `names` stand for
-   * numbers.
+   * An unsigned integer from `min` (0 unless told) to `max` (2^53 - 1). With `u64` it goes up to 2^64 - 1, and is a
+   * BigInt where a number would round it. On the command line `size` accepts K, M and G, `hex` wants 0x, and `names`
+   * stand for numbers.
    */
   | {
       readonly type: 'integer';

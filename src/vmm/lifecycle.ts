@@ -90,15 +90,16 @@ const needConfiguration: readonly Command[] = [
 /** Commands that make a VM. */
 const needNothing: readonly Command[] = ['create', 'restore', 'receiveMigration'];
 
+function isBoot(command: Command): boolean {
+  return command === 'boot' || command === 'bootPaused';
+}
+
 function refusal(command: Command, from: Lifecycle): VmmError {
-  if (
-    needNothing.includes(command) ||
-    ((command === 'boot' || command === 'bootPaused') && from !== 'none')
-  ) {
+  if (needNothing.includes(command) || (isBoot(command) && from !== 'none')) {
     return new VmmError('VM is already created', { kind: 'failed', code: STATE_CODE });
   }
   if (needConfiguration.includes(command) || (command === 'resizeDisk' && from === 'none')) {
-    return new VmmError('VM is not created', { kind: 'missing' });
+    return new VmmError(isBoot(command) ? 'VM config is missing' : 'VM is not created', { kind: 'missing' });
   }
   if (command === 'snapshot' && (from === 'running' || from === 'breakpoint')) {
     return new VmmError('Trying to snapshot while VM is running', { kind: 'failed', code: STATE_CODE });

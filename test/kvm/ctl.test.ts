@@ -249,9 +249,9 @@ test('every subcommand', async () => {
     ['add-fs tag=t,socket=/none', 1, /needs --memory shared=on/],
     ['add-vdpa path=/dev/none,id=d', 0, /^Added/],
     ['add-device path=/sys/none,id=h', 0, /^Added/],
-    ['add-user-device socket=/none,id=u', 0, /^Added|could not be added/],
+    ['add-user-device socket=/none,id=u', 1, /needs --memory shared=on/],
     ['add-generic-vhost-user socket=/none,device_type=8,queue_sizes=[64]', 1, /needs --memory shared=on/],
-    ...['n', 'p', 'v', 'd', 'h', 'u'].map(
+    ...['n', 'p', 'v', 'd', 'h'].map(
       (id) => [`remove-device ${id}`, 0, new RegExp(`^${id} is removed`)] as const,
     ),
     ['remove-device n', 1, /No device with id "n" to remove/],

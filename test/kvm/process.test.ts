@@ -110,6 +110,16 @@ test.each(RUNTIMES)(
   },
 );
 
+test.each(RUNTIMES)('a link called cloud-hypervisor says the release that it stands for (%s)', (runtime) => {
+  const link = path.join(temporaryFolder(), 'cloud-hypervisor');
+  fs.symlinkSync(BIN, link);
+  const env = { ...process.env, TSVMM_RUNTIME: runtime === 'node' ? 'node' : '' };
+  const said = (program: string) => spawnSync(program, ['--version'], { encoding: 'utf8', env }).stdout;
+  // What libvirt's driver looks for, and what people are to see nevertheless.
+  expect(said(link)).toMatch(/^cloud-hypervisor v54\.0\.0\ntsvmm v\d/);
+  expect(said(BIN)).toMatch(/^tsvmm v[^\n]+\n$/);
+});
+
 describe.each(RUNTIMES)('%s in a working directory that is gone', (runtime) => {
   test('starts with absolute paths, and has no relative ones', async () => {
     const folder = temporaryFolder();

@@ -112,7 +112,7 @@ const rows: readonly Row[] = [
   [
     'PUT vm.boot',
     {
-      none: failure(404, 'The VM could not boot', NOT_CREATED),
+      none: failure(404, 'The VM could not boot', 'VM config is missing'),
       bare: failure(400, 'The VM could not boot', ...NO_PAYLOAD),
       created: DONE,
       running: failure(500, 'The VM could not boot', CREATED),
@@ -243,7 +243,17 @@ const rows: readonly Row[] = [
   ),
   adding('vdpa', { path: '/nope', num_queues: 1 }, 'vDPA device'),
   adding('device', { path: '/nope' }, 'device'),
-  adding('user-device', { socket: '/s' }, 'user device'),
+  adding(
+    'user-device',
+    { socket: '/s' },
+    'user device',
+    failure(
+      400,
+      'The user device could not be added to the VM',
+      INVALID,
+      'The vfio-user device /s needs --memory shared=on or hugepages=on',
+    ),
+  ),
   [
     'PUT vm.remove-device {"id":"nope"}',
     {

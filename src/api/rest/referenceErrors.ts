@@ -19,11 +19,13 @@ const requestFaults: Readonly<Record<RequestFault, readonly [status: number, tit
   busy: [503, 'Too many event streams'],
 };
 
+const TOO_MANY_REQUESTS = 429;
+
 const vmmErrors: Readonly<Record<VmmError['kind'], number>> = {
   missing: 404,
   invalid: 400,
   conflict: 409,
-  busy: 429,
+  busy: TOO_MANY_REQUESTS,
   failed: 500,
 };
 
@@ -49,7 +51,8 @@ function answerRequestError({ fault, message, silent }: RequestError): Answer {
 
 function answerVmmError(error: unknown): Answer {
   const status = error instanceof VmmError ? vmmErrors[error.kind] : 500;
-  return errorAnswer(status, ['Error from API', ...errorChain(error)]);
+  const heading = status === TOO_MANY_REQUESTS ? 'Too Many Requests' : 'Error from API';
+  return errorAnswer(status, [heading, ...errorChain(error)]);
 }
 
 /** @param messages outermost first */

@@ -2,8 +2,8 @@
 import { VmmError } from '../../vmm/errors.ts';
 import type { ApiAnswer } from './httpAnswer.ts';
 
-/** With which every refusal of a command begins: it says nothing. */
-const HEADING = 'Error from API';
+/** With which refusals of commands begin: they say nothing. */
+const HEADINGS: readonly string[] = ['Error from API', 'Too Many Requests'];
 
 export class Refusal extends VmmError {
   readonly status: number;
@@ -12,7 +12,9 @@ export class Refusal extends VmmError {
 
   constructor(answer: ApiAnswer) {
     const messages = messagesOf(answer.body);
-    const told = messages.filter((message) => message !== HEADING);
+    const told = messages.filter(
+      (message, at) => at > 0 || messages.length === 1 || !HEADINGS.includes(message),
+    );
     super(told.length > 0 ? told.join(': ') : `The VMM refused, with status ${answer.status} and no reason`);
     this.status = answer.status;
     this.messages = messages;

@@ -376,7 +376,7 @@ describe('failures', () => {
     vmm.boot.mockRejectedValue(error);
     const answer = await ask('PUT', 'vm.boot', '', vmm);
     expect(answer.status).toBe(status);
-    expect(answer.body.slice(0, 2)).toEqual(['Error from API', 'a']);
+    expect(answer.body.slice(0, 2)).toEqual([status === 429 ? 'Too Many Requests' : 'Error from API', 'a']);
   });
 
   it('lists all causes', async () => {

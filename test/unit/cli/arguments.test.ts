@@ -61,7 +61,8 @@ describe('flags of the VM', () => {
 
   it('--disk with half a limit has it off, and what is unset is not there', () => {
     const [half, unset, both] =
-      vm('--disk', 'path=/a,bw_size=3', 'path=/b,bw_size=,ops_refill_time=', 'path=/c,bw_size=,ops_size=1').disks ?? [];
+      vm('--disk', 'path=/a,bw_size=3', 'path=/b,bw_size=,ops_refill_time=', 'path=/c,bw_size=,ops_size=1')
+        .disks ?? [];
     expect(half?.rate_limiter_config).toEqual({
       bandwidth: { size: 3, one_time_burst: 0, refill_time: 0 },
       ops: null,
@@ -366,7 +367,7 @@ describe('flags of the process', () => {
   it('help and version win', () => {
     expect(parseArguments(['-h'])).toEqual({ action: 'help' });
     expect(parseArguments(['--help', '--kernel', '/k'])).toEqual({ action: 'help' });
-    expect(parseArguments(['-vV'])).toEqual({ action: 'version' });
+    expect(parseArguments(['-vV'])).toEqual({ action: 'version', verbose: true });
     expect(parseArguments(['--openapi'])).toEqual({ action: 'openapi' });
     expect(parseArguments(['--man'])).toEqual({ action: 'man' });
     expect(parseArguments(['--help', 'disk'])).toEqual({ action: 'help', option: 'disk' });

@@ -120,7 +120,10 @@ describe('decoding a VmConfig', () => {
   });
 
   it.each([
-    [{ downtime_ms: 0 }, /^downtime_ms: invalid value 0, expected an integer from 1 to 18446744073709551615$/],
+    [
+      { downtime_ms: 0 },
+      /^downtime_ms: invalid value 0, expected an integer from 1 to 18446744073709551615$/,
+    ],
     [{ timeout_s: 0 }, /^timeout_s: invalid value 0/],
     [{ connections: 0 }, /^connections: invalid value 0, expected an integer from 1 to/],
   ])('refuses %j, which must not be 0', (value, message) => {

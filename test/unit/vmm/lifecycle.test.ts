@@ -14,13 +14,14 @@ function attempt(command: Command, state: Lifecycle): string {
 
 const NOT_RUNNING = 'failed: VM is not running';
 const MISSING = 'missing: VM is not created';
+const NO_CONFIG = 'missing: VM config is missing';
 const EXISTS = 'failed: VM is already created';
 
 describe('the lifecycle', () => {
   it.each([
     ['create', ['created', EXISTS, EXISTS, EXISTS]],
-    ['boot', [MISSING, 'running', EXISTS, EXISTS]],
-    ['bootPaused', [MISSING, 'paused', EXISTS, EXISTS]],
+    ['boot', [NO_CONFIG, 'running', EXISTS, EXISTS]],
+    ['bootPaused', [NO_CONFIG, 'paused', EXISTS, EXISTS]],
     ['delete', ['none', 'none', 'none', 'none']],
     ['shutdown', [NOT_RUNNING, NOT_RUNNING, 'created', 'created']],
     ['reboot', [MISSING, MISSING, 'running', 'running']],

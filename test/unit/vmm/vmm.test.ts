@@ -287,7 +287,7 @@ describe('a life', () => {
       'ok',
       'ok',
       'ok',
-      'VM is not created',
+      'VM config is missing',
       'ok',
       'The VMM has come to its end',
     ]);
