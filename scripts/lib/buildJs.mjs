@@ -16,6 +16,8 @@ const SOURCES = [
   'package-lock.json',
   'tsconfig.json',
   'scripts/lib/buildJs.mjs',
+  'scripts/lib/bundleJs.mjs',
+  'scripts/lib/lateChunk.mjs',
   'scripts/lib/configTypes.mjs',
   'scripts/lib/tsconfig.types.json',
   'scripts/lib/onePiece.mjs',
@@ -27,19 +29,26 @@ const JS = path.join(DIST, 'js');
 /** The library's entries: `tsvmm`, and `tsvmm/NAME` for others. */
 export const ENTRIES = ['index', 'libvirt'];
 
-/** @typedef {{ readonly entry: string, readonly name: string, readonly format: 'esm' | 'cjs' }} Bundle */
-
-/** @type {readonly Bundle[]} */
 const BUNDLES = [
   ...ENTRIES.flatMap((entry) => [
-    /** @type {Bundle} */ ({ entry: `src/${entry}.ts`, name: `${entry}.js`, format: 'esm' }),
-    /** @type {Bundle} */ ({ entry: `src/${entry}.ts`, name: `${entry}.cjs`, format: 'cjs' }),
+    describe(`src/${entry}.ts`, `${entry}.js`, 'esm'),
+    describe(`src/${entry}.ts`, `${entry}.cjs`, 'cjs'),
   ]),
-  { entry: 'src/bin/tsvmm.ts', name: 'tsvmm.cjs', format: 'cjs' },
+  describe('src/bin/tsvmm.ts', 'tsvmm.cjs', 'cjs'),
 ];
 
+/**
+ * @param {string} entry
+ * @param {string} name
+ * @param {'esm' | 'cjs'} format
+ * @returns {import('./bundleJs.mjs').Bundle}
+ */
+function describe(entry, name, format) {
+  return { entry, name, format, metafile: path.join(BUILD, `bundles/${name}.json`) };
+}
+
 /** What esbuild says of each bundle: of which files it consists. */
-export const METAFILES = BUNDLES.map(({ name }) => path.join(BUILD, `bundles/${name}.json`));
+export const METAFILES = BUNDLES.map(({ metafile }) => metafile);
 
 /**
  * What tells the program its commit: the last one that changed its sources, so that others need no new build. Nothing
@@ -52,7 +61,7 @@ function commitDefinition() {
   const { status, stdout } = git('log', '-1', '--format=%h');
   if (status !== 0 || stdout === '') return undefined;
   const suffix = git('status', '--porcelain').stdout === '' ? '' : '-dirty';
-  return `TSVMM_COMMIT="${stdout.trim()}${suffix}"`;
+  return `"${stdout.trim()}${suffix}"`;
 }
 
 /**
@@ -63,7 +72,7 @@ export async function buildExecutable() {
   await unlessFresh('executable', { inputs: SOURCES, outputs: [EXECUTABLE], extra: commit ?? '' }, () =>
     step('compiling the executable', async () => {
       const fresh = `${EXECUTABLE}.new`;
-      const define = commit ? ['--define', commit] : [];
+      const define = commit ? ['--define', `TSVMM_COMMIT=${commit}`] : [];
       await compile(fresh, define);
       const order = recordBytecodeOrder(fresh, BUILD);
       if (order !== undefined) await compile(fresh, [...define, `--bytecode-order=${order}`]);
@@ -101,36 +110,12 @@ export async function buildNodeBundles() {
     step('bundling for Node.js', async () => {
       fs.rmSync(JS, { recursive: true, force: true });
       for (const folder of [JS, path.join(BUILD, 'bundles')]) fs.mkdirSync(folder, { recursive: true });
-      const define = commit ? [`--define:${commit}`] : [];
-      await Promise.all([...BUNDLES.map((one) => bundle(one, define)), buildTypes()]);
+      // Not before: it may have been installed just now.
+      const { bundle } = await import('./bundleJs.mjs');
+      const options = { folder: JS, define: commit ? { TSVMM_COMMIT: commit } : {} };
+      await Promise.all([...BUNDLES.map((one) => bundle(one, options)), buildTypes()]);
     }),
   );
-}
-
-/**
- * @param {Bundle} bundle
- * @param {readonly string[]} definitions
- */
-async function bundle({ entry, name, format }, definitions) {
-  const args = [
-    path.join(ROOT, entry),
-    ...definitions,
-    '--bundle',
-    '--platform=node',
-    '--target=node20',
-    `--format=${format}`,
-    '--minify-syntax',
-    '--log-level=warning',
-    '--external:node-gyp-build',
-    `--metafile=${path.join(BUILD, `bundles/${name}.json`)}`,
-    `--outfile=${path.join(JS, name)}`,
-  ];
-  if (format === 'cjs') {
-    // CommonJS has no import.meta; the file's own URL stands in.
-    args.push('--define:import.meta.url=__bundleUrl');
-    args.push("--banner:js=const __bundleUrl = require('node:url').pathToFileURL(__filename).href;");
-  }
-  await run(nodeBin('esbuild'), args);
 }
 
 /** Writes the declarations twice, as types of an ES module and of a CommonJS one. */

@@ -125,15 +125,19 @@ async function machineThreads() {
   }
 }
 
-/** What the process's descriptors refer to, without the numbers that differ between two of a kind. */
+/**
+ * What the process's descriptors refer to, without the numbers that differ between two of a kind. Modules are not
+ * counted: Node.js leaves the file open of one that it was reading for a worker when that was terminated.
+ */
 function openDescriptors() {
-  return fs.readdirSync('/proc/self/fd').map((number) => {
+  const targets = fs.readdirSync('/proc/self/fd').map((number) => {
     try {
       return fs.readlinkSync(`/proc/self/fd/${number}`).replace(/:\[\d+\]$/, '');
     } catch {
       return '';
     }
   });
+  return targets.filter((target) => path.dirname(target) !== path.dirname(library));
 }
 
 /**
