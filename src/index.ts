@@ -496,7 +496,7 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
     };
   }
 
-  /** Heard by nobody, a warning goes where those of the runtime go. */
+  /** Without a listener, a warning goes where those of the runtime go. */
   #warn(message: string): void {
     if (!this.emit('warning', message)) process.emitWarning(message, 'TsvmmWarning');
   }

@@ -92,7 +92,7 @@ async function machine(args: readonly string[]): Promise<number> {
 /** Made when there is something to say. */
 let stderr: BoundedOutput | undefined;
 
-/** Nobody waits for who reads this. And not by way of console.error: Bun would colour it. */
+/** Without waiting for its reader, and not by console.error, which Bun colours. */
 function openStderr(): BoundedOutput {
   stderr ??= new BoundedOutput(writeToStderr, (lost) =>
     lineOf(`warning: ${lost} messages were lost, because nobody read them`),

@@ -51,7 +51,7 @@ export interface RateLimiterSpec {
 
 /**
  * What a device is to be: its kind, and what that takes. `src/devices/NAME.ts` writes it and `native/virtio/NAME.cc`
- * reads it, which refuses what it does not know; nobody between them looks at it.
+ * reads it, which refuses what it does not know; nothing between them looks at it.
  */
 export interface DeviceSpec {
   readonly kind: string;

@@ -103,7 +103,7 @@ export interface HostCalls {
   openPty(): { readonly fd: number; readonly path: string };
   /**
    * Takes the lock file beside a socket's path, and with it the right to make and remove the socket. What is there is
-   * left alone, but for a socket of this user's that nobody listens on. Throws with code EADDRINUSE, or
+   * left alone, but for a socket of this user's that no process listens on. Throws with code EADDRINUSE, or
    * ERR_TSVMM_SOCKET_LOCKED if another process has the lock.
    */
   claimSocket(path: string): SocketClaim;
@@ -261,7 +261,7 @@ export interface HostCalls {
    * to wait.
    */
   sendDatagram(address: string, bytes: Uint8Array): void;
-  /** Up to 256 bytes that nobody can guess. */
+  /** Up to 256 random bytes, unpredictable (getrandom(2)). */
   randomBytes(length: number): Uint8Array;
   /**
    * Restricts a thread of any process of this user's, by its id, to those host CPUs. EINVAL if none of them is there.

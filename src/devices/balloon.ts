@@ -72,7 +72,7 @@ export const balloon: DeviceRecord<'balloon', 'balloon', typeof balloonConfig> =
     freePageReporting: free_page_reporting,
   }),
   operations: {
-    /** Asks for a balloon of that many bytes; the guest takes its time. */
+    /** Asks the guest for a balloon of that many bytes. */
     resize: {
       async run(core, id, device, { memory }, [size = 0]) {
         const bytes = memorySize(memory);

@@ -93,7 +93,7 @@ export function isLimit(bucket: TokenBucketConfig | null): boolean {
   return bucket !== null && bucket.size > 0 && bucket.refill_time > 0;
 }
 
-/** Limits of devices that are half given, so that the bucket is off: nobody means that. */
+/** Limits of which only a part is given, so that there would be none: surely a mistake. */
 export function halfLimits(limited: readonly Limited[]): string[] {
   const found = new Set<string>();
   for (const { rate_limiter_config: limits } of limited) {

@@ -162,8 +162,8 @@ export interface DeviceAddition {
 interface DeviceOpening<D, R> {
   /**
    * When what is opened is closed. `machine`: by the start of the machine, as soon as the core has its duplicates.
-   * `vm`: the VM, when it is shut down or deleted; its next machine finds the same open, so that nobody else can take a
-   * lock or a path between two machines.
+   * `vm`: the VM, when it is shut down or deleted; its next machine finds the same open, so that no other process can
+   * take a lock or a path between two machines.
    */
   readonly lifetime: 'machine' | 'vm';
   /** Has effects outside of this process (an interface, another process): opened last, when nothing else can fail. */

@@ -20,7 +20,7 @@ type CoreSockets = Pick<
   | 'closeFile'
 >;
 
-/** A timer that never ends, as far as anybody sees, and wakes nobody. */
+/** A timer that keeps the process alive, and practically never fires. */
 const NEVER_MS = MAX_TIMER_MS;
 
 export class CoreStreams {
@@ -88,7 +88,7 @@ export class CoreStreams {
 
   #event(id: number, event: StreamEvent): void {
     if (event === 'opened') {
-      // It may have been accepted just before nobody was to be any more.
+      // It may have been accepted just before the server stopped listening.
       if (this.#accept) this.#add(id, this.#accept);
       else if (this.#server) this.#sockets.streamAbort(this.#server, id);
     } else {
@@ -198,7 +198,7 @@ class CoreConnection implements StreamConnection {
 
   #take(): void {
     const { bytes, descriptors, more, ended, gone } = this.#sockets.streamTake(this.#server, this.#id);
-    // Nobody here asks for any.
+    // None is asked for.
     for (const fd of descriptors) this.#sockets.closeFile(fd);
     this.#told = more;
     if (bytes.length > 0) this.handlers.data(bytes);

@@ -8,7 +8,7 @@ export interface WaitForOptions extends Abortable {
   readonly timeoutMs?: number;
 }
 
-/** Of output that an ended machine left, bytes that are kept for a reader who is late; more is dropped. */
+/** Of output that an ended machine left, bytes that are kept for a late reader; more is dropped. */
 const MAX_LEFT = 8 << 20;
 /** Of what `waitFor` has read without a match, bytes that are searched together with what comes. */
 const MAX_SEARCHED = 1 << 20;
@@ -16,7 +16,7 @@ const MAX_SEARCHED = 1 << 20;
 /** The stream's end of a socket whose other end a machine has. */
 interface Link {
   readonly connection: StreamConnection;
-  /** The machine is about to end: what it has written is taken whether somebody reads or not. */
+  /** The machine is about to end: what it has written is taken whether it is read or not. */
   draining: boolean;
   /** Of the write that has not left yet. */
   written?: (() => void) | undefined;
@@ -37,7 +37,7 @@ export class GuestStream extends Duplex {
 
   /** @internal */
   constructor(adoptSocket: AdoptStream) {
-    // When there is nothing more to read there is nobody to write to either.
+    // When there is nothing more to read there is no peer to write to either.
     super({ allowHalfOpen: false });
     this.#adoptSocket = adoptSocket;
   }
@@ -84,7 +84,7 @@ export class GuestStream extends Duplex {
 
   /**
    * Reads until `wanted` has come, and leaves what is behind it to the next reader. A reader like any other: it does
-   * not see what somebody else has read.
+   * not see what another reader has read.
    * @returns what was read, up to the end of what was wanted; of more than 1 MiB the last
    * @throws Error `ETIMEDOUT` after `timeoutMs`, `ERR_TSVMM_STREAM_ENDED` if the stream ends, or the signal's reason.
    * What was read without a match goes back into the stream, so that it can be waited for anew, except at its end

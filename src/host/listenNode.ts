@@ -65,6 +65,6 @@ function serve(socket: Socket, accept: Accept): void {
   socket.on('end', () => handlers.ended());
   socket.on('drain', () => handlers.drained());
   socket.on('close', () => handlers.closed());
-  // A broken connection is closed right after; there is nobody to tell.
+  // A broken connection is closed right after.
   socket.on('error', () => {});
 }

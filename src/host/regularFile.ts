@@ -1,5 +1,5 @@
 /**
- * Files by names that people can put anything behind. To open a FIFO waits for whoever writes to it, and to read one
+ * Files by names that people can put anything behind. To open a FIFO waits for a writer, and to read one
  * for what is written: a process with many VMs must do neither.
  */
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';

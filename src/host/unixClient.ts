@@ -13,7 +13,7 @@ export interface ConnectWithin {
 
 /**
  * @returns the caller's descriptor
- * @throws Error why nobody serves it, `EAGAIN` if the server takes nobody until the deadline
+ * @throws Error why it is not served, `EAGAIN` if the server accepts no connection until the deadline
  */
 export async function connectWithin(
   sockets: Pick<NativeAddon, 'connectUnix'>,

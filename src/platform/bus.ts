@@ -16,7 +16,7 @@ const VIRTIO_BAR_SIZE = 512 * 1024;
 export interface Bus {
   readonly placements: Placement[];
   readonly ids: DeviceIds;
-  /** Of devices that nobody can ask a number for, by their names: what they had before, in segment 0. */
+  /** Of devices whose number cannot be configured, by their names: what they had before, in segment 0. */
   readonly kept: Map<string, number>;
   /** By number. */
   readonly segments: readonly Segment[];

@@ -17,7 +17,7 @@ export interface ChildMessage {
 }
 
 /**
- * Hears a connection line by line until it is closed. One that sends what is no message is closed.
+ * Reads a connection line by line until it is closed. One that sends what is no message is closed.
  * @param closed comes last, once
  */
 export function hearChild(

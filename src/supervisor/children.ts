@@ -16,7 +16,7 @@ const HELLO_MS = 20_000;
 const REFILL_MS = 20;
 const REFILL_AFTER_FAILURE_MS = 5_000;
 
-/** A connected process. Its messages come from the moment of `hear`. */
+/** A connected process. Its messages are delivered from the call of `hear` on. */
 export class Child {
   readonly process: ProcessIdentity;
   readonly #connection: StreamConnection;
@@ -52,7 +52,7 @@ export class Child {
     this.#connection.terminate();
   }
 
-  /** For who reads the connection. */
+  /** For the reader of the connection. */
   deliver(message: ChildMessage): void {
     this.#message(message);
   }

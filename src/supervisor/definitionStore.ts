@@ -34,7 +34,7 @@ const FOLDER_MODE = 0o700;
 /** Of folders that are not complete yet, or on their way out: no VM is called so. */
 const UNFINISHED = '.new-';
 const REMOVED = '.removed-';
-/** In the folder of a VM that somebody started and nobody stopped. */
+/** In the folder of a VM that was started and not stopped. */
 const WANTED = 'wanted';
 
 /** What a folder says of its VM. */
@@ -215,7 +215,7 @@ function filesOf({ config, policy }: Definition): readonly (readonly [string, st
   ];
 }
 
-/** Of a folder that somebody made by hand: the same for as long as it is there. */
+/** Of a folder that was made by hand: the same for as long as it is there. */
 function uuidOf(path: string): string {
   const hex = createHash('sha256').update(path).digest('hex');
   return [

@@ -15,13 +15,13 @@ export interface SupervisorEvent {
   readonly properties?: Readonly<Record<string, string>>;
 }
 
-/** Kept for those who ask for what they missed. */
+/** Kept for clients that ask for events that they missed. */
 const KEPT = 1_000;
 
 export class EventHistory {
   readonly #emitter = new EventEmitter<{ event: [SupervisorEvent] }>().setMaxListeners(0);
   #kept: SupervisorEvent[] = [];
-  // Ids go on growing when the supervisor is restarted: nobody tells a thousand events a second for long.
+  // Ids go on growing when the supervisor is restarted: there are never a thousand events a second for long.
   #lastId = Date.now();
 
   add(

@@ -11,7 +11,7 @@ const WELL_MS = 60_000;
 export class Restarts {
   #failures = 0;
 
-  /** Starts that followed an end, since somebody asked for a start or the VM ran well. */
+  /** Starts that followed an end, since a start was asked for or the VM ran well. */
   get count(): number {
     return this.#failures;
   }

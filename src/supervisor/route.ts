@@ -45,7 +45,7 @@ export interface Route {
   readonly body?: ObjectShape;
   readonly query?: Readonly<Record<string, string>>;
   readonly answer?: AnswerKind;
-  /** Nothing is answered by who has answered already. */
+  /** Returns undefined if it has answered itself. */
   handle(call: RouteRequest): Answer | undefined | Promise<Answer | undefined>;
 }
 

@@ -15,7 +15,7 @@ const OWN = ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES', 'NOTIFY_SOCKET', 'WAT
 export interface ServiceManager {
   /** Listening sockets by the names of their units (FileDescriptorName=). */
   readonly sockets: ReadonlyMap<string, number>;
-  /** Begins to tell that the process is alive, where somebody waits for that. */
+  /** Begins to report that the process is alive, if the manager has a watchdog. */
   ready(): void;
   stopping(): void;
 }

@@ -28,7 +28,7 @@ export interface SupervisedVmContext {
   startChild(paused: boolean): Promise<Child>;
   /** Puts the process under the VM's limits. @returns what could not be done */
   limit(pid: number): string | undefined;
-  /** Whether somebody started it and nobody stopped it. */
+  /** Whether it was started and not stopped. */
   wanted(): boolean;
   setWanted(wanted: boolean): void;
   /** Has what was changed in the folder by hand given to `redefine`. */
@@ -55,7 +55,7 @@ export class SupervisedVm {
   #lastError: string | undefined;
   readonly #restarts = new Restarts();
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** Somebody asked for the end. */
+  /** A stop was asked for. */
   #stopping = false;
   #ended: (() => void)[] = [];
   #runId: number | undefined;
@@ -199,7 +199,7 @@ export class SupervisedVm {
   }
 
   /**
-   * Stops and starts it. Who asks for a stop meanwhile has it stopped.
+   * Stops and starts it. A stop that is asked for meanwhile prevails.
    * @throws VmmError if it does not go, or start
    */
   async restart(seconds: number, byForce = false): Promise<void> {
@@ -222,7 +222,7 @@ export class SupervisedVm {
     await this.#reconnect();
   }
 
-  /** Without a process: how it ended, if it ran while nobody looked. */
+  /** Without a process: how it ended, if it ran while no supervisor did. */
   #findEnd(): void {
     const wanted = this.#context.wanted();
     const exit = readExit(this.#context.folder) ?? (wanted ? { reason: 'killed' as const } : undefined);

@@ -16,12 +16,12 @@ export interface SupervisorOptions {
   readonly launcher: string;
   /** Processes that wait for a VM to start. */
   readonly poolSize: number;
-  /** Hears what a person should know, one sentence at a time. */
+  /** Gets warnings for people, one sentence at a time. */
   readonly warn: (message: string) => void;
 }
 
 const ROTATE_MS = 60_000;
-/** How long what was found in the folder is good for those who look at all VMs again and again. */
+/** How long a scan of the folder is used again for lists of all VMs. */
 const RESCAN_MS = 1_000;
 /** Starts at once, when the supervisor starts. */
 const STARTS_AT_ONCE = 4;
@@ -64,7 +64,7 @@ export class Supervisor {
       if (problem !== undefined) this.#options.warn(`The definition of the VM ${name} is broken: ${problem}`);
     }
     await Promise.all([...this.#vms.values()].map((vm) => vm.adopt()));
-    // Those that ended while nobody looked, and those whose start nobody is waiting for any more.
+    // Those that ended while no supervisor ran, and those whose start has lost its client.
     for (const vm of this.#vms.values()) this.#removeTransient(vm);
     await this.#children.listen();
     this.#rotation = setInterval(() => this.#rotate(), ROTATE_MS);
@@ -203,7 +203,7 @@ export class Supervisor {
     for (const [name, vm] of this.#vms) if (!names.has(name) && !vm.goesOn) this.#forget(vm);
   }
 
-  /** Reads a definition that is new, or that somebody has changed. */
+  /** Reads a definition that is new or has changed. */
   #reload(name: string): void {
     const known = this.#vms.get(name);
     const version = this.#store.version(name);
@@ -260,7 +260,7 @@ export class Supervisor {
   }
 
   /**
-   * Whether one that does not run is started with the supervisor. What somebody has stopped since the host's start
+   * Whether one that does not run is started with the supervisor. What was stopped since the host's start
    * does not begin again because the supervisor was renewed.
    */
   isWanted({ definition: { name, policy } }: SupervisedVm): boolean {

@@ -18,7 +18,7 @@ export const VM_STATES = [
 ] as const;
 export type VmState = (typeof VM_STATES)[number];
 
-/** Why a VM is in the state that it is in, where somebody or something changed it. */
+/** Why a VM is in the state that it is in, if that is known. */
 export type StateReason = 'booted' | 'paused' | 'resumed' | 'power-off' | 'destroyed' | 'crashed' | 'failed';
 
 /** How a VM's last run ended, as its process told it, or did not. */
@@ -48,7 +48,7 @@ export function hasFailed(exit: LastExit): boolean {
   return !('code' in exit) || exit.code !== 0;
 }
 
-/** @param stopping somebody asked for the end; `forced`: by force */
+/** @param stopping a stop was asked for; `forced`: by force */
 export function reasonOfEnd(exit: LastExit, stopping: boolean, forced: boolean): StateReason {
   if (stopping && (forced || exit.reason !== 'power-off')) return 'destroyed';
   if (exit.reason === 'power-off' || exit.reason === 'reset') return 'power-off';

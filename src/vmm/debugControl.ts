@@ -12,7 +12,7 @@ export interface DebuggedVm {
   readonly vcpus: () => number;
   /** Runs what keeps the machine from answering. */
   readonly busy: (work: (machine: Machine) => Promise<void>) => Promise<void>;
-  /** Hears that the machine is stopped, or is not any more. */
+  /** Called when the machine is stopped, and when it is not any more. */
   readonly changed: () => void;
 }
 
@@ -33,7 +33,7 @@ export class DebugControl {
     return this.hooks !== undefined;
   }
 
-  /** Somebody is connected to the debugger. */
+  /** A debugger is connected. */
   get attached(): boolean {
     return this.hooks?.attached === true;
   }

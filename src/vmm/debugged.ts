@@ -3,9 +3,9 @@ import type { DebugCalls, DebugStop, MachineHandle } from '../native.ts';
 
 /** A debugger, as the VMM sees it. */
 export interface DebuggerHooks {
-  /** Somebody is connected: the guest goes on when they say so. */
+  /** A debugger is connected: the guest goes on when that says so. */
   readonly attached: boolean;
-  /** The guest is about to go on with nobody connected: has nothing of a debugger's in it any more. */
+  /** The guest is about to go on without a debugger: removes everything of one from it. */
   leave(machine: StoppedMachine): Promise<void>;
   /** A vCPU met what the debugger asked for. The guest is about to stop. */
   stopped(stop: DebugStop): void;

@@ -63,7 +63,7 @@ export async function wrapped<T>(text: string, work: Promise<T>): Promise<T> {
   }
 }
 
-/** For who asks for what this VM, in the right state, cannot have. */
+/** For requests that this VM cannot carry out in any state. */
 export function refusal(text: string): VmmError {
   return new VmmError(text, { kind: 'failed', code: 'ERR_TSVMM_CONFIG' });
 }
@@ -76,7 +76,7 @@ export function notSupportedYet(what: string): VmmError {
 /** What the core says of a command that the end of the VMM has cut short. */
 const CALLED_OFF = 'ECANCELED';
 
-/** Whether a command failed because somebody asked for the end meanwhile: no failure of the VM. */
+/** Whether a command failed because the end was asked for meanwhile: no failure of the VM. */
 export function wasCalledOff(error: unknown): boolean {
   return codeOf(error) === CALLED_OFF;
 }

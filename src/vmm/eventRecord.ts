@@ -17,7 +17,7 @@ export function eventRecord({ source, event, properties }: VmmEvent, elapsed: bi
   return { timestamp, source, event, properties: properties ?? null };
 }
 
-/** For one who could not be told of `count` events. */
+/** For a reader that has missed `count` events. */
 export function lossEvent(count: number): VmmEvent {
   return { source: 'vmm', event: 'events-lost', properties: { count: String(count) } };
 }

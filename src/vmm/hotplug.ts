@@ -55,7 +55,7 @@ export interface HotplugVm extends Pick<MachineContext, 'native' | 'heldDevices'
   readonly context: (config: VmConfig) => MachineContext;
   /** Runs what keeps the machine from answering. */
   readonly busy: <T>(work: (machine: Machine) => Promise<T>) => Promise<T>;
-  /** Hears that `vm.info` may have another answer. */
+  /** Called when `vm.info` may have another answer. */
   readonly changed: () => void;
   readonly emit: (event: 'device-added' | 'device-removed', texts: Record<string, string>) => void;
   readonly closeDescriptors: (descriptors: readonly number[]) => void;
@@ -294,7 +294,7 @@ async function place(
   return added.placement;
 }
 
-/** Nobody moves up into the place of one that is gone: guests know networks by it. */
+/** No device moves up into the place of one that is gone: guests know networks by their places. */
 function keepOthers(
   config: VmConfig,
   placements: readonly Placement[],

@@ -1,7 +1,7 @@
 /** UNIX sockets of the host that this process listens on. */
 import type { NativeAddon } from '../native.ts';
 
-/** The right to listen on a path: nobody else can get it, whether there is a socket yet or not. */
+/** The exclusive right to listen on a path, whether there is a socket yet or not. */
 export interface SocketPath {
   /** Makes the socket, once. @returns its descriptor, the caller's */
   listen(): number;

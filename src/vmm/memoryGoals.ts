@@ -9,7 +9,7 @@ import { idOf } from '../devices/registry.ts';
 import type { DeviceStatus } from './machineFigures.ts';
 import { Waiting, type WaitLimits } from './waiting.ts';
 
-/** The core tells nobody when a guest has gone a step: who waits looks so often. */
+/** The core sends no event when a guest has made progress: this is how often its status is polled. */
 const LOOK_MS = 20;
 /** A balloon's unit (virtio 1.2 §5.5.6), also of a guest with larger pages. */
 const BALLOON_PAGE = 4096;

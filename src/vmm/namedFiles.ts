@@ -1,6 +1,6 @@
 /**
  * The one place that opens files by names from a configuration or a command line, with the rule for each use. Whatever
- * a name leads to, opening it blocks nobody, truncates nothing and changes no controlling terminal
+ * a name leads to, opening it does not block, truncates nothing and changes no controlling terminal
  * (`NativeAddon.openFile`).
  */
 import {
@@ -20,7 +20,7 @@ import { VmmError } from './errors.ts';
 
 type Opener = Pick<NativeAddon, 'openFile'>;
 
-/** Somebody else has the lock, perhaps a process that was killed and is not quite gone. */
+/** Another process has the lock, perhaps one that was killed and has not ended yet. */
 export class FileInUse extends VmmError {}
 
 /** What has bytes at offsets. */

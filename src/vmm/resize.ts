@@ -1,4 +1,4 @@
-/** Changes a VM's sizes: hands each part of a request to those who carry it out. */
+/** Changes a VM's sizes: hands each part of a request to the code that carries it out. */
 import type { VmResize } from '../config/requests.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
@@ -65,7 +65,7 @@ export class VmSizes {
     const kinds: GoalKind[] = [];
     if (memory !== undefined) kinds.push('memory');
     if (balloon !== undefined) kinds.push('balloon');
-    // When one has failed, nobody waits for the other any more.
+    // When one has failed, the other wait is given up.
     const failed = new AbortController();
     const signals = [failed.signal, ...(limits.signal ? [limits.signal] : [])];
     const both = { ...limits, signal: AbortSignal.any(signals) };

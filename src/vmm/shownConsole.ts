@@ -19,7 +19,7 @@ function namedConsoles(config: VmConfig): string[] {
   return words.filter((word) => word.startsWith(PARAMETER)).map((word) => word.slice(PARAMETER.length));
 }
 
-/** What to say if nobody sees what the kernel writes; undefined also where nothing is shown, as was asked for. */
+/** A warning if the kernel's output is shown nowhere; undefined also where that was asked for. */
 export function consoleAdvice(config: VmConfig): string | undefined {
   const shown = shownConsoles(config);
   const [first] = shown;

@@ -1,5 +1,5 @@
 /**
- * vCPUs that come to a machine that runs, and leave it. The guest takes its time for both, or never answers: an added
+ * vCPUs that come to a machine that runs, and leave it. The guest may take any time for both, or never answer: an added
  * vCPU is the guest's when the guest starts it, and one that it was asked to give up stays until it has.
  */
 import type { VmConfig } from '../config/vmConfig.ts';
@@ -16,7 +16,7 @@ export interface VcpusVm {
   readonly config: () => VmConfig;
   /** Runs what keeps the machine from answering. */
   readonly busy: <T>(work: (machine: Machine) => Promise<T>) => Promise<T>;
-  /** Hears that `vm.info` may have another answer. */
+  /** Called when `vm.info` may have another answer. */
   readonly changed: () => void;
   readonly emit: (event: 'vcpu-started' | 'vcpu-removed', texts: Record<string, string>) => void;
 }

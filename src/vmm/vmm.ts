@@ -129,7 +129,7 @@ export class Vmm {
     return this.#exit.promise;
   }
 
-  /** Whether `exited` has resolved, or does so for who asks. */
+  /** Whether `exited` has resolved, or will before an await of it returns. */
   get ended(): boolean {
     return this.#exit.settled;
   }
@@ -234,9 +234,9 @@ export class Vmm {
   }
 
   /**
-   * Changes sizes: of a machine, for which the guest takes its time, or else of the configuration.
+   * Changes sizes: of a machine, where the guest may take any time, or else of the configuration.
    * With `wait_ms`, resolves when the guest has done that (of memory: by virtio-mem), and fails if that takes longer.
-   * @param client after an abort of its signal nobody waits
+   * @param client an abort of its signal ends the wait
    * @throws VmmError `busy` while it has not done what it was asked for before; RangeError if `wait_ms` is no time
    */
   async resize(sizes: VmResize, client: Abortable = {}): Promise<void> {
@@ -259,7 +259,7 @@ export class Vmm {
   /**
    * Gives a memory zone another size in bytes.
    * @param waitMs resolves when the guest has brought the zone to that size, and fails if that takes longer
-   * @param client after an abort of its signal nobody waits
+   * @param client an abort of its signal ends the wait
    * @throws VmmError; RangeError if `waitMs` is no time
    */
   async resizeZone(id: string, bytes: Uint64, waitMs?: number, client: Abortable = {}): Promise<void> {
@@ -300,7 +300,7 @@ export class Vmm {
    * @param id the device's, or that of its PCI function (`_virtio-pci-...`)
    * @param waitMs resolves when the device is gone, and fails if that takes longer
    * @param force takes the device away from a guest that has not given it up, after `waitMs`, or at once
-   * @param signal after an abort nobody waits, and no force is used
+   * @param signal an abort ends the wait, and no force is used then
    * @throws VmmError `missing` if there is no such device; RangeError if `waitMs` is no time
    */
   async removeDevice(id: string, options: RemovalOptions & Abortable = {}): Promise<void> {
@@ -648,7 +648,7 @@ export class Vmm {
     try {
       await this.#stopMachine(timeoutMs);
     } finally {
-      // Also if something is left of the machine: nobody can reach it any more.
+      // Also if something is left of the machine: it cannot be reached any more.
       if (ran) this.#emit('vm', 'shutdown');
       this.#config = undefined;
       this.#consoles.forget();
@@ -716,7 +716,7 @@ export class Vmm {
     if (generation === this.#generation) await work();
   }
 
-  /** Of what nobody has asked for, and so nobody waits for. */
+  /** For work that no caller waits for. */
   #warnOfFailure(work: Promise<void>): void {
     work.catch((error) => this.#warn(describeError(error)));
   }

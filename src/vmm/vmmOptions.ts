@@ -19,8 +19,8 @@ export interface VmmOptions {
   /** Paths of console files that keep what earlier VMs have left in them. */
   readonly appendTo?: readonly string[];
   readonly onEvent?: (event: VmmEvent) => void;
-  /** Hears what a person should know, one sentence at a time. */
+  /** Gets warnings for people, one sentence at a time. */
   readonly onWarning?: (message: string) => void;
-  /** Hears which of several ways was taken, and why, one sentence at a time. */
+  /** Gets notes on which of several ways was taken, and why, one sentence at a time. */
   readonly onNote?: (message: string) => void;
 }

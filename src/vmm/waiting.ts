@@ -36,7 +36,7 @@ export async function within<T>(
   return Promise.race([work, tooLate]).finally(stop);
 }
 
-/** Those who wait for the same things to change. */
+/** Waits for conditions that depend on the same things. */
 export class Waiting {
   private readonly looks = new Set<() => void>();
 

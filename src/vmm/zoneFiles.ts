@@ -8,7 +8,7 @@ import { FileInUse, openMemory, openTemporaryMemory } from './namedFiles.ts';
 /**
  * Opens the file of each zone that has one, or makes one without a name in a folder.
  * @returns by zone; the caller closes
- * @throws VmmError with nothing left open, FileInUse if somebody writes to one as a disk
+ * @throws VmmError with nothing left open, FileInUse if another process writes to one as a disk
  */
 export function openZoneFiles(native: NativeAddon, { memory }: VmConfig): Map<string, number> {
   const opened = new Map<string, number>();

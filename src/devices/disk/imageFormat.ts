@@ -77,7 +77,7 @@ export function detectContent(native: NativeAddon, fd: number, size: number): st
   const found = magics.find(([magic]) => start.startsWith(magic));
   if (found !== undefined) return found[1];
   if (start.startsWith(VDI_MAGIC, VDI_MAGIC_OFFSET)) return 'VDI';
-  // A footer is the last of whole sectors; elsewhere a guest of a raw image could put one that nobody noticed.
+  // A footer is the last of whole sectors; elsewhere a guest of a raw image could write one unnoticed.
   if (size < 2 * SECTOR_SIZE || size % SECTOR_SIZE !== 0) return 'raw';
   const footer = native.readAt(fd, size - SECTOR_SIZE, SECTOR_SIZE);
   if (!latin1(footer).startsWith(VHD_COOKIE)) return 'raw';

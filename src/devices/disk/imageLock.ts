@@ -1,6 +1,6 @@
 /**
  * Locks of images that QEMU's tools understand as well. QEMU (docs/system/images, "Image locking"; block/file-posix.c)
- * has a byte for each permission that somebody uses, and one for each that somebody does not leave to others; all are
+ * has a byte for each permission that a process uses, and one for each that a process denies to others; all are
  * read-locked, and a process that opens the image checks those that conflict. A writer here has all of the file
  * exclusively, which excludes them as well.
  */
@@ -25,14 +25,14 @@ export function lockToWrite(native: Locks, fd: number, whole: boolean): boolean 
   return native.lockRange(fd, true, 0, whole ? 0 : Math.max(native.imageSize(fd), END));
 }
 
-/** Takes the lock to read, beside others who do. False if somebody may write. */
+/** Takes the lock to read, which several processes may have. False if one may write. */
 export function lockToRead(native: Locks, fd: number): boolean {
   const ours = [USED + READ, NOT_SHARED + WRITE, NOT_SHARED + RESIZE];
   if (!ours.every((byte) => native.lockRange(fd, false, byte, 1))) return false;
   return ![USED + WRITE, USED + RESIZE, NOT_SHARED + READ].some((byte) => isTaken(native, fd, byte));
 }
 
-/** A read lock that begins before the bytes that mean something is that of a whole file, by who reads it, too. */
+/** A read lock that begins before the bytes that mean something is that of a whole file, by another reader of ours. */
 function isTaken(native: Locks, fd: number, byte: number): boolean {
   const holder = native.lockHolder(fd, byte, 1);
   return holder !== null && (holder.exclusive || holder.start >= USED);

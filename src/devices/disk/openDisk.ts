@@ -12,7 +12,7 @@ import { lockToRead, lockToWrite } from './imageLock.ts';
 /** What opening an image needs. */
 export type DiskContext = Pick<OpenContext, 'native' | 'opened' | 'guessedFormats' | 'warn'>;
 
-/** What layers of an image have in common: who is to be able to use it at the same time. */
+/** What layers of an image have in common: which other processes may use it at the same time. */
 export interface LockOptions {
   readonly exclusive: boolean;
   readonly granularity: DiskConfig['lock_granularity'];
@@ -21,7 +21,7 @@ export interface LockOptions {
 /**
  * Opens an image as the configuration says, with the images that it is an overlay of, and takes their locks: exclusive
  * to write, shared to read. A lock lives as long as any duplicate of the descriptor.
- * @throws VmmError if something cannot be opened, is locked by somebody else, or is in a format that is not supported
+ * @throws VmmError if something cannot be opened, is locked by another process, or is in a format that is not supported
  */
 export async function openDisk(context: DiskContext, disk: DiskConfig): Promise<DiskResource> {
   const path = disk.path as string;

@@ -4,7 +4,7 @@ import { MAX_PORT } from '../../config/limits.ts';
 import { invalid } from '../../config/rules.ts';
 import { parseDigits } from '../../config/size.ts';
 
-/** What the host's port listens on unless told otherwise: nobody outside of this host. */
+/** What the host's port listens on unless told otherwise: not reachable from outside of this host. */
 const LOOPBACK = '127.0.0.1';
 
 export interface PortForward {

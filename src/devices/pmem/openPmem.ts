@@ -43,7 +43,7 @@ function openTemporary(native: NativeAddon, pmem: PmemConfig, opened: number[]):
 function openExisting(native: NativeAddon, pmem: PmemConfig, opened: number[]): PmemResource {
   const fd = openMemory(native, pmem.file, { write: !pmem.discard_writes });
   opened.push(fd);
-  // Several VMs may share a file; but nobody may write to it as a disk or begin it anew as a log meanwhile.
+  // Several VMs may share a file; but it must not be written to as a disk or truncated as a log meanwhile.
   if (!native.lockRange(fd, false, 0, 0)) {
     throw new FileInUse(
       `Cannot use the persistent memory ${pmem.file}: another process, or a disk of this VM, writes to it`,
