@@ -15,10 +15,9 @@ struct FirmwareDebugState {
   uint64_t dropped_lines = 0;  ///< not handed on because there were too many a second
 };
 
-/// Port 0x402, where firmware writes its log. Reads give 0xE9, by which firmware finds it.
+/// The byte port where firmware writes its log. Reads give 0xE9, by which firmware finds it.
 class FirmwareDebug final : public ByteDevice {
  public:
-  static constexpr uint64_t kPort = 0x402;
   static constexpr uint64_t kSize = 1;
   /// Bytes; a longer line is handed on in pieces.
   static constexpr size_t kMaxLine = 256;

@@ -12,10 +12,9 @@ struct PostCodeState {
   uint64_t count = 0;  ///< how many codes were written
 };
 
-/// Port 0x80: how far the guest's boot got. Reads give the last code.
+/// The port where a guest writes how far its boot got. Reads give the last code.
 class PostCode final : public ByteDevice {
  public:
-  static constexpr uint64_t kPort = 0x80;
   static constexpr uint64_t kSize = 1;
 
   explicit PostCode(const PostCodeState& state = {});

@@ -1,9 +1,8 @@
 #include "pci/pci_root.h"
 
 #include <algorithm>
-#include <cstring>
+#include <string>
 
-#include "core/bytes.h"
 #include "core/error.h"
 #include "pci/config_space.h"
 
@@ -12,9 +11,6 @@ namespace {
 
 constexpr uint64_t kFunctionSize = 4096;  // of enhanced configuration space
 constexpr uint64_t kFunctionsPerSlot = 8;
-
-constexpr uint64_t kAddressPortEnd = 4;
-constexpr uint32_t kAddressEnable = 1U << 31;
 
 bool overlaps(uint64_t start, uint64_t size, uint64_t other, uint64_t other_size) {
   return start < other + other_size && other < start + size;
@@ -62,76 +58,11 @@ class PciRoot::EcamDevice : public BusDevice {
   PciRoot& root_;
 };
 
-/// PCI 3.0 §3.2.2.3.2: an address port of exactly 32 bits and a data window of four bytes.
-class PciRoot::ConfigPorts : public BusDevice {
- public:
-  explicit ConfigPorts(PciRoot& root) : root_(root) {}
-
-  void read(uint64_t offset, std::span<uint8_t> data) override {
-    std::ranges::fill(data, uint8_t{0xff});
-    if (offset < kAddressPortEnd) {
-      if (offset == 0 && data.size() == 4) store(data, address());
-      return;
-    }
-    const auto target = find(offset);
-    if (!target.present) return;
-    root_.config_read(target.slot, target.offset, data.first(inside(offset, data.size())));
-  }
-
-  void write(uint64_t offset, std::span<const uint8_t> data) override {
-    if (offset < kAddressPortEnd) {
-      if (offset == 0 && data.size() == 4) set_address(load<uint32_t>(data));
-      return;
-    }
-    const auto target = find(offset);
-    if (!target.present) return;
-    root_.config_write(target.slot, target.offset, data.first(inside(offset, data.size())));
-  }
-
- private:
-  struct Target {
-    bool present;
-    unsigned slot;
-    uint32_t offset;
-  };
-
-  uint32_t address() {
-    const std::lock_guard lock(root_.mutex_);
-    return root_.state_.config_address;
-  }
-
-  void set_address(uint32_t value) {
-    const std::lock_guard lock(root_.mutex_);
-    root_.state_.config_address = value & (kAddressEnable | 0xfffffc);
-  }
-
-  Target find(uint64_t offset) {
-    const uint32_t value = address();
-    const bool bus_and_function_0 = (value >> 16 & 0xff) == 0 && (value >> 8 & 7) == 0;
-    return {(value & kAddressEnable) != 0 && bus_and_function_0, value >> 11 & 0x1f,
-            (value & 0xfc) + static_cast<uint32_t>(offset - kAddressPortEnd)};
-  }
-
-  static size_t inside(uint64_t offset, size_t size) {
-    return std::min<size_t>(size, 2 * kAddressPortEnd - offset);
-  }
-
-  PciRoot& root_;
-};
-
-PciRoot::PciRoot(AddressSpace& mmio, PciWindow window32, PciWindow window64,
-                 const PciRootState& state)
+PciRoot::PciRoot(AddressSpace& mmio, PciWindow window32, PciWindow window64)
     : mmio_(mmio),
       window32_(window32),
       window64_(window64),
-      ecam_(std::make_shared<EcamDevice>(*this)),
-      config_ports_(std::make_shared<ConfigPorts>(*this)),
-      state_(state) {}
-
-PciRootState PciRoot::state() const {
-  const std::lock_guard lock(mutex_);
-  return state_;
-}
+      ecam_(std::make_shared<EcamDevice>(*this)) {}
 
 PciRoot::~PciRoot() {
   for (Slot& slot : slots_) clear(slot);

@@ -19,12 +19,8 @@ struct PciWindow {
   uint64_t size = 0;
 };
 
-struct PciRootState {
-  uint32_t config_address = 0;  ///< what port 0xCF8 holds
-};
-
-/// One PCI segment with one bus of 32 single-function slots, reached through ECAM and ports 0xCF8
-/// to 0xCFF.
+/// One PCI segment with one bus of 32 single-function slots. What a guest sees of it is the state
+/// of its functions.
 ///
 /// BARs follow when the guest moves them. A BAR that is outside both windows, or collides with a
 /// decoded one, is not decoded; after each change every such BAR is tried again, in slot order, so
@@ -34,13 +30,10 @@ class PciRoot {
   static constexpr unsigned kSlots = 32;
 
   /// `mmio` must outlive the root.
-  PciRoot(AddressSpace& mmio, PciWindow window32, PciWindow window64,
-          const PciRootState& state = {});
+  PciRoot(AddressSpace& mmio, PciWindow window32, PciWindow window64);
   ~PciRoot();
   PciRoot(const PciRoot&) = delete;
   PciRoot& operator=(const PciRoot&) = delete;
-  /// Its functions have states of their own.
-  [[nodiscard]] PciRootState state() const;
 
   /// Puts a function into a free slot (0 to 31) and decodes its BARs. Throws Error if the slot is
   /// taken or out of range, or if a BAR that asks for decoding cannot have its address.
@@ -55,22 +48,22 @@ class PciRoot {
   /// PciFunction::removed().
   void disconnect(unsigned slot) noexcept;
 
-  /// For the 256 MiB enhanced configuration space (PCI Express 3.0 §7.2.2); bus 0 only, others read
-  /// all ones.
+  /// For the enhanced configuration space (PCI Express 3.0 §7.2.2); bus 0 only, others read all
+  /// ones.
   [[nodiscard]] std::shared_ptr<BusDevice> ecam() const { return ecam_; }
-  /// For the eight ports from 0xCF8 (PCI 3.0 §3.2.2.3.2).
-  [[nodiscard]] std::shared_ptr<BusDevice> config_ports() const { return config_ports_; }
+
+  /// An access to the configuration space of a slot (0 to 31), below 4096. Does nothing if the slot
+  /// is empty.
+  void config_read(unsigned slot, uint32_t offset, std::span<uint8_t> data);
+  void config_write(unsigned slot, uint32_t offset, std::span<const uint8_t> data);
 
  private:
   class EcamDevice;
-  class ConfigPorts;
   struct Slot {
     std::shared_ptr<PciFunction> function;
     std::array<std::optional<PciWindow>, PciFunction::kBarCount> decoded;
   };
 
-  void config_read(unsigned slot, uint32_t offset, std::span<uint8_t> data);
-  void config_write(unsigned slot, uint32_t offset, std::span<const uint8_t> data);
   void clear(Slot& slot);
   void update_decoding();
   void drop_changed_bars();
@@ -81,11 +74,9 @@ class PciRoot {
   const PciWindow window32_;
   const PciWindow window64_;
   std::shared_ptr<BusDevice> ecam_;
-  std::shared_ptr<BusDevice> config_ports_;
 
-  mutable std::mutex mutex_;  ///< everything below, and every call of a PciFunction
+  std::mutex mutex_;  ///< everything below, and every call of a PciFunction
   std::array<Slot, kSlots> slots_;
-  PciRootState state_;
 };
 
 }  // namespace tsvmm

@@ -11,6 +11,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/message.h"
+#include "hypervisor/msi_range.h"
 #include "virtio/chain_bytes.h"
 #include "virtio/device_kind.h"
 
@@ -27,11 +28,6 @@ constexpr int kChainsPerTurn = 64;
 /// Mappings of pages and of large pages; the smallest is what all must be multiples of.
 constexpr uint64_t kPageSizes = IommuTables::kPageSize | 2UL * 1024 * 1024;
 constexpr unsigned kMinAddressBits = 12;
-
-/// Where a vCPU's local APIC takes messages (SDM vol. 3 §11.11.1): accesses there are interrupts,
-/// and are not translated.
-constexpr uint64_t kMsiFirst = 0xfee0'0000;
-constexpr uint64_t kMsiLast = 0xfeef'ffff;
 
 /// Type and reserved bytes.
 constexpr size_t kHeadSize = 4;
@@ -191,7 +187,8 @@ VirtioIommu::Status VirtioIommu::map(std::span<const uint8_t> operands) {
   }
   const IommuMapping mapping{
       .first = map->first, .last = map->last, .address = map->address, .flags = map->flags};
-  const bool is_msi = mapping.first <= kMsiLast && mapping.last >= kMsiFirst;
+  const MsiRange msi = msi_range();
+  const bool is_msi = mapping.first <= msi.last && mapping.last >= msi.first;
   if (mapping.last < mapping.first || is_msi) return Status::kInvalid;
   if (!IommuTables::is_whole_pages(mapping) || mapping.last > last_address_) return Status::kRange;
   return tables_->map(map->domain, mapping);
@@ -211,13 +208,14 @@ VirtioIommu::Status VirtioIommu::probe(std::span<const uint8_t> operands,
   }
   if (!tables_->has_endpoint(probe->endpoint)) return Status::kNoEntry;
   constexpr size_t kPropertyHead = 4;
+  const MsiRange msi = msi_range();
   const virtio_iommu::ReservedMemory window{
       .type = virtio_iommu::kPropertyReservedMemory,
       .length = sizeof(virtio_iommu::ReservedMemory) - kPropertyHead,
       .subtype = virtio_iommu::kReservedForMsi,
       .reserved = {},
-      .first = kMsiFirst,
-      .last = kMsiLast};
+      .first = msi.first,
+      .last = msi.last};
   store(properties, window);  // and zeros behind it, which end the list
   return Status::kOk;
 }

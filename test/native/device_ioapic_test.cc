@@ -1,7 +1,7 @@
 #include <map>
 
 #include "core/error.h"
-#include "device/ioapic.h"
+#include "device/x86_64/ioapic.h"
 #include "device_test_support.h"
 
 namespace tsvmm {

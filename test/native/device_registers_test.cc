@@ -7,13 +7,13 @@
 #include "device/acpi_events.h"
 #include "device/acpi_pm_timer.h"
 #include "device/acpi_power.h"
-#include "device/cmos_rtc.h"
 #include "device/debug_console.h"
 #include "device/firmware_debug.h"
 #include "device/ged.h"
-#include "device/i8042.h"
 #include "device/post_code.h"
 #include "device/pvpanic.h"
+#include "device/x86_64/cmos_rtc.h"
+#include "device/x86_64/i8042.h"
 #include "device_test_support.h"
 
 namespace tsvmm {

@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "device/rtc_interrupts.h"
+#include "device/x86_64/rtc_interrupts.h"
 
 namespace tsvmm {
 namespace {

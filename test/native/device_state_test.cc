@@ -5,20 +5,21 @@
 #include "core/error.h"
 #include "device/acpi_events.h"
 #include "device/acpi_pm_timer.h"
-#include "device/cmos_rtc.h"
 #include "device/firmware_debug.h"
 #include "device/ged.h"
-#include "device/ioapic.h"
 #include "device/pci_hotplug.h"
 #include "device/post_code.h"
 #include "device/pvpanic.h"
 #include "device/serial.h"
+#include "device/x86_64/cmos_rtc.h"
+#include "device/x86_64/ioapic.h"
 #include "device_test_support.h"
 #include "pci/config_space.h"
 #include "pci/host_bridge.h"
 #include "pci/msix.h"
 #include "pci/pci_root.h"
 #include "pci/register_function.h"
+#include "pci/x86_64/pci_config_ports.h"
 #include "virtio/common_config.h"
 #include "virtio_mock_driver.h"
 
@@ -220,15 +221,15 @@ TEST(DeviceState, SerialKeepsWhatTheHostsEndHasNotTaken) {
   EXPECT_EQ(taken, "held!");
 }
 
-TEST(DeviceState, PciRootKeepsTheAddressBetweenTwoPorts) {
+TEST(DeviceState, PciConfigPortsKeepTheAddressBetweenTwoAccesses) {
   AddressSpace mmio;
-  const PciWindow low{0xc0000000, 0x10000000};
-  const PciWindow high{0x4000000000, 0x10000000};
-  PciRoot first(mmio, low, high);
-  write32(*first.config_ports(), 0, 0x80000000);
-  PciRoot second(mmio, low, high, first.state());
-  second.add(0, std::make_shared<HostBridge>());
-  EXPECT_NE(read32(*second.config_ports(), 4), 0xffffffffU);
+  PciRoot root(mmio, {0xc0000000, 0x10000000}, {0x4000000000, 0x10000000});
+  root.add(0, std::make_shared<HostBridge>());
+  PciConfigPorts first(root);
+  write32(first, 0, 0x80000000);
+  PciConfigPorts second(root, first.state());
+  EXPECT_EQ(read32(second, 0), 0x80000000U);
+  EXPECT_NE(read32(second, 4), 0xffffffffU);
 }
 
 TEST(DeviceState, ConfigSpaceTakesOverWhatAGuestMayChangeAndNoMore) {

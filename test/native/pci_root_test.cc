@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "pci/host_bridge.h"
 #include "pci/register_function.h"
+#include "pci/x86_64/pci_config_ports.h"
 #include "virtio_mock_driver.h"
 
 namespace tsvmm::virtio_test {
@@ -53,7 +54,8 @@ class PciRootTest : public testing::Test {
       functions[slot] = std::make_shared<TestFunction>(slot, at(slot));
       bench.root.add(slot, functions[slot]);
     }
-    EXPECT_TRUE(ports.map(0xcf8, 8, bench.root.config_ports()));
+    EXPECT_TRUE(ports.map(PciConfigPorts::kPort, PciConfigPorts::kSize,
+                          std::make_shared<PciConfigPorts>(bench.root)));
   }
   static GuestAddress at(unsigned place) { return kBase + place * kBarSize; }
   void move(unsigned slot, uint64_t address) {

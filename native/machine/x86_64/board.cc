@@ -9,23 +9,25 @@
 #include "device/acpi_events.h"
 #include "device/acpi_pm_timer.h"
 #include "device/acpi_power.h"
-#include "device/cmos_rtc.h"
 #include "device/cpu_hotplug.h"
 #include "device/debug_console.h"
 #include "device/firmware_debug.h"
 #include "device/ged.h"
-#include "device/i8042.h"
-#include "device/ioapic.h"
 #include "device/memory_hotplug.h"
 #include "device/serial.h"
+#include "device/x86_64/cmos_rtc.h"
+#include "device/x86_64/i8042.h"
+#include "device/x86_64/ioapic.h"
 #include "hypervisor/x86_64/access_handler.h"
 #include "machine/x86_64/board_spec.h"
+#include "pci/x86_64/pci_config_ports.h"
 
 namespace tsvmm {
 namespace {
 
-constexpr uint16_t kPciConfigPorts = 0xcf8;
-constexpr uint64_t kPciConfigPortCount = 8;
+constexpr uint16_t kPostCodePort = 0x80;
+/// Of SeaBIOS and EDK II.
+constexpr uint16_t kFirmwareDebugPort = 0x402;
 
 /// A PC as far as guests still look for one: ports, I/O APIC, CMOS clock, ACPI.
 class X86Board final : public Board, public AccessHandler {
@@ -84,7 +86,8 @@ X86Board::X86Board(BoardSpec& spec, DeviceSet& devices, InterruptFabric& fabric,
   add_acpi_devices(spec, report);
   if (spec.cpu_hotplug) add_cpu_hotplug(*spec.cpu_hotplug, std::move(vcpu_ejected));
   add_legacy_devices(spec, report);
-  map_ports(kPciConfigPorts, kPciConfigPortCount, devices_.pci().config_ports());
+  map_ports(PciConfigPorts::kPort, PciConfigPorts::kSize,
+            std::make_shared<PciConfigPorts>(devices_.pci()));
 }
 
 void X86Board::add_acpi_devices(const BoardSpec& spec, const EventReport& report) {
@@ -133,10 +136,10 @@ void X86Board::add_legacy_devices(BoardSpec& spec, const EventReport& report) {
                                 .alarm = [events = acpi_events_] { events->rtc_alarm(); },
                                 .reset = reset_by(report, "cmos")}));
   post_code_ = std::make_shared<PostCode>();
-  map_ports(PostCode::kPort, PostCode::kSize, post_code_);
+  map_ports(kPostCodePort, PostCode::kSize, post_code_);
   // A debug console may be what a firmware's log is for.
-  if (!spec.debug_console || spec.debug_console->port != FirmwareDebug::kPort) {
-    map_ports(FirmwareDebug::kPort, FirmwareDebug::kSize,
+  if (!spec.debug_console || spec.debug_console->port != kFirmwareDebugPort) {
+    map_ports(kFirmwareDebugPort, FirmwareDebug::kSize,
               std::make_shared<FirmwareDebug>([report](std::string_view line) {
                 report(device_event(MachineEvent::Type::kFirmwareLog, {}, std::string(line)));
               }));

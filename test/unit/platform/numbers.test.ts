@@ -36,7 +36,8 @@ const source = (file: string) => (name: string) => constant(`src/${file}`, name)
 
 const ged = native('device/ged.h');
 const events = native('device/acpi_events.cc');
-const board = native('machine/x86_64/board.cc');
+const configPorts = native('pci/x86_64/pci_config_ports.h');
+const apic = native('hypervisor/x86_64/apic.h');
 const devices = native('machine/device_set.cc');
 const dsdt = source('platform/acpi/dsdt.ts');
 const bridge = source('platform/acpi/pciHostBridge.ts');
@@ -53,8 +54,8 @@ describe('are the same in TypeScript and in the core', () => {
       native('virtio/pci_layout.h')('kBarSize'),
     ],
     ['PCI slots', PCI_SLOTS, native('pci/pci_root.h')('kSlots')],
-    ['the ports of PCI configuration', bridge('PCI_CONFIG_PORT'), board('kPciConfigPorts')],
-    ['how many they are', bridge('PCI_CONFIG_PORTS'), board('kPciConfigPortCount')],
+    ['the ports of PCI configuration', bridge('PCI_CONFIG_PORT'), configPorts('kPort')],
+    ['how many they are', bridge('PCI_CONFIG_PORTS'), configPorts('kSize')],
     ["GED's register", map.GED_SIZE, ged('kSize')],
     ["GED's slots", dsdt('GED_PCI'), ged('kPci')],
     ["GED's memory", dsdt('GED_MEMORY'), ged('kMemory')],
@@ -105,9 +106,9 @@ describe('are the same in TypeScript and in the core', () => {
     ],
     ['what resets the machine', fadt('RESET_VALUE_RESET'), native('device/acpi_power.cc')('kReset')],
     ['the ports of the serial port', dsdt('SERIAL_PORTS'), native('device/serial.h')('kSize')],
-    ['the ports of the clock', dsdt('CLOCK_PORTS'), native('device/cmos_rtc.h')('kSize')],
-    ["the clock's century", map.CMOS_CENTURY, native('device/cmos_rtc.cc')('kCentury')],
-    ['where MSIs go', map.LOCAL_APIC_ADDRESS, native('device/ioapic.cc')('kMsiBase')],
+    ['the ports of the clock', dsdt('CLOCK_PORTS'), native('device/x86_64/cmos_rtc.h')('kSize')],
+    ["the clock's century", map.CMOS_CENTURY, native('device/x86_64/cmos_rtc.cc')('kCentury')],
+    ['where MSIs go', map.LOCAL_APIC_ADDRESS, apic('kLocalApicAddress')],
     ['a sector', SECTOR_SIZE, native('virtio/block_protocol.h')('kSectorSize')],
     [
       "a disk's serial number",
@@ -129,11 +130,6 @@ describe('are the same in TypeScript and in the core', () => {
       "an IOMMU's addresses",
       source('config/platform.ts')('MAX_IOMMU_ADDRESS_BITS'),
       native('virtio/iommu.h')('kMaxAddressBits'),
-    ],
-    [
-      'the first MSI that an IOMMU lets through',
-      map.LOCAL_APIC_ADDRESS,
-      native('virtio/iommu.cc')('kMsiFirst'),
     ],
     ["a qcow2 image's smallest cluster", qcow2('MIN_CLUSTER_BITS'), qcow2Format('kMinClusterBits')],
     ["a qcow2 image's largest cluster", qcow2('MAX_CLUSTER_BITS'), qcow2Format('kMaxClusterBits')],
@@ -181,10 +177,18 @@ describe('are the same in TypeScript and in the core', () => {
     expect(pvpanic.needs?.barSize).toBe(devices('kPvpanicBarSize'));
   });
 
+  it("and KVM's own pages are where the map has nothing", () => {
+    const arch = native('hypervisor/kvm/x86_64/kvm_arch.cc');
+    const [taskState, identityMap] = [arch('kTssAddress'), arch('kIdentityMapAddress')];
+    expect(taskState).toBeGreaterThanOrEqual(map.ECAM_ADDRESS + map.ECAM_RESERVED_SIZE);
+    expect(identityMap).toBeGreaterThanOrEqual(taskState + 3 * PAGE_SIZE);
+    expect(identityMap + PAGE_SIZE).toBeLessThanOrEqual(map.GED_ADDRESS);
+  });
+
   it('interrupt pins, of which each has one device', () => {
     const pins = [map.SERIAL_GSI, map.CMOS_GSI, map.SCI_GSI, map.GED_GSI];
     expect(new Set(pins).size).toBe(pins.length);
-    for (const pin of pins) expect(pin).toBeLessThan(native('device/ioapic.h')('kPins'));
+    for (const pin of pins) expect(pin).toBeLessThan(apic('kIoApicPins'));
   });
 });
 

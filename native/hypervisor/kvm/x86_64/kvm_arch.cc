@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "hypervisor/kvm/x86_64/kvm_vcpu.h"
+#include "hypervisor/x86_64/apic.h"
 
 namespace tsvmm::kvm_arch {
 namespace {
@@ -24,12 +25,6 @@ constexpr std::array<KvmCapability, 4> kNeeded{{
 constexpr uint64_t kTssAddress = 0xf8000000;
 constexpr uint64_t kIdentityMapAddress = 0xf8003000;
 
-// The highest APIC id that an 8-bit destination can name; 255 is the broadcast.
-constexpr uint32_t kHighestXapicId = 254;
-
-// The pins of the I/O APIC that a split irqchip leaves to us.
-constexpr unsigned kIoapicPins = 24;
-
 void enable_capability(int vm_fd, uint32_t capability, uint64_t argument, const char* what) {
   kvm_enable_cap request{};
   request.cap = capability;
@@ -41,7 +36,7 @@ void enable_capability(int vm_fd, uint32_t capability, uint64_t argument, const 
 
 std::span<const KvmCapability> needed_capabilities() noexcept { return kNeeded; }
 
-unsigned wired_interrupts() noexcept { return kIoapicPins; }
+unsigned wired_interrupts() noexcept { return kIoApicPins; }
 
 void prepare_address_space(const KvmDevice& kvm, int vm_fd) {
   uint64_t identity_map = kIdentityMapAddress;
@@ -57,7 +52,7 @@ void prepare_address_space(const KvmDevice& kvm, int vm_fd) {
 /// Local APICs in the kernel, the I/O APIC in user space; 32-bit APIC ids where 8 bits are not
 /// enough.
 void create_interrupt_controllers(int vm_fd, uint32_t highest_vcpu_id) {
-  enable_capability(vm_fd, KVM_CAP_SPLIT_IRQCHIP, kIoapicPins, "KVM_CAP_SPLIT_IRQCHIP");
+  enable_capability(vm_fd, KVM_CAP_SPLIT_IRQCHIP, kIoApicPins, "KVM_CAP_SPLIT_IRQCHIP");
   if (highest_vcpu_id > kHighestXapicId) {
     enable_capability(vm_fd, KVM_CAP_X2APIC_API,
                       KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,

@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "hypervisor/kvm/x86_64/kvm_vcpu_reset.h"
 #include "hypervisor/kvm/x86_64/kvm_x86_abi.h"
+#include "hypervisor/x86_64/apic.h"
 
 namespace tsvmm {
 namespace {
@@ -25,7 +26,6 @@ constexpr size_t kKernelSigsetSize = 8;
 constexpr uint64_t kCr0ProtectionEnable = 1;
 constexpr uint64_t kRflagsReserved = 2;
 constexpr uint64_t kApicBaseX2apic = 1U << 10;
-constexpr uint32_t kHighestXapicId = 254;
 
 // Local APIC register offsets and delivery modes (SDM vol. 3 §11.5.1).
 constexpr size_t kLvtLint0 = 0x350;

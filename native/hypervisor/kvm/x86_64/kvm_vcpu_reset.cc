@@ -8,12 +8,12 @@
 
 #include "core/error.h"
 #include "hypervisor/kvm/x86_64/kvm_x86_abi.h"
+#include "hypervisor/x86_64/apic.h"
 
 namespace tsvmm {
 namespace {
 
 constexpr uint64_t kEferSvme = 1U << 12;
-constexpr uint64_t kApicBaseDefault = 0xfee00000;
 constexpr uint64_t kApicBaseEnable = 1U << 11;
 constexpr uint32_t kMxcsrDefault = 0x1f80;
 constexpr uint16_t kFpuControlDefault = 0x37f;
@@ -59,7 +59,7 @@ void forget_events(int fd) {
 void reset_modes(int fd) {
   kvm_sregs sregs{};
   check_errno(::ioctl(fd, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
-  sregs.apic_base = kApicBaseDefault | kApicBaseEnable;
+  sregs.apic_base = kLocalApicAddress | kApicBaseEnable;
   sregs.efer &= ~kEferSvme;
   std::memset(sregs.interrupt_bitmap, 0, sizeof sregs.interrupt_bitmap);
   check_errno(::ioctl(fd, KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");

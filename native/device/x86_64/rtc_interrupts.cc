@@ -1,4 +1,4 @@
-#include "device/rtc_interrupts.h"
+#include "device/x86_64/rtc_interrupts.h"
 
 #include <algorithm>
 

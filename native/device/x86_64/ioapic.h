@@ -8,16 +8,15 @@
 
 #include "bus/bus_device.h"
 #include "hypervisor/hypervisor.h"
+#include "hypervisor/x86_64/apic.h"
 
 namespace tsvmm {
 
 struct IoApicState {
-  static constexpr unsigned kPins = 24;
-
   uint8_t id = 0;
-  uint8_t select = 0;                         ///< IOREGSEL
-  std::array<uint64_t, kPins> redirection{};  ///< the 64-bit entries of the data sheet §3.2.4
-  uint32_t asserted = 0;                      ///< pins held by set_level()
+  uint8_t select = 0;                               ///< IOREGSEL
+  std::array<uint64_t, kIoApicPins> redirection{};  ///< the 64-bit entries of the data sheet §3.2.4
+  uint32_t asserted = 0;                            ///< pins held by set_level()
 };
 
 /// The MSI that a redirection entry stands for (SDM vol. 3 §11.11), with the destination's bits 8
@@ -28,7 +27,7 @@ MsiMessage ioapic_entry_to_msi(uint64_t entry);
 /// split irqchip). Pins that no device asked for have no line in the hypervisor and cost nothing.
 class IoApic final : public BusDevice {
  public:
-  static constexpr unsigned kPins = IoApicState::kPins;
+  static constexpr unsigned kPins = kIoApicPins;
   /// Bytes of MMIO.
   static constexpr uint64_t kSize = 0x20;
 

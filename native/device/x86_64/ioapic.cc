@@ -1,4 +1,4 @@
-#include "device/ioapic.h"
+#include "device/x86_64/ioapic.h"
 
 #include <string>
 
@@ -36,7 +36,6 @@ constexpr uint64_t kImplemented = 0x1FFFF | kExtendedDestinationMask << kExtende
                                   uint64_t{0xFF} << kDestinationShift;
 
 // SDM vol. 3 §11.11.1, §11.11.2.
-constexpr uint64_t kMsiBase = 0xFEE00000;
 constexpr unsigned kMsiDestinationShift = 12;
 constexpr unsigned kMsiExtendedDestinationShift = 5;
 constexpr uint64_t kMsiLogicalDestination = 1U << 2;
@@ -56,7 +55,7 @@ bool deliverable(uint64_t entry) {
 
 MsiMessage ioapic_entry_to_msi(uint64_t entry) {
   const uint64_t extended = entry >> kExtendedDestinationShift & kExtendedDestinationMask;
-  uint64_t address = kMsiBase | (entry >> kDestinationShift) << kMsiDestinationShift |
+  uint64_t address = kLocalApicAddress | (entry >> kDestinationShift) << kMsiDestinationShift |
                      extended << kMsiExtendedDestinationShift;
   if ((entry & kLogicalDestination) != 0) address |= kMsiLogicalDestination;
   auto data =

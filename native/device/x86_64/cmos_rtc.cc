@@ -1,4 +1,4 @@
-#include "device/cmos_rtc.h"
+#include "device/x86_64/cmos_rtc.h"
 
 #include <algorithm>
 #include <ctime>

@@ -1,4 +1,4 @@
-#include "device/i8042.h"
+#include "device/x86_64/i8042.h"
 
 namespace tsvmm {
 namespace {

@@ -9,7 +9,7 @@
 #include "core/event_loop.h"
 #include "core/timer.h"
 #include "device/byte_device.h"
-#include "device/rtc_interrupts.h"
+#include "device/x86_64/rtc_interrupts.h"
 #include "hypervisor/hypervisor.h"
 
 namespace tsvmm {
