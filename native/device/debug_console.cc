@@ -7,18 +7,31 @@ constexpr uint8_t kPresent = 0xE9;
 
 }  // namespace
 
-DebugConsole::DebugConsole(std::unique_ptr<CharBackend> backend)
+DebugConsole::DebugConsole(std::unique_ptr<CharBackend> backend, const DebugConsoleState& state)
     : ByteDevice(kSize), backend_(std::move(backend)) {
+  held_.append(state.held);
   backend_->attach(this);
+  output_ready();
 }
 
 DebugConsole::~DebugConsole() { backend_->attach(nullptr); }
+
+DebugConsoleState DebugConsole::state() const {
+  const std::lock_guard lock(mutex_);
+  DebugConsoleState state;
+  for (uint64_t at = held_.end() - held_.unread(); at < held_.end();) {
+    const std::span<const uint8_t> piece = held_.at(at);
+    state.held.insert(state.held.end(), piece.begin(), piece.end());
+    at += piece.size();
+  }
+  return state;
+}
 
 uint8_t DebugConsole::read_register(uint64_t /*offset*/) { return kPresent; }
 
 void DebugConsole::write_register(uint64_t /*offset*/, uint8_t value) {
   const std::lock_guard lock(mutex_);
-  // Bytes held go first; the backend says when it takes them, so asking before would be in vain.
+  // Bytes held go first. The backend tells when it takes them, and refuses until then.
   if (held_.unread() == 0 && backend_->write({&value, 1}) == 1) return;
   held_.append({&value, 1});
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "device/byte_device.h"
 #include "device/byte_ring.h"
@@ -10,7 +11,11 @@
 
 namespace tsvmm {
 
-/// A write-only console of one port, 0xE9 by default. Reads give 0xE9, by which the guest finds it.
+struct DebugConsoleState {
+  std::vector<uint8_t> held;  ///< what the host end has not taken yet
+};
+
+/// A write-only console of one byte register. Reads give 0xE9, by which the guest finds it.
 ///
 /// It has no way to make the guest wait: what the host end does not take is held, up to kHeld
 /// bytes; then the oldest are lost.
@@ -19,10 +24,11 @@ class DebugConsole final : public ByteDevice, private CharClient {
   static constexpr uint64_t kSize = 1;
   static constexpr size_t kHeld = 64 * 1024;
 
-  explicit DebugConsole(std::unique_ptr<CharBackend> backend);
+  explicit DebugConsole(std::unique_ptr<CharBackend> backend, const DebugConsoleState& state = {});
   ~DebugConsole() override;
   DebugConsole(const DebugConsole&) = delete;
   DebugConsole& operator=(const DebugConsole&) = delete;
+  [[nodiscard]] DebugConsoleState state() const;
 
  private:
   uint8_t read_register(uint64_t offset) override;
@@ -34,7 +40,7 @@ class DebugConsole final : public ByteDevice, private CharClient {
   void flush_held();
 
   const std::unique_ptr<CharBackend> backend_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   ByteRing held_{kHeld};
 };
 

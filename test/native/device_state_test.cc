@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "device/acpi_events.h"
 #include "device/acpi_pm_timer.h"
+#include "device/debug_console.h"
 #include "device/firmware_debug.h"
 #include "device/ged.h"
 #include "device/pci_hotplug.h"
@@ -219,6 +220,17 @@ TEST(DeviceState, SerialKeepsWhatTheHostsEndHasNotTaken) {
   EXPECT_EQ(read8(second, 5) & 0x60, 0x60);
   write8(second, 0, '!');
   EXPECT_EQ(taken, "held!");
+}
+
+TEST(DeviceState, DebugConsoleKeepsWhatTheHostsEndHasNotTaken) {
+  std::string taken;
+  DebugConsole first(std::make_unique<SlowEnd>(taken, false));
+  for (const char c : std::string("held")) write8(first, 0, static_cast<uint8_t>(c));
+  DebugConsole second(std::make_unique<SlowEnd>(taken, true), first.state());
+  EXPECT_EQ(taken, "held");
+  write8(second, 0, '!');
+  EXPECT_EQ(taken, "held!");
+  EXPECT_TRUE(second.state().held.empty());
 }
 
 TEST(DeviceState, PciConfigPortsKeepTheAddressBetweenTwoAccesses) {
