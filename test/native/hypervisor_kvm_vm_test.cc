@@ -1,7 +1,13 @@
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include <array>
 #include <atomic>
+#include <cerrno>
+#include <cstddef>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -133,6 +139,39 @@ TEST_F(KvmVmTest, AGuestWithoutInterruptTableEndsInATripleFault) {
   const VcpuExit exit = run({0x0f, 0x0b} /* ud2 */, [] { return false; });
   EXPECT_EQ(exit.reason, VcpuExit::Reason::kTripleFault);
   EXPECT_NE(exit.detail.find("rip=0x"), std::string::npos) << exit.detail;
+}
+
+/// From now on the calling thread can map no descriptor: ENOMEM.
+void refuse_mappings_of_descriptors() {
+  constexpr auto kNumber = static_cast<uint32_t>(offsetof(seccomp_data, nr));
+  constexpr auto kDescriptor = static_cast<uint32_t>(offsetof(seccomp_data, args[4]));
+  std::array<sock_filter, 6> filter{{
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNumber),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 2),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kDescriptor),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, UINT32_MAX, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOMEM),
+  }};
+  const sock_fprog program{.len = filter.size(), .filter = filter.data()};
+  ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+  ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+/// KVM creates a vCPU once only.
+TEST_F(KvmVmTest, AVcpuThatCouldNotBeMadeIsMadeAtTheNextAttempt) {
+  std::string code;
+  spawn_thread("vcpu0", [&] {
+    refuse_mappings_of_descriptors();
+    try {
+      (void)vm->create_vcpu(0);
+    } catch (const Error& error) {
+      code = error.code();
+    }
+  }).join();
+  EXPECT_EQ(code, "ENOMEM");
+  const VcpuExit exit = run(kPortAndMmio, [&] { return accesses.writes().size() == 3; });
+  EXPECT_EQ(exit.reason, VcpuExit::Reason::kKicked);
 }
 
 TEST_F(KvmVmTest, AnMsrThatKvmDoesNotHaveIsNamed) {

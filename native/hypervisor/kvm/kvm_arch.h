@@ -24,7 +24,8 @@ void prepare_address_space(const KvmDevice& kvm, int vm_fd);
 /// given. Throws Error.
 void create_interrupt_controllers(int vm_fd, uint32_t highest_vcpu_id);
 
-/// On the thread that will run it. `kvm` and `vm_fd` outlive it. Throws Error.
-[[nodiscard]] std::unique_ptr<Vcpu> create_vcpu(const KvmDevice& kvm, int vm_fd, uint32_t id);
+/// On the thread that will run it. `kvm` and `vcpu_fd`, which KVM_CREATE_VCPU gave for `id`,
+/// outlive it. Throws Error; it may then be tried again with the same descriptor.
+[[nodiscard]] std::unique_ptr<Vcpu> create_vcpu(const KvmDevice& kvm, int vcpu_fd, uint32_t id);
 
 }  // namespace tsvmm::kvm_arch

@@ -95,15 +95,27 @@ std::unique_ptr<Interrupt> KvmVm::create_wired_interrupt(unsigned gsi) {
 std::unique_ptr<Doorbell> KvmVm::create_doorbell(GuestAddress address, const EventFd& event) {
   kvm_ioeventfd registration{};
   registration.addr = address;
-  registration.len =
-      0;  // any width: the value written does not matter, the address names the queue
+  registration.len = 0;  // any width: the address names the queue, whatever is written
   registration.fd = event.fd();
   if (::ioctl(vm_.get(), KVM_IOEVENTFD, &registration) != 0) return nullptr;
   return std::make_unique<KvmDoorbell>(vm_.get(), registration);
 }
 
 std::unique_ptr<Vcpu> KvmVm::create_vcpu(uint32_t id) {
-  return kvm_arch::create_vcpu(kvm_, vm_.get(), id);
+  return kvm_arch::create_vcpu(kvm_, vcpu_fd(id), id);
+}
+
+/// vCPUs are created side by side, each on its own thread.
+int KvmVm::vcpu_fd(uint32_t id) {
+  {
+    const std::lock_guard lock(vcpu_mutex_);
+    const auto known = vcpu_fds_.find(id);
+    if (known != vcpu_fds_.end()) return known->second.get();
+  }
+  UniqueFd created(check_errno(::ioctl(vm_.get(), KVM_CREATE_VCPU, static_cast<unsigned long>(id)),
+                               "KVM_CREATE_VCPU"));
+  const std::lock_guard lock(vcpu_mutex_);
+  return vcpu_fds_.emplace(id, std::move(created)).first->second.get();
 }
 
 void KvmVm::save_clock() noexcept {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -23,6 +24,7 @@ class KvmVm : public Vm, public MemoryListener {
   std::unique_ptr<Interrupt> create_msi() override;
   std::unique_ptr<Interrupt> create_wired_interrupt(unsigned gsi) override;
   std::unique_ptr<Doorbell> create_doorbell(GuestAddress address, const EventFd& event) override;
+  /// May be called again for an id whose vCPU could not be made, or is gone.
   std::unique_ptr<Vcpu> create_vcpu(uint32_t id) override;
   void save_clock() noexcept override;
   void restore_clock() noexcept override;
@@ -32,9 +34,13 @@ class KvmVm : public Vm, public MemoryListener {
   void region_removed(const MemoryRegion& region) override;
 
  private:
+  [[nodiscard]] int vcpu_fd(uint32_t id);
+
   GuestMemory& memory_;
   KvmDevice kvm_;
   UniqueFd vm_;
+  std::mutex vcpu_mutex_;
+  std::map<uint32_t, UniqueFd> vcpu_fds_;  ///< KVM creates each vCPU once in the life of its VM
   std::shared_ptr<IrqRouter> router_;
   std::vector<bool> slots_;             ///< by slot number: taken
   std::vector<uint64_t> slot_address_;  ///< by slot number: the region's guest address

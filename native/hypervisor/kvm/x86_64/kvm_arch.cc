@@ -60,8 +60,8 @@ void create_interrupt_controllers(int vm_fd, uint32_t highest_vcpu_id) {
   }
 }
 
-std::unique_ptr<Vcpu> create_vcpu(const KvmDevice& kvm, int vm_fd, uint32_t id) {
-  return std::make_unique<KvmVcpu>(kvm, vm_fd, id);
+std::unique_ptr<Vcpu> create_vcpu(const KvmDevice& kvm, int vcpu_fd, uint32_t id) {
+  return std::make_unique<KvmVcpu>(kvm, vcpu_fd, id);
 }
 
 }  // namespace tsvmm::kvm_arch

@@ -57,18 +57,15 @@ kvm_segment task_segment() {
 
 }  // namespace
 
-KvmVcpu::KvmVcpu(const KvmDevice& kvm, int vm_fd, uint32_t apic_id)
-    : apic_id_(apic_id), thread_(pthread_self()), thread_id_(::gettid()) {
-  // KVM makes the vCPU's id its initial APIC id.
-  fd_.reset(check_errno(::ioctl(vm_fd, KVM_CREATE_VCPU, static_cast<unsigned long>(apic_id)),
-                        "KVM_CREATE_VCPU"));
+KvmVcpu::KvmVcpu(const KvmDevice& kvm, int fd, uint32_t apic_id)
+    : fd_(fd), apic_id_(apic_id), thread_(pthread_self()), thread_id_(::gettid()) {
   run_size_ = static_cast<size_t>(
       check_errno(::ioctl(kvm.fd(), KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE"));
-  void* shared = ::mmap(nullptr, run_size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
+  void* shared = ::mmap(nullptr, run_size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
   if (shared == MAP_FAILED) throw Error::from_errno("mapping the vCPU's run area", errno);
   run_ = static_cast<kvm_run*>(shared);
-  debug_.emplace(kvm.fd(), fd_.get(), *run_);
-  statistics_.emplace(fd_.get());
+  debug_.emplace(kvm.fd(), fd_, *run_);
+  statistics_.emplace(fd_);
   let_kick_through();
 }
 
@@ -85,7 +82,7 @@ void KvmVcpu::let_kick_through() {
     uint8_t mask[kKernelSigsetSize];
   } request;
   std::memcpy(request.mask, &mask, kKernelSigsetSize);
-  check_errno(::ioctl(fd_.get(), kKvmSetSignalMask, &request), "KVM_SET_SIGNAL_MASK");
+  check_errno(::ioctl(fd_, kKvmSetSignalMask, &request), "KVM_SET_SIGNAL_MASK");
 }
 
 void KvmVcpu::set_up(const VcpuSetup& setup) {
@@ -97,25 +94,25 @@ void KvmVcpu::set_up(const VcpuSetup& setup) {
 
 void KvmVcpu::reset(const VcpuSetup& setup) {
   nmi_wanted_.store(false);
-  reset_kvm_vcpu(fd_.get(), apic_id_);
+  reset_kvm_vcpu(fd_, apic_id_);
   set_msrs(setup.msrs);
   set_local_apic();
 }
 
 bool KvmVcpu::waits_for_init() const {
   kvm_mp_state state{};
-  return ::ioctl(fd_.get(), KVM_GET_MP_STATE, &state) == 0 &&
+  return ::ioctl(fd_, KVM_GET_MP_STATE, &state) == 0 &&
          state.mp_state == KVM_MP_STATE_UNINITIALIZED;
 }
 
 void KvmVcpu::set_cpuid(const std::vector<uint8_t>& entries) {
   KvmEntryList<kvm_cpuid_entry2> list(entries);
-  check_errno(::ioctl(fd_.get(), kKvmSetCpuid2, list.request()), "KVM_SET_CPUID2");
+  check_errno(::ioctl(fd_, kKvmSetCpuid2, list.request()), "KVM_SET_CPUID2");
 }
 
 void KvmVcpu::set_msrs(const std::vector<uint8_t>& entries) {
   KvmEntryList<kvm_msr_entry> list(entries);
-  const int done = check_errno(::ioctl(fd_.get(), kKvmSetMsrs, list.request()), "KVM_SET_MSRS");
+  const int done = check_errno(::ioctl(fd_, kKvmSetMsrs, list.request()), "KVM_SET_MSRS");
   if (static_cast<uint32_t>(done) == list.header().count) return;
   std::array<char, 64> text{};
   std::snprintf(text.data(), text.size(), "KVM refuses MSR 0x%x", list.entries()[done].index);
@@ -125,12 +122,12 @@ void KvmVcpu::set_msrs(const std::vector<uint8_t>& entries) {
 void KvmVcpu::set_local_apic() {
   if (apic_id_ > kHighestXapicId) {
     kvm_sregs sregs{};
-    check_errno(::ioctl(fd_.get(), KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
+    check_errno(::ioctl(fd_, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
     sregs.apic_base |= kApicBaseX2apic;
-    check_errno(::ioctl(fd_.get(), KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
+    check_errno(::ioctl(fd_, KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
   }
   kvm_lapic_state lapic{};
-  check_errno(::ioctl(fd_.get(), KVM_GET_LAPIC, &lapic), "KVM_GET_LAPIC");
+  check_errno(::ioctl(fd_, KVM_GET_LAPIC, &lapic), "KVM_GET_LAPIC");
   const auto set_delivery_mode = [&lapic](size_t offset, uint32_t mode) {
     uint32_t entry = 0;
     std::memcpy(&entry, lapic.regs + offset, sizeof entry);
@@ -139,12 +136,12 @@ void KvmVcpu::set_local_apic() {
   };
   set_delivery_mode(kLvtLint0, kDeliverExtInt);
   set_delivery_mode(kLvtLint1, kDeliverNmi);
-  check_errno(::ioctl(fd_.get(), KVM_SET_LAPIC, &lapic), "KVM_SET_LAPIC");
+  check_errno(::ioctl(fd_, KVM_SET_LAPIC, &lapic), "KVM_SET_LAPIC");
 }
 
 void KvmVcpu::set_protected_mode(const ProtectedModeEntry& entry) {
   kvm_sregs sregs{};
-  check_errno(::ioctl(fd_.get(), KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
+  check_errno(::ioctl(fd_, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
   // Linux's 32-bit boot protocol wants __BOOT_CS 0x10 and __BOOT_DS 0x18; PVH leaves the selectors
   // open.
   constexpr uint8_t kCodeExecuteRead = 0xb;
@@ -155,20 +152,20 @@ void KvmVcpu::set_protected_mode(const ProtectedModeEntry& entry) {
   sregs.gdt.base = entry.gdt_address;
   sregs.gdt.limit = entry.gdt_limit;
   sregs.cr0 |= kCr0ProtectionEnable;
-  check_errno(::ioctl(fd_.get(), KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
+  check_errno(::ioctl(fd_, KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
   kvm_regs regs{};
   regs.rip = entry.rip;
   regs.rbx = entry.rbx;
   regs.rsi = entry.rsi;
   regs.rsp = entry.rsp;
   regs.rflags = kRflagsReserved;
-  check_errno(::ioctl(fd_.get(), KVM_SET_REGS, &regs), "KVM_SET_REGS");
+  check_errno(::ioctl(fd_, KVM_SET_REGS, &regs), "KVM_SET_REGS");
 }
 
 VcpuExit KvmVcpu::run(AccessHandler& handler) {
   using Kind = ExitCounters::Kind;
   for (;;) {
-    const int result = ::ioctl(fd_.get(), KVM_RUN, 0);
+    const int result = ::ioctl(fd_, KVM_RUN, 0);
     if (result < 0) {
       if (errno == EINTR) {
         exits_.add(Kind::kKick);
@@ -258,7 +255,7 @@ void KvmVcpu::take_kick() noexcept {
   const timespec no_wait{};
   while (sigtimedwait(&kicks, nullptr, &no_wait) > 0) {
   }
-  if (nmi_wanted_.exchange(false)) ::ioctl(fd_.get(), KVM_NMI, 0);
+  if (nmi_wanted_.exchange(false)) ::ioctl(fd_, KVM_NMI, 0);
 }
 
 void KvmVcpu::inject_nmi() noexcept {
@@ -273,7 +270,7 @@ VcpuStatistics KvmVcpu::statistics() const {
       .index = 0, .thread = thread_id_, .exits = exits_.read(), .hypervisor = statistics_->read()};
 }
 
-void KvmVcpu::mark_paused() noexcept { ::ioctl(fd_.get(), KVM_KVMCLOCK_CTRL, 0); }
+void KvmVcpu::mark_paused() noexcept { ::ioctl(fd_, KVM_KVMCLOCK_CTRL, 0); }
 
 VcpuExit KvmVcpu::failure(VcpuExit::Reason reason, uint64_t code) const {
   return {.reason = reason, .code = code, .detail = describe_registers()};
@@ -283,8 +280,7 @@ std::string KvmVcpu::describe_registers() const {
   kvm_regs regs{};
   kvm_sregs sregs{};
   std::string text;
-  if (::ioctl(fd_.get(), KVM_GET_REGS, &regs) == 0 &&
-      ::ioctl(fd_.get(), KVM_GET_SREGS, &sregs) == 0) {
+  if (::ioctl(fd_, KVM_GET_REGS, &regs) == 0 && ::ioctl(fd_, KVM_GET_SREGS, &sregs) == 0) {
     std::array<char, 256> line{};
     std::snprintf(line.data(), line.size(),
                   "rip=0x%llx rsp=0x%llx rflags=0x%llx cr0=0x%llx cr2=0x%llx cr3=0x%llx cr4=0x%llx "

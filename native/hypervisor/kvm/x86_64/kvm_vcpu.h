@@ -20,8 +20,9 @@ namespace tsvmm {
 /// that no handler is ever needed: the signal ends KVM_RUN and is then taken off the queue.
 class KvmVcpu : public Vcpu {
  public:
-  /// `kvm` and `vm_fd` outlive it. Throws Error.
-  KvmVcpu(const KvmDevice& kvm, int vm_fd, uint32_t apic_id);
+  /// `kvm` and `fd`, the vCPU's descriptor, outlive it. KVM makes the id that the vCPU was created
+  /// with its initial APIC id. Throws Error.
+  KvmVcpu(const KvmDevice& kvm, int fd, uint32_t apic_id);
   ~KvmVcpu() override;
 
   void set_up(const VcpuSetup& setup) override;
@@ -46,10 +47,10 @@ class KvmVcpu : public Vcpu {
   [[nodiscard]] VcpuExit failure(VcpuExit::Reason reason, uint64_t code) const;
   [[nodiscard]] std::string describe_registers() const;
 
+  const int fd_;
   const uint32_t apic_id_;
   const pthread_t thread_;
   const pid_t thread_id_;
-  UniqueFd fd_;
   kvm_run* run_ = nullptr;
   size_t run_size_ = 0;
   std::atomic<bool> nmi_wanted_ = false;
