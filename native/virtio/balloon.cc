@@ -111,15 +111,6 @@ void VirtioBalloon::activate(const Activation& activation) {
   memory_ = &activation.memory;
   poisons_ = (activation.features & kFeaturePagePoison) != 0;
   pages_.emplace(activation.memory);
-  try {
-    start_queues(activation);
-  } catch (...) {
-    reset();
-    throw;
-  }
-}
-
-void VirtioBalloon::start_queues(const Activation& activation) {
   serve(activation, kInflateQueue, [this](const auto& chain) { return inflate(chain); });
   serve(activation, kDeflateQueue, [this](const auto& chain) { return deflate(chain); });
   const bool has_statistics = (activation.features & kFeatureStatistics) != 0;

@@ -54,7 +54,6 @@ class VirtioBalloon : public VirtioDevice {
                                                          Fields& arguments) override;
 
  private:
-  void start_queues(const Activation& activation);
   void stop_queues() noexcept;
   void serve(const Activation& activation, uint16_t index, QueueServer::Handler handler);
   uint32_t inflate(const DescriptorChain& chain) noexcept;

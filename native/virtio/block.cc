@@ -107,19 +107,14 @@ void VirtioBlock::activate(const Activation& activation) {
                              options_.protect_sector0,
                              features_,
                              options_.rate_limiter.get()};
-  try {
-    const std::lock_guard lock(mutex_);
-    for (const VirtqueueSetup& setup : activation.queues) {
-      queues_.push_back(std::make_shared<BlockQueue>(
-          context, activation, setup, loop_of(setup.index), *counters_.at(setup.index)));
-    }
-    if (!std::exchange(told_engine_, true) && !queues_.empty()) {
-      const std::string_view engine = queues_.front()->engine();
-      if (!engine.empty()) transport().note("I/O by " + std::string(engine));
-    }
-  } catch (...) {
-    reset();
-    throw;
+  const std::lock_guard lock(mutex_);
+  for (const VirtqueueSetup& setup : activation.queues) {
+    queues_.push_back(std::make_shared<BlockQueue>(context, activation, setup, loop_of(setup.index),
+                                                   *counters_.at(setup.index)));
+  }
+  if (!std::exchange(told_engine_, true) && !queues_.empty()) {
+    const std::string_view engine = queues_.front()->engine();
+    if (!engine.empty()) transport().note("I/O by " + std::string(engine));
   }
 }
 

@@ -85,17 +85,12 @@ void VirtioConsole::activate(const Activation& activation) {
   const bool sized = (activation.features & kFeatureSize) != 0 && size_ != 0;
   queues_->progress.size_announcements = sized ? kSizeAnnouncements : 0;
   if (begun_) queues_->progress = *std::exchange(begun_, std::nullopt);
-  try {
-    watch(queues_->receive, &ConsolePort::receive_rung);
-    watch(queues_->transmit, &ConsolePort::transmit_rung);
-    // The port works on the loop's thread only, which a vCPU need not wait for.
-    loop_.post([port = port_, queues = queues_, &transport = transport()] {
-      port->start(queues, transport);
-    });
-  } catch (...) {
-    reset();
-    throw;
-  }
+  watch(queues_->receive, &ConsolePort::receive_rung);
+  watch(queues_->transmit, &ConsolePort::transmit_rung);
+  // The port works on the loop's thread only, which a vCPU need not wait for.
+  loop_.post([port = port_, queues = queues_, &transport = transport()] {
+    port->start(queues, transport);
+  });
 }
 
 bool VirtioConsole::try_reset(const Deadline& deadline) noexcept {

@@ -35,8 +35,9 @@ constexpr size_t kLargestRequest = kHeadSize + sizeof(virtio_iommu::Probe);
 constexpr size_t kProbeSize = 64;  ///< room for properties, of which one is used
 static_assert(sizeof(virtio_iommu::ReservedMemory) <= kProbeSize);
 
-/// How long a request waits for chains in flight. A driver that takes mappings away from a device
-/// that still works has to expect an error: others have waited for their buffers, or reset it.
+/// How long a request waits for chains in flight. A driver that takes
+/// mappings away from a device that still works has to expect an error: others have waited for
+/// their buffers, or reset it.
 constexpr std::chrono::seconds kDrainTime{1};
 
 /// nullopt if the driver sent less.
@@ -85,21 +86,16 @@ void VirtioIommu::write_config(uint32_t offset, std::span<const uint8_t> data) n
 
 void VirtioIommu::activate(const Activation& activation) {
   called_off_.emplace();
-  try {
-    if (const VirtqueueSetup* setup = activation.queue(kEventQueue)) {
-      events_ = std::make_unique<QueueServer>(
-          loop_, activation, *setup, transport(), kChainsPerTurn,
-          [this](const DescriptorChain& chain) { return tell_fault(chain); });
-      tables_->set_fault_listener([doorbell = setup->doorbell] { doorbell->signal(); });
-    }
-    if (const VirtqueueSetup* setup = activation.queue(kRequestQueue)) {
-      requests_ = std::make_unique<QueueServer>(
-          loop_, activation, *setup, transport(), kChainsPerTurn,
-          [this](const DescriptorChain& chain) { return answer(chain); });
-    }
-  } catch (...) {
-    stop_serving();
-    throw;
+  if (const VirtqueueSetup* setup = activation.queue(kEventQueue)) {
+    events_ = std::make_unique<QueueServer>(
+        loop_, activation, *setup, transport(), kChainsPerTurn,
+        [this](const DescriptorChain& chain) { return tell_fault(chain); });
+    tables_->set_fault_listener([doorbell = setup->doorbell] { doorbell->signal(); });
+  }
+  if (const VirtqueueSetup* setup = activation.queue(kRequestQueue)) {
+    requests_ = std::make_unique<QueueServer>(
+        loop_, activation, *setup, transport(), kChainsPerTurn,
+        [this](const DescriptorChain& chain) { return answer(chain); });
   }
 }
 
@@ -108,18 +104,14 @@ bool VirtioIommu::try_reset(const Deadline& deadline) noexcept {
   if (!teardown_.in_progress() && !called_off_) return true;
   if (called_off_) called_off_->request();
   const auto work = [this] {
-    stop_serving();
+    tables_->set_fault_listener(nullptr);
+    requests_.reset();
+    events_.reset();
     tables_->clear();
   };
   if (!teardown_.run(loop_, work, deadline)) return false;
   called_off_.reset();
   return true;
-}
-
-void VirtioIommu::stop_serving() noexcept {
-  tables_->set_fault_listener(nullptr);
-  requests_.reset();
-  events_.reset();
 }
 
 // Requests (§5.13.6): a head and operands that the driver wrote, and behind them, after properties

@@ -66,7 +66,6 @@ class VirtioIommu : public VirtioDevice {
   [[nodiscard]] Status probe(std::span<const uint8_t> operands, std::span<uint8_t> properties);
   [[nodiscard]] std::optional<uint32_t> tell_fault(const DescriptorChain& chain) noexcept;
   [[nodiscard]] Deadline end_of_accesses() const;
-  void stop_serving() noexcept;
 
   const std::shared_ptr<IommuTables> tables_;
   const uint64_t last_address_;

@@ -120,13 +120,8 @@ void VirtioNet::activate(const Activation& activation) {
       guest_offloads(offloads_.value_or(activation.features) & activation.features));
   if ((activation.features & kFeatureMultiQueue) == 0) pairs_used_ = 1;
   if (pairs_used_ != 1) network_->set_active_pairs(pairs_used_);
-  try {
-    for (uint16_t i = 0; i < pairs_used_; ++i) start_pair(i);
-    start_control(activation);
-  } catch (...) {
-    reset();
-    throw;
-  }
+  for (uint16_t i = 0; i < pairs_used_; ++i) start_pair(i);
+  start_control(activation);
 }
 
 void VirtioNet::start_control(const Activation& activation) {

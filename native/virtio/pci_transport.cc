@@ -84,7 +84,7 @@ class VirtioPciFunction::QueueLine final : public VirtqueueInterrupt {
     (void)function_.msix_.add_source(value, *source_);
   }
 
-  /// Nobody signals from outside any more.
+  /// No server outside of this process signals any more.
   void end_external() noexcept {
     const std::lock_guard lock(mutex_);
     if (!source_) return;
@@ -136,7 +136,7 @@ VirtioPciFunction::VirtioPciFunction(Options options, std::shared_ptr<VirtioDevi
 }
 
 VirtioPciFunction::~VirtioPciFunction() {
-  if (active_) device_->reset();
+  if (begun_) device_->reset();
   for (const auto& line : lines_) line->end_external();
   device_->disconnect();
 }
@@ -401,9 +401,11 @@ void VirtioPciFunction::activate() noexcept {
                                    .state = &common_.progress(i),
                                    .iommu = options_.iommu.get()});
     }
+    begun_ = true;
     device_->activate(activation);
   } catch (const std::exception& error) {
-    for (const auto& line : lines_) line->end_external();
+    // What has begun ends at once, or when the driver asks for the reset that it needs now.
+    (void)end_device(Deadline::now());
     failed(error.what());
     return;
   }
@@ -418,22 +420,26 @@ void VirtioPciFunction::begin_reset() noexcept {
   if (resetting_) note(std::string(device_->waits_for()) + ": its reset waits for that");
 }
 
+/// True once the device does nothing, until the next activation.
+bool VirtioPciFunction::end_device(const Deadline& deadline) noexcept {
+  if (!begun_) return true;
+  if (!device_->try_reset(deadline)) return false;
+  for (const auto& line : lines_) line->end_external();
+  begun_ = false;
+  return true;
+}
+
 void VirtioPciFunction::continue_reset(const Deadline& deadline) noexcept {
-  if (!resetting_) return;
-  if (active_) {
-    if (!device_->try_reset(deadline)) return;
-    for (const auto& line : lines_) line->end_external();
-    active_ = false;
-    events_.reset(options_.id);
-  }
+  if (!resetting_ || !end_device(deadline)) return;
+  if (std::exchange(active_, false)) events_.reset(options_.id);
   common_.clear();
   update_vectors();
   isr_ = 0;
   resetting_ = false;
 }
 
-/// Doorbells stay connected over resets, until the BAR moves: they cost a system call each and ring
-/// at nobody's.
+/// Doorbells stay connected over resets, until the BAR moves: each costs a system call, and writes
+/// between a reset and the next activation signal an eventfd that is cleared then.
 void VirtioPciFunction::connect_doorbells() noexcept {
   if (!bar_address_) return;
   for (size_t i = 0; i < lines_.size(); ++i) {

@@ -95,6 +95,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   void notify(uint64_t offset) noexcept;
   void activate() noexcept;
   void begin_reset() noexcept;
+  [[nodiscard]] bool end_device(const Deadline& deadline) noexcept;
   void continue_reset(const Deadline& deadline) noexcept;
   void connect_doorbells() noexcept;
   void show_window(uint64_t address) noexcept;
@@ -126,7 +127,8 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   std::vector<std::unique_ptr<QueueLine>> lines_;  ///< by queue
   std::unique_ptr<Padding> padding_;               ///< if the device has a window
   std::optional<uint64_t> bar_address_;            ///< while decoded
-  bool active_ = false;
+  bool begun_ = false;   ///< an activation, after which the device has to be reset
+  bool active_ = false;  ///< it has been activated
   bool removed_ = false;
   bool resetting_ = false;  ///< the driver asked for it, and the device is not through with it
 

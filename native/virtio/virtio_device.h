@@ -172,7 +172,7 @@ class VirtioDevice {
   /// The window is at another guest address now, or hidden.
   virtual void window_moved([[maybe_unused]] std::optional<GuestAddress> address) noexcept {}
 
-  /// Starts serving. Throws Error; the device is then as if reset.
+  /// Starts serving. Throws Error; the device is then to be reset, as one that serves.
   virtual void activate(const Activation& activation) = 0;
   /// Stops serving. True once nothing is in flight and guest memory is not touched any more; false
   /// if that is not so at the deadline: the device is on its way then, and is asked again. Also on
@@ -204,8 +204,8 @@ class VirtioDevice {
     return true;
   }
 
-  /// What it is that does not come to its end, when one of the waits above is in vain: a sentence
-  /// that goes behind the device's id.
+  /// What the device still waits for when one of the waits above has timed out: a sentence that
+  /// goes behind the device's id.
   [[nodiscard]] virtual const char* waits_for() const noexcept {
     return "the device does not come to rest";
   }

@@ -28,16 +28,11 @@ void VirtioWatchdog::activate(const Activation& activation) {
   if (setup == nullptr) return;
   last_fed_ = 0;
   timer_.emplace();
-  try {
-    loop_.add(timer_->fd(), io::kReadable, [this](IoEvents) { check(); });
-    if (std::exchange(begun_elsewhere_, false)) begin_watching();
-    server_ =
-        std::make_unique<QueueServer>(loop_, activation, *setup, transport(), kChainsPerTurn,
-                                      [this](const DescriptorChain& chain) { return feed(chain); });
-  } catch (...) {
-    reset();
-    throw;
-  }
+  loop_.add(timer_->fd(), io::kReadable, [this](IoEvents) { check(); });
+  if (std::exchange(begun_elsewhere_, false)) begin_watching();
+  server_ =
+      std::make_unique<QueueServer>(loop_, activation, *setup, transport(), kChainsPerTurn,
+                                    [this](const DescriptorChain& chain) { return feed(chain); });
 }
 
 bool VirtioWatchdog::try_reset(const Deadline& deadline) noexcept {

@@ -414,6 +414,7 @@ TEST_F(BlockTest, RefusesRingsOutsideMemory) {
   EXPECT_THROW(
       device->activate({memory, kAllRingFeatures, {{0, config, &doorbell, &interrupt, &state}}}),
       Error);
+  device->reset();
   activate();
   EXPECT_EQ(request(kRequestIn, 0, 512), kStatusOk);
 }

@@ -28,9 +28,9 @@ class TestDevice : public VirtioDevice {
     for (size_t i = 0; i < data.size(); ++i) config[offset + i] = data[i];
   }
   void activate(const Activation& activation) override {
-    if (refuse) throw Error("EINVAL", "not today");
     EXPECT_FALSE(active);
     active = true;
+    if (refuse) throw Error("EINVAL", "not today");
     features_seen = activation.features;
     queues = activation.queues;
   }
@@ -281,6 +281,24 @@ TEST_F(TransportTest, FailedActivationNeedsReset) {
   EXPECT_EQ(bench.fabric.lines[0]->triggers, 1) << "configuration interrupt";
   EXPECT_EQ(events(), Strings{"failed dev: not today"});
   device->refuse = false;
+  bring_up();
+  EXPECT_EQ(driver.status(), 15);
+}
+
+/// Half of its queues may be served by then, and have requests in flight that the host does not
+/// end.
+TEST_F(TransportTest, WhatAFailedActivationBeganIsNotWaitedFor) {
+  device->refuse = device->stuck = true;
+  driver.negotiate(kGood);
+  driver.start();
+  EXPECT_EQ(driver.status(), 64 | 15);
+  EXPECT_TRUE(device->active) << "it is on its way";
+  driver.set_status(0);
+  EXPECT_EQ(driver.status(), 64 | 15) << "until the device has come to its end";
+  device->refuse = false;
+  device->answer();
+  EXPECT_EQ(driver.status(), 0);
+  EXPECT_FALSE(device->active);
   bring_up();
   EXPECT_EQ(driver.status(), 15);
 }
