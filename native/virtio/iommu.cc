@@ -35,7 +35,7 @@ constexpr size_t kLargestRequest = kHeadSize + sizeof(virtio_iommu::Probe);
 constexpr size_t kProbeSize = 64;  ///< room for properties, of which one is used
 static_assert(sizeof(virtio_iommu::ReservedMemory) <= kProbeSize);
 
-/// How long a request waits for chains in flight. A driver that takes
+/// How long a request waits for chains in flight, and a vCPU for rings in use. A driver that takes
 /// mappings away from a device that still works has to expect an error: others have waited for
 /// their buffers, or reset it.
 constexpr std::chrono::seconds kDrainTime{1};
@@ -81,7 +81,8 @@ void VirtioIommu::read_config(uint32_t offset, std::span<uint8_t> data) noexcept
 /// Of all fields the driver writes `bypass` only, with 0 or 1 (§5.13.4).
 void VirtioIommu::write_config(uint32_t offset, std::span<const uint8_t> data) noexcept {
   if (offset != offsetof(virtio_iommu::Config, bypass) || data.size() != 1 || data[0] > 1) return;
-  tables_->set_bypass(data[0] == 1);
+  if (!tables_->set_bypass(data[0] == 1, Deadline::after(kDrainTime)))
+    transport().note(waits_for());
 }
 
 void VirtioIommu::activate(const Activation& activation) {

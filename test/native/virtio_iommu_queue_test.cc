@@ -2,6 +2,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "virtio/iommu/queue.h"
 #include "virtio/iommu/tables.h"
 #include "virtio/queue.h"
 #include "virtio_mock_driver.h"
@@ -355,7 +356,7 @@ TEST_F(IommuQueueTest, OutsideOfDomainsAddressesAreTheGuestsOrNone) {
     ASSERT_EQ(queue.pop(chain), SplitQueue::Pop::kChain);
     EXPECT_EQ(chain.readable[0].host, host(kData));
     queue.push_used(0, 0);
-    tables->set_bypass(false);
+    EXPECT_TRUE(tables->set_bypass(false, Deadline::now()));
     EXPECT_EQ(queue.pop(chain), SplitQueue::Pop::kBroken);
   }
   EXPECT_THROW(SplitQueue(memory, plain, kAllRingFeatures), Error);
@@ -367,6 +368,38 @@ TEST_F(IommuQueueTest, OutsideOfDomainsAddressesAreTheGuestsOrNone) {
   SplitQueue queue(memory, plain, kAllRingFeatures);
   driver.add({{kData, 8}});
   EXPECT_EQ(queue.pop(chain), SplitQueue::Pop::kChain);
+}
+
+/// A thread that the host keeps in the middle of its rings: who takes them away gives up in time,
+/// and nothing has changed but that they are of no use any more.
+TEST_F(IommuQueueTest, NobodyWaitsWithoutEndForRingsInUse) {
+  map(kData, kPage, kBoth);
+  const auto in_use = [&](GuestAddress rings, bool in_domain) {
+    auto queue = IommuQueue::make(*endpoint, memory, kSize);
+    if (in_domain) EXPECT_TRUE(queue->ring(rings, kPage, false));
+    EXPECT_TRUE(queue->enter());
+    return queue;
+  };
+  {
+    const auto queue = in_use(kRings + kShift, true);
+    EXPECT_EQ(unmap(kRings, 2 * kPage, Deadline::after(kShort)), Status::kDeviceError);
+    EXPECT_EQ(tables->mappings(), 2U);
+    queue->leave();
+    EXPECT_FALSE(queue->enter());
+    EXPECT_EQ(unmap(kData, kPage), Status::kOk);
+    EXPECT_EQ(unmap(kRings, 2 * kPage), Status::kOk);
+  }
+  {
+    const auto queue = in_use(0, false);
+    EXPECT_EQ(tables->detach(kDomain, kEndpoint, Deadline::after(kShort)), Status::kDeviceError);
+    EXPECT_EQ(tables->state().attachments.size(), 1U);
+    queue->leave();
+    EXPECT_EQ(tables->detach(kDomain, kEndpoint, Deadline::now()), Status::kOk);
+  }
+  const auto queue = in_use(0, false);
+  EXPECT_FALSE(tables->set_bypass(false, Deadline::after(kShort)));
+  EXPECT_FALSE(tables->bypass());
+  queue->leave();
 }
 
 TEST_F(IommuQueueTest, AResetOfTheIommuTakesRingsAway) {
@@ -387,7 +420,7 @@ TEST_F(IommuQueueTest, ADeviceThatGoesIsDetached) {
 
 TEST_F(IommuQueueTest, GoesOnFromItsState) {
   map(kData, kPage, kBoth);
-  tables->set_bypass(false);
+  EXPECT_TRUE(tables->set_bypass(false, Deadline::now()));
   const IommuState state = tables->state();
   tables = std::make_shared<IommuTables>(state);
   endpoint = tables->add_endpoint(kEndpoint);

@@ -1,6 +1,7 @@
 #include "virtio/iommu/queue.h"
 
 #include <algorithm>
+#include <chrono>
 #include <new>
 #include <thread>
 #include <utility>
@@ -12,6 +13,10 @@ namespace {
 constexpr size_t kMoreUses = 4096;
 /// Room for uses that a chain leaves to the next one with its head.
 constexpr size_t kUsesKept = 64;
+/// A queue is between enter() and leave() for microseconds, unless its thread is preempted or waits
+/// for a page of guest memory: so many polls at once, and then one at each interval.
+constexpr unsigned kFastPolls = 1000;
+constexpr std::chrono::microseconds kPollInterval{50};
 static_assert(RingBytes::kPageSize == IommuTables::kPageSize);
 
 }  // namespace
@@ -71,8 +76,17 @@ bool IommuQueue::enter() noexcept {
   return false;
 }
 
-void IommuQueue::await_revoked() const noexcept {
-  while (busy_.load()) std::this_thread::yield();
+bool IommuQueue::await_revoked(const Deadline& deadline) const noexcept {
+  for (unsigned polls = 0; busy_.load(); ++polls) {
+    if (polls < kFastPolls) {
+      std::this_thread::yield();
+    } else if (deadline.passed()) {
+      return false;
+    } else {
+      std::this_thread::sleep_for(kPollInterval);
+    }
+  }
+  return true;
 }
 
 bool IommuQueue::has_lost_ring(const IommuMappings& mappings) const noexcept {

@@ -61,8 +61,9 @@ class IommuQueue {
   // Whoever changes the tables.
 
   void revoke() noexcept { revoked_.store(true); }
-  /// Afterwards the rings are not touched any more. Not with the tables' lock held.
-  void await_revoked() const noexcept;
+  /// True once the rings are not touched any more, after revoke(); false if they still are at the
+  /// deadline. Not with the tables' lock held.
+  [[nodiscard]] bool await_revoked(const Deadline& deadline) const noexcept;
   /// Whether a ring was found by a mapping that its domain has no more. Under the tables' lock.
   [[nodiscard]] bool has_lost_ring(const IommuMappings& mappings) const noexcept;
 

@@ -190,9 +190,10 @@ IommuTables::Status IommuTables::detach(uint32_t domain_id, uint32_t endpoint_id
 IommuTables::Status IommuTables::move(std::unique_lock<std::mutex>& lock, IommuEndpoint& endpoint,
                                       std::optional<uint32_t> domain, bool bypass,
                                       const Deadline& deadline, Domains::node_type& gone) {
-  await(lock, endpoint.revoke(true));
   const auto ended = [&endpoint] { return endpoint.in_flight_ == 0; };
-  if (!wait(lock, deadline, ended)) return Status::kDeviceError;
+  if (!await(lock, endpoint.revoke(true), deadline) || !wait(lock, deadline, ended)) {
+    return Status::kDeviceError;
+  }
   endpoint.domain_ = place(endpoint.id_, domain, bypass, gone);
   return Status::kOk;
 }
@@ -221,15 +222,17 @@ IommuTables::Status IommuTables::unmap(uint32_t domain_id, uint64_t first, uint6
     if (taken.empty()) return Status::kOk;
     mapping_count_ -= taken.size();
     if (!end_uses(lock, domain_id, taken, deadline)) return Status::kDeviceError;
-    // Others have a look in between.
+    // Other threads get the lock in between.
     lock.unlock();
     lock.lock();
   }
 }
 
-/// Of mappings that are not found any more. Those come back if that is in vain.
+/// Waits until mappings that were taken out of their domain are unused. False at the deadline; they
+/// are put back then.
 bool IommuTables::end_uses(std::unique_lock<std::mutex>& lock, uint32_t domain_id,
                            const std::vector<LiveMappingRef>& taken, const Deadline& deadline) {
+  bool ended = true;
   if (std::ranges::any_of(taken, &LiveMapping::has_ring)) {
     std::vector<std::shared_ptr<IommuEndpoint>> inside;
     Queues queues;
@@ -241,7 +244,7 @@ bool IommuTables::end_uses(std::unique_lock<std::mutex>& lock, uint32_t domain_i
       }
       inside.push_back(std::move(one));
     }
-    await(lock, std::move(queues));
+    ended = await(lock, std::move(queues), deadline);
     lock.unlock();
     inside.clear();
     lock.lock();
@@ -249,7 +252,7 @@ bool IommuTables::end_uses(std::unique_lock<std::mutex>& lock, uint32_t domain_i
   const auto unused = [&taken] {
     return std::ranges::all_of(taken, [](const auto& one) { return one->users == 0; });
   };
-  if (wait(lock, deadline, unused)) return true;
+  if (ended && wait(lock, deadline, unused)) return true;
   if (Domain* const there = domain(domain_id)) {
     there->mappings.restore(taken);
     mapping_count_ += taken.size();
@@ -257,13 +260,17 @@ bool IommuTables::end_uses(std::unique_lock<std::mutex>& lock, uint32_t domain_i
   return false;
 }
 
-/// A queue in the middle of its rings may need the lock to come to an end there.
-void IommuTables::await(std::unique_lock<std::mutex>& lock, Queues queues) {
-  if (queues.empty()) return;
+/// True once none of the queues, which were revoked, touches its rings. One in the middle of them
+/// may need the lock to come to an end there.
+bool IommuTables::await(std::unique_lock<std::mutex>& lock, Queues queues,
+                        const Deadline& deadline) {
+  if (queues.empty()) return true;
   lock.unlock();
-  for (const auto& queue : queues) queue->await_revoked();
+  const bool ended = std::ranges::all_of(
+      queues, [&deadline](const auto& queue) { return queue->await_revoked(deadline); });
   queues.clear();
   lock.lock();
+  return ended;
 }
 
 template <typename Condition>
@@ -287,10 +294,10 @@ bool IommuTables::bypass() const {
   return bypass_;
 }
 
-void IommuTables::set_bypass(bool bypass) {
+bool IommuTables::set_bypass(bool bypass, const Deadline& deadline) {
   std::vector<std::shared_ptr<IommuEndpoint>> found;
   std::unique_lock lock(mutex_);
-  if (std::exchange(bypass_, bypass) == bypass) return;
+  if (std::exchange(bypass_, bypass) == bypass) return true;
   Queues queues;
   for (const auto& [id, weak] : endpoints_) {
     std::shared_ptr<IommuEndpoint> one = weak.lock();
@@ -300,7 +307,7 @@ void IommuTables::set_bypass(bool bypass) {
     }
     found.push_back(std::move(one));
   }
-  await(lock, std::move(queues));
+  return await(lock, std::move(queues), deadline);
 }
 
 void IommuTables::clear() {
@@ -321,7 +328,7 @@ void IommuTables::clear() {
   gone = std::exchange(domains_, {});
   mapping_count_ = 0;
   faults_.clear();
-  await(lock, std::move(queues));
+  (void)await(lock, std::move(queues), Deadline::never());
 }
 
 // Translation.

@@ -67,10 +67,10 @@ class IommuTables : public std::enable_shared_from_this<IommuTables> {
   /// id is taken.
   [[nodiscard]] std::shared_ptr<IommuEndpoint> add_endpoint(uint32_t id);
 
-  // Requests (§5.13.6), one at a time. What ends accesses (a detachment, another domain, the end of
-  // a mapping) is complete only when no chain in flight uses it any more. Is that not so at the
-  // deadline, the answer is an error, and nothing has changed but for the rings; but of very many
-  // mappings to end, some may have.
+  // Requests (§5.13.6), one at a time. A request that revokes access (detach, attach to another
+  // domain, unmap) completes when no chain in flight uses it any more. If one still does at the
+  // deadline the request fails, and nothing has changed but that revoked rings stay unusable. An
+  // unmap of very many mappings may have removed some of them.
 
   [[nodiscard]] Status attach(uint32_t domain, uint32_t endpoint, uint32_t flags,
                               const Deadline& deadline);
@@ -85,9 +85,11 @@ class IommuTables : public std::enable_shared_from_this<IommuTables> {
 
   /// Whether endpoints in no domain use guest physical addresses.
   [[nodiscard]] bool bypass() const;
-  void set_bypass(bool bypass);
-  /// The device's reset: all domains go, `bypass` stays. Nobody is waited for: chains in flight end
-  /// by what they have, and rings that a mapping has led to are used no more.
+  /// False if a queue that this revokes still uses its rings at the deadline.
+  [[nodiscard]] bool set_bypass(bool bypass, const Deadline& deadline);
+  /// The device's reset: all domains go, `bypass` stays. Chains in flight keep their translations.
+  /// Returns when no revoked ring is used any more, without a deadline: the device calls this on
+  /// its own thread, and whoever waits for that has one (LoopTeardown).
   void clear();
 
   /// Hears of new faults, on any thread and with the lock held; nullptr: nobody.
@@ -133,7 +135,8 @@ class IommuTables : public std::enable_shared_from_this<IommuTables> {
                             Domains::node_type& gone);
   [[nodiscard]] bool end_uses(std::unique_lock<std::mutex>& lock, uint32_t domain,
                               const std::vector<LiveMappingRef>& taken, const Deadline& deadline);
-  static void await(std::unique_lock<std::mutex>& lock, Queues queues);
+  [[nodiscard]] static bool await(std::unique_lock<std::mutex>& lock, Queues queues,
+                                  const Deadline& deadline);
   template <typename Condition>
   [[nodiscard]] bool wait(std::unique_lock<std::mutex>& lock, const Deadline& deadline,
                           Condition condition);
