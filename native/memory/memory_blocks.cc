@@ -18,8 +18,8 @@ namespace {
 /// In how many pieces the filler covers a region at most: each costs the host a mapping, of which a
 /// process can have 65,530 unless its administrator says otherwise.
 constexpr uint64_t kFillerPieces = 1024;
-/// What is allocated at a time, if pages are not larger: a fraction of a second.
-constexpr uint64_t kAllocationStep = 64U << 20;
+/// What is allocated or given back at a time, if pages are not larger: a fraction of a second.
+constexpr uint64_t kStep = 64U << 20;
 
 UniqueFd make_filler(uint64_t size) {
   UniqueFd file(check_errno(::memfd_create("guest-ram-unplugged", MFD_CLOEXEC),
@@ -45,9 +45,8 @@ uint64_t filler_size_for(uint64_t region, uint64_t block) {
 
 /// Calls `work` with pieces of [offset, offset + size) until it fails or is to stop.
 template <typename Work>
-bool in_steps(uint64_t offset, uint64_t size, uint64_t page_size, const std::function<bool()>& stop,
+bool in_steps(uint64_t offset, uint64_t size, uint64_t step, const std::function<bool()>& stop,
               const Work& work) {
-  const uint64_t step = std::max(kAllocationStep, page_size);
   for (uint64_t done = 0; done < size; done += step) {
     if (stop() || !work(offset + done, std::min(step, size - done))) return false;
   }
@@ -85,6 +84,7 @@ class MemoryBlocks::Scratch {
 MemoryBlocks::MemoryBlocks(const HotplugBacking& backing, uint64_t block_size)
     : backing_(backing),
       block_size_(checked(block_size, backing)),
+      step_(std::max(kStep, page_size_of(backing.options))),
       filler_size_(filler_size_for(backing.piece.size, block_size)),
       filler_(make_filler(filler_size_)) {
   if (!map_filler(0, size())) {
@@ -108,13 +108,14 @@ bool MemoryBlocks::is_file() const noexcept {
 }
 
 bool MemoryBlocks::plug(uint64_t offset, uint64_t size, const Stop& stop) noexcept {
+  if (!release(stop)) return false;
   try {
     if (is_file() ? plug_file(offset, size, stop) : plug_private(offset, size, stop)) return true;
   } catch (const Error&) {
     // Why the host lacks it is the same to the guest.
   }
   (void)map_filler(offset, size);
-  give_back(offset, size);
+  give_back(offset, size, stop);
   return false;
 }
 
@@ -145,7 +146,7 @@ bool MemoryBlocks::plug_private(uint64_t offset, uint64_t size, const Stop& stop
     populate(backing_.piece.host + at, length, page_size, Cancellation::never());
     return true;
   };
-  return !options.prefault || in_steps(offset, size, page_size, stop, make_pages);
+  return !options.prefault || in_steps(offset, size, step_, stop, make_pages);
 }
 
 /// Room may be had behind the end of a file that somebody has made shorter, and nobody can use it.
@@ -166,12 +167,13 @@ bool MemoryBlocks::allocate(uint64_t offset, uint64_t size, const Stop& stop) no
     // A file system that cannot promise room gets its pages one by one.
     return result == 0 || errno == EOPNOTSUPP;
   };
-  return in_steps(offset, size, page_size_of(backing_.options), stop, work);
+  return in_steps(offset, size, step_, stop, work);
 }
 
-bool MemoryBlocks::unplug(uint64_t offset, uint64_t size) noexcept {
-  if (!map_filler(offset, size)) {
-    // The process has no mapping left for so many pieces.
+bool MemoryBlocks::unplug(uint64_t offset, uint64_t size, const Stop& stop) noexcept {
+  if (!release(stop)) return false;
+  if (!map_filler(offset, size, stop)) {
+    // Or the process has no mapping left for so many pieces.
     try {
       map_backing(piece(offset, size), backing_.options);
     } catch (const Error&) {
@@ -179,17 +181,40 @@ bool MemoryBlocks::unplug(uint64_t offset, uint64_t size) noexcept {
     }
     return false;
   }
-  give_back(offset, size);
+  give_back(offset, size, stop);
   return true;
 }
 
-bool MemoryBlocks::map_filler(uint64_t offset, uint64_t size) noexcept {
+void MemoryBlocks::give_back(uint64_t offset, uint64_t size, const Stop& stop) noexcept {
+  // What is in no file went with its mapping.
+  if (!is_file()) return;
+  unreleased_ = {.offset = offset, .size = size};
+  (void)release(stop);
+}
+
+bool MemoryBlocks::release(const Stop& stop) noexcept {
+  for (bool begun = false; unreleased_.size != 0; begun = true) {
+    if (begun && stop()) return false;
+    const uint64_t size = std::min(step_, unreleased_.size);
+    (void)::fallocate(backing_.piece.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      static_cast<off_t>(backing_.piece.offset + unreleased_.offset),
+                      static_cast<off_t>(size));
+    unreleased_ = {.offset = unreleased_.offset + size, .size = unreleased_.size - size};
+  }
+  return true;
+}
+
+bool MemoryBlocks::map_filler(uint64_t offset, uint64_t size, const Stop& stop) noexcept {
   constexpr int kFlags = MAP_FIXED | MAP_SHARED | MAP_NORESERVE;
   const uint64_t end = offset + size;
-  while (offset < end) {
+  for (uint64_t step_begin = offset; offset < end;) {
+    if (offset - step_begin >= step_) {
+      if (stop()) return false;
+      step_begin = offset;
+    }
     // Each offset has its own place in the filler, so that neighbours become one mapping again.
     const uint64_t from = offset % filler_size_;
-    const uint64_t part = std::min(end - offset, filler_size_ - from);
+    const uint64_t part = std::min({end - offset, filler_size_ - from, step_});
     uint8_t* host = backing_.piece.host + offset;
     if (::mmap(host, part, PROT_READ | PROT_WRITE, kFlags, filler_.get(),
                static_cast<off_t>(from)) == MAP_FAILED) {
@@ -199,14 +224,6 @@ bool MemoryBlocks::map_filler(uint64_t offset, uint64_t size) noexcept {
     offset += part;
   }
   return true;
-}
-
-void MemoryBlocks::give_back(uint64_t offset, uint64_t size) noexcept {
-  // What is in no file went with its mapping.
-  if (!is_file()) return;
-  const BackingPiece& whole = backing_.piece;
-  (void)::fallocate(whole.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                    static_cast<off_t>(whole.offset + offset), static_cast<off_t>(size));
 }
 
 }  // namespace tsvmm

@@ -32,18 +32,30 @@ class MemoryBlocks {
   /// The most that all blocks that the guest does not have may cost the host.
   [[nodiscard]] uint64_t filler_size() const noexcept { return filler_size_; }
 
+  /// Asked from time to time by what may take long, a quarter of a second for each GiB.
+  using Stop = std::function<bool()>;
+  static bool never() { return false; }
+
   /// Puts memory behind [offset, offset + size): whole blocks of the region that the guest does not
-  /// have. False, with nothing changed, if the host does not have it now, or `stop` said so.
-  [[nodiscard]] bool plug(
-      uint64_t offset, uint64_t size,
-      const std::function<bool()>& stop = [] { return false; }) noexcept;
-  /// Gives the memory of such a range, which the guest has, back to the host. False, with what was
-  /// in it lost, if that cannot be done now: it stays the guest's.
-  [[nodiscard]] bool unplug(uint64_t offset, uint64_t size) noexcept;
+  /// have. False if the host does not have it now, or `stop` said so: the guest has nothing more
+  /// then, and release() is to be called as after unplug().
+  [[nodiscard]] bool plug(uint64_t offset, uint64_t size, const Stop& stop = never) noexcept;
+  /// Takes such a range, which the guest has, away from it, and gives its memory back to the host.
+  /// False, with what was in it lost, if that cannot be done now, or `stop` said so: it stays the
+  /// guest's. If `stop` says so after the guest has lost it, the rest is left to release().
+  [[nodiscard]] bool unplug(uint64_t offset, uint64_t size, const Stop& stop = never) noexcept;
+  /// Whether the last plug() or unplug() left nothing to give back. If it did, they begin with
+  /// that.
+  [[nodiscard]] bool is_released() const noexcept { return unreleased_.size == 0; }
+  /// Gives that back: a part at least, and then the rest unless `stop` says so. is_released().
+  [[nodiscard]] bool release(const Stop& stop = never) noexcept;
 
  private:
-  using Stop = std::function<bool()>;
   class Scratch;
+  struct Range {
+    uint64_t offset = 0;
+    uint64_t size = 0;
+  };
 
   [[nodiscard]] BackingPiece piece(uint64_t offset, uint64_t size) const noexcept;
   [[nodiscard]] bool is_file() const noexcept;
@@ -51,13 +63,15 @@ class MemoryBlocks {
   [[nodiscard]] bool plug_private(uint64_t offset, uint64_t size, const Stop& stop);
   [[nodiscard]] bool reaches(uint64_t end) const noexcept;
   [[nodiscard]] bool allocate(uint64_t offset, uint64_t size, const Stop& stop) noexcept;
-  [[nodiscard]] bool map_filler(uint64_t offset, uint64_t size) noexcept;
-  void give_back(uint64_t offset, uint64_t size) noexcept;
+  [[nodiscard]] bool map_filler(uint64_t offset, uint64_t size, const Stop& stop = never) noexcept;
+  void give_back(uint64_t offset, uint64_t size, const Stop& stop) noexcept;
 
   const HotplugBacking backing_;
   const uint64_t block_size_;
+  const uint64_t step_;  ///< bytes between two looks at whether to stop
   const uint64_t filler_size_;
   const UniqueFd filler_;
+  Range unreleased_;  ///< of the file: the guest has it no more, the host not yet
 };
 
 }  // namespace tsvmm

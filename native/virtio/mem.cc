@@ -224,8 +224,10 @@ uint16_t VirtioMem::plug(const Range& range) noexcept {
   if (plugged_size_ >= requested || bytes(range.count) > requested - plugged_size_) return kNack;
   // Linux asks again after a while.
   if (plugged_.scatters(true, range)) return kBusy;
-  const auto is_wanted = [this] { return loop_.is_wanted(); };
-  if (!blocks_->plug(bytes(range.first), bytes(range.count), is_wanted)) return kBusy;
+  if (!blocks_->plug(bytes(range.first), bytes(range.count), is_wanted_)) {
+    release_later();
+    return kBusy;
+  }
   plugged_.mark(true, range);
   plugged_size_ += bytes(range.count);
   plugged_in_ += bytes(range.count);
@@ -239,15 +241,29 @@ uint16_t VirtioMem::unplug(const Range& range) noexcept {
 }
 
 uint16_t VirtioMem::unplug_all() noexcept {
-  return plugged_.each_run([this](const Range& run) { return take_out(run); }) ? kAck : kBusy;
+  bool begun = false;
+  const auto take_next = [&](const Range& run) {
+    return !(std::exchange(begun, true) && loop_.is_wanted()) && take_out(run);
+  };
+  return plugged_.each_run(take_next) ? kAck : kBusy;
 }
 
 bool VirtioMem::take_out(const Range& range) noexcept {
-  if (!blocks_->unplug(bytes(range.first), bytes(range.count))) return false;
+  if (!blocks_->unplug(bytes(range.first), bytes(range.count), is_wanted_)) return false;
+  release_later();
   plugged_.mark(false, range);
   plugged_size_ -= bytes(range.count);
   plugged_out_ += bytes(range.count);
   return true;
+}
+
+/// Gives the host the rest of what the guest has lost, when whoever waits for the loop has had it.
+void VirtioMem::release_later() noexcept {
+  if (blocks_->is_released()) return;
+  loop_.post([this] {
+    (void)blocks_->release(is_wanted_);
+    release_later();
+  });
 }
 
 std::vector<Counter> VirtioMem::counters() const {

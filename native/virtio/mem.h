@@ -18,7 +18,7 @@ namespace tsvmm {
 
 /// What a guest sees of a memory device between its requests.
 struct VirtioMemState {
-  uint64_t requested_size = 0;     ///< bytes that the host wishes the guest to have
+  uint64_t requested_size = 0;     ///< bytes that the guest is asked to have
   std::vector<bool> plugged = {};  ///< by block; blocks behind the end are not
 };
 
@@ -84,6 +84,7 @@ class VirtioMem : public VirtioDevice {
   [[nodiscard]] uint16_t unplug(const Range& range) noexcept;
   [[nodiscard]] uint16_t unplug_all() noexcept;
   [[nodiscard]] bool take_out(const Range& range) noexcept;
+  void release_later() noexcept;
   [[nodiscard]] uint64_t bytes(size_t blocks) const noexcept;
 
   const std::unique_ptr<MemoryBlocks> blocks_;
@@ -96,7 +97,8 @@ class VirtioMem : public VirtioDevice {
   std::atomic<uint64_t> busy_ = 0;
   std::atomic<uint64_t> refused_ = 0;
 
-  EventLoop loop_;                       ///< its own: huge amounts of memory take their time
+  EventLoop loop_;  ///< its own: huge amounts of memory take their time
+  const MemoryBlocks::Stop is_wanted_ = [this] { return loop_.is_wanted(); };
   std::unique_ptr<QueueServer> server_;  ///< while active
   LoopTeardown teardown_;
 };

@@ -33,6 +33,12 @@ inline GuestMemory::Range range(GuestAddress address, uint64_t size) { return {a
 inline constexpr uint64_t kAllRingFeatures =
     virtio_feature::kVersion1 | virtio_feature::kEventIndex | virtio_feature::kIndirectDescriptors;
 
+/// A field that the device reads or writes at the same time.
+template <typename T>
+std::atomic_ref<T> shared_field(const GuestMemory& memory, GuestAddress address) {
+  return std::atomic_ref<T>(*reinterpret_cast<T*>(memory.slice(address, sizeof(T))->data()));
+}
+
 /// As a machine does, without the machine.
 inline void pause(VirtioDevice& device) {
   device.begin_pause();
@@ -254,8 +260,7 @@ class DriverQueue {
   void set_available_index(uint16_t index) {
     next_ = index;
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    std::atomic_ref<uint16_t>(*memory_->aligned_pointer<uint16_t>(config_.available_ring + 2))
-        .store(index);
+    shared_field<uint16_t>(*memory_, config_.available_ring + 2).store(index);
   }
   void set_used_event(uint16_t index) {
     put(config_.available_ring + 4 + 2 * uint64_t{config_.size}, index);
@@ -263,8 +268,7 @@ class DriverQueue {
   void set_no_interrupt(bool no) { put(config_.available_ring, static_cast<uint16_t>(no ? 1 : 0)); }
 
   uint16_t used_index() const {
-    return std::atomic_ref<uint16_t>(*memory_->aligned_pointer<uint16_t>(config_.used_ring + 2))
-        .load();
+    return shared_field<uint16_t>(*memory_, config_.used_ring + 2).load();
   }
   uint32_t used_id(uint16_t index) const {
     return get<uint32_t>(config_.used_ring + 4 + 8 * uint64_t(index % config_.size));
