@@ -155,6 +155,36 @@ TEST_F(TapTest, IsMadeAndSetUp) {
   });
 }
 
+/// The bridge that an interface is a port of, as the kernel tells.
+std::string bridge_of(const std::string& name) {
+  std::array<char, 64> line{};
+  const std::string command =
+      "ip -o link show " + name + " | sed -n 's/.* master \\([^ ]*\\).*/\\1/p'";
+  const std::unique_ptr<FILE, int (*)(FILE*)> output(::popen(command.c_str(), "r"), ::pclose);
+  if (output == nullptr || std::fgets(line.data(), line.size(), output.get()) == nullptr) return {};
+  std::string found = line.data();
+  found.pop_back();
+  return found;
+}
+
+TEST_F(TapTest, IsPutIntoABridge) {
+  in_namespace([] {
+    ASSERT_EQ(std::system("ip link add br7 type bridge && ip link add br8 type bridge"), 0);
+    const OpenTap tap = open_tap("tap9", 1);
+    EXPECT_EQ(bridge_of("tap9"), "");
+    put_into_bridge("tap9", "br7");
+    EXPECT_EQ(bridge_of("tap9"), "br7");
+    EXPECT_THROW(put_into_bridge("tap9", "br8"), Error) << "it is another one's port";
+    EXPECT_EQ(bridge_of("tap9"), "br7");
+    for (const char* const none : {"nothing", "tap9", "lo", ""}) {
+      EXPECT_THROW(put_into_bridge("tap9", none), Error) << none << " is no bridge";
+    }
+    EXPECT_THROW(put_into_bridge("nothing", "br7"), Error);
+    EXPECT_THROW(put_into_bridge("", "br7"), Error);
+    EXPECT_THROW(put_into_bridge("lo", "br7"), Error) << "it is no Ethernet interface";
+  });
+}
+
 TEST_F(TapTest, OneThatIsThereStaysAsItIs) {
   in_namespace([] {
     ASSERT_EQ(
