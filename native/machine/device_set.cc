@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/scope_exit.h"
 #include "device/pvpanic.h"
 #include "pci/host_bridge.h"
 #include "pci/register_function.h"
@@ -15,8 +16,8 @@ namespace tsvmm {
 namespace {
 
 constexpr uint64_t kEcamSize = 1U << 20;  // one bus: 32 slots of 8 functions of 4 KiB
-/// How long the others wait for one device that does not come to its end.
-constexpr std::chrono::milliseconds kTurnOfOneAtItsEnd{100};
+/// How long one device that does not stop is waited for before the others are looked at again.
+constexpr std::chrono::milliseconds kStopSlice{100};
 
 /// Of the loop that they share.
 constexpr const char* kLoopDoesNotAnswer =
@@ -241,14 +242,9 @@ void DeviceSet::close(const Named& ended, const Deadline& deadline) {
 /// still.
 void DeviceSet::end_transfers(const Deadline& deadline) {
   if (paused_) return;
+  const ScopeExit go_on([this] { resume(); });
   begin_pause();
-  try {
-    wait_paused(deadline);
-  } catch (...) {
-    resume();
-    throw;
-  }
-  resume();
+  wait_paused(deadline);
 }
 
 void DeviceSet::begin_pause() noexcept {
@@ -296,7 +292,7 @@ std::vector<std::string> DeviceSet::stop(const Deadline& deadline) noexcept {
   for (Ending& ending : endings) ending.still = ending.named.device->try_reset(Deadline::now());
   for (;;) {
     const bool last_look = deadline.passed();
-    const Deadline turn = last_look ? Deadline::now() : deadline.at_most(kTurnOfOneAtItsEnd);
+    const Deadline turn = last_look ? Deadline::now() : deadline.at_most(kStopSlice);
     for (Ending& ending : endings) advance(ending, endings, turn);
     if (last_look || std::ranges::all_of(endings, &Ending::closed)) break;
   }

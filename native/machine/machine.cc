@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/scope_exit.h"
 #include "machine/image_loader.h"
 #include "machine/zone_files.h"
 
@@ -211,13 +212,10 @@ void Machine::finish_unplug(const std::string& id, bool force, std::chrono::mill
   MachineParts& parts = *parts_;
   // Other devices are held then, which drivers must not reset meanwhile.
   const bool held = parts.devices->has_memory(id) && hold_vcpus(until);
-  try {
-    parts.devices->finish_unplug(id, force, until);
-  } catch (...) {
+  const ScopeExit let_go([&] {
     if (held) parts.vcpus->resume();
-    throw;
-  }
-  if (held) parts.vcpus->resume();
+  });
+  parts.devices->finish_unplug(id, force, until);
   changing.commit();
 }
 
