@@ -18,7 +18,7 @@ std::shared_ptr<EventChannel> EventChannel::open(Napi::Env env, const Napi::Func
     (*keeper)->wake_ = nullptr;
   };
   const auto on_wake = [](napi_env wake_env, napi_value, void* context, void*) {
-    // No environment: it is being torn down, and nobody is left to tell.
+    // No environment: it is being torn down, and no listener is left.
     if (wake_env != nullptr) (*static_cast<Keeper*>(context))->drain(wake_env);
   };
   auto* keeper = new Keeper(channel);
@@ -87,7 +87,7 @@ void EventChannel::drain_next_turn(Napi::Env env) {
         env,
         [self = shared_from_this()](const Napi::CallbackInfo& info) { self->drain(info.Env()); }));
   } catch (const Napi::Error&) {
-    // The environment is ending, or has no turns: the runtime decides when.
+    // The environment is ending, or has no setImmediate(): the runtime decides when.
     const std::lock_guard lock(mutex_);
     wake_locked();
   }

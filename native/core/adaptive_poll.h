@@ -21,7 +21,7 @@ namespace tsvmm {
 template <uint64_t (*kNow)() noexcept>
 class AdaptivePollBy {
  public:
-  /// `longest_ns` is the longest time that is ever spent looking in vain.
+  /// `longest_ns` is the longest time that a thread polls before it sleeps.
   explicit AdaptivePollBy(uint64_t longest_ns) : longest_ns_(longest_ns) {}
 
   /// Looks until `ready()` says true, and returns true; or until that does not pay any more: the

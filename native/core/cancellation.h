@@ -6,7 +6,7 @@
 
 namespace tsvmm {
 
-/// How work that takes long hears that nobody wants its result any more. Any thread.
+/// Tells long-running work that its result is not needed any more. Any thread.
 class Cancellation {
  public:
   void request() noexcept { requested_.store(true, std::memory_order_relaxed); }
@@ -18,7 +18,7 @@ class Cancellation {
     if (requested()) throw Error("ECANCELED", "it was called off");
   }
 
-  /// For who wants the result in any case.
+  /// One that is never requested.
   static const Cancellation& never() noexcept {
     static const Cancellation kNever;
     return kNever;

@@ -9,14 +9,14 @@
 
 namespace tsvmm {
 
-/// How long a wait may take: until a point of time, and, if it can be called off, until somebody
-/// does that. Every wait for a device, a vCPU or a disk has one.
+/// How long a wait may take: until a point in time, or until it is cancelled if that is possible.
+/// Every wait for a device, a vCPU or a disk has one.
 class Deadline {
  public:
   using Clock = std::chrono::steady_clock;
 
   static Deadline after(std::chrono::nanoseconds time) { return Deadline(Clock::now() + time); }
-  /// Of who only looks.
+  /// Already passed: a wait checks its condition once.
   static Deadline now() { return Deadline(Clock::time_point::min()); }
   static Deadline never() { return Deadline(Clock::time_point::max()); }
   /// This one, or `time` from now if that comes first.
@@ -48,15 +48,15 @@ class Deadline {
       return true;
     }
     while (!passed()) {
-      // Whoever cancels announces nothing.
-      const auto look = cancellation_ != nullptr ? Clock::now() + kLook : at_;
-      if (changed.wait_until(lock, std::min(at_, look), condition)) return true;
+      // A cancellation does not notify `changed`, so it is polled.
+      const auto poll_at = cancellation_ != nullptr ? Clock::now() + kPollInterval : at_;
+      if (changed.wait_until(lock, std::min(at_, poll_at), condition)) return true;
     }
     return false;
   }
 
  private:
-  static constexpr std::chrono::milliseconds kLook{10};
+  static constexpr std::chrono::milliseconds kPollInterval{10};
 
   explicit Deadline(Clock::time_point at) : at_(at) {}
 

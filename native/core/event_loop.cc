@@ -150,11 +150,6 @@ bool EventLoop::wait_paused(const Deadline& deadline) {
   });
 }
 
-void EventLoop::pause() {
-  begin_pause();
-  (void)wait_paused(Deadline::never());
-}
-
 void EventLoop::resume() {
   const std::lock_guard lock(mutex_);
   pause_requested_ = false;

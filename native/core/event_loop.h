@@ -60,8 +60,8 @@ class EventLoop {
 
   /// Runs `task` on the loop's thread, later.
   void post(std::function<void()> task);
-  /// Runs `task` on the loop's thread, later, for who wants to know when. The task may run at any
-  /// time until the loop has stopped, also if nobody waited for it until then.
+  /// Runs `task` on the loop's thread, later, and returns a job to wait for. The task may run at
+  /// any time until the loop has stopped, whether or not somebody waits for it.
   std::shared_ptr<Job> begin(std::function<void()> task);
   /// Runs `task` on the loop's thread and waits for its end; runs it in place if called from there.
   void call(const std::function<void()>& task);
@@ -69,8 +69,8 @@ class EventLoop {
   /// True once what was asked for so far has been done; at once if the loop has no thread.
   [[nodiscard]] bool wait_idle(const Deadline& deadline);
 
-  /// True if somebody waits for the handler in progress to end: one that could go on for long looks
-  /// at it from time to time. On the loop's thread.
+  /// True if another thread waits for the handler in progress to end. A handler that could run for
+  /// long checks this from time to time. On the loop's thread.
   [[nodiscard]] bool is_wanted() const noexcept { return wanted_.load(std::memory_order_relaxed); }
 
   /// Asks the loop to hold when the handler in progress has ended. Tasks wait then as well.
@@ -79,8 +79,6 @@ class EventLoop {
   [[nodiscard]] bool wait_paused(const Deadline& deadline);
   /// Lets the loop go on, or takes a begin_pause() back.
   void resume();
-  /// Both of the first two, however long it takes.
-  void pause();
 
   /// Ends and joins the thread, drops all handlers. Also releases a paused loop. Idempotent; the
   /// loop does not start again. Tasks not yet run are dropped, and a call() that waits for one

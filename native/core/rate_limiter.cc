@@ -12,8 +12,8 @@ constexpr uint64_t kNsPerMs = 1'000'000;
 /// Bounds times so that products of a time and a number of tokens fit into 128 bits.
 constexpr uint64_t kLongestNs = std::numeric_limits<int64_t>::max();
 constexpr uint64_t kLongestWaitNs = 3600ULL * 1'000'000'000;
-/// Who waits shall find several operations' worth of tokens, as long as the bucket cannot overflow
-/// meanwhile.
+/// A wait lasts until the bucket holds tokens for several operations, if it cannot overflow by
+/// then.
 constexpr uint64_t kShortestWaitNs = 1'000'000;
 constexpr uint64_t kShortestWaitDivisor = 8;
 

@@ -47,7 +47,7 @@ class Container {
 
   /// What has been written so far is on stable storage afterwards, or the call fails, for good.
   [[nodiscard]] int barrier() noexcept;
-  /// Of barrier(), and of what a format did in vain to put its metadata on stable storage.
+  /// Of barrier(), and of a format that could not put its metadata on stable storage.
   [[nodiscard]] SyncRecord& syncs() noexcept { return syncs_; }
   [[nodiscard]] int write_bytes(uint64_t offset, std::span<const uint8_t> bytes) noexcept;
 

@@ -23,7 +23,7 @@ namespace tsvmm {
 namespace {
 
 constexpr uint32_t kSector = 512;
-/// What a device asks for in vain: nobody can find a range so large and so aligned to give back.
+/// A larger granularity is ignored: hardly any discarded range would be that large and aligned.
 constexpr uint64_t kLargestGranularity = 1UL << 30;
 
 bool is_in_tmpfs(int fd) {

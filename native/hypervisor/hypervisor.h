@@ -29,11 +29,11 @@ class Interrupt {
   /// nothing).
   virtual bool set_message(const MsiMessage& message) noexcept = 0;
   virtual void clear() noexcept = 0;
-  /// Makes signals of `source` triggers, one that it has had already included, without a thread of
-  /// this process in between: for who signals from elsewhere (vhost). False where the hypervisor
-  /// has no such path.
+  /// Every signal of `source` is a trigger from now on, also one that is pending, without a thread
+  /// of this process in between: for servers outside of it (vhost). False if the hypervisor has no
+  /// such path.
   virtual bool connect(const EventFd& /*source*/) noexcept { return false; }
-  /// The end of that; `source` was connected. What it is signalled afterwards stays in it.
+  /// Undoes connect(). Later signals stay in `source`.
   virtual void disconnect(const EventFd& /*source*/) noexcept {}
 };
 
@@ -59,11 +59,11 @@ class InterruptFabric {
   virtual std::unique_ptr<Doorbell> create_doorbell(GuestAddress address, const EventFd& event) = 0;
 };
 
-/// Where a vCPU's accesses go that no memory answers. What kinds there are is the architecture's
-/// affair: its folder defines it (x86_64/access_handler.h).
+/// Takes a vCPU's accesses to devices. The kinds of access depend on the architecture, whose folder
+/// defines it (x86_64/access_handler.h).
 class AccessHandler;
 
-/// How a vCPU is before its first run, which its architecture's folder defines as well
+/// The state of a vCPU before its first run. Defined by the architecture's folder, too
 /// (x86_64/vcpu_setup.h).
 struct VcpuSetup;
 
@@ -76,7 +76,7 @@ struct VcpuExit {
     kFailEntry,      ///< `code` is the hardware's reason
     kUnexpected,     ///< `code` is the exit reason that nobody knows
     kRunFailed,      ///< `code` is the errno of running, or of what comes before the next run
-    kDebug,          ///< the debugger's traps were met; `stop` says which
+    kDebug,          ///< a trap of the debugger was hit; `stop` says which
     kStarted,        ///< the guest begins to start a processor that waited for that
   };
   Reason reason;
@@ -93,8 +93,8 @@ class Vcpu {
   virtual ~Vcpu() = default;
   /// Throws Error.
   virtual void set_up(const VcpuSetup& setup) = 0;
-  /// Makes one that the guest has run, and has given up, as it was after set_up() with the same: it
-  /// waits to be started. Throws Error.
+  /// Brings a vCPU that the guest has used and given up back to its state after set_up() with the
+  /// same setup: it waits to be started. Throws Error.
   virtual void reset(const VcpuSetup& setup) = 0;
   /// Runs the guest, serving its accesses, until something happens that is not an access.
   virtual VcpuExit run(AccessHandler& handler) = 0;
@@ -118,8 +118,8 @@ class Vm : public InterruptFabric {
   /// the wall time between.
   virtual void save_clock() noexcept = 0;
   virtual void restore_clock() noexcept = 0;
-  /// The VM is about to go, with all lines and doorbells: none of them needs to be taken down
-  /// alone, which can mean waiting for the kernel each time. No vCPU runs any more.
+  /// The VM is about to be destroyed with all interrupts and doorbells: they need not be
+  /// unregistered one by one, which can wait for the kernel each time. No vCPU runs any more.
   virtual void begin_teardown() noexcept = 0;
 };
 

@@ -23,7 +23,7 @@
 
 namespace tsvmm {
 
-/// What one device has counted, or is like.
+/// The counters, or the present figures, of one device.
 struct DeviceCounters {
   std::string id;
   std::vector<Counter> counters;
@@ -83,8 +83,8 @@ class DeviceSet {
   /// Ends what the devices do and closes the host's files, while no vCPU runs and for good. Those
   /// that have not come to their end at the deadline, each with what it waits for.
   [[nodiscard]] std::vector<std::string> stop(const Deadline& deadline) noexcept;
-  /// The hypervisor could not reach guest memory. True if a device's was to blame and is whole
-  /// again. Any thread.
+  /// The hypervisor could not reach guest memory. True if that was a device's memory, which is
+  /// accessible again. Any thread.
   [[nodiscard]] bool repair_memory() noexcept;
   /// A control operation on a device. Throws Error, ERR_TSVMM_NO_DEVICE if there is no such device.
   [[nodiscard]] DeviceOperation operation(const std::string& id, std::string_view name,

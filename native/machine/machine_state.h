@@ -19,8 +19,8 @@ class MachineState {
     kPausing,
     kPaused,  ///< at rest
     kResuming,
-    kChanging,  ///< of a machine that runs or is paused: one of its devices
-    kFailed,    ///< at rest: a boot went wrong, and the end is all that is left
+    kChanging,  ///< of a machine that runs or is paused: devices, memory, vCPUs, debugging
+    kFailed,    ///< at rest: building or booting failed, and it can only be ended
     kEnding,
     kEnded,  ///< for good
   };

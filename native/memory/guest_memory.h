@@ -201,15 +201,6 @@ class GuestMemory {
     return true;
   }
 
-  /// A naturally aligned field shared with the guest (ring indices), or nullptr if outside RAM or
-  /// misaligned. Access it through std::atomic_ref only.
-  template <typename T>
-  [[nodiscard]] T* aligned_pointer(GuestAddress address) const noexcept {
-    const auto bytes = slice(address, sizeof(T));
-    if (!bytes || reinterpret_cast<uintptr_t>(bytes->data()) % alignof(T) != 0) return nullptr;
-    return reinterpret_cast<T*>(bytes->data());
-  }
-
  private:
   /// Adjacent regions, and reserved address space behind them where some may be added.
   struct Extent {

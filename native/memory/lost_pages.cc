@@ -24,8 +24,9 @@ constexpr uint64_t kHugePage = 2U << 20;
 constexpr size_t kMaxMappings = 1024;
 /// Holes that are replaced one by one.
 constexpr int kMaxPieces = 1024;
-/// Other vCPUs may have been on their way to what the first one had replaced.
-constexpr unsigned kMaxVain = 1024;
+/// Calls that find nothing to replace: other vCPUs may have failed on pages that the first one has
+/// replaced since.
+constexpr unsigned kMaxIdleCalls = 1024;
 /// A file system with more than this left was not full a moment ago.
 constexpr uint64_t kRoom = 16U << 20;
 
@@ -98,8 +99,8 @@ bool replace_beyond_end(Slot& slot) noexcept {
   return true;
 }
 
-/// Whether holes in the file are not what anybody lacks: one page can be had, and there is room for
-/// more. A file that is looked at in vain must not take all of it.
+/// Whether holes in the file are not the problem: one page can be allocated, and the file system
+/// has room for more. Checking must not use up all of that room.
 bool has_room(const Slot& slot) noexcept {
   const auto offset = static_cast<off_t>(slot.offset);
   const off_t hole = ::lseek(slot.fd, offset, SEEK_HOLE);
@@ -130,7 +131,7 @@ bool replace_holes(Slot& slot) noexcept {
     if (::fallocate(slot.fd, FALLOC_FL_KEEP_SIZE, hole, end - hole) == 0) {
       any = true;
     } else {
-      // A process has only so many mappings: of a file in crumbs all the rest is lost.
+      // The number of mappings of a process is limited: behind kMaxPieces holes all is replaced.
       if (++pieces == kMaxPieces) end = limit;
       any |= replace_range(slot, begin + static_cast<uint64_t>(((hole + kMask) & ~kMask) - offset),
                            begin + static_cast<uint64_t>((end & ~kMask) - offset));
@@ -282,7 +283,7 @@ bool LostPages::replace() noexcept {
       return true;
     }
   }
-  return may_help && ++vain_ <= kMaxVain;
+  return may_help && ++idle_calls_ <= kMaxIdleCalls;
 }
 
 }  // namespace tsvmm

@@ -45,7 +45,7 @@ class LostPages {
   size_t slot_ = 0;  ///< what the handler knows the mapping by
 
   std::mutex mutex_;
-  unsigned vain_ = 0;  ///< calls of replace() that replaced nothing
+  unsigned idle_calls_ = 0;  ///< calls of replace() that replaced nothing
 };
 
 }  // namespace tsvmm

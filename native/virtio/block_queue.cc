@@ -172,7 +172,7 @@ BlockQueue::Look BlockQueue::take_requests() noexcept {
        ++requests) {
     look = take_one(batch);
     if (look != Look::kWorked) {
-      // Only the first look in vain counts.
+      // Only the first poll that finds nothing counts.
       if (requests != 0 && look != Look::kBroken) look = Look::kWorked;
       break;
     }

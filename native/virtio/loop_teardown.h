@@ -8,8 +8,8 @@
 
 namespace tsvmm {
 
-/// The end of what a device does on an event loop: done there in one piece, waited for from another
-/// thread until a deadline, and waited for again if that was in vain.
+/// Tears down what a device does on an event loop: in one task there, which another thread waits
+/// for until a deadline, and may wait for again if it timed out.
 class LoopTeardown {
  public:
   /// True once `work` has run on the loop's thread, or the loop has stopped. `work` is begun by the
@@ -20,7 +20,7 @@ class LoopTeardown {
       try {
         job_ = loop.begin(work);
       } catch (const Error&) {
-        // The loop has no thread, and there can be none: nothing of it is at work.
+        // The loop has no thread and none can be made: nothing runs on it.
         work();
         return true;
       }

@@ -8,7 +8,7 @@ namespace {
 
 /// Batches in each direction before the loop gets its turn (to be paused, for one).
 constexpr int kRoundsPerWake = 32;
-/// The longest time to go on looking for frames in vain.
+/// The longest time to poll for frames while none come.
 constexpr uint64_t kLongestPollNs = 32'000;
 /// Looks at the transmit ring for one at the network, which takes a system call.
 constexpr unsigned kLooksForOneAtNetwork = 32;

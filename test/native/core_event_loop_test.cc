@@ -8,6 +8,7 @@
 
 #include "core/event_fd.h"
 #include "core/event_loop.h"
+#include "device_test_support.h"
 
 namespace tsvmm {
 namespace {
@@ -79,7 +80,7 @@ TEST(EventLoop, HoldsHandlersAndTasksWhilePaused) {
       handled.set_value();
     }
   }));
-  loop.pause();
+  pause(loop);
   event.signal();
   loop.post([&] { ++tasks; });
   ::usleep(20000);
@@ -103,7 +104,7 @@ TEST(EventLoop, APauseIsNotLostBesideOtherWakeUps) {
     const auto then = std::chrono::steady_clock::now() + std::chrono::nanoseconds(i * 37 % 30000);
     while (std::chrono::steady_clock::now() < then) {
     }
-    loop.pause();
+    pause(loop);
     loop.resume();
   }
   loop.call([] {});
@@ -116,7 +117,7 @@ TEST(EventLoop, RemoveDoesNotWaitForALoopThatIsHeld) {
   EventLoop loop("test");
   std::atomic<int> runs = 0;
   loop.add(event.fd(), io::kReadable, [&](IoEvents) { ++runs; });
-  loop.pause();
+  pause(loop);
   event.signal();
   auto removed = std::async(std::launch::async, [&] { loop.remove(event.fd()); });
   EXPECT_EQ(removed.wait_for(std::chrono::seconds(20)), std::future_status::ready);
@@ -130,7 +131,7 @@ TEST(EventLoop, RemoveDoesNotWaitForALoopThatIsHeld) {
 
 TEST(EventLoop, PauseOfALoopThatNeverRanReturns) {
   EventLoop loop("test-loop");
-  loop.pause();
+  pause(loop);
   std::atomic<bool> ran = false;
   loop.post([&] { ran = true; });
   ::usleep(20000);
@@ -167,7 +168,7 @@ TEST(EventLoop, WhoWaitsForAHandlerThatIsStuckMayGiveUp) {
 TEST(EventLoop, AJobThatIsDroppedIsOver) {
   EventLoop loop("test-loop");
   loop.call([] {});
-  loop.pause();
+  pause(loop);
   const auto job = loop.begin([] { FAIL() << "the loop has stopped"; });
   EXPECT_FALSE(job->wait(Deadline::now()));
   loop.stop();
@@ -178,7 +179,7 @@ TEST(EventLoop, AJobThatIsDroppedIsOver) {
 TEST(EventLoop, StopEndsAPausedLoopAndWaitingCalls) {
   EventLoop loop("test-loop");
   loop.call([] {});
-  loop.pause();
+  pause(loop);
   std::thread waiting([&] { loop.call([] {}); });
   ::usleep(20000);
   loop.stop();

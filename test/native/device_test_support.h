@@ -18,10 +18,17 @@
 #include <vector>
 
 #include "bus/bus_device.h"
+#include "core/event_loop.h"
 #include "device/char_backend.h"
 #include "hypervisor/hypervisor.h"
 
 namespace tsvmm {
+
+/// Until resume().
+inline void pause(EventLoop& loop) {
+  loop.begin_pause();
+  EXPECT_TRUE(loop.wait_paused(Deadline::never()));
+}
 
 inline uint8_t read8(BusDevice& device, uint64_t offset) {
   uint8_t value = 0;

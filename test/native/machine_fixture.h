@@ -320,7 +320,7 @@ class MachineTest : public testing::Test {
   std::string message;
 };
 
-inline constexpr std::chrono::milliseconds kShort{50};
+inline constexpr std::chrono::milliseconds kShort{500};
 
 inline size_t threads_named(std::string_view wanted) {
   size_t found = 0;

@@ -128,7 +128,7 @@ TEST(MemoryBlocks, WhatIsCalledOffChangesNothing) {
     const auto blocks = arena.blocks();
     int looks = 0;
     EXPECT_FALSE(blocks->plug(kBlock, 63 * kBlock, [&] { return ++looks == 2; }));
-    EXPECT_EQ(looks, 2);
+    EXPECT_EQ(looks, shared ? 3 : 2) << "once more between two pieces that go back";
     for (size_t i = 1; i < 64; ++i) EXPECT_TRUE(arena.same_memory(0, i));
     if (shared) EXPECT_EQ(arena.allocated(), 0U);
   }

@@ -55,12 +55,6 @@ TEST_F(GuestMemoryTest, TakesAZeroLengthInsideARegionOnly) {
   EXPECT_FALSE(memory_.slice(kLow, 0));
 }
 
-TEST_F(GuestMemoryTest, GivesPointersToAlignedFieldsOnly) {
-  EXPECT_NE(memory_.aligned_pointer<uint16_t>(2), nullptr);
-  EXPECT_EQ(memory_.aligned_pointer<uint16_t>(3), nullptr);
-  EXPECT_EQ(memory_.aligned_pointer<uint16_t>(kLow), nullptr);
-}
-
 TEST(GuestMemory, AnAccessMayBeginInOneRegionAndEndInTheNext) {
   const GuestMemory memory({{.ranges = {{0, 4096}}}, {.ranges = {{4096, 4096}, {12288, 4096}}}});
   ASSERT_EQ(memory.regions().size(), 3U);

@@ -453,7 +453,7 @@ TEST_F(WatchdogTest, PausedTimeDoesNotCount) {
   uint16_t count = 0;
   feed(count);
   pause(watchdog);
-  loop.pause();
+  pause(loop);
   pass(2 * kTimeout);
   std::this_thread::sleep_for(kSomeChecks);
   watchdog.resume();

@@ -4,9 +4,8 @@
 namespace tsvmm {
 namespace {
 
-/// The least that Linux takes, in nanoseconds. A thread is woken ahead of one whose slice is
-/// longer; equals wait for the rest of each other's, which is 1.4 to 3 ms unless somebody asks for
-/// less.
+/// The shortest slice that Linux accepts, in nanoseconds. A thread that wakes preempts one with a
+/// longer slice, but waits for the rest of one of equal length: 1.4 to 3 ms by default.
 constexpr uint64_t kSlice = 100'000;
 
 }  // namespace
@@ -17,7 +16,7 @@ void prefer_short_slices() noexcept {
   const auto policy = static_cast<int>(attributes->policy);
   if (policy != SCHED_OTHER && policy != SCHED_BATCH) return;
   attributes->runtime = kSlice;
-  // A wish: before 6.12 Linux has no slices of a thread's own, and a sandbox may refuse the call.
+  // Best effort: Linux before 6.12 has no slices per thread, and a sandbox may refuse the call.
   (void)::syscall(SYS_sched_setattr, 0, &*attributes, 0);
 }
 
