@@ -207,13 +207,18 @@ export class Connection implements Abortable {
     const { vmm, events, errors } = this.#context;
     const answer = answerRequest(vmm, request, descriptors, { events, errors, client: this });
     if (answer instanceof Promise) {
-      this.#wait(answer, descriptors);
+      this.#wait(request, answer, descriptors);
       return;
     }
     descriptors.close();
-    if (answer.lasting && input) this.#context.remembered?.add(input, request, answer);
-    this.#write(encodeAnswer(answer));
+    if (answer.lasting && input && !request.isLast) this.#context.remembered?.add(input, request, answer);
+    this.#send(request, answer);
     if (answer.events) this.#startEvents(answer.events);
+  }
+
+  #send({ isLast }: HttpRequest, answer: Answer): void {
+    this.#write(encodeAnswer(answer, isLast));
+    if (isLast && !answer.events) this.finish();
   }
 
   #startEvents(request: EventsRequest): void {
@@ -236,13 +241,13 @@ export class Connection implements Abortable {
     }
   }
 
-  #wait(answer: Promise<Answer>, descriptors: Descriptors): void {
+  #wait(request: HttpRequest, answer: Promise<Answer>, descriptors: Descriptors): void {
     this.#busy = true;
     answer.then((value) => {
       descriptors.close();
       this.#abandonment = undefined;
       this.#busy = false;
-      if (!this.#finished) this.#write(encodeAnswer(value));
+      if (!this.#finished) this.#send(request, value);
       this.#work();
     });
     this.#lookAfterClient();

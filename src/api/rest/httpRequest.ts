@@ -34,6 +34,8 @@ export interface HttpRequest {
   readonly body: Uint8Array;
   /** The header Last-Event-ID. */
   readonly lastEventId?: string;
+  /** The client wants no more than this one answered (RFC 9112 §9.3, §9.6). */
+  readonly isLast?: true;
 }
 
 /** The bytes are no acceptable request; what follows them cannot be trusted either. */
@@ -54,6 +56,7 @@ interface Head {
   contentLength: number | undefined;
   lastEventId: string | undefined;
   expectsContinue: boolean;
+  isLast: boolean;
 }
 
 /** A body that is not complete yet. */
@@ -118,8 +121,14 @@ export class HttpParser {
     const { head, bytes, received } = this.#body;
     if (received < bytes.length) return undefined;
     this.release();
-    const { method, path, lastEventId } = head;
-    return { method, path, body: bytes, ...(lastEventId !== undefined && { lastEventId }) };
+    const { method, path, lastEventId, isLast } = head;
+    return {
+      method,
+      path,
+      body: bytes,
+      ...(lastEventId !== undefined && { lastEventId }),
+      ...(isLast && { isLast }),
+    };
   }
 
   /** Gives back what a request that is not complete has of the budget. */
@@ -202,6 +211,7 @@ function parseRequestLine(line: string, anyMethod: boolean): Head {
     contentLength: undefined,
     lastEventId: undefined,
     expectsContinue: false,
+    isLast: version === 'HTTP/1.0',
   };
 }
 
@@ -230,12 +240,21 @@ function parseHeader(head: Head, line: string): void {
     case 'last-event-id':
       head.lastEventId = value;
       return;
+    case 'connection':
+      head.isLast = isLastBy(value, head.isLast);
+      return;
     case 'expect':
       head.expectsContinue = value.toLowerCase() === '100-continue';
       return;
     case 'accept-encoding':
       if (forbidsIdentity(value)) throw new HttpParseError('Invalid Accept-Encoding.');
   }
+}
+
+function isLastBy(connectionOptions: string, otherwise: boolean): boolean {
+  const options = connectionOptions.split(',').map((option) => option.trim().toLowerCase());
+  if (options.includes('close')) return true;
+  return options.includes('keep-alive') ? false : otherwise;
 }
 
 function parseContentLength(value: string): number {

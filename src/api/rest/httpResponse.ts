@@ -9,9 +9,10 @@ export const SERVER = 'Server: Cloud Hypervisor API\r\n';
 /** What the reference's HTTP library calls itself in answers that never reach a handler. */
 export const LIBRARY_SERVER = 'Server: Firecracker API\r\n';
 const KEEP_ALIVE = 'Connection: keep-alive\r\n';
+const CLOSE = 'Connection: close\r\n';
 
 /** Without a length: the body ends with the connection. */
-const EVENTS_HEAD = `HTTP/1.1 200 \r\n${SERVER}Connection: close\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\n`;
+const EVENTS_HEAD = `HTTP/1.1 200 \r\n${SERVER}${CLOSE}Content-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\n`;
 
 export interface Answer {
   readonly status: number;
@@ -51,22 +52,32 @@ export function jsonAnswer(value: unknown): Answer {
   return { status: 200, body: writeJson(value) };
 }
 
-export function encodeAnswer({ status, body, type, allow, events }: Answer): Uint8Array {
+/** @param isLast whether the connection is closed after it */
+export function encodeAnswer({ status, body, type, allow, events }: Answer, isLast = false): Uint8Array {
   if (events) return Buffer.from(EVENTS_HEAD);
-  if (status === 204) return Buffer.from(`${commonHead(status)}\r\n`);
-  const { head, afterLength } = headOf(status, type, allow);
+  if (status === 204) return Buffer.from(`${commonHead(status, isLast)}\r\n`);
+  const { head, afterLength } = headOf(status, { type, allow, isLast });
   return Buffer.from(`${head}${Buffer.byteLength(body)}${afterLength}${body}`);
 }
 
+interface HeadFields {
+  readonly type?: string | undefined;
+  readonly allow?: string | undefined;
+  readonly isLast?: boolean;
+}
+
 /** Everything before the body, but for its length. */
-export function headOf(status: number, type = 'application/json', allow?: string): AnswerFrame {
+export function headOf(
+  status: number,
+  { type = 'application/json', allow, isLast }: HeadFields = {},
+): AnswerFrame {
   const allowed = allow === undefined ? '' : `Allow: ${allow}\r\n`;
-  const head = `${commonHead(status)}${allowed}Content-Type: ${type}\r\nContent-Length: `;
+  const head = `${commonHead(status, isLast)}${allowed}Content-Type: ${type}\r\nContent-Length: `;
   return { head, afterLength: '\r\n\r\n' };
 }
 
-function commonHead(status: number): string {
-  return `HTTP/1.1 ${status} \r\n${SERVER}${KEEP_ALIVE}`;
+function commonHead(status: number, isLast = false): string {
+  return `HTTP/1.1 ${status} \r\n${SERVER}${isLast ? CLOSE : KEEP_ALIVE}`;
 }
 
 export function encodeContinue(): Uint8Array {
@@ -84,7 +95,5 @@ export function encodeLast(answer: {
   const { status, server, type, body } = answer;
   const typeLine = type === undefined ? '' : `Content-Type: ${type}\r\n`;
   const lengthLine = `Content-Length: ${Buffer.byteLength(body)}\r\n`;
-  return Buffer.from(
-    `HTTP/1.1 ${status} \r\n${server}Connection: close\r\n${typeLine}${lengthLine}\r\n${body}`,
-  );
+  return Buffer.from(`HTTP/1.1 ${status} \r\n${server}${CLOSE}${typeLine}${lengthLine}\r\n${body}`);
 }

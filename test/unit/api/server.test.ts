@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -88,13 +88,51 @@ describe('a connection', () => {
     expect(JSON.parse(body)).toMatchObject({ pid: process.pid });
   });
 
-  it('is kept, whatever the client says', () => {
+  it.each(['HTTP/1.1\r\nConnection: upgrade, keep-alive\r\n', 'HTTP/1.0\r\nConnection: Keep-Alive\r\n'])(
+    'is kept after a request of %j',
+    (request) => {
+      start();
+      const one = streams.connect();
+      one.send(`GET /nowhere ${request}\r\n`);
+      one.send(UNKNOWN);
+      expect(one.text).toBe(NOT_FOUND + NOT_FOUND);
+      expect(one.closed).toBe(false);
+    },
+  );
+
+  it.each(['HTTP/1.1\r\nConnection: TE, Close\r\n', 'HTTP/1.0\r\n'])(
+    'is closed after a request of %j, as its client waits for that',
+    async (request) => {
+      const vmm = start();
+      vmm.boot.mockImplementation(() => settled().then(() => {}));
+      const one = streams.connect();
+      one.send(`GET /nowhere ${request}\r\n`);
+      one.send(UNKNOWN);
+      const last = (text: string) => text.replace('keep-alive', 'close');
+      expect(one.text).toBe(last(NOT_FOUND));
+      expect(one.closed).toBe(true);
+
+      const other = streams.connect();
+      other.send(`PUT /api/v1/vm.boot ${request}\r\n`);
+      expect(other.closed).toBe(false);
+      await vi.waitFor(() => expect(other.closed).toBe(true));
+      expect(other.text).toBe(last(NO_CONTENT));
+    },
+  );
+
+  it('is not closed by an answer that is remembered of who had it closed', () => {
     start();
+    const closing = `${PING.slice(0, -2)}Connection: close\r\n\r\n`;
+    for (let i = 0; i < 2; i++) {
+      const one = streams.connect();
+      one.send(closing);
+      expect(one.closed).toBe(true);
+    }
     const one = streams.connect();
-    one.send('GET /nowhere HTTP/1.0\r\nConnection: close\r\n\r\n');
-    one.send(UNKNOWN);
-    expect(one.text).toBe(NOT_FOUND + NOT_FOUND);
+    one.send(PING);
+    one.send(PING);
     expect(one.closed).toBe(false);
+    expect(one.text.split('keep-alive')).toHaveLength(3);
   });
 
   it('has its requests answered in order, though the first takes long', async () => {
@@ -720,54 +758,6 @@ describe('events', () => {
 
   it.each(['?after=', '?after=-1', '?before=1', '?after=1&x', '?'])('take no other query: %s', (query) => {
     expect(listen(query).text).toMatch(query === '?' ? EVENTS_HEAD : /^HTTP\/1\.1 400 /);
-  });
-});
-
-describe('the socket', () => {
-  it('is made when it is served, and gone after closing', async () => {
-    const claim = claimSocket(files, { path });
-    expect(existsSync(path)).toBe(false);
-    server = serveRest(fakeVmm(), claim, { ...files, ...streams });
-    expect(readdirSync(folder)).toEqual(['api.sock']);
-    await server.close();
-    expect(readdirSync(folder)).toEqual([]);
-  });
-
-  it('that is never served is given back once', () => {
-    const claim = claimSocket(files, { path });
-    expect(files.open.size).toBe(1);
-    claim.release();
-    claim.release();
-    expect(files.open.size).toBe(0);
-  });
-
-  it('that cannot be made is given back', () => {
-    const claim = claimSocket(files, { path });
-    writeFileSync(path, '');
-    expect(() => serveRest(fakeVmm(), claim, { ...files, ...streams })).toThrow(
-      `Cannot listen on the API socket ${path}`,
-    );
-    expect(files.open.size).toBe(0);
-    expect(existsSync(path)).toBe(true);
-  });
-
-  it.each([
-    ['ERR_TSVMM_SOCKET_LOCKED', 'is in use'],
-    ['EADDRINUSE', 'Cannot listen on the API socket'],
-  ])('that cannot be claimed (%s) is refused', (code, message) => {
-    const refuse = () => {
-      throw Object.assign(new Error('not here'), { code });
-    };
-    expect(() => claimSocket({ ...files, claimSocket: refuse }, { path })).toThrow(message);
-  });
-
-  it('may be inherited as a descriptor, if there is one', () => {
-    writeFileSync(path, '');
-    server = serve(fakeVmm(), { fd: files.openFile(path, 0, 0, FileKind.regular) });
-    const one = streams.connect();
-    one.send(UNKNOWN);
-    expect(one.text).toBe(NOT_FOUND);
-    expect(() => serve(fakeVmm(), { fd: 9999 })).toThrow('Cannot listen on the API socket descriptor 9999');
   });
 });
 
