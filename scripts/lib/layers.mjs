@@ -29,7 +29,7 @@ const ASKS_ARCHITECTURE = /^#\s*(?:el)?if.*__(?:x86_64|amd64|i386|aarch64|arm)/m
 
 /**
  * What makes a file of every architecture one of a particular one: it asks for it, or includes a header from its
- * folder. The boundary does so still.
+ * folder. The addon may: it looks at the host for the architecture that it is built for.
  *
  * @param {string} name below native/
  * @param {string} text

@@ -66,11 +66,15 @@ describe('a virtual machine', () => {
     await vm.boot();
     expect(await vm.addDisk(disk)).toEqual({ id: '_disk0', bdf: '0000:00:02.0' });
     expect(await vm.addVsock({ cid: 3, socket: join(folder, 'vsock') })).toMatchObject({ id: '_vsock1' });
+    const pmem = join(folder, 'pmem');
+    writeFileSync(pmem, Buffer.alloc(2 << 20));
+    expect(await vm.addPmem(pmem)).toMatchObject({ id: '_pmem2' });
     await expect(vm.addDisk({ path: disk, readOnly: true } as never)).rejects.toThrow(/readOnly.*readonly/);
     const wrong = { name: 'ConfigError', code: 'ERR_TSVMM_CONFIG' };
     await expect(vm.addDisk(undefined as never)).rejects.toMatchObject(wrong);
     await expect(vm.addNetwork('host' as never)).rejects.toMatchObject(wrong);
     await expect(vm.addVsock(5 as never)).rejects.toMatchObject(wrong);
+    await expect(vm.addPmem(5 as never)).rejects.toMatchObject(wrong);
     await expect(vm.removeDevice(5 as never)).rejects.toMatchObject(wrong);
     await expect(vm.resizeDisk('_disk0', 'big' as never)).rejects.toMatchObject(wrong);
     await expect(vm.resize(undefined as never)).rejects.toMatchObject(wrong);
