@@ -325,7 +325,7 @@ __attribute__((used, noreturn)) void launch(long *stack) {
   const char *runtime = find_variable(variables, "TSVMM_RUNTIME=");
   const int node_only = runtime != NULL && after((char *)runtime, "node") != NULL;
   if (root != 0 && !node_only) run_executable(path, root, arguments, variables);
-  if (root != 0 && append(path, root, "dist/js/tsvmm.cjs") != 0 &&
+  if (root != 0 && append(path, root, "dist/js/tsvmm.js") != 0 &&
       system_call(kFaccessat, kCurrentDirectory, (long)path, 0, 0) == 0) {
     run_node(path, arguments, variables);
     complain("tsvmm: the standalone executable is not there, and no node is in $PATH\n");

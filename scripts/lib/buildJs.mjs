@@ -34,7 +34,7 @@ const BUNDLES = [
     describe(`src/${entry}.ts`, `${entry}.js`, 'esm'),
     describe(`src/${entry}.ts`, `${entry}.cjs`, 'cjs'),
   ]),
-  describe('src/bin/tsvmm.ts', 'tsvmm.cjs', 'cjs'),
+  describe('src/bin/tsvmm.ts', 'tsvmm.js', 'esm'),
 ];
 
 /**
@@ -100,7 +100,7 @@ async function compile(outfile, more) {
   ]);
 }
 
-/** Builds dist/js: the library as ESM and CommonJS with its types, and the command line as one CommonJS file. */
+/** Builds dist/js: the library as ESM and CommonJS with its types, and the command line as ESM. */
 export async function buildNodeBundles() {
   const types = ENTRIES.flatMap((entry) => [`${entry}.d.ts`, `${entry}.d.cts`]);
   const names = [...types, ...BUNDLES.map(({ name }) => name)];

@@ -26,7 +26,7 @@ export async function writeOpenApi() {
 
 /** @param {...string} command */
 async function printed(...command) {
-  const { stdout } = await run(process.execPath, [path.join(DIST, 'js/tsvmm.cjs'), ...command, '--openapi']);
+  const { stdout } = await run(process.execPath, [path.join(DIST, 'js/tsvmm.js'), ...command, '--openapi']);
   // 2^64 - 1 is in it.
   return parse(stdout, { intAsBigInt: true });
 }

@@ -21,12 +21,12 @@ interface Coverage {
 
 test('a plain VM is started and ended by few functions', async () => {
   const folder = temporaryFolder();
-  const program = path.join(ROOT, 'dist/js/tsvmm.cjs');
+  const program = path.join(ROOT, 'dist/js/tsvmm.js');
   const env = { ...process.env, NODE_V8_COVERAGE: folder };
   await promisify(execFile)(process.execPath, [program, ...guestArgs({ cmdline: 'run=serial' })], { env });
   const called = fs.readdirSync(folder).flatMap((file) => {
     const { result } = JSON.parse(fs.readFileSync(path.join(folder, file), 'utf8')) as Coverage;
-    const ours = result.filter(({ url }) => url.endsWith('/dist/js/tsvmm.cjs'));
+    const ours = result.filter(({ url }) => url.includes('/dist/js/'));
     return ours.flatMap(({ functions }) => functions.filter(({ ranges }) => (ranges[0]?.count ?? 0) > 0));
   });
   // It is the start that was counted.
