@@ -13,6 +13,7 @@ import { Results } from '../lib/results.mjs';
 import { versionOf } from '../lib/timedRun.mjs';
 import { BEHAVIOUR, cloudHypervisor, MEMORY_MIB, tsvmm } from '../lib/vmms.mjs';
 import { end } from '../start/footprint.mjs';
+import { HOSTS } from '../start/library.mjs';
 import { ApiClient } from './client.mjs';
 import { CREATE_AND_BOOT, FIRST_BOOT, LOADS, MANY } from './metrics.mjs';
 
@@ -20,10 +21,9 @@ const DEFAULT_ROUNDS = 5;
 /** How long each load lasts unless `--set ms=` says otherwise. */
 const DEFAULT_MS = '1000';
 const START_TIMEOUT_MS = 30_000;
-const SLOW_CHANGES = ['vm.pause', 'vm.resume', 'vm.reboot'];
+const SLOW_CHANGES = ['vm.pause', 'vm.resume', 'vm.reboot'].map((change) => `/api/v1/${change}`);
 /** Of Cloud Hypervisor's 10 connections one is this program's own. */
 const PEER_CLIENTS = 9;
-const LIBRARY = 'tsvmm library, Node.js';
 
 /**
  * @typedef {object} Contender
@@ -113,12 +113,13 @@ async function measure(bench, { name, file, maxClients = MANY }) {
     results.add(CREATE_AND_BOOT, name, await timed(() => createAndBoot(client, programs.hello)));
     for (const { endpoint, clients, state, metrics } of LOADS) {
       if (clients > maxClients) continue;
-      const words = [socket, `/api/v1/${endpoint}`, String(clients), milliseconds];
-      const load = () => run(programs.apiLoad, words);
-      const { stdout } = state === 'running' ? await load() : await whileChanging(client, load);
-      const { rate, p99 } = JSON.parse(stdout);
+      const changes = state === 'running' ? [] : SLOW_CHANGES;
+      const words = [socket, `/api/v1/${endpoint}`, String(clients), milliseconds, ...changes];
+      const { stdout } = await run(programs.apiLoad, words);
+      const { rate, p99, ...done } = JSON.parse(stdout);
       results.add(metrics.rate, name, rate);
       results.add(metrics.late, name, p99);
+      if (metrics.changes) results.add(metrics.changes, name, (done.changes * 1000) / Number(milliseconds));
     }
   } catch (error) {
     throw new Failure(`${name}: ${/** @type {Error} */ (error).message} ${errors.trim()}`);
@@ -160,27 +161,6 @@ async function createAndBoot(client, kernel) {
 }
 
 /**
- * Runs `work` while the VM is changed all the time.
- *
- * @template T
- * @param {ApiClient} client
- * @param {() => Promise<T>} work
- * @returns {Promise<T>}
- */
-async function whileChanging(client, work) {
-  let done = false;
-  const changes = (async () => {
-    while (!done) for (const change of SLOW_CHANGES) await client.ask('PUT', change);
-  })();
-  try {
-    return await work();
-  } finally {
-    done = true;
-    await changes;
-  }
-}
-
-/**
  * @param {() => Promise<void>} work
  * @returns {Promise<number>} milliseconds
  */
@@ -196,9 +176,18 @@ async function timed(work) {
  */
 async function measureLibrary({ programs, results }, rounds) {
   const child = path.join(ROOT, 'bench/start/libraryChild.mjs');
-  const library = path.join(DIST, 'js/index.js');
-  const words = [child, 'durations', library, programs.hello, String(MEMORY_MIB), String(rounds)];
-  const { stdout } = await run(process.execPath, words);
-  const lines = stdout.match(/^\d+(\.\d+)? ms$/gm) ?? [];
-  for (const line of lines) results.add(CREATE_AND_BOOT, LIBRARY, Number.parseFloat(line));
+  const words = [path.join(DIST, 'js/index.js'), programs.hello, String(MEMORY_MIB)];
+  for (const { name, file, env } of HOSTS) {
+    /** @param {...string} args */
+    const durations = async (...args) => {
+      const { stdout } = await run(file, [child, ...args], { env: { ...process.env, ...env } });
+      return (stdout.match(/^\d+(\.\d+)? ms$/gm) ?? []).map(Number.parseFloat);
+    };
+    for (let round = 0; round < rounds; round++) {
+      for (const one of await durations('first', ...words)) results.add(FIRST_BOOT, name, one);
+    }
+    for (const one of await durations('durations', ...words, String(rounds))) {
+      results.add(CREATE_AND_BOOT, name, one);
+    }
+  }
 }

@@ -19,7 +19,7 @@ const WARM_UP_CALLS = 3;
 const FURTHER_VMS = 9;
 const SETTLE_MS = 1_000;
 
-const HOSTS = [
+export const HOSTS = [
   { name: 'tsvmm library, Node.js', file: process.execPath, env: {} },
   { name: 'tsvmm library, Bun', file: nodeBin('bun'), env: { BUN_GC_TIMER_DISABLE: '1' } },
 ];

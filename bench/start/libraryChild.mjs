@@ -6,6 +6,7 @@
  *                                                              starts COUNT more, prints a line, waits again
  *   libraryChild.mjs durations LIBRARY PAYLOAD MEBIBYTES COUNT prints how long COUNT starts took, `N ms` each, after
  *                                                              a few that do not count
+ *   libraryChild.mjs first LIBRARY PAYLOAD MEBIBYTES           prints how long the first start of the process took
  *
  * Guests write to this process's standard output.
  */
@@ -39,14 +40,27 @@ async function latency() {
 const WARM_UP_CALLS = 3;
 
 async function durations() {
-  for (let turn = -WARM_UP_CALLS; turn < Number(count); turn++) {
-    const start = performance.now();
-    const vm = await create('i');
-    await vm.boot();
-    const duration = performance.now() - start;
-    await vm.close();
-    if (turn >= 0) writeSync(1, `\n${duration.toFixed(3)} ms\n`);
-  }
+  for (let turn = 0; turn < WARM_UP_CALLS; turn++) await duration();
+  for (let turn = 0; turn < Number(count); turn++) print(await duration());
+}
+
+async function first() {
+  print(await duration());
+}
+
+/** @returns {Promise<number>} milliseconds that a start took */
+async function duration() {
+  const start = performance.now();
+  const vm = await create('i');
+  await vm.boot();
+  const end = performance.now();
+  await vm.close();
+  return end - start;
+}
+
+/** @param {number} milliseconds */
+function print(milliseconds) {
+  writeSync(1, `\n${milliseconds.toFixed(3)} ms\n`);
 }
 
 async function memory() {
@@ -63,5 +77,7 @@ async function memory() {
   for (const vm of vms) await vm.close();
 }
 
-await { latency, durations, memory }[/** @type {'latency' | 'durations' | 'memory'} */ (mode)]();
+await { latency, durations, first, memory }[
+  /** @type {'latency' | 'durations' | 'first' | 'memory'} */ (mode)
+]();
 process.exit(0);
