@@ -11,7 +11,7 @@ import type { Reporter } from '../cli/reporter.ts';
 import { UsageError } from '../cli/usageError.ts';
 import { ConfigError } from '../config/configError.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
-import { settleAfterBoot, settleWithoutVm } from '../host/settle.ts';
+import { settleAfterBoot } from '../host/settle.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { describeError, wasCalledOff } from '../vmm/errors.ts';
@@ -195,6 +195,24 @@ async function run(options: RunOptions): Promise<number> {
   }
 }
 
+/**
+ * Does what the first boot would have to do first, in a process without a VM, for as long as nobody asks for one: who
+ * starts it for that asks within some milliseconds.
+ */
+async function prepare(vmm: Vmm, native: NativeAddon): Promise<void> {
+  const { rehearsal } = await import('../vmm/rehearsal.ts');
+  try {
+    native.precreateVm();
+    for (const step of rehearsal(native)) {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (vmm.state !== 'none' || vmm.ended) return;
+      step();
+    }
+  } catch {
+    // Without KVM: reported when the VM is started.
+  }
+}
+
 function needsReporter({ verbosity, logFile, logFormat, eventMonitor }: RunOptions): boolean {
   return verbosity > 0 || logFile !== undefined || logFormat !== undefined || eventMonitor !== undefined;
 }
@@ -269,7 +287,7 @@ class Session {
     if (apiTls !== undefined) await this.#serveWithTls(apiTls);
     if (apiSocket) this.#claim = claimSocket(this.#native, apiSocket);
     await Promise.all([vm && this.#startVm(vm), this.#claim && this.#serve(this.#claim)]);
-    if (!vm) settleWithoutVm(() => this.#vmm.state === 'none');
+    if (!vm) await prepare(this.#vmm, this.#native);
   }
 
   async #closeServers(): Promise<void> {

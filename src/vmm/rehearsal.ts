@@ -5,9 +5,9 @@
  */
 import { Descriptor, encode } from '../boundary/cbor.ts';
 import { decode } from '../config/decode.ts';
-import { vmConfig } from '../config/vmConfig.ts';
+import { type VmConfig, vmConfig } from '../config/vmConfig.ts';
 import { bun } from '../host/bun.ts';
-import type { NativeAddon } from '../native.ts';
+import type { BootSpec, HostInfo, NativeAddon } from '../native.ts';
 import { planBoot, planMachine } from '../platform/plan.ts';
 
 const LOAD_ADDRESS = 1 << 20;
@@ -18,11 +18,33 @@ const NOTE = 192;
 const CODE = 256;
 const CODE_SIZE = 64;
 
-export function rehearseStart(native: Pick<NativeAddon, 'hostInfo' | 'supportedCpuid'>): void {
+/**
+ * What is to be done one after the other, each of it in a millisecond or two; a process that is asked for something
+ * meanwhile can leave the rest.
+ * @returns functions that throw without KVM
+ */
+export function rehearsal(native: Pick<NativeAddon, 'hostInfo' | 'supportedCpuid'>): readonly (() => void)[] {
+  let config: VmConfig;
+  let host: HostInfo;
+  let boot: BootSpec;
+  return [
+    () => {
+      config = decode(vmConfig, { payload: { kernel: '/', cmdline: '' }, console: { mode: 'Off' } });
+    },
+    () => {
+      host = { ...native.hostInfo(), supportedCpuid: native.supportedCpuid() };
+      encode(planMachine(config, host));
+    },
+    () => {
+      boot = plannedBoot(config, host);
+    },
+    () => void encode(boot),
+    () => bun?.gc(true),
+  ];
+}
+
+function plannedBoot(config: VmConfig, host: HostInfo): BootSpec {
   const kernel = smallKernel();
-  const config = decode(vmConfig, { payload: { kernel: '/', cmdline: '' }, console: { mode: 'Off' } });
-  const host = { ...native.hostInfo(), supportedCpuid: native.supportedCpuid() };
-  encode(planMachine(config, host));
   const { boot } = planBoot(config, host, {
     kernel: { fd: 0, size: kernel.length },
     readAt: (_, offset, length) => kernel.slice(offset, offset + length),
@@ -30,8 +52,7 @@ export function rehearseStart(native: Pick<NativeAddon, 'hostInfo' | 'supportedC
     serial: { kind: 'null' },
     vmGeneration: new Uint8Array(16),
   });
-  encode(boot);
-  bun?.gc(true);
+  return boot;
 }
 
 /** An ELF file with a PVH entry (XEN_ELFNOTE_PHYS32_ENTRY) and a segment to load. */

@@ -71,9 +71,9 @@ export async function vmhostCommand(args: readonly string[]): Promise<number> {
 async function prepare(native: NativeAddon): Promise<void> {
   await import('../rest/server.ts');
   await loadServices();
-  const { rehearseStart } = await import('../../vmm/rehearsal.ts');
+  const { rehearsal } = await import('../../vmm/rehearsal.ts');
   try {
-    rehearseStart(native);
+    for (const step of rehearsal(native)) step();
   } catch {
     // Without KVM: reported when the VM is started, to its supervisor and in its log.
   }
