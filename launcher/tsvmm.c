@@ -101,11 +101,14 @@ __asm__(
  * and executable, and a VMM's TypeScript is not busy enough to gain from it. A heap of two
  * megabytes before it is collected, without helpers: a start takes one and a half, and collecting
  * it costs one and a half milliseconds and a thread. Memory that is freed goes back to the host at
- * once; after a delay, a thread would do it every half minute.
+ * once; after a delay, a thread would do it every half minute. Once collected, the heap may double,
+ * as where code is compiled: else it would be collected after a fifth of its size, every few
+ * reboots, and each time twice a millisecond in which clients may have to wait.
  */
 static char *const kRuntimeSettings[] = {
-    "BUN_GC_TIMER_DISABLE=1",      "BUN_JSC_useJIT=0",       "BUN_JSC_largeHeapSize=2000000",
-    "BUN_JSC_numberOfGCMarkers=1", "MIMALLOC_PURGE_DELAY=0",
+    "BUN_GC_TIMER_DISABLE=1",           "BUN_JSC_useJIT=0",
+    "BUN_JSC_largeHeapSize=2000000",    "BUN_JSC_numberOfGCMarkers=1",
+    "BUN_JSC_miniVMHeapGrowthFactor=2", "MIMALLOC_PURGE_DELAY=0",
 };
 enum { kRuntimeSettingCount = sizeof kRuntimeSettings / sizeof *kRuntimeSettings };
 

@@ -4,6 +4,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import { halfLimits } from '../devices/rateLimiter.ts';
 import type { AnyMachineDeviceRecord, Device, OpenContext } from '../devices/record.ts';
 import { presentDevices } from '../devices/registry.ts';
+import { giveWay } from '../host/giveWay.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
 import type { Bus } from '../platform/bus.ts';
 import { type BootResources, planBoot, planMachine } from '../platform/plan.ts';
@@ -54,6 +55,8 @@ export interface MachineContext {
   readonly vmGeneration: Uint8Array;
   /** The guest's first instruction waits for a resume. */
   readonly paused: boolean;
+  /** It takes the place of another one, whose clients are there and ask: they are not to wait for it. */
+  readonly replaces: boolean;
   readonly onEvent: (event: MachineEvent) => void;
   /** Gets the machine while it is being built: destroying it then makes the start fail soon. */
   readonly onMaking: (handle: MachineHandle) => void;
@@ -80,6 +83,7 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
     const files = await openWithRetry(context, opened);
     const devices = { ...files.devices, ...(await openDevices(context, opened, { last: true })) };
     const resources = { ...files, devices };
+    if (context.replaces) await giveWay();
     const { boot, bus, isLinux } = await plan(context, host, resources);
     const spec = context.stopped ? { ...boot, held: true as const } : boot;
     await native.machineBoot(handle, spec, context.paused);

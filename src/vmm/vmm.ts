@@ -14,6 +14,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import { completeDevices, type DeviceName, keepId } from '../devices/registry.ts';
 import type { Abortable } from '../host/abort.ts';
 import type { MachineEvent, MachineHandle, NativeAddon, VcpuStatistics } from '../native.ts';
+import { CommandQueue } from './commandQueue.ts';
 import type { ConsoleSize, Consoles } from './consoles.ts';
 import { DebugControl } from './debugControl.ts';
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
@@ -24,6 +25,7 @@ import { failureTexts, notEnded, toldAs } from './failures.ts';
 import { HeldDevices } from './heldDevices.ts';
 import type { DevicePlace, RemovalOptions } from './hotplug.ts';
 import { type VmInfo, vmInfo } from './info.ts';
+import { InfoWatchers } from './infoWatchers.ts';
 import { type Command, endsMachine, type Lifecycle, nextState } from './lifecycle.ts';
 import { tell } from './listener.ts';
 import { type Machine, type MachineContext, startMachine } from './machine.ts';
@@ -60,8 +62,6 @@ export class Vmm {
   readonly #heldDevices = new HeldDevices();
   /** The command that is in progress. */
   #inProgress: Command | undefined;
-  /** Of what ends the machine: in progress, or still to have its turn. */
-  #comingEnds = 0;
   /** Counts machines: an event of an earlier one than the present means nothing any more. */
   #generation = 0;
   #ended = false;
@@ -81,8 +81,8 @@ export class Vmm {
   readonly #figures: MachineFigures;
   /** Formats of disks that were guessed. */
   readonly #guessedFormats: MachineContext['guessedFormats'] = new WeakMap();
-  #last: Promise<unknown> = Promise.resolve();
-  readonly #infoWatchers = new Set<() => void>();
+  readonly #queue = new CommandQueue();
+  readonly #infoWatchers = new InfoWatchers();
   readonly #debug: DebugControl;
   readonly #devices: VmDevices;
   readonly #sizes: VmSizes;
@@ -110,7 +110,8 @@ export class Vmm {
         this.#infoChanged();
       },
       changed: () => this.#infoChanged(),
-      context: (config: VmConfig) => this.#machineContext(config, { paused: false, stopped: false }),
+      context: (config: VmConfig) =>
+        this.#machineContext(config, { paused: false, stopped: false, replaces: false }),
       busy: <T>(work: (machine: Machine) => Promise<T>) => this.#busy(work),
       emit: (event: string, texts?: Record<string, string>) => {
         this.#infoChanged();
@@ -168,7 +169,7 @@ export class Vmm {
   async boot(paused = false): Promise<void> {
     const work = async () => {
       this.#emit('vm', 'booting');
-      await this.#startMachine(this.#config?.gdb === true, paused);
+      await this.#startMachine({ stopped: this.#config?.gdb === true, paused, replaces: false });
     };
     await (paused ? this.#command('bootPaused', work, 'paused') : this.#command('boot', work, 'booted'));
   }
@@ -415,17 +416,17 @@ export class Vmm {
    * @throws VmmError if there is no machine, or it does not stop
    */
   debugStop(): Promise<void> {
-    return this.#enqueue(() => this.#debug.stop());
+    return this.#queue.add(() => this.#debug.stop());
   }
 
   /** @param orders for each vCPU; by default all run */
   debugResume(traps: DebugTraps, orders?: DebugOrders): Promise<void> {
-    return this.#enqueue(() => this.#debug.resume(traps, orders));
+    return this.#queue.add(() => this.#debug.resume(traps, orders));
   }
 
   /** Has `use` look at the machine in its turn. @throws what that throws; VmmError if there is no machine */
   debugAccess<T>(use: (machine: StoppedMachine) => Promise<T>): Promise<T> {
-    return this.#enqueue(async () => use(this.#debug.machine));
+    return this.#queue.add(async () => use(this.#debug.machine));
   }
 
   /**
@@ -434,12 +435,11 @@ export class Vmm {
    * @returns what ends that
    */
   watchInfo(changed: () => void): () => void {
-    this.#infoWatchers.add(changed);
-    return () => this.#infoWatchers.delete(changed);
+    return this.#infoWatchers.add(changed);
   }
 
   #infoChanged(): void {
-    for (const changed of this.#infoWatchers) changed();
+    this.#infoWatchers.changed();
   }
 
   /**
@@ -475,7 +475,7 @@ export class Vmm {
    * console is in mode `Tty`. In its turn: the machine may be busy, and people drag windows at any time.
    */
   resizeConsole(size?: ConsoleSize): Promise<void> {
-    return this.#enqueue(async () => {
+    return this.#queue.add(async () => {
       if (size) this.#consoleSize = size;
       const isTerminal = this.#config?.console.mode === 'Tty';
       const now = size ?? (isTerminal ? this.#native.terminalSize(this.#consoles.terminal.output) : null);
@@ -507,25 +507,12 @@ export class Vmm {
         this.#inProgress = undefined;
       }
     };
-    return endsMachine(command) ? this.#enqueueEnd(carryOut) : this.#enqueue(carryOut);
+    return endsMachine(command) ? this.#enqueueEnd(carryOut) : this.#queue.add(carryOut);
   }
 
-  /** As `#enqueue`, of what ends the machine. */
   #enqueueEnd<T>(work: () => Promise<T>): Promise<T> {
-    this.#comingEnds++;
+    const turn = this.#queue.addEnd(work);
     this.#callOffResize();
-    return this.#enqueue(async () => {
-      try {
-        return await work();
-      } finally {
-        this.#comingEnds--;
-      }
-    });
-  }
-
-  #enqueue<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#last.then(work);
-    this.#last = turn.catch(() => {});
     return turn;
   }
 
@@ -547,16 +534,18 @@ export class Vmm {
     const machine = this.#running();
     this.#figures.hold(machine.handle);
     this.#infoChanged();
+    // Before the machine ceases to answer: the answers that are kept ask it.
+    this.#infoWatchers.tell();
     try {
       return await work(machine);
     } finally {
       this.#figures.release();
-      this.#infoChanged();
+      // A command changes the state as well: both are told of together.
+      if (this.#inProgress === undefined) this.#infoChanged();
     }
   }
 
-  /** @param stopped the guest waits for the debugger */
-  async #startMachine(stopped: boolean, paused = false): Promise<void> {
+  async #startMachine(how: Pick<MachineContext, 'paused' | 'stopped' | 'replaces'>): Promise<void> {
     const config = this.#config as VmConfig;
     refuseInvalid(() => {
       validateVmConfig(config);
@@ -569,7 +558,7 @@ export class Vmm {
     this.#infoChanged();
     this.#generation++;
     try {
-      this.#machine = await startMachine(this.#machineContext(config, { paused, stopped }));
+      this.#machine = await startMachine(this.#machineContext(config, how));
     } catch (error) {
       this.#heldDevices.close(this.#native);
       throw error;
@@ -577,14 +566,13 @@ export class Vmm {
       this.#making = undefined;
     }
     if (!this.#keepAlive) this.#native.machineKeepAlive(this.#machine.handle, false);
-    if (stopped) this.#debug.machineStarted();
+    if (how.stopped) this.#debug.machineStarted();
     for (const { device, index, id } of this.#machine.bus.placements) keepId(config, device, index, id);
-    this.#infoChanged();
   }
 
   #machineContext(
     config: VmConfig,
-    { paused, stopped }: Pick<MachineContext, 'paused' | 'stopped'>,
+    how: Pick<MachineContext, 'paused' | 'stopped' | 'replaces'>,
   ): MachineContext {
     const generation = this.#generation;
     return {
@@ -595,8 +583,7 @@ export class Vmm {
       terminal: this.#consoles.terminal,
       vmGeneration: this.#vmGeneration as Uint8Array,
       ...(this.#consoleSize && { consoleSize: this.#consoleSize }),
-      paused,
-      stopped,
+      ...how,
       onEvent: (event) => this.#machineEvent(event, generation),
       onMaking: (handle) => {
         this.#making = handle;
@@ -661,7 +648,8 @@ export class Vmm {
   #rebuild(): Promise<void> {
     return this.#busy(async () => {
       await this.#destroyMachine();
-      await this.#startMachine(this.#config?.gdb === true && this.#debug.attached);
+      const stopped = this.#config?.gdb === true && this.#debug.attached;
+      await this.#startMachine({ stopped, paused: false, replaces: true });
     });
   }
 
@@ -709,7 +697,7 @@ export class Vmm {
 
   /** Does in its turn what follows from an event of that machine, if it is still there. */
   #follow(generation: number, work: () => Promise<void>): void {
-    this.#warnOfFailure(this.#enqueue(() => this.#unlessGone(generation, work)));
+    this.#warnOfFailure(this.#queue.add(() => this.#unlessGone(generation, work)));
   }
 
   async #unlessGone(generation: number, work: () => Promise<void>): Promise<void> {
@@ -731,7 +719,7 @@ export class Vmm {
    * it comes already, nor if its turn comes before the end.
    */
   #callOffResize(): void {
-    const isVain = this.#comingEnds > 0 && this.#inProgress === 'resize';
+    const isVain = this.#queue.hasEnd && this.#inProgress === 'resize';
     if (isVain && this.#machine) this.#native.machineCallOff(this.#machine.handle);
   }
 

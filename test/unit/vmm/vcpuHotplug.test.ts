@@ -14,6 +14,8 @@ const calls = () => native.machines.at(-1)?.calls.filter((call) => call !== 'boo
 const tell = (event: MachineEvent) => native.machines.at(-1)?.emit(event);
 const start = (vcpu: number) => tell({ type: 'vcpu-started', vcpu });
 const eject = (vcpu: number) => tell({ type: 'vcpu-ejected', vcpu });
+/** Who watches has heard of what has happened. */
+const told = () => new Promise<void>(setImmediate);
 /** What has come of a promise by now. */
 async function stateOf(promise: Promise<unknown>): Promise<string> {
   const waited = new Promise((resolve) => setTimeout(resolve, 20, 'pending'));
@@ -136,11 +138,13 @@ describe('vCPUs of a machine that runs', () => {
     const unwatch = vmm.watchInfo(() => shown.push(pending()));
     expect(pending()).toEqual({ starting: [2, 3], leaving: [] });
     start(3);
+    await told();
     expect(shown.at(-1)).toEqual({ starting: [2], leaving: [] });
     await vmm.resize({ desired_vcpus: 3 });
     expect(pending()).toEqual({ starting: [2], leaving: [3] });
     start(2);
     eject(3);
+    await told();
     expect(shown.at(-1)).toBeUndefined();
     unwatch();
     await vmm.quit();

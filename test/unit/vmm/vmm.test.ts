@@ -1,6 +1,6 @@
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { decode } from '../../../src/config/decode.ts';
 import { sendMigrationData } from '../../../src/config/migration.ts';
 import { restoreConfig } from '../../../src/config/restore.ts';
@@ -44,7 +44,38 @@ describe('a running VM', () => {
   });
 });
 
+describe('a machine in the place of another one', () => {
+  it('is made in two turns, between which the thread sleeps', async () => {
+    const vmm = await booted();
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const rebooted = vmm.reboot();
+    while (vi.getTimerCount() === 0) await new Promise(setImmediate);
+    expect(native.machines).toHaveLength(2);
+    expect(native.machines[1]?.calls).toEqual([]);
+    vi.runAllTimers();
+    await rebooted;
+    expect(native.machines[1]?.calls).toEqual(['boot']);
+    await vmm.quit();
+  });
+});
+
 describe('a watcher of vm.info', () => {
+  it('is told once of what a command changes in one go', async () => {
+    const vmm = await booted();
+    let told = 0;
+    vmm.watchInfo(() => told++);
+    await vmm.pause();
+    // Before the machine ceases to answer, and when it is paused and answers again.
+    expect(told).toBe(2);
+    await vmm.resume();
+    expect(told).toBe(4);
+    // And when the machine is gone, and the next one's files are open.
+    await vmm.reboot();
+    expect(told).toBe(8);
+    await vmm.quit();
+  });
+
   const shown = (vmm: Vmm) => (vmm.state === 'none' ? 'none' : JSON.stringify(vmm.info()));
 
   it('is told of every change, before anything else happens', async () => {

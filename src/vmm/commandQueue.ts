@@ -1,0 +1,28 @@
+/** What is done to a VM: one after the other, in the order in which it was asked for. */
+export class CommandQueue {
+  private last: Promise<unknown> = Promise.resolve();
+  private ends = 0;
+
+  /** Whether something that ends the machine is in progress, or still has to have its turn. */
+  get hasEnd(): boolean {
+    return this.ends > 0;
+  }
+
+  add<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.last.then(work);
+    this.last = turn.catch(() => {});
+    return turn;
+  }
+
+  /** As `add`, of what ends the machine. */
+  addEnd<T>(work: () => Promise<T>): Promise<T> {
+    this.ends++;
+    return this.add(async () => {
+      try {
+        return await work();
+      } finally {
+        this.ends--;
+      }
+    });
+  }
+}
