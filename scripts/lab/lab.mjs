@@ -8,6 +8,7 @@ import path from 'node:path';
 import { ROOT } from '../lib/paths.mjs';
 import { Failure } from '../lib/progress.mjs';
 import { AgentLink } from './agentLink.mjs';
+import { emulator } from './emulator.mjs';
 import { labHost } from './hostImage.mjs';
 import { clockOf, within } from './labTime.mjs';
 import { startSharing } from './share.mjs';
@@ -40,6 +41,7 @@ const EMULATION_WARNINGS = /^qemu-system-x86_64: warning: TCG doesn't support.*\
  * @property {string} [share] a folder of this machine that the lab sees at /share, writable
  * @property {number} [megabytes] memory, 3072 unless given
  * @property {boolean} [icount] one host CPU at a time, and time that counts executed instructions
+ * @property {boolean} [debugRegisters] guests have those of the processor, which only newer versions of QEMU give them
  * @property {readonly string[]} [modules] kernel modules to load besides those for KVM
  * @property {(text: string) => void} [onConsole] hears the lab host's own console
  */
@@ -74,6 +76,7 @@ const EMULATION_WARNINGS = /^qemu-system-x86_64: warning: TCG doesn't support.*\
  */
 export async function openLab(options = {}) {
   const host = await labHost();
+  const qemu = await emulator(options.debugRegisters ?? false);
   const work = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-lab-'));
   const checkout = { tag: 'tsvmm', folder: ROOT, steady: true };
   const shares = options.share
@@ -81,7 +84,7 @@ export async function openLab(options = {}) {
     : [checkout];
   const sharing = await startSharing(shares, work);
   const tags = shares.map((share) => share.tag);
-  const machine = startMachine(host, sharing.args, tags, options);
+  const machine = startMachine(qemu, host, sharing.args, tags, options);
   sharing.failed.then((why) => setTimeout(machine.end, BLAME_MS, why).unref());
   const clean = () => {
     machine.child.kill('SIGKILL');
@@ -182,12 +185,13 @@ async function runToEnd(lab, command, options) {
 }
 
 /**
+ * @param {import('./emulator.mjs').Emulator} qemu
  * @param {import('./hostImage.mjs').LabHost} host
  * @param {readonly string[]} shareArgs
  * @param {readonly string[]} shareNames
  * @param {LabOptions} options
  */
-function startMachine(host, shareArgs, shareNames, options) {
+function startMachine(qemu, host, shareArgs, shareNames, options) {
   const megabytes = options.megabytes ?? 3072;
   const modules = [...HOST_MODULES, ...(options.modules ?? [])].join(',');
   const append = [
@@ -198,6 +202,7 @@ function startMachine(host, shareArgs, shareNames, options) {
   ].join(' ');
   const accel = options.icount ? 'tcg,thread=single,tb-size=1024' : 'tcg,thread=multi,tb-size=1024';
   const args = [
+    ...qemu.args,
     ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-M', 'q35,memory-backend=ram'],
     ...['-accel', accel, '-cpu', 'EPYC-Rome,+svm', '-smp', String(CPUS), '-m', String(megabytes)],
     // Shared, so that the file servers see what the lab's file systems ask of them.
@@ -210,7 +215,7 @@ function startMachine(host, shareArgs, shareNames, options) {
     ...shareArgs,
   ];
   // Killed along with this process, however that ends.
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...args], {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', qemu.file, ...args], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
   });
   let printed = '';
