@@ -195,24 +195,6 @@ async function run(options: RunOptions): Promise<number> {
   }
 }
 
-/**
- * Does what the first boot would have to do first, in a process without a VM, for as long as nobody asks for one: who
- * starts it for that asks within some milliseconds.
- */
-async function prepare(vmm: Vmm, native: NativeAddon): Promise<void> {
-  const { rehearsal } = await import('../vmm/rehearsal.ts');
-  try {
-    native.precreateVm();
-    for (const step of rehearsal(native)) {
-      await new Promise((resolve) => setImmediate(resolve));
-      if (vmm.state !== 'none' || vmm.ended) return;
-      step();
-    }
-  } catch {
-    // Without KVM: reported when the VM is started.
-  }
-}
-
 function needsReporter({ verbosity, logFile, logFormat, eventMonitor }: RunOptions): boolean {
   return verbosity > 0 || logFile !== undefined || logFormat !== undefined || eventMonitor !== undefined;
 }
@@ -287,7 +269,13 @@ class Session {
     if (apiTls !== undefined) await this.#serveWithTls(apiTls);
     if (apiSocket) this.#claim = claimSocket(this.#native, apiSocket);
     await Promise.all([vm && this.#startVm(vm), this.#claim && this.#serve(this.#claim)]);
-    if (!vm) await prepare(this.#vmm, this.#native);
+    if (!vm) await this.#rehearse();
+  }
+
+  /** Without a VM: the first boot then finds much of its work done. */
+  async #rehearse(): Promise<void> {
+    const { rehearseWhile } = await import('../vmm/rehearsal.ts');
+    await rehearseWhile(this.#native, () => this.#vmm.state === 'none' && !this.#vmm.ended);
   }
 
   async #closeServers(): Promise<void> {

@@ -43,6 +43,23 @@ export function rehearsal(native: Pick<NativeAddon, 'hostInfo' | 'supportedCpuid
   ];
 }
 
+/** Does it in a turn of the event loop for each step, for as long as there is time. Nothing happens without KVM. */
+export async function rehearseWhile(
+  native: Pick<NativeAddon, 'hostInfo' | 'supportedCpuid' | 'precreateVm'>,
+  hasTime: () => boolean,
+): Promise<void> {
+  try {
+    native.precreateVm();
+    for (const step of rehearsal(native)) {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (!hasTime()) return;
+      step();
+    }
+  } catch {
+    // Reported when the VM is started.
+  }
+}
+
 function plannedBoot(config: VmConfig, host: HostInfo): BootSpec {
   const kernel = smallKernel();
   const { boot } = planBoot(config, host, {

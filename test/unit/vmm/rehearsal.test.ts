@@ -1,6 +1,6 @@
 import { tmpdir } from 'node:os';
-import { expect, test } from 'vitest';
-import { rehearsal } from '../../../src/vmm/rehearsal.ts';
+import { expect, test, vi } from 'vitest';
+import { rehearsal, rehearseWhile } from '../../../src/vmm/rehearsal.ts';
 import { fakeNative } from '../support/fakeNative.ts';
 
 test('a rehearsal plans a whole machine, opens nothing and makes none', () => {
@@ -8,4 +8,18 @@ test('a rehearsal plans a whole machine, opens nothing and makes none', () => {
   for (const step of rehearsal(native)) step();
   expect(native.machines).toEqual([]);
   expect([...native.files.open]).toEqual([]);
+});
+
+test('a rehearsal goes on for as long as there is time, and is no failure without KVM', async () => {
+  const native = fakeNative(tmpdir());
+  const cpuid = vi.spyOn(native, 'supportedCpuid');
+  let steps = 0;
+  await rehearseWhile(native, () => ++steps < 2);
+  expect([steps, cpuid.mock.calls.length]).toEqual([2, 0]);
+  await rehearseWhile(native, () => true);
+  expect(cpuid).toHaveBeenCalled();
+  cpuid.mockImplementation(() => {
+    throw Object.assign(new Error('no KVM'), { code: 'ENOENT' });
+  });
+  await rehearseWhile(native, () => true);
 });
