@@ -5,12 +5,9 @@ import { deviceIds } from '../../platform/deviceIds.ts';
 import type { SupervisedVm } from '../../supervisor/supervisedVm.ts';
 import { targetOf } from './deviceDocument.ts';
 import type { Attachable } from './deviceXml.ts';
-import type { Domains } from './domains.ts';
+import { type Domains, GUEST_MS } from './domains.ts';
 import { Code, Domain, deviceMissing, LibvirtError } from './errors.ts';
 import type { Impact } from './impact.ts';
-
-/** As libvirt's own drivers: after that the event tells, whenever the guest gives the device up. */
-const REMOVAL_MS = 5_000;
 
 /** One of a configuration. */
 export type Present = Attachable & {
@@ -65,7 +62,7 @@ async function detachLive(domains: Domains, vm: SupervisedVm, id: string): Promi
   let unwatch = () => {};
   let timer: NodeJS.Timeout | undefined;
   const gone = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, REMOVAL_MS);
+    timer = setTimeout(resolve, GUEST_MS);
     unwatch = domains.events.watch(({ vm: of, source, event, properties }) => {
       if (of !== name) return;
       const removed = source === 'vm' && event === 'device-removed' && properties?.id === id;

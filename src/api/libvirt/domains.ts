@@ -32,6 +32,8 @@ export interface CreateOptions {
 
 /** How long a VM's process may take for what a client asks of it. */
 const CALL_MS = 30_000;
+/** How long a call waits for a guest to give up a device or vCPUs, as libvirt's own drivers do; later, events tell. */
+export const GUEST_MS = 5_000;
 
 export class Domains {
   readonly #supervisor: Supervisor;

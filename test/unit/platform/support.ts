@@ -76,7 +76,7 @@ export function imageOf(bytes: Uint8Array): ImageFile {
   return openImage(0, bytes.length, readAtOf(bytes));
 }
 
-export function readAtOf(bytes: Uint8Array): (fd: number, offset: number, length: number) => Uint8Array {
+function readAtOf(bytes: Uint8Array): (fd: number, offset: number, length: number) => Uint8Array {
   return (_fd, offset, length) => bytes.slice(offset, offset + length);
 }
 

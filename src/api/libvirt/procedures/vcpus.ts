@@ -4,6 +4,7 @@ import type { VmConfigInput } from '../../../config/vmConfig.ts';
 import { loadNative } from '../../../native.ts';
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import { cpuMap, cpusOfMap, parseCpuList } from '../cpuSets.ts';
+import { GUEST_MS } from '../domains.ts';
 import { invalidArgument, invalidOperation } from '../errors.ts';
 import { maxVcpus, vcpusOf } from '../figures.ts';
 import { checkFlags, impactOf } from '../impact.ts';
@@ -20,8 +21,6 @@ import { type Procedure, procedure } from './procedure.ts';
 const writes = { writes: true } as const;
 /** virVcpuHostCpuState: a thread that is not there. */
 const CPU_UNAVAILABLE = -2;
-/** How long a guest may take to give vCPUs up. */
-const UNPLUG_MS = 5000;
 
 /** virDomainGetVcpusFlags asks for one of both. */
 function configFor(session: Session, vm: SupervisedVm, flags: number): VmConfigInput {
@@ -55,7 +54,7 @@ function checkCount(count: number, max: number, where: string): void {
 async function setLiveVcpus(session: Session, vm: SupervisedVm, count: number): Promise<void> {
   const { domains } = session;
   const fewer = count < vcpusOf(domains.configOf(vm));
-  const sizes = { desired_vcpus: count, ...(fewer && { wait_ms: UNPLUG_MS }) };
+  const sizes = { desired_vcpus: count, ...(fewer && { wait_ms: GUEST_MS }) };
   try {
     await domains.call(vm, 'PUT', 'vm.resize', sizes);
   } finally {
