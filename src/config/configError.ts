@@ -1,4 +1,6 @@
 /** Why a configuration was refused. Front ends choose a status or an exit code by its kind. */
+import { recognizeAnyCopy } from './anyCopy.ts';
+
 export type ConfigErrorKind =
   /** Not of the schema's shape: a missing field, a wrong type, a value out of its range. */
   | 'malformed'
@@ -34,6 +36,7 @@ export class ConfigError extends Error {
     this.subject = subject;
   }
 }
+recognizeAnyCopy(ConfigError, 'ConfigError');
 
 const codes: Readonly<Record<ConfigErrorKind, ConfigErrorCode>> = {
   malformed: 'ERR_TSVMM_CONFIG',

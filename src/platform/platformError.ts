@@ -1,4 +1,6 @@
 /** Why a machine cannot be planned. Messages are one sentence for people; `code` is for programs. */
+import { recognizeAnyCopy } from '../config/anyCopy.ts';
+
 export type PlatformErrorCode =
   /** Guest memory is too small, misaligned or does not fit the physical address space. */
   | 'ERR_TSVMM_MEMORY'
@@ -27,3 +29,4 @@ export class PlatformError extends Error {
     this.code = code;
   }
 }
+recognizeAnyCopy(PlatformError, 'PlatformError');

@@ -1,4 +1,5 @@
 /** libvirt's errors and their encoding. */
+import { recognizeAnyCopy } from '../../config/anyCopy.ts';
 import { dom, i32, optional, str, struct, uuid } from './types.ts';
 
 /** virErrorNumber, of those that are used. */
@@ -51,6 +52,7 @@ export class LibvirtError extends Error {
     this.level = level;
   }
 }
+recognizeAnyCopy(LibvirtError, 'LibvirtError');
 
 /** The payload of an error reply, and of a stream that failed. */
 export const errorBody = struct({

@@ -1,4 +1,5 @@
 /** The supervisor's end of the vmhost protocol. */
+import { recognizeAnyCopy } from '../../config/anyCopy.ts';
 import { JsonObjectReader } from './jsonObjectReader.ts';
 import {
   CONNECT_TIMEOUT_MS,
@@ -21,6 +22,7 @@ export class VmhostError extends Error {
     this.code = code;
   }
 }
+recognizeAnyCopy(VmhostError, 'VmhostError');
 
 /**
  * Asks the process of one VM. Each call is a connection of its own, takes at most 30 s, and rejects with VmhostError.
