@@ -25,7 +25,7 @@ export function readApiTls(text: string): RestTlsOptions {
   if (place === undefined) {
     throw new ConfigError('malformed', `${FLAG}: address: "${address}" is no ADDRESS:PORT`);
   }
-  // An empty list would admit everybody, which nobody means who writes one.
+  // An empty list would admit every client, which cannot be meant.
   if (allowed_dn?.length === 0)
     throw new ConfigError('malformed', `${FLAG}: allowed_dn: nobody is on the list`);
   return { ...place, folder: dir, allowedSubjects: allowed_dn ?? [] };

@@ -83,7 +83,7 @@ export class BoundedOutput {
     }
   }
 
-  /** @returns undefined where the bytes can never leave: the disk is full, or somebody closed the descriptor */
+  /** @returns undefined where the bytes can never leave: the disk is full, or the descriptor was closed */
   #take(bytes: Uint8Array): number | undefined {
     try {
       return this.#write(bytes);

@@ -15,7 +15,7 @@ export interface Reporter {
   warn(message: string): void;
   /** Why the VM ended, or could not start. */
   error(message: string): void;
-  /** Shown to those who asked for more than warnings. */
+  /** Shown where more than warnings was asked for. */
   note(message: string): void;
   /** What is written to by name. */
   readonly files: readonly OutputFile[];

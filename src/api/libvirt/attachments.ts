@@ -66,7 +66,7 @@ async function detachLive(domains: Domains, vm: SupervisedVm, id: string): Promi
     unwatch = domains.events.watch(({ vm: of, source, event, properties }) => {
       if (of !== name) return;
       const removed = source === 'vm' && event === 'device-removed' && properties?.id === id;
-      // Nobody has it any more.
+      // With the machine its devices are gone.
       const ended = source === 'supervisor' && event === 'stopped';
       if (removed || ended) resolve();
     });

@@ -139,7 +139,7 @@ export class Domains {
     this.#change(vm, { policy: { ...policy, autostart } });
   }
 
-  /** @throws LibvirtError if the definition cannot be read: the rest of it, which somebody can repair, would be lost */
+  /** @throws LibvirtError if the definition cannot be read: the rest of it, which can be repaired, would be lost */
   #change(vm: SupervisedVm, { config, policy }: Partial<Pick<Definition, 'config' | 'policy'>>): void {
     const { name, config: configBefore, policy: policyBefore } = vm.definition;
     if (vm.problem !== undefined) {

@@ -48,7 +48,7 @@ export interface Reception {
   accept(socket: TLSSocket): void;
   /** Sends a refusal to one that is not admitted. */
   refuse(socket: TLSSocket): void;
-  /** Hears who was not admitted, and why. */
+  /** Gets which clients were not admitted, and why. */
   warn(message: string): void;
 }
 
@@ -168,7 +168,7 @@ function readRevoked(path: string): { crl?: Buffer } {
   try {
     return { crl: readSmallFile(path) };
   } catch (error) {
-    // A list that is there and cannot be read is no reason to admit everybody.
+    // A list that is there and cannot be read is no reason to admit every client.
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
     throw error;
   }

@@ -1,4 +1,4 @@
-/** A TCP port of the loopback address that nobody listens on at this moment. */
+/** A TCP port of the loopback address that is free at this moment. */
 import { createServer } from 'node:net';
 
 export function freeLoopbackPort(): Promise<number> {

@@ -15,7 +15,7 @@ export function writePidFile(path: string): () => void {
     try {
       if (readFileSync(path, 'utf8') === content) rmSync(path);
     } catch {
-      // Somebody else removed it.
+      // Another process has removed it.
     }
   };
 }

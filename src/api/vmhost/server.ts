@@ -24,7 +24,7 @@ const MAX_CONNECTIONS = 256;
 const MAX_STOP_SECONDS = Math.floor(MAX_TIMER_MS / 1000);
 
 export interface VmhostServerOptions {
-  /** Hears what is done, a line at a time. */
+  /** Gets what is done, a line at a time. */
   readonly log?: (line: string) => void;
 }
 

@@ -40,7 +40,8 @@ export class SupervisorLink {
 
   /**
    * Says who this process is. What the supervisor says, and that it has gone, is heard from `listen` on.
-   * @param name of the VM that is run; absent where the supervisor is to say which. @throws Error if nobody listens
+   * @param name of the VM that is run; absent where the supervisor is to say which. @throws Error if no supervisor
+   * listens
    */
   static async connect(
     sockets: LinkSockets,

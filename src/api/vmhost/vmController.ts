@@ -24,7 +24,7 @@ export interface ControllableVm {
 export interface VmControllerOptions {
   /** A port of the host's loopback address that leads to the guest's port 22; 0 unless given. */
   readonly sshPort?: number;
-  /** Hears the steps of a stop, a line at a time. */
+  /** Gets the steps of a stop, a line at a time. */
   readonly log?: (line: string) => void;
 }
 

@@ -155,7 +155,7 @@ class Session {
   #openTerminal(): void {
     this.#terminal = new RawTerminal({
       keys: (bytes) => this.#fromInput(bytes),
-      // Without a terminal there is nobody to detach. What a script has sent may have an answer.
+      // Without a terminal there is no user to detach. What a script has sent may have an answer.
       inputEnded: () => this.#interactive && this.#detach(),
       redraw: () => this.#resize(),
     });

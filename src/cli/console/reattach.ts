@@ -9,7 +9,7 @@ import { type ConsoleTarget, locatePort } from './target.ts';
 const INTERVAL_MS = 100;
 /** How long a guest may take to have its port again. */
 const REBOOT_MS = 10_000;
-/** The same where nobody can be asked whether the VM is still there. */
+/** The same where it cannot be found out whether the VM is still there. */
 const ALONE_MS = 2_000;
 /** A socket that is still the same one after this has closed our connection alone. */
 const SAME_MS = 1_000;

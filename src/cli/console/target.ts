@@ -35,7 +35,7 @@ export async function namedTarget(
   return { kind: 'api', socket: apiSocket, port, folder, vm: name };
 }
 
-/** @throws VmmError if there is no such port, or nobody can be attached to it */
+/** @throws VmmError if there is no such port, or it cannot be attached to */
 export async function locatePort(target: ConsoleTarget): Promise<GuestPort> {
   if (target.kind !== 'api') return { ...target, name: target.path };
   const api = await ApiConnection.open(target.socket, ANSWER_MS);

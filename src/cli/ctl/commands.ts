@@ -64,7 +64,7 @@ export interface CtlCommand extends CtlDescription {
   readonly doing: string;
   /** How far that is, by `vm.info` of the VM meanwhile; empty without any words of that. */
   howFar?(info: unknown, words: CtlWords): string;
-  /** Until it is given up, unless people say otherwise. */
+  /** Until it is given up, unless `--timeout` is given. */
   readonly timeoutMs: number;
   /** Beyond that, what the VM is told to wait. @throws ConfigError */
   waitMs?(words: CtlWords): number;

@@ -42,7 +42,7 @@ export function showsProgress(): boolean {
   return process.stderr.isTTY && process.env.TERM !== 'dumb';
 }
 
-/** Asks a VM again and again what it waits for, beside the call that does: what it does not answer nobody misses. */
+/** Polls what a VM waits for, beside the call that waits. Answers that do not come are not missed. */
 export class Follower {
   text = '';
   readonly #describe: (info: unknown) => string;

@@ -15,7 +15,7 @@ const CTRL_Z = 0x1a;
 const QUIT = [CTRL_C, 'q'.charCodeAt(0), 'Q'.charCodeAt(0)];
 
 export class LiveScreen {
-  /** Resolves when people want to go. */
+  /** Resolves when the user quits. */
   readonly left: Promise<void>;
   readonly #lines: (size: TerminalSize) => readonly string[];
   #leave: () => void = () => {};

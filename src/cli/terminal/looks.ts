@@ -11,7 +11,7 @@ export function readInterval(text = '1'): number {
   throw new UsageError(`--interval ${text} is not from ${MIN_INTERVAL} to ${MAX_INTERVAL} seconds`);
 }
 
-/** @param left resolves when people want to go; absent where a signal is what ends it */
+/** @param left resolves when the user quits; absent where a signal is what ends it */
 export async function leftWithin(left: Promise<void> | undefined, ms: number): Promise<boolean> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const time = new Promise<false>((resolve) => {

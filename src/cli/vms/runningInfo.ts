@@ -3,7 +3,7 @@ import type { Uint64 } from '../../config/uint64.ts';
 import { describeError } from '../../vmm/errors.ts';
 import type { SupervisorClient } from './supervisorClient.ts';
 
-/** A process that hangs is not waited for: people look at VMs because of that. */
+/** A process that hangs is not waited for: it may be the reason for the question. */
 const ANSWER_MS = 2_000;
 
 /** What of it is used. */

@@ -25,7 +25,7 @@ export class TopRows {
   #last = new Map<string, { readonly pid: number; readonly seconds: number }>();
   #lastAt = 0;
 
-  /** @param at ms, by a clock that nobody sets */
+  /** @param at ms, by a monotonic clock */
   add(all: readonly NamedStats[], at: number): TopRow[] {
     const elapsed = (at - this.#lastAt) / 1000;
     const rows = all.map((one): TopRow => {

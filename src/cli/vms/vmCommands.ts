@@ -310,7 +310,7 @@ function policyOf(values: Values): object {
   const limits = { cpus: thousandths(values['limit-cpus']), memory: bytes(values['limit-memory']) };
   return {
     autostart: values.autostart === true,
-    // Who waits for the end removes it after having asked how it ended.
+    // A command that waits for the end removes the VM after having asked how it ended.
     transient: values.rm === true && values.detach === true,
     restart: { when: names[when as string], max_retries: wholeNumber('--restart', retries) ?? 0 },
     stop_timeout: wholeNumber('--stop-timeout', values['stop-timeout']) ?? 30,

@@ -31,7 +31,7 @@ const CONNECTION_CLOSED_MESSAGE = 362;
  * Connects to a daemon that speaks libvirt's protocol: `tsvmmd`, or any `libvirtd`.
  *
  * The transport is the part behind the plus: `unix` (with `?socket=PATH`, else where libvirt looks), `tls`, `ssh` (runs
- * the program), `tcp` (readable by everybody on the way) or `ext` (`?command=PROGRAM`). Without one it is `tls` where a
+ * the program), `tcp` (not encrypted) or `ext` (`?command=PROGRAM`). Without one it is `tls` where a
  * host is named, else `unix`.
  * @param uri such as `tsvmm+unix:///system?socket=PATH`, `tsvmm+tls://host/system`, `qemu+ssh://user@host/system`,
  * `test:///default`

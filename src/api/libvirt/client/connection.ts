@@ -125,7 +125,7 @@ export interface Opened {
 export class LibvirtConnection {
   /** Resolves when the connection has ended. Never rejects. */
   readonly closed: Promise<CloseReason>;
-  /** Nobody between here and the daemon can read along. */
+  /** Whether the connection cannot be read between here and the daemon. */
   readonly secure: boolean;
   /** What the daemon was asked for, such as `tsvmm:///system`. */
   readonly uri: string;

@@ -213,7 +213,7 @@ interface Registration<D> {
   readonly ready: Promise<number>;
 }
 
-/** Those who listen to a connection's events. @typeParam D what events call a domain */
+/** The listeners to a connection's events. @typeParam D what events call a domain */
 export class DomainEvents<D> {
   readonly #rpc: RpcClient;
   readonly #makeDomain: (dom: Dom) => D;

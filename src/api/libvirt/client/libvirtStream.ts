@@ -8,7 +8,7 @@ import { Code, Domain, LibvirtError } from '../libvirtError.ts';
 export interface StreamChannel {
   /** @param sent is called when the bytes have left */
   send(status: number, payload: Uint8Array, sent?: () => void): void;
-  /** Nobody reads: nothing more may come, or it may again. */
+  /** Whether reading is to pause, because the stream is not read. */
   setFull(full: boolean): void;
   decodeError(payload: Uint8Array): LibvirtError;
   /** What comes for the stream is dropped from now on. */
@@ -23,8 +23,8 @@ const empty = new Uint8Array();
 
 /**
  * A stream of a domain. `end` finishes it in order; `destroy`, as leaving a `for await` loop does, breaks it off. When
- * 1 MiB waits to be read, nothing is taken from the connection until somebody does: whoever may not read for long gives
- * a stream a connection of its own.
+ * 1 MiB waits to be read, nothing is taken from the connection until it is read: a program that may not read for long
+ * gives a stream a connection of its own.
  */
 export class LibvirtStream extends Duplex {
   readonly #channel: StreamChannel;

@@ -41,7 +41,7 @@ interface Pending {
   fail(error: Error): void;
 }
 
-/** Hears messages that answer no call. */
+/** Gets messages that answer no call. */
 type MessageListener = (procedure: number, payload: Uint8Array) => void;
 
 export interface RpcOptions {
@@ -57,10 +57,10 @@ export class RpcClient {
   readonly #options: RpcOptions;
   readonly #reader = new FrameReader();
   readonly #pending = new Map<number, Pending>();
-  /** Serials of calls whose answers nobody waits for. */
+  /** Serials of calls that were given up, whose answers are dropped. */
   readonly #givenUp = new Map<number, Pending>();
   readonly #streams = new Map<number, LibvirtStream>();
-  /** Streams that nobody reads: nothing is taken from the transport meanwhile. */
+  /** Streams that are not read: nothing is taken from the transport meanwhile. */
   readonly #full = new Set<number>();
   #heartbeat: Heartbeat | undefined;
   #serial = 0;
@@ -233,7 +233,7 @@ export class RpcClient {
     } else if (type === MessageType.stream) {
       this.#streams.get(frame.serial)?.hear(frame.status, frame.payload);
     } else if (type === MessageType.streamHole) {
-      // Nobody asked for a stream with holes.
+      // No stream with holes was asked for.
       this.#streams
         .get(frame.serial)
         ?.destroy(new LibvirtError(Code.rpc, Domain.streams, 'a hole in a stream'));

@@ -6,7 +6,7 @@ const REMOTE_SOCKET = '/var/run/libvirt/libvirt-sock';
 
 /**
  * What ssh itself refuses since version 9.6: it may put both into commands for a shell (ProxyCommand, Match exec),
- * which its configuration has and nobody here knows of.
+ * which only its configuration knows.
  */
 const NO_HOST = /^-|[\s\p{Cc}'"`$\\;&<>|(){}]/u;
 const NO_USER = /^-|\s-|[\p{Cc}'"`;&<>|(){}]|\\$/u;

@@ -5,7 +5,7 @@ import type { LibvirtUri } from './uri.ts';
 export interface Transport {
   readonly input: Readable;
   readonly output: Writable;
-  /** Nobody on the way can read along. */
+  /** It cannot be read on its way. */
   readonly secure: boolean;
   /** What can be known, within a second, of why the peer went away, such as what `ssh` printed. */
   reason(): Promise<string | undefined>;

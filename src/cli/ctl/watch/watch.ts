@@ -29,7 +29,7 @@ interface Look {
 /** Where looks are shown. */
 interface Display {
   show(look: Look): void | Promise<void>;
-  /** Resolves when people want to go; absent where a signal is what ends it. */
+  /** Resolves when the user quits; absent where a signal is what ends it. */
   readonly left?: Promise<void>;
   close(): void;
 }
