@@ -2,12 +2,24 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <utility>
 
 #include "core/cpu_relax.h"
 #include "core/monotonic.h"
 
 namespace tsvmm {
+
+/// Looks for at most `longest_ns` since `start_ns`, at least once; true as soon as `ready()` is.
+template <uint64_t (*kNow)() noexcept, typename Ready>
+[[nodiscard]] bool look_for(uint64_t start_ns, uint64_t longest_ns, Ready&& ready) noexcept {
+  constexpr int kLooksPerClock = 16;
+  do {
+    for (int i = 0; i < kLooksPerClock; ++i) {
+      if (ready()) return true;
+      cpu_relax();
+    }
+  } while (kNow() - start_ns < longest_ns);
+  return false;
+}
 
 /// Decides how long a thread goes on looking for work before it sleeps and has to be woken, which
 /// costs both sides some microseconds. The time grows while sleeps turn out so short that looking
@@ -29,33 +41,21 @@ class AdaptivePollBy {
   template <typename Ready>
   [[nodiscard]] bool wait(Ready&& ready) noexcept {
     const uint64_t start = kNow();
-    if (window_ns_ != 0) {
-      do {
-        for (int i = 0; i < kLooksPerClock; ++i) {
-          if (ready()) return true;
-          cpu_relax();
-        }
-      } while (kNow() - start < window_ns_);
-    }
+    if (window_ns_ != 0 && look_for<kNow>(start, window_ns_, ready)) return true;
     waiting_since_ns_ = start;
     return false;
   }
 
-  /// The thread has been woken by what it waited for. Nothing happens if it did not sleep since the
-  /// last call.
+  /// The thread has been woken. Nothing happens if it did not sleep since the last call.
   void woken() noexcept {
-    const uint64_t waited = end_of_sleep();
-    if (waited == 0) return;
+    if (waiting_since_ns_ == 0) return;
+    const uint64_t waited = kNow() - waiting_since_ns_;
+    waiting_since_ns_ = 0;
     if (waited <= longest_ns_) {
       window_ns_ = std::clamp(2 * window_ns_, kShortestNs, longest_ns_);
     } else {
-      shrink();
+      window_ns_ = window_ns_ / 2 < kShortestNs ? 0 : window_ns_ / 2;
     }
-  }
-
-  /// The thread has been woken by something else, and what it waited for had not come by then.
-  void woken_by_other() noexcept {
-    if (end_of_sleep() > longest_ns_) shrink();
   }
 
   /// How long the next wait() would look.
@@ -64,15 +64,6 @@ class AdaptivePollBy {
  private:
   /// A time below which polling is not worth its clock readings.
   static constexpr uint64_t kShortestNs = 2000;
-  static constexpr int kLooksPerClock = 16;
-
-  /// How long the thread has slept; 0 if it has not.
-  [[nodiscard]] uint64_t end_of_sleep() noexcept {
-    const uint64_t since = std::exchange(waiting_since_ns_, 0);
-    return since == 0 ? 0 : std::max<uint64_t>(kNow() - since, 1);
-  }
-
-  void shrink() noexcept { window_ns_ = window_ns_ / 2 < kShortestNs ? 0 : window_ns_ / 2; }
 
   const uint64_t longest_ns_;
   uint64_t window_ns_ = 0;

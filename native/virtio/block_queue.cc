@@ -38,14 +38,12 @@ BlockQueue::BlockQueue(const BlockContext& context, const Activation& activation
     for (const int fd : {disk_->completion_fd(), throttle_fd()}) {
       if (fd < 0) continue;
       loop_.add(fd, io::kReadable, [this](IoEvents) {
-        poll_.woken_by_host();
         serve();
         settle();
       });
     }
     loop_.add(doorbell_.fd(), io::kReadable, [this](IoEvents) {
       (void)doorbell_.consume();
-      poll_.woken_by_driver();
       serve();
       settle();
     });
@@ -133,6 +131,7 @@ void BlockQueue::settle() noexcept {
 /// Goes on until there is nothing to do, or somebody else wants the loop.
 void BlockQueue::serve() noexcept {
   if (throttle_timer_) throttle_timer_->consume();
+  poll_.woken();
   queue_.disable_notifications();
   do {
     const Look look = turn();
@@ -154,10 +153,9 @@ BlockQueue::Look BlockQueue::turn() noexcept {
 /// False if the loop is to sleep.
 bool BlockQueue::sleep_or_poll(Look last) noexcept {
   const bool takes = last == Look::kNothing;
-  const auto is_ready = [&] {
-    return (takes && queue_.has_available()) || disk_->completions_pending() || loop_.is_wanted();
-  };
-  if (poll_.wait(in_flight(), takes, is_ready)) return true;
+  const auto driver_ready = [this] { return queue_.has_available() || loop_.is_wanted(); };
+  const auto disk_ready = [this] { return disk_->completions_pending() || loop_.is_wanted(); };
+  if (poll_.wait(in_flight(), takes, driver_ready, disk_ready)) return true;
   if (!takes || !queue_.enable_notifications()) return false;
   queue_.disable_notifications();
   return true;

@@ -57,25 +57,6 @@ TEST_F(AdaptivePollTest, CountsASleepOnce) {
   EXPECT_EQ(poll.window_ns(), once);
 }
 
-TEST_F(AdaptivePollTest, WhatWokeItAtOnceWasNotWorthLookingForIfItIsSomethingElse) {
-  EXPECT_FALSE(poll.wait([] { return false; }));
-  poll.woken_by_other();
-  EXPECT_EQ(poll.window_ns(), 0u);
-  poll.woken();
-  EXPECT_EQ(poll.window_ns(), 0u) << "that sleep has ended";
-}
-
-TEST_F(AdaptivePollTest, LooksNoMoreForWhatDoesNotComeBeforeSomethingElse) {
-  for (int i = 0; i < 3; ++i) sleep_and_wake(0);
-  EXPECT_GT(poll.window_ns(), 0u);
-  for (int i = 0; i < 3; ++i) {
-    EXPECT_FALSE(poll.wait([] { return false; }));
-    now_ns += kLongestNs + 1;
-    poll.woken_by_other();
-  }
-  EXPECT_EQ(poll.window_ns(), 0u);
-}
-
 TEST_F(AdaptivePollTest, FindsWhatComesWhileItLooks) {
   for (int i = 0; i < 20; ++i) sleep_and_wake(0);
   int looks = 0;
