@@ -166,7 +166,8 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   }
 
   /**
-   * Prepares a VM: consoles are opened, nothing runs yet.
+   * Prepares a VM: consoles are opened, nothing runs yet. Also one that is never booted has to be closed: until then it
+   * keeps them open.
    * @param options the short form, or the object that the REST API's vm.create takes (it has a `payload`)
    * @throws ConfigError if the options cannot be understood; VmmError if a console cannot be opened
    */

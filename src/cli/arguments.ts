@@ -101,7 +101,17 @@ function checkSeccomp(value: string | undefined): void {
   throw new ConfigError('unsupported', `--seccomp ${value} is not supported yet, only --seccomp false`);
 }
 
+/**
+ * Bytes that are not UTF-8 arrive as replacement characters: another file would be made or looked for than was named.
+ * @throws ConfigError
+ */
+function refuseReplaced(args: readonly string[]): void {
+  const word = args.find((each) => each.includes('\ufffd'));
+  if (word !== undefined) throw new ConfigError('malformed', `the argument '${word}' is not UTF-8`);
+}
+
 function collect(args: readonly string[]): { words: Words; verbosity: number } {
+  refuseReplaced(args);
   const words: Words = new Map();
   let verbosity = 0;
   for (let i = 0; i < args.length; i++) {

@@ -403,4 +403,14 @@ describe('flags of the process', () => {
     expect((caught as Error).message).toContain(message);
     expect(caught).toBeInstanceOf(UsageError);
   });
+
+  it.each([['--serial', 'file=caf\ufffd.log'], ['--kernel', '\ufffd'], ['\ufffd']])(
+    'are refused where they were not UTF-8: %j',
+    (...args) => {
+      expect(error(...args)).toMatchObject({
+        name: 'ConfigError',
+        message: `the argument '${args.at(-1)}' is not UTF-8`,
+      });
+    },
+  );
 });
