@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { build } from 'esbuild';
-import { bundleInTwoParts } from './lateChunk.mjs';
+import { bundleInParts } from './lateChunk.mjs';
 import { ROOT } from './paths.mjs';
 
 /** CommonJS has no import.meta; the file's own URL stands in. */
@@ -24,7 +24,7 @@ export async function bundle({ entry, name, format, metafile }, { folder, define
   const options = optionsFor(entry);
   const result =
     format === 'esm'
-      ? await bundleInTwoParts({ ...options, format, define, outdir: folder })
+      ? await bundleInParts({ ...options, format, define, outdir: folder })
       : await build({
           ...options,
           format,

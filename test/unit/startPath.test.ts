@@ -3,7 +3,7 @@ import path from 'node:path';
 import { build, type Metafile } from 'esbuild';
 import { expect, test } from 'vitest';
 import { optionsFor } from '../../scripts/lib/bundleJs.mjs';
-import { bundleInTwoParts } from '../../scripts/lib/lateChunk.mjs';
+import { bundleInParts } from '../../scripts/lib/lateChunk.mjs';
 
 const ROOT = path.join(import.meta.dirname, '../..');
 const ENTRY = 'src/bin/tsvmm.ts';
@@ -66,7 +66,7 @@ test('a start loads what it needs, and nothing of the runtime', async () => {
 
 test('an import of the library loads two files, with what every VM needs', async () => {
   const options = { ...optionsFor(LIBRARY), format: 'esm', outdir: 'build', write: false } as const;
-  const { metafile } = await bundleInTwoParts(options);
+  const { metafile } = await bundleInParts(options);
   const { files, inputs, external } = statically(metafile, LIBRARY);
   expect(files).toBe(2);
   expect(external).toEqual(['node:events', 'node:fs']);
@@ -77,4 +77,15 @@ test('an import of the library loads two files, with what every VM needs', async
   }
   const bytes = [...inputs.values()].reduce((sum, size) => sum + size, 0);
   expect(bytes).toBeLessThan(MAX_LIBRARY_BYTES);
+});
+
+test('on Node.js, a VM with a socket and a log loads no subcommands', async () => {
+  const options = { ...optionsFor(ENTRY), format: 'esm', outdir: 'build', write: false } as const;
+  const { metafile } = await bundleInParts(options);
+  expect(statically(metafile, ENTRY).files).toBeLessThanOrEqual(5);
+  for (const later of ['late:src/api/rest/server.ts', 'late:src/cli/reporter.ts']) {
+    const files = [...statically(metafile, later).inputs.keys()];
+    expect(files).toContain(later.replace('late:', ''));
+    expect(files.filter((file) => /^src\/(?:api\/libvirt|supervisor|cli\/ctl)\//.test(file))).toEqual([]);
+  }
 });
