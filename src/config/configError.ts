@@ -1,6 +1,7 @@
-/** Why a configuration was refused. Front ends choose a status or an exit code by its kind. */
+/** The error of configurations that are refused. Front ends choose a status or an exit code by its kind. */
 import { recognizeAnyCopy } from './anyCopy.ts';
 
+/** What kind of mistake it is. */
 export type ConfigErrorKind =
   /** Not of the schema's shape: a missing field, a wrong type, a value out of its range. */
   | 'malformed'

@@ -1,6 +1,7 @@
-/** Why a machine cannot be planned. Messages are one sentence for people; `code` is for programs. */
+/** The error of machines that cannot be planned. Messages are one sentence for people; `code` is for programs. */
 import { recognizeAnyCopy } from '../config/anyCopy.ts';
 
+/** Why a machine cannot be planned. */
 export type PlatformErrorCode =
   /** Guest memory is too small, misaligned or does not fit the physical address space. */
   | 'ERR_TSVMM_MEMORY'
