@@ -4,6 +4,7 @@ import type { NativeAddon } from '../native.ts';
 import { VmmError } from '../vmm/errors.ts';
 import { eventRecord, lossEvent } from '../vmm/eventRecord.ts';
 import type { VmmEvent } from '../vmm/events.ts';
+import { openAwaitedOutput, openOutput } from '../vmm/namedFiles.ts';
 import { type OutputFile, openOutputFile } from '../vmm/outputFiles.ts';
 import { printable } from '../vmm/printable.ts';
 import type { PathOrFd, RunOptions } from './arguments.ts';
@@ -99,6 +100,7 @@ function openTarget(
       vm,
       { owner, path: target.path },
       { others: files, begun: new Set() },
+      owner === 'log' ? openOutput : openAwaitedOutput,
     );
     files.push(file);
     return file.fd;

@@ -89,11 +89,17 @@ function decodeObject(shape: ObjectShape, value: unknown, path: string): Record<
   const output: Record<string, unknown> = {};
   for (const key in shape.fields) {
     const field = shape.fields[key] as Field;
-    const name = input[key] === undefined && field.alias ? field.alias : key;
-    const decoded = decodeField(field, input[name], key, path);
+    const decoded = decodeField(field, givenOf(input, key, field, path), key, path);
     if (decoded !== undefined) output[key] = decoded;
   }
   return output;
+}
+
+function givenOf(input: Readonly<Record<string, unknown>>, key: string, field: Field, path: string): unknown {
+  if (field.alias === undefined || input[field.alias] === undefined) return input[key];
+  if (input[key] !== undefined)
+    throw malformed(path, `duplicate field \`${key}\`, also as \`${field.alias}\``);
+  return input[field.alias];
 }
 
 function decodeField(field: Field, value: unknown, key: string, parent: string): unknown {

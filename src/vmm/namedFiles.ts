@@ -69,6 +69,20 @@ export function openOutput(native: Opener, path: string, mode: number = PRIVATE_
   return native.openFile(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, mode, OUTPUT);
 }
 
+/**
+ * As `openOutput`; but who reads a FIFO may come later, as libvirt's driver does, and finds in it what was written
+ * until then, as far as it has room.
+ */
+export function openAwaitedOutput(native: Opener, path: string): number {
+  try {
+    return openOutput(native, path);
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== 'ENXIO') throw error;
+    // An end that could read as well is what Linux opens without anybody at the other (fifo(7)).
+    return native.openFile(path, O_RDWR | O_NONBLOCK, 0, FileKind.fifo);
+  }
+}
+
 /** Another descriptor of an open file, for buffered reading. Its name may lead elsewhere by now. */
 export function reopenForReading(native: Opener, fd: number): number {
   return native.openFile(`/proc/self/fd/${fd}`, O_RDONLY, 0, STORAGE);

@@ -31,6 +31,7 @@ export interface KnownOutputs {
  * Opens a file to append to it, made if it is not there, and empties it if the VM has not begun it before.
  * @param config what the file must not be part of; undefined for a process without a VM
  * @param known is told of the file
+ * @param open by which it is opened
  * @throws VmmError if the file is something else in this VM or to another process; Error if it cannot be opened
  */
 export function openOutputFile(
@@ -38,8 +39,9 @@ export function openOutputFile(
   config: VmConfig | undefined,
   { owner, path }: Omit<OutputFile, 'fd'>,
   known: KnownOutputs,
+  open: (native: Files, path: string) => number = openOutput,
 ): OutputFile {
-  const output = { owner, path, fd: openOutput(native, path) };
+  const output = { owner, path, fd: open(native, path) };
   try {
     if (isRegular(native, output.fd)) begin(native, config, output, known);
     return output;

@@ -45,7 +45,6 @@ describe('a FIFO that nobody uses blocks nothing', () => {
     ['serial port', (file) => ['--kernel', PAYLOAD, '--serial', `file=${file}`]],
     ['debug console', (file) => ['--kernel', PAYLOAD, '--debug-console', `file=${file}`]],
     ['log', (file) => ['--kernel', PAYLOAD, '--log-file', file]],
-    ['event monitor', (file) => ['--kernel', PAYLOAD, '--event-monitor', `path=${file}`]],
     ['API socket', (file) => ['--kernel', PAYLOAD, '--api-socket', file]],
     ['vsock', (file) => ['--kernel', PAYLOAD, '--vsock', `cid=3,socket=${file}`]],
   ];
@@ -67,6 +66,23 @@ test('a FIFO that somebody has open is a console', async () => {
   expect(await vmm.exit()).toEqual({ code: 0, signal: null });
   const bytes = Buffer.alloc(1024);
   expect(bytes.toString('latin1', 0, fs.readSync(reader, bytes))).toMatch(/^hello from ring 3\n/);
+});
+
+test.each(RUNTIMES)('a FIFO has the events for who comes to read them later, %s', async (runtime) => {
+  const file = fifo();
+  const socket = path.join(temporaryFolder(), 'api');
+  const vmm = new Tsvmm(['--api-socket', `path=${socket}`, '--event-monitor', `path=${file}`], { runtime });
+  await vmm.ready();
+  expect((await vmm.api('PUT', 'vm.create', { console: { mode: 'Off' } })).status).toBe(204);
+  expect((await vmm.api('PUT', 'vm.delete')).status).toBe(204);
+  const reader = fs.openSync(file, fs.constants.O_RDONLY);
+  onTestFinished(() => fs.closeSync(reader));
+  expect((await vmm.api('PUT', 'vmm.shutdown')).status).toBe(200);
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+  // To its end: nobody has it open for writing any more.
+  const records = fs.readFileSync(reader, 'utf8').trim().split('\n\n');
+  const events = records.map((record) => JSON.parse(record).event);
+  expect(events).toEqual(['starting', 'deleted', 'shutdown']);
 });
 
 describe('a file that is in use as something else is no console, log or event file', () => {

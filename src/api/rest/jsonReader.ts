@@ -111,7 +111,7 @@ class Reader {
       this.#skipSpace();
       if (this.#text[this.#at] !== '"') this.#fail('key must be a string');
       const key = this.#string();
-      if (key in object) this.#fail(`duplicate field \`${key.slice(0, MAX_SHOWN)}\``);
+      if (key in object) this.#failBehind(`duplicate field \`${key.slice(0, MAX_SHOWN)}\``);
       this.#skipSpace();
       if (!this.#take(':')) this.#fail('expected `:`');
       object[key] = this.value(depth + 1);
@@ -148,10 +148,10 @@ class Reader {
     try {
       value = JSON.parse(this.#text.slice(start, this.#at)) as string;
     } catch {
-      return this.#fail('invalid string');
+      return this.#failBehind('invalid string');
     }
     // A lone surrogate is no character; bytes that were UTF-8 have none.
-    if (escaped && hasLoneSurrogate(value)) this.#fail('lone surrogate in a string');
+    if (escaped && hasLoneSurrogate(value)) this.#failBehind('lone surrogate in a string');
     return value;
   }
 
@@ -194,8 +194,18 @@ class Reader {
     return true;
   }
 
+  /** About the character that comes next. */
   #fail(message: string): never {
-    const before = this.#text.slice(0, this.#at);
+    this.#failAt(message, this.#at + 1);
+  }
+
+  /** About what was just read. */
+  #failBehind(message: string): never {
+    this.#failAt(message, this.#at);
+  }
+
+  #failAt(message: string, end: number): never {
+    const before = this.#text.slice(0, end);
     const line = before.split('\n').length;
     const column = before.length - (before.lastIndexOf('\n') + 1);
     throw new JsonError(`${message} at line ${line} column ${column}`);

@@ -153,7 +153,7 @@ describe('vm.create', () => {
       'memory.size: invalid type: floating point `268435456`, expected an integer',
     ],
     ['{"watchdog":true,"watchdog":true}', 'duplicate field `watchdog` at line 1 column 27'],
-    ['\xff', 'expected value at line 1 column 0'],
+    ['\xff', 'expected value at line 1 column 1'],
   ])('refuses %s', async (text, message) => {
     const { status, body, vmm } = await ask('PUT', 'vm.create', text);
     expect([status, body]).toEqual([400, ['Failed to deserialize JSON', message]]);

@@ -64,7 +64,9 @@ describe('reading JSON', () => {
     ['"a\nb"', 'invalid string'],
     ['"\\ud800"', 'lone surrogate'],
     ['1 1', 'trailing characters'],
-    ['{}\n x', 'trailing characters at line 2 column 1'],
+    ['{}\n x', 'trailing characters at line 2 column 2'],
+    ['x', 'expected value at line 1 column 1'],
+    ['[1', 'expected `,` or `]` at line 1 column 2'],
     ['//', 'expected value'],
     ['\u00a01', 'expected value'],
   ])('refuses %j', (text, message) => {

@@ -97,6 +97,10 @@ describe('decoding a VmConfig', () => {
       { disks: [{ queue_size: 65_536 }] },
       /^disks\[0\].queue_size: invalid value 65536, expected .* 0 to 65535/,
     ],
+    [
+      { platform: { uuid: 'a', system_uuid: 'b' } },
+      'platform: duplicate field `system_uuid`, also as `uuid`',
+    ],
     [[], 'invalid type: array, expected an object'],
     ['x', 'invalid type: string "x", expected an object'],
     [
