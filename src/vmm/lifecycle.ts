@@ -74,6 +74,9 @@ export function nextState(command: Command, from: Lifecycle): Lifecycle {
   return to;
 }
 
+/** With which every failure of that begins: clients look for it. */
+export const DISK_NOT_RESIZED = 'Failed resizing a disk image';
+
 const STATE_CODE = 'ERR_TSVMM_STATE';
 
 /** Commands that need no machine, but a configuration. */
@@ -106,7 +109,8 @@ function refusal(command: Command, from: Lifecycle): VmmError {
   }
   if (from === 'paused') return invalidTransition('pause', 'Paused');
   if (from === 'running') return invalidTransition('resume', 'Running');
-  return new VmmError('VM is not running', { kind: 'failed', code: STATE_CODE });
+  const cause = new VmmError('VM is not running', { kind: 'failed', code: STATE_CODE });
+  return command === 'resizeDisk' ? new VmmError(DISK_NOT_RESIZED, { cause }) : cause;
 }
 
 function invalidTransition(verb: string, state: string): VmmError {

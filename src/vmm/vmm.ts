@@ -26,7 +26,7 @@ import { HeldDevices } from './heldDevices.ts';
 import type { DevicePlace, RemovalOptions } from './hotplug.ts';
 import { type VmInfo, vmInfo } from './info.ts';
 import { InfoWatchers } from './infoWatchers.ts';
-import { type Command, endsMachine, type Lifecycle, nextState } from './lifecycle.ts';
+import { type Command, DISK_NOT_RESIZED, endsMachine, type Lifecycle, nextState } from './lifecycle.ts';
 import { tell } from './listener.ts';
 import { type Machine, type MachineContext, startMachine } from './machine.ts';
 import { afterMachineEnd, type EndingVm, type MachineEnd } from './machineEnd.ts';
@@ -254,7 +254,7 @@ export class Vmm {
    */
   resizeDisk(id: string, bytes: Uint64): Promise<void> {
     const resize = () => this.#devices.operate('disk', 'resize', [bytes], id);
-    return this.#command('resizeDisk', () => wrapped('Failed resizing a disk image', resize()));
+    return this.#command('resizeDisk', () => wrapped(DISK_NOT_RESIZED, resize()));
   }
 
   /**

@@ -150,7 +150,7 @@ const rows: readonly Row[] = [
     `PUT vm.resize-disk {"id":"d0","desired_size":${LIMIT - 1n}}`,
     {
       none: failure(404, DISK_RESIZED, NOT_CREATED),
-      bare: failure(500, DISK_RESIZED, NOT_RUNNING),
+      bare: failure(500, DISK_RESIZED, 'Failed resizing a disk image', NOT_RUNNING),
       running: failure(
         500,
         DISK_RESIZED,
@@ -163,7 +163,7 @@ const rows: readonly Row[] = [
     'PUT vm.resize-disk {"id":"nope","desired_size":512}',
     {
       none: failure(404, DISK_RESIZED, NOT_CREATED),
-      bare: failure(500, DISK_RESIZED, NOT_RUNNING),
+      bare: failure(500, DISK_RESIZED, 'Failed resizing a disk image', NOT_RUNNING),
       running: failure(404, DISK_RESIZED, 'Failed resizing a disk image', 'There is no disk with id "nope"'),
     },
   ],
