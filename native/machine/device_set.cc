@@ -212,7 +212,7 @@ std::optional<std::string> DeviceSet::leave_slot(PciPlace place,
 }
 
 bool DeviceSet::has_memory(const std::string& id) const {
-  return named(id).device->window() != nullptr;
+  return named(id).device->device_memory() != nullptr;
 }
 
 void DeviceSet::finish_unplug(const std::string& id, bool force, const Deadline& deadline) {
@@ -233,7 +233,7 @@ void DeviceSet::close(const Named& ended, const Deadline& deadline) {
   VirtioDevice& device = *ended.device;
   const auto timed_out = [&] { return Error("ETIMEDOUT", ended.id + ": " + device.waits_for()); };
   if (!device.try_reset(deadline)) throw timed_out();
-  if (device.window() != nullptr) end_transfers(deadline);
+  if (device.device_memory() != nullptr) end_transfers(deadline);
   if (!device.try_close(deadline)) throw timed_out();
 }
 
@@ -272,7 +272,7 @@ void DeviceSet::resume() noexcept {
 
 bool DeviceSet::repair_memory() noexcept {
   bool any = false;
-  for (const Named& named : devices()) any |= named.device->repair_window();
+  for (const Named& named : devices()) any |= named.device->repair_device_memory();
   return any;
 }
 
@@ -309,7 +309,8 @@ std::vector<std::string> DeviceSet::stop(const Deadline& deadline) noexcept {
 
 /// Others may still transfer to the memory of a device that has some.
 bool DeviceSet::may_close(const Ending& ending, const std::vector<Ending>& all) noexcept {
-  return ending.named.device->window() == nullptr || std::ranges::all_of(all, &Ending::still);
+  return ending.named.device->device_memory() == nullptr ||
+         std::ranges::all_of(all, &Ending::still);
 }
 
 void DeviceSet::advance(Ending& ending, const std::vector<Ending>& all,

@@ -50,8 +50,8 @@ void report_debug_stop(EventGate& events, unsigned index, const DebugStop& stop)
 
 /// KVM answers EFAULT where the host has nothing behind a page of the guest's.
 bool repair_memory(MachineParts& parts) {
-  const bool window = parts.devices->repair_memory();
-  return repair_zone_files(*parts.memory) || window;
+  const bool device = parts.devices->repair_memory();
+  return repair_zone_files(*parts.memory) || device;
 }
 
 /// On the vCPU's thread. Most exits end the run, also where another event was first: that vCPU must

@@ -284,9 +284,9 @@ void GuestMemory::add_listener(MemoryListener& listener) const {
   const std::lock_guard lock(mutex_);
   listeners_.reserve(listeners_.size() + 1);
   for (const MemoryRegion& region : regions()) listener.region_added(region);
-  const std::shared_lock windows_lock(windows_mutex_);
-  for (const auto& window : windows_) {
-    if (const auto shown = window->region()) listener.region_added(*shown);
+  const std::shared_lock device_memories_lock(device_memories_mutex_);
+  for (const auto& memory : device_memories_) {
+    if (const auto shown = memory->region()) listener.region_added(*shown);
   }
   listeners_.push_back(&listener);
 }
@@ -320,37 +320,37 @@ std::optional<std::span<uint8_t>> GuestMemory::slice(GuestAddress address,
     if (length > size - offset) return std::nullopt;
     return std::span<uint8_t>(extent.host + offset, length);
   }
-  const std::shared_lock lock(windows_mutex_);
-  for (const auto& window : windows_) {
-    if (const auto bytes = window->slice(address, length)) return bytes;
+  const std::shared_lock lock(device_memories_mutex_);
+  for (const auto& memory : device_memories_) {
+    if (const auto bytes = memory->slice(address, length)) return bytes;
   }
   return std::nullopt;
 }
 
-std::shared_ptr<MemoryWindow> GuestMemory::add_window(uint8_t* host, uint64_t size, int fd) {
-  auto window = std::make_shared<MemoryWindow>(*this, host, size, fd);
-  const std::lock_guard lock(windows_mutex_);
-  retired_.reserve(retired_.size() + windows_.size() + 1);
-  windows_.push_back(window);
-  return window;
+std::shared_ptr<DeviceMemory> GuestMemory::add_device_memory(uint8_t* host, uint64_t size, int fd) {
+  auto added = std::make_shared<DeviceMemory>(*this, host, size, fd);
+  const std::lock_guard lock(device_memories_mutex_);
+  retired_.reserve(retired_.size() + device_memories_.size() + 1);
+  device_memories_.push_back(added);
+  return added;
 }
 
-void GuestMemory::remove_window(MemoryWindow& window) noexcept {
+void GuestMemory::remove_device_memory(DeviceMemory& memory) noexcept {
   {
     const std::lock_guard lock(mutex_);
-    window.retract();
-    window.removed_ = true;
+    memory.retract();
+    memory.removed_ = true;
   }
-  const std::lock_guard lock(windows_mutex_);
-  std::erase_if(windows_, [&](const auto& one) { return one.get() == &window; });
-  map_nobodys(window.host_, window.size_);
-  retired_.emplace_back(window.host_, window.size_);
+  const std::lock_guard lock(device_memories_mutex_);
+  std::erase_if(device_memories_, [&](const auto& one) { return one.get() == &memory; });
+  map_nobodys(memory.host_, memory.size_);
+  retired_.emplace_back(memory.host_, memory.size_);
 }
 
-MemoryWindow::MemoryWindow(GuestMemory& memory, uint8_t* host, uint64_t size, int fd)
+DeviceMemory::DeviceMemory(GuestMemory& memory, uint8_t* host, uint64_t size, int fd)
     : memory_(memory), host_(host), size_(size), fd_(fd) {}
 
-MemoryRegion MemoryWindow::region_at(GuestAddress address) const {
+MemoryRegion DeviceMemory::region_at(GuestAddress address) const {
   return {.address = address,
           .size = size_,
           .fd = fd_,
@@ -360,13 +360,13 @@ MemoryRegion MemoryWindow::region_at(GuestAddress address) const {
           .ram = false};
 }
 
-std::optional<MemoryRegion> MemoryWindow::region() const {
+std::optional<MemoryRegion> DeviceMemory::region() const {
   const GuestAddress address = address_.load(std::memory_order_acquire);
   if (address == kHidden) return std::nullopt;
   return region_at(address);
 }
 
-void MemoryWindow::show(GuestAddress address) {
+void DeviceMemory::show(GuestAddress address) {
   const std::lock_guard lock(memory_.mutex_);
   retract();
   if (removed_) throw Error("ENODEV", "the memory is gone");
@@ -374,17 +374,17 @@ void MemoryWindow::show(GuestAddress address) {
   address_.store(address, std::memory_order_release);
 }
 
-void MemoryWindow::hide() noexcept {
+void DeviceMemory::hide() noexcept {
   const std::lock_guard lock(memory_.mutex_);
   retract();
 }
 
-void MemoryWindow::retract() noexcept {
+void DeviceMemory::retract() noexcept {
   const GuestAddress address = address_.exchange(kHidden, std::memory_order_acq_rel);
   if (address != kHidden) memory_.retract(region_at(address));
 }
 
-std::optional<std::span<uint8_t>> MemoryWindow::slice(GuestAddress address,
+std::optional<std::span<uint8_t>> DeviceMemory::slice(GuestAddress address,
                                                       uint64_t length) const noexcept {
   const GuestAddress begin = address_.load(std::memory_order_acquire);
   if (begin == kHidden || address < begin || address - begin >= size_) return std::nullopt;

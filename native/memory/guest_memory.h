@@ -77,10 +77,10 @@ class LostPages;
 
 /// Memory of a device, which the guest finds where it maps it and not always. Whoever transfers
 /// data reaches it there like RAM. It never touches its bytes itself.
-class MemoryWindow {
+class DeviceMemory {
  public:
-  /// Made by GuestMemory::add_window().
-  MemoryWindow(GuestMemory& memory, uint8_t* host, uint64_t size, int fd);
+  /// Made by GuestMemory::add_device_memory().
+  DeviceMemory(GuestMemory& memory, uint8_t* host, uint64_t size, int fd);
 
   [[nodiscard]] uint64_t size() const { return size_; }
   /// From now on the guest sees the memory at `address`, which is page-aligned and overlaps
@@ -154,22 +154,23 @@ class GuestMemory {
   }
 
   /// Adds a device's `size` bytes at `host` (backed by `fd` from its start on), hidden for now. The
-  /// mapping stays as it is until nobody transfers data any more, or the window is removed. Any
+  /// mapping stays as it is until nobody transfers data any more, or it is removed. Any
   /// thread, also while the guest runs.
-  std::shared_ptr<MemoryWindow> add_window(uint8_t* host, uint64_t size, int fd);
-  /// From the return on nobody finds the window's memory any more, and nothing of the file is
+  std::shared_ptr<DeviceMemory> add_device_memory(uint8_t* host, uint64_t size, int fd);
+  /// From the return on nobody finds that memory any more, and nothing of the file is
   /// mapped. Who found it before may hold on to an address in it (of a ring, for one): memory that
   /// is nobody's is there, and the address space is this object's until its end. What may reach the
   /// file itself, such as a disk's transfers under way, has to have come to its end before.
-  void remove_window(MemoryWindow& window) noexcept;
-  /// Announces every present region, and every window that is shown, to `listener` at once; it must
-  /// be removed before it goes. Throws what the listener throws, and it is not added then.
+  void remove_device_memory(DeviceMemory& memory) noexcept;
+  /// Announces every present region, and every memory of a device that is shown, to `listener` at
+  /// once; it must be removed before it goes. Throws what the listener throws, and it is not added
+  /// then.
   void add_listener(MemoryListener& listener) const;
   /// No announcements of removal are made for the regions that stay.
   void remove_listener(MemoryListener& listener) const;
 
   /// The host bytes of [address, address + length), or nullopt unless all of it lies in adjacent
-  /// regions, or in one window. Length 0 is valid anywhere inside a region.
+  /// regions, or in one memory of a device. Length 0 is valid anywhere inside a region.
   [[nodiscard]] std::optional<std::span<uint8_t>> slice(GuestAddress address,
                                                         uint64_t length) const noexcept;
 
@@ -231,15 +232,15 @@ class GuestMemory {
   std::atomic<size_t> region_count_ = 0;
   std::vector<UniqueFd> files_;
   std::vector<std::unique_ptr<LostPages>> lost_pages_;
-  mutable std::shared_mutex windows_mutex_;  ///< of the list; taken after mutex_
-  std::vector<std::shared_ptr<MemoryWindow>> windows_;
+  mutable std::shared_mutex device_memories_mutex_;  ///< of the list; taken after mutex_
+  std::vector<std::shared_ptr<DeviceMemory>> device_memories_;
   std::vector<std::span<uint8_t>> retired_;  ///< where removed ones were
   mutable std::mutex mutex_;                 ///< of listeners, and all that is announced to them
   mutable std::vector<MemoryListener*> listeners_;
   std::mutex adding_;
   uint64_t added_ = 0;  ///< bytes of `growth_`
   size_t additions_ = 0;
-  friend class MemoryWindow;
+  friend class DeviceMemory;
 };
 
 }  // namespace tsvmm

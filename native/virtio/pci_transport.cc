@@ -35,7 +35,7 @@ PciIdentity identity(VirtioType type) {
 }
 
 /// Of a device's own memory; BAR 0 may take up two.
-constexpr unsigned kWindowBar = 2;
+constexpr unsigned kDeviceMemoryBar = 2;
 
 /// A driver that goes on without reading the status is right nearly always.
 constexpr std::chrono::seconds kResetTime{1};
@@ -126,9 +126,9 @@ VirtioPciFunction::VirtioPciFunction(Options options, std::shared_ptr<VirtioDevi
     lines_.push_back(std::make_unique<QueueLine>(*this));
   }
   config_.add_memory_bar(0, virtio_pci::kBarSize, options_.bar0_is_64bit, options_.bar0);
-  if (const MemoryWindow* window = device_->window()) {
+  if (const DeviceMemory* memory = device_->device_memory()) {
     padding_ = std::make_unique<Padding>();
-    config_.add_memory_bar(kWindowBar, std::bit_ceil(window->size()), true, options_.bar2);
+    config_.add_memory_bar(kDeviceMemoryBar, std::bit_ceil(memory->size()), true, options_.bar2);
   }
   add_capabilities();
   if (options_.decoded) config_.set_command(kPciCommandMemory);
@@ -272,22 +272,22 @@ std::optional<BarRequest> VirtioPciFunction::bar(unsigned index) const noexcept 
 }
 
 BusDevice* VirtioPciFunction::bar_device(unsigned index) noexcept {
-  if (index == kWindowBar) return padding_.get();
+  if (index == kDeviceMemoryBar) return padding_.get();
   return this;
 }
 
 void VirtioPciFunction::bar_mapped(unsigned index, uint64_t address) noexcept {
   const std::lock_guard lock(mutex_);
-  if (index == kWindowBar) return show_window(address);
+  if (index == kDeviceMemoryBar) return show_device_memory(address);
   bar_address_ = address;
   if (active_) connect_doorbells();
 }
 
-void VirtioPciFunction::show_window(uint64_t address) noexcept {
+void VirtioPciFunction::show_device_memory(uint64_t address) noexcept {
   if (removed_) return;
   try {
-    device_->window()->show(address);
-    device_->window_moved(address);
+    device_->device_memory()->show(address);
+    device_->device_memory_moved(address);
   } catch (const std::exception& error) {
     failed(error.what());
   }
@@ -295,9 +295,9 @@ void VirtioPciFunction::show_window(uint64_t address) noexcept {
 
 void VirtioPciFunction::bar_unmapped(unsigned index) noexcept {
   const std::lock_guard lock(mutex_);
-  if (index == kWindowBar) {
-    device_->window()->hide();
-    device_->window_moved(std::nullopt);
+  if (index == kDeviceMemoryBar) {
+    device_->device_memory()->hide();
+    device_->device_memory_moved(std::nullopt);
     return;
   }
   bar_address_.reset();
@@ -307,7 +307,7 @@ void VirtioPciFunction::bar_unmapped(unsigned index) noexcept {
 void VirtioPciFunction::removed() noexcept {
   const std::lock_guard lock(mutex_);
   removed_ = true;
-  if (MemoryWindow* window = device_->window()) window->hide();
+  if (DeviceMemory* memory = device_->device_memory()) memory->hide();
 }
 
 // BAR 0, from any vCPU.

@@ -44,7 +44,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
     std::string id;
     uint64_t bar0 = 0;  ///< assigned from the start
     bool bar0_is_64bit = true;
-    uint64_t bar2 = 0;    ///< of a device with a window; 64-bit, assigned from the start
+    uint64_t bar2 = 0;    ///< of a device with memory of its own; 64-bit, assigned from the start
     bool decoded = true;  ///< both, from the start
     std::shared_ptr<IommuEndpoint> iommu = nullptr;  ///< what translates the device's accesses
   };
@@ -98,7 +98,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   [[nodiscard]] bool end_device(const Deadline& deadline) noexcept;
   void continue_reset(const Deadline& deadline) noexcept;
   void connect_doorbells() noexcept;
-  void show_window(uint64_t address) noexcept;
+  void show_device_memory(uint64_t address) noexcept;
   void update_vectors() noexcept;
   void update_msix_control() noexcept;
   void interrupt(uint16_t vector, uint8_t isr_bit) noexcept;
@@ -125,7 +125,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   std::mutex mutex_;  ///< the device's configuration and life, doorbells
   CommonConfig common_;
   std::vector<std::unique_ptr<QueueLine>> lines_;  ///< by queue
-  std::unique_ptr<Padding> padding_;               ///< if the device has a window
+  std::unique_ptr<Padding> padding_;               ///< if the device has memory of its own
   std::optional<uint64_t> bar_address_;            ///< while decoded
   bool begun_ = false;   ///< an activation, after which the device has to be reset
   bool active_ = false;  ///< it has been activated

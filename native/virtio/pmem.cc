@@ -59,7 +59,7 @@ VirtioPmem::VirtioPmem(UniqueFd fd, GuestMemory& memory, const Options& options)
       mapping_(std::in_place, fd_.get(), options),
       lost_pages_(std::in_place, mapping_->host(), options.size, fd_.get(), 0,
                   options.discard_writes ? LostPages::Holes::kOneByOne : LostPages::Holes::kAtOnce),
-      window_(memory.add_window(mapping_->host(), options.size, fd_.get())),
+      device_memory_(memory.add_device_memory(mapping_->host(), options.size, fd_.get())),
       loop_(options.id) {}
 
 VirtioPmem::~VirtioPmem() {
@@ -76,24 +76,24 @@ std::vector<uint16_t> VirtioPmem::queue_sizes() const { return {kQueueSize}; }
 uint32_t VirtioPmem::config_size() const noexcept { return sizeof(Config); }
 
 void VirtioPmem::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
-  const Config config{.start = start_, .size = window_->size()};
+  const Config config{.start = start_, .size = device_memory_->size()};
   copy_config(config, offset, data);
 }
 
-void VirtioPmem::window_moved(std::optional<GuestAddress> address) noexcept {
+void VirtioPmem::device_memory_moved(std::optional<GuestAddress> address) noexcept {
   if (address) start_ = *address;
 }
 
 void VirtioPmem::unmap() noexcept {
   if (!mapping_) return;
-  memory_.remove_window(*window_);
+  memory_.remove_device_memory(*device_memory_);
   mapping_->release();
   mapping_.reset();
   const std::lock_guard lock(repair_mutex_);
   lost_pages_.reset();
 }
 
-bool VirtioPmem::repair_window() noexcept {
+bool VirtioPmem::repair_device_memory() noexcept {
   const std::lock_guard lock(repair_mutex_);
   return lost_pages_ && lost_pages_->replace();
 }

@@ -38,9 +38,9 @@ class VirtioPmem : public VirtioDevice {
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   [[nodiscard]] uint32_t config_size() const noexcept override;
   void read_config(uint32_t offset, std::span<uint8_t> data) noexcept override;
-  [[nodiscard]] MemoryWindow* window() noexcept override { return window_.get(); }
-  [[nodiscard]] bool repair_window() noexcept override;
-  void window_moved(std::optional<GuestAddress> address) noexcept override;
+  [[nodiscard]] DeviceMemory* device_memory() noexcept override { return device_memory_.get(); }
+  [[nodiscard]] bool repair_device_memory() noexcept override;
+  void device_memory_moved(std::optional<GuestAddress> address) noexcept override;
   void activate(const Activation& activation) override;
   [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
   void begin_pause() noexcept override { loop_.begin_pause(); }
@@ -84,7 +84,7 @@ class VirtioPmem : public VirtioDevice {
   std::optional<Mapping> mapping_;       ///< until it is closed
   std::mutex repair_mutex_;              ///< a vCPU may want pages while the device is closed
   std::optional<LostPages> lost_pages_;  ///< of the mapping
-  const std::shared_ptr<MemoryWindow> window_;
+  const std::shared_ptr<DeviceMemory> device_memory_;
   std::atomic<GuestAddress> start_ = 0;
   std::atomic<uint64_t> flushes_ = 0;
   std::atomic<uint64_t> failed_flushes_ = 0;

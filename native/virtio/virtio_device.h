@@ -165,12 +165,12 @@ class VirtioDevice {
                             [[maybe_unused]] std::span<const uint8_t> data) noexcept {}
 
   /// Memory that the guest maps by a BAR of its own, nullptr if there is none.
-  [[nodiscard]] virtual MemoryWindow* window() noexcept { return nullptr; }
-  /// The hypervisor could not reach some guest memory. True if that was the window's, and what it
+  [[nodiscard]] virtual DeviceMemory* device_memory() noexcept { return nullptr; }
+  /// The hypervisor could not reach some guest memory. True if that was this one, and what it
   /// lacked is there now. Any thread.
-  [[nodiscard]] virtual bool repair_window() noexcept { return false; }
-  /// The window is at another guest address now, or hidden.
-  virtual void window_moved([[maybe_unused]] std::optional<GuestAddress> address) noexcept {}
+  [[nodiscard]] virtual bool repair_device_memory() noexcept { return false; }
+  /// That memory is at another guest address now, or hidden.
+  virtual void device_memory_moved([[maybe_unused]] std::optional<GuestAddress> address) noexcept {}
 
   /// Starts serving. Throws Error; the device is then to be reset, as one that serves.
   virtual void activate(const Activation& activation) = 0;

@@ -47,6 +47,7 @@ const WITH_THREADS = [
   'ControlThread*',
   'CopiedTransport*',
   'CpuHotplug*',
+  'DeviceMemory*',
   'DeviceSet*',
   'DiskLoad*',
   'DiskQueue*',

@@ -240,8 +240,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto device = make(kind, bench.memory);
   const std::vector<uint16_t> sizes = device->queue_sizes();
   // The platform gives every device a place that is large enough.
-  const MemoryWindow* window = device->window();
-  if (window != nullptr && window->size() > PciBench::kWindowSize / 2) return 0;
+  const DeviceMemory* memory = device->device_memory();
+  if (memory != nullptr && memory->size() > PciBench::kWindowSize / 2) return 0;
   VirtioPciFunction& fresh = bench.add(1, "fuzzed", device, kBar);
   PciDriver driver(bench, kBar);
   if ((input.take<uint8_t>() & 1) != 0) {

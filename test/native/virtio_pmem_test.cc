@@ -47,18 +47,18 @@ class RecordingListener : public MemoryListener {
   bool refuse = false;
 };
 
-TEST(MemoryWindow, WhoFoundItBeforeItWasRemovedHarmsNobody) {
+TEST(DeviceMemory, WhoFoundItBeforeItWasRemovedHarmsNobody) {
   GuestMemory memory({range(0, 1 << 20)}, {});
   RecordingListener listener;
   memory.add_listener(listener);
   const UniqueFd file = make_file(kSize);
   auto* host = static_cast<uint8_t*>(
       ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0));
-  const std::shared_ptr<MemoryWindow> window = memory.add_window(host, kSize, file.get());
+  const std::shared_ptr<DeviceMemory> window = memory.add_device_memory(host, kSize, file.get());
   window->show(0x40000000);
   const auto held = memory.slice(0x40000000, kSize).value();
   held[0] = 1;
-  memory.remove_window(*window);
+  memory.remove_device_memory(*window);
   EXPECT_EQ(listener.seen.back(), "gone 1073741824");
   EXPECT_FALSE(memory.slice(0x40000000, 1));
   held[0] = 2;
@@ -74,7 +74,7 @@ TEST(MemoryWindow, WhoFoundItBeforeItWasRemovedHarmsNobody) {
   memory.remove_listener(listener);
 }
 
-TEST(MemoryWindow, ComeAndGoWhileOthersLookForThem) {
+TEST(DeviceMemory, ComeAndGoWhileOthersLookForThem) {
   GuestMemory memory({range(0, 1 << 20)}, {});
   std::atomic<bool> done = false;
   std::thread device([&] {
@@ -87,20 +87,20 @@ TEST(MemoryWindow, ComeAndGoWhileOthersLookForThem) {
   for (int round = 0; round < 200; ++round) {
     auto* host = static_cast<uint8_t*>(
         ::mmap(nullptr, 1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    const auto window = memory.add_window(host, 1 << 16, -1);
+    const auto window = memory.add_device_memory(host, 1 << 16, -1);
     window->show(0x40000000);
-    memory.remove_window(*window);
+    memory.remove_device_memory(*window);
   }
   done = true;
   device.join();
 }
 
-TEST(MemoryWindow, IsMemoryWhereItIsShown) {
+TEST(DeviceMemory, IsMemoryWhereItIsShown) {
   GuestMemory memory({range(0, 1 << 20)}, {});
   RecordingListener listener;
   memory.add_listener(listener);
   std::vector<uint8_t> bytes(8192, 7);
-  MemoryWindow& window = *memory.add_window(bytes.data(), bytes.size(), -1);
+  DeviceMemory& window = *memory.add_device_memory(bytes.data(), bytes.size(), -1);
   EXPECT_FALSE(memory.slice(0x40000000, 1));
   EXPECT_FALSE(memory.slice(~GuestAddress{0}, 1));
   window.show(0x40000000);
@@ -125,12 +125,12 @@ TEST(MemoryWindow, IsMemoryWhereItIsShown) {
   memory.remove_listener(listener);
 }
 
-TEST(MemoryWindow, StaysHiddenIfItCannotBeMapped) {
+TEST(DeviceMemory, StaysHiddenIfItCannotBeMapped) {
   GuestMemory memory({range(0, 1 << 20)}, {});
   RecordingListener listener;
   memory.add_listener(listener);
   std::vector<uint8_t> bytes(4096);
-  MemoryWindow& window = *memory.add_window(bytes.data(), bytes.size(), -1);
+  DeviceMemory& window = *memory.add_device_memory(bytes.data(), bytes.size(), -1);
   listener.refuse = true;
   EXPECT_THROW(window.show(0x40000000), Error);
   EXPECT_FALSE(memory.slice(0x40000000, 1));
@@ -341,13 +341,13 @@ TEST_F(PmemTest, OutlivesItsFile) {
 /// What KVM could not reach for a guest does not end in a signal: it asks.
 TEST_F(PmemTest, GivesTheHypervisorWhatItLacks) {
   const auto device = add(2 * kSize);
-  EXPECT_TRUE(device->repair_window()) << "there is room, perhaps by now";
+  EXPECT_TRUE(device->repair_device_memory()) << "there is room, perhaps by now";
   ASSERT_EQ(::ftruncate(file.get(), 4096), 0);
-  EXPECT_TRUE(device->repair_window());
+  EXPECT_TRUE(device->repair_device_memory());
   EXPECT_EQ(bench.memory.read<uint8_t>(kBar2 + 4096), 0);
-  EXPECT_TRUE(device->repair_window()) << "another vCPU was on its way to it";
+  EXPECT_TRUE(device->repair_device_memory()) << "another vCPU was on its way to it";
   int asked = 0;
-  while (device->repair_window() && asked < 100'000) ++asked;
+  while (device->repair_device_memory() && asked < 100'000) ++asked;
   EXPECT_LT(asked, 100'000) << "it does not go on for ever";
 }
 
@@ -372,8 +372,8 @@ TEST(PmemOnAFullFileSystem, LivesOn) {
     ASSERT_EQ(::ftruncate(file.get(), kSize), 0);
     GuestMemory memory({range(0, 1 << 20)}, {});
     VirtioPmem device(std::move(file), memory, {.id = "pmem", .size = kSize});
-    device.window()->show(kBar2);
-    if (asks) EXPECT_TRUE(device.repair_window());
+    device.device_memory()->show(kBar2);
+    if (asks) EXPECT_TRUE(device.repair_device_memory());
     const size_t before = mappings();
     for (uint64_t at = 0; at < kSize; at += 8192) {
       ASSERT_TRUE(memory.write<uint8_t>(kBar2 + at, 7));

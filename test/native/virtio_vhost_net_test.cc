@@ -168,7 +168,7 @@ TEST_F(VhostNetTest, LeavesWhereTheKernelWasToTheNextServer) {
 
 TEST_F(VhostNetTest, KnowsMemoryThatComesWhileItServes) {
   std::vector<uint8_t> bytes(4096);
-  const auto window = memory.add_window(bytes.data(), bytes.size(), -1);
+  const auto window = memory.add_device_memory(bytes.data(), bytes.size(), -1);
   constexpr GuestAddress kWindow = 0x40000000;
   window->show(kWindow);
   auto pair = make();
