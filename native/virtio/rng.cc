@@ -57,19 +57,14 @@ void VirtioRng::activate(const Activation& activation) {
     watches_ = loop_.add(source_.get(), io::kOnce,
                          [doorbell = setup->doorbell](IoEvents) { doorbell->signal(); });
   }
-  try {
-    server_ =
-        std::make_unique<QueueServer>(loop_, activation, *setup, transport(), kChainsPerTurn,
-                                      [this](const DescriptorChain& chain) { return fill(chain); });
-  } catch (...) {
-    if (std::exchange(watches_, false)) loop_.remove(source_.get());
-    throw;
-  }
+  server_ =
+      std::make_unique<QueueServer>(loop_, activation, *setup, transport(), kChainsPerTurn,
+                                    [this](const DescriptorChain& chain) { return fill(chain); });
 }
 
 bool VirtioRng::try_reset(const Deadline& deadline) noexcept {
   if (own_loop_) own_loop_->resume();
-  if (!teardown_.in_progress() && !server_) return true;
+  if (!teardown_.in_progress() && !server_ && !watches_) return true;
   const auto work = [this] {
     server_.reset();
     if (std::exchange(watches_, false)) loop_.remove(source_.get());
