@@ -131,10 +131,11 @@ function readDisk(disk: Element): Disk {
   const driver = child(disk, 'driver')?.attributes ?? {};
   const serial = textAt(disk, 'serial');
   const format = driver.type ?? 'raw';
-  if (IMAGE_TYPES[format] === undefined) throw unsupportedConfiguration(`the disk format '${format}'`);
+  const imageType = Object.hasOwn(IMAGE_TYPES, format) ? IMAGE_TYPES[format] : undefined;
+  if (imageType === undefined) throw unsupportedConfiguration(`the disk format '${format}'`);
   return {
     path,
-    image_type: IMAGE_TYPES[format],
+    image_type: imageType,
     ...(format === 'qcow2' && { backing_files: true }),
     ...((child(disk, 'readonly') || device === 'cdrom') && { readonly: true }),
     ...((driver.cache === 'none' || driver.cache === 'directsync') && { direct: true }),

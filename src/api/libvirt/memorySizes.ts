@@ -5,7 +5,6 @@
  */
 import { hotplugBlock } from '../../config/memory.ts';
 import { type Uint64, uint64 } from '../../config/uint64.ts';
-import { GIB, KIB, MIB, TIB } from '../../config/units.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { MEMORY_SLOTS } from '../../platform/acpi/memoryHotplug.ts';
 import { HOTPLUG_ALIGNMENT } from '../../platform/x86_64/memoryMap.ts';
@@ -15,11 +14,7 @@ import { wholeNumber, xmlError } from './xmlValues.ts';
 
 type Memory = NonNullable<VmConfigInput['memory']>;
 
-/** Multiples of bytes by unit; KiB where none is given. */
-const UNITS: Readonly<Record<string, number>> = {
-  ...{ b: 1, bytes: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 },
-  ...{ k: KIB, KiB: KIB, M: MIB, MiB: MIB, G: GIB, GiB: GIB, T: TIB, TiB: TIB },
-};
+const PREFIXES = 'kmgtpe';
 
 /** A `<memory>` below `<devices>`, or by itself. In bytes. */
 export interface MemoryDevice {
@@ -32,9 +27,19 @@ export interface MemoryDevice {
 /** Bytes of an element, undefined if there is none. @throws LibvirtError */
 export function sizeOf(size: Element | undefined): bigint | undefined {
   if (size === undefined) return undefined;
-  const unit = UNITS[size.attributes.unit ?? 'KiB'];
-  if (unit === undefined) throw xmlError(`unknown unit '${size.attributes.unit}' of <${size.name}>`);
-  return BigInt(wholeNumber(size.text, size.name)) * BigInt(unit);
+  const { unit = 'KiB' } = size.attributes;
+  const bytes = bytesOfUnit(unit);
+  if (bytes === undefined) throw xmlError(`unknown unit '${unit}' of <${size.name}>`);
+  return BigInt(wholeNumber(size.text, size.name)) * bytes;
+}
+
+/** In upper or lower case, as libvirt reads it: `b`, `bytes`, `KB` for 1,000, `K` and `KiB` for 1,024, up to `EiB`. */
+function bytesOfUnit(unit: string): bigint | undefined {
+  if (/^b(yte|ytes)?$/i.test(unit)) return 1n;
+  const [, prefix, kind = 'ib'] = /^([kmgtpe])(i?b)?$/i.exec(unit) ?? [];
+  if (prefix === undefined) return undefined;
+  const power = BigInt(PREFIXES.indexOf(prefix.toLowerCase()) + 1);
+  return (kind.toLowerCase() === 'b' ? 1000n : 1024n) ** power;
 }
 
 export function bytesOf(size: bigint): Uint64 {

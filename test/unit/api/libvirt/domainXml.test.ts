@@ -87,6 +87,20 @@ test('what is written defines the same machine, and is written in the same way a
   expect(domainDocument({ ...second, uuid: UUID })).toBe(written);
 });
 
+test.each([
+  ['B', 1n],
+  ['byte', 1n],
+  ['kb', 1_000n],
+  ['k', 1n << 10n],
+  ['Gib', 1n << 30n],
+  ['TB', 10n ** 12n],
+  ['P', 1n << 50n],
+  ['eib', 1n << 60n],
+])('sizes have units as libvirt knows them: %s', (unit, bytes) => {
+  const more = domain('').replace(/<memory .*?>.*?<\/memory>/, `<memory unit='${unit}'>3</memory>`);
+  expect(BigInt(readDomainXml(more).config.memory?.size ?? 0)).toBe(3n * bytes);
+});
+
 test('a domain has a balloon where its memory asks for one', () => {
   expect(readDomainXml(domain('')).config).not.toHaveProperty('balloon');
   const less = domain("<currentMemory unit='MiB'>256</currentMemory>");
@@ -108,6 +122,14 @@ test.each([
   [domain('').replace('<name>a</name>', ''), /missing element <name>/],
   [domain('').replace('512', 'many'), /<memory> is 'many'/],
   [domain('').replace('MiB', 'MoB'), /unknown unit 'MoB'/],
+  [
+    domain(
+      "<devices><disk><driver type='constructor'/><source file='/a'/><target dev='vda'/></disk></devices>",
+    ),
+    /the disk format 'constructor'/,
+  ],
+  [domain('').replace('MiB', 'constructor'), /unknown unit 'constructor'/],
+  [domain('').replace('MiB', 'EiB'), /memory are more than 64 bits hold/],
   [domain('', '<os><type>xen</type></os>'), /os type 'xen'/],
   [domain('', "<os><type arch='aarch64'>hvm</type></os>"), /architecture 'aarch64'/],
   [domain('', "<os><type>hvm</type><boot dev='hd'/></os>"), /boots a <kernel>/],
