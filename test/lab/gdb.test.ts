@@ -194,6 +194,8 @@ test('gdb has the processor stop a stock kernel where it is, and what it writes'
     await gdb.waitFor('Breakpoint 1, ');
     expect(await gdb.print('$_thread')).toBe(String(index + 1));
     expect(await gdb.print('/x $pc')).toBe(call);
+    // pt_regs.ip: where the program is that has called, in memory that SMAP keeps from the kernel.
+    expect(await guest.tell('x/2i *(long*)($rdi + 0x80)')).not.toContain('Cannot access memory');
     gdb.say('continue');
     await gdb.waitFor(`New value = ${index + 7}`);
     gdb.say('continue');

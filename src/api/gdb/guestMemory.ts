@@ -2,6 +2,7 @@
 
 import { PAGE_SIZE } from '../../config/units.ts';
 import type { StoppedMachine } from '../../vmm/debugged.ts';
+import { walkPageTables } from './pageTables.ts';
 
 /** Also the most that one call of the core reads. */
 const PAGE = BigInt(PAGE_SIZE);
@@ -67,17 +68,23 @@ async function reach(machine: StoppedMachine, view: View, address: bigint, lengt
  * page tables (page table isolation); for the kernel's half of all addresses any other's do as well.
  */
 export async function translate(
-  { native, handle }: StoppedMachine,
+  machine: StoppedMachine,
   { vcpu, vcpus }: View,
   address: bigint,
 ): Promise<bigint | null> {
-  const own = await native.machineDebugTranslate(handle, vcpu, address);
+  const own = await translateBy(machine, vcpu, address);
   if (own !== null || address < UPPER_HALF) return own;
   for (let other = 0; other < vcpus; other++) {
-    const physical = other === vcpu ? null : await native.machineDebugTranslate(handle, other, address);
+    const physical = other === vcpu ? null : await translateBy(machine, other, address);
     if (physical !== null) return physical;
   }
   return null;
+}
+
+async function translateBy(machine: StoppedMachine, vcpu: number, address: bigint): Promise<bigint | null> {
+  const { native, handle } = machine;
+  const physical = await native.machineDebugTranslate(handle, vcpu, address);
+  return physical ?? walkPageTables(machine, vcpu, address);
 }
 
 /** Page by page, up to the first that leads nowhere. */

@@ -162,6 +162,12 @@ export function readRegister({ name, size, set, offset, width }: Register, all: 
   return name === 'ftag' ? wideTags(value) : value;
 }
 
+/** @param special the set that it is in */
+export function controlRegister(name: string, special: Uint8Array): bigint {
+  const offset = CONTROL_OFFSET + CONTROL.indexOf(name) * 8;
+  return new DataView(special.buffer, special.byteOffset).getBigUint64(offset, true);
+}
+
 /** @param value of the debugger's size */
 export function writeRegister(
   { name, set, offset, width }: Register,

@@ -156,6 +156,31 @@ describe('a debugging session', () => {
     }
   });
 
+  it("finds a program's pages, which KVM does not where the kernel is kept from them", async () => {
+    const special = new DataView(new ArrayBuffer(312));
+    const entry = (place: number, value: bigint) =>
+      new DataView(native.ram.buffer).setBigUint64(place, value, true);
+    special.setBigUint64(224, 0x80000001n, true); // cr0
+    special.setBigUint64(224 + 2 * 8, 0x1000n, true); // cr3
+    special.setBigUint64(224 + 5 * 8, 0x500n, true); // efer
+    native.registers.set('0 special', new Uint8Array(special.buffer));
+    entry(0x1000 + 0xff * 8, 0x2007n); // of 0x7f8000000000
+    entry(0x2000, 0x3007n);
+    entry(0x3000, 0x4007n);
+    entry(0x3000 + 8, 0x87n); // 2 MiB
+    entry(0x4000 + 5 * 8, 0x8000000000006067n);
+    native.ram[0x6123] = 0x5a;
+    expect(await ask('m7f8000005123,1')).toBe('5a');
+    expect(await ask('m7f8000206123,1')).toBe('5a');
+    for (const none of ['7f8000006123', '7f8040000000', '7f0000000000', '80007f8000005123']) {
+      expect(await ask(`m${none},1`)).toBe('E0e');
+    }
+    expect(await ask('Z0,7f8000005123,1')).toBe('OK');
+    expect(native.ram[0x6123]).toBe(0xcc);
+    special.setBigUint64(224 + 5 * 8, 0n, true); // not in long mode
+    expect(await ask('m7f8000005123,1')).toBe('E0e');
+  });
+
   it("finds the kernel's memory by the page tables of a vCPU that has it, and a program's only by its own", async () => {
     native.ram[0x1000] = 0x55;
     native.secret = { vcpu: 1, address: 0xffffffff81000000n, physical: 0x1000n };
