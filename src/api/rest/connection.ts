@@ -211,12 +211,18 @@ export class Connection implements Abortable {
       return;
     }
     descriptors.close();
-    if (answer.lasting && input && !request.isLast) this.#context.remembered?.add(input, request, answer);
+    if (answer.lasting && input && !this.#endsWith(request))
+      this.#context.remembered?.add(input, request, answer);
     this.#send(request, answer);
     if (answer.events) this.#startEvents(answer.events);
   }
 
-  #send({ isLast }: HttpRequest, answer: Answer): void {
+  #endsWith(request: HttpRequest): boolean {
+    return request.isLast === true && this.#context.errors.closesOnRequest;
+  }
+
+  #send(request: HttpRequest, answer: Answer): void {
+    const isLast = this.#endsWith(request);
     this.#write(encodeAnswer(answer, isLast));
     if (isLast && !answer.events) this.finish();
   }

@@ -31,6 +31,7 @@ const vmmErrors: Readonly<Record<VmmError['kind'], number>> = {
 
 export const referenceErrors: ErrorStyle = {
   anyMethod: false,
+  closesOnRequest: false,
   answer: (error) => (error instanceof RequestError ? answerRequestError(error) : answerVmmError(error)),
   encodeParseError: ({ message, fault }: HttpParseError) =>
     encodeLast({

@@ -87,6 +87,7 @@ export function codeStatuses(): [code: string, statuses: number[]][] {
 
 export const strictErrors: ErrorStyle = {
   anyMethod: true,
+  closesOnRequest: true,
   answer: (error) => {
     if (error instanceof RequestError) {
       const answer = problemAnswer(requestKinds[error.fault], error.message);

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 
 import type { ApiVmm } from '../../../src/api/rest/endpoint.ts';
 import { type RestServer, serveRest } from '../../../src/api/rest/server.ts';
 import { type ApiSocket, claimSocket } from '../../../src/api/rest/socketClaim.ts';
+import { strictErrors } from '../../../src/api/rest/strictErrors.ts';
 import { FileKind } from '../../../src/host/openFlags.ts';
 import type { MachineHandle } from '../../../src/native.ts';
 import { VmmError } from '../../../src/vmm/errors.ts';
@@ -63,6 +64,13 @@ function start(vmm = fakeVmm()) {
   return vmm;
 }
 
+/** As `--api-strict` has it. */
+function startStrict() {
+  const vmm = fakeVmm();
+  server = serveRest(vmm, claimSocket(files, { path }), { ...files, ...streams }, { errors: strictErrors });
+  return vmm;
+}
+
 /** A promise and how to fulfil it. */
 function later() {
   let finish: () => void = () => {};
@@ -88,8 +96,8 @@ describe('a connection', () => {
     expect(JSON.parse(body)).toMatchObject({ pid: process.pid });
   });
 
-  it.each(['HTTP/1.1\r\nConnection: upgrade, keep-alive\r\n', 'HTTP/1.0\r\nConnection: Keep-Alive\r\n'])(
-    'is kept after a request of %j',
+  it.each(['HTTP/1.1\r\nConnection: close\r\n', 'HTTP/1.0\r\n'])(
+    'is kept after a request of %j, as the reference keeps it',
     (request) => {
       start();
       const one = streams.connect();
@@ -99,41 +107,6 @@ describe('a connection', () => {
       expect(one.closed).toBe(false);
     },
   );
-
-  it.each(['HTTP/1.1\r\nConnection: TE, Close\r\n', 'HTTP/1.0\r\n'])(
-    'is closed after a request of %j, as its client waits for that',
-    async (request) => {
-      const vmm = start();
-      vmm.boot.mockImplementation(() => settled().then(() => {}));
-      const one = streams.connect();
-      one.send(`GET /nowhere ${request}\r\n`);
-      one.send(UNKNOWN);
-      const last = (text: string) => text.replace('keep-alive', 'close');
-      expect(one.text).toBe(last(NOT_FOUND));
-      expect(one.closed).toBe(true);
-
-      const other = streams.connect();
-      other.send(`PUT /api/v1/vm.boot ${request}\r\n`);
-      expect(other.closed).toBe(false);
-      await vi.waitFor(() => expect(other.closed).toBe(true));
-      expect(other.text).toBe(last(NO_CONTENT));
-    },
-  );
-
-  it('is not closed by an answer that is remembered of who had it closed', () => {
-    start();
-    const closing = `${PING.slice(0, -2)}Connection: close\r\n\r\n`;
-    for (let i = 0; i < 2; i++) {
-      const one = streams.connect();
-      one.send(closing);
-      expect(one.closed).toBe(true);
-    }
-    const one = streams.connect();
-    one.send(PING);
-    one.send(PING);
-    expect(one.closed).toBe(false);
-    expect(one.text.split('keep-alive')).toHaveLength(3);
-  });
 
   it('has its requests answered in order, though the first takes long', async () => {
     const { promise, finish } = later();
@@ -651,6 +624,56 @@ describe('descriptors', () => {
     expect(files.open.size).toBe(before + 3);
     one.leave();
     expect(files.open.size).toBe(before);
+  });
+});
+
+describe('a connection with strict errors', () => {
+  const ping = (head: string) => `GET /api/v1/vmm.ping ${head}\r\n`;
+
+  it.each(['HTTP/1.1\r\nConnection: upgrade, keep-alive\r\n', 'HTTP/1.0\r\nConnection: Keep-Alive\r\n'])(
+    'is kept after a request of %j',
+    (head) => {
+      startStrict();
+      const one = streams.connect();
+      one.send(ping(head));
+      one.send(PING);
+      expect(one.text.split('Connection: keep-alive')).toHaveLength(3);
+      expect(one.closed).toBe(false);
+    },
+  );
+
+  it.each(['HTTP/1.1\r\nConnection: TE, Close\r\n', 'HTTP/1.0\r\n'])(
+    'is closed after a request of %j, as its client waits for that',
+    async (head) => {
+      const vmm = startStrict();
+      vmm.boot.mockImplementation(() => settled().then(() => {}));
+      const one = streams.connect();
+      one.send(ping(head));
+      one.send(PING);
+      expect(one.text.split('HTTP/1.1 200')).toHaveLength(2);
+      expect(one.text).toContain('Connection: close');
+      expect(one.closed).toBe(true);
+
+      const other = streams.connect();
+      other.send(`PUT /api/v1/vm.boot ${head}\r\n`);
+      expect(other.closed).toBe(false);
+      await vi.waitFor(() => expect(other.closed).toBe(true));
+      expect(other.text).toBe(NO_CONTENT.replace('keep-alive', 'close'));
+    },
+  );
+
+  it('is not closed by an answer that is remembered of who had it closed', () => {
+    startStrict();
+    for (let i = 0; i < 2; i++) {
+      const one = streams.connect();
+      one.send(ping('HTTP/1.1\r\nConnection: close\r\n'));
+      expect(one.closed).toBe(true);
+    }
+    const one = streams.connect();
+    one.send(PING);
+    one.send(PING);
+    expect(one.closed).toBe(false);
+    expect(one.text.split('keep-alive')).toHaveLength(3);
   });
 });
 
