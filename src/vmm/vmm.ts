@@ -767,6 +767,8 @@ export class Vmm {
 
   /** What properties say may come from the guest. */
   #emit(source: VmmEvent['source'], event: string, texts?: Record<string, string>): void {
+    // A client that gets the event may ask at once, and has an answer that is kept.
+    this.#infoWatchers.tell();
     const properties =
       texts && Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, printable(text)]));
     tell(this.#options.onEvent, { source, event, ...(properties && { properties }) });

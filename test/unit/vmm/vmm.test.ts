@@ -5,6 +5,7 @@ import { decode } from '../../../src/config/decode.ts';
 import { sendMigrationData } from '../../../src/config/migration.ts';
 import { restoreConfig } from '../../../src/config/restore.ts';
 import { describeError, errorChain, wasCalledOff } from '../../../src/vmm/errors.ts';
+import type { VmmEvent } from '../../../src/vmm/events.ts';
 import type { Vmm } from '../../../src/vmm/vmm.ts';
 import { makeElf } from '../platform/support.ts';
 
@@ -77,6 +78,32 @@ describe('a watcher of vm.info', () => {
   });
 
   const shown = (vmm: Vmm) => (vmm.state === 'none' ? 'none' : JSON.stringify(vmm.info()));
+
+  it('is told of every change before a listener gets the event: clients of it ask at once', async () => {
+    let known = 'none';
+    const stale: string[] = [];
+    const onEvent = ({ event }: VmmEvent) => {
+      if (shown(vmm) !== known) stale.push(event);
+    };
+    const vmm = newVmm({ onEvent, stayOnPowerOff: true });
+    vmm.watchInfo(() => {
+      known = shown(vmm);
+    });
+    await vmm.create(config());
+    await vmm.boot();
+    await vmm.pause();
+    await vmm.resume();
+    await vmm.reboot();
+    guest({ type: 'reset', cause: 'i8042' });
+    await vmm.resizeConsole();
+    guest({ type: 'power-off' });
+    await vmm.resizeConsole();
+    await vmm.boot();
+    await vmm.shutdown();
+    await vmm.delete();
+    await vmm.quit();
+    expect(stale).toEqual([]);
+  });
 
   it('is told of every change, before anything else happens', async () => {
     const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
