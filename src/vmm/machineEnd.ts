@@ -1,6 +1,6 @@
 /** What follows when the guest, or a failure, ends a machine's run: a new machine, a stopped VM, or the VMM's end. */
 import type { MachineEvent } from '../native.ts';
-import { describeError } from './errors.ts';
+import { describeError, wasCalledOff } from './errors.ts';
 import type { EndCause, VmmEvent, VmmExit } from './events.ts';
 import { failureTexts } from './failures.ts';
 import type { Machine } from './machine.ts';
@@ -63,6 +63,8 @@ async function restart(vm: EndingVm): Promise<void> {
     await vm.rebuild();
     vm.emit('vm', 'rebooted');
   } catch (error) {
+    // The end that was asked for follows, and is the reason.
+    if (wasCalledOff(error)) return;
     const message = `${failureTexts.reboot}: ${describeError(error)}`;
     await vm.end({ reason: 'reboot-failed', code: 1, message });
   }

@@ -65,6 +65,8 @@ export class Vmm {
   /** Counts machines: an event of an earlier one than the present means nothing any more. */
   #generation = 0;
   #ended = false;
+  /** Calls machines off that are still to be made. */
+  #quitting = false;
   #keepAlive = true;
   /** Tells this VM from copies of it, and from what it was before it went back in time. */
   #vmGeneration: Uint8Array | undefined;
@@ -370,6 +372,7 @@ export class Vmm {
    * `exited` has resolved, and the machine's memory and files are kept until it does; the process can go on.
    */
   async quit(timeoutMs = END_TIMEOUT_MS): Promise<void> {
+    this.#quitting = true;
     const machine = this.#making ?? this.#machine?.handle;
     if (machine !== undefined) this.#native.machineCallOff(machine);
     const end = this.#enqueueEnd(async () => {
@@ -587,6 +590,7 @@ export class Vmm {
       onEvent: (event) => this.#machineEvent(event, generation),
       onMaking: (handle) => {
         this.#making = handle;
+        if (this.#quitting) this.#native.machineCallOff(handle);
       },
       guessedFormats: this.#guessedFormats,
       keptSlots: this.#devices.keptSlots,

@@ -283,6 +283,30 @@ describe('a life', () => {
     expect(await vmm.exited).toEqual({ reason: 'request', code: 0 });
   });
 
+  it('calls off a machine that is only made after that, when the one before has gone', async () => {
+    const vmm = await booted();
+    let calledOff = false;
+    native.onCallOff = ({ calls }) => {
+      calledOff = calls.length === 0;
+    };
+    native.onBoot = () => {
+      if (calledOff) throw Object.assign(new Error('called off'), { code: 'ECANCELED' });
+    };
+    let gone: () => void = () => {};
+    native.onDestroy = () =>
+      new Promise((resolve) => {
+        gone = resolve;
+      });
+    const reboot = failure(vmm.reboot());
+    await expect.poll(() => native.machines[0]?.calls).toContain('destroy');
+    const quit = vmm.quit();
+    native.onDestroy = () => {};
+    gone();
+    expect(wasCalledOff(await reboot)).toBe(true);
+    await quit;
+    expect(await vmm.exited).toEqual({ reason: 'request', code: 0 });
+  });
+
   it('does not wait for ever for what cannot be called off', async () => {
     const vmm = newVmm();
     await vmm.create(config());

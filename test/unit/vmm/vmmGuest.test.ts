@@ -14,6 +14,20 @@ describe('what the guest does', () => {
     expect(events.slice(-3)).toEqual(['vm shutdown', 'vm deleted', 'vmm shutdown']);
   });
 
+  it('a reset that an end calls off is no failure', async () => {
+    const vmm = await booted();
+    let callOff: (() => void) | undefined;
+    native.onCallOff = () => callOff?.();
+    native.onBoot = () =>
+      new Promise((_, reject) => {
+        callOff = () => reject(Object.assign(new Error('called off'), { code: 'ECANCELED' }));
+      });
+    guest({ type: 'reset', cause: 'i8042' });
+    await expect.poll(() => callOff).toBeDefined();
+    await vmm.quit();
+    expect(await vmm.exited).toEqual({ reason: 'request', code: 0 });
+  });
+
   it('power-off may leave the VM', async () => {
     const vmm = await booted({ stayOnPowerOff: true });
     guest({ type: 'power-off' });
