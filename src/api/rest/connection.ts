@@ -118,6 +118,8 @@ export class Connection implements Abortable {
   }
 
   closed(): void {
+    this.#gone = true;
+    this.#abandonment?.abort();
     this.#finished = true;
     this.#dispose();
   }

@@ -464,6 +464,26 @@ describe('the number of connections', () => {
     expect(vmm.removeDevice).toHaveBeenLastCalledWith('d', { force: true, waitMs: 600_000 });
   });
 
+  it('ends waits for a guest when their connections break', async () => {
+    const vmm = fakeVmm();
+    const { promise, finish } = later();
+    vmm.resize.mockReturnValue(promise);
+    start(vmm);
+    const body = '{"desired_vcpus":2,"wait_ms":600000}';
+    const request = `PUT /api/v1/vm.resize HTTP/1.1\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+    const [early, late] = [streams.connect(), streams.connect()];
+    for (const one of [early, late]) one.send(request);
+    const [first, second] = vmm.resize.mock.calls.map(([, client]) => client);
+    const signal = first?.signal;
+    early.reset();
+    expect(signal?.aborted).toBe(true);
+    late.reset();
+    // Its turn comes now, and with it the question whether somebody waits.
+    expect(second?.signal?.aborted).toBe(true);
+    finish();
+    await settled();
+  });
+
   it('is a limit where all are at work: the next one is told why', async () => {
     const { promise, finish } = later();
     const vmm = fakeVmm();

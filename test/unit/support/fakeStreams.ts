@@ -66,6 +66,11 @@ export class FakeClient {
     });
   }
 
+  /** Breaks the connection, of which a server with TLS is told by its end alone. */
+  reset(): void {
+    this.#server.broken(this.#id);
+  }
+
   read(): void {
     this.reading = true;
     this.#server.flush(this.#id);
@@ -144,6 +149,11 @@ class Server {
     connection.told = true;
     connection.resting = false;
     this.onEvent(id, 'received');
+  }
+
+  broken(id: number): void {
+    this.connections.delete(id);
+    this.onEvent(id, 'closed');
   }
 
   flush(id: number, once = false): void {
