@@ -56,7 +56,9 @@ interface Head {
   contentLength: number | undefined;
   lastEventId: string | undefined;
   expectsContinue: boolean;
-  isLast: boolean;
+  readonly version: string;
+  /** Of all headers Connection, which are one list (RFC 9110 §5.3). */
+  readonly connectionOptions: string[];
 }
 
 /** A body that is not complete yet. */
@@ -121,13 +123,13 @@ export class HttpParser {
     const { head, bytes, received } = this.#body;
     if (received < bytes.length) return undefined;
     this.release();
-    const { method, path, lastEventId, isLast } = head;
+    const { method, path, lastEventId } = head;
     return {
       method,
       path,
       body: bytes,
       ...(lastEventId !== undefined && { lastEventId }),
-      ...(isLast && { isLast }),
+      ...(isLast(head) && { isLast: true }),
     };
   }
 
@@ -211,7 +213,8 @@ function parseRequestLine(line: string, anyMethod: boolean): Head {
     contentLength: undefined,
     lastEventId: undefined,
     expectsContinue: false,
-    isLast: version === 'HTTP/1.0',
+    version,
+    connectionOptions: [],
   };
 }
 
@@ -241,7 +244,7 @@ function parseHeader(head: Head, line: string): void {
       head.lastEventId = value;
       return;
     case 'connection':
-      head.isLast = isLastBy(value, head.isLast);
+      head.connectionOptions.push(...value.split(',').map((option) => option.trim().toLowerCase()));
       return;
     case 'expect':
       head.expectsContinue = value.toLowerCase() === '100-continue';
@@ -251,10 +254,8 @@ function parseHeader(head: Head, line: string): void {
   }
 }
 
-function isLastBy(connectionOptions: string, otherwise: boolean): boolean {
-  const options = connectionOptions.split(',').map((option) => option.trim().toLowerCase());
-  if (options.includes('close')) return true;
-  return options.includes('keep-alive') ? false : otherwise;
+function isLast({ version, connectionOptions: options }: Head): boolean {
+  return options.includes('close') || (version === 'HTTP/1.0' && !options.includes('keep-alive'));
 }
 
 function parseContentLength(value: string): number {

@@ -662,25 +662,26 @@ describe('a connection with strict errors', () => {
     },
   );
 
-  it.each(['HTTP/1.1\r\nConnection: TE, Close\r\n', 'HTTP/1.0\r\n'])(
-    'is closed after a request of %j, as its client waits for that',
-    async (head) => {
-      const vmm = startStrict();
-      vmm.boot.mockImplementation(() => settled().then(() => {}));
-      const one = streams.connect();
-      one.send(ping(head));
-      one.send(PING);
-      expect(one.text.split('HTTP/1.1 200')).toHaveLength(2);
-      expect(one.text).toContain('Connection: close');
-      expect(one.closed).toBe(true);
+  it.each([
+    'HTTP/1.1\r\nConnection: TE, Close\r\n',
+    'HTTP/1.1\r\nConnection: close\r\nConnection: keep-alive\r\n',
+    'HTTP/1.0\r\n',
+  ])('is closed after a request of %j, as its client waits for that', async (head) => {
+    const vmm = startStrict();
+    vmm.boot.mockImplementation(() => settled().then(() => {}));
+    const one = streams.connect();
+    one.send(ping(head));
+    one.send(PING);
+    expect(one.text.split('HTTP/1.1 200')).toHaveLength(2);
+    expect(one.text).toContain('Connection: close');
+    expect(one.closed).toBe(true);
 
-      const other = streams.connect();
-      other.send(`PUT /api/v1/vm.boot ${head}\r\n`);
-      expect(other.closed).toBe(false);
-      await vi.waitFor(() => expect(other.closed).toBe(true));
-      expect(other.text).toBe(NO_CONTENT.replace('keep-alive', 'close'));
-    },
-  );
+    const other = streams.connect();
+    other.send(`PUT /api/v1/vm.boot ${head}\r\n`);
+    expect(other.closed).toBe(false);
+    await vi.waitFor(() => expect(other.closed).toBe(true));
+    expect(other.text).toBe(NO_CONTENT.replace('keep-alive', 'close'));
+  });
 
   it('is not closed by an answer that is remembered of who had it closed', () => {
     startStrict();
