@@ -1,4 +1,4 @@
-/** Limits: of integer types, ports, paths, descriptors, timers and buses. */
+/** Limits: of integer types, ports, paths, descriptors, timers, buses and files. */
 
 // Largest values of the reference's integer types.
 export const U8 = 255;
@@ -15,3 +15,5 @@ export const PCI_SLOTS = 32;
 export const MAX_FD = 2_147_483_647;
 /** What a timer can wait for, 24 days: one that is given more comes at once. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;
+/** Bytes of a configuration, or of another file that is read whole. */
+export const MAX_SMALL_FILE = 1 << 20;

@@ -3,10 +3,9 @@
  * for what is written: a process with many VMs must do neither.
  */
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
+import { MAX_SMALL_FILE } from '../config/limits.ts';
 
 const { O_NOCTTY, O_NONBLOCK, O_RDONLY } = constants;
-/** Of what is read whole. */
-const MAX_SIZE = 1 << 20;
 
 /** @returns a descriptor for reading @throws Error also if it is no regular file */
 export function openRegular(path: string): number {
@@ -20,7 +19,7 @@ export function openRegular(path: string): number {
 export function readSmallFile(path: string): Buffer {
   const fd = openRegular(path);
   try {
-    if (fstatSync(fd).size > MAX_SIZE) throw new Error(`${path} has more than ${MAX_SIZE} bytes`);
+    if (fstatSync(fd).size > MAX_SMALL_FILE) throw new Error(`${path} has more than ${MAX_SMALL_FILE} bytes`);
     return readFileSync(fd);
   } finally {
     closeSync(fd);

@@ -21,7 +21,7 @@ import { writeJson } from '../api/rest/jsonWriter.ts';
 import { VmFile, vmsFolder } from '../api/vmhost/folderFiles.ts';
 import { replaceFile } from '../api/vmhost/replaceFile.ts';
 import { decode } from '../config/decode.ts';
-import { MAX_SOCKET_PATH } from '../config/limits.ts';
+import { MAX_SMALL_FILE, MAX_SOCKET_PATH } from '../config/limits.ts';
 import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
 import { PRIVATE_FILE } from '../host/openFlags.ts';
 import { readSmallFile } from '../host/regularFile.ts';
@@ -114,10 +114,11 @@ export class DefinitionStore {
   add(definition: Definition, companions: Companions = {}): void {
     const path = this.folderOf(definition.name);
     checkSocketFits(`${path}/${VmFile.controlSocket}`);
+    const files = [...filesOf(definition), ...Object.entries(companions)];
     const unfinished = `${this.#folder}/${UNFINISHED}${definition.name}`;
     try {
       mkdirSync(unfinished, { mode: FOLDER_MODE });
-      for (const [file, content] of [...filesOf(definition), ...Object.entries(companions)]) {
+      for (const [file, content] of files) {
         writeFileSync(`${unfinished}/${file}`, content, { mode: PRIVATE_FILE, flush: true });
       }
       syncFolder(unfinished);
@@ -208,11 +209,20 @@ function checkSocketFits(path: string): void {
   );
 }
 
+/** @throws VmmError if they could not be read again */
 function filesOf({ config, policy }: Definition): readonly (readonly [string, string])[] {
   return [
-    [VmFile.config, `${writeJson(config, INDENT)}\n`],
-    [VmFile.policy, `${writeJson(policy, INDENT)}\n`],
+    [VmFile.config, textOf(config)],
+    [VmFile.policy, textOf(policy)],
   ];
+}
+
+function textOf(value: unknown): string {
+  for (const indent of [INDENT, '']) {
+    const text = `${writeJson(value, indent)}\n`;
+    if (Buffer.byteLength(text) <= MAX_SMALL_FILE) return text;
+  }
+  throw new VmmError(`A definition has at most ${MAX_SMALL_FILE} bytes`, { kind: 'invalid' });
 }
 
 /** Of a folder that was made by hand: the same for as long as it is there. */

@@ -1,5 +1,6 @@
 /** The supervisor's VMs as libvirt's domains. */
 import { existsSync } from 'node:fs';
+import { MAX_SMALL_FILE } from '../../config/limits.ts';
 import { PLAIN_ZONE_ID } from '../../config/memory.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { PRIVATE_FILE } from '../../host/openFlags.ts';
@@ -246,6 +247,13 @@ function readKept(folder: string): Element[] {
 function keptText(kept: readonly Element[]): string {
   const text = formatXml(element('kept', {}, kept));
   parseXml(text, 'domain_metadata');
+  if (Buffer.byteLength(text) > MAX_SMALL_FILE) {
+    throw new LibvirtError(
+      Code.xmlDetail,
+      Domain.domain,
+      `(domain_metadata): more than ${MAX_SMALL_FILE} bytes`,
+    );
+  }
   return text;
 }
 

@@ -6,6 +6,7 @@
 
 import { ConfigError } from '../../config/configError.ts';
 import { decode } from '../../config/decode.ts';
+import { MAX_SMALL_FILE } from '../../config/limits.ts';
 import { type VmConfig, vmConfig } from '../../config/vmConfig.ts';
 import type { NativeAddon } from '../../native.ts';
 import { openConfiguration } from '../../vmm/namedFiles.ts';
@@ -15,8 +16,6 @@ import type { DaemonState, Jcard } from './jcard.ts';
 
 /** Of state.json, as its daemon makes it. */
 const STATE_MODE = 0o644;
-/** Larger files are refused. */
-const MAX_FILE = 1 << 20;
 
 /** Files are read by the addon: a start does not wait for node:fs. */
 type FileReader = Pick<NativeAddon, 'openFile' | 'imageSize' | 'readAt' | 'closeFile'>;
@@ -104,7 +103,7 @@ function read(files: FileReader, path: string): string | undefined {
   try {
     fd = openConfiguration(files, path);
     const size = files.imageSize(fd);
-    if (size > MAX_FILE) throw new Error(`it has more than ${MAX_FILE} bytes`);
+    if (size > MAX_SMALL_FILE) throw new Error(`it has more than ${MAX_SMALL_FILE} bytes`);
     return new TextDecoder().decode(files.readAt(fd, 0, size));
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;

@@ -37,6 +37,23 @@ test('integers of 64 bits are written and read as they are', () => {
   );
 });
 
+test('a definition is written so that it can be read again: without spaces if there are many, or not at all', () => {
+  const store = new DefinitionStore(root);
+  const host_cpus = Array.from({ length: 320 }, (_, cpu) => 10_000 + cpu);
+  const affinity = Array.from({ length: 200 }, (_, vcpu) => ({ vcpu, host_cpus }));
+  const pinned = readDefinition({
+    name: 'pinned',
+    config: { cpus: { boot_vcpus: 200, max_vcpus: 200, affinity } },
+  });
+  store.add(pinned);
+  expect(read('pinned')).toEqual({ definition: pinned });
+  const vast = readDefinition({ name: 'pinned', config: { payload: { cmdline: 'x'.repeat(1 << 20) } } });
+  expect(() => store.replace(vast)).toThrow('at most 1048576 bytes');
+  expect(() => store.add({ ...vast, name: 'vast' })).toThrow('at most 1048576 bytes');
+  expect(read('pinned')).toEqual({ definition: pinned });
+  expect(names()).toEqual(['pinned']);
+});
+
 test('a folder that somebody made by hand is a definition with the default policy', () => {
   fs.mkdirSync(`${root}/vms/hand`, { recursive: true });
   fs.writeFileSync(`${root}/vms/hand/vm.json`, '{"payload":{"kernel":"/k"}}');

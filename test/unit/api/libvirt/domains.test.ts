@@ -74,6 +74,8 @@ test('what could not be read again is not kept, so that every domain has a docum
   domains.setKept(vm, [element('metadata', {}, [some])]);
   expect(() => domains.setKept(vm, [element('metadata', {}, [some, some])])).toThrow('too many elements');
   expect(() => domains.setKept(vm, [element('a b><c')])).toThrow('domain_metadata');
+  const long = element('x', { y: 'z'.repeat(1 << 20) });
+  expect(() => domains.setKept(vm, [element('metadata', {}, [long])])).toThrow('more than 1048576 bytes');
   expect(domains.kept(vm)[0]?.children).toHaveLength(1);
   expect(await domains.document(vm, true)).toContain('<a/>');
 });
