@@ -1,6 +1,7 @@
 /** Reports of a running machine's devices and guest, as events and as messages for people. */
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { MachineEvent } from '../native.ts';
+import { describeError } from './errors.ts';
 import type { VmmEvent } from './events.ts';
 import type { OutputFailure } from './outputFailure.ts';
 
@@ -68,7 +69,8 @@ export class MachineReports {
         warn(PANIC_TEXTS[report.event]);
         return;
       case 'output-failed':
-        void this.#tellOutputFailure(report);
+        // Of a package that was replaced meanwhile, nothing more can be imported.
+        this.#tellOutputFailure(report).catch((error) => warn(describeError(error)));
         return;
       case 'firmware-log':
         emit('firmware', 'log', { line: report.line });
