@@ -172,17 +172,23 @@ bool MemoryBlocks::allocate(uint64_t offset, uint64_t size, const Stop& stop) no
 
 bool MemoryBlocks::unplug(uint64_t offset, uint64_t size, const Stop& stop) noexcept {
   if (!release(stop)) return false;
-  if (!map_filler(offset, size, stop)) {
-    // Or the process has no mapping left for so many pieces.
-    try {
-      map_backing(piece(offset, size), backing_.options);
-    } catch (const Error&) {
-      // Part of it stays what nobody has: the guest has nothing to lose in it any more.
-    }
+  // Without `stop` it fails if the process has no mapping left for so many pieces.
+  if (!map_filler(offset, size, stop) && (map_again(offset, size) || !map_filler(offset, size))) {
     return false;
   }
   give_back(offset, size, stop);
   return true;
+}
+
+/// False if the host does not have the memory any more. The guest must not go on with such a range:
+/// what it writes to one block could be read in others.
+bool MemoryBlocks::map_again(uint64_t offset, uint64_t size) noexcept {
+  try {
+    map_backing(piece(offset, size), backing_.options);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 void MemoryBlocks::give_back(uint64_t offset, uint64_t size, const Stop& stop) noexcept {

@@ -42,7 +42,8 @@ class MemoryBlocks {
   [[nodiscard]] bool plug(uint64_t offset, uint64_t size, const Stop& stop = never) noexcept;
   /// Takes such a range, which the guest has, away from it, and gives its memory back to the host.
   /// False, with what was in it lost, if that cannot be done now, or `stop` said so: it stays the
-  /// guest's. If `stop` says so after the guest has lost it, the rest is left to release().
+  /// guest's; it does not if the host cannot leave it. If `stop` says so after the guest has lost
+  /// it, the rest is left to release().
   [[nodiscard]] bool unplug(uint64_t offset, uint64_t size, const Stop& stop = never) noexcept;
   /// Whether the last plug() or unplug() left nothing to give back. If it did, they begin with
   /// that.
@@ -63,6 +64,7 @@ class MemoryBlocks {
   [[nodiscard]] bool plug_private(uint64_t offset, uint64_t size, const Stop& stop);
   [[nodiscard]] bool reaches(uint64_t end) const noexcept;
   [[nodiscard]] bool allocate(uint64_t offset, uint64_t size, const Stop& stop) noexcept;
+  [[nodiscard]] bool map_again(uint64_t offset, uint64_t size) noexcept;
   [[nodiscard]] bool map_filler(uint64_t offset, uint64_t size, const Stop& stop = never) noexcept;
   void give_back(uint64_t offset, uint64_t size, const Stop& stop) noexcept;
 

@@ -204,6 +204,20 @@ TEST(MemoryBlocks, AFullFileSystemRefusesAndHarmsNobody) {
   ::rmdir(folder.c_str());
 }
 
+/// Who is to stop leaves the guest what it had. If the host does not give that again, the guest
+/// must not go on with blocks of which several may be one and the same.
+TEST(MemoryBlocks, WhatTheHostCannotLeaveTheGuestIsUnplugged) {
+  constexpr uint32_t kNoNode = 1000;
+  const auto stop = [] { return true; };
+  for (const std::optional<uint32_t> node : {std::optional<uint32_t>(), std::optional(kNoNode)}) {
+    const Arena arena(64, {.thp = false, .host_node = node});
+    const auto blocks = arena.blocks();
+    EXPECT_EQ(blocks->plug(0, arena.size()), !node);
+    EXPECT_EQ(blocks->unplug(0, arena.size(), stop), node.has_value());
+    for (const size_t other : {1, 33, 63}) EXPECT_EQ(arena.same_memory(0, other), !!node) << other;
+  }
+}
+
 /// Blocks that the guest does not have are holes in the file, and none that the hypervisor's
 /// trouble with another page is to fill.
 TEST(MemoryBlocks, HolesInTheFileStay) {
