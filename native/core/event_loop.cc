@@ -217,6 +217,9 @@ void EventLoop::run_tasks() {
     tasks.swap(tasks_);
   }
   for (Task& task : tasks) {
+    // Whoever waits for one behind it waits for it as well, and may have asked before `wanted_` was
+    // last cleared.
+    if (&task != &tasks.back()) wanted_.store(true, std::memory_order_relaxed);
     task.function();
     task.function = nullptr;
     if (task.job) task.job->finish();

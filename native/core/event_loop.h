@@ -69,8 +69,8 @@ class EventLoop {
   /// True once what was asked for so far has been done; at once if the loop has no thread.
   [[nodiscard]] bool wait_idle(const Deadline& deadline);
 
-  /// True if another thread waits for the handler in progress to end. A handler that could run for
-  /// long checks this from time to time. On the loop's thread.
+  /// True if another thread waits for the handler or task in progress to end. One that could run
+  /// for long checks this from time to time. On the loop's thread.
   [[nodiscard]] bool is_wanted() const noexcept { return wanted_.load(std::memory_order_relaxed); }
 
   /// Asks the loop to hold when the handler in progress has ended. Tasks wait then as well.

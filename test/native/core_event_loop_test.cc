@@ -68,6 +68,27 @@ TEST(EventLoop, CallRunsInPlaceOnItsOwnThread) {
   EXPECT_TRUE(inner);
 }
 
+TEST(EventLoop, ATaskIsWantedWhileAnotherWaitsBehindIt) {
+  EventLoop loop("test-loop");
+  std::promise<void> begun;
+  std::promise<void> goes_on;
+  loop.post([&] {
+    begun.set_value();
+    goes_on.get_future().wait();
+  });
+  begun.get_future().wait();
+  // Both come in the loop's next turn.
+  bool first = false;
+  bool last = true;
+  loop.post([&] { first = loop.is_wanted(); });
+  const auto job = loop.begin([] {});
+  goes_on.set_value();
+  ASSERT_TRUE(job->wait(Deadline::never()));
+  EXPECT_TRUE(first);
+  loop.call([&] { last = loop.is_wanted(); });
+  EXPECT_FALSE(last);
+}
+
 TEST(EventLoop, HoldsHandlersAndTasksWhilePaused) {
   EventLoop loop("test-loop");
   const EventFd event;
