@@ -97,8 +97,8 @@ class VirtioMem : public VirtioDevice {
   std::atomic<uint64_t> busy_ = 0;
   std::atomic<uint64_t> refused_ = 0;
 
-  EventLoop loop_;  ///< its own: huge amounts of memory take their time
   const MemoryBlocks::Stop is_wanted_ = [this] { return loop_.is_wanted(); };
+  EventLoop loop_;                       ///< its own: huge amounts of memory take their time
   std::unique_ptr<QueueServer> server_;  ///< while active
   LoopTeardown teardown_;
 };
