@@ -115,17 +115,30 @@ void BlockQueue::apply_holds() noexcept {
 /// On a queue that takes nothing: announces that it stands still, as soon as that is so.
 void BlockQueue::settle() noexcept {
   if (takes_) return;
+  bool submitted = true;
   bool ended = true;
   while (in_flight() != 0 && ended) {
-    (void)disk_->submit();
+    submitted = disk_->submit();
     ended = reap();
   }
   publish();
-  if (in_flight() != 0) return;
+  if (in_flight() != 0) {
+    if (!submitted || restarted_) settle_later();
+    return;
+  }
   const std::lock_guard lock(mutex_);
   if (holds_ == 0) return;
   still_ = true;
   changed_.notify_all();
+}
+
+/// What the host could not take is left for another try, which no doorbell brings to a held queue.
+void BlockQueue::settle_later() noexcept {
+  if (std::exchange(settle_pending_, true)) return;
+  loop_.post([this] {
+    settle_pending_ = false;
+    settle();
+  });
 }
 
 /// Goes on until there is nothing to do, or somebody else wants the loop.
@@ -147,7 +160,7 @@ BlockQueue::Look BlockQueue::turn() noexcept {
   reap();
   publish();
   // What the host could not take is left for another try, and that is work.
-  return submitted || look == Look::kBroken ? look : Look::kWorked;
+  return (submitted && !restarted_) || look == Look::kBroken ? look : Look::kWorked;
 }
 
 /// False if the loop is to sleep.
@@ -236,7 +249,7 @@ bool BlockQueue::reap() noexcept {
     end_operation(*operation);
     any = true;
   }
-  if (std::exchange(restarted_, false)) (void)disk_->submit();
+  if (restarted_ && disk_->submit()) restarted_ = false;
   return any;
 }
 

@@ -253,11 +253,18 @@ class HungDisk : public DiskImage {
   class Queue : public DiskQueue {
    public:
     explicit Queue(HungDisk& disk) : disk_(disk) {}
-    void start(DiskOperation& operation) noexcept override {
+    void start(DiskOperation& operation) noexcept override { queued_.push_back(&operation); }
+    bool submit() noexcept override {
       const std::lock_guard lock(disk_.mutex);
-      disk_.started.push_back(&operation);
+      if (disk_.refuses && !queued_.empty()) {
+        disk_.refused = true;
+        return false;
+      }
+      for (DiskOperation* const operation : queued_) disk_.started.push_back(operation);
+      queued_.clear();
+      if (disk_.answers && !disk_.started.empty()) disk_.event.signal();
+      return true;
     }
-    bool submit() noexcept override { return true; }
     DiskOperation* next_completed() noexcept override {
       const std::lock_guard lock(disk_.mutex);
       (void)disk_.event.consume();
@@ -265,6 +272,7 @@ class HungDisk : public DiskImage {
       DiskOperation* operation = disk_.started.back();
       disk_.started.pop_back();
       if (!disk_.started.empty()) disk_.event.signal();
+      operation->error = std::exchange(disk_.fails, false) ? EIO : 0;
       return operation;
     }
     void wait() noexcept override {}
@@ -272,6 +280,7 @@ class HungDisk : public DiskImage {
 
    private:
     HungDisk& disk_;
+    std::vector<DiskOperation*> queued_;
   };
 
   [[nodiscard]] uint64_t size() const noexcept override { return kImageSize; }
@@ -304,6 +313,9 @@ class HungDisk : public DiskImage {
   std::condition_variable changed;
   bool answers = false;
   bool resizes = true;
+  bool fails = false;                 ///< the next operation that ends
+  std::atomic<bool> refuses = false;  ///< what is handed to the host
+  std::atomic<bool> refused = false;  ///< it has done so
   std::function<void()> on_close;
 };
 
@@ -378,6 +390,70 @@ TEST_F(HungDiskTest, APauseThatIsTakenBackAndBegunAgainEnds) {
   device->begin_pause();
   disk->answer();
   EXPECT_TRUE(device->wait_paused(Deadline::never()));
+  EXPECT_EQ(driver.used_index(), 1);
+  device->resume();
+  EXPECT_EQ(request(kRequestFlush, 0, 0), kStatusOk);
+}
+
+/// io_uring refuses what it has no memory for, and tells nobody when it has. Here those are
+/// requests that are done one by one because they failed together, and nothing else is on the way.
+class RefusingDiskTest : public HungDiskTest {
+ protected:
+  void start_two() {
+    start();
+    for (uint16_t i = 0; i < 2; ++i) {
+      const GuestAddress header = kHeader + 32 * i;
+      driver.put(header, RequestHeader{kRequestIn, 0, uint64_t{i} * 8});
+      driver.add({{header, 16}, {kData + 8192 * i, 4096, kWrite}, {kStatus + i, 1, kWrite}},
+                 static_cast<uint16_t>(3 * i));
+    }
+    doorbell.signal();
+    ASSERT_TRUE(eventually([&] {
+      const std::lock_guard lock(disk->mutex);
+      return disk->started.size() == 1;
+    }));
+  }
+  void refuse_for_a_while() {
+    disk->fails = true;
+    disk->refuses = true;
+    disk->answer();
+    ASSERT_TRUE(eventually([&] { return disk->refused.load(); }));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    EXPECT_EQ(driver.used_index(), 0);
+    disk->refuses = false;
+  }
+};
+
+TEST_F(RefusingDiskTest, IsAskedAgain) {
+  start_two();
+  refuse_for_a_while();
+  EXPECT_TRUE(eventually([&] { return driver.used_index() == 2; }));
+  EXPECT_EQ(driver.get<uint8_t>(kStatus), kStatusOk);
+}
+
+TEST_F(RefusingDiskTest, IsAskedAgainByAQueueThatIsHeld) {
+  start_two();
+  device->begin_pause();
+  EXPECT_FALSE(device->wait_paused(soon()));
+  refuse_for_a_while();
+  EXPECT_TRUE(device->wait_paused(Deadline::after(std::chrono::seconds(10))));
+  EXPECT_EQ(driver.used_index(), 2);
+  device->resume();
+}
+
+/// Also where it was not when it refused first.
+TEST_F(RefusingDiskTest, IsAskedAgainByAQueueThatIsHeldMeanwhile) {
+  start();
+  disk->refuses = true;
+  disk->answer();
+  put_header(kRequestIn, 0);
+  driver.add({{kHeader, 16}, {kData, 512, kWrite}, {kStatus, 1, kWrite}});
+  doorbell.signal();
+  ASSERT_TRUE(eventually([&] { return disk->refused.load(); }));
+  device->begin_pause();
+  EXPECT_FALSE(device->wait_paused(soon()));
+  disk->refuses = false;
+  EXPECT_TRUE(device->wait_paused(Deadline::after(std::chrono::seconds(10))));
   EXPECT_EQ(driver.used_index(), 1);
   device->resume();
   EXPECT_EQ(request(kRequestFlush, 0, 0), kStatusOk);
