@@ -171,8 +171,8 @@ void VirtioNet::lose_network() noexcept {
 }
 
 bool VirtioNet::try_reset(const Deadline& deadline) noexcept {
-  // A machine may be deleted while it is paused.
-  if (held_) resume();
+  // A machine may be deleted while it is paused, or half paused because another device was not.
+  resume();
   if (!teardown_.in_progress() && !active_) return true;
   if (!loops_[0]) {
     stop_pairs();

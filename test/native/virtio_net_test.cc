@@ -342,6 +342,13 @@ TEST_F(NetTest, GoesOnAfterAResetAndAPause) {
   device.reset();
 }
 
+TEST_F(NetTest, ResetsWhileAPauseHasBegunThatOthersKeptFromItsEnd) {
+  start({});
+  device->begin_pause();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_TRUE(device->try_reset(Deadline::after(std::chrono::seconds(10))));
+}
+
 TEST_F(NetTest, LetsGoOfItsNetworkBeforeItIsGoneItself) {
   start();
   const UniqueFd far = network->other_end();
