@@ -85,8 +85,13 @@ async function subcommand(args: readonly string[]): Promise<number> {
 }
 
 async function machine(args: readonly string[]): Promise<number> {
-  if (args.some((word) => word.startsWith('--kernel') || word.startsWith('--firmware'))) headStart();
+  if (namesPayload(args)) headStart();
   return act(parseArguments(args));
+}
+
+function namesPayload(args: readonly string[]): boolean {
+  for (const word of args) if (word.startsWith('--kernel') || word.startsWith('--firmware')) return true;
+  return false;
 }
 
 /** Made when there is something to say. */

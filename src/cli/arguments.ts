@@ -106,8 +106,9 @@ function checkSeccomp(value: string | undefined): void {
  * @throws ConfigError
  */
 function refuseReplaced(args: readonly string[]): void {
-  const word = args.find((each) => each.includes('\ufffd'));
-  if (word !== undefined) throw new ConfigError('malformed', `the argument '${word}' is not UTF-8`);
+  for (const word of args) {
+    if (word.includes('\ufffd')) throw new ConfigError('malformed', `the argument '${word}' is not UTF-8`);
+  }
 }
 
 function collect(args: readonly string[]): { words: Words; verbosity: number } {

@@ -7,7 +7,7 @@ import { validateCharacterDevice } from '../devices/characterDevices.ts';
 import { consoleDevice } from '../devices/console.ts';
 import { validateRateLimitGroups } from '../devices/rateLimiter.ts';
 import type { Device } from '../devices/record.ts';
-import { allConfigured, presentDevices, shapeOf } from '../devices/registry.ts';
+import { allConfigured, devicesOfAll, presentDevices, shapeOf } from '../devices/registry.ts';
 import { ConfigError } from './configError.ts';
 import { validateLandlockRule } from './landlock.ts';
 import { PCI_SLOTS } from './limits.ts';
@@ -81,7 +81,7 @@ function validatePlacement(config: VmConfig): void {
     validateNuma(numa, { zones: zoneIds, segments, maxVcpus: config.cpus.max_vcpus });
   }
   const present = presentDevices(config);
-  const devices = present.flatMap((kind) => kind.devices);
+  const devices = devicesOfAll(present);
   // A zone with a device is both.
   const named = groups.length > 0 || zones.length > 0 ? new Set([...devices, ...groups, ...zones]) : devices;
   validateIdentifiers(named);

@@ -3,7 +3,12 @@
  * device is behind it.
  */
 import { iommuSegments } from '../config/platform.ts';
-import type { DeviceRecord } from './record.ts';
+import type { Device, DeviceRecord } from './record.ts';
+
+function isAnyBehind(devices: readonly Device[]): boolean {
+  for (const { iommu: isBehind } of devices) if (isBehind) return true;
+  return false;
+}
 
 const iommuSwitch = { type: 'boolean', default: false, help: 'Add a virtual IOMMU' } as const;
 
@@ -13,8 +18,7 @@ export const iommu: DeviceRecord<'iommu', 'iommu', typeof iommuSwitch> = {
   schema: iommuSwitch,
   option: { kind: 'switch', group: 'further' },
   ids: { fixed: '__iommu' },
-  isNeeded: ({ platform }, devices) =>
-    iommuSegments(platform).length > 0 || devices.some((device) => device.iommu),
+  isNeeded: ({ platform }, devices) => iommuSegments(platform).length > 0 || isAnyBehind(devices),
   specification: (_, __, { platform }) => ({
     kind: 'iommu',
     addressBits: platform?.iommu_address_width_bits ?? 64,

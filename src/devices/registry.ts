@@ -1,4 +1,8 @@
-/** Access to the list of devices: by name, by configuration, and the devices of a configuration. */
+/**
+ * Access to the list of devices: by name, by configuration, and the devices of a configuration. In loops, as every
+ * start goes through it: the runtime compiles its own `find`, `filter` or `flatMap` when that is first called, which
+ * takes 0.05 to 0.1 ms each.
+ */
 import type { ObjectShape } from '../config/schema.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { deviceList } from './list.ts';
@@ -16,14 +20,23 @@ type Listed = Extract<(typeof deviceList)[number], { readonly field: string }>;
 const machineDeviceRecords: readonly AnyMachineDeviceRecord[] = deviceList;
 
 /** Those of them that have a field in a configuration. */
-export const deviceRecords: readonly AnyDeviceRecord[] = machineDeviceRecords.filter(
-  (record): record is AnyDeviceRecord => 'field' in record,
-);
+export const deviceRecords: readonly AnyDeviceRecord[] = recordsWithField();
+
+function recordsWithField(): AnyDeviceRecord[] {
+  const found: AnyDeviceRecord[] = [];
+  for (const record of machineDeviceRecords) if ('field' in record) found.push(record);
+  return found;
+}
 
 export type DeviceName = Listed['name'];
 
 export function deviceNamed(name: DeviceName): AnyDeviceRecord {
-  return deviceRecords.find((record) => record.name === name) as AnyDeviceRecord;
+  return recordNamed(name) as AnyDeviceRecord;
+}
+
+function recordNamed(name: string): AnyDeviceRecord | undefined {
+  for (const record of deviceRecords) if (record.name === name) return record;
+  return undefined;
 }
 
 /** What devices are in a configuration's schema. */
@@ -52,7 +65,10 @@ export function configuredDevices(config: object, { field }: AnyDeviceRecord): r
 export function devicesOf(config: object, record: AnyMachineDeviceRecord): readonly Device[] {
   if ('devices' in record) return record.devices(config as VmConfig);
   const devices = configuredDevices(config, record);
-  return record.isPresent ? devices.filter((device) => record.isPresent?.(device)) : devices;
+  if (!record.isPresent) return devices;
+  const present: Device[] = [];
+  for (const device of devices) if (record.isPresent(device)) present.push(device);
+  return present;
 }
 
 /** Devices of one kind. */
@@ -90,7 +106,13 @@ function kinds(config: object, find: typeof devicesOf): DevicesOfKind[] {
 
 /** Every PCI device of the machine besides the host bridge, in no particular order. */
 export function allDevices(config: object): Device[] {
-  return presentDevices(config).flatMap(({ devices }) => devices);
+  return devicesOfAll(presentDevices(config));
+}
+
+export function devicesOfAll(kindsOfDevices: readonly DevicesOfKind[]): Device[] {
+  const all: Device[] = [];
+  for (const { devices } of kindsOfDevices) all.push(...devices);
+  return all;
 }
 
 /** What one device of a kind is in a configuration; undefined for one that is only switched on. */
@@ -116,7 +138,7 @@ export function completeDevices(config: VmConfig): void {
  * known.
  */
 export function keepId(config: VmConfig, name: string, index: number, id: string): void {
-  const record = deviceRecords.find((one) => one.name === name);
+  const record = recordNamed(name);
   if (record === undefined || 'fixed' in record.ids) return;
   const device: { id?: string } | undefined = devicesOf(config, record)[index];
   if (device) device.id = id;

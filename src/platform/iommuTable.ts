@@ -11,7 +11,7 @@ const LAST_FUNCTION = 7;
 
 /** undefined for a machine that has no IOMMU. */
 export function iommuTable(config: VmConfig, placements: readonly Placement[]): Uint8Array | undefined {
-  const iommu = placements.find(({ device }) => device === 'iommu');
+  const iommu = placementOf('iommu', placements);
   if (iommu === undefined) return undefined;
   const whole = iommuSegments(config.platform);
   const behind: ViotRange[] = whole.flatMap((segment) => rangesOf(segment, placements));
@@ -21,6 +21,11 @@ export function iommuTable(config: VmConfig, placements: readonly Placement[]): 
     behind.push({ segment, first: bdf, last: bdf });
   }
   return renderViot({ segment: iommu.segment, bdf: functionNumber(iommu.slot) }, behind);
+}
+
+function placementOf(name: string, placements: readonly Placement[]): Placement | undefined {
+  for (const placement of placements) if (placement.device === name) return placement;
+  return undefined;
 }
 
 /**

@@ -143,7 +143,7 @@ export function alignUp(value: number, alignment: number): number {
 export function planMemory(zones: readonly ZoneNeeds[], physBits: number, growth = 0): MemoryMap {
   const boot = placeZones(zones);
   const ram = joinRanges(boot);
-  const [low, last] = [ram[0] as Range, ram.at(-1) as Range];
+  const [low, last] = [ram[0] as Range, ram[ram.length - 1] as Range];
   if (low.size <= HIGH_RAM_START) {
     refuse(`Guest memory of ${low.size} bytes is too small: more than 1 MiB is needed`);
   }
@@ -179,7 +179,7 @@ function placeZones(zones: readonly ZoneNeeds[]): ZonePlace[] {
       refuse(`Guest memory of ${size} bytes is not a multiple of its page size of ${pageSize} bytes`);
     }
     const ram = placeZone(size, pageSize, end);
-    const last = ram.at(-1) as Range;
+    const last = ram[ram.length - 1] as Range;
     end = last.address + last.size;
     return { ram };
   });
@@ -217,7 +217,7 @@ function joinRanges(places: readonly ZonePlace[]): readonly Range[] {
   const joined: { address: number; size: number }[] = [];
   for (const { ram } of places) {
     for (const { address, size } of ram) {
-      const before = joined.at(-1);
+      const before = joined[joined.length - 1];
       if (before && before.address + before.size === address) before.size += size;
       else joined.push({ address, size });
     }
