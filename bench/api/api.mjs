@@ -30,6 +30,7 @@ const PEER_CLIENTS = 9;
  * @property {string} name
  * @property {string} file
  * @property {number} [maxClients] that it serves at once, if that is few
+ * @property {boolean} [waits] a removal is answered when the guest has given the device up
  */
 
 /**
@@ -78,7 +79,7 @@ export async function benchApi(options) {
  */
 function contendersOf(options, results) {
   /** @type {Contender[]} */
-  const contenders = [tsvmm('tsvmm')];
+  const contenders = [{ ...tsvmm('tsvmm'), waits: true }];
   for (const peer of /** @type {const} */ (['cloud-hypervisor', 'baseline'])) {
     const file = options.peers.get(peer);
     if (options.only && !options.only.includes(peer)) continue;
@@ -97,8 +98,8 @@ function contendersOf(options, results) {
  * @param {Bench} bench
  * @param {Contender} contender
  */
-async function measure(bench, { name, file, maxClients = MANY }) {
-  const { programs, results, folder, milliseconds } = bench;
+async function measure(bench, { name, file, maxClients = MANY, waits = false }) {
+  const { programs, results, folder } = bench;
   const socket = path.join(fs.mkdtempSync(path.join(folder, 'api-')), 'api.sock');
   const child = spawn(file, ['--api-socket', `path=${socket}`], { stdio: ['ignore', 'ignore', 'pipe'] });
   let errors = '';
@@ -111,15 +112,11 @@ async function measure(bench, { name, file, maxClients = MANY }) {
     results.add(FIRST_BOOT, name, await timed(() => createAndBoot(client, programs.hello)));
     await client.ask('PUT', 'vm.delete');
     results.add(CREATE_AND_BOOT, name, await timed(() => createAndBoot(client, programs.hello)));
-    for (const { endpoint, clients, state, metrics } of LOADS) {
-      if (clients > maxClients) continue;
-      const changes = state === 'running' ? [] : SLOW_CHANGES;
-      const words = [socket, `/api/v1/${endpoint}`, String(clients), milliseconds, ...changes];
-      const { stdout } = await run(programs.apiLoad, words);
-      const { rate, p99, ...done } = JSON.parse(stdout);
-      results.add(metrics.rate, name, rate);
-      results.add(metrics.late, name, p99);
-      if (metrics.changes) results.add(metrics.changes, name, (done.changes * 1000) / Number(milliseconds));
+    for (const load of LOADS) {
+      if (load.clients > maxClients || (load.state === 'waiting' && !waits)) continue;
+      const remover = load.state === 'waiting' ? await beginRemoval(socket, load.metrics.rate.id) : undefined;
+      await measureLoad(bench, { name, socket }, load);
+      remover?.close();
     }
   } catch (error) {
     throw new Failure(`${name}: ${/** @type {Error} */ (error).message} ${errors.trim()}`);
@@ -127,6 +124,38 @@ async function measure(bench, { name, file, maxClients = MANY }) {
     client.close();
     await end(child);
   }
+}
+
+/**
+ * @param {Bench} bench
+ * @param {{ readonly name: string, readonly socket: string }} contender
+ * @param {import('./metrics.mjs').Load} load
+ */
+async function measureLoad({ programs, results, milliseconds }, { name, socket }, load) {
+  const { endpoint, clients, state, metrics } = load;
+  const changes = state === 'changing' ? SLOW_CHANGES : [];
+  const words = [socket, `/api/v1/${endpoint}`, String(clients), milliseconds, ...changes];
+  const { stdout } = await run(programs.apiLoad, words);
+  const { rate, p99, ...done } = JSON.parse(stdout);
+  results.add(metrics.rate, name, rate);
+  results.add(metrics.late, name, p99);
+  if (metrics.changes) results.add(metrics.changes, name, (done.changes * 1000) / Number(milliseconds));
+}
+
+/**
+ * Adds a disk and asks the guest to give it up, which it never does.
+ *
+ * @param {string} socket
+ * @param {string} id of the disk
+ * @returns {Promise<ApiClient>} waits for that until it is closed
+ */
+async function beginRemoval(socket, id) {
+  const image = path.join(fs.mkdtempSync(path.join(path.dirname(socket), 'disk-')), 'image');
+  fs.writeFileSync(image, Buffer.alloc(1 << 20));
+  const client = new ApiClient(socket);
+  await client.ask('PUT', 'vm.add-disk', { id, path: image, image_type: 'Raw' });
+  client.ask('PUT', 'vm.remove-device', { id, wait_ms: START_TIMEOUT_MS }).catch(() => {});
+  return client;
 }
 
 /**

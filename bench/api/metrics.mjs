@@ -6,6 +6,14 @@ const LIBRARIES = ['tsvmm library, Node.js', 'tsvmm library, Bun'];
 /** Clients at once in the second figure of each endpoint. */
 export const MANY = 64;
 
+/** What is done to the VM while it is asked for, and what that is called. */
+const STATES = {
+  running: '',
+  waiting: ', while a removal waits for the guest',
+  changing: ', while the VM is paused, resumed and rebooted',
+};
+
+/** @typedef {keyof typeof STATES} State */
 /** @typedef {import('../lib/results.mjs').Metric} Metric */
 
 /**
@@ -18,12 +26,12 @@ export const MANY = 64;
 /**
  * @param {string} endpoint
  * @param {number} clients
- * @param {'running' | 'changing'} state of the VM
+ * @param {State} state of the VM
  * @returns {LoadMetrics}
  */
 function loadMetrics(endpoint, clients, state) {
   const who = clients === 1 ? 'one client' : `${clients} clients at once`;
-  const when = state === 'running' ? '' : ', while the VM is paused, resumed and rebooted';
+  const when = STATES[state];
   const id = `${endpoint}-${clients}-${state}`;
   return {
     rate: {
@@ -49,12 +57,12 @@ function loadMetrics(endpoint, clients, state) {
   };
 }
 
-/** @typedef {{endpoint: string, clients: number, state: 'running' | 'changing', metrics: LoadMetrics}} Load */
+/** @typedef {{endpoint: string, clients: number, state: State, metrics: LoadMetrics}} Load */
 
 /** @type {readonly Load[]} */
 export const LOADS = ['vmm.ping', 'vm.info', 'vm.counters'].flatMap((endpoint) =>
   [1, MANY].flatMap((clients) =>
-    /** @type {const} */ (['running', 'changing']).map((state) => ({
+    /** @type {State[]} */ (Object.keys(STATES)).map((state) => ({
       endpoint,
       clients,
       state,

@@ -34,7 +34,7 @@ test('api', { timeout: 120_000 }, () => {
   expect(ran.status, ran.stderr).toBe(0);
   const [report] = JSON.parse(fs.readFileSync(json, 'utf8')).benchmarks;
   expect(report.failures).toEqual([]);
-  expect(report.metrics).toHaveLength(32);
+  expect(report.metrics).toHaveLength(44);
   for (const { id, subjects } of report.metrics) {
     for (const { samples } of subjects) expect(samples[0], id).toBeGreaterThan(0);
   }
