@@ -1,20 +1,12 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import type { ApiVmm } from '../../../src/api/rest/endpoint.ts';
-import { type RestServer, serveRest } from '../../../src/api/rest/server.ts';
-import { type ApiSocket, claimSocket } from '../../../src/api/rest/socketClaim.ts';
-import { strictErrors } from '../../../src/api/rest/strictErrors.ts';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { FileKind } from '../../../src/host/openFlags.ts';
 import type { MachineHandle } from '../../../src/native.ts';
 import { VmmError } from '../../../src/vmm/errors.ts';
 import { EventLog } from '../../../src/vmm/eventLog.ts';
-import { type FakeClient, type FakeStreams, fakeStreams } from '../support/fakeStreams.ts';
-import { type NodeFiles, nodeFiles } from '../support/nodeFiles.ts';
+import type { FakeClient } from '../support/fakeStreams.ts';
+import { NO_CONTENT, PING, rest } from './rest/servedRest.ts';
 import { fakeVmm } from './support.ts';
 
-const PING = 'GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n';
 const INFO = 'GET /api/v1/vm.info HTTP/1.1\r\n\r\n';
 const COUNTERS = 'GET /api/v1/vm.counters HTTP/1.1\r\n\r\n';
 const BOOT = 'PUT /api/v1/vm.boot HTTP/1.1\r\n\r\n';
@@ -23,7 +15,6 @@ const UNKNOWN = 'GET /nowhere HTTP/1.1\r\n\r\n';
 const NOT_FOUND =
   'HTTP/1.1 404 \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n' +
   'Content-Type: application/json\r\nContent-Length: 13\r\n\r\n["Not Found"]';
-const NO_CONTENT = 'HTTP/1.1 204 \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n\r\n';
 
 function parseError(text: string, status = 400): string {
   const body = `{ "error": "${text}" }`;
@@ -33,41 +24,8 @@ function parseError(text: string, status = 400): string {
   );
 }
 
-let folder: string;
-let path: string;
-let files: NodeFiles;
-let streams: FakeStreams;
-let server: RestServer | undefined;
-
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tsvmm-test-'));
-  path = join(folder, 'api.sock');
-  files = nodeFiles();
-  streams = fakeStreams(files);
-});
-
-afterEach(async () => {
-  vi.useRealTimers();
-  await server?.close();
-  server = undefined;
-  rmSync(folder, { recursive: true });
-  expect([...files.open]).toEqual([]);
-});
-
-function serve(vmm: ApiVmm, socket: ApiSocket, events?: EventLog): RestServer {
-  const options = events ? { events } : {};
-  return serveRest(vmm, claimSocket(files, socket), { ...files, ...streams }, options);
-}
-
 function start(vmm = fakeVmm()) {
-  server = serve(vmm, { path });
-  return vmm;
-}
-
-/** As `--api-strict` has it. */
-function startStrict() {
-  const vmm = fakeVmm();
-  server = serveRest(vmm, claimSocket(files, { path }), { ...files, ...streams }, { errors: strictErrors });
+  rest.serve(vmm);
   return vmm;
 }
 
@@ -86,7 +44,7 @@ const settled = () => new Promise((resolve) => setImmediate(resolve));
 describe('a connection', () => {
   it('is answered with exactly these bytes', () => {
     start();
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(PING);
     const [head, body] = one.text.split('\r\n\r\n') as [string, string];
     expect(head).toBe(
@@ -100,7 +58,7 @@ describe('a connection', () => {
     'is kept after a request of %j, as the reference keeps it',
     (request) => {
       start();
-      const one = streams.connect();
+      const one = rest.streams.connect();
       one.send(`GET /nowhere ${request}\r\n`);
       one.send(UNKNOWN);
       expect(one.text).toBe(NOT_FOUND + NOT_FOUND);
@@ -113,10 +71,10 @@ describe('a connection', () => {
     const vmm = fakeVmm();
     vmm.boot.mockReturnValue(promise);
     start(vmm);
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(BOOT + UNKNOWN);
     one.send(UNKNOWN);
-    const other = streams.connect();
+    const other = rest.streams.connect();
     other.send(UNKNOWN);
     expect([one.text, other.text]).toEqual(['', NOT_FOUND]);
     finish();
@@ -129,7 +87,7 @@ describe('a connection', () => {
     const vmm = fakeVmm();
     vmm.boot.mockReturnValue(promise);
     start(vmm);
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(BOOT + UNKNOWN);
     one.endInput();
     expect(one.closed).toBe(false);
@@ -140,7 +98,7 @@ describe('a connection', () => {
 
   it('is closed when the client shuts its side down in the middle of a request', () => {
     start();
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send('GET /a HTTP/1.1\r\n');
     one.endInput();
     expect([one.text, one.closed]).toEqual(['', true]);
@@ -148,9 +106,9 @@ describe('a connection', () => {
 
   it('lets others have their turn between many requests', async () => {
     start();
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(UNKNOWN.repeat(1000));
-    const other = streams.connect();
+    const other = rest.streams.connect();
     other.send(UNKNOWN);
     expect(other.text).toBe(NOT_FOUND);
     expect(one.text.length).toBeLessThan(100 * NOT_FOUND.length);
@@ -159,7 +117,7 @@ describe('a connection', () => {
 
   it('says 100 before it takes a body that waits for it', async () => {
     const vmm = start();
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send('PUT /api/v1/vm.create HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n');
     expect(one.text).toBe('HTTP/1.1 100 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\r\n');
     one.send('{}');
@@ -170,7 +128,7 @@ describe('a connection', () => {
 
   it('gets one 400 for nonsense, after the answers to what came before, and is closed', () => {
     const vmm = start();
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(`${UNKNOWN}POST / HTTP/1.1\r\n\r\n${BOOT}`);
     expect([one.text, one.closed]).toEqual([NOT_FOUND + parseError('Invalid HTTP Method.'), true]);
     expect(vmm.boot).not.toHaveBeenCalled();
@@ -181,13 +139,13 @@ describe('a connection', () => {
     const vmm = fakeVmm();
     vmm.boot.mockReturnValue(promise);
     start(vmm);
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(BOOT + BOOT);
     one.leave();
     finish();
     await settled();
     expect(one.closed).toBe(true);
-    const two = streams.connect();
+    const two = rest.streams.connect();
     two.send(UNKNOWN);
     expect(two.text).toBe(NOT_FOUND);
   });
@@ -197,7 +155,7 @@ describe('a connection', () => {
     const vmm = fakeVmm();
     vmm.boot.mockReturnValue(promise);
     start(vmm);
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(BOOT + DELETE.repeat(900));
     one.leave();
     finish();
@@ -209,7 +167,7 @@ describe('a connection', () => {
 describe('a client that does not read', () => {
   it('gets no further answers until it does', () => {
     start();
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.reading = false;
     for (let i = 0; i < 5; i++) one.send(UNKNOWN);
     one.read();
@@ -219,10 +177,10 @@ describe('a client that does not read', () => {
   it('is closed after 10 s, and delays no other client before that', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     start();
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.reading = false;
     one.send(UNKNOWN);
-    const other = streams.connect();
+    const other = rest.streams.connect();
     other.send(UNKNOWN);
     expect(other.text).toBe(NOT_FOUND);
     await vi.advanceTimersByTimeAsync(9_999);
@@ -236,9 +194,9 @@ describe('a client that does not read', () => {
   it('is closed also where the answer is a remembered one', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     start();
-    streams.connect().send(INFO);
-    const one = streams.connect();
-    const reader = streams.connect();
+    rest.streams.connect().send(INFO);
+    const one = rest.streams.connect();
+    const reader = rest.streams.connect();
     for (const client of [one, reader]) {
       client.reading = false;
       client.send(INFO);
@@ -255,7 +213,7 @@ describe('a client that does not read', () => {
   it('is not waited for after its last answer either', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     start();
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.reading = false;
     one.send('POST / HTTP/1.1\r\n\r\n');
     expect(one.closed).toBe(false);
@@ -272,7 +230,7 @@ describe('a deadline', () => {
     setImmediate.mockImplementation((turn) => turns.push(turn as () => void) as unknown as NodeJS.Immediate);
     onTestFinished(() => setImmediate.mockRestore());
     start();
-    const client = streams.connect();
+    const client = rest.streams.connect();
     client.send(UNKNOWN.slice(0, 5));
     client.send(UNKNOWN.slice(5) + UNKNOWN.repeat(39));
     expect(turns).toHaveLength(1);
@@ -285,7 +243,7 @@ describe('a deadline', () => {
   it('is as far off as ever for each that follows', () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     start();
-    const client = streams.connect();
+    const client = rest.streams.connect();
     // Each time the next one has begun.
     client.send(UNKNOWN.slice(0, 5));
     for (let i = 0; i < 10; i++) {
@@ -301,7 +259,7 @@ describe('a deadline', () => {
   it('is met by a client that reads each answer, and asks for more than it reads', () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     start();
-    const client = streams.connect();
+    const client = rest.streams.connect();
     client.reading = false;
     client.send(UNKNOWN.repeat(10));
     for (let i = 1; i <= 8; i++) {
@@ -321,7 +279,7 @@ describe('a slow request', () => {
     async (text) => {
       vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
       start();
-      const one = streams.connect();
+      const one = rest.streams.connect();
       one.send(UNKNOWN);
       await vi.advanceTimersByTimeAsync(60_000);
       for (const char of text) one.send(char);
@@ -336,7 +294,7 @@ describe('a slow request', () => {
   it('may arrive byte by byte, and takes no time from the next', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     start();
-    const one = streams.connect();
+    const one = rest.streams.connect();
     for (let round = 0; round < 3; round++) {
       for (const char of UNKNOWN) {
         one.send(char);
@@ -351,7 +309,7 @@ describe('a slow request', () => {
     const vmm = fakeVmm();
     vmm.boot.mockImplementation(() => new Promise((resolve) => setTimeout(resolve, 3_600_000)));
     start(vmm);
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(BOOT + UNKNOWN.slice(0, 10));
     await vi.advanceTimersByTimeAsync(3_600_000);
     expect(one.text).toBe(NO_CONTENT);
@@ -362,16 +320,16 @@ describe('a slow request', () => {
   it('takes no more memory than there is for all of them', () => {
     start();
     const body = `PUT /a HTTP/1.1\r\nContent-Length: ${4 << 20}\r\n\r\n`;
-    const four = Array.from({ length: 4 }, () => streams.connect());
+    const four = Array.from({ length: 4 }, () => rest.streams.connect());
     for (const one of four) one.send(body);
-    const fifth = streams.connect();
+    const fifth = rest.streams.connect();
     fifth.send(body);
     expect(fifth.text).toBe(parseError('Too many requests are on their way.', 503));
-    const small = streams.connect();
+    const small = rest.streams.connect();
     small.send(UNKNOWN);
     expect(small.text).toBe(NOT_FOUND);
     four[0]?.leave();
-    const sixth = streams.connect();
+    const sixth = rest.streams.connect();
     sixth.send(body + 'x'.repeat(4 << 20));
     expect(sixth.text).toBe(NOT_FOUND);
   });
@@ -380,8 +338,8 @@ describe('a slow request', () => {
 describe('the number of connections', () => {
   it('is 512: the one that was idle for the longest time makes room', () => {
     start();
-    const all = Array.from({ length: 512 }, () => streams.connect());
-    const next = streams.connect();
+    const all = Array.from({ length: 512 }, () => rest.streams.connect());
+    const next = rest.streams.connect();
     next.send(UNKNOWN);
     expect(next.text).toBe(NOT_FOUND);
     expect(all.map(({ closed }) => closed)).toEqual([true, ...Array(511).fill(false)]);
@@ -389,14 +347,14 @@ describe('the number of connections', () => {
 
   it('does not count those that were told to go, and are not closed yet', () => {
     start();
-    const idle = streams.connect();
+    const idle = rest.streams.connect();
     for (let i = 0; i < 512; i++) {
-      const rude = streams.connect();
+      const rude = rest.streams.connect();
       rude.reading = false;
       rude.send('nonsense\r\n\r\n');
       expect(rude.closed).toBe(false);
     }
-    const next = streams.connect();
+    const next = rest.streams.connect();
     next.send(UNKNOWN);
     expect([next.text, idle.closed]).toEqual([NOT_FOUND, false]);
     idle.send(UNKNOWN);
@@ -410,9 +368,9 @@ describe('the number of connections', () => {
     start(vmm);
     const body = '{"id":"d","wait_ms":600000}';
     const removal = `PUT /api/v1/vm.remove-device HTTP/1.1\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
-    const idle = streams.connect();
+    const idle = rest.streams.connect();
     for (let i = 0; i < 600; i++) {
-      const impatient = streams.connect();
+      const impatient = rest.streams.connect();
       // Some leave in the same moment.
       if (i % 2 === 0) impatient.send(removal.slice(0, 50));
       impatient.send(i % 2 === 0 ? removal.slice(50) : removal);
@@ -420,11 +378,11 @@ describe('the number of connections', () => {
       expect(impatient.closed).toBe(true);
     }
     expect(vmm.removeDevice).toHaveBeenCalledTimes(600);
-    const next = streams.connect();
+    const next = rest.streams.connect();
     next.send(UNKNOWN);
     expect([next.text, idle.closed]).toEqual([NOT_FOUND, false]);
     // Who only says no more is answered.
-    const patient = streams.connect();
+    const patient = rest.streams.connect();
     patient.send(removal);
     patient.endInput();
     expect(patient.closed).toBe(false);
@@ -442,23 +400,23 @@ describe('the number of connections', () => {
     const put = (name: string, body: string) =>
       `PUT /api/v1/${name} HTTP/1.1\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
     const removal = put('vm.remove-device', '{"id":"d","wait_ms":600000}');
-    const impatient = streams.connect();
+    const impatient = rest.streams.connect();
     impatient.send(removal);
-    const patient = streams.connect();
+    const patient = rest.streams.connect();
     patient.send(removal);
     patient.endInput();
     const signals = vmm.removeDevice.mock.calls.map(([, options]) => options?.signal);
     impatient.leave();
     expect(signals.map((signal) => signal?.aborted)).toEqual([true, false]);
     // Its turn comes later, and so does the question whether somebody waits.
-    const early = streams.connect();
+    const early = rest.streams.connect();
     early.send(put('vm.resize', '{"desired_vcpus":2,"wait_ms":600000}'));
     early.leave();
     expect(vmm.resize.mock.calls[0]?.[1]?.signal?.aborted).toBe(true);
     finish();
     await settled();
     // With force there is something to do in the end.
-    const forced = streams.connect();
+    const forced = rest.streams.connect();
     forced.send(put('vm.remove-device', '{"id":"d","wait_ms":600000,"force":true}'));
     forced.leave();
     expect(vmm.removeDevice).toHaveBeenLastCalledWith('d', { force: true, waitMs: 600_000 });
@@ -471,7 +429,7 @@ describe('the number of connections', () => {
     start(vmm);
     const body = '{"desired_vcpus":2,"wait_ms":600000}';
     const request = `PUT /api/v1/vm.resize HTTP/1.1\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
-    const [early, late] = [streams.connect(), streams.connect()];
+    const [early, late] = [rest.streams.connect(), rest.streams.connect()];
     for (const one of [early, late]) one.send(request);
     const [first, second] = vmm.resize.mock.calls.map(([, client]) => client);
     const signal = first?.signal;
@@ -489,9 +447,9 @@ describe('the number of connections', () => {
     const vmm = fakeVmm();
     vmm.boot.mockReturnValue(promise);
     start(vmm);
-    const all = Array.from({ length: 512 }, () => streams.connect());
+    const all = Array.from({ length: 512 }, () => rest.streams.connect());
     for (const one of all) one.send(BOOT);
-    const next = streams.connect();
+    const next = rest.streams.connect();
     expect([next.text, next.closed]).toEqual([
       'HTTP/1.1 503 \r\nServer: Firecracker API\r\nConnection: close\r\nContent-Length: 40\r\n\r\n' +
         '{ "error": "Too many open connections" }',
@@ -499,7 +457,7 @@ describe('the number of connections', () => {
     ]);
     finish();
     await settled();
-    const after = streams.connect();
+    const after = rest.streams.connect();
     after.send(UNKNOWN);
     expect(after.text).toBe(NOT_FOUND);
   });
@@ -508,17 +466,17 @@ describe('the number of connections', () => {
 describe('an answer that lasts', () => {
   it('is given without asking, to those who ask with the same bytes', () => {
     const vmm = start();
-    const one = streams.connect();
+    const one = rest.streams.connect();
     for (let i = 0; i < 3; i++) one.send(INFO);
     expect(vmm.info).toHaveBeenCalledTimes(1);
     expect(one.text.split('HTTP/1.1 200')).toHaveLength(4);
-    streams.connect().send(INFO.replace('\r\n', '\r\nHost: other\r\n'));
+    rest.streams.connect().send(INFO.replace('\r\n', '\r\nHost: other\r\n'));
     expect(vmm.info).toHaveBeenCalledTimes(2);
   });
 
   it('lasts until something changes', () => {
     const vmm = start();
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(INFO);
     const info = vmm.info();
     vmm.info.mockReturnValue({ ...info, state: 'Running' });
@@ -529,51 +487,51 @@ describe('an answer that lasts', () => {
 
   it('is another one at once when something changes, without anybody having asked', () => {
     const vmm = start();
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(PING);
     one.send(INFO);
     const info = vmm.info();
     vmm.info.mockReturnValue({ ...info, state: 'Running' });
     vmm.watchInfo.mock.calls[0]?.[0]?.();
-    expect(streams.remembered.get(INFO)).toContain('"state":"Running"');
+    expect(rest.streams.remembered.get(INFO)).toContain('"state":"Running"');
     vmm.info.mockImplementation(() => {
       throw new VmmError('VM is not created', { kind: 'missing' });
     });
     vmm.watchInfo.mock.calls[0]?.[0]?.();
-    expect([...streams.remembered.keys()]).toEqual([PING]);
+    expect([...rest.streams.remembered.keys()]).toEqual([PING]);
     one.send(INFO);
     expect(one.text).toMatch(/HTTP\/1\.1 404 .*"VM is not created"\]$/s);
     vmm.info.mockReturnValue(info);
     vmm.watchInfo.mock.calls[0]?.[0]?.();
-    expect(streams.remembered.get(INFO)).toContain('"state":"Created"');
+    expect(rest.streams.remembered.get(INFO)).toContain('"state":"Created"');
   });
 
   it('has the counters of its moment, put in by the core', () => {
     const vmm = start();
     vmm.countedMachine = {} as MachineHandle;
     vmm.counters.mockReturnValue({ '_d"0': { a: 0n, b: 1n }, _e: {}, 7: { c: 2n } });
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(COUNTERS);
     // The fake's values, in the order of the places.
     expect(one.text).toMatch(/\{"7":\{"c":2\},"_d\\"0":\{"a":0,"b":1\},"_e":\{\}\}$/);
-    const answer = streams.remembered.get(COUNTERS) as string;
+    const answer = rest.streams.remembered.get(COUNTERS) as string;
     expect(answer.slice(answer.indexOf('{'))).toBe('{"7":{"c":0},"_d\\"0":{"a":1,"b":2},"_e":{}}');
     expect(answer.slice(0, answer.indexOf('{'))).toBe(one.text.slice(0, one.text.indexOf('{')));
     // While a command is in progress, those from before it are the answer.
     vmm.countedMachine = undefined;
     vmm.watchInfo.mock.calls[0]?.[0]?.();
-    expect(streams.remembered.get(COUNTERS)).toBe(one.text);
+    expect(rest.streams.remembered.get(COUNTERS)).toBe(one.text);
   });
 
   it('is none where the machine counts other things than were told', () => {
-    vi.spyOn(streams, 'streamRememberCounters').mockImplementation(() => {
+    vi.spyOn(rest.streams, 'streamRememberCounters').mockImplementation(() => {
       throw new Error('the machine counts other things');
     });
     start().countedMachine = {} as MachineHandle;
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(COUNTERS);
     expect(one.text).toContain('HTTP/1.1 200 ');
-    expect([...streams.remembered]).toEqual([]);
+    expect([...rest.streams.remembered]).toEqual([]);
   });
 
   it.each([undefined, { '"memory_actual_size":1': { id: 'x', resources: [], children: [] } }])(
@@ -589,33 +547,33 @@ describe('an answer that lasts', () => {
       const device_tree = tree && { device_tree: tree };
       const told = { config: { ...config, payload, balloon, memory }, state: 'Running' as const };
       vmm.info.mockReturnValue({ ...told, memory_actual_size: 4000, ...device_tree });
-      const one = streams.connect();
+      const one = rest.streams.connect();
       one.send(INFO);
       expect(one.text).toContain('"memory_actual_size":4000');
       // The fake's balloon has twice as much in it.
-      const answer = streams.remembered.get(INFO);
+      const answer = rest.streams.remembered.get(INFO);
       expect(answer).toBe(one.text.replace('"memory_actual_size":4000', '"memory_actual_size":3904'));
       // While a command is in progress, what was before it is the answer.
       vmm.countedMachine = undefined;
       vmm.watchInfo.mock.calls[0]?.[0]?.();
-      expect(streams.remembered.get(INFO)).toBe(one.text);
+      expect(rest.streams.remembered.get(INFO)).toBe(one.text);
     },
   );
 
   it('is none of a request that is not alone', () => {
     start();
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(INFO + INFO);
     one.send(INFO.slice(0, 5));
     one.send(INFO.slice(5));
     one.send(UNKNOWN);
-    expect([...streams.remembered]).toEqual([]);
+    expect([...rest.streams.remembered]).toEqual([]);
   });
 });
 
 describe('descriptors', () => {
   const open = (count: number) =>
-    Array.from({ length: count }, () => files.openFile('/dev/null', 0, 0, FileKind.character));
+    Array.from({ length: count }, () => rest.files.openFile('/dev/null', 0, 0, FileKind.character));
 
   it.each([
     ['with the whole request', (client: FakeClient) => client.send(UNKNOWN, open(2))],
@@ -630,71 +588,20 @@ describe('descriptors', () => {
     ['to a path that takes none', (client: FakeClient) => client.send(PING, open(2))],
   ])('that nobody takes are closed: %s', async (_, send) => {
     start();
-    const before = files.open.size;
-    send(streams.connect());
+    const before = rest.files.open.size;
+    send(rest.streams.connect());
     await settled();
-    expect(files.open.size).toBe(before);
+    expect(rest.files.open.size).toBe(before);
   });
 
   it('of a request that never comes are closed when its client leaves', () => {
     start();
-    const before = files.open.size;
-    const one = streams.connect();
+    const before = rest.files.open.size;
+    const one = rest.streams.connect();
     one.send('GET /a', open(3));
-    expect(files.open.size).toBe(before + 3);
+    expect(rest.files.open.size).toBe(before + 3);
     one.leave();
-    expect(files.open.size).toBe(before);
-  });
-});
-
-describe('a connection with strict errors', () => {
-  const ping = (head: string) => `GET /api/v1/vmm.ping ${head}\r\n`;
-
-  it.each(['HTTP/1.1\r\nConnection: upgrade, keep-alive\r\n', 'HTTP/1.0\r\nConnection: Keep-Alive\r\n'])(
-    'is kept after a request of %j',
-    (head) => {
-      startStrict();
-      const one = streams.connect();
-      one.send(ping(head));
-      one.send(PING);
-      expect(one.text.split('Connection: keep-alive')).toHaveLength(3);
-      expect(one.closed).toBe(false);
-    },
-  );
-
-  it.each([
-    'HTTP/1.1\r\nConnection: TE, Close\r\n',
-    'HTTP/1.1\r\nConnection: close\r\nConnection: keep-alive\r\n',
-    'HTTP/1.0\r\n',
-  ])('is closed after a request of %j, as its client waits for that', async (head) => {
-    const vmm = startStrict();
-    vmm.boot.mockImplementation(() => settled().then(() => {}));
-    const one = streams.connect();
-    one.send(ping(head));
-    one.send(PING);
-    expect(one.text.split('HTTP/1.1 200')).toHaveLength(2);
-    expect(one.text).toContain('Connection: close');
-    expect(one.closed).toBe(true);
-
-    const other = streams.connect();
-    other.send(`PUT /api/v1/vm.boot ${head}\r\n`);
-    expect(other.closed).toBe(false);
-    await vi.waitFor(() => expect(other.closed).toBe(true));
-    expect(other.text).toBe(NO_CONTENT.replace('keep-alive', 'close'));
-  });
-
-  it('is not closed by an answer that is remembered of who had it closed', () => {
-    startStrict();
-    for (let i = 0; i < 2; i++) {
-      const one = streams.connect();
-      one.send(ping('HTTP/1.1\r\nConnection: close\r\n'));
-      expect(one.closed).toBe(true);
-    }
-    const one = streams.connect();
-    one.send(PING);
-    one.send(PING);
-    expect(one.closed).toBe(false);
-    expect(one.text.split('keep-alive')).toHaveLength(3);
+    expect(rest.files.open.size).toBe(before);
   });
 });
 
@@ -706,7 +613,7 @@ describe('events', () => {
 
   beforeEach(() => {
     log = new EventLog();
-    server = serve(fakeVmm(), { path }, log);
+    rest.serve(fakeVmm(), { events: log });
   });
 
   const happen = (...events: string[]) => {
@@ -727,7 +634,7 @@ describe('events', () => {
     });
   };
   const listen = (query = '', header = '') => {
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send(`GET /api/v1/vm.events${query} HTTP/1.1\r\n${header}\r\n`);
     return one;
   };
@@ -779,7 +686,7 @@ describe('events', () => {
     one.leave();
     expect([one.closed, log.watchers]).toEqual([true, 0]);
     const two = listen();
-    two.send(UNKNOWN, [files.openFile('/dev/null', 0, 0, FileKind.character)]);
+    two.send(UNKNOWN, [rest.files.openFile('/dev/null', 0, 0, FileKind.character)]);
     happen('b');
     expect(heard(two)).toEqual(['2 b']);
   });
@@ -810,9 +717,9 @@ describe('closing', () => {
     const vmm = fakeVmm();
     vmm.quit.mockImplementation(() => new Promise((resolve) => setTimeout(resolve, 30)));
     start(vmm);
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.send('PUT /api/v1/vmm.shutdown HTTP/1.1\r\n\r\n');
-    await server?.close();
+    await rest.server?.close();
     expect([one.text, one.closed]).toEqual([
       'HTTP/1.1 200 \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n' +
         'Content-Type: application/json\r\nContent-Length: 0\r\n\r\n',
@@ -823,12 +730,12 @@ describe('closing', () => {
   it('waits a second for those who do not take it, and not for idle clients', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     start();
-    const idle = streams.connect();
+    const idle = rest.streams.connect();
     idle.send(UNKNOWN);
-    const one = streams.connect();
+    const one = rest.streams.connect();
     one.reading = false;
     one.send(UNKNOWN);
-    const closed = server?.close();
+    const closed = rest.server?.close();
     await vi.advanceTimersByTimeAsync(999);
     expect([idle.closed, one.closed]).toEqual([false, false]);
     await vi.advanceTimersByTimeAsync(1);
