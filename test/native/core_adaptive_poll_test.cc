@@ -1,16 +1,12 @@
 #include <gtest/gtest.h>
 
 #include "core/adaptive_poll.h"
+#include "simulated_clock.h"
 
 namespace tsvmm {
 namespace {
 
 constexpr uint64_t kLongestNs = 20'000;
-constexpr uint64_t kLookNs = 100;
-
-/// Time that passes when the test says so, and a little with each look at it.
-uint64_t now_ns = 0;
-uint64_t test_clock() noexcept { return now_ns += kLookNs; }
 
 class AdaptivePollTest : public testing::Test {
  protected:

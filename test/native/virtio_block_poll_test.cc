@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "simulated_clock.h"
 #include "virtio/block_poll.h"
 
 namespace tsvmm {
@@ -14,11 +15,6 @@ constexpr int kTurns = 1000;
 constexpr uint64_t kDiskNs = 50'000;
 /// From a doorbell until the thread runs: more than looking would ever take.
 constexpr uint64_t kDoorbellNs = 30'000;
-constexpr uint64_t kLookNs = 100;
-
-/// Time that passes when the test says so, and a little with each look at it.
-uint64_t now_ns = 1;
-uint64_t test_clock() noexcept { return now_ns += kLookNs; }
 
 class BlockPollTest : public testing::Test {
  protected:
