@@ -14,31 +14,35 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import { completeDevices, type DeviceName, keepId } from '../devices/registry.ts';
 import type { Abortable } from '../host/abort.ts';
 import type { MachineEvent, MachineHandle, NativeAddon, VcpuStatistics } from '../native.ts';
+import type { CommandedVm } from './commandedVm.ts';
 import { CommandQueue } from './commandQueue.ts';
 import type { ConsoleSize, Consoles } from './consoles.ts';
 import { DebugControl } from './debugControl.ts';
 import type { DebuggerHooks, DebugOrders, DebugTraps, StoppedMachine } from './debugged.ts';
-import { describeError, refuseInvalid, VmmError, wrapped } from './errors.ts';
+import { addVmDevice, removeVmDevice } from './deviceCommands.ts';
+import { describeError, refuseInvalid, VmmError } from './errors.ts';
 import type { EndCause, VmmEvent, VmmExit } from './events.ts';
 import { ExitPromise } from './exitPromise.ts';
-import { failureTexts, notEnded, toldAs } from './failures.ts';
+import { failureTexts, notEnded } from './failures.ts';
 import { HeldDevices } from './heldDevices.ts';
 import type { DevicePlace, RemovalOptions } from './hotplug.ts';
 import { type VmInfo, vmInfo } from './info.ts';
 import { InfoWatchers } from './infoWatchers.ts';
-import { type Command, DISK_NOT_RESIZED, endsMachine, type Lifecycle, nextState } from './lifecycle.ts';
+import { type Command, endsMachine, type Lifecycle, nextState } from './lifecycle.ts';
 import { tell } from './listener.ts';
 import { type Machine, type MachineContext, startMachine } from './machine.ts';
+import { pauseMachine, pressPowerButton, resumeMachine, sendNmi } from './machineCommands.ts';
 import { afterMachineEnd, type EndingVm, type MachineEnd } from './machineEnd.ts';
 import { type Counters, MachineFigures } from './machineFigures.ts';
 import { MachineReports } from './machineReports.ts';
 import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
 import { VmSizes } from './resize.ts';
+import { resizeDiskImage, resizeMemoryZone, resizeVm } from './sizeCommands.ts';
 import { VmConsoles } from './vmConsoles.ts';
 import { VmDevices } from './vmDevices.ts';
 import type { VmmOptions } from './vmmOptions.ts';
-import { checkWait, within } from './waiting.ts';
+import { within } from './waiting.ts';
 
 /** Microsoft's "Virtual Machine Generation ID": a GUID. */
 const VM_GENERATION_BYTES = 16;
@@ -177,55 +181,32 @@ export class Vmm {
   }
 
   pause(): Promise<void> {
-    return this.#command(
-      'pause',
-      async () => {
-        this.#emit('vm', 'pausing');
-        await this.#busy(({ handle }) => this.#native.machinePause(handle));
-      },
-      'paused',
-    );
+    return pauseMachine(this.#commanded);
   }
 
   /** Also ends a stop that a debugger left behind. What one stops that is connected goes on when that says so. */
   async resume(): Promise<void> {
-    await this.#command(
-      'resume',
-      async () => {
-        const atBreakpoint = this.#state === 'breakpoint';
-        if (atBreakpoint && this.#debug.attached) {
-          throw new VmmError('A debugger has stopped the guest, and is connected: it can continue or detach');
-        }
-        this.#emit('vm', 'resuming');
-        if (atBreakpoint) await this.#debug.leave();
-        else await this.#busy(({ handle }) => this.#native.machineResume(handle));
-      },
-      'resumed',
-    );
+    await resumeMachine(this.#commanded);
     for (const id of this.#devices.ejected) this.#deviceEjected(id, this.#generation);
   }
 
   /** Tells the guest that the power button was pressed. What it does then is up to the guest. */
   powerButton(): Promise<void> {
-    return this.#pressPowerButton(false);
+    return pressPowerButton(this.#commanded, () => {
+      this.#startsAnew = false;
+    });
   }
 
   /** Presses the power button, and has a guest that powers off then start anew, like after `reboot`. */
   restart(): Promise<void> {
-    return this.#pressPowerButton(true);
-  }
-
-  #pressPowerButton(startsAnew: boolean): Promise<void> {
-    const work = async () => {
-      await this.#native.machinePowerButton(this.#running().handle);
-      this.#startsAnew = startsAnew;
-    };
-    return this.#command('powerButton', work, 'power-button');
+    return pressPowerButton(this.#commanded, () => {
+      this.#startsAnew = true;
+    });
   }
 
   /** Sends a non-maskable interrupt to every vCPU. */
   nmi(): Promise<void> {
-    return this.#command('nmi', async () => this.#native.machineNmi(this.#running().handle));
+    return sendNmi(this.#commanded);
   }
 
   /** Tells the guest that it is a copy, or went back in time: what it thinks is unique or secret may not be. */
@@ -236,90 +217,31 @@ export class Vmm {
     });
   }
 
-  /**
-   * Changes sizes: of a machine, where the guest may take any time, or else of the configuration.
-   * With `wait_ms`, resolves when the guest has done that (of memory: by virtio-mem), and fails if that takes longer.
-   * @param client an abort of its signal ends the wait
-   * @throws VmmError `busy` while it has not done what it was asked for before; RangeError if `wait_ms` is no time
-   */
-  async resize(sizes: VmResize, client: Abortable = {}): Promise<void> {
-    const { wait_ms: timeoutMs } = sizes;
-    checkWait(timeoutMs);
-    await this.#command('resize', () => this.#sizes.resize(sizes));
-    if (timeoutMs === undefined) return;
-    await toldAs('resize', this.#sizes.wait(sizes, { timeoutMs, signal: client.signal }));
+  /** Changes sizes, of vCPUs, memory and balloon. */
+  resize(sizes: VmResize, client: Abortable = {}): Promise<void> {
+    return resizeVm(this.#commanded, sizes, client);
   }
 
-  /**
-   * Gives a disk another size in bytes, a multiple of 512. The configuration says nothing of sizes and stays as it is.
-   * @throws VmmError `missing` if there is no such disk, `failed` if it cannot have that size
-   */
   resizeDisk(id: string, bytes: Uint64): Promise<void> {
-    const resize = () => this.#devices.operate('disk', 'resize', [bytes], id);
-    return this.#command('resizeDisk', () => wrapped(DISK_NOT_RESIZED, resize()));
+    return resizeDiskImage(this.#commanded, id, bytes);
   }
 
-  /**
-   * Gives a memory zone another size in bytes.
-   * @param waitMs resolves when the guest has brought the zone to that size, and fails if that takes longer
-   * @param client an abort of its signal ends the wait
-   * @throws VmmError; RangeError if `waitMs` is no time
-   */
-  async resizeZone(id: string, bytes: Uint64, waitMs?: number, client: Abortable = {}): Promise<void> {
-    checkWait(waitMs);
-    await this.#command('resizeZone', () => this.#sizes.resizeZone(id, bytes));
-    if (waitMs === undefined) return;
-    const limits = { timeoutMs: waitMs, signal: client.signal };
-    await toldAs('resizeZone', this.#sizes.waitForZone(id, limits));
+  resizeZone(id: string, bytes: Uint64, waitMs?: number, client: Abortable = {}): Promise<void> {
+    return resizeMemoryZone(this.#commanded, id, bytes, waitMs, client);
   }
 
-  /**
-   * Adds a device, if the configuration is valid with it; to a machine, if there is one.
-   * @param descriptors that the device has; they are the VMM's from now on, also if the device is refused
-   * @returns where a machine has it
-   * @throws VmmError with nothing added
-   */
-  async addDevice(
+  /** @param descriptors that the device has; they are the VMM's from now on, also if the device is refused */
+  addDevice(
     kind: DeviceName,
     device: object,
     descriptors: readonly number[] = [],
   ): Promise<DevicePlace | undefined> {
-    // Not before its turn: the end of a VM closes what belongs to that one.
-    let own = false;
-    try {
-      return await this.#command('addDevice', () => {
-        own = true;
-        return this.#devices.add(kind, device, descriptors);
-      });
-    } catch (error) {
-      if (!own) for (const fd of descriptors) this.#native.closeFile(fd);
-      const { addFailureText } = await import('./deviceChanges.ts');
-      throw new VmmError(addFailureText(kind), { cause: (error as VmmError).cause });
-    }
+    return addVmDevice(this.#commanded, kind, device, descriptors);
   }
 
-  /**
-   * Removes a device. A guest is asked to give it up, and the event `device-removed` tells when it has.
-   * @param id the device's, or that of its PCI function (`_virtio-pci-...`)
-   * @param waitMs resolves when the device is gone, and fails if that takes longer
-   * @param force takes the device away from a guest that has not given it up, after `waitMs`, or at once
-   * @param signal an abort ends the wait, and no force is used then
-   * @throws VmmError `missing` if there is no such device; RangeError if `waitMs` is no time
-   */
-  async removeDevice(id: string, options: RemovalOptions & Abortable = {}): Promise<void> {
-    const { waitMs, force = false, signal } = options;
-    checkWait(waitMs);
-    const name = await this.#command('removeDevice', async () => {
-      const own = await this.#devices.remove(id, force || waitMs !== undefined);
-      // In the same turn: between two, another device may get the name.
-      if (force && waitMs === undefined) await this.#devices.take(own);
-      return own;
-    });
-    if (waitMs === undefined) return;
-    const gone = this.#devices.wait(name, { timeoutMs: waitMs, signal });
-    if (!force) return toldAs('removeDevice', gone);
-    const late = await gone.catch(() => !signal?.aborted);
-    if (late) await this.#command('removeDevice', () => this.#devices.take(name));
+  /** Asks the guest to give a device up, or takes it away. */
+  removeDevice(id: string, options: RemovalOptions & Abortable = {}): Promise<void> {
+    return removeVmDevice(this.#commanded, id, options);
   }
 
   /** Refused for now, as the four below, after what is wrong with the request. @throws VmmError */
@@ -725,6 +647,21 @@ export class Vmm {
   #callOffResize(): void {
     const isVain = this.#queue.hasEnd && this.#inProgress === 'resize';
     if (isVain && this.#machine) this.#native.machineCallOff(this.#machine.handle);
+  }
+
+  /** For commands that no start needs. */
+  get #commanded(): CommandedVm {
+    return {
+      native: this.#native,
+      debug: this.#debug,
+      devices: this.#devices,
+      sizes: this.#sizes,
+      state: () => this.#state,
+      command: (command, work, done) => this.#command(command, work, done),
+      running: () => this.#running(),
+      busy: (work) => this.#busy(work),
+      emit: (event) => this.#emit('vm', event),
+    };
   }
 
   /** As it is when its machine's run has ended. */
