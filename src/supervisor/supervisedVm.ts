@@ -22,8 +22,8 @@ import {
 
 export interface SupervisedVmContext {
   readonly folder: string;
-  /** Another number for each run of a VM, from 1. */
-  nextRunId(): number;
+  /** The number of the run that this process is, which no other run is given. */
+  runId(process: ProcessIdentity): number;
   /** A process that starts the VM. */
   startChild(paused: boolean): Promise<Child>;
   /** Puts the process under the VM's limits. @returns what could not be done */
@@ -325,7 +325,7 @@ export class SupervisedVm {
   }
 
   #begin(reason: StateReason | undefined, paused: boolean): void {
-    this.#runId = this.#context.nextRunId();
+    this.#runId = this.#context.runId(this.#process as ProcessIdentity);
     this.#paused = paused;
     this.#forced = false;
     this.#reason = reason;

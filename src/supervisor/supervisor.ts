@@ -8,6 +8,8 @@ import { EventHistory } from './eventHistory.ts';
 import { OncePerHostRun } from './hostRun.ts';
 import { rotateLogs } from './logRotation.ts';
 import type { Places } from './places.ts';
+import type { ProcessIdentity } from './processIdentity.ts';
+import { RunIds } from './runIds.ts';
 import { SupervisedVm, type SupervisedVmContext } from './supervisedVm.ts';
 import type { VmDescription } from './vmState.ts';
 
@@ -38,7 +40,7 @@ export class Supervisor {
   /** Of the definitions as they were read, by name. */
   readonly #versions = new Map<string, string | undefined>();
   #scannedAt = 0;
-  #lastRunId = 0;
+  readonly #runIds: RunIds;
   readonly #autostart: OncePerHostRun;
   #isStopping = false;
   #rotation: ReturnType<typeof setInterval> | undefined;
@@ -49,6 +51,11 @@ export class Supervisor {
     this.#store = new DefinitionStore(options.places.root);
     this.#children = new Children(options);
     this.#autostart = new OncePerHostRun(`${options.places.root}/${AUTOSTARTED}`);
+    this.#runIds = new RunIds({
+      root: options.places.root,
+      folders: () => this.#store.names().map((name) => this.#store.folderOf(name)),
+      warn: options.warn,
+    });
   }
 
   /**
@@ -76,6 +83,7 @@ export class Supervisor {
     clearInterval(this.#rotation);
     for (const vm of this.#vms.values()) vm.detach();
     this.#children.close();
+    this.#runIds.close();
   }
 
   /** Ends every VM in order: the next supervisor starts those with `autostart` again. Rejections are warned of. */
@@ -225,7 +233,7 @@ export class Supervisor {
     this.#versions.set(name, this.#store.version(name));
     const context = {
       folder: this.#store.folderOf(name),
-      nextRunId: () => ++this.#lastRunId,
+      runId: (process: ProcessIdentity) => this.#runIds.of(this.#store.folderOf(name), process),
       startChild: (paused: boolean) => {
         // Also of one that never lives long enough for the timer.
         rotateLogs(this.#store.folderOf(name));

@@ -48,6 +48,24 @@ test('a domain from its definition to its end, as virsh does it', async () => {
   expect(await daemon.list()).toEqual({});
 });
 
+test('an id is a domain for as long as it runs, whichever tsvmmd looks after it, and no other one later', async () => {
+  const { daemon, folder, virsh, refused } = await host();
+  for (const name of ['one', 'two', 'three']) await virsh('create', documentFile(folder, name, 'run=idle'));
+  const ids = () => Promise.all(['two', 'three'].map((name) => virsh('domid', name)));
+  await virsh('destroy', '1');
+  expect(await ids()).toEqual(['2', '3']);
+  for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+    await daemon.kill(signal);
+    await daemon.start();
+    expect(await ids()).toEqual(['2', '3']);
+    expect(await refused('domname', '1')).toMatch(/failed to get domain '1'/);
+  }
+  await virsh('create', documentFile(folder, 'new', 'run=idle'));
+  expect(Number(await virsh('domid', 'new'))).toBeGreaterThan(3);
+  await virsh('destroy', '3');
+  expect(await virsh('list', '--name')).toMatch(/^new\ntwo$|^two\nnew$/);
+});
+
 test('a transient domain is gone when its guest has shut down', async () => {
   const { folder, virsh } = await host();
   await virsh('create', documentFile(folder, 'short', 'run=power-button'));

@@ -67,7 +67,7 @@ test.each(RUNTIMES)('a VM from its definition to its end, by hand (%s)', async (
   expect(fs.readdirSync(path.join(daemon.dir, 'vms'))).toEqual([]);
   expect(await daemon.kill('SIGTERM')).toBe(0);
   await expect.poll(() => daemon.processes()).toEqual([]);
-  expect(fs.readdirSync(daemon.dir).sort()).toEqual(['autostarted', 'vms']);
+  expect(fs.readdirSync(daemon.dir).sort()).toEqual(['autostarted', 'run-ids', 'vms']);
 });
 
 test('without -d the log is shown until the guest ends', async () => {
@@ -423,6 +423,7 @@ test.each(RUNTIMES)(
       'children.sock',
       'children.sock.lock',
       'run',
+      'run-ids',
       'vms',
     ]);
     expect(fs.readdirSync(path.join(dir, 'run')).sort()).toEqual(names);

@@ -187,10 +187,11 @@ async function main() {
   await gone;
   const end = performance.now() + PATIENCE_MS;
   while (vmhostProcessesOf(dir).length > 0 && performance.now() < end) await sleep(50);
-  // The lock of a supervisor that was killed may be anybody's, and stays; so does the mark of this start of the host.
+  // The lock of a supervisor that was killed may be anybody's, and stays; so do the mark of this start of the host and
+  // the ids that were given.
   const files = fs
     .readdirSync(dir, { recursive: true, encoding: 'utf8' })
-    .filter((name) => !name.endsWith('.lock') && name !== 'autostarted');
+    .filter((name) => !name.endsWith('.lock') && !['autostarted', 'run-ids'].includes(name));
   const left = { processes: vmhostProcessesOf(dir), files };
   if (left.processes.length > 0 || left.files.join() !== 'vms') throw new Error(JSON.stringify(left));
   process.stdout.write(`${cycles} cycles, ${kills} kills, nothing lost and nothing left\n`);

@@ -42,7 +42,7 @@ function fake(policy: object = {}, ready: Promise<unknown> = Promise.resolve()):
   const children: Child[] = [];
   const vm = new SupervisedVm(readDefinition({ name: 'one', config: {}, policy }), {
     folder,
-    nextRunId: () => 1,
+    runId: () => 1,
     startChild: async () => {
       await ready;
       const process = spawn('sleep', ['600'], { stdio: 'ignore' });
