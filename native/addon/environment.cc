@@ -57,16 +57,32 @@ void Environment::attach(Napi::Env env) {
   }
 }
 
-void Environment::precreate_vm() {
+void Environment::precreate_vm(bool soon) {
   if (host_) return;
   auto precreated = std::make_shared<PrecreatedVm>();
-  host_ = std::make_unique<HostFacts>(precreated);
+  look_at_host(precreated, soon);
   precreated_ = std::move(precreated);
 }
 
 const HostFacts& Environment::host() {
-  if (!host_) host_ = std::make_unique<HostFacts>();
+  if (host_ && host_->failed()) {
+    host_.reset();
+    precreated_.reset();
+  }
+  if (!host_) look_at_host(nullptr, false);
   return *host_;
+}
+
+void Environment::look_at_host(std::shared_ptr<PrecreatedVm> precreated, bool linger) {
+  auto host = std::make_shared<HostFacts>();
+  if (!control_) control_ = std::make_unique<ControlThread>();
+  control_->submit([host, precreated = std::move(precreated)] { host->find_out(precreated.get()); },
+                   linger);
+  host_ = std::move(host);
+}
+
+std::unique_ptr<ControlThread> Environment::take_control() {
+  return control_ ? std::move(control_) : std::make_unique<ControlThread>();
 }
 
 int Environment::give(UniqueFd fd) {
@@ -99,6 +115,7 @@ void Environment::close() noexcept {
   }
   ending.clear();
   precreated_.reset();
+  control_.reset();
   host_.reset();
   for (const int fd : std::exchange(descriptors_, {})) const UniqueFd closing(fd);
   for (const auto& [fd, inode] : std::exchange(lent_, {})) lent_by_thread.add(fd, inode);

@@ -13,6 +13,7 @@
 #include "addon/stream_server_handle.h"
 #include "core/unique_fd.h"
 #include "hypervisor/kvm/x86_64/host_facts.h"
+#include "machine/control_thread.h"
 
 namespace tsvmm {
 
@@ -35,11 +36,15 @@ class Environment {
   Environment(const Environment&) = delete;
   Environment& operator=(const Environment&) = delete;
 
-  /// Has the host looked at, and a VM made for the next machine, while the caller goes on.
-  void precreate_vm();
+  /// Has the host looked at, and a VM made for the next machine, while the caller goes on. `soon`:
+  /// the thread for that waits for the machine.
+  void precreate_vm(bool soon);
+  /// Looks at the host if nobody has. What is in it may throw Error.
   const HostFacts& host();
   /// Of precreate_vm(), once.
   std::shared_ptr<PrecreatedVm> take_precreated() { return std::move(precreated_); }
+  /// For the next machine: the thread that looked at the host, as making another takes long.
+  std::unique_ptr<ControlThread> take_control();
 
   Machines& machines() { return machines_; }
   StreamServers& stream_servers() { return stream_servers_; }
@@ -59,10 +64,12 @@ class Environment {
 
  private:
   void close() noexcept;
+  void look_at_host(std::shared_ptr<PrecreatedVm> precreated, bool linger);
 
   Napi::FunctionReference set_immediate_;
-  std::unique_ptr<HostFacts> host_;  ///< they do not change
+  std::shared_ptr<HostFacts> host_;  ///< they do not change, unless they could not be found out
   std::shared_ptr<PrecreatedVm> precreated_;
+  std::unique_ptr<ControlThread> control_;
   Machines machines_;
   StreamServers stream_servers_;
   std::set<int> descriptors_;

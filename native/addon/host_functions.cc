@@ -23,7 +23,7 @@ namespace tsvmm {
 namespace {
 
 Napi::Value precreate_vm(Arguments info) {
-  Environment::of(info.Env()).precreate_vm();
+  Environment::of(info.Env()).precreate_vm(info[0].ToBoolean());
   return info.Env().Undefined();
 }
 

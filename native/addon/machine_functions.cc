@@ -20,8 +20,9 @@ Napi::Value machine_create(Arguments info) {
   MessageReader reader(message);
   MachineSpec spec = read_machine_spec(reader.value());
   auto channel = EventChannel::open(env, to_function(info[2], "onEvent"));
-  auto handle = std::make_shared<MachineHandle>(std::move(spec), std::move(channel));
   Environment& environment = Environment::of(env);
+  auto handle = std::make_shared<MachineHandle>(std::move(spec), std::move(channel),
+                                                environment.take_control());
   const Napi::Value external = environment.machines().wrap(env, handle);
   handle->start_building(environment.take_precreated());
   return external;

@@ -17,8 +17,11 @@ constexpr std::chrono::seconds kLeaveTimeout{3};
 
 }  // namespace
 
-MachineHandle::MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel)
-    : channel_(std::move(channel)), machine_(std::move(spec), *channel_) {}
+MachineHandle::MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel,
+                             std::unique_ptr<ControlThread> control)
+    : channel_(std::move(channel)),
+      machine_(std::move(spec), *channel_),
+      control_(std::move(control)) {}
 
 void MachineHandle::start_building(std::shared_ptr<PrecreatedVm> precreated) {
   // The operation is at work on this object only until the control thread ends, which the

@@ -23,7 +23,8 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
   static constexpr napi_type_tag kTag{0x7473766d6d2d6d61, 0x6368696e652d3031};
   static constexpr const char* kName = "machine";
 
-  MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel);
+  MachineHandle(MachineSpec spec, std::shared_ptr<EventChannel> channel,
+                std::unique_ptr<ControlThread> control);
 
   /// Begins building, in `precreated` if there is one; a failure is kept for the boot.
   void start_building(std::shared_ptr<PrecreatedVm> precreated);
@@ -64,7 +65,7 @@ class MachineHandle : public std::enable_shared_from_this<MachineHandle> {
   unsigned pending_ = 0;  ///< JavaScript thread: operations that have not been settled
   bool ending_ = false;   ///< JavaScript thread: the last command was given, or nobody can give it
   /// Last, so that it ends first. JavaScript thread; gone after join().
-  std::unique_ptr<ControlThread> control_ = std::make_unique<ControlThread>();
+  std::unique_ptr<ControlThread> control_;
 };
 
 }  // namespace tsvmm

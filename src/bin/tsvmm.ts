@@ -64,9 +64,9 @@ async function fail(error: unknown, word: string | undefined): Promise<number> {
 }
 
 /** The core begins with what is the same for every VM, on a thread of its own, while the rest is got ready here. */
-function headStart(): void {
+function headStart(soon: boolean): void {
   try {
-    loadNative().precreateVm();
+    loadNative().precreateVm(soon);
   } catch {
     // Said when the VM is started, should that be what the words ask for.
   }
@@ -78,14 +78,14 @@ function maybeSubcommand([word = '-']: readonly string[]): boolean {
 }
 
 async function subcommand(args: readonly string[]): Promise<number> {
-  if (args[0] === VM_PROCESS) headStart();
+  if (args[0] === VM_PROCESS) headStart(false);
   const { findSubcommand } = await import('../cli/subcommands.ts');
   const run = findSubcommand(args[0]);
   return run ? run(args.slice(1)) : machine(args);
 }
 
 async function machine(args: readonly string[]): Promise<number> {
-  if (namesPayload(args)) headStart();
+  if (namesPayload(args)) headStart(true);
   return act(parseArguments(args));
 }
 
@@ -273,7 +273,8 @@ class Session {
     }
     if (apiTls !== undefined) await this.#serveWithTls(apiTls);
     if (apiSocket) this.#claim = claimSocket(this.#native, apiSocket);
-    await Promise.all([vm && this.#startVm(vm), this.#claim && this.#serve(this.#claim)]);
+    if (this.#claim) await Promise.all([vm && this.#startVm(vm), this.#serve(this.#claim)]);
+    else if (vm) await this.#startVm(vm);
     if (!vm) await this.#rehearse();
   }
 
@@ -284,7 +285,9 @@ class Session {
   }
 
   async #closeServers(): Promise<void> {
-    await Promise.all(this.#servers.map((server) => server.close()));
+    const closing: Promise<void>[] = [];
+    for (const server of this.#servers) closing.push(server.close());
+    if (closing.length > 0) await Promise.all(closing);
   }
 
   async #startVm(vm: VmConfig): Promise<void> {

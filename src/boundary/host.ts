@@ -90,10 +90,11 @@ export interface CountersText extends AnswerFrame {
  */
 export interface HostCalls {
   /**
-   * For a process that is about to start a machine: on a thread, makes the VM that the first machineCreate then takes,
-   * and finds out about the host. Throws if KVM cannot be used.
+   * For a process that is to start a machine: on a thread, makes the VM that the first machineCreate then takes, and
+   * finds out about the host.
+   * @param soon the thread waits for the machine and becomes its control thread, as making another takes long
    */
-  precreateVm(): void;
+  precreateVm(soon: boolean): void;
   /** Throws if KVM cannot be used. Begins to read the CPUID table on a thread, so an early call saves time later. */
   hostInfo(): Omit<HostInfo, 'supportedCpuid'>;
   /** HostInfo's; waits for the thread that reads it. */

@@ -49,7 +49,7 @@ export async function rehearseWhile(
   hasTime: () => boolean,
 ): Promise<void> {
   try {
-    native.precreateVm();
+    native.precreateVm(false);
     for (const step of rehearsal(native)) {
       await new Promise((resolve) => setImmediate(resolve));
       if (!hasTime()) return;

@@ -132,8 +132,8 @@ test.each<[string, Partial<BootSpec>, string]>([
 });
 
 test('a VM that was made ahead serves one machine, and the next makes its own', async () => {
-  native.precreateVm();
-  native.precreateVm();
+  native.precreateVm(true);
+  native.precreateVm(false);
   const first = native.machineCreate(machineSpec(), () => {});
   const second = native.machineCreate(machineSpec(), () => {});
   await native.machineBoot(first, bootSpec());

@@ -38,7 +38,7 @@ async function resources() {
   const threads = fs.readdirSync('/proc/self/task').filter((task) => {
     try {
       const name = fs.readFileSync(`/proc/self/task/${task}/comm`, 'utf8');
-      return /^(vcpu|serial-manager|machine-control|machine-remains|host-facts)/.test(name);
+      return /^(vcpu|serial-manager|machine-control|machine-remains)/.test(name);
     } catch {
       return false;
     }

@@ -117,9 +117,7 @@ async function machineThreads() {
         return '';
       }
     });
-    const left = names.filter((name) =>
-      /^(vcpu|serial-manager|machine-control|machine-remains|host-facts)/.test(name),
-    );
+    const left = names.filter((name) => /^(vcpu|serial-manager|machine-control|machine-remains)/.test(name));
     if (left.length === 0 || attempt === 500) return left;
     await sleep(20);
   }

@@ -2,9 +2,6 @@
 
 #include <cstdint>
 #include <future>
-#include <memory>
-#include <mutex>
-#include <thread>
 #include <vector>
 
 #include "hypervisor/kvm/empty_vm.h"
@@ -13,28 +10,31 @@
 namespace tsvmm {
 
 /// What the host's KVM and processor offer. Finding out takes a good part of the time that a VM
-/// needs to start (each CPUID instruction traps where the host is itself a guest), so a thread does
-/// it while the caller goes on.
+/// needs to start (each CPUID instruction traps where the host is itself a guest), so another
+/// thread than those who ask does it.
 class HostFacts {
  public:
-  /// Throws Error if KVM cannot be used. The thread makes `precreated` first, if it is given.
-  explicit HostFacts(std::shared_ptr<PrecreatedVm> precreated = nullptr);
-  ~HostFacts();
-  HostFacts(const HostFacts&) = delete;
-  HostFacts& operator=(const HostFacts&) = delete;
+  /// Once, on a thread of its own. Makes `precreated` on the way, if it is given.
+  void find_out(PrecreatedVm* precreated) noexcept;
 
-  [[nodiscard]] int max_vcpus() const { return max_vcpus_; }
-  /// Waits for the thread if that is about it already.
-  [[nodiscard]] const ProcessorFacts& processor() const;
-  /// Packed kvm_cpuid_entry2. Waits for the thread. Throws Error.
+  // These wait for find_out(), and throw Error if KVM cannot be used.
+  [[nodiscard]] int max_vcpus() const { return basics_.get().max_vcpus; }
+  [[nodiscard]] const ProcessorFacts& processor() const { return basics_.get().processor; }
+  /// Packed kvm_cpuid_entry2.
   [[nodiscard]] const std::vector<uint8_t>& supported_cpuid() const { return cpuid_.get(); }
+  /// Whether they throw. Waits.
+  [[nodiscard]] bool failed() const noexcept;
 
  private:
-  int max_vcpus_ = 0;
-  mutable std::once_flag processor_read_;
-  mutable ProcessorFacts processor_{};
-  std::shared_future<std::vector<uint8_t>> cpuid_;
-  std::thread reader_;
+  struct Basics {
+    int max_vcpus;
+    ProcessorFacts processor;
+  };
+
+  std::promise<Basics> found_basics_;
+  std::promise<std::vector<uint8_t>> found_cpuid_;
+  std::shared_future<Basics> basics_ = found_basics_.get_future().share();
+  std::shared_future<std::vector<uint8_t>> cpuid_ = found_cpuid_.get_future().share();
 };
 
 }  // namespace tsvmm
