@@ -13,6 +13,7 @@
  * Each object holds one VM and nothing is shared between them; no signal handlers are installed, and the terminal is
  * left alone unless a console is told to `inherit` it.
  */
+import './recognizedErrors.ts';
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import type { InspectOptions } from 'node:util';

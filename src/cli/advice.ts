@@ -64,7 +64,7 @@ export function advice(subject: Subject | undefined): string {
 
 function adviceOnFlag(given: string): string {
   for (const ours in habits) if (habits[ours]?.includes(given)) return `; here it is ${ours}`;
-  const name = nearest(given.replace(/^--?/, ''), [...Object.keys(vmFlags), ...Object.keys(processFlags)]);
+  const name = nearest(given.replace(/^--?/, ''), [...Object.keys(vmFlags()), ...Object.keys(processFlags)]);
   return suggest(name && `--${name}`);
 }
 

@@ -1,7 +1,8 @@
 /** Every flag of the command line. */
-import type { Field, ObjectShape } from '../config/schema.ts';
+import { type Field, type ObjectShape, once } from '../config/schema.ts';
 import { vmConfig } from '../config/vmConfig.ts';
-import { deviceRecords } from '../devices/registry.ts';
+import type { AnyDeviceRecord } from '../devices/record.ts';
+import { deviceRecords, recordNamed } from '../devices/registry.ts';
 
 const vm = vmConfig.fields;
 
@@ -26,7 +27,8 @@ export type VmFlag =
   /** On by being there. */
   | { readonly kind: 'switch'; readonly parent?: undefined; readonly field: string };
 
-export const vmFlags: Readonly<Record<string, VmFlag>> = {
+/** Those of no device, in two groups: help lists devices in between. */
+const flagsBeforeDevices: Readonly<Record<string, VmFlag>> = {
   kernel: { kind: 'text', parent: 'payload', field: 'kernel' },
   firmware: { kind: 'text', parent: 'payload', field: 'firmware' },
   initramfs: { kind: 'text', parent: 'payload', field: 'initramfs' },
@@ -38,7 +40,8 @@ export const vmFlags: Readonly<Record<string, VmFlag>> = {
   memory: { kind: 'options', field: 'memory' },
   'memory-zone': { kind: 'list', parent: 'memory', field: 'zones' },
   numa: { kind: 'list', field: 'numa' },
-  ...deviceFlags(),
+};
+const flagsBehindDevices: Readonly<Record<string, VmFlag>> = {
   'rate-limit-group': { kind: 'list', field: 'rate_limit_groups' },
   serial: { kind: 'console', field: 'serial' },
   'debug-console': { kind: 'console', field: 'debug_console' },
@@ -50,11 +53,25 @@ export const vmFlags: Readonly<Record<string, VmFlag>> = {
   'landlock-rules': { kind: 'list', field: 'landlock_rules' },
 };
 
-function deviceFlags(): Record<string, VmFlag> {
-  const flags: Record<string, VmFlag> = {};
-  for (const { name, field, option } of deviceRecords) flags[name] = { ...option, field };
-  return flags;
+/** Undefined for what is no flag of a VM. */
+export function vmFlag(name: string): VmFlag | undefined {
+  const flag = flagsBeforeDevices[name] ?? flagsBehindDevices[name];
+  // What every object inherits is of no kind.
+  if (flag?.kind !== undefined) return flag;
+  const record = recordNamed(name);
+  return record && deviceFlag(record);
 }
+
+function deviceFlag({ option, field }: AnyDeviceRecord): VmFlag {
+  return { ...option, field };
+}
+
+/** All of them, as help lists them. Made when it is asked for: a start needs a few. */
+export const vmFlags: () => Readonly<Record<string, VmFlag>> = once(() => {
+  const flags: Record<string, VmFlag> = { ...flagsBeforeDevices };
+  for (const record of deviceRecords) flags[record.name] = deviceFlag(record);
+  return { ...flags, ...flagsBehindDevices };
+});
 
 /** What the schema says of a flag's field. */
 export function flagField({ parent, field }: VmFlag): Field {

@@ -98,7 +98,7 @@ const examples: Readonly<Record<string, string>> = {
 
 export function manual(): ManualGroup[] {
   const supported = Object.entries(groups).map(([title, names]) => ({ title, options: names.map(describe) }));
-  const rest = [...Object.keys(vmFlags), ...Object.keys(processFlags)]
+  const rest = [...Object.keys(vmFlags()), ...Object.keys(processFlags)]
     .filter((name) => !Object.values(groups).some((names) => names.includes(name)))
     .map(describe);
   return [...supported, { title: UNSUPPORTED_TITLE, options: rest }];
@@ -106,7 +106,7 @@ export function manual(): ManualGroup[] {
 
 function describe(name: string): ManualOption {
   const example = examples[name] ?? deviceRecords.find((record) => record.name === name)?.option.example;
-  const flag = vmFlags[name];
+  const flag = vmFlags()[name];
   return {
     name,
     ...(flag ? describeVmFlag(name, flag) : describeProcessFlag(name)),

@@ -1,5 +1,4 @@
 /** The error of configurations that are refused. Front ends choose a status or an exit code by its kind. */
-import { recognizeAnyCopy } from './anyCopy.ts';
 
 /** What kind of mistake it is. */
 export type ConfigErrorKind =
@@ -37,7 +36,6 @@ export class ConfigError extends Error {
     this.subject = subject;
   }
 }
-recognizeAnyCopy(ConfigError, 'ConfigError');
 
 const codes: Readonly<Record<ConfigErrorKind, ConfigErrorCode>> = {
   malformed: 'ERR_TSVMM_CONFIG',

@@ -19,14 +19,20 @@ type Listed = Extract<(typeof deviceList)[number], { readonly field: string }>;
 /** In the order in which guests find them. */
 const machineDeviceRecords: readonly AnyMachineDeviceRecord[] = deviceList;
 
-/** Those of them that have a field in a configuration. */
-export const deviceRecords: readonly AnyDeviceRecord[] = recordsWithField();
-
-function recordsWithField(): AnyDeviceRecord[] {
-  const found: AnyDeviceRecord[] = [];
-  for (const record of machineDeviceRecords) if ('field' in record) found.push(record);
-  return found;
+const recordsWithField: AnyDeviceRecord[] = [];
+const fields: Record<string, unknown> = {};
+/** The fields of the records in their order. No two records look alike to an engine: each is looked at seldom. */
+const FIELDS: (string | undefined)[] = [];
+for (const record of machineDeviceRecords) {
+  const field = 'field' in record ? record.field : undefined;
+  FIELDS.push(field);
+  if (field === undefined) continue;
+  recordsWithField.push(record as AnyDeviceRecord);
+  fields[field] = (record as AnyDeviceRecord).schema;
 }
+
+/** Those of them that have a field in a configuration. */
+export const deviceRecords: readonly AnyDeviceRecord[] = recordsWithField;
 
 export type DeviceName = Listed['name'];
 
@@ -34,7 +40,8 @@ export function deviceNamed(name: DeviceName): AnyDeviceRecord {
   return recordNamed(name) as AnyDeviceRecord;
 }
 
-function recordNamed(name: string): AnyDeviceRecord | undefined {
+/** Undefined for a name of none, and for that of a device without a field. */
+export function recordNamed(name: string): AnyDeviceRecord | undefined {
   for (const record of deviceRecords) if (record.name === name) return record;
   return undefined;
 }
@@ -42,13 +49,7 @@ function recordNamed(name: string): AnyDeviceRecord | undefined {
 /** What devices are in a configuration's schema. */
 export type DeviceFields = { readonly [R in Listed as R['field']]: R['schema'] };
 
-export const deviceFields: DeviceFields = fieldsOf(deviceRecords) as DeviceFields;
-
-function fieldsOf(records: readonly AnyDeviceRecord[]): Record<string, unknown> {
-  const fields: Record<string, unknown> = {};
-  for (const { field, schema } of records) fields[field] = schema;
-  return fields;
-}
+export const deviceFields: DeviceFields = fields as DeviceFields;
 
 const NONE: readonly Device[] = [];
 const SWITCHED_ON: readonly Device[] = [{}];
@@ -88,9 +89,6 @@ export function allConfigured(config: object): DevicesOfKind<AnyDeviceRecord>[] 
     'field' in record ? configuredDevices(config, record) : NONE,
   ) as DevicesOfKind<AnyDeviceRecord>[];
 }
-
-/** The fields of the records in their order. No two records look alike to an engine: each is looked at seldom. */
-const FIELDS = machineDeviceRecords.map((record) => ('field' in record ? record.field : undefined));
 
 function kinds(config: object, find: typeof devicesOf): DevicesOfKind[] {
   const found: DevicesOfKind[] = [];

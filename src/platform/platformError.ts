@@ -1,5 +1,4 @@
 /** The error of machines that cannot be planned. Messages are one sentence for people; `code` is for programs. */
-import { recognizeAnyCopy } from '../config/anyCopy.ts';
 
 /** Why a machine cannot be planned. */
 export type PlatformErrorCode =
@@ -30,4 +29,3 @@ export class PlatformError extends Error {
     this.code = code;
   }
 }
-recognizeAnyCopy(PlatformError, 'PlatformError');

@@ -1,5 +1,4 @@
 /** Errors of the internal API: a message, a kind, and the cause. */
-import { recognizeAnyCopy } from '../config/anyCopy.ts';
 import { ConfigError } from '../config/configError.ts';
 import { printable } from './printable.ts';
 
@@ -45,7 +44,6 @@ export class VmmError extends Error {
     this.code = options.code ?? codeOf(cause) ?? codes[this.kind];
   }
 }
-recognizeAnyCopy(VmmError, 'VmmError');
 
 /** Runs checks of a configuration; what they find is wrong with it has one name for the API. @throws VmmError */
 export function refuseInvalid(check: () => void): void {

@@ -4,7 +4,7 @@ import { completions } from '../../../src/cli/completions.ts';
 import { processFlags, vmFlags } from '../../../src/cli/flags.ts';
 import { manPage } from '../../../src/cli/manPage.ts';
 
-const flags = [...Object.keys(vmFlags), ...Object.keys(processFlags)];
+const flags = [...Object.keys(vmFlags()), ...Object.keys(processFlags)];
 
 /** What bash offers at the end of a line. */
 function offered(line: string): string[] {

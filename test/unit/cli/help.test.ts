@@ -8,7 +8,7 @@ import { subcommandNames } from '../../../src/cli/subcommands.ts';
 import { UsageError } from '../../../src/cli/usageError.ts';
 
 const options = manual().flatMap((group) => group.options);
-const flags = [...Object.keys(vmFlags), ...Object.keys(processFlags)];
+const flags = [...Object.keys(vmFlags()), ...Object.keys(processFlags)];
 
 describe('help', () => {
   const overview = helpText();
@@ -24,7 +24,7 @@ describe('help', () => {
   });
 
   it('has every key, and says what it is for', () => {
-    for (const [name, flag] of Object.entries(vmFlags)) {
+    for (const [name, flag] of Object.entries(vmFlags())) {
       if (flag.kind === 'console' || flag.kind === 'text' || flag.kind === 'switch') continue;
       const option = options.find((one) => one.name === name);
       expect(option?.keys.map(({ key }) => key).sort(), name).toEqual(optionKeys(flagShape(flag)).sort());

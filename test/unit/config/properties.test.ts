@@ -17,7 +17,7 @@ import { objectOf, optionString } from './arbitrary.ts';
 /** All together 10^5. fast-check prints the seed of a run that fails. */
 const RUNS = 20_000;
 
-const optionFlags = Object.entries(vmFlags).filter(([, { kind }]) => kind === 'options' || kind === 'list');
+const optionFlags = Object.entries(vmFlags()).filter(([, { kind }]) => kind === 'options' || kind === 'list');
 
 /** Fields that option strings have; the items of fw_cfg have a grammar of their own. */
 function writable(name: string, field: Field): boolean {
@@ -105,7 +105,7 @@ describe('anything else is refused with a sentence', () => {
   });
 
   it('as a command line', () => {
-    const flags = [...Object.keys(vmFlags), ...Object.keys(processFlags)].map((name) => `--${name}`);
+    const flags = [...Object.keys(vmFlags()), ...Object.keys(processFlags)].map((name) => `--${name}`);
     const word = fc.oneof(
       fc.constantFrom(
         ...flags,
