@@ -84,7 +84,7 @@ function putValue(value: unknown): void {
   else if (typeof value === 'boolean') bytes[length++] = value ? TRUE : FALSE;
   else if (typeof value === 'object') putObject(value);
   else if (typeof value === 'bigint') putBigint(value);
-  else throw new TypeError(`A ${typeof value} cannot be encoded`);
+  else refuseType(value);
 }
 
 function putObject(value: object | null): void {
@@ -119,21 +119,21 @@ function putMap(fields: Fields): void {
 }
 
 function putDescriptor({ fd }: Descriptor): void {
-  if (!Number.isInteger(fd) || fd < 0) throw new RangeError(`${fd} is no descriptor`);
+  if (!Number.isInteger(fd) || fd < 0) refuse(`${fd} is no descriptor`);
   putHead(TAG, DESCRIPTOR_TAG);
   putHead(UNSIGNED, descriptors.length);
   descriptors.push(fd);
 }
 
 function putNumber(value: number): void {
-  if (!Number.isSafeInteger(value)) throw new RangeError(`${value} is no whole number that is exact`);
+  if (!Number.isSafeInteger(value)) refuse(`${value} is no whole number that is exact`);
   if (value >= 0) putHead(UNSIGNED, value);
   else putHead(NEGATIVE, -1 - value);
 }
 
 function putBigint(value: bigint): void {
   const argument = value >= 0n ? value : -1n - value;
-  if (argument > MAX_UINT64) throw new RangeError(`${value} has more than 64 bits`);
+  if (argument > MAX_UINT64) refuse(`${value} has more than 64 bits`);
   const major = value >= 0n ? UNSIGNED : NEGATIVE;
   if (argument <= BigInt(Number.MAX_SAFE_INTEGER)) putHead(major, Number(argument));
   else putLongHead(major, Number(argument >> 32n), Number(argument & 0xffff_ffffn));
@@ -200,6 +200,15 @@ function putHalf(half: number): void {
   bytes[length++] = half >>> 16;
   bytes[length++] = half >>> 8;
   bytes[length++] = half;
+}
+
+// Apart: the runtime makes the classes of errors when functions that name them are first called.
+function refuse(message: string): never {
+  throw new RangeError(message);
+}
+
+function refuseType(value: unknown): never {
+  throw new TypeError(`A ${typeof value} cannot be encoded`);
 }
 
 function grow(more: number): void {

@@ -41,10 +41,7 @@ function decodeString(
 ): string {
   if (typeof value !== 'string') return mismatch(path, value, 'a string');
   if (pattern !== undefined && !pattern.test(value)) {
-    throw malformed(
-      path,
-      `invalid value ${JSON.stringify(value.slice(0, SHOWN))}, expected one like ${like}`,
-    );
+    throw malformed(path, `invalid value ${quoted(value)}, expected one like ${like}`);
   }
   return value;
 }
@@ -132,8 +129,12 @@ function describe(value: unknown): string {
   if (Array.isArray(value)) return 'array';
   // A Number object is what the JSON reader makes of numbers with a fraction or an exponent.
   if (value instanceof Number) return `floating point \`${value}\``;
-  if (typeof value === 'string') return `string ${JSON.stringify(value.slice(0, SHOWN))}`;
+  if (typeof value === 'string') return `string ${quoted(value)}`;
   return typeof value === 'object' ? 'object' : `${typeof value} \`${value}\``;
+}
+
+function quoted(text: string): string {
+  return JSON.stringify(text.slice(0, SHOWN));
 }
 
 function malformed(path: string, message: string): ConfigError {

@@ -22,7 +22,11 @@ export function parseDigits(text: string): number | undefined {
 /** Decimal digits only, at most 2^64 - 1; otherwise undefined. */
 export function parseUint64(text: string): Uint64 | undefined {
   const value = parseDigits(text);
-  return value === undefined && LONG_DIGITS.test(text) ? uint64(BigInt(text)) : value;
+  return value === undefined && LONG_DIGITS.test(text) ? longUint64(text) : value;
+}
+
+function longUint64(text: string): Uint64 | undefined {
+  return uint64(BigInt(text));
 }
 
 /** Bytes: digits with optional K, M or G (binary), at most 2^64 - 1; otherwise undefined. */
@@ -31,7 +35,11 @@ export function parseByteSize(text: string): Uint64 | undefined {
   const value = parseUint64(exponent > 0 ? text.slice(0, -1) : text);
   if (value === undefined) return undefined;
   const bytes = Number(value) * KIB ** exponent;
-  return Number.isSafeInteger(bytes) ? bytes : uint64(BigInt(value) * BigInt(KIB ** exponent));
+  return Number.isSafeInteger(bytes) ? bytes : bigByteSize(value, exponent);
+}
+
+function bigByteSize(value: Uint64, exponent: number): Uint64 | undefined {
+  return uint64(BigInt(value) * BigInt(KIB ** exponent));
 }
 
 /** What the library takes for bytes. @throws ConfigError */

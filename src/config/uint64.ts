@@ -10,5 +10,11 @@ export function uint64(value: bigint): Uint64 | undefined {
 }
 
 export function isMultiple(value: Uint64, unit: Uint64): boolean {
+  return typeof value === 'number' && typeof unit === 'number'
+    ? value % unit === 0
+    : isBigMultiple(value, unit);
+}
+
+function isBigMultiple(value: Uint64, unit: Uint64): boolean {
   return BigInt(value) % BigInt(unit) === 0n;
 }

@@ -182,7 +182,7 @@ export interface OpenContext {
    */
   readonly sockets: SocketOwner[];
   /** Formats of images that were guessed, for as long as the configuration lives. */
-  readonly guessedFormats: WeakMap<object, ImageFormat>;
+  readonly guessedFormats: () => WeakMap<object, ImageFormat>;
   /** The host end of the console, which is opened when a VM is created: its path is in the configuration then. */
   readonly consoleBackend: CharBackendSpec | undefined;
   /** In characters; 0 by 0 if unknown. */

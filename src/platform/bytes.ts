@@ -20,6 +20,13 @@ export function setAscii(bytes: Uint8Array, offset: number, text: string): void 
   }
 }
 
+/** 32-bit words in a row. */
+export function bytesOfWords(words: readonly number[]): Uint8Array {
+  const bytes = new Uint8Array(words.length * 4);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = (words[i >> 2] as number) >>> (8 * (i & 3));
+  return bytes;
+}
+
 export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

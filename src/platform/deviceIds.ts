@@ -52,7 +52,9 @@ export function deviceIds(
   for (const { devices } of present) for (const { id } of devices) if (id !== undefined) names.take(id);
   const all: Record<string, string[]> = {};
   for (const { record, devices } of present) {
-    all[record.name] = devices.map((device) => device.id ?? newId(record, names));
+    const ids: string[] = [];
+    for (const device of devices) ids.push(device.id ?? newId(record, names));
+    all[record.name] = ids;
   }
   return all;
 }

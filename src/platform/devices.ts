@@ -79,7 +79,7 @@ export function planAddition(
   try {
     // Firmware, which may not reach registers above 4 GiB, has had its time.
     const planned = planVirtio(bus, config, { record, device, index, id, resource, below4G: false });
-    if (planned === undefined) throw new RangeError(`The core has no device of the kind ${record.name}`);
+    if (planned === undefined) return refuse(`The core has no device of the kind ${record.name}`);
     return { function: planned, placement: bus.placements.at(-1) as Placement };
   } catch (error) {
     slots.rewind(before);
@@ -118,10 +118,15 @@ function planVirtio(
   // What no machine has yet is refused before (`config/bootable.ts`).
   if (!record.specification) return undefined;
   if (record.opening && resource === undefined) {
-    throw new RangeError(`Device ${index} of the kind ${record.name} has not been opened`);
+    refuse(`Device ${index} of the kind ${record.name} has not been opened`);
   }
   const specification = record.specification(device, resource, config);
   const memory = record.needs?.memory?.(resource) ?? 0;
   const common = place(bus, record, device, index, { id, kind: specification.kind, memory, below4G });
   return { ...common, ...(device.iommu && { iommu: true }), ...specification };
+}
+
+/** Apart: the runtime makes the classes of errors when functions that name them are first called. */
+function refuse(message: string): never {
+  throw new RangeError(message);
 }

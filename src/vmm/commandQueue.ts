@@ -10,7 +10,7 @@ export class CommandQueue {
 
   add<T>(work: () => Promise<T>): Promise<T> {
     const turn = this.last.then(work);
-    this.last = turn.catch(() => {});
+    this.last = turn.then(ignore, ignore);
     return turn;
   }
 
@@ -26,3 +26,5 @@ export class CommandQueue {
     });
   }
 }
+
+function ignore(): void {}

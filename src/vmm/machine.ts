@@ -75,7 +75,7 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
   const { native, config } = context;
   const host = hostInfo(native);
   if (config.memory.zones?.length) adviseMemory(context);
-  adviseLimits(context);
+  if (config.disks || config.net) adviseLimits(context);
   const handle = await createMachine(context, host);
   context.onMaking(handle);
   const opened: number[] = [];

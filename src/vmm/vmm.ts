@@ -85,8 +85,8 @@ export class Vmm {
   });
   #resets: ResetLoop | undefined;
   readonly #figures: MachineFigures;
-  /** Formats of disks that were guessed. */
-  readonly #guessedFormats: MachineContext['guessedFormats'] = new WeakMap();
+  /** Formats of disks that were guessed, once there is one. */
+  #guessedFormats: ReturnType<MachineContext['guessedFormats']> | undefined;
   readonly #queue = new CommandQueue();
   readonly #infoWatchers = new InfoWatchers();
   readonly #debug: DebugControl;
@@ -514,7 +514,7 @@ export class Vmm {
         this.#making = handle;
         if (this.#quitting) this.#native.machineCallOff(handle);
       },
-      guessedFormats: this.#guessedFormats,
+      guessedFormats: () => (this.#guessedFormats ??= new WeakMap()),
       keptSlots: this.#devices.keptSlots,
       heldDevices: this.#heldDevices,
       warn: (message) => this.#warn(message),

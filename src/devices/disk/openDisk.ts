@@ -80,7 +80,7 @@ function formatOf(
   fd: number,
 ): { readonly format: ImageFormat; readonly guessed: boolean } {
   const path = disk.path as string;
-  const known = context.guessedFormats.get(disk);
+  const known = context.guessedFormats().get(disk);
   if (known !== undefined) return { format: known, guessed: true };
   const content = contentOf(context.native, disk, fd);
   if (disk.image_type !== 'Unknown') {
@@ -90,7 +90,7 @@ function formatOf(
     return { format: checkFormat(disk.image_type, content, path), guessed: false };
   }
   const format = supportedFormat(content, path);
-  context.guessedFormats.set(disk, format);
+  context.guessedFormats().set(disk, format);
   warnOfGuess(context, disk, format);
   return { format, guessed: true };
 }

@@ -22,15 +22,20 @@ export function encodeCommandLine(text: string, max: number): Uint8Array {
   return bytes;
 }
 
-/** Plain ASCII, as nearly all are, is copied here: loading the runtime's encoder takes longer. */
+/**
+ * Plain ASCII, as nearly all are, is copied here: the runtime's encoder, which is loaded with any function that names
+ * it, takes longer.
+ */
 function encodeWithNul(text: string): Uint8Array {
   const bytes = new Uint8Array(text.length + 1);
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i);
-    if (code > 0x7f) {
-      return new TextEncoder().encode(`${text}\0`);
-    }
+    if (code > 0x7f) return encodeUtf8(`${text}\0`);
     bytes[i] = code;
   }
   return bytes;
+}
+
+function encodeUtf8(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
 }

@@ -1,5 +1,6 @@
 /** Small things that boot protocols and operating systems expect at fixed places in the first page. */
 import type { LoadItem } from '../../native.ts';
+import { bytesOfWords } from '../bytes.ts';
 import { ACPI_ADDRESS, EBDA_POINTER_ADDRESS, GDT_ADDRESS } from './memoryMap.ts';
 
 /** High and low words of descriptors (SDM vol. 3 §3.4.5): flat, 32 bits, ring 0, accessed. */
@@ -14,8 +15,7 @@ export const GDT_LIMIT = 5 * 8 - 1;
 
 /** The descriptors behind the selectors of vCPU 0: Linux wants code at 0x10 and data at 0x18, the task is at 0x20. */
 function buildGdt(): Uint8Array {
-  const words = new Uint32Array([0, 0, 0, 0, FLAT_LOW, CODE_HIGH, FLAT_LOW, DATA_HIGH, TSS_LOW, TSS_HIGH]);
-  return new Uint8Array(words.buffer);
+  return bytesOfWords([0, 0, 0, 0, FLAT_LOW, CODE_HIGH, FLAT_LOW, DATA_HIGH, TSS_LOW, TSS_HIGH]);
 }
 
 /** The GDT, and the EBDA's segment in the BIOS data area: guests scan from there for the RSDP. */

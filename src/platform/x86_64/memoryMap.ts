@@ -174,15 +174,17 @@ export function planMemory(zones: readonly ZoneNeeds[], physBits: number, growth
 /** What zones have at boot. */
 function placeZones(zones: readonly ZoneNeeds[]): ZonePlace[] {
   let end = 0;
-  return zones.map(({ size, pageSize }) => {
+  const places: ZonePlace[] = [];
+  for (const { size, pageSize } of zones) {
     if (size % pageSize !== 0) {
       refuse(`Guest memory of ${size} bytes is not a multiple of its page size of ${pageSize} bytes`);
     }
     const ram = placeZone(size, pageSize, end);
     const last = ram[ram.length - 1] as Range;
     end = last.address + last.size;
-    return { ram };
-  });
+    places.push({ ram });
+  }
+  return places;
 }
 
 /** Puts what devices hand out behind `from`. @returns where it ends, too */
@@ -192,15 +194,16 @@ function placeHotplug(
   from: number,
 ): { readonly places: readonly ZonePlace[]; readonly end: number } {
   let end = from;
-  const places = boot.map((place, index) => {
+  const places = [...boot];
+  for (let index = 0; index < places.length; index++) {
     const { hotplugSize: size, pageSize } = zones[index] as ZoneNeeds;
-    if (size === 0) return place;
+    if (size === 0) continue;
     const unit = Math.max(HOTPLUG_ALIGNMENT, pageSize);
     if (size % unit !== 0) refuse(`The hotplug_size ${size} is not a multiple of ${unit} bytes`);
     const address = alignUp(end, unit);
     end = address + size;
-    return { ...place, hotplug: { address, size } };
-  });
+    places[index] = { ...(places[index] as ZonePlace), hotplug: { address, size } };
+  }
   return { places, end };
 }
 

@@ -1,4 +1,5 @@
 /** Model-specific registers of every vCPU at boot. */
+import { bytesOfWords } from '../bytes.ts';
 
 /**
  * `struct kvm_msr_entry` in 32-bit words: index, reserved, value (low, high). Names are the SDM's (vol. 4 table 2-2)
@@ -21,5 +22,5 @@ const BOOT_MSRS: readonly number[] = [
 
 /** Packed `struct kvm_msr_entry`. */
 export function buildMsrs(): Uint8Array {
-  return new Uint8Array(new Uint32Array(BOOT_MSRS).buffer);
+  return bytesOfWords(BOOT_MSRS);
 }

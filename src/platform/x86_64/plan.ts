@@ -18,7 +18,7 @@ import { planDevices } from '../devices.ts';
 import { iommuTable } from '../iommuTable.ts';
 import type { BootPlan, BootResources } from '../plan.ts';
 import { PlatformError } from '../platformError.ts';
-import { divideWindows, type PciSegment } from '../segments.ts';
+import { divideWindows, type PciSegment, type SegmentWindows } from '../segments.ts';
 import { apicId, planApicIds, planTopology, type Topology } from './apicId.ts';
 import { encodeCommandLine } from './commandLine.ts';
 import { buildCpuid } from './cpuid.ts';
@@ -57,6 +57,7 @@ import {
   SLEEP_RESET_PORT,
   VM_GENERATION_ADDRESS,
   ZERO_PAGE_ADDRESS,
+  type ZoneNeeds,
   type ZonePlace,
 } from './memoryMap.ts';
 import { buildMsrs } from './msrs.ts';
@@ -95,28 +96,28 @@ function planZones(
   map: MemoryMap,
   files: ReadonlyMap<string, number>,
 ): MachineSpec['memory'] {
-  const { zones, thp } = guestMemory(config.memory);
-  return {
-    zones: zones.map((zone, index) => {
-      const { ram, hotplug } = map.zones[index] as ZonePlace;
-      const { host_numa_node: hostNode } = zone;
-      const file = files.get(zone.id);
-      return {
-        id: zone.id,
-        regions: ram,
-        ...(hotplug && { hotplug }),
-        shared: zone.shared,
-        hugepageSize: hugepageSize(zone),
-        prefault: zone.prefault,
-        mergeable: zone.mergeable,
-        thp,
-        reserve: zone.reserve,
-        ...(hostNode !== undefined && { hostNode }),
-        ...(file !== undefined && { file: new Descriptor(file) }),
-      };
-    }),
-    ...(map.growth && { growth: map.growth }),
-  };
+  const { zones: wanted, thp } = guestMemory(config.memory);
+  const zones: MachineSpec['memory']['zones'][number][] = [];
+  for (let index = 0; index < wanted.length; index++) {
+    const zone = wanted[index] as GuestZone;
+    const { ram, hotplug } = map.zones[index] as ZonePlace;
+    const { host_numa_node: hostNode } = zone;
+    const file = files.get(zone.id);
+    zones.push({
+      id: zone.id,
+      regions: ram,
+      ...(hotplug && { hotplug }),
+      shared: zone.shared,
+      hugepageSize: hugepageSize(zone),
+      prefault: zone.prefault,
+      mergeable: zone.mergeable,
+      thp,
+      reserve: zone.reserve,
+      ...(hostNode !== undefined && { hostNode }),
+      ...(file !== undefined && { file: new Descriptor(file) }),
+    });
+  }
+  return { zones, ...(map.growth && { growth: map.growth }) };
 }
 
 /** @throws PlatformError `ERR_TSVMM_CPUS` */
@@ -207,12 +208,18 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
     vmGeneration: { address: VM_GENERATION_ADDRESS },
     pci: {
       ecam: ECAM_ADDRESS,
-      segments: segments.map(({ window32, window64 }) => ({ window32, window64 })),
+      segments: windowsOf(segments),
       functions: devices.functions,
       ...devices.plainFunctions,
     },
   };
   return { boot, bus: devices.bus, isLinux: payload.isLinux };
+}
+
+function windowsOf(segments: readonly PciSegment[]): SegmentWindows[] {
+  const windows: SegmentWindows[] = [];
+  for (const { window32, window64 } of segments) windows.push({ window32, window64 });
+  return windows;
 }
 
 /** One vCPU for good needs no controller. */
@@ -224,11 +231,11 @@ function planCpuHotplug({ boot_vcpus, max_vcpus }: CpusConfig): Pick<BootSpec, '
 function memoryMap(config: VmConfig, host: HostInfo): MemoryMap {
   const physBits = guestPhysBits(host.physBits, config.cpus.max_phys_bits);
   const { zones, growth } = guestMemory(config.memory);
-  const needs = zones.map((zone) => ({
-    size: zone.size,
-    pageSize: hugepageSize(zone) || PAGE_SIZE,
-    hotplugSize: zone.hotplug_size,
-  }));
+  const needs: ZoneNeeds[] = [];
+  for (const zone of zones) {
+    const pageSize = hugepageSize(zone) || PAGE_SIZE;
+    needs.push({ size: zone.size, pageSize, hotplugSize: zone.hotplug_size });
+  }
   return planMemory(needs, physBits, growth);
 }
 
@@ -257,23 +264,32 @@ function planTables(
     bootVcpus: cpus.boot_vcpus,
     growsMemory: map.growth !== undefined,
     numa: nodes,
-    moreEcams: more.map(({ ecam }) => ecam.address),
+    moreEcams: ecamsOf(more),
   };
   const others = [iommuTable(config, placements), more.length > 0 ? renderPciSegments?.(more) : undefined];
   return tableItems(machine, config.platform, others);
 }
 
+function ecamsOf(segments: readonly PciSegment[]): number[] {
+  const addresses: number[] = [];
+  for (const { ecam } of segments) addresses.push(ecam.address);
+  return addresses;
+}
+
 /** By number. */
 function planSegments(config: VmConfig, { window64 }: MemoryMap): PciSegment[] {
-  return divideWindows(config, PCI_WINDOW32, window64).map((windows, number) => {
+  const segments: PciSegment[] = [];
+  for (const windows of divideWindows(config, PCI_WINDOW32, window64)) {
+    const number = segments.length;
     const node = config.numa?.find(({ pci_segments }) => pci_segments?.includes(number));
-    return {
+    segments.push({
       number,
       ecam: { address: ECAM_ADDRESS + number * ECAM_SEGMENT_SIZE, size: ECAM_SEGMENT_SIZE },
       ...windows,
       ...(node && { proximity: node.guest_numa_id }),
-    };
-  });
+    });
+  }
+  return segments;
 }
 
 function planCpuid(config: VmConfig, host: HostInfo, map: MemoryMap, topology: Topology): Uint8Array[] {

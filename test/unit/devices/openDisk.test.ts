@@ -35,10 +35,11 @@ afterEach(() => {
 const path = (name: string) => join(folder, name);
 
 function open(name: string, options: Input<typeof diskConfig> = {}) {
+  const formats = new WeakMap();
   const context: DiskContext = {
     native: files as unknown as NativeAddon,
     warn: (message) => warnings.push(message),
-    guessedFormats: new WeakMap(),
+    guessedFormats: () => formats,
     opened,
   };
   return openDisk(context, decode(diskConfig, { path: path(name), ...options }));
