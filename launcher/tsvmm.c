@@ -127,9 +127,9 @@ enum { kSupervisorSettingCount = sizeof kSupervisorSettings / sizeof *kSuperviso
 static const struct {
   int number;
   const char *name;
-} kSignals[] = {{1, "SIGHUP"},   {2, "SIGINT"},   {3, "SIGQUIT"},
-                {12, "SIGUSR2"}, {15, "SIGTERM"}, {28, "SIGWINCH"}};
-enum { kSignalCount = sizeof kSignals / sizeof *kSignals, kIgnoredSize = 80 };
+} kSignals[] = {{1, "SIGHUP"},   {2, "SIGINT"},   {3, "SIGQUIT"},  {10, "SIGUSR1"},
+                {12, "SIGUSR2"}, {14, "SIGALRM"}, {15, "SIGTERM"}, {28, "SIGWINCH"}};
+enum { kSignalCount = sizeof kSignals / sizeof *kSignals, kIgnoredSize = 96 };
 enum { kIgnored = 1 }; /* SIG_IGN */
 
 /* The kernel's struct sigaction. */

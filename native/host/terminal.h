@@ -18,7 +18,8 @@ struct Pty {
 Pty open_pty();
 
 /// Puts a terminal into raw mode (termios(3), cfmakeraw) and returns what terminal_restore takes;
-/// nullopt if `fd` is none. Throws Error.
+/// nullopt if `fd` is none. A signal that ends the process in between restores it as well. Throws
+/// Error.
 std::optional<std::vector<uint8_t>> terminal_raw(int fd);
 /// Throws Error, also if `saved` is not what terminal_raw returned.
 void terminal_restore(int fd, const std::vector<uint8_t>& saved);

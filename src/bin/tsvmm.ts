@@ -11,8 +11,9 @@ import type { Reporter } from '../cli/reporter.ts';
 import { UsageError } from '../cli/usageError.ts';
 import { ConfigError } from '../config/configError.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
+import { bun } from '../host/bun.ts';
 import { settleAfterBoot } from '../host/settle.ts';
-import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
+import { keepIgnoredSignals, onSignal, refuseInspector } from '../host/signals.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { describeError, wasCalledOff } from '../vmm/errors.ts';
 import { EventLog } from '../vmm/eventLog.ts';
@@ -35,6 +36,7 @@ const SIGNAL_TIMEOUT_MS = 3_000;
 const END_GRACE_MS = 500;
 
 async function main(args: readonly string[]): Promise<void> {
+  if (!bun) refuseInspector();
   let code: number;
   try {
     code = await (maybeSubcommand(args) ? subcommand(args) : machine(args));

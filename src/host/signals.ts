@@ -14,3 +14,10 @@ export function keepIgnoredSignals(): void {
   if (bun) return;
   for (const signal of ignored) process.on(signal, () => {});
 }
+
+/** Node.js opens its inspector at SIGUSR1, a port at which others give orders. The signal gets its default meaning. */
+export function refuseInspector(): void {
+  const listener = () => {};
+  process.on('SIGUSR1', listener);
+  process.off('SIGUSR1', listener);
+}

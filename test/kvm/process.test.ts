@@ -22,6 +22,7 @@ import {
   threadNames,
   until,
 } from './support.ts';
+import { Terminal } from './terminal.ts';
 
 function metrics(socketPath: string): Promise<string> {
   return new Promise((resolve, reject) => {
@@ -52,10 +53,11 @@ describe.each(RUNTIMES)('%s', (runtime) => {
   });
 
   test('signals that were ignored when it started stay ignored: nohup, a script in the background', async () => {
-    const prefix = ['sh', '-c', 'trap "" HUP INT QUIT USR2; exec "$@"', 'sh'];
+    const prefix = ['sh', '-c', 'trap "" HUP INT QUIT USR1 USR2 ALRM; exec "$@"', 'sh'];
     const vmm = new Tsvmm(guestArgs({ cmdline: 'run=idle' }), { runtime, prefix });
     await vmm.waitFor('idle');
-    for (const signal of ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR2', 'SIGWINCH'] as const) vmm.kill(signal);
+    const signals = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGWINCH'] as const;
+    for (const signal of signals) vmm.kill(signal);
     await sleep(300);
     expect(nativeThreads(vmm.pid)).toContain('vcpu0');
     vmm.kill('SIGTERM');
@@ -69,6 +71,21 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     await not.waitFor('idle');
     not.kill('SIGINT');
     expect(await not.exit()).toEqual({ code: 0, signal: null });
+  });
+
+  test.each([
+    ['SIGQUIT', 131],
+    ['SIGUSR1', 138],
+    ['SIGUSR2', 140],
+    ['SIGALRM', 142],
+  ] as const)('%s ends it and leaves its terminal as it was', async (signal, code) => {
+    const terminal = new Terminal(guestArgs({ cmdline: 'run=idle' }), { runtime });
+    await terminal.waitFor('idle');
+    expect(await terminal.settings()).not.toBe(terminal.before());
+    process.kill(await terminal.pid(), signal);
+    expect(await terminal.exit()).toBe(code);
+    // Node.js tells of its inspector there.
+    expect(terminal.text).not.toContain('Debugger');
   });
 
   test('a killed process leaves nothing that stops the next one', async () => {

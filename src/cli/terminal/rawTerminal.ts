@@ -13,7 +13,15 @@ export interface TerminalSize {
 const USUAL: TerminalSize = { columns: 80, rows: 24 };
 
 /** Those that end a process, which are not ignored, and their numbers. */
-const ENDING = { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGTERM: 15 } as const;
+const ENDING = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGQUIT: 3,
+  SIGUSR1: 10,
+  SIGUSR2: 12,
+  SIGALRM: 14,
+  SIGTERM: 15,
+} as const;
 const SIGNAL_EXIT = 128;
 
 export interface RawTerminalOptions {

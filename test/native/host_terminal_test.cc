@@ -1,0 +1,157 @@
+// A person's terminal while it is raw, and what is left of it when the process ends.
+
+#include <pty.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <functional>
+
+#include "core/error.h"
+#include "core/unique_fd.h"
+#include "gtest/gtest.h"
+#include "host/terminal.h"
+
+namespace tsvmm {
+namespace {
+
+class HostTerminalTest : public testing::Test {
+ protected:
+  HostTerminalTest() {
+    int person_fd = -1;
+    int terminal_fd = -1;
+    EXPECT_EQ(::openpty(&person_fd, &terminal_fd, nullptr, nullptr, nullptr), 0);
+    person.reset(person_fd);
+    terminal.reset(terminal_fd);
+    before = settings();
+  }
+
+  [[nodiscard]] termios settings() const {
+    termios now{};
+    EXPECT_EQ(::tcgetattr(terminal.get(), &now), 0);
+    return now;
+  }
+
+  [[nodiscard]] bool is_as_before() const {
+    const termios now = settings();
+    return now.c_iflag == before.c_iflag && now.c_oflag == before.c_oflag &&
+           now.c_cflag == before.c_cflag && now.c_lflag == before.c_lflag &&
+           std::ranges::equal(now.c_cc, before.c_cc);
+  }
+
+  /// How a process ends that does this.
+  static int end_of(const std::function<void()>& work) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      const rlimit none{};
+      ::setrlimit(RLIMIT_CORE, &none);
+      // The sanitizers' handlers of faults.
+      for (int signal = 1; signal < SIGRTMIN; ++signal) ::signal(signal, SIG_DFL);
+      work();
+      ::_exit(0);
+    }
+    int status = -1;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    return status;
+  }
+
+  UniqueFd person;
+  UniqueFd terminal;
+  termios before{};
+};
+
+class HostTerminalSignalTest : public HostTerminalTest, public testing::WithParamInterface<int> {};
+
+TEST_P(HostTerminalSignalTest, ASignalThatEndsTheProcessRestoresTheTerminal) {
+  const int status = end_of([this] {
+    (void)terminal_raw(terminal.get());
+    if (!is_as_before()) ::raise(GetParam());
+  });
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(WTERMSIG(status), GetParam());
+  EXPECT_TRUE(is_as_before());
+}
+
+INSTANTIATE_TEST_SUITE_P(EndingSignals, HostTerminalSignalTest,
+                         testing::Values(SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGABRT, SIGBUS, SIGFPE,
+                                         SIGUSR1, SIGSEGV, SIGUSR2, SIGALRM, SIGTERM, SIGXCPU,
+                                         SIGVTALRM, SIGIO, SIGPWR, SIGSYS),
+                         [](const auto& info) { return std::string(::sigabbrev_np(info.param)); });
+
+TEST_F(HostTerminalTest, AFaultRestoresTheTerminal) {
+  const int status = end_of([this] {
+    (void)terminal_raw(terminal.get());
+    __builtin_trap();
+  });
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_TRUE(is_as_before());
+}
+
+TEST_F(HostTerminalTest, AnIgnoredSignalAndOneWithAHandlerStayWhatTheyAre) {
+  const int status = end_of([this] {
+    ::signal(SIGUSR1, SIG_IGN);
+    ::signal(SIGUSR2, [](int) {});
+    (void)terminal_raw(terminal.get());
+    ::raise(SIGUSR1);
+    ::raise(SIGUSR2);
+    ::_exit(is_as_before() ? 1 : 0);
+  });
+  EXPECT_EQ(status, 0);
+  EXPECT_FALSE(is_as_before());
+}
+
+TEST_F(HostTerminalTest, ATerminalThatIsRestoredIsLeftAlone) {
+  const int status = end_of([this] {
+    const auto saved = terminal_raw(terminal.get());
+    terminal_restore(terminal.get(), saved.value());
+    termios others = before;
+    others.c_lflag ^= ECHO;
+    ::tcsetattr(terminal.get(), TCSANOW, &others);
+    ::raise(SIGUSR1);
+  });
+  EXPECT_EQ(WTERMSIG(status), SIGUSR1);
+  EXPECT_EQ(settings().c_lflag ^ before.c_lflag, static_cast<tcflag_t>(ECHO));
+}
+
+TEST_F(HostTerminalTest, OneThatIsMadeRawTwiceGoesBackToWhatItWasAtFirst) {
+  const int status = end_of([this] {
+    (void)terminal_raw(terminal.get());
+    (void)terminal_raw(terminal.get());
+    ::raise(SIGQUIT);
+  });
+  EXPECT_EQ(WTERMSIG(status), SIGQUIT);
+  EXPECT_TRUE(is_as_before());
+}
+
+TEST_F(HostTerminalTest, EveryRawTerminalIsRestored) {
+  int person_fd = -1;
+  int other_fd = -1;
+  ASSERT_EQ(::openpty(&person_fd, &other_fd, nullptr, nullptr, nullptr), 0);
+  const UniqueFd other_person(person_fd);
+  const UniqueFd other(other_fd);
+  const int status = end_of([&] {
+    (void)terminal_raw(other.get());
+    (void)terminal_raw(terminal.get());
+    ::raise(SIGALRM);
+  });
+  EXPECT_EQ(WTERMSIG(status), SIGALRM);
+  EXPECT_TRUE(is_as_before());
+  termios now{};
+  EXPECT_EQ(::tcgetattr(other.get(), &now), 0);
+  EXPECT_TRUE((now.c_lflag & ICANON) != 0);
+}
+
+TEST_F(HostTerminalTest, WhatIsNoTerminalHasNothingToRestore) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const UniqueFd reader(ends[0]);
+  const UniqueFd writer(ends[1]);
+  EXPECT_EQ(terminal_raw(reader.get()), std::nullopt);
+  EXPECT_THROW(terminal_restore(terminal.get(), {1, 2, 3}), Error);
+}
+
+}  // namespace
+}  // namespace tsvmm
