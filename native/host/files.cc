@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <string_view>
 
+#include "core/descriptor_name.h"
 #include "core/error.h"
 
 namespace tsvmm {
@@ -100,7 +101,7 @@ std::vector<uint8_t> read_at(int fd, uint64_t offset, uint64_t length) {
     const ssize_t count =
         ::pread(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw Error::from_errno("reading a file", errno);
+    if (count < 0) throw Error::from_errno("reading " + descriptor_name(fd), errno);
     if (count == 0) break;
     done += static_cast<size_t>(count);
   }

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <string>
 
+#include "core/descriptor_name.h"
 #include "core/error.h"
 
 namespace tsvmm {
@@ -21,6 +22,17 @@ std::span<uint8_t> target(const GuestMemory& memory, GuestAddress address, uint6
   return *bytes;
 }
 
+Error reading_failed(const LoadFile& item, int error) {
+  return Error::from_errno("reading " + descriptor_name(item.fd.get()), error);
+}
+
+/// What is read of it was inside of it when it was opened.
+Error ends_early(const LoadFile& item, size_t done) {
+  return {"ERR_TSVMM_LOAD", descriptor_name(item.fd.get()) + " has become shorter: it ends after " +
+                                std::to_string(item.offset + done) + " bytes, and " +
+                                std::to_string(item.offset + item.length) + " are needed"};
+}
+
 void read_fully(const LoadFile& item, std::span<uint8_t> into, const Cancellation& cancellation) {
   // After which it is looked whether to go on.
   constexpr size_t kMaxChunk = size_t{64} << 20;
@@ -31,8 +43,8 @@ void read_fully(const LoadFile& item, std::span<uint8_t> into, const Cancellatio
     const ssize_t count =
         ::pread(item.fd.get(), into.data() + done, chunk, static_cast<off_t>(item.offset + done));
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw Error::from_errno("reading an image", errno);
-    if (count == 0) throw Error("ERR_TSVMM_LOAD", "an image file is shorter than its headers say");
+    if (count < 0) throw reading_failed(item, errno);
+    if (count == 0) throw ends_early(item, done);
     done += static_cast<size_t>(count);
   }
 }

@@ -245,7 +245,8 @@ async function openResources(context: MachineContext, opened: number[]): Promise
   const { native, config, consoles } = context;
   const payload = config.payload ?? {};
   const firmware = payload.firmware !== undefined;
-  const kernel = openPayloadFile(native, 'kernel', (payload.firmware ?? payload.kernel) as string, opened);
+  const path = (payload.firmware ?? payload.kernel) as string;
+  const kernel = openPayloadFile(native, firmware ? 'firmware' : 'kernel', path, opened);
   if (firmware && (payload.cmdline !== undefined || payload.initramfs !== undefined)) {
     context.warn('The firmware is given no command line and no initramfs');
   }
@@ -268,7 +269,7 @@ async function openResources(context: MachineContext, opened: number[]): Promise
 
 function openPayloadFile(
   native: NativeAddon,
-  name: 'kernel' | 'initramfs',
+  name: 'kernel' | 'firmware' | 'initramfs',
   path: string,
   opened: number[],
 ): { fd: number; size: number } {

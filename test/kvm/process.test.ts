@@ -386,6 +386,13 @@ test('events and log go where they are told to', async () => {
   expect(names.slice(-3)).toEqual(['vm shutdown', 'vm deleted', 'vmm shutdown']);
 });
 
+test('a kernel whose reading fails is named', async () => {
+  // Nothing is mapped where a file would begin.
+  const vmm = new Tsvmm(['--kernel', '/proc/self/mem']);
+  expect(await vmm.exit()).toEqual({ code: 1, signal: null });
+  expect(vmm.stderr).toMatch(/^tsvmm: .*reading \/proc\/\d+\/mem: Input\/output error$/m);
+});
+
 test('the log says why a VM could not start', async () => {
   const log = path.join(temporaryFolder(), 'log');
   const vmm = new Tsvmm(['--kernel', '/no/such/kernel', '--log-file', log]);

@@ -37,6 +37,17 @@ TEST_F(HostFiles, NothingBlocksThatIsOpened) {
   EXPECT_TRUE(open_file(name, O_WRONLY | O_NONBLOCK, 0, kText).valid());
 }
 
+TEST_F(HostFiles, AReadThatFailsNamesTheFile) {
+  const UniqueFd memory(::open("/proc/self/mem", O_RDONLY | O_CLOEXEC));
+  try {
+    (void)read_at(memory.get(), 0, 1);
+    FAIL() << "read what is not there";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.what(),
+              "reading /proc/" + std::to_string(::getpid()) + "/mem: Input/output error");
+  }
+}
+
 TEST_F(HostFiles, WhatIsOfTheWrongKindIsNotOpenedAtAll) {
   const std::string name = fifo();
   // A writer that comes meanwhile would find a reader.

@@ -1,5 +1,7 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "core/error.h"
 #include "machine/image_loader.h"
@@ -35,13 +37,30 @@ TEST(ImageLoader, RefusesWhatDoesNotFitIntoRam) {
   EXPECT_THROW(load_images(memory, one(LoadFile{0, file_of("x"), 0, UINT64_MAX})), Error);
 }
 
-TEST(ImageLoader, RefusesAFileThatIsTooShort) {
+TEST(ImageLoader, NamesAFileThatIsTooShort) {
   const GuestMemory memory({{0, 8192}}, {});
   try {
     load_images(memory, one(LoadFile{0, file_of("0123"), 2, 4}));
     FAIL() << "loaded more than there is";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), "ERR_TSVMM_LOAD");
+    EXPECT_STREQ(
+        error.what(),
+        "/memfd:image (deleted) has become shorter: it ends after 4 bytes, and 6 are needed");
+  }
+}
+
+TEST(ImageLoader, NamesAFileThatCannotBeRead) {
+  const GuestMemory memory({{0, 8192}}, {});
+  // Nothing is mapped at address 0: EIO.
+  UniqueFd fd(::open("/proc/self/mem", O_RDONLY | O_CLOEXEC));
+  try {
+    load_images(memory, one(LoadFile{0, std::move(fd), 0, 4}));
+    FAIL() << "read what is not there";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), "EIO");
+    EXPECT_EQ(error.what(),
+              "reading /proc/" + std::to_string(::getpid()) + "/mem: Input/output error");
   }
 }
 

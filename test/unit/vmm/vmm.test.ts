@@ -420,6 +420,11 @@ describe('failing to boot', () => {
   it.each([
     ['a missing kernel', { payload: { kernel: '/no/kernel' } }, 'Cannot open kernel file /no/kernel'],
     [
+      'a missing firmware',
+      { payload: { firmware: '/no/firmware' } },
+      'Cannot open firmware file /no/firmware',
+    ],
+    [
       'a folder for a kernel',
       { payload: { kernel: '/' } },
       'Cannot open kernel file /: / is no regular file',

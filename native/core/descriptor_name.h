@@ -1,0 +1,11 @@
+#pragma once
+
+#include <string>
+
+namespace tsvmm {
+
+/// For messages: the path of an open file, as the host has it by now; its number if that cannot be
+/// found out. Whoever opened it may have said another one.
+std::string descriptor_name(int fd);
+
+}  // namespace tsvmm
