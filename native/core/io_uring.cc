@@ -102,7 +102,7 @@ bool IoUring::register_file(int fd) noexcept {
 }
 
 io_uring_sqe* IoUring::next_entry() noexcept {
-  if (tail_ - load_acquire(*submission_head_) > submission_mask_) return nullptr;
+  if (unsubmitted() > submission_mask_) return nullptr;
   auto* entry = static_cast<io_uring_sqe*>(entries_.address) + (tail_ & submission_mask_);
   std::memset(entry, 0, sizeof *entry);
   ++tail_;
@@ -112,7 +112,7 @@ io_uring_sqe* IoUring::next_entry() noexcept {
 bool IoUring::submit(unsigned wait_for) noexcept {
   store_release(*submission_tail_, tail_);
   for (;;) {
-    const uint32_t waiting = tail_ - load_acquire(*submission_head_);
+    const uint32_t waiting = unsubmitted();
     const bool enter = wait_for != 0 || work_is_deferred() ||
                        (load_acquire(*submission_flags_) & IORING_SQ_CQ_OVERFLOW) != 0;
     if (waiting == 0 && !enter) return true;
@@ -122,6 +122,14 @@ bool IoUring::submit(unsigned wait_for) noexcept {
     // EAGAIN, EBUSY: the kernel is short of memory or wants completions to be taken first.
     return result >= 0 && static_cast<uint32_t>(result) >= waiting;
   }
+}
+
+uint32_t IoUring::unsubmitted() const noexcept { return tail_ - load_acquire(*submission_head_); }
+
+/// The kernel looks at the ring only when it is entered.
+uint64_t IoUring::withdraw() noexcept {
+  store_release(*submission_tail_, --tail_);
+  return static_cast<io_uring_sqe*>(entries_.address)[tail_ & submission_mask_].user_data;
 }
 
 bool IoUring::work_is_deferred() const noexcept {

@@ -36,6 +36,11 @@ class IoUring {
   /// Hands all entries to the kernel and waits until `wait_for` completions are there. False if
   /// some are left for another try.
   [[nodiscard]] bool submit(unsigned wait_for = 0) noexcept;
+  /// Entries that the kernel does not have.
+  [[nodiscard]] uint32_t unsubmitted() const noexcept;
+  /// Takes the last of these back, of which there is one, and returns its user data. It must have
+  /// been filled.
+  [[nodiscard]] uint64_t withdraw() noexcept;
   /// Takes one completion; false if there is none.
   [[nodiscard]] bool next_completion(Completion& completion) noexcept;
   /// Whether next_completion() would find one, without a system call.

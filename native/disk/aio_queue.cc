@@ -71,7 +71,7 @@ void AioDiskQueue::run_here(DiskOperation& operation) noexcept {
   completed_.push(operation);
 }
 
-bool AioDiskQueue::submit() noexcept {
+void AioDiskQueue::submit() noexcept {
   size_t done = 0;
   while (done < queued_.size()) {
     const long taken = ::syscall(SYS_io_submit, context_, queued_.size() - done, &queued_[done]);
@@ -87,7 +87,6 @@ bool AioDiskQueue::submit() noexcept {
     run_here(*std::bit_cast<DiskOperation*>(block->aio_data));
   }
   queued_.erase(queued_.begin(), queued_.begin() + static_cast<ptrdiff_t>(done));
-  return queued_.empty();
 }
 
 void AioDiskQueue::collect(long minimum) noexcept {
@@ -117,7 +116,7 @@ DiskOperation* AioDiskQueue::next_completed() noexcept {
 }
 
 void AioDiskQueue::wait() noexcept {
-  (void)submit();
+  submit();
   if (completed_.empty() && in_kernel_ != 0) collect(1);
 }
 

@@ -28,8 +28,9 @@ class AioDiskQueue final : public DiskQueue {
   AioDiskQueue& operator=(const AioDiskQueue&) = delete;
 
   void start(DiskOperation& operation) noexcept override;
-  bool submit() noexcept override;
+  void submit() noexcept override;
   DiskOperation* next_completed() noexcept override;
+  [[nodiscard]] bool has_unsubmitted() const noexcept override { return !queued_.empty(); }
   void wait() noexcept override;
   [[nodiscard]] int completion_fd() const noexcept override { return event_.fd(); }
   [[nodiscard]] std::string_view engine() const noexcept override { return engine_; }

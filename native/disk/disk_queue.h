@@ -37,10 +37,14 @@ class DiskQueue {
 
   /// Queues an operation; at most as many as the queue is deep may be on the way.
   virtual void start(DiskOperation& operation) noexcept = 0;
-  /// Hands what was queued to the host. False if some of it is left for another try.
-  [[nodiscard]] virtual bool submit() noexcept = 0;
-  /// One operation that has ended, or nullptr.
+  /// Hands what was queued to the host, as much of it as the host takes.
+  virtual void submit() noexcept = 0;
+  /// One operation that has ended, or nullptr. What has ended may be a part of one whose next part
+  /// is queued by then: whoever has taken all that there is looks at has_unsubmitted().
   virtual DiskOperation* next_completed() noexcept = 0;
+  /// Whether something is queued that the host does not have: submit() is to be called again, and
+  /// completion_fd() does not tell when.
+  [[nodiscard]] virtual bool has_unsubmitted() const noexcept = 0;
   /// Submits, then blocks until something has ended. Only while something is on the way.
   virtual void wait() noexcept = 0;
   /// Polls readable while ended operations wait; -1 if they always have ended when submit()

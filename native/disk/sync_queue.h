@@ -16,8 +16,9 @@ class SyncDiskQueue final : public DiskQueue {
   SyncDiskQueue(const RawImage& image, uint16_t depth, const std::string& reason);
 
   void start(DiskOperation& operation) noexcept override;
-  bool submit() noexcept override { return true; }
+  void submit() noexcept override {}
   DiskOperation* next_completed() noexcept override { return completed_.pop(); }
+  [[nodiscard]] bool has_unsubmitted() const noexcept override { return false; }
   void wait() noexcept override {}
   [[nodiscard]] int completion_fd() const noexcept override { return -1; }
   [[nodiscard]] std::string_view engine() const noexcept override { return engine_; }

@@ -61,16 +61,23 @@ void UringDiskQueue::run_here(DiskOperation& operation) noexcept {
   completed_.push(operation);
 }
 
-bool UringDiskQueue::submit() noexcept {
+void UringDiskQueue::submit() noexcept {
   // One read of what the page cache has costs less as a call of its own.
   if (DiskOperation* operation = std::exchange(alone_, nullptr)) {
     if (read_without_waiting(file_, *operation)) {
       completed_.push(*operation);
-      return true;
+      return;
     }
     start_in_ring(*operation);
   }
-  return ring_->submit();
+  if (ring_->submit()) return;
+  // What is on the way ends, and is then followed by another try. Without it the kernel tells
+  // nobody when it takes more, and that may be never (a seccomp filter, for one).
+  if (in_ring_ != ring_->unsubmitted()) return;
+  while (in_ring_ != 0) {
+    --in_ring_;
+    run_here(*std::bit_cast<DiskOperation*>(ring_->withdraw()));
+  }
 }
 
 DiskOperation* UringDiskQueue::next_completed() noexcept {
@@ -85,7 +92,8 @@ DiskOperation* UringDiskQueue::next_completed() noexcept {
 }
 
 void UringDiskQueue::wait() noexcept {
-  if (!submit() || completed_.empty()) (void)ring_->submit(1);
+  submit();
+  if (completed_.empty() && in_ring_ != 0) (void)ring_->submit(1);
 }
 
 bool UringDiskQueue::completions_pending() const noexcept {

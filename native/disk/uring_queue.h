@@ -17,8 +17,11 @@ class UringDiskQueue final : public DiskQueue {
   UringDiskQueue(const RawImage& image, std::unique_ptr<IoUring> ring, uint16_t depth);
 
   void start(DiskOperation& operation) noexcept override;
-  bool submit() noexcept override;
+  void submit() noexcept override;
   DiskOperation* next_completed() noexcept override;
+  [[nodiscard]] bool has_unsubmitted() const noexcept override {
+    return alone_ != nullptr || ring_->unsubmitted() != 0;
+  }
   void wait() noexcept override;
   [[nodiscard]] int completion_fd() const noexcept override { return ring_->fd(); }
   [[nodiscard]] bool completions_pending() const noexcept override;

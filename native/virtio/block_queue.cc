@@ -115,15 +115,14 @@ void BlockQueue::apply_holds() noexcept {
 /// On a queue that takes nothing: announces that it stands still, as soon as that is so.
 void BlockQueue::settle() noexcept {
   if (takes_) return;
-  bool submitted = true;
   bool ended = true;
   while (in_flight() != 0 && ended) {
-    submitted = disk_->submit();
+    disk_->submit();
     ended = reap();
   }
   publish();
   if (in_flight() != 0) {
-    if (!submitted || restarted_) settle_later();
+    if (disk_->has_unsubmitted()) settle_later();
     return;
   }
   const std::lock_guard lock(mutex_);
@@ -132,7 +131,7 @@ void BlockQueue::settle() noexcept {
   changed_.notify_all();
 }
 
-/// What the host could not take is left for another try, which no doorbell brings to a held queue.
+/// What waits to be handed to the host, which no doorbell brings to a held queue.
 void BlockQueue::settle_later() noexcept {
   if (std::exchange(settle_pending_, true)) return;
   loop_.post([this] {
@@ -156,11 +155,11 @@ void BlockQueue::serve() noexcept {
 
 BlockQueue::Look BlockQueue::turn() noexcept {
   const Look look = takes_ ? take_requests() : Look::kFull;
-  const bool submitted = disk_->submit();
+  disk_->submit();
   reap();
   publish();
-  // What the host could not take is left for another try, and that is work.
-  return (submitted && !restarted_) || look == Look::kBroken ? look : Look::kWorked;
+  // What the host could not take, and what follows on something that has ended, is work.
+  return disk_->has_unsubmitted() && look != Look::kBroken ? Look::kWorked : look;
 }
 
 /// False if the loop is to sleep.
@@ -249,7 +248,6 @@ bool BlockQueue::reap() noexcept {
     end_operation(*operation);
     any = true;
   }
-  if (restarted_ && disk_->submit()) restarted_ = false;
   return any;
 }
 
@@ -269,7 +267,6 @@ void BlockQueue::end_merge(BlockMerge& merge) noexcept {
     } else {
       // Only those that fail by themselves fail.
       disk_->start(*request);
-      restarted_ = true;
     }
   }
   merger_.release(merge);
@@ -283,7 +280,6 @@ void BlockQueue::end_request(BlockRequest& request) noexcept {
   }
   if (request.ranges && prepare_next_range(request)) {
     disk_->start(request);
-    restarted_ = true;
     return;
   }
   if (end_time_ == 0) end_time_ = monotonic_ns();

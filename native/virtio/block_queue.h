@@ -97,7 +97,6 @@ class BlockQueue {
   uint64_t batch_time_ = 0;     ///< monotonic ns, 0 if not yet read
   uint64_t end_time_ = 0;       ///< the same of what ends
   bool takes_ = true;           ///< requests; the loop's thread's view of `holds_`
-  bool restarted_ = false;      ///< something was started by what ended, and not submitted yet
   bool settle_pending_ = false;
   const char* failure_ = nullptr;
   LoopTeardown teardown_;

@@ -40,6 +40,7 @@ export const ADDRESSES = {
 const WITH_THREADS = [
   '*Block*',
   '*DeviceKindState*',
+  '*DiskRefusals*',
   'Balloon*',
   'Clock*',
   'Cmos*',

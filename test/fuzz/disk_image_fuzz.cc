@@ -79,7 +79,7 @@ void patch(fuzz::Input& input, int fd, uint64_t size) {
 void run(DiskQueue& queue, DiskOperation& operation) {
   queue.start(operation);
   for (;;) {
-    (void)queue.submit();
+    queue.submit();
     if (queue.next_completed() == &operation) return;
     queue.wait();
   }

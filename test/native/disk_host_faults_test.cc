@@ -475,7 +475,7 @@ TEST_P(BlocksInParts, ZeroesBesideAWriteStayZeroes) {
   const auto run = [&](DiskOperation& operation) {
     const auto queue = image.make_queue(4);
     queue->start(operation);
-    (void)queue->submit();
+    queue->submit();
     while (queue->next_completed() == nullptr) queue->wait();
   };
   alignas(4096) std::array<uint8_t, 512> data;

@@ -1,11 +1,17 @@
 #include "disk/disk_queue.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstring>
+#include <thread>
 
 #include "core/io_uring.h"
 #include "disk/raw_image.h"
@@ -70,7 +76,8 @@ class DiskQueueTest : public testing::TestWithParam<Engine> {
   /// Waits for `count` operations to end.
   std::vector<DiskOperation*> finish(size_t count) {
     std::vector<DiskOperation*> ended;
-    EXPECT_TRUE(queue->submit());
+    queue->submit();
+    EXPECT_FALSE(queue->has_unsubmitted());
     for (;;) {
       while (DiskOperation* operation = queue->next_completed()) ended.push_back(operation);
       if (ended.size() >= count) return ended;
@@ -325,6 +332,49 @@ TEST_P(DirectDiskTest, ManyAtOnce) {
   }
   EXPECT_EQ(finish(kDepth).size(), size_t{kDepth});
   for (size_t i = 0; i < kDepth; ++i) EXPECT_TRUE(same_odd(transfers[i]->bytes, i * 65536));
+}
+
+/// From now on, in this thread.
+void refuse_system_call(uint32_t number, uint32_t error) {
+  std::array<sock_filter, 4> program{
+      sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+      sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+      sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  const sock_fprog filter{.len = program.size(), .filter = program.data()};
+  ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+  ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+}
+
+/// For lack of memory, or as a sandbox forbids it that was put around us when there was a queue.
+TEST_P(DirectDiskTest, WhatTheKernelDoesNotTakeIsDoneAllTheSame) {
+  for (const uint32_t error : {EAGAIN, EPERM}) {
+    std::vector<std::unique_ptr<Transfer>> transfers;
+    for (size_t i = 0; i < kDepth; ++i) {
+      transfers.push_back(
+          std::make_unique<Transfer>(Kind::kRead, i * 65536, std::vector<size_t>{4096, 4096}));
+    }
+    size_t ended = 0;
+    std::thread([&] {
+      refuse_system_call(SYS_io_uring_enter, error);
+      refuse_system_call(SYS_io_submit, error);
+      for (const auto& transfer : transfers) queue->start(transfer->operation);
+      for (int tries = 0; tries < 100; ++tries) {
+        queue->submit();
+        while (queue->next_completed() != nullptr) ++ended;
+      }
+    }).join();
+    ASSERT_EQ(ended, transfers.size());
+    EXPECT_FALSE(queue->has_unsubmitted());
+    for (size_t i = 0; i < kDepth; ++i) {
+      EXPECT_EQ(transfers[i]->operation.error, 0);
+      EXPECT_TRUE(same_odd(transfers[i]->bytes, i * 65536));
+    }
+  }
+  // Somebody else's thread has no such policy.
+  Transfer transfer(Kind::kRead, 8192, {4096, 8192});
+  EXPECT_EQ(run(transfer), 0);
+  EXPECT_TRUE(same_odd(transfer.bytes, 8192));
 }
 
 TEST_P(DirectDiskTest, TruncatedFileIsAnError) {

@@ -151,7 +151,7 @@ TEST_F(Vhdx, SeveralQueuesShareTheTable) {
   }
   for (DiskQueue* queue : {&disk.queue(), second.get()}) {
     for (int ended = 0; ended < 8;) {
-      (void)queue->submit();
+      queue->submit();
       while (const DiskOperation* operation = queue->next_completed()) {
         EXPECT_EQ(operation->error, 0);
         ++ended;

@@ -162,7 +162,7 @@ class Disk {
   int run(DiskOperation& operation) {
     queue_->start(operation);
     for (;;) {
-      (void)queue_->submit();
+      queue_->submit();
       if (queue_->next_completed() == &operation) return operation.error;
       queue_->wait();
     }

@@ -217,7 +217,7 @@ void Qcow2Crash::finish(std::vector<std::unique_ptr<Operation>>& operations) {
   }
   for (size_t queue = 0; queue < queues.size(); ++queue) {
     while (waiting[queue] != 0) {
-      (void)queues[queue]->submit();
+      queues[queue]->submit();
       while (DiskOperation* ended = queues[queue]->next_completed()) {
         ASSERT_EQ(ended->error, 0);
         --waiting[queue];
@@ -242,7 +242,7 @@ void Qcow2Crash::finish(std::vector<std::unique_ptr<Operation>>& operations) {
       read.buffer = {now.data(), now.size()};
       read.buffers = {&read.buffer, 1};
       queues[0]->start(read);
-      while (queues[0]->next_completed() == nullptr) (void)queues[0]->submit();
+      while (queues[0]->next_completed() == nullptr) queues[0]->submit();
       ASSERT_EQ(read.error, 0);
     }
     for (size_t i = first; i < end; ++i) {

@@ -63,7 +63,7 @@ class Qcow2Kill : public testing::TestWithParam<Options> {
 void run(DiskQueue& queue, DiskOperation& operation) {
   queue.start(operation);
   for (;;) {
-    (void)queue.submit();
+    queue.submit();
     if (queue.next_completed() == &operation) break;
     queue.wait();
   }

@@ -101,12 +101,13 @@ class MemoryContainer final : public Container {
       EXPECT_LT(pending_.size(), depth_);
       pending_.push_back(&operation);
     }
-    bool submit() noexcept override { return true; }
+    void submit() noexcept override {}
     DiskOperation* next_completed() noexcept override {
       if (pending_.empty()) return nullptr;
       if (container_.coin()) return nullptr;
       return end_one();
     }
+    [[nodiscard]] bool has_unsubmitted() const noexcept override { return false; }
     void wait() noexcept override {}
     int completion_fd() const noexcept override { return -1; }
 

@@ -39,7 +39,7 @@ void use(DiskImage& image, size_t which, Bytes& model, int rounds) {
     if (what < 8) operation.buffers = {&buffer, 1};
     queue->start(operation);
     for (;;) {
-      (void)queue->submit();
+      queue->submit();
       if (queue->next_completed() == &operation) break;
       queue->wait();
     }

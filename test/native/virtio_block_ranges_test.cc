@@ -254,16 +254,15 @@ class HungDisk : public DiskImage {
    public:
     explicit Queue(HungDisk& disk) : disk_(disk) {}
     void start(DiskOperation& operation) noexcept override { queued_.push_back(&operation); }
-    bool submit() noexcept override {
+    void submit() noexcept override {
       const std::lock_guard lock(disk_.mutex);
       if (disk_.refuses && !queued_.empty()) {
         disk_.refused = true;
-        return false;
+        return;
       }
       for (DiskOperation* const operation : queued_) disk_.started.push_back(operation);
       queued_.clear();
       if (disk_.answers && !disk_.started.empty()) disk_.event.signal();
-      return true;
     }
     DiskOperation* next_completed() noexcept override {
       const std::lock_guard lock(disk_.mutex);
@@ -275,6 +274,7 @@ class HungDisk : public DiskImage {
       operation->error = std::exchange(disk_.fails, false) ? EIO : 0;
       return operation;
     }
+    [[nodiscard]] bool has_unsubmitted() const noexcept override { return !queued_.empty(); }
     void wait() noexcept override {}
     [[nodiscard]] int completion_fd() const noexcept override { return disk_.event.fd(); }
 

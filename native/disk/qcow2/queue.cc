@@ -304,10 +304,13 @@ void Queue::finish_if_done(Request& request) noexcept {
   free_requests_.push_back(&request);
 }
 
-bool Queue::submit() noexcept {
-  const bool container = container_->submit();
-  const bool backing = !backing_ || backing_->submit();
-  return container && backing;
+void Queue::submit() noexcept {
+  container_->submit();
+  if (backing_) backing_->submit();
+}
+
+bool Queue::has_unsubmitted() const noexcept {
+  return container_->has_unsubmitted() || (backing_ && backing_->has_unsubmitted());
 }
 
 bool Queue::reap() noexcept {
@@ -330,7 +333,6 @@ bool Queue::resume_stalled() noexcept {
   Request& request = *stalled_.front();
   stalled_.erase(stalled_.begin());
   proceed(request);
-  (void)submit();
   return true;
 }
 
@@ -360,7 +362,7 @@ DiskOperation* Queue::next_completed() noexcept {
 
 void Queue::wait() noexcept {
   while (completed_.empty()) {
-    (void)submit();
+    submit();
     const bool worked = reap() || resume_stalled();
     if (!uncommitted_.empty()) return;
     if (worked) continue;

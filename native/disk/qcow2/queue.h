@@ -25,8 +25,9 @@ class Queue final : public DiskQueue {
   ~Queue() override;
 
   void start(DiskOperation& operation) noexcept override;
-  [[nodiscard]] bool submit() noexcept override;
+  void submit() noexcept override;
   DiskOperation* next_completed() noexcept override;
+  [[nodiscard]] bool has_unsubmitted() const noexcept override;
   void wait() noexcept override;
   [[nodiscard]] int completion_fd() const noexcept override;
   [[nodiscard]] bool completions_pending() const noexcept override;

@@ -28,25 +28,16 @@ void Queue::start(DiskOperation& operation) noexcept {
   }
 }
 
-bool Queue::submit() noexcept {
-  unsubmitted_ = false;
-  return container_->submit();
-}
-
 DiskOperation* Queue::next_completed() noexcept {
   if (DiskOperation* operation = completed_.pop()) return operation;
-  for (;;) {
-    DiskOperation* done = container_->next_completed();
-    if (done == nullptr) {
-      if (!unsubmitted_ || !submit()) return nullptr;
-      continue;
-    }
+  while (DiskOperation* done = container_->next_completed()) {
     auto& part = static_cast<Part&>(*done);
     DiskOperation* whole = part.whole;
     if (!take_back(part)) continue;
     free_.push_back(&part);
     return whole;
   }
+  return nullptr;
 }
 
 void Queue::wait() noexcept {
@@ -103,7 +94,6 @@ bool Queue::flush(Part& part) noexcept {
   static_cast<DiskOperation&>(part) = {};
   part.kind = Kind::kFlush;
   container_->start(part);
-  unsubmitted_ = true;
   return false;
 }
 
@@ -127,7 +117,6 @@ void Queue::hand_on(Part& part, const Extent& extent) noexcept {
                                        .length = extent.length,
                                        .buffers = whole.buffers.first(count)};
   container_->start(part);
-  unsubmitted_ = true;
 }
 
 bool Queue::take_back(Part& part) noexcept {

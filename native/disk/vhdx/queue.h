@@ -23,8 +23,11 @@ class Queue final : public DiskQueue {
   Queue(Image& image, uint16_t depth);
 
   void start(DiskOperation& operation) noexcept override;
-  [[nodiscard]] bool submit() noexcept override;
+  void submit() noexcept override { container_->submit(); }
   DiskOperation* next_completed() noexcept override;
+  [[nodiscard]] bool has_unsubmitted() const noexcept override {
+    return container_->has_unsubmitted();
+  }
   void wait() noexcept override;
   [[nodiscard]] int completion_fd() const noexcept override;
   [[nodiscard]] bool completions_pending() const noexcept override;
@@ -53,7 +56,6 @@ class Queue final : public DiskQueue {
   std::vector<Part> parts_;
   std::vector<Part*> free_;
   CompletedList completed_;  ///< in start()
-  bool unsubmitted_ = false;
 };
 
 }  // namespace tsvmm::vhdx
