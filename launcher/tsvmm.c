@@ -17,6 +17,7 @@ enum {
   kPathSize = 4096,
   kMaxEnvironment = 4096,
   kMaxWords = 4096,
+  kExitNoRoom = 1,
   kExitNotFound = 127,
   kStandardInput = 0,
   kStandardOutput = 1,
@@ -41,7 +42,8 @@ enum {
   kChdir = 80,
   kOpenat = 257,
   kReadlinkat = 267,
-  kFaccessat = 269
+  kFaccessat = 269,
+  kPrlimit = 302
 };
 
 static long system_call(long number, long a, long b, long c, long d) {
@@ -72,7 +74,8 @@ enum {
   kReadlinkat = 78,
   kExit = 93,
   kSigaction = 134,
-  kExecve = 221
+  kExecve = 221,
+  kPrlimit = 261
 };
 
 static long system_call(long number, long a, long b, long c, long d) {
@@ -139,6 +142,23 @@ struct signal_action {
   unsigned long restorer;
   unsigned long mask;
 };
+
+/* The kernel's struct rlimit64, of the address space. */
+struct limit {
+  unsigned long long soft;
+  unsigned long long hard;
+};
+enum { kAddressSpace = 9 /* RLIMIT_AS */ };
+
+/*
+ * What a runtime reserves of the address space before it says a word, and a little room for a VM
+ * without its memory: the executable fails below 380 MB, Node.js below 800 MB, by a signal.
+ */
+#define LIMITED(least)                                                    \
+  "tsvmm: ulimit -v (LimitAS=) leaves less address space than the " least \
+  " that a start takes beside the VM's memory\n"
+static const unsigned long long kExecutableRoom = 512ULL << 20;
+static const unsigned long long kNodeRoom = 1ULL << 30;
 
 static char ignored_signals[kIgnoredSize];
 static char *environment[kRuntimeSettingCount + 1 + kMaxEnvironment + 1];
@@ -221,6 +241,19 @@ static void complain(const char *text) {
   system_call(kWrite, kStandardError, (long)text, (long)length_of(text), 0);
 }
 
+__attribute__((noreturn)) static void leave(int code) {
+  system_call(kExit, code, 0, 0, 0);
+  __builtin_unreachable();
+}
+
+/* Ends the process with a word where the runtime would end without. */
+static void check_room(unsigned long long least, const char *otherwise) {
+  struct limit limit = {0};
+  if (system_call(kPrlimit, 0, kAddressSpace, 0, (long)&limit) != 0 || limit.soft >= least) return;
+  complain(otherwise);
+  leave(kExitNoRoom);
+}
+
 /* The checkout's or package's root, two steps above this program: its length with the slash, 0 if
  * unknown. */
 static size_t find_root(char *path) {
@@ -274,6 +307,7 @@ static size_t fill_runtime_settings(char **arguments) {
 /* Tries the places where the executable may be, below the first `root` bytes of the path and beside
  * that folder; returns if it is in none. */
 static void run_executable(char *path, size_t root, char **arguments, char **variables) {
+  check_room(kExecutableRoom, LIMITED("512 MiB"));
   fill_environment(fill_runtime_settings(arguments), variables);
   /* A checkout, an installed package of a distribution, an npm package that has its own. */
   static const char *const below_root[] = {"dist/tsvmm", "lib/tsvmm/tsvmm",
@@ -303,6 +337,7 @@ static void run_node(char *script, char **arguments, char **variables) {
     words[count++] = *word;
   }
   if (search == NULL) return;
+  check_room(kNodeRoom, LIMITED("1 GiB"));
   fill_environment(0, variables);
   while (*search != '\0') {
     size_t size = 0;
@@ -336,6 +371,5 @@ __attribute__((used, noreturn)) void launch(long *stack) {
     complain(
         "tsvmm: nothing is built: run 'npm install' and 'npm run build' in its folder first\n");
   }
-  system_call(kExit, kExitNotFound, 0, 0, 0);
-  __builtin_unreachable();
+  leave(kExitNotFound);
 }

@@ -73,6 +73,18 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     expect(await not.exit()).toEqual({ code: 0, signal: null });
   });
 
+  test('an address space that is too small for the runtime is said, and a larger one does', async () => {
+    const limited = (limit: number) => ['sh', '-c', `ulimit -v ${limit}; exec "$@"`, 'sh'];
+    const none = new Tsvmm(guestArgs({ cmdline: 'run=off' }), { runtime, prefix: limited(100_000) });
+    expect(await none.exit()).toEqual({ code: 1, signal: null });
+    expect(none.stderr).toMatch(
+      /^tsvmm: ulimit -v .* leaves less address space than the \d+ .iB that a start/,
+    );
+
+    const vmm = new Tsvmm(guestArgs({ cmdline: 'run=off' }), { runtime, prefix: limited(4_000_000) });
+    expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+  });
+
   test.each([
     ['SIGQUIT', 131],
     ['SIGUSR1', 138],
