@@ -37,12 +37,18 @@ const REMOVED = '.removed-';
 /** In the folder of a VM that was started and not stopped. */
 const WANTED = 'wanted';
 
+/** What of a definition cannot be read. */
+export interface DefinitionProblem {
+  readonly reason: string;
+  readonly config: boolean;
+  readonly policy: boolean;
+}
+
 /** What a folder says of its VM. */
 export interface StoredDefinition {
-  /** Without the machine, and with the default policy if that is broken as well, where there is a problem. */
+  /** What cannot be read is as if nothing had been said. */
   readonly definition: Definition;
-  /** Why it cannot be read. */
-  readonly problem?: string;
+  readonly problem?: DefinitionProblem;
 }
 
 /** Texts that others keep beside a definition, by the names of their files. */
@@ -88,22 +94,21 @@ export class DefinitionStore {
 
   /** What is there is left as it is, whatever it is. */
   read(name: string): StoredDefinition {
-    const problems: string[] = [];
-    const attempt = <T>(work: () => T, otherwise: T): T => {
-      try {
-        return work();
-      } catch (error) {
-        problems.push((error as Error).message);
-        return otherwise;
-      }
+    const config = attempt(() => this.#readConfig(name));
+    const policy = attempt(() => this.#readPolicy(name));
+    const definition = {
+      name,
+      config: config.value ?? {},
+      policy: { uuid: uuidOf(this.folderOf(name)), ...(policy.value ?? this.#identityIn(name)) },
     };
-    const config = attempt(() => this.#readConfig(name), {});
-    const given = attempt(() => this.#readPolicy(name), readPolicy({}, VmFile.policy));
-    const policy = { uuid: uuidOf(this.folderOf(name)), ...given };
-    return {
-      definition: { name, config, policy },
-      ...(problems.length > 0 && { problem: problems.join('; ') }),
+    const reasons = [config.reason, policy.reason].filter((reason) => reason !== undefined);
+    if (reasons.length === 0) return { definition };
+    const problem = {
+      reason: reasons.join('; '),
+      config: config.reason !== undefined,
+      policy: policy.reason !== undefined,
     };
+    return { definition, problem };
   }
 
   /**
@@ -185,8 +190,19 @@ export class DefinitionStore {
   }
 
   #readPolicy(name: string): VmPolicy {
+    return readPolicy(this.#readPolicyFile(name), VmFile.policy);
+  }
+
+  #readPolicyFile(name: string): unknown {
     const path = `${this.folderOf(name)}/${VmFile.policy}`;
-    return readPolicy(existsSync(path) ? readJsonFile(path) : {}, VmFile.policy);
+    return existsSync(path) ? readJsonFile(path) : {};
+  }
+
+  /** Clients know a VM by its UUID, also while another part of the policy is broken. */
+  #identityIn(name: string): VmPolicy {
+    const { uuid } = attempt(() => this.#readPolicyFile(name) as { uuid?: unknown }).value ?? {};
+    const kept = attempt(() => readPolicy({ uuid }, VmFile.policy));
+    return kept.value ?? readPolicy({}, VmFile.policy);
   }
 
   /** What cannot be removed now is when the next process starts. */
@@ -196,6 +212,14 @@ export class DefinitionStore {
     } catch {
       // See above.
     }
+  }
+}
+
+function attempt<T>(work: () => T): { readonly value?: T; readonly reason?: string } {
+  try {
+    return { value: work() };
+  } catch (error) {
+    return { reason: (error as Error).message };
   }
 }
 

@@ -27,6 +27,11 @@ const lastExit = objectSchema({
   incomplete: { type: 'boolean' },
 });
 
+/** In OpenAPI 3.0 nothing may stand beside a reference. */
+function unlessBroken(schema: string): Json {
+  return { allOf: [reference(schema)], description: 'Absent where it cannot be read: see error' };
+}
+
 /** Answers: their fields are few and written by hand where they are made. */
 const answers: Readonly<Record<string, Json>> = {
   Ping: objectSchema({ version: text, pid: integer }),
@@ -42,10 +47,10 @@ const answers: Readonly<Record<string, Json>> = {
       error: { ...text, description: 'Why it could not start, does not answer, or cannot be read' },
       restarts: { ...integer, description: 'Starts in a row because it ended by itself' },
       folder: text,
-      config: reference(vmConfig.name),
-      policy: reference(vmPolicy.name),
+      config: unlessBroken(vmConfig.name),
+      policy: unlessBroken(vmPolicy.name),
     }),
-    required: ['name', 'state', 'restarts', 'folder', 'config', 'policy'],
+    required: ['name', 'state', 'restarts', 'folder'],
   },
   Vms: { type: 'array', items: reference('Vm') },
   Stats: objectSchema({

@@ -232,5 +232,5 @@ function decodePart(part: string): string {
 async function stopOf({ supervisor, parameters, body }: RouteRequest) {
   const vm = vmOf(supervisor, parameters);
   const { timeout_seconds, force }: StopRequest = decode(stopRequest, (await body()) ?? {});
-  return { vm, seconds: timeout_seconds ?? vm.definition.policy.stop_timeout, force };
+  return { vm, seconds: timeout_seconds ?? (force ? 0 : vm.stopTimeout), force };
 }

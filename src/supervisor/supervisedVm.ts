@@ -6,8 +6,10 @@ import { describeError, VmmError } from '../vmm/errors.ts';
 import type { ChildMessage } from './childLink.ts';
 import type { Child } from './children.ts';
 import type { Definition } from './definition.ts';
+import type { DefinitionProblem, StoredDefinition } from './definitionStore.ts';
 import type { SupervisorEvent } from './eventHistory.ts';
 import { processOf, watchFound } from './foundChild.ts';
+import { HeldDefinition } from './heldDefinition.ts';
 import { isAlive, killProcess, type ProcessIdentity } from './processIdentity.ts';
 import { Restarts, startsAgain } from './restarts.ts';
 import { Stopwatch } from './stopwatch.ts';
@@ -43,9 +45,7 @@ const END_MS = 15_000;
 
 export class SupervisedVm {
   readonly #context: SupervisedVmContext;
-  #definition: Definition;
-  /** Why the definition cannot be read. */
-  #problem: string | undefined;
+  readonly #held: HeldDefinition;
   #state: VmState = 'stopped';
   #child: Child | undefined;
   #process: ProcessIdentity | undefined;
@@ -67,24 +67,33 @@ export class SupervisedVm {
   #stops = 0;
   #detached = false;
 
-  /** @param problem why the definition, which is an empty one then, cannot be read */
-  constructor(definition: Definition, context: SupervisedVmContext, problem?: string) {
-    this.#definition = definition;
+  constructor(stored: StoredDefinition, context: SupervisedVmContext) {
+    this.#held = new HeldDefinition(stored);
     this.#context = context;
-    this.#problem = problem;
   }
 
+  /** What cannot be read of it is as it was read last, or as if nothing had been said: see `problem`. */
   get definition(): Definition {
-    return this.#definition;
+    return this.#held.definition;
   }
 
-  /** Why the definition, which is an empty one then, cannot be read. */
-  get problem(): string | undefined {
-    return this.#problem;
+  /** What of the definition cannot be read now. */
+  get problem(): DefinitionProblem | undefined {
+    return this.#held.problem;
+  }
+
+  /** Undefined if it could never be read. */
+  get config(): Definition['config'] | undefined {
+    return this.#held.config;
+  }
+
+  /** Undefined if it could never be read. */
+  get policy(): Definition['policy'] | undefined {
+    return this.#held.policy;
   }
 
   get state(): VmState {
-    return this.#problem !== undefined && !this.goesOn ? 'broken' : this.#state;
+    return this.problem !== undefined && !this.goesOn ? 'broken' : this.#state;
   }
 
   /** What the present run was started with; undefined while there is none, or if another supervisor started it. */
@@ -124,10 +133,9 @@ export class SupervisedVm {
   }
 
   describe(): VmDescription {
-    const { name, config, policy } = this.#definition;
-    const error = this.#problem ?? this.#lastError;
+    const error = this.problem?.reason ?? this.#lastError;
     return {
-      name,
+      name: this.#name,
       state: this.state,
       ...(this.paused && { paused: true }),
       ...(this.#process && { pid: this.#process.pid }),
@@ -140,15 +148,28 @@ export class SupervisedVm {
       ...(error !== undefined && { error }),
       restarts: this.#restarts.count,
       folder: this.#context.folder,
-      config,
-      policy,
+      ...this.#held.describe(),
     };
   }
 
+  get #name(): string {
+    return this.definition.name;
+  }
+
   /** Takes effect at the next start, which a `problem` with the definition prevents. */
-  redefine(definition: Definition, problem?: string): void {
-    this.#definition = definition;
-    this.#problem = problem;
+  redefine(stored: StoredDefinition): void {
+    this.#held.replace(stored);
+  }
+
+  /**
+   * Seconds that a stop may take which says nothing of that.
+   * @throws VmmError if the policy could never be read: a guest that needs longer must not be ended by force
+   */
+  get stopTimeout(): number {
+    if (this.policy) return this.policy.stop_timeout;
+    throw new VmmError(`${this.#broken()}: say how many seconds a stop may take, or end it by force`, {
+      kind: 'conflict',
+    });
   }
 
   /**
@@ -156,8 +177,7 @@ export class SupervisedVm {
    * @throws VmmError why it does not
    */
   async start({ paused = false }: { readonly paused?: boolean } = {}): Promise<void> {
-    if (this.alive)
-      throw new VmmError(`The VM ${this.#definition.name} is ${this.#state}`, { kind: 'conflict' });
+    if (this.alive) throw new VmmError(`The VM ${this.#name} is ${this.#state}`, { kind: 'conflict' });
     this.#checkDefinition();
     clearTimeout(this.#timer);
     this.#restarts.forget();
@@ -192,22 +212,21 @@ export class SupervisedVm {
     if (await gone) return;
     this.#kill('it did not end in time');
     if (!(await this.#gone(END_MS))) {
-      throw new VmmError(
-        `The process ${this.pid} of ${this.#definition.name} does not end, though it was killed`,
-      );
+      throw new VmmError(`The process ${this.pid} of ${this.#name} does not end, though it was killed`);
     }
   }
 
   /**
    * Stops and starts it. A stop that is asked for meanwhile prevails.
-   * @throws VmmError if it does not go, or start
+   * @throws VmmError if it does not go, or start; with nothing done if the definition cannot be read
    */
   async restart(seconds: number, byForce = false): Promise<void> {
+    this.#checkDefinition();
     const stopped = this.stop(seconds, byForce);
     const own = this.#stops;
     await stopped;
     if (this.#stops !== own) {
-      throw new VmmError(`The VM ${this.#definition.name} was stopped meanwhile, and is not started again`, {
+      throw new VmmError(`The VM ${this.#name} was stopped meanwhile, and is not started again`, {
         kind: 'conflict',
       });
     }
@@ -230,18 +249,20 @@ export class SupervisedVm {
     this.#lastExit = exit;
     this.#reason = reasonOfEnd(exit, this.#stopping, this.#forced);
     this.#state = hasFailed(exit) ? 'failed' : 'stopped';
-    if (!wanted || this.#problem !== undefined) return;
-    if (!startsAgain(this.#definition.policy.restart, hasFailed(exit))) this.#context.setWanted(false);
+    if (!wanted || this.problem !== undefined) return;
+    if (!startsAgain(this.definition.policy.restart, hasFailed(exit))) this.#context.setWanted(false);
     this.#tellEnd(exit);
   }
 
   /** @throws VmmError if the definition, as it is now, cannot be read */
   #checkDefinition(): void {
     this.#context.reload();
-    if (this.#problem === undefined) return;
-    throw new VmmError(`The definition of the VM ${this.#definition.name} is broken: ${this.#problem}`, {
-      kind: 'conflict',
-    });
+    if (this.problem === undefined) return;
+    throw new VmmError(this.#broken(), { kind: 'conflict' });
+  }
+
+  #broken(): string {
+    return `The definition of the VM ${this.#name} is broken: ${this.problem?.reason}`;
   }
 
   /** Lets go of the process, which lives on. */
@@ -253,7 +274,7 @@ export class SupervisedVm {
 
   async #start(paused = false): Promise<void> {
     this.#state = 'starting';
-    this.#startedWith = this.#definition.config;
+    this.#startedWith = this.definition.config;
     this.#stopping = false;
     this.#lastError = undefined;
     this.#lastExit = undefined;
@@ -263,7 +284,7 @@ export class SupervisedVm {
     } catch (error) {
       this.#lastError = describeError(error);
       this.#tell('start-failed', { reason: this.#lastError });
-      throw new VmmError(`The VM ${this.#definition.name} could not start`, { cause: error });
+      throw new VmmError(`The VM ${this.#name} could not start`, { cause: error });
     }
   }
 
@@ -285,7 +306,7 @@ export class SupervisedVm {
   /** Waits for the process's verdict. */
   #attachStarting(child: Child): Promise<void> {
     return new Promise((resolve, reject) => {
-      const seconds = this.#definition.policy.start_timeout;
+      const seconds = this.definition.policy.start_timeout;
       const timer = setTimeout(() => {
         this.#kill(`it was not up after ${seconds} s`);
         reject(new Error(`It was not up after ${seconds} s`));
@@ -405,9 +426,10 @@ export class SupervisedVm {
 
   /** Without a process: the state is what follows from that before anybody is told. */
   #afterEnd(failed: boolean, ranMs: number, tell: () => void): void {
-    const { restart } = this.#definition.policy;
-    const delay = this.#stopping ? undefined : this.#restarts.next(restart, failed, ranMs);
-    if (!this.#stopping && delay === undefined) this.#context.setWanted(false);
+    const { policy } = this;
+    const delay = this.#stopping || !policy ? undefined : this.#restarts.next(policy.restart, failed, ranMs);
+    // Without a policy that is for the next supervisor to say, which may read one.
+    if (!this.#stopping && policy && delay === undefined) this.#context.setWanted(false);
     if (delay !== undefined) this.#state = 'waiting';
     else this.#state = failed && !this.#stopping ? 'failed' : 'stopped';
     this.#stopping = false;

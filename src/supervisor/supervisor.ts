@@ -68,7 +68,7 @@ export class Supervisor {
     }
     for (const name of this.#store.names()) {
       const { problem } = this.#read(name);
-      if (problem !== undefined) this.#options.warn(`The definition of the VM ${name} is broken: ${problem}`);
+      if (problem) this.#options.warn(`The definition of the VM ${name} is broken: ${problem.reason}`);
     }
     await Promise.all([...this.#vms.values()].map((vm) => vm.adopt()));
     // Those that ended while no supervisor ran, and those whose start has lost its client.
@@ -92,9 +92,13 @@ export class Supervisor {
     this.#autostart.isDone = false;
     const alive = [...this.#vms.values()].filter((vm) => vm.alive);
     await Promise.all(
-      alive.map((vm) =>
-        vm.stop(vm.definition.policy.stop_timeout).catch((error: Error) => this.#options.warn(error.message)),
-      ),
+      alive.map((vm) => {
+        const { name, policy } = vm.definition;
+        const seconds = policy.stop_timeout;
+        if (!vm.policy)
+          this.#options.warn(`The VM ${name} has ${seconds} s to stop: its definition is broken`);
+        return vm.stop(seconds).catch((error: Error) => this.#options.warn(error.message));
+      }),
     );
   }
 
@@ -177,10 +181,10 @@ export class Supervisor {
     this.events.add(name, { source: 'supervisor', event, ...(properties && { properties }) });
   }
 
-  #redefined(vm: SupervisedVm, { definition, problem }: StoredDefinition): void {
+  #redefined(vm: SupervisedVm, stored: StoredDefinition): void {
     const before = vm.definition.policy.transient;
-    const { name, policy } = definition;
-    vm.redefine(definition, problem);
+    vm.redefine(stored);
+    const { name, policy } = vm.definition;
     this.#versions.set(name, this.#store.version(name));
     this.#tell(vm, 'redefined', policy.transient === before ? undefined : policy.transient);
   }
@@ -228,8 +232,8 @@ export class Supervisor {
     return stored;
   }
 
-  #add({ definition, problem }: StoredDefinition): SupervisedVm {
-    const { name } = definition;
+  #add(stored: StoredDefinition): SupervisedVm {
+    const { name } = stored.definition;
     this.#versions.set(name, this.#store.version(name));
     const context = {
       folder: this.#store.folderOf(name),
@@ -249,7 +253,7 @@ export class Supervisor {
         this.#removeTransient(vm);
       },
     } satisfies SupervisedVmContext;
-    const vm: SupervisedVm = new SupervisedVm(definition, context, problem);
+    const vm: SupervisedVm = new SupervisedVm(stored, context);
     this.#vms.set(name, vm);
     return vm;
   }

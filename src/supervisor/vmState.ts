@@ -40,8 +40,9 @@ export interface VmDescription {
   readonly error?: string;
   readonly restarts: number;
   readonly folder: string;
-  readonly config: Definition['config'];
-  readonly policy: Definition['policy'];
+  /** Absent where it cannot be read, as `error` says. */
+  readonly config?: Definition['config'];
+  readonly policy?: Definition['policy'];
 }
 
 export function hasFailed(exit: LastExit): boolean {

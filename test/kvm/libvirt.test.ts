@@ -66,6 +66,45 @@ test('an id is a domain for as long as it runs, whichever tsvmmd looks after it,
   expect(await virsh('list', '--name')).toMatch(/^new\ntwo$|^two\nnew$/);
 });
 
+test('a domain whose definition is broken is listed, and nothing of it is made up', async () => {
+  const { daemon, folder, virsh, refused } = await host();
+  for (const name of ['one', 'two']) {
+    await virsh('define', documentFile(folder, name, 'run=idle'));
+    await virsh('autostart', name);
+  }
+  await virsh('start', 'two');
+  await daemon.kill('SIGKILL');
+  for (const name of ['one', 'two']) {
+    const vm = path.join(daemon.dir, 'vms', name);
+    fs.truncateSync(path.join(vm, 'vm.json'), 20);
+    fs.writeFileSync(path.join(vm, 'policy.json'), Buffer.from([0, 0xff, 0x80]));
+  }
+  await daemon.start();
+  expect(await virsh('list', '--all')).toMatch(/two +running\n.*one +shut off$/s);
+  const reason = /the definition of domain '(one|two)' is broken: Cannot read .*vm.json.*policy.json/;
+  for (const words of [
+    ['dumpxml', 'one'],
+    ['vcpucount', '--maximum', '--config', 'one'],
+    ['dumpxml', '--inactive', 'two'],
+  ])
+    expect(await refused(...words)).toMatch(reason);
+  for (const words of [
+    ['autostart', '--disable', 'one'],
+    ['setvcpus', 'two', '1', '--config'],
+  ])
+    expect(await refused(...words)).toMatch(reason);
+  expect(await refused('start', 'one')).toMatch(/The definition of the VM one is broken/);
+  // Of what runs its process tells, and of the other one what is known.
+  expect(await virsh('dommemstat', 'two')).toMatch(/^actual 131072$/m);
+  await expect.poll(() => virsh('domstats', 'two')).toMatch(/balloon.maximum=131072/);
+  const stats = await virsh('domstats');
+  expect(stats.match(/balloon.maximum/g)).toHaveLength(1);
+  expect(stats.match(/state.state/g)).toHaveLength(2);
+  await virsh('destroy', 'two');
+  await virsh('undefine', 'one');
+  await virsh('undefine', 'two');
+});
+
 test('a transient domain is gone when its guest has shut down', async () => {
   const { folder, virsh } = await host();
   await virsh('create', documentFile(folder, 'short', 'run=power-button'));

@@ -162,19 +162,42 @@ test('a running VM whose definition was broken is found, runs, is stopped and re
   fs.writeFileSync(path.join(daemon.dir, 'vms/one/vm.json'), '{"payl');
   await daemon.start();
   expect(daemon.stderr).toMatch(/The definition of the VM one is broken: Cannot read .*vm.json/);
-  expect(JSON.parse(await daemon.tsvmm('inspect', 'one'))).toMatchObject({
-    state: 'running',
-    error: expect.stringMatching(/vm.json/),
+  const described = JSON.parse(await daemon.tsvmm('inspect', 'one'));
+  expect(described).toMatchObject({ state: 'running', error: expect.stringMatching(/vm.json/) });
+  expect(described).not.toHaveProperty('config');
+  // What runs is asked how large it is.
+  expect(await daemon.tsvmm('ps')).toMatch(/^one +running +\S+ +1 +128 MiB .*vm.json/m);
+  expect(await daemon.run('restart', 'one')).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/is broken/),
   });
-  expect(await daemon.tsvmm('ps')).toMatch(/^one +running /m);
+  expect(await daemon.list()).toEqual({ one: 'running' });
   await daemon.tsvmm('stop', '--force', 'one');
-  expect(await daemon.tsvmm('ps', '-a')).toMatch(/^one +broken .*Cannot read .*vm.json/m);
+  expect(await daemon.tsvmm('ps', '-a')).toMatch(/^one +broken +- +- +- +- +Cannot read .*vm.json/m);
   expect(await daemon.run('start', 'one')).toMatchObject({
     code: 1,
     stderr: expect.stringMatching(/The definition of the VM one is broken/),
   });
   await daemon.tsvmm('rm', 'one');
   expect(await daemon.list()).toEqual({});
+});
+
+test('a running VM whose policy is broken is not stopped by what another policy would say', async () => {
+  const daemon = new Daemon();
+  await daemon.start();
+  await daemon.vm('one', 'run=idle', '--restart', 'always', '--stop-timeout', '3600');
+  await daemon.kill('SIGKILL');
+  fs.writeFileSync(path.join(daemon.dir, 'vms/one/policy.json'), '');
+  await daemon.start();
+  expect(await daemon.run('stop', 'one')).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(
+      /The definition of the VM one is broken: .*policy.json.*: say how many seconds/,
+    ),
+  });
+  expect(await daemon.list()).toEqual({ one: 'running' });
+  await daemon.tsvmm('stop', '--time', '1', 'one');
+  expect(await daemon.list()).toEqual({ one: 'broken' });
 });
 
 test('a process that does not answer is shown as that, and found again when it does', {

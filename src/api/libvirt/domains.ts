@@ -14,6 +14,7 @@ import { replaceFile } from '../vmhost/replaceFile.ts';
 import { domainDocument } from './domainDocument.ts';
 import { DOMAIN_DEFINITION, type DomainDocument, readDomainXml } from './domainXml.ts';
 import { Code, Domain, invalidOperation, LibvirtError, noDomain } from './errors.ts';
+import { checkReadable } from './impact.ts';
 import { LiveConfigs } from './liveConfigs.ts';
 import { type Info, liveMachine } from './liveMachine.ts';
 import { deviceOf } from './memorySizes.ts';
@@ -48,9 +49,13 @@ export class Domains {
     this.#live = new LiveConfigs({
       events: supervisor.events,
       find: (name) => this.find(name),
-      ask: async (vm) => liveMachine(await this.info(vm), vm.startedWith ?? vm.definition.config),
+      ask: async (vm) => {
+        const info = await this.info(vm);
+        return liveMachine(info, vm.startedWith ?? vm.config ?? info.config);
+      },
       resized: (vm, actual) => this.notices.tell(vm, { kind: 'balloon', actual }),
     });
+    void this.#live.refreshAll(this.all());
   }
 
   get events(): EventHistory {
@@ -119,9 +124,15 @@ export class Domains {
     this.#change(vm, { config });
   }
 
-  /** What the machine runs with, or what is defined where none runs. */
+  /**
+   * What the machine runs with, or what is defined where none runs.
+   * @throws LibvirtError if that cannot be read, and the machine has not told yet
+   */
   configOf(vm: SupervisedVm): VmConfigInput {
-    return this.#live.of(vm);
+    const known = this.#live.of(vm);
+    if (known !== undefined) return known;
+    checkReadable(vm);
+    return vm.definition.config;
   }
 
   /** What the process of a domain tells of it. @throws LibvirtError if it does not run */
@@ -134,6 +145,12 @@ export class Domains {
     return this.#live.refresh(vm);
   }
 
+  /** @throws LibvirtError if the definition cannot be read */
+  autostarts(vm: SupervisedVm): boolean {
+    if (vm.policy === undefined) checkReadable(vm);
+    return vm.definition.policy.autostart;
+  }
+
   setAutostart(vm: SupervisedVm, autostart: boolean): void {
     const { policy } = vm.definition;
     if (policy.transient) throw invalidOperation('cannot set autostart for transient domain');
@@ -142,10 +159,8 @@ export class Domains {
 
   /** @throws LibvirtError if the definition cannot be read: the rest of it, which can be repaired, would be lost */
   #change(vm: SupervisedVm, { config, policy }: Partial<Pick<Definition, 'config' | 'policy'>>): void {
+    checkReadable(vm);
     const { name, config: configBefore, policy: policyBefore } = vm.definition;
-    if (vm.problem !== undefined) {
-      throw invalidOperation(`the definition of domain '${name}' is broken: ${vm.problem}`);
-    }
     this.#supervisor.redefine(name, { config: config ?? configBefore, policy: policy ?? policyBefore });
   }
 
@@ -160,10 +175,11 @@ export class Domains {
     });
   }
 
-  /** The machine as it runs, or as it is defined. */
+  /** The machine as it runs, or as it is defined. @throws LibvirtError if what it needs of the definition is broken */
   async document(vm: SupervisedVm, inactive: boolean): Promise<string> {
     const { name, config, policy } = vm.definition;
     const id = vm.runId;
+    if (inactive || id === undefined || vm.policy === undefined) checkReadable(vm);
     const actions = { restart: policy.restart.when, endOn: policy.end_on };
     const common = { name, uuid: uuidOf(vm), actions, kept: readKept(vm.folder) };
     if (inactive || id === undefined) return domainDocument({ ...common, config });
@@ -220,6 +236,8 @@ export class Domains {
         `operation failed: domain '${vm.definition.name}' is already defined with uuid ${uuidOf(vm)}`,
       );
     }
+    // The rest of a policy, which can be repaired, would be lost.
+    if (vm.problem?.policy) checkReadable(vm);
     const text = keptText(kept);
     const { policy } = vm.definition;
     const restart = { ...policy.restart, when: actions.restart };

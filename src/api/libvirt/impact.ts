@@ -10,17 +10,24 @@ export interface Impact {
 
 /**
  * Without a flag it is about the machine if there is one.
- * @throws LibvirtError if it is about a machine, or a definition, and there is none
+ * @throws LibvirtError if it is about a machine, or a definition, and there is none, or none that can be read
  */
 export function impactOf(vm: SupervisedVm, flags: number): Impact {
   const asked = flags & (Affect.live | Affect.config);
   const live = asked === 0 ? vm.alive : (asked & Affect.live) !== 0;
   if (live && !vm.alive) throw invalidOperation('domain is not running');
   const config = asked === 0 ? !vm.alive : (asked & Affect.config) !== 0;
+  if (config) checkReadable(vm);
   if (config && vm.definition.policy.transient) {
     throw invalidOperation('transient domains do not have any persistent config');
   }
   return { live, config };
+}
+
+/** @throws LibvirtError if the definition cannot be read: nothing is shown or changed that stands for it */
+export function checkReadable({ definition: { name }, problem }: SupervisedVm): void {
+  if (problem === undefined) return;
+  throw invalidOperation(`the definition of domain '${name}' is broken: ${problem.reason}`);
 }
 
 /** @throws LibvirtError if there are flags that nothing is known of: what was meant would not be done */

@@ -9,6 +9,9 @@ import { currentMemoryKib } from './figures.ts';
 /** Devices come and go by other clients' doing as well, and by the guest's. */
 const DEVICE_EVENTS: readonly string[] = ['device-added', 'device-removed'];
 
+/** Of those that run when their supervisor starts. */
+const ASKED_AT_ONCE = 8;
+
 interface Known {
   readonly runId: number;
   /** The how-manieth question this answers. */
@@ -38,12 +41,10 @@ export class LiveConfigs {
     context.events.watch((event) => this.#hear(event));
   }
 
-  /** The definition where nothing runs. */
-  of(vm: SupervisedVm): VmConfigInput {
-    const { name, config } = vm.definition;
-    const known = this.#known.get(name);
-    if (known && known.runId === vm.runId) return known.config;
-    return vm.startedWith ?? config;
+  /** Undefined where nothing runs, or what runs was started by another supervisor and has not told yet. */
+  of(vm: SupervisedVm): VmConfigInput | undefined {
+    const known = this.#known.get(vm.definition.name);
+    return known && known.runId === vm.runId ? known.config : vm.startedWith;
   }
 
   /** Asks the VM. Rejects if it does not answer. */
@@ -53,6 +54,16 @@ export class LiveConfigs {
     const config = await this.#context.ask(vm);
     if (runId !== undefined) this.#learn(vm.definition.name, { runId, question, config });
     return config;
+  }
+
+  /** Asks those that run already: what their definitions say may be another machine. */
+  async refreshAll(vms: readonly SupervisedVm[]): Promise<void> {
+    const left = vms.filter((vm) => vm.alive);
+    const lane = async () => {
+      // One that does not answer is asked again when it is adopted, or its document is asked for.
+      for (let vm = left.shift(); vm !== undefined; vm = left.shift()) await this.refresh(vm).catch(() => {});
+    };
+    await Promise.all(Array.from({ length: ASKED_AT_ONCE }, lane));
   }
 
   /** Each question has a connection of its own: an earlier one may be answered later, and is of the past then. */

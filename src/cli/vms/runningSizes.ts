@@ -10,20 +10,26 @@ export interface Sizes {
   readonly memory: Uint64;
 }
 
-/** Of each VM, in order. Only those are asked that may have been changed: a list of many VMs stays quick. */
+/**
+ * Of each VM, in order; undefined where neither its definition nor its process says them. Only those are asked whose
+ * definitions do not say it: a list of many VMs stays quick.
+ */
 export function sizesOf(
   client: Pick<SupervisorClient, 'call'>,
   vms: readonly VmDescription[],
-): Promise<Sizes[]> {
-  return Promise.all(vms.map((vm) => (isResizable(vm) ? asked(client, vm) : defined(vm))));
+): Promise<(Sizes | undefined)[]> {
+  return Promise.all(vms.map((vm) => (mayDiffer(vm) ? asked(client, vm) : defined(vm))));
 }
 
-function defined({ config: { cpus, memory } }: VmDescription): Sizes {
-  return { vcpus: cpus?.boot_vcpus ?? 1, memory: memorySizeOf(memory) };
+function defined({ config }: VmDescription): Sizes | undefined {
+  return config && { vcpus: config.cpus?.boot_vcpus ?? 1, memory: memorySizeOf(config.memory) };
 }
 
-function isResizable({ pid, config: { cpus, memory, balloon } }: VmDescription): boolean {
+/** Whether what runs may have other sizes than its definition. */
+function mayDiffer({ pid, config }: VmDescription): boolean {
   if (pid === undefined) return false;
+  if (config === undefined) return true;
+  const { cpus, memory, balloon } = config;
   return (
     (cpus?.max_vcpus ?? 1) > (cpus?.boot_vcpus ?? 1) ||
     Boolean(memory?.hotplug_size) ||
@@ -33,7 +39,7 @@ function isResizable({ pid, config: { cpus, memory, balloon } }: VmDescription):
 }
 
 /** A VM whose process does not answer is shown as it was defined. */
-async function asked(client: Pick<SupervisorClient, 'call'>, vm: VmDescription): Promise<Sizes> {
+async function asked(client: Pick<SupervisorClient, 'call'>, vm: VmDescription): Promise<Sizes | undefined> {
   const info = await runningInfo(client, vm.name);
   if (info instanceof Error) return defined(vm);
   return { vcpus: info.config.cpus.boot_vcpus, memory: info.memory_actual_size };

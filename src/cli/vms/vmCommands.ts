@@ -13,7 +13,7 @@ import { writeOut } from '../standardOutput.ts';
 import { UsageError, unparsed } from '../usageError.ts';
 import { absolutePaths } from './machinePaths.ts';
 import { runningInfo } from './runningInfo.ts';
-import { sizesOf } from './runningSizes.ts';
+import { type Sizes, sizesOf } from './runningSizes.ts';
 import { SupervisorClient } from './supervisorClient.ts';
 import { formatTable, humanBytes, humanDuration } from './table.ts';
 
@@ -396,15 +396,18 @@ async function list({ client, values }: Call): Promise<number> {
     vm.name,
     vm.paused ? 'paused' : vm.state,
     vm.uptime_seconds === undefined ? '-' : humanDuration(vm.uptime_seconds * 1000),
-    String(sizes[index]?.vcpus),
-    humanBytes(sizes[index]?.memory ?? 0),
+    ...shownSizes(sizes[index]),
     vm.pid === undefined ? '-' : String(vm.pid),
-    vm.error ?? vm.config.payload?.kernel ?? vm.config.payload?.firmware ?? '',
+    vm.error ?? vm.config?.payload?.kernel ?? vm.config?.payload?.firmware ?? '',
   ]);
   await writeOut(
     formatTable(['NAME', 'STATE', 'UP', 'VCPUS', 'MEMORY', 'PID', 'KERNEL'], rows, terminalWidth()),
   );
   return 0;
+}
+
+function shownSizes(sizes: Sizes | undefined): [string, string] {
+  return sizes === undefined ? ['-', '-'] : [String(sizes.vcpus), humanBytes(sizes.memory)];
 }
 
 async function logs({ client, values, names }: Call): Promise<number> {

@@ -79,12 +79,16 @@ test('a definition that cannot be read is named with the reason, left alone, and
   expect(read('good').problem).toBeUndefined();
   expect(read('bad')).toMatchObject({
     definition: { name: 'bad', config: {}, policy: { autostart: true } },
-    problem: expect.stringMatching(/Cannot read .*bad\/vm.json: /),
+    problem: { reason: expect.stringMatching(/Cannot read .*bad\/vm.json: /), config: true, policy: false },
   });
-  expect(read('schema').problem).toMatch(/vm.json.cpus: invalid type/);
+  expect(read('schema').problem?.reason).toMatch(/vm.json.cpus: invalid type/);
   expect(read('policy')).toMatchObject({
     definition: { config: { payload: { kernel: '/k' } }, policy: { autostart: false } },
-    problem: expect.stringMatching(/policy.json.autostart: invalid type/),
+    problem: {
+      reason: expect.stringMatching(/policy.json.autostart: invalid type/),
+      config: false,
+      policy: true,
+    },
   });
   expect(fs.readFileSync(`${store.folderOf('bad')}/vm.json`, 'utf8')).toBe('{"payload"');
 });
@@ -94,12 +98,12 @@ test('a definition that is a FIFO keeps nobody waiting, and one that is vast is 
   store.add(definition('pipe'));
   makeFifo(`${store.folderOf('pipe')}/vm.json`);
   makeFifo(`${store.folderOf('pipe')}/policy.json`);
-  expect(read('pipe').problem).toMatch(
+  expect(read('pipe').problem?.reason).toMatch(
     /vm.json: .* is not a regular file; .*policy.json: .* is not a regular file/,
   );
   store.add(definition('vast'));
   fs.truncateSync(`${store.folderOf('vast')}/vm.json`, (1 << 20) + 1);
-  expect(read('vast').problem).toMatch(/has more than 1048576 bytes/);
+  expect(read('vast').problem?.reason).toMatch(/has more than 1048576 bytes/);
 });
 
 test('a folder that no VM can be called as, and one with nothing but a process', () => {
@@ -109,7 +113,7 @@ test('a folder that no VM can be called as, and one with nothing but a process',
   fs.writeFileSync(`${root}/vms/bare/vmhost.pid`, '1');
   expect(store.misnamed()).toEqual(['my vm']);
   expect(store.names()).toEqual(['bare']);
-  expect(store.read('bare').problem).toMatch(/ENOENT/);
+  expect(store.read('bare').problem?.reason).toMatch(/ENOENT/);
 });
 
 test('whatever changes a definition changes its version', () => {

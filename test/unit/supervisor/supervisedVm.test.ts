@@ -6,6 +6,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import type { StreamConnection } from '../../../src/host/listen.ts';
 import { Child } from '../../../src/supervisor/children.ts';
 import { readDefinition } from '../../../src/supervisor/definition.ts';
+import type { DefinitionProblem } from '../../../src/supervisor/definitionStore.ts';
 import { identify } from '../../../src/supervisor/processIdentity.ts';
 import { SupervisedVm } from '../../../src/supervisor/supervisedVm.ts';
 
@@ -34,33 +35,40 @@ const connection: StreamConnection = {
 };
 
 /** VMs whose processes are `sleep`, and say what the test lets them say. They are there once `ready` is resolved. */
-function fake(policy: object = {}, ready: Promise<unknown> = Promise.resolve()): Fake {
+function fake(
+  policy: object = {},
+  ready: Promise<unknown> = Promise.resolve(),
+  problem?: DefinitionProblem,
+): Fake {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-supervised-'));
   const events: string[] = [];
   const states: string[] = [];
   const processes: ChildProcess[] = [];
   const children: Child[] = [];
-  const vm = new SupervisedVm(readDefinition({ name: 'one', config: {}, policy }), {
-    folder,
-    runId: () => 1,
-    startChild: async () => {
-      await ready;
-      const process = spawn('sleep', ['600'], { stdio: 'ignore' });
-      processes.push(process);
-      const child = new Child(identify(process.pid as number), connection);
-      process.once('exit', () => child.lost());
-      children.push(child);
-      return child;
+  const vm = new SupervisedVm(
+    { definition: readDefinition({ name: 'one', config: {}, policy }), ...(problem && { problem }) },
+    {
+      folder,
+      runId: () => 1,
+      startChild: async () => {
+        await ready;
+        const process = spawn('sleep', ['600'], { stdio: 'ignore' });
+        processes.push(process);
+        const child = new Child(identify(process.pid as number), connection);
+        process.once('exit', () => child.lost());
+        children.push(child);
+        return child;
+      },
+      limit: () => undefined,
+      wanted: () => false,
+      reload: () => {},
+      setWanted: (wanted) => events.push(`wanted ${wanted}`),
+      report: ({ event, properties }) => {
+        states.push(`${event}: ${vm.goesOn}`);
+        events.push([event, properties?.reason].filter(Boolean).join(' '));
+      },
     },
-    limit: () => undefined,
-    wanted: () => false,
-    reload: () => {},
-    setWanted: (wanted) => events.push(`wanted ${wanted}`),
-    report: ({ event, properties }) => {
-      states.push(`${event}: ${vm.goesOn}`);
-      events.push([event, properties?.reason].filter(Boolean).join(' '));
-    },
-  });
+  );
   onTestFinished(() => {
     vm.detach();
     for (const process of processes) process.kill('SIGKILL');
@@ -91,6 +99,26 @@ async function started(policy: object = {}): Promise<Fake> {
   await starting;
   return one;
 }
+
+test('a VM whose policy is broken while it runs is treated by the one that was read', async () => {
+  const { vm, events, end } = await started({ restart: { when: 'Always' }, stop_timeout: 77 });
+  const definition = readDefinition({ name: 'one', config: {} });
+  vm.redefine({ definition, problem: { reason: 'cut off', config: false, policy: true } });
+  expect(vm.stopTimeout).toBe(77);
+  await end();
+  await vi.waitFor(() => expect(events).toContain('restarting'));
+  expect(events).not.toContain('wanted false');
+});
+
+test('nothing is done by a policy that could never be read', async () => {
+  const problem = { reason: 'cut off', config: false, policy: true };
+  const { vm } = fake({ restart: { when: 'Always' } }, undefined, problem);
+  expect(() => vm.stopTimeout).toThrow(
+    'The definition of the VM one is broken: cut off: say how many seconds a stop may take, or end it by force',
+  );
+  await expect(vm.restart(1)).rejects.toMatchObject({ kind: 'conflict' });
+  await vm.stop(0, true);
+});
 
 test('a start is answered when the guest runs', async () => {
   const { vm, events, processes } = await started();

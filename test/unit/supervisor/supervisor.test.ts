@@ -57,6 +57,8 @@ test('a broken definition is listed with its reason, cannot start, and can be re
   expect(warnings).toHaveLength(3);
   expect(states(supervisor)).toEqual({ hand: 'broken', api: 'broken', gone: 'broken' });
   expect(supervisor.get('hand').describe().error).toMatch(/Cannot read .*hand\/vm.json/);
+  expect(supervisor.get('hand').describe()).not.toHaveProperty('config');
+  expect(supervisor.get('hand').describe().policy).toMatchObject({ autostart: true });
   await expect(supervisor.get('hand').start()).rejects.toMatchObject({
     kind: 'conflict',
     message: expect.stringMatching(/^The definition of the VM hand is broken: Cannot read /),
@@ -71,10 +73,26 @@ test('a broken definition is listed with its reason, cannot start, and can be re
 
 test('a definition that is replaced keeps its UUID, unless it is given another', async () => {
   const supervisor = await open();
-  const { uuid } = supervisor.define({ name: 'one', config }).policy;
-  expect(supervisor.redefine('one', { config }).policy.uuid).toBe(uuid);
+  const uuid = supervisor.define({ name: 'one', config }).policy?.uuid;
+  expect(supervisor.redefine('one', { config }).policy?.uuid).toBe(uuid);
   const other = '11111111-2222-3333-4444-555555555555';
-  expect(supervisor.redefine('one', { config, policy: { uuid: other } }).policy.uuid).toBe(other);
+  expect(supervisor.redefine('one', { config, policy: { uuid: other } }).policy?.uuid).toBe(other);
+});
+
+test.each([
+  ['{"uuid":"11111111-2222-3333-4444-555555555555","nonsense":1}', '11111111-2222-3333-4444-555555555555'],
+  ['{"uuid":"nonsense","nonsense":1}', expect.stringMatching(/^.{8}-.{4}-5/)],
+  ['{"uu', expect.stringMatching(/^.{8}-.{4}-5/)],
+])('a VM whose policy is %s shows none, and is known by %s', async (text, uuid) => {
+  const first = await open();
+  first.define({ name: 'one', config });
+  first.close();
+  fs.writeFileSync(file('one', 'policy.json'), text);
+  const supervisor = await open();
+  const [vm] = supervisor.list();
+  expect(vm).toMatchObject({ state: 'broken', error: expect.stringMatching(/policy.json/), config });
+  expect(vm).not.toHaveProperty('policy');
+  expect(supervisor.get('one').definition.policy.uuid).toEqual(uuid);
 });
 
 test('a folder that cannot be read for a while loses no VM', async () => {

@@ -14,7 +14,7 @@ export const consoleProcedures: readonly Procedure[] = [
     ({ session, args, serial }) => {
       const vm = vmOf(session, args.dom);
       if (!vm.alive) throw invalidOperation('domain is not running');
-      const device = vm.definition.config.serial;
+      const device = session.domains.configOf(vm).serial;
       if (device?.mode !== 'Socket' || !device.socket || !NAMES.includes(args.dev_name)) {
         throw unsupported('virDomainOpenConsole: the domain has no serial port of type pty or unix');
       }

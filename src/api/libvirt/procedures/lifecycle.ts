@@ -176,7 +176,7 @@ export const lifecycleProcedures: readonly Procedure[] = [
     writes,
   ),
   procedure(Remote.domainGetAutostart, ({ session, args }) => ({
-    autostart: vmOf(session, args.dom).definition.policy.autostart ? 1 : 0,
+    autostart: session.domains.autostarts(vmOf(session, args.dom)) ? 1 : 0,
   })),
   procedure(
     Remote.domainSetAutostart,

@@ -1,6 +1,7 @@
 /** Statistics of many domains at once. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { KIB } from '../../../config/units.ts';
+import type { VmConfigInput } from '../../../config/vmConfig.ts';
 import { processUse } from '../../../supervisor/stats.ts';
 import type { SupervisedVm } from '../../../supervisor/supervisedVm.ts';
 import {
@@ -53,31 +54,36 @@ class Parameters {
 }
 
 interface Asked {
-  readonly domains: Domains;
   readonly vm: SupervisedVm;
+  readonly config: VmConfigInput;
   /** Of the running machine, if it was asked and has answered. */
   readonly counters: Counters | undefined;
 }
 
-type Group = (to: Parameters, asked: Asked) => void;
+interface Group<T> {
+  readonly bit: number;
+  add(to: Parameters, asked: T): void;
+}
 
-const groups: readonly (readonly [bit: number, add: Group])[] = [
-  [Stats.state, addState],
-  [Stats.cpu, addCpu],
-  [Stats.balloon, addBalloon],
-  [Stats.vcpu, addVcpus],
-  [Stats.interface, addInterfaces],
-  [Stats.block, addDisks],
+const ofProcess: readonly Group<SupervisedVm>[] = [
+  { bit: Stats.state, add: addState },
+  { bit: Stats.cpu, add: addCpu },
 ];
-const KNOWN = groups.reduce((all, [bit]) => all | bit, 0);
+const ofMachine: readonly Group<Asked>[] = [
+  { bit: Stats.balloon, add: addBalloon },
+  { bit: Stats.vcpu, add: addVcpus },
+  { bit: Stats.interface, add: addInterfaces },
+  { bit: Stats.block, add: addDisks },
+];
+const KNOWN = [...ofProcess, ...ofMachine].reduce((all, { bit }) => all | bit, 0);
 
-function addState(to: Parameters, { vm }: Asked): void {
+function addState(to: Parameters, vm: SupervisedVm): void {
   const { state, reason } = stateOf(vm);
   to.int('state.state', state);
   to.int('state.reason', reason);
 }
 
-function addCpu(to: Parameters, { vm }: Asked): void {
+function addCpu(to: Parameters, vm: SupervisedVm): void {
   const stat = processStat(vm);
   if (stat === undefined) return;
   to.ullong('cpu.time', stat.userTime + stat.systemTime);
@@ -85,16 +91,14 @@ function addCpu(to: Parameters, { vm }: Asked): void {
   to.ullong('cpu.system', stat.systemTime);
 }
 
-function addBalloon(to: Parameters, { domains, vm }: Asked): void {
-  const config = domains.configOf(vm);
+function addBalloon(to: Parameters, { vm, config }: Asked): void {
   to.ullong('balloon.current', currentMemoryKib(config));
   to.ullong('balloon.maximum', maxMemoryKib(config));
   const use = vm.pid === undefined ? undefined : processUse(vm.pid);
   if (use) to.ullong('balloon.rss', Math.floor(use.memory_bytes / KIB));
 }
 
-function addVcpus(to: Parameters, { domains, vm }: Asked): void {
-  const config = domains.configOf(vm);
+function addVcpus(to: Parameters, { vm, config }: Asked): void {
   to.uint('vcpu.current', vcpusOf(config));
   to.uint('vcpu.maximum', maxVcpus(config));
   if (!vm.alive) return;
@@ -106,8 +110,8 @@ function addVcpus(to: Parameters, { domains, vm }: Asked): void {
   }
 }
 
-function addInterfaces(to: Parameters, { domains, vm, counters }: Asked): void {
-  const interfaces = interfacesOf(domains.configOf(vm), counters);
+function addInterfaces(to: Parameters, { config, counters }: Asked): void {
+  const interfaces = interfacesOf(config, counters);
   to.uint('net.count', interfaces.length);
   for (const [index, { name, counters: of }] of interfaces.entries()) {
     to.text(`net.${index}.name`, name);
@@ -130,8 +134,8 @@ const BLOCK_FIGURES = [
   ['flush_operations', 'fl.reqs'],
 ] as const;
 
-function addDisks(to: Parameters, { domains, vm, counters }: Asked): void {
-  const disks = disksOf(domains.configOf(vm), counters);
+function addDisks(to: Parameters, { vm, config, counters }: Asked): void {
+  const disks = disksOf(config, counters);
   to.uint('block.count', disks.length);
   for (const [index, disk] of disks.entries()) {
     to.text(`block.${index}.name`, disk.target);
@@ -147,6 +151,15 @@ function addSizes(to: Parameters, prefix: string, vm: SupervisedVm, { disk }: Na
     for (const [name, bytes] of Object.entries(sizesOf(vm, disk))) to.ullong(`${prefix}.${name}`, bytes);
   } catch {
     // It is not there now: its sizes are left out.
+  }
+}
+
+/** Undefined if it is not known: one broken definition is no reason to tell nothing of all others. */
+function configOf(domains: Domains, vm: SupervisedVm): VmConfigInput | undefined {
+  try {
+    return domains.configOf(vm);
+  } catch {
+    return undefined;
   }
 }
 
@@ -179,22 +192,26 @@ export const statsProcedures: readonly Procedure[] = [
         `argument unsupported: Stats types bits 0x${unknown.toString(16)} are not supported by this daemon`,
       );
     }
-    const wanted = groups.filter(([bit]) => stats === 0 || (stats & bit) !== 0);
-    const counting = wanted.some(([bit]) => bit === Stats.interface || bit === Stats.block);
+    const isWanted = ({ bit }: { readonly bit: number }) => stats === 0 || (stats & bit) !== 0;
+    const wanted = ofMachine.filter(isWanted);
+    const counting = wanted.some(({ bit }) => bit === Stats.interface || bit === Stats.block);
     const asks = counting && (flags & StatsFlag.noWait) === 0;
     const vms =
       doms.length > 0 ? doms.map((each) => vmOf(session, each)) : listDomains(domains, flags & FILTERS);
     const retStats = await eachOf(vms, async (vm) => {
-      const { disks, net } = domains.configOf(vm);
-      const counted = asks && vm.alive && Boolean(disks?.length || net?.length);
+      const parameters = new Parameters();
+      for (const group of ofProcess.filter(isWanted)) group.add(parameters, vm);
+      const of = { dom: domains.domOf(vm), params: parameters.all };
+      const config = configOf(domains, vm);
+      if (config === undefined) return of;
+      const counted = asks && vm.alive && Boolean(config.disks?.length || config.net?.length);
       // One that does not answer is told of without them.
       const counters = counted
         ? await domains.call(vm, 'GET', 'vm.counters').catch(() => undefined)
         : undefined;
-      const parameters = new Parameters();
-      for (const [, add] of wanted)
-        add(parameters, { domains, vm, counters: counters as Counters | undefined });
-      return { dom: domains.domOf(vm), params: parameters.all };
+      for (const group of wanted)
+        group.add(parameters, { vm, config, counters: counters as Counters | undefined });
+      return of;
     });
     return { retStats };
   }),

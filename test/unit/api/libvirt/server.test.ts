@@ -300,7 +300,7 @@ test('no client gets maps of CPUs, or answers together, that the server has no m
   client.send(OPEN);
   await client.until(1);
   const ask = (serial: number, maplen: number) =>
-    callFrame(Remote.domainGetVcpuPinInfo.number, serial, pinInfo(policy.uuid as string, maplen));
+    callFrame(Remote.domainGetVcpuPinInfo.number, serial, pinInfo(policy?.uuid as string, maplen));
   const most = 4_194_304;
   client.send(ask(1, 0x7fff_ffff), ask(2, most + 1), ask(3, 1));
   const [, huge, above, small] = await client.until(4);
@@ -327,7 +327,7 @@ test('an answer that no client could take is an error, and the connection goes o
   const client = new RawClient(socketPath);
   client.send(OPEN);
   const ask = (serial: number, domains: number) => {
-    const dom = { name: 'one', uuid: policy.uuid as string, id: -1 };
+    const dom = { name: 'one', uuid: policy?.uuid as string, id: -1 };
     const writer = new XdrWriter();
     const doms = Array.from({ length: domains }, () => dom);
     Remote.connectGetAllDomainStats.args.write(writer, { doms, stats: 32, flags: 0 });
