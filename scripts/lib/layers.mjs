@@ -1,4 +1,7 @@
-/** Which folder of native/ may include which: dependencies point one way. biome.json holds src/ to the same. */
+/**
+ * Which folder of native/ may include which: dependencies point one way. biome.json holds src/ to the same. And what
+ * may refer to a folder that is for one architecture.
+ */
 import fs from 'node:fs';
 import path from 'node:path';
 import { ROOT } from './paths.mjs';
@@ -46,7 +49,25 @@ function architectureComplaints(name, text) {
   return complaints;
 }
 
-/** Throws a Failure that names every include that points the wrong way. */
+/** Where src/ chooses between architectures: all else has its types and functions from there. */
+const CHOOSES_ARCHITECTURE = ['platform/plan.ts', 'boundary/machineSpec.ts', 'native.ts'];
+
+/**
+ * Imports of what is for one architecture by what is for every one.
+ *
+ * @param {string} name below src/
+ * @param {string} text
+ * @returns {string[]}
+ */
+export function importComplaints(name, text) {
+  if (ARCHITECTURE.test(name) || CHOOSES_ARCHITECTURE.includes(name)) return [];
+  return [...text.matchAll(/(?:from|import\() ?'(\.[^']+)'/g)]
+    .map((found) => String(found[1]))
+    .filter((file) => ARCHITECTURE.test(file))
+    .map((file) => `src/${name} imports ${file}, which is for one architecture`);
+}
+
+/** Throws a Failure that names every include and import that points the wrong way. */
 export function checkLayers() {
   const complaints = filesBelow(['native']).flatMap((file) => {
     const name = path.relative(path.join(ROOT, 'native'), file);
@@ -61,5 +82,9 @@ export function checkLayers() {
       .map((other) => `native/${name} includes ${other}/, which ${folder}/ must not know`);
     return [...wrongWay, ...architectureComplaints(name, text)];
   });
+  for (const file of filesBelow(['src'])) {
+    const name = path.relative(path.join(ROOT, 'src'), file);
+    complaints.push(...importComplaints(name, fs.readFileSync(file, 'utf8')));
+  }
   if (complaints.length) throw new Failure(complaints.join('\n'));
 }

@@ -14,6 +14,8 @@ const MAX_HOST_NODE = 1023;
 const MAX_ZONES = 256;
 /** Of virtio-mem, as the reference has it. */
 const HOTPLUG_BLOCK: number = 2 * MIB;
+/** Memory that ACPI adds comes in such steps and begins at multiples, as does the window of 64-bit BARs. */
+export const HOTPLUG_ALIGNMENT: number = 128 * MIB;
 
 /** What plain memory and each zone can have. */
 const backing = {

@@ -3,14 +3,13 @@
  * what the configuration says and what the machine has, is the next machine's. Or its guest gets it from a virtio-mem
  * device.
  */
-import { memorySize, setBootSize } from '../config/memory.ts';
+import { HOTPLUG_ALIGNMENT, memorySize, setBootSize } from '../config/memory.ts';
 import type { Uint64 } from '../config/uint64.ts';
 import { validateVmConfig } from '../config/validate.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { NativeAddon } from '../native.ts';
 import { MEMORY_SLOTS } from '../platform/acpi/memoryHotplug.ts';
 import { planMachine } from '../platform/plan.ts';
-import { HOTPLUG_ALIGNMENT } from '../platform/x86_64/memoryMap.ts';
 import { deviceCalls } from './deviceOperations.ts';
 import { refusal } from './errors.ts';
 import { hostInfo, type Machine } from './machine.ts';

@@ -3,11 +3,10 @@
  * domain has, of what may come while it runs, either a `<maxMemory>`, as far as memory comes by ACPI, or one virtio-mem
  * device.
  */
-import { hotplugBlock } from '../../config/memory.ts';
+import { HOTPLUG_ALIGNMENT, hotplugBlock } from '../../config/memory.ts';
 import { type Uint64, uint64 } from '../../config/uint64.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
 import { MEMORY_SLOTS } from '../../platform/acpi/memoryHotplug.ts';
-import { HOTPLUG_ALIGNMENT } from '../../platform/x86_64/memoryMap.ts';
 import { unsupportedConfiguration } from './errors.ts';
 import { child, type Element } from './xml.ts';
 import { wholeNumber, xmlError } from './xmlValues.ts';

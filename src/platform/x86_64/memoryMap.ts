@@ -3,6 +3,7 @@
  * All values are bytes. Sums stay exact: a guest physical address has at most 52 bits.
  */
 
+import { HOTPLUG_ALIGNMENT } from '../../config/memory.ts';
 import { GIB, KIB, MIB } from '../../config/units.ts';
 import { PlatformError } from '../platformError.ts';
 
@@ -72,8 +73,6 @@ export const PM_TIMER_PORT = 0x608;
 export const ACPI_EVENTS_PORT = 0x60c;
 export const DEFAULT_DEBUG_CONSOLE_PORT = 0xe9;
 
-/** Memory that is added later comes in such steps and begins at multiples, as does the 64-bit BAR window. */
-export const HOTPLUG_ALIGNMENT: number = 128 * MIB;
 /** Left free at the very top of the address space: the reference has registers of its platform in the lower MiB. */
 const TOP_RESERVED_SIZE = MIB + 64 * KIB;
 
