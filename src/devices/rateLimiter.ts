@@ -93,10 +93,13 @@ export function isLimit(bucket: TokenBucketConfig | null): boolean {
   return bucket !== null && bucket.size > 0 && bucket.refill_time > 0;
 }
 
-/** Limits of which only a part is given, so that there would be none: surely a mistake. */
-export function halfLimits(limited: readonly Limited[]): string[] {
+/**
+ * Limits of which only a part is given, so that there would be none: surely a mistake.
+ * @param devices of any kind
+ */
+export function halfLimits(devices: readonly object[]): string[] {
   const found = new Set<string>();
-  for (const { rate_limiter_config: limits } of limited) {
+  for (const { rate_limiter_config: limits } of devices as readonly Limited[]) {
     for (const [name, key] of [
       ['bandwidth', 'bw'],
       ['ops', 'ops'],

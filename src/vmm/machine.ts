@@ -3,7 +3,7 @@ import { idleFields, memorySize } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { halfLimits } from '../devices/rateLimiter.ts';
 import type { AnyMachineDeviceRecord, Device, OpenContext } from '../devices/record.ts';
-import { presentDevices } from '../devices/registry.ts';
+import { allDevices, presentDevices } from '../devices/registry.ts';
 import { giveWay } from '../host/giveWay.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
 import type { Bus } from '../platform/bus.ts';
@@ -129,8 +129,8 @@ function adviseMemory({ config, warn }: MachineContext): void {
 }
 
 /** Says which rate limits are none. */
-function adviseLimits({ config: { disks = [], net = [] }, warn }: MachineContext): void {
-  for (const half of halfLimits([...disks, ...net])) warn(`A rate limit is off: it has ${half}`);
+function adviseLimits({ config, warn }: MachineContext): void {
+  for (const half of halfLimits(allDevices(config))) warn(`A rate limit is off: it has ${half}`);
 }
 
 /** Says what a Linux guest is going to suffer from. */
