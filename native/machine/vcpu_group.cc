@@ -226,7 +226,7 @@ void VcpuGroup::release(const std::vector<DebugOrder>& orders, const DebugTraps&
   std::vector<Member*> present;
   for (const auto& member : members_) {
     if (!member->present) continue;
-    (void)parked_locked(member->index);
+    (void)held_locked(member->index);
     present.push_back(member.get());
   }
   for (Member* const member : present) {
@@ -249,15 +249,18 @@ void VcpuGroup::unhold() noexcept {
 
 void VcpuGroup::with_debug(unsigned index, const std::function<void(VcpuDebug&)>& use) {
   const std::lock_guard lock(mutex_);
-  use(parked_locked(index).debug());
+  use(held_locked(index).debug());
 }
 
-Vcpu& VcpuGroup::parked_locked(unsigned index) const {
+Vcpu& VcpuGroup::held_locked(unsigned index) const {
   if (index >= members_.size() || !members_[index]->present) {
     throw Error("EINVAL", "there is no such vCPU");
   }
   const Member& member = *members_[index];
-  if (!member.parked) throw Error("EBUSY", "vCPU " + std::to_string(index) + " runs");
+  // One that is parked without hold(), as in a pause, may run at any moment.
+  if (!on_hold_ || !member.parked) {
+    throw Error("EBUSY", "vCPU " + std::to_string(index) + " is not stopped for a debugger");
+  }
   return *member.vcpu;
 }
 

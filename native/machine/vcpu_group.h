@@ -68,13 +68,13 @@ class VcpuGroup {
   /// start(), too. From any thread, vCPU threads included.
   void hold() noexcept;
   /// Takes hold() back, with an order for each vCPU by index; those without one run. After
-  /// wait_paused(). Throws Error EBUSY while any vCPU is in the guest, EINVAL for what it cannot
-  /// do: all are held then.
+  /// wait_paused(). Throws Error EBUSY without hold() or while any vCPU is in the guest, EINVAL for
+  /// what it cannot do: nothing has changed then.
   void release(const std::vector<DebugOrder>& orders, const DebugTraps& traps);
   /// Takes hold() back: each vCPU is as it was told by the last release(), or runs.
   void unhold() noexcept;
-  /// Has `use` look at a vCPU that is out of the guest. Throws Error EBUSY if it is not, EINVAL if
-  /// there is no such vCPU.
+  /// Calls `use` with a vCPU that is out of the guest and held there. Throws Error EBUSY if it is
+  /// not, EINVAL if there is no such vCPU.
   void with_debug(unsigned index, const std::function<void(VcpuDebug&)>& use);
 
  private:
@@ -89,7 +89,7 @@ class VcpuGroup {
     bool was_set_up = false;       ///< its thread's: from now on it is reset
     bool ready = false;            ///< set up, or reset, for the guest to have it
     bool present = false;          ///< the guest has it
-    bool start_awaited = false;    ///< whoever added it hears when the guest starts it
+    bool start_awaited = false;    ///< kVcpuStarted is due when the guest starts it
     bool held = false;             ///< by the debugger
     bool ordered_to_hold = false;  ///< by the last release()
     bool parked = false;           ///< executes no guest code and will not before the goal changes
@@ -114,7 +114,7 @@ class VcpuGroup {
   void await_ready_locked(const std::vector<Member*>& members, std::unique_lock<std::mutex>& lock,
                           const Deadline& deadline);
   void kick_all_locked() noexcept;
-  [[nodiscard]] Vcpu& parked_locked(unsigned index) const;
+  [[nodiscard]] Vcpu& held_locked(unsigned index) const;
   /// The first one of which `at_rest` is not true at the deadline.
   template <typename AtRest>
   [[nodiscard]] std::optional<unsigned> wait_locked(std::unique_lock<std::mutex>& lock,

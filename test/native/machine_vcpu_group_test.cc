@@ -132,6 +132,19 @@ TEST_F(VcpuGroupTest, AVcpuThatRunsIsNotShownToTheDebugger) {
   guest.run(0, [](AccessHandler&) {});
 }
 
+TEST_F(VcpuGroupTest, APauseAloneShowsTheDebuggerNothing) {
+  start(1);
+  ASSERT_TRUE(group->begin_pause());
+  EXPECT_EQ(group->wait_paused(soon()), std::nullopt);
+  EXPECT_THROW(group->with_debug(0, [](VcpuDebug&) {}), Error);
+  EXPECT_THROW(group->release({VcpuGroup::DebugOrder::kRun}, {}), Error);
+  group->hold();
+  group->with_debug(0, [](VcpuDebug&) {});
+  group->release({VcpuGroup::DebugOrder::kRun}, {});
+  group->resume();
+  guest.run(0, [](AccessHandler&) {});
+}
+
 TEST_F(VcpuGroupTest, OneThatIsRemovedIsOutOfTheGuestUntilItIsAddedAgain) {
   start(2);
   group->add({late(2)}, soon());
