@@ -32,7 +32,7 @@ void add(Napi::Object& exports, const char* name) {
 
 /// The functions of src/boundary/machineCalls.ts (MachineAddon).
 void add_machine_functions(Napi::Object& exports);
-/// The functions of src/native.ts (HostCalls).
+/// The functions of src/boundary/host.ts (HostCalls).
 void add_host_functions(Napi::Object& exports);
 void add_stream_functions(Napi::Object& exports);
 

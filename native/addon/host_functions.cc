@@ -16,7 +16,7 @@
 #include "host/unix_client.h"
 #include "hypervisor/kvm/kvm_device.h"
 
-// The functions of src/native.ts (HostCalls), in its order, but for streams. They convert and call;
+// The functions of src/boundary/host.ts (HostCalls) but those of streams. They convert and call;
 // none of them decides anything.
 
 namespace tsvmm {

@@ -7,7 +7,7 @@
 #include "machine/counters_text.h"
 #include "machine/memory_text.h"
 
-// The functions of src/native.ts (HostCalls) for servers of streams, in its order.
+// The functions of src/boundary/host.ts (HostCalls) for servers of streams, in its order.
 
 namespace tsvmm {
 namespace {

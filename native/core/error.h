@@ -27,7 +27,7 @@ class Error : public std::runtime_error {
 /// What `operation` fails with, if it does: any exception as an Error.
 std::optional<Error> attempt(const std::function<void()>& operation) noexcept;
 
-/// What an errno means, for people. Kernels return numbers that the C library has no text for, such
+/// The text of an errno. Kernels return numbers that the C library has no text for, such
 /// as ENOTSUPP (524).
 std::string errno_text(int error_number);
 

@@ -94,7 +94,7 @@ class EventLoop {
 
   struct Task {
     std::function<void()> function;
-    std::shared_ptr<Job> job;  ///< nullptr if nobody waits
+    std::shared_ptr<Job> job;  ///< nullptr if there is no waiter
   };
 
   void ensure_started_locked();

@@ -124,7 +124,7 @@ class Value {
   ValuePlace place_;
 };
 
-/// The fields of a map, by name. A name that nobody asks for is an error.
+/// The fields of a map, by name. A field that is not read is an error.
 class Fields {
  public:
   Fields(const Fields&) = delete;
@@ -133,7 +133,7 @@ class Fields {
   /// A field that may be missing until its value is asked for.
   [[nodiscard]] Value operator[](std::string_view name);
   [[nodiscard]] bool has(std::string_view name);
-  /// Throws Error if there is a field that nobody has asked for. Value::map does it at its end.
+  /// Throws Error if there is a field that was not read. Value::map does it at its end.
   void check_used() const;
 
  private:

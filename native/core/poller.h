@@ -40,7 +40,7 @@ class Poller {
   /// Watches `fd`, which is not owned. 0, or the errno: EPERM for what is always ready, such as a
   /// regular file.
   [[nodiscard]] int add(int fd, IoEvents events, uint64_t tag) noexcept;
-  /// Changes what is waited for; what is there already is told again. 0 waits for nothing.
+  /// Changes what is waited for; events that are pending are reported again. 0 waits for nothing.
   void modify(int fd, IoEvents events, uint64_t tag) noexcept;
   /// Before the descriptor is closed.
   void remove(int fd) noexcept;

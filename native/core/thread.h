@@ -15,7 +15,7 @@ namespace tsvmm {
 /// `body` must not throw. Throws Error if no thread can be made.
 std::thread spawn_thread(const std::string& name, std::function<void()> body);
 
-/// For a thread that sleeps until somebody waits for it, and does little then: it runs as soon as
+/// For a thread that sleeps until it is waited for, and does little then: it runs as soon as
 /// it is woken, ahead of those that the host's scheduler would let finish their turn, and its own
 /// turns are short where others want the CPU. Its share of the CPU stays what it is. Nothing
 /// happens on hosts that have no such thing, nor at real-time priority.

@@ -25,8 +25,8 @@ class AcpiEvents final : public ByteDevice {
   static constexpr uint64_t kSize = 10;
   static constexpr uint8_t kPowerButtonGpe = 1U << 0;
 
-  /// `sci` hears whether the interrupt is asserted, with a lock held; any thread. `power_off` runs
-  /// on the vCPU thread that writes sleep type 5 to PM1 control.
+  /// `sci` is called with whether the interrupt is asserted, with a lock held; any thread.
+  /// `power_off` runs on the vCPU thread that writes sleep type 5 to PM1 control.
   AcpiEvents(std::function<void(bool asserted)> sci, std::function<void()> power_off,
              const AcpiEventsState& state = {});
   [[nodiscard]] AcpiEventsState state() const;

@@ -49,7 +49,7 @@ struct CharBackendSpec {
 
 /// What a host end tells others than its device.
 struct CharBackendReports {
-  /// A person at a terminal wants to get away. Called on the loop's thread; may be empty.
+  /// The escape sequence was typed at a terminal. Called on the loop's thread; may be empty.
   std::function<void()> escape;
   /// May be null.
   std::shared_ptr<OutputErrors> output_errors;

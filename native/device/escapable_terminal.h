@@ -15,7 +15,7 @@
 
 namespace tsvmm {
 
-/// A terminal with a person at it, who gets away from any guest: Ctrl-A x is an escape, Ctrl-A
+/// A terminal that can be left whatever the guest does: Ctrl-A x is an escape, Ctrl-A
 /// Ctrl-A one Ctrl-A for the guest, and any other key after Ctrl-A goes to the guest along with it.
 ///
 /// What is typed is read at once, because a guest that hangs has no room for input and the escape

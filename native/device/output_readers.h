@@ -19,10 +19,10 @@ class OutputReaders {
   /// Connections at once. More are closed as they come.
   static constexpr size_t kMaxReaders = 64;
 
-  /// `mutex` is held by whoever appends to `ring`, and calls announce() after that.
+  /// A writer appends to `ring` with `mutex` held, and calls announce() after that.
   OutputReaders(EventLoop& loop, std::mutex& mutex, const ByteRing& ring)
       : loop_(loop), mutex_(mutex), ring_(ring) {}
-  /// Gives each what it has room for. Without the mutex, when nobody appends any more.
+  /// Gives each what it has room for. Without the mutex, when nothing is appended any more.
   ~OutputReaders();
   OutputReaders(const OutputReaders&) = delete;
   OutputReaders& operator=(const OutputReaders&) = delete;

@@ -22,8 +22,8 @@ constexpr size_t kPathSize = 64;
 
 }  // namespace
 
-// How we know that somebody has the slave open without looking again and again: the master reports
-// a hang-up while nobody has, which one-shot events tell once, and inotify tells of each open. A
+// Whether the slave is open is known without polling: the master reports a hang-up while it is not,
+// once by a one-shot event, and inotify reports each open. A
 // master whose slave was never open reports no hang-up, hence the open and close here.
 PtyBackend::PtyBackend(int master, EventLoop& loop)
     : loop_(loop), master_(UniqueFd::duplicate(master)) {

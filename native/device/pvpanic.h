@@ -13,7 +13,7 @@ struct PvpanicState {
 };
 
 /// The register by which a guest tells that its kernel failed. Reading gives the events it may
-/// tell, writing tells them. Each is passed on once: a guest can write as often as it likes.
+/// tell, writing tells them. Each is passed on once: a guest may write any number of times.
 class Pvpanic final : public ByteDevice {
  public:
   static constexpr uint64_t kSize = 1;

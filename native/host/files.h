@@ -61,7 +61,7 @@ uint64_t image_size(int fd);
 
 /// The most that one random_bytes() returns.
 inline constexpr uint64_t kMaxRandom = 256;
-/// Bytes that nobody can guess (getrandom(2)). Throws Error.
+/// Unpredictable bytes (getrandom(2)). Throws Error.
 std::vector<uint8_t> random_bytes(uint64_t length);
 
 }  // namespace tsvmm

@@ -39,7 +39,7 @@ struct InterfaceInfo {
 };
 std::optional<InterfaceInfo> interface_info(const std::string& name);
 
-/// These change what is not so already, which needs CAP_NET_ADMIN.
+/// These change a setting only if it differs, which needs CAP_NET_ADMIN.
 void bring_interface_up(const std::string& name);
 void set_interface_mtu(const std::string& name, uint32_t mtu);
 void set_interface_mac(const std::string& name, const std::array<uint8_t, 6>& mac);

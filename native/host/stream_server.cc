@@ -11,14 +11,13 @@
 
 #include "core/error.h"
 #include "core/monotonic.h"
+#include "host/unix_client.h"
 
 namespace tsvmm {
 namespace {
 
 /// Connections that are accepted before those that are there get their turn.
 constexpr int kAcceptsPerTurn = 32;
-/// What Linux lets one message carry (SCM_MAX_FD).
-constexpr size_t kDescriptorsPerMessage = 253;
 constexpr size_t kBytesPerRead = size_t{16} << 10;
 
 UniqueFd open_spare() { return UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
@@ -139,7 +138,7 @@ void StreamServer::serve(ConnectionId id, IoEvents events) {
 
 void StreamServer::receive_locked(ConnectionId id, Connection& connection) {
   if (connection.ending) return;
-  while (!connection.ended && !connection.gone && connection.input_size < kWindow &&
+  while (!connection.ended && !connection.gone && connection.input_size < kMaxUntaken &&
          receive_once_locked(connection)) {
   }
   if (connection.ended && !connection.watched) connection.gone = true;
@@ -149,9 +148,9 @@ void StreamServer::receive_locked(ConnectionId id, Connection& connection) {
 
 bool StreamServer::receive_once_locked(Connection& connection) {
   std::array<uint8_t, kBytesPerRead> bytes;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(kDescriptorsPerMessage * sizeof(int))> control;
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(kMaxMessageDescriptors * sizeof(int))> control;
   iovec vector{.iov_base = bytes.data(),
-               .iov_len = std::min(bytes.size(), kWindow - connection.input_size)};
+               .iov_len = std::min(bytes.size(), kMaxUntaken - connection.input_size)};
   msghdr message{};
   message.msg_iov = &vector;
   message.msg_iovlen = 1;
@@ -309,7 +308,7 @@ void StreamServer::watch_locked(ConnectionId id, Connection& connection) {
   if (connection.ending && connection.output.empty()) return close_later_locked(id);
   if (!connection.watched) return;
   uint32_t events = 0;
-  if (!connection.ending && !connection.ended && connection.input_size < kWindow)
+  if (!connection.ending && !connection.ended && connection.input_size < kMaxUntaken)
     events |= io::kReadable;
   if (!connection.output.empty()) events |= io::kWritable;
   if (events == connection.events) return;

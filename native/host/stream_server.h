@@ -17,11 +17,12 @@
 namespace tsvmm {
 
 /// Accepts connections on a UNIX stream socket, takes over others, and moves bytes, and the
-/// descriptors that come with them (SCM_RIGHTS, unix(7)), between them and whoever understands
-/// them: what the runtimes' own sockets cannot receive. It knows nothing of the protocol.
+/// descriptors that come with them (SCM_RIGHTS, unix(7)), which the runtimes' own sockets cannot
+/// receive, between them and its owner. It does not depend on the protocol.
 ///
-/// What a peer can make the process keep is bounded: a window of bytes and a number of descriptors
-/// that were not taken yet; whoever writes looks at write()'s result before it writes more.
+/// What a peer can make the process keep is bounded: kMaxUntaken bytes and kMaxDescriptors
+/// descriptors that were not taken yet. The owner checks the result of write() before it writes
+/// more.
 ///
 /// A request that comes over and over again, byte for byte, is answered on the server's own thread
 /// as long as its answer, or the way to make it, is remembered.
@@ -33,17 +34,17 @@ class StreamServer {
   using ConnectionId = uint64_t;
 
   /// Bytes of one connection that wait for take(); reading stops there.
-  static constexpr size_t kWindow = size_t{64} << 10;
+  static constexpr size_t kMaxUntaken = size_t{64} << 10;
   /// Descriptors of one connection that wait for take(). A connection that sends more is closed.
   static constexpr size_t kMaxDescriptors = 512;
   /// Requests that are remembered; one more makes the first be forgotten.
   static constexpr size_t kMaxRemembered = 32;
   /// Connections at once, unless listen() is told otherwise. More wait in the listener's queue
-  /// until one is closed: whoever wants to say why has a lower limit, and the others that count are
-  /// those of peers that have left, while whoever takes is behind.
+  /// until one is closed. An owner that answers excess connections with an error has a lower limit;
+  /// connections whose peer has left count until the owner has handled that.
   static constexpr size_t kMaxConnections = 1024;
 
-  /// Hears of connections, on the server's thread. Must not call the server.
+  /// Receives events of connections, on the server's thread. Must not call the server.
   class Sink {
    public:
     virtual void opened(ConnectionId id) noexcept = 0;
@@ -111,14 +112,14 @@ class StreamServer {
 
   /// Answers such bytes with `answer`, wherever they begin a request, until they are forgotten.
   void remember(std::span<const uint8_t> request, std::span<const uint8_t> answer);
-  /// Answers them with what `make` makes. It is destroyed by whoever has it forgotten, or calls
+  /// Answers them with what `make` makes. It is destroyed by the call that forgets it, or calls
   /// stop().
   void remember(std::span<const uint8_t> request, MakeAnswer make);
   void forget(std::span<const uint8_t> request);
 
   /// Accepts no more; connections live on.
   void stop_listening();
-  /// Closes everything; the sink hears nothing after it. Idempotent.
+  /// Closes everything; the sink is not called after it. Idempotent.
   void stop();
 
  private:
@@ -132,7 +133,7 @@ class StreamServer {
     uint64_t last_active = 0;  ///< when something was received last
     uint32_t events = 0;       ///< what is waited for
     bool told = false;         ///< received() was called, take() was not yet
-    bool resting = true;       ///< whoever takes has nothing of it to answer
+    bool resting = true;       ///< everything received is answered
     bool ended = false;        ///< the peer sends no more
     bool gone = false;         ///< the peer reads no more either, or broke the rules
     bool ending = false;       ///< end() was called

@@ -49,15 +49,16 @@ UniqueFd connect_unix(const std::string& path, bool reader) {
 
 size_t send_descriptors(int socket, std::span<const uint8_t> bytes,
                         const std::vector<int>& descriptors) {
-  if (descriptors.empty() || descriptors.size() > kMaxSentDescriptors) {
-    throw Error("EINVAL", "a message carries 1 to 253 descriptors");
+  if (descriptors.empty() || descriptors.size() > kMaxMessageDescriptors) {
+    throw Error("EINVAL", "a message carries 1 to " + std::to_string(kMaxMessageDescriptors) +
+                              " descriptors");
   }
   // A stream socket takes an empty message, and says that it went: without the descriptors.
   if (bytes.empty()) throw Error("EINVAL", "descriptors are sent with a byte at least");
   // What sendmsg(2) takes is not const, and stays as it is.
   iovec data{.iov_base = const_cast<uint8_t*>(bytes.data()), .iov_len = bytes.size()};
   const size_t size = descriptors.size() * sizeof(int);
-  alignas(cmsghdr) std::array<uint8_t, CMSG_SPACE(kMaxSentDescriptors * sizeof(int))> control{};
+  alignas(cmsghdr) std::array<uint8_t, CMSG_SPACE(kMaxMessageDescriptors * sizeof(int))> control{};
   msghdr message{};
   message.msg_iov = &data;
   message.msg_iovlen = 1;

@@ -14,8 +14,8 @@ namespace tsvmm {
 /// Error: EAGAIN while more clients wait there than the server takes at once.
 UniqueFd connect_unix(const std::string& path, bool reader);
 
-/// The most descriptors of one message (SCM_MAX_FD, unix(7)).
-inline constexpr size_t kMaxSentDescriptors = 253;
+/// What Linux lets one message carry (SCM_MAX_FD, unix(7)).
+inline constexpr size_t kMaxMessageDescriptors = 253;
 
 /// Sends bytes, at least one, with descriptors (SCM_RIGHTS, unix(7)), without waiting: how many
 /// bytes left. The descriptors left with the first of them. Throws Error, EAGAIN if there is no

@@ -25,8 +25,8 @@ class Interrupt {
  public:
   virtual ~Interrupt() = default;
   virtual void trigger() noexcept = 0;
-  /// What a trigger delivers from now on. False if the hypervisor refuses (the line then delivers
-  /// nothing).
+  /// What a trigger delivers from now on. False if the hypervisor refuses, and nothing is
+  /// delivered then.
   virtual bool set_message(const MsiMessage& message) noexcept = 0;
   virtual void clear() noexcept = 0;
   /// Every signal of `source` is a trigger from now on, also one that is pending, without a thread
@@ -37,26 +37,28 @@ class Interrupt {
   virtual void disconnect(const EventFd& /*source*/) noexcept {}
 };
 
-/// A guest store of any width to `address` signals an EventFd without reaching a vCPU's user space.
-/// Lives as long as this object. Where the hypervisor has no such path, the store arrives at the
-/// device as MMIO instead, so a device must treat a notify write as a signal of the same EventFd.
-class Doorbell {
+/// While this object lives, a guest store of any width to an address signals an EventFd, the
+/// doorbell, without a vCPU exit to user space. Where the hypervisor has no such path, the store
+/// arrives at the device as MMIO instead, so a device must treat a notify write as a signal of the
+/// same EventFd.
+class DoorbellRegistration {
  public:
-  virtual ~Doorbell() = default;
+  virtual ~DoorbellRegistration() = default;
 };
 
 /// The interrupt and doorbell side of a VM, as devices need it.
 class InterruptFabric {
  public:
   virtual ~InterruptFabric() = default;
-  /// A line of its own for an MSI-X vector. Throws Error when routes or descriptors run out.
+  /// For an MSI-X vector. Throws Error when routes or descriptors run out.
   virtual std::unique_ptr<Interrupt> create_msi() = 0;
-  /// The line of a wired interrupt, by its global system interrupt (ACPI 6.5 §5.2.13), whose
-  /// message the emulation of the interrupt controller sets. Throws Error.
+  /// A wired interrupt, by its global system interrupt (ACPI 6.5 §5.2.13), whose message the
+  /// emulation of the interrupt controller sets. Throws Error.
   virtual std::unique_ptr<Interrupt> create_wired_interrupt(unsigned gsi) = 0;
-  /// nullptr if the hypervisor has no doorbells or refuses this one: the device then sees the
-  /// stores as MMIO.
-  virtual std::unique_ptr<Doorbell> create_doorbell(GuestAddress address, const EventFd& event) = 0;
+  /// nullptr if the hypervisor has no such path or refuses this one: the stores then reach the
+  /// device as MMIO.
+  virtual std::unique_ptr<DoorbellRegistration> register_doorbell(GuestAddress address,
+                                                                  const EventFd& doorbell) = 0;
 };
 
 /// Takes a vCPU's accesses to devices. The kinds of access depend on the architecture, whose folder
@@ -74,14 +76,14 @@ struct VcpuExit {
     kTripleFault,    ///< the processor shut down
     kInternalError,  ///< `code` is the hypervisor's reason
     kFailEntry,      ///< `code` is the hardware's reason
-    kUnexpected,     ///< `code` is the exit reason that nobody knows
-    kRunFailed,      ///< `code` is the errno of running, or of what comes before the next run
+    kUnexpected,     ///< `code` is the exit reason, which is not handled
+    kRunFailed,      ///< `code` is the errno of running, or of preparing the next run
     kDebug,          ///< a trap of the debugger was hit; `stop` says which
     kStarted,        ///< the guest begins to start a processor that waited for that
   };
   Reason reason;
   uint64_t code = 0;
-  /// Registers and instruction bytes, for people, of a vCPU that cannot go on.
+  /// Registers and instruction bytes of a vCPU that cannot go on, for messages.
   std::string detail;
   DebugStop stop{};
 };

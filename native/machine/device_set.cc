@@ -41,38 +41,13 @@ uint32_t endpoint_id(const PciPlace& place) {
 
 }  // namespace
 
-/// The life of virtio devices, as events of the machine.
-class DeviceSet::Events : public DeviceEvents {
- public:
-  explicit Events(EventReport report) : report_(std::move(report)) {}
-  void activated(const std::string& id) noexcept override {
-    report_(device_event(MachineEvent::Type::kDeviceActivated, id, {}));
-  }
-  void reset(const std::string& id) noexcept override {
-    report_(device_event(MachineEvent::Type::kDeviceReset, id, {}));
-  }
-  void failed(const std::string& id, std::string_view reason) noexcept override {
-    report_(device_event(MachineEvent::Type::kDeviceFailed, id, std::string(reason)));
-  }
-  void note(const std::string& id, std::string_view text) noexcept override {
-    report_(device_event(MachineEvent::Type::kDeviceNote, id, std::string(text)));
-  }
-  void warn(const std::string& id, std::string_view text) noexcept override {
-    report_(device_event(MachineEvent::Type::kDeviceWarning, id, std::string(text)));
-  }
-
- private:
-  const EventReport report_;
-};
-
 DeviceSet::DeviceSet(const PciSpec& pci, GuestMemory& memory, InterruptFabric& fabric,
                      const Cancellation& cancellation, EventReport report)
     : memory_(memory),
       fabric_(fabric),
       cancellation_(cancellation),
       report_(std::move(report)),
-      loop_("serial-manager"),
-      events_(std::make_unique<Events>(report_)) {
+      loop_("serial-manager") {
   const auto window = [](const GuestMemory::Range& range) {
     return PciWindow{range.address, range.size};
   };
@@ -131,7 +106,7 @@ VirtioDevice& DeviceSet::add_function(PciFunctionSpec& spec, bool decoded) {
   const DeviceContext context{
       .memory = memory_,
       .loop = loop_,
-      .watchdog_expired = reset_by(report_, "watchdog"),
+      .reset_machine = [report = report_](const char* cause) { reset_by(report, cause)(); },
       .reports_of = [this](const std::string& id) { return reports_of(id); },
       .rate_limiters = rate_limiters_,
       .cancellation = cancellation_,
@@ -145,7 +120,7 @@ VirtioDevice& DeviceSet::add_function(PciFunctionSpec& spec, bool decoded) {
       .decoded = decoded,
       .iommu = spec.iommu ? iommu_->add_endpoint(endpoint_id(spec.place)) : nullptr};
   root.add(spec.place.slot, std::make_shared<VirtioPciFunction>(std::move(options), device, memory_,
-                                                                fabric_, *events_));
+                                                                fabric_, report_));
   const std::lock_guard lock(mutex_);
   virtio_.push_back({spec.id, spec.place, device, nullptr});
   return *device;
@@ -288,7 +263,7 @@ std::vector<std::string> DeviceSet::stop(const Deadline& deadline) noexcept {
   loop_.resume();
   std::vector<Ending> endings;
   for (const Named& named : devices()) endings.push_back({named});
-  // All begin at once, and then each gets its turn, so that nobody waits for one that hangs.
+  // All begin at once, and are then polled in turn, so that none waits for one that hangs.
   for (Ending& ending : endings) ending.still = ending.named.device->try_reset(Deadline::now());
   for (;;) {
     const bool last_look = deadline.passed();

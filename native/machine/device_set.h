@@ -60,8 +60,8 @@ class DeviceSet {
 
   // Devices that come and go while the guest runs. One call at a time.
 
-  /// Makes a function and tells the guest of it, which decodes it where it likes. Takes the
-  /// descriptors out of `spec`. Throws Error; nothing is added then.
+  /// Makes a function and notifies the guest, which assigns its BARs. Takes the descriptors out of
+  /// `spec`. Throws Error; nothing is added then.
   void plug(PciFunctionSpec& spec);
   /// Asks the guest to give up the function of that id, which the event kDeviceEjected follows as
   /// soon as it has. Throws Error ERR_TSVMM_NO_DEVICE.
@@ -109,7 +109,6 @@ class DeviceSet {
     std::string id;
     PciPlace place;
   };
-  class Events;
   struct Ending;
 
   [[nodiscard]] static bool may_close(const Ending& ending,
@@ -138,7 +137,6 @@ class DeviceSet {
   // Declared in the order in which they are needed: a device goes before the loop that it uses. The
   // bus owns devices, and input from the host may reach those until they are gone.
   EventLoop loop_;
-  std::unique_ptr<Events> events_;
   AddressSpace mmio_;
   RateLimiterGroups rate_limiters_;
   const std::shared_ptr<IommuTables> iommu_ = std::make_shared<IommuTables>();

@@ -73,8 +73,8 @@ class Machine {
   /// something does not come to its end: the machine is gone for its owner then, but its memory and
   /// files are kept until that has.
   void destroy(std::chrono::milliseconds timeout = kTimeout);
-  /// The machine is wanted no more: what is in progress, or begun later, fails with ECANCELED as
-  /// soon as it can. Only destroy() is left. Any thread; returns at once.
+  /// Cancels the machine: operations in progress, or begun later, fail with ECANCELED as soon as
+  /// they can. Only destroy() is left. Any thread; returns at once.
   void cancel() noexcept { cancellation_.request(); }
 
   void press_power_button();

@@ -16,7 +16,7 @@ namespace tsvmm {
 /// message, for arguments that only a device can read.
 using MachineAction = std::function<void(Machine& machine, Message& command, CborWriter& answer)>;
 
-/// A command that machines know. src/native.ts documents each (MachineCalls).
+/// A command that machines know. src/boundary/machine.ts documents each (MachineCalls).
 struct MachineCommandKind {
   enum class Turn : uint8_t {
     kAtOnce,  ///< returns at once, on any thread

@@ -35,7 +35,7 @@ void MachineParts::leave_behind(std::unique_ptr<MachineParts> parts) noexcept {
   try {
     spawn_thread("machine-remains", [remains] { delete remains; }).detach();
   } catch (const Error&) {
-    // Then they stay for as long as the process does: whoever is waited for may still use them.
+    // Then they stay for as long as the process does: the threads that are waited for may use them.
   }
 }
 

@@ -27,7 +27,7 @@ struct MachineParts {
   /// What does not come to its end until the deadline, each with what it waits for; empty if all
   /// has.
   [[nodiscard]] std::vector<std::string> stop(const Deadline& deadline);
-  /// Frees `parts` as soon as everything has come to its end, on a thread that nobody waits for:
+  /// Frees `parts` as soon as everything has come to its end, on a thread that is not waited for:
   /// the host may write into guest memory until then.
   static void leave_behind(std::unique_ptr<MachineParts> parts) noexcept;
 

@@ -17,8 +17,8 @@
 
 namespace tsvmm {
 
-// What the layer above decides, as plain values. src/native.ts documents each field. All
-// descriptors belong to the specification (duplicates of the caller's), so that a boot may run
+// What the layer above decides, as plain values. src/boundary/machineSpec.ts documents each field.
+// All descriptors belong to the specification (duplicates of the caller's), so that a boot may run
 // after the caller closed its own.
 
 struct VcpuPlacement {

@@ -36,9 +36,9 @@ void MemoryText::look() {
       }
     }
   } catch (const Error&) {
-    return;  // It is being changed, or has ended: nobody waits for that.
+    return;  // It is being changed, or has ended: this must not wait.
   }
-  // A guest can claim what it likes of its balloon.
+  // A guest can report any size of its balloon.
   const uint64_t most = memory_ + plugged;
   left_ = most - std::min(most, ballooned);
 }

@@ -11,13 +11,11 @@
 
 #include "core/error.h"
 #include "memory/lost_pages.h"
+#include "memory/page_size.h"
 #include "memory/reserve.h"
 
 namespace tsvmm {
 namespace {
-
-constexpr uint64_t kPage = 4096;
-constexpr uint64_t kHugePage = 2U << 20;
 
 /// A range of the address space, and what is wanted of it.
 struct Wanted {
@@ -71,7 +69,7 @@ void map_nobodys(uint8_t* host, uint64_t size) noexcept {
 /// The boot data of the first two megabytes is a few small pages, which take less time than
 /// clearing a huge one.
 uint64_t small_pages_of(const MemoryRegion& region) {
-  return region.address == 0 ? std::min(kHugePage, region.size) : 0;
+  return region.address == 0 ? std::min(kHostHugePageSize, region.size) : 0;
 }
 
 }  // namespace
@@ -129,7 +127,7 @@ void GuestMemory::reserve_extents() {
       last->reserved += range.size;
       last->alignment = std::max(last->alignment, page_size);
     } else {
-      plans.push_back({range.address, size, range.size, std::max(page_size, kHugePage)});
+      plans.push_back({range.address, size, range.size, std::max(page_size, kHostHugePageSize)});
     }
   }
   extents_ = std::vector<Extent>(plans.size());
@@ -356,7 +354,7 @@ MemoryRegion DeviceMemory::region_at(GuestAddress address) const {
           .fd = fd_,
           .offset = 0,
           .host = host_,
-          .page_size = kPage,
+          .page_size = kHostPageSize,
           .ram = false};
 }
 

@@ -48,7 +48,7 @@ struct MemoryZone {
   std::vector<MemoryRange> ranges;  ///< the guest's from the start
   std::optional<MemoryRange> hotplug = std::nullopt;
   MemoryOptions options = {};
-  /// What backs it, `hotplug` behind the rest; memory that nobody has by name unless given.
+  /// What backs it, `hotplug` behind the rest; anonymous memory unless given.
   std::shared_ptr<const UniqueFd> file = nullptr;
 };
 
@@ -57,7 +57,7 @@ struct HotplugBacking {
   GuestAddress address = 0;
   BackingPiece piece = {};  ///< all of it
   MemoryOptions options = {};
-  bool is_named = false;  ///< a file of somebody else's, whose file system can be full
+  bool is_named = false;  ///< a file of the user's, whose file system can be full
 };
 
 /// Hears of regions that come and go while the guest runs (KVM slots, dirty logs, DMA maps, vhost
@@ -110,7 +110,7 @@ class DeviceMemory {
 /// Guest RAM. All access by address goes through here and is checked: an access that leaves RAM,
 /// even by a byte or by overflow, fails and touches nothing. The guest may change the bytes at any
 /// time, so a value that is validated must first be copied (read<T>), and a span from slice() is
-/// only for bulk data that nobody decides on.
+/// only for bulk data that no decision depends on.
 ///
 /// Regions whose guest addresses are adjacent are mapped side by side, so an access may begin in
 /// one and end in another. Regions never go, and stay where they are: who reads or writes takes no
@@ -154,10 +154,10 @@ class GuestMemory {
   }
 
   /// Adds a device's `size` bytes at `host` (backed by `fd` from its start on), hidden for now. The
-  /// mapping stays as it is until nobody transfers data any more, or it is removed. Any
+  /// mapping stays until no transfer is in progress any more, or it is removed. Any
   /// thread, also while the guest runs.
   std::shared_ptr<DeviceMemory> add_device_memory(uint8_t* host, uint64_t size, int fd);
-  /// From the return on nobody finds that memory any more, and nothing of the file is
+  /// From the return on that memory is not found any more, and nothing of the file is
   /// mapped. Who found it before may hold on to an address in it (of a ring, for one): memory that
   /// is nobody's is there, and the address space is this object's until its end. What may reach the
   /// file itself, such as a disk's transfers under way, has to have come to its end before.
@@ -175,7 +175,7 @@ class GuestMemory {
                                                         uint64_t length) const noexcept;
 
   /// Gives the backing of `length` bytes at `host`, which is inside a region, back to the host;
-  /// they then read as zeros until somebody writes. Of pages at the ends, and of anything outside
+  /// they then read as zeros until they are written. Of pages at the ends, and of anything outside
   /// the region, nothing happens to what was not asked for; nor to private copies of a file's
   /// pages, in whose place the file's would come back. Returns how many bytes went.
   uint64_t discard(const uint8_t* host, uint64_t length) const noexcept;

@@ -14,12 +14,11 @@
 #include <utility>
 
 #include "core/error.h"
+#include "memory/page_size.h"
 
 namespace tsvmm {
 namespace {
 
-constexpr uint64_t kPage = 4096;
-constexpr uint64_t kHugePage = 2U << 20;
 /// Mappings in one process; a machine has room for some thirty devices.
 constexpr size_t kMaxMappings = 1024;
 /// Holes that are replaced one by one.
@@ -90,7 +89,8 @@ bool replace_range(Slot& slot, uintptr_t begin, uintptr_t end) noexcept {
 bool replace_beyond_end(Slot& slot) noexcept {
   struct stat status {};
   if (::fstat(slot.fd, &status) != 0 || !S_ISREG(status.st_mode)) return false;
-  const uint64_t whole = (static_cast<uint64_t>(status.st_size) + kPage - 1) & ~(kPage - 1);
+  const uint64_t whole =
+      (static_cast<uint64_t>(status.st_size) + kHostPageSize - 1) & ~(kHostPageSize - 1);
   const uint64_t size = whole - std::min(whole, slot.offset);
   if (size >= slot.file_end - slot.begin) return false;
   const uintptr_t end = slot.begin + size;
@@ -117,7 +117,7 @@ bool has_room(const Slot& slot) noexcept {
 /// was given room and never written looks like a hole still.
 bool replace_holes(Slot& slot) noexcept {
   if (std::exchange(slot.holes_done, true)) return false;
-  constexpr auto kMask = static_cast<off_t>(kPage - 1);
+  constexpr auto kMask = static_cast<off_t>(kHostPageSize - 1);
   const uintptr_t begin = slot.begin;
   const auto offset = static_cast<off_t>(slot.offset);
   const auto limit = offset + static_cast<off_t>(slot.file_end - begin);
@@ -143,7 +143,7 @@ bool replace_holes(Slot& slot) noexcept {
 
 /// A page, or a huge one if the mapping has no smaller ones.
 bool replace_page(Slot& slot, uintptr_t address) noexcept {
-  for (const uint64_t size : {kPage, kHugePage}) {
+  for (const uint64_t size : {kHostPageSize, kHostHugePageSize}) {
     const uintptr_t place = address & ~(size - 1);
     if (place < slot.begin || place + size > slot.end) return false;
     if (replace_range(slot, place, place + size)) return true;
@@ -154,8 +154,8 @@ bool replace_page(Slot& slot, uintptr_t address) noexcept {
 /// Whether a page that was not there is by now: another thread may have been quicker, or the file
 /// system has room again. Kernels before 5.14 cannot tell: for them that is `otherwise`.
 bool is_there(uintptr_t address, bool otherwise) noexcept {
-  void* const page = reinterpret_cast<void*>(address & ~(kPage - 1));
-  return ::madvise(page, kPage, MADV_POPULATE_WRITE) == 0 || (errno == EINVAL && otherwise);
+  void* const page = reinterpret_cast<void*>(address & ~(kHostPageSize - 1));
+  return ::madvise(page, kHostPageSize, MADV_POPULATE_WRITE) == 0 || (errno == EINVAL && otherwise);
 }
 
 bool replace_lost_page(Slot& slot, uintptr_t address, bool is_missing) noexcept {

@@ -16,11 +16,11 @@
 #include <vector>
 
 #include "core/error.h"
+#include "memory/page_size.h"
 
 namespace tsvmm {
 namespace {
 
-constexpr uint64_t kPage = 4096;
 /// What is populated at a time, if pages are not larger: a fraction of a second.
 constexpr uint64_t kPopulateStep = 64U << 20;
 
@@ -63,7 +63,7 @@ bool needs_descriptor(const MemoryOptions& options) noexcept {
 }
 
 uint64_t page_size_of(const MemoryOptions& options) noexcept {
-  return options.hugepage_size != 0 ? options.hugepage_size : kPage;
+  return options.hugepage_size != 0 ? options.hugepage_size : kHostPageSize;
 }
 
 UniqueFd create_backing(uint64_t size, const MemoryOptions& options) {

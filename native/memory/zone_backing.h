@@ -27,7 +27,7 @@ struct MemoryOptions {
 /// A file of `size` bytes in memory. Throws Error.
 [[nodiscard]] UniqueFd create_backing(uint64_t size, const MemoryOptions& options);
 
-/// Whether a file of somebody else's can back `size` bytes. Throws Error.
+/// Whether a file of the user's can back `size` bytes. Throws Error.
 void check_backing(int fd, uint64_t size, const MemoryOptions& options);
 
 /// A piece of a zone's backing, and where it is to be.

@@ -72,7 +72,7 @@ class NetBackend {
 
   /// How many queue pairs it can have.
   [[nodiscard]] virtual uint16_t pairs() const noexcept = 0;
-  /// Serves pair `index`, which nobody else does at the time.
+  /// Serves pair `index`, which has no other server at the time.
   [[nodiscard]] virtual std::unique_ptr<NetQueue> make_queue(uint16_t index) = 0;
   /// What it takes in frames that are sent, and what frames that it delivers may want.
   [[nodiscard]] virtual NetOffloads offloads() const noexcept = 0;

@@ -52,8 +52,8 @@ void MsixTable::trigger(uint16_t vector) noexcept {
   Entry& entry = entries_[vector];
   if (!live(entry)) {
     entry.vector.pending = true;
-  } else if (entry.line) {
-    entry.line->trigger();
+  } else if (entry.interrupt) {
+    entry.interrupt->trigger();
   }
 }
 
@@ -77,7 +77,7 @@ void MsixTable::remove_source(const EventFd& source) noexcept {
   for (Entry& entry : entries_) {
     const auto found = std::ranges::find(entry.sources, &source, &Source::event);
     if (found == entry.sources.end()) continue;
-    if (found->connected) entry.line->disconnect(source);
+    if (found->connected) entry.interrupt->disconnect(source);
     entry.sources.erase(found);
   }
 }
@@ -90,11 +90,11 @@ bool MsixTable::waiting(const Entry& entry) noexcept {
 }
 
 void MsixTable::update(Entry& entry) noexcept {
-  // A masked vector keeps its line's message: triggers stop here, so masking and unmasking costs no
-  // system call. Only what triggers from outside has to be kept off the line.
+  // A masked vector keeps its interrupt's message: triggers stop here, so masking and unmasking
+  // costs no system call. Only what triggers from outside has to be disconnected.
   if (!live(entry)) {
     for (Source& source : entry.sources) {
-      if (std::exchange(source.connected, false)) entry.line->disconnect(*source.event);
+      if (std::exchange(source.connected, false)) entry.interrupt->disconnect(*source.event);
     }
     return;
   }
@@ -102,20 +102,20 @@ void MsixTable::update(Entry& entry) noexcept {
   if (!entry.programmed || entry.message.address != address ||
       entry.message.data != entry.vector.data) {
     try {
-      if (!entry.line) entry.line = fabric_.create_msi();
+      if (!entry.interrupt) entry.interrupt = fabric_.create_msi();
     } catch (const std::exception&) {
       return;  // Out of routes: the vector delivers nothing and is tried again at the next unmask.
     }
     entry.message = {address, entry.vector.data};
-    entry.programmed = entry.line->set_message(entry.message);
+    entry.programmed = entry.interrupt->set_message(entry.message);
   }
   if (entry.vector.pending && entry.programmed) {
     entry.vector.pending = false;
-    entry.line->trigger();
+    entry.interrupt->trigger();
   }
   if (!entry.programmed) return;
   for (Source& source : entry.sources) {
-    if (!source.connected) source.connected = entry.line->connect(*source.event);
+    if (!source.connected) source.connected = entry.interrupt->connect(*source.event);
   }
 }
 

@@ -27,8 +27,8 @@ struct MsixState {
 /// A function's MSI-X table and pending bits (PCI 3.0 §6.8.2). Thread-safe.
 ///
 /// A trigger of a masked vector sets its pending bit and is delivered when the vector is unmasked.
-/// Interrupt lines are made when a vector is first unmasked, so that a function nobody drives costs
-/// none.
+/// The hypervisor's interrupts are created when a vector is first unmasked, so that a function
+/// without a driver costs none.
 class MsixTable {
  public:
   static constexpr uint32_t kEntrySize = 16;
@@ -36,8 +36,8 @@ class MsixTable {
   MsixTable(InterruptFabric& fabric, uint16_t vectors);
   /// What sources have been signalled and not delivered is pending in it.
   [[nodiscard]] MsixState state() const;
-  /// Of a table of as many vectors. Those that are not masked have their lines at once; sources are
-  /// added anew. Throws Error.
+  /// Of a table of as many vectors. Those that are not masked have their interrupts at once;
+  /// sources are added anew. Throws Error.
   void restore(const MsixState& state);
 
   [[nodiscard]] uint16_t vectors() const { return static_cast<uint16_t>(entries_.size()); }
@@ -45,8 +45,8 @@ class MsixTable {
   void set_control(bool enabled, bool function_masked) noexcept;
   [[nodiscard]] bool enabled() const noexcept { return enabled_.load(std::memory_order_relaxed); }
 
-  /// Interrupts the guest, or remembers to; nothing if there is no such vector or while MSI-X is
-  /// disabled.
+  /// Interrupts the guest, or sets the pending bit; nothing if there is no such vector or while
+  /// MSI-X is disabled.
   void trigger(uint16_t vector) noexcept;
 
   /// Makes signals of `source` triggers of `vector` by the hypervisor itself; while the vector is
@@ -70,10 +70,10 @@ class MsixTable {
   };
   struct Entry {
     MsixState::Vector vector;
-    bool programmed = false;  ///< the line delivers `message`
+    bool programmed = false;  ///< `interrupt` delivers `message`
     std::vector<Source> sources;
     MsiMessage message;
-    std::unique_ptr<Interrupt> line;
+    std::unique_ptr<Interrupt> interrupt;
   };
 
   [[nodiscard]] bool live(const Entry& entry) const noexcept;

@@ -22,6 +22,8 @@ namespace tsvmm {
 /// counters; asking for those asks the guest for newer ones, and nothing else does.
 class VirtioBalloon : public VirtioDevice {
  public:
+  static constexpr VirtioType kType{.id = 5};
+
   struct Options {
     uint64_t size = 0;            ///< bytes that the guest is to give up
     bool deflate_on_oom = false;  ///< the guest may take pages back when it runs out of memory
@@ -36,7 +38,7 @@ class VirtioBalloon : public VirtioDevice {
   /// How many bytes are in the balloon by the guest's own account. Any thread.
   [[nodiscard]] uint64_t actual_size() const noexcept;
 
-  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kBalloon; }
+  [[nodiscard]] VirtioType type() const noexcept override { return kType; }
   [[nodiscard]] uint64_t features() const noexcept override;
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   [[nodiscard]] uint32_t config_size() const noexcept override;

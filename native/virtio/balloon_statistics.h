@@ -37,7 +37,7 @@ class BalloonStatistics {
   std::optional<uint64_t> recorded_ns_;
 };
 
-/// The queue that they come by: the guest fills a buffer, which stays here until somebody wants
+/// Their queue: the guest fills a buffer, which the device keeps until somebody requests
 /// newer values; then it goes back, and the guest fills it anew.
 class BalloonStatisticsQueue {
  public:

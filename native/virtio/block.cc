@@ -242,7 +242,7 @@ void VirtioBlock::begin_resizing(uint64_t bytes) {
   resizing_ = std::move(resizing);
 }
 
-/// On the first loop's thread, so that nobody but this disk waits for its store.
+/// On the first loop's thread, so that only this disk waits for its store.
 void VirtioBlock::carry_out_resizing(uint64_t bytes, const Queues& held,
                                      Resizing& resizing) noexcept {
   try {
@@ -323,7 +323,7 @@ struct BlockSpec : DeviceSpec {
                              .rate_limiter = context.rate_limiters.get(rate_limiter)});
   }
 
-  /// Whoever hears of a failure has to know which disk is meant.
+  /// A failure has to say which disk is meant.
   std::unique_ptr<DiskImage> open_named_image(const std::string& id,
                                               const Cancellation& cancellation) {
     try {

@@ -28,6 +28,8 @@ class BlockQueue;
 /// I/O ring: a disk that the guest never uses costs neither.
 class VirtioBlock : public VirtioDevice {
  public:
+  static constexpr VirtioType kType{
+      .id = 2, .pci_class = 0x01 /* mass storage */, .pci_subclass = 0x80 /* other */};
   static constexpr size_t kSerialSize = 20;
 
   struct Options {
@@ -48,7 +50,7 @@ class VirtioBlock : public VirtioDevice {
   VirtioBlock(std::unique_ptr<DiskImage> image, Options options);
   ~VirtioBlock() override;
 
-  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kBlock; }
+  [[nodiscard]] VirtioType type() const noexcept override { return kType; }
   [[nodiscard]] uint64_t features() const noexcept override { return features_; }
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   [[nodiscard]] uint32_t config_size() const noexcept override;

@@ -69,7 +69,7 @@ const uint8_t* BlockRequest::copy_last_sector() noexcept {
   last_sector_.reset(new (std::nothrow) Sector);
   if (!buffers || !last_sector_) return nullptr;
   std::ranges::copy(data, buffers.get());
-  // From the end, because a driver may cut the sector into buffers where it likes.
+  // From the end, because a driver may split the sector into buffers in any way.
   size_t left = last_sector_->size();
   while (left > 0) {
     iovec& buffer = buffers[used_ - 1];

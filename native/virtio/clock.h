@@ -19,6 +19,8 @@ namespace tsvmm {
 /// the host's clocks for a guest to read. Without alarms and cross-timestamps.
 class VirtioClock : public VirtioDevice {
  public:
+  static constexpr VirtioType kType{.id = 17};
+
   /// Types of clocks, as the protocol numbers them.
   enum class Type : uint8_t { kUtc = 0, kTai = 1, kMonotonic = 2 };
   struct Clock {
@@ -32,7 +34,7 @@ class VirtioClock : public VirtioDevice {
   explicit VirtioClock(EventLoop& loop, std::vector<Clock> clocks = host_clocks());
   ~VirtioClock() override;
 
-  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kClock; }
+  [[nodiscard]] VirtioType type() const noexcept override { return kType; }
   [[nodiscard]] uint64_t features() const noexcept override;
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   void activate(const Activation& activation) override;

@@ -168,7 +168,7 @@ void CommonConfig::write_queue_field(uint64_t offset, uint16_t value) noexcept {
     queue->vector = is_vector(value) ? value : kNoVector;
     return;
   }
-  // The rings are fixed from queue_enable or DRIVER_OK on (§4.1.4.3.2), so nobody who serves them
+  // The rings are fixed from queue_enable or DRIVER_OK on (§4.1.4.3.2), so no server of them
   // can be surprised.
   if (queue->enabled || (status() & virtio_status::kDriverOk) != 0) return;
   if (offset == kQueueSize && value <= max_sizes_[state_.queue_select]) queue->rings.size = value;

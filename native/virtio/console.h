@@ -16,6 +16,8 @@ namespace tsvmm {
 /// A virtio console (virtio 1.2 §5.3) with one port and a size.
 class VirtioConsole : public VirtioDevice {
  public:
+  static constexpr VirtioType kType{.id = 3};
+
   /// `loop` is the one that `backend` works on. Columns and rows may be 0 (unknown).
   VirtioConsole(std::unique_ptr<CharBackend> backend, EventLoop& loop, uint16_t columns,
                 uint16_t rows);
@@ -24,7 +26,7 @@ class VirtioConsole : public VirtioDevice {
   /// The terminal has another size now. Any thread.
   void resize(uint16_t columns, uint16_t rows) noexcept;
 
-  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kConsole; }
+  [[nodiscard]] VirtioType type() const noexcept override { return kType; }
   [[nodiscard]] uint64_t features() const noexcept override;
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   [[nodiscard]] uint32_t config_size() const noexcept override;

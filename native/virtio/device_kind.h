@@ -20,11 +20,13 @@ namespace tsvmm {
 struct DeviceContext {
   GuestMemory& memory;  ///< outlives them
   EventLoop& loop;      ///< of the devices that need no thread of their own; outlives them
-  std::function<void()> watchdog_expired;
+  /// Resets the machine as a guest can; `cause` is a ResetCause (src/boundary/machineEvents.ts).
+  /// Any thread.
+  std::function<void(const char* cause)> reset_machine;
   /// For the host end of the device with this id.
   std::function<CharBackendReports(const std::string& id)> reports_of;
   RateLimiterGroups& rate_limiters;
-  const Cancellation& cancellation;           ///< of what takes long at making them
+  const Cancellation& cancellation;           ///< of long operations in making them
   const std::shared_ptr<IommuTables>& iommu;  ///< of the machine's IOMMU, if it has one
 };
 

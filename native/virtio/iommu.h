@@ -25,13 +25,14 @@ namespace tsvmm {
 /// It has a thread of its own, because a request may have to wait for other devices.
 class VirtioIommu : public VirtioDevice {
  public:
+  static constexpr VirtioType kType{.id = 23};
   static constexpr unsigned kMaxAddressBits = 64;
 
   /// `address_bits`, 12 to 64: of what endpoints access. `id` names the thread.
   VirtioIommu(std::shared_ptr<IommuTables> tables, unsigned address_bits, const std::string& id);
   ~VirtioIommu() override;
 
-  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kIommu; }
+  [[nodiscard]] VirtioType type() const noexcept override { return kType; }
   [[nodiscard]] uint64_t features() const noexcept override;
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   [[nodiscard]] uint32_t config_size() const noexcept override {

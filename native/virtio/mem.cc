@@ -257,7 +257,7 @@ bool VirtioMem::take_out(const Range& range) noexcept {
   return true;
 }
 
-/// Gives the host the rest of what the guest has lost, when whoever waits for the loop has had it.
+/// Frees the rest of the unplugged memory, after other users of the loop have had their turn.
 void VirtioMem::release_later() noexcept {
   if (blocks_->is_released()) return;
   loop_.post([this] {

@@ -27,6 +27,8 @@ struct VirtioMemState {
 /// (§5.15.5.2); one of the machine makes another device, which begins with none.
 class VirtioMem : public VirtioDevice {
  public:
+  static constexpr VirtioType kType{.id = 24};
+
   struct Options {
     std::string id;
     std::optional<uint16_t> node;  ///< ACPI proximity domain
@@ -44,7 +46,7 @@ class VirtioMem : public VirtioDevice {
   /// How many bytes the guest has plugged. Any thread.
   [[nodiscard]] uint64_t plugged_size() const noexcept { return plugged_size_; }
 
-  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kMemory; }
+  [[nodiscard]] VirtioType type() const noexcept override { return kType; }
   [[nodiscard]] uint64_t features() const noexcept override;
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   [[nodiscard]] uint32_t config_size() const noexcept override;

@@ -25,6 +25,9 @@ namespace tsvmm {
 /// pair. The first one's serves the control queue, too.
 class VirtioNet final : public VirtioDevice, private NetControlHandler {
  public:
+  static constexpr VirtioType kType{
+      .id = 1, .pci_class = 0x02 /* network */, .pci_subclass = 0x00 /* Ethernet */};
+
   struct Options {
     std::string id;
     MacAddress mac{};
@@ -47,7 +50,7 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
   /// Any thread.
   void announce() noexcept;
 
-  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kNet; }
+  [[nodiscard]] VirtioType type() const noexcept override { return kType; }
   [[nodiscard]] uint64_t features() const noexcept override;
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   [[nodiscard]] uint32_t config_size() const noexcept override;
@@ -100,7 +103,7 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
   std::vector<std::unique_ptr<NetPair>> pairs_;  ///< by pair, nullptr for those not in use
   std::unique_ptr<QueueServer> control_;
   LoopTeardown teardown_;
-  bool held_ = false;  ///< nobody changes loops and pairs: the first loop is held
+  bool held_ = false;  ///< loops and pairs do not change: the first loop is held
 };
 
 }  // namespace tsvmm

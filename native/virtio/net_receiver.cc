@@ -7,20 +7,21 @@
 
 #include "core/error.h"
 #include "core/monotonic.h"
+#include "memory/page_size.h"
 #include "net/io_vectors.h"
 #include "virtio/net_protocol.h"
 
 namespace tsvmm {
 namespace {
 
-constexpr size_t kPage = 4096;
-constexpr size_t kSpareSlot = (NetQueue::kMaxFrameSize + kPage - 1) / kPage * kPage;
+constexpr size_t kSpareSlot =
+    (NetQueue::kMaxFrameSize + kHostPageSize - 1) / kHostPageSize * kHostPageSize;
 constexpr size_t kSpareSize = kSpareSlot * NetQueue::kMaxBatch;
 /// readv takes 1024 (IOV_MAX), one of which is the spare memory.
 constexpr size_t kMaxVectorsPerRead = 1000;
 constexpr size_t kMaxVectors = 2048;
-/// How many frames what is expected is learnt from.
-constexpr size_t kWindow = 256;
+/// Frames that the expected size is derived from.
+constexpr size_t kSampleFrames = 256;
 
 }  // namespace
 
@@ -236,7 +237,7 @@ void NetReceiver::move_to_spare(size_t index) noexcept {
 void NetReceiver::learn(size_t size) noexcept {
   largest_ = std::max(largest_, size);
   expected_ = std::max(expected_, size);
-  if (++counted_ < kWindow) return;
+  if (++counted_ < kSampleFrames) return;
   expected_ = largest_;
   largest_ = 1;
   counted_ = 0;

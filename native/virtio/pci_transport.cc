@@ -14,24 +14,15 @@
 namespace tsvmm {
 namespace {
 
-PciIdentity identity(VirtioType type) {
-  const auto device =
-      static_cast<uint16_t>(virtio_pci::kDeviceIdBase + static_cast<uint16_t>(type));
-  PciIdentity result{.vendor = virtio_pci::kVendorId,
-                     .device = device,
-                     .revision = 1,  // Not a transitional device (§4.1.2.1).
-                     .class_code = 0xff,
-                     .subclass = 0xff,
-                     .subsystem_vendor = virtio_pci::kVendorId,
-                     .subsystem = device};
-  if (type == VirtioType::kBlock) {
-    result.class_code = 0x01;  // mass storage
-    result.subclass = 0x80;    // other
-  } else if (type == VirtioType::kNet) {
-    result.class_code = 0x02;  // network
-    result.subclass = 0x00;    // Ethernet
-  }
-  return result;
+PciIdentity identity(const VirtioType& type) {
+  const auto device = static_cast<uint16_t>(virtio_pci::kDeviceIdBase + type.id);
+  return {.vendor = virtio_pci::kVendorId,
+          .device = device,
+          .revision = 1,  // Not a transitional device (§4.1.2.1).
+          .class_code = type.pci_class,
+          .subclass = type.pci_subclass,
+          .subsystem_vendor = virtio_pci::kVendorId,
+          .subsystem = device};
 }
 
 /// Of a device's own memory; BAR 0 may take up two.
@@ -53,10 +44,10 @@ uint16_t vector_count(const VirtioDevice& device) {
 
 }  // namespace
 
-/// A queue's two signals: the vector that announces its used buffers, and what the guest rings.
-class VirtioPciFunction::QueueLine final : public VirtqueueInterrupt {
+/// A queue's two signals: the vector that announces its used buffers, and the doorbell.
+class VirtioPciFunction::QueueSignals final : public VirtqueueInterrupt {
  public:
-  explicit QueueLine(VirtioPciFunction& function) : function_(function) {}
+  explicit QueueSignals(VirtioPciFunction& function) : function_(function) {}
 
   void trigger() noexcept override {
     function_.interrupt(vector.load(std::memory_order_relaxed), virtio_pci::kIsrQueue);
@@ -93,8 +84,8 @@ class VirtioPciFunction::QueueLine final : public VirtqueueInterrupt {
   }
 
   std::atomic<uint16_t> vector = kNoVector;
-  std::optional<EventFd> event;  ///< from the first activation on
-  std::unique_ptr<Doorbell> doorbell;
+  std::optional<EventFd> doorbell;  ///< from the first activation on
+  std::unique_ptr<DoorbellRegistration> registration;
 
  private:
   VirtioPciFunction& function_;
@@ -112,18 +103,18 @@ class VirtioPciFunction::Padding final : public BusDevice {
 
 VirtioPciFunction::VirtioPciFunction(Options options, std::shared_ptr<VirtioDevice> device,
                                      const GuestMemory& memory, InterruptFabric& fabric,
-                                     DeviceEvents& events)
+                                     EventReport report)
     : options_(std::move(options)),
       device_(std::move(device)),
       memory_(memory),
       fabric_(fabric),
-      events_(events),
+      report_(std::move(report)),
       msix_(fabric, vector_count(*device_)),
       config_(identity(device_->type())),
       common_(device_->features() | transport_features(options_), device_->queue_sizes(),
               msix_.vectors()) {
   for (size_t i = 0; i < common_.queues().size(); ++i) {
-    lines_.push_back(std::make_unique<QueueLine>(*this));
+    signals_.push_back(std::make_unique<QueueSignals>(*this));
   }
   config_.add_memory_bar(0, virtio_pci::kBarSize, options_.bar0_is_64bit, options_.bar0);
   if (const DeviceMemory* memory = device_->device_memory()) {
@@ -137,7 +128,7 @@ VirtioPciFunction::VirtioPciFunction(Options options, std::shared_ptr<VirtioDevi
 
 VirtioPciFunction::~VirtioPciFunction() {
   if (begun_) device_->reset();
-  for (const auto& line : lines_) line->end_external();
+  for (const auto& signals : signals_) signals->end_external();
   device_->disconnect();
 }
 
@@ -160,7 +151,7 @@ uint32_t VirtioPciFunction::add_virtio_capability(uint8_t type, uint32_t offset,
 }
 
 void VirtioPciFunction::add_capabilities() {
-  const auto queues = static_cast<uint32_t>(lines_.size());
+  const auto queues = static_cast<uint32_t>(signals_.size());
   add_virtio_capability(virtio_pci::kCapCommon, virtio_pci::kCommonOffset, CommonConfig::kSize, {},
                         false);
   add_virtio_capability(virtio_pci::kCapIsr, virtio_pci::kIsrOffset, 1, {}, false);
@@ -301,7 +292,7 @@ void VirtioPciFunction::bar_unmapped(unsigned index) noexcept {
     return;
   }
   bar_address_.reset();
-  for (const auto& line : lines_) line->doorbell.reset();
+  for (const auto& signals : signals_) signals->registration.reset();
 }
 
 void VirtioPciFunction::removed() noexcept {
@@ -378,9 +369,9 @@ void VirtioPciFunction::write_device_config(uint64_t offset,
 /// its removal.
 void VirtioPciFunction::notify(uint64_t offset) noexcept {
   const uint64_t queue = offset / virtio_pci::kNotifyMultiplier;
-  if (queue >= lines_.size() || offset % virtio_pci::kNotifyMultiplier != 0) return;
+  if (queue >= signals_.size() || offset % virtio_pci::kNotifyMultiplier != 0) return;
   const std::lock_guard lock(mutex_);
-  if (active_ && !removed_ && lines_[queue]->event) lines_[queue]->event->signal();
+  if (active_ && !removed_ && signals_[queue]->doorbell) signals_[queue]->doorbell->signal();
 }
 
 // The device's life, under `mutex_`.
@@ -388,16 +379,16 @@ void VirtioPciFunction::notify(uint64_t offset) noexcept {
 void VirtioPciFunction::activate() noexcept {
   try {
     Activation activation{memory_, common_.driver_features(), {}};
-    for (size_t i = 0; i < lines_.size(); ++i) {
+    for (size_t i = 0; i < signals_.size(); ++i) {
       const CommonConfig::Queue& queue = common_.queues()[i];
       if (!queue.enabled) continue;
-      QueueLine& line = *lines_[i];
-      if (!line.event) line.event.emplace();
-      (void)line.event->consume();  // A ring from before a reset.
+      QueueSignals& signals = *signals_[i];
+      if (!signals.doorbell) signals.doorbell.emplace();
+      (void)signals.doorbell->consume();  // A ring from before a reset.
       activation.queues.push_back({.index = static_cast<uint16_t>(i),
                                    .rings = queue.rings,
-                                   .doorbell = &*line.event,
-                                   .interrupt = &line,
+                                   .doorbell = &*signals.doorbell,
+                                   .interrupt = &signals,
                                    .state = &common_.progress(i),
                                    .iommu = options_.iommu.get()});
     }
@@ -411,7 +402,7 @@ void VirtioPciFunction::activate() noexcept {
   }
   active_ = true;
   connect_doorbells();
-  events_.activated(options_.id);
+  tell(MachineEvent::Type::kDeviceActivated);
 }
 
 void VirtioPciFunction::begin_reset() noexcept {
@@ -424,14 +415,14 @@ void VirtioPciFunction::begin_reset() noexcept {
 bool VirtioPciFunction::end_device(const Deadline& deadline) noexcept {
   if (!begun_) return true;
   if (!device_->try_reset(deadline)) return false;
-  for (const auto& line : lines_) line->end_external();
+  for (const auto& signals : signals_) signals->end_external();
   begun_ = false;
   return true;
 }
 
 void VirtioPciFunction::continue_reset(const Deadline& deadline) noexcept {
   if (!resetting_ || !end_device(deadline)) return;
-  if (std::exchange(active_, false)) events_.reset(options_.id);
+  if (std::exchange(active_, false)) tell(MachineEvent::Type::kDeviceReset);
   common_.clear();
   update_vectors();
   isr_ = 0;
@@ -442,22 +433,22 @@ void VirtioPciFunction::continue_reset(const Deadline& deadline) noexcept {
 /// between a reset and the next activation signal an eventfd that is cleared then.
 void VirtioPciFunction::connect_doorbells() noexcept {
   if (!bar_address_) return;
-  for (size_t i = 0; i < lines_.size(); ++i) {
-    QueueLine& line = *lines_[i];
-    if (!common_.queues()[i].enabled || line.doorbell) continue;
+  for (size_t i = 0; i < signals_.size(); ++i) {
+    QueueSignals& signals = *signals_[i];
+    if (!common_.queues()[i].enabled || signals.registration) continue;
     try {
-      line.doorbell = fabric_.create_doorbell(
+      signals.registration = fabric_.register_doorbell(
           *bar_address_ + virtio_pci::kNotifyOffset + i * virtio_pci::kNotifyMultiplier,
-          *line.event);
+          *signals.doorbell);
     } catch (const std::exception&) {
-      line.doorbell.reset();  // Its stores then come as MMIO.
+      signals.registration.reset();  // Its stores then come as MMIO.
     }
   }
 }
 
 void VirtioPciFunction::update_vectors() noexcept {
-  for (size_t i = 0; i < lines_.size(); ++i) {
-    lines_[i]->set_vector(common_.queues()[i].vector);
+  for (size_t i = 0; i < signals_.size(); ++i) {
+    signals_[i]->set_vector(common_.queues()[i].vector);
   }
 }
 
@@ -476,9 +467,13 @@ void VirtioPciFunction::config_changed() noexcept {
   interrupt(common_.config_vector(), virtio_pci::kIsrConfig);
 }
 
+void VirtioPciFunction::tell(MachineEvent::Type type, std::string_view text) noexcept {
+  report_(device_event(type, options_.id, std::string(text)));
+}
+
 void VirtioPciFunction::failed(std::string_view reason) noexcept {
   if (!common_.fail()) return;
-  events_.failed(options_.id, reason);
+  tell(MachineEvent::Type::kDeviceFailed, reason);
   if ((common_.status() & virtio_status::kDriverOk) != 0) {
     interrupt(common_.config_vector(), virtio_pci::kIsrConfig);
   }

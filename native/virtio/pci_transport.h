@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bus/bus_device.h"
+#include "device/event_report.h"
 #include "hypervisor/hypervisor.h"
 #include "memory/guest_memory.h"
 #include "pci/config_space.h"
@@ -33,11 +34,11 @@ struct VirtioPciState {
 /// A virtio device as a modern PCI function (virtio 1.2 §4.1): one 512 KiB memory BAR with all
 /// structures, MSI-X only. BAR 2 is the memory of a device that has some.
 ///
-/// Locks, outermost first: PciRoot's, `mutex_`, a queue line's, MsixTable's. A device's own threads
-/// take the last two only, so a reset may wait for them with the others held. It does so for a
-/// second at most, on the vCPU that asked for it: a driver knows that the device has been reset
-/// when it reads the status 0 (§2.4.1), and until the device is through with it the status stays
-/// what it was.
+/// Locks, outermost first: PciRoot's, `mutex_`, a queue's signals', MsixTable's. A device's own
+/// threads take the last two only, so a reset may wait for them with the others held. It does so
+/// for a second at most, on the vCPU that asked for it: a driver knows that the device has been
+/// reset when it reads the status 0 (§2.4.1); until the device has finished it, the status keeps
+/// its value.
 class VirtioPciFunction final : public PciFunction, private BusDevice, private VirtioTransport {
  public:
   struct Options {
@@ -49,9 +50,9 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
     std::shared_ptr<IommuEndpoint> iommu = nullptr;  ///< what translates the device's accesses
   };
 
-  /// `memory`, `fabric` and `events` must outlive the function. Throws Error.
+  /// `memory` and `fabric` outlive the function. `report` is called with locks held. Throws Error.
   VirtioPciFunction(Options options, std::shared_ptr<VirtioDevice> device,
-                    const GuestMemory& memory, InterruptFabric& fabric, DeviceEvents& events);
+                    const GuestMemory& memory, InterruptFabric& fabric, EventReport report);
   ~VirtioPciFunction() override;
 
   [[nodiscard]] const std::string& id() const { return options_.id; }
@@ -72,7 +73,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   void removed() noexcept override;
 
  private:
-  class QueueLine;
+  class QueueSignals;
   /// What is left of BAR 2, a power of two, behind the device's memory: accesses to that itself do
   /// not get here.
   class Padding;
@@ -83,8 +84,14 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   // VirtioTransport.
   void config_changed() noexcept override;
   void failed(std::string_view reason) noexcept override;
-  void note(std::string_view text) noexcept override { events_.note(options_.id, text); }
-  void warn(std::string_view text) noexcept override { events_.warn(options_.id, text); }
+  void note(std::string_view text) noexcept override {
+    tell(MachineEvent::Type::kDeviceNote, text);
+  }
+  void warn(std::string_view text) noexcept override {
+    tell(MachineEvent::Type::kDeviceWarning, text);
+  }
+
+  void tell(MachineEvent::Type type, std::string_view text = {}) noexcept;
 
   void add_capabilities();
   uint32_t add_virtio_capability(uint8_t type, uint32_t offset, uint32_t length,
@@ -115,7 +122,7 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
   const std::shared_ptr<VirtioDevice> device_;
   const GuestMemory& memory_;
   InterruptFabric& fabric_;
-  DeviceEvents& events_;
+  const EventReport report_;
   MsixTable msix_;
 
   ConfigSpace config_;  ///< under PciRoot's lock
@@ -124,13 +131,13 @@ class VirtioPciFunction final : public PciFunction, private BusDevice, private V
 
   std::mutex mutex_;  ///< the device's configuration and life, doorbells
   CommonConfig common_;
-  std::vector<std::unique_ptr<QueueLine>> lines_;  ///< by queue
-  std::unique_ptr<Padding> padding_;               ///< if the device has memory of its own
-  std::optional<uint64_t> bar_address_;            ///< while decoded
+  std::vector<std::unique_ptr<QueueSignals>> signals_;  ///< by queue
+  std::unique_ptr<Padding> padding_;                    ///< if the device has memory of its own
+  std::optional<uint64_t> bar_address_;                 ///< while decoded
   bool begun_ = false;   ///< an activation, after which the device has to be reset
   bool active_ = false;  ///< it has been activated
   bool removed_ = false;
-  bool resetting_ = false;  ///< the driver asked for it, and the device is not through with it
+  bool resetting_ = false;  ///< the driver has requested it, and the device has not finished it
 
   std::atomic<uint8_t> isr_ = 0;
 };

@@ -116,7 +116,7 @@ bool VirtioPmem::try_reset(const Deadline& deadline) noexcept {
   if (!teardown_.in_progress() && !server_ && !watches_) return true;
   const auto work = [this] {
     server_.reset();
-    // What it tells is the transport's to hear, which may be gone after this.
+    // Its handler uses the transport, which may be gone after this.
     if (std::exchange(watches_, false)) loop_.remove(lost_pages_->event().fd());
   };
   return teardown_.run(loop_, work, deadline);

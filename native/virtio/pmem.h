@@ -22,6 +22,8 @@ namespace tsvmm {
 /// by which it asks for what it wrote to be made durable.
 class VirtioPmem : public VirtioDevice {
  public:
+  static constexpr VirtioType kType{.id = 27};
+
   struct Options {
     std::string id;
     uint64_t size = 0;            ///< bytes of the file to map, a multiple of 2 MiB
@@ -33,7 +35,7 @@ class VirtioPmem : public VirtioDevice {
   VirtioPmem(UniqueFd fd, GuestMemory& memory, const Options& options);
   ~VirtioPmem() override;
 
-  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kPmem; }
+  [[nodiscard]] VirtioType type() const noexcept override { return kType; }
   [[nodiscard]] uint64_t features() const noexcept override;
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   [[nodiscard]] uint32_t config_size() const noexcept override;

@@ -123,7 +123,7 @@ bool SplitQueue::chains_available() noexcept {
 
 bool SplitQueue::has_available() noexcept {
   const RingAccess access(iommu_.get());
-  return !access || chains_available();  // pop() says what is wrong.
+  return !access || chains_available();  // pop() reports the error.
 }
 
 SplitQueue::Pop SplitQueue::pop(DescriptorChain& chain) noexcept {
@@ -314,7 +314,7 @@ uint16_t& SplitQueue::avail_event() const noexcept { return used(kRing + size_t{
 bool SplitQueue::enable_notifications() noexcept {
   if (error_ != nullptr) return false;
   const RingAccess access(iommu_.get());
-  if (!access) return true;  // As if something were available: pop() says what is wrong.
+  if (!access) return true;  // As if something were available: pop() reports the error.
   if (event_index_) {
     shared(avail_event()).store(state_.next_available, std::memory_order_relaxed);
   } else {

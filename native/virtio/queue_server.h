@@ -18,7 +18,7 @@ class QueueServer {
   /// after it has told the host why. Runs on the loop's thread.
   using Handler = std::function<std::optional<uint32_t>(const DescriptorChain&)>;
   /// What a handler returns for a chain that it cannot answer yet: it gets it again when the
-  /// doorbell is next signalled, by whoever knows that it can.
+  /// doorbell is next signalled, by what makes it possible.
   static constexpr uint32_t kLater = UINT32_MAX;
 
   /// Starts serving. `budget` is the number of chains at a turn. Throws Error.

@@ -18,13 +18,15 @@ namespace tsvmm {
 /// /dev/urandom.
 class VirtioRng : public VirtioDevice {
  public:
+  static constexpr VirtioType kType{.id = 4};
+
   /// `source_fd` is the caller's and duplicated. It is read on `loop` if it is the kernel's own
   /// generator, which never waits, and else on a thread of the device's own, named `id`. Throws
   /// Error.
   VirtioRng(int source_fd, EventLoop& loop, const std::string& id);
   ~VirtioRng() override;
 
-  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kEntropy; }
+  [[nodiscard]] VirtioType type() const noexcept override { return kType; }
   [[nodiscard]] uint64_t features() const noexcept override;
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   void activate(const Activation& activation) override;

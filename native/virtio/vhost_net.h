@@ -18,8 +18,8 @@ namespace tsvmm {
 class VhostNetPair final : public NetPair, private MemoryListener {
  public:
   /// `vhost` is an opened /dev/vhost-net and `tap` a tap's queue with virtio-net headers of 12
-  /// bytes; both stay the caller's and outlive the pair, like `loop`, which hears of broken rings.
-  /// Throws Error.
+  /// bytes; both stay the caller's and outlive the pair, like `loop`, which is notified of broken
+  /// rings. Throws Error.
   VhostNetPair(const NetPairSetup& setup, int vhost, int tap, EventLoop& loop);
   ~VhostNetPair() override;
 

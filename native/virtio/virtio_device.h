@@ -17,19 +17,12 @@ namespace tsvmm {
 
 class IommuEndpoint;
 
-/// Virtio device ids (virtio 1.2 §5).
-enum class VirtioType : uint16_t {
-  kNet = 1,
-  kBlock = 2,
-  kConsole = 3,
-  kEntropy = 4,
-  kBalloon = 5,
-  kClock = 17,
-  kSocket = 19,
-  kIommu = 23,
-  kMemory = 24,
-  kPmem = 27,
-  kWatchdog = 35,
+/// How drivers, and tools that list a PCI bus, identify a device.
+struct VirtioType {
+  uint16_t id;  ///< virtio 1.2 §5
+  // Of its PCI function (PCI Code and ID Assignment 1.11 §1); 0xff: in none of the classes.
+  uint8_t pci_class = 0xff;
+  uint8_t pci_subclass = 0xff;
 };
 
 /// Feature bits that concern the transport and the rings (virtio 1.2 §6).
@@ -42,7 +35,7 @@ inline constexpr uint64_t kAccessPlatform = 1ULL << 33;
 inline constexpr uint64_t kInOrder = 1ULL << 35;
 }  // namespace virtio_feature
 
-/// Where a split virtqueue lies: plain data, so that whoever serves it (a thread here, the kernel,
+/// Where a split virtqueue lies: plain data, so that any server (a thread here, the kernel,
 /// another process) can take it.
 struct VirtqueueConfig {
   uint16_t size = 0;  ///< entries, a power of two
@@ -80,7 +73,7 @@ struct VirtqueueSetup {
   /// Where the server goes on, and keeps how far it is. While the device is paused all that it has
   /// taken and not returned counts as not taken, but for what its own state names.
   SplitQueueState* state = nullptr;
-  IommuEndpoint* iommu = nullptr;  ///< what translates its addresses; nullptr: nobody
+  IommuEndpoint* iommu = nullptr;  ///< what translates its addresses; nullptr: nothing
 };
 
 /// What a device starts to work with at DRIVER_OK.
@@ -106,22 +99,10 @@ class VirtioTransport {
   virtual void config_changed() noexcept = 0;
   /// The device cannot go on: DEVICE_NEEDS_RESET (virtio 1.2 §2.1.2).
   virtual void failed(std::string_view reason) noexcept = 0;
-  /// Something that a person may want to know of the device's work.
+  /// Information about the device's work for the log.
   virtual void note([[maybe_unused]] std::string_view text) noexcept {}
-  /// Something that a person should be told of. Each text is bounded in number by the caller.
+  /// A warning for the log. The caller bounds how often each text is sent.
   virtual void warn([[maybe_unused]] std::string_view text) noexcept {}
-};
-
-/// What the machine hears of its virtio devices. Called on any thread, with locks held: it must
-/// return at once and call nothing back.
-class DeviceEvents {
- public:
-  virtual ~DeviceEvents() = default;
-  virtual void activated(const std::string& id) noexcept = 0;
-  virtual void reset(const std::string& id) noexcept = 0;
-  virtual void failed(const std::string& id, std::string_view reason) noexcept = 0;
-  virtual void note(const std::string& id, std::string_view text) noexcept = 0;
-  virtual void warn(const std::string& id, std::string_view text) noexcept = 0;
 };
 
 struct Counter {

@@ -89,7 +89,7 @@ bool VirtioVsock::wait_paused(const Deadline& deadline) {
 
 void VirtioVsock::resume() noexcept {
   if (!loop_) return;
-  // Runs before the loop hears of a timer that went off meanwhile.
+  // Runs before the loop handles a timer that has expired meanwhile.
   if (std::exchange(holding_, nullptr)) {
     loop_->post([link = link_.get()] { link->end_pause(); });
   }

@@ -27,6 +27,8 @@ class GuestLink;
 /// clients wait in the listener's queue.
 class VirtioVsock final : public VirtioDevice {
  public:
+  static constexpr VirtioType kType{.id = 19};
+
   struct Options {
     std::string id;
     uint32_t guest_cid = 0;
@@ -42,7 +44,7 @@ class VirtioVsock final : public VirtioDevice {
   explicit VirtioVsock(Options options);
   ~VirtioVsock() override;
 
-  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kSocket; }
+  [[nodiscard]] VirtioType type() const noexcept override { return kType; }
   [[nodiscard]] uint64_t features() const noexcept override;
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   [[nodiscard]] uint32_t config_size() const noexcept override;

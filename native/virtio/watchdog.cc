@@ -85,7 +85,8 @@ struct WatchdogSpec : DeviceSpec {
 
   std::shared_ptr<VirtioDevice> make(const std::string& /*id*/,
                                      const DeviceContext& context) override {
-    return std::make_shared<VirtioWatchdog>(context.loop, context.watchdog_expired);
+    return std::make_shared<VirtioWatchdog>(context.loop,
+                                            [reset = context.reset_machine] { reset("watchdog"); });
   }
 };
 

@@ -22,6 +22,8 @@ namespace tsvmm {
 /// value 1. From the first on, too long a time without one asks for a reset of the machine.
 class VirtioWatchdog : public VirtioDevice {
  public:
+  static constexpr VirtioType kType{.id = 35};
+
   struct Timing {
     std::chrono::milliseconds check_period{15'000};
     std::chrono::milliseconds timeout{20'000};
@@ -34,7 +36,7 @@ class VirtioWatchdog : public VirtioDevice {
       : VirtioWatchdog(loop, std::move(expired), Timing{}) {}
   ~VirtioWatchdog() override;
 
-  [[nodiscard]] VirtioType type() const noexcept override { return VirtioType::kWatchdog; }
+  [[nodiscard]] VirtioType type() const noexcept override { return kType; }
   [[nodiscard]] uint64_t features() const noexcept override;
   [[nodiscard]] std::vector<uint16_t> queue_sizes() const override;
   void activate(const Activation& activation) override;

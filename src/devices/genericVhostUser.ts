@@ -9,10 +9,10 @@ import type { DeviceRecord } from './record.ts';
 import { validateVhostUser } from './vhostUser.ts';
 
 /** Devices that only the VMM itself can be (virtio 1.2 §5): IOMMU and watchdog. */
-const REFUSED_DEVICE_TYPES: readonly number[] = [23, 35];
+export const REFUSED_DEVICE_TYPES: readonly number[] = [23, 35];
 
 /** Device types by name (virtio 1.2 §5). */
-const DEVICE_TYPES = {
+export const DEVICE_TYPES = {
   net: 1,
   block: 2,
   console: 3,

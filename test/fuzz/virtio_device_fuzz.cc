@@ -107,7 +107,7 @@ std::shared_ptr<VirtioDevice> make(const DeviceKind& kind, GuestMemory& memory) 
   static const auto endpoint = iommu->add_endpoint(1);
   const DeviceContext context{.memory = memory,
                               .loop = loop(),
-                              .watchdog_expired = [] {},
+                              .reset_machine = [](const char*) {},
                               .reports_of = [](const std::string&) { return CharBackendReports{}; },
                               .rate_limiters = limiters,
                               .cancellation = never,

@@ -15,7 +15,7 @@ class PinFabric final : public InterruptFabric {
     lines[pin] = line.get();
     return line;
   }
-  std::unique_ptr<Doorbell> create_doorbell(GuestAddress, const EventFd&) override {
+  std::unique_ptr<DoorbellRegistration> register_doorbell(GuestAddress, const EventFd&) override {
     return nullptr;
   }
 

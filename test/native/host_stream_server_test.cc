@@ -259,7 +259,7 @@ TEST_F(StreamServerTest, WhatIsNotTakenIsBounded) {
   for (int turn = 1; received < sent; ++turn) {
     ASSERT_TRUE(sink_.heard(1, 'r', turn));
     const std::string taken = take_all(1);
-    EXPECT_LE(taken.size(), StreamServer::kWindow);
+    EXPECT_LE(taken.size(), StreamServer::kMaxUntaken);
     received += taken.size();
   }
   EXPECT_EQ(received, sent);
@@ -312,7 +312,7 @@ TEST_F(StreamServerTest, AbortingDoesNot) {
 }
 
 TEST_F(StreamServerTest, APeerThatHasClosedIsReadToItsEnd) {
-  const std::string text(StreamServer::kWindow * 2 + 100, 'q');
+  const std::string text(StreamServer::kMaxUntaken * 2 + 100, 'q');
   {
     const UniqueFd peer = connect();
     const int size = 1 << 20;

@@ -210,9 +210,9 @@ TEST_F(KvmVmTest, MemoryThatGoesLeavesItsSlotToTheNext) {
 
 TEST_F(KvmVmTest, ADoorbellRingsWithoutAnExit) {
   const EventFd event;
-  const auto doorbell = vm->create_doorbell(kMmio, event);
+  const auto doorbell = vm->register_doorbell(kMmio, event);
   ASSERT_NE(doorbell, nullptr);
-  EXPECT_EQ(vm->create_doorbell(kMmio, event), nullptr) << "there is one already";
+  EXPECT_EQ(vm->register_doorbell(kMmio, event), nullptr) << "there is one already";
   (void)run(kPortAndMmio, [&] { return accesses.writes().size() == 2; });
   EXPECT_EQ(event.consume(), 1U);
   const std::vector<std::pair<uint64_t, uint8_t>> ports{{kPort, 0x42}, {kPort + 1, 0}};

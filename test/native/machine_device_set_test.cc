@@ -58,7 +58,8 @@ class PlainSpec final : public DeviceSpec {
  public:
   std::shared_ptr<VirtioDevice> make(const std::string& /*id*/,
                                      const DeviceContext& context) override {
-    return std::make_shared<VirtioWatchdog>(context.loop, context.watchdog_expired);
+    return std::make_shared<VirtioWatchdog>(context.loop,
+                                            [reset = context.reset_machine] { reset("watchdog"); });
   }
 };
 

@@ -164,7 +164,7 @@ class FakeVm final : public Vm {
   std::unique_ptr<Interrupt> create_wired_interrupt(unsigned pin) override {
     return fabric_.create_wired_interrupt(pin);
   }
-  std::unique_ptr<Doorbell> create_doorbell(GuestAddress, const EventFd&) override {
+  std::unique_ptr<DoorbellRegistration> register_doorbell(GuestAddress, const EventFd&) override {
     return nullptr;
   }
   std::unique_ptr<Vcpu> create_vcpu(uint32_t id) override {

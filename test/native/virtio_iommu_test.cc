@@ -348,7 +348,7 @@ class IommuTransportTest : public testing::Test {
                           VirtioPciFunction::Options{
                               .id = "_dog", .bar0 = kBar, .iommu = tables->add_endpoint(kEndpoint)},
                           std::make_shared<VirtioWatchdog>(loop, [] {}), bench.memory, bench.fabric,
-                          bench.events));
+                          bench.events.report()));
     EXPECT_EQ(tables->attach(kDomain, kEndpoint, 0, Deadline::now()), Status::kOk);
   }
   void start() {

@@ -96,18 +96,11 @@ class RecordingTransport : public VirtioTransport {
   std::vector<std::string> warnings;
 };
 
-class RecordingEvents : public DeviceEvents {
+/// Events of devices, as texts.
+class RecordingEvents {
  public:
-  void activated(const std::string& id) noexcept override { add("activated " + id); }
-  void reset(const std::string& id) noexcept override { add("reset " + id); }
-  void failed(const std::string& id, std::string_view reason) noexcept override {
-    add("failed " + id + ": " + std::string(reason));
-  }
-  void note(const std::string& id, std::string_view text) noexcept override {
-    add("note " + id + ": " + std::string(text));
-  }
-  void warn(const std::string& id, std::string_view text) noexcept override {
-    add("warning " + id + ": " + std::string(text));
+  EventReport report() {
+    return [this](const MachineEvent& event) { add(event); };
   }
   std::vector<std::string> take() {
     const std::lock_guard lock(mutex_);
@@ -115,9 +108,26 @@ class RecordingEvents : public DeviceEvents {
   }
 
  private:
-  void add(std::string event) {
+  static std::string text_of(const MachineEvent& event) {
+    using Type = MachineEvent::Type;
+    switch (event.type) {
+      case Type::kDeviceActivated:
+        return "activated " + event.id;
+      case Type::kDeviceReset:
+        return "reset " + event.id;
+      case Type::kDeviceFailed:
+        return "failed " + event.id + ": " + event.reason;
+      case Type::kDeviceNote:
+        return "note " + event.id + ": " + event.reason;
+      case Type::kDeviceWarning:
+        return "warning " + event.id + ": " + event.reason;
+      default:
+        return "no event of a virtio device";
+    }
+  }
+  void add(const MachineEvent& event) {
     const std::lock_guard lock(mutex_);
-    events_.push_back(std::move(event));
+    events_.push_back(text_of(event));
   }
   std::mutex mutex_;
   std::vector<std::string> events_;
@@ -141,7 +151,8 @@ class FakeFabric : public InterruptFabric {
   std::unique_ptr<Interrupt> create_wired_interrupt(unsigned /*pin*/) override {
     return create_msi();
   }
-  std::unique_ptr<Doorbell> create_doorbell(GuestAddress address, const EventFd& event) override {
+  std::unique_ptr<DoorbellRegistration> register_doorbell(GuestAddress address,
+                                                          const EventFd& event) override {
     if (refuse || no_doorbells) return nullptr;
     doorbells.push_back({address, &event});
     return std::make_unique<FakeDoorbell>(*this, address);
@@ -191,7 +202,7 @@ class FakeFabric : public InterruptFabric {
    private:
     std::shared_ptr<Line> line_;
   };
-  class FakeDoorbell : public Doorbell {
+  class FakeDoorbell : public DoorbellRegistration {
    public:
     FakeDoorbell(FakeFabric& fabric, GuestAddress address) : fabric_(fabric), address_(address) {}
     ~FakeDoorbell() override {
@@ -313,7 +324,7 @@ class PciHost {
     auto function = std::make_shared<VirtioPciFunction>(
         VirtioPciFunction::Options{
             .id = id, .bar0 = bar, .bar0_is_64bit = is_64bit, .bar2 = kDeviceMemory},
-        std::move(device), memory, fabric, events);
+        std::move(device), memory, fabric, events.report());
     if (state != nullptr) function->restore(*state);
     root.add(slot, function);
     return *function;

@@ -159,7 +159,7 @@ class PmemTest : public testing::Test {
     auto function = std::make_shared<VirtioPciFunction>(
         VirtioPciFunction::Options{
             .id = "pmem", .bar0 = kBar0, .bar0_is_64bit = true, .bar2 = kBar2},
-        device, bench.memory, bench.fabric, bench.events);
+        device, bench.memory, bench.fabric, bench.events.report());
     bench.root.add(1, function);
     driver.negotiate(kAllRingFeatures);
     driver.set_up(0, queue.config());

@@ -15,7 +15,9 @@ constexpr uint64_t kGood = kFeature | virtio_feature::kVersion1;
 /// A device that remembers what is asked of it.
 class TestDevice : public VirtioDevice {
  public:
-  VirtioType type() const noexcept override { return VirtioType::kBlock; }
+  VirtioType type() const noexcept override {
+    return {.id = 2, .pci_class = 0x01, .pci_subclass = 0x80};
+  }
   uint64_t features() const noexcept override { return kFeature; }
   std::vector<uint16_t> queue_sizes() const override { return {16, 8}; }
   uint32_t config_size() const noexcept override { return 6; }

@@ -183,7 +183,7 @@ void CmosRtc::on_timer() noexcept {
   update_line();
 }
 
-/// The line is edge-triggered: the guest hears of the next interrupt once it has read register C.
+/// The line is edge-triggered: the next interrupt is delivered once the guest has read register C.
 void CmosRtc::update_line() noexcept {
   const uint8_t requested = interrupts_.requested();
   if (requested != 0 && !state_.asserted) {

@@ -14,11 +14,11 @@
 namespace tsvmm {
 namespace {
 
-class KvmDoorbell : public Doorbell {
+class KvmDoorbellRegistration : public DoorbellRegistration {
  public:
-  KvmDoorbell(int vm_fd, const kvm_ioeventfd& registration)
+  KvmDoorbellRegistration(int vm_fd, const kvm_ioeventfd& registration)
       : vm_fd_(vm_fd), registration_(registration) {}
-  ~KvmDoorbell() override {
+  ~KvmDoorbellRegistration() override {
     registration_.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN;
     ::ioctl(vm_fd_, KVM_IOEVENTFD, &registration_);
   }
@@ -92,13 +92,14 @@ std::unique_ptr<Interrupt> KvmVm::create_wired_interrupt(unsigned gsi) {
   return std::make_unique<KvmInterrupt>(router_, vm_.get(), gsi, false);
 }
 
-std::unique_ptr<Doorbell> KvmVm::create_doorbell(GuestAddress address, const EventFd& event) {
+std::unique_ptr<DoorbellRegistration> KvmVm::register_doorbell(GuestAddress address,
+                                                               const EventFd& event) {
   kvm_ioeventfd registration{};
   registration.addr = address;
   registration.len = 0;  // any width: the address names the queue, whatever is written
   registration.fd = event.fd();
   if (::ioctl(vm_.get(), KVM_IOEVENTFD, &registration) != 0) return nullptr;
-  return std::make_unique<KvmDoorbell>(vm_.get(), registration);
+  return std::make_unique<KvmDoorbellRegistration>(vm_.get(), registration);
 }
 
 std::unique_ptr<Vcpu> KvmVm::create_vcpu(uint32_t id) {

@@ -23,7 +23,8 @@ class KvmVm : public Vm, public MemoryListener {
 
   std::unique_ptr<Interrupt> create_msi() override;
   std::unique_ptr<Interrupt> create_wired_interrupt(unsigned gsi) override;
-  std::unique_ptr<Doorbell> create_doorbell(GuestAddress address, const EventFd& event) override;
+  std::unique_ptr<DoorbellRegistration> register_doorbell(GuestAddress address,
+                                                          const EventFd& event) override;
   /// May be called again for an id whose vCPU could not be made, or is gone.
   std::unique_ptr<Vcpu> create_vcpu(uint32_t id) override;
   void save_clock() noexcept override;

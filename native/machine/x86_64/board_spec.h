@@ -33,7 +33,7 @@ struct CpuHotplugSpec {
   uint16_t most = 0;
 };
 
-/// An x86 board. src/native.ts documents each field.
+/// An x86 board. src/boundary/x86_64/boardSpec.ts documents each field.
 struct BoardSpec {
   GuestAddress ioapic = 0;
   std::optional<SerialSpec> serial;

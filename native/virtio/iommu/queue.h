@@ -17,7 +17,7 @@ namespace tsvmm {
 /// which mappings its chains in flight use. Belongs to the queue's thread, but for revoke() and
 /// await_revoked().
 ///
-/// The rings are used between enter() and leave() only, so that whoever changes the tables can take
+/// The rings are used between enter() and leave() only, so that a change of the tables can take
 /// them away: the queue is then broken for good, and its device waits for a reset.
 class IommuQueue {
  public:
@@ -41,8 +41,8 @@ class IommuQueue {
   // A chain, between enter() and leave().
 
   /// Where bytes of the chain that is being taken are, in pieces: at most `limit`. Empty if they
-  /// are not mapped, or not for that, which the driver hears of as a fault. Valid until the next
-  /// call.
+  /// are not mapped, or not for that, which is reported to the driver as a fault. Valid until the
+  /// next call.
   [[nodiscard]] std::span<const std::span<uint8_t>> find(GuestAddress address, uint64_t length,
                                                          bool device_writes, size_t limit) noexcept;
   /// The chain is taken, from that place of the available ring. False if the device has one with

@@ -42,7 +42,7 @@ struct IommuState {
 /// Endpoints, domains and mappings of an IOMMU (virtio 1.2 §5.13): the device changes them, and
 /// queues of devices behind it translate by them, each on its own thread.
 ///
-/// One lock. It is held for a bounded number of steps, and never while somebody is waited for.
+/// One lock. It is held for a bounded number of steps, and never during a wait.
 class IommuTables : public std::enable_shared_from_this<IommuTables> {
  public:
   using Status = virtio_iommu::Status;
@@ -92,7 +92,7 @@ class IommuTables : public std::enable_shared_from_this<IommuTables> {
   /// its own thread, and whoever waits for that has one (LoopTeardown).
   void clear();
 
-  /// Hears of new faults, on any thread and with the lock held; nullptr: nobody.
+  /// Is notified of new faults, on any thread and with the lock held; may be nullptr.
   void set_fault_listener(std::function<void()> listener);
   [[nodiscard]] std::optional<virtio_iommu::Fault> take_fault();
 

@@ -10,7 +10,7 @@
 #include "virtio/queue.h"
 #include "virtio/vsock/protocol.h"
 
-/// Packets in guest memory: a header and its payload, cut into buffers wherever the driver likes
+/// Packets in guest memory: a header and its payload, split into buffers in any way
 /// (virtio 1.2 §2.6.4).
 namespace tsvmm::vsock {
 

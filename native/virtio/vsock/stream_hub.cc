@@ -106,7 +106,7 @@ void StreamHub::flush(Stream& stream) {
 uint64_t StreamHub::hand_over(Stream& stream, std::span<const iovec> pieces) {
   const uint64_t offered = total_length(pieces);
   const int64_t result = stream.write_ended ? -1 : stream.send(pieces);
-  // Nobody hears it. The guest learns that in its turn; until then it does not matter.
+  // It reaches no program. The guest is told in turn; until then it does not matter.
   if (result < 0) stream.write_ended = true;
   const uint64_t sent = result < 0 ? offered : static_cast<uint64_t>(result);
   if (sent < offered) {

@@ -38,8 +38,21 @@ const SEGMENT_BYTES = 24;
 const SELECTOR_OFFSET = 12;
 const CONTROL = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer'];
 const CONTROL_OFFSET = 224;
-/** The XSAVE area (SDM vol. 1 §13.4.1 and §13.4.2, in whose standard format AVX's part has a fixed place). */
-const XSAVE = { fcw: 0, fsw: 2, ftwx: 4, opcode: 6, ip: 8, dp: 16, mxcsr: 24, st: 32, xmm: 160, ymmh: 576 };
+/** AVX's part of the XSAVE area in the standard format (SDM vol. 1 §13.4.3). */
+const AVX_OFFSET = 576;
+/** The XSAVE area (SDM vol. 1 §13.4.1 and §13.4.2). */
+const XSAVE = {
+  fcw: 0,
+  fsw: 2,
+  ftwx: 4,
+  opcode: 6,
+  ip: 8,
+  dp: 16,
+  mxcsr: 24,
+  st: 32,
+  xmm: 160,
+  ymmh: AVX_OFFSET,
+};
 const FPU_CONTROL: readonly (readonly [name: string, offset: number, width: number])[] = [
   ['fctrl', XSAVE.fcw, 2],
   ['fstat', XSAVE.fsw, 2],

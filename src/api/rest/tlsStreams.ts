@@ -8,7 +8,7 @@ import type { Streams } from './connection.ts';
 import type { ServerStreams } from './server.ts';
 
 /** Bytes of one connection that are received and not taken; reading stops there. */
-const WINDOW = 64 * 1024;
+const MAX_UNTAKEN = 64 * 1024;
 
 interface TlsConnection {
   readonly socket: TLSSocket;
@@ -134,7 +134,7 @@ export class TlsStreams implements TlsServerStreams {
     connection.input.push(bytes);
     connection.inputSize += bytes.length;
     connection.lastActive = performance.now();
-    if (connection.inputSize >= WINDOW) connection.socket.pause();
+    if (connection.inputSize >= MAX_UNTAKEN) connection.socket.pause();
     this.#tell(id, connection);
   }
 

@@ -62,6 +62,9 @@ const PM1_EVT_SIZE = 4;
 const PM1_CNT_SIZE = 2;
 const GPE0_OFFSET = 8;
 const GPE0_SIZE = 2;
+const PM_TMR_SIZE = 4;
+/** Of the sleep control, the sleep status and the reset register, which are one. */
+const SLEEP_RESET_SIZE = 1;
 
 export interface FadtParameters {
   readonly dsdt: number;
@@ -93,7 +96,7 @@ export function writeFadt(area: TableArea, start: number, parameters: FadtParame
   view.setUint32(start + GPE0_BLK, gpe0, true);
   view.setUint8(start + PM1_EVT_LEN, PM1_EVT_SIZE);
   view.setUint8(start + PM1_CNT_LEN, PM1_CNT_SIZE);
-  view.setUint8(start + PM_TMR_LEN, 4);
+  view.setUint8(start + PM_TMR_LEN, PM_TMR_SIZE);
   view.setUint8(start + GPE0_BLK_LEN, GPE0_SIZE);
   view.setUint16(start + P_LVL2_LAT, NO_C2, true);
   view.setUint16(start + P_LVL3_LAT, NO_C3, true);
@@ -104,16 +107,16 @@ export function writeFadt(area: TableArea, start: number, parameters: FadtParame
     WBINVD | PROC_C1 | PWR_BUTTON | SLP_BUTTON | RESET_REG_SUP | TMR_VAL_EXT,
     true,
   );
-  ioRegister(view, start + RESET_REG, parameters.sleepResetPort, 8, ACCESS_BYTE);
+  ioRegister(view, start + RESET_REG, parameters.sleepResetPort, 8 * SLEEP_RESET_SIZE, ACCESS_BYTE);
   view.setUint8(start + RESET_VALUE, RESET_VALUE_RESET);
   view.setUint8(start + MINOR_REVISION, FADT_MINOR_REVISION);
   setU64(view, start + X_DSDT, parameters.dsdt);
   ioRegister(view, start + X_PM1A_EVT_BLK, pm1Event, 8 * PM1_EVT_SIZE, ACCESS_WORD);
   ioRegister(view, start + X_PM1A_CNT_BLK, pm1Control, 8 * PM1_CNT_SIZE, ACCESS_WORD);
-  ioRegister(view, start + X_PM_TMR_BLK, parameters.pmTimerPort, 32, ACCESS_DWORD);
+  ioRegister(view, start + X_PM_TMR_BLK, parameters.pmTimerPort, 8 * PM_TMR_SIZE, ACCESS_DWORD);
   ioRegister(view, start + X_GPE0_BLK, gpe0, 8 * GPE0_SIZE, ACCESS_BYTE);
-  ioRegister(view, start + SLEEP_CONTROL_REG, parameters.sleepResetPort, 8, ACCESS_BYTE);
-  ioRegister(view, start + SLEEP_STATUS_REG, parameters.sleepResetPort, 8, ACCESS_BYTE);
+  ioRegister(view, start + SLEEP_CONTROL_REG, parameters.sleepResetPort, 8 * SLEEP_RESET_SIZE, ACCESS_BYTE);
+  ioRegister(view, start + SLEEP_STATUS_REG, parameters.sleepResetPort, 8 * SLEEP_RESET_SIZE, ACCESS_BYTE);
   setAscii(bytes, start + HYPERVISOR_IDENTITY, 'TSVMM');
   finishTable(area, start, start + FADT_SIZE);
 }

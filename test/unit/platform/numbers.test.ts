@@ -4,12 +4,19 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { registers } from '../../../src/api/gdb/registers.ts';
+import { MAX_VCPUS } from '../../../src/config/bootable.ts';
 import { PCI_SLOTS } from '../../../src/config/limits.ts';
 import { MAX_QUEUE_SIZE } from '../../../src/config/rules.ts';
 import { PAGE_SIZE, SECTOR_SIZE } from '../../../src/config/units.ts';
 import { FileKind } from '../../../src/host/openFlags.ts';
+import { AmlWriter } from '../../../src/platform/acpi/aml.ts';
+import { cpuController } from '../../../src/platform/acpi/cpuHotplug.ts';
+import { writeMemoryHotplug } from '../../../src/platform/acpi/memoryHotplug.ts';
+import { pciHotplugController } from '../../../src/platform/acpi/pciHotplug.ts';
 import { functionNumber } from '../../../src/platform/placement.ts';
+import { GDT_LIMIT, lowMemoryItems } from '../../../src/platform/x86_64/lowMemory.ts';
 import * as map from '../../../src/platform/x86_64/memoryMap.ts';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
@@ -31,6 +38,35 @@ function constant(file: string, name: string): number {
   return Number(new Function(`return ${expression}`)());
 }
 
+/** What a source file has there. */
+function definition(file: string, pattern: RegExp): Record<string, string> {
+  const found = pattern.exec(fs.readFileSync(path.join(ROOT, file), 'utf8'));
+  if (!found?.groups) throw new Error(`there is no ${pattern} in ${file}`);
+  return found.groups;
+}
+
+/** Where AML has the fields of registers: in bits. */
+function fieldsOf(write: (aml: AmlWriter) => void): Record<string, number> {
+  const fields: Record<string, number> = {};
+  for (const kind of ['dwordField', 'byteField'] as const) {
+    const original = AmlWriter.prototype[kind];
+    vi.spyOn(AmlWriter.prototype, kind).mockImplementation(function (this: AmlWriter, region, units) {
+      let at = 0;
+      for (const { name, bits } of units) {
+        if (name !== '') fields[name] = at;
+        at += bits;
+      }
+      return original.call(this, region, units);
+    });
+  }
+  try {
+    write(new AmlWriter(new Uint8Array(1 << 16), 0));
+  } finally {
+    vi.restoreAllMocks();
+  }
+  return fields;
+}
+
 const native = (file: string) => (name: string) => constant(`native/${file}`, name);
 const source = (file: string) => (name: string) => constant(`src/${file}`, name);
 
@@ -42,6 +78,9 @@ const devices = native('machine/device_set.cc');
 const dsdt = source('platform/acpi/dsdt.ts');
 const bridge = source('platform/acpi/pciHostBridge.ts');
 const fadt = source('platform/acpi/fadt.ts');
+const pciRoot = native('pci/pci_root.cc');
+const imageFormat = source('devices/disk/imageFormat.ts');
+const vhd = native('disk/vhd_image.cc');
 const qcow2 = source('devices/disk/qcow2Header.ts');
 const qcow2Format = native('disk/qcow2/format.h');
 
@@ -156,13 +195,50 @@ describe('are the same in TypeScript and in the core', () => {
     ],
     [
       'bytes that wait to be taken',
-      source('api/rest/tlsStreams.ts')('WINDOW'),
-      native('host/stream_server.h')('kWindow'),
+      source('api/rest/tlsStreams.ts')('MAX_UNTAKEN'),
+      native('host/stream_server.h')('kMaxUntaken'),
     ],
     [
       "a machine's end, in seconds",
       source('vmm/vmm.ts')('END_TIMEOUT_MS') / 1000,
       native('machine/machine.h')('kTimeout'),
+    ],
+    ['the timer of power management', fadt('PM_TMR_SIZE'), native('device/acpi_pm_timer.h')('kSize')],
+    ['the register of sleep and reset', fadt('SLEEP_RESET_SIZE'), native('device/acpi_power.h')('kSize')],
+    ['the highest APIC id', source('platform/x86_64/apicId.ts')('APIC_ID_MAX'), apic('kHighestXapicId')],
+    ['as many vCPUs as that leaves', MAX_VCPUS, apic('kHighestXapicId')],
+    [
+      'functions of a slot',
+      source('platform/iommuTable.ts')('LAST_FUNCTION') + 1,
+      pciRoot('kFunctionsPerSlot'),
+    ],
+    [
+      'the ECAM of a slot',
+      map.ECAM_SEGMENT_SIZE / PCI_SLOTS,
+      pciRoot('kFunctionsPerSlot') * pciRoot('kFunctionSize'),
+    ],
+    [
+      "an IOMMU's narrowest addresses",
+      source('config/platform.ts')('MIN_IOMMU_ADDRESS_BITS'),
+      native('virtio/iommu.cc')('kMinAddressBits'),
+    ],
+    [
+      'the header of qcow2, version 2',
+      qcow2('V2_HEADER_BYTES'),
+      native('disk/qcow2/header.cc')('kVersion2Length'),
+    ],
+    ['of version 3', qcow2('MIN_V3_HEADER_BYTES'), native('disk/qcow2/header.cc')('kVersion3Length')],
+    ['where a VHD says its type', imageFormat('VHD_DISK_TYPE_OFFSET'), vhd('kDiskTypeOffset')],
+    ['a VHD of fixed size', imageFormat('VHD_FIXED'), vhd('kFixedDisk')],
+    [
+      'where XSAVE has AVX',
+      source('api/gdb/registers.ts')('AVX_OFFSET'),
+      native('hypervisor/kvm/x86_64/kvm_vcpu_debug.cc')('kAvxOffset'),
+    ],
+    [
+      'what a debugger gets of XSAVE',
+      Math.max(...registers.filter(({ set }) => set === 'vector').map(({ offset, width }) => offset + width)),
+      native('hypervisor/kvm/x86_64/kvm_vcpu_debug.cc')('kVectorSize'),
     ],
     ['regular files', FileKind.regular, native('host/files.h')('kRegularFile')],
     ['block devices', FileKind.block, native('host/files.h')('kBlockDevice')],
@@ -170,6 +246,89 @@ describe('are the same in TypeScript and in the core', () => {
     ['FIFOs', FileKind.fifo, native('host/files.h')('kFifo')],
   ])('%s', (_what, ours, theirs) => {
     expect(ours).toBe(theirs);
+  });
+
+  it('device types of virtio', async () => {
+    const { DEVICE_TYPES, REFUSED_DEVICE_TYPES } = await import('../../../src/devices/genericVhostUser.ts');
+    const { net, block, console, rng, vsock } = DEVICE_TYPES;
+    const type = (device: string) =>
+      Number(definition(`native/virtio/${device}.h`, /kType\{\s*\.id = (?<id>\d+)/).id);
+    expect([net, block, console, rng, vsock]).toEqual(['net', 'block', 'console', 'rng', 'vsock'].map(type));
+    expect(REFUSED_DEVICE_TYPES).toEqual(['iommu', 'watchdog'].map(type));
+  });
+
+  it('the text that begins the footer of a VHD', () => {
+    const { text } = definition('native/disk/vhd_image.cc', /kCookie\{(?<text>[^}]+)\};/);
+    const cookie = (text as string).replaceAll(/[', ]/g, '');
+    expect(definition('src/devices/disk/imageFormat.ts', /VHD_COOKIE = '(?<text>\w+)'/).text).toBe(cookie);
+    expect(definition('native/virtio/block_commands.cc', /kCookie = "(?<text>\w+)"/).text).toBe(cookie);
+  });
+
+  it('the segments of the first instruction', () => {
+    const vcpu = native('hypervisor/kvm/x86_64/kvm_vcpu.cc');
+    const gdt = lowMemoryItems().find(({ address }) => address === map.GDT_ADDRESS) as { bytes: Uint8Array };
+    const descriptors = new DataView(gdt.bytes.buffer);
+    expect(gdt.bytes.length - 1).toBe(GDT_LIMIT);
+    for (const [selector, type, limit] of [
+      ['kCodeSelector', 'kCodeExecuteRead', 0xfffff],
+      ['kDataSelector', 'kDataReadWrite', 0xfffff],
+      ['kTaskSelector', 'kBusyTask', vcpu('kTaskLimit')],
+    ] as const) {
+      // SDM vol. 3 §3.4.5.
+      const low = descriptors.getUint32(vcpu(selector), true);
+      const high = descriptors.getUint32(vcpu(selector) + 4, true);
+      expect((low & 0xffff) | (high & 0xf_0000)).toBe(limit);
+      expect((high >> 8) & 0xf).toBe(vcpu(type));
+    }
+  });
+
+  describe('registers that AML knows', () => {
+    const place = { address: 0, size: 1 };
+
+    it('of PCI hot-plug', () => {
+      const registers = fieldsOf((aml) => pciHotplugController(aml, place));
+      const core = native('device/pci_hotplug.cc');
+      expect(registers).toEqual({
+        PCIU: 8 * core('kInserted'),
+        PCID: 8 * core('kRemoving'),
+        B0EJ: 8 * core('kEject'),
+        PSEG: 8 * core('kSegment'),
+      });
+    });
+
+    it('of CPU hot-plug', () => {
+      const registers = fieldsOf((aml) => cpuController(aml, place, 1));
+      const core = native('device/cpu_hotplug.cc');
+      const status = (bit: string) => 8 * core('kStatus') + Math.log2(core(bit));
+      expect(registers).toEqual({
+        CSEL: 8 * core('kSelect'),
+        CPEN: status('kPresent'),
+        CINS: status('kInserted'),
+        CRMV: status('kRemoving'),
+        CEJ0: status('kEject'),
+      });
+    });
+
+    it('of memory hot-plug', () => {
+      const {
+        MMIN: _,
+        MMAX: __,
+        MLEN: ___,
+        ...registers
+      } = fieldsOf((aml) => writeMemoryHotplug(aml, place));
+      const core = native('device/memory_hotplug.cc');
+      const status = (bit: string) => 8 * core('kStatus') + Math.log2(core(bit));
+      expect(registers).toEqual({
+        MSEL: 8 * core('kSelect'),
+        MHBL: 8 * core('kAddressLow'),
+        MHBH: 8 * core('kAddressHigh'),
+        MHLL: 8 * core('kSizeLow'),
+        MHLH: 8 * core('kSizeHigh'),
+        MHPX: 8 * core('kProximity'),
+        MEN: status('kEnabled'),
+        MINS: status('kInserting'),
+      });
+    });
   });
 
   it("pvpanic's BAR", async () => {

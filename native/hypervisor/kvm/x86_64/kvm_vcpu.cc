@@ -34,6 +34,18 @@ constexpr uint32_t kDeliveryModeMask = 7U << 8;
 constexpr uint32_t kDeliverNmi = 4U << 8;
 constexpr uint32_t kDeliverExtInt = 7U << 8;
 
+// How vCPU 0 starts: what the descriptors of the board's GDT say. Linux's 32-bit boot protocol
+// wants
+// __BOOT_CS 0x10 and __BOOT_DS 0x18; PVH leaves the selectors open. Types are those of SDM vol. 3
+// §3.4.5.1 and §3.5.
+constexpr uint16_t kCodeSelector = 0x10;
+constexpr uint16_t kDataSelector = 0x18;
+constexpr uint16_t kTaskSelector = 0x20;
+constexpr uint8_t kCodeExecuteRead = 0xb;
+constexpr uint8_t kDataReadWrite = 0x3;
+constexpr uint8_t kBusyTask = 0xb;
+constexpr uint32_t kTaskLimit = 0x67;
+
 kvm_segment flat_segment(uint16_t selector, uint8_t type) {
   kvm_segment segment{};
   segment.selector = selector;
@@ -48,9 +60,9 @@ kvm_segment flat_segment(uint16_t selector, uint8_t type) {
 
 kvm_segment task_segment() {
   kvm_segment segment{};
-  segment.selector = 0x20;
-  segment.limit = 0x67;
-  segment.type = 0xb;
+  segment.selector = kTaskSelector;
+  segment.limit = kTaskLimit;
+  segment.type = kBusyTask;
   segment.present = 1;
   return segment;
 }
@@ -142,12 +154,9 @@ void KvmVcpu::set_local_apic() {
 void KvmVcpu::set_protected_mode(const ProtectedModeEntry& entry) {
   kvm_sregs sregs{};
   check_errno(::ioctl(fd_, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
-  // Linux's 32-bit boot protocol wants __BOOT_CS 0x10 and __BOOT_DS 0x18; PVH leaves the selectors
-  // open.
-  constexpr uint8_t kCodeExecuteRead = 0xb;
-  constexpr uint8_t kDataReadWrite = 0x3;
-  sregs.cs = flat_segment(0x10, kCodeExecuteRead);
-  sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = flat_segment(0x18, kDataReadWrite);
+  sregs.cs = flat_segment(kCodeSelector, kCodeExecuteRead);
+  sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss =
+      flat_segment(kDataSelector, kDataReadWrite);
   sregs.tr = task_segment();
   sregs.gdt.base = entry.gdt_address;
   sregs.gdt.limit = entry.gdt_limit;
