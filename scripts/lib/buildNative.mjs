@@ -120,21 +120,47 @@ export function sanitizedProgram(name) {
   return path.join(BUILD, SANITIZED_TREE, name);
 }
 
-/** Builds dist/tsvmm.node, by cmake-js: that finds the headers of Node-API among the npm packages. */
+/**
+ * Builds an addon by cmake-js, which finds the headers of Node-API among the npm packages.
+ *
+ * @param {string} target
+ * @returns {Promise<string>} its folder
+ */
+async function buildByCmakeJs(target) {
+  await ensureDebianPackages(['build']);
+  const tree = path.join(BUILD, RELEASE_TREE);
+  // Make, whether or not there is Ninja: a tree keeps to what it was configured for.
+  const common = ['--directory', ROOT, '--out', tree, '--config', 'Release', '--prefer-make'];
+  await buildTree(RELEASE_TREE, target, [
+    [nodeBin('cmake-js'), 'configure', ...common],
+    [nodeBin('cmake-js'), 'build', ...common, '--target', target, '--parallel', JOBS],
+  ]);
+  return path.join(tree, 'Release');
+}
+
+/** Builds dist/tsvmm.node. */
 export async function buildAddon() {
   await unlessFresh('addon', { inputs: NATIVE_INPUTS, outputs: [ADDON] }, async () => {
-    await ensureDebianPackages(['build']);
-    const tree = path.join(BUILD, RELEASE_TREE);
-    // Make, whether or not there is Ninja: a tree keeps to what it was configured for.
-    const common = ['--directory', ROOT, '--out', tree, '--config', 'Release', '--prefer-make'];
-    await buildTree(RELEASE_TREE, 'tsvmm_addon', [
-      [nodeBin('cmake-js'), 'configure', ...common],
-      [nodeBin('cmake-js'), 'build', ...common, '--target', 'tsvmm_addon', '--parallel', JOBS],
-    ]);
+    const folder = await buildByCmakeJs('tsvmm_addon');
     fs.mkdirSync(DIST, { recursive: true });
     // A process that runs the old one keeps it: never write into a mapped file.
     fs.rmSync(ADDON, { force: true });
-    fs.copyFileSync(path.join(tree, 'Release/tsvmm.node'), ADDON);
+    fs.copyFileSync(path.join(folder, 'tsvmm.node'), ADDON);
     await run('strip', ['--strip-unneeded', ADDON]);
+  });
+}
+
+/**
+ * Builds an addon that knows the device of test/native/gadget.cc as well.
+ *
+ * @param {string} file where it is put
+ */
+export async function buildGadgetAddon(file) {
+  const inputs = [...NATIVE_INPUTS, 'test/native/gadget.cc'];
+  await unlessFresh('gadget-addon', { inputs, outputs: [file] }, async () => {
+    const folder = await buildByCmakeJs('tsvmm_gadget_addon');
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    fs.rmSync(file, { force: true });
+    fs.copyFileSync(path.join(folder, 'tsvmm_gadget.node'), file);
   });
 }

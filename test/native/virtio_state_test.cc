@@ -15,6 +15,7 @@
 #include "image_test_support.h"
 #include "memory_arena.h"
 #include "net/stream_backend.h"
+#include "spec_grower.h"
 #include "virtio/balloon.h"
 #include "virtio/block.h"
 #include "virtio/block_protocol.h"
@@ -522,6 +523,52 @@ class IommuWork final : public Work {
   std::shared_ptr<IommuEndpoint> endpoint_;
 };
 
+/// The kind that is in no machine (gadget.cc), which nothing but the list of kinds leads to.
+class GadgetWork final : public Work {
+  std::shared_ptr<VirtioDevice> make(Guest& guest, Side& side, bool first) override {
+    const auto kind = std::ranges::find(device_kinds(), "gadget", &DeviceKind::name);
+    message_test::SpecGrower spec(*kind, {{"level", first ? 5U : 6U}}, [](const std::string&) {
+      return UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    });
+    const DeviceContext context{
+        .memory = guest.memory,
+        .loop = side.loop,
+        .reset_machine = [](const char*) {},
+        .reports_of = [](const std::string&) { return CharBackendReports{}; },
+        .rate_limiters = limiters_,
+        .cancellation = cancellation_,
+        .iommu = iommu_};
+    device_ = spec.read()->make("_gadget0", context);
+    return device_;
+  }
+  void begin(Guest& guest, Side& /*side*/) override {
+    EXPECT_EQ(guest.send(0, {{kData, 16, kWrite}}), 16U);
+    EXPECT_EQ(guest.get<uint8_t>(kData + 15), 5);
+    set_level(7);
+  }
+  void go_on(Guest& guest, Side& /*side*/) override {
+    EXPECT_EQ(guest.send(0, {{kData, 16, kWrite}}), 16U);
+    EXPECT_EQ(guest.get<uint8_t>(kData + 15), 7) << "the level that it was set to";
+    EXPECT_EQ(device_->counters().at(0).value, 2U);
+  }
+
+  void set_level(uint64_t level) {
+    CborWriter writer;
+    writer.map(1).field("level", level);
+    const std::vector<uint8_t> arguments = writer.take();
+    MessageReader reader(arguments, {});
+    reader.value().map([&](Fields& fields) {
+      CborWriter answer;
+      device_->operation("set-level", fields).value().run(answer, Deadline::now());
+    });
+  }
+
+  std::shared_ptr<VirtioDevice> device_;
+  RateLimiterGroups limiters_;
+  Cancellation cancellation_;
+  std::shared_ptr<IommuTables> iommu_ = std::make_shared<IommuTables>();
+};
+
 std::unique_ptr<Work> work_of(std::string_view kind) {
   using Make = std::unique_ptr<Work> (*)();
   static const std::map<std::string_view, Make> all{
@@ -536,6 +583,7 @@ std::unique_ptr<Work> work_of(std::string_view kind) {
       {"rtc", [] { return std::unique_ptr<Work>(new ClockWork); }},
       {"mem", [] { return std::unique_ptr<Work>(new MemWork); }},
       {"iommu", [] { return std::unique_ptr<Work>(new IommuWork); }},
+      {"gadget", [] { return std::unique_ptr<Work>(new GadgetWork); }},
   };
   const auto found = all.find(kind);
   return found == all.end() ? nullptr : found->second();

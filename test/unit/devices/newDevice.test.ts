@@ -115,7 +115,7 @@ describe('in a machine', () => {
     expect(functions.map(({ id, slot, kind }) => [id, slot, kind])).toEqual([
       ['__rng', 1, 'rng'],
       ['__watchdog', 2, 'watchdog'],
-      ['_gadget0', 3, 'rng'],
+      ['_gadget0', 3, 'gadget'],
     ]);
     const { device_tree: tree, config: shown } = vmm.info();
     expect(tree?._gadget0).toMatchObject({ parent: '_virtio-pci-_gadget0' });

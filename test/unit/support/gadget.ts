@@ -1,6 +1,6 @@
 /**
- * A kind of device that no machine has: what a new one takes, for tests that find it everywhere. To the core it is one
- * more source of random bytes.
+ * A kind of device that no machine has: what a new one takes, for tests that find it everywhere. Its half in the core
+ * is test/native/gadget.cc.
  */
 import { Descriptor } from '../../../src/boundary/cbor.ts';
 import { invalid } from '../../../src/config/rules.ts';
@@ -46,5 +46,11 @@ export const gadget: DeviceRecord<'gadget', 'gadgets', typeof gadgetList, Descri
       }
     },
   },
-  specification: (_, fd) => ({ kind: 'rng', fd }),
+  specification: ({ level }, fd) => ({ kind: 'gadget', fd, level }),
+  operations: {
+    /** Has it fill buffers with another level. */
+    setLevel: {
+      run: (core, id, _device, _config, [level = 0]) => core.call(id, 'set-level', { level }),
+    },
+  },
 };
