@@ -85,7 +85,7 @@ export interface VirtualMachineEvents {
   exit: [VmmExit];
   /** The guest's kernel failed (with `pvpanic`); `crash_loaded`: and goes on with its crash kernel. */
   panic: ['panic' | 'crash_loaded'];
-  /** Something that a person should know; without a listener it is passed to `process.emitWarning`. */
+  /** A warning; without a listener it is passed to `process.emitWarning`. */
   warning: [string];
   /** Every event, in the form of the event monitor. */
   event: [VmmEvent];

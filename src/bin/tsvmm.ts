@@ -124,7 +124,7 @@ function lineOf(message: string): string {
   return `tsvmm: ${printable(message)}${process.stderr.isTTY ? '\r\n' : '\n'}`;
 }
 
-/** One line for people, on stderr. */
+/** One human-readable line on stderr. */
 function say(message: string): void {
   openStderr().write(lineOf(message));
 }

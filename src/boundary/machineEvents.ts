@@ -12,7 +12,7 @@ export type MachineEvent =
       readonly reason: 'internal-error' | 'fail-entry' | 'unexpected-exit' | 'run-failed';
       /** KVM suberror, hardware entry failure reason, exit reason or errno. */
       readonly code: number;
-      /** For people: registers and instruction bytes at the failure. */
+      /** Human-readable: registers and instruction bytes at the failure. */
       readonly detail: string;
     }
   | { readonly type: 'device-activated'; readonly id: string }
@@ -32,9 +32,9 @@ export type MachineEvent =
   | { readonly type: 'vcpu-started'; readonly vcpu: number }
   /** The guest has given up a vCPU that it was asked for. */
   | { readonly type: 'vcpu-ejected'; readonly vcpu: number }
-  /** Something that a person may want to know, such as the engine that a disk's I/O goes through. */
+  /** Information for the log, such as the engine that a disk's I/O goes through. */
   | { readonly type: 'device-note'; readonly id: string; readonly text: string }
-  /** Something that a person should be told of, such as an I/O error of the host. Each text comes once for a device. */
+  /** A warning for the log, such as an I/O error of the host. Each text comes once for a device. */
   | { readonly type: 'device-warning'; readonly id: string; readonly text: string }
   /**
    * A file of the host did not take what the guest printed on the serial port or a console: its host end's output, or

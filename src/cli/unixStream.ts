@@ -1,4 +1,4 @@
-/** Connections to other processes' UNIX sockets, for commands: with a timeout, and errors for people. */
+/** Connections to other processes' UNIX sockets, for commands: with a timeout, and human-readable errors. */
 
 import { MAX_SOCKET_PATH } from '../config/limits.ts';
 import { type Accept, streamAdopter } from '../host/listen.ts';
@@ -22,7 +22,7 @@ export interface ConnectOptions extends ConnectWithin {
 /**
  * @param accept says who serves the connection
  * @returns its descriptor, which is the connection's
- * @throws VmmError a sentence for people
+ * @throws VmmError a human-readable sentence
  */
 export async function connectStream(path: string, options: ConnectOptions, accept: Accept): Promise<number> {
   const native = loadNative();

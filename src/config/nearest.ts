@@ -12,7 +12,7 @@ export function nearest(given: string, known: readonly string[]): string | undef
   return least <= Math.max(1, Math.floor(plain.length / 3)) ? best : undefined;
 }
 
-/** `readOnly`, `read-only` and `read_only` are the same to people. */
+/** `readOnly`, `read-only` and `read_only` are treated as the same. */
 function simplify(name: string): string {
   return name.slice(0, MAX_LENGTH).toLowerCase().replace(/[-_]/g, '');
 }

@@ -1,5 +1,5 @@
 /**
- * A schema is plain data: an object literal that says what a value may be, its default and its words for people.
+ * A schema is plain data: an object literal that says what a value may be, its default and its help.
  *
  * TypeScript types (`Infer`), JSON decoding (`decode.ts`), command-line options (`../cli/`) and the OpenAPI document
  * (`openApi.ts`) are all read from the same literals. Nothing is built or compiled when a module that holds schemas is

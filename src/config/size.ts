@@ -1,4 +1,4 @@
-/** Numbers as people write them. */
+/** Numbers as they are written by hand, with units. */
 
 import { ConfigError } from './configError.ts';
 import { type Uint64, uint64 } from './uint64.ts';

@@ -4,7 +4,7 @@ export const MIB: number = 1024 * KIB;
 export const GIB: number = 1024 * MIB;
 export const TIB: number = 1024 * GIB;
 
-/** By the letter that people write. */
+/** By the letter of its suffix. */
 export const BINARY_UNITS: Readonly<Record<string, number>> = { K: KIB, M: MIB, G: GIB, T: TIB };
 
 /** The smallest page of a guest, and of a host. */

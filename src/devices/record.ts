@@ -36,7 +36,7 @@ interface MachineDeviceRecord<Name extends string, R, D> {
   readonly name: Name;
   /** What a device is called that was given no identifier: always the same, or one with a number. */
   readonly ids: DeviceIdRule;
-  /** In lists for people; by its name and its paths unless told. */
+  /** In `tsvmm ctl info`; by its name and its paths unless told. */
   readonly listing?: DeviceListing;
 
   /** What has to be opened before the machine is planned. */
@@ -142,7 +142,7 @@ interface DeviceListing {
   backedBy?(device: Readonly<Record<string, unknown>>, texts: ListingTexts): string;
 }
 
-/** What anything is for people. */
+/** Human-readable texts of values. */
 export interface ListingTexts {
   readonly text: (value: unknown) => string;
   readonly bytes: (value: unknown) => string;
@@ -187,7 +187,7 @@ export interface OpenContext {
   readonly consoleBackend: CharBackendSpec | undefined;
   /** In characters; 0 by 0 if unknown. */
   readonly consoleSize: () => { readonly columns: number; readonly rows: number };
-  /** Gets warnings for people. */
+  /** Receives human-readable warnings. */
   readonly warn: (message: string) => void;
   /** Gets notes for verbose logs. */
   readonly note: (message: string) => void;

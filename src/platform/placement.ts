@@ -28,7 +28,7 @@ export function functionNumber(slot: number): number {
   return slot * 8;
 }
 
-/** Segment, bus, device and function, as people write them. */
+/** Segment, bus, device and function in their usual notation. */
 export function bdfOf({ segment, slot }: Pick<Placement, 'segment' | 'slot'>): string {
   return `${hex(segment, 4)}:00:${hex(slot, 2)}.0`;
 }

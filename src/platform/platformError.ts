@@ -1,4 +1,4 @@
-/** The error of machines that cannot be planned. Messages are one sentence for people; `code` is for programs. */
+/** The error of machines that cannot be planned. Messages are one human-readable sentence; `code` is for programs. */
 
 /** Why a machine cannot be planned. */
 export type PlatformErrorCode =

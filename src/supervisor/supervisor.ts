@@ -18,7 +18,7 @@ export interface SupervisorOptions {
   readonly launcher: string;
   /** Processes that wait for a VM to start. */
   readonly poolSize: number;
-  /** Gets warnings for people, one sentence at a time. */
+  /** Receives human-readable warnings, one sentence each. */
   readonly warn: (message: string) => void;
 }
 

@@ -119,7 +119,7 @@ function sentenceOf(link: unknown): string {
   return link instanceof Error ? link.message : String(link);
 }
 
-/** The chain as one sentence for people. */
+/** The chain as one human-readable sentence. */
 export function describeError(error: unknown): string {
   return errorChain(error).join(': ');
 }

@@ -13,7 +13,7 @@ export const END_CAUSES: readonly EndCause[] = ['reset', 'panic'];
 export interface VmmExit {
   readonly reason: 'power-off' | 'request' | 'vcpu-error' | 'reboot-failed' | EndCause;
   readonly code: 0 | 1;
-  /** One sentence for people, where something went wrong. */
+  /** One human-readable sentence, where something went wrong. */
   readonly message?: string;
   /** Something that the message names did not come to its end: threads of this process may wait for it for ever. */
   readonly incomplete?: true;

@@ -60,7 +60,7 @@ export interface MachineContext {
   readonly onEvent: (event: MachineEvent) => void;
   /** Gets the machine while it is being built: destroying it then makes the start fail soon. */
   readonly onMaking: (handle: MachineHandle) => void;
-  /** Gets warnings for people. */
+  /** Receives human-readable warnings. */
   readonly warn: (message: string) => void;
   /** Gets notes for verbose logs. */
   readonly note: (message: string) => void;

@@ -1,11 +1,11 @@
-/** Reports of a running machine's devices and guest, as events and as messages for people. */
+/** Reports of a running machine's devices and guest, as events and as human-readable messages. */
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { MachineEvent } from '../native.ts';
 import { describeError } from './errors.ts';
 import type { VmmEvent } from './events.ts';
 import type { OutputFailure } from './outputFailure.ts';
 
-/** Events that nothing follows from: all but those of a machine's end, a debugger and a person at a terminal. */
+/** Events that nothing follows from: all but those of a machine's end, a debugger and the escape key of a terminal. */
 export type MachineReport = Exclude<
   MachineEvent,
   {

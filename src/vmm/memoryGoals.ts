@@ -19,7 +19,7 @@ interface Goal {
   readonly device: string;
   readonly name: 'plugged' | 'ballooned';
   readonly bytes: number;
-  /** As it is told to people. */
+  /** As messages call it. */
   readonly what: string;
   /** What the guest has without the device. */
   readonly base: number;

@@ -22,7 +22,7 @@ export class ResetLoop {
   /**
    * Counts a reset.
    * @param now in milliseconds
-   * @returns what a person should know, once
+   * @returns a warning, once
    */
   count(cause: ResetCause, now: number): string | undefined {
     if (now - this.#lastAt > SHORT_RUN_MS) {

@@ -19,7 +19,7 @@ export interface VmmOptions {
   /** Paths of console files that keep what earlier VMs have left in them. */
   readonly appendTo?: readonly string[];
   readonly onEvent?: (event: VmmEvent) => void;
-  /** Gets warnings for people, one sentence at a time. */
+  /** Receives human-readable warnings, one sentence each. */
   readonly onWarning?: (message: string) => void;
   /** Gets notes on which of several ways was taken, and why, one sentence at a time. */
   readonly onNote?: (message: string) => void;

@@ -15,7 +15,7 @@ import { type DebuggedVmm, type Outcome, Session } from './session.ts';
 const MAX_QUEUE = 64;
 /** A debugger that refuses an answer so often will not take it. */
 const MAX_RESENDS = 10;
-/** How long a debugger may take to close its side after the end: until then nobody else is served. */
+/** How long a debugger may take to close its side after the end: until then no other is served. */
 const CLOSE_MS = 1_000;
 /** After which a guest that did not stop is asked again to, so that what a debugger has left can be taken out. */
 const RETRY_MS = 5_000;
@@ -27,7 +27,7 @@ export interface GdbServer extends DebuggerHooks {
   close(): void;
 }
 
-/** @throws VmmError if nobody can listen at `path` */
+/** @throws VmmError if `path` cannot be listened on */
 export async function serveGdb(vmm: DebuggedVmm, sockets: GdbSockets, path: string): Promise<GdbServer> {
   let claim: SocketPath | undefined;
   try {

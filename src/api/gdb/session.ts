@@ -60,7 +60,7 @@ type Handler = (argument: string) => Outcome | Promise<Outcome>;
 export class Session {
   readonly #vmm: DebuggedVmm;
   readonly #breakpoints: Breakpoints;
-  /** What is told when somebody asks why the guest stands still. */
+  /** The stop reason that the debugger is told (packet `?`). */
   #stopReply = `T${SIGTRAP}thread:1;`;
   /** The guest runs, and the debugger waits to be told that it has stopped. */
   #running = false;
@@ -70,7 +70,7 @@ export class Session {
   #continues: number | undefined;
   /**
    * Watchpoints that vCPUs met while another one's stop was being told: they have made the access, and will not make it
-   * again. Whoever met a breakpoint is still before it, and meets it again.
+   * again. A vCPU that met a breakpoint is still before it, and meets it again.
    */
   readonly #untold = new Map<number, DebugStop>();
   #description: string | undefined;

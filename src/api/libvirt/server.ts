@@ -32,7 +32,7 @@ export interface LibvirtOptions {
   /** Those that listen already, by name: they are used instead, and stay. */
   readonly sockets: ReadonlyMap<string, number>;
   readonly tls: TlsOptions | undefined;
-  /** Gets warnings for people. */
+  /** Receives human-readable warnings. */
   readonly warn: (message: string) => void;
 }
 

@@ -67,7 +67,7 @@ export class Connection implements Abortable {
   #gone = false;
   /** No more requests are taken. */
   #finished = false;
-  /** Answers that nobody was there to read. */
+  /** Answers whose client had left. */
   #unheard = 0;
   /** Of the request that is being carried out, if it asked for its signal. */
   #abandonment: AbortController | undefined;

@@ -44,7 +44,7 @@ export interface Call {
   readonly json: unknown;
   /** What came with the request. What is not taken is closed. */
   readonly descriptors: Descriptors;
-  /** Undefined if nobody keeps events. */
+  /** Undefined if no events are kept. */
   readonly events: EventLog | undefined;
   /** Behind the question mark; '' for endpoints that take none. */
   readonly query: string;

@@ -2,7 +2,7 @@
 
 /**
  * `undefined` is left out of objects, as in JSON.stringify.
- * @param indent of each level, for people; all is one line unless given
+ * @param indent of each level; all is one line unless given
  */
 export function writeJson(value: unknown, indent = ''): string {
   return write(value, indent, indent === '' ? '' : '\n');

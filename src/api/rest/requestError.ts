@@ -17,7 +17,7 @@ export type RequestFault =
   | 'busy';
 
 export interface RequestErrorOptions {
-  /** For people. */
+  /** Human-readable. */
   readonly detail?: string;
   /** The method that the path has. */
   readonly allow?: Method;

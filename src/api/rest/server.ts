@@ -137,7 +137,7 @@ export class Server implements RestServer {
     if (full) connection.refuse(this.#context.errors.encodeTooManyConnections());
   }
 
-  /** Clients that have left may be many before the core says that they are closed: they take nobody's place. */
+  /** Clients that have left, whose connections the core has not reported as closed yet, do not count. */
   #isFull(): boolean {
     if (this.#connections.size < MAX_CONNECTIONS) return false;
     let open = 0;

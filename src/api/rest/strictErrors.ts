@@ -106,7 +106,7 @@ function answerVmmError(error: unknown): Answer {
   return problemAnswer({ status, code, title }, causes.join(': '));
 }
 
-/** Whether what is at its bottom is no refusal, but something that nobody has thought of. */
+/** Whether its innermost cause is no refusal, but an unexpected failure. */
 function isFaultOfOurs(error: unknown): boolean {
   let link = error;
   while (link instanceof Error && link.cause !== undefined) link = link.cause;

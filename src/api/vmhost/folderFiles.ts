@@ -9,7 +9,7 @@ export function vmsFolder(root: string): string {
 export const VmFile = {
   /** As the REST API's vm.create takes it. */
   config: 'vm.json',
-  /** The same, for people. */
+  /** The same, human-readable. */
   tomlConfig: 'vm.toml',
   /** What the supervisor does with the VM. */
   policy: 'policy.json',

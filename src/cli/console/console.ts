@@ -214,7 +214,7 @@ class Session {
     return 0;
   }
 
-  /** To a person; scripts see the guest alone. */
+  /** To a terminal; scripts see the output of the guest alone. */
   #say(text: string): void {
     if (this.#interactive) process.stderr.write(`tsvmm: ${printable(text)}\r\n`);
   }

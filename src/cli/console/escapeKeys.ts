@@ -10,7 +10,7 @@ export interface EscapeSetting {
   readonly key?: number;
   /** This key and x behind it detach; twice, it is one such key for the guest. As at the VM's own terminal. */
   readonly prefix?: number;
-  /** For people. */
+  /** Human-readable. */
   readonly text: string;
 }
 

@@ -11,7 +11,7 @@ import { connectStream } from '../unixStream.ts';
 export interface GuestPort {
   readonly kind: 'socket' | 'pty';
   readonly path: string;
-  /** For people, such as `the serial port of web`. */
+  /** Human-readable, such as `the serial port of web`. */
   readonly name: string;
 }
 

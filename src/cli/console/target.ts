@@ -18,7 +18,7 @@ export type ConsoleTarget =
       readonly port: PortName | undefined;
       /** Where the paths of the VM begin, if that is known. */
       readonly folder?: string;
-      /** For people. */
+      /** Human-readable. */
       readonly vm: string;
     };
 

@@ -1,4 +1,4 @@
-/** Formats answers of a VM's REST API for people. */
+/** Formats answers of a VM's REST API as text. */
 
 import { KIB } from '../../config/units.ts';
 import { characterText } from '../../devices/characterDevices.ts';

@@ -23,7 +23,7 @@ const HEADER = ['DEVICE', 'COUNTER', 'NOW', 'A SECOND', 'HISTORY'] as const;
 const ABOVE = 2;
 const MIN_HISTORY = 4;
 
-/** Of a counter that grows, for people. */
+/** Of a counter that grows, as text. */
 export function rateText({ counter, rate }: CounterRow): string {
   if (isMeasurement(counter)) return '';
   if (rate === undefined) return '-';
