@@ -7,7 +7,7 @@ import { type CpusConfig, type VmConfig, vmConfig } from './vmConfig.ts';
 /** APIC ids beyond 254 need x2APIC destinations, which nothing here was tried with. */
 export const MAX_VCPUS = 254;
 
-/** What the ACPI tables have room for (`MCFG` in `platform/acpi/layout.ts`). */
+/** What the ACPI tables have room for (`MCFG` in `platform/x86_64/acpi/layout.ts`). */
 const MAX_MACHINE_SEGMENTS = 16;
 
 /** @throws ConfigError `unsupported` or `invalid` */

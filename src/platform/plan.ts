@@ -39,3 +39,8 @@ export interface BootPlan {
 }
 
 export { planBoot, planLateVcpus, planMachine } from './x86_64/plan.ts';
+
+/** What a machine with several PCI segments needs of `BootResources`: few have them. */
+export function loadPciSegments(): Promise<Pick<BootResources, 'renderPciSegments'>> {
+  return import('./x86_64/acpi/pciSegments.ts');
+}

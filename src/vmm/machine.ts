@@ -7,7 +7,7 @@ import { allDevices, presentDevices } from '../devices/registry.ts';
 import { giveWay } from '../host/giveWay.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
 import type { Bus } from '../platform/bus.ts';
-import { type BootResources, planBoot, planMachine } from '../platform/plan.ts';
+import { type BootResources, loadPciSegments, planBoot, planMachine } from '../platform/plan.ts';
 import type { ConsoleSize, Consoles, Terminal } from './consoles.ts';
 import { VmmError } from './errors.ts';
 import type { HeldDevices } from './heldDevices.ts';
@@ -147,7 +147,7 @@ async function plan(
 ): Promise<ReturnType<typeof planBoot>> {
   try {
     const several = (config.platform?.num_pci_segments ?? 1) > 1;
-    const more = several ? await import('../platform/acpi/pciSegments.ts') : {};
+    const more = several ? await loadPciSegments() : {};
     return planBoot(config, host, { ...resources, ...more });
   } catch (error) {
     const { explainPayload } = await import('./payloadKind.ts');

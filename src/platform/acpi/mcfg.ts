@@ -1,7 +1,7 @@
 /** The MCFG table (PCI Firmware 3.3 §4.1.2): where ECAM is. */
 import { setU64 } from '../bytes.ts';
-import { SDT_HEADER_SIZE } from './layout.ts';
 import { finishTable, startTable, type TableArea } from './sdt.ts';
+import { SDT_HEADER_SIZE } from './tableHeader.ts';
 
 const RESERVED_SIZE = 8;
 export const MCFG_ENTRY_SIZE = 16;

@@ -1,6 +1,6 @@
 /** What all system description tables share: their header (ACPI 6.5 §5.2.6) and checksum. */
 import { checksum, setAscii } from '../bytes.ts';
-import { TABLE_CHECKSUM, TABLE_LENGTH } from './layout.ts';
+import { TABLE_CHECKSUM, TABLE_LENGTH } from './tableHeader.ts';
 
 /** The vendor strings are ours: no guest is known to depend on the reference's. Six and eight characters (§5.2.6). */
 export const OEM_ID = 'TSVMM ';

@@ -1,7 +1,7 @@
 /** The VIOT (ACPI 6.5 §5.2.33): which PCI functions are behind the virtual IOMMU, and where that is. */
 import { viewOf } from '../bytes.ts';
-import { SDT_HEADER_SIZE } from './layout.ts';
 import { finishTable, startTable } from './sdt.ts';
+import { SDT_HEADER_SIZE } from './tableHeader.ts';
 
 /** A function's place, as PCI writes it: bus, device and function in one number. */
 export interface ViotFunction {

@@ -1,8 +1,8 @@
 /** NUMA nodes of a machine: what of a configuration is near to what. */
 import type { GuestZone } from '../../config/memory.ts';
 import type { NumaConfig } from '../../config/numa.ts';
-import type { NumaMemory, NumaNode } from '../acpi/numa.ts';
 import { functionNumber, type Placement } from '../placement.ts';
+import type { NumaMemory, NumaNode } from './acpi/numa.ts';
 import type { MemoryMap, ZonePlace } from './memoryMap.ts';
 
 /** @param apicIds by vCPU index, of all vCPUs that there may ever be */

@@ -3,13 +3,13 @@
  * made from these (see test/unit/platform/templates.test.ts).
  */
 import { AmlWriter } from '../acpi/aml.ts';
-import { writeCpuHotplug } from '../acpi/cpuHotplug.ts';
-import { SDT_HEADER_SIZE } from '../acpi/layout.ts';
 import { writeMemoryHotplug } from '../acpi/memoryHotplug.ts';
-import { renderAcpi } from '../acpi/render.ts';
 import { finishTable, startTable, type TableArea } from '../acpi/sdt.ts';
-import type { AcpiMachine } from '../acpi/tables.ts';
+import { SDT_HEADER_SIZE } from '../acpi/tableHeader.ts';
 import { viewOf } from '../bytes.ts';
+import { writeCpuHotplug } from './acpi/cpuHotplug.ts';
+import { renderAcpi } from './acpi/render.ts';
+import type { AcpiMachine } from './acpi/tables.ts';
 import {
   ACPI_ADDRESS,
   ACPI_EVENTS_PORT,

@@ -2,8 +2,8 @@
  * Tables as bytes in base64, so that a machine starts without building them. Written by
  * `npx vitest run -u test/unit/platform/templates.test.ts` from renderTables.ts and smbios.ts: change those.
  */
-import type { CpuTemplate } from '../acpi/cpuTable.ts';
-import type { AcpiTemplate } from '../acpi/tables.ts';
+import type { CpuTemplate } from './acpi/cpuTable.ts';
+import type { AcpiTemplate } from './acpi/tables.ts';
 
 export const ACPI_TEMPLATE: AcpiTemplate = {
   // biome-ignore format: generated

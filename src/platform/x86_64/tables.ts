@@ -2,10 +2,10 @@
 import type { PlatformConfig } from '../../config/vmConfig.ts';
 import { bytesOfBase64 } from '../../host/base64.ts';
 import type { LoadItem } from '../../native.ts';
-import { buildCpuTable } from '../acpi/cpuTable.ts';
-import { buildSlit, buildSrat, type NumaNode } from '../acpi/numa.ts';
-import { type AcpiMachine, buildAcpi } from '../acpi/tables.ts';
 import { buildSmbios } from '../smbios.ts';
+import { buildCpuTable } from './acpi/cpuTable.ts';
+import { buildSlit, buildSrat, type NumaNode } from './acpi/numa.ts';
+import { type AcpiMachine, buildAcpi } from './acpi/tables.ts';
 import { ACPI_ADDRESS, HIGH_RAM_START, SMBIOS_ADDRESS } from './memoryMap.ts';
 import { ACPI_TEMPLATE, CPU_TEMPLATE, MEMORY_TABLE, SMBIOS_TEMPLATE } from './tableTemplates.ts';
 

@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bytesOfBase64 } from '../../../src/host/base64.ts';
-import { buildCpuTable } from '../../../src/platform/acpi/cpuTable.ts';
-import { buildSlit, buildSrat, type NumaNode } from '../../../src/platform/acpi/numa.ts';
-import { renderPciSegments } from '../../../src/platform/acpi/pciSegments.ts';
-import { buildAcpi } from '../../../src/platform/acpi/tables.ts';
 import { renderViot } from '../../../src/platform/acpi/viot.ts';
 import { getU64, viewOf } from '../../../src/platform/bytes.ts';
+import { buildCpuTable } from '../../../src/platform/x86_64/acpi/cpuTable.ts';
+import { buildSlit, buildSrat, type NumaNode } from '../../../src/platform/x86_64/acpi/numa.ts';
+import { renderPciSegments } from '../../../src/platform/x86_64/acpi/pciSegments.ts';
+import { buildAcpi } from '../../../src/platform/x86_64/acpi/tables.ts';
 import { ACPI_TEMPLATE, CPU_TEMPLATE, MEMORY_TABLE } from '../../../src/platform/x86_64/tableTemplates.ts';
 
 const GIB = 2 ** 30;

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { Descriptor } from '../../../src/boundary/cbor.ts';
-import { MADT_OFFSET, TABLE_LENGTH } from '../../../src/platform/acpi/layout.ts';
+import { TABLE_LENGTH } from '../../../src/platform/acpi/tableHeader.ts';
 import { getU64, viewOf } from '../../../src/platform/bytes.ts';
 import { planBoot, planMachine } from '../../../src/platform/plan.ts';
+import { MADT_OFFSET } from '../../../src/platform/x86_64/acpi/layout.ts';
 import {
   configOf,
   GIB,

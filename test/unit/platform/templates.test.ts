@@ -1,22 +1,17 @@
 import { describe, expect, it } from 'vitest';
 import { AmlWriter } from '../../../src/platform/acpi/aml.ts';
+import { SDT_HEADER_SIZE, TABLE_CHECKSUM, TABLE_LENGTH } from '../../../src/platform/acpi/tableHeader.ts';
+import { checksum, getU64, viewOf } from '../../../src/platform/bytes.ts';
+import { buildSmbios } from '../../../src/platform/smbios.ts';
 import {
   cpu,
   cpuController,
   cpuNotification,
   cpuNotifications,
-} from '../../../src/platform/acpi/cpuHotplug.ts';
-import { buildCpuTable, type CpuPart, type CpuTemplate } from '../../../src/platform/acpi/cpuTable.ts';
-import {
-  DSDT_OFFSET,
-  MADT_OFFSET,
-  SDT_HEADER_SIZE,
-  TABLE_CHECKSUM,
-  TABLE_LENGTH,
-} from '../../../src/platform/acpi/layout.ts';
-import { type AcpiMachine, type AcpiTemplate, buildAcpi } from '../../../src/platform/acpi/tables.ts';
-import { checksum, getU64, viewOf } from '../../../src/platform/bytes.ts';
-import { buildSmbios } from '../../../src/platform/smbios.ts';
+} from '../../../src/platform/x86_64/acpi/cpuHotplug.ts';
+import { buildCpuTable, type CpuPart, type CpuTemplate } from '../../../src/platform/x86_64/acpi/cpuTable.ts';
+import { DSDT_OFFSET, MADT_OFFSET } from '../../../src/platform/x86_64/acpi/layout.ts';
+import { type AcpiMachine, type AcpiTemplate, buildAcpi } from '../../../src/platform/x86_64/acpi/tables.ts';
 import {
   ACPI_ADDRESS,
   CPU_HOTPLUG_ADDRESS,
@@ -166,8 +161,8 @@ function source(
  * Tables as bytes in base64, so that a machine starts without building them. Written by
  * \`npx vitest run -u test/unit/platform/templates.test.ts\` from renderTables.ts and smbios.ts: change those.
  */
-import type { CpuTemplate } from '../acpi/cpuTable.ts';
-import type { AcpiTemplate } from '../acpi/tables.ts';
+import type { CpuTemplate } from './acpi/cpuTable.ts';
+import type { AcpiTemplate } from './acpi/tables.ts';
 
 export const ACPI_TEMPLATE: AcpiTemplate = {
   // biome-ignore format: generated

@@ -1,6 +1,7 @@
 /** The FACS (ACPI 6.5 §5.2.10), which has no checksum. There is no sleep state to wake from by its vectors. */
-import { setAscii } from '../bytes.ts';
-import type { TableArea } from './sdt.ts';
+
+import type { TableArea } from '../../acpi/sdt.ts';
+import { setAscii } from '../../bytes.ts';
 
 const FACS_SIZE = 64;
 const FACS_VERSION = 2;

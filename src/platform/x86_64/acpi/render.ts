@@ -4,22 +4,16 @@
  * This is what the tables are, table by table. It is too slow for a machine's start, where `tables.ts` patches
  * the outcome of one run of it instead; the unit tests keep the two the same.
  */
-import { checksum, setAscii, setU64, viewOf } from '../bytes.ts';
+
+import { writeMcfg } from '../../acpi/mcfg.ts';
+import { finishTable, OEM_ID, startTable, type TableArea } from '../../acpi/sdt.ts';
+import { SDT_HEADER_SIZE } from '../../acpi/tableHeader.ts';
+import { checksum, setAscii, setU64, viewOf } from '../../bytes.ts';
 import { type DsdtParameters, writeDsdt } from './dsdt.ts';
 import { writeFacs } from './facs.ts';
 import { type FadtParameters, writeFadt } from './fadt.ts';
-import {
-  DSDT_OFFSET,
-  FACS_OFFSET,
-  FADT_OFFSET,
-  MADT_OFFSET,
-  MCFG_OFFSET,
-  SDT_HEADER_SIZE,
-  XSDT_OFFSET,
-} from './layout.ts';
+import { DSDT_OFFSET, FACS_OFFSET, FADT_OFFSET, MADT_OFFSET, MCFG_OFFSET, XSDT_OFFSET } from './layout.ts';
 import { type MadtParameters, madtSize, writeMadt } from './madt.ts';
-import { writeMcfg } from './mcfg.ts';
-import { finishTable, OEM_ID, startTable, type TableArea } from './sdt.ts';
 import { aligned, endOf } from './tables.ts';
 
 const RSDP_SIZE = 36;

@@ -3,10 +3,10 @@
  * §5.2.17).
  */
 
-import { LOCAL_DISTANCE, UNREACHABLE } from '../../config/numa.ts';
-import { setU64, viewOf } from '../bytes.ts';
-import { SDT_HEADER_SIZE } from './layout.ts';
-import { finishTable, startTable, type TableArea } from './sdt.ts';
+import { LOCAL_DISTANCE, UNREACHABLE } from '../../../config/numa.ts';
+import { finishTable, startTable, type TableArea } from '../../acpi/sdt.ts';
+import { SDT_HEADER_SIZE } from '../../acpi/tableHeader.ts';
+import { setU64, viewOf } from '../../bytes.ts';
 
 export interface NumaMemory {
   readonly address: number;

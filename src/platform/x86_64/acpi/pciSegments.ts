@@ -2,14 +2,15 @@
  * The SSDT with the PCI segments that come behind segment 0, which the DSDT has. Few machines have any, so it is built
  * when one does, and not loaded before.
  */
-import { viewOf } from '../bytes.ts';
-import type { PciSegment } from '../segments.ts';
-import { AmlWriter } from './aml.ts';
-import { SDT_HEADER_SIZE } from './layout.ts';
+
+import { AmlWriter } from '../../acpi/aml.ts';
+import { PCI_SCAN_MORE, scanSegment } from '../../acpi/pciHotplug.ts';
+import { memory32Fixed } from '../../acpi/resources.ts';
+import { finishTable, startTable, type TableArea } from '../../acpi/sdt.ts';
+import { SDT_HEADER_SIZE } from '../../acpi/tableHeader.ts';
+import { viewOf } from '../../bytes.ts';
+import type { PciSegment } from '../../segments.ts';
 import { bridgeName, pciHostBridge } from './pciHostBridge.ts';
-import { PCI_SCAN_MORE, scanSegment } from './pciHotplug.ts';
-import { memory32Fixed } from './resources.ts';
-import { finishTable, startTable, type TableArea } from './sdt.ts';
 
 /** More than a segment takes, and than what there is once. */
 const BYTES_PER_SEGMENT = 4096;

@@ -12,9 +12,3 @@ export const DSDT_OFFSET = 896;
 export const MADT_OFFSET = 4608;
 /** Where a table behind those starts is a multiple of that. */
 export const TABLE_ALIGNMENT = 16;
-
-/** Fields of the header that all tables share (ACPI 6.5 §5.2.6). */
-export const SDT_HEADER_SIZE = 36;
-export const TABLE_LENGTH = 4;
-/** Makes the sum of all bytes of the table 0 modulo 256. */
-export const TABLE_CHECKSUM = 9;

@@ -4,18 +4,11 @@
  * hold the outcome against `render.ts`.
  */
 
-import { bytesOfBase64 } from '../../host/base64.ts';
-import {
-  DSDT_OFFSET,
-  MADT_OFFSET,
-  MCFG_OFFSET,
-  TABLE_ALIGNMENT,
-  TABLE_CHECKSUM,
-  TABLE_LENGTH,
-  XSDT_OFFSET,
-} from './layout.ts';
+import { bytesOfBase64 } from '../../../host/base64.ts';
+import { MCFG_ENTRY_SIZE, MCFG_SEGMENT } from '../../acpi/mcfg.ts';
+import { TABLE_CHECKSUM, TABLE_LENGTH } from '../../acpi/tableHeader.ts';
+import { DSDT_OFFSET, MADT_OFFSET, MCFG_OFFSET, TABLE_ALIGNMENT, XSDT_OFFSET } from './layout.ts';
 import { LOCAL_APIC_LENGTH, writeProcessors } from './madt.ts';
-import { MCFG_ENTRY_SIZE, MCFG_SEGMENT } from './mcfg.ts';
 
 /** The block of a machine with a serial port, without processors, and with zeros at the places to fill in. */
 export interface AcpiTemplate {

@@ -3,8 +3,9 @@
  * idle: the SCI, the RTC's fixed event and the power button's GPE. Guests that were built for hardware-reduced ACPI
  * only take the sleep control register and the GED.
  */
-import { setAscii, setU64 } from '../bytes.ts';
-import { finishTable, startTable, type TableArea } from './sdt.ts';
+
+import { finishTable, startTable, type TableArea } from '../../acpi/sdt.ts';
+import { setAscii, setU64 } from '../../bytes.ts';
 
 const FADT_SIZE = 276;
 const FADT_REVISION = 6;

@@ -2,10 +2,10 @@
  * The SSDT with the machine's vCPUs, from a template's parts. Written for the start path, as `tables.ts` is:
  * `cpuHotplug.ts` is what the table means, and the unit tests keep the two the same.
  */
-import { bytesOfBase64 } from '../../host/base64.ts';
-import { checksum } from '../bytes.ts';
-import { TABLE_CHECKSUM, TABLE_LENGTH } from './layout.ts';
-import { packageLengthSize, writePackageLength } from './packageLength.ts';
+import { bytesOfBase64 } from '../../../host/base64.ts';
+import { packageLengthSize, writePackageLength } from '../../acpi/packageLength.ts';
+import { TABLE_CHECKSUM, TABLE_LENGTH } from '../../acpi/tableHeader.ts';
+import { checksum } from '../../bytes.ts';
 
 /** A part that there is one of for each vCPU, as it is for vCPU 0 with APIC id 0. */
 export interface CpuPart {

@@ -1,8 +1,16 @@
 /** A PCI segment in AML: its host bridge with its resources, and the slots below it. */
-import type { PciSegment } from '../segments.ts';
-import type { AmlWriter } from './aml.ts';
-import { FIRST_SLOT_BESIDE_BRIDGE, pciSlots } from './pciHotplug.ts';
-import { busRange, ioPorts, ioRange, memory32Fixed, memoryWindow32, memoryWindow64 } from './resources.ts';
+
+import type { AmlWriter } from '../../acpi/aml.ts';
+import { FIRST_SLOT_BESIDE_BRIDGE, pciSlots } from '../../acpi/pciHotplug.ts';
+import {
+  busRange,
+  ioPorts,
+  ioRange,
+  memory32Fixed,
+  memoryWindow32,
+  memoryWindow64,
+} from '../../acpi/resources.ts';
+import type { PciSegment } from '../../segments.ts';
 
 /** Mechanism 1's two registers (PCI 3.0 §3.2.2.3.2), which lead to segment 0. */
 const PCI_CONFIG_PORT = 0xcf8;

@@ -5,10 +5,10 @@
  * They are a table of their own, an SSDT, which machines with one vCPU for good do not have. All of it but the last
  * method is of the same length whatever the vCPUs' numbers, so that `cpuTable.ts` can copy it.
  */
-import type { AmlWriter } from './aml.ts';
-import { DEVICE_CHECK, EJECT_REQUEST, PRESENT } from './deviceStatus.ts';
+import type { AmlWriter } from '../../acpi/aml.ts';
+import { DEVICE_CHECK, EJECT_REQUEST, PRESENT } from '../../acpi/deviceStatus.ts';
+import { memory32Fixed } from '../../acpi/resources.ts';
 import { presentProcessor } from './madt.ts';
-import { memory32Fixed } from './resources.ts';
 
 export interface CpuHotplugParameters {
   readonly address: number;

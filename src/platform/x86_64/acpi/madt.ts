@@ -1,6 +1,7 @@
 /** The MADT (ACPI 6.5 §5.2.12): processors, the I/O APIC and how ISA interrupts reach it. */
-import { SDT_HEADER_SIZE } from './layout.ts';
-import { finishTable, startTable, type TableArea } from './sdt.ts';
+
+import { finishTable, startTable, type TableArea } from '../../acpi/sdt.ts';
+import { SDT_HEADER_SIZE } from '../../acpi/tableHeader.ts';
 
 const MADT_REVISION = 5;
 

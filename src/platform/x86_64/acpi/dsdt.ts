@@ -1,10 +1,10 @@
 /** The DSDT of the x86_64 machine: what a guest cannot find by itself. */
-import { AmlWriter } from './aml.ts';
-import { SDT_HEADER_SIZE } from './layout.ts';
+import { AmlWriter } from '../../acpi/aml.ts';
+import { PCI_SCAN_MORE, type PciHotplugParameters, pciHotplugController } from '../../acpi/pciHotplug.ts';
+import { edgeInterrupt, ioPorts, memory32Fixed } from '../../acpi/resources.ts';
+import { finishTable, startTable, type TableArea } from '../../acpi/sdt.ts';
+import { SDT_HEADER_SIZE } from '../../acpi/tableHeader.ts';
 import { pciHostBridge } from './pciHostBridge.ts';
-import { PCI_SCAN_MORE, type PciHotplugParameters, pciHotplugController } from './pciHotplug.ts';
-import { edgeInterrupt, ioPorts, memory32Fixed } from './resources.ts';
-import { finishTable, startTable, type TableArea } from './sdt.ts';
 
 export interface DsdtParameters {
   readonly ecam: { readonly address: number; readonly size: number };
