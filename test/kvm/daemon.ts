@@ -37,7 +37,7 @@ export class Daemon {
     });
     this.exited = new Promise((resolve) => child.once('exit', resolve));
     await until(
-      () => this.stderr.includes('serving ') || child.exitCode !== null,
+      () => this.stderr.includes('serving ') || child.exitCode !== null || child.signalCode !== null,
       () => `tsvmmd does not serve: ${this.stderr}`,
     );
   }
