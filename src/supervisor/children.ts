@@ -7,6 +7,7 @@ import type { StreamConnection, StreamHandlers, StreamListener } from '../host/l
 import { PRIVATE_FILE } from '../host/openFlags.ts';
 import { listenQuietlyAt } from '../host/quietStreams.ts';
 import { type ChildMessage, hearChild } from './childLink.ts';
+import { ClientLimit, mostClients } from './clientLimit.ts';
 import type { Places } from './places.ts';
 import { identify, type ProcessIdentity } from './processIdentity.ts';
 
@@ -15,6 +16,8 @@ const HELLO_MS = 20_000;
 /** After one of the pool was taken, or could not be made: others start meanwhile. */
 const REFILL_MS = 20;
 const REFILL_AFTER_FAILURE_MS = 5_000;
+/** Connections that have not said whose they are: a process of ours says so at once. */
+const MAX_STRANGERS = 256;
 
 /** A connected process. Its messages are delivered from the call of `hear` on. */
 export class Child {
@@ -71,6 +74,7 @@ export interface ChildrenOptions {
   readonly launcher: string;
   /** Processes that wait for a VM. */
   readonly poolSize: number;
+  readonly warn: (message: string) => void;
 }
 
 export class Children {
@@ -78,6 +82,7 @@ export class Children {
   #listener: StreamListener | undefined;
   /** Started and not heard of yet, by process id. */
   readonly #expected = new Map<number, { resolve: (child: Child) => void; reject: (error: Error) => void }>();
+  readonly #strangers: ClientLimit<StreamConnection>;
   readonly #pool = new Set<Child>();
   #filling = 0;
   #refill: ReturnType<typeof setTimeout> | undefined;
@@ -85,6 +90,12 @@ export class Children {
 
   constructor(options: ChildrenOptions) {
     this.#options = options;
+    this.#strangers = new ClientLimit({
+      most: Math.min(MAX_STRANGERS, mostClients()),
+      socket: options.places.childSocket,
+      warn: options.warn,
+      disconnect: (connection) => connection.terminate(),
+    });
   }
 
   /** The socket is this supervisor's, which holds the lock of its folder. @throws Error */
@@ -156,8 +167,13 @@ export class Children {
   #greet(connection: StreamConnection): StreamHandlers {
     let child: Child | undefined;
     const timer = setTimeout(() => connection.terminate(), HELLO_MS);
-    const first = (message: ChildMessage) => {
+    this.#strangers.add(connection);
+    const isKnown = () => {
       clearTimeout(timer);
+      this.#strangers.remove(connection);
+    };
+    const first = (message: ChildMessage) => {
+      isKnown();
       const pid = message.hello?.pid;
       const expected = pid === undefined ? undefined : this.#expected.get(pid);
       if (pid === undefined || expected === undefined) return connection.terminate();
@@ -169,7 +185,7 @@ export class Children {
       connection,
       (message) => (child === undefined ? first(message) : child.deliver(message)),
       () => {
-        clearTimeout(timer);
+        isKnown();
         child?.lost();
       },
     );

@@ -123,7 +123,7 @@ async function runSupervisor(
     onSignal('SIGINT', resolve);
   });
   await supervisor.open();
-  const server = createApiServer(supervisor);
+  const server = createApiServer(supervisor, say);
   const fd = service.sockets.get(API_SOCKET_NAME);
   const listener = await (fd === undefined
     ? listenAtPath(server, places.apiSocket)

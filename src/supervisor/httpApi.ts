@@ -1,34 +1,61 @@
 /** The supervisor for programs: JSON over HTTP on a UNIX socket. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { readJson } from '../api/rest/jsonReader.ts';
 import { writeJson } from '../api/rest/jsonWriter.ts';
 import { ConfigError } from '../config/configError.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
+import { ClientLimit, mostClients } from './clientLimit.ts';
+import { API_SOCKET_NAME } from './places.ts';
 import type { Answer, RouteRequest } from './route.ts';
 import { findRoute } from './routes.ts';
 import type { Supervisor } from './supervisor.ts';
 
 /** Bytes of a body. */
 const MAX_BODY = 1 << 20;
-/** How long a client may take for its headers, and for its whole request. */
+/** How long a client may take for its headers, which Bun does not look at, and for its whole request. */
 const HEADERS_MS = 10_000;
 const REQUEST_MS = 30_000;
-const MAX_CONNECTIONS = 1_024;
+/** Connections that are told that there are too many. */
+const REFUSED_AT_ONCE = 64;
 
 const STATUS_BY_KIND = { missing: 404, invalid: 400, conflict: 409, busy: 429, failed: 500 } as const;
 
-export function createApiServer(supervisor: Supervisor): Server {
+/** @param warn gets warnings for people */
+export function createApiServer(supervisor: Supervisor, warn: (message: string) => void): Server {
+  const most = mostClients();
+  const limit = new ClientLimit<Socket>({
+    most,
+    socket: API_SOCKET_NAME,
+    warn,
+    disconnect: (socket) => socket.destroy(),
+  });
+  const refused = new WeakSet<Socket>();
   const server = createServer(
     { headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS },
     (request, response) => {
-      serve(supervisor, request, response).catch((error) => {
+      const { socket } = request;
+      limit.busy(socket);
+      response.once('close', () => limit.idle(socket));
+      const answered = refused.has(socket) ? refuse(response) : serve(supervisor, request, response);
+      answered.catch((error) => {
         if (response.headersSent) response.destroy();
         else answerError(response, error);
       });
     },
   );
-  server.maxConnections = MAX_CONNECTIONS;
+  server.on('connection', (socket) => {
+    if (limit.add(socket)) socket.once('close', () => limit.remove(socket));
+    else refused.add(socket);
+  });
+  server.maxConnections = most + REFUSED_AT_ONCE;
   return server;
+}
+
+/** The connection is for this answer only. */
+async function refuse(response: ServerResponse): Promise<never> {
+  response.setHeader('Connection', 'close');
+  throw new VmmError('There are as many clients with requests under way as may be', { kind: 'busy' });
 }
 
 async function serve(
@@ -68,10 +95,15 @@ class BodyError extends Error {}
 async function readBody(request: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   let length = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    length += chunk.length;
-    if (length > MAX_BODY) throw new BodyError(`The body has more than ${MAX_BODY} bytes`);
-    chunks.push(chunk);
+  const late = setTimeout(() => request.socket.destroy(), REQUEST_MS);
+  try {
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      length += chunk.length;
+      if (length > MAX_BODY) throw new BodyError(`The body has more than ${MAX_BODY} bytes`);
+      chunks.push(chunk);
+    }
+  } finally {
+    clearTimeout(late);
   }
   if (length === 0) return undefined;
   try {

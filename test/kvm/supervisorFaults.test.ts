@@ -1,11 +1,13 @@
 /** What `tsvmmd` does where its host fails it: each a clear error, and nothing lost. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { VmhostClient } from '../../src/index.ts';
 import { Daemon } from './daemon.ts';
 import { PAYLOAD, ROOT, request, settles, Tsvmm, temporaryFolder } from './support.ts';
+import { run } from './virsh.ts';
 
 const MACHINE = ['--kernel', PAYLOAD, '--cmdline', 'run=idle', '--memory', 'size=128M'];
 
@@ -233,12 +235,36 @@ test('what was acknowledged outlives a supervisor that is killed at any moment',
   expect(code).toBe(0);
 });
 
+test.each(['tsvmmd.sock', 'virttsvmmd-sock', 'children.sock'])(
+  'clients of %s that say nothing, however many, keep nobody waiting',
+  async (name) => {
+    const daemon = new Daemon();
+    await daemon.start();
+    const strangers = Array.from({ length: 2_000 }, () =>
+      net.connect(path.join(daemon.dir, name)).on('error', () => {}),
+    );
+    onTestFinished(() => {
+      for (const each of strangers) each.destroy();
+    });
+    await settles(() =>
+      expect(daemon.stderr).toMatch(new RegExp(`${name} has \\d+ clients, those that ask for nothing`)),
+    );
+    expect(await daemon.list()).toEqual({});
+    const uri = `tsvmm+unix:///system?socket=${daemon.dir}/virttsvmmd-sock`;
+    expect(await run('virsh', ['-c', uri, 'list', '--all', '--name'])).toMatchObject({
+      code: 0,
+      stdout: '\n',
+    });
+    await daemon.vm('one', 'run=idle');
+    expect(await daemon.list()).toEqual({ one: 'running' });
+  },
+);
+
 test('the socket answers a client that speaks no HTTP, and others meanwhile', async () => {
   const daemon = new Daemon();
   await daemon.start();
   const socket = path.join(daemon.dir, 'tsvmmd.sock');
-  const { connect } = await import('node:net');
-  const strange = connect(socket).on('error', () => {});
+  const strange = net.connect(socket).on('error', () => {});
   strange.write(Buffer.alloc(100_000, 0xff));
   expect((await request(socket, 'GET', '../../v1/ping')).status).toBe(200);
   strange.destroy();

@@ -46,6 +46,8 @@ export interface ConnectionContext {
   readonly domains: Domains;
   readonly readOnly: boolean;
   readonly consoleOwners: Map<string, () => void>;
+  /** Called once the client has opened the connection. */
+  opened(): void;
 }
 
 export class Connection {
@@ -64,9 +66,11 @@ export class Connection {
   #keepalive: ReturnType<typeof setInterval> | undefined;
   readonly #opening: ReturnType<typeof setTimeout>;
   #silentFor = 0;
+  #opened: (() => void) | undefined;
 
-  constructor(socket: Socket, { domains, readOnly, consoleOwners }: ConnectionContext) {
+  constructor(socket: Socket, { domains, readOnly, consoleOwners, opened }: ConnectionContext) {
     this.#socket = socket;
+    this.#opened = opened;
     const streams = new Streams((frame) => this.#send(frame), consoleOwners);
     this.#session = {
       domains,
@@ -103,13 +107,20 @@ export class Connection {
         this.#dispatch(frame);
         // An open that comes in the same piece is answered before what is behind it is looked at.
         if (!this.#session.opened) this.#startCalls();
-        if (this.#session.opened) this.#reader.limit = MAX_MESSAGE;
+        if (this.#session.opened) this.#hasOpened();
       }
       this.#startCalls();
+      if (this.#session.opened) this.#hasOpened();
     } catch {
       // What follows cannot be understood.
       this.#socket.destroy();
     }
+  }
+
+  #hasOpened(): void {
+    this.#reader.limit = MAX_MESSAGE;
+    this.#opened?.();
+    this.#opened = undefined;
   }
 
   #dispatch(frame: Frame): void {

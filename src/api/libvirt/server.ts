@@ -3,6 +3,7 @@ import { chmodSync, lstatSync, mkdirSync, readlinkSync, rmSync, symlinkSync, unl
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { PRIVATE_FILE } from '../../host/openFlags.ts';
+import { ClientLimit, mostClients } from '../../supervisor/clientLimit.ts';
 import type { Supervisor } from '../../supervisor/supervisor.ts';
 import { describeError } from '../../vmm/errors.ts';
 import type { MutualTlsServer } from '../tls/mutualTls.ts';
@@ -15,7 +16,6 @@ export const SOCKET_NAME = 'virttsvmmd-sock';
 const READ_ONLY_SUFFIX = '-ro';
 /** Of a folder in which other daemons have their sockets. */
 const EVERYBODYS = 0o755;
-const MAX_CONNECTIONS = 1_024;
 
 export interface LibvirtServer {
   /** Closes every connection and removes the sockets. */
@@ -48,10 +48,23 @@ export async function serveLibvirt(
   const domains = new Domains(supervisor);
   const consoleOwners = new Map<string, () => void>();
   const connections = new Set<Socket>();
-  const accept = (readOnly: boolean) => (socket: Socket) => {
-    connections.add(socket);
-    socket.once('close', () => connections.delete(socket));
-    new Connection(socket, { domains, readOnly, consoleOwners });
+  const accept = (readOnly: boolean, name: string) => {
+    // One that has opened its connection counts as at work.
+    const limit = new ClientLimit<Socket>({
+      most: mostClients(),
+      socket: name,
+      warn,
+      disconnect: (socket) => socket.destroy(),
+    });
+    return (socket: Socket) => {
+      if (!limit.add(socket)) return void socket.destroy();
+      connections.add(socket);
+      socket.once('close', () => {
+        connections.delete(socket);
+        limit.remove(socket);
+      });
+      new Connection(socket, { domains, readOnly, consoleOwners, opened: () => limit.busy(socket) });
+    };
   };
   const listening: Closable[] = [];
   const close = () => {
@@ -63,12 +76,14 @@ export async function serveLibvirt(
       const name = `${SOCKET_NAME}${readOnly ? READ_ONLY_SUFFIX : ''}`;
       const fd = sockets.get(name);
       const listener =
-        fd === undefined ? listenAt(`${folder}/${name}`, accept(readOnly)) : listenOn(fd, accept(readOnly));
+        fd === undefined
+          ? listenAt(`${folder}/${name}`, accept(readOnly, name))
+          : listenOn(fd, accept(readOnly, name));
       listening.push(await listener);
       if (linkFolder !== undefined)
         listening.push(linkTo(`${folder}/${name}`, `${linkFolder}/${name}`, fd !== undefined, warn));
     }
-    const secure = tls && (await listenWithTls(tls, accept(false), warn));
+    const secure = tls && (await listenWithTls(tls, accept(false, 'the TLS port'), warn));
     if (secure) listening.push(secure.server);
     return { close, reload: () => secure?.reload() };
   } catch (error) {
@@ -137,7 +152,6 @@ async function listen(
     | { readonly fd: number }
     | { readonly host: string; readonly port: number },
 ): Promise<void> {
-  server.maxConnections = MAX_CONNECTIONS;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(where, resolve);
