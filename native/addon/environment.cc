@@ -109,6 +109,7 @@ void Environment::close() noexcept {
     ending.emplace_back(std::move(machine), std::move(ended));
   }
   for (const auto& server : stream_servers_.take_all()) server->cut();
+  record_fifos_.take_all();
   const auto deadline = std::chrono::steady_clock::now() + kCloseLimit;
   for (const auto& [machine, ended] : ending) {
     if (ended.wait_until(deadline) == std::future_status::ready) machine->join();

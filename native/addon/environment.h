@@ -10,6 +10,7 @@
 
 #include "addon/handle_registry.h"
 #include "addon/machine_handle.h"
+#include "addon/record_fifo_handle.h"
 #include "addon/stream_server_handle.h"
 #include "core/unique_fd.h"
 #include "hypervisor/kvm/x86_64/host_facts.h"
@@ -19,6 +20,7 @@ namespace tsvmm {
 
 using Machines = HandleRegistry<MachineHandle>;
 using StreamServers = HandleRegistry<StreamServerHandle>;
+using RecordFifos = HandleRegistry<RecordFifoHandle>;
 
 /// What one JavaScript environment (the main thread's, or a worker thread's) has of the core.
 ///
@@ -48,6 +50,7 @@ class Environment {
 
   Machines& machines() { return machines_; }
   StreamServers& stream_servers() { return stream_servers_; }
+  RecordFifos& record_fifos() { return record_fifos_; }
 
   /// Calls `callback` in the event loop's next turn, with the setImmediate() that there was when
   /// the addon was loaded: tests replace it. Throws Napi::Error.
@@ -72,6 +75,7 @@ class Environment {
   std::unique_ptr<ControlThread> control_;
   Machines machines_;
   StreamServers stream_servers_;
+  RecordFifos record_fifos_;
   std::set<int> descriptors_;
   /// By number, the inode: tells a descriptor that nobody has closed from another's with its
   /// number.

@@ -12,6 +12,7 @@
 #include "host/files.h"
 #include "host/listening_socket.h"
 #include "host/network.h"
+#include "host/record_fifo.h"
 #include "host/terminal.h"
 #include "host/unix_client.h"
 #include "hypervisor/kvm/kvm_device.h"
@@ -215,6 +216,19 @@ Napi::Value write_now_function(Arguments info) {
   return Napi::Number::New(info.Env(), static_cast<double>(taken));
 }
 
+Napi::Value open_record_fifo(Arguments info) {
+  const Napi::Env env = info.Env();
+  auto fifo = RecordFifo::duplicate_if_fifo(fd_argument(info[0], "fd"));
+  if (!fifo) return env.Null();
+  return Environment::of(env).record_fifos().wrap(
+      env, std::make_shared<RecordFifoHandle>(*std::move(fifo)));
+}
+
+Napi::Value write_record(Arguments info) {
+  const size_t taken = RecordFifos::unwrap(info[0]).fifo().write(to_bytes(info[1], "bytes"));
+  return Napi::Number::New(info.Env(), static_cast<double>(taken));
+}
+
 Napi::Value send_datagram_function(Arguments info) {
   send_datagram(to_string(info[0], "address"), to_bytes(info[1], "bytes"));
   return info.Env().Undefined();
@@ -323,6 +337,8 @@ void add_host_functions(Napi::Object& exports) {
   add<read_at_function>(exports, "readAt");
   add<set_file_size_function>(exports, "setFileSize");
   add<write_now_function>(exports, "writeNow");
+  add<open_record_fifo>(exports, "openRecordFifo");
+  add<write_record>(exports, "writeRecord");
   add<send_datagram_function>(exports, "sendDatagram");
   add<exit_at_once>(exports, "exitAtOnce");
   add<random_bytes_function>(exports, "randomBytes");

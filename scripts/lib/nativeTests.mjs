@@ -70,6 +70,7 @@ const WITH_THREADS = [
   'Pty*',
   'Qcow2Threads*',
   'RateLimiter*',
+  'RecordFifo*',
   'Resumed*',
   'Rng*',
   'Serial*',

@@ -36,6 +36,9 @@ export interface ListeningSocket {
   readonly id: string;
 }
 
+/** Opaque, type-tagged handle of a FIFO that has records. */
+export type RecordFifoHandle = { readonly __recordFifo: unique symbol };
+
 /** Opaque, type-tagged handle of a stream server. */
 export type StreamServerHandle = { readonly __streamServer: unique symbol };
 
@@ -257,6 +260,16 @@ export interface HostCalls {
    * fewer only if a reader is slow. What can never be written (no reader any more, a full disk) counts as taken.
    */
   writeNow(fd: number, bytes: Uint8Array): number;
+  /**
+   * For records to readers that come and go, each of which begins with the start of one. Null if the descriptor, which
+   * must not be open for reading, is none of a FIFO.
+   */
+  openRecordFifo(fd: number): RecordFifoHandle | null;
+  /**
+   * Writes a record without blocking, or the rest of the one of which the last call took a part only. Returns how many
+   * bytes there was room for.
+   */
+  writeRecord(fifo: RecordFifoHandle, bytes: Uint8Array): number;
   /**
    * Sends one datagram to a UNIX socket's path, or to an abstract name behind an `@`. Throws EAGAIN where it would have
    * to wait.

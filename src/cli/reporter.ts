@@ -8,7 +8,7 @@ import { openAwaitedOutput, openOutput } from '../vmm/namedFiles.ts';
 import { type OutputFile, openOutputFile } from '../vmm/outputFiles.ts';
 import { printable } from '../vmm/printable.ts';
 import type { PathOrFd, RunOptions } from './arguments.ts';
-import { BoundedOutput } from './boundedOutput.ts';
+import { BoundedOutput, type WriteNow } from './boundedOutput.ts';
 import { compileLogFormat, type LogRecord } from './logFormat.ts';
 
 export interface Reporter {
@@ -24,6 +24,8 @@ export interface Reporter {
   close(): Promise<void>;
 }
 
+type Owner = 'log' | 'event monitor';
+
 const NANOSECONDS = 1_000_000_000n;
 
 /**
@@ -36,18 +38,18 @@ export function openReporter(native: NativeAddon, options: RunOptions, stderr: B
   const start = process.hrtime.bigint();
   const elapsed = () => process.hrtime.bigint() - start;
   const files: OutputFile[] = [];
-  const open = (owner: string, target: PathOrFd) => openTarget(native, owner, target, vm, files);
+  const open = (owner: Owner, target: PathOrFd) => openTarget(native, owner, target, vm, files);
   const lineOf = (level: LogRecord['level'], message: string) => {
     const record = { uptimeNs: elapsed(), time: new Date(), level, message: printable(message) };
     // The terminal may be raw.
     return `${format(record)}\r\n`;
   };
-  const outputTo = (owner: string, target: PathOrFd, lossRecord: (lost: number) => string) => {
+  const outputTo = (owner: Owner, target: PathOrFd, lossRecord: (lost: number) => string) => {
     const fd = open(owner, target);
     const where = 'path' in target ? ` to ${target.path}` : '';
     const onFault = (error: Error) =>
       stderr.write(lineOf('WARN', `Cannot write the ${owner}${where}: ${error.message}`));
-    return new BoundedOutput((bytes) => native.writeNow(fd, bytes), lossRecord, onFault);
+    return new BoundedOutput(writer(native, owner, target, fd), lossRecord, onFault);
   };
   const log =
     logFile === undefined
@@ -85,7 +87,7 @@ function plainLine({ uptimeNs, level, message }: LogRecord): string {
 
 function openTarget(
   native: NativeAddon,
-  owner: string,
+  owner: Owner,
   target: PathOrFd,
   vm: VmConfig | undefined,
   files: OutputFile[],
@@ -107,6 +109,12 @@ function openTarget(
   } catch (error) {
     throw new VmmError(`Cannot open the ${owner === 'log' ? 'log file' : owner}`, { cause: error });
   }
+}
+
+/** Who reads the event monitor's FIFO may leave, and be followed by another. */
+function writer(native: NativeAddon, owner: Owner, target: PathOrFd, fd: number): WriteNow {
+  const fifo = owner === 'event monitor' && 'path' in target ? native.openRecordFifo(fd) : null;
+  return fifo ? (bytes) => native.writeRecord(fifo, bytes) : (bytes) => native.writeNow(fd, bytes);
 }
 
 function describeEvent({ source, event, properties }: VmmEvent): string {

@@ -73,22 +73,31 @@ export function openOutput(native: Opener, path: string, mode: number = PRIVATE_
  * As `openOutput`; but who reads a FIFO may come later, as libvirt's driver does, and finds in it what was written
  * until then, as far as it has room.
  */
-export function openAwaitedOutput(native: Opener, path: string): number {
+export function openAwaitedOutput(native: Opener & Pick<NativeAddon, 'closeFile'>, path: string): number {
   try {
     return openOutput(native, path);
   } catch (error) {
     if ((error as { code?: unknown }).code !== 'ENXIO') throw error;
-    // An end that could read as well is what Linux opens without anybody at the other (fifo(7)).
-    return native.openFile(path, O_RDWR | O_NONBLOCK, 0, FileKind.fifo);
+  }
+  // While there is an end that could read as well, which Linux opens without anybody at the other (fifo(7)).
+  const both = native.openFile(path, O_RDWR | O_NONBLOCK, 0, FileKind.fifo);
+  try {
+    return native.openFile(descriptorPath(both), O_WRONLY | O_NONBLOCK, 0, FileKind.fifo);
+  } finally {
+    native.closeFile(both);
   }
 }
 
 /** Another descriptor of an open file, for buffered reading. Its name may lead elsewhere by now. */
 export function reopenForReading(native: Opener, fd: number): number {
-  return native.openFile(`/proc/self/fd/${fd}`, O_RDONLY, 0, STORAGE);
+  return native.openFile(descriptorPath(fd), O_RDONLY, 0, STORAGE);
 }
 
 /** A device of the host's kernel. */
 export function openDevice(native: Opener, path: string): number {
   return native.openFile(path, O_RDWR, 0, FileKind.character);
+}
+
+function descriptorPath(fd: number): string {
+  return `/proc/self/fd/${fd}`;
 }

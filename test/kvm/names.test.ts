@@ -12,6 +12,7 @@ import {
   PAYLOAD,
   RUNTIMES,
   runGuest,
+  sleep,
   startGuest,
   Tsvmm,
   temporaryFolder,
@@ -83,6 +84,28 @@ test.each(RUNTIMES)('a FIFO has the events for who comes to read them later, %s'
   const records = fs.readFileSync(reader, 'utf8').trim().split('\n\n');
   const events = records.map((record) => JSON.parse(record).event);
   expect(events).toEqual(['starting', 'deleted', 'shutdown']);
+});
+
+test.each(RUNTIMES)('each reader of a FIFO begins with the start of an event, %s', async (runtime) => {
+  const file = fifo();
+  const socket = path.join(temporaryFolder(), 'api');
+  const vmm = new Tsvmm(['--api-socket', `path=${socket}`, '--event-monitor', `path=${file}`], { runtime });
+  await vmm.ready();
+  for (let round = 0; round < 10; round++) {
+    const reader = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    const begin = Buffer.alloc(30);
+    expect(fs.readSync(reader, begin)).toBe(begin.length);
+    expect(begin.toString()).toMatch(/^\{\n {2}"timestamp": /);
+    fs.closeSync(reader);
+    // The next one comes a moment later.
+    await sleep(50);
+  }
+  const last = fs.openSync(file, fs.constants.O_RDONLY);
+  onTestFinished(() => fs.closeSync(last));
+  expect((await vmm.api('PUT', 'vmm.shutdown')).status).toBe(200);
+  expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+  const records = fs.readFileSync(last, 'utf8').trim().split('\n\n');
+  expect(records.map((record) => JSON.parse(record).event)).toEqual(['starting', 'shutdown']);
 });
 
 describe('a file that is in use as something else is no console, log or event file', () => {

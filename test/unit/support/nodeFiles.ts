@@ -28,6 +28,8 @@ export type NodeFiles = Pick<
   | 'lockHolder'
   | 'sendDatagram'
   | 'writeNow'
+  | 'openRecordFifo'
+  | 'writeRecord'
   | 'setFileSize'
   | 'lockRange'
   | 'unlockRange'
@@ -77,6 +79,8 @@ export function nodeFiles(): NodeFiles {
     },
     sendDatagram: () => {},
     writeNow: (fd, bytes) => writeSync(fd, bytes),
+    openRecordFifo: () => null,
+    writeRecord: (_fifo, bytes) => bytes.length,
     setFileSize: ftruncateSync,
     lockRange: (fd, exclusive) => {
       const path = readlinkSync(`/proc/self/fd/${fd}`);

@@ -1,0 +1,145 @@
+#include "host/record_fifo.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <string>
+
+#include "core/error.h"
+
+namespace tsvmm {
+namespace {
+
+/// A reading end of our own.
+UniqueFd open_reader(const UniqueFd& fifo) {
+  const std::string path = "/proc/self/fd/" + std::to_string(fifo.get());
+  return UniqueFd(
+      check_errno(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC), "opening a FIFO"));
+}
+
+void empty(const UniqueFd& reader) {
+  std::array<uint8_t, 4096> bytes{};
+  for (;;) {
+    const ssize_t count = ::read(reader.get(), bytes.data(), bytes.size());
+    if (count == 0 || (count < 0 && errno != EINTR)) return;
+  }
+}
+
+}  // namespace
+
+std::optional<UniqueFd> RecordFifo::duplicate_if_fifo(int fd) {
+  struct stat status {};
+  check_errno(::fstat(fd, &status), "examining an output descriptor");
+  if (!S_ISFIFO(status.st_mode)) return std::nullopt;
+  return UniqueFd::duplicate(fd);
+}
+
+RecordFifo::RecordFifo(UniqueFd fifo) : fifo_(std::move(fifo)) {
+  // When the last reader leaves, and when a full FIFO has room again.
+  loop_.add(fifo_.get(), io::kWritable | io::kEdge, [this](IoEvents /*events*/) { changed(); });
+}
+
+void RecordFifo::changed() {
+  const std::lock_guard lock(mutex_);
+  // There is nobody to tell: the next write() fails as well, and is heard of.
+  (void)attempt([this] { settle_locked(); });
+}
+
+size_t RecordFifo::write(std::span<const uint8_t> bytes) {
+  const std::lock_guard lock(mutex_);
+  settle_locked();
+  const size_t taken = is_waiting_locked() ? 0 : push_locked(bytes);
+  if (taken == 0) return 0;
+  if (!is_open_) records_.emplace_back();
+  records_.back().insert(records_.back().end(), bytes.begin(),
+                         bytes.begin() + static_cast<ptrdiff_t>(taken));
+  given_ += taken;
+  is_open_ = taken < bytes.size();
+  return taken;
+}
+
+void RecordFifo::settle_locked() {
+  forget_read_locked();
+  if (given_ > unread() && !has_reader()) take_back_locked();
+  push_waiting_locked();
+}
+
+void RecordFifo::forget_read_locked() {
+  size_t read = given_ - std::min(given_, unread());
+  while (!records_.empty() && records_.front().size() <= read) {
+    // Of this one, the reader is to get the rest.
+    if (is_open_ && records_.size() == 1) return;
+    read -= records_.front().size();
+    given_ -= records_.front().size();
+    records_.pop_front();
+  }
+}
+
+/// The reader has left in the middle of a record: everything is given once more, from the start of
+/// that record on.
+void RecordFifo::take_back_locked() {
+  empty(open_reader(fifo_));
+  given_ = 0;
+}
+
+/// Gives what a FIFO had no room for after take_back_locked().
+void RecordFifo::push_waiting_locked() {
+  size_t begin = 0;
+  for (const Record& record : records_) {
+    const size_t done = std::min(given_ - begin, record.size());
+    const size_t taken = push_locked(std::span(record).subspan(done));
+    given_ += taken;
+    if (done + taken < record.size()) return;
+    begin += record.size();
+  }
+}
+
+bool RecordFifo::is_waiting_locked() const {
+  size_t all = 0;
+  for (const Record& record : records_) all += record.size();
+  return given_ < all;
+}
+
+size_t RecordFifo::push_locked(std::span<const uint8_t> bytes) {
+  // A FIFO without a reader takes nothing.
+  UniqueFd reader;
+  size_t taken = 0;
+  while (taken < bytes.size()) {
+    const ssize_t count = ::write(fifo_.get(), bytes.data() + taken, bytes.size() - taken);
+    if (count > 0) {
+      taken += static_cast<size_t>(count);
+    } else if (count < 0 && errno == EPIPE && !reader.valid()) {
+      // Else it would be told of this one's coming and going for ever.
+      if (!has_room()) break;
+      reader = open_reader(fifo_);
+    } else if (count == 0 || errno == EAGAIN) {
+      break;
+    } else if (errno != EINTR) {
+      check_errno(-1, "writing");
+    }
+  }
+  return taken;
+}
+
+bool RecordFifo::has_room() const {
+  pollfd writer{.fd = fifo_.get(), .events = POLLOUT, .revents = 0};
+  return ::poll(&writer, 1, 0) == 1 && (writer.revents & POLLOUT) != 0;
+}
+
+bool RecordFifo::has_reader() const {
+  pollfd writer{.fd = fifo_.get(), .events = 0, .revents = 0};
+  return ::poll(&writer, 1, 0) == 0 || (writer.revents & POLLERR) == 0;
+}
+
+size_t RecordFifo::unread() const {
+  int count = 0;
+  check_errno(::ioctl(fifo_.get(), FIONREAD, &count), "examining a FIFO");
+  return static_cast<size_t>(count);
+}
+
+}  // namespace tsvmm
