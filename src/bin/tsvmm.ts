@@ -221,155 +221,155 @@ interface Reports {
 
 /** A VMM as a process: its socket, its signals and its end. */
 class Session {
-  readonly #vmm: Vmm;
-  readonly #native: NativeAddon;
-  readonly #options: RunOptions;
-  readonly #reports: Reports;
-  #claim: SocketClaim | undefined;
-  readonly #servers: RestServer[] = [];
-  #gdb: GdbServer | undefined;
+  private readonly vmm: Vmm;
+  private readonly native: NativeAddon;
+  private readonly options: RunOptions;
+  private readonly reports: Reports;
+  private claim: SocketClaim | undefined;
+  private readonly servers: RestServer[] = [];
+  private gdb: GdbServer | undefined;
   /** The terminal is gone. */
-  #hungUp = false;
+  private hungUp = false;
   /** A signal asked for the end. */
-  #quitting = false;
+  private quitting = false;
 
   constructor(vmm: Vmm, native: NativeAddon, options: RunOptions, reports: Reports) {
-    this.#vmm = vmm;
-    this.#reports = reports;
-    this.#native = native;
-    this.#options = options;
+    this.vmm = vmm;
+    this.reports = reports;
+    this.native = native;
+    this.options = options;
   }
 
   /** @returns the exit code. @throws VmmError if the VM or the socket cannot be started */
   async run(): Promise<number> {
-    this.#watchProcess();
+    this.watchProcess();
     try {
-      await this.#start();
+      await this.start();
     } catch (error) {
-      await this.#vmm.quit().catch(() => {});
+      await this.vmm.quit().catch(() => {});
       // A start that a signal, or vmm.shutdown, called off is no failure.
-      if (!this.#quitting && !wasCalledOff(error)) {
-        await this.#closeServers();
+      if (!this.quitting && !wasCalledOff(error)) {
+        await this.closeServers();
         throw error;
       }
     }
-    const exit: VmmExit = await this.#vmm.exited;
+    const exit: VmmExit = await this.vmm.exited;
     if (exit.message !== undefined) {
       say(exit.message);
-      this.#reports.logError(exit.message);
+      this.reports.logError(exit.message);
     }
-    if (exit.incomplete) return this.#exitAtOnce(exit.code);
-    this.#gdb?.close();
-    await this.#closeServers();
-    if (this.#hungUp) this.#leaveTerminal();
+    if (exit.incomplete) return this.exitAtOnce(exit.code);
+    this.gdb?.close();
+    await this.closeServers();
+    if (this.hungUp) this.leaveTerminal();
     return exit.code;
   }
 
   /** What concerns the socket is claimed first and loaded last: the guest does not wait for it. */
-  async #start(): Promise<void> {
-    const { apiSocket, apiTls, gdb, vm } = this.#options;
+  private async start(): Promise<void> {
+    const { apiSocket, apiTls, gdb, vm } = this.options;
     if (gdb !== undefined) {
       const { serveGdb } = await import('../api/gdb/server.ts');
-      this.#gdb = await serveGdb(this.#vmm, this.#native, gdb);
-      this.#vmm.debugger = this.#gdb;
+      this.gdb = await serveGdb(this.vmm, this.native, gdb);
+      this.vmm.debugger = this.gdb;
     }
-    if (apiTls !== undefined) await this.#serveWithTls(apiTls);
-    if (apiSocket) this.#claim = claimSocket(this.#native, apiSocket);
-    if (this.#claim) await Promise.all([vm && this.#startVm(vm), this.#serve(this.#claim)]);
-    else if (vm) await this.#startVm(vm);
-    if (!vm) await this.#rehearse();
+    if (apiTls !== undefined) await this.serveWithTls(apiTls);
+    if (apiSocket) this.claim = claimSocket(this.native, apiSocket);
+    if (this.claim) await Promise.all([vm && this.startVm(vm), this.serve(this.claim)]);
+    else if (vm) await this.startVm(vm);
+    if (!vm) await this.rehearse();
   }
 
   /** Without a VM: the first boot then finds much of its work done. */
-  async #rehearse(): Promise<void> {
+  private async rehearse(): Promise<void> {
     const { rehearseWhile } = await import('../vmm/rehearsal.ts');
-    await rehearseWhile(this.#native, () => this.#vmm.state === 'none' && !this.#vmm.ended);
+    await rehearseWhile(this.native, () => this.vmm.state === 'none' && !this.vmm.ended);
   }
 
-  async #closeServers(): Promise<void> {
+  private async closeServers(): Promise<void> {
     const closing: Promise<void>[] = [];
-    for (const server of this.#servers) closing.push(server.close());
+    for (const server of this.servers) closing.push(server.close());
     if (closing.length > 0) await Promise.all(closing);
   }
 
-  async #startVm(vm: VmConfig): Promise<void> {
-    await this.#vmm.create(vm);
+  private async startVm(vm: VmConfig): Promise<void> {
+    await this.vmm.create(vm);
     const isTerminal = vm.serial.mode === 'Tty' || vm.console.mode === 'Tty';
-    if (isTerminal && this.#native.terminalSize(STANDARD_INPUT)) say(ESCAPE_TEXT);
-    await this.#vmm.boot();
+    if (isTerminal && this.native.terminalSize(STANDARD_INPUT)) say(ESCAPE_TEXT);
+    await this.vmm.boot();
   }
 
-  async #serve(claim: SocketClaim): Promise<void> {
+  private async serve(claim: SocketClaim): Promise<void> {
     // Until then the VM's start is in the core's hands.
     await new Promise((resolve) => setImmediate(resolve));
     const { serveRest } = await import('../api/rest/server.ts');
-    this.#servers.push(serveRest(this.#vmm, claim, this.#native, await this.#restOptions()));
+    this.servers.push(serveRest(this.vmm, claim, this.native, await this.restOptions()));
   }
 
-  async #serveWithTls(text: string): Promise<void> {
+  private async serveWithTls(text: string): Promise<void> {
     const { readApiTls } = await import('../cli/apiTls.ts');
     const options = readApiTls(text);
     const { serveRestWithTls } = await import('../api/rest/tlsServer.ts');
-    const rest = await this.#restOptions();
-    this.#servers.push(await serveRestWithTls(this.#vmm, options, this.#native, this.#reports.warn, rest));
+    const rest = await this.restOptions();
+    this.servers.push(await serveRestWithTls(this.vmm, options, this.native, this.reports.warn, rest));
   }
 
-  async #restOptions(): Promise<RestOptions> {
-    const errors = this.#options.apiStrict
+  private async restOptions(): Promise<RestOptions> {
+    const errors = this.options.apiStrict
       ? (await import('../api/rest/strictErrors.ts')).strictErrors
       : undefined;
-    const { events } = this.#reports;
+    const { events } = this.reports;
     return { ...(events && { events }), ...(errors && { errors }) };
   }
 
   /** Signals end the VM in order; the terminal and the sockets are looked after however the process ends. */
-  #watchProcess(): void {
+  private watchProcess(): void {
     const quit = () => {
-      this.#quitting = true;
-      this.#vmm.quit(SIGNAL_TIMEOUT_MS).catch((error) => this.#giveUp(error));
+      this.quitting = true;
+      this.vmm.quit(SIGNAL_TIMEOUT_MS).catch((error) => this.giveUp(error));
     };
     keepIgnoredSignals();
     onSignal('SIGTERM', quit);
     onSignal('SIGINT', quit);
     onSignal('SIGHUP', () => {
-      this.#hungUp = true;
+      this.hungUp = true;
       quit();
     });
-    const { apiSocket, apiTls, vm } = this.#options;
+    const { apiSocket, apiTls, vm } = this.options;
     if (apiSocket || apiTls !== undefined || vm?.console.mode === 'Tty') {
-      onSignal('SIGWINCH', () => this.#vmm.resizeConsole().catch(() => {}));
+      onSignal('SIGWINCH', () => this.vmm.resizeConsole().catch(() => {}));
     }
-    process.on('exit', () => this.#cleanUp());
+    process.on('exit', () => this.cleanUp());
   }
 
-  #cleanUp(): void {
-    this.#vmm.abandon();
-    this.#gdb?.close();
-    this.#claim?.release();
+  private cleanUp(): void {
+    this.vmm.abandon();
+    this.gdb?.close();
+    this.claim?.release();
   }
 
   /** The end did not come in time: something that it waits for does not answer. */
-  async #giveUp(error: unknown): Promise<void> {
+  private async giveUp(error: unknown): Promise<void> {
     // Where the VMM itself has come to its end, run() goes on.
-    if (this.#vmm.ended) return;
+    if (this.vmm.ended) return;
     say(describeError(error));
-    await this.#exitAtOnce(EXIT_FAILURE);
+    await this.exitAtOnce(EXIT_FAILURE);
   }
 
   /** For a process with threads that may be stuck: an orderly exit could wait for them, or free what they use. */
-  async #exitAtOnce(code: number): Promise<never> {
+  private async exitAtOnce(code: number): Promise<never> {
     const said = new Promise((resolve) => process.stderr.write('', resolve));
     const timeout = new Promise((resolve) => setTimeout(resolve, END_GRACE_MS));
-    await Promise.race([Promise.all([said, this.#closeServers()]), timeout]);
-    this.#cleanUp();
-    return this.#native.exitAtOnce(code);
+    await Promise.race([Promise.all([said, this.closeServers()]), timeout]);
+    this.cleanUp();
+    return this.native.exitAtOnce(code);
   }
 
   /** Node.js aborts if it cannot set the modes of a terminal that it knew at start, unless the descriptor is closed. */
-  #leaveTerminal(): void {
+  private leaveTerminal(): void {
     for (const fd of [0, 1, 2]) {
       try {
-        this.#native.closeFile(fd);
+        this.native.closeFile(fd);
       } catch {
         // Closed from the start.
       }

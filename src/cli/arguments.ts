@@ -51,18 +51,18 @@ type Words = Record<string, string[]>;
  */
 export function parseArguments(args: readonly string[]): Invocation {
   const { words, verbosity } = collect(args);
-  const other = otherAction(words, verbosity > 0);
-  if (other) return other;
+  for (const name in words) if (OTHER_ACTIONS.includes(name)) return otherAction(words, verbosity > 0);
   const vm = vmFromWords(words);
-  const gdb = gdbSocket(words);
+  // No function is called for what is not given: most is not, and first calls take time.
+  const gdb = words.gdb && gdbSocket(words);
   if (vm && gdb !== undefined) vm.gdb = true;
-  const apiSocket = pathOrFd(words, 'api-socket');
+  const apiSocket = words['api-socket'] && pathOrFd(words, 'api-socket');
   const apiTls = words['api-tls']?.[0];
   if (vm === undefined && apiSocket === undefined && apiTls === undefined) {
     throw new UsageError('nothing to do: give --kernel, --firmware or --api-socket');
   }
-  checkSeccomp(words.seccomp?.[0]);
-  const eventMonitor = eventMonitorPlace(words);
+  if (words.seccomp) checkSeccomp(words.seccomp[0]);
+  const eventMonitor = words['event-monitor'] && eventMonitorPlace(words);
   const logFile = words['log-file']?.[0];
   const logFormat = words['log-format']?.[0];
   const options: Mutable<RunOptions> = {
@@ -82,16 +82,26 @@ export function parseArguments(args: readonly string[]): Invocation {
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** What is asked for instead of running anything. */
-function otherAction(words: Words, verbose: boolean): Invocation | undefined {
-  const option = words.help?.[0];
-  if ('help' in words) return { action: 'help', ...(option !== undefined && { option }) };
-  if ('version' in words) return { action: 'version', verbose };
-  for (const action of ['openapi', 'man'] as const) if (action in words) return { action };
-  const shell = words.completions?.[0];
-  if (shell !== undefined) return { action: 'completions', shell };
-  const text = words.restore?.[0];
-  return text === undefined ? undefined : { action: 'restore', text };
+/** Flags for what is done instead of running anything. The first of these that is given counts. */
+const OTHER_ACTIONS: readonly string[] = ['help', 'version', 'openapi', 'man', 'completions', 'restore'];
+
+/** By the first of these that is among the words. */
+function otherAction(words: Words, verbose: boolean): Invocation {
+  const [action = ''] = OTHER_ACTIONS.filter((name) => name in words);
+  const [text] = words[action] as string[];
+  switch (action) {
+    case 'help':
+      return { action, ...(text !== undefined && { option: text }) };
+    case 'version':
+      return { action, verbose };
+    case 'openapi':
+    case 'man':
+      return { action };
+    case 'completions':
+      return { action, shell: text as string };
+    default:
+      return { action: 'restore', text: text as string };
+  }
 }
 
 /** @throws UsageError for what is no value of the flag; ConfigError for a filter, as there is none yet */

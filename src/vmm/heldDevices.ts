@@ -46,8 +46,7 @@ export class HeldDevices {
 
   get descriptors(): readonly number[] {
     const all: number[] = [];
-    // Going through a Map takes the runtime 0.01 ms the first time.
-    if (this.held.size > 0) for (const { opened } of this.held.values()) all.push(...opened);
+    for (const { opened } of this.held.values()) all.push(...opened);
     return all;
   }
 

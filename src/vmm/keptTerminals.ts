@@ -7,17 +7,17 @@ export interface PseudoTerminal {
 }
 
 export class KeptTerminals {
-  readonly #kept = new Map<string, PseudoTerminal>();
+  private readonly kept = new Map<string, PseudoTerminal>();
 
   /** That of a device, by its name. */
   open(native: NativeAddon, name: string): PseudoTerminal {
-    const kept = this.#kept.get(name) ?? native.openPty();
-    this.#kept.set(name, kept);
+    const kept = this.kept.get(name) ?? native.openPty();
+    this.kept.set(name, kept);
     return kept;
   }
 
   close(native: NativeAddon): void {
-    for (const { fd } of this.#kept.values()) native.closeFile(fd);
-    this.#kept.clear();
+    for (const { fd } of this.kept.values()) native.closeFile(fd);
+    this.kept.clear();
   }
 }

@@ -45,7 +45,7 @@ export interface MachineContext {
   /** Outlives the machine: its next one finds the same formats. */
   readonly guessedFormats: OpenContext['guessedFormats'];
   /** On the bus of the machine before, of devices that the configuration has no place for it. */
-  readonly keptSlots: ReadonlyMap<string, number>;
+  readonly keptSlots?: ReadonlyMap<string, number>;
   /** Opened by the first machine that needs them; they outlive it, too. */
   readonly heldDevices: HeldDevices;
 
@@ -186,8 +186,10 @@ export function hostInfo(native: NativeAddon): HostInfo {
 function openWithRetry(context: MachineContext, opened: number[]): Promise<BootResources> {
   const open = async () => {
     const resources = await openResources(context, opened);
-    const inUse = [...opened, ...context.heldDevices.descriptors];
-    checkOutputs(context.native, [...context.consoles.files, ...context.outputs], inUse);
+    const outputs = [...context.consoles.files, ...context.outputs];
+    if (outputs.length > 0) {
+      checkOutputs(context.native, outputs, [...opened, ...context.heldDevices.descriptors]);
+    }
     return resources;
   };
   return retryInUse(open, () => {
@@ -263,7 +265,7 @@ async function openResources(context: MachineContext, opened: number[]): Promise
     ...(consoles.serial && { serial: consoles.serial }),
     ...(consoles.debugConsole && { debugConsole: consoles.debugConsole }),
     vmGeneration: context.vmGeneration,
-    keptSlots: context.keptSlots,
+    ...(context.keptSlots && { keptSlots: context.keptSlots }),
   };
 }
 

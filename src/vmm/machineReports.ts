@@ -36,16 +36,16 @@ export const PANIC_TEXTS = {
 } as const;
 
 export class MachineReports {
-  readonly #listener: ReportListener;
+  private readonly listener: ReportListener;
   /** How often each device has failed. */
-  readonly #failures = new Map<string, number>();
+  private readonly failures = new Map<string, number>();
 
   constructor(listener: ReportListener) {
-    this.#listener = listener;
+    this.listener = listener;
   }
 
   pass(report: MachineReport): void {
-    const { emit, warn } = this.#listener;
+    const { emit, warn } = this.listener;
     switch (report.type) {
       case 'device-activated':
         emit('virtio-device', 'activated', { id: report.id });
@@ -55,14 +55,14 @@ export class MachineReports {
         return;
       case 'device-failed':
         emit('virtio-device', 'failed', { id: report.id, reason: report.reason });
-        this.#warnOfFailure(report.id, report.reason);
+        this.warnOfFailure(report.id, report.reason);
         return;
       case 'device-note':
         emit('virtio-device', 'note', { id: report.id, text: report.text });
         return;
       case 'device-warning':
         emit('virtio-device', 'warning', { id: report.id, text: report.text });
-        warn(`The ${this.#isZone(report.id) ? 'memory zone' : 'device'} ${report.id}: ${report.text}`);
+        warn(`The ${this.isZone(report.id) ? 'memory zone' : 'device'} ${report.id}: ${report.text}`);
         return;
       case 'guest-panic':
         emit('guest', 'panic', { event: report.event });
@@ -70,31 +70,31 @@ export class MachineReports {
         return;
       case 'output-failed':
         // Of a package that was replaced meanwhile, nothing more can be imported.
-        this.#tellOutputFailure(report).catch((error) => warn(describeError(error)));
+        this.tellOutputFailure(report).catch((error) => warn(describeError(error)));
         return;
       case 'firmware-log':
         emit('firmware', 'log', { line: report.line });
     }
   }
 
-  #isZone(id: string): boolean {
-    return this.#listener.config()?.memory.zones?.some((zone) => zone.id === id) === true;
+  private isZone(id: string): boolean {
+    return this.listener.config()?.memory.zones?.some((zone) => zone.id === id) === true;
   }
 
   /** Warnings about failures: a guest can make a device fail any number of times. */
-  #warnOfFailure(id: string, reason: string): void {
-    const count = (this.#failures.get(id) ?? 0) + 1;
-    this.#failures.set(id, count);
+  private warnOfFailure(id: string, reason: string): void {
+    const count = (this.failures.get(id) ?? 0) + 1;
+    this.failures.set(id, count);
     if (count > MAX_FAILURE_WARNINGS) return;
     const last = count === MAX_FAILURE_WARNINGS ? ' (nothing will be said of further failures)' : '';
-    this.#listener.warn(`The device ${id} stopped: ${reason}${last}`);
+    this.listener.warn(`The device ${id} stopped: ${reason}${last}`);
   }
 
-  async #tellOutputFailure(failure: OutputFailure): Promise<void> {
-    const config = this.#listener.config();
+  private async tellOutputFailure(failure: OutputFailure): Promise<void> {
+    const config = this.listener.config();
     const { id, file, reason } = failure;
-    this.#listener.emit('vm', 'output-failed', { id, file, reason });
+    this.listener.emit('vm', 'output-failed', { id, file, reason });
     const { describeOutputFailure } = await import('./outputFailure.ts');
-    if (config) this.#listener.warn(describeOutputFailure(config, failure));
+    if (config) this.listener.warn(describeOutputFailure(config, failure));
   }
 }

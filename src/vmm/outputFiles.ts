@@ -76,7 +76,6 @@ function begin(
  * @throws VmmError if an output file is one of those
  */
 export function checkOutputs(native: Files, outputs: readonly OutputFile[], used: readonly number[]): void {
-  if (outputs.length === 0) return;
   const regular = outputs.filter(({ fd }) => isRegular(native, fd));
   if (regular.length === 0) return;
   const ids = new Set(used.map((fd) => native.fileId(fd)));

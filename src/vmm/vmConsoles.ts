@@ -6,51 +6,51 @@ import type { VmmOptions } from './vmmOptions.ts';
 
 export class VmConsoles {
   readonly terminal: Terminal;
-  readonly #options: VmmOptions;
-  readonly #kept = new KeptTerminals();
+  private readonly options: VmmOptions;
+  private readonly kept = new KeptTerminals();
   /** Paths and identities of files that this VM has emptied, or is to append to. */
-  readonly #begun: Set<string>;
-  #opened: Consoles | undefined;
+  private readonly begun: Set<string>;
+  private consoles: Consoles | undefined;
 
   constructor(options: VmmOptions) {
-    this.#options = options;
+    this.options = options;
     this.terminal = options.terminal ?? STANDARD_STREAMS;
-    this.#begun = new Set(options.appendTo);
+    this.begun = new Set(options.appendTo);
   }
 
   /** Those of the present machine, or the next one. */
   get opened(): Consoles | undefined {
-    return this.#opened;
+    return this.consoles;
   }
 
   /** Opens what the configuration asks for, unless that is open. @throws VmmError with nothing open */
   open(config: VmConfig): void {
-    const { native, streams, outputs = [] } = this.#options;
-    const known = { others: outputs, begun: this.#begun };
-    this.#opened ??= openConsoles(native, config, this.terminal, this.#kept, known, streams);
+    const { native, streams, outputs = [] } = this.options;
+    const known = { others: outputs, begun: this.begun };
+    this.consoles ??= openConsoles(native, config, this.terminal, this.kept, known, streams);
   }
 
   /** A machine is about to end. */
   drain(): void {
-    this.#options.streams?.serial?.drain();
-    this.#options.streams?.console?.drain();
+    this.options.streams?.serial?.drain();
+    this.options.streams?.console?.drain();
   }
 
   /** Of a machine that is no more; pseudo terminals are the next one's. */
   close(): void {
-    this.#opened?.close();
-    this.#opened = undefined;
+    this.consoles?.close();
+    this.consoles = undefined;
   }
 
   /** There is no next machine for now. */
   end(): void {
     this.close();
-    this.#kept.close(this.#options.native);
+    this.kept.close(this.options.native);
   }
 
   /** The VM is gone: another one's files are begun anew. */
   forget(): void {
-    this.#begun.clear();
-    for (const path of this.#options.appendTo ?? []) this.#begun.add(path);
+    this.begun.clear();
+    for (const path of this.options.appendTo ?? []) this.begun.add(path);
   }
 }

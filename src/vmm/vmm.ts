@@ -37,10 +37,10 @@ import { type Counters, MachineFigures } from './machineFigures.ts';
 import { MachineReports } from './machineReports.ts';
 import { printable } from './printable.ts';
 import { ResetLoop } from './resetLoop.ts';
-import { VmSizes } from './resize.ts';
+import { type SizedVm, VmSizes } from './resize.ts';
 import { resizeDiskImage, resizeMemoryZone, resizeVm } from './sizeCommands.ts';
 import { VmConsoles } from './vmConsoles.ts';
-import { VmDevices } from './vmDevices.ts';
+import { type DevicesVm, VmDevices } from './vmDevices.ts';
 import type { VmmOptions } from './vmmOptions.ts';
 import { within } from './waiting.ts';
 
@@ -53,118 +53,79 @@ const END_TIMEOUT_MS = 10_000;
 const CALL_OFF_MS = 1_000;
 
 export class Vmm {
-  readonly #native: NativeAddon;
-  readonly #options: VmmOptions;
-  readonly #exit = new ExitPromise();
-  #lifecycle: Lifecycle = 'none';
-  #config: VmConfig | undefined;
-  readonly #consoles: VmConsoles;
-  #machine: Machine | undefined;
+  private readonly native: NativeAddon;
+  private readonly options: VmmOptions;
+  private readonly exit = new ExitPromise();
+  private lifecycle: Lifecycle = 'none';
+  private config: VmConfig | undefined;
+  private readonly consoles: VmConsoles;
+  private machine: Machine | undefined;
   /** While it is being started. */
-  #making: MachineHandle | undefined;
+  private making: MachineHandle | undefined;
   /** What devices keep open over reboots. */
-  readonly #heldDevices = new HeldDevices();
+  private readonly heldDevices = new HeldDevices();
   /** The command that is in progress. */
-  #inProgress: Command | undefined;
+  private inProgress: Command | undefined;
   /** Counts machines: an event of an earlier one than the present means nothing any more. */
-  #generation = 0;
-  #ended = false;
+  private generation = 0;
+  private hasEnded = false;
   /** Calls machines off that are still to be made. */
-  #quitting = false;
-  #keepAlive = true;
+  private quitting = false;
+  private keepsAlive = true;
   /** Tells this VM from copies of it, and from what it was before it went back in time. */
-  #vmGeneration: Uint8Array | undefined;
+  private vmGeneration: Uint8Array | undefined;
   /** The guest was asked to power off so that it is started again. */
-  #startsAnew = false;
+  private startsAnew = false;
   /** What was asked for, of this VM. */
-  #consoleSize: ConsoleSize | undefined;
-  readonly #reports = new MachineReports({
-    config: () => this.#config,
-    emit: (source, event, texts) => this.#emit(source, event, texts),
-    warn: (message) => this.#warn(message),
-  });
-  #resets: ResetLoop | undefined;
-  readonly #figures: MachineFigures;
+  private consoleSize: ConsoleSize | undefined;
+  private reportsMade: MachineReports | undefined;
+  private resets: ResetLoop | undefined;
+  private readonly figures: MachineFigures;
   /** Formats of disks that were guessed, once there is one. */
-  #guessedFormats: ReturnType<MachineContext['guessedFormats']> | undefined;
-  readonly #queue = new CommandQueue();
-  readonly #infoWatchers = new InfoWatchers();
-  readonly #debug: DebugControl;
-  readonly #devices: VmDevices;
-  readonly #sizes: VmSizes;
+  private guessedFormats: ReturnType<MachineContext['guessedFormats']> | undefined;
+  private readonly queue = new CommandQueue();
+  private readonly infoWatchers = new InfoWatchers();
+  private debugMade: DebugControl | undefined;
+  private devicesMade: VmDevices | undefined;
+  private sizesMade: VmSizes | undefined;
 
   constructor(options: VmmOptions) {
-    this.#options = options;
-    this.#native = options.native;
-    this.#consoles = new VmConsoles(options);
-    this.#figures = new MachineFigures(options.native);
-    this.#debug = new DebugControl({
-      native: this.#native,
-      machine: () => this.#running(),
-      vcpus: () => this.#config?.cpus.boot_vcpus ?? 0,
-      busy: (work) => this.#busy(work),
-      changed: () => this.#infoChanged(),
-    });
-    const vm = {
-      native: this.#native,
-      heldDevices: this.#heldDevices,
-      machine: () => this.#machine,
-      running: () => this.#running(),
-      config: () => this.#config as VmConfig,
-      configure: (config: VmConfig) => {
-        this.#config = config;
-        this.#infoChanged();
-      },
-      changed: () => this.#infoChanged(),
-      context: (config: VmConfig) =>
-        this.#machineContext(config, { paused: false, stopped: false, replaces: false }),
-      busy: <T>(work: (machine: Machine) => Promise<T>) => this.#busy(work),
-      emit: (event: string, texts?: Record<string, string>) => {
-        this.#infoChanged();
-        this.#emit('vm', event, texts);
-      },
-      // While a machine is made anew there is none.
-      status: () => (this.#figures.areHeld ? undefined : this.#figures.status(this.#running().handle)),
-      resizeBalloon: (bytes: Uint64) => this.#devices.operate('balloon', 'resize', [bytes]),
-    };
-    this.#devices = new VmDevices(vm);
-    this.#sizes = new VmSizes(vm);
+    this.options = options;
+    this.native = options.native;
+    this.consoles = new VmConsoles(options);
+    this.figures = new MachineFigures(options.native);
   }
 
   /** Resolves when everything of the VM is freed. */
   get exited(): Promise<VmmExit> {
-    return this.#exit.promise;
+    return this.exit.promise;
   }
 
   /** Whether `exited` has resolved, or will before an await of it returns. */
   get ended(): boolean {
-    return this.#exit.settled;
+    return this.exit.settled;
   }
 
   get state(): Lifecycle {
-    return this.#state;
+    return this.lifecycle === 'running' && this.debugMade?.stopped ? 'breakpoint' : this.lifecycle;
   }
 
-  get #state(): Lifecycle {
-    return this.#debug.stopped && this.#lifecycle === 'running' ? 'breakpoint' : this.#lifecycle;
-  }
-
-  set #state(state: Lifecycle) {
-    this.#lifecycle = state;
-    this.#infoChanged();
+  private enter(state: Lifecycle): void {
+    this.lifecycle = state;
+    this.infoChanged();
   }
 
   /**
    * Takes the configuration, which becomes the VMM's own, and opens the consoles. Their paths are in `info` after it.
    */
   create(config: VmConfig): Promise<void> {
-    return this.#command('create', async () => {
+    return this.command('create', async () => {
       validateConsoles(config);
       completeDevices(config);
-      this.#vmGeneration = this.#native.randomBytes(VM_GENERATION_BYTES);
-      this.#consoles.open(config);
-      this.#config = config;
-      this.#consoleSize = undefined;
+      this.vmGeneration = this.native.randomBytes(VM_GENERATION_BYTES);
+      this.consoles.open(config);
+      this.config = config;
+      this.consoleSize = undefined;
     });
   }
 
@@ -174,60 +135,60 @@ export class Vmm {
    */
   async boot(paused = false): Promise<void> {
     const work = async () => {
-      this.#emit('vm', 'booting');
-      await this.#startMachine({ stopped: this.#config?.gdb === true, paused, replaces: false });
+      this.emit('vm', 'booting');
+      await this.startMachine({ stopped: this.config?.gdb === true, paused, replaces: false });
     };
-    await (paused ? this.#command('bootPaused', work, 'paused') : this.#command('boot', work, 'booted'));
+    await (paused ? this.command('bootPaused', work, 'paused') : this.command('boot', work, 'booted'));
   }
 
   pause(): Promise<void> {
-    return pauseMachine(this.#commanded);
+    return pauseMachine(this.commanded);
   }
 
   /** Also ends a stop that a debugger left behind. What one stops that is connected goes on when that says so. */
   async resume(): Promise<void> {
-    await resumeMachine(this.#commanded);
-    for (const id of this.#devices.ejected) this.#deviceEjected(id, this.#generation);
+    await resumeMachine(this.commanded);
+    for (const id of this.devicesMade?.ejected ?? []) this.deviceEjected(id, this.generation);
   }
 
   /** Tells the guest that the power button was pressed. What it does then is up to the guest. */
   powerButton(): Promise<void> {
-    return pressPowerButton(this.#commanded, () => {
-      this.#startsAnew = false;
+    return pressPowerButton(this.commanded, () => {
+      this.startsAnew = false;
     });
   }
 
   /** Presses the power button, and has a guest that powers off then start anew, like after `reboot`. */
   restart(): Promise<void> {
-    return pressPowerButton(this.#commanded, () => {
-      this.#startsAnew = true;
+    return pressPowerButton(this.commanded, () => {
+      this.startsAnew = true;
     });
   }
 
   /** Sends a non-maskable interrupt to every vCPU. */
   nmi(): Promise<void> {
-    return sendNmi(this.#commanded);
+    return sendNmi(this.commanded);
   }
 
   /** Tells the guest that it is a copy, or went back in time: what it thinks is unique or secret may not be. */
   renewGeneration(): Promise<void> {
-    return this.#command('renewGeneration', async () => {
-      this.#vmGeneration = this.#native.randomBytes(VM_GENERATION_BYTES);
-      await this.#native.machineSetVmGeneration(this.#running().handle, this.#vmGeneration);
+    return this.command('renewGeneration', async () => {
+      this.vmGeneration = this.native.randomBytes(VM_GENERATION_BYTES);
+      await this.native.machineSetVmGeneration(this.running().handle, this.vmGeneration);
     });
   }
 
   /** Changes sizes, of vCPUs, memory and balloon. */
   resize(sizes: VmResize, client: Abortable = {}): Promise<void> {
-    return resizeVm(this.#commanded, sizes, client);
+    return resizeVm(this.commanded, sizes, client);
   }
 
   resizeDisk(id: string, bytes: Uint64): Promise<void> {
-    return resizeDiskImage(this.#commanded, id, bytes);
+    return resizeDiskImage(this.commanded, id, bytes);
   }
 
   resizeZone(id: string, bytes: Uint64, waitMs?: number, client: Abortable = {}): Promise<void> {
-    return resizeMemoryZone(this.#commanded, id, bytes, waitMs, client);
+    return resizeMemoryZone(this.commanded, id, bytes, waitMs, client);
   }
 
   /** @param descriptors that the device has; they are the VMM's from now on, also if the device is refused */
@@ -236,56 +197,56 @@ export class Vmm {
     device: object,
     descriptors: readonly number[] = [],
   ): Promise<DevicePlace | undefined> {
-    return addVmDevice(this.#commanded, kind, device, descriptors);
+    return addVmDevice(this.commanded, kind, device, descriptors);
   }
 
   /** Asks the guest to give a device up, or takes it away. */
   removeDevice(id: string, options: RemovalOptions & Abortable = {}): Promise<void> {
-    return removeVmDevice(this.#commanded, id, options);
+    return removeVmDevice(this.commanded, id, options);
   }
 
   /** Refused for now, as the four below, after what is wrong with the request. @throws VmmError */
   snapshot(url: string): Promise<void> {
-    return this.#refuse('snapshot', ({ refuseSnapshot }) => refuseSnapshot(url));
+    return this.refuse('snapshot', ({ refuseSnapshot }) => refuseSnapshot(url));
   }
 
   coredump(url: string): Promise<void> {
-    return this.#refuse('coredump', ({ refuseCoredump }) => refuseCoredump(url));
+    return this.refuse('coredump', ({ refuseCoredump }) => refuseCoredump(url));
   }
 
   restore(config: RestoreConfig): Promise<void> {
-    return this.#refuse('restore', ({ refuseRestore }) => refuseRestore(config));
+    return this.refuse('restore', ({ refuseRestore }) => refuseRestore(config));
   }
 
   sendMigration(data: SendMigrationData): Promise<void> {
-    return this.#refuse('sendMigration', ({ refuseSendMigration }) => refuseSendMigration(data));
+    return this.refuse('sendMigration', ({ refuseSendMigration }) => refuseSendMigration(data));
   }
 
   receiveMigration(data: ReceiveMigrationData): Promise<void> {
-    return this.#refuse('receiveMigration', ({ refuseReceiveMigration }) => refuseReceiveMigration(data));
+    return this.refuse('receiveMigration', ({ refuseReceiveMigration }) => refuseReceiveMigration(data));
   }
 
-  #refuse(command: Command, refuse: (notYet: typeof import('./notYet.ts')) => never): Promise<void> {
-    return this.#command(command, async () => refuse(await import('./notYet.ts')));
+  private refuse(command: Command, refuse: (notYet: typeof import('./notYet.ts')) => never): Promise<void> {
+    return this.command(command, async () => refuse(await import('./notYet.ts')));
   }
 
   /** Ends the machine and starts a new one from the same configuration. */
   reboot(): Promise<void> {
     const work = () => {
-      this.#emit('vm', 'rebooting');
-      return this.#rebuild();
+      this.emit('vm', 'rebooting');
+      return this.rebuild();
     };
-    return this.#command('reboot', work, 'rebooted');
+    return this.command('reboot', work, 'rebooted');
   }
 
   /** Ends the machine without asking the guest; the configuration stays. */
   shutdown(): Promise<void> {
-    return this.#command('shutdown', () => this.#stopMachine(), 'shutdown');
+    return this.command('shutdown', () => this.stopMachine(), 'shutdown');
   }
 
   /** Ends the machine, if there is one, and forgets the configuration. Succeeds with nothing there, too. */
   delete(): Promise<void> {
-    return this.#command('delete', () => this.#deleteVm());
+    return this.command('delete', () => this.deleteVm());
   }
 
   /**
@@ -294,46 +255,46 @@ export class Vmm {
    * `exited` has resolved, and the machine's memory and files are kept until it does; the process can go on.
    */
   async quit(timeoutMs = END_TIMEOUT_MS): Promise<void> {
-    this.#quitting = true;
-    const machine = this.#making ?? this.#machine?.handle;
-    if (machine !== undefined) this.#native.machineCallOff(machine);
-    const end = this.#enqueueEnd(async () => {
-      const failure = await this.#end({ reason: 'request', code: 0 }, timeoutMs);
+    this.quitting = true;
+    const machine = this.making ?? this.machine?.handle;
+    if (machine !== undefined) this.native.machineCallOff(machine);
+    const end = this.enqueueEnd(async () => {
+      const failure = await this.end({ reason: 'request', code: 0 }, timeoutMs);
       if (failure) throw failure;
     });
-    await within(end, { timeoutMs: timeoutMs + CALL_OFF_MS }, () => notEnded(this.#inProgress));
+    await within(end, { timeoutMs: timeoutMs + CALL_OFF_MS }, () => notEnded(this.inProgress));
   }
 
   /** For a process that must end at once: puts the terminal back and removes sockets, and nothing else. */
   abandon(): void {
-    this.#consoles.close();
-    this.#heldDevices.removeSockets();
+    this.consoles.close();
+    this.heldDevices.removeSockets();
   }
 
   /** Whether a machine keeps the process alive, as it does at first. */
   keepAlive(alive: boolean): void {
-    this.#keepAlive = alive;
-    if (this.#machine) this.#native.machineKeepAlive(this.#machine.handle, alive);
+    this.keepsAlive = alive;
+    if (this.machine) this.native.machineKeepAlive(this.machine.handle, alive);
   }
 
   /** Does not wait for commands in progress. @throws VmmError `missing` without a configuration */
   info(): VmInfo {
-    this.#permit('info');
-    const config = this.#config as VmConfig;
-    const machine = this.#machine;
+    this.permit('info');
+    const config = this.config as VmConfig;
+    const machine = this.machine;
     const view = machine && {
       placements: machine.bus.placements,
       memory: machine.memory.size,
-      memoryChange: this.#figures.memoryChange(config, machine.handle),
-      pendingRemovals: this.#devices.pending,
-      pendingVcpus: this.#sizes.pendingVcpus,
+      memoryChange: this.figures.memoryChange(config, machine.handle),
+      pendingRemovals: this.devicesMade?.pending ?? [],
+      pendingVcpus: this.sizesMade?.pendingVcpus,
     };
-    return vmInfo(config, this.#state, view);
+    return vmInfo(config, this.state, view);
   }
 
   /** Has machines to come be debugged, if their configuration says so. */
   set debugger(hooks: DebuggerHooks) {
-    this.#debug.debugger = hooks;
+    this.debug.debugger = hooks;
   }
 
   /**
@@ -341,17 +302,17 @@ export class Vmm {
    * @throws VmmError if there is no machine, or it does not stop
    */
   debugStop(): Promise<void> {
-    return this.#queue.add(() => this.#debug.stop());
+    return this.queue.add(() => this.debug.stop());
   }
 
   /** @param orders for each vCPU; by default all run */
   debugResume(traps: DebugTraps, orders?: DebugOrders): Promise<void> {
-    return this.#queue.add(() => this.#debug.resume(traps, orders));
+    return this.queue.add(() => this.debug.resume(traps, orders));
   }
 
   /** Has `use` look at the machine in its turn. @throws what that throws; VmmError if there is no machine */
   debugAccess<T>(use: (machine: StoppedMachine) => Promise<T>): Promise<T> {
-    return this.#queue.add(async () => use(this.#debug.machine));
+    return this.queue.add(async () => use(this.debug.machine));
   }
 
   /**
@@ -360,11 +321,11 @@ export class Vmm {
    * @returns what ends that
    */
   watchInfo(changed: () => void): () => void {
-    return this.#infoWatchers.add(changed);
+    return this.infoWatchers.add(changed);
   }
 
-  #infoChanged(): void {
-    this.#infoWatchers.changed();
+  private infoChanged(): void {
+    this.infoWatchers.changed();
   }
 
   /**
@@ -372,27 +333,27 @@ export class Vmm {
    * @throws VmmError if there is no machine
    */
   counters(): Counters {
-    return this.#figures.counters(() => this.#asked());
+    return this.figures.counters(() => this.asked());
   }
 
   /** Bytes that the machine has, without those that its devices give the guest, or take. */
   get machineMemory(): number | undefined {
-    return this.#machine?.memory.size;
+    return this.machine?.memory.size;
   }
 
   /** The machine that `counters`, and `info` of its balloon, ask; undefined while it does not answer. */
   get countedMachine(): MachineHandle | undefined {
-    return this.#figures.areHeld ? undefined : this.#machine?.handle;
+    return this.figures.areHeld ? undefined : this.machine?.handle;
   }
 
   /** By index. As `counters`. @throws VmmError if there is no machine */
   vcpuStatistics(): readonly VcpuStatistics[] {
-    return this.#figures.vcpus(() => this.#asked());
+    return this.figures.vcpus(() => this.asked());
   }
 
-  #asked(): MachineHandle {
-    this.#permit('counters');
-    return this.#running().handle;
+  private asked(): MachineHandle {
+    this.permit('counters');
+    return this.running().handle;
   }
 
   /**
@@ -400,11 +361,11 @@ export class Vmm {
    * console is in mode `Tty`. In its turn: the machine may be busy, and people drag windows at any time.
    */
   resizeConsole(size?: ConsoleSize): Promise<void> {
-    return this.#queue.add(async () => {
-      if (size) this.#consoleSize = size;
-      const isTerminal = this.#config?.console.mode === 'Tty';
-      const now = size ?? (isTerminal ? this.#native.terminalSize(this.#consoles.terminal.output) : null);
-      if (now && this.#machine) await this.#devices.operate('console', 'resize', [now.columns, now.rows]);
+    return this.queue.add(async () => {
+      if (size) this.consoleSize = size;
+      const isTerminal = this.config?.console.mode === 'Tty';
+      const now = size ?? (isTerminal ? this.native.terminalSize(this.consoles.terminal.output) : null);
+      if (now && this.machine) await this.devices.operate('console', 'resize', [now.columns, now.rows]);
     });
   }
 
@@ -412,310 +373,367 @@ export class Vmm {
    * Runs `work` in its turn if the state permits, and wraps what goes wrong in the command's own words. Listeners get
    * `done` when the state is the new one.
    */
-  #command<T>(command: Command, work: () => Promise<T>, done?: string): Promise<T> {
+  private command<T>(command: Command, work: () => Promise<T>, done?: string): Promise<T> {
     const carryOut = async () => {
       try {
-        if (this.#ended) {
+        if (this.hasEnded) {
           throw new VmmError('The VMM has come to its end', { code: 'ERR_TSVMM_STATE' });
         }
-        const to = nextState(command, this.#state);
-        this.#inProgress = command;
-        this.#callOffResize();
+        const to = nextState(command, this.state);
+        this.inProgress = command;
+        this.callOffResize();
         const result = await work();
-        this.#state = to;
-        if (done !== undefined) this.#emit('vm', done);
+        this.enter(to);
+        if (done !== undefined) this.emit('vm', done);
         return result;
       } catch (error) {
-        this.#infoChanged();
+        this.infoChanged();
         throw new VmmError(failureTexts[command], { cause: error });
       } finally {
-        this.#inProgress = undefined;
+        this.inProgress = undefined;
       }
     };
-    return endsMachine(command) ? this.#enqueueEnd(carryOut) : this.#queue.add(carryOut);
+    return endsMachine(command) ? this.enqueueEnd(carryOut) : this.queue.add(carryOut);
   }
 
-  #enqueueEnd<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#queue.addEnd(work);
-    this.#callOffResize();
+  private enqueueEnd<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.queue.addEnd(work);
+    this.callOffResize();
     return turn;
   }
 
-  #permit(command: Command): void {
+  private permit(command: Command): void {
     try {
-      nextState(command, this.#state);
+      nextState(command, this.state);
     } catch (error) {
       throw new VmmError(failureTexts[command], { cause: error });
     }
   }
 
-  #running(): Machine {
-    if (this.#machine === undefined) throw new VmmError('VM is not running', { code: 'ERR_TSVMM_STATE' });
-    return this.#machine;
+  private running(): Machine {
+    if (this.machine === undefined) throw new VmmError('VM is not running', { code: 'ERR_TSVMM_STATE' });
+    return this.machine;
   }
 
   /** Runs what keeps the machine from answering; its counters stand still meanwhile. */
-  async #busy<T>(work: (machine: Machine) => Promise<T>): Promise<T> {
-    const machine = this.#running();
-    this.#figures.hold(machine.handle);
-    this.#infoChanged();
+  private async busy<T>(work: (machine: Machine) => Promise<T>): Promise<T> {
+    const machine = this.running();
+    this.figures.hold(machine.handle);
+    this.infoChanged();
     // Before the machine ceases to answer: the answers that are kept ask it.
-    this.#infoWatchers.tell();
+    this.infoWatchers.tell();
     try {
       return await work(machine);
     } finally {
-      this.#figures.release();
+      this.figures.release();
       // A command changes the state as well: both are told of together.
-      if (this.#inProgress === undefined) this.#infoChanged();
+      if (this.inProgress === undefined) this.infoChanged();
     }
   }
 
-  async #startMachine(how: Pick<MachineContext, 'paused' | 'stopped' | 'replaces'>): Promise<void> {
-    const config = this.#config as VmConfig;
+  private async startMachine(how: Pick<MachineContext, 'paused' | 'stopped' | 'replaces'>): Promise<void> {
+    const config = this.config as VmConfig;
     refuseInvalid(() => {
       validateVmConfig(config);
       checkBootable(config);
-      if (config.gdb && !this.#debug.hasDebugger) {
+      if (config.gdb && !this.debugMade?.hasDebugger) {
         throw new VmmError('gdb needs a VMM that was started with --gdb path=SOCKET', { kind: 'invalid' });
       }
     });
-    this.#consoles.open(config);
-    this.#infoChanged();
-    this.#generation++;
+    this.consoles.open(config);
+    this.infoChanged();
+    this.generation++;
     try {
-      this.#machine = await startMachine(this.#machineContext(config, how));
+      this.machine = await startMachine(this.machineContext(config, how));
     } catch (error) {
-      this.#heldDevices.close(this.#native);
+      this.heldDevices.close(this.native);
       throw error;
     } finally {
-      this.#making = undefined;
+      this.making = undefined;
     }
-    if (!this.#keepAlive) this.#native.machineKeepAlive(this.#machine.handle, false);
-    if (how.stopped) this.#debug.machineStarted();
-    for (const { device, index, id } of this.#machine.bus.placements) keepId(config, device, index, id);
+    if (!this.keepsAlive) this.native.machineKeepAlive(this.machine.handle, false);
+    if (how.stopped) this.debug.machineStarted();
+    for (const { device, index, id } of this.machine.bus.placements) keepId(config, device, index, id);
   }
 
-  #machineContext(
+  private machineContext(
     config: VmConfig,
     how: Pick<MachineContext, 'paused' | 'stopped' | 'replaces'>,
   ): MachineContext {
-    const generation = this.#generation;
+    const generation = this.generation;
     return {
-      native: this.#native,
+      native: this.native,
       config,
-      consoles: this.#consoles.opened as Consoles,
-      outputs: this.#options.outputs ?? [],
-      terminal: this.#consoles.terminal,
-      vmGeneration: this.#vmGeneration as Uint8Array,
-      ...(this.#consoleSize && { consoleSize: this.#consoleSize }),
+      consoles: this.consoles.opened as Consoles,
+      outputs: this.options.outputs ?? [],
+      terminal: this.consoles.terminal,
+      vmGeneration: this.vmGeneration as Uint8Array,
+      ...(this.consoleSize && { consoleSize: this.consoleSize }),
       ...how,
-      onEvent: (event) => this.#machineEvent(event, generation),
+      onEvent: (event) => this.machineEvent(event, generation),
       onMaking: (handle) => {
-        this.#making = handle;
-        if (this.#quitting) this.#native.machineCallOff(handle);
+        this.making = handle;
+        if (this.quitting) this.native.machineCallOff(handle);
       },
-      guessedFormats: () => (this.#guessedFormats ??= new WeakMap()),
-      keptSlots: this.#devices.keptSlots,
-      heldDevices: this.#heldDevices,
-      warn: (message) => this.#warn(message),
-      note: (message) => tell(this.#options.onNote, printable(message)),
+      guessedFormats: () => (this.guessedFormats ??= new WeakMap()),
+      ...(this.devicesMade && { keptSlots: this.devicesMade.keptSlots }),
+      heldDevices: this.heldDevices,
+      warn: (message) => this.warn(message),
+      note: (message) => tell(this.options.onNote, printable(message)),
     };
   }
 
-  async #stopMachine(timeoutMs = END_TIMEOUT_MS): Promise<void> {
+  private async stopMachine(timeoutMs = END_TIMEOUT_MS): Promise<void> {
     try {
-      await this.#destroyMachine(timeoutMs);
+      await this.destroyMachine(timeoutMs);
     } finally {
-      this.#heldDevices.close(this.#native);
-      this.#consoles.end();
-      this.#debug.ended();
+      this.heldDevices.close(this.native);
+      this.consoles.end();
+      this.debugMade?.ended();
     }
   }
 
   /** Leaves the vsock's clients, and the disks, to the next machine. */
-  async #destroyMachine(timeoutMs = END_TIMEOUT_MS): Promise<void> {
-    const machine = this.#machine;
-    this.#machine = undefined;
-    this.#debug.machineGone();
-    this.#figures.machineGone();
-    this.#startsAnew = false;
-    if (machine) this.#state = 'created';
-    this.#generation++;
-    this.#consoles.drain();
+  private async destroyMachine(timeoutMs = END_TIMEOUT_MS): Promise<void> {
+    const machine = this.machine;
+    this.machine = undefined;
+    this.debugMade?.machineGone();
+    this.figures.machineGone();
+    this.startsAnew = false;
+    if (machine) this.enter('created');
+    this.generation++;
+    this.consoles.drain();
     try {
-      if (machine) await this.#native.machineDestroy(machine.handle, timeoutMs);
+      if (machine) await this.native.machineDestroy(machine.handle, timeoutMs);
     } catch (error) {
       // What is left of it may still write to them, and keeps their locks: no other machine may have them.
-      this.#heldDevices.close(this.#native);
+      this.heldDevices.close(this.native);
       throw error;
     } finally {
-      this.#devices.machineEnded();
-      this.#sizes.machineEnded();
-      this.#consoles.close();
+      this.devicesMade?.machineEnded();
+      this.sizesMade?.machineEnded();
+      this.consoles.close();
     }
   }
 
-  async #deleteVm(timeoutMs?: number): Promise<void> {
-    const existed = this.#config !== undefined;
-    const ran = this.#machine !== undefined;
+  private async deleteVm(timeoutMs?: number): Promise<void> {
+    const existed = this.config !== undefined;
+    const ran = this.machine !== undefined;
     try {
-      await this.#stopMachine(timeoutMs);
+      await this.stopMachine(timeoutMs);
     } finally {
       // Also if something is left of the machine: it cannot be reached any more.
-      if (ran) this.#emit('vm', 'shutdown');
-      this.#config = undefined;
-      this.#consoles.forget();
-      this.#devices.close();
-      this.#state = 'none';
-      if (existed) this.#emit('vm', 'deleted');
+      if (ran) this.emit('vm', 'shutdown');
+      this.config = undefined;
+      this.consoles.forget();
+      this.devicesMade?.close();
+      this.enter('none');
+      if (existed) this.emit('vm', 'deleted');
     }
   }
 
-  #rebuild(): Promise<void> {
-    return this.#busy(async () => {
-      await this.#destroyMachine();
-      const stopped = this.#config?.gdb === true && this.#debug.attached;
-      await this.#startMachine({ stopped, paused: false, replaces: true });
+  private rebuild(): Promise<void> {
+    return this.busy(async () => {
+      await this.destroyMachine();
+      const stopped = this.config?.gdb === true && this.debug.attached;
+      await this.startMachine({ stopped, paused: false, replaces: true });
     });
   }
 
   /** Comes from the core, at any time and also for a machine that is gone by now. */
-  #machineEvent(event: MachineEvent, generation: number): void {
-    if (generation !== this.#generation) return;
+  private machineEvent(event: MachineEvent, generation: number): void {
+    if (generation !== this.generation) return;
     switch (event.type) {
       case 'terminal-escape':
-        this.#warnOfFailure(this.quit());
+        this.warnOfFailure(this.quit());
         return;
       case 'device-ejected':
-        this.#deviceEjected(event.id, generation);
+        this.deviceEjected(event.id, generation);
         return;
       case 'vcpu-started':
-        this.#sizes.vcpuStarted(event.vcpu);
+        this.sizes.vcpuStarted(event.vcpu);
         return;
       case 'vcpu-ejected':
-        this.#sizes.vcpuEjected(event.vcpu);
+        this.sizes.vcpuEjected(event.vcpu);
         return;
       case 'debug-stop':
-        this.#debug.met(event);
+        this.debug.met(event);
         return;
       case 'power-off':
       case 'reset':
       case 'vcpu-error':
-        this.#machineEnds(event, generation);
+        this.machineEnds(event, generation);
         return;
       case 'guest-panic':
-        this.#reports.pass(event);
-        if (event.event !== 'panic' || !this.#endsOn('panic')) return;
-        this.#machineEnds(event, generation);
+        this.reports.pass(event);
+        if (event.event !== 'panic' || !this.endsOn('panic')) return;
+        this.machineEnds(event, generation);
         return;
       default:
-        this.#reports.pass(event);
+        this.reports.pass(event);
     }
   }
 
-  #deviceEjected(id: string, generation: number): void {
-    this.#follow(generation, () => this.#devices.eject(id, this.#lifecycle === 'paused'));
+  private deviceEjected(id: string, generation: number): void {
+    this.follow(generation, () => this.devices.eject(id, this.lifecycle === 'paused'));
   }
 
-  #endsOn(cause: EndCause): boolean {
-    return this.#options.endOn?.includes(cause) === true;
+  private endsOn(cause: EndCause): boolean {
+    return this.options.endOn?.includes(cause) === true;
   }
 
   /** Does in its turn what follows from an event of that machine, if it is still there. */
-  #follow(generation: number, work: () => Promise<void>): void {
-    this.#warnOfFailure(this.#queue.add(() => this.#unlessGone(generation, work)));
+  private follow(generation: number, work: () => Promise<void>): void {
+    this.warnOfFailure(this.queue.add(() => this.unlessGone(generation, work)));
   }
 
-  async #unlessGone(generation: number, work: () => Promise<void>): Promise<void> {
-    if (generation === this.#generation) await work();
+  private async unlessGone(generation: number, work: () => Promise<void>): Promise<void> {
+    if (generation === this.generation) await work();
   }
 
   /** For work that no caller waits for. */
-  #warnOfFailure(work: Promise<void>): void {
-    work.catch((error) => this.#warn(describeError(error)));
+  private warnOfFailure(work: Promise<void>): void {
+    work.catch((error) => this.warn(describeError(error)));
   }
 
-  #machineEnds(event: MachineEnd, generation: number): void {
-    const follow = () => this.#unlessGone(generation, () => afterMachineEnd(this.#ending, event));
-    this.#warnOfFailure(this.#enqueueEnd(follow));
+  private machineEnds(event: MachineEnd, generation: number): void {
+    const follow = () => this.unlessGone(generation, () => afterMachineEnd(this.ending, event));
+    this.warnOfFailure(this.enqueueEnd(follow));
   }
 
   /**
    * Nobody waits for much memory to come, all of its pages (`prefault`), to a machine that is about to end: neither if
    * it comes already, nor if its turn comes before the end.
    */
-  #callOffResize(): void {
-    const isVain = this.#queue.hasEnd && this.#inProgress === 'resize';
-    if (isVain && this.#machine) this.#native.machineCallOff(this.#machine.handle);
+  private callOffResize(): void {
+    const isVain = this.queue.hasEnd && this.inProgress === 'resize';
+    if (isVain && this.machine) this.native.machineCallOff(this.machine.handle);
+  }
+
+  // Made when they are first asked for, as a start needs none of them.
+
+  private get debug(): DebugControl {
+    this.debugMade ??= new DebugControl({
+      native: this.native,
+      machine: () => this.running(),
+      vcpus: () => this.config?.cpus.boot_vcpus ?? 0,
+      busy: (work) => this.busy(work),
+      changed: () => this.infoChanged(),
+    });
+    return this.debugMade;
+  }
+
+  private get reports(): MachineReports {
+    this.reportsMade ??= new MachineReports({
+      config: () => this.config,
+      emit: (source, event, texts) => this.emit(source, event, texts),
+      warn: (message) => this.warn(message),
+    });
+    return this.reportsMade;
+  }
+
+  private get devices(): VmDevices {
+    this.devicesMade ??= new VmDevices(this.changing);
+    return this.devicesMade;
+  }
+
+  private get sizes(): VmSizes {
+    this.sizesMade ??= new VmSizes(this.changing);
+    return this.sizesMade;
+  }
+
+  /** For what changes devices and sizes. */
+  private get changing(): DevicesVm & SizedVm {
+    return {
+      native: this.native,
+      heldDevices: this.heldDevices,
+      machine: () => this.machine,
+      running: () => this.running(),
+      config: () => this.config as VmConfig,
+      configure: (config) => {
+        this.config = config;
+        this.infoChanged();
+      },
+      changed: () => this.infoChanged(),
+      context: (config) => this.machineContext(config, { paused: false, stopped: false, replaces: false }),
+      busy: (work) => this.busy(work),
+      emit: (event, texts) => {
+        this.infoChanged();
+        this.emit('vm', event, texts);
+      },
+      // While a machine is made anew there is none.
+      status: () => (this.figures.areHeld ? undefined : this.figures.status(this.running().handle)),
+      resizeBalloon: (bytes) => this.devices.operate('balloon', 'resize', [bytes]),
+    };
   }
 
   /** For commands that no start needs. */
-  get #commanded(): CommandedVm {
+  private get commanded(): CommandedVm {
     return {
-      native: this.#native,
-      debug: this.#debug,
-      devices: this.#devices,
-      sizes: this.#sizes,
-      state: () => this.#state,
-      command: (command, work, done) => this.#command(command, work, done),
-      running: () => this.#running(),
-      busy: (work) => this.#busy(work),
-      emit: (event) => this.#emit('vm', event),
+      native: this.native,
+      debug: this.debug,
+      devices: this.devices,
+      sizes: this.sizes,
+      state: () => this.state,
+      command: (command, work, done) => this.command(command, work, done),
+      running: () => this.running(),
+      busy: (work) => this.busy(work),
+      emit: (event) => this.emit('vm', event),
     };
   }
 
   /** As it is when its machine's run has ended. */
-  get #ending(): EndingVm {
+  private get ending(): EndingVm {
     return {
-      machine: this.#machine,
-      startsAnew: this.#startsAnew,
-      staysOnPowerOff: this.#options.stayOnPowerOff === true,
-      endsOn: (cause) => this.#endsOn(cause),
+      machine: this.machine,
+      startsAnew: this.startsAnew,
+      staysOnPowerOff: this.options.stayOnPowerOff === true,
+      endsOn: (cause) => this.endsOn(cause),
       countReset: (cause) => {
-        this.#resets ??= new ResetLoop();
-        return this.#resets.count(cause, performance.now());
+        this.resets ??= new ResetLoop();
+        return this.resets.count(cause, performance.now());
       },
-      emit: (source, event, texts) => this.#emit(source, event, texts),
-      warn: (message) => this.#warn(message),
+      emit: (source, event, texts) => this.emit(source, event, texts),
+      warn: (message) => this.warn(message),
       rebuild: async () => {
-        await this.#rebuild();
-        this.#state = 'running';
+        await this.rebuild();
+        this.enter('running');
       },
-      stop: () => this.#stopMachine(),
-      end: (exit) => this.#end(exit),
+      stop: () => this.stopMachine(),
+      end: (exit) => this.end(exit),
     };
   }
 
   /** @returns why something of the machine is left, if so */
-  async #end(exit: VmmExit, timeoutMs?: number): Promise<VmmError | undefined> {
-    if (this.#ended) return undefined;
-    this.#ended = true;
+  private async end(exit: VmmExit, timeoutMs?: number): Promise<VmmError | undefined> {
+    if (this.hasEnded) return undefined;
+    this.hasEnded = true;
     let failure: VmmError | undefined;
     try {
-      await this.#deleteVm(timeoutMs);
+      await this.deleteVm(timeoutMs);
     } catch (error) {
       failure = new VmmError('The VM could not be ended in order', { cause: error });
     }
-    this.#state = 'none';
+    this.enter('none');
     const reasons = [exit.message, failure && describeError(failure)].filter((text) => text !== undefined);
     const ended = failure
       ? ({ ...exit, code: 1, message: reasons.join('. '), incomplete: true } as const)
       : exit;
-    this.#emit('vmm', 'shutdown');
-    this.#exit.settle(ended);
+    this.emit('vmm', 'shutdown');
+    this.exit.settle(ended);
     return failure;
   }
 
   /** What properties say may come from the guest. */
-  #emit(source: VmmEvent['source'], event: string, texts?: Record<string, string>): void {
+  private emit(source: VmmEvent['source'], event: string, texts?: Record<string, string>): void {
     // A client that gets the event may ask at once, and has an answer that is kept.
-    this.#infoWatchers.tell();
+    this.infoWatchers.tell();
     const properties =
       texts && Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, printable(text)]));
-    tell(this.#options.onEvent, { source, event, ...(properties && { properties }) });
+    tell(this.options.onEvent, { source, event, ...(properties && { properties }) });
   }
 
-  #warn(message: string): void {
-    tell(this.#options.onWarning, printable(message));
+  private warn(message: string): void {
+    tell(this.options.onWarning, printable(message));
   }
 }

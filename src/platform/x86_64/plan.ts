@@ -67,6 +67,7 @@ import { tableItems } from './tables.ts';
 import { buildZeroPage } from './zeroPage.ts';
 
 const NO_FILES: ReadonlyMap<string, number> = new Map();
+const NO_ECAMS: readonly number[] = [];
 
 /** What x86_64 hosts use unless they were told otherwise when they booted. */
 const DEFAULT_HUGEPAGE_SIZE = 2 * MIB;
@@ -264,7 +265,7 @@ function planTables(
     bootVcpus: cpus.boot_vcpus,
     growsMemory: map.growth !== undefined,
     numa: nodes,
-    moreEcams: ecamsOf(more),
+    moreEcams: more.length > 0 ? ecamsOf(more) : NO_ECAMS,
   };
   const others = [iommuTable(config, placements), more.length > 0 ? renderPciSegments?.(more) : undefined];
   return tableItems(machine, config.platform, others);
