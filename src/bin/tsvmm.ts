@@ -242,7 +242,9 @@ class Session {
 
   /** @returns the exit code. @throws VmmError if the VM or the socket cannot be started */
   async run(): Promise<number> {
-    this.watchProcess();
+    process.on('exit', () => this.cleanUp());
+    // In the turn in which the VM's start is in the core's hands: the guest does not wait for it.
+    setImmediate(() => this.heedSignals());
     try {
       await this.start();
     } catch (error) {
@@ -322,8 +324,8 @@ class Session {
     return { ...(events && { events }), ...(errors && { errors }) };
   }
 
-  /** Signals end the VM in order; the terminal and the sockets are looked after however the process ends. */
-  private watchProcess(): void {
+  /** Signals end the VM in order. */
+  private heedSignals(): void {
     const quit = () => {
       this.quitting = true;
       this.vmm.quit(SIGNAL_TIMEOUT_MS).catch((error) => this.giveUp(error));
@@ -339,9 +341,9 @@ class Session {
     if (apiSocket || apiTls !== undefined || vm?.console.mode === 'Tty') {
       onSignal('SIGWINCH', () => this.vmm.resizeConsole().catch(() => {}));
     }
-    process.on('exit', () => this.cleanUp());
   }
 
+  /** The terminal and the sockets are looked after however the process ends. */
   private cleanUp(): void {
     this.vmm.abandon();
     this.gdb?.close();

@@ -12,7 +12,7 @@ export class InfoWatchers {
 
   /** They are told once of all that changes in one go: before whoever waits for the change goes on. */
   changed(): void {
-    if (this.isNew) return;
+    if (this.isNew || this.watchers.size === 0) return;
     this.isNew = true;
     queueMicrotask(() => this.tell());
   }
