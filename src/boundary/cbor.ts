@@ -77,27 +77,33 @@ export function encode(value: unknown): Message {
   return { bytes: bytes.slice(0, length), descriptors };
 }
 
+/**
+ * One function for nearly all of it, and few besides: a start encodes two messages, and what it takes is the first calls
+ * of functions (100 us when each type had its own) and then the number of calls.
+ */
 function putValue(value: unknown): void {
   if (length + ROOM > bytes.length) grow(ROOM);
-  if (typeof value === 'string') putText(value);
-  else if (typeof value === 'number') putNumber(value);
-  else if (typeof value === 'boolean') bytes[length++] = value ? TRUE : FALSE;
-  else if (typeof value === 'object') putObject(value);
-  else if (typeof value === 'bigint') putBigint(value);
-  else refuseType(value);
-}
-
-function putObject(value: object | null): void {
-  if (value === null) bytes[length++] = NULL;
-  else if (value instanceof Uint8Array) putBytes(BYTES, value);
-  else if (value instanceof Descriptor) putDescriptor(value);
-  else if (Array.isArray(value)) putArray(value);
-  else putMap(value as Fields);
-}
-
-function putArray(elements: readonly unknown[]): void {
-  putHead(ARRAY, elements.length);
-  for (let i = 0; i < elements.length; i++) putValue(elements[i]);
+  if (typeof value === 'string') {
+    putText(value);
+  } else if (typeof value === 'number') {
+    if (!Number.isSafeInteger(value)) refuse(`${value} is no whole number that is exact`);
+    if (value >= 0) putHead(UNSIGNED, value);
+    else putHead(NEGATIVE, -1 - value);
+  } else if (typeof value === 'boolean') {
+    bytes[length++] = value ? TRUE : FALSE;
+  } else if (Array.isArray(value)) {
+    putHead(ARRAY, value.length);
+    for (let i = 0; i < value.length; i++) putValue(value[i]);
+  } else if (value instanceof Uint8Array) {
+    putBytes(BYTES, value);
+  } else if (value instanceof Descriptor) {
+    putDescriptor(value);
+  } else if (typeof value === 'object') {
+    if (value === null) bytes[length++] = NULL;
+    else putMap(value as Fields);
+  } else {
+    putOther(value);
+  }
 }
 
 interface Fields {
@@ -105,12 +111,10 @@ interface Fields {
 }
 
 function putMap(fields: Fields): void {
-  const names = Object.keys(fields);
   let count = 0;
-  for (let i = 0; i < names.length; i++) if (fields[names[i] as string] !== undefined) count++;
+  for (const name in fields) if (fields[name] !== undefined) count++;
   putHead(MAP, count);
-  for (let i = 0; i < names.length; i++) {
-    const name = names[i] as string;
+  for (const name in fields) {
     const value = fields[name];
     if (value === undefined) continue;
     putText(name);
@@ -125,13 +129,8 @@ function putDescriptor({ fd }: Descriptor): void {
   descriptors.push(fd);
 }
 
-function putNumber(value: number): void {
-  if (!Number.isSafeInteger(value)) refuse(`${value} is no whole number that is exact`);
-  if (value >= 0) putHead(UNSIGNED, value);
-  else putHead(NEGATIVE, -1 - value);
-}
-
-function putBigint(value: bigint): void {
+function putOther(value: unknown): void {
+  if (typeof value !== 'bigint') throw unencodable(value);
   const argument = value >= 0n ? value : -1n - value;
   if (argument > MAX_UINT64) refuse(`${value} has more than 64 bits`);
   const major = value >= 0n ? UNSIGNED : NEGATIVE;
@@ -182,7 +181,10 @@ function putHead(major: number, argument: number): void {
     bytes[length++] = argument;
   } else if (argument <= 0xffff_ffff) {
     bytes[length++] = high | (FIRST_LONG + 2);
-    putHalf(argument);
+    bytes[length++] = argument >>> 24;
+    bytes[length++] = argument >>> 16;
+    bytes[length++] = argument >>> 8;
+    bytes[length++] = argument;
   } else {
     putLongHead(major, Math.floor(argument / 2 ** 32), argument % 2 ** 32);
   }
@@ -190,16 +192,12 @@ function putHead(major: number, argument: number): void {
 
 function putLongHead(major: number, high: number, low: number): void {
   bytes[length++] = (major << 5) | (FIRST_LONG + 3);
-  putHalf(high);
-  putHalf(low);
-}
-
-/** 32 bits, for which there is room. */
-function putHalf(half: number): void {
-  bytes[length++] = half >>> 24;
-  bytes[length++] = half >>> 16;
-  bytes[length++] = half >>> 8;
-  bytes[length++] = half;
+  for (const half of [high, low]) {
+    bytes[length++] = half >>> 24;
+    bytes[length++] = half >>> 16;
+    bytes[length++] = half >>> 8;
+    bytes[length++] = half;
+  }
 }
 
 // Apart: the runtime makes the classes of errors when functions that name them are first called.
@@ -207,8 +205,8 @@ function refuse(message: string): never {
   throw new RangeError(message);
 }
 
-function refuseType(value: unknown): never {
-  throw new TypeError(`A ${typeof value} cannot be encoded`);
+function unencodable(value: unknown): TypeError {
+  return new TypeError(`A ${typeof value} cannot be encoded`);
 }
 
 function grow(more: number): void {

@@ -1,7 +1,5 @@
 /** What is handed out to PCI devices: numbers on the bus of their segment, and addresses. */
-import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyMachineDeviceRecord, Device } from '../devices/record.ts';
-import { allDevices } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
 import { DeviceIds } from './deviceIds.ts';
 import type { Placement } from './placement.ts';
@@ -51,8 +49,8 @@ export function segmentOf(bus: Bus, { pci_segment: number = 0 }: Device): Segmen
 }
 
 /** Numbers that are asked for, and those that devices had before, are taken before any other is handed out. */
-export function reserveSlots(bus: Bus, config: VmConfig, kept: ReadonlyMap<string, number>): void {
-  for (const device of allDevices(config)) {
+export function reserveSlots(bus: Bus, devices: readonly Device[], kept: ReadonlyMap<string, number>): void {
+  for (const device of devices) {
     if (device.pci_device_id !== undefined) segmentOf(bus, device).slots.reserve(device.pci_device_id);
   }
   // A start keeps none, and going through a Map takes the runtime 0.01 ms the first time.

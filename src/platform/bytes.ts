@@ -23,7 +23,14 @@ export function setAscii(bytes: Uint8Array, offset: number, text: string): void 
 /** 32-bit words in a row. */
 export function bytesOfWords(words: readonly number[]): Uint8Array {
   const bytes = new Uint8Array(words.length * 4);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = (words[i >> 2] as number) >>> (8 * (i & 3));
+  let at = 0;
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i] as number;
+    bytes[at++] = word;
+    bytes[at++] = word >>> 8;
+    bytes[at++] = word >>> 16;
+    bytes[at++] = word >>> 24;
+  }
   return bytes;
 }
 

@@ -1,7 +1,7 @@
 /** Names of devices that were not given one. Those of PCI devices are in their records (`../devices/`). */
 
 import type { AnyMachineDeviceRecord } from '../devices/record.ts';
-import { presentDevices } from '../devices/registry.ts';
+import { type DevicesOfKind, presentDevices } from '../devices/registry.ts';
 
 /** Devices that a machine has one of, which the API names so. */
 export const SERIAL_ID = '__serial';
@@ -47,8 +47,8 @@ export class DeviceIds {
 export function deviceIds(
   config: object,
   names: DeviceIds = new DeviceIds(),
+  present: readonly DevicesOfKind[] = presentDevices(config),
 ): Readonly<Record<string, readonly string[]>> {
-  const present = presentDevices(config);
   for (const { devices } of present) for (const { id } of devices) if (id !== undefined) names.take(id);
   const all: Record<string, string[]> = {};
   for (const { record, devices } of present) {

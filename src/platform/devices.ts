@@ -1,7 +1,7 @@
 /** Gives every PCI device its name, number and addresses, in the order in which guests expect to find them. */
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { AnyMachineDeviceRecord, Device } from '../devices/record.ts';
-import { presentDevices } from '../devices/registry.ts';
+import { devicesOfAll, presentDevices } from '../devices/registry.ts';
 import type { PciFunctionSpec } from '../native.ts';
 import { type Bus, createBus, place, reserveSlots, segmentOf } from './bus.ts';
 import { deviceIds, newId } from './deviceIds.ts';
@@ -34,11 +34,12 @@ export function planDevices(
   windows: readonly SegmentWindows[],
 ): DevicePlan {
   const bus = createBus(windows);
-  reserveSlots(bus, config, keptSlots);
-  const ids = deviceIds(config, bus.ids);
+  const present = presentDevices(config);
+  reserveSlots(bus, devicesOfAll(present), keptSlots);
+  const ids = deviceIds(config, bus.ids, present);
   const functions: PciFunctionSpec[] = [];
   const plainFunctions: Record<string, PlainFunction> = {};
-  for (const { record, devices } of presentDevices(config)) {
+  for (const { record, devices } of present) {
     for (let index = 0; index < devices.length; index++) {
       const device = devices[index] as Device;
       const id = ids[record.name]?.[index] as string;

@@ -3,7 +3,7 @@ import { idleFields, memorySize } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import { halfLimits } from '../devices/rateLimiter.ts';
 import type { AnyMachineDeviceRecord, Device, OpenContext } from '../devices/record.ts';
-import { allDevices, presentDevices } from '../devices/registry.ts';
+import { type DevicesOfKind, devicesOfAll, presentDevices } from '../devices/registry.ts';
 import { giveWay } from '../host/giveWay.ts';
 import type { HostInfo, MachineEvent, MachineHandle, NativeAddon } from '../native.ts';
 import type { Bus } from '../platform/bus.ts';
@@ -75,13 +75,14 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
   const { native, config } = context;
   const host = hostInfo(native);
   if (config.memory.zones?.length) adviseMemory(context);
-  if (config.disks || config.net) adviseLimits(context);
+  const present = presentDevices(config);
+  adviseLimits(context, devicesOfAll(present));
   const handle = await createMachine(context, host);
   context.onMaking(handle);
   const opened: number[] = [];
   try {
-    const files = await openWithRetry(context, opened);
-    const devices = { ...files.devices, ...(await openDevices(context, opened, { last: true })) };
+    const files = await openWithRetry(context, present, opened);
+    const devices = { ...files.devices, ...(await openDevices(context, present, opened, { last: true })) };
     const resources = { ...files, devices };
     if (context.replaces) await giveWay();
     const { boot, bus, isLinux } = await plan(context, host, resources);
@@ -129,8 +130,13 @@ function adviseMemory({ config, warn }: MachineContext): void {
 }
 
 /** Says which rate limits are none. */
-function adviseLimits({ config, warn }: MachineContext): void {
-  for (const half of halfLimits(allDevices(config))) warn(`A rate limit is off: it has ${half}`);
+function adviseLimits({ warn }: MachineContext, devices: readonly Device[]): void {
+  for (const device of devices) {
+    // Most have none, and first calls take time.
+    if (!('rate_limiter_config' in device)) continue;
+    for (const half of halfLimits(devices)) warn(`A rate limit is off: it has ${half}`);
+    return;
+  }
 }
 
 /** Says what a Linux guest is going to suffer from. */
@@ -183,9 +189,13 @@ export function hostInfo(native: NativeAddon): HostInfo {
 }
 
 /** Waits a little for what is in use. */
-function openWithRetry(context: MachineContext, opened: number[]): Promise<BootResources> {
+function openWithRetry(
+  context: MachineContext,
+  present: readonly DevicesOfKind[],
+  opened: number[],
+): Promise<BootResources> {
   const open = async () => {
-    const resources = await openResources(context, opened);
+    const resources = await openResources(context, present, opened);
     const outputs = [...context.consoles.files, ...context.outputs];
     if (outputs.length > 0) {
       checkOutputs(context.native, outputs, [...opened, ...context.heldDevices.descriptors]);
@@ -204,11 +214,12 @@ function openWithRetry(context: MachineContext, opened: number[]): Promise<BootR
  */
 async function openDevices(
   context: MachineContext,
+  present: readonly DevicesOfKind[],
   opened: number[],
   { last }: { readonly last: boolean },
 ): Promise<BootResources['devices']> {
   const resources: Record<string, readonly unknown[]> = {};
-  for (const { record, devices } of presentDevices(context.config)) {
+  for (const { record, devices } of present) {
     const { opening } = record;
     if (!opening || (opening.last ?? false) !== last) continue;
     resources[record.name] = await openDevicesOf(context, record, devices, opened);
@@ -243,7 +254,11 @@ function openingContext(context: MachineContext): Omit<OpenContext, 'opened' | '
   };
 }
 
-async function openResources(context: MachineContext, opened: number[]): Promise<BootResources> {
+async function openResources(
+  context: MachineContext,
+  present: readonly DevicesOfKind[],
+  opened: number[],
+): Promise<BootResources> {
   const { native, config, consoles } = context;
   const payload = config.payload ?? {};
   const firmware = payload.firmware !== undefined;
@@ -261,7 +276,7 @@ async function openResources(context: MachineContext, opened: number[]): Promise
     readAt: (fd, offset, length) => native.readAt(fd, offset, length),
     firmware,
     ...(initramfs && { initramfs }),
-    devices: await openDevices(context, opened, { last: false }),
+    devices: await openDevices(context, present, opened, { last: false }),
     ...(consoles.serial && { serial: consoles.serial }),
     ...(consoles.debugConsole && { debugConsole: consoles.debugConsole }),
     vmGeneration: context.vmGeneration,

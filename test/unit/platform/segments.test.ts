@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Descriptor } from '../../../src/boundary/cbor.ts';
 import type { VmConfigInput } from '../../../src/config/vmConfig.ts';
+import { allDevices } from '../../../src/devices/registry.ts';
 import { createBus, release, reserveSlots } from '../../../src/platform/bus.ts';
 import { planAddition, planDevices } from '../../../src/platform/devices.ts';
 import { bdfOf } from '../../../src/platform/placement.ts';
@@ -108,7 +109,7 @@ describe('devices in PCI segments', () => {
   it('come and go in their segment', () => {
     const config = configOf({ platform: { num_pci_segments: 2 } });
     const bus = createBus(divideWindows(config, WINDOW32, WINDOW64));
-    reserveSlots(bus, config, new Map());
+    reserveSlots(bus, allDevices(config), new Map());
     const record = { name: 'watchdog', ids: { prefix: '_w' }, specification: () => ({ kind: 'watchdog' }) };
     const add = (device: object) =>
       planAddition(bus, config, { record: record as never, device, index: 0, resource: undefined }).placement;
