@@ -78,8 +78,8 @@ export function encode(value: unknown): Message {
 }
 
 /**
- * One function for nearly all of it, and few besides: a start encodes two messages, and what it takes is the first calls
- * of functions (100 us when each type had its own) and then the number of calls.
+ * One function for nearly all of it, and few besides: a start encodes two messages, and what it takes is the first
+ * calls of functions (100 us when each type had its own) and then the number of calls.
  */
 function putValue(value: unknown): void {
   if (length + ROOM > bytes.length) grow(ROOM);

@@ -86,10 +86,16 @@ function decodeObject(shape: ObjectShape, value: unknown, path: string): Record<
   const output: Record<string, unknown> = {};
   for (const key in shape.fields) {
     const field = shape.fields[key] as Field;
+    if (input[key] === undefined && isOptional(field)) continue;
     const decoded = decodeField(field, givenOf(input, key, field, path), key, path);
     if (decoded !== undefined) output[key] = decoded;
   }
   return output;
+}
+
+/** Absent unless it is given. */
+function isOptional({ required, default: byDefault, nullable, alias }: Field): boolean {
+  return byDefault === undefined && !required && !nullable && alias === undefined;
 }
 
 function givenOf(input: Readonly<Record<string, unknown>>, key: string, field: Field, path: string): unknown {
