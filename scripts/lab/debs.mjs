@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { run } from '../lib/exec.mjs';
+import { withLock } from '../lib/lock.mjs';
 import { aptUpdate, ensureDebianPackages } from '../lib/packages.mjs';
 import { CACHE } from '../lib/paths.mjs';
 import { Failure, step } from '../lib/progress.mjs';
@@ -127,9 +128,17 @@ function preparePackaging() {
  * @param {(line: string) => void} detail
  * @param {{env?: Record<string, string>, files?: readonly string[] | undefined}} [options]
  */
-async function download(wanted, detail, { env = {}, files } = {}) {
-  if (wanted.size === 0) return;
-  const work = path.join(CACHE, 'debs', `.work-${process.pid}`);
+async function download(wanted, detail, options = {}) {
+  // Another process may need some of the same.
+  await withLock(path.join(CACHE, 'debs.lock'), async () => {
+    const missing = [...wanted].filter(([, folder]) => !fs.existsSync(folder));
+    if (missing.length > 0) await downloadMissing(new Map(missing), detail, options);
+  });
+}
+
+/** @type {typeof download} */
+async function downloadMissing(wanted, detail, { env = {}, files } = {}) {
+  const work = path.join(CACHE, 'debs', '.work');
   fs.rmSync(work, { recursive: true, force: true });
   fs.mkdirSync(work, { recursive: true });
   // As root, apt would hand the download to a user who cannot write here.
@@ -142,7 +151,6 @@ async function download(wanted, detail, { env = {}, files } = {}) {
     const deb = fs.readdirSync(work).find((file) => file.startsWith(`${name}_`));
     if (!deb) throw new Failure(`apt-get download ${name} left no package behind`);
     await unpack(path.join(work, deb), path.join(work, name), files);
-    fs.rmSync(folder, { recursive: true, force: true });
     fs.renameSync(path.join(work, name), folder);
   }
   fs.rmSync(work, { recursive: true });

@@ -1,9 +1,9 @@
 /** The stock Linux guest: Debian's kernel with a small busybox system, as an initramfs and as a disk. */
 import fs from 'node:fs';
 import path from 'node:path';
+import { madeFolder } from '../lib/madeFolder.mjs';
 import { ensureDebianPackages } from '../lib/packages.mjs';
 import { CACHE, ROOT } from '../lib/paths.mjs';
-import { step } from '../lib/progress.mjs';
 import { digestOf, filesBelow } from '../lib/stamp.mjs';
 import { makeDisk, makeInitramfs } from './images.mjs';
 import { extractVmlinux, moduleFiles, stockKernel } from './kernel.mjs';
@@ -40,11 +40,9 @@ export async function stockGuest() {
   const init = path.join(ROOT, 'scripts/lab/guest/init');
   const digest = digestOf(filesBelow(RECIPES), kernel.release).slice(0, 16);
   const guest = guestIn(path.join(CACHE, `guest-${kernel.release}-${digest}`));
-  if (fs.existsSync(guest.folder)) return guest;
-  return step('making the stock guest', async () => {
+  await madeFolder(guest.folder, 'making the stock guest', async (folder) => {
     await ensureDebianPackages(['guest']);
-    const fresh = guestIn(`${guest.folder}.${process.pid}`);
-    fs.mkdirSync(fresh.folder, { recursive: true });
+    const fresh = guestIn(folder);
     fs.copyFileSync(kernel.bzImage, fresh.bzImage);
     fs.writeFileSync(fresh.vmlinux, extractVmlinux(fs.readFileSync(kernel.bzImage)));
     const initramfs = await makeInitramfs(init, moduleFiles(kernel.modules, GUEST_MODULES));
@@ -59,9 +57,8 @@ export async function stockGuest() {
         network.filter((file) => !loaded.includes(file)),
       );
     });
-    fs.renameSync(fresh.folder, guest.folder);
-    return guest;
   });
+  return guest;
 }
 
 /**

