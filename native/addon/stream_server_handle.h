@@ -28,6 +28,7 @@ class StreamServerHandle final : public StreamServer::Sink,
   void opened(ConnectionId id) noexcept override { post(id, "opened"); }
   void received(ConnectionId id) noexcept override { post(id, "received"); }
   void drained(ConnectionId id) noexcept override { post(id, "drained"); }
+  void gone(ConnectionId id) noexcept override { post(id, "gone"); }
   void closed(ConnectionId id) noexcept override { post(id, "closed"); }
 
   /// JavaScript thread. Closes everything; no event is delivered afterwards. Idempotent.

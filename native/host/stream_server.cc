@@ -124,15 +124,18 @@ void StreamServer::serve(ConnectionId id, IoEvents events) {
   if (found == connections_.end()) return;
   Connection& connection = *found->second;
   const bool waited = !connection.output.empty();
+  const bool answering = !connection.resting;
   flush_locked(connection);
   // A peer that has closed cannot be waited for: the loop would be told so without end. What it
   // sent before that is still there.
-  if ((events & (io::kHangUp | io::kError)) != 0 && connection.watched) {
+  const bool leaves = (events & (io::kHangUp | io::kError)) != 0 && connection.watched;
+  if (leaves) {
     loop_.remove(connection.fd.get());
     connection.watched = false;
   }
   receive_locked(id, connection);
   if (waited && connection.output.empty() && !connection.ending) sink_.drained(id);
+  if (leaves && answering && !connection.ending) sink_.gone(id);
   watch_locked(id, connection);
 }
 

@@ -44,10 +44,10 @@ export type StreamServerHandle = { readonly __streamServer: unique symbol };
 
 /**
  * What happens to a connection of a stream server. `received`: streamTake has something; said again once it has nothing
- * more. `drained`: everything written has left, or is lost, after some of it had to wait. `closed`: nothing more comes
- * of it.
+ * more. `drained`: everything written has left, or is lost, after some of it had to wait. `gone`: the peer has gone
+ * while what it sent is being answered; there may be more of that to take. `closed`: nothing more comes of it.
  */
-export type StreamEvent = 'opened' | 'received' | 'drained' | 'closed';
+export type StreamEvent = 'opened' | 'received' | 'drained' | 'gone' | 'closed';
 
 /** What became of bytes: all have left, some wait for the peer to read, or there is no peer any more. */
 export type StreamWritten = 'left' | 'waiting' | 'lost';

@@ -101,7 +101,7 @@ export class CoreStreams {
   #tell(id: number, connection: CoreConnection, event: StreamEvent): void {
     if (event === 'received') connection.receive();
     else if (event === 'drained') connection.drained();
-    else {
+    else if (event === 'closed') {
       this.#connections.delete(id);
       connection.handlers.closed();
     }

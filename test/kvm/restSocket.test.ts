@@ -14,6 +14,7 @@ import {
   RUNTIMES,
   type Runtime,
   settles,
+  sleep,
   startGuest,
   Tsvmm,
   temporaryFolder,
@@ -93,6 +94,31 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     await settles(() => expect(one.isClosed()).toBe(true));
     expect(one.text().startsWith(`${NOT_FOUND}HTTP/1.1 200 `)).toBe(true);
     expect(one.text().endsWith(NOT_FOUND + NOT_FOUND)).toBe(true);
+    await quit(vmm);
+  });
+
+  test('who leaves behind requests that wait for a guest leaves nothing', async () => {
+    const folder = temporaryFolder();
+    const socket = path.join(folder, 'api');
+    const args = ['--api-socket', `path=${socket}`];
+    args.push('--disk', `path=${diskImage(folder, 'disk')},image_type=raw,id=d`);
+    const vmm = startGuest({ cmdline: 'run=idle', args, runtime });
+    await vmm.waitFor('idle');
+    await vmm.ready();
+    const body = '{"id":"d","wait_ms":600000}';
+    const removal = `PUT /api/v1/vm.remove-device HTTP/1.1\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+    const before = openDescriptors(vmm.pid);
+    const leaving = client(socket);
+    leaving.socket.write(removal);
+    // The guest never answers.
+    await settles(async () =>
+      expect((await vmm.api('GET', 'vm.info')).json.device_tree.d.pending_removal).toBe(true),
+    );
+    leaving.socket.write(removal + removal);
+    await settles(() => expect(openDescriptors(vmm.pid)).toBe(before + 1));
+    await sleep(100);
+    leaving.socket.destroy();
+    await settles(() => expect(openDescriptors(vmm.pid)).toBe(before));
     await quit(vmm);
   });
 

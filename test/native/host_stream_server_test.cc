@@ -33,6 +33,7 @@ class Recorder : public StreamServer::Sink {
   void opened(ConnectionId id) noexcept override { record(id, 'o'); }
   void received(ConnectionId id) noexcept override { record(id, 'r'); }
   void drained(ConnectionId id) noexcept override { record(id, 'd'); }
+  void gone(ConnectionId id) noexcept override { record(id, 'g'); }
   void closed(ConnectionId id) noexcept override { record(id, 'c'); }
 
   /// Waits until `id` has been told of `what` at least `count` times.
@@ -337,6 +338,40 @@ TEST_F(StreamServerTest, APeerThatHasClosedIsReadToItsEnd) {
   while (!server_->take(1).gone) std::this_thread::yield();
   server_->end(1);
   EXPECT_TRUE(sink_.heard(1, 'c'));
+}
+
+TEST_F(StreamServerTest, APeerThatLeavesBeforeItsAnswerIsSaidToBeGoneWhateverItSentBeyond) {
+  {
+    const UniqueFd peer = connect();
+    send(peer, "ask");
+    ASSERT_TRUE(sink_.heard(1, 'r'));
+    EXPECT_EQ(take_all(1), "ask");
+    // More than is read before it is taken.
+    const int size = 1 << 20;
+    ASSERT_EQ(::setsockopt(peer.get(), SOL_SOCKET, SO_SNDBUF, &size, sizeof size), 0);
+    send(peer, std::string(StreamServer::kMaxUntaken * 2, 'q'));
+    ASSERT_TRUE(sink_.heard(1, 'r', 2));
+    EXPECT_EQ(sink_.count(1, 'g'), 0);
+  }
+  EXPECT_TRUE(sink_.heard(1, 'g'));
+  server_->end(1);
+  EXPECT_TRUE(sink_.heard(1, 'c'));
+  EXPECT_EQ(sink_.count(1, 'g'), 1);
+}
+
+TEST_F(StreamServerTest, APeerThatLeavesAtRestIsToldOfOnceOnly) {
+  {
+    const UniqueFd peer = connect();
+    send(peer, "ask");
+    ASSERT_TRUE(sink_.heard(1, 'r'));
+    EXPECT_EQ(take_all(1), "ask");
+    EXPECT_TRUE(server_->rest(1));
+  }
+  ASSERT_TRUE(sink_.heard(1, 'r', 2));
+  EXPECT_TRUE(server_->take(1).gone);
+  server_->end(1);
+  EXPECT_TRUE(sink_.heard(1, 'c'));
+  EXPECT_EQ(sink_.count(1, 'g'), 0);
 }
 
 TEST_F(StreamServerTest, AHalfClosedPeerGetsItsAnswer) {

@@ -65,6 +65,8 @@ export class Connection implements Abortable {
   #ended = false;
   /** Nor will it read. */
   #gone = false;
+  /** The same, though there may be more of what it sent. */
+  #left = false;
   /** No more requests are taken. */
   #finished = false;
   /** Answers whose client had left. */
@@ -94,7 +96,7 @@ export class Connection implements Abortable {
   /** Of the request that is being carried out: aborted when the client leaves. */
   get signal(): AbortSignal {
     this.#abandonment ??= new AbortController();
-    if (this.#gone) this.#abandonment.abort();
+    if (this.#gone || this.#left) this.#abandonment.abort();
     return this.#abandonment.signal;
   }
 
@@ -115,6 +117,12 @@ export class Connection implements Abortable {
     this.#stopDeadline();
     this.#events?.drained();
     this.#work();
+  }
+
+  /** Told while a request is carried out, also if other requests wait behind it. */
+  gone(): void {
+    this.#left = true;
+    this.#abandonment?.abort();
   }
 
   closed(): void {

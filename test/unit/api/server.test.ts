@@ -413,8 +413,18 @@ describe('the number of connections', () => {
     early.send(put('vm.resize', '{"desired_vcpus":2,"wait_ms":600000}'));
     early.leave();
     expect(vmm.resize.mock.calls[0]?.[1]?.signal?.aborted).toBe(true);
+    // Also if it sent more, which has its turn afterwards and is not waited for either.
+    const hasty = rest.streams.connect();
+    hasty.send(removal + removal);
+    hasty.send(removal);
+    const waits = () => vmm.removeDevice.mock.calls.slice(2).map(([, options]) => options?.signal?.aborted);
+    expect(waits()).toEqual([false]);
+    hasty.leave();
+    expect(waits()).toEqual([true]);
     finish();
     await settled();
+    expect(waits()).toEqual([true, true, true]);
+    expect(hasty.closed).toBe(true);
     // With force there is something to do in the end.
     const forced = rest.streams.connect();
     forced.send(put('vm.remove-device', '{"id":"d","wait_ms":600000,"force":true}'));

@@ -60,10 +60,7 @@ export class FakeClient {
 
   /** Closes without a word. */
   leave(): void {
-    this.#server.changed(this.#id, (connection) => {
-      connection.ended = true;
-      connection.gone = true;
-    });
+    this.#server.left(this.#id);
   }
 
   /** Breaks the connection, of which a server with TLS is told by its end alone. */
@@ -149,6 +146,15 @@ class Server {
     connection.told = true;
     connection.resting = false;
     this.onEvent(id, 'received');
+  }
+
+  left(id: number): void {
+    const answering = this.connections.get(id)?.resting === false;
+    this.changed(id, (connection) => {
+      connection.ended = true;
+      connection.gone = true;
+    });
+    if (answering) this.onEvent(id, 'gone');
   }
 
   broken(id: number): void {
