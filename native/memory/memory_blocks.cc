@@ -18,7 +18,7 @@ namespace {
 /// In how many pieces the filler covers a region at most: each costs the host a mapping, of which a
 /// process can have 65,530 unless its administrator says otherwise.
 constexpr uint64_t kFillerPieces = 1024;
-/// What is allocated or given back at a time, if pages are not larger: a fraction of a second.
+/// What is allocated or given back at a time, if blocks are not larger: a fraction of a second.
 constexpr uint64_t kStep = 64U << 20;
 
 UniqueFd make_filler(uint64_t size) {
@@ -84,7 +84,7 @@ class MemoryBlocks::Scratch {
 MemoryBlocks::MemoryBlocks(const HotplugBacking& backing, uint64_t block_size)
     : backing_(backing),
       block_size_(checked(block_size, backing)),
-      step_(std::max(kStep, page_size_of(backing.options))),
+      step_(std::max(kStep, block_size)),
       filler_size_(filler_size_for(backing.piece.size, block_size)),
       filler_(make_filler(filler_size_)) {
   if (!map_filler(0, size())) {
@@ -115,7 +115,8 @@ bool MemoryBlocks::plug(uint64_t offset, uint64_t size, const Stop& stop) noexce
     // Why the host lacks it is the same to the guest.
   }
   (void)map_filler(offset, size);
-  give_back(offset, size, stop);
+  if (is_file()) unreleased_ = {.offset = offset, .size = size};
+  (void)release(stop);
   return false;
 }
 
@@ -170,66 +171,50 @@ bool MemoryBlocks::allocate(uint64_t offset, uint64_t size, const Stop& stop) no
   return in_steps(offset, size, step_, stop, work);
 }
 
-bool MemoryBlocks::unplug(uint64_t offset, uint64_t size, const Stop& stop) noexcept {
-  if (!release(stop)) return false;
-  // Without `stop` it fails if the process has no mapping left for so many pieces.
-  if (!map_filler(offset, size, stop) && (map_again(offset, size) || !map_filler(offset, size))) {
-    return false;
-  }
-  give_back(offset, size, stop);
-  return true;
-}
-
-/// False if the host does not have the memory any more. The guest must not go on with such a range:
-/// what it writes to one block could be read in others.
-bool MemoryBlocks::map_again(uint64_t offset, uint64_t size) noexcept {
-  try {
-    map_backing(piece(offset, size), backing_.options);
-    return true;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
-void MemoryBlocks::give_back(uint64_t offset, uint64_t size, const Stop& stop) noexcept {
+uint64_t MemoryBlocks::unplug(uint64_t offset, uint64_t size) noexcept {
+  const uint64_t taken = map_filler_front(offset, size);
   // What is in no file went with its mapping.
-  if (!is_file()) return;
-  unreleased_ = {.offset = offset, .size = size};
-  (void)release(stop);
+  if (taken != 0 && is_file()) punch(offset, taken);
+  return taken;
 }
 
 bool MemoryBlocks::release(const Stop& stop) noexcept {
   for (bool begun = false; unreleased_.size != 0; begun = true) {
     if (begun && stop()) return false;
     const uint64_t size = std::min(step_, unreleased_.size);
-    (void)::fallocate(backing_.piece.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                      static_cast<off_t>(backing_.piece.offset + unreleased_.offset),
-                      static_cast<off_t>(size));
+    punch(unreleased_.offset, size);
     unreleased_ = {.offset = unreleased_.offset + size, .size = unreleased_.size - size};
   }
   return true;
 }
 
-bool MemoryBlocks::map_filler(uint64_t offset, uint64_t size, const Stop& stop) noexcept {
-  constexpr int kFlags = MAP_FIXED | MAP_SHARED | MAP_NORESERVE;
-  const uint64_t end = offset + size;
-  for (uint64_t step_begin = offset; offset < end;) {
-    if (offset - step_begin >= step_) {
-      if (stop()) return false;
-      step_begin = offset;
-    }
-    // Each offset has its own place in the filler, so that neighbours become one mapping again.
-    const uint64_t from = offset % filler_size_;
-    const uint64_t part = std::min({end - offset, filler_size_ - from, step_});
-    uint8_t* host = backing_.piece.host + offset;
-    if (::mmap(host, part, PROT_READ | PROT_WRITE, kFlags, filler_.get(),
-               static_cast<off_t>(from)) == MAP_FAILED) {
-      return false;
-    }
-    ::madvise(host, part, MADV_DONTDUMP);
-    offset += part;
+void MemoryBlocks::punch(uint64_t offset, uint64_t size) noexcept {
+  (void)::fallocate(backing_.piece.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                    static_cast<off_t>(backing_.piece.offset + offset), static_cast<off_t>(size));
+}
+
+bool MemoryBlocks::map_filler(uint64_t offset, uint64_t size) noexcept {
+  for (uint64_t done = 0; done < size;) {
+    const uint64_t mapped = map_filler_front(offset + done, size - done);
+    if (mapped == 0) return false;
+    done += mapped;
   }
   return true;
+}
+
+/// One mapping, of whole blocks; returns their size, or 0 if there cannot be one.
+uint64_t MemoryBlocks::map_filler_front(uint64_t offset, uint64_t size) noexcept {
+  constexpr int kFlags = MAP_FIXED | MAP_SHARED | MAP_NORESERVE;
+  // Each offset has its own place in the filler, so that neighbours become one mapping again.
+  const uint64_t from = offset % filler_size_;
+  const uint64_t part = std::min({size, filler_size_ - from, step_});
+  uint8_t* host = backing_.piece.host + offset;
+  if (::mmap(host, part, PROT_READ | PROT_WRITE, kFlags, filler_.get(), static_cast<off_t>(from)) ==
+      MAP_FAILED) {
+    return 0;
+  }
+  ::madvise(host, part, MADV_DONTDUMP);
+  return part;
 }
 
 }  // namespace tsvmm

@@ -38,15 +38,13 @@ class MemoryBlocks {
 
   /// Puts memory behind [offset, offset + size): whole blocks of the region that the guest does not
   /// have. False if the host does not have it now, or `stop` said so: the guest has nothing more
-  /// then, and release() is to be called as after unplug().
+  /// then, and release() is to be called unless is_released().
   [[nodiscard]] bool plug(uint64_t offset, uint64_t size, const Stop& stop = never) noexcept;
-  /// Takes such a range, which the guest has, away from it, and gives its memory back to the host.
-  /// False, with what was in it lost, if that cannot be done now, or `stop` said so: it stays the
-  /// guest's; it does not if the host cannot leave it. If `stop` says so after the guest has lost
-  /// it, the rest is left to release().
-  [[nodiscard]] bool unplug(uint64_t offset, uint64_t size, const Stop& stop = never) noexcept;
-  /// Whether the last plug() or unplug() left nothing to give back. If it did, they begin with
-  /// that.
+  /// Takes the front of such a range, which the guest has, away from it, and gives its memory back
+  /// to the host. Returns how much that was: whole blocks, no more than takes a fraction of a
+  /// second. 0 if the process has no mapping left for it; the guest then has all that it had.
+  [[nodiscard]] uint64_t unplug(uint64_t offset, uint64_t size) noexcept;
+  /// Whether the last plug() left nothing to give back. If it did, the next one begins with that.
   [[nodiscard]] bool is_released() const noexcept { return unreleased_.size == 0; }
   /// Gives that back: a part at least, and then the rest unless `stop` says so. is_released().
   [[nodiscard]] bool release(const Stop& stop = never) noexcept;
@@ -64,13 +62,13 @@ class MemoryBlocks {
   [[nodiscard]] bool plug_private(uint64_t offset, uint64_t size, const Stop& stop);
   [[nodiscard]] bool reaches(uint64_t end) const noexcept;
   [[nodiscard]] bool allocate(uint64_t offset, uint64_t size, const Stop& stop) noexcept;
-  [[nodiscard]] bool map_again(uint64_t offset, uint64_t size) noexcept;
-  [[nodiscard]] bool map_filler(uint64_t offset, uint64_t size, const Stop& stop = never) noexcept;
-  void give_back(uint64_t offset, uint64_t size, const Stop& stop) noexcept;
+  [[nodiscard]] bool map_filler(uint64_t offset, uint64_t size) noexcept;
+  [[nodiscard]] uint64_t map_filler_front(uint64_t offset, uint64_t size) noexcept;
+  void punch(uint64_t offset, uint64_t size) noexcept;
 
   const HotplugBacking backing_;
   const uint64_t block_size_;
-  const uint64_t step_;  ///< bytes between two looks at whether to stop
+  const uint64_t step_;  ///< what is done at a time, in bytes: whole blocks
   const uint64_t filler_size_;
   const UniqueFd filler_;
   Range unreleased_;  ///< of the file: the guest has it no more, the host not yet

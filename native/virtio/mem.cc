@@ -22,6 +22,8 @@ constexpr uint64_t kFeatureUnpluggedInaccessible = 1 << 1;
 constexpr uint16_t kQueueSize = 128;
 /// Each can take long, and a pause waits for those of one turn.
 constexpr int kRequestsPerTurn = 1;
+/// Until the host is asked again for what it has refused.
+constexpr uint64_t kRetryNs = 100'000'000;
 
 /// struct virtio_mem_config, §5.15.4.
 struct Config {
@@ -82,6 +84,15 @@ void VirtioMem::adopt(const VirtioMemState& state) {
     return true;
   });
   if (!all) throw Error("ENOMEM", "the host lacks memory for what is plugged in");
+  if (state.unplugging) {
+    const auto& [range, done] = *state.unplugging;
+    const bool is_range = range.first <= plugged_.size() &&
+                          range.count <= plugged_.size() - range.first && done < range.count;
+    if (!is_range || !plugged_.all_are(true, {range.first + done, range.count - done})) {
+      throw Error("EINVAL", "blocks are being unplugged that are not plugged in");
+    }
+  }
+  unplugging_ = state.unplugging;
 }
 
 VirtioMem::~VirtioMem() { reset(); }
@@ -92,7 +103,11 @@ void VirtioMem::save(CborWriter& state) const {
   for (size_t i = 0; i < now.plugged.size(); ++i) {
     if (now.plugged[i]) bits[i / 8] |= static_cast<uint8_t>(1U << i % 8);
   }
-  state.map(2).field("requestedSize", now.requested_size).key("plugged").bytes(bits);
+  state.map(now.unplugging ? 3 : 2);
+  state.field("requestedSize", now.requested_size).key("plugged").bytes(bits);
+  if (!now.unplugging) return;
+  state.key("unplugging").map(3).field("first", now.unplugging->range.first);
+  state.field("count", now.unplugging->range.count).field("done", now.unplugging->done);
 }
 
 void VirtioMem::restore(Fields& state) {
@@ -105,11 +120,18 @@ void VirtioMem::restore(Fields& state) {
     const bool plugged = (bits[i / 8] >> i % 8 & 1) != 0;
     if (plugged || i < plugged_.size()) other.plugged.push_back(plugged);
   }
+  if (state.has("unplugging")) {
+    other.unplugging = state["unplugging"].map([](Fields& fields) {
+      return VirtioMemState::Unplugging{
+          .range = {.first = fields["first"].number(), .count = fields["count"].number()},
+          .done = fields["done"].number()};
+    });
+  }
   adopt(other);
 }
 
 VirtioMemState VirtioMem::state() const {
-  return {.requested_size = requested_size_, .plugged = plugged_.copy()};
+  return {.requested_size = requested_size_, .plugged = plugged_.copy(), .unplugging = unplugging_};
 }
 
 void VirtioMem::resize(uint64_t size) {
@@ -156,6 +178,12 @@ void VirtioMem::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
 void VirtioMem::activate(const Activation& activation) {
   const VirtqueueSetup* setup = activation.queue(0);
   if (setup == nullptr) return;
+  doorbell_ = setup->doorbell;
+  retry_.emplace();
+  loop_.add(retry_->fd(), io::kReadable, [this](IoEvents) {
+    retry_->consume();
+    doorbell_->signal();
+  });
   server_ =
       std::make_unique<QueueServer>(loop_, activation, *setup, transport(), kRequestsPerTurn,
                                     [this](const DescriptorChain& chain) { return serve(chain); });
@@ -164,9 +192,14 @@ void VirtioMem::activate(const Activation& activation) {
 bool VirtioMem::try_reset(const Deadline& deadline) noexcept {
   // A machine may be deleted while it is paused.
   loop_.resume();
-  if (!teardown_.in_progress() && !server_) return true;
-  return teardown_.run(
-      loop_, [this] { server_.reset(); }, deadline);
+  if (!teardown_.in_progress() && !retry_) return true;
+  const auto work = [this] {
+    server_.reset();
+    loop_.remove(retry_->fd());
+    retry_.reset();
+    unplugging_.reset();
+  };
+  return teardown_.run(loop_, work, deadline);
 }
 
 uint32_t VirtioMem::serve(const DescriptorChain& chain) noexcept {
@@ -174,36 +207,39 @@ uint32_t VirtioMem::serve(const DescriptorChain& chain) noexcept {
   const bool whole = gather(chain.readable, request) == request.size();
   // What cannot be answered is not done.
   if (total_length(chain.writable) < kAnswerSize) return 0;
-  const Answer given = whole ? answer(request) : Answer{.type = kError};
-  if (given.type == kBusy) ++busy_;
-  if (given.type == kNack || given.type == kError) ++refused_;
+  const std::optional<Answer> given = whole ? answer(request) : Answer{.type = kError};
+  if (!given) return QueueServer::kLater;
+  if (given->type == kBusy) ++busy_;
+  if (given->type == kNack || given->type == kError) ++refused_;
   std::array<uint8_t, kAnswerSize> bytes{};
-  store(std::span<uint8_t>(bytes), given.type);
-  store(std::span<uint8_t>(bytes), given.state, kStateOffset);
+  store(std::span<uint8_t>(bytes), given->type);
+  store(std::span<uint8_t>(bytes), given->state, kStateOffset);
   return scatter(bytes, chain.writable);
 }
 
-VirtioMem::Answer VirtioMem::answer(std::span<const uint8_t> request) noexcept {
+/// nullopt: the request has begun, and is to come again.
+std::optional<VirtioMem::Answer> VirtioMem::answer(std::span<const uint8_t> request) noexcept {
   const auto type = load<uint16_t>(request);
-  if (type == kUnplugAll) return {.type = unplug_all()};
   const auto range = range_of(request);
-  if (!range) return {.type = kError};
+  // One that has begun comes again, unless the driver puts another one in its place.
+  const auto begun = std::exchange(unplugging_, std::nullopt);
+  if (type == kUnplugAll) return unplug_all();
+  if (!range) return Answer{.type = kError};
   switch (type) {
     case kPlug:
-      return {.type = plug(*range)};
+      return Answer{.type = plug(*range)};
     case kUnplug:
-      return {.type = unplug(*range)};
-    case kState: {
-      const bool plugged = plugged_.all_are(true, *range);
-      const bool unplugged = plugged_.all_are(false, *range);
-      return {.type = kAck,
-              .state = plugged     ? kStatePlugged
-                       : unplugged ? kStateUnplugged
-                                   : kStateMixed};
-    }
+      return unplug(*range, begun && begun->range == *range ? begun->done : 0);
+    case kState:
+      return Answer{.type = kAck, .state = state_of(*range)};
     default:
-      return {.type = kError};
+      return Answer{.type = kError};
   }
+}
+
+uint16_t VirtioMem::state_of(const Range& range) const noexcept {
+  if (plugged_.all_are(true, range)) return kStatePlugged;
+  return plugged_.all_are(false, range) ? kStateUnplugged : kStateMixed;
 }
 
 std::optional<VirtioMem::Range> VirtioMem::range_of(
@@ -234,33 +270,66 @@ uint16_t VirtioMem::plug(const Range& range) noexcept {
   return kAck;
 }
 
-uint16_t VirtioMem::unplug(const Range& range) noexcept {
-  if (!plugged_.all_are(true, range)) return kError;
-  if (plugged_.scatters(false, range)) return kBusy;
-  return take_out(range) ? kAck : kBusy;
+/// Of a range of which the first `done` blocks are gone.
+std::optional<VirtioMem::Answer> VirtioMem::unplug(const Range& range, size_t done) noexcept {
+  const Range rest{range.first + done, range.count - done};
+  if (!plugged_.all_are(true, rest)) return Answer{.type = kError};
+  if (done == 0 && plugged_.scatters(false, range)) return Answer{.type = kBusy};
+  done += take_out(rest);
+  if (done == range.count) return Answer{.type = kAck};
+  if (done == 0) return Answer{.type = kBusy};  // The driver still has all of it.
+  unplugging_ = {.range = range, .done = done};
+  go_on_later();
+  return std::nullopt;
 }
 
-uint16_t VirtioMem::unplug_all() noexcept {
+std::optional<VirtioMem::Answer> VirtioMem::unplug_all() noexcept {
   bool begun = false;
   const auto take_next = [&](const Range& run) {
-    return !(std::exchange(begun, true) && loop_.is_wanted()) && take_out(run);
+    if (begun && loop_.is_wanted()) return false;
+    const size_t taken = take_out(run);
+    begun = begun || taken != 0;
+    return taken == run.count;
   };
-  return plugged_.each_run(take_next) ? kAck : kBusy;
+  if (plugged_.each_run(take_next)) return Answer{.type = kAck};
+  if (!begun) return Answer{.type = kBusy};
+  go_on_later();
+  return std::nullopt;
 }
 
-bool VirtioMem::take_out(const Range& range) noexcept {
-  if (!blocks_->unplug(bytes(range.first), bytes(range.count), is_wanted_)) return false;
-  release_later();
-  plugged_.mark(false, range);
-  plugged_size_ -= bytes(range.count);
-  plugged_out_ += bytes(range.count);
-  return true;
+/// Unplugs blocks from the front of a range until another user waits for the loop, but one piece at
+/// least. Returns how many, 0 if the host refuses.
+size_t VirtioMem::take_out(const Range& range) noexcept {
+  size_t done = 0;
+  while (done < range.count && !(done != 0 && loop_.is_wanted())) {
+    const Range rest{range.first + done, range.count - done};
+    const uint64_t taken = blocks_->unplug(bytes(rest.first), bytes(rest.count));
+    if (taken == 0) break;
+    const size_t count = taken / blocks_->block_size();
+    plugged_.mark(false, {rest.first, count});
+    plugged_size_ -= taken;
+    plugged_out_ += taken;
+    done += count;
+  }
+  return done;
 }
 
-/// Frees the rest of the unplugged memory, after other users of the loop have had their turn.
+/// Serves the request again after other users of the loop have had their turn; if there is none,
+/// the host has refused, and is asked again after a while.
+void VirtioMem::go_on_later() noexcept {
+  if (loop_.is_wanted()) {
+    doorbell_->signal();
+  } else {
+    retry_->start_after(kRetryNs);
+  }
+}
+
+/// Frees the rest of a plug request that was called off, after other users of the loop have had
+/// their turn.
 void VirtioMem::release_later() noexcept {
-  if (blocks_->is_released()) return;
+  if (blocks_->is_released() || std::exchange(release_posted_, true)) return;
   loop_.post([this] {
+    release_posted_ = false;
     (void)blocks_->release(is_wanted_);
     release_later();
   });

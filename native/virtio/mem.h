@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/event_loop.h"
+#include "core/timer.h"
 #include "memory/memory_blocks.h"
 #include "virtio/loop_teardown.h"
 #include "virtio/mem/plugged_blocks.h"
@@ -20,11 +21,21 @@ namespace tsvmm {
 struct VirtioMemState {
   uint64_t requested_size = 0;     ///< bytes that the guest is asked to have
   std::vector<bool> plugged = {};  ///< by block; blocks behind the end are not
+  /// The UNPLUG request that is being carried out, in blocks, and how many of them are gone.
+  struct Unplugging {
+    PluggedBlocks::Range range;
+    size_t done;
+  };
+  std::optional<Unplugging> unplugging = {};
 };
 
 /// A memory device (virtio 1.2 §5.15): a region of guest memory, of which the guest plugs blocks in
 /// and out until it has as much as the host requests. A reset of the device changes no block
 /// (§5.15.5.2); one of the machine makes another device, which begins with none.
+///
+/// What is plugged in keeps its content (§5.15.6.2). So an UNPLUG request that has begun is carried
+/// out to its end: while somebody waits for the device's thread it is put off, and the driver gets
+/// no answer yet.
 class VirtioMem : public VirtioDevice {
  public:
   static constexpr VirtioType kType{.id = 24};
@@ -80,12 +91,14 @@ class VirtioMem : public VirtioDevice {
   void adopt(const VirtioMemState& state);
   void check_size(uint64_t size) const;
   [[nodiscard]] uint32_t serve(const DescriptorChain& chain) noexcept;
-  [[nodiscard]] Answer answer(std::span<const uint8_t> request) noexcept;
+  [[nodiscard]] std::optional<Answer> answer(std::span<const uint8_t> request) noexcept;
   [[nodiscard]] std::optional<Range> range_of(std::span<const uint8_t> request) const noexcept;
   [[nodiscard]] uint16_t plug(const Range& range) noexcept;
-  [[nodiscard]] uint16_t unplug(const Range& range) noexcept;
-  [[nodiscard]] uint16_t unplug_all() noexcept;
-  [[nodiscard]] bool take_out(const Range& range) noexcept;
+  [[nodiscard]] std::optional<Answer> unplug(const Range& range, size_t done) noexcept;
+  [[nodiscard]] std::optional<Answer> unplug_all() noexcept;
+  [[nodiscard]] uint16_t state_of(const Range& range) const noexcept;
+  [[nodiscard]] size_t take_out(const Range& range) noexcept;
+  void go_on_later() noexcept;
   void release_later() noexcept;
   [[nodiscard]] uint64_t bytes(size_t blocks) const noexcept;
 
@@ -102,6 +115,10 @@ class VirtioMem : public VirtioDevice {
   const MemoryBlocks::Stop is_wanted_ = [this] { return loop_.is_wanted(); };
   EventLoop loop_;                       ///< its own: huge amounts of memory take their time
   std::unique_ptr<QueueServer> server_;  ///< while active
+  const EventFd* doorbell_ = nullptr;    ///< the same
+  std::optional<Timer> retry_;           ///< the same
+  bool release_posted_ = false;          ///< the loop's thread's, like what follows
+  std::optional<VirtioMemState::Unplugging> unplugging_;
   LoopTeardown teardown_;
 };
 

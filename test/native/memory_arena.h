@@ -16,6 +16,18 @@
 
 namespace tsvmm::memory_test {
 
+/// Takes all of a range from the guest; false, with the rest of it left, if the host refuses.
+inline bool unplug(MemoryBlocks& blocks, uint64_t offset, uint64_t size) {
+  while (size != 0) {
+    const uint64_t taken = blocks.unplug(offset, size);
+    if (taken == 0) return false;
+    EXPECT_LE(taken, size);
+    offset += taken;
+    size -= taken;
+  }
+  return true;
+}
+
 /// A region whose blocks come and go, without the guest memory around it.
 class Arena {
  public:

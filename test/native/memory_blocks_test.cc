@@ -72,7 +72,7 @@ TEST(MemoryBlocks, APluggedBlockIsMemoryOfItsOwn) {
   arena.fill(3, 0xa2);
   EXPECT_TRUE(arena.is(1, 0x55));
   EXPECT_TRUE(arena.is(4, 0x55));
-  ASSERT_TRUE(blocks->unplug(2 * kBlock, kBlock));
+  ASSERT_TRUE(unplug(*blocks, 2 * kBlock, kBlock));
   EXPECT_TRUE(arena.same_memory(2, 1));
   EXPECT_TRUE(arena.is(3, 0xa2));
   ASSERT_TRUE(blocks->plug(2 * kBlock, kBlock));
@@ -88,7 +88,7 @@ TEST(MemoryBlocks, TheFilesPagesGoBackToTheHost) {
   EXPECT_EQ(arena.allocated(), 0U);
   for (size_t i = 1; i < 5; ++i) arena.fill(i, 7);
   EXPECT_EQ(arena.allocated(), 4 * kBlock);
-  ASSERT_TRUE(blocks->unplug(2 * kBlock, 2 * kBlock));
+  ASSERT_TRUE(unplug(*blocks, 2 * kBlock, 2 * kBlock));
   EXPECT_EQ(arena.allocated(), 2 * kBlock);
   EXPECT_TRUE(arena.is(1, 7));
   EXPECT_TRUE(arena.is(4, 7));
@@ -152,7 +152,7 @@ TEST(MemoryBlocks, AGuestThatIsGivenHugePagesThatAreNotThereIsRefused) {
   ASSERT_TRUE(blocks.plug(0, kBlock));
   EXPECT_FALSE(arena.same_memory(0, 1));
   EXPECT_EQ(free_huge_pages(), free - 1);
-  ASSERT_TRUE(blocks.unplug(0, kBlock));
+  ASSERT_TRUE(unplug(blocks, 0, kBlock));
   EXPECT_EQ(free_huge_pages(), free);
 }
 
@@ -170,7 +170,7 @@ TEST(MemoryBlocks, AFilesOwnContentIsCopiedOnWrite) {
   ASSERT_TRUE(blocks.plug(2 * kBlock, kBlock));
   EXPECT_EQ(*arena.host(2), content);
   arena.fill(2, 1);
-  ASSERT_TRUE(blocks.unplug(2 * kBlock, kBlock));
+  ASSERT_TRUE(unplug(blocks, 2 * kBlock, kBlock));
   uint8_t kept = 0;
   ASSERT_EQ(::pread(file.get(), &kept, 1, 2 * kBlock), 1);
   EXPECT_EQ(kept, content);
@@ -197,25 +197,11 @@ TEST(MemoryBlocks, AFullFileSystemRefusesAndHarmsNobody) {
     for (size_t i = 1; i < 8; ++i) arena.fill(i, 1);
     EXPECT_TRUE(blocks.plug(5 * kBlock, kBlock));
     EXPECT_FALSE(blocks.plug(6 * kBlock, kBlock));
-    EXPECT_TRUE(blocks.unplug(0, kBlock));
+    EXPECT_TRUE(unplug(blocks, 0, kBlock));
     EXPECT_TRUE(blocks.plug(6 * kBlock, kBlock));
   }
   ::umount(folder.c_str());
   ::rmdir(folder.c_str());
-}
-
-/// Who is to stop leaves the guest what it had. If the host does not give that again, the guest
-/// must not go on with blocks of which several may be one and the same.
-TEST(MemoryBlocks, WhatTheHostCannotLeaveTheGuestIsUnplugged) {
-  constexpr uint32_t kNoNode = 1000;
-  const auto stop = [] { return true; };
-  for (const std::optional<uint32_t> node : {std::optional<uint32_t>(), std::optional(kNoNode)}) {
-    const Arena arena(64, {.thp = false, .host_node = node});
-    const auto blocks = arena.blocks();
-    EXPECT_EQ(blocks->plug(0, arena.size()), !node);
-    EXPECT_EQ(blocks->unplug(0, arena.size(), stop), node.has_value());
-    for (const size_t other : {1, 33, 63}) EXPECT_EQ(arena.same_memory(0, other), !!node) << other;
-  }
 }
 
 /// Blocks that the guest does not have are holes in the file, and none that the hypervisor's
@@ -267,7 +253,7 @@ TEST(MemoryBlocks, WhoeverAccessesThemMeanwhileMeetsNoHole) {
     const uint64_t first = static_cast<uint64_t>(round) % kBlocks;
     const uint64_t count = 1 + static_cast<uint64_t>(round) % (kBlocks - first);
     ASSERT_TRUE(blocks->plug(first * kBlock, count * kBlock));
-    ASSERT_TRUE(blocks->unplug(first * kBlock, count * kBlock));
+    ASSERT_TRUE(unplug(*blocks, first * kBlock, count * kBlock));
   }
   done = true;
   for (std::thread& guest : guests) guest.join();

@@ -69,7 +69,7 @@ TEST(PluggedBlocks, TheHostHasNoMoreMappingsThanPieces) {
     const PluggedBlocks::Range range{first, 1 + below(std::min<size_t>(4, kBlocks - first))};
     const bool plugged = blocks.all_are(true, range);
     if (!plugged && !blocks.all_are(false, range)) continue;
-    ASSERT_TRUE(plugged ? memory->unplug(range.first * kBlock, range.count * kBlock)
+    ASSERT_TRUE(plugged ? memory_test::unplug(*memory, range.first * kBlock, range.count * kBlock)
                         : memory->plug(range.first * kBlock, range.count * kBlock));
     blocks.mark(!plugged, range);
     if (!plugged) *arena.host(first + below(range.count)) = 1;

@@ -7,6 +7,7 @@
 #include "core/message.h"
 #include "host_calls.h"
 #include "memory_arena.h"
+#include "refused_mappings.h"
 #include "virtio/mem.h"
 #include "virtio_loop_fixture.h"
 
@@ -262,63 +263,229 @@ TEST_F(MemTest, ADeviceIsBusyWhileSomebodyWaitsForIt) {
   slow.reset();
 }
 
-/// Holds the first piece that is given back until the test lets it go, and counts the bytes.
-class SlowRelease final : public disk_test::HostCalls {
- public:
-  ~SlowRelease() override { retire(); }
-  int allocate(int fd, int mode, off_t offset, off_t length) override {
-    if ((mode & FALLOC_FL_PUNCH_HOLE) != 0) {
-      released += static_cast<uint64_t>(length);
-      EXPECT_TRUE(eventually([this] { return goes_on.load(); }));
+/// Pauses come between the pieces of what takes long.
+class StopsAndGoes : public MemTest {
+ protected:
+  static constexpr uint64_t kPiece = 64 << 20;
+  static constexpr size_t kPieces = 32;
+  static constexpr auto kAll = static_cast<uint16_t>(kPieces * kPiece / kBlock);
+
+  /// Allocates nothing, and begins a pause in the middle of a piece, once, when told so.
+  class Host final : public disk_test::HostCalls {
+   public:
+    explicit Host(VirtioMem& device) : device_(device) {}
+    ~Host() override { retire(); }
+    int allocate(int fd, int mode, off_t offset, off_t length) override {
+      const bool gives_back = (mode & FALLOC_FL_PUNCH_HOLE) != 0;
+      if (gives_back && ++given_back == 1 && when_first_is_given_back) when_first_is_given_back();
+      if (!gives_back && pauses_plug.exchange(false)) device_.begin_pause();
+      if (gives_back && pauses_release.exchange(false)) device_.begin_pause();
+      return gives_back ? HostCalls::allocate(fd, mode, offset, length) : 0;
     }
-    return HostCalls::allocate(fd, mode, offset, length);
+    std::atomic<bool> pauses_plug = false;
+    std::atomic<bool> pauses_release = false;
+    std::atomic<size_t> given_back = 0;  ///< pieces
+    std::function<void()> when_first_is_given_back;
+
+   private:
+    VirtioMem& device_;
+  };
+
+  void SetUp() override { begin_with(large); }
+  void TearDown() override { large.reset(); }
+  void add(uint16_t type) {
+    put_request(type, at(0), kAll);
+    answered = drivers[0].used_index();
+    drivers[0].add({{kRequest, 24}, {kAnswer, 10, kWrite}});
+    doorbells[0].signal();
   }
-  std::atomic<uint64_t> released = 0;
-  std::atomic<bool> goes_on = false;
+  /// The loop goes on until a pause that begins in the middle of the next such call.
+  [[nodiscard]] bool runs_into_pause(std::atomic<bool>& where) {
+    where = true;
+    large.resume();
+    return eventually([&] { return !where; }) &&
+           large.wait_paused(Deadline::after(std::chrono::seconds(10)));
+  }
+
+  Arena arena{kPieces * kPiece / kBlock, {.shared = true, .prefault = true, .thp = false}};
+  VirtioMem large{arena.blocks(), {.id = "mem1", .node = {}}, {.requested_size = arena.size()}};
+  Host host_calls{large};
+  uint16_t answered = 0;
 };
 
-TEST_F(MemTest, WhatIsGivenBackIsNoMoreThanAPieceBeforeAPause) {
-  constexpr uint64_t kPiece = 64 << 20;
-  constexpr size_t kPieces = 8;
-  const Arena large(kPieces * kPiece / kBlock, {.shared = true, .thp = false});
-  VirtioMem other(large.blocks(), {.id = "mem1", .node = {}}, {.requested_size = large.size()});
+TEST_F(StopsAndGoes, PausesDoNotAddToWhatIsDoneBetweenThem) {
+  pause(large);
+  add(kPlug);
+  ASSERT_TRUE(runs_into_pause(host_calls.pauses_plug));
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(used(0, answered + 1));
+    EXPECT_EQ(memory.read<uint16_t>(kAnswer), kBusy);
+    // The driver asks again while the device still gives back what it did not get.
+    add(kPlug);
+    ASSERT_TRUE(runs_into_pause(host_calls.pauses_release));
+    ASSERT_TRUE(runs_into_pause(host_calls.pauses_release));
+  }
+  const size_t before = host_calls.given_back;
+  ASSERT_TRUE(runs_into_pause(host_calls.pauses_release));
+  EXPECT_EQ(host_calls.given_back, before + 1);
+  large.resume();
+  EXPECT_TRUE(eventually([&] { return host_calls.given_back >= kPieces; }));
+}
+
+/// The first block is gone, and a pause has come.
+class StoppedUnplug : public StopsAndGoes {
+ protected:
+  void SetUp() override {
+    StopsAndGoes::SetUp();
+    ASSERT_EQ(ask(kPlug, at(0), kAll), kAck);
+    for (size_t block = 0; block < kAll; ++block) *arena.host(block) = 1;
+    stop(kUnplug);
+  }
+  void stop(uint16_t type) {
+    pause(large);
+    add(type);
+    ASSERT_TRUE(runs_into_pause(host_calls.pauses_release));
+  }
+  [[nodiscard]] bool is_whole_from(size_t first) const {
+    for (size_t block = first; block < kAll; ++block) {
+      if (*arena.host(block) != 1) return false;
+    }
+    return true;
+  }
+  [[nodiscard]] size_t blocks_left() const { return large.plugged_size() / kBlock; }
+};
+
+TEST_F(StoppedUnplug, GoesOn) {
+  for (size_t gone = 1; gone < 4; ++gone) {
+    EXPECT_EQ(blocks_left(), kAll - gone);
+    EXPECT_EQ(host_calls.given_back, gone);
+    EXPECT_TRUE(is_whole_from(gone));
+    EXPECT_EQ(drivers[0].used_index(), answered) << "the driver still waits";
+    ASSERT_TRUE(runs_into_pause(host_calls.pauses_release));
+  }
+  large.resume();
+  ASSERT_TRUE(used(0, answered + 1));
+  EXPECT_EQ(memory.read<uint16_t>(kAnswer), kAck);
+  EXPECT_EQ(blocks_left(), 0U);
+  EXPECT_EQ(arena.allocated(), 0U);
+}
+
+TEST_F(StoppedUnplug, OfAllGoesOn) {
+  large.resume();
+  ASSERT_TRUE(used(0, answered + 1));
+  ASSERT_EQ(ask(kPlug, at(3), 2), kAck);
+  ASSERT_EQ(ask(kPlug, at(8), 2), kAck);
+  stop(kUnplugAll);
+  EXPECT_EQ(blocks_left(), 3U);
+  EXPECT_EQ(drivers[0].used_index(), answered);
+  large.resume();
+  ASSERT_TRUE(used(0, answered + 1));
+  EXPECT_EQ(memory.read<uint16_t>(kAnswer), kAck);
+  EXPECT_EQ(blocks_left(), 0U);
+}
+
+TEST_F(StoppedUnplug, IsForgottenByAReset) {
+  large.reset();
+  // It may have gone on for as long as it took to stop it.
+  const size_t gone = kAll - blocks_left();
+  EXPECT_GE(gone, 1U);
+  EXPECT_TRUE(is_whole_from(gone));
+  begin_with(large);
+  EXPECT_EQ(ask(kUnplug, at(0), kAll), kError) << "as any that has gone in part";
+  EXPECT_EQ(blocks_left(), kAll - gone);
+  if (gone < kAll) EXPECT_EQ(ask(kUnplug, at(gone), static_cast<uint16_t>(kAll - gone)), kAck);
+}
+
+/// In the memory that the driver has lent for the request until it is answered.
+TEST_F(StoppedUnplug, IsGivenUpIfTheDriverWritesAnother) {
+  put_request(kUnplug, at(5), 1);
+  large.resume();
+  ASSERT_TRUE(used(0, answered + 1));
+  EXPECT_EQ(memory.read<uint16_t>(kAnswer), kAck);
+  EXPECT_EQ(blocks_left(), kAll - 2U);
+  EXPECT_EQ(ask(kUnplug, at(0), kAll), kError);
+}
+
+TEST_F(StoppedUnplug, IsGoneOnWithByADeviceThatTakesTheStateOver) {
+  CborWriter writer;
+  large.save(writer);
+  const std::vector<uint8_t> bytes = writer.take();
+  const Arena next(kAll);
+  VirtioMem second(next.blocks(), {.id = "mem2", .node = {}}, {});
+  MessageReader reader(bytes, {});
+  reader.value().map([&](Fields& fields) { second.restore(fields); });
+  EXPECT_EQ(second.plugged_size(), (kAll - 1) * kBlock);
+  large.reset();
+  begin_with(second);
+  EXPECT_EQ(ask(kUnplug, at(0), kAll), kAck);
+  EXPECT_EQ(second.plugged_size(), 0U);
+  second.reset();
+}
+
+/// The host refuses the rest once the first block is gone.
+TEST_F(StopsAndGoes, WhatTheHostRefusesOfAnUnplugIsTriedAgain) {
+  memory_test::RefusedMappings mappings(MAP_FIXED | MAP_SHARED | MAP_NORESERVE);
+  const Arena other_arena(16, {.shared = true, .thp = false});
+  VirtioMem other(other_arena.blocks(), {.id = "mem2", .node = {}},
+                  {.requested_size = other_arena.size()});
+  large.reset();
   begin_with(other);
-  constexpr auto kAll = static_cast<uint16_t>(kPieces * kPiece / kBlock);
-  ASSERT_EQ(ask(kPlug, at(0), kAll), kAck);
-  for (size_t block = 0; block < kAll; block += kAll / kPieces) *large.host(block) = 1;
-  const uint64_t touched = large.allocated();
-  SlowRelease host;
-  put_request(kUnplug, at(0), kAll);
-  const uint16_t answered = drivers[0].used_index();
+  host_calls.when_first_is_given_back = [&] {
+    mappings.begin();
+    mappings.refuses = true;
+  };
+  ASSERT_EQ(ask(kPlug, at(0), 16), kAck);
+  for (size_t block = 0; block < 16; ++block) *other_arena.host(block) = 1;
+  put_request(kUnplug, at(0), 16);
+  answered = drivers[0].used_index();
   drivers[0].add({{kRequest, 24}, {kAnswer, 10, kWrite}});
   doorbells[0].signal();
-  ASSERT_TRUE(eventually([&] { return host.released != 0; }));
-  other.begin_pause();
-  host.goes_on = true;
-  ASSERT_TRUE(other.wait_paused(Deadline::after(std::chrono::seconds(10))));
-  EXPECT_EQ(host.released, kPiece);
-  EXPECT_EQ(large.allocated(), touched - touched / kPieces);
-  EXPECT_TRUE(used(0, answered + 1));
+  EXPECT_TRUE(eventually([&] { return mappings.refused >= 3; }));
+  EXPECT_EQ(drivers[0].used_index(), answered);
+  EXPECT_EQ(other.plugged_size(), 15 * kBlock);
+  for (size_t block = 1; block < 16; ++block) EXPECT_EQ(*other_arena.host(block), 1);
+  mappings.refuses = false;
+  ASSERT_TRUE(used(0, answered + 1));
   EXPECT_EQ(memory.read<uint16_t>(kAnswer), kAck);
   EXPECT_EQ(other.plugged_size(), 0U);
-  EXPECT_TRUE(large.same_memory(0, kAll - 1)) << "the guest has none of it";
-  other.resume();
-  EXPECT_TRUE(eventually([&] { return host.released == large.size(); }));
-  EXPECT_EQ(large.allocated(), 0U);
+  // Where nothing is gone yet, the driver may as well come again.
+  ASSERT_EQ(ask(kPlug, at(0), 16), kAck);
+  mappings.refuses = true;
+  EXPECT_EQ(ask(kUnplug, at(0), 16), kBusy);
+  EXPECT_EQ(ask(kUnplugAll), kBusy);
+  mappings.refuses = false;
+  EXPECT_EQ(state_of(at(0), 16), kPlugged);
   other.reset();
 }
 
-TEST_F(MemTest, WhatIsPluggedWaitsForWhatIsGivenBack) {
-  const Arena large(64, {.shared = true, .thp = false});
-  auto blocks = large.blocks();
-  ASSERT_TRUE(blocks->plug(0, large.size()));
-  for (size_t block = 0; block < 64; ++block) *large.host(block) = 1;
-  unsigned looks = 0;
-  ASSERT_TRUE(blocks->unplug(0, large.size(), [&looks] { return looks++ != 0; }));
-  EXPECT_NE(large.allocated(), 0U) << "the second piece";
-  ASSERT_TRUE(blocks->plug(40 * kBlock, kBlock));
-  EXPECT_EQ(large.allocated(), 0U);
-  EXPECT_TRUE(large.is(40, 0));
+/// §5.15.6.2: the device must not modify memory of blocks that are plugged in.
+TEST_F(MemTest, BlocksThatStayPluggedInKeepTheirContent) {
+  constexpr uint16_t kAll = 16 << 10;
+  const Arena large(kAll);
+  VirtioMem other(large.blocks(), {.id = "mem1", .node = {}}, {.requested_size = large.size()});
+  begin_with(other);
+  bool stopped = false;
+  for (int round = 0; round < 50 && !stopped; ++round) {
+    ASSERT_EQ(ask(kPlug, at(0), kAll), kAck);
+    for (size_t block = 0; block < kAll; ++block) *large.host(block) = 1;
+    put_request(kUnplug, at(0), kAll);
+    const uint16_t answered = drivers[0].used_index();
+    drivers[0].add({{kRequest, 24}, {kAnswer, 10, kWrite}});
+    doorbells[0].signal();
+    const volatile uint8_t& first = *large.host(0);
+    while (first == 1) std::this_thread::yield();
+    pause(other);
+    const uint64_t left = other.plugged_size() / kBlock;
+    stopped = left != 0;
+    const auto has_content = [&](size_t block) { return *large.host(block) == 1; };
+    for (size_t block = kAll - left; block < kAll; ++block) ASSERT_TRUE(has_content(block));
+    other.resume();
+    ASSERT_TRUE(used(0, answered + 1));
+    EXPECT_EQ(memory.read<uint16_t>(kAnswer), kAck);
+    EXPECT_EQ(other.plugged_size(), 0U);
+  }
+  EXPECT_TRUE(stopped);
+  other.reset();
 }
 
 TEST_F(MemTest, ADeviceMadeFromItsStateGoesOn) {
@@ -418,6 +585,16 @@ TEST_F(MemTest, RefusesAStateThatCannotBe) {
   EXPECT_THROW(make({.requested_size = 5 * kBlock}), Error);
   EXPECT_THROW(make({.requested_size = 4096}), Error);
   EXPECT_THROW(make({.plugged = std::vector<bool>(5)}), Error);
+  const std::vector<bool> last_two{false, false, true, true};
+  const auto unplugging = [&](size_t first, size_t count, size_t done) {
+    make({.plugged = last_two, .unplugging = {{{first, count}, done}}});
+  };
+  EXPECT_NO_THROW(unplugging(1, 3, 1));
+  EXPECT_THROW(unplugging(1, 3, 0), Error) << "the first of them is gone";
+  EXPECT_THROW(unplugging(2, 2, 2), Error) << "all of them are";
+  EXPECT_THROW(unplugging(2, 3, 0), Error);
+  EXPECT_THROW(unplugging(5, 1, 0), Error);
+  EXPECT_THROW(unplugging(2, SIZE_MAX, 0), Error);
 }
 
 TEST_F(MemTest, SurvivesFourVcpusThatRespectNothing) {

@@ -23,6 +23,7 @@ class PluggedBlocks {
   struct Range {
     size_t first;
     size_t count;
+    bool operator==(const Range&) const = default;
   };
 
   /// None of them is plugged in.
