@@ -13,6 +13,7 @@
 #include "addon/record_fifo_handle.h"
 #include "addon/stream_server_handle.h"
 #include "core/unique_fd.h"
+#include "host/file_probes.h"
 #include "hypervisor/kvm/x86_64/host_facts.h"
 #include "machine/control_thread.h"
 
@@ -51,6 +52,7 @@ class Environment {
   Machines& machines() { return machines_; }
   StreamServers& stream_servers() { return stream_servers_; }
   RecordFifos& record_fifos() { return record_fifos_; }
+  FileProbes& file_probes() { return file_probes_; }
 
   /// Calls `callback` in the event loop's next turn, with the setImmediate() that there was when
   /// the addon was loaded: tests replace it. Throws Napi::Error.
@@ -76,6 +78,7 @@ class Environment {
   Machines machines_;
   StreamServers stream_servers_;
   RecordFifos record_fifos_;
+  FileProbes file_probes_;
   std::set<int> descriptors_;
   /// By number, the inode: tells a descriptor that nobody has closed from another's with its
   /// number.

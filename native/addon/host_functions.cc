@@ -188,6 +188,12 @@ Napi::Value open_file_function(Arguments info) {
                 static_cast<unsigned>(to_uint(info[3], "kinds", UINT8_MAX))));
 }
 
+Napi::Value file_answers_function(Arguments info) {
+  const bool answers =
+      Environment::of(info.Env()).file_probes().answers(to_string(info[0], "path"));
+  return Napi::Boolean::New(info.Env(), answers);
+}
+
 Napi::Value close_file_function(Arguments info) {
   const UniqueFd closing = Environment::of(info.Env()).take_back(fd_argument(info[0], "fd"));
   return info.Env().Undefined();
@@ -332,6 +338,7 @@ void add_host_functions(Napi::Object& exports) {
   add<set_interface_address_function>(exports, "setInterfaceAddress");
   add<put_into_bridge_function>(exports, "putIntoBridge");
   add<open_file_function>(exports, "openFile");
+  add<file_answers_function>(exports, "fileAnswers");
   add<close_file_function>(exports, "closeFile");
   add<disown_file_function>(exports, "disownFile");
   add<read_at_function>(exports, "readAt");

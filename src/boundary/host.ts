@@ -246,6 +246,12 @@ export interface HostCalls {
    * of a file it creates. Throws with `code` an errno name, or ERR_TSVMM_FILE_KIND.
    */
   openFile(path: string, flags: number, mode: number, kinds: number): number;
+  /**
+   * Whether a file's store answers: reads its beginning on a thread, unless that is in progress, and is true once that
+   * has ended, be it with an error. False before that: to be asked again. What has no bytes at offsets is not opened.
+   * Throws EAGAIN while eight others have not answered.
+   */
+  fileAnswers(path: string): boolean;
   closeFile(fd: number): void;
   /**
    * The runtime closes this descriptor from now on. Others that the addon gave are closed when a worker thread ends.

@@ -158,12 +158,18 @@ export function descriptorsOf({ addition }: AnyDeviceRecord, device: Device): re
 export function devicePaths(config: VmConfig, use: keyof DevicePaths): string[] {
   const found: string[] = [];
   for (const { record, devices } of allConfigured(config)) {
-    for (const name of record.paths?.[use] ?? []) {
-      for (const device of devices) {
-        const path = (device as Readonly<Record<string, unknown>>)[name];
-        if (typeof path === 'string') found.push(path);
-      }
-    }
+    if (record.paths === undefined) continue;
+    for (const device of devices) found.push(...pathsOf(record, device, use));
+  }
+  return found;
+}
+
+/** What one device names by path. */
+export function pathsOf({ paths }: AnyDeviceRecord, device: Device, use: keyof DevicePaths): string[] {
+  const found: string[] = [];
+  for (const name of paths?.[use] ?? []) {
+    const path = (device as Readonly<Record<string, unknown>>)[name];
+    if (typeof path === 'string') found.push(path);
   }
   return found;
 }

@@ -13,12 +13,14 @@ import {
   descriptorsOf,
   deviceNamed,
   idOf,
+  pathsOf,
   presentDevices,
   shapeOf,
 } from '../devices/registry.ts';
 import { release } from '../platform/bus.ts';
 import { planAddition } from '../platform/devices.ts';
 import { bdfOf, type Placement } from '../platform/placement.ts';
+import { checkFilesAnswer } from './answeringFiles.ts';
 import { configWithoutDevice, findRemovable, noSuchDevice } from './deviceChanges.ts';
 import { notSupportedYet, refuseInvalid, VmmError } from './errors.ts';
 import type { PendingRemoval } from './info.ts';
@@ -100,6 +102,7 @@ export class Hotplug {
     }
     refuseInvalid(() => checkBootable(wanted));
     completeDevices(wanted);
+    await checkFilesAnswer(this.vm.native, pathsOf(record, device, 'files'));
     const context = this.vm.context(wanted);
     const placement = await this.vm.busy((machine) => plug(context, machine, record, device));
     const { id } = placement;

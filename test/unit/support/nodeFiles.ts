@@ -22,6 +22,7 @@ interface FileLock {
 
 export type NodeFiles = Pick<
   NativeAddon,
+  | 'fileAnswers'
   | 'openFile'
   | 'closeFile'
   | 'readAt'
@@ -53,6 +54,7 @@ export function nodeFiles(): NodeFiles {
   return {
     locked,
     open,
+    fileAnswers: () => true,
     openFile: (path, flags, mode, kinds) => {
       const status = statSync(path, { throwIfNoEntry: false });
       const temporary = (flags & O_TMPFILE) === O_TMPFILE;

@@ -1,0 +1,31 @@
+/**
+ * Whether the stores of files answer, before the files are opened for a machine that runs: that is done on this thread,
+ * on which all else of the process would then wait for a store that hangs.
+ */
+import type { NativeAddon } from '../native.ts';
+import { VmmError } from './errors.ts';
+
+/** As long as a disk may take to come to rest (Machine::kTimeout). */
+const TIMEOUT_MS = 10_000;
+/** A store that answers does so in less than a millisecond, or after a wait for a disk or a network. */
+const LONGEST_PAUSE_MS = 50;
+
+/**
+ * Resolves when all of them have answered, be it with an error, which opening them then has as well.
+ * @throws VmmError with the name of one that has not
+ */
+export async function checkFilesAnswer(
+  native: Pick<NativeAddon, 'fileAnswers'>,
+  paths: readonly string[],
+  timeoutMs: number = TIMEOUT_MS,
+): Promise<void> {
+  for (const path of paths) {
+    const end = performance.now() + timeoutMs;
+    for (let pause = 0; !native.fileAnswers(path); pause = Math.min(2 * pause + 1, LONGEST_PAUSE_MS)) {
+      if (performance.now() >= end) {
+        throw new VmmError(`The store of ${path} does not answer`, { code: 'ERR_TSVMM_TIMEOUT' });
+      }
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+}

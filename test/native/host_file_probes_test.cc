@@ -1,0 +1,58 @@
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <string>
+
+#include "core/error.h"
+#include "device_test_support.h"
+#include "host/file_probes.h"
+
+namespace tsvmm {
+namespace {
+
+bool eventually_answers(FileProbes& probes, const std::string& path) {
+  return eventually([&] { return probes.answers(path); });
+}
+
+TEST(HostFileProbes, FilesAndErrorsAnswer) {
+  const std::string folder =
+      std::filesystem::temp_directory_path() / ("tsvmm-probes-" + std::to_string(::getpid()));
+  std::filesystem::create_directory(folder);
+  std::ofstream(folder + "/file") << "bytes";
+  ::mkfifo((folder + "/fifo").c_str(), 0600);
+  FileProbes probes;
+  EXPECT_FALSE(probes.answers(folder + "/file")) << "it is read meanwhile";
+  for (const char* name : {"/file", "/fifo", "/none", ""}) {
+    EXPECT_TRUE(eventually_answers(probes, folder + name)) << name;
+  }
+  EXPECT_FALSE(probes.answers(folder + "/file")) << "it is read anew";
+  EXPECT_TRUE(eventually_answers(probes, folder + "/file"));
+  std::filesystem::remove_all(folder);
+}
+
+TEST(HostFileProbes, AStoreThatHangsKeepsOneThreadEachAndNoMoreThanSomeOfThem) {
+  std::promise<void> answer;
+  const auto answered = answer.get_future().share();
+  std::atomic<unsigned> reads = 0;
+  FileProbes probes([&reads, answered](const std::string& path) {
+    ++reads;
+    if (path != "/other") answered.wait();
+  });
+  for (int again = 0; again < 3; ++again) {
+    for (size_t i = 0; i < FileProbes::kMaxProbes; ++i) {
+      EXPECT_FALSE(probes.answers("/hung" + std::to_string(i)));
+    }
+  }
+  EXPECT_THROW((void)probes.answers("/other"), Error);
+  EXPECT_TRUE(eventually([&] { return reads == FileProbes::kMaxProbes; }));
+  answer.set_value();
+  EXPECT_TRUE(eventually_answers(probes, "/hung0"));
+  EXPECT_TRUE(eventually_answers(probes, "/other")) << "those that have answered make room";
+}
+
+}  // namespace
+}  // namespace tsvmm
