@@ -11,7 +11,7 @@
 
 namespace tsvmm {
 
-/// What a StreamServerHandle of JavaScript holds: a server, and the way of its events.
+/// What a StreamServerHandle of JavaScript holds: a server, and its event channel.
 class StreamServerHandle final : public StreamServer::Sink,
                                  public std::enable_shared_from_this<StreamServerHandle> {
  public:

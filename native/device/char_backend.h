@@ -47,7 +47,7 @@ struct CharBackendSpec {
   int log = -1;  ///< a file that gets the output as well, -1 for none
 };
 
-/// What a host end tells others than its device.
+/// What a host end reports to the machine rather than to its device.
 struct CharBackendReports {
   /// The escape sequence was typed at a terminal. Called on the loop's thread; may be empty.
   std::function<void()> escape;

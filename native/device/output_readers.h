@@ -11,9 +11,9 @@
 
 namespace tsvmm {
 
-/// Those who are shown what a guest writes without having a part in it: stream sockets that are
-/// only written to, each as fast as its peer reads. Nobody waits for one: a peer that falls behind
-/// by more than the ring keeps misses what is gone, and goes on with the oldest byte.
+/// Read-only clients of a guest's output: stream sockets that are only written to, each as fast as
+/// its peer reads. None is waited for: a peer that falls behind by more than the ring keeps misses
+/// what has been overwritten, and goes on with the oldest byte.
 class OutputReaders {
  public:
   /// Connections at once. More are closed as they come.

@@ -15,7 +15,6 @@
 namespace tsvmm {
 namespace {
 
-constexpr uint64_t kEcamSize = 1U << 20;  // one bus: 32 slots of 8 functions of 4 KiB
 /// How long one device that does not stop is waited for before the others are looked at again.
 constexpr std::chrono::milliseconds kStopSlice{100};
 
@@ -34,9 +33,8 @@ constexpr uint64_t kPvpanicBarSize = 4096;
 /// How an IOMMU's driver calls a function: by segment, bus, device and function, as the VIOT table
 /// does.
 uint32_t endpoint_id(const PciPlace& place) {
-  constexpr unsigned kFunctionBits = 3;
   constexpr unsigned kSegmentShift = 16;
-  return place.segment << kSegmentShift | place.slot << kFunctionBits;
+  return place.segment << kSegmentShift | place.slot * PciRoot::kFunctionsPerSlot;
 }
 
 }  // namespace
@@ -53,10 +51,10 @@ DeviceSet::DeviceSet(const PciSpec& pci, GuestMemory& memory, InterruptFabric& f
   };
   if (pci.segments.empty()) throw Error("EINVAL", "there is no PCI segment");
   for (const PciSegmentSpec& spec : pci.segments) {
-    const uint64_t ecam = pci.ecam + segments_.size() * kEcamSize;
+    const uint64_t ecam = pci.ecam + segments_.size() * PciRoot::kEcamSize;
     segments_.push_back(
         std::make_unique<PciRoot>(mmio_, window(spec.window32), window(spec.window64)));
-    if (!mmio_.map(ecam, kEcamSize, segments_.back()->ecam())) {
+    if (!mmio_.map(ecam, PciRoot::kEcamSize, segments_.back()->ecam())) {
       throw Error("EINVAL", "the ECAM's address is taken");
     }
   }

@@ -116,7 +116,7 @@ void Machine::try_build(const MakeVm& make_vm) noexcept {
   build_failure_ = attempt([&] { build(make_vm); });
 }
 
-void Machine::boot(BootSpec boot) {
+void Machine::boot(BootSpec boot, std::chrono::milliseconds timeout) {
   // What called the building off says less than that there is no machine any more.
   if (build_failure_ && state_.phase() != MachineState::Phase::kEnded) throw *build_failure_;
   auto booting = begin(boot.paused ? Operation::kBootPaused : Operation::kBoot);
@@ -137,8 +137,11 @@ void Machine::boot(BootSpec boot) {
       });
   parts.devices->add_functions(boot.pci);
   if (boot.held) parts.vcpus->hold();
-  parts.vcpus->start(parts.board->accesses(), Deadline::never().unless(cancellation_), boot.paused);
+  const auto late = parts.vcpus->start(parts.board->accesses(), deadline(timeout), boot.paused);
   cancellation_.check();
+  if (late) {
+    throw Error("ETIMEDOUT", "the host does not set up vCPU " + std::to_string(*late) + " in time");
+  }
   if (boot.paused) {
     parts.vm->save_clock();
     parts.devices->begin_pause();
@@ -290,7 +293,7 @@ void Machine::inject_nmi() {
   parts_->vcpus->inject_nmi();
 }
 
-void Machine::set_vm_generation(std::span<const uint8_t, 16> id) {
+void Machine::set_vm_generation(std::span<const uint8_t, kVmGenerationSize> id) {
   const auto lock = state_.use();
   if (!parts_->memory->write(parts_->vm_generation, id)) {
     throw Error("EINVAL", "the VM generation id is outside memory");

@@ -33,6 +33,11 @@ class Machine {
 
   /// How long a vCPU or a device may take to come to rest.
   static constexpr std::chrono::seconds kTimeout{10};
+  /// How long the host may take to set up all vCPUs of a machine.
+  static constexpr std::chrono::seconds kBootTimeout{60};
+
+  /// Bytes of a VM generation id.
+  static constexpr size_t kVmGenerationSize = 16;
 
   /// `events` outlives the machine. At most one event that ends the run is emitted, and none after
   /// destroy().
@@ -46,8 +51,9 @@ class Machine {
   /// The same, but what it fails with is what boot() then throws.
   void try_build(const MakeVm& make_vm) noexcept;
   /// Loads the payload, makes the devices, lets the guest run, or, if the specification says so,
-  /// leaves that to resume(). After build(), once. Throws Error.
-  void boot(BootSpec boot);
+  /// leaves that to resume(). After build(), once. Throws Error, ETIMEDOUT with the vCPU that is
+  /// not set up in time.
+  void boot(BootSpec boot, std::chrono::milliseconds timeout = kBootTimeout);
   /// Throws Error, ETIMEDOUT if something does not come to rest: its message says what. The guest
   /// then goes on as before.
   void pause(std::chrono::milliseconds timeout = kTimeout);
@@ -86,7 +92,7 @@ class Machine {
   void request_vcpu_unplug(unsigned first);
   void inject_nmi();
   /// Gives the VM another generation id and tells the guest.
-  void set_vm_generation(std::span<const uint8_t, 16> id);
+  void set_vm_generation(std::span<const uint8_t, kVmGenerationSize> id);
   /// Of each device that counts.
   [[nodiscard]] std::vector<DeviceCounters> counters();
   /// What is so at this moment, of each device that tells.

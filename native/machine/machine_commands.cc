@@ -11,8 +11,6 @@ namespace {
 
 using Turn = MachineCommandKind::Turn;
 
-constexpr size_t kVmGenerationSize = 16;
-
 /// A command without arguments.
 template <void (*action)(Machine& machine)>
 MachineAction read_plain(Fields& /*fields*/) {
@@ -70,9 +68,8 @@ MachineAction read_request_vcpu_unplug(Fields& fields) {
 }
 
 MachineAction read_set_generation(Fields& fields) {
-  return [id = fields["id"].exactly<kVmGenerationSize>()](Machine& machine, Message&, CborWriter&) {
-    machine.set_vm_generation(id);
-  };
+  return [id = fields["id"].exactly<Machine::kVmGenerationSize>()](
+             Machine& machine, Message&, CborWriter&) { machine.set_vm_generation(id); };
 }
 
 /// What the arguments are, the device knows: they are read in the command's turn.

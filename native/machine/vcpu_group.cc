@@ -56,7 +56,8 @@ void VcpuGroup::set_up(std::vector<std::shared_ptr<const VcpuSetup>> setups) {
   changed_.notify_all();
 }
 
-void VcpuGroup::start(AccessHandler& accesses, const Deadline& deadline, bool paused) {
+std::optional<unsigned> VcpuGroup::start(AccessHandler& accesses, const Deadline& deadline,
+                                         bool paused) {
   std::unique_lock lock(mutex_);
   accesses_ = &accesses;
   // A vCPU without others goes on to the guest by itself. Several wait for each other, so that none
@@ -70,9 +71,17 @@ void VcpuGroup::start(AccessHandler& accesses, const Deadline& deadline, bool pa
   });
   const auto failure = std::ranges::find_if(members_, failed);
   if (failure != members_.end()) std::rethrow_exception((*failure)->failure);
-  if (!ready || goal_ != Goal::kPrepare) return;
+  if (!ready) {
+    // One alone would run as soon as it is set up.
+    if (goal_ == Goal::kRun) goal_ = Goal::kPrepare;
+    const auto late =
+        std::ranges::find_if(members_, [](const auto& member) { return !member->ready; });
+    return (*late)->index;
+  }
+  if (goal_ != Goal::kPrepare) return std::nullopt;
   goal_ = paused ? Goal::kPause : Goal::kRun;
   changed_.notify_all();
+  return std::nullopt;
 }
 
 void VcpuGroup::resume() {

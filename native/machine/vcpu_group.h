@@ -36,10 +36,11 @@ class VcpuGroup {
   /// Has every vCPU set up (one setup each, by index). Does not wait for it. Once. Throws Error.
   void set_up(std::vector<std::shared_ptr<const VcpuSetup>> setups);
   /// Waits until that is done and lets the guest run. Its accesses will go to `accesses`, which
-  /// lives until after wait_left(). Throws the first Error of any vCPU. If the deadline passes
-  /// first the guest does not run, and the group is to be stopped. A `paused` guest runs from
-  /// resume() on.
-  void start(AccessHandler& accesses, const Deadline& deadline, bool paused = false);
+  /// lives until after wait_left(). Throws the first Error of any vCPU. The first vCPU that is not
+  /// set up at the deadline: the guest does not run then, and the group is to be stopped. A
+  /// `paused` guest runs from resume() on.
+  [[nodiscard]] std::optional<unsigned> start(AccessHandler& accesses, const Deadline& deadline,
+                                              bool paused = false);
   /// Asks all vCPUs to leave the guest, until resume(). False if the guest did not run.
   bool begin_pause();
   /// Waits until none executes guest code, or code of ours on its behalf. The first one that still

@@ -9,9 +9,6 @@
 namespace tsvmm {
 namespace {
 
-constexpr uint64_t kFunctionSize = 4096;  // of enhanced configuration space
-constexpr uint64_t kFunctionsPerSlot = 8;
-
 bool overlaps(uint64_t start, uint64_t size, uint64_t other, uint64_t other_size) {
   return start < other + other_size && other < start + size;
 }
@@ -44,15 +41,15 @@ class PciRoot::EcamDevice : public BusDevice {
   };
 
   static Target find(uint64_t offset) {
-    const uint64_t function = offset / kFunctionSize;
-    const bool present =
-        function < PciRoot::kSlots * kFunctionsPerSlot && function % kFunctionsPerSlot == 0;
-    return {present, static_cast<unsigned>(function / kFunctionsPerSlot),
-            static_cast<uint32_t>(offset % kFunctionSize)};
+    const uint64_t function = offset / PciRoot::kFunctionSize;
+    const bool present = function < PciRoot::kSlots * PciRoot::kFunctionsPerSlot &&
+                         function % PciRoot::kFunctionsPerSlot == 0;
+    return {present, static_cast<unsigned>(function / PciRoot::kFunctionsPerSlot),
+            static_cast<uint32_t>(offset % PciRoot::kFunctionSize)};
   }
 
   static size_t inside(uint32_t offset, size_t size) {
-    return std::min<size_t>(size, kFunctionSize - offset);
+    return std::min<size_t>(size, PciRoot::kFunctionSize - offset);
   }
 
   PciRoot& root_;

@@ -28,6 +28,10 @@ struct PciWindow {
 class PciRoot {
  public:
   static constexpr unsigned kSlots = 32;
+  static constexpr unsigned kFunctionsPerSlot = 8;
+  /// Bytes of enhanced configuration space (ECAM): of a function, and of the bus.
+  static constexpr uint64_t kFunctionSize = 4096;
+  static constexpr uint64_t kEcamSize = kSlots * kFunctionsPerSlot * kFunctionSize;
 
   /// `mmio` must outlive the root.
   PciRoot(AddressSpace& mmio, PciWindow window32, PciWindow window64);

@@ -9,7 +9,7 @@
 
 namespace tsvmm {
 
-/// Tells of what the host could not do for a disk: each kind of operation and error once in the
+/// Reports I/O errors of the host for a disk: each kind of operation and error once in the
 /// device's life, however often the guest runs into it. Any thread.
 class BlockErrors {
  public:

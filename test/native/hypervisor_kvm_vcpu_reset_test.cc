@@ -83,7 +83,7 @@ class KvmVcpuResetTest : public testing::Test, public AccessHandler {
     });
     group_->create({{.id = 0, .affinity = {}}});
     group_->set_up({setup(true)});
-    group_->start(*this, soon());
+    EXPECT_EQ(group_->start(*this, soon()), std::nullopt);
   }
   [[nodiscard]] std::shared_ptr<const VcpuSetup> setup(bool has_entry) const {
     VcpuSetup made;

@@ -68,6 +68,11 @@ class FakeGuest {
     tasks_.clear();
     exits_.clear();
   }
+  /// The host takes until then to set a vCPU up.
+  void delay_set_up(unsigned vcpu, std::shared_future<void> until) {
+    const std::lock_guard lock(mutex_);
+    set_up_delays_[vcpu] = std::move(until);
+  }
   /// How often vCPUs were made new ones.
   [[nodiscard]] unsigned resets() const { return resets_; }
   /// The host takes until then to make them.
@@ -90,6 +95,7 @@ class FakeGuest {
   std::map<unsigned, VcpuExit::Reason> exits_;
   std::atomic<unsigned> resets_ = 0;
   std::shared_future<void> reset_delay_;
+  std::map<unsigned, std::shared_future<void>> set_up_delays_;
 };
 
 /// Remembers what it was told.
@@ -113,6 +119,10 @@ class FakeVcpu final : public Vcpu {
  public:
   FakeVcpu(FakeGuest& guest, unsigned id) : guest_(guest), id_(id) {}
   void set_up(const VcpuSetup& setup) override {
+    std::unique_lock lock(guest_.mutex_);
+    const std::shared_future<void> delay = guest_.set_up_delays_[id_];
+    lock.unlock();
+    if (delay.valid()) delay.wait();
     if (setup.has_entry && setup.entry.rip == 0) throw Error("EINVAL", "no entry");
   }
   void reset(const VcpuSetup& setup) override {

@@ -137,6 +137,22 @@ TEST_F(MachineTest, AVcpuThatCannotBeSetUpFailsTheBoot) {
   machine->destroy();
 }
 
+TEST_F(MachineTest, AVcpuThatTheHostDoesNotSetUpFailsTheBootAndDoesNotRunLater) {
+  for (const unsigned vcpus : {1U, 2U}) {
+    std::promise<void> answer;
+    guest.forget();
+    guest.delay_set_up(vcpus - 1, answer.get_future().share());
+    build(vcpus);
+    EXPECT_EQ(code_of([&] { machine->boot(boot_spec(vcpus), kShort); }), "ETIMEDOUT");
+    EXPECT_EQ(message, "the host does not set up vCPU " + std::to_string(vcpus - 1) + " in time");
+    const auto ran = guest.begin(0, [](AccessHandler&) {});
+    answer.set_value();
+    EXPECT_EQ(code_of([&] { machine->boot(boot_spec(vcpus)); }), "ERR_TSVMM_NO_MACHINE");
+    machine->destroy();
+    EXPECT_FALSE(ran->load());
+  }
+}
+
 TEST_F(MachineTest, PopulatingMemoryIsCalledOff) {
   MachineSpec spec = machine_spec(1);
   spec.memory.front().options.prefault = true;

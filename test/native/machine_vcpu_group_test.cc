@@ -33,7 +33,7 @@ class VcpuGroupTest : public testing::Test, public AccessHandler {
   void start(unsigned vcpus) {
     create(vcpus);
     group->set_up(setups(vcpus));
-    group->start(*this, soon());
+    EXPECT_EQ(group->start(*this, soon()), std::nullopt);
   }
   static LateVcpu late(unsigned index) {
     return {.index = index,
@@ -58,7 +58,7 @@ class VcpuGroupTest : public testing::Test, public AccessHandler {
 TEST_F(VcpuGroupTest, NoneRunsBeforeAllAreSetUp) {
   create(3);
   const auto work = guest.begin(0, [](AccessHandler&) {});
-  group->start(*this, Deadline::after(kShort));
+  EXPECT_EQ(group->start(*this, Deadline::after(kShort)), 0U);
   EXPECT_FALSE(*work) << "the deadline passed before they were set up";
   group->stop();
   EXPECT_EQ(group->wait_left(soon()), std::nullopt);

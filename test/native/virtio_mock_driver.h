@@ -307,7 +307,7 @@ class PciHost {
   /// Of a device that has some.
   static constexpr GuestAddress kDeviceMemory = kWindow64 + kWindowSize / 2;
   static constexpr GuestAddress kEcam = 0xe8000000;
-  static constexpr uint64_t kEcamSize = 0x10000000;
+  static constexpr uint64_t kEcamSize = PciRoot::kEcamSize;
 
   /// What a memory device can hand out.
   static constexpr GuestAddress kHotplugMemory = 0x140000000;

@@ -6,7 +6,7 @@
 /// free-running 32-bit ones.
 namespace tsvmm::vsock {
 
-/// What the guest has room for. Its numbers are whatever it says.
+/// What the guest has room for, by the numbers that it sends, which may be any.
 class PeerCredit {
  public:
   void update(uint32_t buf_alloc, uint32_t fwd_cnt) noexcept {

@@ -13,7 +13,7 @@
 
 namespace tsvmm::vsock {
 
-/// What tells streams of one guest apart.
+/// Identifies a stream of one guest.
 struct StreamKey {
   uint32_t host_port = 0;
   uint32_t guest_port = 0;
@@ -21,10 +21,10 @@ struct StreamKey {
 
 /// One connection between a socket of the guest and a UNIX socket of the host.
 ///
-/// It knows its two ends and what each of them has still to hear; StreamHub decides over its life.
+/// It has the state of its two ends, and what is pending for each; StreamHub creates and ends it.
 struct Stream {
   enum class State {
-    kHandshake,   ///< a host's client that has not said yet which port it wants; has no key
+    kHandshake,   ///< a host's client that has not sent the port yet; has no key
     kRequested,   ///< the guest is asked to accept
     kConnecting,  ///< the guest waits for a host's listener that is too busy to accept
     kOpen,

@@ -13,10 +13,10 @@
 
 namespace tsvmm::vsock {
 
-/// The streams of a device and their life: accepts the host's clients, connects the guest's to host
-/// sockets, carries out what either side says, and remembers what the guest has still to hear.
+/// The streams of a device: accepts the host's clients, connects the guest's to host sockets,
+/// handles packets and socket events, and keeps what is pending for the guest.
 ///
-/// Knows no queues; belongs to one thread at a time.
+/// Independent of the queues; belongs to one thread at a time.
 class StreamHub {
  public:
   struct Options {
