@@ -8,6 +8,7 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -19,7 +20,7 @@ import {
 import { readJson } from '../api/rest/jsonReader.ts';
 import { writeJson } from '../api/rest/jsonWriter.ts';
 import { VmFile, vmsFolder } from '../api/vmhost/folderFiles.ts';
-import { replaceFile } from '../api/vmhost/replaceFile.ts';
+import { replaceFile, replaceHint } from '../api/vmhost/replaceFile.ts';
 import { decode } from '../config/decode.ts';
 import { MAX_SMALL_FILE, MAX_SOCKET_PATH } from '../config/limits.ts';
 import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
@@ -85,10 +86,9 @@ export class DefinitionStore {
 
   /** Another one after each change of the definition, also by an editor. Undefined if there is none. */
   version(name: string): string | undefined {
-    const versions = [VmFile.config, VmFile.policy].map((file) => {
-      const found = statSync(`${this.folderOf(name)}/${file}`, { bigint: true, throwIfNoEntry: false });
-      return found && `${found.ino} ${found.size} ${found.mtimeNs} ${found.ctimeNs}`;
-    });
+    const versions = [VmFile.config, VmFile.policy].map((file) =>
+      versionOf(`${this.folderOf(name)}/${file}`),
+    );
     return versions[0] === undefined ? undefined : versions.join();
   }
 
@@ -172,7 +172,7 @@ export class DefinitionStore {
   setWanted(name: string, wanted: boolean): void {
     const path = `${this.folderOf(name)}/${WANTED}`;
     try {
-      if (wanted) writeFileSync(path, '', { mode: PRIVATE_FILE });
+      if (wanted) replaceHint(path, '', PRIVATE_FILE);
       else rmSync(path, { force: true });
     } catch {
       // A full or read-only disk: what is lost is only that the VM is not started again by itself.
@@ -180,7 +180,7 @@ export class DefinitionStore {
   }
 
   #has(name: string, file: string): boolean {
-    return existsSync(`${this.folderOf(name)}/${file}`);
+    return isThere(`${this.folderOf(name)}/${file}`);
   }
 
   #readConfig(name: string): VmConfigInput {
@@ -195,7 +195,7 @@ export class DefinitionStore {
 
   #readPolicyFile(name: string): unknown {
     const path = `${this.folderOf(name)}/${VmFile.policy}`;
-    return existsSync(path) ? readJsonFile(path) : {};
+    return isThere(path) ? readJsonFile(path) : {};
   }
 
   /** Clients know a VM by its UUID, also while another part of the policy is broken. */
@@ -212,6 +212,25 @@ export class DefinitionStore {
     } catch {
       // See above.
     }
+  }
+}
+
+/** Also a link to nothing, or what cannot be looked at: it is a definition that cannot be read, and no lack of one. */
+function isThere(path: string): boolean {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return true;
+  }
+}
+
+/** Undefined if there is nothing. */
+function versionOf(path: string): string | undefined {
+  try {
+    const found = statSync(path, { bigint: true });
+    return `${found.ino} ${found.size} ${found.mtimeNs} ${found.ctimeNs}`;
+  } catch (error) {
+    return isThere(path) ? (error as NodeJS.ErrnoException).code : undefined;
   }
 }
 

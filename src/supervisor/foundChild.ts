@@ -1,5 +1,5 @@
 /** Finds processes of VMs that were started by an earlier supervisor, or by hand, by the files in the VM's folder. */
-import { readFileSync, readlinkSync, realpathSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { VmFile } from '../api/vmhost/folderFiles.ts';
 import { CONNECT_TIMEOUT_MS, encodeVmhost } from '../api/vmhost/protocol.ts';
 import type { StreamConnection } from '../host/listen.ts';
@@ -7,17 +7,47 @@ import { connectQuietly } from '../host/quietStreams.ts';
 import { readSmallFile } from '../host/regularFile.ts';
 import { type ChildMessage, hearChild } from './childLink.ts';
 import { Child } from './children.ts';
-import { ageOf, identify, type ProcessIdentity } from './processIdentity.ts';
+import { ageOf, identify, isAlive, type ProcessIdentity } from './processIdentity.ts';
 
 /** The process that a VM's folder names, if it is there and is one of ours. */
 export function processOf(folder: string): ProcessIdentity | undefined {
   try {
     const pid = Number(readSmallFile(`${folder}/${VmFile.pid}`).toString().trim());
     if (!Number.isSafeInteger(pid) || pid <= 1) return undefined;
-    const identity = identify(pid);
     // Ids are used again, after the host was restarted for another VM's process too: this VM's works in its folder.
+    return vmhostIn(pid, (workingFolder) => workingFolder === realpathSync(folder));
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * All processes of VMs that work in folders below this one, by folder: also one whose VM is not up yet, and one whose
+ * folder names it no more.
+ */
+export function processesBelow(folder: string): ReadonlyMap<string, ProcessIdentity> {
+  const root = `${realpathSync(folder)}/`;
+  const found = new Map<string, ProcessIdentity>();
+  for (const entry of readdirSync('/proc')) {
+    const pid = Number(entry);
+    if (!Number.isInteger(pid)) continue;
+    let name = '';
+    const identity = vmhostIn(pid, (workingFolder) => {
+      name = workingFolder.slice(root.length);
+      return workingFolder.startsWith(root) && !name.includes('/');
+    });
+    if (identity) found.set(`${folder}/${name}`, identity);
+  }
+  return found;
+}
+
+/** Undefined if it has gone, is none of ours, or works somewhere else. */
+function vmhostIn(pid: number, isMeant: (workingFolder: string) => boolean): ProcessIdentity | undefined {
+  try {
+    const identity = identify(pid);
+    if (!isMeant(readlinkSync(`/proc/${pid}/cwd`))) return undefined;
     const isVmhost = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes('vmhost');
-    return isVmhost && readlinkSync(`/proc/${pid}/cwd`) === realpathSync(folder) ? identity : undefined;
+    return isVmhost && isAlive(identity) ? identity : undefined;
   } catch {
     return undefined;
   }

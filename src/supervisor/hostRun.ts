@@ -1,5 +1,6 @@
 /** Remembers what has been done since the host, or the container, was started. */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
+import { replaceHint } from '../api/vmhost/replaceFile.ts';
 import { PRIVATE_FILE } from '../host/openFlags.ts';
 import { readSmallFile } from '../host/regularFile.ts';
 import { identify } from './processIdentity.ts';
@@ -29,7 +30,7 @@ export class OncePerHostRun {
 
   set isDone(done: boolean) {
     try {
-      if (done) writeFileSync(this.#path, `${hostRun()}\n`, { mode: PRIVATE_FILE });
+      if (done) replaceHint(this.#path, `${hostRun()}\n`, PRIVATE_FILE);
       else rmSync(this.#path, { force: true });
     } catch {
       // A full or read-only disk: it is done once more.

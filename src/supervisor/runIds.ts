@@ -2,8 +2,7 @@
  * Numbers of runs, by which libvirt's clients know running domains. A number is a run's for as long as its process
  * lives, whichever supervisor looks after it, and is never given again.
  */
-import { writeFileSync } from 'node:fs';
-import { replaceFile } from '../api/vmhost/replaceFile.ts';
+import { replaceFile, replaceHint } from '../api/vmhost/replaceFile.ts';
 import { PRIVATE_FILE } from '../host/openFlags.ts';
 import { readSmallFile } from '../host/regularFile.ts';
 import { describeError } from '../vmm/errors.ts';
@@ -51,8 +50,7 @@ export class RunIds {
     if (run?.pid === process.pid && run.startTime === process.startTime) return run.id;
     const id = this.#next();
     try {
-      // Of a run that ends with the host: a hint, not synced.
-      writeFileSync(`${folder}/${RUN}`, `${JSON.stringify({ id, ...process })}\n`, { mode: PRIVATE_FILE });
+      replaceHint(`${folder}/${RUN}`, `${JSON.stringify({ id, ...process })}\n`, PRIVATE_FILE);
     } catch (error) {
       this.#warn(`The next tsvmmd will have another id for a run in ${folder}: ${describeError(error)}`);
     }

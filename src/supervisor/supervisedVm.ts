@@ -38,8 +38,8 @@ export interface SupervisedVmContext {
   report(event: Pick<SupervisorEvent, 'source' | 'event' | 'properties'>): void;
 }
 
-/** Between attempts to reach a process that does not answer. */
-const RECONNECT_MS = 5_000;
+/** Between attempts to reach a process that does not answer: it may be about to, or to go. */
+const RECONNECT = { firstMs: 100, maxMs: 5_000 };
 /** How long a process may take to end once its VM has, or once it was killed. */
 const END_MS = 15_000;
 
@@ -233,9 +233,12 @@ export class SupervisedVm {
     await this.start();
   }
 
-  /** Takes a process over that is there already. Resolves when that is decided. */
-  async adopt(): Promise<void> {
-    const process = processOf(this.#context.folder);
+  /**
+   * Takes a process over that is there already. Resolves when that is decided.
+   * @param seen working in the folder
+   */
+  async adopt(seen?: ProcessIdentity): Promise<void> {
+    const process = processOf(this.#context.folder) ?? seen;
     if (process === undefined) return this.#findEnd();
     this.#process = process;
     await this.#reconnect();
@@ -379,7 +382,7 @@ export class SupervisedVm {
     return !isAlive(process);
   }
 
-  async #reconnect(): Promise<void> {
+  async #reconnect(nextMs = RECONNECT.firstMs): Promise<void> {
     try {
       const { child, paused, uptimeSeconds } = await watchFound(
         this.#context.folder,
@@ -401,7 +404,7 @@ export class SupervisedVm {
       if (!isAlive(this.#process as ProcessIdentity)) return this.#hasEnded();
       if (this.#state !== 'stopping') this.#state = 'unresponsive';
       this.#lastError = describeError(error);
-      this.#timer = setTimeout(() => void this.#reconnect(), RECONNECT_MS);
+      this.#timer = setTimeout(() => void this.#reconnect(Math.min(2 * nextMs, RECONNECT.maxMs)), nextMs);
     }
   }
 

@@ -1,10 +1,12 @@
 /** All VMs of one folder: definitions, processes, and one stream of events. */
+import { vmsFolder } from '../api/vmhost/folderFiles.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
 import { Children } from './children.ts';
 import { ControlGroups } from './controlGroups.ts';
 import { checkMachine, isName, readDefinition } from './definition.ts';
 import { type Companions, DefinitionStore, type StoredDefinition } from './definitionStore.ts';
 import { EventHistory } from './eventHistory.ts';
+import { processesBelow } from './foundChild.ts';
 import { OncePerHostRun } from './hostRun.ts';
 import { rotateLogs } from './logRotation.ts';
 import type { Places } from './places.ts';
@@ -70,7 +72,8 @@ export class Supervisor {
       const { problem } = this.#read(name);
       if (problem) this.#options.warn(`The definition of the VM ${name} is broken: ${problem.reason}`);
     }
-    await Promise.all([...this.#vms.values()].map((vm) => vm.adopt()));
+    const processes = processesBelow(vmsFolder(this.#options.places.root));
+    await Promise.all([...this.#vms.values()].map((vm) => vm.adopt(processes.get(vm.folder))));
     // Those that ended while no supervisor ran, and those whose start has lost its client.
     for (const vm of this.#vms.values()) this.#removeTransient(vm);
     await this.#children.listen();

@@ -1,5 +1,5 @@
 /** The supervisor's VMs as libvirt's domains. */
-import { existsSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { MAX_SMALL_FILE } from '../../config/limits.ts';
 import { PLAIN_ZONE_ID } from '../../config/memory.ts';
 import type { VmConfigInput } from '../../config/vmConfig.ts';
@@ -181,7 +181,7 @@ export class Domains {
     const id = vm.runId;
     if (inactive || id === undefined || vm.policy === undefined) checkReadable(vm);
     const actions = { restart: policy.restart.when, endOn: policy.end_on };
-    const common = { name, uuid: uuidOf(vm), actions, kept: readKept(vm.folder) };
+    const common = { name, uuid: uuidOf(vm), actions, kept: this.kept(vm) };
     if (inactive || id === undefined) return domainDocument({ ...common, config });
     const live = await this.#live.refresh(vm);
     return domainDocument({ ...common, id, config: live, ...(deviceOf(live) && (await this.#plugged(vm))) });
@@ -192,9 +192,16 @@ export class Domains {
     return { plugged: counters[PLAIN_ZONE_ID]?.plugged_bytes ?? 0 };
   }
 
-  /** Elements that are kept of the document. */
+  /** Elements that are kept of the document. @throws LibvirtError if they cannot be read */
   kept(vm: SupervisedVm): Element[] {
-    return readKept(vm.folder);
+    try {
+      return readKept(vm.folder);
+    } catch (error) {
+      // Clients go on without what is told so, where they list titles of all domains for one.
+      const { name } = vm.definition;
+      const text = `metadata not found: ${KEPT_FILE} of domain '${name}' is broken: ${(error as Error).message}`;
+      throw new LibvirtError(Code.noMetadata, Domain.domain, text);
+    }
   }
 
   setKept(vm: SupervisedVm, kept: readonly Element[]): void {
@@ -257,7 +264,7 @@ function uuidOf(vm: SupervisedVm): string {
 
 function readKept(folder: string): Element[] {
   const path = `${folder}/${KEPT_FILE}`;
-  if (!existsSync(path)) return [];
+  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return [];
   return [...parseXml(readSmallFile(path).toString(), DOMAIN_DEFINITION).children];
 }
 

@@ -23,7 +23,9 @@ export class ExitRecord {
     this.#folder = folder;
     forgetExit(folder);
     try {
-      this.#fd = openSync(`${folder}/${UNFINISHED}`, 'w', PRIVATE_FILE);
+      rmSync(`${folder}/${UNFINISHED}`, { force: true });
+      // Opening what is there by that name may wait for somebody.
+      this.#fd = openSync(`${folder}/${UNFINISHED}`, 'wx', PRIVATE_FILE);
       writeSync(this.#fd, Buffer.alloc(SIZE, ' '), 0, SIZE, 0);
     } catch (error) {
       throw new VmmError(`Cannot write in ${folder}`, { cause: error });

@@ -1,5 +1,6 @@
 /** The file that names a VM's process. */
-import { readFileSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
+import { readSmallFile } from '../../host/regularFile.ts';
 import { replaceFile } from './replaceFile.ts';
 
 const MODE = 0o644;
@@ -13,9 +14,9 @@ export function writePidFile(path: string): () => void {
   replaceFile(path, content, MODE);
   return () => {
     try {
-      if (readFileSync(path, 'utf8') === content) rmSync(path);
+      if (readSmallFile(path).toString() === content) rmSync(path);
     } catch {
-      // Another process has removed it.
+      // It is somebody else's by now, or gone.
     }
   };
 }

@@ -3,13 +3,26 @@ import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, rmSync, writeFi
 
 /** @param mode of the new file, whatever the umask @throws Error with nothing left behind */
 export function replaceFile(path: string, content: string, mode: number): void {
+  replace(path, content, mode, fsyncSync);
+}
+
+/**
+ * The same for what means nothing once the host has gone: not synced. Nor does it wait for anybody, as writing to what
+ * is there by that name may.
+ * @throws Error with nothing left behind
+ */
+export function replaceHint(path: string, content: string, mode: number): void {
+  replace(path, content, mode, () => {});
+}
+
+function replace(path: string, content: string, mode: number, sync: (fd: number) => void): void {
   const unfinished = `${path}.${process.pid}.new`;
   try {
     const fd = openSync(unfinished, 'wx', mode);
     try {
       fchmodSync(fd, mode);
       writeFileSync(fd, content);
-      fsyncSync(fd);
+      sync(fd);
     } finally {
       closeSync(fd);
     }
