@@ -30,6 +30,7 @@ import type { VmConfig, VmConfigInput } from './config/vmConfig.ts';
 import type { DeviceName } from './devices/registry.ts';
 import { type Abortable, unlessAborted } from './host/abort.ts';
 import type { GuestStream } from './host/guestStream.ts';
+import { streamAdopter } from './host/listen.ts';
 import { loadNative, type NativeAddon } from './native.ts';
 import type { ConsoleSize, Terminal } from './vmm/consoles.ts';
 import { VmmError } from './vmm/errors.ts';
@@ -524,8 +525,7 @@ interface Streams {
 async function makeStreams(options: VirtualMachineOptions | VmConfigInput): Promise<Streams> {
   if (options.serial !== 'stream' && options.console !== 'stream') return {};
   const { GuestStream: Stream } = await import('./host/guestStream.ts');
-  const { streamAdopter } = await import('./host/listen.ts');
-  const adopt = await streamAdopter();
+  const adopt = streamAdopter();
   return {
     ...(options.serial === 'stream' && { serial: new Stream(adopt) }),
     ...(options.console === 'stream' && { console: new Stream(adopt) }),

@@ -4,16 +4,24 @@
  *
  * Left alone, esbuild splits by which `import()` reach a module, into some fifty files, of which an entry needs half;
  * each takes Node.js 0.3 ms. In one file, Node.js compiles for each process what most never use: 4 ms, of the command
- * line 13 ms. Of what is imported later, subcommands are apart: with them, a VM's process would have 4 MiB more.
+ * line 13 ms. Of what is imported later, subcommands are apart: with them, a VM's process would have 4 MiB more. So are
+ * streams, which the first VM of a library may have: with the rest, its creation would take 5 ms more.
  */
 import path from 'node:path';
 import { build } from 'esbuild';
 
 const NAMESPACE = 'late';
-/** What subcommands and help need, and what a process with a VM comes to need. */
-const COMMANDS = 'late:commands';
-const WITH_VM = 'late:with-vm';
-const OF_COMMANDS = /^src\/(?:api\/libvirt|cli|supervisor)\/(?!(?:apiTls|reporter)\.ts$)/;
+/**
+ * What subcommands and help need, what the streams of a library's VM are made of, and what a process with a VM comes to
+ * need. The first that fits a module has it.
+ *
+ * @type {readonly (readonly [group: string, modules: RegExp])[]}
+ */
+const GROUPS = [
+  ['late:commands', /^src\/(?:api\/libvirt|cli|supervisor)\/(?!(?:apiTls|reporter)\.ts$)/],
+  ['late:streams', /^src\/host\/guestStream\.ts$/],
+  ['late:with-vm', /^/],
+];
 
 /** @typedef {import('esbuild').BuildOptions & { absWorkingDir: string, metafile: true }} Options */
 
@@ -42,10 +50,9 @@ async function lateModules(options) {
  * @returns {import('esbuild').Plugin}
  */
 function inGroups(late) {
-  const groups = new Map([
-    [COMMANDS, late.filter((file) => OF_COMMANDS.test(file))],
-    [WITH_VM, late.filter((file) => !OF_COMMANDS.test(file))],
-  ]);
+  /** @param {string} file */
+  const groupOf = (file) => GROUPS.find(([, modules]) => modules.test(file))?.[0];
+  const groups = new Map(GROUPS.map(([group]) => [group, late.filter((file) => groupOf(file) === group)]));
   return {
     name: NAMESPACE,
     setup({ initialOptions, onResolve, onLoad }) {
@@ -60,7 +67,7 @@ function inGroups(late) {
         const group = groups.get(file);
         const contents = group
           ? group.map((one) => `import './${one}';`).join('\n')
-          : `import '${OF_COMMANDS.test(file) ? COMMANDS : WITH_VM}';\nexport * from './${file}';`;
+          : `import '${groupOf(file)}';\nexport * from './${file}';`;
         return { contents, resolveDir: root };
       });
     },

@@ -29,7 +29,7 @@ export async function connectStream(path: string, options: ConnectOptions, accep
   const fd = await connectWithin(native, path, options).catch(async (error: unknown) => {
     throw await failure(path, options.use, error);
   });
-  const adopt = await streamAdopter();
+  const adopt = streamAdopter();
   native.disownFile(fd);
   adopt(fd, accept);
   return fd;

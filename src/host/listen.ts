@@ -1,5 +1,6 @@
 /** Stream sockets on a listening UNIX socket, in the same way on Bun and on Node.js. */
 import { type BunSocket, type BunSocketHandlers, bun } from './bun.ts';
+import { adoptOnNode, listenOnNode } from './listenNode.ts';
 
 /** One accepted connection. */
 export interface StreamConnection {
@@ -44,7 +45,6 @@ export type Accept = (connection: StreamConnection) => StreamHandlers;
  */
 export async function listenStream(fd: number, accept: Accept): Promise<StreamListener> {
   if (bun) return listenOnBun(bun, fd, accept);
-  const { listenOnNode } = await import('./listenNode.ts');
   return listenOnNode(fd, accept);
 }
 
@@ -55,8 +55,8 @@ export async function listenStream(fd: number, accept: Accept): Promise<StreamLi
 export type AdoptStream = (fd: number, accept: Accept) => void;
 
 /** How that is done on this runtime. */
-export async function streamAdopter(): Promise<AdoptStream> {
-  if (!bun) return (await import('./listenNode.ts')).adoptOnNode;
+export function streamAdopter(): AdoptStream {
+  if (!bun) return adoptOnNode;
   const runtime = bun;
   return (fd, accept) => adoptOnBun(runtime, fd, accept);
 }

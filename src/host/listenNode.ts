@@ -1,11 +1,14 @@
-/** `listenStream` on Node.js. A file of its own: Bun would pay 3 ms and 2 MB for loading node:net. */
-import { connect, createServer, Socket } from 'node:net';
+/** `listenStream` on Node.js. */
+import type { Socket } from 'node:net';
 import type { Accept, StreamListener } from './listen.ts';
+
+/** Loaded when it is first called: Bun would pay 3 ms and 2 MB for it. */
+const net = () => process.getBuiltinModule('node:net');
 
 /** @param where a descriptor that listens, or a path */
 export function listenOnNode(where: number | string, accept: Accept): Promise<StreamListener> {
   const sockets = new Set<Socket>();
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
+  const server = net().createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
     serve(socket, accept);
     socket.once('close', () => sockets.delete(socket));
@@ -26,12 +29,12 @@ export function listenOnNode(where: number | string, accept: Accept): Promise<St
 
 /** `AdoptStream`. */
 export function adoptOnNode(fd: number, accept: Accept): void {
-  serve(new Socket({ fd, allowHalfOpen: true }), accept);
+  serve(new (net().Socket)({ fd, allowHalfOpen: true }), accept);
 }
 
 /** A connection that cannot be made is one that closes. */
 export function connectOnNode(path: string, accept: Accept): void {
-  serve(connect({ path, allowHalfOpen: true }), accept);
+  serve(net().connect({ path, allowHalfOpen: true }), accept);
 }
 
 function serve(socket: Socket, accept: Accept): void {

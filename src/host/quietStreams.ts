@@ -7,6 +7,7 @@ import { loadNative, type NativeAddon } from '../native.ts';
 import { bun } from './bun.ts';
 import { CoreStreams } from './coreStreams.ts';
 import type { Accept, StreamListener } from './listen.ts';
+import { adoptOnNode, connectOnNode, listenOnNode } from './listenNode.ts';
 import { connectWithin } from './unixClient.ts';
 
 /** Connections at once, where the caller has no limit of its own. */
@@ -31,14 +32,12 @@ export async function listenQuietly(
   accept: Accept,
 ): Promise<StreamListener> {
   if (bun) return listenInCore(listen('caller'), accept);
-  const { listenOnNode } = await import('./listenNode.ts');
   return listenOnNode(listen('runtime'), accept);
 }
 
 /** @param path at which there is nothing, and that no other process uses @throws Error if it cannot be listened on */
 export async function listenQuietlyAt(path: string, accept: Accept): Promise<StreamListener> {
   if (bun) return listenInCore(loadNative().listenUnix(path).listener, accept);
-  const { listenOnNode } = await import('./listenNode.ts');
   return listenOnNode(path, accept);
 }
 
@@ -48,7 +47,6 @@ export async function connectQuietly(path: string, deadline: number, accept: Acc
     const native = loadNative();
     return coreStreams().adopt(await connectWithin(native, path, { deadline }), accept);
   }
-  const { connectOnNode } = await import('./listenNode.ts');
   connectOnNode(path, accept);
 }
 
@@ -59,7 +57,6 @@ export async function adoptQuietly(
   accept: Accept,
 ): Promise<void> {
   if (bun) return coreStreams().adopt(fd, accept);
-  const { adoptOnNode } = await import('./listenNode.ts');
   sockets.disownFile(fd);
   adoptOnNode(fd, accept);
 }
