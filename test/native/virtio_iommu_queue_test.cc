@@ -399,7 +399,9 @@ TEST_F(IommuQueueTest, NobodyWaitsWithoutEndForRingsInUse) {
   const auto queue = in_use(0, false);
   EXPECT_FALSE(tables->set_bypass(false, Deadline::after(kShort)));
   EXPECT_FALSE(tables->bypass());
+  EXPECT_FALSE(tables->set_bypass(false, Deadline::after(kShort))) << "nor has it ended by now";
   queue->leave();
+  EXPECT_TRUE(tables->set_bypass(false, Deadline::now()));
 }
 
 TEST_F(IommuQueueTest, AResetOfTheIommuTakesRingsAway) {

@@ -61,6 +61,7 @@ class IommuQueue {
   // Whoever changes the tables.
 
   void revoke() noexcept { revoked_.store(true); }
+  [[nodiscard]] bool is_revoked() const noexcept { return revoked_.load(); }
   /// True once the rings are not touched any more, after revoke(); false if they still are at the
   /// deadline. Not with the tables' lock held.
   [[nodiscard]] bool await_revoked(const Deadline& deadline) const noexcept;

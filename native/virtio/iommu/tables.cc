@@ -29,19 +29,20 @@ IommuEndpoint::IommuEndpoint(std::shared_ptr<IommuTables> tables, uint32_t id)
 
 IommuEndpoint::~IommuEndpoint() { tables_->removed(*this); }
 
-/// Marks its queues, or only those with a ring that is not mapped any more, and returns them.
-IommuTables::Queues IommuEndpoint::revoke(bool all) {
-  IommuTables::Queues revoked;
+/// Revokes all its queues, those with a ring that is not mapped any more, or none. Returns all of
+/// them, for await(): a queue must not be destroyed with the lock held.
+IommuTables::Queues IommuEndpoint::revoke(Revoke which) {
+  IommuTables::Queues queues;
   std::erase_if(queues_, [](const auto& queue) { return queue.expired(); });
   for (const auto& weak : queues_) {
     std::shared_ptr<IommuQueue> queue = weak.lock();
     if (queue == nullptr) continue;
-    if (all || queue->has_lost_ring(domain_->mappings)) {
-      queue->revoke();
-      revoked.push_back(std::move(queue));
-    }
+    const bool revokes = which == Revoke::kAll ||
+                         (which == Revoke::kLostRing && queue->has_lost_ring(domain_->mappings));
+    if (revokes) queue->revoke();
+    queues.push_back(std::move(queue));
   }
-  return revoked;
+  return queues;
 }
 
 // State.
@@ -191,7 +192,8 @@ IommuTables::Status IommuTables::move(std::unique_lock<std::mutex>& lock, IommuE
                                       std::optional<uint32_t> domain, bool bypass,
                                       const Deadline& deadline, Domains::node_type& gone) {
   const auto ended = [&endpoint] { return endpoint.in_flight_ == 0; };
-  if (!await(lock, endpoint.revoke(true), deadline) || !wait(lock, deadline, ended)) {
+  if (!await(lock, endpoint.revoke(IommuEndpoint::Revoke::kAll), deadline) ||
+      !wait(lock, deadline, ended)) {
     return Status::kDeviceError;
   }
   endpoint.domain_ = place(endpoint.id_, domain, bypass, gone);
@@ -240,7 +242,8 @@ bool IommuTables::end_uses(std::unique_lock<std::mutex>& lock, uint32_t domain_i
       std::shared_ptr<IommuEndpoint> one = weak.lock();
       if (one == nullptr) continue;
       if (one->domain_ != nullptr && one->domain_ == domain(domain_id)) {
-        std::ranges::move(one->revoke(false), std::back_inserter(queues));
+        std::ranges::move(one->revoke(IommuEndpoint::Revoke::kLostRing),
+                          std::back_inserter(queues));
       }
       inside.push_back(std::move(one));
     }
@@ -260,14 +263,15 @@ bool IommuTables::end_uses(std::unique_lock<std::mutex>& lock, uint32_t domain_i
   return false;
 }
 
-/// True once none of the queues, which were revoked, touches its rings. One in the middle of them
-/// may need the lock to come to an end there.
+/// True once none of the queues that are revoked touches its rings. One in the middle of them may
+/// need the lock to come to an end there.
 bool IommuTables::await(std::unique_lock<std::mutex>& lock, Queues queues,
                         const Deadline& deadline) {
   if (queues.empty()) return true;
   lock.unlock();
-  const bool ended = std::ranges::all_of(
-      queues, [&deadline](const auto& queue) { return queue->await_revoked(deadline); });
+  const bool ended = std::ranges::all_of(queues, [&deadline](const auto& queue) {
+    return !queue->is_revoked() || queue->await_revoked(deadline);
+  });
   queues.clear();
   lock.lock();
   return ended;
@@ -297,13 +301,15 @@ bool IommuTables::bypass() const {
 bool IommuTables::set_bypass(bool bypass, const Deadline& deadline) {
   std::vector<std::shared_ptr<IommuEndpoint>> found;
   std::unique_lock lock(mutex_);
-  if (std::exchange(bypass_, bypass) == bypass) return true;
+  // If nothing changes, an earlier call may not have come to the end of its wait.
+  const bool changes = std::exchange(bypass_, bypass) != bypass;
+  const auto which = changes ? IommuEndpoint::Revoke::kAll : IommuEndpoint::Revoke::kNone;
   Queues queues;
   for (const auto& [id, weak] : endpoints_) {
     std::shared_ptr<IommuEndpoint> one = weak.lock();
     if (one == nullptr) continue;
     if (one->domain_ == nullptr) {
-      std::ranges::move(one->revoke(true), std::back_inserter(queues));
+      std::ranges::move(one->revoke(which), std::back_inserter(queues));
     }
     found.push_back(std::move(one));
   }
@@ -319,7 +325,7 @@ void IommuTables::clear() {
     std::shared_ptr<IommuEndpoint> one = weak.lock();
     if (one == nullptr) continue;
     if (one->domain_ != nullptr && !(one->domain_->bypass && bypass_)) {
-      std::ranges::move(one->revoke(true), std::back_inserter(queues));
+      std::ranges::move(one->revoke(IommuEndpoint::Revoke::kAll), std::back_inserter(queues));
     }
     one->domain_ = nullptr;
     found.push_back(std::move(one));

@@ -85,7 +85,8 @@ class IommuTables : public std::enable_shared_from_this<IommuTables> {
 
   /// Whether endpoints in no domain use guest physical addresses.
   [[nodiscard]] bool bypass() const;
-  /// False if a queue that this revokes still uses its rings at the deadline.
+  /// False if a queue that this revokes, or another such call has, still uses its rings at the
+  /// deadline.
   [[nodiscard]] bool set_bypass(bool bypass, const Deadline& deadline);
   /// The device's reset: all domains go, `bypass` stays. Chains in flight keep their translations.
   /// Returns when no revoked ring is used any more, without a deadline: the device calls this on
@@ -178,7 +179,8 @@ class IommuEndpoint : public std::enable_shared_from_this<IommuEndpoint> {
  private:
   friend class IommuTables;
   friend class IommuQueue;
-  [[nodiscard]] IommuTables::Queues revoke(bool all);
+  enum class Revoke : uint8_t { kAll, kLostRing, kNone };
+  [[nodiscard]] IommuTables::Queues revoke(Revoke which);
 
   const std::shared_ptr<IommuTables> tables_;
   const uint32_t id_;
