@@ -243,8 +243,13 @@ class Session {
   /** @returns the exit code. @throws VmmError if the VM or the socket cannot be started */
   async run(): Promise<number> {
     process.on('exit', () => this.cleanUp());
+    const { apiSocket, apiTls, gdb, vm } = this.options;
+    const hasServer = apiSocket || apiTls !== undefined || gdb !== undefined;
+    const hasSocket = vm?.vsock || vm?.serial.mode === 'Socket' || vm?.console.mode === 'Socket';
+    // A signal that came before would leave sockets behind; and on Node.js none is ignored before.
+    if (!bun || hasServer || hasSocket) this.heedSignals();
     // In the turn in which the VM's start is in the core's hands: the guest does not wait for it.
-    setImmediate(() => this.heedSignals());
+    else setImmediate(() => this.heedSignals());
     try {
       await this.start();
     } catch (error) {
