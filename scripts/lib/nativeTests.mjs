@@ -55,6 +55,7 @@ const WITH_THREADS = [
   'EscapableTerminal*',
   'Event*',
   'GuestMemory*',
+  'HostFileProbes*',
   'HostListeningSocket*',
   'Hung*',
   'Iommu*',
