@@ -34,7 +34,7 @@ export async function vmhostCommand(args: readonly string[]): Promise<number> {
   }
   process.umask(0o077);
   const native = loadNative();
-  if (options.name === undefined) await prepare(native);
+  if (options.name === undefined) await prepare(native, options.configDir);
   const link = await connectSupervisor(native, options);
   const assigned = options.name === undefined ? await link?.assignment() : undefined;
   const name = options.name ?? assigned?.name;
@@ -68,11 +68,15 @@ export async function vmhostCommand(args: readonly string[]): Promise<number> {
 }
 
 /** What a start would have to load and do first, done while there is time. */
-async function prepare(native: NativeAddon): Promise<void> {
+async function prepare(native: NativeAddon, configDir: string): Promise<void> {
   await import('../rest/server.ts');
   await loadServices();
-  const { rehearsal } = await import('../../vmm/rehearsal.ts');
+  const [{ rehearsal }, { rehearseOrders }] = await Promise.all([
+    import('../../vmm/rehearsal.ts'),
+    import('./rehearsal.ts'),
+  ]);
   try {
+    await rehearseOrders(native, configDir);
     for (const step of rehearsal(native)) step();
   } catch {
     // Without KVM: reported when the VM is started, to its supervisor and in its log.

@@ -7,8 +7,10 @@ export type Log = (line: string) => void;
 
 const MODE = 0o644;
 
+type LogFiles = Pick<NativeAddon, 'openFile' | 'writeNow'>;
+
 /** Appends to the file, each line with the VM's name and the time (UTC). @throws Error if it cannot be opened */
-export function openVmhostLog(native: NativeAddon, path: string, name: string): Log {
+export function openVmhostLog(native: LogFiles, path: string, name: string): Log {
   const fd = openOutput(native, path, MODE);
   const encoder = new TextEncoder();
   return (line) => {
