@@ -50,7 +50,12 @@ function architectureComplaints(name, text) {
 }
 
 /** Where src/ chooses between architectures: all else has its types and functions from there. */
-const CHOOSES_ARCHITECTURE = ['platform/plan.ts', 'boundary/machineSpec.ts', 'native.ts'];
+const CHOOSES_ARCHITECTURE = [
+  'platform/plan.ts',
+  'boundary/machineSpec.ts',
+  'native.ts',
+  'api/gdb/processor.ts',
+];
 
 /**
  * Imports of what is for one architecture by what is for every one.

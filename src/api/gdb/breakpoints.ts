@@ -2,13 +2,10 @@
 import type { DebugStop, HardwareBreakpoint } from '../../native.ts';
 import type { DebugTraps, StoppedMachine } from '../../vmm/debugged.ts';
 import { readVirtual, translate, type View } from './guestMemory.ts';
+import { BREAKPOINT_INSTRUCTION, MAX_HARDWARE, WATCH_LENGTHS } from './processor.ts';
 
-/** `int3` (SDM vol. 2, "INT n/INTO/INT3/INT1"). */
-const BREAKPOINT_INSTRUCTION = new Uint8Array([0xcc]);
-const MAX_HARDWARE = 4;
 /** More than any person sets. */
 const MAX_SOFTWARE = 1024;
-const WATCH_LENGTHS = [1, 2, 4, 8];
 
 /** The numbers of the `Z` packet. A processor cannot watch reads alone. */
 export type BreakpointType = 'software' | HardwareBreakpoint['kind'];

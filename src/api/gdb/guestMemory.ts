@@ -2,7 +2,7 @@
 
 import { PAGE_SIZE } from '../../config/units.ts';
 import type { StoppedMachine } from '../../vmm/debugged.ts';
-import { walkPageTables } from './pageTables.ts';
+import { walkPageTables } from './processor.ts';
 
 /** Also the most that one call of the core reads. */
 const PAGE = BigInt(PAGE_SIZE);

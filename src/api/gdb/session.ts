@@ -15,7 +15,7 @@ import {
   registers,
   targetDescription,
   writeRegister,
-} from './registers.ts';
+} from './processor.ts';
 
 /** The part of the internal API that a debugger uses. */
 export type DebuggedVmm = Pick<Vmm, 'debugStop' | 'debugResume' | 'debugAccess' | 'info' | 'quit'>;

@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, vi } from 'vitest';
-import { registers } from '../../../src/api/gdb/registers.ts';
+import { registers } from '../../../src/api/gdb/processor.ts';
 import { MAX_VCPUS } from '../../../src/config/bootable.ts';
 import { PCI_SLOTS } from '../../../src/config/limits.ts';
 import { MAX_QUEUE_SIZE } from '../../../src/config/rules.ts';
@@ -184,7 +184,7 @@ describe('are the same in TypeScript and in the core', () => {
     ],
     [
       'breakpoints of a processor',
-      source('api/gdb/breakpoints.ts')('MAX_HARDWARE'),
+      source('api/gdb/x86_64/traps.ts')('MAX_HARDWARE'),
       native('hypervisor/vcpu_debug.h')('kMaxHardware'),
     ],
     ['what a debugger reads at once', PAGE_SIZE, native('machine/debug_commands.cc')('kMaxDebugRead')],
@@ -227,7 +227,7 @@ describe('are the same in TypeScript and in the core', () => {
     ['a VHD of fixed size', imageFormat('VHD_FIXED'), vhd('kFixedDisk')],
     [
       'where XSAVE has AVX',
-      source('api/gdb/registers.ts')('AVX_OFFSET'),
+      source('api/gdb/x86_64/registers.ts')('AVX_OFFSET'),
       native('hypervisor/kvm/x86_64/kvm_vcpu_debug.cc')('kAvxOffset'),
     ],
     [

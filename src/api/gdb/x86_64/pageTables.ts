@@ -1,5 +1,5 @@
 /** 4-level and 5-level paging (SDM vol. 3 §4.5), as a vCPU's registers have it. */
-import type { StoppedMachine } from '../../vmm/debugged.ts';
+import type { StoppedMachine } from '../../../vmm/debugged.ts';
 import { controlRegister } from './registers.ts';
 
 const PAGING = 1n << 31n;

@@ -2,7 +2,7 @@
  * The registers that a debugger sees: their description for it ("Debugging with GDB", G.5.3 "i386 Features"), and where
  * each is in the hypervisor's structures (Linux: arch/x86/include/uapi/asm/kvm.h).
  */
-import type { RegisterSet } from '../../native.ts';
+import type { RegisterSet } from '../../../native.ts';
 
 interface Register {
   readonly name: string;
