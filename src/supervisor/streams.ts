@@ -2,7 +2,6 @@
  * Answers that do not end at once: events, and logs as they grow. A client that does not read events is disconnected.
  */
 import { watch } from 'node:fs';
-import type { ServerResponse } from 'node:http';
 import { VmFile } from '../api/vmhost/folderFiles.ts';
 import { VmmError } from '../vmm/errors.ts';
 import type { SupervisorEvent } from './eventHistory.ts';
@@ -19,8 +18,14 @@ export function streamEvents({ supervisor, url, request, response }: RouteReques
   const after = url.searchParams.get('after') ?? request.headers['last-event-id'];
   response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
   response.flushHeaders();
-  const send = (event: SupervisorEvent) =>
-    write(response, `id: ${event.id}\ndata: ${JSON.stringify(event)}\n\n`);
+  const send = (event: SupervisorEvent) => {
+    if (response.writableLength <= MAX_UNREAD) {
+      response.write(`id: ${event.id}\ndata: ${JSON.stringify(event)}\n\n`);
+    } else if (!response.destroyed) {
+      supervisor.warn(`A client of ${url.pathname} is disconnected: it does not read its events`);
+      response.destroy();
+    }
+  };
   if (after !== undefined && after !== null) supervisor.events.after(Number(after)).forEach(send);
   response.once('close', supervisor.events.watch(send));
   return undefined;
@@ -66,9 +71,4 @@ function linesAsked(tail: string | null): number {
   if (tail === 'all') return Number.POSITIVE_INFINITY;
   if (/^\d{1,9}$/.test(tail)) return Number(tail);
   throw new VmmError(`tail=${tail} is neither a number of lines nor "all"`, { kind: 'invalid' });
-}
-
-function write(response: ServerResponse, data: string): void {
-  if (response.writableLength > MAX_UNREAD) response.destroy();
-  else response.write(data);
 }

@@ -81,6 +81,11 @@ export class Supervisor {
     void this.#startWanted();
   }
 
+  /** Tells people, in one sentence. */
+  warn(message: string): void {
+    this.#options.warn(message);
+  }
+
   /** Lets go of everything: VMs live on. */
   close(): void {
     clearInterval(this.#rotation);

@@ -48,6 +48,8 @@ export interface ConnectionContext {
   readonly consoleOwners: Map<string, () => void>;
   /** Called once the client has opened the connection. */
   opened(): void;
+  /** Gets warnings for people. */
+  warn(message: string): void;
 }
 
 export class Connection {
@@ -67,10 +69,12 @@ export class Connection {
   readonly #opening: ReturnType<typeof setTimeout>;
   #silentFor = 0;
   #opened: (() => void) | undefined;
+  readonly #warn: ConnectionContext['warn'];
 
-  constructor(socket: Socket, { domains, readOnly, consoleOwners, opened }: ConnectionContext) {
+  constructor(socket: Socket, { domains, readOnly, consoleOwners, opened, warn }: ConnectionContext) {
     this.#socket = socket;
     this.#opened = opened;
+    this.#warn = warn;
     const streams = new Streams((frame) => this.#send(frame), consoleOwners);
     this.#session = {
       domains,
@@ -230,7 +234,10 @@ export class Connection {
       this.#togetherSize += message.length;
       return true;
     }
-    if (this.#socket.writableLength > MAX_UNREAD) this.#socket.destroy();
+    if (this.#socket.writableLength > MAX_UNREAD && !this.#socket.destroyed) {
+      this.#warn("A client of libvirt's protocol is disconnected: it does not read what it is sent");
+      this.#socket.destroy();
+    }
     return !this.#socket.destroyed && this.#socket.write(message);
   }
 

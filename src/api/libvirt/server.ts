@@ -63,7 +63,7 @@ export async function serveLibvirt(
         connections.delete(socket);
         limit.remove(socket);
       });
-      new Connection(socket, { domains, readOnly, consoleOwners, opened: () => limit.busy(socket) });
+      new Connection(socket, { domains, readOnly, consoleOwners, opened: () => limit.busy(socket), warn });
     };
   };
   const listening: Closable[] = [];

@@ -127,7 +127,8 @@ async function server(): Promise<string> {
   const sockets = new Set<Socket>();
   const listening = createServer((socket) => {
     sockets.add(socket);
-    new Connection(socket, { domains, readOnly: false, consoleOwners: new Map() } as never);
+    const context = { domains, readOnly: false, consoleOwners: new Map() };
+    new Connection(socket, { ...context, opened: () => {}, warn: () => {} });
   });
   await new Promise<void>((resolve) => listening.listen(`${folder}/sock`, resolve));
   onTestFinished(() => {

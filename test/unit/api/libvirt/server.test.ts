@@ -2,10 +2,11 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { type Frame, MessageType, Program, Status } from '../../../../src/api/libvirt/frames.ts';
 import { procedures } from '../../../../src/api/libvirt/procedures/index.ts';
 import { SOCKET_NAME } from '../../../../src/api/libvirt/server.ts';
+import { DomainEventMessages } from '../../../../src/api/libvirt/signatures/eventMessages.ts';
 import { Remote } from '../../../../src/api/libvirt/signatures/index.ts';
 import { XdrWriter } from '../../../../src/api/libvirt/xdr.ts';
 import { callFrame, errorOf, OPEN, RawClient, serve } from './rawClient.ts';
@@ -194,6 +195,32 @@ test('other clients are served while some do not read, do not finish, or ask wit
   // asked for more.
   half.send(OPEN.subarray(10));
   expect((await half.until(1))[0]).toMatchObject({ status: Status.ok });
+});
+
+test('a client that does not read its events is disconnected, and that is told', async () => {
+  const warnings: string[] = [];
+  const { supervisor, socketPath } = await serve({ warn: (message) => void warnings.push(message) });
+  supervisor.define({ name: 'one', config: { payload: { kernel: '/k' } } });
+  const client = new RawClient(socketPath);
+  const register = new XdrWriter();
+  Remote.connectDomainEventCallbackRegisterAny.args.write(register, {
+    eventID: DomainEventMessages['device-added'].id,
+    dom: undefined,
+  });
+  client.send(OPEN, callFrame(Remote.connectDomainEventCallbackRegisterAny.number, 1, register.finish()));
+  await client.until(2);
+  client.socket.pause();
+  const id = 'x'.repeat(4_000);
+  const send = () =>
+    supervisor.events.add('one', { source: 'vm', event: 'device-added', properties: { id } });
+  await vi.waitFor(() => {
+    for (let i = 0; i < 500; i++) send();
+    expect(warnings).toEqual([
+      "A client of libvirt's protocol is disconnected: it does not read what it is sent",
+    ]);
+  });
+  send();
+  expect(warnings).toHaveLength(1);
 });
 
 test('a client that has asked for much is not served to its end before others are', async () => {
