@@ -37,8 +37,8 @@ class Deadline {
     return cancelled || (at_ != Clock::time_point::max() && Clock::now() >= at_);
   }
 
-  /// Waits until `condition` holds, which whoever changes it announces by `changed`. False if the
-  /// deadline passes first.
+  /// Waits until `condition` holds; each change of it notifies `changed`. False if the deadline
+  /// passes first.
   template <typename Condition>
   [[nodiscard]] bool wait(std::unique_lock<std::mutex>& lock, std::condition_variable& changed,
                           Condition condition) const {

@@ -103,7 +103,7 @@ void OutputReaders::send_new(Reader& reader) const noexcept {
       reader.position += static_cast<uint64_t>(sent);
     } else if (errno != EINTR) {
       reader.waiting = true;
-      // The shutdown makes the loop hear of a hang-up.
+      // The shutdown raises a hang-up event in the loop.
       if (errno != EAGAIN) ::shutdown(reader.fd.get(), SHUT_RDWR);
       return;
     }

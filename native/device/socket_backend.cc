@@ -141,7 +141,7 @@ void SocketBackend::flush() noexcept {
       output_wanted_ = true;
       return;
     } else if (errno != EINTR) {
-      // Only the loop may drop the peer; the shutdown makes it hear of a hang-up.
+      // Only the loop may drop the peer; the shutdown raises a hang-up event there.
       broken_ = true;
       ::shutdown(peer_.get(), SHUT_RDWR);
       return;

@@ -137,7 +137,7 @@ void remove_listening_socket(const std::string& path, const std::string& id,
   try {
     const std::string lock_path = path + ".lock";
     if (!id.empty() && is_at(path, id)) ::unlink(path.c_str());
-    // Last, and while it is locked: whoever opens it meanwhile sees that it is gone.
+    // Last, and while it is locked: a process that opens it meanwhile sees that it is gone.
     if (!lock_id.empty() && is_at(lock_path, lock_id)) ::unlink(lock_path.c_str());
   } catch (...) {
     // Out of memory: the files stay, as after a kill.

@@ -7,7 +7,7 @@
 namespace tsvmm {
 
 /// The right to make, replace and remove a socket at a path: a lock (fcntl(2), F_OFD_SETLK) on the
-/// file `path`.lock. So two processes never both believe that they listen there.
+/// file `path`.lock. So two processes never both listen there.
 struct SocketClaim {
   UniqueFd lock;        ///< to be kept as long as the claim
   std::string lock_id;  ///< of the lock file if this call made it, else empty

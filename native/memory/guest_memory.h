@@ -66,8 +66,8 @@ struct HotplugBacking {
 class MemoryListener {
  public:
   virtual ~MemoryListener() = default;
-  /// Throws Error; the region is not added then, and those who were told of it hear that it is
-  /// gone.
+  /// Throws Error; the region is not added then, and region_removed() is called for the listeners
+  /// that had accepted it.
   virtual void region_added(const MemoryRegion& region) = 0;
   virtual void region_removed(const MemoryRegion& region) = 0;
 };

@@ -48,8 +48,7 @@ struct Slot {
 };
 std::array<Slot, kMaxMappings> slots;
 
-/// A lock that a signal handler can take: whoever holds it touches no mapping, and so gets no
-/// signal.
+/// A lock that a signal handler can take: its holder touches no mapping, and so gets no signal.
 class SlotLock {
  public:
   explicit SlotLock(Slot& slot) noexcept : slot_(slot) {

@@ -10,8 +10,8 @@
 namespace tsvmm {
 
 /// Keeps a mapped file from ending the process where the host has nothing behind it any more: the
-/// file was made shorter, or a hole in it found its file system full, and whoever touches such a
-/// page gets SIGBUS. While there is a LostPages for a mapping, the page becomes memory of its own
+/// file was made shorter, or a hole in it found its file system full, and an access to such a
+/// page raises SIGBUS. While there is a LostPages for a mapping, the page becomes memory of its own
 /// instead, which reads as zeros, and the owner of the mapping is told.
 ///
 /// The signal's handler is the process's, as there is no other kind. It is there only while such a

@@ -163,7 +163,7 @@ int Metadata::own_table(uint64_t offset) noexcept {
 
 void Metadata::set_entry(uint64_t cluster, const Entry& entry, bool has_data) noexcept {
   const Entry old = mapping_.entry(cluster);
-  // First: whoever finds the entry and writes durably has to see that it must be committed.
+  // First: a thread that finds the entry and writes durably has to see that it must be committed.
   mark_dirty(has_data);
   mapping_.set_entry(cluster, entry);
   if (old.compressed() || (old.host() != 0 && old.host() != entry.host())) unlink(old);

@@ -23,7 +23,7 @@ struct ClusterRun {
 ///
 /// Changes stay in memory until write_blocks() and write_table(), or until their block makes room
 /// for another one. They may reach the file at any time: a count that is too high is a leak only,
-/// and whoever lowers one does so after the reference is gone from stable storage.
+/// and one is lowered only after the reference is gone from stable storage.
 ///
 /// Keeps the refcount table (at most 8 MiB) and up to 1 MiB of blocks in memory. Calls come from
 /// one thread at a time and return 0 or an errno; EUCLEAN means that the image is damaged.

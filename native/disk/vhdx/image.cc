@@ -117,7 +117,7 @@ int Image::allocate(uint64_t index, uint64_t& entry) noexcept {
   if (const int error = container_->grow(end_ + layout_.block_size)) return error;
   entry = end_ | static_cast<uint64_t>(BlockState::kFullyPresent);
   end_ += layout_.block_size;
-  // First: whoever finds the entry and writes durably has to see that it must be committed.
+  // First: a thread that finds the entry and writes durably has to see that it must be committed.
   changes_.fetch_add(1, std::memory_order_release);
   table_->set(index, entry);
   return 0;

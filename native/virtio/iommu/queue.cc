@@ -69,7 +69,8 @@ std::optional<RingBytes> IommuQueue::ring(GuestAddress address, uint64_t length,
 }
 
 bool IommuQueue::enter() noexcept {
-  // Either this thread sees that the rings are gone, or whoever takes them away sees it in them.
+  // Either this thread sees that the rings are revoked, or the revoking one sees that they are
+  // busy.
   busy_.store(true);
   if (!revoked_.load()) return true;
   busy_.store(false, std::memory_order_release);

@@ -90,7 +90,7 @@ class IommuTables : public std::enable_shared_from_this<IommuTables> {
   [[nodiscard]] bool set_bypass(bool bypass, const Deadline& deadline);
   /// The device's reset: all domains go, `bypass` stays. Chains in flight keep their translations.
   /// Returns when no revoked ring is used any more, without a deadline: the device calls this on
-  /// its own thread, and whoever waits for that has one (LoopTeardown).
+  /// its own thread, and the wait for that has one (LoopTeardown).
   void clear();
 
   /// Is notified of new faults, on any thread and with the lock held; may be nullptr.
