@@ -21,6 +21,7 @@ const SOURCES = [
   'scripts/lib/configTypes.mjs',
   'scripts/lib/tsconfig.types.json',
   'scripts/lib/onePiece.mjs',
+  'scripts/lib/alignText.mjs',
 ];
 /** What the program consists of besides, for the commit that it names. */
 const NATIVE_SOURCES = ['native', 'launcher', 'CMakeLists.txt', 'scripts/lib/buildNative.mjs'];

@@ -86,7 +86,7 @@ async function subcommand(args: readonly string[]): Promise<number> {
   return run ? run(args.slice(1)) : machine(args);
 }
 
-async function machine(args: readonly string[]): Promise<number> {
+function machine(args: readonly string[]): Promise<number> {
   if (namesPayload(args)) headStart(true);
   return act(parseArguments(args));
 }
@@ -136,7 +136,12 @@ async function print(text: string): Promise<number> {
   return 0;
 }
 
-async function act(invocation: Invocation): Promise<number> {
+function act(invocation: Invocation): Promise<number> {
+  return invocation.action === 'run' ? run(invocation.options) : tell(invocation);
+}
+
+/** What is asked for instead of running anything. */
+async function tell(invocation: Exclude<Invocation, { readonly action: 'run' }>): Promise<number> {
   switch (invocation.action) {
     case 'help': {
       const { helpText } = await import('../cli/help.ts');
@@ -163,8 +168,6 @@ async function act(invocation: Invocation): Promise<number> {
       const { writeJson } = await import('../api/rest/jsonWriter.ts');
       return print(`${writeJson(openApiDocument(), '  ')}\n`);
     }
-    case 'run':
-      return run(invocation.options);
   }
 }
 

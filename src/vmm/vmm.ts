@@ -133,12 +133,12 @@ export class Vmm {
    * Validates the configuration, builds the machine and starts its vCPUs.
    * @param paused the guest's first instruction waits for `resume`
    */
-  async boot(paused = false): Promise<void> {
+  boot(paused = false): Promise<void> {
     const work = async () => {
       this.emit('vm', 'booting');
       await this.startMachine({ stopped: this.config?.gdb === true, paused, replaces: false });
     };
-    await (paused ? this.command('bootPaused', work, 'paused') : this.command('boot', work, 'booted'));
+    return paused ? this.command('bootPaused', work, 'paused') : this.command('boot', work, 'booted');
   }
 
   pause(): Promise<void> {

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { alignText } from '../../scripts/lib/alignText.mjs';
 import { EXECUTABLE_PACKAGE, EXECUTABLE_TARBALL, PLATFORM, TARBALL } from '../../scripts/lib/pack.mjs';
 import { BUILD } from '../../scripts/lib/paths.mjs';
 import { toolBin } from '../../scripts/lib/tools.mjs';
@@ -33,6 +34,11 @@ test('the executable is in a package of its own, on which the library depends wh
   ]);
   const unpacked = filesIn(TARBALL).map((name) => fs.statSync(name.replace('package', LIBRARY)).size);
   expect(unpacked.reduce((a, b) => a + b)).toBeLessThan(6_000_000);
+});
+
+test('the code of the executable is where Linux maps it in pieces of 2 MiB', () => {
+  const file = fs.readFileSync(path.join(EXECUTABLE, 'tsvmm'));
+  expect(alignText(file)).toBe(file);
 });
 
 test.each([LIBRARY, EXECUTABLE])('%s says where it comes from and what it runs on', (folder) => {
