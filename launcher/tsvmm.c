@@ -324,13 +324,17 @@ static void run_executable(char *path, size_t root, char **arguments, char **var
   system_call(kExecve, (long)beside, (long)arguments, (long)environment, 0);
 }
 
-/* Node.js from $PATH, with this program's own name. V8 would come back seconds after the last
- * request to collect garbage, were it not told not to. */
+/*
+ * Node.js from $PATH, with this program's own name. V8 would come back seconds after the last
+ * request to collect garbage, were it not told not to. Until our code runs, SIGUSR1 opens the
+ * inspector: at an address of "this network" (RFC 1122, 3.2.1.3), which is none that a host has.
+ */
 static void run_node(char *script, char **arguments, char **variables) {
   const char *search = find_variable(variables, "PATH=");
   size_t count = 0;
   words[count++] = arguments[0] != NULL ? arguments[0] : "node";
   words[count++] = "--no-memory-reducer";
+  words[count++] = "--inspect-port=0.0.0.1:9229";
   words[count++] = script;
   for (char **word = arguments[0] != NULL ? arguments + 1 : arguments; *word != NULL; ++word) {
     if (count == kMaxWords) return;

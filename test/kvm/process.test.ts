@@ -100,6 +100,19 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     expect(terminal.text).not.toContain('Debugger');
   });
 
+  test('no debugger listens, whenever SIGUSR1 comes', async () => {
+    const vmms = [10, 20, 30, 50, 80, 130].map(async (delay) => {
+      const vmm = new Tsvmm(guestArgs({ cmdline: 'run=idle' }), { runtime });
+      await sleep(delay);
+      vmm.kill('SIGUSR1');
+      await sleep(300);
+      vmm.kill('SIGKILL');
+      await vmm.exit();
+      return vmm.stderr;
+    });
+    expect((await Promise.all(vmms)).join('')).not.toContain('Debugger listening');
+  });
+
   test('a killed process leaves nothing that stops the next one', async () => {
     const folder = temporaryFolder();
     const api = path.join(folder, 'api');
