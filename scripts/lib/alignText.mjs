@@ -14,6 +14,7 @@ const LITTLE_ENDIAN = 1;
 const ET_EXEC = 2;
 const PT_LOAD = 1;
 const PF_X = 1;
+const PF_W = 2;
 
 /**
  * @typedef {object} Header a program header or a section header
@@ -44,7 +45,39 @@ export function alignText(file) {
   for (const { at, offset } of readSections(file)) {
     if (offset >= text.offset) setOffset(aligned, at - table + moved + 24, offset + shift);
   }
+  beginAtHugePage(aligned);
   return aligned;
+}
+
+/**
+ * Where constants end in the piece of memory in which code begins, lets the code's segment have all of it: what begins
+ * in the middle of one is not mapped as one.
+ *
+ * @param {Buffer} file
+ */
+function beginAtHugePage(file) {
+  const segments = readSegments(file).filter(({ type }) => type === PT_LOAD);
+  const index = segments.findIndex(({ flags }) => flags & PF_X);
+  const [constants, text] = [segments[index - 1], segments[index]];
+  if (constants === undefined || text === undefined) return;
+  const start = text.address - (text.address % HUGE_PAGE);
+  const distance = text.address - text.offset;
+  if (constants.flags & PF_W || constants.address - constants.offset !== distance) return;
+  if (constants.address >= start || constants.address + constants.size <= start) return;
+  setSegment(file, constants.at, { ...constants, size: start - constants.address });
+  const size = text.size + (text.address - start);
+  setSegment(file, text.at, { offset: start - distance, address: start, size });
+}
+
+/**
+ * @param {Buffer} file
+ * @param {number} at of its header
+ * @param {Pick<Segment, 'offset' | 'address' | 'size'>} segment as large in memory as in the file
+ */
+function setSegment(file, at, { offset, address, size }) {
+  setOffset(file, at + 8, offset);
+  for (const field of [16, 24]) setOffset(file, at + field, address);
+  for (const field of [32, 40]) setOffset(file, at + field, size);
 }
 
 /** @param {Buffer} file */

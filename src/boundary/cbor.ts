@@ -54,6 +54,7 @@ const SCRATCH_SIZE = 16_384;
 const ROOM = 128;
 /** Text up to this length is encoded here: calling the runtime costs more. */
 const SHORT_TEXT = 32;
+const BEYOND_ASCII = 0x80;
 /** As deep as the core reads. */
 const MAX_DEPTH = 16;
 
@@ -143,21 +144,17 @@ function putText(value: string): void {
   const count = value.length;
   const into = bytes;
   let end = length;
-  let i = 0;
-  if (count <= SHORT_TEXT) {
+  let bits = count <= SHORT_TEXT ? 0 : BEYOND_ASCII;
+  if (bits === 0) {
     if (count < FIRST_LONG) {
       into[end++] = (TEXT << 5) | count;
     } else {
       into[end++] = (TEXT << 5) | FIRST_LONG;
       into[end++] = count;
     }
-    for (; i < count; i++) {
-      const code = value.charCodeAt(i);
-      if (code >= 0x80) break;
-      into[end++] = code;
-    }
+    for (let i = 0; i < count; i++) bits |= into[end++] = value.charCodeAt(i);
   }
-  if (i === count) length = end;
+  if (bits < BEYOND_ASCII) length = end;
   else putBytes(TEXT, encodeUtf8(value));
 }
 

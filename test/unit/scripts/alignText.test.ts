@@ -13,6 +13,8 @@ interface Segment {
   readonly address: number;
   readonly flags: number;
   readonly bytes: string;
+  /** Of `bytes`, unless told. */
+  readonly size?: number;
 }
 
 const constants: Segment = { offset: 0x1000, address: 0x20_1000, flags: R, bytes: 'constants' };
@@ -22,7 +24,7 @@ const data: Segment = { offset: 0x3000, address: 0x684_b000, flags: R, bytes: 'd
 
 /** An executable of these, with a section for each and the table of sections at the end. */
 function executable(segments: readonly Segment[], type = 2): Buffer {
-  const sections = 0x4000;
+  const sections = Math.max(...segments.map(({ offset }) => offset)) + 0x1000;
   const file = Buffer.alloc(sections + 64 * segments.length);
   file.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
   file.writeUInt16LE(type, 16);
@@ -32,20 +34,22 @@ function executable(segments: readonly Segment[], type = 2): Buffer {
   file.writeUInt16LE(segments.length, 56);
   file.writeUInt16LE(64, 58);
   file.writeUInt16LE(segments.length, 60);
-  segments.forEach(({ offset, address, flags, bytes }, index) => {
+  segments.forEach(({ offset, address, flags, bytes, size = bytes.length }, index) => {
     const at = 64 + 56 * index;
     file.writeUInt32LE(PT_LOAD, at);
     file.writeUInt32LE(flags, at + 4);
     file.writeBigUInt64LE(BigInt(offset), at + 8);
     file.writeBigUInt64LE(BigInt(address), at + 16);
-    file.writeBigUInt64LE(BigInt(bytes.length), at + 32);
+    file.writeBigUInt64LE(BigInt(size), at + 32);
     file.writeBigUInt64LE(BigInt(offset), sections + 64 * index + 24);
     file.write(bytes, offset);
   });
   return file;
 }
 
-const offsetOf = (file: Buffer, index: number) => Number(file.readBigUInt64LE(64 + 56 * index + 8));
+const fieldOf = (at: number) => (file: Buffer, index: number) =>
+  Number(file.readBigUInt64LE(64 + 56 * index + at));
+const [offsetOf, addressOf, sizeOf] = [fieldOf(8), fieldOf(16), fieldOf(32)];
 
 describe('code is moved', () => {
   const moved = alignText(executable([constants, text, data]));
@@ -74,6 +78,29 @@ describe('code is moved', () => {
 
   it('once', () => {
     expect(alignText(moved)).toBe(moved);
+  });
+});
+
+describe('a piece of 2 MiB in which constants end and code begins', () => {
+  const long = { offset: 0x1000, address: 0x20_1000, flags: R, bytes: 'constants', size: 0x20_0800 };
+  const behind = { offset: 0x20_1d00, address: 0x44_1d00, flags: X, bytes: 'text' };
+
+  it('is the code’s', () => {
+    const moved = alignText(executable([long, behind]));
+    expect([offsetOf(moved, 1), addressOf(moved, 1)]).toEqual([0x20_0000, 0x40_0000]);
+    expect(sizeOf(moved, 1)).toBe(0x4_1d00 + behind.bytes.length);
+    expect(sizeOf(moved, 0)).toBe(0x40_0000 - long.address);
+    expect(moved.toString('latin1', 0x24_1d00, 0x24_1d04)).toBe('text');
+  });
+
+  it.each([
+    ['what is before can be written', { ...long, flags: R | 2 }],
+    ['what is before ends earlier', { ...long, size: 0x1000 }],
+    ['what is before lies elsewhere', { ...long, address: 0x10_1000 }],
+  ])('is left where %s', (_name, before) => {
+    const moved = alignText(executable([before, behind]));
+    expect([addressOf(moved, 0), sizeOf(moved, 0)]).toEqual([before.address, before.size]);
+    expect(addressOf(moved, 1)).toBe(behind.address);
   });
 });
 
