@@ -199,7 +199,7 @@ void GuestMemory::map_region(const MemoryRegion& region, const MemoryOptions& op
     map_backing(piece, options);
     if (!options.prefault || region.hotplug) return;
     // After all advice, so that huge pages are what it takes.
-    populate(region.host, region.size, region.page_size, cancellation);
+    populate(piece, options, cancellation);
   } catch (...) {
     unmap_backing(piece);
     throw;

@@ -144,7 +144,7 @@ bool MemoryBlocks::plug_private(uint64_t offset, uint64_t size, const Stop& stop
   map_backing(part, options);
   if (!scratch.move_to(backing_.piece.host + offset)) return false;
   const auto make_pages = [&](uint64_t at, uint64_t length) {
-    populate(backing_.piece.host + at, length, page_size, Cancellation::never());
+    populate(piece(at, length), options, Cancellation::never());
     return true;
   };
   return !options.prefault || in_steps(offset, size, step_, stop, make_pages);

@@ -28,11 +28,56 @@ std::string huge_page_size(const MemoryOptions& options) {
   return std::to_string(options.hugepage_size >> 10) + " KiB";
 }
 
+std::string in_mib(uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
+
+std::string fewer_huge_pages(uint64_t size, const MemoryOptions& options) {
+  return " has fewer than " + std::to_string(size / options.hugepage_size) +
+         " free huge pages of " + huge_page_size(options);
+}
+
 Error too_few_huge_pages(uint64_t size, const MemoryOptions& options) {
-  return {"ENOMEM", "the host has fewer than " + std::to_string(size / options.hugepage_size) +
-                        " free huge pages of " + huge_page_size(options) +
-                        ": reserve them (/sys/kernel/mm/hugepages, /proc/sys/vm/nr_hugepages), or "
+  return {"ENOMEM", "the host" + fewer_huge_pages(size, options) +
+                        ", or a hugetlbfs mount or control group (hugetlb.max) limits them: "
+                        "reserve them (/sys/kernel/mm/hugepages, /proc/sys/vm/nr_hugepages), or "
                         "leave hugepages out"};
+}
+
+Error too_few_huge_pages_on_node(uint64_t size, const MemoryOptions& options) {
+  const std::string node = "node" + std::to_string(*options.host_node);
+  return {"ENOMEM", "the host's NUMA " + node + fewer_huge_pages(size, options) +
+                        ": reserve them (/sys/devices/system/node/" + node +
+                        "/hugepages), or leave hugepages or host_numa_node out"};
+}
+
+Error too_little_memory(uint64_t size) {
+  return {"ENOMEM", "the host lacks memory to populate " + in_mib(size) +
+                        " of guest memory: free some, raise the limit of the control group "
+                        "(memory.max) if there is one, or choose a smaller size"};
+}
+
+Error file_system_full(const BackingPiece& piece, const struct statfs& system) {
+  const auto block = static_cast<uint64_t>(system.f_bsize);
+  return {"ENOSPC", "the file of guest memory cannot have the " + in_mib(piece.size) +
+                        " that are to be populated: its file system, of " +
+                        in_mib(system.f_blocks * block) + ", has " +
+                        in_mib(system.f_bavail * block) +
+                        " left; enlarge it (a tmpfs: mount -o remount,size=), free space in it, "
+                        "or choose a smaller size"};
+}
+
+/// The kernel says EFAULT where an access would end in SIGBUS, and not why that is.
+Error population_error(const BackingPiece& piece, const MemoryOptions& options, int error) {
+  if (error == ENOMEM) return too_little_memory(piece.size);
+  if (error == EFAULT && options.hugepage_size != 0) {
+    return options.host_node ? too_few_huge_pages_on_node(piece.size, options)
+                             : too_few_huge_pages(piece.size, options);
+  }
+  struct statfs system {};
+  // What the kernel mounts for itself, for memfds, has no size.
+  const bool is_limited =
+      piece.fd >= 0 && ::fstatfs(piece.fd, &system) == 0 && system.f_blocks != 0;
+  if (error == EFAULT && is_limited) return file_system_full(piece, system);
+  return Error::from_errno("populating guest memory", error);
 }
 
 /// Memory comes from that node and no other. Only a kernel without NUMA, which has one node, may
@@ -126,14 +171,15 @@ void unmap_backing(const BackingPiece& piece) noexcept {
                MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
-void populate(uint8_t* host, uint64_t size, uint64_t page_size, const Cancellation& cancellation) {
-  const uint64_t step = std::max(kPopulateStep, page_size);
-  for (uint64_t done = 0; done < size; done += step) {
+void populate(const BackingPiece& piece, const MemoryOptions& options,
+              const Cancellation& cancellation) {
+  const uint64_t step = std::max(kPopulateStep, page_size_of(options));
+  for (uint64_t done = 0; done < piece.size; done += step) {
     cancellation.check();
-    const uint64_t length = std::min(step, size - done);
-    if (::madvise(host + done, length, MADV_POPULATE_WRITE) == 0) continue;
+    const uint64_t length = std::min(step, piece.size - done);
+    if (::madvise(piece.host + done, length, MADV_POPULATE_WRITE) == 0) continue;
     if (errno == EINVAL) return;
-    throw Error::from_errno("populating guest memory", errno);
+    throw population_error(piece, options, errno);
   }
 }
 

@@ -51,6 +51,7 @@ void unmap_backing(const BackingPiece& piece) noexcept;
 
 /// Makes the pages of mapped memory. Kernels before 5.14 lack this, and their guests take their
 /// pages one by one. Throws Error, ECANCELED if that is requested.
-void populate(uint8_t* host, uint64_t size, uint64_t page_size, const Cancellation& cancellation);
+void populate(const BackingPiece& piece, const MemoryOptions& options,
+              const Cancellation& cancellation);
 
 }  // namespace tsvmm

@@ -1,8 +1,7 @@
 // Images on block devices: with sectors that are larger than the guest's, and on a host that fails.
-#include <sys/mount.h>
-
 #include "loop_device.h"
 #include "qcow2_test_support.h"
+#include "small_file_system.h"
 
 namespace tsvmm::disk_test {
 namespace {
@@ -124,23 +123,16 @@ TEST(DiskOnDeviceThatChanges, GrowsIntoWhatHasCome) {
 class FullDevice : public testing::Test {
  protected:
   void SetUp() override {
-    if (::mount("none", path.c_str(), "tmpfs", 0, "size=1m") != 0) {
-      GTEST_SKIP() << "cannot mount a small tmpfs: " << std::strerror(errno);
-    }
-    mounted = true;
-    must("truncate -s 64M " + path + "/blocks");
-  }
-  void TearDown() override {
-    if (mounted) ::umount2(path.c_str(), MNT_DETACH);
+    REQUIRE_MOUNTED(file_system);
+    ASSERT_TRUE(file_system.file("blocks", 64 << 20).valid());
   }
 
-  const TempFolder folder{false};
-  const std::string path = folder / "";
-  bool mounted = false;
+  const SmallFileSystem file_system{"size=1m"};
+  const std::string blocks = file_system.path() + "/blocks";
 };
 
 TEST_F(FullDevice, OneFailedSyncIsForGood) {
-  const LoopDevice device(path + "/blocks", 512);
+  const LoopDevice device(blocks, 512);
   REQUIRE_LOOP_DEVICE(device);
   for (const bool io_uring : {true, false}) {
     SCOPED_TRACE(io_uring);
@@ -158,7 +150,7 @@ TEST_F(FullDevice, OneFailedSyncIsForGood) {
 
 /// Each queue hears of what the host lost, also of what another one's sync has heard of before.
 TEST_F(FullDevice, EveryQueueHearsOfIt) {
-  const LoopDevice device(path + "/blocks", 512);
+  const LoopDevice device(blocks, 512);
   REQUIRE_LOOP_DEVICE(device);
   Disk disk = Disk::open(device.path(), ImageFormat::kRaw);
   const auto other = disk.image().make_queue(4);

@@ -1,7 +1,6 @@
 #include "memory/memory_blocks.h"
 
 #include <fcntl.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -11,6 +10,7 @@
 #include "core/error.h"
 #include "memory/lost_pages.h"
 #include "memory_arena.h"
+#include "small_file_system.h"
 
 namespace tsvmm::memory_test {
 namespace {
@@ -177,31 +177,22 @@ TEST(MemoryBlocks, AFilesOwnContentIsCopiedOnWrite) {
 }
 
 TEST(MemoryBlocks, AFullFileSystemRefusesAndHarmsNobody) {
-  const std::string folder = "/tmp/tsvmm-small-" + std::to_string(::getpid());
-  ::mkdir(folder.c_str(), 0700);
-  if (::mount("none", folder.c_str(), "tmpfs", 0, "size=4m") != 0) {
-    ::rmdir(folder.c_str());
-    GTEST_SKIP() << "mounting takes rights that this process has not";
-  }
-  {
-    const Arena arena(8);
-    HotplugBacking backing = arena.backing();
-    backing.options.shared = true;
-    backing.is_named = true;
-    const UniqueFd file(::open((folder + "/ram").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    ASSERT_EQ(::ftruncate(file.get(), static_cast<off_t>(arena.size())), 0);
-    backing.piece.fd = file.get();
-    MemoryBlocks blocks(backing, kBlock);
-    EXPECT_TRUE(blocks.plug(0, kBlock));
-    EXPECT_FALSE(blocks.plug(kBlock, 3 * kBlock));
-    for (size_t i = 1; i < 8; ++i) arena.fill(i, 1);
-    EXPECT_TRUE(blocks.plug(5 * kBlock, kBlock));
-    EXPECT_FALSE(blocks.plug(6 * kBlock, kBlock));
-    EXPECT_TRUE(unplug(blocks, 0, kBlock));
-    EXPECT_TRUE(blocks.plug(6 * kBlock, kBlock));
-  }
-  ::umount(folder.c_str());
-  ::rmdir(folder.c_str());
+  const disk_test::SmallFileSystem file_system("size=4m");
+  REQUIRE_MOUNTED(file_system);
+  const Arena arena(8);
+  HotplugBacking backing = arena.backing();
+  backing.options.shared = true;
+  backing.is_named = true;
+  const UniqueFd file = file_system.file("ram", arena.size());
+  backing.piece.fd = file.get();
+  MemoryBlocks blocks(backing, kBlock);
+  EXPECT_TRUE(blocks.plug(0, kBlock));
+  EXPECT_FALSE(blocks.plug(kBlock, 3 * kBlock));
+  for (size_t i = 1; i < 8; ++i) arena.fill(i, 1);
+  EXPECT_TRUE(blocks.plug(5 * kBlock, kBlock));
+  EXPECT_FALSE(blocks.plug(6 * kBlock, kBlock));
+  EXPECT_TRUE(unplug(blocks, 0, kBlock));
+  EXPECT_TRUE(blocks.plug(6 * kBlock, kBlock));
 }
 
 /// Blocks that the guest does not have are holes in the file, and none that the hypervisor's

@@ -15,6 +15,7 @@
 #include "disk_test_support.h"
 #include "memory/guest_memory.h"
 #include "memory/lost_pages.h"
+#include "small_file_system.h"
 
 namespace tsvmm {
 namespace {
@@ -192,6 +193,50 @@ TEST(MemoryZones, MayBeAFileThatKeepsWhatIsWrittenIfItIsShared) {
     EXPECT_EQ(memory.regions()[1].fd, shared ? file->get() : -1);
     EXPECT_EQ(memory.lost_pages().size(), 3U);
   }
+}
+
+/// What populating a zone of 8 MiB fails with.
+std::optional<Error> error_of(const UniqueFd& file, const MemoryOptions& options) {
+  const auto shared = std::make_shared<const UniqueFd>(UniqueFd::duplicate(file.get()));
+  return attempt([&] {
+    const GuestMemory memory(
+        {{.id = "a", .ranges = {{0, 8 << 20}}, .options = options, .file = shared}});
+  });
+}
+
+TEST(MemoryZones, SayWhatRanOutWhereTheyCannotBePopulated) {
+  const disk_test::SmallFileSystem file_system("size=4m");
+  REQUIRE_MOUNTED(file_system);
+  for (const bool shared : {true, false}) {
+    const UniqueFd file = file_system.file(shared ? "shared" : "private", 8 << 20);
+    const auto error = error_of(file, {.shared = shared, .prefault = true});
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), "ENOSPC");
+    EXPECT_STREQ(error->what(),
+                 "the file of guest memory cannot have the 8 MiB that are to be populated: its "
+                 "file system, of 4 MiB, has 0 MiB left; enlarge it (a tmpfs: mount -o "
+                 "remount,size=), free space in it, or choose a smaller size");
+    // What there is room for is there.
+    ASSERT_EQ(::ftruncate(file.get(), 0), 0);
+  }
+}
+
+/// Where a control group, or the node that they have to come from, has fewer than the host.
+TEST(MemoryZones, SayThatHugePagesRanOutWhereTheyCannotBePopulated) {
+  // A mapping whose file ends before it stands for huge pages: the kernel's answer is the same.
+  const UniqueFd file(::memfd_create("zone", MFD_CLOEXEC));
+  void* const host = ::mmap(nullptr, 4 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+  ASSERT_NE(host, MAP_FAILED);
+  const BackingPiece piece{.host = static_cast<uint8_t*>(host), .size = 4 << 20, .fd = file.get()};
+  MemoryOptions options{.hugepage_size = 2 << 20, .prefault = true};
+  const auto text = [&] {
+    const auto error = attempt([&] { populate(piece, options, Cancellation::never()); });
+    return error ? error->code() + ": " + error->what() : "";
+  };
+  EXPECT_EQ(text().substr(0, 62), "ENOMEM: the host has fewer than 2 free huge pages of 2048 KiB,");
+  options.host_node = 3;
+  EXPECT_EQ(text().substr(0, 61), "ENOMEM: the host's NUMA node3 has fewer than 2 free huge page");
+  ::munmap(host, 4 << 20);
 }
 
 /// A guest that reports free pages counts on zeros, or on what it left there (virtio 1.2
