@@ -158,6 +158,30 @@ void refuse_mappings_of_descriptors() {
   ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
 }
 
+/// From now on the calling thread can open nothing: EMFILE.
+void refuse_to_open() {
+  constexpr auto kNumber = static_cast<uint32_t>(offsetof(seccomp_data, nr));
+  std::array<sock_filter, 4> filter{{
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNumber),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EMFILE),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  }};
+  const sock_fprog program{.len = filter.size(), .filter = filter.data()};
+  ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+  ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+/// A process that serves the API may wait for hours between the two.
+TEST_F(KvmVmTest, AVmThatCouldNotBeMadeBeforehandIsMadeWhenItIsNeeded) {
+  PrecreatedVm precreated;
+  std::thread([&] {
+    refuse_to_open();
+    precreated.make();
+  }).join();
+  EXPECT_TRUE(precreated.take().fd.valid());
+}
+
 /// KVM creates a vCPU once only.
 TEST_F(KvmVmTest, AVcpuThatCouldNotBeMadeIsMadeAtTheNextAttempt) {
   std::string code;

@@ -1,7 +1,8 @@
 #pragma once
 
-#include <exception>
 #include <future>
+#include <optional>
+#include <utility>
 
 #include "core/unique_fd.h"
 #include "hypervisor/kvm/kvm_device.h"
@@ -20,17 +21,22 @@ class PrecreatedVm {
  public:
   /// Once.
   void make() noexcept {
+    std::optional<EmptyVm> made;
     try {
-      promise_.set_value(EmptyVm{});
+      made.emplace();
     } catch (...) {
-      promise_.set_exception(std::current_exception());
+      // The host may be able to later, when it is needed.
     }
+    promise_.set_value(std::move(made));
   }
-  /// Waits for make(). Once. Throws Error if there could be none.
-  [[nodiscard]] EmptyVm take() { return promise_.get_future().get(); }
+  /// Waits for make(). Once. If that made none, one is made now. Throws Error if there can be none.
+  [[nodiscard]] EmptyVm take() {
+    std::optional<EmptyVm> made = promise_.get_future().get();
+    return made ? std::move(*made) : EmptyVm{};
+  }
 
  private:
-  std::promise<EmptyVm> promise_;
+  std::promise<std::optional<EmptyVm>> promise_;
 };
 
 }  // namespace tsvmm
