@@ -20,7 +20,7 @@ import {
 import { readJson } from '../api/rest/jsonReader.ts';
 import { writeJson } from '../api/rest/jsonWriter.ts';
 import { VmFile, vmsFolder } from '../api/vmhost/folderFiles.ts';
-import { replaceFile, replaceHint } from '../api/vmhost/replaceFile.ts';
+import { replaceFile, replaceHint, UNFINISHED_FILE } from '../api/vmhost/replaceFile.ts';
 import { decode } from '../config/decode.ts';
 import { MAX_SMALL_FILE, MAX_SOCKET_PATH } from '../config/limits.ts';
 import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
@@ -65,6 +65,7 @@ export class DefinitionStore {
     for (const name of readdirSync(this.#folder)) {
       if (name.startsWith(UNFINISHED) || name.startsWith(REMOVED)) this.#discard(`${this.#folder}/${name}`);
     }
+    for (const folder of [root, ...this.names().map((name) => this.folderOf(name))]) this.#tidy(folder);
   }
 
   folderOf(name: string): string {
@@ -203,6 +204,13 @@ export class DefinitionStore {
     const { uuid } = attempt(() => this.#readPolicyFile(name) as { uuid?: unknown }).value ?? {};
     const kept = attempt(() => readPolicy({ uuid }, VmFile.policy));
     return kept.value ?? readPolicy({}, VmFile.policy);
+  }
+
+  /** VMs' processes, which may be at it, write no file but the one that names them. */
+  #tidy(folder: string): void {
+    for (const file of readdirSync(folder)) {
+      if (UNFINISHED_FILE.test(file) && !file.startsWith(VmFile.pid)) this.#discard(`${folder}/${file}`);
+    }
   }
 
   /** What cannot be removed now is when the next process starts. */

@@ -1,6 +1,9 @@
 /** Writes a file so that a reader, also one after a crash, finds either what was there or all of the new content. */
 import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 
+/** What is left of a replacement whose process was killed. */
+export const UNFINISHED_FILE = /\.\d+\.new$/;
+
 /** @param mode of the new file, whatever the umask @throws Error with nothing left behind */
 export function replaceFile(path: string, content: string, mode: number): void {
   replace(path, content, mode, fsyncSync);

@@ -71,6 +71,18 @@ test('a broken definition is listed with its reason, cannot start, and can be re
   expect(fs.existsSync(`${root}/vms/gone`)).toBe(false);
 });
 
+test('what a supervisor that was killed had begun to write goes with the next one', async () => {
+  const first = await open();
+  first.define({ name: 'one', config });
+  first.close();
+  const begun = [`${root}/run-ids.12.new`, file('one', 'vm.json.12.new'), file('one', 'vmhost.pid.13.new')];
+  for (const each of begun) fs.writeFileSync(each, '');
+  const supervisor = await open();
+  expect(states(supervisor)).toEqual({ one: 'stopped' });
+  // The last one is a process's of its own, which may be about to finish it.
+  expect(begun.map((each) => fs.existsSync(each))).toEqual([false, false, true]);
+});
+
 test('a definition that is replaced keeps its UUID, unless it is given another', async () => {
   const supervisor = await open();
   const uuid = supervisor.define({ name: 'one', config }).policy?.uuid;
