@@ -208,7 +208,13 @@ export class DefinitionStore {
 
   /** VMs' processes, which may be at it, write no file but the one that names them. */
   #tidy(folder: string): void {
-    for (const file of readdirSync(folder)) {
+    let files: string[] = [];
+    try {
+      files = readdirSync(folder);
+    } catch {
+      // Out of reach, as its definition is said to be.
+    }
+    for (const file of files) {
       if (UNFINISHED_FILE.test(file) && !file.startsWith(VmFile.pid)) this.#discard(`${folder}/${file}`);
     }
   }
