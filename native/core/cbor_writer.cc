@@ -1,5 +1,7 @@
 #include "core/cbor_writer.h"
 
+#include "core/utf8.h"
+
 namespace tsvmm {
 namespace {
 
@@ -49,7 +51,9 @@ CborWriter& CborWriter::number(uint64_t value) {
   return *this;
 }
 
+/// What is not UTF-8, such as a file's name may be, would make a message that cannot be read.
 CborWriter& CborWriter::text(std::string_view value) {
+  if (!is_utf8(value)) return text(to_utf8(value));
   head(kText, value.size());
   append({reinterpret_cast<const uint8_t*>(value.data()), value.size()});
   return *this;

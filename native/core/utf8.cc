@@ -23,20 +23,39 @@ bool may_follow(uint8_t first, uint8_t second) {
   return second >= 0x80 && second <= 0xbf;
 }
 
+/// Bytes of the character at the beginning of `text`, 0 if none is there.
+size_t character_length(std::string_view text) {
+  const auto first = static_cast<uint8_t>(text[0]);
+  if (first < 0x80) return 1;
+  const size_t behind = continuation_bytes(first);
+  if (behind == 0 || behind >= text.size()) return 0;
+  if (!may_follow(first, static_cast<uint8_t>(text[1]))) return 0;
+  for (size_t i = 2; i <= behind; ++i) {
+    if ((static_cast<uint8_t>(text[i]) & 0xc0U) != 0x80) return 0;
+  }
+  return 1 + behind;
+}
+
 }  // namespace
 
 bool is_utf8(std::string_view text) noexcept {
-  for (size_t i = 0; i < text.size();) {
-    const auto first = static_cast<uint8_t>(text[i++]);
-    if (first < 0x80) continue;
-    size_t left = continuation_bytes(first);
-    if (left == 0 || left > text.size() - i) return false;
-    if (!may_follow(first, static_cast<uint8_t>(text[i]))) return false;
-    for (; left > 0; --left, ++i) {
-      if ((static_cast<uint8_t>(text[i]) & 0xc0U) != 0x80) return false;
-    }
+  while (!text.empty()) {
+    const size_t length = character_length(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
   }
   return true;
+}
+
+std::string to_utf8(std::string_view text) {
+  constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
+  std::string valid;
+  while (!text.empty()) {
+    const size_t length = character_length(text);
+    valid += length == 0 ? kReplacement : text.substr(0, length);
+    text.remove_prefix(length == 0 ? 1 : length);
+  }
+  return valid;
 }
 
 }  // namespace tsvmm

@@ -2,6 +2,7 @@
 
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/cbor_reader.h"
@@ -149,6 +150,20 @@ INSTANTIATE_TEST_SUITE_P(
         Malformed{"Overlong3", "63e080af", kNotUtf8}, Malformed{"TooHigh", "64f4908080", kNotUtf8},
         Malformed{"KeyNotUtf8", "a161ff01", kNotUtf8}),
     [](const auto& info) { return info.param.name; });
+
+/// Of a folder whose name is Latin-1, a path that was cut off, and what only looks like a
+/// character.
+TEST(Cbor, WritesWhatIsNotUtf8AsWhatCanBeRead) {
+  for (const auto& [text, read] :
+       {std::pair("reading /home/m\xfcller/vmlinux: no", "reading /home/m\ufffdller/vmlinux: no"),
+        std::pair("/\xe2\x82", "/\ufffd\ufffd"), std::pair("\xed\xa0\x80.", "\ufffd\ufffd\ufffd."),
+        std::pair("\xe2\x28\xa1\u20ac", "\ufffd(\ufffd\u20ac")}) {
+    CborWriter writer;
+    writer.map(1).field("message", text);
+    const std::vector<uint8_t> message = writer.take();
+    EXPECT_EQ(read_cbor(message).back().text(), read);
+  }
+}
 
 TEST(Cbor, IsNestedToALimit) {
   std::vector<uint8_t> deep(kMaxCborDepth, 0x81);
