@@ -71,11 +71,17 @@ let descriptors: number[] = [];
  * @throws RangeError, TypeError for anything else
  */
 export function encode(value: unknown): Message {
+  const message = encodeForNow(value);
+  return { ...message, bytes: message.bytes.slice() };
+}
+
+/** As `encode`. The bytes are good until the next message is encoded. */
+export function encodeForNow(value: unknown): Message {
   bytes = scratch;
   length = 0;
   descriptors = [];
   putValue(value);
-  return { bytes: bytes.slice(0, length), descriptors };
+  return { bytes: bytes.subarray(0, length), descriptors };
 }
 
 /**

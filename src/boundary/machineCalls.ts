@@ -1,5 +1,5 @@
 /** The calls of machines as messages, which the addon hands over without a look at what is in them. */
-import { type Decoded, decode, encode } from './cbor.ts';
+import { type Decoded, decode, encode, encodeForNow } from './cbor.ts';
 import type { MachineCalls, MachineHandle, VcpuStatistics } from './machine.ts';
 import type { MachineEvent } from './machineEvents.ts';
 import type { BootSpec, MachineSpec } from './machineSpec.ts';
@@ -35,7 +35,7 @@ type Numbers = Record<string, number | bigint>;
 
 export function machineCalls(addon: MachineAddon): MachineCalls {
   const answerTo = (machine: MachineHandle, command: string, operands: Fields = {}): Promise<Uint8Array> => {
-    const { bytes, descriptors } = encode({ command, ...operands });
+    const { bytes, descriptors } = encodeForNow({ command, ...operands });
     return addon.machineCall(machine, bytes, descriptors);
   };
   const call = async (machine: MachineHandle, command: string, operands?: Fields): Promise<Decoded> =>
@@ -49,7 +49,7 @@ export function machineCalls(addon: MachineAddon): MachineCalls {
 
   return {
     machineCreate: (spec: MachineSpec, onEvent) => {
-      const { bytes, descriptors } = encode(spec);
+      const { bytes, descriptors } = encodeForNow(spec);
       return addon.machineCreate(bytes, descriptors, (event) => onEvent(eventOf(event)));
     },
     machineBoot: (machine, boot: BootSpec, paused) =>
