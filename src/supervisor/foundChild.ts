@@ -46,11 +46,17 @@ function vmhostIn(pid: number, isMeant: (workingFolder: string) => boolean): Pro
   try {
     const identity = identify(pid);
     if (!isMeant(readlinkSync(`/proc/${pid}/cwd`))) return undefined;
-    const isVmhost = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes('vmhost');
-    return isVmhost && isAlive(identity) ? identity : undefined;
+    const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+    return isVmhost(words) && isAlive(identity) ? identity : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** People look at logs in VMs' folders as well, and what they look for may be this word: no VM starts without both. */
+function isVmhost(words: readonly string[]): boolean {
+  const place = words.indexOf('vmhost');
+  return place >= 0 && words.slice(place).some((word) => /^--backend(=|$)/.test(word));
 }
 
 export interface FoundChild {

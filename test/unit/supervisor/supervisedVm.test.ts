@@ -7,6 +7,7 @@ import type { StreamConnection } from '../../../src/host/listen.ts';
 import { Child } from '../../../src/supervisor/children.ts';
 import { readDefinition } from '../../../src/supervisor/definition.ts';
 import type { DefinitionProblem } from '../../../src/supervisor/definitionStore.ts';
+import { processesBelow, processOf } from '../../../src/supervisor/foundChild.ts';
 import { identify } from '../../../src/supervisor/processIdentity.ts';
 import { SupervisedVm } from '../../../src/supervisor/supervisedVm.ts';
 
@@ -254,11 +255,17 @@ test('a VM that is stopped before its process has reported does not start', asyn
   expect(one.processes[0]?.signalCode).toBe('SIGKILL');
 });
 
+/** What a VM's process has among its words. */
+const VM_WORDS = ['vmhost', '--backend', 'tsvmm'];
+
 /** A process that looks like a VM's in `cwd`, and answers nothing. */
-function silentProcess(cwd: string): ChildProcess {
-  const process = spawn('sleep', ['600'], { argv0: 'vmhost', cwd, stdio: 'ignore' });
-  onTestFinished(() => void process.kill('SIGKILL'));
-  return process;
+function silentProcess(cwd: string, words: readonly string[] = VM_WORDS): ChildProcess {
+  const silent = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 600_000)', ...words], {
+    cwd,
+    stdio: 'ignore',
+  });
+  onTestFinished(() => void silent.kill('SIGKILL'));
+  return silent;
 }
 
 test('a process that was found and does not answer is gone after a stop', { timeout: 60_000 }, async () => {
@@ -279,6 +286,17 @@ test("a process id that another VM's process has now is not taken for this one's
   await vm.adopt();
   expect(vm.state).toBe('stopped');
   expect(vm.pid).toBeUndefined();
+});
+
+test('who works in the folder of a VM and has its word, as a search has, is no process of it', () => {
+  const { vm } = fake();
+  const root = path.dirname(vm.folder);
+  const searching = silentProcess(vm.folder, ['vmhost', 'vmhost.log']);
+  fs.writeFileSync(`${vm.folder}/vmhost.pid`, String(searching.pid));
+  expect(processOf(vm.folder)).toBeUndefined();
+  expect([...processesBelow(root).keys()]).not.toContain(vm.folder);
+  const own = silentProcess(vm.folder);
+  expect(processesBelow(root).get(vm.folder)?.pid).toBe(own.pid);
 });
 
 /** Answers `watch` with the first of these lines and those behind it, and ends with the last. */
@@ -313,7 +331,7 @@ test.each([
   'a process of the release %s is found, watched, and its end heard of',
   async (_, lines, last, reason, heard) => {
     const { vm, events } = fake();
-    const words = ['-e', processThatSays(lines, last), 'vmhost'];
+    const words = ['-e', processThatSays(lines, last), ...VM_WORDS];
     const other = spawn(process.execPath, words, { cwd: vm.folder, stdio: 'ignore' });
     onTestFinished(() => void other.kill('SIGKILL'));
     const named = () => fs.readFileSync(`${vm.folder}/vmhost.pid`, 'utf8');
