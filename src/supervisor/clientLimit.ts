@@ -30,7 +30,8 @@ export class ClientLimit<C> {
   readonly #options: ClientLimitOptions<C>;
   /** The longest idle first. */
   readonly #idle = new Set<C>();
-  readonly #busy = new Set<C>();
+  /** How many requests of each are under way: a client may send the next before the answer to the last. */
+  readonly #busy = new Map<C, number>();
   #warnedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: ClientLimitOptions<C>) {
@@ -46,11 +47,16 @@ export class ClientLimit<C> {
 
   /** It is asking for something. */
   busy(client: C): void {
-    if (this.#idle.delete(client)) this.#busy.add(client);
+    const requests = this.#idle.delete(client) ? 0 : this.#busy.get(client);
+    if (requests !== undefined) this.#busy.set(client, requests + 1);
   }
 
+  /** One of its requests is answered. */
   idle(client: C): void {
-    if (this.#busy.delete(client)) this.#idle.add(client);
+    const requests = this.#busy.get(client);
+    if (requests === undefined) return;
+    if (requests > 1) this.#busy.set(client, requests - 1);
+    else if (this.#busy.delete(client)) this.#idle.add(client);
   }
 
   remove(client: C): void {

@@ -58,3 +58,15 @@ test('where all are at work no more are admitted, until one is idle or gone', ()
   expect([limit.add('d'), gone]).toEqual([true, ['b']]);
   expect(warnings).toEqual(['a.sock has 3 clients, all of them at work: no more are admitted']);
 });
+
+test('a client with two requests at once is at work until both are answered', () => {
+  for (const client of ['a', 'b', 'c']) limit.add(client);
+  limit.busy('a');
+  limit.busy('a');
+  limit.idle('a');
+  expect(['d', 'e', 'f', 'g'].map((client) => limit.add(client))).toEqual([true, true, true, true]);
+  expect(gone).toEqual(['b', 'c', 'd', 'e']);
+  limit.idle('a');
+  expect([limit.add('h'), limit.add('i'), limit.add('j')]).toEqual([true, true, true]);
+  expect(gone).toContain('a');
+});
