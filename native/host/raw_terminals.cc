@@ -7,6 +7,8 @@
 #include <csignal>
 #include <mutex>
 
+#include "core/signal_actions.h"
+
 namespace tsvmm {
 namespace {
 
@@ -32,14 +34,18 @@ std::array<Kept, kMaxTerminals> terminals;
 std::mutex changes;
 static_assert(std::atomic<int>::is_always_lock_free);
 
-/// As if we were not there, but for the terminals. What is called here is safe in a handler
-/// (signal-safety(7)).
-void on_ending_signal(int signal, siginfo_t* /*info*/, void* /*context*/) noexcept {
-  const int error = errno;
+/// What is called here, and in the handler, is safe there (signal-safety(7)).
+void restore_all() noexcept {
   for (const Kept& kept : terminals) {
     const int fd = kept.fd.load(std::memory_order_acquire);
     if (fd != kNone) (void)::tcsetattr(fd, TCSANOW, &kept.settings);
   }
+}
+
+/// As if we were not there, but for the terminals.
+void on_ending_signal(int signal, siginfo_t* /*info*/, void* /*context*/) noexcept {
+  const int error = errno;
+  restore_all();
   struct sigaction standard {};
   standard.sa_handler = SIG_DFL;
   ::sigaction(signal, &standard, nullptr);
@@ -57,6 +63,7 @@ bool is_default(const struct sigaction& action) {
 }
 
 void replace(int signal, bool (*wanted)(const struct sigaction&), const struct sigaction& action) {
+  const std::lock_guard lock(signal_actions);
   struct sigaction now {};
   if (::sigaction(signal, nullptr, &now) == 0 && wanted(now)) {
     ::sigaction(signal, &action, nullptr);
@@ -70,9 +77,11 @@ void install() {
   // Also SIGTTOU, by which a process in the background would be stopped here.
   sigfillset(&action.sa_mask);
   for (const int signal : kEndingSignals) replace(signal, &is_default, action);
+  before_ending_signal = &restore_all;
 }
 
 void uninstall() noexcept {
+  before_ending_signal = nullptr;
   struct sigaction standard {};
   standard.sa_handler = SIG_DFL;
   for (const int signal : kEndingSignals) replace(signal, &is_ours, standard);

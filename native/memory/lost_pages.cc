@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/signal_actions.h"
 #include "memory/page_size.h"
 
 namespace tsvmm {
@@ -185,6 +186,7 @@ void pass_on(int signal, siginfo_t* info, void* context) noexcept {
     earlier.sa_handler(signal);
   } else if (earlier.sa_handler == SIG_DFL || info->si_code > 0) {
     // The access, or the signal that somebody sent, ends the process when it is repeated.
+    if (const auto before = before_ending_signal.load()) before();
     struct sigaction standard {};
     standard.sa_handler = SIG_DFL;
     ::sigaction(signal, &standard, nullptr);
@@ -213,6 +215,7 @@ void install() {
   action.sa_sigaction = &on_bus_error;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
   struct sigaction before {};
+  const std::lock_guard changing(signal_actions);
   ::sigaction(SIGBUS, &action, &before);
   // Ours, if somebody who came later has left it behind by now: `earlier` is as it was then.
   if (!is_ours(before)) earlier = before;
@@ -221,6 +224,7 @@ void install() {
 void uninstall() noexcept {
   const std::lock_guard lock(installation);
   if (--installed_for != 0) return;
+  const std::lock_guard changing(signal_actions);
   struct sigaction now {};
   // Somebody who came later keeps what is theirs.
   if (::sigaction(SIGBUS, nullptr, &now) == 0 && is_ours(now)) {

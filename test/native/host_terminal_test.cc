@@ -7,13 +7,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <csignal>
 #include <functional>
+#include <thread>
 
 #include "core/error.h"
 #include "core/unique_fd.h"
 #include "gtest/gtest.h"
 #include "host/terminal.h"
+#include "memory/lost_pages.h"
+#include "memory/page_size.h"
 
 namespace tsvmm {
 namespace {
@@ -101,6 +106,54 @@ TEST_F(HostTerminalTest, AnIgnoredSignalAndOneWithAHandlerStayWhatTheyAre) {
   });
   EXPECT_EQ(status, 0);
   EXPECT_FALSE(is_as_before());
+}
+
+/// Of a mapping in which nothing is lost.
+class Mapping {
+ public:
+  Mapping() : lost_pages_(page_.data(), page_.size(), -1, 0, LostPages::Holes::kOneByOne) {}
+
+ private:
+  alignas(kHostPageSize) std::array<uint8_t, kHostPageSize> page_{};
+  LostPages lost_pages_;
+};
+
+TEST_F(HostTerminalTest, ABusErrorThatIsNoLostPageRestoresTheTerminalAsWell) {
+  const int status = end_of([this] {
+    const Mapping mapping;
+    (void)terminal_raw(terminal.get());
+    ::raise(SIGBUS);
+  });
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(WTERMSIG(status), SIGBUS);
+  EXPECT_TRUE(is_as_before());
+}
+
+struct sigaction bus_error_action() {
+  struct sigaction action {};
+  EXPECT_EQ(::sigaction(SIGBUS, nullptr, &action), 0);
+  return action;
+}
+
+TEST_F(HostTerminalTest, AHandlerOfLostPagesThatComesMeanwhileStays) {
+  constexpr int kMappings = 20'000;
+  const auto before_test = bus_error_action();
+  ::signal(SIGBUS, SIG_DFL);
+  const auto wanted = [] {
+    const Mapping mapping;
+    return bus_error_action().sa_sigaction;
+  }();
+  std::atomic<bool> stop = false;
+  std::thread other([this, &stop] {
+    while (!stop) terminal_restore(terminal.get(), terminal_raw(terminal.get()).value());
+  });
+  for (int i = 0; i < kMappings && !HasFailure(); ++i) {
+    const Mapping mapping;
+    for (int look = 0; look < 20; ++look) EXPECT_EQ(bus_error_action().sa_sigaction, wanted);
+  }
+  stop = true;
+  other.join();
+  ::sigaction(SIGBUS, &before_test, nullptr);
 }
 
 TEST_F(HostTerminalTest, ATerminalThatIsRestoredIsLeftAlone) {
