@@ -20,7 +20,7 @@ import {
 import { readJson } from '../api/rest/jsonReader.ts';
 import { writeJson } from '../api/rest/jsonWriter.ts';
 import { VmFile, vmsFolder } from '../api/vmhost/folderFiles.ts';
-import { replaceFile, replaceHint, UNFINISHED_FILE } from '../api/vmhost/replaceFile.ts';
+import { isUnfinished, replaceFile, replaceHint } from '../api/vmhost/replaceFile.ts';
 import { decode } from '../config/decode.ts';
 import { MAX_SMALL_FILE, MAX_SOCKET_PATH } from '../config/limits.ts';
 import { type VmConfigInput, vmConfig } from '../config/vmConfig.ts';
@@ -215,7 +215,7 @@ export class DefinitionStore {
       // Out of reach, as its definition is said to be.
     }
     for (const file of files) {
-      if (UNFINISHED_FILE.test(file) && !file.startsWith(VmFile.pid)) this.#discard(`${folder}/${file}`);
+      if (isUnfinished(file) && !file.startsWith(VmFile.pid)) this.#discard(`${folder}/${file}`);
     }
   }
 

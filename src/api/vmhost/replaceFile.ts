@@ -1,8 +1,13 @@
 /** Writes a file so that a reader, also one after a crash, finds either what was there or all of the new content. */
 import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 
+/** No file of others beside ours is called so: it may be removed. */
+const SUFFIX = '.tsvmm-unfinished';
+
 /** What is left of a replacement whose process was killed. */
-export const UNFINISHED_FILE = /\.\d+\.new$/;
+export function isUnfinished(name: string): boolean {
+  return name.endsWith(SUFFIX);
+}
 
 /** @param mode of the new file, whatever the umask @throws Error with nothing left behind */
 export function replaceFile(path: string, content: string, mode: number): void {
@@ -19,7 +24,7 @@ export function replaceHint(path: string, content: string, mode: number): void {
 }
 
 function replace(path: string, content: string, mode: number, sync: (fd: number) => void): void {
-  const unfinished = `${path}.${process.pid}.new`;
+  const unfinished = `${path}.${process.pid}${SUFFIX}`;
   try {
     const fd = openSync(unfinished, 'wx', mode);
     try {

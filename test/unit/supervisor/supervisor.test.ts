@@ -75,12 +75,17 @@ test('what a supervisor that was killed had begun to write goes with the next on
   const first = await open();
   first.define({ name: 'one', config });
   first.close();
-  const begun = [`${root}/run-ids.12.new`, file('one', 'vm.json.12.new'), file('one', 'vmhost.pid.13.new')];
-  for (const each of begun) fs.writeFileSync(each, '');
+  const suffix = '12.tsvmm-unfinished';
+  const begun = [`${root}/run-ids`, file('one', 'vm.json'), file('one', 'vmhost.pid')].map(
+    (each) => `${each}.${suffix}`,
+  );
+  const ofOthers = [`${root}/export.1.new`, file('one', 'root.2026.new')];
+  for (const each of [...begun, ...ofOthers]) fs.writeFileSync(each, '');
   const supervisor = await open();
   expect(states(supervisor)).toEqual({ one: 'stopped' });
   // The last one is a process's of its own, which may be about to finish it.
   expect(begun.map((each) => fs.existsSync(each))).toEqual([false, false, true]);
+  expect(ofOthers.map((each) => fs.existsSync(each))).toEqual([true, true]);
 });
 
 test('a definition that is replaced keeps its UUID, unless it is given another', async () => {
