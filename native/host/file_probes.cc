@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <utility>
 
 #include "core/error.h"
 #include "core/thread.h"
@@ -28,12 +29,15 @@ void read_file_head(const std::string& path) {
 }
 
 bool FileProbes::answers(const std::string& path) {
+  const Clock::time_point now = Clock::now();
   if (const auto found = probes_.find(path); found != probes_.end()) {
-    if (!*found->second) return false;
+    const Clock::time_point asked = std::exchange(found->second.asked, now);
+    if (!*found->second.read) return false;
     probes_.erase(found);
-    return true;
+    // Else who asked then has given up, and the store may have stopped answering since.
+    if (now - asked < kForgetAfter) return true;
   }
-  std::erase_if(probes_, [](const auto& probe) { return probe.second->load(); });
+  std::erase_if(probes_, [](const auto& probe) { return probe.second.read->load(); });
   if (probes_.size() == kMaxProbes) {
     throw Error("EAGAIN", std::to_string(kMaxProbes) + " files do not answer, such as " +
                               probes_.begin()->first);
@@ -43,7 +47,7 @@ bool FileProbes::answers(const std::string& path) {
     work(path);
     *read = true;
   }).detach();
-  probes_.emplace(path, read);
+  probes_.emplace(path, Probe{.read = read, .asked = now});
   return false;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -20,16 +21,25 @@ class FileProbes {
   using Read = std::function<void(const std::string& path)>;
   /// Files at once whose store has not answered.
   static constexpr size_t kMaxProbes = 8;
+  /// After so long without a call for a file, what was found out of it says nothing of its store.
+  static constexpr std::chrono::milliseconds kForgetAfter{1000};
 
   explicit FileProbes(Read read = read_file_head) : read_(std::move(read)) {}
 
   /// Whether the file has been read since the first of these calls, or since the last one that was
-  /// true. Throws Error: EAGAIN while kMaxProbes others have not been read.
+  /// true, or that was followed by none for kForgetAfter. Throws Error: EAGAIN while kMaxProbes
+  /// others have not been read.
   bool answers(const std::string& path);
 
  private:
+  using Clock = std::chrono::steady_clock;
+  struct Probe {
+    std::shared_ptr<std::atomic<bool>> read;
+    Clock::time_point asked;
+  };
+
   const Read read_;
-  std::map<std::string, std::shared_ptr<std::atomic<bool>>> probes_;  ///< true: it has been read
+  std::map<std::string, Probe> probes_;
 };
 
 }  // namespace tsvmm

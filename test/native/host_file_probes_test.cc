@@ -6,6 +6,7 @@
 #include <fstream>
 #include <future>
 #include <string>
+#include <thread>
 
 #include "core/error.h"
 #include "device_test_support.h"
@@ -52,6 +53,25 @@ TEST(HostFileProbes, AStoreThatHangsKeepsOneThreadEachAndNoMoreThanSomeOfThem) {
   answer.set_value();
   EXPECT_TRUE(eventually_answers(probes, "/hung0"));
   EXPECT_TRUE(eventually_answers(probes, "/other")) << "those that have answered make room";
+}
+
+TEST(HostFileProbes, WhatWasFoundOutForSomebodyWhoGaveUpIsForgotten) {
+  std::promise<void> answer;
+  const auto answered = answer.get_future().share();
+  std::atomic<unsigned> begun = 0;
+  std::atomic<unsigned> ended = 0;
+  FileProbes probes([&](const std::string&) {
+    if (++begun == 2) answered.wait();
+    ++ended;
+  });
+  EXPECT_FALSE(probes.answers("/file"));
+  EXPECT_TRUE(eventually([&] { return ended == 1; }));
+  std::this_thread::sleep_for(FileProbes::kForgetAfter);
+  EXPECT_FALSE(probes.answers("/file")) << "its store hangs by now";
+  EXPECT_TRUE(eventually([&] { return begun == 2; }));
+  EXPECT_FALSE(probes.answers("/file"));
+  answer.set_value();
+  EXPECT_TRUE(eventually_answers(probes, "/file"));
 }
 
 }  // namespace
