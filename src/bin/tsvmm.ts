@@ -34,6 +34,8 @@ const VM_PROCESS = 'vmhost';
 const SIGNAL_TIMEOUT_MS = 3_000;
 /** For messages and answers of the REST socket, in a process that leaves threads behind. */
 const END_GRACE_MS = 500;
+/** What a start takes, or most of it, from where the core has it in its hands. */
+const START_MS = 2;
 
 async function main(args: readonly string[]): Promise<void> {
   if (!bun) refuseInspector();
@@ -94,6 +96,10 @@ function machine(args: readonly string[]): Promise<number> {
 function namesPayload(args: readonly string[]): boolean {
   for (const word of args) if (word.startsWith('--kernel') || word.startsWith('--firmware')) return true;
   return false;
+}
+
+function sleep(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 /** Made when there is something to say. */
@@ -285,8 +291,9 @@ class Session {
     }
     if (apiTls !== undefined) await this.serveWithTls(apiTls);
     if (apiSocket) this.claim = claimSocket(this.native, apiSocket);
-    if (this.claim) await Promise.all([vm && this.startVm(vm), this.serve(this.claim)]);
-    else if (vm) await this.startVm(vm);
+    const started = vm && this.startVm(vm);
+    if (this.claim) await Promise.all([started, this.serve(this.claim, started)]);
+    else await started;
     if (!vm) await this.rehearse();
   }
 
@@ -309,9 +316,14 @@ class Session {
     await this.vmm.boot();
   }
 
-  private async serve(claim: SocketClaim): Promise<void> {
-    // Until then the VM's start is in the core's hands.
-    await new Promise((resolve) => setImmediate(resolve));
+  /** Not while a VM starts, unless that takes long: the start may want this CPU. */
+  private async serve(claim: SocketClaim, started: Promise<void> | undefined): Promise<void> {
+    if (started) {
+      await new Promise<void>((resolve) => {
+        setTimeout(resolve, START_MS);
+        started.then(resolve, resolve);
+      });
+    }
     const { serveRest } = await import('../api/rest/server.ts');
     this.servers.push(serveRest(this.vmm, claim, this.native, await this.restOptions()));
   }
@@ -369,8 +381,7 @@ class Session {
   /** For a process with threads that may be stuck: an orderly exit could wait for them, or free what they use. */
   private async exitAtOnce(code: number): Promise<never> {
     const said = new Promise((resolve) => process.stderr.write('', resolve));
-    const timeout = new Promise((resolve) => setTimeout(resolve, END_GRACE_MS));
-    await Promise.race([Promise.all([said, this.closeServers()]), timeout]);
+    await Promise.race([Promise.all([said, this.closeServers()]), sleep(END_GRACE_MS)]);
     this.cleanUp();
     return this.native.exitAtOnce(code);
   }
