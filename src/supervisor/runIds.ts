@@ -6,7 +6,7 @@ import { replaceFile, replaceHint } from '../api/vmhost/replaceFile.ts';
 import { PRIVATE_FILE } from '../host/openFlags.ts';
 import { readSmallFile } from '../host/regularFile.ts';
 import { describeError } from '../vmm/errors.ts';
-import type { ProcessIdentity } from './processIdentity.ts';
+import { isAlive, type ProcessIdentity } from './processIdentity.ts';
 
 /** In the supervisor's folder: no number up to the one in it is given any more. */
 const GIVEN = 'run-ids';
@@ -31,13 +31,17 @@ export interface RunIdsOptions {
 
 export class RunIds {
   readonly #path: string;
+  readonly #folders: RunIdsOptions['folders'];
   readonly #warn: RunIdsOptions['warn'];
   #given: number;
   /** All up to it are written off. */
   #reserved: number;
+  /** Of what ran when the numbers were over. */
+  #taken: ReadonlySet<number> = new Set();
 
   constructor({ root, folders, warn }: RunIdsOptions) {
     this.#path = `${root}/${GIVEN}`;
+    this.#folders = folders;
     this.#warn = warn;
     // What runs has its numbers, whatever became of the file.
     this.#given = Math.max(this.#read() ?? 0, ...folders().map((folder) => readRun(folder)?.id ?? 0));
@@ -63,10 +67,20 @@ export class RunIds {
   }
 
   #next(): number {
-    // No run of so long ago is left.
-    this.#given = this.#given >= LAST ? 1 : this.#given + 1;
-    if (this.#given > this.#reserved || this.#given === 1) this.#write(Math.min(this.#given + BLOCK, LAST));
+    do {
+      if (this.#given >= LAST) this.#beginAnew();
+      this.#given++;
+    } while (this.#taken.has(this.#given));
+    if (this.#given > this.#reserved) this.#write(Math.min(this.#given + BLOCK, LAST));
     return this.#given;
+  }
+
+  /** After the last number, which a damaged file may name: few runs of before are left. */
+  #beginAnew(): void {
+    const left = this.#folders().flatMap((folder) => readRun(folder) ?? []);
+    this.#taken = new Set(left.filter(isAlive).map(({ id }) => id));
+    this.#given = 0;
+    this.#reserved = 0;
   }
 
   #write(reserved: number): void {

@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
+import { identify } from '../../../src/supervisor/processIdentity.ts';
 import { RunIds } from '../../../src/supervisor/runIds.ts';
 
 let root: string;
@@ -75,6 +76,18 @@ test.each(['', '{"id":1', '{"id":"1"}', '{"id":0}', '{"id":2147483648}', 'null']
     expect(ids.of(folder('a'), process(1))).toBe(2);
   },
 );
+
+test('where a damaged file names the last id, no run is given that of another that goes on', () => {
+  const first = open();
+  const alive = identify(globalThis.process.pid);
+  expect(first.of(folder('ended'), process(1))).toBe(1);
+  expect(first.of(folder('on'), alive)).toBe(2);
+  fs.writeFileSync(`${folder('damaged')}/run.json`, '{"id":2147483647,"pid":1,"startTime":1}');
+  const next = open('ended', 'on', 'damaged');
+  expect([3, 4].map((pid) => next.of(folder(`new${pid}`), process(pid)))).toEqual([1, 3]);
+  expect(next.of(folder('on'), alive)).toBe(2);
+  expect(fs.readFileSync(`${root}/run-ids`, 'utf8')).toBe('101\n');
+});
 
 test('a folder that takes nothing is told of, and ids are given all the same', () => {
   const ids = open();
