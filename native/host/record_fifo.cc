@@ -22,11 +22,13 @@ UniqueFd open_reader(const UniqueFd& fifo) {
       check_errno(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC), "opening a FIFO"));
 }
 
-void empty(const UniqueFd& reader) {
+/// Returns how many bytes were in it.
+size_t empty(const UniqueFd& reader) {
   std::array<uint8_t, 4096> bytes{};
-  for (;;) {
+  for (size_t size = 0;;) {
     const ssize_t count = ::read(reader.get(), bytes.data(), bytes.size());
-    if (count == 0 || (count < 0 && errno != EINTR)) return;
+    if (count == 0 || (count < 0 && errno != EINTR)) return size;
+    if (count > 0) size += static_cast<size_t>(count);
   }
 }
 
@@ -64,13 +66,16 @@ size_t RecordFifo::write(std::span<const uint8_t> bytes) {
 }
 
 void RecordFifo::settle_locked() {
-  forget_read_locked();
-  if (given_ > unread() && !has_reader()) take_back_locked();
+  // Once: a reader may take a whole record and leave at any moment.
+  const size_t left = unread();
+  forget_read_locked(left);
+  if (given_ > left && !has_reader()) take_back_locked();
   push_waiting_locked();
 }
 
-void RecordFifo::forget_read_locked() {
-  size_t read = given_ - std::min(given_, unread());
+/// All given bytes but so many.
+void RecordFifo::forget_read_locked(size_t left) {
+  size_t read = given_ - std::min(given_, left);
   while (!records_.empty() && records_.front().size() <= read) {
     // Of this one, the reader is to get the rest.
     if (is_open_ && records_.size() == 1) return;
@@ -83,7 +88,8 @@ void RecordFifo::forget_read_locked() {
 /// The reader has left in the middle of a record: everything is given once more, from the start of
 /// that record on.
 void RecordFifo::take_back_locked() {
-  empty(open_reader(fifo_));
+  // It may have come to the end of the record before it left.
+  forget_read_locked(empty(open_reader(fifo_)));
   given_ = 0;
 }
 

@@ -40,7 +40,7 @@ class RecordFifo {
 
   void changed();
   void settle_locked();
-  void forget_read_locked();
+  void forget_read_locked(size_t left);
   void take_back_locked();
   void push_waiting_locked();
   [[nodiscard]] bool is_waiting_locked() const;

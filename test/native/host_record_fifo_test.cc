@@ -7,11 +7,15 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <csignal>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 
+#include "core/deadline.h"
 #include "device_test_support.h"
 #include "host/record_fifo.h"
 #include "host_test_support.h"
@@ -102,6 +106,27 @@ TEST_F(RecordFifoTest, WhatWasReadToItsEndDoesNotComeAgain) {
     EXPECT_EQ(read(reader, record(1).size()), record(1));
   }
   expect_next(record(2));
+}
+
+TEST_F(RecordFifoTest, ReadersOfOneRecordEachThatComeAtAnyMomentGetEachOnce) {
+  constexpr int kRecords = 100'000;
+  const auto numbered = [](int number) { return record(number + 1'000'000); };
+  std::atomic<bool> stop = false;
+  std::thread writer([&] {
+    for (int number = 0; number < kRecords && !stop;) {
+      if (write(numbered(number)) != 0) ++number;
+    }
+  });
+  int number = 0;
+  const Deadline deadline = Deadline::after(std::chrono::seconds(60));
+  while (number < kRecords && !HasFailure() && !deadline.passed()) {
+    const UniqueFd reader = open(O_RDONLY);
+    const std::string found = read(reader, numbered(0).size());
+    if (!found.empty()) EXPECT_EQ(found, numbered(number++));
+  }
+  stop = true;
+  writer.join();
+  EXPECT_EQ(number, kRecords);
 }
 
 TEST_F(RecordFifoTest, AReaderThatTakesNothingChangesNothing) {
