@@ -36,10 +36,16 @@ static_assert(std::atomic<int>::is_always_lock_free);
 
 /// What is called here, and in the handler, is safe there (signal-safety(7)).
 void restore_all() noexcept {
+  // Also SIGTTOU, by which a process in the background would be stopped here.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
   for (const Kept& kept : terminals) {
     const int fd = kept.fd.load(std::memory_order_acquire);
     if (fd != kNone) (void)::tcsetattr(fd, TCSANOW, &kept.settings);
   }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 /// As if we were not there, but for the terminals.
@@ -74,7 +80,6 @@ void install() {
   struct sigaction action {};
   action.sa_sigaction = &on_ending_signal;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-  // Also SIGTTOU, by which a process in the background would be stopped here.
   sigfillset(&action.sa_mask);
   for (const int signal : kEndingSignals) replace(signal, &is_default, action);
   before_ending_signal = &restore_all;

@@ -1,6 +1,7 @@
 // A person's terminal while it is raw, and what is left of it when the process ends.
 
 #include <pty.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -127,6 +128,26 @@ TEST_F(HostTerminalTest, ABusErrorThatIsNoLostPageRestoresTheTerminalAsWell) {
   EXPECT_TRUE(WIFSIGNALED(status));
   EXPECT_EQ(WTERMSIG(status), SIGBUS);
   EXPECT_TRUE(is_as_before());
+}
+
+/// It must not be stopped there, and so not end (termios(3), SIGTTOU).
+TEST_P(HostTerminalSignalTest, AProcessInTheBackgroundRestoresItsTerminalAndEnds) {
+  const int status = end_of([this] {
+    ::setsid();
+    ::ioctl(terminal.get(), TIOCSCTTY, 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      const Mapping mapping;
+      (void)terminal_raw(terminal.get());
+      ::setpgid(0, 0);
+      ::raise(GetParam());
+    }
+    int inner = -1;
+    ::waitpid(child, &inner, WUNTRACED);
+    if (WIFSTOPPED(inner)) ::kill(child, SIGKILL);
+    ::_exit(WIFSIGNALED(inner) && WTERMSIG(inner) == GetParam() && is_as_before() ? 0 : 1);
+  });
+  EXPECT_EQ(status, 0);
 }
 
 struct sigaction bus_error_action() {
