@@ -64,6 +64,9 @@ const scratch = new Uint8Array(SCRATCH_SIZE);
 let bytes = scratch;
 let length = 0;
 let descriptors: number[] = [];
+/** Programs around this library may have given every object fields, which are none of a message's. */
+let inherits = false;
+const NOTHING = {};
 
 /**
  * @param value null, booleans, numbers that are exact, BigInts of 64 bits, strings, Uint8Arrays, Descriptors, arrays
@@ -80,6 +83,8 @@ export function encodeForNow(value: unknown): Message {
   bytes = scratch;
   length = 0;
   descriptors = [];
+  inherits = false;
+  for (const _ in NOTHING) inherits = true;
   putValue(value);
   return { bytes: bytes.subarray(0, length), descriptors };
 }
@@ -117,7 +122,8 @@ interface Fields {
   readonly [name: string]: unknown;
 }
 
-function putMap(fields: Fields): void {
+function putMap(given: Fields): void {
+  const fields = inherits ? ownFields(given) : given;
   let count = 0;
   for (const name in fields) if (fields[name] !== undefined) count++;
   putHead(MAP, count);
@@ -127,6 +133,10 @@ function putMap(fields: Fields): void {
     putText(name);
     putValue(value);
   }
+}
+
+function ownFields(fields: Fields): Fields {
+  return Object.assign(Object.create(null), fields);
 }
 
 function putDescriptor({ fd }: Descriptor): void {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { type Decoded, Descriptor, decode, encode } from '../../../src/boundary/cbor.ts';
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
@@ -144,3 +144,14 @@ test('what outgrows its room is whole, wherever that ends', () => {
     expect(decode(encode(value).bytes)).toEqual(value);
   }
 });
+
+test.each([1, () => {}, undefined])(
+  'fields that a program gives to every object, such as %s, are in no message',
+  (value) => {
+    const message = { name: 'one', absent: undefined, inner: [{ fd: 1 }] };
+    const expected = encode(message).bytes;
+    Object.defineProperty(Object.prototype, 'everywhere', { value, enumerable: true, configurable: true });
+    onTestFinished(() => void delete (Object.prototype as { everywhere?: unknown }).everywhere);
+    expect(hex(encode(message).bytes)).toBe(hex(expected));
+  },
+);
