@@ -135,7 +135,8 @@ void StreamServer::serve(ConnectionId id, IoEvents events) {
   }
   receive_locked(id, connection);
   if (waited && connection.output.empty() && !connection.ending) sink_.drained(id);
-  if (leaves && answering && !connection.ending) sink_.gone(id);
+  // Else who takes the last of it learns that.
+  if (leaves && (answering || !connection.gone) && !connection.ending) sink_.gone(id);
   watch_locked(id, connection);
 }
 

@@ -53,7 +53,8 @@ class StreamServer {
     virtual void received(ConnectionId id) noexcept = 0;
     /// Everything written has left, or is lost, after some of it had to wait.
     virtual void drained(ConnectionId id) noexcept = 0;
-    /// The peer has gone while what it sent is being answered: there may be more of that to take.
+    /// The peer has gone while what it sent is being answered, or told of by received(): there may
+    /// be more of that to take.
     virtual void gone(ConnectionId id) noexcept = 0;
     /// Nothing more comes of it.
     virtual void closed(ConnectionId id) noexcept = 0;

@@ -359,6 +359,21 @@ TEST_F(StreamServerTest, APeerThatLeavesBeforeItsAnswerIsSaidToBeGoneWhateverItS
   EXPECT_EQ(sink_.count(1, 'g'), 1);
 }
 
+TEST_F(StreamServerTest, APeerThatHasLeftBehindMoreThanIsReadAtOnceIsSaidToBeGone) {
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  {
+    const UniqueFd peer(ends[0]);
+    send(peer, "ask" + std::string(StreamServer::kMaxUntaken, 'q'));
+  }
+  const auto id = server_->adopt(UniqueFd(ends[1]));
+  EXPECT_TRUE(sink_.heard(id, 'g')) << "it is not, with what is taken of it to begin with";
+  EXPECT_FALSE(server_->take(id).gone);
+  server_->end(id);
+  EXPECT_TRUE(sink_.heard(id, 'c'));
+  EXPECT_EQ(sink_.count(id, 'g'), 1);
+}
+
 TEST_F(StreamServerTest, APeerThatLeavesAtRestIsToldOfOnceOnly) {
   {
     const UniqueFd peer = connect();
