@@ -179,6 +179,8 @@ export class VirtualMachine extends EventEmitter<VirtualMachineEvents> {
   ): Promise<VirtualMachine> {
     const config = configFromOptions(options);
     const native = context.native ?? loadNative();
+    // The core begins with what is the same for every VM, while the rest is got ready here.
+    native.precreateVm(false);
     const vm = new VirtualMachine(native, context.terminal, await makeStreams(options));
     try {
       await vm.#vmm.create(config);

@@ -58,9 +58,13 @@ void Environment::attach(Napi::Env env) {
 }
 
 void Environment::precreate_vm(bool soon) {
-  if (host_) return;
+  if (precreated_) return;
   auto precreated = std::make_shared<PrecreatedVm>();
-  look_at_host(precreated, soon);
+  if (host_) {
+    control().submit([precreated] { precreated->make(); }, soon);
+  } else {
+    look_at_host(precreated, soon);
+  }
   precreated_ = std::move(precreated);
 }
 
@@ -75,14 +79,19 @@ const HostFacts& Environment::host() {
 
 void Environment::look_at_host(std::shared_ptr<PrecreatedVm> precreated, bool linger) {
   auto host = std::make_shared<HostFacts>();
-  if (!control_) control_ = std::make_unique<ControlThread>();
-  control_->submit([host, precreated = std::move(precreated)] { host->find_out(precreated.get()); },
+  control().submit([host, precreated = std::move(precreated)] { host->find_out(precreated.get()); },
                    linger);
   host_ = std::move(host);
 }
 
+ControlThread& Environment::control() {
+  if (!control_) control_ = std::make_unique<ControlThread>();
+  return *control_;
+}
+
 std::unique_ptr<ControlThread> Environment::take_control() {
-  return control_ ? std::move(control_) : std::make_unique<ControlThread>();
+  (void)control();
+  return std::move(control_);
 }
 
 int Environment::give(UniqueFd fd) {

@@ -39,8 +39,8 @@ class Environment {
   Environment(const Environment&) = delete;
   Environment& operator=(const Environment&) = delete;
 
-  /// Has the host looked at, and a VM made for the next machine, while the caller goes on. `soon`:
-  /// the thread for that waits for the machine.
+  /// Has a VM made for the next machine, unless there is one, and the host looked at, while the
+  /// caller goes on. `soon`: the thread for that waits for the machine.
   void precreate_vm(bool soon);
   /// Looks at the host if nobody has. What is in it may throw Error.
   const HostFacts& host();
@@ -69,6 +69,7 @@ class Environment {
 
  private:
   void close() noexcept;
+  ControlThread& control();
   void look_at_host(std::shared_ptr<PrecreatedVm> precreated, bool linger);
 
   Napi::FunctionReference set_immediate_;

@@ -93,8 +93,8 @@ export interface CountersText extends AnswerFrame {
  */
 export interface HostCalls {
   /**
-   * For a process that is to start a machine: on a thread, makes the VM that the first machineCreate then takes, and
-   * finds out about the host.
+   * For a process that is to start a machine: on a thread, makes the VM that the next machineCreate then takes, unless
+   * there is one, and finds out about the host.
    * @param soon the thread waits for the machine and becomes its control thread, as making another takes long
    */
   precreateVm(soon: boolean): void;
