@@ -25,6 +25,8 @@ export function replaceHint(path: string, content: string, mode: number): void {
 
 function replace(path: string, content: string, mode: number, sync: (fd: number) => void): void {
   const unfinished = `${path}.${process.pid}${SUFFIX}`;
+  // Of a process that had this one's id, and was killed.
+  discard(unfinished);
   try {
     const fd = openSync(unfinished, 'wx', mode);
     try {
