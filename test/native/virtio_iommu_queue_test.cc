@@ -1,3 +1,4 @@
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -345,6 +346,26 @@ TEST_F(IommuQueueTest, AnEndpointThatMovesLeavesItsQueuesBehind) {
   EXPECT_EQ(queue.pop(chain), SplitQueue::Pop::kBroken);
   EXPECT_EQ(tables->attach(kDomain + 1, kEndpoint, 0, Deadline::now()), Status::kOk);
   EXPECT_EQ(tables->mappings(), 0U) << "a domain goes with its last endpoint";
+}
+
+TEST_F(IommuQueueTest, AQueueThatBeginsWhileItsEndpointMovesIsLeftBehindAsWell) {
+  map(kData, kPage, kBoth);
+  std::optional<SplitQueue> first;
+  first.emplace(memory, setup(driver), kAllRingFeatures);
+  offer(kData, 8);
+  ASSERT_EQ(first->pop(chain), SplitQueue::Pop::kChain);
+  Status status = Status::kDeviceError;
+  std::thread mover([&] {
+    status = tables->attach(kDomain + 1, kEndpoint, 0, Deadline::after(std::chrono::seconds(60)));
+  });
+  // It waits for the chain as soon as the rings are taken away.
+  while (!first->has_available()) std::this_thread::yield();
+  SplitQueue second = make();
+  first.reset();
+  mover.join();
+  EXPECT_EQ(status, Status::kOk);
+  EXPECT_EQ(second.pop(chain), SplitQueue::Pop::kBroken);
+  EXPECT_FALSE(tables->take_fault()) << "it found the chain in rings of the domain that was left";
 }
 
 TEST_F(IommuQueueTest, OutsideOfDomainsAddressesAreTheGuestsOrNone) {

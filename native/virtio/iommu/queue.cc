@@ -27,6 +27,7 @@ std::shared_ptr<IommuQueue> IommuQueue::make(IommuEndpoint& endpoint, const Gues
   const std::lock_guard lock(endpoint.tables_->mutex_);
   std::erase_if(endpoint.queues_, [](const auto& other) { return other.expired(); });
   endpoint.queues_.push_back(queue);
+  ++endpoint.queues_made_;
   return queue;
 }
 

@@ -192,9 +192,14 @@ IommuTables::Status IommuTables::move(std::unique_lock<std::mutex>& lock, IommuE
                                       std::optional<uint32_t> domain, bool bypass,
                                       const Deadline& deadline, Domains::node_type& gone) {
   const auto ended = [&endpoint] { return endpoint.in_flight_ == 0; };
-  if (!await(lock, endpoint.revoke(IommuEndpoint::Revoke::kAll), deadline) ||
-      !wait(lock, deadline, ended)) {
-    return Status::kDeviceError;
+  // A queue that begins during a wait finds its rings by the old domain.
+  for (uint64_t made = 0; made != endpoint.queues_made_;) {
+    if (made != 0 && deadline.passed()) return Status::kDeviceError;
+    made = endpoint.queues_made_;
+    if (!await(lock, endpoint.revoke(IommuEndpoint::Revoke::kAll), deadline) ||
+        !wait(lock, deadline, ended)) {
+      return Status::kDeviceError;
+    }
   }
   endpoint.domain_ = place(endpoint.id_, domain, bypass, gone);
   return Status::kOk;

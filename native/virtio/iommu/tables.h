@@ -189,6 +189,7 @@ class IommuEndpoint : public std::enable_shared_from_this<IommuEndpoint> {
   // Under the tables' lock.
   IommuTables::Domain* domain_ = nullptr;
   std::vector<std::weak_ptr<IommuQueue>> queues_;
+  uint64_t queues_made_ = 0;  ///< also those that are gone
 };
 
 }  // namespace tsvmm
