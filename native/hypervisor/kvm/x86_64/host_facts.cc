@@ -1,5 +1,6 @@
 #include "hypervisor/kvm/x86_64/host_facts.h"
 
+#include <chrono>
 #include <exception>
 #include <optional>
 
@@ -27,6 +28,9 @@ void HostFacts::find_out(PrecreatedVm* precreated) noexcept {
 bool HostFacts::failed() const noexcept {
   try {
     static_cast<void>(basics_.get());
+    if (cpuid_.wait_for(std::chrono::seconds(0)) == std::future_status::ready) {
+      static_cast<void>(cpuid_.get());
+    }
     return false;
   } catch (...) {
     return true;

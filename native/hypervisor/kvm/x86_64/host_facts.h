@@ -22,7 +22,7 @@ class HostFacts {
   [[nodiscard]] const ProcessorFacts& processor() const { return basics_.get().processor; }
   /// Packed kvm_cpuid_entry2.
   [[nodiscard]] const std::vector<uint8_t>& supported_cpuid() const { return cpuid_.get(); }
-  /// Whether they throw. Waits.
+  /// Whether one of them throws, as far as is known. Waits for the first two.
   [[nodiscard]] bool failed() const noexcept;
 
  private:
