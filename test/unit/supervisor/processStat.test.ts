@@ -1,28 +1,29 @@
+import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { expect, onTestFinished, test } from 'vitest';
 import { threadsOf } from '../../../src/supervisor/processStat.ts';
 
-/** Ends when it is told something. */
-const PROGRAM =
-  "const { parentPort } = require('node:worker_threads'); parentPort.once('message', () => process.exit());";
+/** Calls its thread as it is told to, and ends when it hears something. */
+const PROGRAM = `
+  const { parentPort, workerData } = require('node:worker_threads');
+  require('node:fs').writeFileSync('/proc/thread-self/comm', workerData);
+  parentPort.once('message', () => process.exit());
+  parentPort.postMessage('named');`;
 
-async function thread(): Promise<Worker> {
-  const worker = new Worker(PROGRAM, { eval: true });
+async function thread(name: string): Promise<Worker> {
+  const worker = new Worker(PROGRAM, { eval: true, workerData: name });
   onTestFinished(() => void worker.terminate());
-  await new Promise((resolve) => worker.once('online', resolve));
+  await once(worker, 'message');
   return worker;
 }
 
-const latest = () => Math.max(...threadsOf(process.pid).values());
-
 test('a thread that ends while threads are listed hides none of those after it', async () => {
   for (let round = 0; round < 5; round++) {
-    const ending = await thread();
-    await thread();
-    const last = latest();
+    const ending = await thread('ending');
+    await thread(`stays ${round}`);
     ending.postMessage('end');
     const until = performance.now() + 100;
-    while (performance.now() < until) expect(latest()).toBeGreaterThanOrEqual(last);
+    while (performance.now() < until) expect([...threadsOf(process.pid).keys()]).toContain(`stays ${round}`);
   }
 });
 
