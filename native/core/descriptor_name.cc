@@ -7,11 +7,12 @@
 
 namespace tsvmm {
 
+std::string descriptor_path(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
+
 std::string descriptor_name(int fd) {
-  const std::string number = std::to_string(fd);
   std::array<char, PATH_MAX> path{};
-  const ssize_t length = ::readlink(("/proc/self/fd/" + number).c_str(), path.data(), path.size());
-  if (length <= 0) return "file descriptor " + number;
+  const ssize_t length = ::readlink(descriptor_path(fd).c_str(), path.data(), path.size());
+  if (length <= 0) return "file descriptor " + std::to_string(fd);
   return {path.data(), static_cast<size_t>(length)};
 }
 

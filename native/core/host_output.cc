@@ -9,9 +9,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
-#include <string>
 #include <utility>
 
+#include "core/descriptor_name.h"
 #include "core/error.h"
 
 namespace tsvmm {
@@ -23,8 +23,8 @@ UniqueFd reopen(int fd) {
   // A pseudo terminal's master would open as a new pseudo terminal.
   unsigned number = 0;
   if (::ioctl(fd, TIOCGPTN, &number) == 0) return {};
-  const std::string path = "/proc/self/fd/" + std::to_string(fd);
-  return UniqueFd(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  return UniqueFd(
+      ::open(descriptor_path(fd).c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
 }
 
 }  // namespace

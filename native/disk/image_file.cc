@@ -2,7 +2,7 @@
 
 #include <fcntl.h>
 
-#include <string>
+#include "core/descriptor_name.h"
 
 namespace tsvmm {
 namespace {
@@ -13,8 +13,8 @@ UniqueFd open_again(int fd) {
   const int flags = ::fcntl(fd, F_GETFL);
   // Nothing is synced through what is only read.
   if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY) return UniqueFd();
-  const std::string path = "/proc/self/fd/" + std::to_string(fd);
-  return UniqueFd(::open(path.c_str(), (flags & (O_ACCMODE | O_DIRECT)) | O_CLOEXEC));
+  return UniqueFd(
+      ::open(descriptor_path(fd).c_str(), (flags & (O_ACCMODE | O_DIRECT)) | O_CLOEXEC));
 }
 
 }  // namespace

@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <string>
 
+#include "core/descriptor_name.h"
 #include "core/error.h"
 
 namespace tsvmm {
@@ -17,9 +17,9 @@ namespace {
 
 /// A reading end of our own.
 UniqueFd open_reader(const UniqueFd& fifo) {
-  const std::string path = "/proc/self/fd/" + std::to_string(fifo.get());
   return UniqueFd(
-      check_errno(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC), "opening a FIFO"));
+      check_errno(::open(descriptor_path(fifo.get()).c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC),
+                  "opening a FIFO"));
 }
 
 /// Returns how many bytes were in it.
