@@ -14,6 +14,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import { bun } from '../host/bun.ts';
 import { settleAfterBoot } from '../host/settle.ts';
 import { keepIgnoredSignals, onSignal, refuseInspector } from '../host/signals.ts';
+import { sleep } from '../host/sleep.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { describeError, wasCalledOff } from '../vmm/errors.ts';
 import { EventLog } from '../vmm/eventLog.ts';
@@ -96,10 +97,6 @@ function machine(args: readonly string[]): Promise<number> {
 function namesPayload(args: readonly string[]): boolean {
   for (const word of args) if (word.startsWith('--kernel') || word.startsWith('--firmware')) return true;
   return false;
-}
-
-function sleep(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 /** Made when there is something to say. */

@@ -1,4 +1,5 @@
 /** Output to a reader that may be slow, stuck or gone: a bounded buffer, and no waiting. */
+import { sleep } from '../host/sleep.ts';
 
 /** What waits for the reader at most; a record that has no room is lost. In bytes. */
 const MAX_WAITING = 256 * 1024;
@@ -52,7 +53,7 @@ export class BoundedOutput {
   async close(): Promise<void> {
     const deadline = performance.now() + CLOSE_TIMEOUT_MS;
     for (this.#flush(); this.#waiting.length > 0 && performance.now() < deadline; this.#flush()) {
-      await new Promise((resolve) => setTimeout(resolve, FIRST_RETRY_MS));
+      await sleep(FIRST_RETRY_MS);
     }
     clearTimeout(this.#timer);
     this.#waiting = [];

@@ -1,5 +1,6 @@
 /** Connecting to UNIX stream sockets of other processes. */
 import type { NativeAddon } from '../native.ts';
+import { sleep } from './sleep.ts';
 
 /** A server that is busy, with a full queue, is asked again. */
 const RETRY_MS = 20;
@@ -26,6 +27,6 @@ export async function connectWithin(
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || performance.now() >= deadline) throw error;
     }
-    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    await sleep(RETRY_MS);
   }
 }

@@ -7,6 +7,7 @@ import { claimSocket } from '../api/rest/socketClaim.ts';
 import { writeOut } from '../cli/standardOutput.ts';
 import { UsageError, unparsed } from '../cli/usageError.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
+import { sleep } from '../host/sleep.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
 import { claimSocketPath } from '../vmm/listeningSocket.ts';
@@ -99,7 +100,7 @@ async function claimFolder(native: NativeAddon, { root, childSocket }: Places): 
         throw new VmmError(`Cannot keep anything in ${root}`, { cause: error });
       if (waited >= CLAIM.ms) throw new VmmError(`Another tsvmmd looks after ${root}`, { cause: error });
     }
-    await new Promise((resolve) => setTimeout(resolve, CLAIM.retryMs));
+    await sleep(CLAIM.retryMs);
   }
 }
 

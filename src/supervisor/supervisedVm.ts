@@ -2,6 +2,7 @@
 import { VmhostClient } from '../api/vmhost/client.ts';
 import { forgetExit, readExit } from '../api/vmhost/exitRecord.ts';
 import { VmFile } from '../api/vmhost/folderFiles.ts';
+import { sleep } from '../host/sleep.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
 import type { ChildMessage } from './childLink.ts';
 import type { Child } from './children.ts';
@@ -377,7 +378,7 @@ export class SupervisedVm {
   async #processGone(process: ProcessIdentity): Promise<boolean> {
     for (let waited = 0; waited < 1_000; waited += 20) {
       if (!isAlive(process)) return true;
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await sleep(20);
     }
     return !isAlive(process);
   }

@@ -2,6 +2,7 @@
  * Whether the stores of files answer, before the files are opened for a machine that runs: that is done on this thread,
  * on which all else of the process would then wait for a store that hangs.
  */
+import { sleep } from '../host/sleep.ts';
 import type { NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
 
@@ -25,7 +26,7 @@ export async function checkFilesAnswer(
       if (performance.now() >= end) {
         throw new VmmError(`The store of ${path} does not answer`, { code: 'ERR_TSVMM_TIMEOUT' });
       }
-      await new Promise((resolve) => setTimeout(resolve, pause));
+      await sleep(pause);
     }
   }
 }

@@ -1,4 +1,5 @@
 /** Repeats the opening of files that another process has locked, perhaps only for a moment. */
+import { sleep } from '../host/sleep.ts';
 import { FileInUse } from './namedFiles.ts';
 
 const ATTEMPTS = 15;
@@ -18,6 +19,6 @@ export async function retryInUse<T>(open: () => Promise<T>, undo: () => void): P
       if (!(error instanceof FileInUse) || attempt === ATTEMPTS) throw error;
     }
     undo();
-    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    await sleep(RETRY_MS);
   }
 }

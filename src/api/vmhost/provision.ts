@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
+import { sleep } from '../../host/sleep.ts';
 import { connectVsock } from '../../host/vsockClient.ts';
 import { GUEST_AGENT_PORT, GuestAgent } from './guestAgent.ts';
 import type { VmFolder } from './vmFolder.ts';
@@ -54,7 +55,7 @@ async function connect(vsockSocket: string, gone: AbortSignal): Promise<GuestAge
         throw new Error(`the guest's agent did not answer for ${AGENT_START_MS / 1000} s`, { cause: error });
       }
     }
-    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    await sleep(RETRY_MS);
   }
 }
 

@@ -1,5 +1,6 @@
 /** Finds out why a port was closed: its guest reboots, another client has it, or it is gone. */
 import { stat } from 'node:fs/promises';
+import { sleep } from '../../host/sleep.ts';
 import { socketIdentity } from '../../host/socketIdentity.ts';
 import { loadNative } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
@@ -35,7 +36,7 @@ export async function fateOf(
   const start = performance.now();
   const limit = target.kind === 'api' ? REBOOT_MS : ALONE_MS;
   for (let since = 0; since < limit; since = performance.now() - start) {
-    await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS));
+    await sleep(INTERVAL_MS);
     const port = await again(target);
     if (port === 'gone') return 'gone';
     if (port === undefined) continue;

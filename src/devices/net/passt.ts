@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { sleep } from '../../host/sleep.ts';
 import type { NativeAddon } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import type { PortForward } from './userNetwork.ts';
@@ -54,7 +55,7 @@ export async function startPasst(native: NativeAddon, network: UserNetwork): Pro
       native.closeFile(theirs);
     }
     native.closeFile(ours);
-    await new Promise((resolve) => setTimeout(resolve, BIND_RETRY_MS));
+    await sleep(BIND_RETRY_MS);
   }
 }
 
