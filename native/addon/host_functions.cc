@@ -77,6 +77,7 @@ Napi::Value claim_socket_function(Arguments info) {
   SocketClaim claim = claim_socket(to_string(info[0], "path"));
   Napi::Object object = Napi::Object::New(info.Env());
   object.Set("lockId", claim.lock_id);
+  object.Set("name", claim.name);
   object.Set("lock", give_fd(info.Env(), std::move(claim.lock)));
   return object;
 }
@@ -87,6 +88,11 @@ Napi::Value listen_unix_function(Arguments info) {
   object.Set("id", socket.id);
   object.Set("listener", give_fd(info.Env(), std::move(socket.listener)));
   return object;
+}
+
+Napi::Value place_socket_function(Arguments info) {
+  const std::string id = place_socket(to_string(info[0], "name"), to_string(info[1], "path"));
+  return Napi::String::New(info.Env(), id);
 }
 
 Napi::Value remove_listening_socket_function(Arguments info) {
@@ -315,6 +321,7 @@ void add_host_functions(Napi::Object& exports) {
   add<open_pty_function>(exports, "openPty");
   add<claim_socket_function>(exports, "claimSocket");
   add<listen_unix_function>(exports, "listenUnix");
+  add<place_socket_function>(exports, "placeSocket");
   add<remove_listening_socket_function>(exports, "removeListeningSocket");
   add<stream_pair_function>(exports, "streamPair");
   add<lock_range_function>(exports, "lockRange");

@@ -11,6 +11,7 @@ namespace tsvmm {
 struct SocketClaim {
   UniqueFd lock;        ///< to be kept as long as the claim
   std::string lock_id;  ///< of the lock file if this call made it, else empty
+  std::string name;     ///< for a server that binds its socket itself: place_socket() follows
 };
 
 /// Claims `path` (1 to 107 bytes) for a socket. What is there already is left alone, but for a
@@ -24,8 +25,14 @@ struct ListeningSocket {
 };
 
 /// Makes a socket at a path that is claimed, and listens. It is its user's alone, whatever the
-/// umask. Throws Error.
+/// umask, and listens already when it appears there: who waits for the file can connect. Throws
+/// Error.
 ListeningSocket listen_unix(const std::string& path);
+
+/// Gives a socket that listens, bound as a claim's `name`, the path that is claimed. Returns the
+/// socket's id. Throws Error, and the socket has no name any more: EADDRINUSE if something is at
+/// the path.
+std::string place_socket(const std::string& name, const std::string& path);
 
 /// Removes the socket with `id` and the lock file with `lock_id` (each if not empty) from their
 /// paths. Nothing happens where there is something else by now. To be called before the lock is

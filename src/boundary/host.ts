@@ -26,6 +26,8 @@ export interface SocketClaim {
   readonly lock: number;
   /** Of the lock file; empty if that was there already, and is to stay. */
   readonly lockId: string;
+  /** Where a server binds that makes its socket itself, for `placeSocket`. */
+  readonly name: string;
 }
 
 /** A UNIX socket that this process listens on. */
@@ -111,8 +113,16 @@ export interface HostCalls {
    * ERR_TSVMM_SOCKET_LOCKED if another process has the lock.
    */
   claimSocket(path: string): SocketClaim;
-  /** Listens on a UNIX stream socket, the user's alone, at a path that is claimed; close-on-exec. */
+  /**
+   * Listens on a UNIX stream socket, the user's alone, at a path that is claimed; close-on-exec. It listens already
+   * when it appears there.
+   */
   listenUnix(path: string): ListeningSocket;
+  /**
+   * Gives a socket that listens, bound as a claim's `name`, the path that is claimed. Throws with code EADDRINUSE if
+   * something is there; the socket has no name then. @returns the id of the socket's file
+   */
+  placeSocket(name: string, path: string): string;
   /**
    * Removes the files of a socket (each unless its id is empty) where they are still its own. The lock must be open.
    */

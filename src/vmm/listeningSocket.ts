@@ -1,10 +1,17 @@
 /** UNIX sockets of the host that this process listens on. */
 import type { NativeAddon } from '../native.ts';
 
+/** Who closes a descriptor: who asked for it, or what of the runtime it is given to. */
+export type Closer = 'caller' | 'runtime';
+
 /** The exclusive right to listen on a path, whether there is a socket yet or not. */
 export interface SocketPath {
-  /** Makes the socket, once. @returns its descriptor, the caller's */
-  listen(): number;
+  /** Makes the socket, once. @returns its descriptor. @throws Error */
+  listen(closer?: Closer): number;
+  /** Where a server binds that makes its socket itself. */
+  readonly bindName: string;
+  /** Gives that socket the path, once, when it listens. @throws Error, and the socket has no name any more */
+  place(): void;
   /** Removes the socket and gives the claim back. Idempotent. */
   close(): void;
 }
@@ -15,18 +22,26 @@ export interface SocketOwner {
   close(): void;
 }
 
-export type Sockets = Pick<NativeAddon, 'claimSocket' | 'listenUnix' | 'removeListeningSocket' | 'closeFile'>;
+export type Sockets = Pick<
+  NativeAddon,
+  'claimSocket' | 'listenUnix' | 'placeSocket' | 'removeListeningSocket' | 'closeFile' | 'disownFile'
+>;
 
 /** @throws Error of `claimSocket` */
 export function claimSocketPath(native: Sockets, path: string): SocketPath {
-  const { lock, lockId } = native.claimSocket(path);
+  const { lock, lockId, name } = native.claimSocket(path);
   let open = true;
   let id = '';
   return {
-    listen: () => {
+    listen: (closer = 'caller') => {
       const socket = native.listenUnix(path);
       id = socket.id;
+      if (closer === 'runtime') native.disownFile(socket.listener);
       return socket.listener;
+    },
+    bindName: name,
+    place: () => {
+      id = native.placeSocket(name, path);
     },
     close: () => {
       if (!open) return;

@@ -107,8 +107,8 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     await vmm.ready();
     const body = '{"id":"d","wait_ms":600000}';
     const removal = `PUT /api/v1/vm.remove-device HTTP/1.1\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
-    // The listener is one of them.
-    const sockets = () => fs.readFileSync('/proc/net/unix', 'utf8').split(`${socket}\n`).length - 1;
+    // The listener is one of them, whose name they have.
+    const sockets = () => fs.readFileSync('/proc/net/unix', 'utf8').split(`${socket}.bound\n`).length - 1;
     await settles(() => expect(sockets()).toBe(1));
     const leaving = client(socket);
     leaving.socket.write(removal);

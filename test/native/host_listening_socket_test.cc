@@ -1,13 +1,16 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <thread>
 #include <vector>
 
+#include "denied_calls.h"
 #include "host/files.h"
 #include "host/listening_socket.h"
 #include "host_test_support.h"
@@ -186,6 +189,150 @@ TEST_F(HostListeningSocket, NamesThatAreNoPathsAreRefused) {
   EXPECT_EQ(code_of([&] { (void)claim_socket(path("no/socket")); }), "ENOENT");
   EXPECT_FALSE(is_there("socket"));
   EXPECT_FALSE(is_there("socket.lock"));
+}
+
+/// Tries to connect to a path until it is there. 0, or the errno of the first attempt that met a
+/// file, and failed.
+int connect_when_there(const std::string& path, const std::atomic<bool>& given_up) {
+  const sockaddr_un address = unix_address(path);
+  const UniqueFd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  while (!given_up) {
+    if (::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+      return 0;
+    if (errno != ENOENT) return errno;
+  }
+  return ENOENT;
+}
+
+TEST_F(HostListeningSocket, WhoFindsItCanConnect) {
+  constexpr int kRounds = 2000;
+  const SocketClaim claim = claim_socket(socket_);
+  std::atomic<int> served{0};
+  std::atomic<int> connected{0};
+  std::atomic<int> failure{0};
+  std::atomic<bool> given_up{false};
+  std::thread client([&] {
+    for (int round = 0; round < kRounds && failure == 0; ++round) {
+      failure = connect_when_there(socket_, given_up);
+      ++connected;
+      while (served <= round && !given_up) std::this_thread::yield();
+    }
+  });
+  for (int round = 0; round < kRounds && failure == 0; ++round) {
+    const ListeningSocket socket = listen_unix(socket_);
+    while (connected <= round) std::this_thread::yield();
+    remove_listening_socket(socket_, socket.id, {});
+    ++served;
+  }
+  given_up = true;
+  client.join();
+  EXPECT_EQ(failure, 0);
+  EXPECT_FALSE(is_there("socket.bound"));
+}
+
+/// Also on file systems without hard links, and without RENAME_NOREPLACE.
+class HostListeningSocketMoves : public HostListeningSocket,
+                                 public testing::WithParamInterface<int> {
+ protected:
+  void deny() const {
+    if (GetParam() >= 1) DeniedCalls::deny(DeniedCalls::kLinks, EPERM);
+    if (GetParam() >= 2) DeniedCalls::deny({SYS_renameat2}, EINVAL);
+  }
+};
+
+TEST_P(HostListeningSocketMoves, AreWhole) {
+  std::thread([&] {
+    deny();
+    Owner socket = listen(socket_);
+    EXPECT_TRUE(connects_to(socket_));
+    EXPECT_EQ(file_id_at(socket_), socket.socket.id);
+    EXPECT_FALSE(is_there("socket.bound"));
+    end(std::move(socket), socket_);
+    EXPECT_FALSE(is_there("socket"));
+  }).join();
+}
+
+TEST_P(HostListeningSocketMoves, ReplaceNothing) {
+  std::thread([&] {
+    deny();
+    const SocketClaim claim = claim_socket(socket_);
+    write_file("socket", "precious");
+    EXPECT_EQ(code_of([&] { (void)listen_unix(socket_); }), "EADDRINUSE");
+    EXPECT_FALSE(is_there("socket.bound"));
+  }).join();
+  EXPECT_EQ(read_file("socket"), "precious");
+}
+
+INSTANTIATE_TEST_SUITE_P(Host, HostListeningSocketMoves, testing::Values(0, 1, 2));
+
+TEST_F(HostListeningSocket, OfAnotherServerIsGivenItsPath) {
+  const SocketClaim claim = claim_socket(socket_);
+  EXPECT_EQ(claim.name, socket_ + ".bound");
+  const UniqueFd listener = listener_at(claim.name);
+  const std::string id = place_socket(claim.name, socket_);
+  EXPECT_EQ(file_id_at(socket_), id);
+  EXPECT_TRUE(connects_to(socket_));
+  EXPECT_FALSE(is_there("socket.bound"));
+  const UniqueFd second = listener_at(claim.name);
+  EXPECT_EQ(code_of([&] { (void)place_socket(claim.name, socket_); }), "EADDRINUSE");
+  EXPECT_FALSE(is_there("socket.bound"));
+  EXPECT_EQ(code_of([&] { (void)place_socket(claim.name, socket_); }), "ENOENT");
+  EXPECT_EQ(file_id_at(socket_), id);
+  EXPECT_EQ(place_socket(socket_, socket_), id);
+}
+
+TEST_F(HostListeningSocket, HasAnyPathThatASocketCanHave) {
+  const size_t rest = sizeof(sockaddr_un::sun_path) - 1 - path("").size();
+  // With room for the name under which it is bound, and without.
+  for (const size_t shorter : {6, 5, 0}) {
+    const std::string name(rest - shorter, 'x');
+    Owner socket = listen(path(name));
+    EXPECT_EQ(socket.claim.name, path(shorter == 6 ? name + ".bound" : name));
+    EXPECT_TRUE(connects_to(path(name))) << shorter;
+    EXPECT_FALSE(is_there(name + ".bound"));
+    end(std::move(socket), path(name));
+    EXPECT_FALSE(is_there(name));
+  }
+}
+
+TEST_F(HostListeningSocket, RemovesWhatAKilledProcessHadBound) {
+  (void)bound_at(path("socket.bound"));
+  const SocketClaim claim = claim_socket(socket_);
+  EXPECT_FALSE(is_there("socket.bound"));
+  remove_listening_socket(socket_, {}, claim.lock_id);
+
+  // It was killed between giving the socket its path and taking the first name from it.
+  (void)listener_at(path("socket.bound"));
+  ASSERT_EQ(::link(path("socket.bound").c_str(), socket_.c_str()), 0);
+  const Owner socket = listen(socket_);
+  EXPECT_TRUE(connects_to(socket_));
+  EXPECT_FALSE(is_there("socket.bound"));
+}
+
+TEST_F(HostListeningSocket, IsMadeAlsoWhereSomethingElseHasTheNameToBindIt) {
+  const std::string bound = path("socket.bound");
+  write_file("socket.bound", "precious");
+  Owner beside_file = listen(socket_);
+  EXPECT_EQ(beside_file.claim.name, socket_);
+  EXPECT_TRUE(connects_to(socket_));
+  end(std::move(beside_file), socket_);
+  EXPECT_EQ(read_file("socket.bound"), "precious");
+  ASSERT_EQ(::unlink(bound.c_str()), 0);
+
+  const UniqueFd living = listener_at(bound);
+  const auto id = file_id_at(bound);
+  Owner beside_socket = listen(socket_);
+  EXPECT_TRUE(connects_to(socket_));
+  end(std::move(beside_socket), socket_);
+  EXPECT_EQ(file_id_at(bound), id);
+  EXPECT_TRUE(connects_to(bound));
+}
+
+TEST_F(HostListeningSocket, IsFoundByItsPathInTheKernelsList) {
+  const Owner socket = listen(socket_);
+  std::ifstream list("/proc/net/unix");
+  const std::string text{std::istreambuf_iterator<char>(list), {}};
+  EXPECT_NE(text.find(" " + socket_ + ".bound\n"), std::string::npos);
 }
 
 // Many that start at once over what a killed one left: each believes that it listens only while the

@@ -3,7 +3,7 @@
  * asks for it.
  */
 import { listenStream, type StreamConnection, type StreamHandlers } from '../../host/listen.ts';
-import type { DebugStop, NativeAddon } from '../../native.ts';
+import type { DebugStop } from '../../native.ts';
 import type { DebuggerHooks, StoppedMachine } from '../../vmm/debugged.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { claimSocketPath, type SocketPath, type Sockets } from '../../vmm/listeningSocket.ts';
@@ -20,22 +20,18 @@ const CLOSE_MS = 1_000;
 /** After which a guest that did not stop is asked again to, so that what a debugger has left can be taken out. */
 const RETRY_MS = 5_000;
 
-type GdbSockets = Sockets & Pick<NativeAddon, 'disownFile'>;
-
 export interface GdbServer extends DebuggerHooks {
   /** Ends the connection and removes the socket. Idempotent. */
   close(): void;
 }
 
 /** @throws VmmError if `path` cannot be listened on */
-export async function serveGdb(vmm: DebuggedVmm, sockets: GdbSockets, path: string): Promise<GdbServer> {
+export async function serveGdb(vmm: DebuggedVmm, sockets: Sockets, path: string): Promise<GdbServer> {
   let claim: SocketPath | undefined;
   try {
     claim = claimSocketPath(sockets, path);
-    const fd = claim.listen();
-    sockets.disownFile(fd);
     const server = new Server(vmm, claim);
-    const listener = await listenStream(fd, (connection) => server.accept(connection));
+    const listener = await listenStream(claim.listen('runtime'), (connection) => server.accept(connection));
     server.whenClosed(() => listener.close(false));
     return server;
   } catch (error) {

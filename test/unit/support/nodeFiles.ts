@@ -4,6 +4,7 @@ import {
   existsSync,
   fstatSync,
   ftruncateSync,
+  linkSync,
   openSync,
   readlinkSync,
   readSync,
@@ -39,6 +40,7 @@ export type NodeFiles = Pick<
   | 'imageSize'
   | 'claimSocket'
   | 'listenUnix'
+  | 'placeSocket'
   | 'removeListeningSocket'
   | 'disownFile'
 > & {
@@ -105,12 +107,17 @@ export function nodeFiles(): NodeFiles {
       if (existsSync(path)) throw Object.assign(new Error(`EEXIST ${path}`), { code: 'EADDRINUSE' });
       const lock = openSync('/dev/null', 'r');
       open.add(lock);
-      return { lock, lockId: '' };
+      return { lock, lockId: '', name: `${path}.bound` };
     },
     listenUnix: (path) => {
       const listener = openSync(path, 'wx', 0o600);
       open.add(listener);
       return { listener, id: path };
+    },
+    placeSocket: (name, path) => {
+      linkSync(name, path);
+      unlinkSync(name);
+      return path;
     },
     removeListeningSocket: (path, id) => {
       if (id !== '') unlinkSync(path);

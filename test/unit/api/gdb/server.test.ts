@@ -53,8 +53,9 @@ beforeEach(async () => {
     quit: async () => {},
   };
   const sockets = {
-    claimSocket: () => ({ lock: 1, lockId: '' }),
+    claimSocket: () => ({ lock: 1, lockId: '', name: '' }),
     listenUnix: () => ({ listener: 2, id: '' }),
+    placeSocket: () => '',
     removeListeningSocket: () => {},
     closeFile: () => {},
     disownFile: () => {},
