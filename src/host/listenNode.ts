@@ -5,8 +5,8 @@ import type { Accept, StreamListener } from './listen.ts';
 /** Loaded when it is first called: Bun would pay 3 ms and 2 MB for it. */
 const net = () => process.getBuiltinModule('node:net');
 
-/** @param where a descriptor that listens, or a path */
-export function listenOnNode(where: number | string, accept: Accept): Promise<StreamListener> {
+/** @param fd that is bound, and the listener's from now on */
+export function listenOnNode(fd: number, accept: Accept): Promise<StreamListener> {
   const sockets = new Set<Socket>();
   const server = net().createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
@@ -15,7 +15,7 @@ export function listenOnNode(where: number | string, accept: Accept): Promise<St
   });
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(typeof where === 'number' ? { fd: where } : { path: where }, () => {
+    server.listen({ fd }, () => {
       server.removeListener('error', reject);
       resolve({
         close: (connectionsToo) => {

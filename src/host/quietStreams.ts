@@ -35,12 +35,6 @@ export async function listenQuietly(
   return listenOnNode(listen('runtime'), accept);
 }
 
-/** @param path at which there is nothing, and that no other process uses @throws Error if it cannot be listened on */
-export async function listenQuietlyAt(path: string, accept: Accept): Promise<StreamListener> {
-  if (bun) return listenInCore(loadNative().listenUnix(path).listener, accept);
-  return listenOnNode(path, accept);
-}
-
 /** @throws Error why the socket is not served */
 export async function connectQuietly(path: string, deadline: number, accept: Accept): Promise<void> {
   if (bun) {

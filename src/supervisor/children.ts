@@ -1,11 +1,8 @@
 /** Starts the processes of VMs, and keeps a pool of processes that have no VM yet and so start one at once. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chmodSync, rmSync } from 'node:fs';
 import { VmFile } from '../api/vmhost/folderFiles.ts';
 import { BACKEND, type ChildOrders, encodeLine } from '../api/vmhost/protocol.ts';
-import type { StreamConnection, StreamHandlers, StreamListener } from '../host/listen.ts';
-import { PRIVATE_FILE } from '../host/openFlags.ts';
-import { listenQuietlyAt } from '../host/quietStreams.ts';
+import type { Accept, StreamConnection, StreamHandlers, StreamListener } from '../host/listen.ts';
 import { type ChildMessage, hearChild } from './childLink.ts';
 import { ClientLimit, mostClients } from './clientLimit.ts';
 import type { Places } from './places.ts';
@@ -71,9 +68,12 @@ function words({ paused = false, end_on = [] }: ChildOrders): string[] {
 
 export interface ChildrenOptions {
   readonly places: Places;
+  /** On the socket for the processes of VMs. @throws Error */
+  readonly listen: (accept: Accept) => Promise<StreamListener>;
   readonly launcher: string;
   /** Processes that wait for a VM. */
   readonly poolSize: number;
+  /** Receives human-readable warnings, one sentence each. */
   readonly warn: (message: string) => void;
 }
 
@@ -98,12 +98,9 @@ export class Children {
     });
   }
 
-  /** The socket is this supervisor's, which holds the lock of its folder. @throws Error */
+  /** @throws Error */
   async listen(): Promise<void> {
-    const { childSocket } = this.#options.places;
-    rmSync(childSocket, { force: true });
-    this.#listener = await listenQuietlyAt(childSocket, (connection) => this.#greet(connection));
-    chmodSync(childSocket, PRIVATE_FILE);
+    this.#listener = await this.#options.listen((connection) => this.#greet(connection));
     this.#fillPool();
   }
 
@@ -113,7 +110,6 @@ export class Children {
     clearTimeout(this.#refill);
     for (const child of this.#pool) child.close();
     this.#listener?.close(false);
-    rmSync(this.#options.places.childSocket, { force: true });
   }
 
   /** A process that starts the VM. @throws Error if it cannot be started or does not report */

@@ -1,16 +1,17 @@
 /** `tsvmmd`: the supervisor as a process. */
-import { accessSync, constants, mkdirSync, rmSync } from 'node:fs';
+import { accessSync, constants, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import type { TlsOptions } from '../api/libvirt/tls.ts';
-import { claimSocket } from '../api/rest/socketClaim.ts';
+import { claimApiPath } from '../api/rest/socketClaim.ts';
 import { writeOut } from '../cli/standardOutput.ts';
 import { UsageError, unparsed } from '../cli/usageError.ts';
+import { listenQuietly } from '../host/quietStreams.ts';
 import { keepIgnoredSignals, onSignal } from '../host/signals.ts';
 import { sleep } from '../host/sleep.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
-import { claimSocketPath } from '../vmm/listeningSocket.ts';
+import { claimSocketPath, type SocketPath } from '../vmm/listeningSocket.ts';
 import { createApiServer } from './httpApi.ts';
 import { listenAtPath, listenOnDescriptor } from './httpListener.ts';
 import { findLauncher } from './launcher.ts';
@@ -55,19 +56,22 @@ export async function supervisorCommand(args: readonly string[]): Promise<number
   const service = serviceManager(native, process.env, say);
   const places = supervisorPlaces(options.dir, process.env);
   for (const folder of [places.root, dirname(places.apiSocket)]) makeFolder(folder);
-  const claims = [await claimFolder(native, places)];
-  process.on('exit', () => {
-    for (const claim of claims) claim();
-  });
-  if (!service.sockets.has(API_SOCKET_NAME)) {
-    const claim = claimSocket(native, { path: places.apiSocket });
-    claims.push(() => {
-      // First, because the claim is what keeps the next process from the path.
-      rmSync(places.apiSocket, { force: true });
-      claim.release();
-    });
-  }
-  return runSupervisor(places, options, service);
+  const children = await claimFolder(native, places);
+  process.on('exit', children.close);
+  const handedOver = service.sockets.get(API_SOCKET_NAME);
+  const api = handedOver ?? claimApiPath(native, places.apiSocket);
+  if (typeof api !== 'number') process.on('exit', api.close);
+  return runSupervisor(places, options, { native, service, children, api });
+}
+
+/** What a supervisor has before it runs. */
+interface Claimed {
+  readonly native: NativeAddon;
+  readonly service: ServiceManager;
+  /** For the processes of VMs. */
+  readonly children: SocketPath;
+  /** For programs: claimed, or a descriptor that listens already. */
+  readonly api: SocketPath | number;
 }
 
 function say(message: string): void {
@@ -90,11 +94,11 @@ function makeFolder(path: string): void {
  */
 const CLAIM = { ms: 2_000, retryMs: 20 };
 
-/** Makes this the only supervisor of the folder. @returns gives it back @throws VmmError */
-async function claimFolder(native: NativeAddon, { root, childSocket }: Places): Promise<() => void> {
+/** Makes this the only supervisor of the folder. @throws VmmError */
+async function claimFolder(native: NativeAddon, { root, childSocket }: Places): Promise<SocketPath> {
   for (let waited = 0; ; waited += CLAIM.retryMs) {
     try {
-      return claimSocketPath(native, childSocket).close;
+      return claimSocketPath(native, childSocket);
     } catch (error) {
       if ((error as { code?: string }).code !== 'ERR_TSVMM_SOCKET_LOCKED')
         throw new VmmError(`Cannot keep anything in ${root}`, { cause: error });
@@ -115,9 +119,15 @@ interface SupervisorCommandOptions {
 async function runSupervisor(
   places: Places,
   { pool, stopVms, tls }: SupervisorCommandOptions,
-  service: ServiceManager,
+  { native, service, children, api }: Claimed,
 ): Promise<number> {
-  const supervisor = new Supervisor({ places, launcher: findLauncher(), poolSize: pool, warn: say });
+  const supervisor = new Supervisor({
+    places,
+    listen: (accept) => listenQuietly(children.listen, accept),
+    launcher: findLauncher(),
+    poolSize: pool,
+    warn: say,
+  });
   const asked = new Promise<void>((resolve) => {
     keepIgnoredSignals();
     onSignal('SIGTERM', resolve);
@@ -125,12 +135,12 @@ async function runSupervisor(
   });
   await supervisor.open();
   const server = createApiServer(supervisor, say);
-  const fd = service.sockets.get(API_SOCKET_NAME);
-  const listener = await (fd === undefined
-    ? listenAtPath(server, places.apiSocket)
-    : listenOnDescriptor(server, fd));
+  const listener = await (typeof api === 'number'
+    ? listenOnDescriptor(server, api)
+    : listenAtPath(server, api));
   const { serveLibvirt } = await import('../api/libvirt/server.ts');
   const libvirt = await serveLibvirt(supervisor, {
+    native,
     folder: dirname(places.apiSocket),
     ...(places.libvirtFolder !== undefined && { linkFolder: places.libvirtFolder }),
     sockets: service.sockets,

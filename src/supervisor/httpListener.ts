@@ -1,8 +1,8 @@
 /** The sockets on which the API's HTTP server accepts connections. */
-import { chmodSync, rmSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { createServer, type Socket } from 'node:net';
-import { PRIVATE_FILE } from '../host/openFlags.ts';
+import type { SocketPath } from '../vmm/listeningSocket.ts';
+import { bindAtPath } from './bindAtPath.ts';
 
 export interface Listener {
   /** Accepts no more. */
@@ -11,17 +11,13 @@ export interface Listener {
   closeAllConnections(): void;
 }
 
-/** A path that is this process's by its claim, in a folder that is the user's alone. @throws Error */
-export async function listenAtPath(server: Server, path: string): Promise<Listener> {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, resolve);
-  });
-  chmodSync(path, PRIVATE_FILE);
+/** @param claim is given back when the listener closes @throws Error */
+export async function listenAtPath(server: Server, claim: SocketPath): Promise<Listener> {
+  await bindAtPath(server, claim);
   return {
     close: () => {
       server.close();
-      rmSync(path, { force: true });
+      claim.close();
     },
     closeAllConnections: () => server.closeAllConnections(),
   };

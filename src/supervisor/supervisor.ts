@@ -1,7 +1,7 @@
 /** All VMs of one folder: definitions, processes, and one stream of events. */
 import { vmsFolder } from '../api/vmhost/folderFiles.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
-import { Children } from './children.ts';
+import { Children, type ChildrenOptions } from './children.ts';
 import { ControlGroups } from './controlGroups.ts';
 import { checkMachine, isName, readDefinition } from './definition.ts';
 import { type Companions, DefinitionStore, type StoredDefinition } from './definitionStore.ts';
@@ -9,20 +9,12 @@ import { EventHistory } from './eventHistory.ts';
 import { processesBelow } from './foundChild.ts';
 import { OncePerHostRun } from './hostRun.ts';
 import { rotateLogs } from './logRotation.ts';
-import type { Places } from './places.ts';
 import type { ProcessIdentity } from './processIdentity.ts';
 import { RunIds } from './runIds.ts';
 import { SupervisedVm, type SupervisedVmContext } from './supervisedVm.ts';
 import type { VmDescription } from './vmState.ts';
 
-export interface SupervisorOptions {
-  readonly places: Places;
-  readonly launcher: string;
-  /** Processes that wait for a VM to start. */
-  readonly poolSize: number;
-  /** Receives human-readable warnings, one sentence each. */
-  readonly warn: (message: string) => void;
-}
+export type SupervisorOptions = ChildrenOptions;
 
 const ROTATE_MS = 60_000;
 /** How long a scan of the folder is used again for lists of all VMs. */

@@ -2,10 +2,11 @@
 import { chmodSync, lstatSync, mkdirSync, readlinkSync, rmSync, symlinkSync, unlinkSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import { PRIVATE_FILE } from '../../host/openFlags.ts';
+import { bindAtPath } from '../../supervisor/bindAtPath.ts';
 import { ClientLimit, mostClients } from '../../supervisor/clientLimit.ts';
 import type { Supervisor } from '../../supervisor/supervisor.ts';
-import { describeError } from '../../vmm/errors.ts';
+import { describeError, VmmError } from '../../vmm/errors.ts';
+import { claimSocketPath, type SocketPath, type Sockets } from '../../vmm/listeningSocket.ts';
 import type { MutualTlsServer } from '../tls/mutualTls.ts';
 import { Connection } from './connection.ts';
 import { Domains } from './domains.ts';
@@ -25,7 +26,8 @@ export interface LibvirtServer {
 }
 
 export interface LibvirtOptions {
-  /** Of both sockets, which the caller's lock makes its own. */
+  readonly native: Sockets;
+  /** Of both sockets. */
   readonly folder: string;
   /** Where clients look who are not told of it: it gets links to both. */
   readonly linkFolder?: string;
@@ -43,7 +45,7 @@ interface Closable {
 /** @throws Error if a socket cannot be listened on, or the certificates cannot be used */
 export async function serveLibvirt(
   supervisor: Supervisor,
-  { folder, linkFolder, sockets, tls, warn }: LibvirtOptions,
+  { native, folder, linkFolder, sockets, tls, warn }: LibvirtOptions,
 ): Promise<LibvirtServer> {
   const domains = new Domains(supervisor);
   const consoleOwners = new Map<string, () => void>();
@@ -77,7 +79,7 @@ export async function serveLibvirt(
       const fd = sockets.get(name);
       const listener =
         fd === undefined
-          ? listenAt(`${folder}/${name}`, accept(readOnly, name))
+          ? listenAt(native, `${folder}/${name}`, accept(readOnly, name))
           : listenOn(fd, accept(readOnly, name));
       listening.push(await listener);
       if (linkFolder !== undefined)
@@ -92,15 +94,21 @@ export async function serveLibvirt(
   }
 }
 
-async function listenAt(path: string, accept: (socket: Socket) => void): Promise<Closable> {
+async function listenAt(native: Sockets, path: string, accept: (socket: Socket) => void): Promise<Closable> {
   const server = createServer({ allowHalfOpen: false }, accept);
-  rmSync(path, { force: true });
-  await listen(server, { path });
-  chmodSync(path, PRIVATE_FILE);
+  let claim: SocketPath | undefined;
+  try {
+    claim = claimSocketPath(native, path);
+    await bindAtPath(server, claim);
+  } catch (error) {
+    claim?.close();
+    throw new VmmError(`Cannot listen on ${path}`, { cause: error });
+  }
+  const { close } = claim;
   return {
     close: () => {
       server.close();
-      rmSync(path, { force: true });
+      close();
     },
   };
 }
@@ -147,10 +155,7 @@ async function listenWithTls(
 
 async function listen(
   server: Server,
-  where:
-    | { readonly path: string }
-    | { readonly fd: number }
-    | { readonly host: string; readonly port: number },
+  where: { readonly fd: number } | { readonly host: string; readonly port: number },
 ): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);

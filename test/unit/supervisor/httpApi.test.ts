@@ -7,15 +7,18 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { createApiServer } from '../../../src/supervisor/httpApi.ts';
 import { listenAtPath } from '../../../src/supervisor/httpListener.ts';
 import { supervisorPlaces } from '../../../src/supervisor/places.ts';
-import { Supervisor } from '../../../src/supervisor/supervisor.ts';
+import { claimSocketPath } from '../../../src/vmm/listeningSocket.ts';
+import { nodeFiles } from '../support/nodeFiles.ts';
+import { supervisorWithoutProcesses } from '../support/supervisorWithoutProcesses.ts';
 
 test('a client that does not read its events is disconnected, and that is told', async () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-api-'));
   const places = supervisorPlaces(folder, {});
   const warnings: string[] = [];
   const warn = (message: string) => void warnings.push(message);
-  const supervisor = new Supervisor({ places, launcher: '/bin/false', poolSize: 0, warn });
-  const listener = await listenAtPath(createApiServer(supervisor, warn), places.apiSocket);
+  const supervisor = supervisorWithoutProcesses({ places, warn });
+  const claim = claimSocketPath(nodeFiles(), places.apiSocket);
+  const listener = await listenAtPath(createApiServer(supervisor, warn), claim);
   const client = net.connect(places.apiSocket);
   onTestFinished(() => {
     client.destroy();

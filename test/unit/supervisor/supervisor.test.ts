@@ -3,7 +3,8 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { beforeEach, expect, onTestFinished, test, vi } from 'vitest';
-import { Supervisor } from '../../../src/supervisor/supervisor.ts';
+import type { Supervisor } from '../../../src/supervisor/supervisor.ts';
+import { supervisorWithoutProcesses } from '../support/supervisorWithoutProcesses.ts';
 
 let root: string;
 let warnings: string[];
@@ -16,7 +17,7 @@ beforeEach(() => {
 async function open(): Promise<Supervisor> {
   const places = { root, apiSocket: `${root}/tsvmmd.sock`, childSocket: `${root}/children.sock` };
   const warn = (message: string) => void warnings.push(message);
-  const supervisor = new Supervisor({ places, launcher: '/bin/false', poolSize: 0, warn });
+  const supervisor = supervisorWithoutProcesses({ places, warn });
   await supervisor.open();
   onTestFinished(() => supervisor.close());
   return supervisor;

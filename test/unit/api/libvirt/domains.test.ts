@@ -8,7 +8,7 @@ import { procedures } from '../../../../src/api/libvirt/procedures/index.ts';
 import { Remote } from '../../../../src/api/libvirt/signatures/index.ts';
 import { element } from '../../../../src/api/libvirt/xml.ts';
 import { supervisorPlaces } from '../../../../src/supervisor/places.ts';
-import { Supervisor } from '../../../../src/supervisor/supervisor.ts';
+import { supervisorWithoutProcesses } from '../../support/supervisorWithoutProcesses.ts';
 
 function fewDomains() {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-domains-'));
@@ -16,7 +16,7 @@ function fewDomains() {
   const kernel = path.join(folder, 'kernel');
   fs.writeFileSync(kernel, '');
   const places = supervisorPlaces(path.join(folder, 'vms'), {});
-  const supervisor = new Supervisor({ places, launcher: '/bin/false', poolSize: 0, warn: () => {} });
+  const supervisor = supervisorWithoutProcesses({ places });
   const domains = new Domains(supervisor);
   const document = (uuid = '') =>
     `<domain type='kvm'><name>one</name>${uuid && `<uuid>${uuid}</uuid>`}<memory unit='MiB'>64</memory>

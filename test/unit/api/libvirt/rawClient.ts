@@ -17,7 +17,9 @@ import { errorBody } from '../../../../src/api/libvirt/libvirtError.ts';
 import { type LibvirtOptions, SOCKET_NAME, serveLibvirt } from '../../../../src/api/libvirt/server.ts';
 import { XdrReader } from '../../../../src/api/libvirt/xdr.ts';
 import { supervisorPlaces } from '../../../../src/supervisor/places.ts';
-import { Supervisor } from '../../../../src/supervisor/supervisor.ts';
+import type { Supervisor } from '../../../../src/supervisor/supervisor.ts';
+import { nodeFiles } from '../../support/nodeFiles.ts';
+import { supervisorWithoutProcesses } from '../../support/supervisorWithoutProcesses.ts';
 
 export interface Served {
   readonly supervisor: Supervisor;
@@ -29,9 +31,9 @@ export interface Served {
 export async function serve(more: Partial<LibvirtOptions> = {}): Promise<Served> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tsvmm-libvirt-'));
   const places = supervisorPlaces(folder, {});
-  const supervisor = new Supervisor({ places, launcher: '/bin/false', poolSize: 0, warn: () => {} });
+  const supervisor = supervisorWithoutProcesses({ places });
   const server = await serveLibvirt(supervisor, {
-    ...{ folder, sockets: new Map(), tls: undefined, warn: () => {} },
+    ...{ native: nodeFiles(), folder, sockets: new Map(), tls: undefined, warn: () => {} },
     ...more,
   });
   onTestFinished(() => {
