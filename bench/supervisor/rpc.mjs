@@ -7,6 +7,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../../scripts/lib/exec.mjs';
+import { listens } from '../../scripts/lib/listeningSockets.mjs';
 import { Failure } from '../../scripts/lib/progress.mjs';
 import { findCommand } from '../lib/findCommand.mjs';
 import { buildRpc } from '../lib/programs.mjs';
@@ -79,7 +80,7 @@ async function startLibvirtd(results, folder) {
   });
   const exited = once(child, 'exit');
   const end = performance.now() + START_MS;
-  while (!fs.existsSync(socket)) {
+  while (!listens(socket)) {
     if (child.exitCode !== null || performance.now() > end) throw new Failure('libvirtd does not serve');
     await sleep(20);
   }

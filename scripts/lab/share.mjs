@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import { listens } from '../lib/listeningSockets.mjs';
 import { Failure } from '../lib/progress.mjs';
 
 /** Debian's qemu-system-common, which qemu-system-x86 brings along, has it there. */
@@ -76,7 +77,7 @@ async function startServer(folder, socket, cache, onEnd) {
   });
   server.on('close', (code, signal) => onEnd(`${signal ?? `exit code ${code}`} ${printed}`));
   for (let turn = 0; turn < START_SECONDS * 50; turn++) {
-    if (fs.existsSync(socket)) return server;
+    if (listens(socket)) return server;
     const pause = new Promise((resolve) => setTimeout(resolve, 20, 'waiting'));
     if ((await Promise.race([ended, pause])) !== 'waiting') break;
   }

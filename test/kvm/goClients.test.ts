@@ -101,7 +101,8 @@ test("masterblaster's daemon finds a VM's process again, and stops it", async ({
     backend: 'tsvmm',
   };
   fs.writeFileSync(path.join(folder, 'state.json'), JSON.stringify(state));
-  await settles(async () => expect(fs.existsSync(path.join(folder, 'vmhost.pid'))).toBe(true));
+  // The last of the files that its process makes for mb.
+  await settles(async () => expect(fs.existsSync(path.join(folder, 'vmhost.sock'))).toBe(true));
   const home = { HOME: configDir, XDG_CONFIG_HOME: configDir, DO_NOT_TRACK: '1', MB_TELEMETRY_DISABLED: '1' };
   const daemon = spawn(mb, ['serve', '--config-dir', configDir], {
     stdio: ['ignore', 'pipe', 'pipe'],

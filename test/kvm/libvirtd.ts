@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { onTestFinished } from 'vitest';
+import { listens } from '../../scripts/lib/listeningSockets.mjs';
 import { temporaryFolder, until } from './support.ts';
 
 /** Its QEMU driver wants accounts that only the system's service has, unless it is somebody's own. */
@@ -52,8 +53,8 @@ export class Libvirtd {
       await exited;
     });
     await until(
-      () => fs.existsSync(this.socket) || child.exitCode !== null,
-      () => `libvirtd has no socket: ${stderr}`,
+      () => listens(this.socket) || child.exitCode !== null,
+      () => `libvirtd does not listen: ${stderr}`,
     );
   }
 

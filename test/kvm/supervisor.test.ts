@@ -5,6 +5,7 @@ import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { listeningInodes, listens } from '../../scripts/lib/listeningSockets.mjs';
 import { vmhostProcessesOf } from '../../scripts/lib/vmhostProcesses.mjs';
 import { VmhostClient } from '../../src/index.ts';
 import { Daemon } from './daemon.ts';
@@ -405,7 +406,7 @@ test.each(RUNTIMES)(
       await ended;
       for (const process of vmhostProcessesOf(dir)) killNow(process);
     });
-    await settles(() => expect(sockets.filter((socket) => fs.existsSync(socket))).toEqual(sockets));
+    await settles(() => expect(sockets.filter(listens)).toEqual(sockets));
     const [api = '', libvirt = ''] = sockets;
     const call = (method: string, endpoint: string, body?: object) =>
       request(api, method, `../../v1/${endpoint}`, body);
@@ -439,12 +440,64 @@ test.each(RUNTIMES)(
   },
 );
 
+test.each(RUNTIMES)(
+  'its sockets, and those of its VMs, listen when they get their paths (%s)',
+  async (runtime) => {
+    const daemon = new Daemon(runtime);
+    const at = (name: string) => path.join(daemon.dir, name);
+    const own = ['tsvmmd.sock', 'virttsvmmd-sock', 'virttsvmmd-sock-ro', 'children.sock'].map(at);
+    // A client that tries all the time, and takes no for an answer only while there is no file.
+    const clients = own.map((socket) => connectWhenThere(socket));
+    await daemon.start();
+    await Promise.all(clients);
+    await daemon.vm('one', 'run=idle');
+    const all = [...own, at('vms/one/vmhost.sock'), at('vms/one/api.sock')];
+    expect(all.filter((socket) => !listens(`${socket}.bound`))).toEqual([]);
+    expect(all.map((socket) => fs.statSync(socket).mode & 0o777)).toEqual(all.map(() => 0o600));
+    expect(fs.readdirSync(daemon.dir, { recursive: true, encoding: 'utf8' }).join(' ')).not.toContain(
+      '.bound',
+    );
+  },
+);
+
+test.each(RUNTIMES)(
+  'sockets of a supervisor that was killed are replaced, those in use are not (%s)',
+  async (runtime) => {
+    const daemon = new Daemon(runtime);
+    await daemon.start();
+    await daemon.kill('SIGKILL');
+    await daemon.start();
+    expect(await daemon.list()).toEqual({});
+    await daemon.kill('SIGTERM');
+    const foreign = net.createServer().listen(path.join(daemon.dir, 'virttsvmmd-sock'));
+    onTestFinished(() => void foreign.close());
+    await daemon.start();
+    expect(await daemon.exited).toBe(1);
+    expect(daemon.stderr).toMatch(/Cannot listen on .*virttsvmmd-sock: .*Address already in use/);
+  },
+);
+
 test('nothing of it is reached by a network', async () => {
   const daemon = new Daemon();
   await daemon.start();
   await daemon.vm('one', 'run=idle');
   expect(networkSockets([daemon.pid, ...daemon.processes()])).toEqual([]);
 });
+
+/** @throws Error of the first attempt that met a file and failed */
+async function connectWhenThere(socket: string): Promise<void> {
+  const end = Date.now() + 20_000;
+  while (Date.now() < end) {
+    const client = net.connect(socket);
+    const [error] = await new Promise<[NodeJS.ErrnoException?]>((resolve) => {
+      client.once('connect', () => resolve([])).once('error', (error) => resolve([error]));
+    });
+    client.destroy();
+    if (error === undefined) return;
+    if (error.code !== 'ENOENT') throw error;
+  }
+  throw new Error(`${socket} does not come`);
+}
 
 function socketInodes(pid: number): string[] {
   return fs.readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
@@ -454,18 +507,6 @@ function socketInodes(pid: number): string[] {
       return []; // Closed meanwhile.
     }
   });
-}
-
-/** Of the sockets that listen at these paths. */
-function listeningInodes(paths: readonly string[]): string[] {
-  const words = fs
-    .readFileSync('/proc/net/unix', 'utf8')
-    .split('\n')
-    .map((line) => line.split(' '));
-  // __SO_ACCEPTCON
-  return words
-    .filter((of) => paths.includes(of.at(-1) ?? '') && of[3] === '00010000')
-    .map((of) => of.at(-2) ?? '');
 }
 
 /** Those of TCP and UDP that these processes have. */
