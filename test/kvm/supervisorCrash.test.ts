@@ -128,9 +128,9 @@ async function checkAll(one: Host, domains: readonly Changed[], runs: Map<string
       runs.set(id, name);
       await one.virsh('dumpxml', name);
     } else if (states.has(name)) {
-      expect(fs.readdirSync(path.join(vms, name)).filter((file) => /\.(sock|pid|new)$/.test(file))).toEqual(
-        [],
-      );
+      expect(
+        fs.readdirSync(path.join(vms, name)).filter((file) => /\.(sock|bound|pid|new)$/.test(file)),
+      ).toEqual([]);
     }
   }
   for (const domain of domains) domain.states = [states.get(domain.name) ?? 'none'];

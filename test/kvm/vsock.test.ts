@@ -12,6 +12,7 @@ import {
   RUNTIMES,
   type Runtime,
   runGuest,
+  settles,
   sleep,
   startGuest,
   type Tsvmm,
@@ -226,7 +227,7 @@ test('a reset by the guest closes streams, and clients find the next machine', a
   // The listener stays: who comes meanwhile waits for the next machine's driver.
   const sent = patternBytes(9, 50_000);
   expect(await exchange(socket, DIGEST, sent)).toEqual(digestOf(sent));
-  expect(vmm.stdout.match(/vsock ready/g)).toHaveLength(2);
+  await settles(() => expect(vmm.stdout.match(/vsock ready/g)).toHaveLength(2));
   await finish();
 });
 
