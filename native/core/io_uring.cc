@@ -124,6 +124,13 @@ bool IoUring::submit(unsigned wait_for) noexcept {
   }
 }
 
+void IoUring::wait() noexcept {
+  while (!completions_pending()) {
+    const int result = io_uring_enter(fd_.get(), 0, 1, IORING_ENTER_GETEVENTS);
+    if (result >= 0 || errno != EINTR) return;
+  }
+}
+
 uint32_t IoUring::unsubmitted() const noexcept { return tail_ - load_acquire(*submission_head_); }
 
 /// The kernel looks at the ring only when it is entered.

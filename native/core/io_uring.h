@@ -34,8 +34,10 @@ class IoUring {
   /// A cleared submission entry, or nullptr if as many as fit wait for submit().
   io_uring_sqe* next_entry() noexcept;
   /// Hands all entries to the kernel and waits until `wait_for` completions are there. False if
-  /// some are left for another try.
+  /// some are left for another try; it has not waited then.
   [[nodiscard]] bool submit(unsigned wait_for = 0) noexcept;
+  /// Hands nothing on and waits until a completion is there. Only while the kernel has an entry.
+  void wait() noexcept;
   /// Entries that the kernel does not have.
   [[nodiscard]] uint32_t unsubmitted() const noexcept;
   /// Takes the last of these back, of which there is one, and returns its user data. It must have

@@ -73,6 +73,7 @@ void AioDiskQueue::run_here(DiskOperation& operation) noexcept {
 
 void AioDiskQueue::submit() noexcept {
   size_t done = 0;
+  refused_ = false;
   while (done < queued_.size()) {
     const long taken = ::syscall(SYS_io_submit, context_, queued_.size() - done, &queued_[done]);
     if (taken > 0) {
@@ -80,7 +81,8 @@ void AioDiskQueue::submit() noexcept {
       in_kernel_ += static_cast<size_t>(taken);
       continue;
     }
-    if (taken < 0 && errno == EAGAIN && in_kernel_ != 0) break;
+    refused_ = taken < 0 && errno == EAGAIN && in_kernel_ != 0;
+    if (refused_) break;
     // The kernel refuses this one: the plain call says why.
     iocb* block = queued_[done++];
     free_.push_back(block);
@@ -99,6 +101,7 @@ void AioDiskQueue::collect(long minimum) noexcept {
     for (long i = 0; i < count; ++i) {
       free_.push_back(std::bit_cast<iocb*>(events[static_cast<size_t>(i)].obj));
       --in_kernel_;
+      refused_ = false;
       auto* operation = std::bit_cast<DiskOperation*>(events[static_cast<size_t>(i)].data);
       finish_transfer(file_, *operation, events[static_cast<size_t>(i)].res);
       completed_.push(*operation);

@@ -30,7 +30,9 @@ class AioDiskQueue final : public DiskQueue {
   void start(DiskOperation& operation) noexcept override;
   void submit() noexcept override;
   DiskOperation* next_completed() noexcept override;
-  [[nodiscard]] bool has_unsubmitted() const noexcept override { return !queued_.empty(); }
+  [[nodiscard]] bool needs_submit() const noexcept override {
+    return !queued_.empty() && !refused_;
+  }
   void wait() noexcept override;
   [[nodiscard]] int completion_fd() const noexcept override { return event_.fd(); }
   [[nodiscard]] std::string_view engine() const noexcept override { return engine_; }
@@ -50,6 +52,7 @@ class AioDiskQueue final : public DiskQueue {
   std::vector<iocb*> free_;
   std::vector<iocb*> queued_;  ///< filled, not yet the kernel's
   size_t in_kernel_ = 0;
+  bool refused_ = false;  ///< what is queued, until one of those in the kernel has ended
   CompletedList completed_;
 };
 

@@ -40,11 +40,12 @@ class DiskQueue {
   /// Hands what was queued to the host, as much of it as the host takes.
   virtual void submit() noexcept = 0;
   /// One operation that has ended, or nullptr. What has ended may be a part of one whose next part
-  /// is queued by then: whoever has taken all that there is looks at has_unsubmitted().
+  /// is queued by then: whoever has taken all that there is looks at needs_submit().
   virtual DiskOperation* next_completed() noexcept = 0;
-  /// Whether something is queued that the host does not have: submit() is to be called again, and
-  /// completion_fd() does not tell when.
-  [[nodiscard]] virtual bool has_unsubmitted() const noexcept = 0;
+  /// Whether something is queued that the host was not asked to take, or may never tell of:
+  /// submit() is to be called again at once. What the host has refused while other operations are
+  /// on the way waits for one of these to end, which completion_fd() tells.
+  [[nodiscard]] virtual bool needs_submit() const noexcept = 0;
   /// Submits, then blocks until something has ended. Only while something is on the way.
   virtual void wait() noexcept = 0;
   /// Polls readable while ended operations wait; -1 if they always have ended when submit()

@@ -18,7 +18,7 @@ class SyncDiskQueue final : public DiskQueue {
   void start(DiskOperation& operation) noexcept override;
   void submit() noexcept override {}
   DiskOperation* next_completed() noexcept override { return completed_.pop(); }
-  [[nodiscard]] bool has_unsubmitted() const noexcept override { return false; }
+  [[nodiscard]] bool needs_submit() const noexcept override { return false; }
   void wait() noexcept override {}
   [[nodiscard]] int completion_fd() const noexcept override { return -1; }
   [[nodiscard]] std::string_view engine() const noexcept override { return engine_; }

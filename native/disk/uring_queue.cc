@@ -70,10 +70,11 @@ void UringDiskQueue::submit() noexcept {
     }
     start_in_ring(*operation);
   }
-  if (ring_->submit()) return;
+  refused_ = !ring_->submit();
   // What is on the way ends, and is then followed by another try. Without it the kernel tells
   // nobody when it takes more, and that may be never (a seccomp filter, for one).
-  if (in_ring_ != ring_->unsubmitted()) return;
+  if (!refused_ || in_ring_ != ring_->unsubmitted()) return;
+  refused_ = false;
   while (in_ring_ != 0) {
     --in_ring_;
     run_here(*std::bit_cast<DiskOperation*>(ring_->withdraw()));
@@ -86,6 +87,7 @@ DiskOperation* UringDiskQueue::next_completed() noexcept {
   IoUring::Completion completion;
   if (!ring_->next_completion(completion)) return nullptr;
   --in_ring_;
+  refused_ = false;
   auto* operation = std::bit_cast<DiskOperation*>(completion.user_data);
   finish(*operation, completion.result);
   return operation;
@@ -93,7 +95,7 @@ DiskOperation* UringDiskQueue::next_completed() noexcept {
 
 void UringDiskQueue::wait() noexcept {
   submit();
-  if (completed_.empty() && in_ring_ != 0) (void)ring_->submit(1);
+  if (completed_.empty() && in_ring_ != 0) ring_->wait();
 }
 
 bool UringDiskQueue::completions_pending() const noexcept {

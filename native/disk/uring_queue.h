@@ -19,8 +19,8 @@ class UringDiskQueue final : public DiskQueue {
   void start(DiskOperation& operation) noexcept override;
   void submit() noexcept override;
   DiskOperation* next_completed() noexcept override;
-  [[nodiscard]] bool has_unsubmitted() const noexcept override {
-    return alone_ != nullptr || ring_->unsubmitted() != 0;
+  [[nodiscard]] bool needs_submit() const noexcept override {
+    return alone_ != nullptr || (ring_->unsubmitted() != 0 && !refused_);
   }
   void wait() noexcept override;
   [[nodiscard]] int completion_fd() const noexcept override { return ring_->fd(); }
@@ -40,6 +40,7 @@ class UringDiskQueue final : public DiskQueue {
   const bool cached_;
   const bool registered_;
   uint32_t in_ring_ = 0;            ///< operations that the kernel has not ended yet
+  bool refused_ = false;            ///< the rest, until one of those in the kernel has ended
   DiskOperation* alone_ = nullptr;  ///< a cached read that has no company yet
   CompletedList completed_;
 };

@@ -122,7 +122,7 @@ void BlockQueue::settle() noexcept {
   }
   publish();
   if (in_flight() != 0) {
-    if (disk_->has_unsubmitted()) settle_later();
+    if (disk_->needs_submit()) settle_later();
     return;
   }
   const std::lock_guard lock(mutex_);
@@ -159,7 +159,7 @@ BlockQueue::Look BlockQueue::turn() noexcept {
   reap();
   publish();
   // What the host could not take, and what follows on something that has ended, is work.
-  return disk_->has_unsubmitted() && look != Look::kBroken ? Look::kWorked : look;
+  return disk_->needs_submit() && look != Look::kBroken ? Look::kWorked : look;
 }
 
 /// False if the loop is to sleep.

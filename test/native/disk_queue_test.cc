@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -77,7 +78,7 @@ class DiskQueueTest : public testing::TestWithParam<Engine> {
   std::vector<DiskOperation*> finish(size_t count) {
     std::vector<DiskOperation*> ended;
     queue->submit();
-    EXPECT_FALSE(queue->has_unsubmitted());
+    EXPECT_FALSE(queue->needs_submit());
     for (;;) {
       while (DiskOperation* operation = queue->next_completed()) ended.push_back(operation);
       if (ended.size() >= count) return ended;
@@ -365,7 +366,7 @@ TEST_P(DirectDiskTest, WhatTheKernelDoesNotTakeIsDoneAllTheSame) {
       }
     }).join();
     ASSERT_EQ(ended, transfers.size());
-    EXPECT_FALSE(queue->has_unsubmitted());
+    EXPECT_FALSE(queue->needs_submit());
     for (size_t i = 0; i < kDepth; ++i) {
       EXPECT_EQ(transfers[i]->operation.error, 0);
       EXPECT_TRUE(same_odd(transfers[i]->bytes, i * 65536));
@@ -375,6 +376,33 @@ TEST_P(DirectDiskTest, WhatTheKernelDoesNotTakeIsDoneAllTheSame) {
   Transfer transfer(Kind::kRead, 8192, {4096, 8192});
   EXPECT_EQ(run(transfer), 0);
   EXPECT_TRUE(same_odd(transfer.bytes, 8192));
+}
+
+/// The thread may sleep meanwhile, and nothing is left behind.
+TEST_P(DirectDiskTest, WhatTheKernelRefusesBesideOthersWaitsForTheEndOfOne) {
+  if (queue->completion_fd() < 0) GTEST_SKIP() << "nothing is on the way then";
+  Transfer taken(Kind::kRead, 0, {4096});
+  Transfer refused(Kind::kRead, 65536, {4096});
+  std::thread([&] {
+    queue->start(taken.operation);
+    queue->submit();
+    refuse_system_call(SYS_io_uring_enter, EAGAIN);
+    refuse_system_call(SYS_io_submit, EAGAIN);
+    queue->start(refused.operation);
+    EXPECT_TRUE(queue->needs_submit()) << "it has not been handed on yet";
+    queue->submit();
+    EXPECT_FALSE(queue->needs_submit());
+    pollfd end{.fd = queue->completion_fd(), .events = POLLIN, .revents = 0};
+    EXPECT_EQ(::poll(&end, 1, 60'000), 1);
+    EXPECT_EQ(queue->next_completed(), &taken.operation);
+    EXPECT_EQ(queue->next_completed(), nullptr);
+    EXPECT_TRUE(queue->needs_submit());
+    queue->submit();
+    EXPECT_EQ(queue->next_completed(), &refused.operation);
+    EXPECT_FALSE(queue->needs_submit());
+  }).join();
+  EXPECT_EQ(refused.operation.error, 0);
+  EXPECT_TRUE(same_odd(refused.bytes, 65536));
 }
 
 TEST_P(DirectDiskTest, TruncatedFileIsAnError) {

@@ -79,7 +79,7 @@ class RefusingQueue final : public DiskQueue {
     if (ended_.empty()) (void)event_.consume();
     return operation;
   }
-  [[nodiscard]] bool has_unsubmitted() const noexcept override { return !started_.empty(); }
+  [[nodiscard]] bool needs_submit() const noexcept override { return !started_.empty(); }
   void wait() noexcept override {
     submit();
     looked_ = true;

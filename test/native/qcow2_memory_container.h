@@ -107,7 +107,7 @@ class MemoryContainer final : public Container {
       if (container_.coin()) return nullptr;
       return end_one();
     }
-    [[nodiscard]] bool has_unsubmitted() const noexcept override { return false; }
+    [[nodiscard]] bool needs_submit() const noexcept override { return false; }
     void wait() noexcept override {}
     int completion_fd() const noexcept override { return -1; }
 

@@ -257,7 +257,9 @@ class HungDisk : public DiskImage {
     void submit() noexcept override {
       const std::lock_guard lock(disk_.mutex);
       if (disk_.refuses && !queued_.empty()) {
-        disk_.refused = true;
+        ++disk_.refusals;
+        // As any engine does: what is on the way tells when it is to be tried again.
+        waits_ = !disk_.started.empty();
         return;
       }
       for (DiskOperation* const operation : queued_) disk_.started.push_back(operation);
@@ -268,19 +270,23 @@ class HungDisk : public DiskImage {
       const std::lock_guard lock(disk_.mutex);
       (void)disk_.event.consume();
       if (!disk_.answers || disk_.started.empty()) return nullptr;
+      waits_ = false;
       DiskOperation* operation = disk_.started.back();
       disk_.started.pop_back();
       if (!disk_.started.empty()) disk_.event.signal();
       operation->error = std::exchange(disk_.fails, false) ? EIO : 0;
       return operation;
     }
-    [[nodiscard]] bool has_unsubmitted() const noexcept override { return !queued_.empty(); }
+    [[nodiscard]] bool needs_submit() const noexcept override {
+      return !queued_.empty() && !waits_;
+    }
     void wait() noexcept override {}
     [[nodiscard]] int completion_fd() const noexcept override { return disk_.event.fd(); }
 
    private:
     HungDisk& disk_;
     std::vector<DiskOperation*> queued_;
+    bool waits_ = false;
   };
 
   [[nodiscard]] uint64_t size() const noexcept override { return kImageSize; }
@@ -315,7 +321,7 @@ class HungDisk : public DiskImage {
   bool resizes = true;
   bool fails = false;                 ///< the next operation that ends
   std::atomic<bool> refuses = false;  ///< what is handed to the host
-  std::atomic<bool> refused = false;  ///< it has done so
+  std::atomic<int> refusals = 0;
   std::function<void()> on_close;
 };
 
@@ -417,7 +423,7 @@ class RefusingDiskTest : public HungDiskTest {
     disk->fails = true;
     disk->refuses = true;
     disk->answer();
-    ASSERT_TRUE(eventually([&] { return disk->refused.load(); }));
+    ASSERT_TRUE(eventually([&] { return disk->refusals != 0; }));
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     EXPECT_EQ(driver.used_index(), 0);
     disk->refuses = false;
@@ -449,7 +455,7 @@ TEST_F(RefusingDiskTest, IsAskedAgainByAQueueThatIsHeldMeanwhile) {
   put_header(kRequestIn, 0);
   driver.add({{kHeader, 16}, {kData, 512, kWrite}, {kStatus, 1, kWrite}});
   doorbell.signal();
-  ASSERT_TRUE(eventually([&] { return disk->refused.load(); }));
+  ASSERT_TRUE(eventually([&] { return disk->refusals != 0; }));
   device->begin_pause();
   EXPECT_FALSE(device->wait_paused(soon()));
   disk->refuses = false;
@@ -457,6 +463,35 @@ TEST_F(RefusingDiskTest, IsAskedAgainByAQueueThatIsHeldMeanwhile) {
   EXPECT_EQ(driver.used_index(), 1);
   device->resume();
   EXPECT_EQ(request(kRequestFlush, 0, 0), kStatusOk);
+}
+
+/// However long that lasts: nobody asks all the time.
+TEST_F(RefusingDiskTest, IsAskedAgainWhenWhatIsOnTheWayHasEnded) {
+  for (const bool held : {false, true}) {
+    start_reading();
+    disk->refuses = true;
+    for (uint16_t i = 1; i <= 2; ++i) {
+      const GuestAddress header = kHeader + 32 * i;
+      driver.put(header, RequestHeader{kRequestIn, 0, 8 * uint64_t{i}});
+      driver.add({{header, 16}, {kData + 8192 * i, 4096, kWrite}, {kStatus + i, 1, kWrite}},
+                 static_cast<uint16_t>(3 * i));
+    }
+    doorbell.signal();
+    ASSERT_TRUE(eventually([&] { return disk->refusals != 0; }));
+    if (held) device->begin_pause();
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_LT(disk->refusals, 10);
+    EXPECT_EQ(driver.used_index(), 0);
+    disk->refuses = false;
+    disk->answer();
+    EXPECT_TRUE(eventually([&] { return driver.used_index() == 3; }));
+    if (held) {
+      EXPECT_TRUE(device->wait_paused(Deadline::after(std::chrono::seconds(10))));
+      device->resume();
+    }
+    device.reset();
+    driver = DriverQueue(memory, kRings + 0x4000, kQueueSize);
+  }
 }
 
 /// A disk whose size takes its time to change.

@@ -309,8 +309,8 @@ void Queue::submit() noexcept {
   if (backing_) backing_->submit();
 }
 
-bool Queue::has_unsubmitted() const noexcept {
-  return container_->has_unsubmitted() || (backing_ && backing_->has_unsubmitted());
+bool Queue::needs_submit() const noexcept {
+  return container_->needs_submit() || (backing_ && backing_->needs_submit());
 }
 
 bool Queue::reap() noexcept {

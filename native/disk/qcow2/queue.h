@@ -27,7 +27,7 @@ class Queue final : public DiskQueue {
   void start(DiskOperation& operation) noexcept override;
   void submit() noexcept override;
   DiskOperation* next_completed() noexcept override;
-  [[nodiscard]] bool has_unsubmitted() const noexcept override;
+  [[nodiscard]] bool needs_submit() const noexcept override;
   void wait() noexcept override;
   [[nodiscard]] int completion_fd() const noexcept override;
   [[nodiscard]] bool completions_pending() const noexcept override;

@@ -25,9 +25,7 @@ class Queue final : public DiskQueue {
   void start(DiskOperation& operation) noexcept override;
   void submit() noexcept override { container_->submit(); }
   DiskOperation* next_completed() noexcept override;
-  [[nodiscard]] bool has_unsubmitted() const noexcept override {
-    return container_->has_unsubmitted();
-  }
+  [[nodiscard]] bool needs_submit() const noexcept override { return container_->needs_submit(); }
   void wait() noexcept override;
   [[nodiscard]] int completion_fd() const noexcept override;
   [[nodiscard]] bool completions_pending() const noexcept override;
