@@ -73,9 +73,14 @@ struct MachineEvent {
 /// once and calls nothing back.
 using EventReport = std::function<void(MachineEvent event)>;
 
+/// The guest is to be reset.
+inline void report_reset(const EventReport& report, const char* cause) {
+  report(device_event(MachineEvent::Type::kReset, {}, cause));
+}
+
 /// What a reset of the guest's is told by.
 [[nodiscard]] inline std::function<void()> reset_by(const EventReport& report, const char* cause) {
-  return [report, cause] { report(device_event(MachineEvent::Type::kReset, {}, cause)); };
+  return [report, cause] { report_reset(report, cause); };
 }
 
 }  // namespace tsvmm

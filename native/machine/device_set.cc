@@ -104,7 +104,7 @@ VirtioDevice& DeviceSet::add_function(PciFunctionSpec& spec, bool decoded) {
   const DeviceContext context{
       .memory = memory_,
       .loop = loop_,
-      .reset_machine = [report = report_](const char* cause) { reset_by(report, cause)(); },
+      .reset_machine = [report = report_](const char* cause) { report_reset(report, cause); },
       .reports_of = [this](const std::string& id) { return reports_of(id); },
       .rate_limiters = rate_limiters_,
       .cancellation = cancellation_,
