@@ -86,8 +86,9 @@ MemoryBlocks::MemoryBlocks(const HotplugBacking& backing, uint64_t block_size)
       block_size_(checked(block_size, backing)),
       step_(std::max(kStep, block_size)),
       filler_size_(filler_size_for(backing.piece.size, block_size)),
-      filler_(make_filler(filler_size_)) {
-  if (!map_filler(0, size())) {
+      filler_(make_filler(filler_size_)),
+      unfilled_{.offset = 0, .size = size()} {
+  if (!fill()) {
     throw Error::from_errno("mapping memory that is not plugged in", errno);
   }
 }
@@ -114,8 +115,8 @@ bool MemoryBlocks::plug(uint64_t offset, uint64_t size, const Stop& stop) noexce
   } catch (const Error&) {
     // Why the host lacks it is the same to the guest.
   }
-  (void)map_filler(offset, size);
-  if (is_file()) unreleased_ = {.offset = offset, .size = size};
+  unfilled_ = {.offset = offset, .size = size};
+  if (is_file()) unreleased_ = unfilled_;
   (void)release(stop);
   return false;
 }
@@ -179,11 +180,13 @@ uint64_t MemoryBlocks::unplug(uint64_t offset, uint64_t size) noexcept {
 }
 
 bool MemoryBlocks::release(const Stop& stop) noexcept {
+  // What the guest can still reach it would put pages into again.
+  if (!fill()) return false;
   for (bool begun = false; unreleased_.size != 0; begun = true) {
     if (begun && stop()) return false;
     const uint64_t size = std::min(step_, unreleased_.size);
     punch(unreleased_.offset, size);
-    unreleased_ = {.offset = unreleased_.offset + size, .size = unreleased_.size - size};
+    unreleased_.drop_front(size);
   }
   return true;
 }
@@ -193,11 +196,12 @@ void MemoryBlocks::punch(uint64_t offset, uint64_t size) noexcept {
                     static_cast<off_t>(backing_.piece.offset + offset), static_cast<off_t>(size));
 }
 
-bool MemoryBlocks::map_filler(uint64_t offset, uint64_t size) noexcept {
-  for (uint64_t done = 0; done < size;) {
-    const uint64_t mapped = map_filler_front(offset + done, size - done);
+/// False if the process has no mapping left for all of it.
+bool MemoryBlocks::fill() noexcept {
+  while (unfilled_.size != 0) {
+    const uint64_t mapped = map_filler_front(unfilled_.offset, unfilled_.size);
     if (mapped == 0) return false;
-    done += mapped;
+    unfilled_.drop_front(mapped);
   }
   return true;
 }

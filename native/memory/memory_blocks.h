@@ -45,13 +45,21 @@ class MemoryBlocks {
   /// second. 0 if the process has no mapping left for it; the guest then has all that it had.
   [[nodiscard]] uint64_t unplug(uint64_t offset, uint64_t size) noexcept;
   /// Whether the last plug() left nothing to give back. If it did, the next one begins with that.
-  [[nodiscard]] bool is_released() const noexcept { return unreleased_.size == 0; }
-  /// Gives that back: a part at least, and then the rest unless `stop` says so. is_released().
+  [[nodiscard]] bool is_released() const noexcept {
+    return unfilled_.size == 0 && unreleased_.size == 0;
+  }
+  /// Gives that back: a part at least, and then the rest unless `stop` says so, or the process has
+  /// no mapping left for it. is_released().
   [[nodiscard]] bool release(const Stop& stop = never) noexcept;
 
  private:
   class Scratch;
   struct Range {
+    void drop_front(uint64_t bytes) noexcept {
+      offset += bytes;
+      size -= bytes;
+    }
+
     uint64_t offset = 0;
     uint64_t size = 0;
   };
@@ -62,7 +70,7 @@ class MemoryBlocks {
   [[nodiscard]] bool plug_private(uint64_t offset, uint64_t size, const Stop& stop);
   [[nodiscard]] bool reaches(uint64_t end) const noexcept;
   [[nodiscard]] bool allocate(uint64_t offset, uint64_t size, const Stop& stop) noexcept;
-  [[nodiscard]] bool map_filler(uint64_t offset, uint64_t size) noexcept;
+  [[nodiscard]] bool fill() noexcept;
   [[nodiscard]] uint64_t map_filler_front(uint64_t offset, uint64_t size) noexcept;
   void punch(uint64_t offset, uint64_t size) noexcept;
 
@@ -71,6 +79,7 @@ class MemoryBlocks {
   const uint64_t step_;  ///< what is done at a time, in bytes: whole blocks
   const uint64_t filler_size_;
   const UniqueFd filler_;
+  Range unfilled_;    ///< the guest does not have it, and the filler is not behind all of it
   Range unreleased_;  ///< of the file: the guest has it no more, the host not yet
 };
 

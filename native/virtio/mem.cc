@@ -183,6 +183,7 @@ void VirtioMem::activate(const Activation& activation) {
   loop_.add(retry_->fd(), io::kReadable, [this](IoEvents) {
     retry_->consume();
     doorbell_->signal();
+    release_later();
   });
   server_ =
       std::make_unique<QueueServer>(loop_, activation, *setup, transport(), kRequestsPerTurn,
@@ -324,14 +325,18 @@ void VirtioMem::go_on_later() noexcept {
   }
 }
 
-/// Frees the rest of a plug request that was called off, after other users of the loop have had
-/// their turn.
+/// Frees the rest of a plug request that failed or was called off, after other users of the loop
+/// have had their turn; a host that refuses is asked again after a while.
 void VirtioMem::release_later() noexcept {
   if (blocks_->is_released() || std::exchange(release_posted_, true)) return;
   loop_.post([this] {
     release_posted_ = false;
-    (void)blocks_->release(is_wanted_);
-    release_later();
+    if (blocks_->release(is_wanted_)) return;
+    if (loop_.is_wanted()) {
+      release_later();
+    } else if (retry_) {
+      retry_->start_after(kRetryNs);
+    }
   });
 }
 

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "memory/lost_pages.h"
 #include "memory_arena.h"
+#include "refused_mappings.h"
 #include "small_file_system.h"
 
 namespace tsvmm::memory_test {
@@ -131,6 +132,34 @@ TEST(MemoryBlocks, WhatIsCalledOffChangesNothing) {
     EXPECT_EQ(looks, shared ? 3 : 2) << "once more between two pieces that go back";
     for (size_t i = 1; i < 64; ++i) EXPECT_TRUE(arena.same_memory(0, i));
     if (shared) EXPECT_EQ(arena.allocated(), 0U);
+  }
+}
+
+/// A process may be out of mappings in that moment; the guest must not keep what was made for it.
+TEST(MemoryBlocks, WhatCannotBeTakenBackAfterAFailureIsTakenBackLater) {
+  for (const bool shared : {false, true}) {
+    SCOPED_TRACE(shared ? "shared" : "private");
+    const Arena arena(64, {.shared = shared, .prefault = true, .thp = false});
+    const auto blocks = arena.blocks();
+    const RefusedMappings mappings(MAP_FIXED | MAP_SHARED | MAP_NORESERVE);
+    std::thread([&] {
+      mappings.begin();
+      int looks = 0;
+      const auto stop = [&] {
+        RefusedMappings::refuses = ++looks == 2;
+        return RefusedMappings::refuses.load();
+      };
+      EXPECT_FALSE(blocks->plug(kBlock, 63 * kBlock, stop));
+      EXPECT_FALSE(blocks->is_released());
+      EXPECT_FALSE(blocks->plug(0, kBlock));
+      RefusedMappings::refuses = false;
+      EXPECT_TRUE(blocks->plug(0, kBlock));
+      EXPECT_TRUE(blocks->is_released());
+    }).join();
+    for (size_t i = 1; i < 64; ++i) EXPECT_TRUE(arena.same_memory(1, i)) << i;
+    EXPECT_FALSE(arena.same_memory(0, 1));
+    if (shared) EXPECT_EQ(arena.allocated(), kBlock);
+    EXPECT_TRUE(blocks->plug(kBlock, 63 * kBlock));
   }
 }
 

@@ -23,6 +23,7 @@ class RefusedMappings {
  public:
   explicit RefusedMappings(int flags) : flags_(flags) {
     refuses = false;
+    refused = 0;
     struct sigaction action {};
     action.sa_sigaction = [](int, siginfo_t*, void* context) {
       map_or_refuse(static_cast<ucontext_t*>(context)->uc_mcontext.gregs);

@@ -280,8 +280,11 @@ class StopsAndGoes : public MemTest {
       if (gives_back && ++given_back == 1 && when_first_is_given_back) when_first_is_given_back();
       if (!gives_back && pauses_plug.exchange(false)) device_.begin_pause();
       if (gives_back && pauses_release.exchange(false)) device_.begin_pause();
-      return gives_back ? HostCalls::allocate(fd, mode, offset, length) : 0;
+      if (gives_back) return HostCalls::allocate(fd, mode, offset, length);
+      if (is_full) errno = ENOSPC;
+      return is_full ? -1 : 0;
     }
+    std::atomic<bool> is_full = false;
     std::atomic<bool> pauses_plug = false;
     std::atomic<bool> pauses_release = false;
     std::atomic<size_t> given_back = 0;  ///< pieces
@@ -456,6 +459,24 @@ TEST_F(StopsAndGoes, WhatTheHostRefusesOfAnUnplugIsTriedAgain) {
   mappings.refuses = false;
   EXPECT_EQ(state_of(at(0), 16), kPlugged);
   other.reset();
+}
+
+/// The host has no room for what is to be plugged in, and no mapping by which to take it back.
+TEST_F(StopsAndGoes, WhatTheHostRefusesAfterAFailedPlugIsTriedAgainAfterAWhile) {
+  memory_test::RefusedMappings mappings(MAP_FIXED | MAP_SHARED | MAP_NORESERVE);
+  host_calls.when_first_is_given_back = [&] { mappings.begin(); };
+  ASSERT_EQ(ask(kPlug, at(0), 1), kAck);
+  ASSERT_EQ(ask(kUnplug, at(0), 1), kAck);
+  host_calls.is_full = true;
+  mappings.refuses = true;
+  EXPECT_EQ(ask(kPlug, at(0), 2), kBusy);
+  EXPECT_TRUE(eventually([&] { return mappings.refused >= 3; }));
+  EXPECT_LT(mappings.refused, 20) << "it is not asked all the time";
+  EXPECT_EQ(host_calls.given_back, 1U);
+  mappings.refuses = false;
+  EXPECT_TRUE(eventually([&] { return host_calls.given_back == 2; }));
+  host_calls.is_full = false;
+  EXPECT_EQ(ask(kPlug, at(0), 2), kAck);
 }
 
 /// §5.15.6.2: the device must not modify memory of blocks that are plugged in.
