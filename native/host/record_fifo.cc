@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 
 #include "core/descriptor_name.h"
@@ -15,21 +14,22 @@
 namespace tsvmm {
 namespace {
 
-/// A reading end of our own.
+/// A reading end of our own; invalid if the process has no descriptor left, or may not read.
 UniqueFd open_reader(const UniqueFd& fifo) {
-  return UniqueFd(
-      check_errno(::open(descriptor_path(fifo.get()).c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC),
-                  "opening a FIFO"));
+  return UniqueFd(::open(descriptor_path(fifo.get()).c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
 }
 
-/// Returns how many bytes were in it.
-size_t empty(const UniqueFd& reader) {
-  std::array<uint8_t, 4096> bytes{};
-  for (size_t size = 0;;) {
-    const ssize_t count = ::read(reader.get(), bytes.data(), bytes.size());
-    if (count == 0 || (count < 0 && errno != EINTR)) return size;
+/// Takes what is in it, and no more than `most`: somebody may be writing all the time.
+std::vector<uint8_t> take_out(const UniqueFd& reader, size_t most) {
+  std::vector<uint8_t> all(most);
+  size_t size = 0;
+  while (size < most) {
+    const ssize_t count = ::read(reader.get(), all.data() + size, most - size);
+    if (count == 0 || (count < 0 && errno != EINTR)) break;
     if (count > 0) size += static_cast<size_t>(count);
   }
+  all.resize(size);
+  return all;
 }
 
 }  // namespace
@@ -85,12 +85,39 @@ void RecordFifo::forget_read_locked(size_t left) {
   }
 }
 
+/// What was given stays where it is.
+void RecordFifo::forget_given_locked() {
+  forget_read_locked(0);
+  if (!records_.empty()) {
+    Record& first = records_.front();
+    first.erase(first.begin(), first.begin() + static_cast<ptrdiff_t>(given_));
+  }
+  given_ = 0;
+}
+
 /// The reader has left in the middle of a record: everything is given once more, from the start of
 /// that record on.
 void RecordFifo::take_back_locked() {
+  const UniqueFd reader = open_reader(fifo_);
+  if (!reader.valid()) return;
+  const std::vector<uint8_t> left = take_out(reader, capacity());
+  if (!ends_given_locked(left)) {
+    forget_given_locked();
+    // Not all of it if they have written meanwhile.
+    (void)push_locked(left);
+    return;
+  }
   // It may have come to the end of the record before it left.
-  forget_read_locked(empty(open_reader(fifo_)));
+  forget_read_locked(left.size());
   given_ = 0;
+}
+
+/// Whether that is what a reader has left of what was given, and nothing of others'.
+bool RecordFifo::ends_given_locked(std::span<const uint8_t> bytes) const {
+  std::vector<uint8_t> given;
+  for (const Record& record : records_) given.insert(given.end(), record.begin(), record.end());
+  given.resize(given_);
+  return bytes.size() <= given.size() && std::equal(bytes.rbegin(), bytes.rend(), given.rbegin());
 }
 
 /// Gives what a FIFO had no room for after take_back_locked().
@@ -123,8 +150,9 @@ size_t RecordFifo::push_locked(std::span<const uint8_t> bytes) {
       // Else it would be told of this one's coming and going for ever.
       if (!has_room()) break;
       reader = open_reader(fifo_);
-    } else if (count == 0 || errno == EAGAIN) {
-      break;
+      if (!reader.valid()) break;
+    } else if (count == 0 || errno == EAGAIN || (taken != 0 && errno != EINTR)) {
+      break;  // What was taken has to be known; an error comes again.
     } else if (errno != EINTR) {
       check_errno(-1, "writing");
     }
@@ -146,6 +174,10 @@ size_t RecordFifo::unread() const {
   int count = 0;
   check_errno(::ioctl(fifo_.get(), FIONREAD, &count), "examining a FIFO");
   return static_cast<size_t>(count);
+}
+
+size_t RecordFifo::capacity() const {
+  return static_cast<size_t>(check_errno(::fcntl(fifo_.get(), F_GETPIPE_SZ), "examining a FIFO"));
 }
 
 }  // namespace tsvmm

@@ -17,6 +17,8 @@ namespace tsvmm {
 /// of a record. What nobody has read yet stays there for the next one, and the record that a reader
 /// left in the middle is there as a whole.
 ///
+/// Where others write as well, what a reader leaves is left as it is, theirs and ours.
+///
 /// A reader that comes in the moment in which another leaves is one that reads beside it: who of
 /// them gets what is the kernel's choice.
 class RecordFifo {
@@ -31,7 +33,8 @@ class RecordFifo {
   RecordFifo& operator=(const RecordFifo&) = delete;
 
   /// Writes a record without waiting, or the rest of the one of which the last call took a part
-  /// only. Returns how many bytes there was room for. Any one thread.
+  /// only. Returns how many bytes there was room for: none also while there is neither a reader nor
+  /// a descriptor free to keep them there for one. Any one thread. Throws Error.
   size_t write(std::span<const uint8_t> bytes);
 
  private:
@@ -41,13 +44,16 @@ class RecordFifo {
   void changed();
   void settle_locked();
   void forget_read_locked(size_t left);
+  void forget_given_locked();
   void take_back_locked();
+  [[nodiscard]] bool ends_given_locked(std::span<const uint8_t> bytes) const;
   void push_waiting_locked();
   [[nodiscard]] bool is_waiting_locked() const;
   size_t push_locked(std::span<const uint8_t> bytes);
   [[nodiscard]] bool has_reader() const;
   [[nodiscard]] bool has_room() const;
   [[nodiscard]] size_t unread() const;
+  [[nodiscard]] size_t capacity() const;
 
   UniqueFd fifo_;  ///< write only, non-blocking
   std::mutex mutex_;

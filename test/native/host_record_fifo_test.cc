@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <array>
@@ -16,6 +17,7 @@
 #include <thread>
 
 #include "core/deadline.h"
+#include "denied_calls.h"
 #include "device_test_support.h"
 #include "host/record_fifo.h"
 #include "host_test_support.h"
@@ -203,6 +205,51 @@ TEST_F(RecordFifoTest, AFullFifoTakesNoMore) {
   const UniqueFd reader = open(O_RDONLY);
   (void)read(reader);
   EXPECT_GT(write(page), 0U);
+}
+
+/// A full table of descriptors does not last; who writes keeps the record meanwhile.
+TEST_F(RecordFifoTest, WithoutADescriptorARecordWaits) {
+  const auto write_without = [this](const std::string& text) {
+    std::thread([&] {
+      DeniedCalls::deny({SYS_openat}, EMFILE);
+      EXPECT_EQ(write(text), 0U);
+    }).join();
+  };
+  write_without(record(1));
+  EXPECT_EQ(write(record(1)), record(1).size());
+  {
+    const UniqueFd reader = open(O_RDONLY);
+    EXPECT_EQ(read(reader, 5), record(1).substr(0, 5));
+  }
+  write_without(record(2));
+  EXPECT_EQ(write(record(2)), record(2).size());
+  expect_next(record(1) + record(2));
+}
+
+TEST_F(RecordFifoTest, WhatOthersWriteStays) {
+  const std::string others = "of somebody else\n";
+  UniqueFd reader = open(O_RDONLY);
+  const UniqueFd other = open(O_WRONLY);
+  write(record(1));
+  ASSERT_EQ(::write(other.get(), others.data(), others.size()), ssize_t(others.size()));
+  EXPECT_EQ(read(reader, record(1).size() + 3), record(1) + others.substr(0, 3));
+  reader.reset();
+  write(record(2));
+  expect_next(others.substr(3) + record(2));
+}
+
+TEST_F(RecordFifoTest, ARestThatIsToComeFollowsWhatOthersWrote) {
+  const std::string large = record(1, 200'000);
+  const std::string others = "of somebody else\n";
+  UniqueFd reader = open(O_RDONLY);
+  const UniqueFd other = open(O_WRONLY);
+  const size_t taken = write(large);
+  EXPECT_EQ(read(reader, taken), large.substr(0, taken));
+  ASSERT_EQ(::write(other.get(), others.data(), others.size()), ssize_t(others.size()));
+  reader.reset();
+  const size_t more = write(std::string_view(large).substr(taken));
+  ASSERT_GT(more, 0U);
+  expect_next(others + large.substr(taken, more));
 }
 
 TEST_F(RecordFifoTest, WhatIsNoFifoIsNone) {
