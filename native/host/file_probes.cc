@@ -1,54 +1,48 @@
 #include "host/file_probes.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <array>
+#include <memory>
 #include <utility>
 
 #include "core/error.h"
 #include "core/thread.h"
-#include "core/unique_fd.h"
 
 namespace tsvmm {
 namespace {
 
-/// What the formats of disk images are told by, and more.
-constexpr size_t kHeadSize = 4096;
+bool is_ready(const std::future<void>& future, std::chrono::milliseconds wait = {}) {
+  return future.wait_for(wait) == std::future_status::ready;
+}
 
 }  // namespace
-
-void read_file_head(const std::string& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) return;
-  if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) return;
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-  std::array<char, kHeadSize> head;
-  if (file.valid()) (void)::pread(file.get(), head.data(), head.size(), 0);
-}
 
 bool FileProbes::answers(const std::string& path) {
   const Clock::time_point now = Clock::now();
   if (const auto found = probes_.find(path); found != probes_.end()) {
     const Clock::time_point asked = std::exchange(found->second.asked, now);
-    if (!*found->second.read) return false;
+    if (!is_ready(found->second.read)) return false;
     probes_.erase(found);
     // Else who asked then has given up, and the store may have stopped answering since.
     if (now - asked < kForgetAfter) return true;
   }
-  std::erase_if(probes_, [](const auto& probe) { return probe.second.read->load(); });
+  if (is_cached_(path)) return true;
+  std::erase_if(probes_, [](const auto& probe) { return is_ready(probe.second.read); });
   if (probes_.size() == kMaxProbes) {
     throw Error("EAGAIN", std::to_string(kMaxProbes) + " files do not answer, such as " +
                               probes_.begin()->first);
   }
-  const auto read = std::make_shared<std::atomic<bool>>(false);
+  Probe probe = begin(path);
+  if (is_ready(probe.read, kMoment)) return true;
+  probes_.emplace(path, std::move(probe));
+  return false;
+}
+
+FileProbes::Probe FileProbes::begin(const std::string& path) const {
+  const auto read = std::make_shared<std::promise<void>>();
   spawn_thread("file-probe", [path, read, work = read_] {
     work(path);
-    *read = true;
+    read->set_value();
   }).detach();
-  probes_.emplace(path, Probe{.read = read, .asked = now});
-  return false;
+  return {.read = read->get_future(), .asked = Clock::now()};
 }
 
 }  // namespace tsvmm

@@ -257,9 +257,10 @@ export interface HostCalls {
    */
   openFile(path: string, flags: number, mode: number, kinds: number): number;
   /**
-   * Whether a file's store answers: reads its beginning on a thread, unless that is in progress, and is true once that
-   * has ended, be it with an error. False before that: to be asked again. What has no bytes at offsets is not opened.
-   * Throws EAGAIN while eight others have not answered.
+   * Whether a file's store answers: true at once for one that the host has in memory, on a file system that asks nobody
+   * else. Reads the beginning and the end of any other on a thread, unless that is in progress, and is true once that
+   * has ended, be it with an error. False before that: to be asked again. What is neither a folder nor has bytes at
+   * offsets is not opened. Throws EAGAIN while eight others have not answered.
    */
   fileAnswers(path: string): boolean;
   closeFile(fd: number): void;

@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <future>
@@ -26,13 +27,35 @@ TEST(HostFileProbes, FilesAndErrorsAnswer) {
   std::ofstream(folder + "/file") << "bytes";
   ::mkfifo((folder + "/fifo").c_str(), 0600);
   FileProbes probes;
-  EXPECT_FALSE(probes.answers(folder + "/file")) << "it is read meanwhile";
   for (const char* name : {"/file", "/fifo", "/none", ""}) {
     EXPECT_TRUE(eventually_answers(probes, folder + name)) << name;
   }
-  EXPECT_FALSE(probes.answers(folder + "/file")) << "it is read anew";
-  EXPECT_TRUE(eventually_answers(probes, folder + "/file"));
   std::filesystem::remove_all(folder);
+}
+
+TEST(HostFileProbes, WhatIsCachedIsNotRead) {
+  unsigned reads = 0;
+  FileProbes probes([&reads](const std::string&) { ++reads; },
+                    [](const std::string& path) { return path == "/cached"; });
+  EXPECT_TRUE(probes.answers("/cached"));
+  EXPECT_EQ(reads, 0U);
+  EXPECT_TRUE(eventually_answers(probes, "/other"));
+  EXPECT_EQ(reads, 1U);
+}
+
+TEST(HostFileProbes, AStoreThatIsNotQuickIsAskedOnce) {
+  std::promise<void> answer;
+  const auto answered = answer.get_future().share();
+  std::atomic<unsigned> reads = 0;
+  FileProbes probes([&reads, answered](const std::string&) {
+    ++reads;
+    answered.wait();
+  });
+  EXPECT_FALSE(probes.answers("/slow"));
+  EXPECT_FALSE(probes.answers("/slow"));
+  answer.set_value();
+  EXPECT_TRUE(eventually_answers(probes, "/slow"));
+  EXPECT_EQ(reads, 1U);
 }
 
 TEST(HostFileProbes, AStoreThatHangsKeepsOneThreadEachAndNoMoreThanSomeOfThem) {
@@ -60,11 +83,14 @@ TEST(HostFileProbes, WhatWasFoundOutForSomebodyWhoGaveUpIsForgotten) {
   const auto answered = answer.get_future().share();
   std::atomic<unsigned> begun = 0;
   std::atomic<unsigned> ended = 0;
+  std::promise<void> first;
+  const auto first_answered = first.get_future().share();
   FileProbes probes([&](const std::string&) {
-    if (++begun == 2) answered.wait();
+    (++begun == 2 ? answered : first_answered).wait();
     ++ended;
   });
   EXPECT_FALSE(probes.answers("/file"));
+  first.set_value();
   EXPECT_TRUE(eventually([&] { return ended == 1; }));
   std::this_thread::sleep_for(FileProbes::kForgetAfter);
   EXPECT_FALSE(probes.answers("/file")) << "its store hangs by now";
