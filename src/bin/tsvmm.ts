@@ -16,7 +16,7 @@ import { settleAfterBoot } from '../host/settle.ts';
 import { keepIgnoredSignals, onSignal, refuseInspector } from '../host/signals.ts';
 import { sleep } from '../host/sleep.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
-import { describeError, wasCalledOff } from '../vmm/errors.ts';
+import { describeError, wasCalledOff, wasUnanswered } from '../vmm/errors.ts';
 import { EventLog } from '../vmm/eventLog.ts';
 import type { VmmExit } from '../vmm/events.ts';
 import { printable } from '../vmm/printable.ts';
@@ -260,8 +260,8 @@ class Session {
       await this.start();
     } catch (error) {
       await this.vmm.quit().catch(() => {});
-      // A start that a signal, or vmm.shutdown, called off is no failure.
-      if (!this.quitting && !wasCalledOff(error)) {
+      // A start that a signal, or vmm.shutdown, called off is no failure, unless it had begun to wait for a file.
+      if (this.quitting ? wasUnanswered(error) : !wasCalledOff(error)) {
         await this.closeServers();
         throw error;
       }

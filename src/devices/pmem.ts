@@ -66,8 +66,7 @@ export const pmem: DeviceRecord<'pmem', 'pmem', typeof pmemList, PmemResource> =
   check: validatePmem,
   opening: {
     lifetime: 'machine',
-    open: async (device, { native, opened }) =>
-      (await import('./pmem/openPmem.ts')).openPmem(native, device, opened),
+    open: async (device, context) => (await import('./pmem/openPmem.ts')).openPmem(context, device),
   },
   // A BAR's size is a power of two, and more than the memory needs not.
   needs: { memory: ({ size }) => 2 ** Math.ceil(Math.log2(size)) },

@@ -187,6 +187,11 @@ export interface OpenContext {
   readonly consoleBackend: CharBackendSpec | undefined;
   /** In characters; 0 by 0 if unknown. */
   readonly consoleSize: () => { readonly columns: number; readonly rows: number };
+  /**
+   * To be called before files are opened by name: on this thread, all else would wait for a store that hangs.
+   * @throws VmmError with the name of one whose store does not answer
+   */
+  readonly filesAnswer: (paths: readonly string[]) => Promise<void>;
   /** Receives human-readable warnings. */
   readonly warn: (message: string) => void;
   /** Gets notes for verbose logs. */

@@ -5,10 +5,13 @@ import { openEntropySource } from '../vmm/namedFiles.ts';
 import { pciCommon } from './pci.ts';
 import type { DeviceRecord, OpenContext } from './record.ts';
 
+/** The kernel's own, which always answers. */
+const DEFAULT_SOURCE = '/dev/urandom';
+
 const rngConfig = {
   type: 'object',
   name: 'RngConfig',
-  default: { src: '/dev/urandom' },
+  default: { src: DEFAULT_SOURCE },
   help: 'Entropy device (virtio-rng)',
   mainKey: 'src',
   fields: {
@@ -25,9 +28,18 @@ export const rng: DeviceRecord<'rng', 'rng', typeof rngConfig, Descriptor> = {
   ids: { fixed: '__rng' },
   listing: { called: 'entropy' },
   paths: { files: ['src'] },
-  opening: { lifetime: 'machine', open: ({ src }, context) => openSource(src, context) },
+  opening: {
+    lifetime: 'machine',
+    open: ({ src }, context) =>
+      src === DEFAULT_SOURCE ? openSource(src, context) : openOtherSource(src, context),
+  },
   specification: (_, fd) => ({ kind: 'rng', fd }),
 };
+
+async function openOtherSource(path: string, context: OpenContext): Promise<Descriptor> {
+  await context.filesAnswer([path]);
+  return openSource(path, context);
+}
 
 function openSource(path: string, { native, opened }: OpenContext): Descriptor {
   try {

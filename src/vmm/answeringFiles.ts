@@ -1,6 +1,6 @@
 /**
- * Whether the stores of files answer, before the files are opened for a machine that runs: that is done on this thread,
- * on which all else of the process would then wait for a store that hangs.
+ * Whether the stores of files answer, before the files are opened: that is done on this thread, on which all else of
+ * the process would then wait for a store that hangs.
  */
 import { sleep } from '../host/sleep.ts';
 import type { NativeAddon } from '../native.ts';
@@ -11,6 +11,12 @@ const TIMEOUT_MS = 10_000;
 /** A store that answers does so in less than a millisecond, or after a wait for a disk or a network. */
 const LONGEST_PAUSE_MS = 50;
 
+interface AnswerLimits {
+  readonly timeoutMs?: number;
+  /** Nobody waits for the files any more. */
+  readonly isCalledOff?: () => boolean;
+}
+
 /**
  * Resolves when all of them have answered, be it with an error, which opening them then has as well.
  * @throws VmmError with the name of one that has not
@@ -18,15 +24,23 @@ const LONGEST_PAUSE_MS = 50;
 export async function checkFilesAnswer(
   native: Pick<NativeAddon, 'fileAnswers'>,
   paths: readonly string[],
-  timeoutMs: number = TIMEOUT_MS,
+  limits: AnswerLimits = {},
 ): Promise<void> {
-  for (const path of paths) {
-    const end = performance.now() + timeoutMs;
-    for (let pause = 0; !native.fileAnswers(path); pause = Math.min(2 * pause + 1, LONGEST_PAUSE_MS)) {
-      if (performance.now() >= end) {
-        throw new VmmError(`The store of ${path} does not answer`, { code: 'ERR_TSVMM_TIMEOUT' });
-      }
-      await sleep(pause);
+  for (const path of paths) if (!native.fileAnswers(path)) await untilAnswered(native, path, limits);
+}
+
+async function untilAnswered(
+  native: Pick<NativeAddon, 'fileAnswers'>,
+  path: string,
+  { timeoutMs = TIMEOUT_MS, isCalledOff }: AnswerLimits,
+): Promise<void> {
+  const end = performance.now() + timeoutMs;
+  let pause = 0;
+  do {
+    if (performance.now() >= end || isCalledOff?.()) {
+      throw new VmmError(`The store of ${path} does not answer`, { code: 'ERR_TSVMM_TIMEOUT' });
     }
-  }
+    await sleep(pause);
+    pause = Math.min(2 * pause + 1, LONGEST_PAUSE_MS);
+  } while (!native.fileAnswers(path));
 }

@@ -2,10 +2,16 @@
 export class CommandQueue {
   private last: Promise<unknown> = Promise.resolve();
   private ends = 0;
+  private waitingEnds = 0;
 
   /** Whether something that ends the machine is in progress, or still has to have its turn. */
   get hasEnd(): boolean {
     return this.ends > 0;
+  }
+
+  /** Whether something that ends the machine still has to have its turn. */
+  get endWaits(): boolean {
+    return this.waitingEnds > 0;
   }
 
   add<T>(work: () => Promise<T>): Promise<T> {
@@ -17,7 +23,9 @@ export class CommandQueue {
   /** As `add`, of what ends the machine. */
   addEnd<T>(work: () => Promise<T>): Promise<T> {
     this.ends++;
+    this.waitingEnds++;
     return this.add(async () => {
+      this.waitingEnds--;
       try {
         return await work();
       } finally {

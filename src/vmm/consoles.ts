@@ -51,6 +51,16 @@ export interface Consoles {
   close(): void;
 }
 
+/** Paths that the character devices of a configuration append to. */
+export function consoleOutputs({ serial, console, debug_console }: VmConfig): string[] {
+  const paths: string[] = [];
+  for (const { mode, file, log } of [serial, console, debug_console] as readonly Device[]) {
+    if (mode === 'File' && file !== undefined) paths.push(file);
+    if (log !== undefined) paths.push(log);
+  }
+  return paths;
+}
+
 /** What undoes an opening; run in reverse order. */
 type Undo = () => void;
 

@@ -81,6 +81,11 @@ export function wasCalledOff(error: unknown): boolean {
   return codeOf(error) === CALLED_OFF;
 }
 
+/** Whether what was waited for has not answered: worth telling also of a command that the end has cut short. */
+export function wasUnanswered(error: unknown): boolean {
+  return codeOf(error) === 'ERR_TSVMM_TIMEOUT';
+}
+
 const codes: Readonly<Record<VmmErrorKind, string>> = {
   missing: 'ERR_TSVMM_MISSING',
   invalid: 'ERR_TSVMM_CONFIG',

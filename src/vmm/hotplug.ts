@@ -13,14 +13,12 @@ import {
   descriptorsOf,
   deviceNamed,
   idOf,
-  pathsOf,
   presentDevices,
   shapeOf,
 } from '../devices/registry.ts';
 import { release } from '../platform/bus.ts';
 import { planAddition } from '../platform/devices.ts';
 import { bdfOf, type Placement } from '../platform/placement.ts';
-import { checkFilesAnswer } from './answeringFiles.ts';
 import { configWithoutDevice, findRemovable, noSuchDevice } from './deviceChanges.ts';
 import { notSupportedYet, refuseInvalid, VmmError } from './errors.ts';
 import type { PendingRemoval } from './info.ts';
@@ -102,9 +100,8 @@ export class Hotplug {
     }
     refuseInvalid(() => checkBootable(wanted));
     completeDevices(wanted);
-    await checkFilesAnswer(this.vm.native, pathsOf(record, device, 'files'));
     const context = this.vm.context(wanted);
-    const placement = await this.vm.busy((machine) => plug(context, machine, record, device));
+    const placement = await plug(context, this.vm.busy, record, device);
     const { id } = placement;
     keepPlace(device, placement);
     this.vm.configure(wanted);
@@ -256,7 +253,7 @@ function checkTranslated({ platform }: VmConfig, { iommu, pci_segment: segment =
 
 async function plug(
   context: MachineContext,
-  machine: Machine,
+  busy: HotplugVm['busy'],
   record: AnyDeviceRecord,
   device: Device,
 ): Promise<Placement> {
@@ -269,7 +266,7 @@ async function plug(
     const [resource] = await retryInUse(() => openDevicesOf(context, record, [device], opened), undo);
     const files = [...context.consoles.files, ...context.outputs];
     checkOutputs(native, files, [...opened, ...heldDevices.descriptors]);
-    return await place(context, machine, record, device, resource);
+    return await busy((machine) => place(context, machine, record, device, resource));
   } catch (error) {
     heldDevices.closeDevice(native, device);
     throw error;

@@ -60,6 +60,8 @@ export interface MachineContext {
   readonly onEvent: (event: MachineEvent) => void;
   /** Gets the machine while it is being built: destroying it then makes the start fail soon. */
   readonly onMaking: (handle: MachineHandle) => void;
+  /** @throws VmmError with the name of one whose store does not answer */
+  readonly filesAnswer: (paths: readonly string[]) => Promise<void>;
   /** Receives human-readable warnings. */
   readonly warn: (message: string) => void;
   /** Gets notes for verbose logs. */
@@ -102,16 +104,14 @@ export async function startMachine(context: MachineContext): Promise<Machine> {
 }
 
 /** At once, unless files have to be opened for its memory. */
-async function createMachine(
-  { native, config, onEvent }: MachineContext,
-  host: HostInfo,
-): Promise<MachineHandle> {
+async function createMachine(context: MachineContext, host: HostInfo): Promise<MachineHandle> {
+  const { native, config, onEvent } = context;
   if (!config.memory.zones?.some(({ file }) => file !== undefined)) {
     return native.machineCreate(planMachine(config, host), onEvent);
   }
   const { openZoneFiles } = await import('./zoneFiles.ts');
   const files = await retryInUse(
-    async () => openZoneFiles(native, config),
+    () => openZoneFiles(context, config),
     () => {},
   );
   try {
@@ -246,9 +246,9 @@ export async function openDevicesOf(
 
 /** What opening a device needs to know of the VM. */
 function openingContext(context: MachineContext): Omit<OpenContext, 'opened' | 'sockets'> {
-  const { native, config, guessedFormats, warn, note } = context;
+  const { native, config, guessedFormats, filesAnswer, warn, note } = context;
   return {
-    ...{ native, guessedFormats, warn, note },
+    ...{ native, guessedFormats, filesAnswer, warn, note },
     consoleBackend: context.consoles.console,
     consoleSize: () => context.consoleSize ?? consoleSize(native, config, context.terminal),
   };
@@ -263,14 +263,17 @@ async function openResources(
   const payload = config.payload ?? {};
   const firmware = payload.firmware !== undefined;
   const path = (payload.firmware ?? payload.kernel) as string;
+  // Without a promise where it answers at once, as nearly always.
+  if (!native.fileAnswers(path)) await context.filesAnswer([path]);
   const kernel = openPayloadFile(native, firmware ? 'firmware' : 'kernel', path, opened);
   if (firmware && (payload.cmdline !== undefined || payload.initramfs !== undefined)) {
     context.warn('The firmware is given no command line and no initramfs');
   }
-  const initramfs =
-    payload.initramfs !== undefined && !firmware
-      ? openPayloadFile(native, 'initramfs', payload.initramfs, opened)
-      : undefined;
+  let initramfs: { fd: number; size: number } | undefined;
+  if (payload.initramfs !== undefined && !firmware) {
+    await context.filesAnswer([payload.initramfs]);
+    initramfs = openPayloadFile(native, 'initramfs', payload.initramfs, opened);
+  }
   return {
     kernel,
     readAt: (fd, offset, length) => native.readAt(fd, offset, length),

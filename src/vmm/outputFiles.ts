@@ -3,9 +3,10 @@
  * lead to a disk image or a kernel: nothing is lost from a file that is in use as something else.
  */
 import type { VmConfig } from '../config/vmConfig.ts';
-import { devicePaths } from '../devices/registry.ts';
+import { presentDevices } from '../devices/registry.ts';
 import type { NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
+import { filesToRead } from './filesToRead.ts';
 import { openOutput } from './namedFiles.ts';
 
 export interface OutputFile {
@@ -87,13 +88,10 @@ function refuseIfUsed({ owner, path }: Omit<OutputFile, 'fd'>, id: string, used:
     throw new VmmError(`Cannot use ${path} for the ${owner}: the VM has it as something else`);
 }
 
-/** Of the files that a configuration names for reading, or as disks and memory. */
 function namedIds(native: Files, config: VmConfig | undefined): Set<string> {
-  const { kernel, firmware, initramfs } = config?.payload ?? {};
-  const paths = [kernel, firmware, initramfs, ...(config ? devicePaths(config, 'files') : [])];
   const ids = new Set<string>();
-  for (const path of paths) {
-    const id = path === undefined ? null : native.fileIdAt(path);
+  for (const path of config ? filesToRead(config, presentDevices(config)) : []) {
+    const id = native.fileIdAt(path);
     if (id !== null) ids.add(id);
   }
   return ids;

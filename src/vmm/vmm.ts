@@ -14,6 +14,7 @@ import type { VmConfig } from '../config/vmConfig.ts';
 import { completeDevices, type DeviceName, keepId } from '../devices/registry.ts';
 import type { Abortable } from '../host/abort.ts';
 import type { MachineEvent, MachineHandle, NativeAddon, VcpuStatistics } from '../native.ts';
+import { checkFilesAnswer } from './answeringFiles.ts';
 import type { CommandedVm } from './commandedVm.ts';
 import { CommandQueue } from './commandQueue.ts';
 import type { ConsoleSize, Consoles } from './consoles.ts';
@@ -92,7 +93,7 @@ export class Vmm {
   constructor(options: VmmOptions) {
     this.options = options;
     this.native = options.native;
-    this.consoles = new VmConsoles(options);
+    this.consoles = new VmConsoles(options, (paths) => this.filesAnswer(paths));
     this.figures = new MachineFigures(options.native);
   }
 
@@ -123,7 +124,7 @@ export class Vmm {
       validateConsoles(config);
       completeDevices(config);
       this.vmGeneration = this.native.randomBytes(VM_GENERATION_BYTES);
-      this.consoles.open(config);
+      await this.consoles.open(config);
       this.config = config;
       this.consoleSize = undefined;
     });
@@ -440,7 +441,7 @@ export class Vmm {
         throw new VmmError('gdb needs a VMM that was started with --gdb path=SOCKET', { kind: 'invalid' });
       }
     });
-    this.consoles.open(config);
+    await this.consoles.open(config);
     this.infoChanged();
     this.generation++;
     try {
@@ -478,9 +479,15 @@ export class Vmm {
       guessedFormats: () => (this.guessedFormats ??= new WeakMap()),
       ...(this.devicesMade && { keptSlots: this.devicesMade.keptSlots }),
       heldDevices: this.heldDevices,
+      filesAnswer: (paths) => this.filesAnswer(paths),
       warn: (message) => this.warn(message),
       note: (message) => tell(this.options.onNote, printable(message)),
     };
+  }
+
+  /** Nobody waits for a store any more once the machine is to end. */
+  private filesAnswer(paths: readonly string[]): Promise<void> {
+    return checkFilesAnswer(this.native, paths, { isCalledOff: () => this.queue.endWaits });
   }
 
   private async stopMachine(timeoutMs = END_TIMEOUT_MS): Promise<void> {

@@ -3,6 +3,7 @@ import { guestMemory } from '../config/memory.ts';
 import type { VmConfig } from '../config/vmConfig.ts';
 import type { NativeAddon } from '../native.ts';
 import { VmmError } from './errors.ts';
+import type { MachineContext } from './machine.ts';
 import { FileInUse, openMemory, openTemporaryMemory } from './namedFiles.ts';
 
 /**
@@ -10,11 +11,15 @@ import { FileInUse, openMemory, openTemporaryMemory } from './namedFiles.ts';
  * @returns by zone; the caller closes
  * @throws VmmError with nothing left open, FileInUse if another process writes to one as a disk
  */
-export function openZoneFiles(native: NativeAddon, { memory }: VmConfig): Map<string, number> {
+export async function openZoneFiles(
+  { native, filesAnswer }: Pick<MachineContext, 'native' | 'filesAnswer'>,
+  { memory }: VmConfig,
+): Promise<Map<string, number>> {
   const opened = new Map<string, number>();
   try {
     for (const { id, file, size, hotplug_size, shared } of guestMemory(memory).zones) {
       if (file === undefined) continue;
+      await filesAnswer([file]);
       try {
         opened.set(id, openZoneFile(native, file, { size: size + hotplug_size, shared }));
       } catch (error) {

@@ -28,12 +28,12 @@ const backingFormats: Readonly<Record<string, ImageFormat>> = {
  * @param guessed the image's format was guessed: it may not make us open anything then
  * @throws VmmError if there is a backing file that must not, or cannot, be used
  */
-export function openBackingChain(
+export async function openBackingChain(
   context: DiskContext,
   disk: DiskConfig,
   first: number,
   guessed: boolean,
-): ImageLayer[] {
+): Promise<ImageLayer[]> {
   const { native } = context;
   const layers: ImageLayer[] = [];
   let path = disk.path as string;
@@ -51,7 +51,7 @@ export function openBackingChain(
     }
     const overlay = path;
     path = resolveName(reference.name, overlay);
-    fd = openLayer(context, path, { write: false, direct: false });
+    fd = await openLayer(context, path, { write: false, direct: false });
     // Before its lock, which may be our own.
     if (seen.has(native.fileId(fd))) {
       throw new VmmError(`The image ${path} is, by way of others, its own backing file`);

@@ -10,7 +10,7 @@ import { checkFormat, detectContent, LUKS, supportedFormat } from './imageFormat
 import { lockToRead, lockToWrite } from './imageLock.ts';
 
 /** What opening an image needs. */
-export type DiskContext = Pick<OpenContext, 'native' | 'opened' | 'guessedFormats' | 'warn'>;
+export type DiskContext = Pick<OpenContext, 'native' | 'opened' | 'guessedFormats' | 'filesAnswer' | 'warn'>;
 
 /** What layers of an image have in common: which other processes may use it at the same time. */
 export interface LockOptions {
@@ -25,7 +25,7 @@ export interface LockOptions {
  */
 export async function openDisk(context: DiskContext, disk: DiskConfig): Promise<DiskResource> {
   const path = disk.path as string;
-  const fd = openLayer(context, path, { write: !disk.readonly, direct: disk.direct });
+  const fd = await openLayer(context, path, { write: !disk.readonly, direct: disk.direct });
   try {
     lock(context.native, fd, path, { exclusive: !disk.readonly, granularity: disk.lock_granularity });
     const { format, guessed } = formatOf(context, disk, fd);
@@ -33,7 +33,7 @@ export async function openDisk(context: DiskContext, disk: DiskConfig): Promise<
     const layers: ImageLayer[] = [{ fd: new Descriptor(fd), format }];
     if (format === 'qcow2') {
       const { openBackingChain } = await import('./backingChain.ts');
-      layers.push(...openBackingChain(context, disk, fd, guessed));
+      layers.push(...(await openBackingChain(context, disk, fd, guessed)));
     }
     // What a qcow2 or VHDX image is does not depend on what the guest writes to it.
     const guarded = guessed && !disk.readonly && (format === 'raw' || format === 'vhd');
@@ -45,11 +45,12 @@ export async function openDisk(context: DiskContext, disk: DiskConfig): Promise<
 }
 
 /** Opens one file of an image. */
-export function openLayer(
+export async function openLayer(
   context: DiskContext,
   path: string,
   access: { readonly write: boolean; readonly direct: boolean },
-): number {
+): Promise<number> {
+  await context.filesAnswer([path]);
   try {
     const fd = openImage(context.native, path, access);
     context.opened.push(fd);

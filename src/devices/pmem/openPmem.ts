@@ -4,13 +4,14 @@ import type { NativeAddon } from '../../native.ts';
 import { VmmError } from '../../vmm/errors.ts';
 import { FileInUse, openMemory, openTemporaryMemory } from '../../vmm/namedFiles.ts';
 import { PMEM_ALIGNMENT, type PmemConfig, type PmemResource } from '../pmem.ts';
+import type { OpenContext } from '../record.ts';
 
-/**
- * Opens a file, or makes a temporary one in a folder.
- * @param opened gets every descriptor, for the caller to close, also after a failure
- * @throws VmmError
- */
-export function openPmem(native: NativeAddon, pmem: PmemConfig, opened: number[]): PmemResource {
+/** Opens a file, or makes a temporary one in a folder. @throws VmmError */
+export async function openPmem(
+  { native, opened, filesAnswer }: Pick<OpenContext, 'native' | 'opened' | 'filesAnswer'>,
+  pmem: PmemConfig,
+): Promise<PmemResource> {
+  await filesAnswer([pmem.file]);
   try {
     return openTemporary(native, pmem, opened) ?? openExisting(native, pmem, opened);
   } catch (error) {

@@ -13,12 +13,15 @@ import { type NodeFiles, nodeFiles } from '../support/nodeFiles.ts';
 let folder: string;
 let files: NodeFiles;
 let warnings: string[];
+/** Files whose store was asked for an answer. */
+let asked: string[];
 let opened: number[];
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'tsvmm-disks-'));
   files = nodeFiles();
   warnings = [];
+  asked = [];
   opened = [];
 });
 
@@ -40,6 +43,7 @@ function open(name: string, options: Input<typeof diskConfig> = {}) {
     native: files as unknown as NativeAddon,
     warn: (message) => warnings.push(message),
     guessedFormats: () => formats,
+    filesAnswer: async (paths) => void asked.push(...paths),
     opened,
   };
   return openDisk(context, decode(diskConfig, { path: path(name), ...options }));
@@ -234,6 +238,7 @@ describe('backing files', () => {
     qcow2('chain', { backing: 'below/base.qcow2', format: 'qcow2', extensions: [384, 3] });
     const { layers } = await open('chain', backed);
     expect(layers.map(({ format }) => format)).toEqual(['qcow2', 'qcow2', 'raw']);
+    expect(asked).toEqual(['chain', 'below/base.qcow2', 'below/base.raw'].map(path));
     const locks = [...files.locked].filter(([, held]) => held.length > 0);
     expect(locks.map(([file, [held]]) => [file.slice(folder.length + 1), held])).toEqual([
       ['chain', { fd: layers[0]?.fd.fd, exclusive: true }],

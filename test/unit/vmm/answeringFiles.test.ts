@@ -14,13 +14,23 @@ test('files are asked until they answer, one after the other', async () => {
 test('one that does not is named, and the event loop goes on meanwhile', async () => {
   let turns = 0;
   const counting = setInterval(() => turns++, 1);
-  const check = checkFilesAnswer({ fileAnswers: () => false }, ['/a'], 60);
+  const check = checkFilesAnswer({ fileAnswers: () => false }, ['/a'], { timeoutMs: 60 });
   await expect(check).rejects.toMatchObject({
     message: 'The store of /a does not answer',
     code: 'ERR_TSVMM_TIMEOUT',
   });
   clearInterval(counting);
   expect(turns).toBeGreaterThan(1);
+});
+
+test('the wait is over when it is called off, and has begun by then', async () => {
+  let asked = 0;
+  const fileAnswers = () => ++asked === 3;
+  const isCalledOff = () => asked > 1;
+  const limits = { isCalledOff };
+  await expect(checkFilesAnswer({ fileAnswers }, ['/a'], limits)).rejects.toThrow('/a does not answer');
+  expect(asked).toBe(2);
+  await checkFilesAnswer({ fileAnswers }, ['/a'], limits);
 });
 
 test('that too many do not is an error at once', async () => {
