@@ -12,6 +12,7 @@
 #include "host/files.h"
 #include "host/listening_socket.h"
 #include "host/network.h"
+#include "host/raw_terminals.h"
 #include "host/record_fifo.h"
 #include "host/terminal.h"
 #include "host/unix_client.h"
@@ -131,12 +132,13 @@ Napi::Value unlock_range_function(Arguments info) {
 }
 
 Napi::Value terminal_raw_function(Arguments info) {
-  const auto saved = terminal_raw(fd_argument(info[0], "fd"));
-  return saved ? from_bytes(info.Env(), *saved) : info.Env().Null();
+  const auto use = begin_raw_use(fd_argument(info[0], "fd"));
+  if (!use) return info.Env().Null();
+  return Napi::Number::New(info.Env(), static_cast<double>(*use));
 }
 
 Napi::Value terminal_restore_function(Arguments info) {
-  terminal_restore(fd_argument(info[0], "fd"), to_bytes(info[1], "saved"));
+  end_raw_use(to_uint(info[0], "use"));
   return info.Env().Undefined();
 }
 

@@ -1,13 +1,19 @@
 #include "host/raw_terminals.h"
 
+#include <sys/ioctl.h>
+#include <termios.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <mutex>
+#include <string>
 
+#include "core/error.h"
 #include "core/signal_actions.h"
+#include "core/unique_fd.h"
 
 namespace tsvmm {
 namespace {
@@ -20,13 +26,19 @@ constexpr std::array kEndingSignals = {SIGHUP,  SIGINT,  SIGQUIT,   SIGILL,  SIG
                                        SIGPROF, SIGIO,   SIGPWR,    SIGSYS};
 
 /// One is what a command has; a process with this library may have several VMs at terminals.
-constexpr size_t kMaxTerminals = 16;
+constexpr size_t kMaxTerminals = 64;
 constexpr int kNone = -1;
 
 struct Kept {
-  /// Of settings that are complete.
+  /// Our own, as whoever has the terminal may close it. Of settings that are complete.
   std::atomic<int> fd = kNone;
   termios settings{};
+
+  // Not for the handler.
+
+  unsigned device = 0;  ///< which terminal it is
+  unsigned uses = 0;
+  uint32_t generation = 0;  ///< tells these uses from earlier ones of this place
 };
 
 /// Read by the handler, at any time; written by who has the lock.
@@ -34,18 +46,25 @@ std::array<Kept, kMaxTerminals> terminals;
 std::mutex changes;
 static_assert(std::atomic<int>::is_always_lock_free);
 
-/// What is called here, and in the handler, is safe there (signal-safety(7)).
-void restore_all() noexcept {
-  // Also SIGTTOU, by which a process in the background would be stopped here.
+/// What is called here is safe in a signal's handler (signal-safety(7)).
+template <typename Work>
+void without_signals(const Work& work) noexcept {
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  for (const Kept& kept : terminals) {
-    const int fd = kept.fd.load(std::memory_order_acquire);
-    if (fd != kNone) (void)::tcsetattr(fd, TCSANOW, &kept.settings);
-  }
+  work();
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+/// The same. Also without SIGTTOU, by which a process in the background would be stopped here.
+void restore_all() noexcept {
+  without_signals([] {
+    for (const Kept& kept : terminals) {
+      const int fd = kept.fd.load(std::memory_order_acquire);
+      if (fd != kNone) (void)::tcsetattr(fd, TCSANOW, &kept.settings);
+    }
+  });
 }
 
 /// As if we were not there, but for the terminals.
@@ -92,34 +111,77 @@ void uninstall() noexcept {
   for (const int signal : kEndingSignals) replace(signal, &is_ours, standard);
 }
 
-Kept* find(int fd) {
-  const auto found =
-      std::ranges::find_if(terminals, [fd](const Kept& kept) { return kept.fd == fd; });
-  return found == terminals.end() ? nullptr : &*found;
+bool is_any_kept() {
+  return std::ranges::any_of(terminals, [](const Kept& kept) { return kept.uses != 0; });
 }
 
-bool is_any_kept() {
-  return std::ranges::any_of(terminals, [](const Kept& kept) { return kept.fd != kNone; });
+/// The same for all descriptors of a terminal, also for /dev/tty.
+unsigned device_of(int fd) {
+  unsigned device = 0;
+  check_errno(::ioctl(fd, TIOCGDEV, &device), "asking which terminal it is");
+  return device;
+}
+
+/// The place of a terminal that is raw already, or a new one's. Throws Error.
+Kept& place_of(int fd, const termios& settings) {
+  const unsigned device = device_of(fd);
+  const auto kept = std::ranges::find_if(
+      terminals, [device](const Kept& one) { return one.uses != 0 && one.device == device; });
+  if (kept != terminals.end()) return *kept;
+  const auto free = std::ranges::find(terminals, 0U, &Kept::uses);
+  if (free == terminals.end()) {
+    throw Error("EMFILE",
+                "a process can have " + std::to_string(kMaxTerminals) + " terminals in raw mode");
+  }
+  UniqueFd own = UniqueFd::duplicate(fd);
+  if (!is_any_kept()) install();
+  free->device = device;
+  free->settings = settings;
+  ++free->generation;
+  free->fd.store(own.release(), std::memory_order_release);
+  return *free;
+}
+
+/// Puts the terminal back. Throws Error; the place is free all the same.
+void give_back(Kept& kept) {
+  int error = 0;
+  without_signals([&] {
+    if (::tcsetattr(kept.fd, TCSANOW, &kept.settings) != 0) error = errno;
+  });
+  const UniqueFd gone(kept.fd.exchange(kNone, std::memory_order_acq_rel));
+  if (!is_any_kept()) uninstall();
+  if (error != 0) throw Error::from_errno("restoring the terminal", error);
+}
+
+void end_use_locked(Kept& kept) {
+  if (--kept.uses == 0) give_back(kept);
 }
 
 }  // namespace
 
-void keep_settings(int fd, const termios& settings) {
+std::optional<RawUse> begin_raw_use(int fd) {
   const std::lock_guard lock(changes);
-  if (find(fd) != nullptr) return;
-  Kept* const free = find(kNone);
-  if (free == nullptr) return;
-  if (!is_any_kept()) install();
-  free->settings = settings;
-  free->fd.store(fd, std::memory_order_release);
+  termios settings{};
+  if (::tcgetattr(fd, &settings) != 0) return std::nullopt;
+  // Before it is raw: a signal may come at any time.
+  Kept& kept = place_of(fd, settings);
+  ++kept.uses;
+  ::cfmakeraw(&settings);
+  if (::tcsetattr(fd, TCSANOW, &settings) != 0) {
+    const int error = errno;
+    (void)attempt([&] { end_use_locked(kept); });
+    throw Error::from_errno("putting the terminal into raw mode", error);
+  }
+  return uint64_t{kept.generation} * kMaxTerminals + static_cast<uint64_t>(&kept - &terminals[0]);
 }
 
-void forget_settings(int fd) noexcept {
+void end_raw_use(RawUse use) {
   const std::lock_guard lock(changes);
-  Kept* const kept = find(fd);
-  if (kept == nullptr) return;
-  kept->fd.store(kNone, std::memory_order_release);
-  if (!is_any_kept()) uninstall();
+  Kept& kept = terminals[use % kMaxTerminals];
+  if (kept.uses == 0 || kept.generation != use / kMaxTerminals) {
+    throw Error("EINVAL", "the terminal is not in raw mode by that any more");
+  }
+  end_use_locked(kept);
 }
 
 }  // namespace tsvmm

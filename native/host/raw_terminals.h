@@ -1,14 +1,19 @@
 #pragma once
 
-#include <termios.h>
+#include <cstdint>
+#include <optional>
 
 namespace tsvmm {
 
-/// From now on, a signal that ends this process puts the terminal back to these settings first, so
-/// that the shell there can be used. Signals that are ignored, or have a handler already, are left
-/// to whoever wants them. Of a terminal that is kept already the first settings stay.
-void keep_settings(int fd, const termios& settings);
-/// The terminal is left as it is then.
-void forget_settings(int fd) noexcept;
+/// One use of a terminal in raw mode.
+using RawUse = uint64_t;
+
+/// Puts a terminal into raw mode (termios(3), cfmakeraw); nullopt if `fd` is none. It goes back to
+/// what it was before when the last of its uses ends, through whichever descriptors they came and
+/// whatever has become of these; or when a signal ends this process. Signals that are ignored, or
+/// have a handler already, are left to whoever wants them. Throws Error.
+std::optional<RawUse> begin_raw_use(int fd);
+/// Throws Error, EINVAL if there is no such use (any more).
+void end_raw_use(RawUse use);
 
 }  // namespace tsvmm

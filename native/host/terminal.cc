@@ -7,24 +7,10 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 
 #include "core/error.h"
-#include "host/raw_terminals.h"
 
 namespace tsvmm {
-namespace {
-
-void set_attributes(int fd, const termios& settings, const char* what) {
-  check_errno(::tcsetattr(fd, TCSANOW, &settings), what);
-}
-
-void make_raw(int fd, termios settings) {
-  ::cfmakeraw(&settings);
-  set_attributes(fd, settings, "putting the terminal into raw mode");
-}
-
-}  // namespace
 
 Pty open_pty() {
   UniqueFd master(check_errno(::open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK),
@@ -36,34 +22,10 @@ Pty open_pty() {
   // Raw, or the line discipline would echo the guest's output back to it as input.
   termios settings{};
   check_errno(::tcgetattr(master.get(), &settings), "asking a pseudo terminal for its mode");
-  make_raw(master.get(), settings);
+  ::cfmakeraw(&settings);
+  check_errno(::tcsetattr(master.get(), TCSANOW, &settings),
+              "putting a pseudo terminal into raw mode");
   return {std::move(master), path.data()};
-}
-
-std::optional<std::vector<uint8_t>> terminal_raw(int fd) {
-  termios before{};
-  if (::tcgetattr(fd, &before) != 0) return std::nullopt;
-  // Before it is raw: a signal may come at any time.
-  keep_settings(fd, before);
-  try {
-    make_raw(fd, before);
-  } catch (...) {
-    forget_settings(fd);
-    throw;
-  }
-  std::vector<uint8_t> saved(sizeof before);
-  std::memcpy(saved.data(), &before, sizeof before);
-  return saved;
-}
-
-void terminal_restore(int fd, const std::vector<uint8_t>& saved) {
-  termios settings{};
-  if (saved.size() != sizeof settings) throw Error("EINVAL", "these are no terminal settings");
-  std::memcpy(&settings, saved.data(), sizeof settings);
-  const std::optional<Error> failure =
-      attempt([&] { set_attributes(fd, settings, "restoring the terminal"); });
-  forget_settings(fd);
-  if (failure) throw Error(*failure);
 }
 
 std::optional<TerminalSize> terminal_size(int fd) {

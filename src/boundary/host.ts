@@ -198,9 +198,10 @@ export interface HostCalls {
   ): { readonly start: number; readonly exclusive: boolean } | null;
   /** Gives back what lockRange took there. */
   unlockRange(fd: number, start: number, length: number): void;
-  /** Puts a terminal into raw mode; returns the settings to restore, or null if `fd` is no terminal. */
-  terminalRaw(fd: number): Uint8Array | null;
-  terminalRestore(fd: number, saved: Uint8Array): void;
+  /** Puts a terminal into raw mode; returns what ends this use of it, or null if `fd` is no terminal. */
+  terminalRaw(fd: number): number | null;
+  /** The last use of a terminal that ends puts it back, whether or not its descriptor is still open. */
+  terminalRestore(use: number): void;
   terminalSize(fd: number): { readonly columns: number; readonly rows: number } | null;
   setTerminalSize(fd: number, columns: number, rows: number): void;
 

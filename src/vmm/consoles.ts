@@ -169,8 +169,8 @@ function openStream({ native, undo }: Opening, stream: HostStream): CharBackendS
 }
 
 function openTerminal({ native, terminal, undo }: Opening): CharBackendSpec {
-  const saved = terminal.input < 0 ? null : native.terminalRaw(terminal.input);
-  if (saved !== null) undo.push(() => native.terminalRestore(terminal.input, saved));
+  const raw = terminal.input < 0 ? null : native.terminalRaw(terminal.input);
+  if (raw !== null) undo.push(() => native.terminalRestore(raw));
   return {
     kind: 'tty',
     ...(terminal.input >= 0 && { input: new Descriptor(terminal.input) }),

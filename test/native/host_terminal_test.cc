@@ -17,7 +17,7 @@
 #include "core/error.h"
 #include "core/unique_fd.h"
 #include "gtest/gtest.h"
-#include "host/terminal.h"
+#include "host/raw_terminals.h"
 #include "memory/lost_pages.h"
 #include "memory/page_size.h"
 
@@ -73,7 +73,7 @@ class HostTerminalSignalTest : public HostTerminalTest, public testing::WithPara
 
 TEST_P(HostTerminalSignalTest, ASignalThatEndsTheProcessRestoresTheTerminal) {
   const int status = end_of([this] {
-    (void)terminal_raw(terminal.get());
+    (void)begin_raw_use(terminal.get());
     if (!is_as_before()) ::raise(GetParam());
   });
   EXPECT_TRUE(WIFSIGNALED(status));
@@ -89,7 +89,7 @@ INSTANTIATE_TEST_SUITE_P(EndingSignals, HostTerminalSignalTest,
 
 TEST_F(HostTerminalTest, AFaultRestoresTheTerminal) {
   const int status = end_of([this] {
-    (void)terminal_raw(terminal.get());
+    (void)begin_raw_use(terminal.get());
     __builtin_trap();
   });
   EXPECT_TRUE(WIFSIGNALED(status));
@@ -100,7 +100,7 @@ TEST_F(HostTerminalTest, AnIgnoredSignalAndOneWithAHandlerStayWhatTheyAre) {
   const int status = end_of([this] {
     ::signal(SIGUSR1, SIG_IGN);
     ::signal(SIGUSR2, [](int) {});
-    (void)terminal_raw(terminal.get());
+    (void)begin_raw_use(terminal.get());
     ::raise(SIGUSR1);
     ::raise(SIGUSR2);
     ::_exit(is_as_before() ? 1 : 0);
@@ -122,7 +122,7 @@ class Mapping {
 TEST_F(HostTerminalTest, ABusErrorThatIsNoLostPageRestoresTheTerminalAsWell) {
   const int status = end_of([this] {
     const Mapping mapping;
-    (void)terminal_raw(terminal.get());
+    (void)begin_raw_use(terminal.get());
     ::raise(SIGBUS);
   });
   EXPECT_TRUE(WIFSIGNALED(status));
@@ -138,7 +138,7 @@ TEST_P(HostTerminalSignalTest, AProcessInTheBackgroundRestoresItsTerminalAndEnds
     const pid_t child = ::fork();
     if (child == 0) {
       const Mapping mapping;
-      (void)terminal_raw(terminal.get());
+      (void)begin_raw_use(terminal.get());
       ::setpgid(0, 0);
       ::raise(GetParam());
     }
@@ -166,7 +166,7 @@ TEST_F(HostTerminalTest, AHandlerOfLostPagesThatComesMeanwhileStays) {
   }();
   std::atomic<bool> stop = false;
   std::thread other([this, &stop] {
-    while (!stop) terminal_restore(terminal.get(), terminal_raw(terminal.get()).value());
+    while (!stop) end_raw_use(begin_raw_use(terminal.get()).value());
   });
   for (int i = 0; i < kMappings && !HasFailure(); ++i) {
     const Mapping mapping;
@@ -179,8 +179,8 @@ TEST_F(HostTerminalTest, AHandlerOfLostPagesThatComesMeanwhileStays) {
 
 TEST_F(HostTerminalTest, ATerminalThatIsRestoredIsLeftAlone) {
   const int status = end_of([this] {
-    const auto saved = terminal_raw(terminal.get());
-    terminal_restore(terminal.get(), saved.value());
+    const auto use = begin_raw_use(terminal.get());
+    end_raw_use(use.value());
     termios others = before;
     others.c_lflag ^= ECHO;
     ::tcsetattr(terminal.get(), TCSANOW, &others);
@@ -192,8 +192,8 @@ TEST_F(HostTerminalTest, ATerminalThatIsRestoredIsLeftAlone) {
 
 TEST_F(HostTerminalTest, OneThatIsMadeRawTwiceGoesBackToWhatItWasAtFirst) {
   const int status = end_of([this] {
-    (void)terminal_raw(terminal.get());
-    (void)terminal_raw(terminal.get());
+    (void)begin_raw_use(terminal.get());
+    (void)begin_raw_use(terminal.get());
     ::raise(SIGQUIT);
   });
   EXPECT_EQ(WTERMSIG(status), SIGQUIT);
@@ -207,8 +207,8 @@ TEST_F(HostTerminalTest, EveryRawTerminalIsRestored) {
   const UniqueFd other_person(person_fd);
   const UniqueFd other(other_fd);
   const int status = end_of([&] {
-    (void)terminal_raw(other.get());
-    (void)terminal_raw(terminal.get());
+    (void)begin_raw_use(other.get());
+    (void)begin_raw_use(terminal.get());
     ::raise(SIGALRM);
   });
   EXPECT_EQ(WTERMSIG(status), SIGALRM);
@@ -218,13 +218,71 @@ TEST_F(HostTerminalTest, EveryRawTerminalIsRestored) {
   EXPECT_TRUE((now.c_lflag & ICANON) != 0);
 }
 
+/// Two VMs of one process: whichever ends first, the other one still needs it, and the last one
+/// puts back what there was before both.
+TEST_F(HostTerminalTest, TheLastOfSeveralUsesPutsItBack) {
+  const UniqueFd same = UniqueFd::duplicate(terminal.get());
+  for (const bool first_ends_first : {true, false}) {
+    std::array uses{begin_raw_use(terminal.get()).value(), begin_raw_use(same.get()).value()};
+    if (!first_ends_first) std::swap(uses[0], uses[1]);
+    end_raw_use(uses[0]);
+    EXPECT_FALSE(is_as_before());
+    end_raw_use(uses[1]);
+    EXPECT_TRUE(is_as_before());
+  }
+}
+
+/// The number of a descriptor that was closed may be another terminal's.
+TEST_F(HostTerminalTest, AClosedDescriptorsTerminalIsPutBackAndNoOther) {
+  int person_fd = -1;
+  int other_fd = -1;
+  ASSERT_EQ(::openpty(&person_fd, &other_fd, nullptr, nullptr, nullptr), 0);
+  const UniqueFd other_person(person_fd);
+  UniqueFd other(other_fd);
+  UniqueFd closed = UniqueFd::duplicate(terminal.get());
+  const RawUse use = begin_raw_use(closed.get()).value();
+  termios others{};
+  ASSERT_EQ(::tcgetattr(other.get(), &others), 0);
+  others.c_lflag ^= ECHO;
+  ASSERT_EQ(::tcsetattr(other.get(), TCSANOW, &others), 0);
+  ASSERT_EQ(::dup2(other.get(), closed.get()), closed.get());
+  end_raw_use(use);
+  EXPECT_TRUE(is_as_before());
+  termios now{};
+  EXPECT_EQ(::tcgetattr(other.get(), &now), 0);
+  EXPECT_EQ(now.c_lflag, others.c_lflag);
+}
+
+/// A guest that powers off must not leave a process behind that is stopped (SIGTTOU).
+TEST_F(HostTerminalTest, AProcessInTheBackgroundPutsItsTerminalBackAndGoesOn) {
+  const int status = end_of([this] {
+    ::setsid();
+    ::ioctl(terminal.get(), TIOCSCTTY, 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      const RawUse use = begin_raw_use(terminal.get()).value();
+      ::setpgid(0, 0);
+      end_raw_use(use);
+      ::_exit(0);
+    }
+    int inner = -1;
+    ::waitpid(child, &inner, WUNTRACED);
+    if (WIFSTOPPED(inner)) ::kill(child, SIGKILL);
+    ::_exit(WIFEXITED(inner) && is_as_before() ? 0 : 1);
+  });
+  EXPECT_EQ(status, 0);
+}
+
 TEST_F(HostTerminalTest, WhatIsNoTerminalHasNothingToRestore) {
   int ends[2];
   ASSERT_EQ(::pipe(ends), 0);
   const UniqueFd reader(ends[0]);
   const UniqueFd writer(ends[1]);
-  EXPECT_EQ(terminal_raw(reader.get()), std::nullopt);
-  EXPECT_THROW(terminal_restore(terminal.get(), {1, 2, 3}), Error);
+  EXPECT_EQ(begin_raw_use(reader.get()), std::nullopt);
+  const RawUse use = begin_raw_use(terminal.get()).value();
+  end_raw_use(use);
+  EXPECT_THROW(end_raw_use(use), Error);
+  EXPECT_THROW(end_raw_use(use + 1), Error);
 }
 
 }  // namespace

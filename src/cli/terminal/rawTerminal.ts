@@ -44,7 +44,8 @@ export class RawTerminal {
   readonly #native: NativeAddon = loadNative();
   readonly #options: RawTerminalOptions;
   readonly #undo: (() => void)[] = [];
-  #saved: Uint8Array | null = null;
+  /** What ends its use, if it is a terminal. */
+  #raw: number | null = null;
   #entered = false;
 
   constructor(options: RawTerminalOptions) {
@@ -79,8 +80,8 @@ export class RawTerminal {
 
   #enter(): void {
     // Between a stop and its end, others may have used the terminal: it is made raw anew.
-    if (!this.#entered) this.#saved = this.#native.terminalRaw(INPUT);
-    else if (this.#saved) this.#native.terminalRaw(INPUT);
+    this.#restore();
+    this.#raw = this.#native.terminalRaw(INPUT);
     this.#entered = true;
     this.#write(this.#options.enter);
     this.#options.redraw?.();
@@ -90,8 +91,15 @@ export class RawTerminal {
     if (!this.#entered) return;
     this.#entered = false;
     this.#write(this.#options.leave);
+    this.#restore();
+  }
+
+  #restore(): void {
+    if (this.#raw === null) return;
+    const raw = this.#raw;
+    this.#raw = null;
     try {
-      if (this.#saved) this.#native.terminalRestore(INPUT, this.#saved);
+      this.#native.terminalRestore(raw);
     } catch {
       // It is gone.
     }

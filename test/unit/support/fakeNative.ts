@@ -160,10 +160,10 @@ export function fakeNative(folder: string): FakeNative {
     ],
     terminalRaw: (fd) => {
       native.terminalCalls.push(`raw ${fd}`);
-      return Uint8Array.of(fd);
+      return fd;
     },
-    terminalRestore: (fd, saved) => {
-      native.terminalCalls.push(`restore ${fd} ${saved[0]}`);
+    terminalRestore: (use) => {
+      native.terminalCalls.push(`restore ${use}`);
     },
     terminalSize: () => ({ columns: 132, rows: 43 }),
     setTerminalSize: (fd, columns, rows) => {
