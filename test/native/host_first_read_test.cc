@@ -1,14 +1,21 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/magic.h>
+#include <pty.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 
+#include "core/unique_fd.h"
 #include "device_test_support.h"
 #include "host/first_read.h"
 
@@ -47,6 +54,40 @@ TEST_F(HostFirstRead, OfDevicesFifosAndFoldersNothingIsRead) {
   if (is_on_disk()) EXPECT_TRUE(is_cached(folder_));
   for (const std::string& path : {fifo, std::string("/dev/null"), folder_.string()})
     read_first(path);
+}
+
+/// Somebody puts a terminal in a file's place between two looks at it: it must not become ours.
+TEST_F(HostFirstRead, AFileThatBecomesATerminalDoesNotBecomeTheControllingOne) {
+  constexpr int kReads = 50'000;
+  int person_fd = -1;
+  int terminal_fd = -1;
+  std::array<char, 64> name{};
+  ASSERT_EQ(::openpty(&person_fd, &terminal_fd, name.data(), nullptr, nullptr), 0);
+  const UniqueFd person(person_fd);
+  const UniqueFd terminal(terminal_fd);
+  const std::string path = file("file", 5000);
+  const std::string other = folder_ / "other";
+  ASSERT_EQ(::symlink(name.data(), other.c_str()), 0);
+  std::atomic<bool> done = false;
+  std::thread swapper([&] {
+    while (!done) {
+      ::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, other.c_str(), RENAME_EXCHANGE);
+    }
+  });
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::setsid();
+    for (int i = 0; i < kReads; ++i) {
+      read_first(path);
+      (void)is_cached(path);
+    }
+    ::_exit(::open("/dev/tty", O_RDWR | O_CLOEXEC) < 0 ? 0 : 1);
+  }
+  int status = -1;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  done = true;
+  swapper.join();
+  EXPECT_EQ(status, 0);
 }
 
 TEST_F(HostFirstRead, WhatCannotBeToldIsNotCached) {

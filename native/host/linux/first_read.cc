@@ -12,6 +12,7 @@
 #include <array>
 #include <optional>
 
+#include "core/descriptor_name.h"
 #include "core/unique_fd.h"
 
 namespace tsvmm {
@@ -45,6 +46,11 @@ UniqueFd find_cached(const std::string& path) {
   how.resolve = RESOLVE_CACHED;
   return UniqueFd(
       static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof how)));
+}
+
+/// By no name: another file may have that by now, of a kind whose opening has effects.
+UniqueFd open_found(const UniqueFd& found) {
+  return UniqueFd(::open(descriptor_path(found.get()).c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
 }
 
 // statmount(2), Linux 6.8: newer than the headers that this is built with.
@@ -103,10 +109,11 @@ WaitsFor file_system_waits_for(const struct statx& status) {
 }  // namespace
 
 void read_first(const std::string& path) {
+  const UniqueFd found(::open(path.c_str(), O_PATH | O_CLOEXEC));
   struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) return;
+  if (!found.valid() || ::fstat(found.get(), &status) != 0) return;
   if (!has_bytes(status.st_mode) && !S_ISDIR(status.st_mode)) return;
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  const UniqueFd file = open_found(found);
   if (!file.valid() || S_ISDIR(status.st_mode)) return;
   // A block device's size is not known by its name.
   (void)read_ends(file.get(), S_ISREG(status.st_mode) ? status.st_size : kHeadSize, 0);
@@ -125,7 +132,7 @@ bool is_cached(const std::string& path) {
   const WaitsFor waits_for = file_system_waits_for(status);
   if (S_ISBLK(status.stx_mode) || waits_for == WaitsFor::kOthers) return false;
   if (S_ISDIR(status.stx_mode) || waits_for == WaitsFor::kNothing) return true;
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  const UniqueFd file = open_found(found);
   return file.valid() && read_ends(file.get(), static_cast<off_t>(status.stx_size), RWF_NOWAIT);
 }
 
