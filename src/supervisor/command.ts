@@ -12,6 +12,7 @@ import { sleep } from '../host/sleep.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { describeError, VmmError } from '../vmm/errors.ts';
 import { claimSocketPath, type SocketPath } from '../vmm/listeningSocket.ts';
+import { printable } from '../vmm/printable.ts';
 import { createApiServer } from './httpApi.ts';
 import { listenAtPath, listenOnDescriptor } from './httpListener.ts';
 import { findLauncher } from './launcher.ts';
@@ -75,7 +76,7 @@ interface Claimed {
 }
 
 function say(message: string): void {
-  process.stderr.write(`tsvmmd: ${message}\n`);
+  process.stderr.write(`tsvmmd: ${printable(message)}\n`);
 }
 
 /** @throws VmmError */

@@ -13,6 +13,19 @@ export function printable(text: string): string {
   );
 }
 
+const JSON_SPACE = '\n\r\t';
+
+/** JSON that means the same, with escapes for such characters in its strings. Idempotent. */
+export function printableJson(json: string): string {
+  return json.replace(UNPRINTABLE, (character) =>
+    JSON_SPACE.includes(character) ? character : character.split('').map(jsonEscapeOf).join(''),
+  );
+}
+
+function jsonEscapeOf(unit: string): string {
+  return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
+}
+
 function escapeOf(code: number): string {
   const hex = code.toString(16);
   return code < 0x100 ? `\\x${hex.padStart(2, '0')}` : `\\u{${hex}}`;

@@ -43,7 +43,12 @@ test.each(Object.keys(DAMAGES))(
       const file = path.join(daemon.dir, name);
       if (isDamaged(file)) DAMAGES[what]?.(file);
     }
+    const foreign = path.join(daemon.dir, 'vms', 'a\x1b[2J');
+    fs.mkdirSync(foreign);
+    fs.writeFileSync(path.join(foreign, 'vm.json'), '{}');
     await daemon.start();
+    expect(daemon.stderr).toContain('/a\\x1b[2J is left alone');
+    fs.rmSync(foreign, { recursive: true });
     expect(daemon.stderr.match(/The definition of the VM (on|off) is broken: /g)).toHaveLength(2);
     expect(await daemon.list()).toEqual({ on: 'running', off: 'broken' });
     expect(JSON.parse(await daemon.tsvmm('inspect', 'on')).pid).toBe(pid);

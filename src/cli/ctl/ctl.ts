@@ -2,6 +2,7 @@
 import { JsonError, readJson } from '../../api/rest/jsonReader.ts';
 import { MAX_TIMER_MS } from '../../config/limits.ts';
 import { VmmError } from '../../vmm/errors.ts';
+import { printableJson } from '../../vmm/printable.ts';
 import { writeOut } from '../standardOutput.ts';
 import { findVm } from '../vms/vmSocket.ts';
 import { ApiConnection, type ApiRequest, NoAnswer } from './apiConnection.ts';
@@ -50,7 +51,8 @@ async function run(invocation: Run): Promise<number> {
     return 0;
   } catch (error) {
     if (!invocation.json || !(error instanceof Refusal)) throw error;
-    process.stderr.write(`${JSON.stringify({ status: error.status, error: error.messages })}\n`);
+    const told = JSON.stringify({ status: error.status, error: error.messages });
+    process.stderr.write(`${printableJson(told)}\n`);
     return 1;
   }
 }
@@ -117,7 +119,7 @@ function progressOf(path: string, { doing, howFar }: CtlCommand, words: CtlWords
 
 async function tell({ body }: ApiAnswer, command: CtlCommand, { json, words }: Run): Promise<void> {
   if (json) {
-    if (body !== '') await writeOut(`${body}\n`);
+    if (body !== '') await writeOut(`${printableJson(body)}\n`);
     return;
   }
   await writeOut(`${command.done(parse(body), words)}\n`);

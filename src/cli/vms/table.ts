@@ -1,11 +1,13 @@
 /** Formats tables for a terminal. */
 import type { Uint64 } from '../../config/uint64.ts';
 import { KIB } from '../../config/units.ts';
+import { printable } from '../../vmm/printable.ts';
 
 const GAP = '  ';
 const MIN_WIDTH = 8;
 
 /**
+ * @param rows may hold texts of any origin
  * @param width of the terminal; Infinity where there is none. The widest column gives way, its texts cut with `…`.
  */
 export function formatTable(
@@ -13,7 +15,7 @@ export function formatTable(
   rows: readonly (readonly string[])[],
   width: number,
 ): string {
-  const all = [header, ...rows];
+  const all = [header, ...rows.map((row) => row.map(printable))];
   const widths = header.map((_, column) => Math.max(...all.map((row) => (row[column] ?? '').length)));
   const total = () => widths.reduce((sum, each) => sum + each, 0) + GAP.length * (widths.length - 1);
   while (total() > width) {

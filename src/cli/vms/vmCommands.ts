@@ -8,6 +8,7 @@ import type { SupervisorEvent } from '../../supervisor/eventHistory.ts';
 import { supervisorPlaces } from '../../supervisor/places.ts';
 import type { NamedStats, VmStats } from '../../supervisor/stats.ts';
 import type { VmDescription } from '../../supervisor/vmState.ts';
+import { printable, printableJson } from '../../vmm/printable.ts';
 import { parseArguments, type RunOptions } from '../arguments.ts';
 import { writeOut } from '../standardOutput.ts';
 import { UsageError, unparsed } from '../usageError.ts';
@@ -167,10 +168,10 @@ export const vmCommands: Readonly<Record<string, VmCommand>> = {
       const vm = await client.call<VmDescription>('GET', `/v1/vms/${names[0]}`);
       const info = vm.state === 'running' ? await runningInfo(client, vm.name) : undefined;
       if (info instanceof Error) {
-        process.stderr.write(`tsvmm: what the process of ${vm.name} knows is not shown: ${info.message}\n`);
-        return print(writeJson(vm, '  '));
+        say(`what the process of ${vm.name} knows is not shown: ${info.message}`);
+        return printJson(vm);
       }
-      return print(writeJson({ ...vm, ...(info !== undefined && { info }) }, '  '));
+      return printJson({ ...vm, ...(info !== undefined && { info }) });
     },
   },
   stats: {
@@ -363,7 +364,7 @@ async function runVm(call: Call): Promise<number> {
   }
   if (values.detach) return print(name);
   const stop = () => {
-    process.stderr.write(`tsvmm: stopping ${name} (once more: by force)\n`);
+    say(`stopping ${name} (once more: by force)`);
     client.call('POST', `/v1/vms/${name}/stop`, {}).catch(() => {});
     process.once(
       'SIGINT',
@@ -374,7 +375,7 @@ async function runVm(call: Call): Promise<number> {
   for await (const chunk of client.stream(`/v1/vms/${name}/log?follow=true&tail=all`)) await writeOut(chunk);
   const { last_exit: exit } = await client.call<VmDescription>('GET', `/v1/vms/${name}`);
   if (values.rm) await remove();
-  if (exit && 'message' in exit && exit.message) process.stderr.write(`tsvmm: ${exit.message}\n`);
+  if (exit && 'message' in exit && exit.message) say(exit.message);
   return exit && 'code' in exit ? exit.code : 1;
 }
 
@@ -389,7 +390,7 @@ async function list({ client, values }: Call): Promise<number> {
     if (key === 'name') return vm.name.includes(value as string);
     return values.all === true || !['stopped', 'failed', 'broken'].includes(vm.state);
   });
-  if (values.json) return print(writeJson(chosen, '  '));
+  if (values.json) return printJson(chosen);
   if (values.quiet) return print(chosen.map((vm) => vm.name).join('\n'));
   const sizes = await sizesOf(client, chosen);
   const rows = chosen.map((vm, index) => [
@@ -427,7 +428,7 @@ async function stats({ client, values, names }: Call): Promise<number> {
   const all = await Promise.all(
     chosen.map(async (name) => ({ name, ...(await client.call<VmStats>('GET', `/v1/vms/${name}/stats`)) })),
   );
-  if (values.json) return print(writeJson(all, '  '));
+  if (values.json) return printJson(all);
   const rows = all.map(({ name, state, cpu_seconds, memory_bytes }) => [
     name,
     state,
@@ -445,15 +446,17 @@ async function events({ client, values }: Call): Promise<number> {
     rest = records.pop() as string;
     for (const record of records) {
       const data = /^data: (.*)$/m.exec(record)?.[1];
-      if (data !== undefined) await writeOut(`${values.json ? data : describeEvent(JSON.parse(data))}\n`);
+      if (data !== undefined)
+        await print(values.json ? printableJson(data) : describeEvent(JSON.parse(data)));
     }
   }
   return 0;
 }
 
-function describeEvent({ time, vm, source, event, properties }: SupervisorEvent): string {
+/** For a terminal. */
+export function describeEvent({ time, vm, source, event, properties }: SupervisorEvent): string {
   const words = Object.entries(properties ?? {}).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
-  return [new Date(time).toISOString(), vm, source, event, ...words].join(' ');
+  return printable([new Date(time).toISOString(), vm, source, event, ...words].join(' '));
 }
 
 /** Does it for each name, and goes on where one fails. */
@@ -461,9 +464,18 @@ async function each({ names }: Call, work: (name: string) => Promise<unknown>): 
   const results = await Promise.allSettled(names.map(work));
   for (const [index, result] of results.entries()) {
     if (result.status === 'fulfilled') await writeOut(`${decodeURIComponent(names[index] as string)}\n`);
-    else process.stderr.write(`tsvmm: ${(result.reason as Error).message}\n`);
+    else say((result.reason as Error).message);
   }
   return results.every(({ status }) => status === 'fulfilled') ? 0 : 1;
+}
+
+/** Some of it may be of a guest, a file or another program. */
+function say(message: string): void {
+  process.stderr.write(`tsvmm: ${printable(message)}\n`);
+}
+
+function printJson(value: unknown): Promise<number> {
+  return print(printableJson(writeJson(value, '  ')));
 }
 
 async function print(line: string): Promise<number> {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { describeError, VmmError } from '../../../src/vmm/errors.ts';
-import { printable } from '../../../src/vmm/printable.ts';
+import { printable, printableJson } from '../../../src/vmm/printable.ts';
 
 test.each([
   ['plain text, größer: 日本語 😀', 'plain text, größer: 日本語 😀'],
@@ -13,6 +13,20 @@ test.each([
 ])('%j is shown as %j', (text, shown) => {
   expect(printable(text)).toBe(shown);
   expect(printable(shown)).toBe(shown);
+});
+
+test.each([
+  { text: '\x7f\x9b31m \u202e \u2028 \ud800 \u{e0001}', deep: ['größer 😀', 1] },
+  ['\x1b]0;owned\x07\n\t'],
+  'text',
+])('JSON of %j means the same without what moves a cursor', (value) => {
+  for (const indent of ['', '  ']) {
+    const json = JSON.stringify(value, undefined, indent);
+    const shown = printableJson(json);
+    expect(JSON.parse(shown)).toEqual(value);
+    expect(printable(shown.replaceAll('\n', ''))).toBe(shown.replaceAll('\n', ''));
+    expect(printableJson(shown)).toBe(shown);
+  }
 });
 
 test('errors show what they quote, and what is below them', () => {
