@@ -7,6 +7,7 @@ import { isAbsolute, join } from 'node:path';
 import { sleep } from '../../host/sleep.ts';
 import { connectVsock } from '../../host/vsockClient.ts';
 import { GUEST_AGENT_PORT, GuestAgent } from './guestAgent.ts';
+import { within } from './stopLadder.ts';
 import type { VmFolder } from './vmFolder.ts';
 
 /** How long the guest may take until its agent answers. */
@@ -46,9 +47,7 @@ async function connect(vsockSocket: string, gone: AbortSignal): Promise<GuestAge
   const deadline = performance.now() + AGENT_START_MS;
   for (;;) {
     try {
-      const agent = new GuestAgent(await connectVsock(vsockSocket, GUEST_AGENT_PORT));
-      await agent.request('ping', undefined, ANSWER_MS);
-      return agent;
+      return await reach(vsockSocket);
     } catch (error) {
       if (gone.aborted) throw new Error('the VM is gone');
       if (performance.now() > deadline) {
@@ -56,6 +55,20 @@ async function connect(vsockSocket: string, gone: AbortSignal): Promise<GuestAge
       }
     }
     await sleep(RETRY_MS);
+  }
+}
+
+/** A guest without a driver for the device does not even refuse. */
+async function reach(vsockSocket: string): Promise<GuestAgent> {
+  const agent = new GuestAgent(
+    await within(ANSWER_MS, (signal) => connectVsock(vsockSocket, GUEST_AGENT_PORT, signal)),
+  );
+  try {
+    await agent.request('ping', undefined, ANSWER_MS);
+    return agent;
+  } catch (error) {
+    agent.close();
+    throw error;
   }
 }
 

@@ -91,12 +91,17 @@ function launch(args: readonly string[], socket: number): Promise<{ code: number
       env: { PATH: process.env.PATH ?? DEFAULT_PATH },
     });
     let printed = '';
-    let timer = setTimeout(() => child.kill('SIGKILL'), START_SECONDS * 1000);
-    const finish = (code: number | null) => {
+    const finish = (code: number | null, why?: string) => {
       clearTimeout(timer);
       child.stderr?.destroy();
-      resolve({ code: code ?? -1, message: stderrText(printed) });
+      resolve({ code: code ?? -1, message: [stderrText(printed), why].filter(Boolean).join('; ') });
     };
+    let timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      // Its end is not waited for: what the host keeps it in may have none.
+      child.unref();
+      finish(null, `passt was not ready within ${START_SECONDS} s`);
+    }, START_SECONDS * 1000);
     child.stderr?.on('data', (bytes) => {
       printed = `${printed}${bytes}`.slice(0, MAX_PRINTED);
     });
@@ -104,7 +109,7 @@ function launch(args: readonly string[], socket: number): Promise<{ code: number
       clearTimeout(timer);
       reject(spawnFailure(error));
     });
-    child.on('close', finish);
+    child.on('close', (code) => finish(code));
     child.on('exit', (code) => {
       // Whatever it left in the background may hold stderr open.
       clearTimeout(timer);
