@@ -147,6 +147,38 @@ test('what a killed process left is replaced; a second process for a running VM 
   expect(left(folder)).toEqual([]);
 });
 
+test('of many processes that start a VM at once one runs it, and the others say why they do not', async () => {
+  const { configDir, folder } = makeVm('run=idle');
+  let running: Child | undefined;
+  let lost = 0;
+  for (let round = 0; round < 4; round++) {
+    // While one before them ends, all of them may be too early.
+    const before = running;
+    if (before) process.kill(before.pid, 'SIGTERM');
+    const children = Array.from({ length: 6 }, (_, i) =>
+      startChild(configDir, RUNTIMES[(round + i) % RUNTIMES.length] as Runtime),
+    );
+    if (before) expect(await before.exited).toEqual({ code: 0, signal: null });
+    const codes = new Map<Child, number | null>();
+    for (const child of children) void child.exited.then(({ code }) => codes.set(child, code));
+    await settles(() => expect(codes.size).toBeGreaterThanOrEqual(children.length - 1));
+    const left = children.find((child) => !codes.has(child));
+    running =
+      left &&
+      (await ready(left)
+        .then(() => left)
+        .catch(() => undefined));
+    if (before === undefined) expect(running).toBeDefined();
+    await settles(() => expect(codes.size).toBe(children.length - (running ? 1 : 0)));
+    expect([...new Set(codes.values())]).toEqual([1]);
+    lost += codes.size;
+    expect(children[0]?.log().match(/failed: .*vmhost\.sock is in use/g)).toHaveLength(lost);
+    if (!running) continue;
+    expect(fs.readFileSync(path.join(folder, 'vmhost.pid'), 'utf8')).toBe(String(running.pid));
+    expect(await running.client.status()).toEqual({ ok: true, state: 'running' });
+  }
+});
+
 test.each(RUNTIMES)('it lives on when its parent ends, without any stream open (%s)', async (runtime) => {
   const { configDir, folder } = makeVm('run=idle');
   const line = 'exec setsid "$0" vmhost --name one --backend tsvmm --config-dir "$1" <&- >&- 2>&- &';
