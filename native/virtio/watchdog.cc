@@ -26,10 +26,9 @@ std::vector<uint16_t> VirtioWatchdog::queue_sizes() const { return {kQueueSize};
 void VirtioWatchdog::activate(const Activation& activation) {
   const VirtqueueSetup* setup = activation.queue(0);
   if (setup == nullptr) return;
-  last_fed_ = 0;
   timer_.emplace();
   loop_.add(timer_->fd(), io::kReadable, [this](IoEvents) { check(); });
-  if (std::exchange(begun_elsewhere_, false)) begin_watching();
+  if (state_.is_fed) begin_watching();
   server_ =
       std::make_unique<QueueServer>(loop_, activation, *setup, transport(), kChainsPerTurn,
                                     [this](const DescriptorChain& chain) { return feed(chain); });
@@ -39,32 +38,31 @@ bool VirtioWatchdog::try_reset(const Deadline& deadline) noexcept {
   if (!teardown_.in_progress() && !timer_) return true;
   const auto work = [this] {
     server_.reset();
-    last_fed_ = 0;
+    state_ = {};
     loop_.remove(timer_->fd());
     timer_.reset();
   };
   return teardown_.run(loop_, work, deadline);
 }
 
-void VirtioWatchdog::resume() noexcept {
-  if (last_fed_ != 0) last_fed_ = timing_.now_ns();
-}
+void VirtioWatchdog::resume() noexcept { last_fed_ = timing_.now_ns(); }
 
 void VirtioWatchdog::save(CborWriter& state) const {
-  state.map(1).key("fed").boolean(last_fed_ != 0);
+  state.map(1).key("fed").boolean(state_.is_fed);
 }
 
-void VirtioWatchdog::restore(Fields& state) { begun_elsewhere_ = state["fed"].boolean(); }
+void VirtioWatchdog::restore(Fields& state) { state_.is_fed = state["fed"].boolean(); }
 
 std::optional<uint32_t> VirtioWatchdog::feed(const DescriptorChain& chain) noexcept {
   if (chain.writable.empty()) return 0;
   chain.writable.front().host[0] = kAlive;
-  if (last_fed_ == 0) begin_watching();
+  if (!state_.is_fed) begin_watching();
   last_fed_ = timing_.now_ns();
   return 1;
 }
 
 void VirtioWatchdog::begin_watching() noexcept {
+  state_.is_fed = true;
   last_fed_ = timing_.now_ns();
   timer_->start_every(std::chrono::nanoseconds(timing_.check_period).count());
 }

@@ -18,6 +18,11 @@
 
 namespace tsvmm {
 
+/// What a guest sees of a watchdog.
+struct WatchdogState {
+  bool is_fed = false;  ///< the guest has begun, and must go on
+};
+
 /// A watchdog (virtio id 35): the guest posts one-byte buffers, the device returns them with the
 /// value 1. From the first on, too long a time without one asks for a reset of the machine.
 class VirtioWatchdog : public VirtioDevice {
@@ -56,8 +61,8 @@ class VirtioWatchdog : public VirtioDevice {
   const std::function<void()> expired_;
   const Timing timing_;
   std::optional<Timer> timer_;           ///< while active
-  bool begun_elsewhere_ = false;         ///< it is fed already at the next activation
-  std::atomic<uint64_t> last_fed_ = 0;   ///< monotonic ns, 0 before the first time
+  WatchdogState state_;                  ///< the loop's thread's while active
+  std::atomic<uint64_t> last_fed_ = 0;   ///< monotonic ns
   std::unique_ptr<QueueServer> server_;  ///< while active
   LoopTeardown teardown_;
 };
