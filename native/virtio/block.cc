@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/message.h"
+#include "core/shared_member.h"
 #include "core/thread.h"
 #include "disk/open_image.h"
 #include "virtio/block_protocol.h"
@@ -84,24 +85,25 @@ void VirtioBlock::read_config(uint32_t offset, std::span<uint8_t> data) noexcept
   config.blk_size = logical;
   config.physical_block_exp = static_cast<uint8_t>(std::countr_zero(blocks));
   config.min_io_size = static_cast<uint16_t>(std::min(blocks, 0xffffU));
-  config.writeback = writeback_.load(std::memory_order_relaxed) ? 1 : 0;
+  config.writeback = load_shared(state_.writeback) ? 1 : 0;
   config.num_queues = options_.num_queues;
   fill_range_limits(config, limits, features_);
   copy_config(config, offset, data);
 }
 
 void VirtioBlock::write_config(uint32_t offset, std::span<const uint8_t> data) noexcept {
-  if (offset == virtio_block::kWritebackOffset && data.size() == 1) writeback_ = (data[0] & 1) != 0;
+  if (offset != virtio_block::kWritebackOffset || data.size() != 1) return;
+  shared(state_.writeback) = (data[0] & 1) != 0;
 }
 
 void VirtioBlock::activate(const Activation& activation) {
   // A driver that knows neither flushes nor the switch expects completed writes to last (§5.2.6.2).
   if ((activation.features & (virtio_block::kFeatureFlush | virtio_block::kFeatureConfigWce)) == 0)
-    writeback_ = false;
+    shared(state_.writeback) = false;
   const BlockContext context{*image_,
                              transport(),
                              errors_,
-                             writeback_,
+                             state_.writeback,
                              options_.serial,
                              options_.read_only,
                              options_.protect_sector0,
@@ -147,7 +149,7 @@ bool VirtioBlock::try_reset(const Deadline& deadline) noexcept {
     if (!queue->try_end(deadline)) return false;
   }
   queues_.clear();
-  writeback_ = true;
+  state_ = {};
   return true;
 }
 
@@ -179,10 +181,10 @@ void VirtioBlock::resume() noexcept {
 }
 
 void VirtioBlock::save(CborWriter& state) const {
-  state.map(1).key("writeback").boolean(writeback_);
+  state.map(1).key("writeback").boolean(state_.writeback);
 }
 
-void VirtioBlock::restore(Fields& state) { writeback_ = state["writeback"].boolean(); }
+void VirtioBlock::restore(Fields& state) { state_.writeback = state["writeback"].boolean(); }
 
 /// On a thread of the device's: closing writes what the image's format has kept back, and to close
 /// a file on some file systems is to wait for what was written to it.

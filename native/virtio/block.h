@@ -22,6 +22,11 @@ namespace tsvmm {
 
 class BlockQueue;
 
+/// What a guest sees of a disk, beside its image.
+struct BlockState {
+  bool writeback = true;  ///< completed writes need not last before a flush; any thread's
+};
+
 /// A virtio block device (virtio 1.2 §5.2) on a disk image of any format.
 ///
 /// Each queue has a thread of its own, `<id>_q<n>`, made at the first activation together with its
@@ -96,7 +101,7 @@ class VirtioBlock : public VirtioDevice {
   std::unique_ptr<DiskImage> image_;  ///< until it is closed
   const uint64_t features_;
   BlockErrors errors_;
-  std::atomic<bool> writeback_ = true;
+  BlockState state_;
   std::mutex mutex_;                    ///< of what follows
   bool paused_ = false;                 ///< together with the machine
   std::shared_ptr<Resizing> resizing_;  ///< the last one

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <new>
 
+#include "core/shared_member.h"
 #include "virtio/block.h"
 #include "virtio/block_protocol.h"
 
@@ -50,7 +51,7 @@ std::optional<uint8_t> prepare_transfer(const BlockContext& context, BlockReques
   static_cast<DiskOperation&>(request) = {
       .kind = kind,
       // Write-through: nothing is done before it is on the disk (virtio 1.2 §5.2.6.2).
-      .durable = writes && !context.writeback.load(std::memory_order_relaxed),
+      .durable = writes && !load_shared(context.writeback),
       .offset = sector * kSectorSize,
       .length = request.data_length,
       .buffers = request.data};
@@ -106,8 +107,7 @@ std::optional<uint8_t> prepare_ranges(const BlockContext& context, BlockRequest&
     if (const auto status = check_segment(context, segment, discard)) return status;
     request.ranges->size += uint64_t{segment.num_sectors} * kSectorSize;
   }
-  static_cast<DiskOperation&>(request) = {
-      .kind = kind, .durable = !context.writeback.load(std::memory_order_relaxed)};
+  static_cast<DiskOperation&>(request) = {.kind = kind, .durable = !load_shared(context.writeback)};
   if (!prepare_next_range(request)) return virtio_block::kStatusOk;
   return std::nullopt;
 }

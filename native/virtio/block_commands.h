@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -18,7 +17,7 @@ struct BlockContext {
   DiskImage& image;
   VirtioTransport& transport;
   BlockErrors& errors;
-  const std::atomic<bool>& writeback;
+  const bool& writeback;  ///< vCPUs change it
   std::string_view serial;
   bool read_only;
   bool protect_sector0;  ///< and the last one from a VHD's footer
