@@ -9,6 +9,7 @@
 #include "core/bytes.h"
 #include "core/message.h"
 #include "core/monotonic.h"
+#include "core/shared_member.h"
 #include "virtio/config_bytes.h"
 #include "virtio/device_kind.h"
 
@@ -64,17 +65,17 @@ VirtioBalloon::VirtioBalloon(EventLoop& loop, const Options& options)
     : loop_(loop),
       deflate_on_oom_(options.deflate_on_oom),
       free_page_reporting_(options.free_page_reporting),
-      target_pages_(pages_of(options.size)) {}
+      state_{.target_pages = pages_of(options.size)} {}
 
 VirtioBalloon::~VirtioBalloon() { reset(); }
 
 void VirtioBalloon::resize(uint64_t size) noexcept {
   const uint32_t pages = pages_of(size);
-  if (target_pages_.exchange(pages) != pages) transport().config_changed();
+  if (shared(state_.target_pages).exchange(pages) != pages) transport().config_changed();
 }
 
 uint64_t VirtioBalloon::actual_size() const noexcept {
-  return uint64_t{actual_pages_.load()} * BalloonPages::kPageSize;
+  return uint64_t{load_shared(state_.actual_pages)} * BalloonPages::kPageSize;
 }
 
 uint64_t VirtioBalloon::features() const noexcept {
@@ -94,17 +95,17 @@ std::vector<uint16_t> VirtioBalloon::queue_sizes() const {
 uint32_t VirtioBalloon::config_size() const noexcept { return sizeof(Config); }
 
 void VirtioBalloon::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
-  const Config config{.num_pages = target_pages_,
-                      .actual = actual_pages_,
+  const Config config{.num_pages = load_shared(state_.target_pages),
+                      .actual = load_shared(state_.actual_pages),
                       .free_page_hint_command = 0,
-                      .poison_value = poison_};
+                      .poison_value = load_shared(state_.poison)};
   copy_config(config, offset, data);
 }
 
 void VirtioBalloon::write_config(uint32_t offset, std::span<const uint8_t> data) noexcept {
   if (data.size() != sizeof(uint32_t)) return;
-  if (offset == kActualOffset) actual_pages_ = load<uint32_t>(data);
-  if (offset == kPoisonOffset) poison_ = load<uint32_t>(data);
+  if (offset == kActualOffset) shared(state_.actual_pages) = load<uint32_t>(data);
+  if (offset == kPoisonOffset) shared(state_.poison) = load<uint32_t>(data);
 }
 
 void VirtioBalloon::activate(const Activation& activation) {
@@ -116,9 +117,8 @@ void VirtioBalloon::activate(const Activation& activation) {
   const bool has_statistics = (activation.features & kFeatureStatistics) != 0;
   const VirtqueueSetup* statistics = activation.queue(kStatisticsQueue);
   if (has_statistics && statistics != nullptr) {
-    auto queue =
-        std::make_unique<BalloonStatisticsQueue>(loop_, activation, *statistics, transport(),
-                                                 statistics_, std::exchange(held_elsewhere_, {}));
+    auto queue = std::make_unique<BalloonStatisticsQueue>(
+        loop_, activation, *statistics, transport(), statistics_, state_.statistics_buffer);
     const std::lock_guard lock(statistics_mutex_);
     statistics_queue_ = std::move(queue);
   }
@@ -154,8 +154,9 @@ void VirtioBalloon::stop_queues() noexcept {
   }
   queue.reset();
   pages_.reset();
-  actual_pages_ = 0;
-  poison_ = 0;
+  shared(state_.actual_pages) = 0;
+  shared(state_.poison) = 0;
+  state_.statistics_buffer.reset();
 }
 
 uint32_t VirtioBalloon::inflate(const DescriptorChain& chain) noexcept {
@@ -163,7 +164,7 @@ uint32_t VirtioBalloon::inflate(const DescriptorChain& chain) noexcept {
   for (const GuestBuffer& buffer : chain.readable) {
     const std::span<uint32_t> pages = copy_pages(buffer, copy);
     (void)pages_->inflate(pages);
-    inflated_pages_ += pages.size();
+    shared(state_.inflated_pages) += pages.size();
   }
   return 0;
 }
@@ -173,7 +174,7 @@ uint32_t VirtioBalloon::deflate(const DescriptorChain& chain) noexcept {
   for (const GuestBuffer& buffer : chain.readable) {
     const std::span<uint32_t> pages = copy_pages(buffer, copy);
     pages_->deflate(pages);
-    deflated_pages_ += pages.size();
+    shared(state_.deflated_pages) += pages.size();
   }
   return 0;
 }
@@ -181,53 +182,53 @@ uint32_t VirtioBalloon::deflate(const DescriptorChain& chain) noexcept {
 uint32_t VirtioBalloon::report(const DescriptorChain& chain) noexcept {
   // §5.5.6.7: reported pages keep their content or get the poison value. Zeros are the only value
   // that memory given back has.
-  if (poisons_ && poison_ != 0) return 0;
+  if (poisons_ && load_shared(state_.poison) != 0) return 0;
   for (const GuestBuffer& buffer : chain.writable) {
-    reported_bytes_ += memory_->discard(buffer.host, buffer.length);
+    shared(state_.reported_bytes) += memory_->discard(buffer.host, buffer.length);
   }
   return 0;
 }
 
 void VirtioBalloon::save(CborWriter& state) const {
   const std::vector<uint8_t> statistics = statistics_.entries();
-  const std::lock_guard lock(statistics_mutex_);
-  const auto held = statistics_queue_ ? statistics_queue_->held() : std::nullopt;
+  const std::optional<uint16_t> held = state_.statistics_buffer;
   state.map(held ? 9 : 8);
-  state.field("target", target_pages_.load());
-  state.field("actual", actual_pages_.load());
-  state.field("poison", poison_.load());
-  state.field("inflated", inflated_pages_.load());
-  state.field("deflated", deflated_pages_.load());
-  state.field("reported", reported_bytes_.load());
+  state.field("target", load_shared(state_.target_pages));
+  state.field("actual", state_.actual_pages);
+  state.field("poison", state_.poison);
+  state.field("inflated", state_.inflated_pages);
+  state.field("deflated", state_.deflated_pages);
+  state.field("reported", state_.reported_bytes);
   state.key("statistics").bytes(statistics);
   state.field("statisticsAge", statistics_.age_ns(monotonic_ns()));
   if (held) state.field("statisticsBuffer", *held);
 }
 
 void VirtioBalloon::restore(Fields& state) {
-  target_pages_ = state["target"].narrow<uint32_t>();
-  actual_pages_ = state["actual"].narrow<uint32_t>();
-  poison_ = state["poison"].narrow<uint32_t>();
-  inflated_pages_ = state["inflated"].number(UINT64_MAX);
-  deflated_pages_ = state["deflated"].number(UINT64_MAX);
-  reported_bytes_ = state["reported"].number(UINT64_MAX);
+  state_ = {.target_pages = state["target"].narrow<uint32_t>(),
+            .actual_pages = state["actual"].narrow<uint32_t>(),
+            .poison = state["poison"].narrow<uint32_t>(),
+            .inflated_pages = state["inflated"].number(UINT64_MAX),
+            .deflated_pages = state["deflated"].number(UINT64_MAX),
+            .reported_bytes = state["reported"].number(UINT64_MAX)};
   const std::vector<uint8_t> statistics = state["statistics"].bytes();
   const uint64_t now = monotonic_ns();
   const uint64_t age = std::min(state["statisticsAge"].number(UINT64_MAX), now);
   if (!statistics.empty()) statistics_.record(statistics, now - age);
   if (state.has("statisticsBuffer")) {
-    held_elsewhere_ = static_cast<uint16_t>(state["statisticsBuffer"].number(kQueueSize - 1));
+    state_.statistics_buffer =
+        static_cast<uint16_t>(state["statisticsBuffer"].number(kQueueSize - 1));
   }
 }
 
 std::vector<Counter> VirtioBalloon::counters() const {
   const uint64_t now = monotonic_ns();
   std::vector<Counter> counters{
-      {"target_bytes", uint64_t{target_pages_.load()} * BalloonPages::kPageSize},
+      {"target_bytes", uint64_t{load_shared(state_.target_pages)} * BalloonPages::kPageSize},
       {"actual_bytes", actual_size()},
-      {"inflated_bytes", inflated_pages_ * BalloonPages::kPageSize},
-      {"deflated_bytes", deflated_pages_ * BalloonPages::kPageSize},
-      {"reported_bytes", reported_bytes_}};
+      {"inflated_bytes", load_shared(state_.inflated_pages) * BalloonPages::kPageSize},
+      {"deflated_bytes", load_shared(state_.deflated_pages) * BalloonPages::kPageSize},
+      {"reported_bytes", load_shared(state_.reported_bytes)}};
   statistics_.append_to(counters, now);
   const std::lock_guard lock(statistics_mutex_);
   if (statistics_queue_ && statistics_.older_than(kStatisticsAgeNs, now)) {

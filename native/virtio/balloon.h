@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -15,6 +14,20 @@
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
+
+/// What a guest sees of a balloon, but for the statistics that it has told. Which pages are inside
+/// is no part of it: guest memory tells, as they have none.
+struct BalloonState {
+  // Any thread's, by shared().
+  uint32_t target_pages = 0;
+  uint32_t actual_pages = 0;  ///< by the guest's own account
+  uint32_t poison = 0;
+  uint64_t inflated_pages = 0;
+  uint64_t deflated_pages = 0;
+  uint64_t reported_bytes = 0;
+  /// The head of the one that is here; the loop's thread's while active.
+  std::optional<uint16_t> statistics_buffer = {};
+};
 
 /// A traditional memory balloon (virtio 1.2 §5.5): the guest puts pages into it, whose memory goes
 /// back to the host, until it has the size that the host asks for. With free page reporting it also
@@ -46,7 +59,6 @@ class VirtioBalloon : public VirtioDevice {
   void write_config(uint32_t offset, std::span<const uint8_t> data) noexcept override;
   void activate(const Activation& activation) override;
   [[nodiscard]] bool try_reset(const Deadline& deadline) noexcept override;
-  /// Which pages are in the balloon is not part of it: guest memory tells, as they have none.
   void save(CborWriter& state) const override;
   void restore(Fields& state) override;
   [[nodiscard]] std::vector<Counter> counters() const override;
@@ -65,14 +77,8 @@ class VirtioBalloon : public VirtioDevice {
   EventLoop& loop_;
   const bool deflate_on_oom_;
   const bool free_page_reporting_;
-  std::atomic<uint32_t> target_pages_;
-  std::atomic<uint32_t> actual_pages_ = 0;
-  std::atomic<uint32_t> poison_ = 0;
-  std::atomic<uint64_t> inflated_pages_ = 0;
-  std::atomic<uint64_t> deflated_pages_ = 0;
-  std::atomic<uint64_t> reported_bytes_ = 0;
+  BalloonState state_;
   BalloonStatistics statistics_;
-  std::optional<uint16_t> held_elsewhere_;  ///< the statistics buffer at the next activation
 
   // While active.
   const GuestMemory* memory_ = nullptr;

@@ -76,7 +76,7 @@ BalloonStatisticsQueue::BalloonStatisticsQueue(EventLoop& loop, const Activation
                                                const VirtqueueSetup& setup,
                                                VirtioTransport& transport,
                                                BalloonStatistics& statistics,
-                                               std::optional<uint16_t> held)
+                                               std::optional<uint16_t>& held)
     : loop_(loop),
       transport_(transport),
       statistics_(statistics),

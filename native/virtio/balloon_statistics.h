@@ -41,17 +41,16 @@ class BalloonStatistics {
 /// newer values; then it goes back, and the guest fills it anew.
 class BalloonStatisticsQueue {
  public:
-  /// `held`: that buffer is here already. Throws Error.
+  /// `held`: the head of the guest's buffer that is here, already perhaps; the loop's thread
+  /// changes it. Throws Error.
   BalloonStatisticsQueue(EventLoop& loop, const Activation& activation, const VirtqueueSetup& setup,
                          VirtioTransport& transport, BalloonStatistics& statistics,
-                         std::optional<uint16_t> held);
+                         std::optional<uint16_t>& held);
   /// The loop must be running or stopped, not paused.
   ~BalloonStatisticsQueue();
   BalloonStatisticsQueue(const BalloonStatisticsQueue&) = delete;
   BalloonStatisticsQueue& operator=(const BalloonStatisticsQueue&) = delete;
 
-  /// The head of the guest's buffer that is here. While the loop is held.
-  [[nodiscard]] std::optional<uint16_t> held() const noexcept { return held_; }
   /// Asks the guest for new values, without waiting for them. Any thread.
   void request() noexcept;
 
@@ -65,7 +64,7 @@ class BalloonStatisticsQueue {
   const EventFd& doorbell_;
   VirtqueueInterrupt& interrupt_;
   SplitQueue queue_;
-  std::optional<uint16_t> held_;
+  std::optional<uint16_t>& held_;
   std::atomic<bool> wanted_ = false;
 };
 
