@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/message.h"
+#include "core/shared_member.h"
 #include "device/char_backend_source.h"
 #include "virtio/config_bytes.h"
 #include "virtio/device_kind.h"
@@ -33,11 +34,11 @@ VirtioConsole::VirtioConsole(std::unique_ptr<CharBackend> backend, EventLoop& lo
                              uint16_t columns, uint16_t rows)
     : loop_(loop),
       backend_(std::move(backend)),
-      size_(pack(columns, rows)),
+      state_{.size = pack(columns, rows)},
       port_(
           std::make_shared<ConsolePort>(*backend_, loop_, [this](uint16_t width, uint16_t height) {
             const uint32_t size = pack(width, height);
-            return size_.exchange(size) != size;
+            return shared(state_.size).exchange(size) != size;
           })) {
   backend_->attach(port_.get());
 }
@@ -49,7 +50,7 @@ VirtioConsole::~VirtioConsole() {
 
 void VirtioConsole::resize(uint16_t columns, uint16_t rows) noexcept {
   const uint32_t size = pack(columns, rows);
-  if (size_.exchange(size) != size) transport().config_changed();
+  if (shared(state_.size).exchange(size) != size) transport().config_changed();
 }
 
 uint64_t VirtioConsole::features() const noexcept {
@@ -61,7 +62,7 @@ std::vector<uint16_t> VirtioConsole::queue_sizes() const { return {kQueueSize, k
 uint32_t VirtioConsole::config_size() const noexcept { return sizeof(Config); }
 
 void VirtioConsole::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
-  const uint32_t size = size_.load();
+  const uint32_t size = load_shared(state_.size);
   const Config config{.columns = static_cast<uint16_t>(size),
                       .rows = static_cast<uint16_t>(size >> 16),
                       .max_ports = 1,
@@ -81,10 +82,11 @@ void VirtioConsole::unwatch(const std::optional<ConsoleQueues::Side>& side) noex
 }
 
 void VirtioConsole::activate(const Activation& activation) {
-  queues_ = std::make_shared<ConsoleQueues>(activation);
-  const bool sized = (activation.features & kFeatureSize) != 0 && size_ != 0;
-  queues_->progress.size_announcements = sized ? kSizeAnnouncements : 0;
-  if (begun_) queues_->progress = *std::exchange(begun_, std::nullopt);
+  if (!state_.progress) {
+    const bool sized = (activation.features & kFeatureSize) != 0 && load_shared(state_.size) != 0;
+    state_.progress.emplace().size_announcements = sized ? kSizeAnnouncements : 0;
+  }
+  queues_ = std::make_shared<ConsoleQueues>(activation, *state_.progress);
   watch(queues_->receive, &ConsolePort::receive_rung);
   watch(queues_->transmit, &ConsolePort::transmit_rung);
   // The port works on the loop's thread only, which a vCPU need not wait for.
@@ -94,29 +96,34 @@ void VirtioConsole::activate(const Activation& activation) {
 }
 
 bool VirtioConsole::try_reset(const Deadline& deadline) noexcept {
-  if (!teardown_.in_progress() && !queues_) return true;
+  if (!teardown_.in_progress() && !queues_) {
+    state_.progress.reset();
+    return true;
+  }
   const auto work = [this] {
     unwatch(queues_->receive);
     unwatch(queues_->transmit);
     port_->stop();
     queues_.reset();
+    state_.progress.reset();
   };
   return teardown_.run(loop_, work, deadline);
 }
 
 void VirtioConsole::save(CborWriter& state) const {
-  state.map(queues_ ? 3 : 1).field("size", size_.load());
-  if (!queues_) return;
-  state.field("sent", queues_->progress.sent);
-  state.field("sizeAnnouncements", queues_->progress.size_announcements);
+  const auto& progress = state_.progress;
+  state.map(progress ? 3 : 1).field("size", load_shared(state_.size));
+  if (!progress) return;
+  state.field("sent", progress->sent);
+  state.field("sizeAnnouncements", progress->size_announcements);
 }
 
 void VirtioConsole::restore(Fields& state) {
-  size_ = state["size"].narrow<uint32_t>();
+  state_ = {.size = state["size"].narrow<uint32_t>()};
   if (!state.has("sent")) return;
-  begun_ = {.sent = state["sent"].number(UINT64_MAX),
-            .size_announcements =
-                static_cast<uint8_t>(state["sizeAnnouncements"].number(kSizeAnnouncements))};
+  state_.progress = ConsoleProgress{.sent = state["sent"].number(UINT64_MAX),
+                                    .size_announcements = static_cast<uint8_t>(
+                                        state["sizeAnnouncements"].number(kSizeAnnouncements))};
 }
 
 std::vector<Counter> VirtioConsole::counters() const {

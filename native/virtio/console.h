@@ -1,8 +1,8 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/event_loop.h"
@@ -12,6 +12,12 @@
 #include "virtio/virtio_device.h"
 
 namespace tsvmm {
+
+/// What a guest sees of a console.
+struct ConsoleState {
+  uint32_t size = 0;  ///< columns below, rows above: both change at once, on any thread
+  std::optional<ConsoleProgress> progress = {};  ///< while active, the loop's thread's then
+};
 
 /// A virtio console (virtio 1.2 §5.3) with one port and a size.
 class VirtioConsole : public VirtioDevice {
@@ -46,10 +52,9 @@ class VirtioConsole : public VirtioDevice {
 
   EventLoop& loop_;
   std::unique_ptr<CharBackend> backend_;
-  std::atomic<uint32_t> size_;  ///< columns below, rows above: both change at once
+  ConsoleState state_;
   std::shared_ptr<ConsolePort> port_;
   std::shared_ptr<ConsoleQueues> queues_;  ///< while active
-  std::optional<ConsoleProgress> begun_;   ///< where the next activation goes on
   LoopTeardown teardown_;
 };
 

@@ -23,8 +23,10 @@ std::optional<ConsoleQueues::Side> make_side(const Activation& activation, uint1
 
 }  // namespace
 
-ConsoleQueues::ConsoleQueues(const Activation& activation)
-    : receive(make_side(activation, kReceive)), transmit(make_side(activation, kTransmit)) {}
+ConsoleQueues::ConsoleQueues(const Activation& activation, ConsoleProgress& going_on)
+    : receive(make_side(activation, kReceive)),
+      transmit(make_side(activation, kTransmit)),
+      progress(going_on) {}
 
 void ConsolePort::start(std::shared_ptr<ConsoleQueues> queues,
                         VirtioTransport& transport) noexcept {

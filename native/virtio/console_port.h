@@ -39,12 +39,12 @@ struct ConsoleQueues {
     VirtqueueInterrupt& interrupt;
   };
 
-  /// Throws Error.
-  explicit ConsoleQueues(const Activation& activation);
+  /// `going_on`: what the loop's thread changes while it serves them. Throws Error.
+  ConsoleQueues(const Activation& activation, ConsoleProgress& going_on);
 
   std::optional<Side> receive;
   std::optional<Side> transmit;
-  ConsoleProgress progress;
+  ConsoleProgress& progress;
   bool output_blocked = false;  ///< the backend takes nothing for now
   bool failed = false;
   uint64_t next_announcement_ns = 0;
