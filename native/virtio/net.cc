@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/message.h"
+#include "core/shared_member.h"
 #include "net/stream_backend.h"
 #include "net/tap.h"
 #include "virtio/config_bytes.h"
@@ -62,8 +64,7 @@ VirtioNet::VirtioNet(std::unique_ptr<NetBackend> network, Options options)
     : options_(std::move(options)),
       network_(std::move(network)),
       pair_count_(network_->pairs()),
-      mac_(pack(options_.mac)),
-      status_(kStatusLinkUp) {
+      state_{.mac = pack(options_.mac)} {
   if (!std::has_single_bit(options_.queue_size) || options_.queue_size < 2 ||
       options_.queue_size > 32768) {
     throw Error("EINVAL", options_.id + ": queue size must be a power of two from 2 to 32768");
@@ -101,9 +102,10 @@ uint32_t VirtioNet::config_size() const noexcept { return kConfigSize; }
 
 void VirtioNet::read_config(uint32_t offset, std::span<uint8_t> data) noexcept {
   Config config{};
-  const uint64_t mac = mac_.load(std::memory_order_relaxed);
+  const uint64_t mac = load_shared(state_.mac);
   std::memcpy(config.mac, &mac, sizeof config.mac);
-  config.status = status_.load(std::memory_order_relaxed);
+  if (!network_lost_) config.status |= kStatusLinkUp;
+  if (load_shared(state_.is_to_announce)) config.status |= kStatusAnnounce;
   config.max_virtqueue_pairs = pair_count_;
   config.mtu = options_.mtu.value_or(0);
   copy_config(config, offset, data);
@@ -117,10 +119,10 @@ uint16_t VirtioNet::control_index(uint64_t features) const noexcept {
 void VirtioNet::activate(const Activation& activation) {
   active_.emplace(Active{activation.memory, activation.features, activation.queues});
   network_->set_guest_offloads(
-      guest_offloads(offloads_.value_or(activation.features) & activation.features));
-  if ((activation.features & kFeatureMultiQueue) == 0) pairs_used_ = 1;
-  if (pairs_used_ != 1) network_->set_active_pairs(pairs_used_);
-  for (uint16_t i = 0; i < pairs_used_; ++i) start_pair(i);
+      guest_offloads(state_.offloads.value_or(activation.features) & activation.features));
+  if ((activation.features & kFeatureMultiQueue) == 0) state_.pairs = 1;
+  if (state_.pairs != 1) network_->set_active_pairs(state_.pairs);
+  for (uint16_t i = 0; i < state_.pairs; ++i) start_pair(i);
   start_control(activation);
 }
 
@@ -167,7 +169,7 @@ void VirtioNet::start_pair(uint16_t index) {
 /// On the loop's thread of each pair; again after a reset.
 void VirtioNet::lose_network() noexcept {
   if (!network_lost_.exchange(true)) transport().warn("the network is gone, and the link is down");
-  change_status(kStatusLinkUp, 0);
+  transport().config_changed();
 }
 
 bool VirtioNet::try_reset(const Deadline& deadline) noexcept {
@@ -186,11 +188,11 @@ void VirtioNet::stop_pairs() noexcept {
   control_.reset();
   for (auto& pair : pairs_) pair.reset();
   active_.reset();
-  pairs_used_ = 1;
-  offloads_.reset();
   network_->set_active_pairs(1);
-  mac_ = pack(options_.mac);
-  status_.fetch_and(static_cast<uint16_t>(~kStatusAnnounce));
+  shared(state_.mac) = pack(options_.mac);
+  shared(state_.is_to_announce) = false;
+  state_.pairs = 1;
+  state_.offloads.reset();
 }
 
 /// At once: nothing that was sent has to be waited for. The tap is free for another device then,
@@ -235,20 +237,19 @@ void VirtioNet::resume() noexcept {
 }
 
 void VirtioNet::save(CborWriter& state) const {
-  const uint64_t mac = mac_;
-  const auto* bytes = reinterpret_cast<const uint8_t*>(&mac);
-  state.map(offloads_ ? 4 : 3);
-  state.key("mac").bytes({bytes, sizeof(MacAddress)});
-  state.key("announce").boolean((status_ & kStatusAnnounce) != 0);
-  state.field("pairs", pairs_used_);
-  if (offloads_) state.field("offloads", *offloads_);
+  const auto* mac = reinterpret_cast<const uint8_t*>(&state_.mac);
+  state.map(state_.offloads ? 4 : 3);
+  state.key("mac").bytes({mac, sizeof(MacAddress)});
+  state.key("announce").boolean(load_shared(state_.is_to_announce));
+  state.field("pairs", state_.pairs);
+  if (state_.offloads) state.field("offloads", *state_.offloads);
 }
 
 void VirtioNet::restore(Fields& state) {
-  mac_ = pack(state["mac"].exactly<sizeof(MacAddress)>());
-  if (state["announce"].boolean()) status_.fetch_or(kStatusAnnounce);
-  pairs_used_ = static_cast<uint16_t>(state["pairs"].number(pair_count_, 1));
-  if (state.has("offloads")) offloads_ = state["offloads"].number(UINT64_MAX);
+  state_ = {.mac = pack(state["mac"].exactly<sizeof(MacAddress)>()),
+            .is_to_announce = state["announce"].boolean(),
+            .pairs = static_cast<uint16_t>(state["pairs"].number(pair_count_, 1))};
+  if (state.has("offloads")) state_.offloads = state["offloads"].number(UINT64_MAX);
 }
 
 bool VirtioNet::set_pairs(uint16_t count) noexcept {
@@ -258,7 +259,7 @@ bool VirtioNet::set_pairs(uint16_t count) noexcept {
     pairs_[i]->stop();
     pairs_[i].reset();
   }
-  pairs_used_ = count;
+  state_.pairs = count;
   network_->set_active_pairs(count);
   try {
     for (uint16_t i = 0; i < count; ++i) {
@@ -274,22 +275,17 @@ bool VirtioNet::set_pairs(uint16_t count) noexcept {
 bool VirtioNet::set_guest_offloads(uint64_t features) noexcept {
   // Only what was negotiated can be switched (§5.1.6.5.6.2).
   if ((features & ~(active_->features & kGuestOffloads)) != 0) return false;
-  offloads_ = features;
+  state_.offloads = features;
   network_->set_guest_offloads(guest_offloads(features));
   return true;
 }
 
-void VirtioNet::set_mac(const MacAddress& mac) noexcept { mac_ = pack(mac); }
+void VirtioNet::set_mac(const MacAddress& mac) noexcept { shared(state_.mac) = pack(mac); }
 
-void VirtioNet::acknowledge_announcement() noexcept {
-  status_.fetch_and(static_cast<uint16_t>(~kStatusAnnounce));
-}
+void VirtioNet::acknowledge_announcement() noexcept { shared(state_.is_to_announce) = false; }
 
-void VirtioNet::announce() noexcept { change_status(0, kStatusAnnounce); }
-
-void VirtioNet::change_status(uint16_t clear, uint16_t set) noexcept {
-  status_.fetch_and(static_cast<uint16_t>(~clear));
-  status_.fetch_or(set);
+void VirtioNet::announce() noexcept {
+  shared(state_.is_to_announce) = true;
   transport().config_changed();
 }
 

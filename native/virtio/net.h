@@ -19,6 +19,15 @@
 
 namespace tsvmm {
 
+/// What a guest sees of a network device, but for whether its link is up.
+struct NetState {
+  uint64_t mac = 0;             ///< as the first six bytes lie in memory; any thread's
+  bool is_to_announce = false;  ///< and has not acknowledged it; any thread's
+  // The first pair's thread's, from an activation on.
+  uint16_t pairs = 1;                     ///< as the driver switched them
+  std::optional<uint64_t> offloads = {};  ///< likewise, of what the guest takes; else as negotiated
+};
+
 /// A virtio network device (virtio 1.2 §5.1).
 ///
 /// Each pair of queues has a thread of its own, `<id>_qp<n>`, made when the driver first uses the
@@ -82,7 +91,6 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
   void start_pair(uint16_t index);
   void start_control(const Activation& activation);
   void stop_pairs() noexcept;
-  void change_status(uint16_t clear, uint16_t set) noexcept;
   void lose_network() noexcept;
   [[nodiscard]] EventLoop& loop(uint16_t index);
   [[nodiscard]] uint16_t control_index(uint64_t features) const noexcept;
@@ -90,16 +98,13 @@ class VirtioNet final : public VirtioDevice, private NetControlHandler {
   Options options_;
   std::unique_ptr<NetBackend> network_;  ///< until it is closed
   const uint16_t pair_count_;
-  std::atomic<uint64_t> mac_;                           ///< as the first six bytes lie in memory
-  std::atomic<uint16_t> status_;                        ///< virtio_net::kStatus...
+  NetState state_;
   std::atomic<bool> network_lost_ = false;              ///< and told
   std::vector<std::unique_ptr<NetCounters>> counters_;  ///< by pair
   /// By pair, made when first needed. From an activation on, the first one's thread is the only one
   /// that changes this and what follows.
   std::vector<std::unique_ptr<EventLoop>> loops_;
   std::optional<Active> active_;
-  uint16_t pairs_used_ = 1;           ///< as the driver switched them
-  std::optional<uint64_t> offloads_;  ///< likewise, of what the guest takes; else as negotiated
   std::vector<std::unique_ptr<NetPair>> pairs_;  ///< by pair, nullptr for those not in use
   std::unique_ptr<QueueServer> control_;
   LoopTeardown teardown_;
