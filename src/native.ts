@@ -6,6 +6,7 @@ import { encode } from './boundary/cbor.ts';
 import type { HostCalls, StreamServerHandle } from './boundary/host.ts';
 import type { MachineCalls, MachineHandle } from './boundary/machine.ts';
 import { type MachineAddon, machineCalls } from './boundary/machineCalls.ts';
+import type { HostInfoCalls } from './boundary/x86_64/hostInfo.ts';
 import { loadAddon } from './host/addon.ts';
 
 export type * from './boundary/deviceSpec.ts';
@@ -14,6 +15,7 @@ export type * from './boundary/machine.ts';
 export type * from './boundary/machineEvents.ts';
 export type * from './boundary/machineSpec.ts';
 export type * from './boundary/x86_64/boardSpec.ts';
+export type * from './boundary/x86_64/hostInfo.ts';
 
 type RememberText = (
   server: StreamServerHandle,
@@ -28,8 +30,8 @@ type HostAddon = Omit<HostCalls, 'streamRememberMemory' | 'streamRememberCounter
   readonly streamRememberCounters: RememberText;
 };
 
-/** Both interfaces. */
-export interface NativeAddon extends MachineCalls, HostCalls {}
+/** Both interfaces, and what the host's processor adds. */
+export interface NativeAddon extends MachineCalls, HostCalls, HostInfoCalls {}
 
 let loaded: NativeAddon | undefined;
 

@@ -29,6 +29,10 @@ Napi::Value precreate_vm(Arguments info) {
   return info.Env().Undefined();
 }
 
+Napi::Value supported_cpuid(Arguments info) {
+  return from_bytes(info.Env(), Environment::of(info.Env()).host().supported_cpuid());
+}
+
 Napi::Value host_info(Arguments info) {
   const Napi::Env env = info.Env();
   const HostFacts& host = Environment::of(env).host();
@@ -40,11 +44,10 @@ Napi::Value host_info(Arguments info) {
   object.Set("tscKhz", Napi::Number::New(env, processor.tsc_khz));
   object.Set("hardwareVirtualization",
              Napi::Boolean::New(env, processor.has_hardware_virtualization));
+  // Read when it is wanted, which is last: the thread that finds it out is done by then.
+  object.DefineProperty(Napi::PropertyDescriptor::Accessor<guarded<supported_cpuid>>(
+      "supportedCpuid", napi_enumerable));
   return object;
-}
-
-Napi::Value supported_cpuid(Arguments info) {
-  return from_bytes(info.Env(), Environment::of(info.Env()).host().supported_cpuid());
 }
 
 /// Runs no handlers, and waits for no thread: some may be stuck in the kernel.
@@ -319,7 +322,6 @@ Napi::Value put_into_bridge_function(Arguments info) {
 void add_host_functions(Napi::Object& exports) {
   add<precreate_vm>(exports, "precreateVm");
   add<host_info>(exports, "hostInfo");
-  add<supported_cpuid>(exports, "supportedCpuid");
   add<open_pty_function>(exports, "openPty");
   add<claim_socket_function>(exports, "claimSocket");
   add<listen_unix_function>(exports, "listenUnix");

@@ -4,19 +4,13 @@
  */
 import type { MachineHandle } from './machine.ts';
 
-/** What the host's hypervisor offers. */
-export interface HostInfo {
+/** What the host's hypervisor offers, whatever its processor. */
+export interface HypervisorInfo {
   /** KVM_GET_API_VERSION, always 12. */
   readonly apiVersion: number;
-  /** KVM_GET_SUPPORTED_CPUID as packed `struct kvm_cpuid_entry2` (40 bytes each). */
-  readonly supportedCpuid: Uint8Array;
-  /** Host physical address width in bits (CPUID 0x80000008, reduced for memory encryption). */
-  readonly physBits: number;
   /** Highest vCPU count that KVM accepts for one VM. */
   readonly maxVcpus: number;
-  /** TSC frequency in kHz, 0 when the host's is not invariant. */
-  readonly tscKhz: number;
-  /** True if guest ring-0 code runs on hardware virtualization (VMX or SVM); false on a page-table based KVM. */
+  /** Whether the guest's kernel code runs on the processor: false where KVM emulates it. */
   readonly hardwareVirtualization: boolean;
 }
 
@@ -100,10 +94,6 @@ export interface HostCalls {
    * @param soon the thread waits for the machine and becomes its control thread, as making another takes long
    */
   precreateVm(soon: boolean): void;
-  /** Throws if KVM cannot be used. Begins to read the CPUID table on a thread, so an early call saves time later. */
-  hostInfo(): Omit<HostInfo, 'supportedCpuid'>;
-  /** HostInfo's; waits for the thread that reads it. */
-  supportedCpuid(): Uint8Array;
 
   /** Opens a pseudo terminal, raw; `path` is the slave. The caller closes `fd`. */
   openPty(): { readonly fd: number; readonly path: string };

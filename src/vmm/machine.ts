@@ -164,13 +164,7 @@ async function plan(
 
 export function hostInfo(native: NativeAddon): HostInfo {
   try {
-    return {
-      ...native.hostInfo(),
-      // A getter, because it is wanted last, when the thread that reads it is done.
-      get supportedCpuid(): Uint8Array {
-        return native.supportedCpuid();
-      },
-    };
+    return native.hostInfo();
   } catch (error) {
     const { code } = error as { code?: string };
     if (code === 'ENOENT') {

@@ -23,7 +23,7 @@ const CODE_SIZE = 64;
  * meanwhile can leave the rest.
  * @returns functions that throw without KVM
  */
-export function rehearsal(native: Pick<NativeAddon, 'hostInfo' | 'supportedCpuid'>): readonly (() => void)[] {
+export function rehearsal(native: Pick<NativeAddon, 'hostInfo'>): readonly (() => void)[] {
   let config: VmConfig;
   let host: HostInfo;
   let boot: BootSpec;
@@ -32,7 +32,7 @@ export function rehearsal(native: Pick<NativeAddon, 'hostInfo' | 'supportedCpuid
       config = decode(vmConfig, { payload: { kernel: '/', cmdline: '' }, console: { mode: 'Off' } });
     },
     () => {
-      host = { ...native.hostInfo(), supportedCpuid: native.supportedCpuid() };
+      host = native.hostInfo();
       encode(planMachine(config, host));
     },
     () => {
@@ -45,7 +45,7 @@ export function rehearsal(native: Pick<NativeAddon, 'hostInfo' | 'supportedCpuid
 
 /** Does it in a turn of the event loop for each step, for as long as there is time. Nothing happens without KVM. */
 export async function rehearseWhile(
-  native: Pick<NativeAddon, 'hostInfo' | 'supportedCpuid' | 'precreateVm'>,
+  native: Pick<NativeAddon, 'hostInfo' | 'precreateVm'>,
   hasTime: () => boolean,
 ): Promise<void> {
   try {

@@ -43,7 +43,7 @@ function machineSpec(
 
 function bootSpec(changes: Partial<BootSpec> = {}): BootSpec {
   return {
-    cpuid: [native.supportedCpuid()],
+    cpuid: [native.hostInfo().supportedCpuid],
     msrs: new Uint8Array(0),
     entry: { rip: 0, rbx: 0, rsi: 0, rsp: 0, gdtAddress: 0, gdtLimit: 0 },
     load: [],
@@ -172,7 +172,6 @@ test('values of any type are refused with an Error', () => {
     'closeFile',
     'precreateVm',
     'hostInfo',
-    'supportedCpuid',
     'openPty',
     'openFile',
     'claimSocket',

@@ -80,7 +80,6 @@ export function fakeNative(folder: string): FakeNative {
     ptys: 0,
     precreateVm: () => {},
     hostInfo: () => native.host,
-    supportedCpuid: () => native.host.supportedCpuid,
     machineCreate: (spec, emit) => {
       const machine: FakeMachine = { spec, calls: [], emit };
       machines.push(machine);
