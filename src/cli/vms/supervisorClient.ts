@@ -4,14 +4,25 @@ import { readAnswer } from '../../api/rest/jsonReader.ts';
 import { writeJson } from '../../api/rest/jsonWriter.ts';
 import { VmmError } from '../../vmm/errors.ts';
 
-/** Longer than any stop that the supervisor would wait for. */
-const ANSWER_MS = 24 * 3_600_000;
+/** So often a supervisor that has not answered yet is asked whether it answers at all, and so long may that take. */
+const PING_MS = 15_000;
 
+/** What can be given up. */
+interface Exchange {
+  destroy(error: Error): unknown;
+}
+
+/**
+ * How long an answer takes only the supervisor knows: a stop waits for the guest. It is given up when the supervisor
+ * does not answer anything else.
+ */
 export class SupervisorClient {
   readonly #socketPath: string;
+  readonly #pingMs: number;
 
-  constructor(socketPath: string) {
+  constructor(socketPath: string, pingMs = PING_MS) {
     this.#socketPath = socketPath;
+    this.#pingMs = pingMs;
   }
 
   /**
@@ -20,8 +31,7 @@ export class SupervisorClient {
    */
   async call<T = undefined>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
     const answer = await this.#send(method, path, body, signal);
-    let text = '';
-    for await (const chunk of answer.setEncoding('utf8')) text += chunk;
+    const text = await this.#read(answer);
     return (text === '' ? undefined : readAnswer(text)) as T;
   }
 
@@ -48,15 +58,68 @@ export class SupervisorClient {
         path,
         headers,
         agent: false,
-        timeout: ANSWER_MS,
         ...(signal && { signal }),
       };
       const sent = httpRequest(options, (answer) => {
+        unwatch();
         if ((answer.statusCode ?? 500) < 400) resolve(answer);
-        else refusal(answer).then(reject, reject);
+        else this.#refusal(answer).then(reject, reject);
       });
-      sent.on('error', (error: NodeJS.ErrnoException) => reject(this.#noAnswer(error)));
+      const unwatch = this.#watch(sent);
+      sent.on('error', (error: NodeJS.ErrnoException) => {
+        unwatch();
+        reject(this.#noAnswer(error));
+      });
       sent.end(payload);
+    });
+  }
+
+  /** The whole of an answer that comes to an end. */
+  async #read(answer: IncomingMessage): Promise<string> {
+    const unwatch = this.#watch(answer);
+    try {
+      let text = '';
+      for await (const chunk of answer.setEncoding('utf8')) text += chunk;
+      return text;
+    } catch (error) {
+      throw this.#noAnswer(error as Error);
+    } finally {
+      unwatch();
+    }
+  }
+
+  async #refusal(answer: IncomingMessage): Promise<VmmError> {
+    const text = await this.#read(answer);
+    try {
+      return new VmmError((JSON.parse(text) as { error: string }).error);
+    } catch {
+      return new VmmError(`The supervisor answered with status ${answer.statusCode}`);
+    }
+  }
+
+  /** @returns ends it */
+  #watch(exchange: Exchange): () => void {
+    const timer = setInterval(() => {
+      this.#ping().catch(() => {
+        exchange.destroy(new Error(`no answer within ${(2 * this.#pingMs) / 1000} s`));
+      });
+    }, this.#pingMs);
+    return () => clearInterval(timer);
+  }
+
+  /** Whatever it answers. */
+  #ping(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const options = { socketPath: this.#socketPath, path: '/v1/ping', agent: false };
+      const sent = httpRequest(options, (answer) => {
+        answer.resume();
+        resolve();
+      });
+      const timer = setTimeout(() => sent.destroy(new Error('no answer')), this.#pingMs);
+      sent
+        .on('error', reject)
+        .on('close', () => clearTimeout(timer))
+        .end();
     });
   }
 
@@ -66,15 +129,5 @@ export class SupervisorClient {
       ? `No supervisor serves ${this.#socketPath}: start one with 'tsvmmd', or name its folder with --dir or TSVMM_DIR`
       : `The supervisor at ${this.#socketPath} does not answer`;
     return new VmmError(message, absent ? {} : { cause: error });
-  }
-}
-
-async function refusal(answer: IncomingMessage): Promise<VmmError> {
-  let text = '';
-  for await (const chunk of answer.setEncoding('utf8')) text += chunk;
-  try {
-    return new VmmError((JSON.parse(text) as { error: string }).error);
-  } catch {
-    return new VmmError(`The supervisor answered with status ${answer.statusCode}`);
   }
 }
