@@ -16,6 +16,7 @@ const SOURCES = [
   'package-lock.json',
   'tsconfig.json',
   'scripts/lib/buildJs.mjs',
+  'scripts/lib/bundleExecutable.mjs',
   'scripts/lib/bundleJs.mjs',
   'scripts/lib/lateChunk.mjs',
   'scripts/lib/configTypes.mjs',
@@ -74,30 +75,32 @@ export async function buildExecutable() {
     step('compiling the executable', async () => {
       const fresh = `${EXECUTABLE}.new`;
       const define = commit ? ['--define', `TSVMM_COMMIT=${commit}`] : [];
-      await compile(fresh, define);
+      // Not before: it may have been installed just now.
+      const { bundleExecutable } = await import('./bundleExecutable.mjs');
+      const entry = await bundleExecutable(path.join(BUILD, 'executable'), define);
+      await compile(entry, fresh, []);
       const order = recordBytecodeOrder(fresh, BUILD);
-      if (order !== undefined) await compile(fresh, [...define, `--bytecode-order=${order}`]);
+      if (order !== undefined) await compile(entry, fresh, [`--bytecode-order=${order}`]);
       moveInOnePiece(fresh, EXECUTABLE);
     }),
   );
 }
 
-/** @param {string} outfile @param {readonly string[]} more */
-async function compile(outfile, more) {
+/** @param {string} entry @param {string} outfile @param {readonly string[]} more */
+async function compile(entry, outfile, more) {
   // Without the two autoload options, files in the working directory could change what a VMM does.
   await run(nodeBin('bun'), [
     'build',
     '--compile',
     '--bytecode',
     '--minify',
-    // What is imported later is read later: a quarter of a millisecond. ES modules in one piece would cost two.
     '--splitting',
     '--format=esm',
     '--no-compile-autoload-dotenv',
     '--no-compile-autoload-bunfig',
     ...more,
     `--outfile=${outfile}`,
-    path.join(ROOT, 'src/bin/tsvmm.ts'),
+    entry,
   ]);
 }
 
