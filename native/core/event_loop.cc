@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include "core/error.h"
 #include "core/thread.h"
@@ -17,20 +18,35 @@ uint64_t tag_of(int fd, uint32_t generation) {
 
 }  // namespace
 
-EventLoop::EventLoop(std::string thread_name) : thread_name_(std::move(thread_name)) {}
+EventLoop::EventLoop(std::string thread_name, Start start)
+    : thread_name_(std::move(thread_name)), deferred_(start == Start::kWhenAsked) {}
 
 EventLoop::~EventLoop() { stop(); }
 
-void EventLoop::ensure_started_locked() {
-  if (thread_.joinable() || stopping_) return;
+void EventLoop::ensure_poller_locked() {
+  if (poller_) return;
   poller_.emplace();
   if (const int error = poller_->add(wake_.fd(), io::kReadable, kWakeTag)) {
+    poller_.reset();
     throw Error::from_errno("watching a descriptor", error);
   }
+}
+
+void EventLoop::ensure_started_locked() {
+  if (thread_.joinable() || stopping_) return;
+  ensure_poller_locked();
+  if (deferred_) return;
   thread_ = spawn_thread(thread_name_, [this] {
     prefer_short_slices();
     run();
   });
+}
+
+void EventLoop::start() {
+  const std::lock_guard lock(mutex_);
+  if (!std::exchange(deferred_, false) || !poller_) return;
+  ensure_started_locked();
+  if (pause_requested_) wake_locked();
 }
 
 void EventLoop::wake_locked() noexcept {
@@ -108,6 +124,7 @@ std::shared_ptr<EventLoop::Job> EventLoop::begin(std::function<void()> task) {
   if (stopping_) {
     job->finish();
   } else {
+    deferred_ = false;
     enqueue_locked({std::move(task), job});
   }
   return job;

@@ -18,8 +18,8 @@
 
 namespace tsvmm {
 
-/// An event loop on a named thread of its own, started by the first use. Handlers run on that
-/// thread only.
+/// An event loop on a named thread of its own, started by the first use, or when it is asked for.
+/// Handlers run on that thread only.
 ///
 /// add, modify, remove, post, begin and call may be used from any thread, including the loop's own.
 ///
@@ -44,10 +44,20 @@ class EventLoop {
     bool finished_ = false;
   };
 
-  explicit EventLoop(std::string thread_name);
+  enum class Start : uint8_t {
+    kAtFirstUse,
+    /// By start(), or by the first task that is waited for, as making a thread takes long. What is
+    /// to be watched, or to be run without being waited for, waits until then.
+    kWhenAsked,
+  };
+
+  explicit EventLoop(std::string thread_name, Start start = Start::kAtFirstUse);
   ~EventLoop();
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
+
+  /// Of a loop kWhenAsked, which is as any other from then on. Throws Error.
+  void start();
 
   /// Watches `fd` (not owned). False for what cannot be waited for because it is always ready, such
   /// as a regular file.
@@ -97,6 +107,7 @@ class EventLoop {
     std::shared_ptr<Job> job;  ///< nullptr if there is no waiter
   };
 
+  void ensure_poller_locked();
   void ensure_started_locked();
   void wake_locked() noexcept;
   void enqueue_locked(Task task);
@@ -107,7 +118,7 @@ class EventLoop {
   [[nodiscard]] bool on_loop_thread_locked() const;
 
   const std::string thread_name_;
-  std::optional<Poller> poller_;  ///< since the thread was made
+  std::optional<Poller> poller_;  ///< since the first use
   EventFd wake_;
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -116,6 +127,7 @@ class EventLoop {
   std::vector<Task> tasks_;
   std::thread thread_;
   std::atomic<bool> wanted_ = false;
+  bool deferred_;          ///< kWhenAsked, and not asked yet
   bool stopping_ = false;  ///< asked to end
   bool pause_requested_ = false;
   bool paused_ = false;

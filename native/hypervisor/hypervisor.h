@@ -65,9 +65,10 @@ class InterruptFabric {
 /// defines it (x86_64/access_handler.h).
 class AccessHandler;
 
-/// The state of a vCPU before its first run. Defined by the architecture's folder, too
-/// (x86_64/vcpu_setup.h).
+/// What a vCPU is, and where the first one of a machine begins. Defined by the architecture's
+/// folder, too (x86_64/vcpu_setup.h).
 struct VcpuSetup;
+struct VcpuEntry;
 
 /// Why Vcpu::run returned.
 struct VcpuExit {
@@ -95,6 +96,8 @@ class Vcpu {
   virtual ~Vcpu() = default;
   /// Throws Error.
   virtual void set_up(const VcpuSetup& setup) = 0;
+  /// After set_up(), before the first run. Throws Error.
+  virtual void set_entry(const VcpuEntry& entry) = 0;
   /// Brings a vCPU that the guest has used and given up back to its state after set_up() with the
   /// same setup: it waits to be started. Throws Error.
   virtual void reset(const VcpuSetup& setup) = 0;

@@ -45,7 +45,7 @@ DeviceSet::DeviceSet(const PciSpec& pci, GuestMemory& memory, InterruptFabric& f
       fabric_(fabric),
       cancellation_(cancellation),
       report_(std::move(report)),
-      loop_("serial-manager") {
+      loop_("serial-manager", EventLoop::Start::kWhenAsked) {
   const auto window = [](const GuestMemory::Range& range) {
     return PciWindow{range.address, range.size};
   };

@@ -44,6 +44,10 @@ class DeviceSet {
 
   /// Makes the functions. Takes the descriptors out of `pci`. Throws Error.
   void add_functions(PciSpec& pci);
+  /// Begins to serve what needs no thread of its own. The guest may run by then: making the thread
+  /// takes a seventh of the time from the order to boot to the guest's first instruction. Throws
+  /// Error.
+  void start() { loop_.start(); }
 
   // For the board's devices.
 

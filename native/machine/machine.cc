@@ -121,7 +121,7 @@ void Machine::boot(BootSpec boot, std::chrono::milliseconds timeout) {
   if (build_failure_ && state_.phase() != MachineState::Phase::kEnded) throw *build_failure_;
   auto booting = begin(boot.paused ? Operation::kBootPaused : Operation::kBoot);
   MachineParts& parts = *parts_;
-  parts.vcpus->set_up(std::move(boot.vcpus));  // on their threads, meanwhile
+  if (boot.entry) parts.vcpus->enter(std::move(boot.entry));  // on its thread, meanwhile
   load_images(*parts.memory, boot.load, cancellation_);
   parts.vm_generation = boot.vm_generation;
   const EventReport report = [events = parts.events](MachineEvent event) {
@@ -138,6 +138,7 @@ void Machine::boot(BootSpec boot, std::chrono::milliseconds timeout) {
   parts.devices->add_functions(boot.pci);
   if (boot.held) parts.vcpus->hold();
   const auto late = parts.vcpus->start(parts.board->accesses(), deadline(timeout), boot.paused);
+  parts.devices->start();
   cancellation_.check();
   if (late) {
     throw Error("ETIMEDOUT", "the host does not set up vCPU " + std::to_string(*late) + " in time");

@@ -10,10 +10,11 @@ GuestMemory::Range read_range(Fields& fields, std::string_view start) {
   return {fields[start].number(), fields["size"].number()};
 }
 
-VcpuPlacement read_vcpu(Fields& fields) {
-  VcpuPlacement placement{.id = fields["id"].narrow<uint32_t>(), .affinity = {}};
-  fields["affinity"].each([&](const Value& cpu) { placement.affinity.push_back(cpu.ordinal()); });
-  return placement;
+VcpuSpec read_vcpu(Fields& fields) {
+  VcpuSpec spec{
+      .id = fields["id"].narrow<uint32_t>(), .affinity = {}, .setup = read_vcpu_setup(fields)};
+  fields["affinity"].each([&](const Value& cpu) { spec.affinity.push_back(cpu.ordinal()); });
+  return spec;
 }
 
 MemoryRange read_memory_range(Fields& fields) { return read_range(fields, "address"); }
@@ -91,7 +92,7 @@ PciSpec read_pci(Fields& fields) {
 
 BootSpec read_boot(Fields& fields) {
   BootSpec spec;
-  spec.vcpus = read_vcpu_setups(fields);
+  spec.entry = read_vcpu_entry(fields);
   spec.held = fields.has("held") && fields["held"].boolean();
   spec.paused = fields.has("paused") && fields["paused"].boolean();
   fields["load"].each([&](const Value& item) { spec.load.push_back(item.map(read_load)); });
@@ -120,9 +121,7 @@ BootSpec read_boot_spec(const Value& value) { return value.map(read_boot); }
 
 LateVcpu read_late_vcpu(const Value& value) {
   return value.map([](Fields& fields) {
-    return LateVcpu{.index = fields["index"].narrow<uint16_t>(),
-                    .placement = read_vcpu(fields),
-                    .setup = read_late_vcpu_setup(fields)};
+    return LateVcpu{.index = fields["index"].narrow<uint16_t>(), .vcpu = read_vcpu(fields)};
   });
 }
 

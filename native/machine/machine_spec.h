@@ -21,23 +21,23 @@ namespace tsvmm {
 // All descriptors belong to the specification (duplicates of the caller's), so that a boot may run
 // after the caller closed its own.
 
-struct VcpuPlacement {
+struct VcpuSpec {
   uint32_t id = 0;  ///< Vm::create_vcpu()
   std::vector<int> affinity;
+  std::shared_ptr<const VcpuSetup> setup;
 };
 
 /// A vCPU that comes to a machine that runs.
 struct LateVcpu {
   unsigned index = 0;
-  VcpuPlacement placement;
-  std::shared_ptr<const VcpuSetup> setup;
+  VcpuSpec vcpu;
 };
 
 struct MachineSpec {
   std::vector<MemoryZone> memory;
   std::optional<MemoryRange> memory_growth;
-  std::vector<VcpuPlacement> vcpus;  ///< at boot
-  uint32_t highest_vcpu_id = 0;      ///< of those to come, too
+  std::vector<VcpuSpec> vcpus;   ///< at boot
+  uint32_t highest_vcpu_id = 0;  ///< of those to come, too
 };
 
 struct LoadBytes {
@@ -86,8 +86,8 @@ struct PciSpec {
 struct BoardSpec;
 
 struct BootSpec {
-  std::vector<std::shared_ptr<const VcpuSetup>> vcpus;  ///< by index
-  bool held = false;  ///< the guest waits for a debugger to let it run
+  std::shared_ptr<const VcpuEntry> entry;  ///< of vCPU 0; nullptr: at its reset vector
+  bool held = false;                       ///< the guest waits for a debugger to let it run
   std::vector<LoadItem> load;
   std::shared_ptr<BoardSpec> board;
   GuestAddress vm_generation = 0;
@@ -102,10 +102,10 @@ struct BootSpec {
 [[nodiscard]] BootSpec read_boot_spec(const Value& value);
 [[nodiscard]] LateVcpu read_late_vcpu(const Value& value);
 
-// What the architecture's folder reads of a boot's fields.
+// What the architecture's folder reads of a vCPU's and a boot's fields.
 
-[[nodiscard]] std::vector<std::shared_ptr<const VcpuSetup>> read_vcpu_setups(Fields& boot);
+[[nodiscard]] std::shared_ptr<const VcpuSetup> read_vcpu_setup(Fields& vcpu);
+[[nodiscard]] std::shared_ptr<const VcpuEntry> read_vcpu_entry(Fields& boot);
 [[nodiscard]] std::shared_ptr<BoardSpec> read_board_spec(Fields& boot);
-[[nodiscard]] std::shared_ptr<const VcpuSetup> read_late_vcpu_setup(Fields& vcpu);
 
 }  // namespace tsvmm

@@ -18,22 +18,31 @@ VcpuGroup::~VcpuGroup() {
   }
 }
 
-void VcpuGroup::create(const std::vector<VcpuPlacement>& placements) {
+void VcpuGroup::create(const std::vector<VcpuSpec>& vcpus) {
   {
     const std::lock_guard lock(mutex_);
-    for (const VcpuPlacement& placement : placements) append_locked(placement).present = true;
+    for (const VcpuSpec& vcpu : vcpus) {
+      Member& member = append_locked();
+      assign(member, vcpu);
+      member.present = true;
+    }
   }
   // Without the lock, which the threads that there are already need.
   for (const auto& member : members_) start_thread(*member);
 }
 
-VcpuGroup::Member& VcpuGroup::append_locked(VcpuPlacement placement) {
+VcpuGroup::Member& VcpuGroup::append_locked() {
   auto member = std::make_unique<Member>();
   member->index = static_cast<unsigned>(members_.size());
-  member->placement = std::move(placement);
   member->held = on_hold_;
   members_.push_back(std::move(member));
   return *members_.back();
+}
+
+void VcpuGroup::assign(Member& member, const VcpuSpec& vcpu) {
+  member.id = vcpu.id;
+  member.affinity = vcpu.affinity;
+  member.setup = vcpu.setup;
 }
 
 void VcpuGroup::start_thread(Member& member) {
@@ -47,12 +56,12 @@ void VcpuGroup::start_thread(Member& member) {
   }
 }
 
-void VcpuGroup::set_up(std::vector<std::shared_ptr<const VcpuSetup>> setups) {
+void VcpuGroup::enter(std::shared_ptr<const VcpuEntry> entry) {
   const std::lock_guard lock(mutex_);
-  if (setups.size() != members_.size()) {
-    throw Error("EINVAL", "not as many vCPU setups as vCPUs");
-  }
-  for (size_t i = 0; i < setups.size(); ++i) members_[i]->setup = std::move(setups[i]);
+  if (members_.empty()) throw Error("EINVAL", "there is no vCPU");
+  Member& first = *members_.front();
+  first.entry = std::move(entry);
+  first.ready = false;
   changed_.notify_all();
 }
 
@@ -138,7 +147,7 @@ void VcpuGroup::inject_nmi() noexcept {
 void VcpuGroup::add(const std::vector<LateVcpu>& vcpus, const Deadline& deadline) {
   std::unique_lock lock(mutex_);
   const std::vector<Member*> members = find_room_locked(vcpus, lock, deadline);
-  for (size_t i = 0; i < members.size(); ++i) prepare_locked(*members[i], vcpus[i]);
+  for (size_t i = 0; i < members.size(); ++i) prepare_locked(*members[i], vcpus[i].vcpu);
   await_ready_locked(members, lock, deadline);
   for (Member* const member : members) {
     member->present = member->start_awaited = true;
@@ -165,7 +174,7 @@ std::vector<VcpuGroup::Member*> VcpuGroup::find_room_locked(const std::vector<La
     if (is_there(vcpu.index)) {
       throw Error("EINVAL", "vCPU " + std::to_string(vcpu.index) + " is there already");
     }
-    if (vcpu.index == members_.size()) (void)append_locked(vcpu.placement);
+    if (vcpu.index == members_.size()) append_locked();
     Member& member = *members_[vcpu.index];
     if (!deadline.wait(lock, changed_, [&] { return member.parked || member.left; })) {
       throw Error("ETIMEDOUT", "vCPU " + std::to_string(vcpu.index) + " does not leave the guest");
@@ -176,9 +185,8 @@ std::vector<VcpuGroup::Member*> VcpuGroup::find_room_locked(const std::vector<La
 }
 
 /// Has its thread set it up, which it begins as soon as the lock is free.
-void VcpuGroup::prepare_locked(Member& member, const LateVcpu& vcpu) {
-  member.placement = vcpu.placement;
-  member.setup = vcpu.setup;
+void VcpuGroup::prepare_locked(Member& member, const VcpuSpec& vcpu) {
+  assign(member, vcpu);
   member.ready = false;
   member.failure = nullptr;
   changed_.notify_all();
@@ -308,8 +316,8 @@ void VcpuGroup::exited(Member& member, const VcpuExit& exit) {
 bool VcpuGroup::make_vcpu(Member& member) {
   try {
     // What is made for the vCPU is near to where it runs.
-    pin_current_thread(member.placement.affinity);
-    auto vcpu = vm_.create_vcpu(member.placement.id);
+    pin_current_thread(member.affinity);
+    auto vcpu = vm_.create_vcpu(member.id);
     const std::lock_guard lock(mutex_);
     member.vcpu = std::move(vcpu);
     return true;
@@ -321,28 +329,30 @@ bool VcpuGroup::make_vcpu(Member& member) {
   }
 }
 
-/// On its thread, of a new one or one that is added again. One that fails stays for the next
-/// attempt: the hypervisor makes no second vCPU of its id.
+/// On its thread, of a new one, one that is added again, or one that gets its entry. One that fails
+/// stays for the next attempt: the hypervisor makes no second vCPU of its id.
 void VcpuGroup::set_up_locked(Member& member, std::unique_lock<std::mutex>& lock) {
   const std::shared_ptr<const VcpuSetup> setup = std::move(member.setup);
+  const std::shared_ptr<const VcpuEntry> entry = std::move(member.entry);
   const DebugTraps traps = traps_;
+  std::exception_ptr failure = setup ? nullptr : member.failure;
   member.parked = false;
   lock.unlock();
-  std::exception_ptr failure;
   try {
-    set_up_vcpu(member, *setup, traps);
+    if (setup) set_up_vcpu(member, *setup, traps);
+    if (entry && !failure) member.vcpu->set_entry(*entry);
   } catch (...) {
     failure = std::current_exception();
   }
   lock.lock();
   member.failure = failure;
-  member.ready = !failure;
+  member.ready = !failure && !member.setup && !member.entry;
   member.parked = true;
   changed_.notify_all();
 }
 
 void VcpuGroup::set_up_vcpu(Member& member, const VcpuSetup& setup, const DebugTraps& traps) {
-  pin_current_thread(member.placement.affinity);  // it may be another one by now
+  pin_current_thread(member.affinity);  // it may be another one by now
   if (member.was_set_up) {
     member.vcpu->reset(setup);
   } else {
@@ -359,8 +369,9 @@ bool VcpuGroup::wait_for_goal(Member& member) {
   member.parked = true;
   changed_.notify_all();
   for (;;) {
-    changed_.wait(lock, [&] { return may_run(member) || member.setup || goal_ == Goal::kStop; });
-    if (goal_ == Goal::kStop || !member.setup) break;
+    const auto pending = [&] { return member.setup || member.entry; };
+    changed_.wait(lock, [&] { return may_run(member) || pending() || goal_ == Goal::kStop; });
+    if (goal_ == Goal::kStop || !pending()) break;
     set_up_locked(member, lock);
   }
   member.parked = false;

@@ -31,11 +31,11 @@ class VcpuGroup {
   VcpuGroup(const VcpuGroup&) = delete;
   VcpuGroup& operator=(const VcpuGroup&) = delete;
 
-  /// Starts the threads, each of which makes its vCPU. Does not wait for them.
-  void create(const std::vector<VcpuPlacement>& placements);
-  /// Has every vCPU set up (one setup each, by index). Does not wait for it. Once. Throws Error.
-  void set_up(std::vector<std::shared_ptr<const VcpuSetup>> setups);
-  /// Waits until that is done and lets the guest run. Its accesses will go to `accesses`, which
+  /// Starts the threads, each of which makes its vCPU and sets it up. Does not wait for them.
+  void create(const std::vector<VcpuSpec>& vcpus);
+  /// Has vCPU 0 begin there. Does not wait for it. Once. Throws Error EINVAL if there is none.
+  void enter(std::shared_ptr<const VcpuEntry> entry);
+  /// Waits until all are set up and lets the guest run. Its accesses will go to `accesses`, which
   /// lives until after wait_left(). Throws the first Error of any vCPU. The first vCPU that is not
   /// set up at the deadline: the guest does not run then, and the group is to be stopped. A
   /// `paused` guest runs from resume() on.
@@ -82,8 +82,11 @@ class VcpuGroup {
   enum class Goal { kPrepare, kRun, kPause, kStop };
   struct Member {
     unsigned index = 0;
-    VcpuPlacement placement;
-    std::shared_ptr<const VcpuSetup> setup;  ///< that its thread has not taken yet
+    uint32_t id = 0;
+    std::vector<int> affinity;
+    // What its thread has not taken yet.
+    std::shared_ptr<const VcpuSetup> setup;
+    std::shared_ptr<const VcpuEntry> entry;
     std::unique_ptr<Vcpu> vcpu;
     std::thread thread;
     std::exception_ptr failure;    ///< why it is not ready
@@ -97,11 +100,12 @@ class VcpuGroup {
     bool left = true;              ///< its thread has ended or is about to, or was never made
   };
 
-  [[nodiscard]] Member& append_locked(VcpuPlacement placement);
+  Member& append_locked();
   void start_thread(Member& member);
   void thread_body(Member& member);
   bool make_vcpu(Member& member);
   void set_up_locked(Member& member, std::unique_lock<std::mutex>& lock);
+  static void assign(Member& member, const VcpuSpec& vcpu);
   static void set_up_vcpu(Member& member, const VcpuSetup& setup, const DebugTraps& traps);
   bool wait_for_goal(Member& member);
   void exited(Member& member, const VcpuExit& exit);
@@ -111,7 +115,7 @@ class VcpuGroup {
   [[nodiscard]] std::vector<Member*> find_room_locked(const std::vector<LateVcpu>& vcpus,
                                                       std::unique_lock<std::mutex>& lock,
                                                       const Deadline& deadline);
-  void prepare_locked(Member& member, const LateVcpu& vcpu);
+  void prepare_locked(Member& member, const VcpuSpec& vcpu);
   void await_ready_locked(const std::vector<Member*>& members, std::unique_lock<std::mutex>& lock,
                           const Deadline& deadline);
   void kick_all_locked() noexcept;

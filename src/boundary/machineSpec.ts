@@ -40,12 +40,12 @@ export interface MachineSpec {
     readonly growth?: MemoryRange;
   };
   /** One entry per boot vCPU, by index. */
-  readonly vcpus: readonly VcpuPlacement[];
+  readonly vcpus: readonly VcpuSpec[];
   /** Of all vCPUs that there may ever be. */
   readonly highestVcpuId: number;
 }
 
-export interface VcpuPlacement {
+export interface VcpuSpec extends VcpuSetup {
   /** As the architecture numbers it: an APIC id. */
   readonly id: number;
   /** Host CPUs, empty for any. */
@@ -53,7 +53,7 @@ export interface VcpuPlacement {
 }
 
 /** A vCPU that comes to a machine that runs. */
-export interface LateVcpu extends VcpuPlacement, VcpuSetup {
+export interface LateVcpu extends VcpuSpec {
   readonly index: number;
 }
 

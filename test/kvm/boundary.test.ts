@@ -32,19 +32,19 @@ const MEMORY: MemoryZoneSpec = {
 
 function machineSpec(
   zone: Partial<MemoryZoneSpec> = {},
-  vcpus: MachineSpec['vcpus'] = [{ id: 0, affinity: [] }],
+  vcpu: Partial<MachineSpec['vcpus'][number]> = {},
 ): MachineSpec {
   return {
     memory: { zones: [{ ...MEMORY, ...zone }] },
-    vcpus,
+    vcpus: [
+      { id: 0, affinity: [], cpuid: native.hostInfo().supportedCpuid, msrs: new Uint8Array(0), ...vcpu },
+    ],
     highestVcpuId: 0,
   };
 }
 
 function bootSpec(changes: Partial<BootSpec> = {}): BootSpec {
   return {
-    cpuid: [native.hostInfo().supportedCpuid],
-    msrs: new Uint8Array(0),
     entry: { rip: 0, rbx: 0, rsi: 0, rsp: 0, gdtAddress: 0, gdtLimit: 0 },
     load: [],
     ioapic: { address: 0xfec0_0000 },
@@ -108,14 +108,14 @@ test.each([
 });
 
 test.each([
-  ['an APIC id that KVM has not', [{ id: 0xffff_ffff, affinity: [] }], 'EINVAL'],
-  ['a host CPU that nobody has', [{ id: 0, affinity: [5000] }], 'EINVAL'],
-])('%s fails the boot', async (_name, vcpus, code) => {
-  expect(await tryBoot(machineSpec({}, vcpus), bootSpec())).toMatchObject({ code });
+  ['an APIC id that KVM has not', { id: 0xffff_ffff }, 'EINVAL'],
+  ['a host CPU that nobody has', { affinity: [5000] }, 'EINVAL'],
+  ['an MSR that there is not', { msrs: new Uint8Array(16).fill(255) }, 'ERR_TSVMM_MSR'],
+])('%s fails the boot', async (_name, vcpu, code) => {
+  expect(await tryBoot(machineSpec({}, vcpu), bootSpec())).toMatchObject({ code });
 });
 
 test.each<[string, Partial<BootSpec>, string]>([
-  ['an MSR that there is not', { msrs: new Uint8Array(16).fill(255) }, 'ERR_TSVMM_MSR'],
   ['a load outside RAM', { load: [{ address: 2 ** 50, bytes: new Uint8Array(4) }] }, 'ERR_TSVMM_LOAD'],
   ['an interrupt pin too many', { ged: { address: 0xfe00_0000, gsi: 99 } }, 'EINVAL'],
   [
@@ -205,6 +205,18 @@ test.each([
   expect(() => addon.machineCreate(bytes, descriptors, () => {})).toThrow(message);
 });
 
+test.each([
+  ['vcpus[0].cpuid must be bytes', { cpuid: 'AMD' }],
+  ['vcpus[0].msrs must be bytes', { msrs: undefined }],
+  ['vcpus[0].id must be a whole number from 0 to 4294967295', { id: -1 }],
+])('%s, or the machine is refused', (message, vcpu) => {
+  const { bytes, descriptors } = encode({
+    ...machineSpec(),
+    vcpus: [{ ...machineSpec().vcpus[0], ...vcpu }],
+  });
+  expect(() => addon.machineCreate(bytes, descriptors, () => {})).toThrow(message);
+});
+
 type Path = readonly (string | number)[];
 
 /** The same with another value at a place. */
@@ -221,8 +233,6 @@ test.each<[string, Path, unknown]>([
   ['spec.entry.gdtLimit must be a whole number from 0 to 65535', ['entry', 'gdtLimit'], -1],
   ['spec.load must be an array', ['load'], 'all'],
   ['spec.load[0].address must be a whole number from 0 to 9007199254740991', ['load'], [{}]],
-  ['spec.cpuid[0] must be bytes', ['cpuid', 0], 'AMD'],
-  ['spec.msrs must be bytes', ['msrs'], undefined],
   ['spec.acpi.wish is not known', ['acpi', 'wish'], 1],
   [
     'spec.pci.functions[0].slot must be a whole number from 0 to 4294967295',

@@ -5,10 +5,12 @@
 #include <chrono>
 #include <cstdlib>
 #include <future>
+#include <memory>
 
 #include "core/event_fd.h"
 #include "core/event_loop.h"
 #include "device_test_support.h"
+#include "threads_named.h"
 
 namespace tsvmm {
 namespace {
@@ -43,6 +45,64 @@ TEST(EventLoop, DoesNotRunAHandlerAfterRemove) {
     alive.reset();  // a late handler would touch freed memory, which the sanitizer tells
     (void)event.consume();
   }
+}
+
+TEST(EventLoop, OneThatIsToBeAskedKeepsWhatItIsGivenUntilThen) {
+  EventLoop loop("asked-loop", EventLoop::Start::kWhenAsked);
+  loop.start();  // nothing has been asked for that would need a thread
+  EXPECT_EQ(threads_named("asked-loop"), 0U);
+  EventLoop other("asked-loop", EventLoop::Start::kWhenAsked);
+  const EventFd event;
+  std::promise<uint64_t> seen;
+  std::promise<void> ran;
+  ASSERT_TRUE(
+      other.add(event.fd(), io::kReadable, [&](IoEvents) { seen.set_value(event.consume()); }));
+  event.signal();
+  other.post([&] { ran.set_value(); });
+  EXPECT_TRUE(other.wait_idle(Deadline::after(std::chrono::seconds(20))));
+  EXPECT_EQ(threads_named("asked-loop"), 0U);
+  other.start();
+  other.start();
+  ran.get_future().get();
+  EXPECT_EQ(seen.get_future().get(), 1U);
+  loop.call([] {});
+}
+
+TEST(EventLoop, OneThatIsToBeAskedIsStartedByWhoWaits) {
+  EventLoop loop("test-loop", EventLoop::Start::kWhenAsked);
+  const EventFd event;
+  ASSERT_TRUE(loop.add(event.fd(), io::kReadable, [](IoEvents) {}));
+  loop.remove(event.fd());
+  bool ran = false;
+  loop.call([&] { ran = true; });
+  EXPECT_TRUE(ran);
+}
+
+TEST(EventLoop, OneThatWasNeverAskedDropsWhatItWasGiven) {
+  auto kept = std::make_shared<int>(0);
+  {
+    EventLoop loop("test-loop", EventLoop::Start::kWhenAsked);
+    loop.post([kept] {});
+    EXPECT_EQ(kept.use_count(), 2);
+    loop.stop();
+    EXPECT_EQ(kept.use_count(), 1);
+    loop.start();
+    loop.post([kept] {});
+  }
+  EXPECT_EQ(kept.use_count(), 1);
+}
+
+TEST(EventLoop, APauseThatCameBeforeTheThreadHoldsIt) {
+  EventLoop loop("test-loop", EventLoop::Start::kWhenAsked);
+  std::atomic<bool> ran = false;
+  loop.post([&] { ran = true; });
+  loop.begin_pause();
+  loop.start();
+  EXPECT_TRUE(loop.wait_paused(Deadline::after(std::chrono::seconds(20))));
+  EXPECT_FALSE(ran);
+  loop.resume();
+  loop.call([] {});
+  EXPECT_TRUE(ran);
 }
 
 TEST(EventLoop, AHandlerMayRemoveItself) {

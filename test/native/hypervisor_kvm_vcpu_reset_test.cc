@@ -81,21 +81,17 @@ class KvmVcpuResetTest : public testing::Test, public AccessHandler {
       ADD_FAILURE() << "vCPU " << index << " came back: " << exit.detail;
       group_->stop();
     });
-    group_->create({{.id = 0, .affinity = {}}});
-    group_->set_up({setup(true)});
+    group_->create({vcpu(0)});
+    group_->enter(std::make_shared<const VcpuEntry>(
+        VcpuEntry{.rip = kCode, .rsp = 0x8000, .gdt_address = kGdt, .gdt_limit = 5 * 8 - 1}));
     EXPECT_EQ(group_->start(*this, soon()), std::nullopt);
   }
-  [[nodiscard]] std::shared_ptr<const VcpuSetup> setup(bool has_entry) const {
-    VcpuSetup made;
-    made.cpuid = cpuid_;
-    made.has_entry = has_entry;
-    made.entry = {.rip = kCode, .rsp = 0x8000, .gdt_address = kGdt, .gdt_limit = 5 * 8 - 1};
-    return std::make_shared<const VcpuSetup>(std::move(made));
+  [[nodiscard]] VcpuSpec vcpu(uint32_t id) const {
+    return {.id = id,
+            .affinity = {},
+            .setup = std::make_shared<const VcpuSetup>(VcpuSetup{.cpuid = cpuid_, .msrs = {}})};
   }
-  void add() {
-    group_->add({{.index = 1, .placement = {.id = 1, .affinity = {}}, .setup = setup(false)}},
-                soon());
-  }
+  void add() { group_->add({{.index = 1, .vcpu = vcpu(1)}}, soon()); }
   void set_flag() { ASSERT_TRUE(memory_.write(kFlag, uint8_t{1})); }
   std::vector<uint8_t> told() {
     const std::lock_guard lock(mutex_);

@@ -78,8 +78,6 @@ class KvmVmTest : public testing::Test {
   VcpuSetup setup() const {
     VcpuSetup made;
     made.cpuid = cpuid;
-    made.has_entry = true;
-    made.entry = {.rip = kCode, .rsp = 0x8000, .gdt_address = kGdt, .gdt_limit = 5 * 8 - 1};
     return made;
   }
   /// Runs `code` until `until` holds, or its vCPU comes back by itself.
@@ -91,6 +89,7 @@ class KvmVmTest : public testing::Test {
     std::thread thread = spawn_thread("vcpu0", [&] {
       const auto vcpu = vm->create_vcpu(0);
       vcpu->set_up(setup());
+      vcpu->set_entry({.rip = kCode, .rsp = 0x8000, .gdt_address = kGdt, .gdt_limit = 5 * 8 - 1});
       made = vcpu.get();
       exit = vcpu->run(accesses);
       statistics = vcpu->statistics();

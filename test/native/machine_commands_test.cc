@@ -16,7 +16,7 @@ class MachineCommandsTest : public MachineTest {
  protected:
   void SetUp() override {
     build();
-    BootSpec boot = boot_spec(1);
+    BootSpec boot = boot_spec();
     boot.pci.functions.push_back(
         {.id = "_balloon", .place = {0, 1}, .bar0 = bar_of(1), .device = empty_balloon()});
     machine->boot(std::move(boot));

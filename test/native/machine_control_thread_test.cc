@@ -3,14 +3,13 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <future>
 #include <vector>
 
 #include "core/error.h"
 #include "device_test_support.h"
 #include "machine/control_thread.h"
+#include "threads_named.h"
 
 namespace tsvmm {
 namespace {
@@ -18,15 +17,7 @@ namespace {
 /// Of the control threads only: other tests' threads, and the kernel's, may still be on their way
 /// out.
 bool becomes(size_t count) {
-  return eventually([count] {
-    size_t found = 0;
-    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
-      std::string name;
-      std::getline(std::ifstream(task.path() / "comm"), name);
-      found += name == "machine-control" ? 1 : 0;
-    }
-    return found == count;
-  });
+  return eventually([count] { return threads_named("machine-control") == count; });
 }
 
 void run_and_wait(ControlThread& control, bool linger = false) {

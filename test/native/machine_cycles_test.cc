@@ -74,14 +74,14 @@ class KvmHotplugCycles : public MachineTest {
   }
 
   void boot() {
-    MachineSpec spec = machine_spec(1);
+    MachineSpec spec = with_cpuid(machine_spec(1), cpuid);
     spec.memory_growth = MemoryRange{kGrowth, kMemorySlots * kMemoryStep};
     machine = std::make_unique<Machine>(std::move(spec), events);
     machine->build(kvm_maker(nullptr));
-    BootSpec boot = boot_spec(1);
+    BootSpec boot = boot_spec();
     boot.board->cpu_hotplug = {.address = kController, .present = 1, .most = 2};
     boot.board->memory_hotplug = MemoryHotplugSpec{.address = kMemoryController, .proximity = 0};
-    put_flat_guest(boot, cpuid,
+    put_flat_guest(boot,
                    player(rings_of(kDisk), bar_of(kDisk) + virtio_pci::kNotifyOffset, kPlayAgain));
     boot.load.emplace_back(LoadBytes{kTable, drivers()});
     boot.load.emplace_back(LoadBytes{rings_of(kDisk).descriptors, write_request()});
@@ -192,9 +192,7 @@ class KvmHotplugCycles : public MachineTest {
     if (round % 3 == 0) plug(vsock());
     if (round % 5 == 0) plug(pmem());
     const bool vcpu = round % 7 == 0;
-    if (vcpu)
-      machine->plug_vcpus(
-          {{.index = 1, .placement = {.id = 1, .affinity = {}}, .setup = waiting_vcpu(cpuid)}});
+    if (vcpu) machine->plug_vcpus({{.index = 1, .vcpu = vcpu_spec(1, cpuid)}});
     ASSERT_TRUE(eventually([this] { return served() > 0; })) << "round " << round;
     for (const std::string& id : ids) machine->request_unplug(id);
     if (vcpu) machine->request_vcpu_unplug(1);

@@ -12,7 +12,7 @@ class MachineDebugTest : public MachineTest {
  protected:
   void boot(unsigned vcpus, bool held = false) {
     build(vcpus);
-    BootSpec spec = boot_spec(vcpus);
+    BootSpec spec = boot_spec();
     spec.held = held;
     machine->boot(std::move(spec));
   }

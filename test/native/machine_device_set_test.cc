@@ -7,6 +7,8 @@ namespace {
 
 class DeviceSetTest : public testing::Test {
  protected:
+  DeviceSetTest() { devices.start(); }
+
   /// Returns when the loop has begun to wait for `answer`.
   void occupy(std::promise<void>& answer) {
     auto begun = std::make_shared<std::promise<void>>();

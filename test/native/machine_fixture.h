@@ -6,7 +6,6 @@
 #include <condition_variable>
 #include <deque>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <future>
 #include <map>
@@ -23,6 +22,7 @@
 #include "machine/machine.h"
 #include "machine/x86_64/board_spec.h"
 #include "message_test_support.h"
+#include "threads_named.h"
 #include "virtio/device_kind.h"
 #include "virtio_mock_driver.h"
 
@@ -73,6 +73,11 @@ class FakeGuest {
     const std::lock_guard lock(mutex_);
     set_up_delays_[vcpu] = std::move(until);
   }
+  /// Where vCPUs were told to begin.
+  [[nodiscard]] std::vector<uint64_t> entries() {
+    const std::lock_guard lock(mutex_);
+    return entries_;
+  }
   /// How often vCPUs were made new ones.
   [[nodiscard]] unsigned resets() const { return resets_; }
   /// The host takes until then to make them.
@@ -93,6 +98,7 @@ class FakeGuest {
   std::condition_variable changed_;
   std::map<unsigned, std::deque<Task>> tasks_;
   std::map<unsigned, VcpuExit::Reason> exits_;
+  std::vector<uint64_t> entries_;
   std::atomic<unsigned> resets_ = 0;
   std::shared_future<void> reset_delay_;
   std::map<unsigned, std::shared_future<void>> set_up_delays_;
@@ -115,6 +121,16 @@ class FakeVcpuDebug final : public VcpuDebug {
   bool steps_ = false;
 };
 
+/// Of a vCPU that cannot be set up.
+inline std::shared_ptr<const VcpuSetup> refused_setup() {
+  return std::make_shared<const VcpuSetup>(VcpuSetup{.cpuid = {1}, .msrs = {}});
+}
+
+/// One that can be.
+inline VcpuSpec vcpu_spec(uint32_t id) {
+  return {.id = id, .affinity = {}, .setup = std::make_shared<const VcpuSetup>()};
+}
+
 class FakeVcpu final : public Vcpu {
  public:
   FakeVcpu(FakeGuest& guest, unsigned id) : guest_(guest), id_(id) {}
@@ -123,7 +139,12 @@ class FakeVcpu final : public Vcpu {
     const std::shared_future<void> delay = guest_.set_up_delays_[id_];
     lock.unlock();
     if (delay.valid()) delay.wait();
-    if (setup.has_entry && setup.entry.rip == 0) throw Error("EINVAL", "no entry");
+    if (setup.cpuid == refused_setup()->cpuid) throw Error("EINVAL", "no such processor");
+  }
+  void set_entry(const VcpuEntry& entry) override {
+    if (entry.rip == 0) throw Error("EINVAL", "no code");
+    const std::lock_guard lock(guest_.mutex_);
+    guest_.entries_.push_back(entry.rip);
   }
   void reset(const VcpuSetup& setup) override {
     std::unique_lock lock(guest_.mutex_);
@@ -251,12 +272,11 @@ class MachineTest : public testing::Test {
   static MachineSpec machine_spec(unsigned vcpus) {
     MachineSpec spec;
     spec.memory.push_back({.ranges = {{0, 16 << 20}}});
-    for (unsigned i = 0; i < vcpus; ++i) spec.vcpus.push_back({.id = i, .affinity = {}});
+    for (unsigned i = 0; i < vcpus; ++i) spec.vcpus.push_back(vcpu_spec(i));
     return spec;
   }
-  static BootSpec boot_spec(unsigned vcpus) {
+  static BootSpec boot_spec() {
     BootSpec boot;
-    boot.vcpus.assign(vcpus, std::make_shared<const VcpuSetup>());
     boot.board = std::make_shared<BoardSpec>();
     boot.board->ioapic = 0xfec00000;
     boot.board->cmos_port = 0x70;
@@ -331,16 +351,6 @@ class MachineTest : public testing::Test {
 };
 
 inline constexpr std::chrono::milliseconds kShort{500};
-
-inline size_t threads_named(std::string_view wanted) {
-  size_t found = 0;
-  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
-    std::string name;
-    std::getline(std::ifstream(task.path() / "comm"), name);
-    found += name == wanted ? 1 : 0;
-  }
-  return found;
-}
 
 /// How many descriptors this process has of the file behind `fd`.
 inline size_t open_descriptors_of(int fd) {

@@ -26,7 +26,7 @@ class MachineHotplugTest : public MachineTest {
 
   void SetUp() override {
     build(2);
-    BootSpec boot = boot_spec(2);
+    BootSpec boot = boot_spec();
     boot.pci.segments.push_back(
         {.window32 = {kWindowOf1, 0x8000000}, .window64 = {0x4010000000, 0x10000000}});
     machine->boot(std::move(boot));

@@ -87,7 +87,7 @@ class HungStoreTest : public MachineTest {
 
   void SetUp() override {
     build(2);
-    BootSpec boot = boot_spec(2);
+    BootSpec boot = boot_spec();
     add_disk(boot, kDisk, "_disk1", file.fd());
     add_disk(boot, kOtherDisk, "_disk2", other.fd());
     MessageBuilder pmem;

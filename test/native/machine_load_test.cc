@@ -90,7 +90,7 @@ class DiskLoadTest : public MachineLoadTest {
   }
   void boot() {
     build(2);
-    BootSpec boot = boot_spec(2);
+    BootSpec boot = boot_spec();
     boot.pci.functions.push_back({.id = "_disk1",
                                   .place = {0, kSlot},
                                   .bar0 = bar_of(kSlot),
@@ -171,16 +171,16 @@ class KvmLoadTest : public MachineLoadTest {
     }
   }
   void boot() {
-    BootSpec boot = boot_spec(2);
+    BootSpec boot = boot_spec();
     boot.load.emplace_back(LoadBytes{kSecondCode, kSecond});
     start(std::move(boot), kFirst);
     EXPECT_TRUE(eventually([this] { return machine->post_code().count > 100; }));
   }
   /// With its first vCPU at `code`.
   void start(BootSpec boot, const std::vector<uint8_t>& code) {
-    machine = std::make_unique<Machine>(machine_spec(2), sink);
+    machine = std::make_unique<Machine>(with_cpuid(machine_spec(2), cpuid), sink);
     machine->build(kvm_maker(nullptr));
-    put_flat_guest(boot, cpuid, code);
+    put_flat_guest(boot, code);
     machine->boot(std::move(boot));
   }
 
@@ -230,7 +230,7 @@ TEST_F(KvmLoadTest, EndsMeanwhile) {
 class KvmDiskLoadTest : public KvmLoadTest {
  protected:
   void boot(uint32_t rounds) {
-    BootSpec boot = boot_spec(2);
+    BootSpec boot = boot_spec();
     boot.pci.functions.push_back({.id = "_disk1",
                                   .place = {0, kSlot},
                                   .bar0 = bar_of(kSlot),

@@ -26,7 +26,7 @@ class MachineMemoryTest : public MachineTest {
     spec.memory_growth = MemoryRange{kGrowth, 4 * kStep};
     machine = std::make_unique<Machine>(std::move(spec), sink);
     machine->build([this](GuestMemory&, uint32_t) { return std::make_unique<FakeVm>(guest); });
-    BootSpec boot = boot_spec(2);
+    BootSpec boot = boot_spec();
     boot.board->memory_hotplug = MemoryHotplugSpec{.address = kController, .proximity = 3};
     machine->boot(std::move(boot));
   }
@@ -119,7 +119,7 @@ TEST_F(MachineTest, AZoneWhoseFileGetsShorterLivesOn) {
       {.id = "filed", .ranges = {{kGrowth, kZone}}, .options = {.shared = true}, .file = file});
   machine = std::make_unique<Machine>(std::move(spec), sink);
   machine->build([this](GuestMemory&, uint32_t) { return std::make_unique<FakeVm>(guest); });
-  machine->boot(boot_spec(1));
+  machine->boot(boot_spec());
   std::array<uint8_t, 4> bytes{1, 2, 3, 4};
   ASSERT_TRUE(machine->debug_write(kGrowth + kZone - 4, bytes));
   ASSERT_EQ(::ftruncate(file->get(), 4096), 0);
@@ -139,7 +139,7 @@ TEST_F(MachineTest, WithoutSlotsForMoreMemoryNothingIsAdded) {
   spec.memory_growth = MemoryRange{kGrowth, kStep};
   machine = std::make_unique<Machine>(std::move(spec), sink);
   machine->build([this](GuestMemory&, uint32_t) { return std::make_unique<FakeVm>(guest); });
-  machine->boot(boot_spec(1));
+  machine->boot(boot_spec());
   EXPECT_EQ(code_of([&] { machine->add_memory(kStep); }), "ENOTSUP");
   const std::array<uint8_t, 4> bytes{1, 2, 3, 4};
   EXPECT_FALSE(machine->debug_write(kGrowth, bytes));
@@ -147,7 +147,7 @@ TEST_F(MachineTest, WithoutSlotsForMoreMemoryNothingIsAdded) {
 
 TEST_F(MachineTest, WithoutPlaceForMoreMemoryThereIsNone) {
   build(1);
-  BootSpec boot = boot_spec(1);
+  BootSpec boot = boot_spec();
   boot.board->memory_hotplug = MemoryHotplugSpec{.address = kController, .proximity = 0};
   machine->boot(std::move(boot));
   EXPECT_EQ(code_of([&] { machine->add_memory(kStep); }), "ENOSPC");

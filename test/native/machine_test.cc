@@ -10,7 +10,7 @@ using Type = MachineEvent::Type;
 
 TEST_F(MachineTest, RunsPausesAndEnds) {
   build(2);
-  machine->boot(boot_spec(2));
+  machine->boot(boot_spec());
   guest.run(1, [](AccessHandler&) {});
   machine->pause();
   const auto later = guest.begin(0, [](AccessHandler&) {});
@@ -29,7 +29,7 @@ TEST_F(MachineTest, RunsPausesAndEnds) {
 TEST_F(MachineTest, AMachineThatBootsPausedRunsNothingBeforeItIsResumed) {
   for (const unsigned vcpus : {1u, 2u}) {
     build(vcpus);
-    BootSpec boot = boot_spec(vcpus);
+    BootSpec boot = boot_spec();
     boot.paused = true;
     machine->boot(std::move(boot));
     const auto first = guest.begin(vcpus - 1, [](AccessHandler&) {});
@@ -45,7 +45,7 @@ TEST_F(MachineTest, AMachineThatBootsPausedRunsNothingBeforeItIsResumed) {
 
 TEST_F(MachineTest, AVcpuThatDoesNotComeBackIsNamedAndTheGuestGoesOn) {
   build(2);
-  machine->boot(boot_spec(2));
+  machine->boot(boot_spec());
   std::promise<void> answer;
   const auto stuck = guest.occupy(1, answer.get_future().share());
   EXPECT_EQ(code_of([&] { machine->pause(kShort); }), "ETIMEDOUT");
@@ -60,7 +60,7 @@ TEST_F(MachineTest, AVcpuThatDoesNotComeBackIsNamedAndTheGuestGoesOn) {
 
 TEST_F(MachineTest, EndsWithoutAVcpuThatDoesNotComeBack) {
   build(2);
-  machine->boot(boot_spec(2));
+  machine->boot(boot_spec());
   std::promise<void> answer;
   auto future = answer.get_future().share();
   std::atomic<bool> begun = false;
@@ -81,7 +81,7 @@ TEST_F(MachineTest, EndsWithoutAVcpuThatDoesNotComeBack) {
 
 TEST_F(MachineTest, APauseThatIsCalledOffEndsAtOnce) {
   build();
-  machine->boot(boot_spec(1));
+  machine->boot(boot_spec());
   std::promise<void> answer;
   const auto stuck = guest.occupy(0, answer.get_future().share());
   std::thread quit([this] {
@@ -97,7 +97,7 @@ TEST_F(MachineTest, APauseThatIsCalledOffEndsAtOnce) {
 
 TEST_F(MachineTest, IsBusyWhileItIsBeingPaused) {
   build();
-  machine->boot(boot_spec(1));
+  machine->boot(boot_spec());
   std::promise<void> answer;
   const auto stuck = guest.occupy(0, answer.get_future().share());
   std::thread pausing([this] { machine->pause(); });
@@ -109,7 +109,7 @@ TEST_F(MachineTest, IsBusyWhileItIsBeingPaused) {
 
 TEST_F(MachineTest, OneEventEndsTheRun) {
   build(2);
-  machine->boot(boot_spec(2));
+  machine->boot(boot_spec());
   guest.exit(0, VcpuExit::Reason::kTripleFault);
   guest.exit(1, VcpuExit::Reason::kTripleFault);
   EXPECT_TRUE(eventually([&] { return sink.of(Type::kReset).size() == 1; }));
@@ -120,20 +120,19 @@ TEST_F(MachineTest, OneEventEndsTheRun) {
 
 TEST_F(MachineTest, NothingIsHeardAfterItsEnd) {
   build();
-  machine->boot(boot_spec(1));
+  machine->boot(boot_spec());
   machine->destroy();
   guest.exit(0, VcpuExit::Reason::kTripleFault);
   EXPECT_EQ(sink.count(), 0u);
 }
 
 TEST_F(MachineTest, AVcpuThatCannotBeSetUpFailsTheBoot) {
-  build(2);
-  BootSpec boot = boot_spec(2);
-  VcpuSetup without_entry;
-  without_entry.has_entry = true;
-  boot.vcpus[1] = std::make_shared<const VcpuSetup>(without_entry);
-  EXPECT_EQ(code_of([&] { machine->boot(std::move(boot)); }), "EINVAL");
-  EXPECT_EQ(code_of([&] { machine->boot(boot_spec(2)); }), "ERR_TSVMM_NO_MACHINE");
+  MachineSpec spec = machine_spec(2);
+  spec.vcpus[1].setup = refused_setup();
+  machine = std::make_unique<Machine>(std::move(spec), sink);
+  machine->build([this](GuestMemory&, uint32_t) { return std::make_unique<FakeVm>(guest); });
+  EXPECT_EQ(code_of([&] { machine->boot(boot_spec()); }), "EINVAL");
+  EXPECT_EQ(code_of([&] { machine->boot(boot_spec()); }), "ERR_TSVMM_NO_MACHINE");
   machine->destroy();
 }
 
@@ -143,11 +142,11 @@ TEST_F(MachineTest, AVcpuThatTheHostDoesNotSetUpFailsTheBootAndDoesNotRunLater) 
     guest.forget();
     guest.delay_set_up(vcpus - 1, answer.get_future().share());
     build(vcpus);
-    EXPECT_EQ(code_of([&] { machine->boot(boot_spec(vcpus), kShort); }), "ETIMEDOUT");
+    EXPECT_EQ(code_of([&] { machine->boot(boot_spec(), kShort); }), "ETIMEDOUT");
     EXPECT_EQ(message, "the host does not set up vCPU " + std::to_string(vcpus - 1) + " in time");
     const auto ran = guest.begin(0, [](AccessHandler&) {});
     answer.set_value();
-    EXPECT_EQ(code_of([&] { machine->boot(boot_spec(vcpus)); }), "ERR_TSVMM_NO_MACHINE");
+    EXPECT_EQ(code_of([&] { machine->boot(boot_spec()); }), "ERR_TSVMM_NO_MACHINE");
     machine->destroy();
     EXPECT_FALSE(ran->load());
   }

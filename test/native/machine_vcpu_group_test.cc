@@ -23,23 +23,15 @@ class VcpuGroupTest : public testing::Test, public AccessHandler {
       reason = exit.reason;
       group->stop();
     });
-    std::vector<VcpuPlacement> placements;
-    for (unsigned id = 0; id < vcpus; ++id) placements.push_back({.id = id, .affinity = {}});
-    group->create(placements);
-  }
-  static std::vector<std::shared_ptr<const VcpuSetup>> setups(unsigned vcpus) {
-    return {vcpus, std::make_shared<const VcpuSetup>()};
+    std::vector<VcpuSpec> specs;
+    for (unsigned id = 0; id < vcpus; ++id) specs.push_back(vcpu_spec(id));
+    group->create(specs);
   }
   void start(unsigned vcpus) {
     create(vcpus);
-    group->set_up(setups(vcpus));
     EXPECT_EQ(group->start(*this, soon()), std::nullopt);
   }
-  static LateVcpu late(unsigned index) {
-    return {.index = index,
-            .placement = {.id = index, .affinity = {}},
-            .setup = std::make_shared<const VcpuSetup>()};
-  }
+  static LateVcpu late(unsigned index) { return {.index = index, .vcpu = vcpu_spec(index)}; }
   std::vector<unsigned> indexes() {
     std::vector<unsigned> found;
     for (const VcpuStatistics& one : group->statistics()) found.push_back(one.index);
@@ -56,17 +48,47 @@ class VcpuGroupTest : public testing::Test, public AccessHandler {
 };
 
 TEST_F(VcpuGroupTest, NoneRunsBeforeAllAreSetUp) {
+  std::promise<void> answer;
+  guest.delay_set_up(2, answer.get_future().share());
   create(3);
   const auto work = guest.begin(0, [](AccessHandler&) {});
-  EXPECT_EQ(group->start(*this, Deadline::after(kShort)), 0U);
+  EXPECT_EQ(group->start(*this, Deadline::after(kShort)), 2U);
   EXPECT_FALSE(*work) << "the deadline passed before they were set up";
   group->stop();
+  answer.set_value();
   EXPECT_EQ(group->wait_left(soon()), std::nullopt);
 }
 
-TEST_F(VcpuGroupTest, AnotherNumberOfSetupsIsRefused) {
+TEST_F(VcpuGroupTest, TheFirstRunsFromItsEntryOnlyAndOnceItIsSetUp) {
+  std::promise<void> answer;
+  guest.delay_set_up(0, answer.get_future().share());
   create(2);
-  EXPECT_THROW(group->set_up(setups(3)), Error);
+  group->enter(std::make_shared<const VcpuEntry>(VcpuEntry{.rip = 0x1000}));
+  const auto work = guest.begin(0, [](AccessHandler&) {});
+  auto started = std::async(std::launch::async, [this] { return group->start(*this, soon()); });
+  EXPECT_EQ(started.wait_for(kShort), std::future_status::timeout);
+  EXPECT_FALSE(*work);
+  answer.set_value();
+  EXPECT_EQ(started.get(), std::nullopt);
+  EXPECT_TRUE(eventually([&] { return work->load(); }));
+  EXPECT_EQ(guest.entries(), std::vector<uint64_t>{0x1000});
+}
+
+TEST_F(VcpuGroupTest, AnEntryThatIsRefusedIsWhyItDoesNotStart) {
+  create(2);
+  group->enter(std::make_shared<const VcpuEntry>());
+  EXPECT_THROW((void)group->start(*this, soon()), Error);
+  create(0);
+  EXPECT_THROW(group->enter(std::make_shared<const VcpuEntry>()), Error);
+}
+
+/// What it then could not do either says less.
+TEST_F(VcpuGroupTest, OneThatCannotBeSetUpGetsNoEntry) {
+  group.emplace(vm.emplace(guest), [](unsigned, const VcpuExit&) {});
+  group->create({{.id = 0, .affinity = {}, .setup = refused_setup()}});
+  group->enter(std::make_shared<const VcpuEntry>(VcpuEntry{.rip = 0x1000}));
+  EXPECT_THROW((void)group->start(*this, soon()), Error);
+  EXPECT_TRUE(guest.entries().empty());
 }
 
 TEST_F(VcpuGroupTest, APauseIsTakenBackWhenOneDoesNotCome) {
@@ -164,8 +186,7 @@ TEST_F(VcpuGroupTest, OneThatIsRemovedIsOutOfTheGuestUntilItIsAddedAgain) {
 TEST_F(VcpuGroupTest, OneThatCannotBeMadeIsNotAddedAndMayBeTriedAgain) {
   start(1);
   LateVcpu bad = late(2);
-  bad.setup = std::make_shared<const VcpuSetup>(
-      VcpuSetup{.cpuid = {}, .msrs = {}, .has_entry = true, .entry = {}});
+  bad.vcpu.setup = refused_setup();
   EXPECT_THROW(group->add({late(1), bad}, soon()), Error);
   EXPECT_THROW(group->add({late(3)}, soon()), Error) << "there is a gap";
   EXPECT_EQ(indexes(), std::vector<unsigned>{0});

@@ -20,15 +20,11 @@ class MachineVcpuHotplugTest : public MachineTest {
 
   void start(uint16_t vcpus) {
     build(vcpus);
-    BootSpec boot = boot_spec(vcpus);
+    BootSpec boot = boot_spec();
     boot.board->cpu_hotplug = {.address = kController, .present = vcpus, .most = kMost};
     machine->boot(std::move(boot));
   }
-  static LateVcpu vcpu(unsigned index) {
-    return {.index = index,
-            .placement = {.id = index, .affinity = {}},
-            .setup = std::make_shared<const VcpuSetup>()};
-  }
+  static LateVcpu vcpu(unsigned index) { return {.index = index, .vcpu = vcpu_spec(index)}; }
   void plug(unsigned index) { machine->plug_vcpus({vcpu(index)}); }
 
   static void select(AccessHandler& board, uint32_t cpu) {
@@ -114,7 +110,7 @@ TEST_F(MachineVcpuHotplugTest, WhatCannotBeIsRefusedAndNothingIsAdded) {
   EXPECT_EQ(status(2), 0);
   EXPECT_EQ(present(), (std::vector<unsigned>{0, 1}));
   LateVcpu bad = vcpu(3);
-  bad.setup = std::make_shared<const VcpuSetup>(VcpuSetup{.has_entry = true});
+  bad.vcpu.setup = refused_setup();
   EXPECT_EQ(code_of([&] { machine->plug_vcpus({vcpu(2), bad}); }), "EINVAL");
   EXPECT_EQ(status(2), 0);
   EXPECT_EQ(present(), (std::vector<unsigned>{0, 1}));
@@ -125,7 +121,7 @@ TEST_F(MachineVcpuHotplugTest, WhatCannotBeIsRefusedAndNothingIsAdded) {
 TEST_F(MachineVcpuHotplugTest, AMachineWithoutAControllerRefuses) {
   machine = nullptr;
   build(2);
-  machine->boot(boot_spec(2));
+  machine->boot(boot_spec());
   EXPECT_EQ(code_of([&] { plug(2); }), "ENOTSUP");
   EXPECT_EQ(code_of([&] { machine->request_vcpu_unplug(1); }), "ENOTSUP");
 }

@@ -7,7 +7,7 @@ namespace tsvmm {
 
 /// 32-bit protected mode, paging off, flat 4 GiB segments: what PVH and Linux's 32-bit boot
 /// protocol ask for.
-struct ProtectedModeEntry {
+struct VcpuEntry {
   uint64_t rip = 0;
   uint64_t rbx = 0;
   uint64_t rsi = 0;
@@ -16,12 +16,10 @@ struct ProtectedModeEntry {
   uint16_t gdt_limit = 0;    ///< bytes less one
 };
 
-/// How an x86 vCPU is before its first run.
+/// What an x86 vCPU is: as such it begins at the reset vector, or waits for INIT and SIPI.
 struct VcpuSetup {
   std::vector<uint8_t> cpuid;  ///< packed kvm_cpuid_entry2
   std::vector<uint8_t> msrs;   ///< packed kvm_msr_entry
-  bool has_entry = false;      ///< vCPU 0 only; the others wait for INIT and SIPI
-  ProtectedModeEntry entry;
 };
 
 }  // namespace tsvmm

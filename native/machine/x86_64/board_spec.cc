@@ -10,7 +10,7 @@
 namespace tsvmm {
 namespace {
 
-ProtectedModeEntry read_entry(Fields& fields) {
+VcpuEntry read_entry(Fields& fields) {
   return {.rip = fields["rip"].number(),
           .rbx = fields["rbx"].number(),
           .rsi = fields["rsi"].number(),
@@ -64,20 +64,13 @@ CpuHotplugSpec read_cpu_hotplug(Fields& fields) {
 
 }  // namespace
 
-std::vector<std::shared_ptr<const VcpuSetup>> read_vcpu_setups(Fields& boot) {
-  const std::vector<uint8_t> msrs = boot["msrs"].bytes();
-  const ProtectedModeEntry entry = boot["entry"].map(read_entry);
-  std::vector<std::shared_ptr<const VcpuSetup>> setups;
-  boot["cpuid"].each([&](const Value& cpuid) {
-    VcpuSetup setup{.cpuid = cpuid.bytes(), .msrs = msrs, .entry = {}};
-    if (setups.empty()) {
-      setup.has_entry = true;
-      setup.entry = entry;
-    }
-    setups.push_back(std::make_shared<const VcpuSetup>(std::move(setup)));
-  });
-  if (setups.empty()) throw Error("ERR_TSVMM_MESSAGE", "cpuid must have an entry for each vCPU");
-  return setups;
+std::shared_ptr<const VcpuSetup> read_vcpu_setup(Fields& vcpu) {
+  return std::make_shared<const VcpuSetup>(
+      VcpuSetup{.cpuid = vcpu["cpuid"].bytes(), .msrs = vcpu["msrs"].bytes()});
+}
+
+std::shared_ptr<const VcpuEntry> read_vcpu_entry(Fields& boot) {
+  return std::make_shared<const VcpuEntry>(boot["entry"].map(read_entry));
 }
 
 std::shared_ptr<BoardSpec> read_board_spec(Fields& boot) {
@@ -95,11 +88,6 @@ std::shared_ptr<BoardSpec> read_board_spec(Fields& boot) {
   }
   if (boot.has("cpuHotplug")) spec->cpu_hotplug = boot["cpuHotplug"].map(read_cpu_hotplug);
   return spec;
-}
-
-std::shared_ptr<const VcpuSetup> read_late_vcpu_setup(Fields& vcpu) {
-  return std::make_shared<const VcpuSetup>(
-      VcpuSetup{.cpuid = vcpu["cpuid"].bytes(), .msrs = vcpu["msrs"].bytes(), .entry = {}});
 }
 
 }  // namespace tsvmm

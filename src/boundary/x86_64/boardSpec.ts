@@ -1,7 +1,7 @@
 /** What an x86_64 board is made of, as part of a `BootSpec`: native/machine/x86_64/board_spec.cc reads it. */
 import type { CharBackendSpec } from '../deviceSpec.ts';
 
-/** How vCPU 0 starts: 32-bit protected mode, paging off, flat segments (PVH and the Linux 32-bit protocol). */
+/** How vCPU 0 begins: 32-bit protected mode, paging off, flat segments (PVH and the Linux 32-bit protocol). */
 export interface ProtectedModeEntry {
   readonly rip: number;
   readonly rbx: number;
@@ -13,7 +13,7 @@ export interface ProtectedModeEntry {
   readonly gdtLimit: number;
 }
 
-/** A vCPU before it runs. */
+/** What a vCPU is. */
 export interface VcpuSetup {
   /** Packed `struct kvm_cpuid_entry2`. */
   readonly cpuid: Uint8Array;
@@ -21,12 +21,8 @@ export interface VcpuSetup {
   readonly msrs: Uint8Array;
 }
 
-/** Its vCPUs, interrupt controller, clock, power management and the devices that are on no PCI bus. */
+/** Where vCPU 0 begins, the interrupt controller, clock, power management and the devices that are on no PCI bus. */
 export interface BoardSpec {
-  /** For each vCPU, as in `VcpuSetup`. */
-  readonly cpuid: readonly Uint8Array[];
-  /** The same for every vCPU. */
-  readonly msrs: Uint8Array;
   readonly entry: ProtectedModeEntry;
   readonly ioapic: { readonly address: number };
   readonly serial?: {

@@ -10,7 +10,7 @@ import type {
   LoadItem,
   MachineSpec,
   ProtectedModeEntry,
-  VcpuPlacement,
+  VcpuSpec,
 } from '../../native.ts';
 import type { Bus } from '../bus.ts';
 import { DEBUG_CONSOLE_ID, SERIAL_ID } from '../deviceIds.ts';
@@ -82,13 +82,12 @@ export function planMachine(
   host: HostInfo,
   files: ReadonlyMap<string, number> = NO_FILES,
 ): MachineSpec {
-  const { cpus } = config;
-  checkCount(cpus.boot_vcpus, host);
-  const topology = planTopology(cpus);
+  const { boot_vcpus: count, max_vcpus: most } = config.cpus;
+  checkCount(count, host);
   return {
     memory: planZones(config, memoryMap(config, host), files),
-    vcpus: planVcpus(cpus, topology, cpus.boot_vcpus),
-    highestVcpuId: apicId(cpus.max_vcpus - 1, topology),
+    vcpus: planVcpus(config, host, 0, count),
+    highestVcpuId: apicId(most - 1, planTopology(config.cpus)),
   };
 }
 
@@ -130,13 +129,19 @@ function checkCount(vcpus: number, host: HostInfo): void {
   );
 }
 
-/** vCPUs 0 to `count - 1`. */
-function planVcpus(cpus: CpusConfig, topology: Topology, count: number): VcpuPlacement[] {
-  const apicIds = planApicIds(count, topology);
-  const vcpus: VcpuPlacement[] = [];
-  for (let index = 0; index < apicIds.length; index++) {
-    const affinity = cpus.affinity?.find((entry) => entry.vcpu === index)?.host_cpus ?? [];
-    vcpus.push({ id: apicIds[index] as number, affinity });
+/** vCPUs `first` to `end - 1`. */
+function planVcpus(config: VmConfig, host: HostInfo, first: number, end: number): VcpuSpec[] {
+  const { cpus } = config;
+  const topology = planTopology(cpus);
+  const all = planApicIds(end, topology);
+  const apicIds = first === 0 ? all : all.slice(first);
+  const physBits = guestPhysBits(host.physBits, cpus.max_phys_bits);
+  const cpuid = buildCpuid(host, { physBits, nested: cpus.nested, topology }, apicIds);
+  const msrs = buildMsrs();
+  const vcpus: VcpuSpec[] = [];
+  for (let i = 0; i < apicIds.length; i++) {
+    const affinity = cpus.affinity?.find((entry) => entry.vcpu === first + i)?.host_cpus ?? [];
+    vcpus.push({ id: apicIds[i] as number, affinity, cpuid: cpuid[i] as Uint8Array, msrs });
   }
   return vcpus;
 }
@@ -148,19 +153,7 @@ function planVcpus(cpus: CpusConfig, topology: Topology, count: number): VcpuPla
  */
 export function planLateVcpus(config: VmConfig, host: HostInfo, first: number, end: number): LateVcpu[] {
   checkCount(end, host);
-  const { cpus } = config;
-  const topology = planTopology(cpus);
-  const placements = planVcpus(cpus, topology, end).slice(first);
-  const physBits = guestPhysBits(host.physBits, cpus.max_phys_bits);
-  const apicIds = placements.map((one) => one.id);
-  const cpuid = buildCpuid(host, { physBits, nested: cpus.nested, topology }, apicIds);
-  const msrs = buildMsrs();
-  return placements.map((placement, i) => ({
-    index: first + i,
-    ...placement,
-    cpuid: cpuid[i] as Uint8Array,
-    msrs,
-  }));
+  return planVcpus(config, host, first, end).map((vcpu, i) => ({ index: first + i, ...vcpu }));
 }
 
 /**
@@ -182,8 +175,6 @@ export function planBoot(config: VmConfig, host: HostInfo, resources: BootResour
     ...payloadItems(config, resources, payload, map),
   ];
   const boot: BootSpec = {
-    cpuid: planCpuid(config, host, map, topology),
-    msrs: buildMsrs(),
     entry: planEntry(payload),
     load,
     ioapic: { address: IOAPIC_ADDRESS },
@@ -291,11 +282,6 @@ function planSegments(config: VmConfig, { window64 }: MemoryMap): PciSegment[] {
     });
   }
   return segments;
-}
-
-function planCpuid(config: VmConfig, host: HostInfo, map: MemoryMap, topology: Topology): Uint8Array[] {
-  const policy = { physBits: map.physBits, nested: config.cpus.nested, topology };
-  return buildCpuid(host, policy, planApicIds(config.cpus.boot_vcpus, topology));
 }
 
 function planEntry(payload: Payload): ProtectedModeEntry {

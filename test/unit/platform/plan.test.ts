@@ -42,6 +42,7 @@ describe('planMachine', () => {
       cpus: { boot_vcpus: 2, max_vcpus: 4, affinity: [{ vcpu: 1, host_cpus: [3, 4] }] },
       memory: { size: 4 * GIB, shared: true, thp: false, prefault: true },
     });
+    const setup = { cpuid: expect.any(Uint8Array), msrs: expect.any(Uint8Array) };
     expect(planMachine(config, host)).toEqual({
       memory: {
         zones: [
@@ -62,8 +63,8 @@ describe('planMachine', () => {
       },
       highestVcpuId: 3,
       vcpus: [
-        { id: 0, affinity: [] },
-        { id: 1, affinity: [3, 4] },
+        { id: 0, affinity: [], ...setup },
+        { id: 1, affinity: [3, 4], ...setup },
       ],
     });
   });
@@ -424,7 +425,8 @@ describe('planBoot: the machine', () => {
   it('gives every vCPU at boot its own CPUID, and tables for all that may come', () => {
     const config = configOf({ cpus: { boot_vcpus: 3, max_vcpus: 5 } });
     const { boot } = planBoot(config, host, resourcesOf(makeElf()));
-    expect(boot.cpuid.map((entries) => unpackCpuid(entries).get('b.0')?.edx)).toEqual([0, 1, 2]);
+    const { vcpus } = planMachine(config, host);
+    expect(vcpus.map(({ cpuid }) => unpackCpuid(cpuid).get('b.0')?.edx)).toEqual([0, 1, 2]);
     const tables = loadedBytes(boot, 0xa0000);
     const madt = MADT_OFFSET + viewOf(tables).getUint32(MADT_OFFSET + TABLE_LENGTH, true);
     expect([...tables.subarray(madt - 8, madt)]).toEqual([0, 8, 4, 4, 2, 0, 0, 0]);

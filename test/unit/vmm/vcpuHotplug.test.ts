@@ -41,9 +41,7 @@ describe('vCPUs of a machine that runs', () => {
     expect(first?.boot?.cpuHotplug).toMatchObject({ present: 2, most: 8 });
     expect(next?.boot?.cpuHotplug).toMatchObject({ present: 5, most: 8 });
     // What those that came late were given is what they have now.
-    expect(next?.spec.vcpus.slice(2)).toEqual(plugged.map(({ id, affinity }) => ({ id, affinity })));
-    expect(next?.boot?.cpuid.slice(2)).toEqual(plugged.map(({ cpuid }) => cpuid));
-    expect(plugged.map(({ msrs }) => msrs)).toEqual(Array(3).fill(next?.boot?.msrs));
+    expect(next?.spec.vcpus.slice(2)).toEqual(plugged.map(({ index: _, ...vcpu }) => vcpu));
     await vmm.quit();
   });
 

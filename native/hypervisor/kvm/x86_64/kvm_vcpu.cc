@@ -101,7 +101,6 @@ void KvmVcpu::set_up(const VcpuSetup& setup) {
   set_cpuid(setup.cpuid);
   set_msrs(setup.msrs);
   set_local_apic();
-  if (setup.has_entry) set_protected_mode(setup.entry);
 }
 
 void KvmVcpu::reset(const VcpuSetup& setup) {
@@ -151,7 +150,7 @@ void KvmVcpu::set_local_apic() {
   check_errno(::ioctl(fd_, KVM_SET_LAPIC, &lapic), "KVM_SET_LAPIC");
 }
 
-void KvmVcpu::set_protected_mode(const ProtectedModeEntry& entry) {
+void KvmVcpu::set_entry(const VcpuEntry& entry) {
   kvm_sregs sregs{};
   check_errno(::ioctl(fd_, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
   sregs.cs = flat_segment(kCodeSelector, kCodeExecuteRead);

@@ -26,6 +26,7 @@ class KvmVcpu : public Vcpu {
   ~KvmVcpu() override;
 
   void set_up(const VcpuSetup& setup) override;
+  void set_entry(const VcpuEntry& entry) override;
   void reset(const VcpuSetup& setup) override;
   VcpuExit run(AccessHandler& handler) override;
   void kick() noexcept override;
@@ -39,7 +40,6 @@ class KvmVcpu : public Vcpu {
   void set_cpuid(const std::vector<uint8_t>& entries);
   void set_msrs(const std::vector<uint8_t>& entries);
   void set_local_apic();
-  void set_protected_mode(const ProtectedModeEntry& entry);
   [[nodiscard]] bool waits_for_init() const;
   void take_kick() noexcept;
   void serve_port(AccessHandler& handler);
