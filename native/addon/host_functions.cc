@@ -10,6 +10,7 @@
 #include "core/thread.h"
 #include "host/datagram.h"
 #include "host/files.h"
+#include "host/held_signals.h"
 #include "host/listening_socket.h"
 #include "host/network.h"
 #include "host/raw_terminals.h"
@@ -48,6 +49,16 @@ Napi::Value host_info(Arguments info) {
   object.DefineProperty(Napi::PropertyDescriptor::Accessor<guarded<supported_cpuid>>(
       "supportedCpuid", napi_enumerable));
   return object;
+}
+
+Napi::Value hold_signals_function(Arguments info) {
+  hold_signals();
+  return info.Env().Undefined();
+}
+
+Napi::Value release_signals_function(Arguments info) {
+  release_signals();
+  return info.Env().Undefined();
 }
 
 /// Runs no handlers, and waits for no thread: some may be stuck in the kernel.
@@ -322,6 +333,8 @@ Napi::Value put_into_bridge_function(Arguments info) {
 void add_host_functions(Napi::Object& exports) {
   add<precreate_vm>(exports, "precreateVm");
   add<host_info>(exports, "hostInfo");
+  add<hold_signals_function>(exports, "holdSignals");
+  add<release_signals_function>(exports, "releaseSignals");
   add<open_pty_function>(exports, "openPty");
   add<claim_socket_function>(exports, "claimSocket");
   add<listen_unix_function>(exports, "listenUnix");

@@ -249,13 +249,9 @@ class Session {
   /** @returns the exit code. @throws VmmError if the VM or the socket cannot be started */
   async run(): Promise<number> {
     process.on('exit', () => this.cleanUp());
-    const { apiSocket, apiTls, gdb, vm } = this.options;
-    const hasServer = apiSocket || apiTls !== undefined || gdb !== undefined;
-    const hasSocket = vm?.vsock || vm?.serial.mode === 'Socket' || vm?.console.mode === 'Socket';
-    // A signal that came before would leave sockets behind; and on Node.js none is ignored before.
-    if (!bun || hasServer || hasSocket) this.heedSignals();
-    // In the turn in which the VM's start is in the core's hands: the guest does not wait for it.
-    else setImmediate(() => this.heedSignals());
+    // Child processes of network devices would have signals wait for good; on Node.js none is ignored before.
+    if (!bun || this.options.vm?.net) this.heedSignals();
+    else this.heedSignalsSoon();
     try {
       await this.start();
     } catch (error) {
@@ -339,6 +335,15 @@ class Session {
       : undefined;
     const { events } = this.reports;
     return { ...(events && { events }), ...(errors && { errors }) };
+  }
+
+  /** In the turn in which the VM's start is in the core's hands: the guest does not wait for it. */
+  private heedSignalsSoon(): void {
+    this.native.holdSignals();
+    setImmediate(() => {
+      this.heedSignals();
+      this.native.releaseSignals();
+    });
   }
 
   /** Signals end the VM in order. */

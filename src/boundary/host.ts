@@ -290,6 +290,12 @@ export interface HostCalls {
    */
   pinThread(thread: number, cpus: readonly number[]): void;
   /**
+   * Has SIGHUP, SIGINT and SIGTERM wait until `releaseSignals`: for a thread that is about to have handlers for them,
+   * and on which alone signals arrive. Child processes that are started meanwhile have them wait for good.
+   */
+  holdSignals(): void;
+  releaseSignals(): void;
+  /**
    * Ends the process with this exit code, without handlers and without waiting for threads: for one whose threads may
    * be stuck in the kernel, after everything else has been done.
    */

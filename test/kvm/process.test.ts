@@ -73,6 +73,16 @@ describe.each(RUNTIMES)('%s', (runtime) => {
     expect(await not.exit()).toEqual({ code: 0, signal: null });
   });
 
+  test('a signal that comes with the first byte of the guest ends it in order', async () => {
+    const starts = runtime === 'node' ? 3 : 25;
+    for (let start = 0; start < starts; start++) {
+      const vmm = new Tsvmm(guestArgs({ cmdline: 'run=idle' }), { runtime });
+      await vmm.firstOutput;
+      vmm.kill('SIGTERM');
+      expect(await vmm.exit()).toEqual({ code: 0, signal: null });
+    }
+  });
+
   test('an address space that is too small for the runtime is said, and a larger one does', async () => {
     const limited = (limit: number) => ['sh', '-c', `ulimit -v ${limit}; exec "$@"`, 'sh'];
     const none = new Tsvmm(guestArgs({ cmdline: 'run=off' }), { runtime, prefix: limited(100_000) });

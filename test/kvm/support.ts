@@ -1,9 +1,11 @@
 /** What the end-to-end tests share: a tsvmm process with a payload guest in it, and looks at it from outside. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, vi } from 'vitest';
 
@@ -162,6 +164,11 @@ export class Tsvmm {
     return this.#child.pid;
   }
 
+  /** The first that it writes to standard output. */
+  get firstOutput(): Promise<unknown> {
+    return once(this.#child.stdout as Readable, 'data');
+  }
+
   write(text: string): void {
     this.#child.stdin?.write(text, 'latin1');
   }
@@ -222,9 +229,15 @@ export class Tsvmm {
     }
   }
 
-  api(method: string, endpoint: string, body?: unknown): Promise<ApiAnswer> {
-    if (this.#socket === undefined) throw new Error('started without --api-socket');
-    return request(this.#socket, method, endpoint, body);
+  /** Once there is a socket, which a guest that has just started may be ahead of. */
+  async api(method: string, endpoint: string, body?: unknown): Promise<ApiAnswer> {
+    const socket = this.#socket;
+    if (socket === undefined) throw new Error('started without --api-socket');
+    await until(
+      () => fs.existsSync(socket) || this.#exit !== undefined,
+      () => this.#describe('no API', ''),
+    );
+    return request(socket, method, endpoint, body);
   }
 
   #describe(what: string, text: string): string {

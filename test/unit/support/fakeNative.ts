@@ -98,6 +98,8 @@ export function fakeNative(folder: string): FakeNative {
       await native.onDestroy(machineOf(handle));
     },
     machineCallOff: (handle) => native.onCallOff(machineOf(handle)),
+    holdSignals: () => {},
+    releaseSignals: () => {},
     exitAtOnce: (code) => {
       throw new Error(`the process ended with ${code}`);
     },
