@@ -40,13 +40,14 @@ void EventLoop::ensure_started_locked() {
     prefer_short_slices();
     run();
   });
+  // Whoever asked for the pause when there was no thread has woken none.
+  if (pause_requested_) wake_locked();
 }
 
 void EventLoop::start() {
   const std::lock_guard lock(mutex_);
   if (!std::exchange(deferred_, false) || !poller_) return;
   ensure_started_locked();
-  if (pause_requested_) wake_locked();
 }
 
 void EventLoop::wake_locked() noexcept {
@@ -88,8 +89,8 @@ void EventLoop::remove(int fd) {
   };
   {
     const std::lock_guard lock(mutex_);
-    // While the loop is held no handler is in progress, and none begins.
-    if (paused_) return erase_locked();
+    // While the loop is held, or has no thread, no handler is in progress, and none begins.
+    if (paused_ || (!thread_.joinable() && !stopping_)) return erase_locked();
     if (!watches_.contains(fd)) return;
   }
   // Running on the loop's thread is what makes sure that the handler is not in progress.
@@ -136,11 +137,16 @@ void EventLoop::call(const std::function<void()>& task) {
     const std::lock_guard lock(mutex_);
     here = on_loop_thread_locked() && !stopping_;
   }
-  if (here) {
-    task();
-  } else {
-    (void)begin(task)->wait(Deadline::never());
+  if (here) return task();
+  std::shared_ptr<Job> job;
+  try {
+    job = begin(task);
+  } catch (const Error&) {
+    // It has no thread and none can be made: nothing else runs on it. Destructors end here.
+    run_tasks();
+    return task();
   }
+  (void)job->wait(Deadline::never());
 }
 
 bool EventLoop::wait_idle(const Deadline& deadline) {

@@ -73,7 +73,7 @@ class EventLoop {
   /// Runs `task` on the loop's thread, later, and returns a job to wait for. The task may run at
   /// any time until the loop has stopped, whether or not somebody waits for it.
   std::shared_ptr<Job> begin(std::function<void()> task);
-  /// Runs `task` on the loop's thread and waits for its end; runs it in place if called from there.
+  /// Runs `task` on the loop's thread and waits for it; in place there, or if none can be made.
   void call(const std::function<void()>& task);
 
   /// True once what was asked for so far has been done; at once if the loop has no thread.

@@ -6,9 +6,12 @@
 #include <cstdlib>
 #include <future>
 #include <memory>
+#include <thread>
 
+#include "core/error.h"
 #include "core/event_fd.h"
 #include "core/event_loop.h"
+#include "denied_calls.h"
 #include "device_test_support.h"
 #include "threads_named.h"
 
@@ -103,6 +106,39 @@ TEST(EventLoop, APauseThatCameBeforeTheThreadHoldsIt) {
   loop.resume();
   loop.call([] {});
   EXPECT_TRUE(ran);
+}
+
+TEST(EventLoop, APauseThatCameBeforeTheFirstWatchHoldsIt) {
+  EventLoop loop("test-loop");
+  const EventFd event;
+  pause(loop);
+  ASSERT_TRUE(loop.add(event.fd(), io::kReadable, [](IoEvents) {}));
+  ASSERT_TRUE(loop.wait_paused(Deadline::after(std::chrono::seconds(10))));
+  loop.remove(event.fd());
+  loop.resume();
+}
+
+/// On a host whose limit of threads is reached: what leaves the loop does so in destructors.
+TEST(EventLoop, OneWithoutAThreadIsLeftWithoutMakingOne) {
+  std::thread([] {
+    EventLoop loop("test-loop", EventLoop::Start::kWhenAsked);
+    const EventFd event;
+    ASSERT_TRUE(loop.add(event.fd(), io::kReadable, [](IoEvents) {}));
+    DeniedCalls::deny(DeniedCalls::kThreads, EAGAIN);
+    EXPECT_THROW(loop.start(), Error);
+    EXPECT_NO_THROW(loop.remove(event.fd()));
+  }).join();
+}
+
+/// As after wait_paused() of a loop that has a thread.
+TEST(EventLoop, RemoveDoesNotWaitForAPausedLoopWithoutAThread) {
+  const EventFd event;
+  EventLoop loop("test-loop", EventLoop::Start::kWhenAsked);
+  ASSERT_TRUE(loop.add(event.fd(), io::kReadable, [](IoEvents) {}));
+  pause(loop);
+  auto removed = std::async(std::launch::async, [&] { loop.remove(event.fd()); });
+  EXPECT_EQ(removed.wait_for(std::chrono::seconds(5)), std::future_status::ready);
+  loop.resume();
 }
 
 TEST(EventLoop, AHandlerMayRemoveItself) {

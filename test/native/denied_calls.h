@@ -23,6 +23,12 @@ class DeniedCalls {
   static constexpr std::initializer_list<long> kLinks = {SYS_linkat};
 #endif
 
+#ifdef SYS_clone3
+  static constexpr std::initializer_list<long> kThreads = {SYS_clone, SYS_clone3};
+#else
+  static constexpr std::initializer_list<long> kThreads = {SYS_clone};
+#endif
+
   static void deny(std::initializer_list<long> calls, int error) {
     for (const long call : calls) deny(call, error);
   }

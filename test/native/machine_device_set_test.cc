@@ -1,3 +1,6 @@
+#include <thread>
+
+#include "denied_calls.h"
 #include "machine/device_set.h"
 #include "machine_fixture.h"
 #include "virtio/watchdog.h"
@@ -64,6 +67,29 @@ class PlainSpec final : public DeviceSpec {
                                             [reset = context.reset_machine] { reset("watchdog"); });
   }
 };
+
+/// On a host whose limit of threads is reached at boot.
+TEST_F(DeviceSetTest, DevicesThatNeverStartedEndWithoutAThread) {
+  std::thread([this] {
+    auto unstarted = std::make_unique<DeviceSet>(pci, memory, fabric, cancellation,
+                                                 [](const MachineEvent& /*event*/) {});
+    PciSpec one;
+    one.functions.push_back({.id = "_watchdog",
+                             .place = {0, 3},
+                             .bar0 = 0xc0000000,
+                             .device = std::make_unique<PlainSpec>()});
+    unstarted->add_functions(one);
+    int ran = 0;
+    unstarted->loop().post([&] { ran = 1; });
+    DeniedCalls::deny(DeniedCalls::kThreads, EAGAIN);
+    EXPECT_THROW(unstarted->start(), Error);
+    EXPECT_EQ(unstarted->stop(Deadline::never()), std::vector<std::string>{});
+    // As the host's end of a serial port does, which goes before.
+    EXPECT_NO_THROW(unstarted->loop().call([&] { ran = ran == 1 ? 2 : 0; }));
+    EXPECT_EQ(ran, 2) << "what was asked for before comes first";
+    unstarted.reset();
+  }).join();
+}
 
 TEST_F(DeviceSetTest, TakesOneFunctionASlot) {
   PciSpec twice;
