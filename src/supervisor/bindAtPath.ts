@@ -15,8 +15,8 @@ export async function bindAtPath(server: Server, claim: SocketPath): Promise<voi
     server.once('error', reject);
     server.listen(bindName, resolve);
   });
-  chmodSync(bindName, PRIVATE_FILE);
   try {
+    chmodSync(bindName, PRIVATE_FILE);
     claim.place();
   } catch (error) {
     server.close();

@@ -65,3 +65,12 @@ test('a server that cannot have its path is closed', async () => {
   expect(server.listening).toBe(false);
   expect(fs.readdirSync(folder)).toEqual(['socket']);
 });
+
+test('a server whose socket is removed at once is closed', async () => {
+  const server = net.createServer();
+  const claim = claimSocketPath(files, socket);
+  server.once('listening', () => fs.rmSync(claim.bindName));
+  await expect(bindAtPath(server, claim)).rejects.toThrow('ENOENT');
+  claim.close();
+  expect(server.listening).toBe(false);
+});
