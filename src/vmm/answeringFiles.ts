@@ -8,12 +8,14 @@ import { VmmError } from './errors.ts';
 
 /** As long as a disk may take to come to rest (Machine::kTimeout). */
 const TIMEOUT_MS = 10_000;
+/** A store that has not answered for less than this is slow, as a disk at rest is or one behind a network. */
+const PATIENCE_MS = 300;
 /** A store that answers does so in less than a millisecond, or after a wait for a disk or a network. */
 const LONGEST_PAUSE_MS = 50;
 
 interface AnswerLimits {
   readonly timeoutMs?: number;
-  /** Nobody waits for the files any more. */
+  /** Nobody waits any more for a file whose store seems to hang. */
   readonly isCalledOff?: () => boolean;
 }
 
@@ -34,10 +36,14 @@ async function untilAnswered(
   path: string,
   { timeoutMs = TIMEOUT_MS, isCalledOff }: AnswerLimits,
 ): Promise<void> {
-  const end = performance.now() + timeoutMs;
+  const begin = performance.now();
+  const hangs = () => {
+    const waited = performance.now() - begin;
+    return waited >= timeoutMs || (waited >= PATIENCE_MS && isCalledOff?.());
+  };
   let pause = 0;
   do {
-    if (performance.now() >= end || isCalledOff?.()) {
+    if (hangs()) {
       throw new VmmError(`The store of ${path} does not answer`, { code: 'ERR_TSVMM_TIMEOUT' });
     }
     await sleep(pause);

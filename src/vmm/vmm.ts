@@ -485,7 +485,7 @@ export class Vmm {
     };
   }
 
-  /** Nobody waits for a store any more once the machine is to end. */
+  /** Nobody waits any more for a store that seems to hang, once the machine is to end. */
   private filesAnswer(paths: readonly string[]): Promise<void> {
     return checkFilesAnswer(this.native, paths, { isCalledOff: () => this.queue.endWaits });
   }

@@ -34,6 +34,18 @@ it.each(['delete', 'quit', 'reboot'] as const)(
   },
 );
 
+it('a boot whose disk has to be waited for is not called off by a reboot behind it', async () => {
+  const vmm = newVmm();
+  await vmm.create(config());
+  setTimeout(hang(), 20);
+  const boot = vmm.boot();
+  const reboot = vmm.reboot();
+  await boot;
+  await reboot;
+  expect(vmm.state).toBe('running');
+  await vmm.quit();
+});
+
 it('a start that was called off leaves no machine, and one later succeeds', async () => {
   const { vmm, boot } = await hanging();
   const shutdown = failure(vmm.shutdown());
