@@ -154,16 +154,6 @@ export function descriptorsOf({ addition }: AnyDeviceRecord, device: Device): re
   return Array.isArray(value) ? value : typeof value === 'number' ? [value] : [];
 }
 
-/** What a configuration's devices name by path. */
-export function devicePaths(config: VmConfig, use: keyof DevicePaths): string[] {
-  const found: string[] = [];
-  for (const { record, devices } of allConfigured(config)) {
-    if (record.paths === undefined) continue;
-    for (const device of devices) found.push(...pathsOf(record, device, use));
-  }
-  return found;
-}
-
 /** What one device names by path. */
 export function pathsOf({ paths }: AnyDeviceRecord, device: Device, use: keyof DevicePaths): string[] {
   const found: string[] = [];
