@@ -45,7 +45,7 @@ Napi::Value host_info(Arguments info) {
   object.Set("tscKhz", Napi::Number::New(env, processor.tsc_khz));
   object.Set("hardwareVirtualization",
              Napi::Boolean::New(env, processor.has_hardware_virtualization));
-  // Read when it is wanted, which is last: the thread that finds it out is done by then.
+  // Read when it is wanted, as the thread that finds it out is at work until then.
   object.DefineProperty(Napi::PropertyDescriptor::Accessor<guarded<supported_cpuid>>(
       "supportedCpuid", napi_enumerable));
   return object;

@@ -4,8 +4,8 @@
 
 namespace tsvmm {
 
-/// A member of a plain struct that several threads use: like std::atomic, but the struct can be
-/// copied.
+/// A member of a plain struct that several threads use, or a field in memory that the guest uses,
+/// too: like std::atomic, but the struct can be copied.
 template <typename T>
 std::atomic_ref<T> shared(T& member) noexcept {
   return std::atomic_ref<T>(member);

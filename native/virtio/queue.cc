@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/shared_member.h"
 #include "virtio/iommu/queue.h"
 
 namespace tsvmm {
@@ -30,11 +31,6 @@ constexpr const char* kRingsGone = "the IOMMU does not lead to the rings any mor
 constexpr size_t kFlags = 0;
 constexpr size_t kIndex = 1;
 constexpr size_t kRing = 2;
-
-template <typename T>
-std::atomic_ref<T> shared(T& field) {
-  return std::atomic_ref<T>(field);
-}
 
 std::shared_ptr<IommuQueue> behind(IommuEndpoint* iommu, const GuestMemory& memory, uint16_t size) {
   return iommu == nullptr ? nullptr : IommuQueue::make(*iommu, memory, size);
